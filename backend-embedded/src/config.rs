@@ -1,0 +1,88 @@
+//! Where the coordinator keeps its data, and its limits.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Shortest time to live of a lease; a shorter one asked for is granted this.
+pub const MIN_LEASE_TTL: Duration = Duration::from_secs(1);
+
+/// Longest time to live of a lease (as etcd); more is refused.
+pub const MAX_LEASE_TTL: Duration = Duration::from_secs(9_000_000_000);
+
+/// Most operations, or conditions, along any path of a transaction (as etcd's default).
+pub const MAX_TXN_OPS: usize = 128;
+
+/// Most bytes of keys and values in one request (as etcd's default: 1.5 MiB).
+pub const MAX_REQUEST_BYTES: usize = 1536 * 1024;
+
+/// How a durable coordinator is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// The folder that holds the store; created with mode 0700 if absent. One coordinator owns it.
+    pub data_dir: PathBuf,
+    /// Bounds on memory and load.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// A coordinator in this folder, with the default limits.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// Replaces the limits.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+}
+
+/// Bounds on what the coordinator holds in memory. The defaults suit a lock service for thousands
+/// of clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes of keys and values in the store (default 1 GiB); more is refused with
+    /// [`QuotaExceeded`](crate::Error::QuotaExceeded).
+    pub store_bytes: u64,
+    /// Leases (default 100,000).
+    pub leases: usize,
+    /// Watches (default 100,000).
+    pub watches: usize,
+    /// Recent events kept so that a watch can start in the past (default 10,000).
+    pub history_events: usize,
+    /// Bytes of keys and values of those events (default 8 MiB).
+    pub history_bytes: usize,
+    /// Events that wait for one watch's consumer (default 4,096), besides those that it started
+    /// with from the past. One commit's events are queued whole if the queue was empty.
+    pub watch_queue_events: usize,
+    /// Bytes of keys and values of those events (default 8 MiB).
+    pub watch_queue_bytes: usize,
+    /// Requests that wait for one commit (default 16,384). Over this, or `pending_bytes`, new
+    /// requests are refused with [`Overloaded`](crate::Error::Overloaded); revokes and
+    /// transactions that only delete are served up to twice as many; renewals never wait.
+    pub pending_requests: usize,
+    /// Bytes of keys and values that wait for one commit (default 32 MiB).
+    pub pending_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            store_bytes: 1 << 30,
+            leases: 100_000,
+            watches: 100_000,
+            history_events: 10_000,
+            history_bytes: 8 << 20,
+            watch_queue_events: 4_096,
+            watch_queue_bytes: 8 << 20,
+            pending_requests: 16_384,
+            pending_bytes: 32 << 20,
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Accepting connections: at most [`MAX_CONNECTIONS`] at once, each counted, each ended when the server is.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
+use tokio::time::Sleep;
+use tonic::transport::server::Connected;
+
+use super::lifecycle::Lifecycle;
+use super::listen::Bound;
+
+/// Connections served at once; one more is closed as soon as it is accepted, which a gRPC client reports as
+/// `UNAVAILABLE` and retries.
+pub const MAX_CONNECTIONS: usize = 4096;
+
+/// How long a connection may take to send its HTTP/2 preface.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Length of the HTTP/2 client preface, in bytes.
+const PREFACE_BYTES: usize = 24;
+
+/// How long to wait after the system refused to accept (no file descriptors, no memory).
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// The connections that arrive on all listeners.
+pub(super) struct Incoming {
+    listeners: Vec<Bound>,
+    /// The listener to ask first, so that a busy one cannot starve the others.
+    next: usize,
+    live: Arc<watch::Sender<usize>>,
+    lifecycle: Lifecycle,
+    backoff: Option<Pin<Box<Sleep>>>,
+}
+
+impl Incoming {
+    pub(super) fn new(
+        listeners: Vec<Bound>,
+        live: Arc<watch::Sender<usize>>,
+        lifecycle: Lifecycle,
+    ) -> Self {
+        Self {
+            listeners,
+            next: 0,
+            live,
+            lifecycle,
+            backoff: None,
+        }
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Socket>> {
+        let count = self.listeners.len();
+        for offset in 0..count {
+            let index = (self.next + offset) % count;
+            let accepted = match &self.listeners[index] {
+                Bound::Tcp(listener) => listener
+                    .poll_accept(cx)
+                    .map_ok(|(stream, _)| Socket::Tcp(stream)),
+                Bound::Unix(listener, _) => listener
+                    .poll_accept(cx)
+                    .map_ok(|(stream, _)| Socket::Unix(stream)),
+            };
+            if accepted.is_ready() {
+                self.next = (index + 1) % count;
+                return accepted;
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<Connection>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(backoff) = &mut self.backoff {
+                ready!(backoff.as_mut().poll(cx));
+                self.backoff = None;
+            }
+            match ready!(self.poll_accept(cx)) {
+                Ok(socket) => {
+                    if let Socket::Tcp(stream) = &socket
+                        && let Err(err) = stream.set_nodelay(true)
+                    {
+                        tracing::debug!(%err, "a connection ended before it was served");
+                        continue;
+                    }
+                    match Slot::take(&self.live) {
+                        Some(slot) => {
+                            let connection = Connection::new(socket, slot, self.lifecycle.clone());
+                            return Poll::Ready(Some(Ok(connection)));
+                        }
+                        None => tracing::warn!(limit = MAX_CONNECTIONS, "too many connections: closed one"),
+                    }
+                }
+                Err(err) if err.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(err) => {
+                    tracing::warn!(%err, "cannot accept a connection");
+                    self.backoff = Some(Box::pin(tokio::time::sleep(ACCEPT_BACKOFF)));
+                }
+            }
+        }
+    }
+}
+
+/// One of the [`MAX_CONNECTIONS`]; given back when dropped.
+struct Slot(Arc<watch::Sender<usize>>);
+
+impl Slot {
+    fn take(live: &Arc<watch::Sender<usize>>) -> Option<Self> {
+        let taken = live.send_if_modified(|count| {
+            let free = *count < MAX_CONNECTIONS;
+            *count += usize::from(free);
+            free
+        });
+        taken.then(|| Self(Arc::clone(live)))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// An accepted connection. Reading fails once the server is closed, or if the client does not send its
+/// preface in time; either makes the HTTP/2 layer drop the connection and all its streams.
+pub(super) struct Connection {
+    socket: Socket,
+    closed: Pin<Box<dyn Future<Output = ()> + Send>>,
+    preface: Option<Preface>,
+    _slot: Slot,
+}
+
+struct Preface {
+    bytes: usize,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Connection {
+    fn new(socket: Socket, slot: Slot, lifecycle: Lifecycle) -> Self {
+        Self {
+            socket,
+            closed: Box::pin(async move { lifecycle.closed().await }),
+            preface: Some(Preface {
+                bytes: 0,
+                deadline: Box::pin(tokio::time::sleep(PREFACE_TIMEOUT)),
+            }),
+            _slot: slot,
+        }
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.closed.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if let Some(preface) = &mut this.preface
+            && preface.deadline.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let before = buf.filled().len();
+        ready!(match &mut this.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        })?;
+        if let Some(preface) = &mut this.preface {
+            preface.bytes += buf.filled().len() - before;
+            if preface.bytes >= PREFACE_BYTES {
+                this.preface = None;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.socket {
+            Socket::Tcp(stream) => stream.is_write_vectored(),
+            Socket::Unix(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! How the end of the server reaches its streams and connections.
+
+use tokio::sync::watch;
+
+/// What the server is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Serving.
+    Serving,
+    /// Ending: no new connections, open streams end by themselves, answers on their way are delivered.
+    Draining,
+    /// Whatever is still open is cut.
+    Closed,
+}
+
+/// The server's phase, as its parts see it.
+#[derive(Debug, Clone)]
+pub(super) struct Lifecycle(watch::Receiver<Phase>);
+
+impl Lifecycle {
+    pub(super) fn new() -> (watch::Sender<Phase>, Self) {
+        let (sender, receiver) = watch::channel(Phase::Serving);
+        (sender, Self(receiver))
+    }
+
+    /// Resolves when streams should end.
+    pub(super) async fn draining(&self) {
+        self.reached(Phase::Draining).await;
+    }
+
+    /// Resolves when connections are cut.
+    pub(super) async fn closed(&self) {
+        self.reached(Phase::Closed).await;
+    }
+
+    async fn reached(&self, phase: Phase) {
+        // An error means that the server is gone, which is as good as closed.
+        let _ = self.0.clone().wait_for(|now| *now >= phase).await;
+    }
+}

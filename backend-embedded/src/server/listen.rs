@@ -1,0 +1,355 @@
+//! Where the server listens: parsing, refusing what would be open to others, binding.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use tokio::net::{TcpListener, UnixListener};
+
+/// Longest path of a Unix socket, in bytes: `sun_path` less its terminating zero.
+pub const MAX_SOCKET_PATH_BYTES: usize = 107;
+
+/// An address to serve on.
+///
+/// As text: `127.0.0.1:2379`, `[::1]:2379`, `localhost:2379`, `unix:/run/user/1000/turnlock/sock`. An
+/// `http://` in front of a TCP address is accepted, so that an etcd endpoint can be pasted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A loopback TCP address. Port 0 lets the system choose; [`BoundServer::addresses`] tells which.
+    ///
+    /// [`BoundServer::addresses`]: super::BoundServer::addresses
+    Tcp(SocketAddr),
+    /// The path of a Unix socket, at most [`MAX_SOCKET_PATH_BYTES`] long, in a folder that only this user
+    /// can enter.
+    Unix(PathBuf),
+}
+
+/// Why the server cannot listen on an address.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// The text is no address.
+    #[error("`{text}` is no address to listen on: {reason}; use `127.0.0.1:2379`, `[::1]:2379` or `unix:/path/to/socket`")]
+    Malformed {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The host name has no address.
+    #[error("cannot resolve `{host}`")]
+    Unresolved {
+        /// The name, with its port.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// The address can be reached from other machines.
+    #[error(
+        "refusing to listen on {address}: it is not a loopback address, and there is no TLS or authentication yet, so \
+         anybody who reaches it could take or break any lock; listen on 127.0.0.1 or [::1] and use an ssh tunnel"
+    )]
+    NotLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The path of a Unix socket does not fit into `sun_path`.
+    #[error("the socket path `{}` has {} bytes, the system allows {MAX_SOCKET_PATH_BYTES}; use a shorter folder", path.display(), path.as_os_str().len())]
+    PathTooLong {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The folder of a Unix socket is open to other users, or belongs to one.
+    #[error("refusing the socket `{}`: its folder `{}` {reason}; {remedy}", path.display(), folder.display())]
+    UnsafeFolder {
+        /// The socket's path.
+        path: PathBuf,
+        /// Its folder.
+        folder: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// Something is at the path of a Unix socket already.
+    #[error(
+        "`{}` exists already; if no coordinator runs there, remove it (the owner of the data folder does so with `remove_stale_socket`)",
+        path.display()
+    )]
+    Exists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The system refused.
+    #[error("cannot listen on {listen}")]
+    Io {
+        /// The address.
+        listen: Listen,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = ListenError;
+
+    /// Parses an address. A host name is looked up, which may block; all its addresses must be loopback
+    /// ones, and the first IPv4 one (else the first) is taken.
+    ///
+    /// # Errors
+    /// [`ListenError::Malformed`], [`ListenError::Unresolved`] or [`ListenError::NotLoopback`].
+    fn from_str(text: &str) -> Result<Self, ListenError> {
+        let malformed = |reason: &str| ListenError::Malformed {
+            text: text.to_owned(),
+            reason: reason.to_owned(),
+        };
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() {
+                return Err(malformed("the path is empty"));
+            }
+            return Ok(Self::Unix(PathBuf::from(path)));
+        }
+        if text.starts_with("https://") {
+            return Err(malformed("TLS is not supported"));
+        }
+        let host_port = text.strip_prefix("http://").unwrap_or(text);
+        let host_port = host_port.strip_suffix('/').unwrap_or(host_port);
+        if let Ok(address) = host_port.parse() {
+            require_loopback(address)?;
+            return Ok(Self::Tcp(address));
+        }
+        match host_port.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {}
+            _ => return Err(malformed("expected HOST:PORT")),
+        }
+        let unresolved = |source| ListenError::Unresolved {
+            host: host_port.to_owned(),
+            source,
+        };
+        let addresses: Vec<SocketAddr> = host_port.to_socket_addrs().map_err(unresolved)?.collect();
+        for &address in &addresses {
+            require_loopback(address)?;
+        }
+        addresses
+            .iter()
+            .find(|address| address.is_ipv4())
+            .or(addresses.first())
+            .map(|&address| Self::Tcp(address))
+            .ok_or_else(|| unresolved(io::Error::from(io::ErrorKind::NotFound)))
+    }
+}
+
+fn require_loopback(address: SocketAddr) -> Result<(), ListenError> {
+    // `to_canonical`: `::ffff:127.0.0.1` is the loopback too, `::ffff:0.0.0.0` is not.
+    if address.ip().to_canonical().is_loopback() {
+        Ok(())
+    } else {
+        Err(ListenError::NotLoopback { address })
+    }
+}
+
+/// Removes a socket file that a dead server left behind. Call it only if you own the data folder whose
+/// coordinator serves there: that is what proves the former server dead. Anything but a socket is left
+/// alone.
+///
+/// # Errors
+/// Whatever the system says; that nothing is there is no error.
+pub fn remove_stale_socket(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => fs::remove_file(path),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            format!("`{}` is not a socket; move it away", path.display()),
+        )),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(err) => Err(err),
+    }
+}
+
+/// A bound, listening socket.
+#[derive(Debug)]
+pub(super) enum Bound {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+impl Bound {
+    /// Binds and listens; must be called within a Tokio runtime.
+    pub(super) fn new(listen: &Listen) -> Result<Self, ListenError> {
+        let io = |source| ListenError::Io {
+            listen: listen.clone(),
+            source,
+        };
+        match listen {
+            Listen::Tcp(address) => {
+                require_loopback(*address)?;
+                let listener = std::net::TcpListener::bind(address).map_err(io)?;
+                listener.set_nonblocking(true).map_err(io)?;
+                Ok(Self::Tcp(TcpListener::from_std(listener).map_err(io)?))
+            }
+            Listen::Unix(path) => {
+                let (listener, file) = bind_unix(path, io)?;
+                Ok(Self::Unix(listener, file))
+            }
+        }
+    }
+
+    /// The address in fact bound.
+    pub(super) fn address(&self) -> io::Result<Listen> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
+            Self::Unix(_, file) => Ok(Listen::Unix(file.path.clone())),
+        }
+    }
+}
+
+fn bind_unix(
+    path: &Path,
+    io: impl Fn(io::Error) -> ListenError,
+) -> Result<(UnixListener, SocketFile), ListenError> {
+    if path.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
+        return Err(ListenError::PathTooLong {
+            path: path.to_owned(),
+        });
+    }
+    require_private_folder(path, &io)?;
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(ListenError::Exists {
+            path: path.to_owned(),
+        });
+    }
+    // Between `bind` and `set_permissions` the socket has the umask's mode; nobody else can reach it then,
+    // as nobody else can enter the folder.
+    let listener = UnixListener::bind(path).map_err(&io)?;
+    let metadata = fs::symlink_metadata(path).map_err(&io)?;
+    let file = SocketFile {
+        path: path.to_owned(),
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    };
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(&io)?;
+    Ok((listener, file))
+}
+
+/// The folder, not the socket's own mode, is what keeps others out on every system.
+fn require_private_folder(
+    path: &Path,
+    io: &impl Fn(io::Error) -> ListenError,
+) -> Result<(), ListenError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let unsafe_folder = |reason: String, remedy: String| ListenError::UnsafeFolder {
+        path: path.to_owned(),
+        folder: folder.to_owned(),
+        reason,
+        remedy,
+    };
+    let metadata = fs::metadata(folder).map_err(io)?;
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.uid() != user {
+        return Err(unsafe_folder(
+            format!("belongs to user {}, we are user {user}", metadata.uid()),
+            "use a folder of your own".to_owned(),
+        ));
+    }
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(unsafe_folder(
+            format!("has mode {mode:04o}, so other users can enter it"),
+            format!("run `chmod 700 {}`", folder.display()),
+        ));
+    }
+    Ok(())
+}
+
+/// The file of a listening Unix socket; removed when dropped, if it is still the one we made.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| found.dev() == self.device && found.ino() == self.inode);
+        if ours && let Err(err) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %err, "cannot remove the socket file");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(text: &str) -> Listen {
+        Listen::Tcp(text.parse().expect("an address"))
+    }
+
+    #[test]
+    fn loopback_addresses_and_sockets_are_parsed() {
+        for (text, expected) in [
+            ("127.0.0.1:2379", tcp("127.0.0.1:2379")),
+            ("http://127.0.0.1:2379", tcp("127.0.0.1:2379")),
+            ("http://127.0.0.1:2379/", tcp("127.0.0.1:2379")),
+            ("[::1]:0", tcp("[::1]:0")),
+            ("127.8.9.10:1", tcp("127.8.9.10:1")),
+            ("unix:/a/b", Listen::Unix("/a/b".into())),
+            ("unix:///a/b", Listen::Unix("/a/b".into())),
+            ("unix:sock", Listen::Unix("sock".into())),
+        ] {
+            assert_eq!(text.parse::<Listen>().expect(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_other_machines_could_reach_is_refused() {
+        for text in [
+            "0.0.0.0:2379",
+            "[::]:2379",
+            "192.168.1.1:2379",
+            "[fe80::1]:2379",
+            "[::ffff:0.0.0.0]:2379",
+            "[::ffff:10.0.0.1]:2379",
+            "http://0.0.0.0:2379",
+        ] {
+            let err = text.parse::<Listen>().expect_err(text);
+            assert!(matches!(err, ListenError::NotLoopback { .. }), "{text}: {err}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_named() {
+        for text in ["", "2379", ":2379", "localhost", "localhost:port", "unix:", "https://127.0.0.1:1"] {
+            let err = text.parse::<Listen>().expect_err(text);
+            assert!(matches!(&err, ListenError::Malformed { text: named, .. } if named == text), "{text}: {err}");
+        }
+    }
+
+    #[test]
+    fn localhost_is_looked_up() {
+        let Listen::Tcp(address) = "localhost:2379".parse().expect("localhost resolves") else {
+            panic!("not TCP");
+        };
+        assert!(address.ip().is_loopback());
+        assert_eq!(address.port(), 2379);
+    }
+}

@@ -1,0 +1,50 @@
+//! Names the RPC in every `UNIMPLEMENTED` answer that has no message: unknown services, unknown methods and
+//! the methods that this server has no answer to.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
+use tonic::{Code, Status};
+
+/// What a method answers that this server does not implement; [`NameRefusals`] adds the name.
+pub(super) fn unimplemented() -> Status {
+    Status::unimplemented("")
+}
+
+/// The layer that adds the names.
+#[derive(Clone)]
+pub(super) struct NameRefusals<S>(pub(super) S);
+
+impl<S, B> Service<http::Request<B>> for NameRefusals<S>
+where
+    S: Service<http::Request<B>, Response = http::Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let uri = request.uri().clone();
+        let response = self.0.call(request);
+        Box::pin(async move {
+            let response = response.await?;
+            if !is_nameless_refusal(response.headers()) {
+                return Ok(response);
+            }
+            let name = uri.path().trim_start_matches('/');
+            Ok(Status::unimplemented(format!("turnlock does not implement {name}")).into_http())
+        })
+    }
+}
+
+fn is_nameless_refusal(headers: &http::HeaderMap) -> bool {
+    Status::from_header_map(headers)
+        .is_some_and(|status| status.code() == Code::Unimplemented && status.message().is_empty())
+}

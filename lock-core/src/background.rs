@@ -1,0 +1,53 @@
+//! The thread that Turnlock's own work runs on, so that sessions are renewed, entries removed and timers fired while the user's
+//! executor is blocked, is not tokio's, or has ended.
+
+use std::future::Future;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle};
+
+/// The runtime behind all sessions of this process: one thread, started on first use, that lives as long as the process.
+/// Never block on it.
+///
+/// # Panics
+/// If the operating system refuses a thread on first use: nothing could be renewed.
+pub fn handle() -> &'static Handle {
+    static HANDLE: OnceLock<Handle> = OnceLock::new();
+    HANDLE.get_or_init(|| {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("the operating system gives an event queue to the thread that renews sessions");
+        let handle = runtime.handle().clone();
+        std::thread::Builder::new()
+            .name("turnlock".into())
+            .spawn(move || runtime.block_on(std::future::pending::<()>()))
+            .expect("the operating system gives a thread to renew sessions on");
+        handle
+    })
+}
+
+/// Sleeps on the background thread's timer; can be awaited on any executor. *Cancel safe.*
+pub(crate) fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
+    let _entered = handle().enter();
+    tokio::time::sleep(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sleeps_where_no_runtime_is() {
+        let long = futures_util::FutureExt::now_or_never(sleep(Duration::from_secs(3600)));
+        assert!(long.is_none(), "slept an hour");
+        let (done, wait) = std::sync::mpsc::channel();
+        handle().spawn(async move {
+            sleep(Duration::from_millis(1)).await;
+            let _ = done.send(());
+        });
+        wait.recv_timeout(Duration::from_secs(60))
+            .expect("the background thread runs");
+    }
+}

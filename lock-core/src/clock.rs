@@ -1,0 +1,148 @@
+//! The only place that reads time.
+//!
+//! A deadline must hold while the machine sleeps: the server's lease runs on although our processor
+//! stands still. [`std::time::Instant`] does not count suspend on Linux, so deadlines are kept on
+//! CLOCK_BOOTTIME, which does. Neither clock is touched when somebody sets the wall clock.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The part of a time to live that is never counted on: the greatest difference in rate between our
+/// clock and the server's that the deadlines allow for (1 in 100). NTP slews at most 1 in 2,000;
+/// virtual machines do worse.
+pub const DRIFT: f64 = 0.01;
+
+/// What a deadline keeps back for the time between a question ("am I valid?") and the act on its answer.
+pub const MARGIN: Duration = Duration::from_millis(100);
+
+/// How long a renewal that was sent at some instant proves a session of this time to live: `ttl` less
+/// [`DRIFT`] and [`MARGIN`]; counted from when the renewal was SENT, never from its answer.
+pub fn validity(ttl: Duration) -> Duration {
+    ttl.mul_f64(1.0 - DRIFT).saturating_sub(MARGIN)
+}
+
+/// An instant on the clock that runs through suspend. Only comparable within one boot of one machine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BootInstant(u64);
+
+impl BootInstant {
+    /// The time from `earlier` to `self`; zero if `earlier` is the later one.
+    pub fn saturating_since(self, earlier: BootInstant) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    pub(crate) fn from_nanos(nanos: u64) -> Self {
+        BootInstant(nanos)
+    }
+
+    pub(crate) fn as_nanos(self) -> u64 {
+        self.0
+    }
+}
+
+impl std::ops::Add<Duration> for BootInstant {
+    type Output = BootInstant;
+
+    fn add(self, rhs: Duration) -> BootInstant {
+        let nanos = u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX);
+        BootInstant(self.0.saturating_add(nanos))
+    }
+}
+
+impl fmt::Debug for BootInstant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "boot+{:?}", Duration::from_nanos(self.0))
+    }
+}
+
+/// A source of [`BootInstant`]s: the system's, or one that a test sets by hand.
+#[derive(Debug, Clone, Default)]
+pub struct Clock(Source);
+
+#[derive(Debug, Clone, Default)]
+enum Source {
+    #[default]
+    System,
+    Manual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// The machine's clock: CLOCK_BOOTTIME on Linux, and on other systems CLOCK_MONOTONIC (which runs
+    /// through suspend on macOS).
+    pub fn system() -> Self {
+        Clock::default()
+    }
+
+    /// A clock that stands still until [`Clock::advance`] is called on it or on a clone of it.
+    pub fn manual() -> Self {
+        // Not zero: zero is what a deadline that was never set looks like.
+        Clock(Source::Manual(Arc::new(AtomicU64::new(1_000_000_000))))
+    }
+
+    /// The present instant.
+    pub fn now(&self) -> BootInstant {
+        match &self.0 {
+            Source::System => system_now(),
+            Source::Manual(nanos) => BootInstant(nanos.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Moves a manual clock forward. Does nothing to the system's clock.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual(nanos) = &self.0 {
+            let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+            nanos.fetch_add(by, Ordering::SeqCst);
+        }
+    }
+}
+
+fn system_now() -> BootInstant {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let id = rustix::time::ClockId::Boottime;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let id = rustix::time::ClockId::Monotonic;
+    let t = rustix::time::clock_gettime(id);
+    // The kernel never answers a negative boot time.
+    BootInstant((t.tv_sec as u64) * 1_000_000_000 + t.tv_nsec as u64)
+}
+
+/// Milliseconds since the Unix epoch on the wall clock: for people and for metadata, never for a decision.
+pub fn unix_millis() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn validity_keeps_back_drift_and_margin() {
+        assert_eq!(
+            validity(Duration::from_secs(10)),
+            Duration::from_millis(9_800)
+        );
+        assert_eq!(validity(Duration::from_millis(50)), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_system_clock_runs() {
+        let clock = Clock::system();
+        let before = clock.now();
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(clock.now().saturating_since(before) >= Duration::from_millis(2));
+        assert_eq!(before.saturating_since(clock.now()), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_manual_clock_moves_only_when_told() {
+        let clock = Clock::manual();
+        let start = clock.now();
+        assert_eq!(clock.now(), start);
+        clock.clone().advance(Duration::from_secs(3));
+        assert_eq!(clock.now(), start + Duration::from_secs(3));
+    }
+}

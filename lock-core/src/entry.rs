@@ -1,0 +1,188 @@
+//! Entries: one contender's place in a lock's queue, and what it says about itself.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
+use crate::name::LockName;
+use crate::session::SessionId;
+use crate::token::Token;
+
+/// Longest note, owner or host, in bytes.
+pub const MAX_NOTE_BYTES: usize = 1024;
+
+/// How a contender wants to hold the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Alone.
+    Exclusive,
+    /// Together with other shared holders.
+    Shared,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::Exclusive => "exclusive",
+            Mode::Shared => "shared",
+        })
+    }
+}
+
+/// One wish to hold a lock: what makes a retried `enqueue` find its own entry instead of making a second one.
+#[derive(Debug, Clone)]
+pub struct Ticket {
+    /// The lock.
+    pub name: LockName,
+    /// How to hold it.
+    pub mode: Mode,
+    /// Unique within the session, never used again. Together with the session's identity it is unique for ever.
+    pub serial: u64,
+    /// Kept with the entry, for people.
+    pub metadata: Arc<Metadata>,
+}
+
+/// Who stands in a queue, for people to read. Nothing is decided by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Metadata {
+    /// The user or service.
+    #[serde(default)]
+    pub owner: String,
+    /// The machine.
+    #[serde(default)]
+    pub host: String,
+    /// The process on that machine.
+    #[serde(default)]
+    pub pid: u32,
+    /// When it queued: milliseconds since the Unix epoch on its own wall clock.
+    #[serde(default)]
+    pub since_unix_ms: u64,
+    /// What for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl Metadata {
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if a field is longer than [`MAX_NOTE_BYTES`].
+    pub fn check(&self) -> Result<(), Error> {
+        let fields = [
+            ("owner", Some(&self.owner)),
+            ("host", Some(&self.host)),
+            ("note", self.note.as_ref()),
+        ];
+        for (field, text) in fields {
+            let len = text.map_or(0, String::len);
+            if len > MAX_NOTE_BYTES {
+                return Err(Error::new(
+                    ErrorKind::InvalidArgument,
+                    format!(
+                        "the {field} has {len} bytes; at most {MAX_NOTE_BYTES} are kept: shorten it"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// As it is stored with an entry.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // Strings and numbers always serialise.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// What another contender stored, if it is ours to read: other clients keep what they like there.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+}
+
+/// Which entry, in which incarnation: a key of the store and the token it was created with. An entry that was
+/// removed and made anew under the same key is another one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct EntryId {
+    /// The backend's key or path. Opaque to the core.
+    pub key: Arc<[u8]>,
+    /// The incarnation.
+    pub token: Token,
+}
+
+impl fmt::Debug for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", String::from_utf8_lossy(&self.key), self.token)
+    }
+}
+
+/// An entry as it stands in a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Which.
+    pub id: EntryId,
+    /// How it wants to hold, or holds.
+    pub mode: Mode,
+    /// The session that keeps it alive, where the store tells.
+    pub session: Option<SessionId>,
+    /// Who; `None` for an entry of another client.
+    pub metadata: Option<Metadata>,
+}
+
+/// A lock's whole queue, in the order of arrival.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// The lock.
+    pub name: LockName,
+    /// First come first.
+    pub entries: Vec<Entry>,
+}
+
+impl Queue {
+    /// Whether the entry at `index` holds the lock, by the same rule that grants it.
+    pub fn holds(&self, index: usize) -> bool {
+        let modes: Vec<Mode> = self.entries[..=index].iter().map(|e| e.mode).collect();
+        crate::rule::holds(&modes)
+    }
+
+    /// How many of the entries hold the lock: they are the first ones.
+    pub fn holders(&self) -> usize {
+        (0..self.entries.len())
+            .take_while(|i| self.holds(*i))
+            .count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_survives_the_store_and_tolerates_strangers() {
+        let metadata = Metadata {
+            owner: "ci".into(),
+            host: "h1".into(),
+            pid: 7,
+            since_unix_ms: 12,
+            note: Some("nightly \u{1b}[31m".into()),
+        };
+        assert_eq!(Metadata::from_bytes(&metadata.to_bytes()), Some(metadata));
+        assert_eq!(Metadata::from_bytes(b"127.0.0.1"), None);
+        assert_eq!(Metadata::from_bytes(b""), None);
+        assert_eq!(
+            Metadata::from_bytes(b"{\"later\":1}"),
+            Some(Metadata::default())
+        );
+    }
+
+    #[test]
+    fn long_notes_are_refused_by_name() {
+        let metadata = Metadata {
+            note: Some("x".repeat(1025)),
+            ..Metadata::default()
+        };
+        let error = metadata.check().expect_err("too long");
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.to_string().contains("note has 1025 bytes"), "{error}");
+    }
+}

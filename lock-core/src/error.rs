@@ -1,0 +1,130 @@
+//! What can go wrong, and what a caller may conclude from it.
+
+use std::error::Error as StdError;
+
+use crate::liveness::LossReason;
+use crate::name::NameError;
+
+/// Why an operation failed.
+///
+/// Somebody else having the lock is never an error: see [`Mutex::try_acquire`](crate::Mutex::try_acquire).
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    effect: Effect,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The kinds of failure that a caller can act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A lock's name breaks a rule. Mend the name.
+    InvalidName,
+    /// An argument other than a name is out of bounds (a note too long, a time to live too short). Mend it.
+    InvalidArgument,
+    /// A URL, a file or a setting is wrong, or a backend was not compiled in. Mend the configuration.
+    Configuration,
+    /// The coordinator cannot be reached, or did not answer in time. Worth a retry.
+    Unreachable,
+    /// The coordinator is there but short of something (disk, quota, a leader, room in a queue). Worth a retry later.
+    Exhausted,
+    /// The coordinator knows us and says no (permission, credentials, certificate).
+    Refused,
+    /// The session that the operation needed has ended. Acquire again: that opens a new session.
+    SessionLost(LossReason),
+    /// Our entry in the queue was removed by somebody else while we waited. Acquire again to queue anew.
+    Evicted,
+    /// The coordinator does not do what was asked.
+    Unsupported,
+    /// An answer breaks the protocol, or a bug of ours.
+    Internal,
+}
+
+/// Whether a failed operation may have taken effect all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Certainly not.
+    None,
+    /// The reply was lost: perhaps.
+    Unknown,
+}
+
+impl Error {
+    /// An error of this kind with a message that names the input or address and the remedy. No effect, no source.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error {
+            kind,
+            message: message.into(),
+            effect: Effect::None,
+            source: None,
+        }
+    }
+
+    /// With the error that caused it. The message should not repeat the source's text.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// With what is known about the effect.
+    #[must_use]
+    pub fn with_effect(mut self, effect: Effect) -> Self {
+        self.effect = effect;
+        self
+    }
+
+    pub(crate) fn session_lost(reason: LossReason) -> Self {
+        Error::new(
+            ErrorKind::SessionLost(reason),
+            format!("the session is over: {reason}"),
+        )
+    }
+
+    /// What to act on.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether the operation may have taken effect.
+    pub fn effect(&self) -> Effect {
+        self.effect
+    }
+
+    /// Whether the same call may succeed later with nothing changed by the caller.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.kind, ErrorKind::Unreachable | ErrorKind::Exhausted)
+    }
+}
+
+impl From<NameError> for Error {
+    fn from(error: NameError) -> Self {
+        Error::new(ErrorKind::InvalidName, error.to_string())
+    }
+}
+
+// `&LockName -> LockName` goes through `TryFrom` with the same bound as a text does.
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn display_does_not_repeat_the_source() {
+        let error = Error::new(ErrorKind::Unreachable, "no answer from 127.0.0.1:1")
+            .with_source(std::io::Error::other("refused"))
+            .with_effect(Effect::Unknown);
+        assert_eq!(error.to_string(), "no answer from 127.0.0.1:1");
+        assert_eq!(error.source().expect("a source").to_string(), "refused");
+        assert!(error.is_retryable());
+        assert_eq!(error.effect(), Effect::Unknown);
+    }
+}

@@ -1,0 +1,34 @@
+//! The semantics of Turnlock's locks, written once over a small trait.
+//!
+//! Programs depend on the crate `turnlock`; this one is for those who write a backend: implement [`Backend`] and
+//! [`Session`], and everything else here comes with it.
+//!
+//! A lock is a queue of ephemeral entries. A backend puts an entry at the end, tells what stands ahead of it, tells when
+//! something changed, and removes it. The [`rule`] decides from that who holds; one loop waits; [`Liveness`] knows until
+//! when the session is proved to live; a background thread cleans up whatever was dropped.
+
+pub mod background;
+pub mod clock;
+pub mod entry;
+pub mod keyspace;
+pub mod liveness;
+pub mod name;
+pub mod rule;
+pub mod session;
+pub mod token;
+
+mod acquire;
+mod backoff;
+mod error;
+mod guard;
+mod janitor;
+mod lock;
+
+pub use entry::{Entry, EntryId, Metadata, Mode, Queue, Ticket};
+pub use error::{Effect, Error, ErrorKind};
+pub use guard::{Guard, Release};
+pub use liveness::{Liveness, LossReason, State};
+pub use lock::{DEFAULT_TTL, Locks, MAX_TTL, MIN_TTL, Mutex, Options, RwLock};
+pub use name::{LockName, NameError, NameRule};
+pub use session::{Backend, Enqueued, Removed, Session, SessionId};
+pub use token::Token;

@@ -1,0 +1,382 @@
+//! How long a session is proved to live, and the one loop that renews it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::clock::{BootInstant, Clock};
+use crate::error::{Error, ErrorKind};
+
+/// Jeopardy begins when less than this part of the validity is left.
+const JEOPARDY: f64 = 0.3;
+/// Renewals in one time to live. A lost one leaves room for four more.
+const RENEWALS_PER_TTL: u32 = 5;
+/// The longest sleep of the renewal loop: after a suspend, timers are late by the time slept, so the clock is asked this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// Why a session, or one lock, was lost. For ever: neither comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum LossReason {
+    /// The deadline passed without a renewal: the coordinator out of reach, or this process or machine stood still.
+    #[error("it could not be renewed before its deadline")]
+    Expired,
+    /// The coordinator says that the session is gone.
+    #[error("the coordinator ended the session")]
+    SessionGone,
+    /// Our entry in the queue was removed, by an administrator or by another client.
+    #[error("the entry was removed from the queue")]
+    EntryGone,
+    /// We closed it.
+    #[error("it was closed")]
+    Closed,
+}
+
+/// The state of a held lock at one instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Proved to be ours.
+    Held,
+    /// Still ours, but a renewal failed or is late: finish or stop.
+    Jeopardy,
+    /// Not ours any more, for ever.
+    Lost(LossReason),
+}
+
+/// A session's liveness: alive until an instant, suspect until an instant, or lost for a reason.
+///
+/// The deadline is the earliest instant at which the server could end the session. Every question
+/// reads the clock itself; no timer is trusted alone.
+#[derive(Debug)]
+pub struct Liveness {
+    clock: Clock,
+    /// Nanoseconds of the boot clock, or the reason of the loss: see [`Word`]. The one truth: a question that finds the
+    /// deadline passed and a renewal that extends it meet here in a compare-and-swap, so that no "lost" is ever followed by a "held".
+    word: AtomicU64,
+    validity_nanos: AtomicU64,
+    doubted: AtomicBool,
+    loss: watch::Sender<Option<LossReason>>,
+}
+
+/// What the one atomic word says.
+enum Word {
+    Until(BootInstant),
+    Lost(LossReason),
+}
+
+/// A loss is stored as its place in this list: no deadline is so few nanoseconds after boot.
+const REASONS: [LossReason; 4] = [
+    LossReason::Expired,
+    LossReason::SessionGone,
+    LossReason::EntryGone,
+    LossReason::Closed,
+];
+
+impl Word {
+    fn of(word: u64) -> Word {
+        match usize::try_from(word).ok().and_then(|w| REASONS.get(w)) {
+            Some(reason) => Word::Lost(*reason),
+            None => Word::Until(BootInstant::from_nanos(word)),
+        }
+    }
+
+    fn lost(reason: LossReason) -> u64 {
+        REASONS
+            .iter()
+            .position(|r| *r == reason)
+            .map_or(0, |i| i as u64)
+    }
+}
+
+impl Liveness {
+    /// A session that was opened by a request sent at `sent` and lives for `validity` from there: what
+    /// [`clock::validity`](crate::clock::validity) or the backend's own formula makes of the time to live granted.
+    pub fn new(clock: Clock, sent: BootInstant, validity: Duration) -> Arc<Self> {
+        Arc::new(Liveness {
+            word: AtomicU64::new((sent + validity).as_nanos()),
+            validity_nanos: AtomicU64::new(nanos(validity)),
+            doubted: AtomicBool::new(false),
+            loss: watch::Sender::new(None),
+            clock,
+        })
+    }
+
+    /// The clock that the deadline is on.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The instant up to which the server cannot have ended the session; `None` once it is lost.
+    pub fn deadline(&self) -> Option<BootInstant> {
+        match Word::of(self.word.load(Ordering::SeqCst)) {
+            Word::Until(deadline) => Some(deadline),
+            Word::Lost(_) => None,
+        }
+    }
+
+    /// The time left until the deadline; zero once it is lost.
+    pub fn remaining(&self) -> Duration {
+        let now = self.clock.now();
+        self.deadline()
+            .map_or(Duration::ZERO, |d| d.saturating_since(now))
+    }
+
+    /// The state now. A passed deadline is a loss, whether or not any timer has noticed.
+    pub fn state(&self) -> State {
+        let left = match self.settle(|deadline| deadline) {
+            Ok(left) => left,
+            Err(reason) => return State::Lost(reason),
+        };
+        let validity = Duration::from_nanos(self.validity_nanos.load(Ordering::SeqCst));
+        if left < validity.mul_f64(JEOPARDY) || self.doubted.load(Ordering::SeqCst) {
+            State::Jeopardy
+        } else {
+            State::Held
+        }
+    }
+
+    /// A renewal sent at `sent` was acknowledged. Never shortens the deadline, and never revives a session whose deadline
+    /// has passed: whoever asked has been told that it is lost.
+    pub fn renewed(&self, sent: BootInstant, validity: Duration) {
+        if self
+            .settle(|deadline| deadline.max(sent + validity))
+            .is_ok()
+        {
+            self.validity_nanos.store(nanos(validity), Ordering::SeqCst);
+            self.doubted.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Turns a passed deadline into a loss; otherwise moves it as told and answers the time left until the old one.
+    fn settle(&self, moved: impl Fn(BootInstant) -> BootInstant) -> Result<Duration, LossReason> {
+        loop {
+            let word = self.word.load(Ordering::SeqCst);
+            let deadline = match Word::of(word) {
+                Word::Lost(reason) => return Err(reason),
+                Word::Until(deadline) => deadline,
+            };
+            // Read after the deadline: the answer is never older than the question.
+            let now = self.clock.now();
+            if now >= deadline {
+                self.end(word, LossReason::Expired);
+                continue;
+            }
+            let moved = moved(deadline);
+            if moved == deadline || self.swap(word, moved.as_nanos()) {
+                return Ok(deadline.saturating_since(now));
+            }
+        }
+    }
+
+    /// A renewal failed: jeopardy until the next one succeeds.
+    pub fn doubt(&self) {
+        self.doubted.store(true, Ordering::SeqCst);
+    }
+
+    /// The session is lost, for this reason unless it was lost before.
+    pub fn lose(&self, reason: LossReason) {
+        loop {
+            let word = self.word.load(Ordering::SeqCst);
+            if matches!(Word::of(word), Word::Lost(_)) || self.end(word, reason) {
+                return;
+            }
+        }
+    }
+
+    /// Resolves with the reason once the session is lost. *Cancel safe.* It is woken by the renewal loop; a process that was
+    /// paused hears of it when its threads run again, and [`state`](Liveness::state) tells the truth before.
+    pub async fn lost(&self) -> LossReason {
+        let mut loss = self.loss.subscribe();
+        match loss.wait_for(Option::is_some).await {
+            Ok(reason) => reason.unwrap_or(LossReason::Closed),
+            // The sender is a field of ours.
+            Err(_) => LossReason::Closed,
+        }
+    }
+
+    fn end(&self, word: u64, reason: LossReason) -> bool {
+        let won = self.swap(word, Word::lost(reason));
+        if won {
+            self.loss.send_replace(Some(reason));
+        }
+        won
+    }
+
+    fn swap(&self, from: u64, to: u64) -> bool {
+        self.word
+            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Renews a session until it is lost: five times in a `ttl`, each attempt bounded by a fifth of it, a failed one followed by the
+/// next after a short pause. Returns when the session is lost, also when its deadline passes in the middle of an attempt.
+///
+/// `renew` makes one attempt and answers the validity that its acknowledgement proves, counted from when the attempt
+/// was sent (this loop reads the clock before it polls the attempt). An error of kind [`ErrorKind::SessionLost`] ends the session
+/// at once; any other puts it in jeopardy.
+pub async fn keep_alive<F, Fut>(liveness: &Liveness, ttl: Duration, mut renew: F)
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<Duration, Error>>,
+{
+    let interval = ttl / RENEWALS_PER_TTL;
+    let pause = (ttl / 50).clamp(Duration::from_millis(20), Duration::from_secs(1));
+    let mut next = liveness.clock.now() + interval;
+    loop {
+        if let State::Lost(_) = liveness.state() {
+            return;
+        }
+        let now = liveness.clock.now();
+        if now < next {
+            let nap = next
+                .saturating_since(now)
+                .min(liveness.remaining())
+                .min(LONGEST_SLEEP);
+            tokio::select! {
+                () = tokio::time::sleep(nap) => {}
+                _ = liveness.lost() => return,
+            }
+            continue;
+        }
+        let sent = liveness.clock.now();
+        let attempt = tokio::time::timeout(interval.min(liveness.remaining()), renew());
+        let outcome = tokio::select! {
+            outcome = attempt => outcome,
+            _ = liveness.lost() => return,
+        };
+        match outcome {
+            Ok(Ok(validity)) => {
+                liveness.renewed(sent, validity);
+                next = sent + interval;
+                continue;
+            }
+            Ok(Err(error)) => {
+                if let ErrorKind::SessionLost(reason) = error.kind() {
+                    liveness.lose(reason);
+                    return;
+                }
+                tracing::debug!(%error, "a renewal failed");
+            }
+            Err(_) => tracing::debug!(?interval, "a renewal was not answered in time"),
+        }
+        liveness.doubt();
+        next = liveness.clock.now() + pause;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALIDITY: Duration = Duration::from_secs(10);
+
+    fn alive() -> (Clock, Arc<Liveness>) {
+        let clock = Clock::manual();
+        let liveness = Liveness::new(clock.clone(), clock.now(), VALIDITY);
+        (clock, liveness)
+    }
+
+    #[test]
+    fn held_then_jeopardy_then_lost_for_ever() {
+        let (clock, liveness) = alive();
+        assert_eq!(liveness.state(), State::Held);
+        assert_eq!(liveness.remaining(), VALIDITY);
+        clock.advance(Duration::from_millis(7_001));
+        assert_eq!(liveness.state(), State::Jeopardy);
+        clock.advance(Duration::from_millis(2_999));
+        assert_eq!(liveness.state(), State::Lost(LossReason::Expired));
+        liveness.renewed(clock.now(), VALIDITY);
+        assert_eq!(liveness.state(), State::Lost(LossReason::Expired));
+        assert_eq!(liveness.remaining(), Duration::ZERO);
+        assert_eq!(liveness.deadline(), None);
+    }
+
+    #[test]
+    fn a_renewal_counts_from_its_sending_and_never_shortens() {
+        let (clock, liveness) = alive();
+        let sent = clock.now();
+        clock.advance(Duration::from_secs(4));
+        liveness.renewed(sent, Duration::from_secs(3));
+        assert_eq!(
+            liveness.remaining(),
+            Duration::from_secs(6),
+            "an older, shorter proof changes nothing"
+        );
+        liveness.renewed(clock.now(), VALIDITY);
+        assert_eq!(liveness.remaining(), VALIDITY);
+    }
+
+    #[test]
+    fn an_acknowledgement_after_the_deadline_revives_nothing_even_if_nobody_asked() {
+        let (clock, liveness) = alive();
+        clock.advance(Duration::from_secs(9));
+        let sent = clock.now();
+        clock.advance(Duration::from_secs(2));
+        liveness.renewed(sent, VALIDITY);
+        assert_eq!(liveness.state(), State::Lost(LossReason::Expired));
+    }
+
+    #[test]
+    fn a_failed_renewal_is_jeopardy_until_one_succeeds() {
+        let (clock, liveness) = alive();
+        liveness.doubt();
+        assert_eq!(liveness.state(), State::Jeopardy);
+        liveness.renewed(clock.now(), VALIDITY);
+        assert_eq!(liveness.state(), State::Held);
+    }
+
+    #[test]
+    fn the_first_reason_stays() {
+        let (_, liveness) = alive();
+        liveness.lose(LossReason::SessionGone);
+        liveness.lose(LossReason::Closed);
+        assert_eq!(liveness.state(), State::Lost(LossReason::SessionGone));
+    }
+
+    #[tokio::test]
+    async fn everyone_who_waits_hears_of_the_loss_also_when_late() {
+        let (_, liveness) = alive();
+        let waiting = tokio::spawn({
+            let liveness = liveness.clone();
+            async move { liveness.lost().await }
+        });
+        liveness.lose(LossReason::SessionGone);
+        assert_eq!(waiting.await.expect("no panic"), LossReason::SessionGone);
+        assert_eq!(liveness.lost().await, LossReason::SessionGone);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_loop_ends_at_the_deadline_although_an_attempt_hangs() {
+        let clock = Clock::system();
+        let liveness = Liveness::new(clock.clone(), clock.now(), Duration::from_millis(50));
+        keep_alive(&liveness, Duration::from_millis(50), std::future::pending).await;
+        assert_eq!(liveness.state(), State::Lost(LossReason::Expired));
+    }
+
+    #[tokio::test]
+    async fn the_loop_renews_survives_failures_and_ends_when_told_that_the_session_is_gone() {
+        let ttl = Duration::from_millis(500);
+        let clock = Clock::system();
+        let liveness = Liveness::new(clock.clone(), clock.now(), Duration::from_secs(60));
+        let mut attempts = 0;
+        keep_alive(&liveness, ttl, || {
+            attempts += 1;
+            std::future::ready(match attempts {
+                1 => Err(Error::new(ErrorKind::Unreachable, "no route")),
+                2 => Ok(Duration::from_secs(60)),
+                _ => Err(Error::session_lost(LossReason::SessionGone)),
+            })
+        })
+        .await;
+        assert_eq!(attempts, 3);
+        assert_eq!(liveness.state(), State::Lost(LossReason::SessionGone));
+    }
+}

@@ -1,0 +1,351 @@
+//! What users hold: the connection to a coordinator, and the locks on it.
+
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Duration;
+
+use crate::acquire::{Patience, acquire, within};
+use crate::clock;
+use crate::entry::{Metadata, Mode, Queue};
+use crate::error::{Error, ErrorKind};
+use crate::guard::Guard;
+use crate::janitor::Tenancy;
+use crate::liveness::State;
+use crate::name::LockName;
+use crate::session::{Backend, SessionId};
+
+/// Shortest time to live that can be asked for. The coordinator may grant a longer one.
+pub const MIN_TTL: Duration = Duration::from_secs(1);
+/// Longest time to live that can be asked for.
+pub const MAX_TTL: Duration = Duration::from_secs(3600);
+/// The time to live when none is asked for: room for a change of leader and some lost renewals.
+pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
+
+/// What a process says about itself and asks of the coordinator.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long the locks outlive a process that died; also how long a holder can be cut off before it loses them. Between
+    /// [`MIN_TTL`] and [`MAX_TTL`].
+    pub ttl: Duration,
+    /// Shown to others in the queue: the user or service.
+    pub owner: String,
+    /// Shown to others in the queue: what the locks are for.
+    pub note: Option<String>,
+}
+
+impl Default for Options {
+    /// [`DEFAULT_TTL`], the user's login name as far as the environment tells it, no note.
+    fn default() -> Self {
+        let owner = ["USER", "LOGNAME"]
+            .iter()
+            .find_map(|v| std::env::var(v).ok());
+        Options {
+            ttl: DEFAULT_TTL,
+            owner: owner.unwrap_or_default(),
+            note: None,
+        }
+    }
+}
+
+/// A process's connection to a coordinator; locks are made from it. Cheap to clone: clones share one session.
+///
+/// The session is opened by the first acquire, and opened anew by the first acquire after it was lost. It is closed when the last
+/// clone, lock and guard is gone, or by [`close`](Locks::close).
+#[derive(Debug, Clone)]
+pub struct Locks {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    backend: Arc<dyn Backend>,
+    ttl: Duration,
+    metadata: Metadata,
+    current: StdMutex<Option<Arc<Tenancy>>>,
+    /// Held while a session is opened: many acquires at once open one.
+    opening: tokio::sync::Mutex<()>,
+}
+
+impl Locks {
+    /// Locks on this backend. Does no I/O.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if an option is out of bounds.
+    pub fn new(backend: Arc<dyn Backend>, options: Options) -> Result<Self, Error> {
+        let Options { ttl, owner, note } = options;
+        if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "a time to live of {ttl:?} is out of bounds: give {MIN_TTL:?} to {MAX_TTL:?}"
+                ),
+            ));
+        }
+        let host = rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned();
+        let metadata = Metadata {
+            owner,
+            host,
+            pid: std::process::id(),
+            since_unix_ms: 0,
+            note,
+        };
+        metadata.check()?;
+        let shared = Shared {
+            backend,
+            ttl,
+            metadata,
+            current: StdMutex::default(),
+            opening: tokio::sync::Mutex::default(),
+        };
+        Ok(Locks {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// The mutex of this name: one holder at a time, first come first served.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidName`] says which rule the name breaks, and where.
+    pub fn mutex<N>(&self, name: N) -> Result<Mutex, Error>
+    where
+        N: TryInto<LockName>,
+        Error: From<N::Error>,
+    {
+        Ok(Mutex(self.named(name)?))
+    }
+
+    /// The read/write lock of this name: one writer or many readers, first come first served; a waiting writer stops new
+    /// readers. A mutex of the same name is the same lock, held by a writer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidName`] says which rule the name breaks, and where.
+    pub fn rwlock<N>(&self, name: N) -> Result<RwLock, Error>
+    where
+        N: TryInto<LockName>,
+        Error: From<N::Error>,
+    {
+        Ok(RwLock(self.named(name)?))
+    }
+
+    fn named<N>(&self, name: N) -> Result<Named, Error>
+    where
+        N: TryInto<LockName>,
+        Error: From<N::Error>,
+    {
+        Ok(Named {
+            locks: self.clone(),
+            name: name.try_into()?,
+        })
+    }
+
+    /// Who holds and who waits for a lock, in order. One round trip; opens no session.
+    ///
+    /// # Errors
+    /// As the backend's: unreachable, refused.
+    pub async fn queue(&self, name: &LockName) -> Result<Queue, Error> {
+        self.shared.backend.queue(name).await
+    }
+
+    /// The queues of the native locks whose names begin with `prefix` (all, if it is empty), in the order of
+    /// the store's keys: at most `limit` of them, those after the lock `after`. Opens no session.
+    ///
+    /// # Errors
+    /// As the backend's: unreachable, refused.
+    pub async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&LockName>,
+        limit: usize,
+    ) -> Result<Vec<Queue>, Error> {
+        self.shared.backend.locks(prefix, after, limit).await
+    }
+
+    /// The session that is open now, if any.
+    pub fn session_id(&self) -> Option<SessionId> {
+        self.current().map(|t| t.session().id())
+    }
+
+    /// Ends the session, and with it every hold and every wait of all clones, and says so to the coordinator now instead of in the
+    /// background. The next acquire opens a new one.
+    ///
+    /// # Errors
+    /// If the coordinator cannot be told: then the session ends with its time to live.
+    pub async fn close(&self) -> Result<(), Error> {
+        let tenancy = self
+            .shared
+            .current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        match tenancy {
+            Some(tenancy) => tenancy.session().close().await,
+            None => Ok(()),
+        }
+    }
+
+    fn current(&self) -> Option<Arc<Tenancy>> {
+        let current = self
+            .shared
+            .current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        current
+            .clone()
+            .filter(|t| !matches!(t.session().liveness().state(), State::Lost(_)))
+    }
+
+    async fn tenancy(&self) -> Result<Arc<Tenancy>, Error> {
+        if let Some(tenancy) = self.current() {
+            return Ok(tenancy);
+        }
+        let _opening = self.shared.opening.lock().await;
+        if let Some(tenancy) = self.current() {
+            return Ok(tenancy);
+        }
+        let session = self.shared.backend.open_session(self.shared.ttl).await?;
+        let tenancy = Tenancy::new(session);
+        *self
+            .shared
+            .current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(tenancy.clone());
+        Ok(tenancy)
+    }
+}
+
+/// What a mutex and a read/write lock have in common.
+#[derive(Debug, Clone)]
+struct Named {
+    locks: Locks,
+    name: LockName,
+}
+
+impl Named {
+    async fn acquire(&self, mode: Mode, patience: Patience) -> Result<Option<Guard>, Error> {
+        let started = clock::Clock::system();
+        let start = started.now();
+        let tenancy = within(patience, self.locks.tenancy()).await?;
+        let patience = match patience {
+            Patience::For(limit) => {
+                Patience::For(limit.saturating_sub(started.now().saturating_since(start)))
+            }
+            other => other,
+        };
+        let metadata = Metadata {
+            since_unix_ms: clock::unix_millis(),
+            ..self.locks.shared.metadata.clone()
+        };
+        let ticket = tenancy.ticket(self.name.clone(), mode, Arc::new(metadata));
+        acquire(&tenancy, ticket, patience).await
+    }
+
+    async fn acquire_forever(&self, mode: Mode) -> Result<Guard, Error> {
+        self.acquire(mode, Patience::Forever).await?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Internal,
+                "a wait without a limit ended without a lock: please report this",
+            )
+        })
+    }
+}
+
+/// A lock with one holder at a time, first come first served. Each acquire is a contender of its own, also when tasks share a session:
+/// a task that acquires a mutex it already holds waits for itself.
+#[derive(Debug, Clone)]
+pub struct Mutex(Named);
+
+impl Mutex {
+    /// Its name.
+    pub fn name(&self) -> &LockName {
+        &self.0.name
+    }
+
+    /// Waits for our turn, without limit. Uncontended: one round trip.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SessionLost`] or [`ErrorKind::Evicted`] when our place in the queue is gone (acquire again to queue anew);
+    /// what the backend says when it refuses; an unreachable coordinator when there is no session yet.
+    ///
+    /// *Cancel safety:* dropped at any await, it leaves no entry behind.
+    pub async fn acquire(&self) -> Result<Guard, Error> {
+        self.0.acquire_forever(Mode::Exclusive).await
+    }
+
+    /// Takes the lock if nobody holds it or waits for it. `None` if somebody does. One round trip, two when it is not free.
+    ///
+    /// # Errors
+    /// As [`acquire`](Mutex::acquire). *Cancel safety:* the same.
+    pub async fn try_acquire(&self) -> Result<Option<Guard>, Error> {
+        self.0.acquire(Mode::Exclusive, Patience::Try).await
+    }
+
+    /// Waits for our turn at most this long. `None` if others held it all the time.
+    ///
+    /// # Errors
+    /// As [`acquire`](Mutex::acquire); [`ErrorKind::Unreachable`] if the coordinator did not even take us into the queue in
+    /// that time. *Cancel safety:* the same.
+    pub async fn acquire_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
+        self.0.acquire(Mode::Exclusive, Patience::For(limit)).await
+    }
+}
+
+/// A lock with one writer or many readers, first come first served.
+#[derive(Debug, Clone)]
+pub struct RwLock(Named);
+
+impl RwLock {
+    /// Its name.
+    pub fn name(&self) -> &LockName {
+        &self.0.name
+    }
+
+    /// Waits for our turn to hold it together with other readers. See [`Mutex::acquire`] for errors and cancel safety.
+    ///
+    /// # Errors
+    /// As [`Mutex::acquire`].
+    pub async fn read(&self) -> Result<Guard, Error> {
+        self.0.acquire_forever(Mode::Shared).await
+    }
+
+    /// Holds it for reading if no writer holds it or waits for it. See [`Mutex::try_acquire`].
+    ///
+    /// # Errors
+    /// As [`Mutex::acquire`].
+    pub async fn try_read(&self) -> Result<Option<Guard>, Error> {
+        self.0.acquire(Mode::Shared, Patience::Try).await
+    }
+
+    /// Waits at most this long to hold it for reading. See [`Mutex::acquire_timeout`].
+    ///
+    /// # Errors
+    /// As [`Mutex::acquire_timeout`].
+    pub async fn read_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
+        self.0.acquire(Mode::Shared, Patience::For(limit)).await
+    }
+
+    /// Waits for our turn to hold it alone. See [`Mutex::acquire`].
+    ///
+    /// # Errors
+    /// As [`Mutex::acquire`].
+    pub async fn write(&self) -> Result<Guard, Error> {
+        self.0.acquire_forever(Mode::Exclusive).await
+    }
+
+    /// Holds it alone if nobody holds it or waits for it. See [`Mutex::try_acquire`].
+    ///
+    /// # Errors
+    /// As [`Mutex::acquire`].
+    pub async fn try_write(&self) -> Result<Option<Guard>, Error> {
+        self.0.acquire(Mode::Exclusive, Patience::Try).await
+    }
+
+    /// Waits at most this long to hold it alone. See [`Mutex::acquire_timeout`].
+    ///
+    /// # Errors
+    /// As [`Mutex::acquire_timeout`].
+    pub async fn write_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
+        self.0.acquire(Mode::Exclusive, Patience::For(limit)).await
+    }
+}

@@ -1,0 +1,169 @@
+//! The rule of the queue: who holds, who waits for whom. Pure: no I/O, no clock, no async.
+
+use crate::entry::{EntryId, Mode};
+
+/// What a contender needs to know of the entries ahead of it: the nearest ones of certain modes. It lets a
+/// store answer from an index instead of sending its whole queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    /// Leave shared entries out.
+    pub exclusive_only: bool,
+    /// At most this many, nearest first.
+    pub limit: usize,
+}
+
+/// An entry that stands ahead of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ahead {
+    /// Which.
+    pub id: EntryId,
+    /// How it wants to hold.
+    pub mode: Mode,
+}
+
+/// The queue as one entry sees it at one instant of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// Whether our own entry is there: this incarnation, under our session.
+    pub present: bool,
+    /// What stands ahead, nearest first, as [`Ask`]ed for.
+    pub ahead: Vec<Ahead>,
+}
+
+/// What follows from a [`View`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// We hold the lock.
+    Granted,
+    /// Nothing can change for us before this entry goes.
+    Blocked(EntryId),
+    /// Our entry is gone.
+    Evicted,
+}
+
+/// Whether an entry of `mode` has to wait for one of mode `ahead` that stands before it.
+fn conflicts(mode: Mode, ahead: Mode) -> bool {
+    mode == Mode::Exclusive || ahead == Mode::Exclusive
+}
+
+/// What an entry of this mode needs to see. Exclusive waits for the nearest entry whatever its mode: everything further ahead
+/// is that one's concern. Shared waits for the nearest exclusive entry, also one that is itself waiting: so a waiting writer stops new readers.
+pub fn ask(mode: Mode) -> Ask {
+    Ask {
+        exclusive_only: mode == Mode::Shared,
+        limit: 1,
+    }
+}
+
+/// Whether an entry of this mode that sees this holds the lock.
+pub fn judge(mode: Mode, view: &View) -> Verdict {
+    if !view.present {
+        return Verdict::Evicted;
+    }
+    match view.ahead.iter().find(|a| conflicts(mode, a.mode)) {
+        Some(ahead) => Verdict::Blocked(ahead.id.clone()),
+        None => Verdict::Granted,
+    }
+}
+
+/// The same rule over a whole queue: whether the last of these modes, in the order of arrival, holds the lock.
+pub fn holds(modes: &[Mode]) -> bool {
+    match modes.split_last() {
+        Some((mode, ahead)) => !ahead.iter().any(|a| conflicts(*mode, *a)),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::Token;
+    use Mode::{Exclusive, Shared};
+    use proptest::prelude::*;
+
+    fn id(n: usize) -> EntryId {
+        EntryId {
+            key: n.to_string().into_bytes().into(),
+            token: Token(n as u64),
+        }
+    }
+
+    /// What a store answers to the entry at `index` of this queue.
+    fn view(queue: &[Mode], index: usize) -> View {
+        let ask = ask(queue[index]);
+        let ahead = (0..index)
+            .rev()
+            .filter(|i| !ask.exclusive_only || queue[*i] == Exclusive)
+            .take(ask.limit)
+            .map(|i| Ahead {
+                id: id(i),
+                mode: queue[i],
+            })
+            .collect();
+        View {
+            present: true,
+            ahead,
+        }
+    }
+
+    fn verdicts(queue: &[Mode]) -> Vec<Verdict> {
+        (0..queue.len())
+            .map(|i| judge(queue[i], &view(queue, i)))
+            .collect()
+    }
+
+    #[test]
+    fn exclusive_waits_for_the_nearest_and_shared_for_the_nearest_exclusive() {
+        let queue = [Shared, Shared, Exclusive, Shared, Shared, Exclusive];
+        let expected = [
+            Verdict::Granted,
+            Verdict::Granted,
+            Verdict::Blocked(id(1)),
+            Verdict::Blocked(id(2)),
+            Verdict::Blocked(id(2)),
+            Verdict::Blocked(id(4)),
+        ];
+        assert_eq!(verdicts(&queue), expected);
+    }
+
+    #[test]
+    fn an_absent_entry_is_evicted_whatever_stands_ahead() {
+        let view = View {
+            present: false,
+            ahead: vec![],
+        };
+        assert_eq!(judge(Exclusive, &view), Verdict::Evicted);
+    }
+
+    proptest! {
+        #[test]
+        fn holders_never_conflict_and_someone_always_holds(shared in proptest::collection::vec(any::<bool>(), 1..40)) {
+            let queue: Vec<Mode> = shared.iter().map(|s| if *s { Shared } else { Exclusive }).collect();
+            let verdicts = verdicts(&queue);
+            let holders: Vec<usize> = (0..queue.len()).filter(|i| verdicts[*i] == Verdict::Granted).collect();
+            prop_assert!(!holders.is_empty());
+            prop_assert!(holders.len() == 1 || holders.iter().all(|i| queue[*i] == Shared));
+            // Holders are the first ones: nobody is overtaken.
+            prop_assert_eq!(&holders, &(0..holders.len()).collect::<Vec<_>>());
+            // The bounded view and the whole queue lead to the same verdict.
+            for i in 0..queue.len() {
+                prop_assert_eq!(verdicts[i] == Verdict::Granted, holds(&queue[..=i]));
+            }
+        }
+
+        #[test]
+        fn following_the_blockers_leads_to_a_holder(shared in proptest::collection::vec(any::<bool>(), 1..40)) {
+            let queue: Vec<Mode> = shared.iter().map(|s| if *s { Shared } else { Exclusive }).collect();
+            let verdicts = verdicts(&queue);
+            for start in 0..queue.len() {
+                let mut at = start;
+                while let Verdict::Blocked(by) = &verdicts[at] {
+                    let next = by.token.0 as usize;
+                    prop_assert!(next < at);
+                    at = next;
+                }
+                prop_assert_eq!(&verdicts[at], &Verdict::Granted);
+            }
+        }
+    }
+}
