@@ -21,8 +21,24 @@ mod services {
         let election = Service::builder()
             .name("Election")
             .package("v3electionpb")
-            .method(method("campaign", "Campaign", "CampaignRequest", "PbCampaignResponse").build())
-            .method(method("proclaim", "Proclaim", "ProclaimRequest", "PbProclaimResponse").build())
+            .method(
+                method(
+                    "campaign",
+                    "Campaign",
+                    "CampaignRequest",
+                    "PbCampaignResponse",
+                )
+                .build(),
+            )
+            .method(
+                method(
+                    "proclaim",
+                    "Proclaim",
+                    "ProclaimRequest",
+                    "PbProclaimResponse",
+                )
+                .build(),
+            )
             .method(method("leader", "Leader", "LeaderRequest", "PbLeaderResponse").build())
             .method(
                 method("observe", "Observe", "LeaderRequest", "PbLeaderResponse")

@@ -66,7 +66,9 @@ pub enum Error {
     },
 
     /// The number of leases is at its limit.
-    #[error("there are {limit} leases, which is the limit; revoke some, or wait for some to expire")]
+    #[error(
+        "there are {limit} leases, which is the limit; revoke some, or wait for some to expire"
+    )]
     TooManyLeases {
         /// The limit.
         limit: usize,

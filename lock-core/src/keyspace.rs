@@ -96,6 +96,11 @@ impl Keyspace {
         )
     }
 
+    /// A key of the session's own, for a backend's bookkeeping. It is no lock's: `@` is always escaped in an encoded name.
+    pub fn session_key(&self, session: SessionId) -> String {
+        format!("{}/@session/{session}", self.namespace)
+    }
+
     /// All keys of a lock.
     pub fn lock(&self, name: &LockName) -> Span {
         Span::under(&self.prefix(name))
@@ -204,6 +209,16 @@ mod tests {
             assert_eq!(owners, [name]);
             assert_eq!(keys.name_of(key.as_bytes()).as_ref(), Some(name));
         }
+    }
+
+    #[test]
+    fn a_sessions_own_key_is_no_locks_key() {
+        let keys = Keyspace::default();
+        let key = keys.session_key(SessionId(0xabc));
+        assert_eq!(key, "turnlock/@session/abc");
+        assert_eq!(keys.name_of(key.as_bytes()), None);
+        let like = LockName::new("@session").expect("valid");
+        assert!(!contains(&keys.lock(&like), &key));
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub const MAX_NAME_BYTES: usize = 1024;
 /// on every backend.
 ///
 /// A *raw* name is used verbatim as the etcd prefix or ZooKeeper path, to join a queue that other clients
-/// already use: 1 to 1,024 bytes, no control characters.
+/// already use: 1 to 1,024 bytes, no control characters. Raw names nest as their clients' do: on etcd
+/// the raw lock `a` stands in one queue with everything under `a/`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LockName {
     text: Arc<str>,

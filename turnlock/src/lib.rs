@@ -1,1 +1,174 @@
+//! Locks that processes on one or many machines can trust: first come first served, with a fencing token and a deadline on
+//! every hold.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! use turnlock::{Release, State};
+//!
+//! // In production a URL such as etcd://etcd-1:2379,etcd-2:2379 or embedded:///var/lib/myapp/locks.
+//! let locks = turnlock::connect("embedded:memory").await?;
+//! let ledger = locks.mutex("accounts/ledger")?;
+//!
+//! let guard = ledger.acquire().await?;
+//! // Hand the token along with every write; the resource refuses a lower one than it has seen.
+//! println!("ours, with token {}, for {:?} at least", guard.token(), guard.remaining());
+//! assert_eq!(guard.state(), State::Held);
+//! tokio::select! {
+//!     reason = guard.lost() => panic!("stop writing: {reason}"),
+//!     () = async { /* the work */ } => {}
+//! }
+//! assert_eq!(guard.release().await, Release::Released);
+//! # Ok::<(), turnlock::Error>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # What is promised, and what is not
+//!
+//! Writes that a resource accepts by token are ordered by token, always. Two holders believe at once only if the coordinator
+//! breaks its lease contract, or a clock or process breaks the stated bounds ([`clock::DRIFT`], [`clock::MARGIN`]): no lock over a network can
+//! do better, so check the token where the damage would be done.
+//!
+//! # Features
+//!
+//! One a backend: `embedded` (the default) and `etcd`. They change which URLs [`connect`] takes, nothing else.
 
+use std::sync::Arc;
+
+pub use lock_core::{
+    Backend, Effect, Entry, EntryId, Error, ErrorKind, Guard, LockName, Locks, LossReason,
+    Metadata, Mode, Mutex, NameError, NameRule, Options, Queue, Release, RwLock, SessionId, State,
+    Token, clock,
+};
+pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
+
+#[cfg(feature = "embedded")]
+pub use backend_embedded as embedded;
+#[cfg(feature = "etcd")]
+pub use backend_etcd as etcd;
+
+/// Connects to the coordinator that the URL names, with the default [`Options`].
+///
+/// - `embedded:///DIR`: the coordinator in this process, durable in the folder DIR, which no other process can open meanwhile.
+/// - `embedded:memory`: the same in memory, for tests and for the tasks of one process.
+/// - `etcd://HOST[:PORT][,HOST[:PORT]...]`: an etcd cluster, or a `turnlock serve`.
+/// - `etcd+unix:///SOCKET`: a `turnlock serve` on this machine.
+///
+/// Connections are opened when they are first needed.
+///
+/// # Errors
+/// [`ErrorKind::Configuration`] if the URL is malformed or names a backend that was not compiled in (the message names the Cargo feature
+/// to enable), or the folder cannot be opened.
+pub async fn connect(url: &str) -> Result<Locks, Error> {
+    connect_with(url, Options::default()).await
+}
+
+/// As [`connect`], with these options.
+///
+/// # Errors
+/// As [`connect`]; [`ErrorKind::InvalidArgument`] if an option is out of bounds.
+pub async fn connect_with(url: &str, options: Options) -> Result<Locks, Error> {
+    Locks::new(backend(url).await?, options)
+}
+
+async fn backend(url: &str) -> Result<Arc<dyn Backend>, Error> {
+    let Some((scheme, rest)) = url.split_once(':') else {
+        return Err(malformed(url, "it has no scheme"));
+    };
+    match scheme {
+        #[cfg(feature = "embedded")]
+        "embedded" => open_embedded(url, rest).await,
+        #[cfg(feature = "etcd")]
+        "etcd" | "etcd+unix" => {
+            let _ = rest;
+            Ok(backend_etcd::EtcdBackend::new(
+                backend_etcd::Config::from_url(url)?,
+            )?)
+        }
+        #[cfg(not(feature = "embedded"))]
+        "embedded" => Err(not_compiled_in(url, rest, "embedded")),
+        #[cfg(not(feature = "etcd"))]
+        "etcd" | "etcd+unix" => Err(not_compiled_in(url, rest, "etcd")),
+        _ => Err(malformed(
+            url,
+            &format!("the scheme {scheme:?} is not known"),
+        )),
+    }
+}
+
+fn malformed(url: &str, why: &str) -> Error {
+    Error::new(
+        ErrorKind::Configuration,
+        format!(
+            "the backend URL {url:?} is not valid: {why}; give embedded:///DIR, embedded:memory, etcd://HOST:PORT or etcd+unix:///SOCKET"
+        ),
+    )
+}
+
+#[cfg(not(all(feature = "embedded", feature = "etcd")))]
+fn not_compiled_in(url: &str, _: &str, feature: &str) -> Error {
+    Error::new(
+        ErrorKind::Configuration,
+        format!("the backend of {url:?} was not compiled in: enable the Cargo feature `{feature}`"),
+    )
+}
+
+#[cfg(feature = "embedded")]
+async fn open_embedded(url: &str, rest: &str) -> Result<Arc<dyn Backend>, Error> {
+    use backend_embedded::{Config, Coordinator, EmbeddedBackend};
+
+    let opened = if rest == "memory" {
+        Coordinator::in_memory(backend_embedded::Limits::default())
+    } else {
+        let dir = rest.strip_prefix("//").filter(|dir| dir.starts_with('/'));
+        let Some(dir) = dir else {
+            return Err(malformed(url, "the folder is not absolute"));
+        };
+        let config = Config::new(dir);
+        // Reads and checks files: not on the caller's executor.
+        let opening =
+            lock_core::background::handle().spawn_blocking(move || Coordinator::open(config));
+        match opening.await {
+            Ok(opened) => opened,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    };
+    match opened {
+        Ok(coordinator) => Ok(EmbeddedBackend::new(coordinator)),
+        Err(error) => Err(Error::new(ErrorKind::Configuration, error.to_string())),
+    }
+}
+
+/// The README's example is compiled with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bad_urls_name_the_input_and_the_remedy() {
+        for url in [
+            "",
+            "nowhere",
+            "redis://x",
+            "embedded:relative",
+            "embedded://host/x",
+        ] {
+            let error = connect(url).await.expect_err(url);
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+            let text = error.to_string();
+            assert!(text.contains(&format!("{url:?}")), "{text}");
+        }
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    #[tokio::test]
+    async fn a_backend_not_compiled_in_names_its_feature() {
+        let error = connect("etcd://localhost")
+            .await
+            .expect_err("not compiled in");
+        assert!(error.to_string().contains("`etcd`"), "{error}");
+    }
+}

@@ -1,25 +1,55 @@
-//! The coordinator: one writer over the state machine and the store.
-#![allow(clippy::unimplemented, dead_code, unused_variables)]
+//! The coordinator: one writer over the state machine, with durability, expiry and watches.
+//!
+//! Requests are applied in order, under one lock, in the caller's thread. In memory that is all. A
+//! durable coordinator then has the caller wait: what was applied is collected while the committer
+//! thread writes what was collected before (group commit), and an answer is given, and a change
+//! made known to watches, only when everything it rests on is on the disk. A read waits for the
+//! changes that it has seen, if they are still under way.
 
-use std::sync::Arc;
+mod committer;
+mod expiry;
+mod pending;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use crate::config::{Config, Limits};
 use crate::error::Error;
 use crate::machine::op::{
-    Delete, Event, KeyRange, KeyValue, LeaseId, Put, Range, RangeResult, Revision, Txn, TxnResult,
+    Delete, KeyRange, KeyValue, LeaseId, Put, Range, RangeResult, Revision, Txn, TxnResult,
 };
+use crate::machine::{Changes, FIRST_REVISION, Machine, Snapshot};
+use crate::store::{Folder, Identity, Medium, Store};
+use committer::Committer;
+use pending::{Class, Outcome};
+use shared::Clock;
+pub(crate) use shared::Shared;
+pub use watch::{WatchBatch, Watcher};
 
-struct Inner;
-
-/// A handle to a coordinator; clones share it. It stops when the last handle and the last
-/// [`Watcher`] are gone, or at [`close`](Coordinator::close).
-#[derive(Clone)]
+/// A handle to a coordinator; clones share it. It stops when the last handle is dropped, or at
+/// [`close`](Coordinator::close).
+///
+/// Calls may come from any async runtime. A call that is dropped before it is answered may still
+/// take effect, wholly or not at all, unless it says otherwise.
+#[derive(Debug, Clone)]
 pub struct Coordinator {
     inner: Arc<Inner>,
 }
 
-/// An answer, and the store revision after the request.
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// An answer, and the store's revision after the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied<T> {
     /// The store's revision after the request (etcd's `header.revision`).
@@ -47,13 +77,13 @@ pub struct LeaseInfo {
     /// What is left of it if it is not renewed.
     pub remaining: Duration,
     /// The keys attached, ascending; empty unless asked for.
-    pub keys: Vec<bytes::Bytes>,
+    pub keys: Vec<Bytes>,
 }
 
 /// The coordinator's vital signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
-    /// The revision of the last durable change.
+    /// The revision of the last change that is durable.
     pub revision: Revision,
     /// The revision of the last explicit compaction, 0 if there was none.
     pub compact_revision: Revision,
@@ -61,7 +91,7 @@ pub struct Status {
     pub cluster_id: u64,
     /// Random, chosen when the store was created, never 0.
     pub member_id: u64,
-    /// Bytes of the store's file; bytes of keys and values when in memory only.
+    /// Bytes of the store's file; 0 when in memory only.
     pub db_size: u64,
     /// Bytes of keys and values.
     pub db_size_in_use: u64,
@@ -73,13 +103,33 @@ pub struct Status {
 
 impl Coordinator {
     /// Opens (creating if absent) the durable coordinator in `config.data_dir`. Blocking: it reads
-    /// and checks the store's file.
+    /// and checks the store's file. Every lease has its full time to live from when this returns.
     ///
     /// # Errors
-    /// [`Error::AlreadyOpen`], [`Error::Damaged`], [`Error::FormatVersion`], [`Error::NoSpace`],
-    /// [`Error::Io`].
+    /// [`Error::AlreadyOpen`], at once, if another process (or handle) has the folder;
+    /// [`Error::Damaged`], [`Error::FormatVersion`], [`Error::NoSpace`], [`Error::Io`].
     pub fn open(config: Config) -> Result<Coordinator, Error> {
-        unimplemented!()
+        let folder = Folder::claim(&config.data_dir)?;
+        let medium = folder.into_medium()?;
+        Coordinator::open_on(Box::new(medium), config.limits)
+    }
+
+    /// Opens the store on a medium.
+    fn open_on(medium: Box<dyn Medium>, limits: Limits) -> Result<Coordinator, Error> {
+        let path = medium.path().to_path_buf();
+        let (store, loaded) = Store::open(medium)?;
+        let shared = Arc::new(Shared::new(loaded.snapshot, loaded.identity, limits, true));
+        shared.set_file_size(store.file_size());
+        let coordinator = Coordinator::with(shared);
+        let committer = Committer::new(Arc::clone(coordinator.shared()), store);
+        coordinator
+            .spawn("turnlock-commit", move || committer.run())
+            .and_then(|()| coordinator.spawn_expiry())
+            .map_err(|source| Error::Io {
+                path,
+                source: Arc::new(source),
+            })?;
+        Ok(coordinator)
     }
 
     /// Memory only: nothing survives the process.
@@ -87,121 +137,258 @@ impl Coordinator {
     /// # Errors
     /// [`Error::Io`] if the system refuses the thread that expires leases.
     pub fn in_memory(limits: Limits) -> Result<Coordinator, Error> {
-        unimplemented!()
+        let snapshot = Snapshot {
+            revision: FIRST_REVISION,
+            compact_revision: 0,
+            keys: Vec::new(),
+            leases: Vec::new(),
+        };
+        let shared = Shared::new(snapshot, Identity::random(), limits, false);
+        let coordinator = Coordinator::with(Arc::new(shared));
+        coordinator.spawn_expiry().map_err(|source| Error::Io {
+            path: "the thread that expires leases".into(),
+            source: Arc::new(source),
+        })?;
+        Ok(coordinator)
     }
 
-    /// Runs a transaction. Once it is answered it is durable. Not cancel safe in the sense that a
-    /// dropped call may still take effect; it takes effect wholly or not at all.
+    fn with(shared: Arc<Shared>) -> Coordinator {
+        let threads = Mutex::new(Vec::new());
+        Coordinator {
+            inner: Arc::new(Inner { shared, threads }),
+        }
+    }
+
+    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let thread = std::thread::Builder::new()
+            .name(name.to_string())
+            .spawn(run)?;
+        self.threads().push(thread);
+        Ok(())
+    }
+
+    fn spawn_expiry(&self) -> std::io::Result<()> {
+        let shared = Arc::clone(self.shared());
+        self.spawn("turnlock-expiry", move || expiry::run(&shared))
+    }
+
+    fn threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+        (self.inner.threads.lock()).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    /// Runs a transaction: wholly, at one new revision if it changes anything, or not at all.
+    ///
+    /// # Errors
+    /// What is wrong with the request ([`Error::DuplicateKey`], [`Error::LeaseNotFound`] and so
+    /// on), or why it cannot be recorded now ([`Error::NoSpace`], [`Error::Overloaded`],
+    /// [`Error::QuotaExceeded`], [`Error::Stopped`]).
     pub async fn txn(&self, txn: Txn) -> Result<Applied<TxnResult>, Error> {
-        unimplemented!()
+        self.submit(Class::of(&txn), |machine, _, changes| {
+            machine.txn(&txn, changes)
+        })
+        .await
     }
 
-    /// Reads a range.
+    /// Reads a range. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] for a past revision, as only the current state is kept;
+    /// [`Error::FutureRevision`], [`Error::EmptyKey`], [`Error::Overloaded`], [`Error::Stopped`].
     pub async fn range(&self, range: Range) -> Result<Applied<RangeResult>, Error> {
-        unimplemented!()
+        self.submit(Class::Read, |machine, _, _| machine.range(&range))
+            .await
     }
 
     /// Writes a key; answers its previous state if asked for.
+    ///
+    /// # Errors
+    /// As [`txn`](Self::txn).
     pub async fn put(&self, put: Put) -> Result<Applied<Option<Arc<KeyValue>>>, Error> {
-        unimplemented!()
+        self.submit(Class::Write, |machine, _, changes| {
+            machine.put(&put, changes)
+        })
+        .await
     }
 
     /// Deletes a range; answers how many keys went and, if asked for, which.
-    pub async fn delete(&self, delete: Delete) -> Result<Applied<(u64, Vec<Arc<KeyValue>>)>, Error> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// As [`txn`](Self::txn).
+    pub async fn delete(
+        &self,
+        delete: Delete,
+    ) -> Result<Applied<(u64, Vec<Arc<KeyValue>>)>, Error> {
+        self.submit(Class::Release, |machine, _, changes| {
+            machine.delete(&delete, changes)
+        })
+        .await
     }
 
     /// Forgets the events before `revision`; answers the store's revision.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] if that was done up to there already, [`Error::FutureRevision`], and
+    /// why it cannot be recorded now, as [`txn`](Self::txn).
     pub async fn compact(&self, revision: Revision) -> Result<Revision, Error> {
-        unimplemented!()
+        let applied = self
+            .submit(Class::Write, |machine, _, changes| {
+                machine.compact(revision, changes)
+            })
+            .await?;
+        Ok(applied.revision)
     }
 
-    /// Grants a lease; id 0 has one chosen.
+    /// Grants a lease. Id 0 has a free one chosen. The time to live is rounded up to whole seconds,
+    /// and to [`MIN_LEASE_TTL`](crate::config::MIN_LEASE_TTL).
+    ///
+    /// # Errors
+    /// [`Error::LeaseExists`], [`Error::InvalidLeaseId`], [`Error::LeaseTtlTooLarge`] over
+    /// [`MAX_LEASE_TTL`](crate::config::MAX_LEASE_TTL), [`Error::TooManyLeases`], and why it cannot
+    /// be recorded now, as [`txn`](Self::txn).
     pub async fn grant(&self, id: LeaseId, ttl: Duration) -> Result<Granted, Error> {
-        unimplemented!()
+        let applied = self
+            .submit(Class::Write, |machine, clock, changes| {
+                loop {
+                    let id = if id == 0 {
+                        self.shared().choose_id()
+                    } else {
+                        id
+                    };
+                    match machine.grant(clock.now(), id, ttl, changes) {
+                        Err(Error::LeaseExists { id: taken }) if id == 0 && taken != 0 => {}
+                        granted => return granted.map(|ttl| Granted { id, ttl }),
+                    }
+                }
+            })
+            .await?;
+        Ok(applied.result)
     }
 
     /// Revokes a lease and deletes its keys; answers the store's revision.
-    pub async fn revoke(&self, id: LeaseId) -> Result<Revision, Error> {
-        unimplemented!()
-    }
-
-    /// Renews a lease; answers its time to live. Never waits for the disk.
-    pub async fn keep_alive(&self, id: LeaseId) -> Result<Duration, Error> {
-        unimplemented!()
-    }
-
-    /// What is left of a lease and, if `keys`, which keys are attached.
-    pub async fn time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseInfo, Error> {
-        unimplemented!()
-    }
-
-    /// The ids of all leases, ascending.
-    pub async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
-        unimplemented!()
-    }
-
-    /// Watches `keys` from revision `start`; from now on when `None`.
     ///
     /// # Errors
-    /// [`Error::Compacted`] when events from `start` on are no longer kept.
-    pub fn watch(&self, keys: KeyRange, start: Option<Revision>) -> Result<Watcher, Error> {
-        unimplemented!()
+    /// [`Error::LeaseNotFound`], and why it cannot be recorded now, as [`txn`](Self::txn).
+    pub async fn revoke(&self, id: LeaseId) -> Result<Revision, Error> {
+        let applied = self
+            .submit(Class::Release, |machine, _, changes| {
+                machine.revoke(id, changes)
+            })
+            .await?;
+        Ok(applied.revision)
     }
 
-    /// The vital signs, as of the last durable change.
+    /// Renews a lease; answers its time to live, which it has in full from now on. It is not
+    /// recorded (after a restart every lease has its full time to live anyway), so it never waits
+    /// for the disk, and takes effect even while writing is refused.
+    ///
+    /// # Errors
+    /// [`Error::LeaseNotFound`], [`Error::Stopped`].
+    pub async fn keep_alive(&self, id: LeaseId) -> Result<Duration, Error> {
+        self.shared().renew(id)
+    }
+
+    /// What is left of a lease and, if `keys`, which keys are attached. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Error::LeaseNotFound`], [`Error::Overloaded`], [`Error::Stopped`].
+    pub async fn time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseInfo, Error> {
+        let applied = self
+            .submit(Class::Read, |machine, clock, _| {
+                let (granted, remaining, attached) = machine.lease(clock.now(), id)?;
+                Ok(LeaseInfo {
+                    id,
+                    granted,
+                    remaining,
+                    keys: attached.filter(|_| keys).cloned().collect(),
+                })
+            })
+            .await?;
+        Ok(applied.result)
+    }
+
+    /// The ids of all leases, ascending. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`], [`Error::Stopped`].
+    pub async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
+        let applied = self
+            .submit(Class::Read, |machine, _, _| Ok(machine.leases()))
+            .await?;
+        Ok(applied.result)
+    }
+
+    /// Watches `keys` from revision `start`; from the next change on when `None`.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] when events from `start` on are no longer kept (they are kept in memory
+    /// only, up to [`Limits::history_events`] and [`Limits::history_bytes`]);
+    /// [`Error::TooManyWatches`], [`Error::EmptyKey`], [`Error::Stopped`].
+    pub fn watch(&self, keys: KeyRange, start: Option<Revision>) -> Result<Watcher, Error> {
+        let (id, queue) = self.shared().hub().watch(keys, start)?;
+        Ok(Watcher::new(Arc::clone(self.shared()), id, queue))
+    }
+
+    /// The vital signs.
     pub fn status(&self) -> Status {
-        unimplemented!()
+        self.shared().status()
     }
 
     /// The number of live leases, to wait for "no session for a while".
     pub fn live_leases(&self) -> tokio::sync::watch::Receiver<usize> {
-        unimplemented!()
+        self.shared().live_leases()
     }
 
     /// Resolves, with the reason, once the coordinator has stopped. Cancel safe.
     pub async fn closed(&self) -> Error {
-        unimplemented!()
+        self.shared().ended().await
     }
 
-    /// Commits what is pending, stops, and releases the folder. Blocking, for a commit's time.
+    /// Records and answers what is pending, stops, and releases the folder. Blocking, for about a
+    /// commit's time. Closing again does nothing.
     ///
     /// # Errors
-    /// The reason if the coordinator had stopped by itself before.
+    /// The reason if the coordinator had stopped by itself, or had to while closing.
     pub fn close(&self) -> Result<(), Error> {
-        unimplemented!()
+        let mut threads = self.threads();
+        self.shared().begin_close();
+        for thread in threads.drain(..) {
+            // A thread that panicked has said so already; what matters is that it is gone.
+            let _ = thread.join();
+        }
+        self.shared().end_closed();
+        self.shared().failure().map_or(Ok(()), Err)
+    }
+
+    /// Applies a request and waits until what it has changed, or seen, is durable.
+    async fn submit<T>(
+        &self,
+        class: Class,
+        mut apply: impl FnMut(&mut Machine, Clock, &mut Changes) -> Result<T, Error>,
+    ) -> Result<Applied<T>, Error> {
+        let mut again = class.may_be_repeated();
+        loop {
+            let (answer, durable) = self.shared().apply(class, &mut apply)?;
+            let Some(durable) = durable else {
+                return answer;
+            };
+            match durable.await {
+                Ok(Outcome::Durable) => return answer,
+                // Undone with the requests beside it that needed space, which are refused now.
+                Ok(Outcome::Undone(_)) if again => again = false,
+                Ok(Outcome::Undone(error) | Outcome::Stopped(error)) => return Err(error),
+                Err(_) => return Err(self.shared().ended().await),
+            }
+        }
     }
 }
 
-/// The changes of one revision that a watch saw.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WatchBatch {
-    /// The revision that made them.
-    pub revision: Revision,
-    /// The changes, in the order they were made; never empty.
-    pub events: Vec<Arc<Event>>,
-}
-
-/// A watch; dropping it cancels it.
-pub struct Watcher;
-
-impl Watcher {
-    /// The revision that this watch starts from.
-    pub fn start_revision(&self) -> Revision {
-        unimplemented!()
-    }
-
-    /// The revision up to which everything has been taken from this watch; `None` while events wait
-    /// in its queue. For progress notifications.
-    pub fn progress(&self) -> Option<Revision> {
-        unimplemented!()
-    }
-
-    /// The next changes. Cancel safe: a dropped call loses nothing.
-    ///
-    /// # Errors
-    /// [`Error::SlowWatcher`] after the queue overflowed, [`Error::Stopped`].
-    pub async fn next(&mut self) -> Result<WatchBatch, Error> {
-        unimplemented!()
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Not waited for: the threads record what is pending, and then release the folder.
+        self.shared.begin_close();
     }
 }

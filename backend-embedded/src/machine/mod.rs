@@ -1,3 +1,302 @@
-//! The pure state machine.
+//! The state machine: etcd's keys, revisions, leases and transactions as a function of the requests
+//! applied to it. It does no I/O and reads no clock (time is passed in), so the same code is the
+//! store's memory, a model to compare other stores with, and what a simulation runs.
 
+mod compare;
+mod key_range;
+mod keys;
+mod lease;
 pub mod op;
+mod range;
+#[cfg(test)]
+mod tests;
+mod txn;
+mod validate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::config::{Limits, MAX_LEASE_TTL, MIN_LEASE_TTL};
+use crate::error::Error;
+use keys::KeySpace;
+use lease::LeaseTable;
+use op::{Delete, Event, KeyValue, LeaseId, Put, Range, RangeResult, Revision, Txn, TxnResult};
+
+/// The revision of a store in which nothing has been written yet (as etcd).
+pub const FIRST_REVISION: Revision = 1;
+
+/// Keys, leases and the revision. Times are durations since an epoch of the caller's choice, on a
+/// clock that never goes back.
+#[derive(Debug)]
+pub struct Machine {
+    keys: KeySpace,
+    leases: LeaseTable,
+    revision: Revision,
+    compact_revision: Revision,
+    limits: Limits,
+}
+
+/// What a request changed: what there is to record and to tell the watches.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// The changes of keys, in order; all at the machine's revision after the request.
+    pub events: Vec<Arc<Event>>,
+    /// The leases that came and went.
+    pub leases: Vec<LeaseChange>,
+    /// The new compact revision.
+    pub compacted: Option<Revision>,
+}
+
+impl Changes {
+    /// Whether nothing was changed.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.leases.is_empty() && self.compacted.is_none()
+    }
+}
+
+/// A lease that came or went. Renewals are not among them: they are not recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseChange {
+    /// It was granted.
+    Granted {
+        /// Its id.
+        id: LeaseId,
+        /// Its time to live, whole seconds.
+        ttl: Duration,
+    },
+    /// It was revoked or expired.
+    Removed {
+        /// Its id.
+        id: LeaseId,
+    },
+}
+
+/// A state to start from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The store's revision.
+    pub revision: Revision,
+    /// The revision of the last explicit compaction, 0 if there was none.
+    pub compact_revision: Revision,
+    /// All keys.
+    pub keys: Vec<Arc<KeyValue>>,
+    /// All leases and their time to live.
+    pub leases: Vec<(LeaseId, Duration)>,
+}
+
+impl Machine {
+    /// An empty store.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            keys: KeySpace::default(),
+            leases: LeaseTable::default(),
+            revision: FIRST_REVISION,
+            compact_revision: 0,
+            limits,
+        }
+    }
+
+    /// A store in the given state, every lease with its full time to live from `now`: how long it
+    /// was not to be reached does not count against anybody.
+    pub fn restore(limits: Limits, snapshot: Snapshot, now: Duration) -> Self {
+        let mut machine = Self {
+            revision: snapshot.revision,
+            compact_revision: snapshot.compact_revision,
+            ..Self::new(limits)
+        };
+        for (id, ttl) in snapshot.leases {
+            machine.leases.grant(now, id, ttl);
+        }
+        for kv in snapshot.keys {
+            if kv.lease != 0 {
+                machine.leases.attach(kv.lease, kv.key.clone());
+            }
+            machine.keys.insert(kv);
+        }
+        machine
+    }
+
+    /// Takes over the deadlines of the leases that `old` has too, so that going back to the
+    /// recorded state neither shortens nor prolongs them.
+    pub fn adopt_deadlines(&mut self, old: &Machine) {
+        self.leases.adopt_deadlines(&old.leases);
+    }
+
+    /// The revision of the last change.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The revision of the last explicit compaction, 0 if there was none.
+    pub fn compact_revision(&self) -> Revision {
+        self.compact_revision
+    }
+
+    /// The number of keys.
+    pub fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Bytes of keys and values.
+    pub fn bytes(&self) -> u64 {
+        self.keys.bytes()
+    }
+
+    /// Runs a transaction: wholly, at one new revision if it changes anything, or not at all.
+    pub fn txn(&mut self, txn: &Txn, changes: &mut Changes) -> Result<TxnResult, Error> {
+        validate::txn(txn)?;
+        let mut path = Vec::with_capacity(1);
+        txn::choose(self, txn, &mut path);
+        txn::Check::new(self).txn(txn, &mut path.iter().copied())?;
+        let mut write = txn::Write::new(self, changes);
+        let result = write.txn(txn, &mut path.into_iter());
+        write.finish();
+        Ok(result)
+    }
+
+    /// Reads a range.
+    pub fn range(&self, range: &Range) -> Result<RangeResult, Error> {
+        validate::range(range)?;
+        txn::Check::new(self).range(range)?;
+        Ok(range::read(&self.keys, range))
+    }
+
+    /// Writes a key; answers its previous state if asked for.
+    pub fn put(
+        &mut self,
+        put: &Put,
+        changes: &mut Changes,
+    ) -> Result<Option<Arc<KeyValue>>, Error> {
+        validate::put(put)?;
+        txn::Check::new(self).put(put)?;
+        let mut write = txn::Write::new(self, changes);
+        let prev = write.put(put);
+        write.finish();
+        Ok(prev)
+    }
+
+    /// Deletes a range; answers how many keys went and, if asked for, which.
+    pub fn delete(
+        &mut self,
+        delete: &Delete,
+        changes: &mut Changes,
+    ) -> Result<(u64, Vec<Arc<KeyValue>>), Error> {
+        validate::delete(delete)?;
+        let mut write = txn::Write::new(self, changes);
+        let deleted = write.delete(delete);
+        write.finish();
+        Ok(deleted)
+    }
+
+    /// Notes that the events before `revision` may be forgotten.
+    pub fn compact(&mut self, revision: Revision, changes: &mut Changes) -> Result<(), Error> {
+        if revision <= self.compact_revision {
+            return Err(Error::Compacted {
+                requested: revision,
+                compact_revision: self.compact_revision,
+            });
+        }
+        if revision > self.revision {
+            return Err(Error::FutureRevision {
+                requested: revision,
+                current: self.revision,
+            });
+        }
+        self.compact_revision = revision;
+        changes.compacted = Some(revision);
+        Ok(())
+    }
+
+    /// Grants a lease; answers its time to live, in whole seconds and not below the minimum. The id
+    /// must be positive.
+    pub fn grant(
+        &mut self,
+        now: Duration,
+        id: LeaseId,
+        ttl: Duration,
+        changes: &mut Changes,
+    ) -> Result<Duration, Error> {
+        if id <= 0 {
+            return Err(Error::InvalidLeaseId { id });
+        }
+        if ttl > MAX_LEASE_TTL {
+            return Err(Error::LeaseTtlTooLarge {
+                ttl,
+                max: MAX_LEASE_TTL,
+            });
+        }
+        if self.leases.contains(id) {
+            return Err(Error::LeaseExists { id });
+        }
+        if self.leases.len() >= self.limits.leases {
+            return Err(Error::TooManyLeases {
+                limit: self.limits.leases,
+            });
+        }
+        // Rounded up: nobody gets less than was asked for.
+        let whole = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+        let ttl = Duration::from_secs(whole).clamp(MIN_LEASE_TTL, MAX_LEASE_TTL);
+        self.leases.grant(now, id, ttl);
+        changes.leases.push(LeaseChange::Granted { id, ttl });
+        Ok(ttl)
+    }
+
+    /// Removes a lease and deletes its keys, ascending, at one revision.
+    pub fn revoke(&mut self, id: LeaseId, changes: &mut Changes) -> Result<(), Error> {
+        let keys = (self.leases.remove(id)).ok_or(Error::LeaseNotFound { id })?;
+        changes.leases.push(LeaseChange::Removed { id });
+        let mut write = txn::Write::new(self, changes);
+        for key in &keys {
+            write.remove(key);
+        }
+        write.finish();
+        Ok(())
+    }
+
+    /// Gives a lease its full time to live from `now`; answers that time.
+    pub fn renew(&mut self, now: Duration, id: LeaseId) -> Result<Duration, Error> {
+        self.leases
+            .renew(now, id)
+            .ok_or(Error::LeaseNotFound { id })
+    }
+
+    /// The time to live granted, what is left of it, and the keys attached, ascending.
+    pub fn lease(
+        &self,
+        now: Duration,
+        id: LeaseId,
+    ) -> Result<(Duration, Duration, impl Iterator<Item = &Bytes>), Error> {
+        let not_found = || Error::LeaseNotFound { id };
+        let (ttl, keys) = self.leases.get(id).ok_or_else(not_found)?;
+        let expires_at = self.leases.expires_at(id).ok_or_else(not_found)?;
+        Ok((ttl, expires_at.saturating_sub(now), keys.iter()))
+    }
+
+    /// The ids of all leases, ascending.
+    pub fn leases(&self) -> Vec<LeaseId> {
+        self.leases.ids()
+    }
+
+    /// The number of leases.
+    pub fn lease_count(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// When the first lease expires unless it is renewed.
+    pub fn next_expiry(&self) -> Option<Duration> {
+        Some(self.leases.first_to_expire()?.0)
+    }
+
+    /// The lease that expired first, if any has by `now`. It is up to the caller to revoke it.
+    pub fn expired(&self, now: Duration) -> Option<LeaseId> {
+        let (expires_at, id) = self.leases.first_to_expire()?;
+        (expires_at <= now).then_some(id)
+    }
+
+    /// Moves every lease's deadline later by `delay`, a time in which renewals could not be taken.
+    pub fn give_back(&mut self, delay: Duration) {
+        self.leases.give_back(delay);
+    }
+}

@@ -98,7 +98,10 @@ impl Stream for Incoming {
                             let connection = Connection::new(socket, slot, self.lifecycle.clone());
                             return Poll::Ready(Some(Ok(connection)));
                         }
-                        None => tracing::warn!(limit = MAX_CONNECTIONS, "too many connections: closed one"),
+                        None => tracing::warn!(
+                            limit = MAX_CONNECTIONS,
+                            "too many connections: closed one"
+                        ),
                     }
                 }
                 Err(err) if err.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -242,5 +245,20 @@ impl AsyncWrite for Connection {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_free_again_once_its_connection_is_gone() {
+        let live = Arc::new(watch::Sender::new(MAX_CONNECTIONS - 1));
+        let last = Slot::take(&live).expect("one is free");
+        assert!(Slot::take(&live).is_none());
+        assert_eq!(*live.borrow(), MAX_CONNECTIONS);
+        drop(last);
+        assert!(Slot::take(&live).is_some());
     }
 }

@@ -33,7 +33,9 @@ pub enum Listen {
 #[non_exhaustive]
 pub enum ListenError {
     /// The text is no address.
-    #[error("`{text}` is no address to listen on: {reason}; use `127.0.0.1:2379`, `[::1]:2379` or `unix:/path/to/socket`")]
+    #[error(
+        "`{text}` is no address to listen on: {reason}; use `127.0.0.1:2379`, `[::1]:2379` or `unix:/path/to/socket`"
+    )]
     Malformed {
         /// The text.
         text: String,
@@ -332,15 +334,29 @@ mod tests {
             "http://0.0.0.0:2379",
         ] {
             let err = text.parse::<Listen>().expect_err(text);
-            assert!(matches!(err, ListenError::NotLoopback { .. }), "{text}: {err}");
+            assert!(
+                matches!(err, ListenError::NotLoopback { .. }),
+                "{text}: {err}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_address_is_named() {
-        for text in ["", "2379", ":2379", "localhost", "localhost:port", "unix:", "https://127.0.0.1:1"] {
+        for text in [
+            "",
+            "2379",
+            ":2379",
+            "localhost",
+            "localhost:port",
+            "unix:",
+            "https://127.0.0.1:1",
+        ] {
             let err = text.parse::<Listen>().expect_err(text);
-            assert!(matches!(&err, ListenError::Malformed { text: named, .. } if named == text), "{text}: {err}");
+            assert!(
+                matches!(&err, ListenError::Malformed { text: named, .. } if named == text),
+                "{text}: {err}"
+            );
         }
     }
 

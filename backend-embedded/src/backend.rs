@@ -1,0 +1,151 @@
+//! The embedded coordinator as a backend of the locks: in process, without gRPC.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lock_core::keyspace::{Keyspace, Span};
+use lock_core::{Backend, Effect, Entry, ErrorKind, LockName, LossReason, Queue, Session};
+
+use crate::coordinator::Coordinator;
+use crate::error::Error;
+use crate::machine::op::{KeyRange, KeyValue, Range, SortOrder, SortTarget};
+use crate::session::EmbeddedSession;
+
+/// Locks on a coordinator in this process. Its users and those who reach the same coordinator by the etcd API
+/// stand in the same queues.
+#[derive(Debug, Clone)]
+pub struct EmbeddedBackend {
+    coordinator: Coordinator,
+    keyspace: Keyspace,
+}
+
+impl EmbeddedBackend {
+    /// Locks in the default namespace of this coordinator.
+    pub fn new(coordinator: Coordinator) -> Arc<Self> {
+        Arc::new(EmbeddedBackend {
+            coordinator,
+            keyspace: Keyspace::default(),
+        })
+    }
+}
+
+#[async_trait]
+impl Backend for EmbeddedBackend {
+    async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, lock_core::Error> {
+        let session =
+            EmbeddedSession::open(self.coordinator.clone(), self.keyspace.clone(), ttl).await?;
+        Ok(session)
+    }
+
+    async fn queue(&self, name: &LockName) -> Result<Queue, lock_core::Error> {
+        let range = Range {
+            sort_target: SortTarget::Create,
+            sort_order: SortOrder::Ascend,
+            ..read(between(self.keyspace.lock(name)))
+        };
+        let found = self.coordinator.range(range).await.map_err(refused)?;
+        let entries = found
+            .result
+            .kvs
+            .iter()
+            .map(|kv| self.entry(name, kv))
+            .collect();
+        Ok(Queue {
+            name: name.clone(),
+            entries,
+        })
+    }
+
+    async fn locks(
+        &self,
+        prefix: &str,
+        after: Option<&LockName>,
+        limit: usize,
+    ) -> Result<Vec<Queue>, lock_core::Error> {
+        let range = read(between(self.keyspace.locks(prefix, after)));
+        let found = self.coordinator.range(range).await.map_err(refused)?;
+        let mut queues: Vec<Queue> = Vec::new();
+        for kv in &found.result.kvs {
+            let Some(name) = self.keyspace.name_of(&kv.key) else {
+                continue;
+            };
+            if queues.last().is_none_or(|q| q.name != name) {
+                if queues.len() == limit {
+                    break;
+                }
+                queues.push(Queue {
+                    name: name.clone(),
+                    entries: Vec::new(),
+                });
+            }
+            if let Some(queue) = queues.last_mut() {
+                queue.entries.push(self.entry(&name, kv));
+            }
+        }
+        for queue in &mut queues {
+            queue.entries.sort_by_key(|entry| entry.id.token);
+        }
+        Ok(queues)
+    }
+}
+
+impl EmbeddedBackend {
+    fn entry(&self, name: &LockName, kv: &KeyValue) -> Entry {
+        self.keyspace
+            .entry(name, &kv.key, kv.create_revision, kv.lease, &kv.value)
+    }
+}
+
+pub(crate) fn between(span: Span) -> KeyRange {
+    KeyRange::Span {
+        start: span.start.into(),
+        end: Some(span.end.into()),
+    }
+}
+
+/// A read of all of these keys, now.
+pub(crate) fn read(keys: KeyRange) -> Range {
+    Range {
+        keys,
+        revision: 0,
+        limit: 0,
+        sort_target: SortTarget::Key,
+        sort_order: SortOrder::None,
+        min_mod_revision: 0,
+        max_mod_revision: 0,
+        min_create_revision: 0,
+        max_create_revision: 0,
+        keys_only: false,
+        count_only: false,
+    }
+}
+
+/// What the coordinator's errors mean to a user of locks.
+pub(crate) fn refused(error: Error) -> lock_core::Error {
+    let (kind, effect) = match &error {
+        Error::LeaseNotFound { .. } => (
+            ErrorKind::SessionLost(LossReason::SessionGone),
+            Effect::None,
+        ),
+        Error::NoSpace { .. }
+        | Error::QuotaExceeded { .. }
+        | Error::Overloaded
+        | Error::TooManyLeases { .. }
+        | Error::TooManyWatches { .. } => (ErrorKind::Exhausted, Effect::None),
+        Error::Stopped { .. } => (ErrorKind::Unreachable, Effect::Unknown),
+        Error::AlreadyOpen { .. }
+        | Error::Damaged { .. }
+        | Error::FormatVersion { .. }
+        | Error::Io { .. } => (ErrorKind::Configuration, Effect::None),
+        _ => (ErrorKind::Internal, Effect::None),
+    };
+    let message = match &error {
+        Error::Stopped { .. } => "the embedded coordinator has stopped",
+        Error::LeaseNotFound { .. } => "the coordinator ended the session",
+        _ => "the embedded coordinator refused",
+    };
+    lock_core::Error::new(kind, message)
+        .with_effect(effect)
+        .with_source(error)
+}

@@ -1,0 +1,199 @@
+//! The expiry of leases, in a thread of its own so that no disk delays it.
+
+use std::time::Duration;
+
+use super::shared::Shared;
+use crate::machine::{Changes, Machine};
+
+/// While there are leases the thread wakes at least this often. Waking later than planned by more
+/// than this means that the process did not run, or could not get on, and that renewals sent in
+/// the meantime still wait to be taken: a pause goes unnoticed for at most two ticks, which is less
+/// than what a client that renews at a third of the shortest time to live has left.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Leases expired under one hold of the lock; so that a thousand sessions that die at once do not
+/// keep everybody else waiting.
+const AT_ONCE: usize = 256;
+
+/// When to look again.
+fn next_look(machine: &Machine, now: Duration) -> Option<Duration> {
+    let first = machine.next_expiry()?;
+    Some(first.clamp(now, now + TICK))
+}
+
+/// Whether leases may be judged now, at a look that was planned for an earlier time. After a delay
+/// they may not: it is given back to every lease, and a tick passes in which the renewals that have
+/// been waiting are taken.
+fn may_judge(machine: &mut Machine, planned: Duration, now: Duration) -> bool {
+    let late = now.saturating_sub(planned);
+    if late > TICK {
+        tracing::warn!(?late, "woken late; the delay is given back to every lease");
+        machine.give_back(late);
+        return false;
+    }
+    true
+}
+
+/// Runs until the coordinator is over.
+pub(super) fn run(shared: &Shared) {
+    let mut state = shared.state();
+    loop {
+        if state.is_over() {
+            break;
+        }
+        let Some(planned) = next_look(&state.machine, shared.clock().now()) else {
+            state = shared.wait_for_lease(state, None);
+            continue;
+        };
+        // Woken early, by a new lease or by nothing, it goes on waiting: a lease granted meanwhile
+        // lives longer than a tick.
+        while !state.is_over()
+            && let Some(left) = planned.checked_sub(shared.clock().now())
+            && !left.is_zero()
+        {
+            state = shared.wait_for_lease(state, Some(left));
+        }
+        let now = shared.clock().now();
+        if state.is_over() || !may_judge(&mut state.machine, planned, now) {
+            continue;
+        }
+        for _ in 0..AT_ONCE {
+            let Some(id) = state.machine.expired(now) else {
+                break;
+            };
+            let mut changes = Changes::default();
+            if state.machine.revoke(id, &mut changes).is_ok() {
+                tracing::debug!(id, "lease expired");
+            }
+            shared.record(&mut state, changes);
+        }
+        if state.machine.expired(now).is_some() {
+            drop(state);
+            state = shared.state();
+        }
+    }
+    // With nothing to record there is nobody else to say that it is over.
+    let in_memory = state.recording.is_none();
+    drop(state);
+    if in_memory {
+        shared.end_closed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Limits;
+    use crate::machine::op::LeaseId;
+
+    const TTL: Duration = Duration::from_secs(3);
+
+    /// The loop of [`run`] on simulated time. `paused` says until when the process does not run, if
+    /// it does not at a given time; while it does, `client` is called every few milliseconds.
+    /// Answers when each lease expired.
+    fn simulate(
+        machine: &mut Machine,
+        end: Duration,
+        paused: impl Fn(Duration) -> Option<Duration>,
+        mut client: impl FnMut(&mut Machine, Duration),
+    ) -> Vec<(LeaseId, Duration)> {
+        let mut expired = Vec::new();
+        let mut now = Duration::ZERO;
+        while now < end {
+            let Some(planned) = next_look(machine, now) else {
+                break;
+            };
+            while now < planned {
+                now += Duration::from_millis(5);
+                now = paused(now).unwrap_or(now);
+                // The expiry thread is as likely as not the first to run after a pause.
+                if now < planned {
+                    client(machine, now);
+                }
+            }
+            if may_judge(machine, planned, now) {
+                while let Some(id) = machine.expired(now) {
+                    machine.revoke(id, &mut Changes::default()).unwrap();
+                    expired.push((id, now));
+                }
+            }
+            client(machine, now);
+        }
+        expired
+    }
+
+    fn machine_with_leases(ids: &[LeaseId]) -> Machine {
+        let mut machine = Machine::new(Limits::default());
+        for &id in ids {
+            let mut changes = Changes::default();
+            machine
+                .grant(Duration::ZERO, id, TTL, &mut changes)
+                .unwrap();
+        }
+        machine
+    }
+
+    /// Renews lease 1 every third of its time to live, counted from the last renewal.
+    fn renewing() -> impl FnMut(&mut Machine, Duration) {
+        let mut last = Duration::ZERO;
+        move |machine, now| {
+            if now >= last + TTL / 3 {
+                last = now;
+                machine
+                    .renew(now, 1)
+                    .expect("a lease that is renewed never expires");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lease_nobody_renews_expires_within_a_tick() {
+        let mut machine = machine_with_leases(&[1, 2]);
+        let expired = simulate(&mut machine, TTL * 10, |_| None, renewing());
+        let [(2, at)] = expired[..] else {
+            panic!("{expired:?}");
+        };
+        assert!(at >= TTL && at <= TTL + TICK, "{at:?}");
+    }
+
+    #[test]
+    fn no_pause_expires_a_lease_that_is_renewed() {
+        for pause in [100, 240, 260, 499, 510, 1_000, 2_900, 3_100, 6_000, 60_000] {
+            let pause = Duration::from_millis(pause);
+            for start in (0..4_000).step_by(45).map(Duration::from_millis) {
+                let until = start + pause;
+                let paused = |now| (start <= now && now < until).then_some(until);
+                let mut machine = machine_with_leases(&[1, 2]);
+                let expired = simulate(&mut machine, until + TTL * 4, paused, renewing());
+                let [(2, at)] = expired[..] else {
+                    panic!("paused from {start:?} for {pause:?}: {expired:?}");
+                };
+                // And one that is not renewed goes on from where it was.
+                assert!(at >= TTL && at <= TTL + pause + TICK * 3, "{at:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn pauses_over_and_over_do_not_either() {
+        let mut chance = fastrand::Rng::with_seed(1);
+        let mut pauses = Vec::new();
+        let mut at = Duration::ZERO;
+        for _ in 0..500 {
+            at += Duration::from_millis(chance.u64(20..2_000));
+            let until = at + Duration::from_millis(chance.u64(50..8_000));
+            pauses.push((at, until));
+            at = until;
+        }
+        let paused = |now| {
+            let next = pauses.partition_point(|(_, until)| *until <= now);
+            pauses
+                .get(next)
+                .filter(|(start, _)| *start <= now)
+                .map(|(_, until)| *until)
+        };
+        let mut machine = machine_with_leases(&[1]);
+        let expired = simulate(&mut machine, at, paused, renewing());
+        assert_eq!(expired, []);
+    }
+}

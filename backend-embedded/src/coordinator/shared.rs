@@ -1,0 +1,354 @@
+//! What callers, the committer and the expiry thread share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+
+use super::pending::{Class, Outcome, Pending};
+use super::watch::Hub;
+use super::{Applied, Status};
+use crate::config::Limits;
+use crate::error::Error;
+use crate::machine::op::LeaseId;
+use crate::machine::{Changes, Machine, Snapshot};
+use crate::store::{Identity, random};
+
+/// The clock that leases are judged by: monotonic, and deliberately one that does not run while
+/// the machine is suspended. Of the clocks in play the server's must be the slowest: a holder
+/// counts its own time by one that does run, so it gives up before the server does.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    epoch: Instant,
+}
+
+impl Clock {
+    pub(super) fn now(self) -> Duration {
+        self.epoch.elapsed()
+    }
+}
+
+/// An answer, and what to wait for before it counts.
+pub(super) type Answer<T> = (
+    Result<Applied<T>, Error>,
+    Option<oneshot::Receiver<Outcome>>,
+);
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Taken before `hub` where both are held.
+    state: Mutex<State>,
+    /// Wakes the committer.
+    work: Condvar,
+    /// Wakes the expiry thread when there is a lease again.
+    granted: Condvar,
+    hub: Mutex<Hub>,
+    clock: Clock,
+    identity: Identity,
+    limits: Limits,
+    ids: Mutex<fastrand::Rng>,
+    lease_count: watch::Sender<usize>,
+    ended: watch::Sender<Option<Error>>,
+    file_size: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) machine: Machine,
+    /// What is to be recorded; `None` when in memory only.
+    pub(super) recording: Option<Recording>,
+    closing: bool,
+    end: Option<End>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Recording {
+    pub(super) pending: Pending,
+    /// Whether a commit is under way.
+    pub(super) committing: bool,
+    /// Why nothing can be added now.
+    pub(super) full: Option<Error>,
+}
+
+#[derive(Debug)]
+struct End {
+    error: Error,
+    failed: bool,
+}
+
+impl State {
+    /// Whether the threads are to end.
+    pub(super) fn is_over(&self) -> bool {
+        self.closing || self.end.is_some()
+    }
+
+    fn check_running(&self) -> Result<(), Error> {
+        match &self.end {
+            Some(end) => Err(end.error.clone()),
+            None if self.closing => Err(closed()),
+            None => Ok(()),
+        }
+    }
+
+    fn admit(&self, class: Class, limits: &Limits) -> Result<(), Error> {
+        self.check_running()?;
+        let Some(recording) = &self.recording else {
+            return Ok(());
+        };
+        if let (Class::Write, Some(full)) = (class, &recording.full) {
+            return Err(full.clone());
+        }
+        if !recording.pending.has_room(class, limits) {
+            return Err(Error::Overloaded);
+        }
+        Ok(())
+    }
+}
+
+fn closed() -> Error {
+    Error::Stopped {
+        reason: "it was closed".into(),
+    }
+}
+
+impl Shared {
+    pub(super) fn new(
+        snapshot: Snapshot,
+        identity: Identity,
+        limits: Limits,
+        durable: bool,
+    ) -> Self {
+        let clock = Clock {
+            epoch: Instant::now(),
+        };
+        let hub = Hub::new(snapshot.revision, snapshot.compact_revision, &limits);
+        let machine = Machine::restore(limits.clone(), snapshot, clock.now());
+        let (lease_count, _) = watch::channel(machine.lease_count());
+        let state = State {
+            machine,
+            recording: durable.then(Recording::default),
+            closing: false,
+            end: None,
+        };
+        Self {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            granted: Condvar::new(),
+            hub: Mutex::new(hub),
+            clock,
+            identity,
+            limits,
+            ids: Mutex::new(random()),
+            lease_count,
+            ended: watch::channel(None).0,
+            file_size: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn hub(&self) -> MutexGuard<'_, Hub> {
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Applies a request. Its answer, an error too, counts once the receiver says so, if there is
+    /// one: until then it rests on changes that are not durable.
+    pub(super) fn apply<T>(
+        &self,
+        class: Class,
+        request: &mut impl FnMut(&mut Machine, Clock, &mut Changes) -> Result<T, Error>,
+    ) -> Result<Answer<T>, Error> {
+        let mut state = self.state();
+        state.admit(class, &self.limits)?;
+        let mut changes = Changes::default();
+        let result = request(&mut state.machine, self.clock, &mut changes);
+        let revision = state.machine.revision();
+        self.record(&mut state, changes);
+        let durable = state.recording.as_mut().and_then(|recording| {
+            let settled = !recording.committing && recording.pending.is_empty();
+            (!settled).then(|| recording.pending.wait())
+        });
+        let answer = result.map(|result| Applied { revision, result });
+        Ok((answer, durable))
+    }
+
+    /// Passes on what a request has changed: to be recorded, or to the watches at once.
+    pub(super) fn record(&self, state: &mut State, changes: Changes) {
+        if changes.is_empty() {
+            return;
+        }
+        if !changes.leases.is_empty() {
+            self.tell_lease_count(&state.machine);
+        }
+        let revision = state.machine.revision();
+        if let Some(recording) = &mut state.recording {
+            recording.pending.add(revision, changes);
+            self.work.notify_one();
+            return;
+        }
+        let mut hub = self.hub();
+        if !changes.events.is_empty() {
+            hub.publish(revision, &changes.events);
+        }
+        if let Some(revision) = changes.compacted {
+            hub.compact(revision);
+        }
+    }
+
+    pub(super) fn tell_lease_count(&self, machine: &Machine) {
+        let count = machine.lease_count();
+        let mut first = false;
+        self.lease_count.send_if_modified(|told| {
+            first = *told == 0 && count > 0;
+            std::mem::replace(told, count) != count
+        });
+        if first {
+            self.granted.notify_one();
+        }
+    }
+
+    pub(super) fn renew(&self, id: LeaseId) -> Result<Duration, Error> {
+        let mut state = self.state();
+        state.check_running()?;
+        // Read under the lock: a renewal that had to wait for it counts from when it is applied.
+        let now = self.clock.now();
+        state.machine.renew(now, id)
+    }
+
+    /// A random positive lease id.
+    pub(super) fn choose_id(&self) -> LeaseId {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.i64(1..=LeaseId::MAX)
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let state = self.state();
+        let hub = self.hub();
+        Status {
+            revision: hub.revision(),
+            compact_revision: hub.compact_revision(),
+            cluster_id: self.identity.cluster_id,
+            member_id: self.identity.member_id,
+            db_size: self.file_size.load(Ordering::Relaxed),
+            db_size_in_use: state.machine.bytes(),
+            keys: state.machine.key_count(),
+            leases: state.machine.lease_count(),
+        }
+    }
+
+    pub(super) fn live_leases(&self) -> watch::Receiver<usize> {
+        self.lease_count.subscribe()
+    }
+
+    pub(super) fn set_file_size(&self, bytes: u64) {
+        self.file_size.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Waits for work for the committer, for at most `timeout` if there is one.
+    pub(super) fn wait_for_work<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        timeout: Option<Duration>,
+    ) -> MutexGuard<'a, State> {
+        wait(&self.work, state, timeout)
+    }
+
+    /// Waits for the first lease, or for at most `timeout` if there is one.
+    pub(super) fn wait_for_lease<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        timeout: Option<Duration>,
+    ) -> MutexGuard<'a, State> {
+        wait(&self.granted, state, timeout)
+    }
+
+    /// Refuses new requests and has the threads end.
+    pub(super) fn begin_close(&self) {
+        self.state().closing = true;
+        self.work.notify_all();
+        self.granted.notify_all();
+    }
+
+    /// Ends, as asked for, unless it has ended already.
+    pub(super) fn end_closed(&self) {
+        self.end(End {
+            error: closed(),
+            failed: false,
+        });
+    }
+
+    /// Stops for good, unless it has ended already: nothing is acknowledged from here on.
+    pub(super) fn stop(&self, reason: &Error) {
+        let error = Error::Stopped {
+            reason: reason.to_string().into(),
+        };
+        self.end(End {
+            error,
+            failed: true,
+        });
+    }
+
+    fn end(&self, end: End) {
+        let mut state = self.state();
+        if state.end.is_some() {
+            return;
+        }
+        let error = end.error.clone();
+        state.end = Some(end);
+        let pending = state
+            .recording
+            .as_mut()
+            .map(|it| std::mem::take(&mut it.pending));
+        self.hub().stop(&error);
+        drop(state);
+        self.work.notify_all();
+        self.granted.notify_all();
+        if let Some(pending) = pending {
+            pending.answer(&Outcome::Stopped(error.clone()));
+        }
+        self.ended.send_replace(Some(error));
+    }
+
+    /// Why it stopped by itself, if it did.
+    pub(super) fn failure(&self) -> Option<Error> {
+        let state = self.state();
+        let end = state.end.as_ref().filter(|end| end.failed)?;
+        Some(end.error.clone())
+    }
+
+    /// Resolves once it has ended.
+    pub(super) async fn ended(&self) -> Error {
+        let mut ended = self.ended.subscribe();
+        match ended.wait_for(Option::is_some).await {
+            Ok(error) => error.clone().unwrap_or_else(closed),
+            Err(_) => closed(),
+        }
+    }
+}
+
+fn wait<'a>(
+    condition: &Condvar,
+    state: MutexGuard<'a, State>,
+    timeout: Option<Duration>,
+) -> MutexGuard<'a, State> {
+    match timeout {
+        None => condition
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner),
+        Some(timeout) => {
+            let woken = condition.wait_timeout(state, timeout);
+            woken.unwrap_or_else(PoisonError::into_inner).0
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The coordinator in memory, and on a simulated disk.
+
+mod durable;
+mod faults;
+mod memory;
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::Poll;
+
+use super::*;
+use crate::machine::op::{SortOrder, SortTarget};
+use crate::store::tests::disk::Disk;
+
+/// Far longer than anything here takes, on any machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn one(key: &str) -> KeyRange {
+    KeyRange::One(bytes(key))
+}
+
+fn put(key: &str, value: impl Into<Bytes>) -> Put {
+    Put {
+        key: bytes(key),
+        value: Some(value.into()),
+        lease: Some(0),
+        prev_kv: false,
+    }
+}
+
+fn put_on(key: &str, lease: LeaseId) -> Put {
+    Put {
+        lease: Some(lease),
+        ..put(key, "v")
+    }
+}
+
+fn delete(keys: KeyRange) -> Delete {
+    Delete {
+        keys,
+        prev_kv: false,
+    }
+}
+
+fn read(keys: KeyRange) -> Range {
+    Range {
+        keys,
+        revision: 0,
+        limit: 0,
+        sort_target: SortTarget::Key,
+        sort_order: SortOrder::None,
+        min_mod_revision: 0,
+        max_mod_revision: 0,
+        min_create_revision: 0,
+        max_create_revision: 0,
+        keys_only: false,
+        count_only: false,
+    }
+}
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn in_memory() -> Coordinator {
+    Coordinator::in_memory(Limits::default()).unwrap()
+}
+
+fn on(disk: &Disk) -> Coordinator {
+    with_limits(disk, Limits::default())
+}
+
+fn with_limits(disk: &Disk, limits: Limits) -> Coordinator {
+    Coordinator::open_on(disk.medium(), limits).unwrap()
+}
+
+impl Coordinator {
+    async fn keys(&self) -> Vec<String> {
+        let found = self.range(read(KeyRange::all())).await.unwrap();
+        let name = |kv: &Arc<KeyValue>| String::from_utf8_lossy(&kv.key).into_owned();
+        found.result.kvs.iter().map(name).collect()
+    }
+
+    /// The revision applied, durable or not.
+    fn applied_revision(&self) -> Revision {
+        self.shared().state().machine.revision()
+    }
+}
+
+/// Waits for what another thread or task brings about.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    waited
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain for: {what}"));
+}
+
+/// Waits for an answer, but not for ever.
+async fn soon<T>(what: &str, answer: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(PATIENCE, answer);
+    waited
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain for: {what}"))
+}
+
+/// Whether a call that has been started is still waiting.
+async fn is_waiting(call: &mut (impl Future + Unpin)) -> bool {
+    let mut call = pin!(call);
+    std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending())).await
+}

@@ -1,0 +1,118 @@
+//! The recent events, so that a watch may start in the past.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::machine::op::{Event, KeyRange, Revision};
+
+/// Recent events, oldest first, bounded by number and by bytes.
+#[derive(Debug)]
+pub(super) struct History {
+    events: VecDeque<Arc<Event>>,
+    bytes: usize,
+    /// All events from this revision on are here.
+    floor: Revision,
+    max_events: usize,
+    max_bytes: usize,
+}
+
+impl History {
+    /// Knows nothing before `floor`.
+    pub(super) fn new(floor: Revision, max_events: usize, max_bytes: usize) -> Self {
+        Self {
+            events: VecDeque::new(),
+            bytes: 0,
+            floor,
+            max_events,
+            max_bytes,
+        }
+    }
+
+    pub(super) fn push(&mut self, event: Arc<Event>) {
+        self.bytes += size(&event);
+        self.events.push_back(event);
+        while self.events.len() > self.max_events || self.bytes > self.max_bytes {
+            let Some(oldest) = self.events.front() else {
+                break;
+            };
+            // A revision is kept whole or not at all.
+            self.truncate(oldest.kv.mod_revision + 1);
+        }
+    }
+
+    /// Forgets the events before `revision`.
+    pub(super) fn truncate(&mut self, revision: Revision) {
+        self.floor = self.floor.max(revision);
+        while let Some(oldest) = self.events.front()
+            && oldest.kv.mod_revision < self.floor
+        {
+            self.bytes -= size(oldest);
+            self.events.pop_front();
+        }
+    }
+
+    /// The events of `keys` from `start` on.
+    pub(super) fn since<'a>(
+        &'a self,
+        start: Revision,
+        keys: &'a KeyRange,
+    ) -> Result<impl Iterator<Item = &'a Arc<Event>>, Error> {
+        if start < self.floor {
+            return Err(Error::Compacted {
+                requested: start,
+                compact_revision: self.floor,
+            });
+        }
+        let first = (self.events).partition_point(|event| event.kv.mod_revision < start);
+        Ok((self.events.range(first..)).filter(|event| keys.contains(&event.kv.key)))
+    }
+}
+
+/// Bytes of keys and values that an event keeps in memory.
+pub(super) fn size(event: &Event) -> usize {
+    event.kv.size() + event.prev.as_ref().map_or(0, |prev| prev.size())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coordinator::watch::hub::tests::put_event;
+
+    fn revisions(history: &History, start: Revision) -> Result<Vec<Revision>, Error> {
+        let all = KeyRange::all();
+        let events = history.since(start, &all)?;
+        Ok(events.map(|event| event.kv.mod_revision).collect())
+    }
+
+    #[test]
+    fn old_events_go_whole_revisions_at_a_time() {
+        let mut history = History::new(2, 3, usize::MAX);
+        for revision in [2, 2, 3] {
+            history.push(put_event("a", revision, 0));
+        }
+        assert_eq!(revisions(&history, 2).unwrap(), [2, 2, 3]);
+        history.push(put_event("a", 4, 0));
+        assert_eq!(revisions(&history, 3).unwrap(), [3, 4]);
+        assert!(matches!(
+            revisions(&history, 2),
+            Err(Error::Compacted {
+                requested: 2,
+                compact_revision: 3
+            })
+        ));
+    }
+
+    #[test]
+    fn bytes_are_bounded_too() {
+        let mut history = History::new(2, 100, 1000);
+        for revision in 2..50 {
+            history.push(put_event("k", revision, 99));
+            assert!(history.bytes <= 1000);
+        }
+        assert_eq!(revisions(&history, 40).unwrap().len(), 10);
+        history.push(put_event("k", 50, 5000));
+        assert_eq!(history.floor, 51, "one event above the limit is not kept");
+        assert_eq!(history.bytes, 0);
+    }
+}

@@ -1,0 +1,281 @@
+//! Where durable changes become known: the published revision, the history, and every live watch.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::history::History;
+use super::index::{Index, WatchId};
+use super::watcher::{Queue, WatchBatch};
+use crate::config::Limits;
+use crate::error::Error;
+use crate::machine::op::{Event, KeyRange, Revision};
+
+#[derive(Debug)]
+pub(crate) struct Hub {
+    revision: Revision,
+    compact_revision: Revision,
+    history: History,
+    watches: HashMap<WatchId, (KeyRange, Arc<Queue>)>,
+    index: Index,
+    last_id: WatchId,
+    stopped: Option<Error>,
+    limits: Limits,
+}
+
+impl Hub {
+    /// Starts at `revision`, with no history before it.
+    pub(crate) fn new(revision: Revision, compact_revision: Revision, limits: &Limits) -> Self {
+        Self {
+            revision,
+            compact_revision,
+            history: History::new(revision + 1, limits.history_events, limits.history_bytes),
+            watches: HashMap::new(),
+            index: Index::default(),
+            last_id: 0,
+            stopped: None,
+            limits: limits.clone(),
+        }
+    }
+
+    /// The revision of the last change made known.
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    pub(crate) fn compact_revision(&self) -> Revision {
+        self.compact_revision
+    }
+
+    /// Makes the events of one revision known; answers how many watches were woken.
+    pub(crate) fn publish(&mut self, revision: Revision, events: &[Arc<Event>]) -> usize {
+        self.revision = revision;
+        let mut hits: HashMap<WatchId, Vec<Arc<Event>>> = HashMap::new();
+        for event in events {
+            self.history.push(Arc::clone(event));
+            self.index.each(&event.kv.key, |id| {
+                hits.entry(id).or_default().push(Arc::clone(event));
+            });
+        }
+        let mut woken = 0;
+        for (id, events) in hits {
+            let Some((_, queue)) = self.watches.get(&id) else {
+                continue;
+            };
+            if revision < queue.start_revision() {
+                continue;
+            }
+            woken += 1;
+            if !queue.push(WatchBatch { revision, events }) {
+                self.unwatch(id);
+            }
+        }
+        woken
+    }
+
+    /// Forgets the events before `revision`.
+    pub(crate) fn compact(&mut self, revision: Revision) {
+        self.compact_revision = revision;
+        self.history.truncate(revision);
+    }
+
+    /// A new watch from `start`, or from the next change.
+    pub(crate) fn watch(
+        &mut self,
+        keys: KeyRange,
+        start: Option<Revision>,
+    ) -> Result<(WatchId, Arc<Queue>), Error> {
+        if let Some(error) = &self.stopped {
+            return Err(error.clone());
+        }
+        if keys.first().is_empty() {
+            return Err(Error::EmptyKey);
+        }
+        let limit = self.limits.watches;
+        if self.watches.len() >= limit {
+            return Err(Error::TooManyWatches { limit });
+        }
+        let start = start.unwrap_or(self.revision + 1);
+        let mut backlog: Vec<WatchBatch> = Vec::new();
+        for event in self.history.since(start, &keys)? {
+            let revision = event.kv.mod_revision;
+            match backlog.last_mut() {
+                Some(batch) if batch.revision == revision => batch.events.push(Arc::clone(event)),
+                _ => backlog.push(WatchBatch {
+                    revision,
+                    events: vec![Arc::clone(event)],
+                }),
+            }
+        }
+        let queue = Arc::new(Queue::new(start, backlog, &self.limits));
+        self.last_id += 1;
+        let id = self.last_id;
+        self.index.insert(&keys, id);
+        self.watches.insert(id, (keys, Arc::clone(&queue)));
+        Ok((id, queue))
+    }
+
+    /// Ends a watch, if it is still there.
+    pub(crate) fn unwatch(&mut self, id: WatchId) {
+        if let Some((keys, _)) = self.watches.remove(&id) {
+            self.index.remove(&keys, id);
+        }
+    }
+
+    /// Ends all watches, and refuses new ones, with this error.
+    pub(crate) fn stop(&mut self, error: &Error) {
+        self.stopped = Some(error.clone());
+        self.index = Index::default();
+        for (_, (_, queue)) in self.watches.drain() {
+            queue.end(error.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::machine::op::KeyValue;
+
+    /// The event of a put of a new key with a value of the given length.
+    pub(in crate::coordinator::watch) fn put_event(
+        key: &str,
+        revision: Revision,
+        length: usize,
+    ) -> Arc<Event> {
+        let kv = Arc::new(KeyValue {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            value: Bytes::from(vec![b'v'; length]),
+            create_revision: revision,
+            mod_revision: revision,
+            version: 1,
+            lease: 0,
+        });
+        Arc::new(Event {
+            kv,
+            prev: None,
+            deleted: false,
+        })
+    }
+
+    fn one(key: &str) -> KeyRange {
+        KeyRange::One(Bytes::copy_from_slice(key.as_bytes()))
+    }
+
+    #[test]
+    fn a_change_wakes_only_the_watch_of_its_key() {
+        let mut hub = Hub::new(1, 0, &Limits::default());
+        let queues: Vec<_> = (0..1000)
+            .map(|n| hub.watch(one(&format!("q/{n}")), None).unwrap().1)
+            .collect();
+        assert_eq!(hub.publish(2, &[put_event("q/500", 2, 0)]), 1);
+        for (n, queue) in queues.iter().enumerate() {
+            assert_eq!(queue.is_empty(), n != 500, "{n}");
+        }
+        assert_eq!(hub.publish(3, &[put_event("other", 3, 0)]), 0);
+    }
+
+    #[test]
+    fn one_revision_comes_as_one_batch() {
+        let mut hub = Hub::new(1, 0, &Limits::default());
+        let (_, live) = hub.watch(KeyRange::prefix("a/"), None).unwrap();
+        let events = [
+            put_event("a/1", 2, 0),
+            put_event("b/1", 2, 0),
+            put_event("a/2", 2, 0),
+        ];
+        assert_eq!(hub.publish(2, &events), 1);
+        let (_, late) = hub.watch(KeyRange::prefix("a/"), Some(2)).unwrap();
+        for queue in [live, late] {
+            let batch = queue.pop().unwrap().unwrap();
+            assert_eq!(batch.revision, 2);
+            assert_eq!(batch.events.len(), 2);
+            assert!(queue.pop().is_none());
+        }
+    }
+
+    #[test]
+    fn a_watch_from_the_future_waits_for_it() {
+        let mut hub = Hub::new(1, 0, &Limits::default());
+        let (_, queue) = hub.watch(one("a"), Some(4)).unwrap();
+        for revision in 2..6 {
+            let woken = hub.publish(revision, &[put_event("a", revision, 0)]);
+            assert_eq!(woken, usize::from(revision >= 4));
+        }
+        assert_eq!(queue.pop().unwrap().unwrap().revision, 4);
+    }
+
+    #[test]
+    fn a_slow_consumer_is_told_where_to_resume() {
+        let limits = Limits {
+            watch_queue_events: 3,
+            ..Limits::default()
+        };
+        let mut hub = Hub::new(1, 0, &limits);
+        let (_, queue) = hub.watch(one("a"), None).unwrap();
+        for revision in 2..10 {
+            hub.publish(revision, &[put_event("a", revision, 0)]);
+        }
+        assert!(hub.watches.is_empty(), "the hub has let go of it");
+        for revision in 2..5 {
+            assert_eq!(queue.pop().unwrap().unwrap().revision, revision);
+        }
+        let Some(Err(Error::SlowWatcher { resume_revision })) = queue.pop() else {
+            panic!("no error after the queue overflowed");
+        };
+        assert_eq!(resume_revision, 5);
+        let (_, resumed) = hub.watch(one("a"), Some(resume_revision)).unwrap();
+        for revision in 5..10 {
+            assert_eq!(resumed.pop().unwrap().unwrap().revision, revision);
+        }
+    }
+
+    #[test]
+    fn a_backlog_does_not_count_as_slowness() {
+        let limits = Limits {
+            watch_queue_events: 3,
+            ..Limits::default()
+        };
+        let mut hub = Hub::new(1, 0, &limits);
+        for revision in 2..20 {
+            hub.publish(revision, &[put_event("a", revision, 0)]);
+        }
+        let (_, queue) = hub.watch(one("a"), Some(2)).unwrap();
+        for revision in 20..23 {
+            hub.publish(revision, &[put_event("a", revision, 0)]);
+        }
+        for revision in 2..23 {
+            assert_eq!(queue.pop().unwrap().unwrap().revision, revision);
+        }
+        assert!(queue.pop().is_none());
+    }
+
+    #[test]
+    fn compaction_is_told_and_watches_are_limited() {
+        let limits = Limits {
+            watches: 1,
+            ..Limits::default()
+        };
+        let mut hub = Hub::new(7, 0, &limits);
+        for revision in 8..12 {
+            hub.publish(revision, &[put_event("a", revision, 0)]);
+        }
+        hub.compact(10);
+        for (start, expected) in [(7, 10), (9, 10)] {
+            let Err(Error::Compacted {
+                requested,
+                compact_revision,
+            }) = hub.watch(one("a"), Some(start))
+            else {
+                panic!("no error for {start}");
+            };
+            assert_eq!((requested, compact_revision), (start, expected));
+        }
+        let (id, _) = hub.watch(one("a"), Some(10)).unwrap();
+        let refused = hub.watch(one("a"), None);
+        assert!(matches!(refused, Err(Error::TooManyWatches { limit: 1 })));
+        hub.unwatch(id);
+        assert!(hub.watch(one("a"), None).is_ok());
+    }
+}

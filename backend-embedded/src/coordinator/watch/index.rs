@@ -1,0 +1,132 @@
+//! Which watches a key concerns, found without asking each.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+
+use crate::machine::op::KeyRange;
+
+pub(super) type WatchId = u64;
+
+/// Watches by the keys they are for. Single keys and prefixes are looked up; other ranges, which
+/// are rare, are tried one by one.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    keys: HashMap<Bytes, Vec<WatchId>>,
+    prefixes: HashMap<Bytes, Vec<WatchId>>,
+    /// How many different prefixes there are of each length: the lengths worth looking up.
+    lengths: BTreeMap<usize, usize>,
+    others: Vec<(KeyRange, WatchId)>,
+}
+
+impl Index {
+    pub(super) fn insert(&mut self, keys: &KeyRange, id: WatchId) {
+        if let KeyRange::One(key) = keys {
+            self.keys.entry(key.clone()).or_default().push(id);
+        } else if let Some(prefix) = keys.as_prefix() {
+            let ids = self.prefixes.entry(prefix.clone()).or_default();
+            if ids.is_empty() {
+                *self.lengths.entry(prefix.len()).or_default() += 1;
+            }
+            ids.push(id);
+        } else {
+            self.others.push((keys.clone(), id));
+        }
+    }
+
+    pub(super) fn remove(&mut self, keys: &KeyRange, id: WatchId) {
+        if let KeyRange::One(key) = keys {
+            remove_from(&mut self.keys, key, id);
+        } else if let Some(prefix) = keys.as_prefix() {
+            let was_last = remove_from(&mut self.prefixes, prefix, id);
+            if was_last && let Some(count) = self.lengths.get_mut(&prefix.len()) {
+                *count -= 1;
+                if *count == 0 {
+                    self.lengths.remove(&prefix.len());
+                }
+            }
+        } else {
+            self.others.retain(|(_, other)| *other != id);
+        }
+    }
+
+    /// Calls `found` with each watch that `key` concerns.
+    pub(super) fn each(&self, key: &[u8], mut found: impl FnMut(WatchId)) {
+        self.keys
+            .get(key)
+            .into_iter()
+            .flatten()
+            .for_each(|&id| found(id));
+        for &length in self.lengths.keys() {
+            let Some(prefix) = key.get(..length) else {
+                break;
+            };
+            (self.prefixes.get(prefix).into_iter().flatten()).for_each(|&id| found(id));
+        }
+        for (keys, id) in &self.others {
+            if keys.contains(key) {
+                found(*id);
+            }
+        }
+    }
+}
+
+/// Removes `id` from the list under `key`; answers whether the list is gone with it.
+fn remove_from(lists: &mut HashMap<Bytes, Vec<WatchId>>, key: &Bytes, id: WatchId) -> bool {
+    let Some(ids) = lists.get_mut(key) else {
+        return false;
+    };
+    ids.retain(|&other| other != id);
+    let was_last = ids.is_empty();
+    if was_last {
+        lists.remove(key);
+    }
+    was_last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_exactly_the_watches_whose_range_holds_the_key() {
+        let ranges = [
+            KeyRange::One(Bytes::from_static(b"a/1")),
+            KeyRange::One(Bytes::from_static(b"a/1")),
+            KeyRange::prefix("a/"),
+            KeyRange::prefix("a/"),
+            KeyRange::prefix("a"),
+            KeyRange::prefix("b/"),
+            KeyRange::all(),
+            KeyRange::Span {
+                start: Bytes::from_static(b"a/0"),
+                end: Some(Bytes::from_static(b"a/2")),
+            },
+        ];
+        let mut index = Index::default();
+        let mut live: Vec<usize> = Vec::new();
+        let check = |index: &Index, live: &[usize]| {
+            for key in [&b"a/1"[..], b"a/2", b"a", b"b/", b"b", b"c", b"a/1/x"] {
+                let mut found = Vec::new();
+                index.each(key, |id| found.push(id as usize));
+                found.sort_unstable();
+                let expected: Vec<_> = (live.iter().copied())
+                    .filter(|&id| ranges[id].contains(key))
+                    .collect();
+                assert_eq!(found, expected, "{}", key.escape_ascii());
+            }
+        };
+        for (id, range) in ranges.iter().enumerate() {
+            index.insert(range, id as WatchId);
+            live.push(id);
+            check(&index, &live);
+        }
+        for (id, range) in ranges.iter().enumerate() {
+            index.remove(range, id as WatchId);
+            live.remove(0);
+            check(&index, &live);
+        }
+        assert!(index.keys.is_empty() && index.prefixes.is_empty());
+        assert!(index.lengths.is_empty() && index.others.is_empty());
+    }
+}

@@ -1,0 +1,166 @@
+//! One watch: a bounded queue between the writer and a consumer.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::history;
+use super::index::WatchId;
+use crate::config::Limits;
+use crate::coordinator::Shared;
+use crate::error::Error;
+use crate::machine::op::{Event, Revision};
+
+/// The changes of one revision that a watch saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchBatch {
+    /// The revision that made them.
+    pub revision: Revision,
+    /// The changes, in the order they were made; never empty.
+    pub events: Vec<Arc<Event>>,
+}
+
+impl WatchBatch {
+    fn bytes(&self) -> usize {
+        self.events.iter().map(|event| history::size(event)).sum()
+    }
+}
+
+/// A watch; dropping it cancels it. It does not keep the coordinator running.
+#[derive(Debug)]
+pub struct Watcher {
+    shared: Arc<Shared>,
+    id: WatchId,
+    queue: Arc<Queue>,
+}
+
+impl Watcher {
+    pub(in crate::coordinator) fn new(shared: Arc<Shared>, id: WatchId, queue: Arc<Queue>) -> Self {
+        Self { shared, id, queue }
+    }
+
+    /// The revision that this watch starts from.
+    pub fn start_revision(&self) -> Revision {
+        self.queue.start_revision
+    }
+
+    /// The revision up to which everything has been taken from this watch; `None` while changes, or
+    /// its end, wait in the queue. For progress notifications.
+    pub fn progress(&self) -> Option<Revision> {
+        // Under the hub's lock nothing is published between the two looks.
+        let hub = self.shared.hub();
+        self.queue.is_empty().then(|| hub.revision())
+    }
+
+    /// The next changes. Cancel safe: a dropped call loses nothing.
+    ///
+    /// # Errors
+    /// [`Error::SlowWatcher`] once what was queued before the overflow has been taken;
+    /// [`Error::Stopped`]. Either ends the watch.
+    pub async fn next(&mut self) -> Result<WatchBatch, Error> {
+        loop {
+            // One consumer, so a wake-up between the look and the wait is kept for the wait.
+            if let Some(next) = self.queue.pop() {
+                return next;
+            }
+            self.queue.wake.notified().await;
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.shared.hub().unwatch(self.id);
+    }
+}
+
+/// What waits for a watch's consumer.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    start_revision: Revision,
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+    max_events: usize,
+    max_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// What the watch started with from the past; bounded by the history.
+    backlog: VecDeque<WatchBatch>,
+    live: VecDeque<WatchBatch>,
+    live_events: usize,
+    live_bytes: usize,
+    end: Option<Error>,
+}
+
+impl Queue {
+    pub(super) fn new(start_revision: Revision, backlog: Vec<WatchBatch>, limits: &Limits) -> Self {
+        let waiting = Waiting {
+            backlog: backlog.into(),
+            ..Waiting::default()
+        };
+        Self {
+            start_revision,
+            waiting: Mutex::new(waiting),
+            wake: Notify::new(),
+            max_events: limits.watch_queue_events,
+            max_bytes: limits.watch_queue_bytes,
+        }
+    }
+
+    pub(super) fn start_revision(&self) -> Revision {
+        self.start_revision
+    }
+
+    /// Queues changes; answers whether the watch goes on: if the queue is full it ends here.
+    pub(super) fn push(&self, batch: WatchBatch) -> bool {
+        let mut waiting = self.lock();
+        let events = waiting.live_events + batch.events.len();
+        let bytes = waiting.live_bytes + batch.bytes();
+        // Into an empty queue one batch always fits: a large transaction is not slowness.
+        let full = events > self.max_events || bytes > self.max_bytes;
+        let goes_on = !full || waiting.live.is_empty();
+        if goes_on {
+            waiting.live_events = events;
+            waiting.live_bytes = bytes;
+            waiting.live.push_back(batch);
+        } else {
+            waiting.end = Some(Error::SlowWatcher {
+                resume_revision: batch.revision,
+            });
+        }
+        drop(waiting);
+        self.wake.notify_one();
+        goes_on
+    }
+
+    /// Ends the watch with an error, after what is queued.
+    pub(super) fn end(&self, error: Error) {
+        self.lock().end.get_or_insert(error);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn pop(&self) -> Option<Result<WatchBatch, Error>> {
+        let mut waiting = self.lock();
+        if let Some(batch) = waiting.backlog.pop_front() {
+            return Some(Ok(batch));
+        }
+        if let Some(batch) = waiting.live.pop_front() {
+            waiting.live_events -= batch.events.len();
+            waiting.live_bytes -= batch.bytes();
+            return Some(Ok(batch));
+        }
+        waiting.end.clone().map(Err)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        let waiting = self.lock();
+        waiting.backlog.is_empty() && waiting.live.is_empty() && waiting.end.is_none()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,139 @@
+//! The keys, with an index that answers "the newest before" in a queue without reading the queue.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::op::{KeyRange, KeyValue, Revision};
+
+/// The keys of one directory by create revision. One transaction may create several, so the key is
+/// part of the order.
+pub(super) type Directory = BTreeSet<(Revision, Bytes)>;
+
+/// All keys, and for each directory (a key up to and including its last `/`; empty if it has none)
+/// the keys in it by create revision. A lock's queue is one directory, so the entry next before a
+/// given one, and the length of the queue, cost the same at ten entries and at ten thousand.
+#[derive(Debug, Default)]
+pub(super) struct KeySpace {
+    keys: BTreeMap<Bytes, Arc<KeyValue>>,
+    directories: BTreeMap<Bytes, Directory>,
+    bytes: u64,
+}
+
+impl KeySpace {
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Bytes of keys and values.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Option<&Arc<KeyValue>> {
+        self.keys.get(key)
+    }
+
+    /// The keys of a range, ascending.
+    pub(super) fn iter(&self, range: &KeyRange) -> impl Iterator<Item = &Arc<KeyValue>> {
+        range
+            .bounds()
+            .map(|bounds| self.keys.range::<[u8], _>(bounds))
+            .into_iter()
+            .flatten()
+            .map(|(_, kv)| kv)
+    }
+
+    /// The number of keys in a range.
+    pub(super) fn count(&self, range: &KeyRange) -> usize {
+        match self.directories(range) {
+            Some(directories) => directories.map(Directory::len).sum(),
+            None => self.iter(range).count(),
+        }
+    }
+
+    /// The directories that together hold exactly the keys of `range`; `None` if its shape is not
+    /// one for which that is certain.
+    ///
+    /// It is for a prefix that ends in `/`: every key with it lies in a directory with it, and no
+    /// directory with it holds any other key.
+    pub(super) fn directories(
+        &self,
+        range: &KeyRange,
+    ) -> Option<impl Iterator<Item = &Directory> + use<'_>> {
+        let whole = range.is_all();
+        if !whole && !range.as_prefix()?.ends_with(b"/") {
+            return None;
+        }
+        let found = if whole {
+            self.directories.range::<[u8], _>(..)
+        } else {
+            self.directories.range::<[u8], _>(range.bounds()?)
+        };
+        Some(found.map(|(_, directory)| directory))
+    }
+
+    /// Writes a key; answers what it replaced.
+    pub(super) fn insert(&mut self, kv: Arc<KeyValue>) -> Option<Arc<KeyValue>> {
+        self.bytes += kv.size() as u64;
+        let key = kv.key.clone();
+        let create_revision = kv.create_revision;
+        let old = self.keys.insert(key.clone(), kv);
+        match &old {
+            // The same incarnation keeps its place in the index.
+            Some(old) if old.create_revision == create_revision => self.bytes -= old.size() as u64,
+            Some(old) => {
+                self.bytes -= old.size() as u64;
+                self.unindex(&old.key, old.create_revision);
+                self.index(key, create_revision);
+            }
+            None => self.index(key, create_revision),
+        }
+        old
+    }
+
+    /// Removes a key; answers what it was.
+    pub(super) fn remove(&mut self, key: &[u8]) -> Option<Arc<KeyValue>> {
+        let old = self.keys.remove(key)?;
+        self.bytes -= old.size() as u64;
+        self.unindex(&old.key, old.create_revision);
+        Some(old)
+    }
+
+    fn index(&mut self, key: Bytes, create_revision: Revision) {
+        let length = directory_length(&key);
+        if let Some(directory) = self.directories.get_mut(&key[..length]) {
+            directory.insert((create_revision, key));
+        } else {
+            // A copy, not a slice: it may outlive this key and would keep all of it in memory.
+            let name = Bytes::copy_from_slice(&key[..length]);
+            self.directories
+                .insert(name, Directory::from([(create_revision, key)]));
+        }
+    }
+
+    fn unindex(&mut self, key: &Bytes, create_revision: Revision) {
+        let name = &key[..directory_length(key)];
+        let Some(directory) = self.directories.get_mut(name) else {
+            return;
+        };
+        directory.remove(&(create_revision, key.clone()));
+        if directory.is_empty() {
+            self.directories.remove(name);
+        }
+    }
+}
+
+impl KeyValue {
+    /// Bytes of key and value.
+    pub(crate) fn size(&self) -> usize {
+        self.key.len() + self.value.len()
+    }
+}
+
+fn directory_length(key: &[u8]) -> usize {
+    key.iter()
+        .rposition(|&byte| byte == b'/')
+        .map_or(0, |slash| slash + 1)
+}

@@ -1,0 +1,128 @@
+//! The leases: who is alive until when, and which keys go with them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::op::LeaseId;
+
+#[derive(Debug)]
+struct Lease {
+    ttl: Duration,
+    /// On the table's own scale, see [`LeaseTable::given_back`].
+    deadline: Duration,
+    keys: BTreeSet<Bytes>,
+}
+
+/// All leases by id and by deadline. Times count from the caller's epoch.
+#[derive(Debug, Default)]
+pub(super) struct LeaseTable {
+    leases: HashMap<LeaseId, Lease>,
+    deadlines: BTreeSet<(Duration, LeaseId)>,
+    /// The sum of all delays given back. Deadlines are kept less this sum, so that giving a delay
+    /// back to every lease is one addition, however many there are.
+    given_back: Duration,
+}
+
+impl LeaseTable {
+    pub(super) fn len(&self) -> usize {
+        self.leases.len()
+    }
+
+    pub(super) fn contains(&self, id: LeaseId) -> bool {
+        self.leases.contains_key(&id)
+    }
+
+    /// The ids, ascending.
+    pub(super) fn ids(&self) -> Vec<LeaseId> {
+        let mut ids: Vec<_> = self.leases.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Adds a lease that is not there yet.
+    pub(super) fn grant(&mut self, now: Duration, id: LeaseId, ttl: Duration) {
+        let deadline = self.deadline(now, ttl);
+        let lease = Lease {
+            ttl,
+            deadline,
+            keys: BTreeSet::new(),
+        };
+        self.leases.insert(id, lease);
+        self.deadlines.insert((deadline, id));
+    }
+
+    /// Moves the deadline to a full time to live from now; answers that time.
+    pub(super) fn renew(&mut self, now: Duration, id: LeaseId) -> Option<Duration> {
+        let ttl = self.leases.get(&id)?.ttl;
+        let deadline = self.deadline(now, ttl);
+        self.postpone(id, deadline);
+        Some(ttl)
+    }
+
+    /// Removes a lease; answers its keys, ascending.
+    pub(super) fn remove(&mut self, id: LeaseId) -> Option<BTreeSet<Bytes>> {
+        let lease = self.leases.remove(&id)?;
+        self.deadlines.remove(&(lease.deadline, id));
+        Some(lease.keys)
+    }
+
+    pub(super) fn attach(&mut self, id: LeaseId, key: Bytes) {
+        if let Some(lease) = self.leases.get_mut(&id) {
+            lease.keys.insert(key);
+        }
+    }
+
+    pub(super) fn detach(&mut self, id: LeaseId, key: &[u8]) {
+        if let Some(lease) = self.leases.get_mut(&id) {
+            lease.keys.remove(key);
+        }
+    }
+
+    /// The time to live and the keys, ascending.
+    pub(super) fn get(&self, id: LeaseId) -> Option<(Duration, &BTreeSet<Bytes>)> {
+        self.leases.get(&id).map(|lease| (lease.ttl, &lease.keys))
+    }
+
+    /// When the lease expires unless it is renewed.
+    pub(super) fn expires_at(&self, id: LeaseId) -> Option<Duration> {
+        let lease = self.leases.get(&id)?;
+        Some(lease.deadline + self.given_back)
+    }
+
+    /// The lease that expires first, and when.
+    pub(super) fn first_to_expire(&self) -> Option<(Duration, LeaseId)> {
+        let &(deadline, id) = self.deadlines.first()?;
+        Some((deadline + self.given_back, id))
+    }
+
+    /// Moves every deadline later by `delay`.
+    pub(super) fn give_back(&mut self, delay: Duration) {
+        self.given_back += delay;
+    }
+
+    /// Gives the leases that `old` knows the deadline they have there, if that is other than the
+    /// one here.
+    pub(super) fn adopt_deadlines(&mut self, old: &LeaseTable) {
+        for (&id, lease) in &old.leases {
+            if self.contains(id) {
+                let expires_at = lease.deadline + old.given_back;
+                self.postpone(id, expires_at.saturating_sub(self.given_back));
+            }
+        }
+    }
+
+    fn deadline(&self, now: Duration, ttl: Duration) -> Duration {
+        // What was given back has passed, so it is never more than `now`.
+        (now + ttl).saturating_sub(self.given_back)
+    }
+
+    fn postpone(&mut self, id: LeaseId, deadline: Duration) {
+        if let Some(lease) = self.leases.get_mut(&id) {
+            self.deadlines.remove(&(lease.deadline, id));
+            lease.deadline = deadline;
+            self.deadlines.insert((deadline, id));
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Reading a range: what etcd's `Range` does with limits, sorts and revision bounds.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::keys::{Directory, KeySpace};
+use super::op::{KeyValue, Range, RangeResult, Revision, SortOrder, SortTarget};
+
+/// Reads the current state. The count is that of the whole range; the revision bounds prune before
+/// the sort, and the limit cuts after it, but for one case: a sort by something other than the key
+/// without an order applies to the first keys up to the limit and one more, as in etcd.
+pub(super) fn read(keys: &KeySpace, range: &Range) -> RangeResult {
+    let count = keys.count(&range.keys) as u64;
+    if range.count_only {
+        return RangeResult {
+            count,
+            ..RangeResult::default()
+        };
+    }
+    // One more than the limit, to know whether there is more.
+    let wanted = match range.limit {
+        0 => usize::MAX,
+        limit => limit.saturating_add(1),
+    };
+    let mut found = match by_create(keys, range, wanted) {
+        Some(found) => found,
+        None => scan(keys, range, wanted),
+    };
+    let more = found.len() == wanted;
+    if more {
+        found.truncate(range.limit);
+    }
+    let kvs = found
+        .into_iter()
+        .map(|kv| match range.keys_only && !kv.value.is_empty() {
+            true => Arc::new(without_value(kv)),
+            false => Arc::clone(kv),
+        })
+        .collect();
+    RangeResult { kvs, more, count }
+}
+
+/// The first `wanted` by the index of create revisions, if it can answer this.
+fn by_create<'a>(
+    keys: &'a KeySpace,
+    range: &Range,
+    wanted: usize,
+) -> Option<Vec<&'a Arc<KeyValue>>> {
+    if range.sort_target != SortTarget::Create || range.sort_order == SortOrder::None {
+        return None;
+    }
+    let directories = keys.directories(&range.keys)?;
+    let mut found = Vec::new();
+    for directory in directories {
+        // The first of all are among the first of each.
+        found.extend(
+            walk(directory, range)
+                .filter_map(|key| keys.get(key))
+                .filter(|kv| within_bounds(kv, range))
+                .take(wanted),
+        );
+    }
+    sort(&mut found, range);
+    found.truncate(wanted);
+    Some(found)
+}
+
+/// The keys of a directory in the order asked for, from the end that the create bounds allow.
+fn walk<'a>(directory: &'a Directory, range: &Range) -> Box<dyn Iterator<Item = &'a Bytes> + 'a> {
+    let (min, max) = (range.min_create_revision, range.max_create_revision);
+    let from = (min, Bytes::new());
+    let within = match max {
+        0 | Revision::MAX => directory.range(from..),
+        _ if max < min => return Box::new(std::iter::empty()),
+        _ => directory.range(from..(max + 1, Bytes::new())),
+    };
+    let within = within.map(|(_, key)| key);
+    match range.sort_order {
+        SortOrder::Descend => Box::new(within.rev()),
+        SortOrder::Ascend | SortOrder::None => Box::new(within),
+    }
+}
+
+/// The first `wanted` by reading the whole range, or as much of it as matters.
+fn scan<'a>(keys: &'a KeySpace, range: &Range, wanted: usize) -> Vec<&'a Arc<KeyValue>> {
+    let found = keys.iter(&range.keys);
+    let as_stored = match range.sort_order {
+        SortOrder::None => true,
+        SortOrder::Ascend => range.sort_target == SortTarget::Key,
+        SortOrder::Descend => false,
+    };
+    let bounded = range.min_mod_revision != 0
+        || range.max_mod_revision != 0
+        || range.min_create_revision != 0
+        || range.max_create_revision != 0;
+    let mut found: Vec<_> = if as_stored && !bounded {
+        found.take(wanted).collect()
+    } else {
+        found.filter(|kv| within_bounds(kv, range)).collect()
+    };
+    sort(&mut found, range);
+    found.truncate(wanted);
+    found
+}
+
+fn within_bounds(kv: &KeyValue, range: &Range) -> bool {
+    let within = |revision, min, max| min <= revision && (max == 0 || revision <= max);
+    within(
+        kv.mod_revision,
+        range.min_mod_revision,
+        range.max_mod_revision,
+    ) && within(
+        kv.create_revision,
+        range.min_create_revision,
+        range.max_create_revision,
+    )
+}
+
+/// Equal targets are ordered by key, so that the order is total whatever path found the keys.
+fn sort(found: &mut [&Arc<KeyValue>], range: &Range) {
+    let by_target = |a: &KeyValue, b: &KeyValue| -> Ordering {
+        match range.sort_target {
+            SortTarget::Key => Ordering::Equal,
+            SortTarget::Version => a.version.cmp(&b.version),
+            SortTarget::Create => a.create_revision.cmp(&b.create_revision),
+            SortTarget::Mod => a.mod_revision.cmp(&b.mod_revision),
+            SortTarget::Value => a.value.cmp(&b.value),
+        }
+        .then_with(|| a.key.cmp(&b.key))
+    };
+    match range.sort_order {
+        SortOrder::None if range.sort_target == SortTarget::Key => {}
+        SortOrder::None | SortOrder::Ascend => found.sort_unstable_by(|a, b| by_target(a, b)),
+        SortOrder::Descend => found.sort_unstable_by(|a, b| by_target(b, a)),
+    }
+}
+
+fn without_value(kv: &KeyValue) -> KeyValue {
+    KeyValue {
+        value: Bytes::new(),
+        ..kv.clone()
+    }
+}

@@ -1,0 +1,123 @@
+//! The machine against etcd's rules. The rules are those of etcd 3.5's API documentation and its
+//! `etcdserver/txn`, `mvcc` and `lease` packages.
+
+mod lease;
+mod range;
+mod txn;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::op::{
+    Compare, CompareOp, CompareTarget, Delete, KeyRange, LeaseId, Op, OpResult, Put, Range,
+    Revision, SortOrder, SortTarget, Txn,
+};
+use super::*;
+
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn machine() -> Machine {
+    Machine::new(Limits::default())
+}
+
+fn one(key: &str) -> KeyRange {
+    KeyRange::One(bytes(key))
+}
+
+fn span(start: &str, end: &str) -> KeyRange {
+    KeyRange::Span {
+        start: bytes(start),
+        end: Some(bytes(end)),
+    }
+}
+
+fn put(key: &str, value: &str) -> Put {
+    Put {
+        key: bytes(key),
+        value: Some(bytes(value)),
+        lease: Some(0),
+        prev_kv: false,
+    }
+}
+
+fn put_on(key: &str, lease: LeaseId) -> Put {
+    Put {
+        lease: Some(lease),
+        ..put(key, "v")
+    }
+}
+
+fn delete(keys: KeyRange) -> Delete {
+    Delete {
+        keys,
+        prev_kv: false,
+    }
+}
+
+fn read(keys: KeyRange) -> Range {
+    Range {
+        keys,
+        revision: 0,
+        limit: 0,
+        sort_target: SortTarget::Key,
+        sort_order: SortOrder::None,
+        min_mod_revision: 0,
+        max_mod_revision: 0,
+        min_create_revision: 0,
+        max_create_revision: 0,
+        keys_only: false,
+        count_only: false,
+    }
+}
+
+fn compare(keys: KeyRange, op: CompareOp, target: CompareTarget) -> Compare {
+    Compare { keys, op, target }
+}
+
+impl Machine {
+    /// Puts, and answers the revision.
+    fn set(&mut self, key: &str, value: &str) -> Revision {
+        self.put(&put(key, value), &mut Changes::default()).unwrap();
+        self.revision()
+    }
+
+    fn state(&self, key: &str) -> Option<KeyValue> {
+        let found = self.range(&read(one(key))).unwrap();
+        found.kvs.first().map(|kv| kv.as_ref().clone())
+    }
+
+    fn keys_in(&self, keys: KeyRange) -> Vec<String> {
+        names(&self.range(&read(keys)).unwrap())
+    }
+
+    /// Everything a request could have changed.
+    fn everything(&self) -> (Revision, Vec<Arc<KeyValue>>, Vec<LeaseId>) {
+        let all = self.range(&read(KeyRange::all())).unwrap();
+        (self.revision(), all.kvs, self.leases())
+    }
+
+    /// Asserts that the transaction is refused and changes nothing; answers why.
+    fn refuses(&mut self, txn: &Txn) -> Error {
+        let before = self.everything();
+        let mut changes = Changes::default();
+        let error = self.txn(txn, &mut changes).unwrap_err();
+        assert!(changes.is_empty());
+        assert_eq!(self.everything(), before);
+        error
+    }
+}
+
+fn names(found: &RangeResult) -> Vec<String> {
+    let name = |kv: &Arc<KeyValue>| String::from_utf8_lossy(&kv.key).into_owned();
+    found.kvs.iter().map(name).collect()
+}
+
+fn then(ops: Vec<Op>) -> Txn {
+    Txn {
+        then: ops,
+        ..Txn::default()
+    }
+}

@@ -1,0 +1,320 @@
+//! Range reads: order, limits, bounds, and the index against a plain scan.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn filled(keys: &[&str]) -> Machine {
+    let mut machine = machine();
+    for key in keys {
+        machine.set(key, key);
+    }
+    machine
+}
+
+#[test]
+fn ranges_are_half_open_and_ordered_by_key() {
+    let machine = filled(&["b", "a", "c", "ab"]);
+    assert_eq!(machine.keys_in(one("b")), ["b"]);
+    assert_eq!(machine.keys_in(span("a", "b")), ["a", "ab"]);
+    assert_eq!(machine.keys_in(KeyRange::prefix("a")), ["a", "ab"]);
+    assert_eq!(machine.keys_in(KeyRange::all()), ["a", "ab", "b", "c"]);
+    assert_eq!(machine.keys_in(span("b", "a")), [] as [&str; 0]);
+    assert_eq!(machine.keys_in(span("b", "b")), [] as [&str; 0]);
+}
+
+#[test]
+fn the_count_is_of_the_whole_range_and_more_tells_what_the_limit_left_out() {
+    let machine = filled(&["a", "b", "c"]);
+    let limited = |limit| {
+        let found = machine.range(&Range {
+            limit,
+            ..read(KeyRange::all())
+        });
+        let found = found.unwrap();
+        (found.kvs.len(), found.more, found.count)
+    };
+    assert_eq!(limited(0), (3, false, 3));
+    assert_eq!(limited(2), (2, true, 3));
+    assert_eq!(limited(3), (3, false, 3));
+    assert_eq!(limited(usize::MAX), (3, false, 3));
+    let counted = machine.range(&Range {
+        count_only: true,
+        limit: 1,
+        ..read(KeyRange::all())
+    });
+    let expected = RangeResult {
+        kvs: Vec::new(),
+        more: false,
+        count: 3,
+    };
+    assert_eq!(counted.unwrap(), expected);
+}
+
+#[test]
+fn bounds_prune_before_the_sort_and_the_limit_but_not_the_count() {
+    // Create revisions 2 to 5; "b" changed again at 6.
+    let mut machine = filled(&["d", "c", "b", "a"]);
+    machine.set("b", "again");
+    let ask = |range: Range| {
+        let found = machine.range(&range).unwrap();
+        (names(&found), found.more, found.count)
+    };
+    let all = || read(KeyRange::all());
+    let newest_before = Range {
+        sort_target: SortTarget::Create,
+        sort_order: SortOrder::Descend,
+        max_create_revision: 4,
+        limit: 1,
+        ..all()
+    };
+    assert_eq!(ask(newest_before), (vec!["b".to_string()], true, 4));
+    let by_mod = Range {
+        sort_target: SortTarget::Mod,
+        sort_order: SortOrder::Ascend,
+        min_mod_revision: 3,
+        ..all()
+    };
+    assert_eq!(ask(by_mod).0, ["c", "a", "b"]);
+    let narrow = Range {
+        min_create_revision: 3,
+        max_create_revision: 3,
+        max_mod_revision: 5,
+        limit: 1,
+        ..all()
+    };
+    assert_eq!(ask(narrow), (vec!["c".to_string()], false, 4));
+    let descending = Range {
+        sort_order: SortOrder::Descend,
+        limit: 2,
+        ..all()
+    };
+    assert_eq!(ask(descending).0, ["d", "c"]);
+    let by_version = Range {
+        sort_target: SortTarget::Version,
+        sort_order: SortOrder::Descend,
+        limit: 1,
+        ..all()
+    };
+    assert_eq!(ask(by_version).0, ["b"]);
+    let by_value = Range {
+        sort_target: SortTarget::Value,
+        sort_order: SortOrder::Ascend,
+        ..all()
+    };
+    assert_eq!(ask(by_value).0, ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn a_sort_without_an_order_comes_after_the_limit() {
+    let machine = filled(&["d", "c", "b", "a"]);
+    let found = machine.range(&Range {
+        sort_target: SortTarget::Create,
+        limit: 2,
+        ..read(KeyRange::all())
+    });
+    // As etcd: the first three by key, sorted, then cut to two.
+    assert_eq!(names(&found.unwrap()), ["c", "b"]);
+}
+
+#[test]
+fn values_can_be_left_out() {
+    let machine = filled(&["a"]);
+    let found = machine.range(&Range {
+        keys_only: true,
+        ..read(one("a"))
+    });
+    let kv = &found.unwrap().kvs[0];
+    assert!(kv.value.is_empty());
+    assert_eq!((kv.create_revision, kv.version), (2, 1));
+}
+
+#[test]
+fn only_the_current_revision_can_be_read() {
+    let mut machine = filled(&["a", "b"]);
+    let at = |revision| Range {
+        revision,
+        ..read(one("a"))
+    };
+    assert_eq!(machine.range(&at(3)).unwrap().count, 1);
+    assert!(matches!(
+        machine.range(&at(2)),
+        Err(Error::Compacted {
+            requested: 2,
+            compact_revision: 3
+        })
+    ));
+    assert!(matches!(
+        machine.range(&at(4)),
+        Err(Error::FutureRevision {
+            requested: 4,
+            current: 3
+        })
+    ));
+    // After a write of its own, a transaction is past that revision.
+    let ops = vec![Op::Put(put("c", "")), Op::Range(at(3))];
+    assert!(matches!(
+        machine.refuses(&then(ops)),
+        Error::Compacted { .. }
+    ));
+    let ops = vec![Op::Range(at(3)), Op::Put(put("c", ""))];
+    assert!(machine.txn(&then(ops), &mut Changes::default()).is_ok());
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Set(Vec<usize>),
+    Delete(usize),
+    DeletePrefix(usize),
+}
+
+/// Keys in nested directories, with neighbours that a careless prefix would take in.
+const KEYS: &[&str] = &[
+    "q",
+    "q/",
+    "q/1",
+    "q/2",
+    "q/3",
+    "q/sub/1",
+    "q/sub/2",
+    "q/sub/deep/1",
+    "q0",
+    "q/s",
+    "q/sub",
+    "r/1",
+    "r/2",
+    "/",
+    "//",
+    "p/\u{7f}",
+    "q\u{1}",
+    "q.1",
+];
+const PREFIXES: &[&str] = &[
+    "",
+    "q",
+    "q/",
+    "q/sub/",
+    "q/sub",
+    "r/",
+    "/",
+    "x/",
+    "q/sub/deep/",
+];
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => prop::collection::vec(0..KEYS.len(), 1..4).prop_map(Step::Set),
+        2 => (0..KEYS.len()).prop_map(Step::Delete),
+        1 => (0..PREFIXES.len()).prop_map(Step::DeletePrefix),
+    ]
+}
+
+fn query() -> impl Strategy<Value = Range> {
+    let targets = prop::sample::select(vec![
+        SortTarget::Create,
+        SortTarget::Create,
+        SortTarget::Create,
+        SortTarget::Key,
+        SortTarget::Mod,
+        SortTarget::Version,
+        SortTarget::Value,
+    ]);
+    let orders = prop::sample::select(vec![SortOrder::None, SortOrder::Ascend, SortOrder::Descend]);
+    let keys = prop_oneof![
+        prop::sample::select(PREFIXES).prop_map(KeyRange::prefix),
+        (0..KEYS.len(), 0..KEYS.len()).prop_map(|(a, b)| span(KEYS[a], KEYS[b])),
+    ];
+    let bound = || prop_oneof![2 => Just(0), 1 => 0..40u64, 1 => Just(u64::MAX)];
+    let bounds = (bound(), bound(), bound(), bound());
+    (keys, targets, orders, 0..6usize, bounds).prop_map(
+        |(keys, sort_target, sort_order, limit, bounds)| Range {
+            sort_target,
+            sort_order,
+            limit,
+            min_create_revision: bounds.0,
+            max_create_revision: bounds.1,
+            min_mod_revision: bounds.2,
+            max_mod_revision: bounds.3,
+            ..read(keys)
+        },
+    )
+}
+
+/// The rules of etcd's `Range`, step by step over all keys.
+fn naive(machine: &Machine, range: &Range) -> RangeResult {
+    let all = machine.range(&read(KeyRange::all())).unwrap().kvs;
+    let mut kvs: Vec<_> = (all.into_iter())
+        .filter(|kv| range.keys.contains(&kv.key))
+        .collect();
+    let count = kvs.len() as u64;
+    let bounds = [
+        range.min_mod_revision,
+        range.max_mod_revision,
+        range.min_create_revision,
+        range.max_create_revision,
+    ];
+    if range.sort_order == SortOrder::None && bounds == [0; 4] && range.limit > 0 {
+        kvs.truncate(range.limit + 1);
+    }
+    let below = |revision: u64, max: u64| max == 0 || revision <= max;
+    kvs.retain(|kv| {
+        kv.mod_revision >= range.min_mod_revision
+            && below(kv.mod_revision, range.max_mod_revision)
+            && kv.create_revision >= range.min_create_revision
+            && below(kv.create_revision, range.max_create_revision)
+    });
+    let number = |kv: &KeyValue| match range.sort_target {
+        SortTarget::Create => kv.create_revision,
+        SortTarget::Mod => kv.mod_revision,
+        SortTarget::Version => kv.version,
+        SortTarget::Key | SortTarget::Value => 0,
+    };
+    kvs.sort_by_key(|kv| {
+        let value = (range.sort_target == SortTarget::Value).then(|| kv.value.clone());
+        (number(kv), value, kv.key.clone())
+    });
+    if range.sort_order == SortOrder::Descend {
+        kvs.reverse();
+    }
+    let more = range.limit > 0 && kvs.len() > range.limit;
+    if more {
+        kvs.truncate(range.limit);
+    }
+    RangeResult { kvs, more, count }
+}
+
+proptest! {
+    #[test]
+    fn the_index_answers_as_a_scan_would(
+        steps in prop::collection::vec(step(), 0..40),
+        queries in prop::collection::vec(query(), 20),
+    ) {
+        let mut machine = machine();
+        let mut changes = Changes::default();
+        for step in steps {
+            match step {
+                Step::Set(mut keys) => {
+                    keys.sort_unstable();
+                    keys.dedup();
+                    let put = |&key: &usize| Op::Put(put(KEYS[key], &key.to_string()));
+                    let txn = then(keys.iter().map(put).collect());
+                    machine.txn(&txn, &mut changes).unwrap();
+                }
+                Step::Delete(key) => {
+                    machine.delete(&delete(one(KEYS[key])), &mut changes).unwrap();
+                }
+                Step::DeletePrefix(prefix) => {
+                    let keys = KeyRange::prefix(PREFIXES[prefix]);
+                    machine.delete(&delete(keys), &mut changes).unwrap();
+                }
+            }
+        }
+        for query in queries {
+            let found = machine.range(&query).unwrap();
+            prop_assert_eq!(found, naive(&machine, &query), "{:?}", query);
+        }
+        machine.delete(&delete(KeyRange::all()), &mut changes).unwrap();
+        prop_assert_eq!(machine.bytes(), 0);
+        prop_assert_eq!(machine.range(&read(KeyRange::prefix("q/"))).unwrap().count, 0);
+    }
+}

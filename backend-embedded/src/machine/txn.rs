@@ -1,0 +1,210 @@
+//! Transactions: the path is chosen and the whole of it checked against the state before the first
+//! operation is applied, so that a transaction is applied wholly or not at all.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::compare;
+use super::op::{Delete, Event, KeyValue, Op, OpResult, Put, Range, Revision, Txn, TxnResult};
+use super::{Changes, Machine, range};
+use crate::error::Error;
+
+/// Which branch each transaction takes, nested ones in the order they are met. All conditions are
+/// judged on the state before the whole transaction (as etcd).
+pub(super) fn choose(machine: &Machine, txn: &Txn, path: &mut Vec<bool>) {
+    let succeeded = (txn.compare.iter()).all(|compare| compare::holds(&machine.keys, compare));
+    path.push(succeeded);
+    for op in branch(txn, succeeded) {
+        if let Op::Txn(nested) = op {
+            choose(machine, nested, path);
+        }
+    }
+}
+
+fn branch(txn: &Txn, succeeded: bool) -> &[Op] {
+    if succeeded { &txn.then } else { &txn.or_else }
+}
+
+/// Checks the operations of a path against the state.
+pub(super) struct Check<'a> {
+    machine: &'a Machine,
+    /// Bytes of keys and values that the store would hold.
+    bytes: u64,
+    wrote: bool,
+}
+
+impl<'a> Check<'a> {
+    pub(super) fn new(machine: &'a Machine) -> Self {
+        Self {
+            machine,
+            bytes: machine.keys.bytes(),
+            wrote: false,
+        }
+    }
+
+    pub(super) fn txn(
+        &mut self,
+        txn: &Txn,
+        path: &mut impl Iterator<Item = bool>,
+    ) -> Result<(), Error> {
+        let succeeded = path.next().unwrap_or_default();
+        for op in branch(txn, succeeded) {
+            match op {
+                Op::Range(range) => self.range(range)?,
+                Op::Put(put) => self.put(put)?,
+                Op::Delete(_) => self.wrote = true,
+                Op::Txn(nested) => self.txn(nested, path)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn range(&self, range: &Range) -> Result<(), Error> {
+        let current = self.machine.revision;
+        let requested = range.revision;
+        if requested > current {
+            return Err(Error::FutureRevision { requested, current });
+        }
+        // Only the current state is kept; and what a transaction has written is already past it.
+        if requested != 0 && (requested < current || self.wrote) {
+            return Err(Error::Compacted {
+                requested,
+                compact_revision: current,
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn put(&mut self, put: &Put) -> Result<(), Error> {
+        self.wrote = true;
+        if let Some(id) = put.lease.filter(|&id| id != 0)
+            && !self.machine.leases.contains(id)
+        {
+            return Err(Error::LeaseNotFound { id });
+        }
+        let old = self.machine.keys.get(&put.key);
+        if old.is_none() && (put.value.is_none() || put.lease.is_none()) {
+            return Err(Error::KeyNotFound);
+        }
+        let old_value = old.map_or(0, |old| old.value.len());
+        let new_value = put.value.as_ref().map_or(old_value, Bytes::len);
+        let key = if old.is_some() { 0 } else { put.key.len() };
+        let (grown, limit) = (new_value + key, self.machine.limits.store_bytes);
+        self.bytes = (self.bytes + grown as u64).saturating_sub(old_value as u64);
+        // A put that does not grow the store is let through, so that a smaller limit than what is
+        // there already locks nobody out of replacing values.
+        if self.bytes > limit && grown > old_value {
+            return Err(Error::QuotaExceeded { limit });
+        }
+        Ok(())
+    }
+}
+
+/// Applies checked operations, all at one new revision.
+pub(super) struct Write<'a> {
+    machine: &'a mut Machine,
+    changes: &'a mut Changes,
+    revision: Revision,
+}
+
+impl<'a> Write<'a> {
+    pub(super) fn new(machine: &'a mut Machine, changes: &'a mut Changes) -> Self {
+        Self {
+            revision: machine.revision + 1,
+            machine,
+            changes,
+        }
+    }
+
+    /// Takes the revision if anything was changed at it.
+    pub(super) fn finish(self) {
+        if !self.changes.events.is_empty() {
+            self.machine.revision = self.revision;
+        }
+    }
+
+    pub(super) fn txn(&mut self, txn: &Txn, path: &mut impl Iterator<Item = bool>) -> TxnResult {
+        let succeeded = path.next().unwrap_or_default();
+        let ops = branch(txn, succeeded);
+        let mut results = Vec::with_capacity(ops.len());
+        for op in ops {
+            results.push(match op {
+                Op::Range(range) => OpResult::Range(range::read(&self.machine.keys, range)),
+                Op::Put(put) => OpResult::Put(self.put(put)),
+                Op::Delete(delete) => {
+                    let (deleted, prev_kvs) = self.delete(delete);
+                    OpResult::Delete { deleted, prev_kvs }
+                }
+                Op::Txn(nested) => OpResult::Txn(self.txn(nested, path)),
+            });
+        }
+        TxnResult { succeeded, results }
+    }
+
+    pub(super) fn put(&mut self, put: &Put) -> Option<Arc<KeyValue>> {
+        let machine = &mut *self.machine;
+        let old = machine.keys.get(&put.key);
+        let old_lease = old.map_or(0, |old| old.lease);
+        let lease = put.lease.unwrap_or(old_lease);
+        let kept = || old.map(|old| old.value.clone()).unwrap_or_default();
+        let kv = Arc::new(KeyValue {
+            // The key's first allocation serves all its later versions and the indexes.
+            key: old.map_or_else(|| put.key.clone(), |old| old.key.clone()),
+            value: put.value.clone().unwrap_or_else(kept),
+            create_revision: old.map_or(self.revision, |old| old.create_revision),
+            mod_revision: self.revision,
+            version: old.map_or(0, |old| old.version) + 1,
+            lease,
+        });
+        if old_lease != lease {
+            if old_lease != 0 {
+                machine.leases.detach(old_lease, &kv.key);
+            }
+            if lease != 0 {
+                machine.leases.attach(lease, kv.key.clone());
+            }
+        }
+        let prev = machine.keys.insert(Arc::clone(&kv));
+        let answer = if put.prev_kv { prev.clone() } else { None };
+        self.changes.events.push(Arc::new(Event {
+            kv,
+            prev,
+            deleted: false,
+        }));
+        answer
+    }
+
+    pub(super) fn delete(&mut self, delete: &Delete) -> (u64, Vec<Arc<KeyValue>>) {
+        let found: Vec<_> = (self.machine.keys.iter(&delete.keys))
+            .map(Arc::clone)
+            .collect();
+        for kv in &found {
+            if kv.lease != 0 {
+                self.machine.leases.detach(kv.lease, &kv.key);
+            }
+            self.remove(&kv.key);
+        }
+        let deleted = found.len() as u64;
+        (deleted, if delete.prev_kv { found } else { Vec::new() })
+    }
+
+    /// Removes one key, without a look at its lease.
+    pub(super) fn remove(&mut self, key: &Bytes) {
+        let Some(prev) = self.machine.keys.remove(key) else {
+            return;
+        };
+        self.changes.events.push(Arc::new(Event {
+            kv: Arc::new(KeyValue {
+                key: prev.key.clone(),
+                value: Bytes::new(),
+                create_revision: 0,
+                mod_revision: self.revision,
+                version: 0,
+                lease: 0,
+            }),
+            prev: Some(prev),
+            deleted: true,
+        }));
+    }
+}

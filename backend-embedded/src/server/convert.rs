@@ -1,0 +1,459 @@
+//! Between etcd's messages and the coordinator's vocabulary. What etcd checks before it executes a request is
+//! checked here, in its order, where the coordinator's types cannot express the fault.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use etcd_client::proto::{
+    PbCompare, PbCompareTarget, PbDeleteRequest, PbDeleteResponse, PbEvent, PbKeyValue,
+    PbPutRequest, PbPutResponse, PbRangeRequest, PbRangeResponse, PbResponseHeader, PbResponseOp,
+    PbTargetUnion, PbTxnOpRequest, PbTxnOpResponse, PbTxnRequest, PbTxnRequestOp, PbTxnResponse,
+};
+use tonic::Status;
+
+use super::status;
+use crate::config::MAX_TXN_OPS;
+use crate::machine::op::{
+    Compare, CompareOp, CompareTarget, Delete, Event, KeyRange, KeyValue, Op, OpResult, Put, Range,
+    RangeResult, Revision, SortOrder, SortTarget, Txn, TxnResult,
+};
+
+/// etcd's numbers are signed; ours never come near the end of either range.
+pub(super) fn to_i64(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A negative number means "none" wherever etcd accepts one.
+pub(super) fn to_u64(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// etcd's convention: no end is one key, an end of one zero byte is "to the last key".
+pub(super) fn key_range(key: Vec<u8>, range_end: Vec<u8>) -> KeyRange {
+    match range_end.as_slice() {
+        [] => KeyRange::One(key.into()),
+        [0] => KeyRange::Span {
+            start: key.into(),
+            end: None,
+        },
+        _ => KeyRange::Span {
+            start: key.into(),
+            end: Some(range_end.into()),
+        },
+    }
+}
+
+fn checked_key_range(key: Vec<u8>, range_end: Vec<u8>) -> Result<KeyRange, Status> {
+    if key.is_empty() {
+        return Err(Status::invalid_argument(status::EMPTY_KEY));
+    }
+    Ok(key_range(key, range_end))
+}
+
+/// A range outside a transaction: a negative revision means "now".
+pub(super) fn range(request: PbRangeRequest) -> Result<Range, Status> {
+    let invalid_sort = || Status::invalid_argument(status::INVALID_SORT);
+    Ok(Range {
+        keys: checked_key_range(request.key, request.range_end)?,
+        sort_order: match request.sort_order {
+            0 => SortOrder::None,
+            1 => SortOrder::Ascend,
+            2 => SortOrder::Descend,
+            _ => return Err(invalid_sort()),
+        },
+        sort_target: match request.sort_target {
+            0 => SortTarget::Key,
+            1 => SortTarget::Version,
+            2 => SortTarget::Create,
+            3 => SortTarget::Mod,
+            4 => SortTarget::Value,
+            _ => return Err(invalid_sort()),
+        },
+        revision: to_u64(request.revision),
+        limit: usize::try_from(request.limit).unwrap_or(0),
+        min_mod_revision: to_u64(request.min_mod_revision),
+        max_mod_revision: upper_bound(request.max_mod_revision),
+        min_create_revision: to_u64(request.min_create_revision),
+        max_create_revision: upper_bound(request.max_create_revision),
+        keys_only: request.keys_only,
+        count_only: request.count_only,
+    })
+}
+
+/// A negative upper bound leaves nothing. So does 1, as the first write makes revision 2.
+fn upper_bound(revision: i64) -> Revision {
+    u64::try_from(revision).unwrap_or(1)
+}
+
+/// A put, in a transaction or not.
+pub(super) fn put(request: PbPutRequest) -> Result<Put, Status> {
+    if request.key.is_empty() {
+        return Err(Status::invalid_argument(status::EMPTY_KEY));
+    }
+    if request.ignore_value && !request.value.is_empty() {
+        return Err(Status::invalid_argument(status::VALUE_PROVIDED));
+    }
+    if request.ignore_lease && request.lease != 0 {
+        return Err(Status::invalid_argument(status::LEASE_PROVIDED));
+    }
+    Ok(Put {
+        key: request.key.into(),
+        value: (!request.ignore_value).then(|| request.value.into()),
+        lease: (!request.ignore_lease).then_some(request.lease),
+        prev_kv: request.prev_kv,
+    })
+}
+
+/// A delete, in a transaction or not.
+pub(super) fn delete(request: PbDeleteRequest) -> Result<Delete, Status> {
+    Ok(Delete {
+        keys: checked_key_range(request.key, request.range_end)?,
+        prev_kv: request.prev_kv,
+    })
+}
+
+/// The delete of one key.
+pub(super) fn delete_key(key: Vec<u8>) -> Result<Delete, Status> {
+    Ok(Delete {
+        keys: checked_key_range(key, Vec::new())?,
+        prev_kv: false,
+    })
+}
+
+/// A transaction.
+pub(super) fn txn(request: PbTxnRequest) -> Result<Txn, Status> {
+    nested_txn(request, MAX_TXN_OPS)
+}
+
+/// As etcd, what a level may hold is what the levels above it have left over.
+fn nested_txn(request: PbTxnRequest, max_ops: usize) -> Result<Txn, Status> {
+    let ops = request
+        .compare
+        .len()
+        .max(request.success.len())
+        .max(request.failure.len());
+    let Some(left) = max_ops.checked_sub(ops) else {
+        return Err(Status::invalid_argument(status::TOO_MANY_OPS));
+    };
+    let branch = |ops: Vec<PbTxnRequestOp>| -> Result<Vec<Op>, Status> {
+        ops.into_iter().map(|op| txn_op(op, left)).collect()
+    };
+    Ok(Txn {
+        compare: request
+            .compare
+            .into_iter()
+            .map(compare)
+            .collect::<Result<_, _>>()?,
+        then: branch(request.success)?,
+        or_else: branch(request.failure)?,
+    })
+}
+
+fn txn_op(op: PbTxnRequestOp, max_ops: usize) -> Result<Op, Status> {
+    match op.request {
+        Some(PbTxnOpRequest::RequestRange(request)) => range(request).map(Op::Range),
+        Some(PbTxnOpRequest::RequestPut(request)) => put(request).map(Op::Put),
+        Some(PbTxnOpRequest::RequestDeleteRange(request)) => delete(request).map(Op::Delete),
+        Some(PbTxnOpRequest::RequestTxn(request)) => nested_txn(request, max_ops).map(Op::Txn),
+        // An operation without content is, to etcd, a key that is not found.
+        None => Err(Status::invalid_argument(status::KEY_NOT_FOUND)),
+    }
+}
+
+fn compare(request: PbCompare) -> Result<Compare, Status> {
+    let unknown = |what: &str, number: i32| {
+        Status::invalid_argument(format!("turnlock: unknown compare {what} {number}"))
+    };
+    let keys = checked_key_range(request.key, request.range_end)?;
+    let op = match request.result {
+        0 => CompareOp::Equal,
+        1 => CompareOp::Greater,
+        2 => CompareOp::Less,
+        3 => CompareOp::NotEqual,
+        other => return Err(unknown("result", other)),
+    };
+    let target =
+        PbCompareTarget::try_from(request.target).map_err(|_| unknown("target", request.target))?;
+    // As etcd, `target` decides; a union of another kind, or none, counts as zero.
+    let (op, target) = match (target, request.target_union) {
+        (PbCompareTarget::Version, union) => {
+            let number = match union {
+                Some(PbTargetUnion::Version(number)) => number,
+                _ => 0,
+            };
+            let (op, number) = against(op, number);
+            (op, CompareTarget::Version(number))
+        }
+        (PbCompareTarget::Create, union) => {
+            let number = match union {
+                Some(PbTargetUnion::CreateRevision(number)) => number,
+                _ => 0,
+            };
+            let (op, number) = against(op, number);
+            (op, CompareTarget::Create(number))
+        }
+        (PbCompareTarget::Mod, union) => {
+            let number = match union {
+                Some(PbTargetUnion::ModRevision(number)) => number,
+                _ => 0,
+            };
+            let (op, number) = against(op, number);
+            (op, CompareTarget::Mod(number))
+        }
+        (PbCompareTarget::Value, Some(PbTargetUnion::Value(value))) => {
+            (op, CompareTarget::Value(value.into()))
+        }
+        (PbCompareTarget::Value, _) => (op, CompareTarget::Value(Bytes::new())),
+        (PbCompareTarget::Lease, Some(PbTargetUnion::Lease(id))) => (op, CompareTarget::Lease(id)),
+        (PbCompareTarget::Lease, _) => (op, CompareTarget::Lease(0)),
+    };
+    Ok(Compare { keys, op, target })
+}
+
+/// Every revision and version is above any negative number, and none is `u64::MAX`.
+fn against(op: CompareOp, number: i64) -> (CompareOp, u64) {
+    match (u64::try_from(number), op) {
+        (Ok(number), op) => (op, number),
+        (Err(_), CompareOp::Equal | CompareOp::Less) => (CompareOp::Equal, u64::MAX),
+        (Err(_), CompareOp::NotEqual | CompareOp::Greater) => (CompareOp::NotEqual, u64::MAX),
+    }
+}
+
+/// A key.
+pub(super) fn key_value(kv: &KeyValue) -> PbKeyValue {
+    PbKeyValue {
+        key: kv.key.to_vec(),
+        create_revision: to_i64(kv.create_revision),
+        mod_revision: to_i64(kv.mod_revision),
+        version: to_i64(kv.version),
+        value: kv.value.to_vec(),
+        lease: kv.lease,
+    }
+}
+
+fn key_values(kvs: &[Arc<KeyValue>]) -> Vec<PbKeyValue> {
+    kvs.iter().map(|kv| key_value(kv)).collect()
+}
+
+/// A change, with the state before it if that is wanted.
+pub(super) fn event(event: &Event, prev_kv: bool) -> PbEvent {
+    PbEvent {
+        r#type: i32::from(event.deleted),
+        kv: Some(key_value(&event.kv)),
+        prev_kv: event.prev.as_deref().filter(|_| prev_kv).map(key_value),
+    }
+}
+
+/// The answer to a range.
+pub(super) fn range_response(
+    header: Option<PbResponseHeader>,
+    result: &RangeResult,
+) -> PbRangeResponse {
+    PbRangeResponse {
+        header,
+        kvs: key_values(&result.kvs),
+        more: result.more,
+        count: to_i64(result.count),
+    }
+}
+
+/// The answer to a put.
+pub(super) fn put_response(
+    header: Option<PbResponseHeader>,
+    prev: Option<&KeyValue>,
+) -> PbPutResponse {
+    PbPutResponse {
+        header,
+        prev_kv: prev.map(key_value),
+    }
+}
+
+/// The answer to a delete.
+pub(super) fn delete_response(
+    header: Option<PbResponseHeader>,
+    deleted: u64,
+    prev_kvs: &[Arc<KeyValue>],
+) -> PbDeleteResponse {
+    PbDeleteResponse {
+        header,
+        deleted: to_i64(deleted),
+        prev_kvs: key_values(prev_kvs),
+    }
+}
+
+/// The answer to a transaction that left the store at `header.revision`.
+pub(super) fn txn_response(header: PbResponseHeader, result: &TxnResult) -> PbTxnResponse {
+    let changes = result.results.iter().any(changed_something);
+    let mut progress = TxnProgress {
+        before: header.revision - i64::from(changes),
+        changed: false,
+    };
+    PbTxnResponse {
+        header: Some(header),
+        succeeded: result.succeeded,
+        responses: progress.responses(&result.results),
+    }
+}
+
+fn changed_something(result: &OpResult) -> bool {
+    match result {
+        OpResult::Range(_) => false,
+        OpResult::Put(_) => true,
+        OpResult::Delete { deleted, .. } => *deleted > 0,
+        OpResult::Txn(txn) => txn.results.iter().any(changed_something),
+    }
+}
+
+/// Each operation's answer has a header with nothing but the revision as that operation saw it: the
+/// transaction's own from its first change on. (A nested transaction's own header is empty.)
+struct TxnProgress {
+    before: i64,
+    changed: bool,
+}
+
+impl TxnProgress {
+    fn responses(&mut self, results: &[OpResult]) -> Vec<PbResponseOp> {
+        results
+            .iter()
+            .map(|result| PbResponseOp {
+                response: Some(self.response(result)),
+            })
+            .collect()
+    }
+
+    fn response(&mut self, result: &OpResult) -> PbTxnOpResponse {
+        if !matches!(result, OpResult::Txn(_)) {
+            self.changed |= changed_something(result);
+        }
+        let header = Some(PbResponseHeader {
+            revision: self.before + i64::from(self.changed),
+            ..PbResponseHeader::default()
+        });
+        match result {
+            OpResult::Range(found) => PbTxnOpResponse::ResponseRange(range_response(header, found)),
+            OpResult::Put(prev) => {
+                PbTxnOpResponse::ResponsePut(put_response(header, prev.as_deref()))
+            }
+            OpResult::Delete { deleted, prev_kvs } => {
+                PbTxnOpResponse::ResponseDeleteRange(delete_response(header, *deleted, prev_kvs))
+            }
+            OpResult::Txn(txn) => PbTxnOpResponse::ResponseTxn(PbTxnResponse {
+                header: Some(PbResponseHeader::default()),
+                succeeded: txn.succeeded,
+                responses: self.responses(&txn.results),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn range_end_follows_etcds_convention() {
+        let start = || Bytes::from_static(b"k");
+        assert_eq!(key_range(b"k".to_vec(), vec![]), KeyRange::One(start()));
+        assert_eq!(
+            key_range(b"k".to_vec(), vec![0]),
+            KeyRange::Span {
+                start: start(),
+                end: None
+            }
+        );
+        assert_eq!(
+            key_range(b"k".to_vec(), vec![0, 0]),
+            KeyRange::Span {
+                start: start(),
+                end: Some(Bytes::from_static(&[0, 0]))
+            }
+        );
+    }
+
+    #[test]
+    fn comparing_with_a_negative_number_keeps_its_meaning() {
+        let holds = |op, number: i64, value: u64| {
+            let (op, number) = against(op, number);
+            match op {
+                CompareOp::Equal => value == number,
+                CompareOp::NotEqual => value != number,
+                CompareOp::Greater => value > number,
+                CompareOp::Less => value < number,
+            }
+        };
+        for value in [0, 1, 1 << 62] {
+            assert!(!holds(CompareOp::Equal, -1, value));
+            assert!(!holds(CompareOp::Less, -1, value));
+            assert!(holds(CompareOp::NotEqual, -1, value));
+            assert!(holds(CompareOp::Greater, -1, value));
+        }
+        assert!(holds(CompareOp::Equal, 3, 3));
+        assert!(!holds(CompareOp::Equal, 3, 4));
+    }
+
+    #[test]
+    fn nesting_uses_up_the_operations_of_the_levels_above() {
+        let puts = |count: usize| -> Vec<PbTxnRequestOp> {
+            (0..count)
+                .map(|number| PbTxnRequestOp {
+                    request: Some(PbTxnOpRequest::RequestPut(PbPutRequest {
+                        key: number.to_string().into_bytes(),
+                        ..PbPutRequest::default()
+                    })),
+                })
+                .collect()
+        };
+        let nested = |outer: usize, inner: usize| {
+            let mut ops = puts(outer - 1);
+            ops.push(PbTxnRequestOp {
+                request: Some(PbTxnOpRequest::RequestTxn(PbTxnRequest {
+                    success: puts(inner),
+                    ..PbTxnRequest::default()
+                })),
+            });
+            txn(PbTxnRequest {
+                success: ops,
+                ..PbTxnRequest::default()
+            })
+        };
+        assert!(nested(100, 28).is_ok());
+        let err = nested(100, 29).expect_err("129 operations along the path");
+        assert_eq!(err.message(), status::TOO_MANY_OPS);
+    }
+
+    #[test]
+    fn each_operation_tells_the_revision_it_saw() {
+        let result = TxnResult {
+            succeeded: true,
+            results: vec![
+                OpResult::Range(RangeResult::default()),
+                OpResult::Delete {
+                    deleted: 0,
+                    prev_kvs: vec![],
+                },
+                OpResult::Txn(TxnResult {
+                    succeeded: false,
+                    results: vec![OpResult::Put(None)],
+                }),
+                OpResult::Range(RangeResult::default()),
+            ],
+        };
+        let header = PbResponseHeader {
+            revision: 9,
+            ..PbResponseHeader::default()
+        };
+        let response = txn_response(header, &result);
+        let revision = |header: &Option<PbResponseHeader>| header.as_ref().map(|it| it.revision);
+        let seen: Vec<_> = response
+            .responses
+            .iter()
+            .map(|op| match op.response.as_ref().expect("a response") {
+                PbTxnOpResponse::ResponseRange(it) => revision(&it.header),
+                PbTxnOpResponse::ResponsePut(it) => revision(&it.header),
+                PbTxnOpResponse::ResponseDeleteRange(it) => revision(&it.header),
+                PbTxnOpResponse::ResponseTxn(it) => revision(&it.header),
+            })
+            .collect();
+        assert_eq!(seen, [Some(8), Some(8), Some(0), Some(9)]);
+    }
+}

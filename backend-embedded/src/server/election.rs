@@ -1,0 +1,200 @@
+//! `v3electionpb.Election`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use etcd_client::proto::{
+    PbCampaignResponse, PbLeaderKey, PbLeaderResponse, PbProclaimResponse, PbResignResponse,
+};
+use futures_util::{Stream, stream};
+use tonic::{Request, Response, Status};
+
+use super::convert::{self, to_i64, to_u64};
+use super::proto::{CampaignRequest, LeaderRequest, ProclaimRequest, ResignRequest};
+use super::queue;
+use super::state::Shared;
+use super::status;
+use crate::coordinator::Watcher;
+use crate::error::Error;
+use crate::machine::op::{Delete, KeyRange, Op, Put, Txn};
+
+/// The election service.
+pub(super) struct Election(pub(super) Shared);
+
+/// etcd answers these as plain errors, which gRPC reports as `UNKNOWN`.
+fn no_leader() -> Status {
+    Status::unknown("election: no leader")
+}
+
+fn not_leader() -> Status {
+    Status::unknown("election: not leader")
+}
+
+fn required(leader: Option<PbLeaderKey>) -> Result<PbLeaderKey, Status> {
+    leader.ok_or_else(|| Status::unknown("\"leader\" field must be provided"))
+}
+
+/// Does `op` if `leader` still leads or stands in the queue.
+fn if_unchanged(leader: &PbLeaderKey, op: Op) -> Txn {
+    let key = Bytes::from(leader.key.clone());
+    Txn {
+        compare: vec![queue::is_created_at(key, to_u64(leader.rev))],
+        then: vec![op],
+        or_else: vec![],
+    }
+}
+
+#[tonic::async_trait]
+impl super::proto::Election for Election {
+    async fn campaign(
+        &self,
+        request: Request<CampaignRequest>,
+    ) -> Result<Response<PbCampaignResponse>, Status> {
+        let CampaignRequest { name, lease, value } = request.into_inner();
+        let place = queue::acquire(&self.0, name.clone(), lease, Some(value.into())).await?;
+        Ok(Response::new(PbCampaignResponse {
+            header: Some(self.0.header(place.revision)),
+            leader: Some(PbLeaderKey {
+                name,
+                key: place.key.to_vec(),
+                rev: to_i64(place.created),
+                lease: place.lease,
+            }),
+        }))
+    }
+
+    async fn proclaim(
+        &self,
+        request: Request<ProclaimRequest>,
+    ) -> Result<Response<PbProclaimResponse>, Status> {
+        let ProclaimRequest { leader, value } = request.into_inner();
+        let leader = required(leader)?;
+        let put = Op::Put(Put {
+            key: leader.key.clone().into(),
+            value: Some(value.into()),
+            lease: Some(leader.lease),
+            prev_kv: false,
+        });
+        let done = self.0.coordinator.txn(if_unchanged(&leader, put)).await?;
+        if !done.result.succeeded {
+            return Err(not_leader());
+        }
+        Ok(Response::new(PbProclaimResponse {
+            header: Some(self.0.header(done.revision)),
+        }))
+    }
+
+    async fn leader(
+        &self,
+        request: Request<LeaderRequest>,
+    ) -> Result<Response<PbLeaderResponse>, Status> {
+        let found = queue::head(&self.0.coordinator, &request.into_inner().name).await?;
+        let leader = found.result.ok_or_else(no_leader)?;
+        Ok(Response::new(PbLeaderResponse {
+            header: Some(self.0.header(found.revision)),
+            kv: Some(convert::key_value(&leader)),
+        }))
+    }
+
+    type ObserveStream = Pin<Box<dyn Stream<Item = Result<PbLeaderResponse, Status>> + Send>>;
+
+    async fn observe(
+        &self,
+        request: Request<LeaderRequest>,
+    ) -> Result<Response<Self::ObserveStream>, Status> {
+        let observer = Observer {
+            shared: Arc::clone(&self.0),
+            name: request.into_inner().name,
+            leader: None,
+        };
+        let proclamations = stream::try_unfold(observer, |mut observer| async move {
+            let shared = Arc::clone(&observer.shared);
+            let proclaimed = tokio::select! {
+                proclaimed = observer.next() => proclaimed?,
+                () = shared.lifecycle.draining() => return Err(status::stopped()),
+            };
+            Ok(Some((proclaimed, observer)))
+        });
+        Ok(Response::new(Box::pin(proclamations)))
+    }
+
+    async fn resign(
+        &self,
+        request: Request<ResignRequest>,
+    ) -> Result<Response<PbResignResponse>, Status> {
+        let leader = required(request.into_inner().leader)?;
+        let delete = Op::Delete(Delete {
+            keys: KeyRange::One(leader.key.clone().into()),
+            prev_kv: false,
+        });
+        let done = self
+            .0
+            .coordinator
+            .txn(if_unchanged(&leader, delete))
+            .await?;
+        Ok(Response::new(PbResignResponse {
+            header: Some(self.0.header(done.revision)),
+        }))
+    }
+}
+
+/// Follows the leaders of an election. As in etcd, a leader that was there only between two looks may be
+/// left out; the latest one never is.
+struct Observer {
+    shared: Shared,
+    name: Vec<u8>,
+    /// The present leader's key, watched from what was last told on.
+    leader: Option<Watcher>,
+}
+
+impl Observer {
+    async fn next(&mut self) -> Result<PbLeaderResponse, Error> {
+        loop {
+            match &mut self.leader {
+                Some(leader) => match leader.next().await {
+                    Ok(batch) => match batch.events.last() {
+                        Some(event) if !event.deleted => {
+                            return Ok(PbLeaderResponse {
+                                header: Some(self.shared.header(batch.revision)),
+                                kv: Some(convert::key_value(&event.kv)),
+                            });
+                        }
+                        _ => self.leader = None,
+                    },
+                    Err(Error::SlowWatcher { .. }) => self.leader = None,
+                    Err(err) => return Err(err),
+                },
+                None => {
+                    if let Some(found) = self.look().await? {
+                        return Ok(found);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The leader of now, or `None` once there may be another to look for.
+    async fn look(&mut self) -> Result<Option<PbLeaderResponse>, Error> {
+        let coordinator = &self.shared.coordinator;
+        // First the watch, then the look: a leader that comes in between wakes us.
+        let mut candidates = coordinator.watch(queue::keys(&self.name), None)?;
+        let found = queue::head(coordinator, &self.name).await?;
+        let Some(leader) = found.result else {
+            return match candidates.next().await {
+                Ok(_) | Err(Error::SlowWatcher { .. }) => Ok(None),
+                Err(err) => Err(err),
+            };
+        };
+        let keys = KeyRange::One(leader.key.clone());
+        match coordinator.watch(keys, Some(found.revision + 1)) {
+            Ok(watcher) => self.leader = Some(watcher),
+            Err(Error::Compacted { .. }) => return Ok(None),
+            Err(err) => return Err(err),
+        }
+        Ok(Some(PbLeaderResponse {
+            header: Some(self.shared.header(found.revision)),
+            kv: Some(convert::key_value(&leader)),
+        }))
+    }
+}

@@ -1,0 +1,105 @@
+//! `etcdserverpb.KV`.
+
+use std::sync::Arc;
+
+use etcd_client::proto::{
+    PbCompactionRequest, PbCompactionResponse, PbDeleteRequest, PbDeleteResponse, PbKvService,
+    PbPutRequest, PbPutResponse, PbRangeRequest, PbRangeResponse, PbRangeStreamResponse,
+    PbTxnRequest, PbTxnResponse,
+};
+use futures_util::stream;
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use super::state::Shared;
+use super::{convert, refusal, status};
+use crate::config::MAX_REQUEST_BYTES;
+
+/// The key-value service.
+pub(super) struct Kv(pub(super) Shared);
+
+/// Only writes are limited in etcd: what is to be stored must fit.
+fn require_size(request: &impl Message) -> Result<(), Status> {
+    if request.encoded_len() > MAX_REQUEST_BYTES {
+        return Err(Status::invalid_argument(status::REQUEST_TOO_LARGE));
+    }
+    Ok(())
+}
+
+#[tonic::async_trait]
+impl PbKvService for Kv {
+    async fn range(
+        &self,
+        request: Request<PbRangeRequest>,
+    ) -> Result<Response<PbRangeResponse>, Status> {
+        let range = convert::range(request.into_inner())?;
+        let found = self.0.coordinator.range(range).await?;
+        let header = self.0.header(found.revision);
+        Ok(Response::new(convert::range_response(
+            Some(header),
+            &found.result,
+        )))
+    }
+
+    type RangeStreamStream = stream::Empty<Result<PbRangeStreamResponse, Status>>;
+
+    async fn range_stream(
+        &self,
+        _: Request<PbRangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        Err(refusal::unimplemented())
+    }
+
+    async fn put(&self, request: Request<PbPutRequest>) -> Result<Response<PbPutResponse>, Status> {
+        let request = request.into_inner();
+        let size = require_size(&request);
+        let put = convert::put(request)?;
+        size?;
+        let done = self.0.coordinator.put(put).await?;
+        let header = self.0.header(done.revision);
+        Ok(Response::new(convert::put_response(
+            Some(header),
+            done.result.as_deref(),
+        )))
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<PbDeleteRequest>,
+    ) -> Result<Response<PbDeleteResponse>, Status> {
+        let request = request.into_inner();
+        let size = require_size(&request);
+        let delete = convert::delete(request)?;
+        size?;
+        let done = self.0.coordinator.delete(delete).await?;
+        let header = self.0.header(done.revision);
+        let (deleted, prev_kvs): (u64, Vec<Arc<_>>) = done.result;
+        Ok(Response::new(convert::delete_response(
+            Some(header),
+            deleted,
+            &prev_kvs,
+        )))
+    }
+
+    async fn txn(&self, request: Request<PbTxnRequest>) -> Result<Response<PbTxnResponse>, Status> {
+        let request = request.into_inner();
+        let size = require_size(&request);
+        let txn = convert::txn(request)?;
+        size?;
+        let done = self.0.coordinator.txn(txn).await?;
+        let header = self.0.header(done.revision);
+        Ok(Response::new(convert::txn_response(header, &done.result)))
+    }
+
+    async fn compact(
+        &self,
+        request: Request<PbCompactionRequest>,
+    ) -> Result<Response<PbCompactionResponse>, Status> {
+        // `physical` asks to wait until the space is free, which it is once we answer.
+        let revision = convert::to_u64(request.into_inner().revision);
+        let revision = self.0.coordinator.compact(revision).await?;
+        Ok(Response::new(PbCompactionResponse {
+            header: Some(self.0.header(revision)),
+        }))
+    }
+}

@@ -1,0 +1,140 @@
+//! `etcdserverpb.Lease`.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use etcd_client::proto::{
+    PbLeaseGrantRequest, PbLeaseGrantResponse, PbLeaseKeepAliveRequest, PbLeaseKeepAliveResponse,
+    PbLeaseLeasesRequest, PbLeaseLeasesResponse, PbLeaseRevokeRequest, PbLeaseRevokeResponse,
+    PbLeaseService, PbLeaseStatus, PbLeaseTimeToLiveRequest, PbLeaseTimeToLiveResponse,
+};
+use futures_util::{Stream, stream};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::convert::{to_i64, to_u64};
+use super::state::{Shared, State};
+use super::status;
+use crate::error::Error;
+
+/// The lease service.
+pub(super) struct Lease(pub(super) Shared);
+
+fn seconds(duration: Duration) -> i64 {
+    to_i64(duration.as_secs())
+}
+
+#[tonic::async_trait]
+impl PbLeaseService for Lease {
+    async fn lease_grant(
+        &self,
+        request: Request<PbLeaseGrantRequest>,
+    ) -> Result<Response<PbLeaseGrantResponse>, Status> {
+        let request = request.into_inner();
+        let ttl = Duration::from_secs(to_u64(request.ttl));
+        let granted = match self.0.coordinator.grant(request.id, ttl).await {
+            Ok(granted) => granted,
+            // etcd takes negative ids; its Go client, like ours, never sends one.
+            Err(err @ Error::InvalidLeaseId { .. }) => {
+                return Err(Status::invalid_argument(format!("turnlock: {err}")));
+            }
+            Err(err) => return Err(err.into()),
+        };
+        Ok(Response::new(PbLeaseGrantResponse {
+            header: Some(self.0.header_now()),
+            id: granted.id,
+            ttl: seconds(granted.ttl),
+            error: String::new(),
+        }))
+    }
+
+    async fn lease_revoke(
+        &self,
+        request: Request<PbLeaseRevokeRequest>,
+    ) -> Result<Response<PbLeaseRevokeResponse>, Status> {
+        let revision = self.0.coordinator.revoke(request.into_inner().id).await?;
+        Ok(Response::new(PbLeaseRevokeResponse {
+            header: Some(self.0.header(revision)),
+        }))
+    }
+
+    type LeaseKeepAliveStream =
+        Pin<Box<dyn Stream<Item = Result<PbLeaseKeepAliveResponse, Status>> + Send>>;
+
+    async fn lease_keep_alive(
+        &self,
+        request: Request<Streaming<PbLeaseKeepAliveRequest>>,
+    ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
+        // Requests are taken one at a time, as fast as their answers are: nothing piles up here.
+        let renewals = stream::try_unfold(
+            (self.0.clone(), request.into_inner()),
+            |(state, mut requests)| async move {
+                let request = tokio::select! {
+                    request = requests.message() => request?,
+                    () = state.lifecycle.draining() => return Err(status::stopped()),
+                };
+                match request {
+                    None => Ok(None),
+                    Some(request) => {
+                        let response = renew(&state, request.id).await?;
+                        Ok(Some((response, (state, requests))))
+                    }
+                }
+            },
+        );
+        Ok(Response::new(Box::pin(renewals)))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: Request<PbLeaseTimeToLiveRequest>,
+    ) -> Result<Response<PbLeaseTimeToLiveResponse>, Status> {
+        let request = request.into_inner();
+        let mut response = PbLeaseTimeToLiveResponse {
+            id: request.id,
+            ttl: -1,
+            ..PbLeaseTimeToLiveResponse::default()
+        };
+        match self
+            .0
+            .coordinator
+            .time_to_live(request.id, request.keys)
+            .await
+        {
+            Ok(lease) => {
+                response.ttl = seconds(lease.remaining);
+                response.granted_ttl = seconds(lease.granted);
+                response.keys = lease.keys.iter().map(|key| key.to_vec()).collect();
+            }
+            Err(Error::LeaseNotFound { .. } | Error::InvalidLeaseId { .. }) => {}
+            Err(err) => return Err(err.into()),
+        }
+        response.header = Some(self.0.header_now());
+        Ok(Response::new(response))
+    }
+
+    async fn lease_leases(
+        &self,
+        _: Request<PbLeaseLeasesRequest>,
+    ) -> Result<Response<PbLeaseLeasesResponse>, Status> {
+        let leases = self.0.coordinator.leases().await?;
+        Ok(Response::new(PbLeaseLeasesResponse {
+            header: Some(self.0.header_now()),
+            leases: leases.into_iter().map(|id| PbLeaseStatus { id }).collect(),
+        }))
+    }
+}
+
+async fn renew(state: &State, id: i64) -> Result<PbLeaseKeepAliveResponse, Status> {
+    // Taken first: a lease must not seem renewed at a revision at which it was gone.
+    let header = state.header_now();
+    let ttl = match state.coordinator.keep_alive(id).await {
+        Ok(ttl) => seconds(ttl),
+        Err(Error::LeaseNotFound { .. } | Error::InvalidLeaseId { .. }) => 0,
+        Err(err) => return Err(err.into()),
+    };
+    Ok(PbLeaseKeepAliveResponse {
+        header: Some(header),
+        id,
+        ttl,
+    })
+}

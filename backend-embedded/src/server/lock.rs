@@ -1,0 +1,38 @@
+//! `v3lockpb.Lock`.
+
+use etcd_client::proto::{PbLockResponse, PbUnlockResponse};
+use tonic::{Request, Response, Status};
+
+use super::convert;
+use super::proto::{LockRequest, UnlockRequest};
+use super::queue;
+use super::state::Shared;
+
+/// The lock service.
+pub(super) struct Lock(pub(super) Shared);
+
+#[tonic::async_trait]
+impl super::proto::Lock for Lock {
+    async fn lock(
+        &self,
+        request: Request<LockRequest>,
+    ) -> Result<Response<PbLockResponse>, Status> {
+        let LockRequest { name, lease } = request.into_inner();
+        let place = queue::acquire(&self.0, name, lease, None).await?;
+        Ok(Response::new(PbLockResponse {
+            header: Some(self.0.header(place.revision)),
+            key: place.key.to_vec(),
+        }))
+    }
+
+    async fn unlock(
+        &self,
+        request: Request<UnlockRequest>,
+    ) -> Result<Response<PbUnlockResponse>, Status> {
+        let delete = convert::delete_key(request.into_inner().key)?;
+        let done = self.0.coordinator.delete(delete).await?;
+        Ok(Response::new(PbUnlockResponse {
+            header: Some(self.0.header(done.revision)),
+        }))
+    }
+}

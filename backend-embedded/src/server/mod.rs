@@ -1,0 +1,215 @@
+//! The coordinator behind the etcd v3 gRPC API, on TCP and on Unix sockets.
+//!
+//! Spoken: KV, Watch, Lease, Lock, Election, and of Cluster and Maintenance the member list, the status and
+//! the (empty) list of alarms. Anything else answers `UNIMPLEMENTED` with its name. History is not kept, so
+//! a read at a past revision answers "compacted". There is neither TLS nor authentication: the server
+//! listens on loopback addresses and in private folders only.
+//!
+//! ```no_run
+//! use backend_embedded::server::{Listen, Server};
+//! use backend_embedded::{Coordinator, Limits};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let coordinator = Coordinator::in_memory(Limits::default())?;
+//! let listen: Listen = "127.0.0.1:2379".parse()?;
+//! let server = Server::bind(coordinator, vec![listen])?;
+//! println!("listening on {:?}", server.addresses());
+//! server.serve(std::future::pending()).await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod cluster;
+mod connection;
+mod convert;
+mod election;
+mod kv;
+mod lease;
+mod lifecycle;
+mod listen;
+mod lock;
+mod maintenance;
+mod progress;
+mod proto;
+mod queue;
+mod refusal;
+mod state;
+mod status;
+mod watch;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::proto::{
+    PbClusterServer, PbKvServer, PbLeaseServer, PbMaintenanceServer, PbWatchServer,
+};
+use tonic::service::Routes;
+use tonic::transport;
+
+use self::connection::Incoming;
+use self::lifecycle::{Lifecycle, Phase};
+use self::listen::Bound;
+use self::refusal::NameRefusals;
+use self::state::State;
+use crate::config::MAX_REQUEST_BYTES;
+use crate::coordinator::Coordinator;
+
+pub use self::connection::MAX_CONNECTIONS;
+pub use self::listen::{Listen, ListenError, MAX_SOCKET_PATH_BYTES, remove_stale_socket};
+pub use self::status::DETAIL_KEY;
+pub use self::watch::MAX_WATCHES_PER_STREAM;
+
+/// Largest message accepted, in bytes: a request of [`MAX_REQUEST_BYTES`] and its wrapping (as etcd).
+pub const MAX_MESSAGE_BYTES: usize = MAX_REQUEST_BYTES + 512 * 1024;
+
+/// RPCs, streams included, that one connection may have open. A client's further calls wait in the client.
+pub const MAX_STREAMS_PER_CONNECTION: u32 = 4096;
+
+/// Largest header block of a request, in bytes.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+
+/// How long a connection may be silent before it is pinged, so that a dead client is found.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long the answer to that ping may take.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long answers on their way may take when the server ends.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often an idle watch that asked for it is told how far it is, by default (as etcd).
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
+
+/// The gRPC server.
+#[derive(Debug)]
+pub struct Server;
+
+impl Server {
+    /// Binds every address; nothing is served before [`BoundServer::serve`], but clients can connect and
+    /// wait. Must be called within a Tokio runtime with I/O and time enabled.
+    ///
+    /// # Errors
+    /// [`ListenError`]: an address that others could reach, or that the system refuses. Nothing stays bound
+    /// then.
+    pub fn bind(
+        coordinator: Coordinator,
+        listeners: Vec<Listen>,
+    ) -> Result<BoundServer, ListenError> {
+        let bound = listeners
+            .iter()
+            .map(Bound::new)
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut addresses = Vec::with_capacity(bound.len());
+        for (bound, listen) in bound.iter().zip(&listeners) {
+            addresses.push(bound.address().map_err(|source| ListenError::Io {
+                listen: listen.clone(),
+                source,
+            })?);
+        }
+        Ok(BoundServer {
+            coordinator,
+            bound,
+            addresses,
+            live: Arc::new(tokio::sync::watch::Sender::new(0)),
+            progress_interval: PROGRESS_INTERVAL,
+        })
+    }
+}
+
+/// A server that has its addresses and is ready to serve. Dropping it frees them.
+#[derive(Debug)]
+pub struct BoundServer {
+    coordinator: Coordinator,
+    bound: Vec<Bound>,
+    addresses: Vec<Listen>,
+    live: Arc<tokio::sync::watch::Sender<usize>>,
+    progress_interval: Duration,
+}
+
+impl BoundServer {
+    /// The addresses in fact bound, in the order they were given.
+    pub fn addresses(&self) -> &[Listen] {
+        &self.addresses
+    }
+
+    /// The number of live connections, at most [`MAX_CONNECTIONS`].
+    pub fn connections(&self) -> tokio::sync::watch::Receiver<usize> {
+        self.live.subscribe()
+    }
+
+    /// How often an idle watch that asked for progress notifications gets one; 10 minutes by default.
+    #[must_use]
+    pub fn watch_progress_interval(mut self, interval: Duration) -> Self {
+        self.progress_interval = interval.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Serves until `shutdown` resolves or the coordinator stops. Then no connection is accepted any more,
+    /// socket files are removed, streams and waiting calls end with `UNAVAILABLE`, answers on their way get
+    /// two seconds, and what is still open is cut. The coordinator is not stopped.
+    ///
+    /// Dropping the future cuts everything at once.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) {
+        let (phase, lifecycle) = Lifecycle::new();
+        let coordinator = self.coordinator.clone();
+        let state = Arc::new(State::new(
+            self.coordinator,
+            lifecycle.clone(),
+            self.addresses.iter().map(client_url).collect(),
+            self.progress_interval,
+        ));
+        let incoming = Incoming::new(self.bound, self.live, lifecycle.clone());
+        let mut serving = pin!(
+            transport::Server::builder()
+                .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+                .http2_max_header_list_size(MAX_HEADER_BYTES)
+                .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+                .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+                .serve_with_incoming_shutdown(NameRefusals(routes(&state)), incoming, async move {
+                    lifecycle.draining().await
+                },)
+        );
+        tokio::select! {
+            // Only its own shutdown ends it: connections that cannot be accepted are skipped.
+            _ = &mut serving => return,
+            () = shutdown => {}
+            reason = coordinator.closed() => tracing::info!(%reason, "the server ends"),
+        }
+        phase.send_replace(Phase::Draining);
+        if tokio::time::timeout(DRAIN_TIMEOUT, &mut serving)
+            .await
+            .is_err()
+        {
+            phase.send_replace(Phase::Closed);
+            let _ = serving.await;
+        }
+    }
+}
+
+fn client_url(address: &Listen) -> String {
+    match address {
+        Listen::Tcp(address) => format!("http://{address}"),
+        Listen::Unix(path) => format!("unix://{}", path.display()),
+    }
+}
+
+fn routes(state: &Arc<State>) -> Routes {
+    let state = || Arc::clone(state);
+    let max = MAX_MESSAGE_BYTES;
+    let kv = PbKvServer::new(kv::Kv(state()));
+    let watch = PbWatchServer::new(watch::Watch(state()));
+    let lease = PbLeaseServer::new(lease::Lease(state()));
+    let cluster = PbClusterServer::new(cluster::Cluster(state()));
+    let maintenance = PbMaintenanceServer::new(maintenance::Maintenance(state()));
+    let lock = proto::LockServer::new(lock::Lock(state()));
+    let election = proto::ElectionServer::new(election::Election(state()));
+    Routes::new(kv.max_decoding_message_size(max))
+        .add_service(watch.max_decoding_message_size(max))
+        .add_service(lease.max_decoding_message_size(max))
+        .add_service(cluster.max_decoding_message_size(max))
+        .add_service(maintenance.max_decoding_message_size(max))
+        .add_service(lock.max_decoding_message_size(max))
+        .add_service(election.max_decoding_message_size(max))
+        .prepare()
+}

@@ -1,0 +1,362 @@
+//! The queue behind the lock and the election service: keys `name/<lease in hex>`, first created first
+//! served, as etcd's own clients keep it, so that all of them can stand in one queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tonic::Status;
+
+use super::state::{Shared, State};
+use super::status;
+use crate::coordinator::{Applied, Coordinator, WatchBatch};
+use crate::error::Error;
+use crate::machine::op::{
+    Compare, CompareOp, CompareTarget, Delete, KeyRange, KeyValue, LeaseId, Op, OpResult, Put,
+    Range, Revision, SortOrder, SortTarget, Txn,
+};
+
+/// Time to live of the lease that the server grants to a call that names none (as etcd).
+const SERVER_LEASE_TTL: Duration = Duration::from_secs(60);
+
+/// How often that lease is renewed while its call waits.
+const SERVER_LEASE_RENEWAL: Duration = Duration::from_secs(20);
+
+/// A place at the head of the queue.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) key: Bytes,
+    /// The key's create revision.
+    pub(super) created: Revision,
+    pub(super) lease: LeaseId,
+    /// The store's revision when the place was first known to be at the head.
+    pub(super) revision: Revision,
+}
+
+/// All keys of the queue `name`.
+pub(super) fn keys(name: &[u8]) -> KeyRange {
+    // `0` follows `/`.
+    let with = |last: u8| -> Bytes { [name, &[last]].concat().into() };
+    KeyRange::Span {
+        start: with(b'/'),
+        end: Some(with(b'0')),
+    }
+}
+
+fn key(name: &[u8], lease: LeaseId) -> Bytes {
+    [name, format!("/{lease:x}").as_bytes()].concat().into()
+}
+
+/// The queue's oldest key, and the store's revision at that moment.
+pub(super) async fn head(
+    coordinator: &Coordinator,
+    name: &[u8],
+) -> Result<Applied<Option<Arc<KeyValue>>>, Error> {
+    let oldest = by_age(keys(name), SortOrder::Ascend, 0);
+    let found = coordinator.range(oldest).await?;
+    Ok(Applied {
+        revision: found.revision,
+        result: found.result.kvs.into_iter().next(),
+    })
+}
+
+/// That `key` is still the one created at `revision`.
+pub(super) fn is_created_at(key: Bytes, revision: Revision) -> Compare {
+    Compare {
+        keys: KeyRange::One(key),
+        op: CompareOp::Equal,
+        target: CompareTarget::Create(revision),
+    }
+}
+
+/// Stands in the queue until at its head. Dropping the returned future takes the place back, unless it came
+/// to the head in that same moment: then it is kept, as another call on the same lease may have been told
+/// so already. (A lease of the server's is always revoked.)
+pub(super) async fn acquire(
+    shared: &Shared,
+    name: Vec<u8>,
+    lease: LeaseId,
+    value: Option<Bytes>,
+) -> Result<Place, Status> {
+    let (mut answer, answered) = oneshot::channel();
+    let shared = Arc::clone(shared);
+    // A task of its own, as the way out of the queue has steps to wait for.
+    tokio::spawn(async move {
+        let mut call = match Call::new(&shared, name, lease, value).await {
+            Ok(call) => call,
+            Err(err) => {
+                let _ = answer.send(Err(err.into()));
+                return;
+            }
+        };
+        match call.stand(&mut answer).await {
+            Some(Ok(place)) => {
+                if answer.send(Ok(place)).is_err() {
+                    call.leave().await;
+                }
+            }
+            Some(Err(status)) => {
+                // Left before it is answered, so that the end of the server waits for it.
+                call.leave().await;
+                let _ = answer.send(Err(status));
+            }
+            None => call.leave().await,
+        }
+    });
+    answered.await.unwrap_or_else(|_| Err(status::stopped()))
+}
+
+/// One call in the queue.
+struct Call<'a> {
+    state: &'a State,
+    name: Vec<u8>,
+    key: Bytes,
+    /// What to write; `None` for a lock, which leaves the value of a key that it finds alone.
+    value: Option<Bytes>,
+    lease: LeaseId,
+    /// The lease was granted for this call alone.
+    own_lease: bool,
+    /// The place, if this call created it and not another on the same lease.
+    created: Option<Revision>,
+}
+
+impl<'a> Call<'a> {
+    async fn new(
+        state: &'a State,
+        name: Vec<u8>,
+        lease: LeaseId,
+        value: Option<Bytes>,
+    ) -> Result<Self, Error> {
+        let own_lease = lease == 0;
+        let lease = if own_lease {
+            state.coordinator.grant(0, SERVER_LEASE_TTL).await?.id
+        } else {
+            lease
+        };
+        Ok(Self {
+            key: key(&name, lease),
+            state,
+            name,
+            value,
+            lease,
+            own_lease,
+            created: None,
+        })
+    }
+
+    /// Waits for the head of the queue; `None` if the caller went away first.
+    async fn stand(
+        &mut self,
+        answer: &mut oneshot::Sender<Result<Place, Status>>,
+    ) -> Option<Result<Place, Status>> {
+        // To its end even if the caller goes away, so that `leave` knows what there is to remove.
+        let mut place = match self.enter().await {
+            Ok(place) => place,
+            Err(err) => return Some(Err(err.into())),
+        };
+        loop {
+            let waited = tokio::select! {
+                waited = self.wait(&mut place) => waited,
+                () = answer.closed() => return None,
+                () = self.state.lifecycle.draining() => return Some(Err(status::stopped())),
+            };
+            match waited {
+                Ok(true) => return Some(Ok(place)),
+                Ok(false) if self.created.is_some() => {
+                    return Some(Err(Status::unknown("mutex: session is expired")));
+                }
+                // The place of another call on this lease was ours too, and that call took it back.
+                Ok(false) => match self.enter().await {
+                    Ok(entered) => place = entered,
+                    Err(err) => return Some(Err(err.into())),
+                },
+                Err(err) => return Some(Err(err.into())),
+            }
+        }
+    }
+
+    /// Creates the key, or finds it there.
+    async fn enter(&mut self) -> Result<Place, Error> {
+        let own = by_age(KeyRange::One(self.key.clone()), SortOrder::None, 0);
+        let put = |value: Bytes| {
+            Op::Put(Put {
+                key: self.key.clone(),
+                value: Some(value),
+                lease: Some(self.lease),
+                prev_kv: false,
+            })
+        };
+        let update = self.value.clone().map(|value| {
+            Op::Txn(Txn {
+                compare: vec![Compare {
+                    keys: KeyRange::One(self.key.clone()),
+                    op: CompareOp::NotEqual,
+                    target: CompareTarget::Value(value.clone()),
+                }],
+                then: vec![put(value)],
+                or_else: vec![],
+            })
+        });
+        let mut or_else = vec![Op::Range(own)];
+        or_else.extend(update);
+        let done = self
+            .state
+            .coordinator
+            .txn(Txn {
+                compare: vec![is_created_at(self.key.clone(), 0)],
+                then: vec![put(self.value.clone().unwrap_or_default())],
+                or_else,
+            })
+            .await?;
+        let created = match done.result.results.first() {
+            Some(OpResult::Range(found)) => found.kvs.first().map(|kv| kv.create_revision),
+            _ => None,
+        };
+        if created.is_none() {
+            self.created = Some(done.revision);
+        }
+        Ok(Place {
+            key: self.key.clone(),
+            created: created.unwrap_or(done.revision),
+            lease: self.lease,
+            revision: done.revision,
+        })
+    }
+
+    /// Waits until the place is at the head, or (`false`) gone.
+    async fn wait(&self, place: &mut Place) -> Result<bool, Error> {
+        let coordinator = &self.state.coordinator;
+        let mut renewal = interval_at(Instant::now() + SERVER_LEASE_RENEWAL, SERVER_LEASE_RENEWAL);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        'look: loop {
+            // First the watch, then the look: what happens in between wakes us.
+            let mut own = coordinator.watch(KeyRange::One(place.key.clone()), None)?;
+            let seen = self.look(place).await?;
+            if !seen.result.still_there {
+                return Ok(false);
+            }
+            let Some(ahead) = seen.result.ahead else {
+                if self.own_lease {
+                    coordinator.keep_alive(self.lease).await?;
+                }
+                place.revision = seen.revision;
+                return Ok(true);
+            };
+            let start = Some(seen.revision + 1);
+            let mut ahead = match coordinator.watch(KeyRange::One(ahead), start) {
+                Ok(watcher) => watcher,
+                Err(Error::Compacted { .. }) => continue 'look,
+                Err(err) => return Err(err),
+            };
+            loop {
+                let changed = tokio::select! {
+                    changed = own.next() => changed,
+                    changed = ahead.next() => changed,
+                    _ = renewal.tick(), if self.own_lease => {
+                        coordinator.keep_alive(self.lease).await?;
+                        continue;
+                    }
+                };
+                match changed {
+                    Ok(WatchBatch { events, .. }) if !events.iter().any(|event| event.deleted) => {}
+                    Ok(_) | Err(Error::SlowWatcher { .. }) => continue 'look,
+                    Err(err) => return Err(err),
+                }
+            }
+        }
+    }
+
+    /// Our own key and the one before it, at one revision.
+    async fn look(&self, place: &Place) -> Result<Applied<Seen>, Error> {
+        let own = by_age(KeyRange::One(place.key.clone()), SortOrder::None, 0);
+        let ahead = by_age(keys(&self.name), SortOrder::Descend, place.created - 1);
+        let done = self
+            .state
+            .coordinator
+            .txn(Txn {
+                then: vec![Op::Range(own), Op::Range(ahead)],
+                ..Txn::default()
+            })
+            .await?;
+        let mut found = done.result.results.into_iter().map(|result| match result {
+            OpResult::Range(found) => found.kvs.into_iter().next(),
+            _ => None,
+        });
+        let own = found.next().flatten();
+        let ahead = found.next().flatten();
+        Ok(Applied {
+            revision: done.revision,
+            result: Seen {
+                still_there: own.is_some_and(|kv| kv.create_revision == place.created),
+                ahead: ahead.map(|kv| kv.key.clone()),
+            },
+        })
+    }
+
+    /// Takes the place back, if this call made it and it has not come to the head. If that fails, the
+    /// lease still ends it.
+    async fn leave(&self) {
+        if let Err(err) = self.try_leave().await {
+            tracing::warn!(%err, "cannot take back a place in a queue");
+        }
+    }
+
+    async fn try_leave(&self) -> Result<(), Error> {
+        if self.own_lease {
+            return match self.state.coordinator.revoke(self.lease).await {
+                Ok(_) | Err(Error::LeaseNotFound { .. }) => Ok(()),
+                Err(err) => Err(err),
+            };
+        }
+        let Some(created) = self.created else {
+            return Ok(());
+        };
+        let remove = Txn {
+            compare: vec![is_created_at(self.key.clone(), created)],
+            then: vec![Op::Delete(Delete {
+                keys: KeyRange::One(self.key.clone()),
+                prev_kv: false,
+            })],
+            or_else: vec![],
+        };
+        // At the head: no key of the queue is older.
+        let at_head = Compare {
+            keys: keys(&self.name),
+            op: CompareOp::Greater,
+            target: CompareTarget::Create(created - 1),
+        };
+        self.state
+            .coordinator
+            .txn(Txn {
+                compare: vec![at_head],
+                then: vec![],
+                or_else: vec![Op::Txn(remove)],
+            })
+            .await?;
+        Ok(())
+    }
+}
+
+struct Seen {
+    still_there: bool,
+    ahead: Option<Bytes>,
+}
+
+/// The oldest or youngest of `keys`, created at `max_create` or before (0: whenever).
+fn by_age(keys: KeyRange, sort_order: SortOrder, max_create_revision: Revision) -> Range {
+    Range {
+        keys,
+        revision: 0,
+        limit: 1,
+        sort_target: SortTarget::Create,
+        sort_order,
+        min_mod_revision: 0,
+        max_mod_revision: 0,
+        min_create_revision: 0,
+        max_create_revision,
+        keys_only: false,
+        count_only: false,
+    }
+}

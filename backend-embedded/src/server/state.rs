@@ -1,0 +1,66 @@
+//! What all services share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::proto::PbResponseHeader;
+
+use super::convert::to_i64;
+use super::lifecycle::Lifecycle;
+use crate::coordinator::Coordinator;
+use crate::machine::op::Revision;
+
+/// The `raft_term` of every answer: there is no raft, so no leader ever changes.
+pub(super) const RAFT_TERM: u64 = 1;
+
+/// What all services share.
+pub(super) struct State {
+    pub(super) coordinator: Coordinator,
+    pub(super) lifecycle: Lifecycle,
+    /// Where clients reach us, as URLs.
+    pub(super) client_urls: Vec<String>,
+    /// How often an idle watch that asked for it is told how far it is.
+    pub(super) progress_interval: Duration,
+    cluster_id: u64,
+    member_id: u64,
+}
+
+pub(super) type Shared = Arc<State>;
+
+impl State {
+    pub(super) fn new(
+        coordinator: Coordinator,
+        lifecycle: Lifecycle,
+        client_urls: Vec<String>,
+        progress_interval: Duration,
+    ) -> Self {
+        let status = coordinator.status();
+        Self {
+            coordinator,
+            lifecycle,
+            client_urls,
+            progress_interval,
+            cluster_id: status.cluster_id,
+            member_id: status.member_id,
+        }
+    }
+
+    pub(super) fn member_id(&self) -> u64 {
+        self.member_id
+    }
+
+    /// The header of an answer that was true at `revision`.
+    pub(super) fn header(&self, revision: Revision) -> PbResponseHeader {
+        PbResponseHeader {
+            cluster_id: self.cluster_id,
+            member_id: self.member_id,
+            revision: to_i64(revision),
+            raft_term: RAFT_TERM,
+        }
+    }
+
+    /// The header of an answer that has no revision of its own.
+    pub(super) fn header_now(&self) -> PbResponseHeader {
+        self.header(self.coordinator.status().revision)
+    }
+}

@@ -1,0 +1,89 @@
+//! Errors as etcd words them: its clients compare the texts.
+
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+use crate::error::Error;
+
+/// Trailing metadata that carries the coordinator's own account of an error, where the etcd text says less.
+pub const DETAIL_KEY: &str = "turnlock-detail";
+
+pub(super) const EMPTY_KEY: &str = "etcdserver: key is not provided";
+pub(super) const KEY_NOT_FOUND: &str = "etcdserver: key not found";
+pub(super) const VALUE_PROVIDED: &str = "etcdserver: value is provided";
+pub(super) const LEASE_PROVIDED: &str = "etcdserver: lease is provided";
+pub(super) const TOO_MANY_OPS: &str = "etcdserver: too many operations in txn request";
+pub(super) const DUPLICATE_KEY: &str = "etcdserver: duplicate key given in txn request";
+pub(super) const INVALID_SORT: &str = "etcdserver: invalid sort option";
+pub(super) const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
+pub(super) const FUTURE_REVISION: &str = "etcdserver: mvcc: required revision is a future revision";
+pub(super) const NO_SPACE: &str = "etcdserver: mvcc: database space exceeded";
+pub(super) const LEASE_NOT_FOUND: &str = "etcdserver: requested lease not found";
+pub(super) const LEASE_EXISTS: &str = "etcdserver: lease already exists";
+pub(super) const LEASE_TTL_TOO_LARGE: &str = "etcdserver: too large lease TTL";
+pub(super) const REQUEST_TOO_LARGE: &str = "etcdserver: request is too large";
+pub(super) const TOO_MANY_REQUESTS: &str = "etcdserver: too many requests";
+pub(super) const STOPPED: &str = "etcdserver: server stopped";
+
+/// The server, or the coordinator under it, is ending.
+pub(super) fn stopped() -> Status {
+    Status::unavailable(STOPPED)
+}
+
+impl From<Error> for Status {
+    fn from(err: Error) -> Self {
+        let (code, text) = match &err {
+            Error::Compacted { .. } => (Code::OutOfRange, COMPACTED),
+            Error::FutureRevision { .. } => (Code::OutOfRange, FUTURE_REVISION),
+            // etcd knows no invalid ids: a negative one is merely never found.
+            Error::LeaseNotFound { .. } | Error::InvalidLeaseId { .. } => {
+                (Code::NotFound, LEASE_NOT_FOUND)
+            }
+            Error::LeaseExists { .. } => (Code::FailedPrecondition, LEASE_EXISTS),
+            Error::LeaseTtlTooLarge { .. } => (Code::OutOfRange, LEASE_TTL_TOO_LARGE),
+            Error::KeyNotFound => (Code::InvalidArgument, KEY_NOT_FOUND),
+            Error::EmptyKey => (Code::InvalidArgument, EMPTY_KEY),
+            Error::DuplicateKey { .. } => (Code::InvalidArgument, DUPLICATE_KEY),
+            Error::TooManyOps { .. } => (Code::InvalidArgument, TOO_MANY_OPS),
+            Error::RequestTooLarge { .. } => (Code::InvalidArgument, REQUEST_TOO_LARGE),
+            Error::QuotaExceeded { .. } | Error::NoSpace { .. } => {
+                (Code::ResourceExhausted, NO_SPACE)
+            }
+            Error::Overloaded => (Code::ResourceExhausted, TOO_MANY_REQUESTS),
+            Error::Stopped { .. } => (Code::Unavailable, STOPPED),
+            // Limits that etcd does not have, so no text of its own.
+            Error::TooManyLeases { .. }
+            | Error::TooManyWatches { .. }
+            | Error::SlowWatcher { .. } => {
+                return Self::resource_exhausted(format!("turnlock: {err}"));
+            }
+            _ => return Self::internal(format!("turnlock: {err}")),
+        };
+        let mut status = Self::new(code, text);
+        if let Ok(detail) = MetadataValue::try_from(err.to_string()) {
+            status.metadata_mut().insert(DETAIL_KEY, detail);
+        }
+        status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_coordinators_own_words_travel_along() {
+        let err = Error::LeaseNotFound { id: 7 };
+        let detail = err.to_string();
+        let status = Status::from(err);
+        assert_eq!(status.code(), Code::NotFound);
+        assert_eq!(status.message(), LEASE_NOT_FOUND);
+        assert_eq!(
+            status
+                .metadata()
+                .get(DETAIL_KEY)
+                .and_then(|value| value.to_str().ok()),
+            Some(detail.as_str())
+        );
+    }
+}

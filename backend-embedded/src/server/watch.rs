@@ -1,0 +1,535 @@
+//! `etcdserverpb.Watch`: many watches on one stream.
+//!
+//! The response stream itself does the work when it is polled, and HTTP/2 polls it only when the client has
+//! room. So a slow client's events wait in the coordinator's bounded queues and nowhere else; when a queue
+//! overflows, that watch is cancelled with a reason.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use etcd_client::proto::{
+    PbEvent, PbWatchRequest, PbWatchRequestUnion, PbWatchResponse, PbWatchService,
+};
+use futures_util::future::{AbortHandle, Abortable};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{Stream, StreamExt, stream};
+use prost::Message;
+use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::convert::{self, to_i64};
+use super::progress::Round;
+use super::state::Shared;
+use super::{MAX_MESSAGE_BYTES, status};
+use crate::coordinator::{WatchBatch, Watcher};
+use crate::error::Error;
+use crate::machine::op::{Event, KeyRange, Revision};
+
+/// Watches on one stream; one more is refused with a reason.
+pub const MAX_WATCHES_PER_STREAM: usize = 10_000;
+
+/// The watch id that stands for no watch, or for all of a stream.
+const NO_WATCH: i64 = -1;
+
+const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
+const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
+
+/// The watch service.
+pub(super) struct Watch(pub(super) Shared);
+
+#[tonic::async_trait]
+impl PbWatchService for Watch {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<PbWatchResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<PbWatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let session = Session::new(Arc::clone(&self.0), request.into_inner());
+        let responses = stream::try_unfold(session, |mut session| async move {
+            let response = session.next().await?;
+            Ok(Some((response, session)))
+        });
+        Ok(Response::new(Box::pin(responses)))
+    }
+}
+
+/// What a client asked for, apart from the keys.
+#[derive(Debug, Clone, Copy, Default)]
+struct Options {
+    no_put: bool,
+    no_delete: bool,
+    prev_kv: bool,
+    progress_notify: bool,
+    fragment: bool,
+}
+
+impl Options {
+    fn filters(mut self, filters: &[i32]) -> Self {
+        self.no_put = filters.contains(&0);
+        self.no_delete = filters.contains(&1);
+        self
+    }
+
+    fn wants(&self, event: &Event) -> bool {
+        if event.deleted {
+            !self.no_delete
+        } else {
+            !self.no_put
+        }
+    }
+}
+
+/// One watch of a stream.
+struct Watching {
+    options: Options,
+    /// Cancels its [`Turn`].
+    abort: AbortHandle,
+    /// No event was sent since the last tick.
+    idle: bool,
+    /// It is to be told how far it is.
+    progress_due: bool,
+}
+
+/// One wait for a watch, with the watcher back at its end.
+struct Turn {
+    id: i64,
+    watcher: Watcher,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Batch(WatchBatch),
+    Failed(Error),
+    /// Woken only to have its progress looked at.
+    Nudged,
+}
+
+type Turns = FuturesUnordered<Abortable<Pin<Box<dyn Future<Output = Turn> + Send>>>>;
+
+/// A watch stream.
+struct Session {
+    shared: Shared,
+    requests: Streaming<PbWatchRequest>,
+    /// The client sends no more requests; its watches go on.
+    half_closed: bool,
+    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    watches: BTreeMap<i64, Watching>,
+    turns: Turns,
+    next_id: i64,
+    /// Ready to be sent; filled by one step of the loop, emptied before the next.
+    responses: VecDeque<PbWatchResponse>,
+    nudge: watch::Sender<()>,
+    round: Option<Round>,
+    /// Another progress request came during `round`.
+    round_again: bool,
+    tick: Interval,
+}
+
+impl Session {
+    fn new(shared: Shared, requests: Streaming<PbWatchRequest>) -> Self {
+        let lifecycle = shared.lifecycle.clone();
+        let period = shared.progress_interval;
+        let mut tick = interval_at(Instant::now() + period, period);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            shared,
+            requests,
+            half_closed: false,
+            draining: Box::pin(async move { lifecycle.draining().await }),
+            watches: BTreeMap::new(),
+            turns: FuturesUnordered::new(),
+            next_id: 0,
+            responses: VecDeque::new(),
+            nudge: watch::Sender::new(()),
+            round: None,
+            round_again: false,
+            tick,
+        }
+    }
+
+    /// The next response; an error ends the stream.
+    async fn next(&mut self) -> Result<PbWatchResponse, Status> {
+        loop {
+            if let Some(response) = self.responses.pop_front() {
+                return Ok(response);
+            }
+            tokio::select! {
+                () = &mut self.draining => return Err(status::stopped()),
+                request = self.requests.message(), if !self.half_closed => match request? {
+                    Some(request) => self.request(request)?,
+                    None => self.half_closed = true,
+                },
+                // A cancelled watch's turn ends as an error: nothing to do.
+                Some(turn) = self.turns.next() => if let Ok(turn) = turn {
+                    self.turn(turn)?;
+                },
+                _ = self.tick.tick() => self.report_idle(),
+            }
+        }
+    }
+
+    fn request(&mut self, request: PbWatchRequest) -> Result<(), Status> {
+        match request.request_union {
+            Some(PbWatchRequestUnion::CreateRequest(create)) => {
+                let options = Options {
+                    prev_kv: create.prev_kv,
+                    progress_notify: create.progress_notify,
+                    fragment: create.fragment,
+                    ..Options::default()
+                };
+                let options = options.filters(&create.filters);
+                // An empty key is the first of all.
+                let key = if create.key.is_empty() {
+                    vec![0]
+                } else {
+                    create.key
+                };
+                let keys = convert::key_range(key, create.range_end);
+                self.create(create.watch_id, keys, create.start_revision, options)?;
+            }
+            Some(PbWatchRequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id),
+            Some(PbWatchRequestUnion::ProgressRequest(_)) => self.request_progress(),
+            // As etcd, what is not understood does not end the stream.
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn create(
+        &mut self,
+        wanted_id: i64,
+        keys: KeyRange,
+        start: i64,
+        options: Options,
+    ) -> Result<(), Status> {
+        let Ok(start) = Revision::try_from(start) else {
+            self.refuse(status::COMPACTED.to_owned());
+            return Ok(());
+        };
+        if is_empty(&keys) {
+            self.refuse(EMPTY_RANGE.to_owned());
+            return Ok(());
+        }
+        if self.watches.len() >= MAX_WATCHES_PER_STREAM {
+            self.refuse(format!(
+                "turnlock: a stream may have {MAX_WATCHES_PER_STREAM} watches; open another"
+            ));
+            return Ok(());
+        }
+        let id = match wanted_id {
+            0 => self.free_id(),
+            taken if self.watches.contains_key(&taken) => {
+                self.refuse(DUPLICATE_ID.to_owned());
+                return Ok(());
+            }
+            free => free,
+        };
+        match self
+            .shared
+            .coordinator
+            .watch(keys, (start > 0).then_some(start))
+        {
+            Ok(watcher) => {
+                // A watch from now on tells where "now" was: nothing after it will be missed.
+                let revision = match start {
+                    0 => watcher.start_revision().saturating_sub(1),
+                    _ => self.shared.coordinator.status().revision,
+                };
+                self.respond(revision, id).created = true;
+                let abort = self.wait(id, watcher);
+                let watching = Watching {
+                    options,
+                    abort,
+                    idle: false,
+                    progress_due: false,
+                };
+                self.watches.insert(id, watching);
+                if let Some(round) = &mut self.round {
+                    round.joined(id);
+                    self.nudge.send_replace(());
+                }
+            }
+            Err(Error::Compacted {
+                compact_revision, ..
+            }) => {
+                let revision = self.shared.coordinator.status().revision;
+                self.respond(revision, id).created = true;
+                let response = self.respond(revision, id);
+                response.canceled = true;
+                response.compact_revision = to_i64(compact_revision);
+                response.cancel_reason = status::COMPACTED.to_owned();
+            }
+            Err(err @ Error::Stopped { .. }) => return Err(err.into()),
+            Err(err) => self.refuse(format!("turnlock: {err}")),
+        }
+        Ok(())
+    }
+
+    fn free_id(&mut self) -> i64 {
+        while self.watches.contains_key(&self.next_id) {
+            self.next_id += 1;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    fn cancel(&mut self, id: i64) {
+        if self.forget(id) {
+            let revision = self.shared.coordinator.status().revision;
+            self.respond(revision, id).canceled = true;
+        }
+    }
+
+    /// Ends a watch here; whether there was one.
+    fn forget(&mut self, id: i64) -> bool {
+        let Some(watching) = self.watches.remove(&id) else {
+            return false;
+        };
+        watching.abort.abort();
+        if let Some(round) = &mut self.round {
+            round.left(id);
+        }
+        self.close_round();
+        true
+    }
+
+    /// Waits for what happens next to a watch.
+    fn wait(&mut self, id: i64, mut watcher: Watcher) -> AbortHandle {
+        let (abort, registration) = AbortHandle::new_pair();
+        let mut nudged = self.nudge.subscribe();
+        let turn = async move {
+            let outcome = tokio::select! {
+                biased;
+                batch = watcher.next() => match batch {
+                    Ok(batch) => Outcome::Batch(batch),
+                    Err(err) => Outcome::Failed(err),
+                },
+                _ = nudged.changed() => Outcome::Nudged,
+            };
+            Turn {
+                id,
+                watcher,
+                outcome,
+            }
+        };
+        self.turns
+            .push(Abortable::new(Box::pin(turn), registration));
+        abort
+    }
+
+    fn turn(&mut self, turn: Turn) -> Result<(), Status> {
+        let Turn {
+            id,
+            watcher,
+            outcome,
+        } = turn;
+        match outcome {
+            Outcome::Batch(batch) => self.deliver(id, &batch),
+            Outcome::Nudged => {}
+            Outcome::Failed(err @ Error::Stopped { .. }) => return Err(err.into()),
+            Outcome::Failed(err) => {
+                self.forget(id);
+                let revision = self.shared.coordinator.status().revision;
+                let response = self.respond(revision, id);
+                response.canceled = true;
+                response.cancel_reason = format!("turnlock: {err}");
+                return Ok(());
+            }
+        }
+        if let Some(revision) = watcher.progress() {
+            self.progressed(id, revision);
+        }
+        let abort = self.wait(id, watcher);
+        if let Some(watching) = self.watches.get_mut(&id) {
+            watching.abort = abort;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, id: i64, batch: &WatchBatch) {
+        let Some(watching) = self.watches.get_mut(&id) else {
+            return;
+        };
+        let options = watching.options;
+        let events: Vec<PbEvent> = batch
+            .events
+            .iter()
+            .filter(|event| options.wants(event))
+            .map(|event| convert::event(event, options.prev_kv))
+            .collect();
+        if events.is_empty() {
+            return;
+        }
+        watching.idle = false;
+        let response = PbWatchResponse {
+            header: Some(self.shared.header(batch.revision)),
+            watch_id: id,
+            events,
+            ..PbWatchResponse::default()
+        };
+        if options.fragment {
+            self.responses
+                .extend(fragments(response, MAX_MESSAGE_BYTES));
+        } else {
+            self.responses.push_back(response);
+        }
+    }
+
+    /// Tells those watches that asked for it, and had no event for an interval, how far they are.
+    fn report_idle(&mut self) {
+        let mut due = false;
+        for watching in self.watches.values_mut() {
+            if watching.options.progress_notify {
+                watching.progress_due |= watching.idle;
+                watching.idle = true;
+                due |= watching.progress_due;
+            }
+        }
+        if due {
+            self.nudge.send_replace(());
+        }
+    }
+
+    /// Answers once every watch of the stream is known to have been told everything up to some revision.
+    fn request_progress(&mut self) {
+        if self.round.is_some() {
+            self.round_again = true;
+            return;
+        }
+        let revision = self.shared.coordinator.status().revision;
+        self.round = Some(Round::new(self.watches.keys().copied(), revision));
+        self.nudge.send_replace(());
+        self.close_round();
+    }
+
+    fn progressed(&mut self, id: i64, revision: Revision) {
+        if let Some(watching) = self.watches.get_mut(&id)
+            && std::mem::take(&mut watching.progress_due)
+        {
+            self.respond(revision, id);
+        }
+        if let Some(round) = &mut self.round {
+            round.reached(id, revision);
+        }
+        self.close_round();
+    }
+
+    fn close_round(&mut self) {
+        let Some(revision) = self.round.as_ref().and_then(Round::revision) else {
+            return;
+        };
+        self.round = None;
+        self.respond(revision, NO_WATCH);
+        if std::mem::take(&mut self.round_again) {
+            self.request_progress();
+        }
+    }
+
+    fn refuse(&mut self, reason: String) {
+        let revision = self.shared.coordinator.status().revision;
+        let response = self.respond(revision, NO_WATCH);
+        response.created = true;
+        response.canceled = true;
+        response.cancel_reason = reason;
+    }
+
+    /// Appends an eventless response, for the caller to complete.
+    fn respond(&mut self, revision: Revision, id: i64) -> &mut PbWatchResponse {
+        let response = PbWatchResponse {
+            header: Some(self.shared.header(revision)),
+            watch_id: id,
+            ..PbWatchResponse::default()
+        };
+        let index = self.responses.len();
+        self.responses.push_back(response);
+        &mut self.responses[index]
+    }
+}
+
+fn is_empty(keys: &KeyRange) -> bool {
+    match keys {
+        KeyRange::One(_) => false,
+        KeyRange::Span { start, end } => end.as_ref().is_some_and(|end| end <= start),
+    }
+}
+
+/// Splits a response whose message would be over `limit` bytes; an event is never split.
+fn fragments(response: PbWatchResponse, limit: usize) -> Vec<PbWatchResponse> {
+    if response.encoded_len() <= limit {
+        return vec![response];
+    }
+    let empty = PbWatchResponse {
+        events: Vec::new(),
+        fragment: true,
+        ..response.clone()
+    };
+    let overhead = empty.encoded_len();
+    let mut parts = vec![empty.clone()];
+    let mut size = overhead;
+    for event in response.events {
+        // Tag and length of an embedded message: at most 1 + 5 bytes.
+        let event_size = event.encoded_len() + 6;
+        if let Some(part) = parts.last_mut()
+            && (part.events.is_empty() || size + event_size <= limit)
+        {
+            part.events.push(event);
+            size += event_size;
+            continue;
+        }
+        parts.push(PbWatchResponse {
+            events: vec![event],
+            ..empty.clone()
+        });
+        size = overhead + event_size;
+    }
+    if let Some(last) = parts.last_mut() {
+        last.fragment = false;
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use etcd_client::proto::PbKeyValue;
+
+    use super::*;
+
+    fn response(sizes: &[usize]) -> PbWatchResponse {
+        let events = sizes.iter().map(|&size| PbEvent {
+            kv: Some(PbKeyValue {
+                value: vec![b'v'; size],
+                ..PbKeyValue::default()
+            }),
+            ..PbEvent::default()
+        });
+        PbWatchResponse {
+            watch_id: 3,
+            events: events.collect(),
+            ..PbWatchResponse::default()
+        }
+    }
+
+    #[test]
+    fn a_large_revision_is_split_and_only_the_last_part_is_not_marked() {
+        let whole = response(&[400, 400, 400, 2000, 10]);
+        let parts = fragments(whole.clone(), 1000);
+        let marks: Vec<bool> = parts.iter().map(|part| part.fragment).collect();
+        assert_eq!(marks, [true, true, true, false]);
+        for part in &parts {
+            assert!(part.encoded_len() <= 1000 || part.events.len() == 1);
+            assert_eq!(part.watch_id, 3);
+        }
+        let events: Vec<_> = parts.into_iter().flat_map(|part| part.events).collect();
+        assert_eq!(events, whole.events);
+    }
+
+    #[test]
+    fn what_fits_is_sent_whole() {
+        let whole = response(&[100, 100]);
+        assert_eq!(fragments(whole.clone(), 1000), [whole]);
+    }
+}

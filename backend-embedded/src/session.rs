@@ -1,0 +1,294 @@
+//! A session in process: a lease on the coordinator, and transactions on its keys.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::select_all;
+use lock_core::clock::{self, Clock};
+use lock_core::keyspace::Keyspace;
+use lock_core::liveness::keep_alive;
+use lock_core::rule::{Ahead, Ask, View};
+use lock_core::{
+    Enqueued, EntryId, Error, ErrorKind, Liveness, LossReason, Removed, Session, SessionId, Ticket,
+    Token, background,
+};
+use tokio::task::AbortHandle;
+
+use crate::backend::{between, read, refused};
+use crate::coordinator::{Applied, Coordinator};
+use crate::machine::op::{
+    Compare, CompareOp, CompareTarget, Delete, KeyRange, Op, OpResult, Put, Range, SortOrder,
+    SortTarget, Txn, TxnResult,
+};
+
+/// See [`Session`]. The coordinator applies requests in the order in which they were made, so no dropped
+/// request can take effect after a later one.
+#[derive(Debug)]
+pub(crate) struct EmbeddedSession {
+    coordinator: Coordinator,
+    keyspace: Keyspace,
+    id: SessionId,
+    liveness: Arc<Liveness>,
+    renewal: AbortHandle,
+}
+
+impl EmbeddedSession {
+    pub(crate) async fn open(
+        coordinator: Coordinator,
+        keyspace: Keyspace,
+        ttl: Duration,
+    ) -> Result<Arc<Self>, Error> {
+        let clock = Clock::system();
+        let sent = clock.now();
+        let granted = coordinator.grant(0, ttl).await.map_err(refused)?;
+        let liveness = Liveness::new(clock, sent, clock::validity(granted.ttl));
+        let renewal = background::handle().spawn({
+            let (coordinator, liveness) = (coordinator.clone(), liveness.clone());
+            async move {
+                keep_alive(&liveness, granted.ttl, async || {
+                    let ttl = coordinator.keep_alive(granted.id).await.map_err(refused)?;
+                    Ok(clock::validity(ttl))
+                })
+                .await;
+            }
+        });
+        Ok(Arc::new(EmbeddedSession {
+            coordinator,
+            keyspace,
+            id: SessionId(granted.id),
+            liveness,
+            renewal: renewal.abort_handle(),
+        }))
+    }
+
+    /// The ranges that answer what the contender asks, each sorted nearest first.
+    fn ahead(&self, ticket: &Ticket, ask: Ask, before: Option<Token>) -> Vec<Op> {
+        let ranges = self
+            .keyspace
+            .ahead(&ticket.name, ask)
+            .into_iter()
+            .map(|span| {
+                Op::Range(Range {
+                    // In the transaction that makes our entry, the nearest of all is our own.
+                    limit: ask.limit + usize::from(before.is_none()),
+                    sort_target: SortTarget::Create,
+                    sort_order: SortOrder::Descend,
+                    max_create_revision: before.map_or(0, |token| token.0 - 1),
+                    keys_only: true,
+                    ..read(between(span))
+                })
+            });
+        ranges.collect()
+    }
+
+    fn view(&self, ticket: &Ticket, ask: Ask, own: &[u8], results: &[OpResult]) -> View {
+        let kvs = results.iter().filter_map(|result| match result {
+            OpResult::Range(range) => Some(&range.kvs),
+            _ => None,
+        });
+        let mut ahead: Vec<Ahead> = kvs
+            .flatten()
+            .filter(|kv| kv.key != own)
+            .map(|kv| Ahead {
+                id: EntryId {
+                    key: kv.key.as_ref().into(),
+                    token: Token(kv.create_revision),
+                },
+                mode: self.keyspace.mode_of(&ticket.name, &kv.key),
+            })
+            .collect();
+        ahead.sort_by_key(|a| std::cmp::Reverse(a.id.token));
+        ahead.truncate(ask.limit);
+        View {
+            present: true,
+            ahead,
+        }
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<Applied<TxnResult>, Error> {
+        let done = self.coordinator.txn(txn).await.map_err(refused);
+        if let Err(error) = &done
+            && let ErrorKind::SessionLost(reason) = error.kind()
+        {
+            self.liveness.lose(reason);
+        }
+        done
+    }
+
+    /// Resolves when this entry is gone.
+    async fn gone(&self, entry: &EntryId) -> Result<(), Error> {
+        let key = KeyRange::One(entry.key.to_vec().into());
+        let since = entry.token.0 + 1;
+        let mut watcher = match self.coordinator.watch(key.clone(), Some(since)) {
+            Err(crate::Error::Compacted { .. }) => {
+                // Its history is no longer kept: watch from now, then look once.
+                let watcher = self.coordinator.watch(key.clone(), None).map_err(refused)?;
+                let range = Range {
+                    keys_only: true,
+                    ..read(key)
+                };
+                let found = self.coordinator.range(range).await.map_err(refused)?;
+                if !found
+                    .result
+                    .kvs
+                    .iter()
+                    .any(|kv| kv.create_revision == entry.token.0)
+                {
+                    return Ok(());
+                }
+                watcher
+            }
+            other => other.map_err(refused)?,
+        };
+        loop {
+            match watcher.next().await {
+                Ok(batch) if batch.events.iter().any(|event| event.deleted) => return Ok(()),
+                Ok(_) => {}
+                // May wake early: what was missed is looked up.
+                Err(crate::Error::SlowWatcher { .. }) => return Ok(()),
+                Err(error) => return Err(refused(error)),
+            }
+        }
+    }
+}
+
+/// Our entry in this incarnation, under our lease.
+fn is_ours(key: &[u8], token: Token) -> Compare {
+    Compare {
+        keys: KeyRange::One(key.to_vec().into()),
+        op: CompareOp::Equal,
+        target: CompareTarget::Create(token.0),
+    }
+}
+
+#[async_trait]
+impl Session for EmbeddedSession {
+    fn id(&self) -> SessionId {
+        self.id
+    }
+
+    fn liveness(&self) -> &Arc<Liveness> {
+        &self.liveness
+    }
+
+    async fn enqueue(&self, ticket: &Ticket, ask: Ask) -> Result<Enqueued, Error> {
+        let key = self.keyspace.entry_key(self.id, ticket).into_bytes();
+        let own = KeyRange::One(key.clone().into());
+        let mut then = vec![Op::Put(Put {
+            key: key.clone().into(),
+            value: Some(ticket.metadata.to_bytes().into()),
+            lease: Some(self.id.0),
+            prev_kv: false,
+        })];
+        then.extend(self.ahead(ticket, ask, None));
+        let done = self
+            .txn(Txn {
+                compare: vec![is_ours(&key, Token(0))],
+                then,
+                or_else: vec![Op::Range(Range {
+                    keys_only: true,
+                    ..read(own)
+                })],
+            })
+            .await?;
+        if done.result.succeeded {
+            let view = self.view(ticket, ask, &key, &done.result.results);
+            let entry = EntryId {
+                key: key.into(),
+                token: Token(done.revision),
+            };
+            return Ok(Enqueued { entry, view });
+        }
+        // An earlier try of this ticket got through.
+        let Some(OpResult::Range(found)) = done.result.results.first() else {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "the coordinator left an answer out",
+            ));
+        };
+        let Some(kv) = found.kvs.first() else {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "the coordinator contradicts itself",
+            ));
+        };
+        let entry = EntryId {
+            key: key.into(),
+            token: Token(kv.create_revision),
+        };
+        let view = self.look(ticket, &entry, ask).await?;
+        Ok(Enqueued { entry, view })
+    }
+
+    async fn look(&self, ticket: &Ticket, entry: &EntryId, ask: Ask) -> Result<View, Error> {
+        let done = self
+            .txn(Txn {
+                compare: vec![is_ours(&entry.key, entry.token)],
+                then: self.ahead(ticket, ask, Some(entry.token)),
+                or_else: vec![],
+            })
+            .await?;
+        if done.result.succeeded {
+            Ok(self.view(ticket, ask, &entry.key, &done.result.results))
+        } else {
+            Ok(View {
+                present: false,
+                ahead: vec![],
+            })
+        }
+    }
+
+    async fn changed(&self, entries: &[EntryId]) -> Result<(), Error> {
+        if entries.is_empty() {
+            return std::future::pending().await;
+        }
+        let gone = entries.iter().map(|entry| Box::pin(self.gone(entry)));
+        select_all(gone).await.0
+    }
+
+    async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
+        let (key, compare) = match entry {
+            Some(entry) => (entry.key.to_vec(), is_ours(&entry.key, entry.token)),
+            None => {
+                let key = self.keyspace.entry_key(self.id, ticket).into_bytes();
+                let exists = Compare {
+                    op: CompareOp::Greater,
+                    ..is_ours(&key, Token(0))
+                };
+                (key, exists)
+            }
+        };
+        let delete = Delete {
+            keys: KeyRange::One(key.into()),
+            prev_kv: false,
+        };
+        let done = self
+            .txn(Txn {
+                compare: vec![compare],
+                then: vec![Op::Delete(delete)],
+                or_else: vec![],
+            })
+            .await?;
+        Ok(if done.result.succeeded {
+            Removed::Removed
+        } else {
+            Removed::AlreadyGone
+        })
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        self.renewal.abort();
+        self.liveness.lose(LossReason::Closed);
+        match self.coordinator.revoke(self.id.0).await {
+            Ok(_) | Err(crate::Error::LeaseNotFound { .. }) => Ok(()),
+            Err(error) => Err(refused(error)),
+        }
+    }
+}
+
+impl Drop for EmbeddedSession {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}

@@ -1,0 +1,72 @@
+//! The mark beside the store: how far it had been acknowledged.
+//!
+//! After a crash redb goes back to the commit before if the last one is torn, which is right if
+//! the last one was never acknowledged. The mark tells that from the loss of an acknowledged one.
+//! It is written after a commit is durable and before it is acknowledged, and is not synced: it
+//! survives the process, and after a power cut it can only be older than the store, which is safe.
+
+/// The length of the file.
+pub(super) const LENGTH: usize = 24;
+
+/// What is in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The number of the last commit acknowledged.
+    pub(crate) sequence: u64,
+    /// The store that it belongs to.
+    pub(crate) cluster_id: u64,
+}
+
+impl Mark {
+    pub(super) fn encode(self) -> [u8; LENGTH] {
+        let mut bytes = [0; LENGTH];
+        bytes[..8].copy_from_slice(&self.sequence.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.cluster_id.to_le_bytes());
+        let sum = checksum(&bytes[..16]);
+        bytes[16..].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    /// `None` if these are not the bytes of a mark.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Mark> {
+        let bytes: &[u8; LENGTH] = bytes.try_into().ok()?;
+        let number = |at: usize| {
+            let mut number = [0; 8];
+            number.copy_from_slice(&bytes[at..at + 8]);
+            u64::from_le_bytes(number)
+        };
+        (number(16) == checksum(&bytes[..16])).then(|| Mark {
+            sequence: number(0),
+            cluster_id: number(8),
+        })
+    }
+}
+
+/// FNV-1a. It guards against accidents, not against malice.
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, &byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_back_and_any_flipped_bit_is_noticed() {
+        let mark = Mark {
+            sequence: 0x0123_4567_89ab_cdef,
+            cluster_id: u64::MAX - 5,
+        };
+        let bytes = mark.encode();
+        assert_eq!(Mark::decode(&bytes), Some(mark));
+        for bit in 0..LENGTH * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Mark::decode(&flipped), None, "bit {bit}");
+        }
+        assert_eq!(Mark::decode(&bytes[..23]), None);
+        assert_eq!(Mark::decode(&[0; LENGTH]), None);
+    }
+}

@@ -1,0 +1,197 @@
+//! The data folder: one owner, one store file, one mark.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::StorageBackend;
+
+use super::acked::{self, Mark};
+use super::file::StoreFile;
+use super::medium::{Medium, is_no_space};
+use crate::error::Error;
+
+const STORE: &str = "store.redb";
+/// A store that is being made; it becomes `STORE` once it is whole.
+const NEW_STORE: &str = "store.redb.new";
+const MARK: &str = "ACKED";
+const LOCK: &str = "LOCK";
+
+/// A claimed data folder. Dropping it gives the folder up.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    /// Holds the lock for as long as it is open. The kernel lets go of it with the process, so
+    /// there is no stale lock.
+    _lock: File,
+}
+
+impl Folder {
+    /// Creates the folder if absent, and claims it; at once, or not at all.
+    pub(crate) fn claim(path: &Path) -> Result<Folder, Error> {
+        if !path.is_dir() {
+            create_folder(path).map_err(|error| failed(path, error))?;
+        }
+        let lock_path = path.join(LOCK);
+        let at_lock = |error| failed(&lock_path, error);
+        let mut lock = private_file()
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(at_lock)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                // Absent only while the owner is about to write it.
+                let _ = lock.read_to_string(&mut pid);
+                return Err(Error::AlreadyOpen {
+                    path: path.to_path_buf(),
+                    pid: pid.trim().parse().ok(),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(at_lock(error)),
+        }
+        let pid = format!("{}\n", std::process::id());
+        (lock.set_len(0))
+            .and_then(|()| lock.write_all(pid.as_bytes()))
+            .map_err(at_lock)?;
+        Ok(Folder {
+            path: path.to_path_buf(),
+            _lock: lock,
+        })
+    }
+
+    /// The store in the folder; makes an empty one if there never was one.
+    pub(crate) fn into_medium(self) -> Result<FolderMedium, Error> {
+        let store = self.path.join(STORE);
+        let new_store = self.path.join(NEW_STORE);
+        let mark_path = self.path.join(MARK);
+        let damaged = |detail: &str| Error::Damaged {
+            path: store.clone(),
+            detail: detail.to_string(),
+        };
+        match std::fs::metadata(&store) {
+            // redb would take an empty file for a new store.
+            Ok(metadata) if metadata.len() == 0 => return Err(damaged("the file is empty")),
+            Ok(_) => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed(&store, error));
+            }
+            Err(_) if mark_path.exists() => return Err(damaged("the file is missing")),
+            Err(_) => {
+                // Made beside and then renamed, so that a crash leaves either none or a whole one.
+                let at_new = |error| failed(&new_store, error);
+                private_file()
+                    .truncate(true)
+                    .open(&new_store)
+                    .map_err(at_new)?;
+                let file = StoreFile::open(&new_store).map_err(at_new)?;
+                super::create(Box::new(file), &new_store)?;
+                std::fs::rename(&new_store, &store).map_err(at_new)?;
+                self.sync()?;
+            }
+        }
+        let at_mark = |error| failed(&mark_path, error);
+        let mark = private_file()
+            .truncate(false)
+            .open(&mark_path)
+            .map_err(at_mark)?;
+        Ok(FolderMedium {
+            file: StoreFile::open(&store).map_err(|error| failed(&store, error))?,
+            store,
+            mark,
+            folder: self,
+        })
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        let synced = File::open(&self.path).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| failed(&self.path, error))
+    }
+}
+
+/// Creates a folder for the user alone, with its parents, and sees to it that it stays.
+fn create_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+fn private_file() -> OpenOptions {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).mode(0o600);
+    options
+}
+
+pub(super) fn failed(path: &Path, error: io::Error) -> Error {
+    let (path, no_space) = (path.to_path_buf(), is_no_space(&error));
+    let source = Arc::new(error);
+    match no_space {
+        true => Error::NoSpace { path, source },
+        false => Error::Io { path, source },
+    }
+}
+
+/// The files of a claimed folder.
+#[derive(Debug)]
+pub(crate) struct FolderMedium {
+    store: PathBuf,
+    file: StoreFile,
+    mark: File,
+    folder: Folder,
+}
+
+impl FolderMedium {
+    fn mark_path(&self) -> PathBuf {
+        self.folder.path.join(MARK)
+    }
+}
+
+impl Medium for FolderMedium {
+    fn path(&self) -> &Path {
+        &self.store
+    }
+
+    fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(self.file.try_clone()?))
+    }
+
+    fn size(&self) -> u64 {
+        self.file.len().unwrap_or(0)
+    }
+
+    fn reserve(&self) -> io::Result<()> {
+        self.file.reserve()
+    }
+
+    fn load_mark(&self) -> Result<Option<Mark>, Error> {
+        let path = self.mark_path();
+        let len = self
+            .mark
+            .metadata()
+            .map_err(|error| failed(&path, error))?
+            .len();
+        if len == 0 {
+            return Ok(None);
+        }
+        let damaged = || Error::Damaged {
+            path: path.clone(),
+            detail: "it is not what was written there".to_string(),
+        };
+        if len != acked::LENGTH as u64 {
+            return Err(damaged());
+        }
+        let mut bytes = [0; acked::LENGTH];
+        (self.mark.read_exact_at(&mut bytes, 0)).map_err(|error| failed(&path, error))?;
+        Mark::decode(&bytes).map(Some).ok_or_else(damaged)
+    }
+
+    fn save_mark(&self, mark: Mark) -> Result<(), Error> {
+        let written = self.mark.write_all_at(&mark.encode(), 0);
+        written.map_err(|error| failed(&self.mark_path(), error))
+    }
+}

@@ -1,0 +1,355 @@
+//! The durable store under the state machine: one redb file, one transaction for a commit.
+
+mod acked;
+mod codec;
+mod file;
+mod folder;
+mod medium;
+mod problem;
+mod tables;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redb::backends::InMemoryBackend;
+use redb::{Database, StorageBackend};
+
+use crate::error::Error;
+use crate::machine::Snapshot;
+use crate::machine::op::{KeyValue, LeaseId, Revision};
+use acked::Mark;
+pub(crate) use folder::Folder;
+pub(crate) use medium::Medium;
+use medium::{FaultLog, Logged, Operation, is_no_space};
+use problem::{Problem, guarded};
+
+/// What a store is known by. Never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) cluster_id: u64,
+    pub(crate) member_id: u64,
+}
+
+impl Identity {
+    pub(crate) fn random() -> Self {
+        let mut random = random();
+        Self {
+            cluster_id: random.u64(1..),
+            member_id: random.u64(1..),
+        }
+    }
+}
+
+/// Random numbers seeded by the system, so that they do not repeat after a restart.
+pub(crate) fn random() -> fastrand::Rng {
+    fastrand::Rng::with_seed(RandomState::new().build_hasher().finish())
+}
+
+/// The last state of all that a commit changes.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// The keys; `None` for those deleted.
+    pub(crate) keys: BTreeMap<Bytes, Option<Arc<KeyValue>>>,
+    /// The leases' times to live; `None` for those gone.
+    pub(crate) leases: BTreeMap<LeaseId, Option<Duration>>,
+    pub(crate) revision: Option<Revision>,
+    pub(crate) compacted: Option<Revision>,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.leases.is_empty() && self.compacted.is_none()
+    }
+}
+
+/// What a store held when it was opened.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) identity: Identity,
+    sequence: u64,
+}
+
+/// Why a commit failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// There is no space. What is recorded now, [`Store::recover`] tells.
+    NoSpace(Error),
+    /// Nothing more can be recorded.
+    Fatal(Error),
+}
+
+impl Failure {
+    fn into_error(self) -> Error {
+        match self {
+            Failure::NoSpace(error) | Failure::Fatal(error) => error,
+        }
+    }
+}
+
+/// An open store, and its only writer.
+#[derive(Debug)]
+pub(crate) struct Store {
+    medium: Box<dyn Medium>,
+    /// `None` after a commit that there was no space for.
+    database: Option<Database>,
+    /// Whether a commit failed for any other reason: nothing is recorded after that.
+    broken: bool,
+    faults: Arc<FaultLog>,
+    cluster_id: u64,
+    /// The number of the last commit known to be recorded, and of the last one tried.
+    sequence: u64,
+    tried: u64,
+}
+
+impl Store {
+    /// Opens the store on a medium, checks all of it, and reads it.
+    pub(crate) fn open(medium: Box<dyn Medium>) -> Result<(Store, Loaded), Error> {
+        let mut store = Store {
+            medium,
+            database: None,
+            broken: false,
+            faults: Arc::default(),
+            cluster_id: 0,
+            sequence: 0,
+            tried: 0,
+        };
+        let loaded = store.reopen().map_err(Failure::into_error)?;
+        store.cluster_id = loaded.identity.cluster_id;
+        store.sequence = loaded.sequence;
+        Ok((store, loaded))
+    }
+
+    /// Reads what is recorded, after a commit failed for want of space. Opening the store writes to
+    /// it, for which there may be no space either, so a copy in memory is opened; the next commit
+    /// opens the store itself.
+    pub(crate) fn recover(&mut self) -> Result<Loaded, Failure> {
+        let copy = self.backend().and_then(|backend| in_memory(&*backend));
+        let copy =
+            copy.map_err(|error| Failure::Fatal(folder::failed(self.medium.path(), error)))?;
+        let (_, loaded) = self.read(Box::new(copy))?;
+        self.sequence = loaded.sequence;
+        Ok(loaded)
+    }
+
+    fn reopen(&mut self) -> Result<Loaded, Failure> {
+        let backend = self.backend();
+        let backend =
+            backend.map_err(|error| Failure::Fatal(folder::failed(self.medium.path(), error)))?;
+        let (database, loaded) = self.read(backend)?;
+        self.database = Some(database);
+        Ok(loaded)
+    }
+
+    fn backend(&mut self) -> io::Result<Box<dyn StorageBackend>> {
+        self.close();
+        self.faults = Arc::default();
+        self.medium.open()
+    }
+
+    fn read(&self, backend: Box<dyn StorageBackend>) -> Result<(Database, Loaded), Failure> {
+        let backend = Logged {
+            backend,
+            faults: Arc::clone(&self.faults),
+        };
+        let read = guarded(|| {
+            let database = tables::builder().create_with_backend(backend)?;
+            let loaded = tables::load(&database)?;
+            Ok((database, loaded))
+        });
+        let (database, loaded) = read.map_err(|problem| self.failure(problem))?;
+        self.check_mark(&loaded).map_err(Failure::Fatal)?;
+        Ok((database, loaded))
+    }
+
+    /// Holds what was read against what was acknowledged.
+    fn check_mark(&self, loaded: &Loaded) -> Result<(), Error> {
+        let (sequence, cluster_id) = (loaded.sequence, loaded.identity.cluster_id);
+        match self.medium.load_mark()? {
+            Some(mark) if mark.cluster_id != cluster_id => {
+                let detail = "the ACKED file beside it belongs to another store".to_string();
+                return Err(self.damaged(detail));
+            }
+            Some(mark) if mark.sequence > sequence => {
+                let detail = format!(
+                    "it holds commits up to {sequence}, but {} was acknowledged",
+                    mark.sequence
+                );
+                return Err(self.damaged(detail));
+            }
+            Some(mark) if mark.sequence == sequence => return Ok(()),
+            Some(_) => {}
+            None => tracing::info!(
+                store = %self.medium.path().display(),
+                "no record of what was acknowledged, as in a new store; one is made"
+            ),
+        }
+        // What was recorded but not acknowledged before will be read from now on.
+        self.save_mark(Mark {
+            sequence,
+            cluster_id,
+        })
+    }
+
+    fn save_mark(&self, mark: Mark) -> Result<(), Error> {
+        match self.medium.save_mark(mark) {
+            // An old mark is safe, it only notices less.
+            Err(Error::NoSpace { .. }) => Ok(()),
+            saved => saved,
+        }
+    }
+
+    /// Records a batch. Once this returns it survives a power cut.
+    pub(crate) fn commit(&mut self, batch: &Batch) -> Result<(), Failure> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if self.broken {
+            return Err(Failure::Fatal(self.damaged("a commit failed".to_string())));
+        }
+        let result = self.try_commit(batch);
+        if result.is_err() {
+            self.close();
+        }
+        self.broken = matches!(result, Err(Failure::Fatal(_)));
+        result
+    }
+
+    fn try_commit(&mut self, batch: &Batch) -> Result<(), Failure> {
+        self.tried = self.sequence + 1;
+        let sequence = self.tried;
+        if self.database.is_none() {
+            let found = self.reopen()?.sequence;
+            if found != self.sequence {
+                let detail = format!("it went from commit {} to {found}", self.sequence);
+                return Err(Failure::Fatal(self.damaged(detail)));
+            }
+        }
+        let written = guarded(|| match &self.database {
+            Some(database) => tables::write(database, batch, sequence),
+            None => Err(Problem::Damaged("it is not open".to_string())),
+        });
+        written.map_err(|problem| self.failure(problem))?;
+        self.sequence = sequence;
+        let mark = Mark {
+            sequence,
+            cluster_id: self.cluster_id,
+        };
+        self.save_mark(mark).map_err(Failure::Fatal)
+    }
+
+    /// Whether the last commit tried is recorded.
+    pub(crate) fn holds_last_tried(&self) -> bool {
+        self.sequence == self.tried
+    }
+
+    /// Sees to it that the file can grow by about one step more.
+    pub(crate) fn reserve(&self) -> Result<(), Failure> {
+        self.medium.reserve().map_err(|error| {
+            let no_space = is_no_space(&error);
+            let error = folder::failed(self.medium.path(), error);
+            match no_space {
+                true => Failure::NoSpace(error),
+                false => Failure::Fatal(error),
+            }
+        })
+    }
+
+    /// Bytes of the store's file.
+    pub(crate) fn file_size(&self) -> u64 {
+        self.medium.size()
+    }
+
+    fn close(&mut self) {
+        if let Some(database) = self.database.take() {
+            // What closing would write is only to open faster.
+            let _ = guarded(|| {
+                drop(database);
+                Ok(())
+            });
+        }
+    }
+
+    fn damaged(&self, detail: String) -> Error {
+        Error::Damaged {
+            path: self.medium.path().to_path_buf(),
+            detail,
+        }
+    }
+
+    fn failure(&self, problem: Problem) -> Failure {
+        failure(self.medium.path(), &self.faults, problem)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Makes an empty store on a backend that holds nothing yet.
+pub(crate) fn create(backend: Box<dyn StorageBackend>, path: &Path) -> Result<(), Error> {
+    let faults = Arc::<FaultLog>::default();
+    let backend = Logged {
+        backend,
+        faults: Arc::clone(&faults),
+    };
+    let created = guarded(|| {
+        let database = tables::builder().create_with_backend(backend)?;
+        tables::initialise(&database, Identity::random())
+    });
+    created.map_err(|problem| failure(path, &faults, problem).into_error())
+}
+
+/// A copy in memory of what a backend holds.
+fn in_memory(backend: &dyn StorageBackend) -> io::Result<InMemoryBackend> {
+    const CHUNK: usize = 1 << 20;
+    let copy = InMemoryBackend::new();
+    let len = backend.len()?;
+    copy.set_len(len)?;
+    let mut chunk = vec![0; CHUNK];
+    for offset in (0..len).step_by(CHUNK) {
+        let wanted = usize::try_from(len - offset).map_or(CHUNK, |left| left.min(CHUNK));
+        backend.read(offset, &mut chunk[..wanted])?;
+        copy.write(offset, &chunk[..wanted])?;
+    }
+    Ok(copy)
+}
+
+/// What a problem comes down to, given what the medium said first.
+fn failure(path: &Path, faults: &FaultLog, problem: Problem) -> Failure {
+    let path = path.to_path_buf();
+    match (faults.first(), problem) {
+        (Some((Operation::Write | Operation::Grow, source)), _) if is_no_space(&source) => {
+            Failure::NoSpace(Error::NoSpace { path, source })
+        }
+        // Reading past the end: a file cut off. After a failed sync, whatever the reason, nobody
+        // knows what is on the disk.
+        (Some((operation, source)), _)
+            if operation != Operation::Read || source.kind() != ErrorKind::UnexpectedEof =>
+        {
+            Failure::Fatal(Error::Io { path, source })
+        }
+        (_, Problem::Format(found)) => Failure::Fatal(Error::FormatVersion {
+            path,
+            found,
+            supported: tables::FORMAT_VERSION,
+        }),
+        (_, problem) => Failure::Fatal(Error::Damaged {
+            path,
+            detail: match problem {
+                Problem::Redb(error) => error.to_string(),
+                Problem::Damaged(detail) | Problem::Panic(detail) => detail,
+                Problem::Format(found) => format!("its format is {found}"),
+            },
+        }),
+    }
+}

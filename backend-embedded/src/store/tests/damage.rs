@@ -1,0 +1,113 @@
+//! Damage to the file: it is noticed, or it changes nothing that was recorded. Never a silent
+//! loss, and never a panic.
+
+use super::*;
+
+/// Raises the number of bits flipped.
+const FLIPS: &str = "TURNLOCK_DAMAGE_FLIPS";
+
+const PAGE: usize = 4096;
+
+struct Target {
+    disk: Disk,
+    bytes: Vec<u8>,
+    state: Snapshot,
+    noticed: usize,
+}
+
+impl Target {
+    /// A store in use: closed, or as a kill leaves it.
+    fn new(closed: bool) -> Self {
+        let disk = Disk::with_store();
+        let (mut store, _) = open(&disk);
+        let mut writer = Writer::new(7);
+        for _ in 0..30 {
+            store.commit(&writer.next()).unwrap();
+        }
+        let killed = disk.after_kill();
+        drop(store);
+        let disk = if closed { disk } else { killed };
+        Self {
+            bytes: disk.bytes(),
+            disk,
+            state: writer.state(),
+            noticed: 0,
+        }
+    }
+
+    fn check(&mut self, damaged: Vec<u8>, told: &str) {
+        match Store::open(self.disk.with_bytes(damaged).medium()) {
+            Ok((_, loaded)) => assert_eq!(loaded.snapshot, self.state, "{told}: silent loss"),
+            Err(Error::Damaged { path, .. }) => {
+                assert_eq!(path, self.disk.path());
+                self.noticed += 1;
+            }
+            Err(error) => panic!("{told}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_noticed_or_harmless() {
+    let flips = std::env::var(FLIPS)
+        .ok()
+        .and_then(|flips| flips.parse().ok());
+    let flips: usize = flips.unwrap_or(120);
+    let mut chance = fastrand::Rng::with_seed(8);
+    for closed in [true, false] {
+        let mut target = Target::new(closed);
+        // Where there is something to damage: the header, and pages that are not empty.
+        let used: Vec<usize> = (target.bytes.chunks(PAGE).enumerate())
+            .filter(|(_, page)| page.iter().any(|&byte| byte != 0))
+            .map(|(nth, _)| nth)
+            .collect();
+        for nth in 0..flips {
+            let (page, within) = match nth % 3 {
+                0 => (0, 320),
+                _ => (used[chance.usize(..used.len())], PAGE),
+            };
+            let bit = page * PAGE * 8 + chance.usize(..within * 8);
+            let mut damaged = target.bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            target.check(damaged, &format!("bit {bit}, closed: {closed}"));
+        }
+        assert!(target.noticed > 0);
+    }
+}
+
+#[test]
+fn a_zeroed_page_is_noticed_or_harmless() {
+    for closed in [true, false] {
+        let mut target = Target::new(closed);
+        for at in (0..target.bytes.len()).step_by(PAGE) {
+            let end = (at + PAGE).min(target.bytes.len());
+            if target.bytes[at..end].iter().all(|&byte| byte == 0) {
+                continue;
+            }
+            let mut damaged = target.bytes.clone();
+            damaged[at..end].fill(0);
+            target.check(damaged, &format!("page at {at}, closed: {closed}"));
+        }
+        assert!(target.noticed > 0);
+    }
+}
+
+#[test]
+fn a_file_cut_off_is_noticed_or_harmless() {
+    let mut chance = fastrand::Rng::with_seed(9);
+    for closed in [true, false] {
+        let mut target = Target::new(closed);
+        let len = target.bytes.len();
+        let pages = (0..len).step_by(PAGE * 16);
+        let odd: Vec<_> = (0..20).map(|_| chance.usize(1..len)).collect();
+        for kept in pages
+            .skip(1)
+            .chain([1, 8, 9, 63, 319, 320, len - 1])
+            .chain(odd)
+        {
+            let damaged = target.bytes[..kept].to_vec();
+            target.check(damaged, &format!("cut to {kept}, closed: {closed}"));
+        }
+        assert!(target.noticed > 0);
+    }
+}

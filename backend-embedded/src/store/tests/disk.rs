@@ -1,0 +1,339 @@
+//! A simulated disk: it counts, fails on demand, holds a sync back, and can be looked at as a kill
+//! or a power cut at any moment would have left it.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use redb::StorageBackend;
+
+use super::super::acked::Mark;
+use super::super::medium::Medium;
+use crate::error::Error;
+
+/// What reaches the platter is torn along these.
+const SECTOR: usize = 512;
+
+/// The step that `reserve` asks for.
+const STEP: u64 = 1 << 20;
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Disk(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: Vec<u8>,
+    mark: Option<Mark>,
+    /// Everything done since the beginning, if it is kept.
+    log: Option<Vec<Entry>>,
+    syncs: usize,
+    marks: usize,
+    /// The length that the file may not grow past, but for what was reserved before.
+    capacity: Option<u64>,
+    reserved: u64,
+    /// Whether writes within the file fail for want of space, as on a copy-on-write file system.
+    no_space_to_write: bool,
+    write_error: Option<io::ErrorKind>,
+    sync_error: Option<io::ErrorKind>,
+    hold_syncs: bool,
+    syncs_held: usize,
+}
+
+/// Something that was done, in order.
+#[derive(Debug, Clone)]
+enum Entry {
+    Write {
+        offset: usize,
+        data: Vec<u8>,
+    },
+    SetLen(usize),
+    Sync,
+    Mark(Mark),
+    /// Added by a test: this was acknowledged.
+    Acked(u64),
+}
+
+impl Disk {
+    /// An empty store, as it is in a new folder.
+    pub(crate) fn with_store() -> Disk {
+        let disk = Disk::default();
+        super::super::create(disk.open().unwrap(), disk.path()).unwrap();
+        disk
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap()
+    }
+
+    pub(crate) fn medium(&self) -> Box<dyn Medium> {
+        Box::new(self.clone())
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.state().bytes.clone()
+    }
+
+    /// The same disk with these bytes in the store's file.
+    pub(crate) fn with_bytes(&self, bytes: Vec<u8>) -> Disk {
+        let state = State {
+            bytes,
+            mark: self.state().mark,
+            ..State::default()
+        };
+        Disk(Arc::new(Inner {
+            state: Mutex::new(state),
+            changed: Condvar::default(),
+        }))
+    }
+
+    /// The disk as a kill of the process would leave it now.
+    pub(crate) fn after_kill(&self) -> Disk {
+        self.with_bytes(self.bytes())
+    }
+
+    pub(crate) fn syncs(&self) -> usize {
+        self.state().syncs
+    }
+
+    /// The number of marks saved, which is one a commit.
+    pub(crate) fn commits(&self) -> usize {
+        self.state().marks
+    }
+
+    /// Fills the disk up: the file cannot grow past what it is or has reserved, nor be written if
+    /// `writes`.
+    pub(crate) fn fill(&self, writes: bool) {
+        let mut state = self.state();
+        state.capacity = Some(state.bytes.len() as u64);
+        state.no_space_to_write = writes;
+    }
+
+    /// Makes space again.
+    pub(crate) fn free(&self) {
+        let mut state = self.state();
+        state.capacity = None;
+        state.no_space_to_write = false;
+    }
+
+    pub(crate) fn fail_syncs(&self, kind: Option<io::ErrorKind>) {
+        self.state().sync_error = kind;
+    }
+
+    pub(crate) fn fail_writes(&self, kind: Option<io::ErrorKind>) {
+        self.state().write_error = kind;
+    }
+
+    /// Has syncs wait, or lets them go on.
+    pub(crate) fn hold_syncs(&self, hold: bool) {
+        self.state().hold_syncs = hold;
+        self.0.changed.notify_all();
+    }
+
+    /// Whether a sync is being held.
+    pub(crate) fn is_sync_held(&self) -> bool {
+        self.state().syncs_held > 0
+    }
+
+    /// Keeps a log from here on, starting with what is there now.
+    pub(crate) fn keep_log(&self) {
+        let mut state = self.state();
+        let mut log = vec![
+            Entry::SetLen(state.bytes.len()),
+            Entry::Write {
+                offset: 0,
+                data: state.bytes.clone(),
+            },
+            Entry::Sync,
+        ];
+        log.extend(state.mark.map(Entry::Mark));
+        state.log = Some(log);
+    }
+
+    pub(crate) fn log_acked(&self, sequence: u64) {
+        self.state().note(Entry::Acked(sequence));
+    }
+
+    pub(crate) fn log_len(&self) -> usize {
+        self.state().log.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The disk as a power cut after the first `done` entries of the log would leave it, and the
+    /// last commit acknowledged by then. What was not synced is there in part: each write, and of
+    /// each write each sector, or not, as chance has it. Of the marks, which are never synced, any.
+    pub(crate) fn after_power_cut(&self, done: usize, chance: &mut fastrand::Rng) -> (Disk, u64) {
+        let state = self.state();
+        let log = &state.log.as_ref().unwrap()[..done];
+        let synced = log.iter().rposition(|entry| matches!(entry, Entry::Sync));
+        let (mut acked, mut marks, mut bytes) = (0, vec![None], Vec::new());
+        for (at, entry) in log.iter().enumerate() {
+            let is_synced = synced.is_some_and(|synced| at < synced);
+            match entry {
+                Entry::Write { offset, data } if is_synced => write(&mut bytes, *offset, data),
+                Entry::SetLen(len) if is_synced || chance.bool() => bytes.resize(*len, 0),
+                Entry::Write { offset, data } if chance.bool() => {
+                    for (nth, sector) in data.chunks(SECTOR).enumerate() {
+                        if chance.u8(..8) != 0 {
+                            write(&mut bytes, offset + nth * SECTOR, sector);
+                        }
+                    }
+                }
+                Entry::Mark(mark) => marks.push(Some(*mark)),
+                Entry::Acked(sequence) => acked = *sequence,
+                Entry::Write { .. } | Entry::SetLen(_) | Entry::Sync => {}
+            }
+        }
+        let mark = marks[chance.usize(..marks.len())];
+        drop(state);
+        let cut = self.with_bytes(bytes);
+        cut.state().mark = mark;
+        (cut, acked)
+    }
+
+    /// The disk as a kill after the first `done` entries of the log would leave it, and the last
+    /// commit acknowledged by then.
+    pub(crate) fn after_kill_at(&self, done: usize) -> (Disk, u64) {
+        let state = self.state();
+        let (mut acked, mut last_mark, mut bytes) = (0, None, Vec::new());
+        for entry in &state.log.as_ref().unwrap()[..done] {
+            match entry {
+                Entry::Write { offset, data } => write(&mut bytes, *offset, data),
+                Entry::SetLen(len) => bytes.resize(*len, 0),
+                Entry::Mark(mark) => last_mark = Some(*mark),
+                Entry::Acked(sequence) => acked = *sequence,
+                Entry::Sync => {}
+            }
+        }
+        drop(state);
+        let killed = self.with_bytes(bytes);
+        killed.state().mark = last_mark;
+        (killed, acked)
+    }
+}
+
+fn write(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
+    let end = offset + data.len();
+    if bytes.len() < end {
+        bytes.resize(end, 0);
+    }
+    bytes[offset..end].copy_from_slice(data);
+}
+
+impl State {
+    fn check_fits(&self, len: u64) -> io::Result<()> {
+        match self.capacity {
+            Some(capacity) if len > capacity.max(self.reserved) => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn note(&mut self, entry: Entry) {
+        if let Some(log) = &mut self.log {
+            log.push(entry);
+        }
+    }
+}
+
+impl Medium for Disk {
+    fn path(&self) -> &Path {
+        Path::new("/simulated/store.redb")
+    }
+
+    fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(File(self.clone())))
+    }
+
+    fn size(&self) -> u64 {
+        self.state().bytes.len() as u64
+    }
+
+    fn reserve(&self) -> io::Result<()> {
+        let mut state = self.state();
+        let wanted = state.bytes.len() as u64 + STEP;
+        state.check_fits(wanted)?;
+        state.reserved = state.reserved.max(wanted);
+        Ok(())
+    }
+
+    fn load_mark(&self) -> Result<Option<Mark>, Error> {
+        Ok(self.state().mark)
+    }
+
+    fn save_mark(&self, mark: Mark) -> Result<(), Error> {
+        let mut state = self.state();
+        state.mark = Some(mark);
+        state.marks += 1;
+        state.note(Entry::Mark(mark));
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct File(Disk);
+
+impl StorageBackend for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.state().bytes.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let state = self.0.state();
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        let found = (from.checked_add(out.len())).and_then(|end| state.bytes.get(from..end));
+        out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.0.state();
+        if len > state.bytes.len() as u64 {
+            state.check_fits(len)?;
+        } else {
+            state.reserved = len;
+        }
+        state.bytes.resize(len as usize, 0);
+        state.note(Entry::SetLen(len as usize));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.0.state();
+        state.syncs += 1;
+        if state.hold_syncs {
+            state.syncs_held += 1;
+            self.0.0.changed.notify_all();
+            let held = self.0.0.changed.wait_while(state, |state| state.hold_syncs);
+            state = held.unwrap();
+            state.syncs_held -= 1;
+        }
+        if let Some(kind) = state.sync_error {
+            return Err(kind.into());
+        }
+        state.note(Entry::Sync);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut state = self.0.state();
+        if state.no_space_to_write {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if let Some(kind) = state.write_error {
+            return Err(kind.into());
+        }
+        let offset = offset as usize;
+        write(&mut state.bytes, offset, data);
+        state.note(Entry::Write {
+            offset,
+            data: data.to_vec(),
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! The store on a simulated disk.
+
+mod crash;
+mod damage;
+pub(crate) mod disk;
+mod folder;
+
+use super::*;
+use crate::machine::Snapshot;
+use disk::Disk;
+
+/// A key written at this revision.
+fn key(name: &str, revision: Revision, value: &[u8], lease: LeaseId) -> Arc<KeyValue> {
+    Arc::new(KeyValue {
+        key: Bytes::copy_from_slice(name.as_bytes()),
+        value: Bytes::copy_from_slice(value),
+        create_revision: revision,
+        mod_revision: revision,
+        version: 1,
+        lease,
+    })
+}
+
+/// Random commits, and the state that each leaves.
+struct Writer {
+    chance: fastrand::Rng,
+    revision: Revision,
+    leases: BTreeMap<LeaseId, Duration>,
+    keys: BTreeMap<Bytes, Arc<KeyValue>>,
+}
+
+impl Writer {
+    fn new(seed: u64) -> Self {
+        Self {
+            chance: fastrand::Rng::with_seed(seed),
+            revision: crate::machine::FIRST_REVISION,
+            leases: BTreeMap::new(),
+            keys: BTreeMap::new(),
+        }
+    }
+
+    fn state(&self) -> Snapshot {
+        Snapshot {
+            revision: self.revision,
+            compact_revision: 0,
+            keys: self.keys.values().cloned().collect(),
+            leases: self.leases.iter().map(|(id, ttl)| (*id, *ttl)).collect(),
+        }
+    }
+
+    fn next(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        for _ in 0..self.chance.usize(1..20) {
+            let name = format!("lock/{}", self.chance.u8(..60));
+            self.revision += 1;
+            batch.revision = Some(self.revision);
+            if self.chance.u8(..3) == 0 {
+                self.keys.remove(name.as_bytes());
+                batch.keys.insert(name.into(), None);
+                continue;
+            }
+            let lease = self.leases.keys().next().copied().unwrap_or(0);
+            let length = match self.chance.u8(..20) {
+                0 => 20_000,
+                small => usize::from(small) * 5,
+            };
+            let kv = key(&name, self.revision, &vec![b'v'; length], lease);
+            self.keys.insert(kv.key.clone(), Arc::clone(&kv));
+            batch.keys.insert(kv.key.clone(), Some(kv));
+        }
+        if self.chance.bool() {
+            let id = i64::from(self.chance.u16(1..));
+            let ttl = Duration::from_secs(self.chance.u64(1..100));
+            self.leases.insert(id, ttl);
+            batch.leases.insert(id, Some(ttl));
+        }
+        // Only a lease without keys, so that the state stays one that can be.
+        if let Some((&id, _)) = self.leases.last_key_value()
+            && self.chance.bool()
+            && self.keys.values().all(|kv| kv.lease != id)
+        {
+            self.leases.remove(&id);
+            batch.leases.insert(id, None);
+            // A key written in this very batch may not refer to it either.
+            debug_assert!(batch.keys.values().flatten().all(|kv| kv.lease != id));
+        }
+        batch
+    }
+}
+
+fn open(disk: &Disk) -> (Store, Loaded) {
+    Store::open(disk.medium()).unwrap()
+}
+
+#[test]
+fn what_is_committed_is_there_when_opened_again() {
+    let disk = Disk::with_store();
+    let mut writer = Writer::new(1);
+    let (mut store, loaded) = open(&disk);
+    assert_eq!(loaded.snapshot, writer.state());
+    let identity = loaded.identity;
+    assert!(identity.cluster_id != 0 && identity.member_id != 0);
+    for _ in 0..50 {
+        store.commit(&writer.next()).unwrap();
+    }
+    let killed = disk.after_kill();
+    drop(store);
+    for disk in [killed, disk] {
+        let (_, loaded) = open(&disk);
+        assert_eq!(loaded.snapshot, writer.state());
+        assert_eq!(loaded.identity, identity);
+    }
+}
+
+#[test]
+fn a_commit_costs_one_sync_when_the_file_does_not_grow() {
+    let disk = Disk::with_store();
+    let (mut store, _) = open(&disk);
+    let commit = |store: &mut Store, revision| {
+        let mut batch = Batch {
+            revision: Some(revision),
+            ..Batch::default()
+        };
+        let kv = key("lock/1", revision, b"v", 0);
+        batch.keys.insert(kv.key.clone(), Some(kv));
+        store.commit(&batch).unwrap();
+    };
+    commit(&mut store, 2);
+    let before = disk.syncs();
+    for revision in 3..103 {
+        commit(&mut store, revision);
+    }
+    assert_eq!(disk.syncs() - before, 100);
+    let empty = Batch::default();
+    store.commit(&empty).unwrap();
+    assert_eq!(
+        disk.syncs() - before,
+        100,
+        "nothing to record, nothing done"
+    );
+}
+
+#[test]
+fn a_full_disk_is_told_apart_from_a_broken_one() {
+    for full_writes in [false, true] {
+        let disk = Disk::with_store();
+        let (mut store, _) = open(&disk);
+        let mut writer = Writer::new(2);
+        for _ in 0..5 {
+            store.commit(&writer.next()).unwrap();
+        }
+        store.reserve().unwrap();
+        disk.fill(full_writes);
+        let recorded = writer.state();
+        let mut large = writer.next();
+        let kv = key("large", writer.revision, &vec![1; 8 << 20], 0);
+        large.keys.insert(kv.key.clone(), Some(kv));
+        let failed = store.commit(&large);
+        assert!(
+            matches!(failed, Err(Failure::NoSpace(Error::NoSpace { .. }))),
+            "{failed:?}"
+        );
+        let loaded = store.recover().unwrap();
+        assert!(!store.holds_last_tried());
+        assert_eq!(loaded.snapshot, recorded);
+        // What was reserved is enough to take something away.
+        let mut release = Batch::default();
+        release.keys.insert(Bytes::from_static(b"lock/1"), None);
+        let small = store.commit(&release);
+        assert_eq!(small.is_err(), full_writes, "{small:?}");
+        if full_writes {
+            assert!(matches!(small, Err(Failure::NoSpace(_))), "{small:?}");
+            assert_eq!(store.recover().unwrap().snapshot, recorded);
+        }
+        disk.free();
+        store.commit(&release).unwrap();
+        store.commit(&large).unwrap();
+        store.reserve().unwrap();
+    }
+}
+
+#[test]
+fn after_any_other_failure_nothing_is_recorded_any_more() {
+    let faults: [fn(&Disk); 3] = [
+        |disk| disk.fail_syncs(Some(ErrorKind::Other)),
+        // A sync that fails has lost what it was to write, whatever the reason.
+        |disk| disk.fail_syncs(Some(ErrorKind::StorageFull)),
+        |disk| disk.fail_writes(Some(ErrorKind::Other)),
+    ];
+    for fault in faults {
+        let disk = Disk::with_store();
+        let (mut store, _) = open(&disk);
+        let mut writer = Writer::new(3);
+        store.commit(&writer.next()).unwrap();
+        fault(&disk);
+        let failed = store.commit(&writer.next());
+        assert!(
+            matches!(failed, Err(Failure::Fatal(Error::Io { .. }))),
+            "{failed:?}"
+        );
+        disk.fail_syncs(None);
+        disk.fail_writes(None);
+        assert!(matches!(
+            store.commit(&writer.next()),
+            Err(Failure::Fatal(_))
+        ));
+    }
+}

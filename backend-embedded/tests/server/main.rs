@@ -1,0 +1,13 @@
+//! The gRPC face, asked by real clients: crate `etcd-client`, plain gRPC messages, Debian's `etcdctl`; and
+//! compared with a real etcd.
+#![cfg(feature = "server")]
+
+mod differential;
+mod etcdctl;
+mod kv;
+mod lease;
+mod listen;
+mod queue;
+mod refusal;
+mod support;
+mod watch;

@@ -1,0 +1,178 @@
+//! A served coordinator, and ways to talk to a server.
+
+use std::fs::Permissions;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use backend_embedded::server::{BoundServer, Listen, Server};
+use backend_embedded::{Coordinator, Limits};
+use etcd_client::Client;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+/// Far more than anything here takes; only a fault uses it up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Awaits what must happen.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("waited {PATIENCE:?} for: {what}"))
+}
+
+/// Awaits until `condition` holds.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    soon(what, async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// A folder that only we can enter.
+pub fn private_folder() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .expect("a folder")
+}
+
+/// A coordinator in memory, served on a loopback port and on a Unix socket.
+pub struct Served {
+    pub coordinator: Coordinator,
+    pub address: SocketAddr,
+    pub socket: PathBuf,
+    pub connections: watch::Receiver<usize>,
+    stop: Option<oneshot::Sender<()>>,
+    serving: JoinHandle<()>,
+    _folder: tempfile::TempDir,
+}
+
+impl Served {
+    pub fn start() -> Self {
+        Self::with(Limits::default(), |server| server)
+    }
+
+    pub fn with(limits: Limits, configure: impl FnOnce(BoundServer) -> BoundServer) -> Self {
+        let folder = private_folder();
+        let socket = folder.path().join("sock");
+        let coordinator = Coordinator::in_memory(limits).expect("a coordinator");
+        let listen = vec![
+            "127.0.0.1:0".parse().expect("an address"),
+            Listen::Unix(socket.clone()),
+        ];
+        let server = Server::bind(coordinator.clone(), listen).expect("bound");
+        let server = configure(server);
+        let Listen::Tcp(address) = server.addresses()[0] else {
+            panic!("the first address is not TCP: {:?}", server.addresses());
+        };
+        let connections = server.connections();
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(server.serve(async {
+            let _ = stopped.await;
+        }));
+        Self {
+            coordinator,
+            address,
+            socket,
+            connections,
+            stop: Some(stop),
+            serving,
+            _folder: folder,
+        }
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::connect([self.endpoint()], None)
+            .await
+            .expect("a client")
+    }
+
+    pub async fn channel(&self) -> Channel {
+        channel(&self.endpoint()).await
+    }
+
+    /// Asks the server to end and awaits that it has.
+    pub async fn stop(mut self) {
+        drop(self.stop.take());
+        self.ended().await;
+    }
+
+    /// Awaits the end of the server.
+    pub async fn ended(&mut self) {
+        soon("the server's end", &mut self.serving)
+            .await
+            .expect("serving did not panic");
+    }
+}
+
+/// A plain gRPC channel.
+pub async fn channel(endpoint: &str) -> Channel {
+    Endpoint::from_shared(endpoint.to_owned())
+        .expect("an endpoint")
+        .connect()
+        .await
+        .expect("connected")
+}
+
+/// A plain gRPC channel over a Unix socket.
+pub async fn unix_channel(path: &Path) -> Channel {
+    let path = path.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move {
+            let stream = tokio::net::UnixStream::connect(path).await?;
+            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
+        }
+    });
+    Endpoint::from_static("http://localhost")
+        .connect_with_connector(connector)
+        .await
+        .expect("connected")
+}
+
+/// One call with plain messages, which can say what `etcd-client` cannot.
+pub async fn call<Q, A>(channel: &Channel, path: &'static str, request: Q) -> Result<A, Status>
+where
+    Q: prost::Message + 'static,
+    A: prost::Message + Default + 'static,
+{
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    client.ready().await.expect("the channel is open");
+    let codec = tonic_prost::ProstCodec::<Q, A>::default();
+    let path = PathAndQuery::from_static(path);
+    let response = soon(
+        path.clone().as_str(),
+        client.unary(Request::new(request), path, codec),
+    )
+    .await?;
+    Ok(response.into_inner())
+}
+
+/// The code and the text of a refusal.
+pub fn refusal<T: std::fmt::Debug>(result: Result<T, etcd_client::Error>) -> (Code, String) {
+    match result {
+        Err(etcd_client::Error::GRpcStatus(status)) => (status.code(), status.message().to_owned()),
+        other => panic!("expected a gRPC status, got {other:?}"),
+    }
+}
+
+/// The path of a program that the tests drive.
+pub fn required(program: &str, package: &str) -> String {
+    match Command::new(program).arg("--version").output() {
+        Ok(_) => program.to_owned(),
+        Err(err) => panic!("this test needs `{program}` ({err}): apt-get install {package}"),
+    }
+}

@@ -1,0 +1,65 @@
+//! The backend: one client of a cluster, shared by all sessions opened on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lock_core::keyspace::Keyspace;
+use lock_core::{Backend, Error, LockName, Queue, Session};
+
+use crate::config::Config;
+use crate::transport::Transport;
+use crate::watch::Watches;
+use crate::{listing, session};
+
+/// Locks on an etcd cluster, or on a coordinator that speaks etcd's API.
+#[derive(Debug)]
+pub struct EtcdBackend {
+    client: Arc<Client>,
+}
+
+/// What the sessions of one backend share.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) keyspace: Keyspace,
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) watches: Watches,
+}
+
+impl EtcdBackend {
+    /// A backend with this configuration. Does no I/O: it connects when it is first used, and whenever a connection was lost.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`](lock_core::ErrorKind::Configuration) if an address cannot be used.
+    pub fn new(config: Config) -> Result<Arc<Self>, Error> {
+        let keyspace = config.keyspace().clone();
+        let transport = Transport::new(config)?;
+        Ok(Arc::new(EtcdBackend {
+            client: Arc::new(Client {
+                keyspace,
+                watches: Watches::new(transport.clone()),
+                transport,
+            }),
+        }))
+    }
+}
+
+#[async_trait]
+impl Backend for EtcdBackend {
+    async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
+        session::open(self.client.clone(), ttl).await
+    }
+
+    async fn queue(&self, name: &LockName) -> Result<Queue, Error> {
+        listing::queue(&self.client, name).await
+    }
+
+    async fn locks(
+        &self,
+        prefix: &str,
+        after: Option<&LockName>,
+        limit: usize,
+    ) -> Result<Vec<Queue>, Error> {
+        listing::locks(&self.client, prefix, after, limit).await
+    }
+}

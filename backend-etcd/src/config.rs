@@ -1,0 +1,408 @@
+//! Where the coordinator is, and how long to wait for it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use lock_core::keyspace::Keyspace;
+use lock_core::{Error, ErrorKind};
+use percent_encoding::percent_decode_str;
+use tokio::net::UnixStream;
+
+const DEFAULT_PORT: u16 = 2379;
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(50);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Most addresses of one cluster.
+const MAX_ENDPOINTS: usize = 32;
+
+/// Opens the Unix socket of a coordinator when a plain connect finds nobody there, starting one if need be. It is called on the
+/// background thread: it must not block. It is given up after 30 s.
+pub type Dialer = Arc<dyn Fn() -> BoxFuture<'static, io::Result<UnixStream>> + Send + Sync>;
+
+/// Where the coordinator is, which namespace to use there, and how long to wait for it.
+#[derive(Clone)]
+pub struct Config {
+    endpoints: Vec<Endpoint>,
+    keyspace: Keyspace,
+    connect_timeout: Duration,
+    request_timeout: Duration,
+    dialer: Option<Dialer>,
+}
+
+/// One address of the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// A host (IPv6 without brackets) and a port.
+    Tcp(String, u16),
+    Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// Whether nobody on the way can listen.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Endpoint::Unix(_) => true,
+            Endpoint::Tcp(host, _) => {
+                host == "localhost"
+                    || host
+                        .parse::<std::net::IpAddr>()
+                        .is_ok_and(|ip| ip.is_loopback())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Endpoint::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Endpoint::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl Config {
+    /// The members of a cluster, each as `host`, `host:port` or `[IPv6]:port`; the port defaults to 2379. At most 32.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] names the address that cannot be used.
+    pub fn tcp<S: AsRef<str>>(addresses: impl IntoIterator<Item = S>) -> Result<Self, Error> {
+        let endpoints = addresses
+            .into_iter()
+            .map(|address| endpoint(address.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
+        if endpoints.is_empty() || endpoints.len() > MAX_ENDPOINTS {
+            return Err(wrong(format!(
+                "{} addresses of a coordinator were given: give 1 to {MAX_ENDPOINTS}",
+                endpoints.len()
+            )));
+        }
+        Ok(Config::new(endpoints))
+    }
+
+    /// A coordinator on this machine, behind a Unix socket.
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        Config::new(vec![Endpoint::Unix(path.into())])
+    }
+
+    /// From `etcd://host1:2379,host2:2379?PARAMETERS` or `etcd+unix:///path/to/socket?PARAMETERS`, where the parameters are `namespace`,
+    /// `connect_timeout` and `request_timeout` (both like `500ms` or `2s`). Values and the path may be percent-encoded.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] names the part that is wrong and the remedy. Its text never has credentials in it.
+    pub fn from_url(url: &str) -> Result<Self, Error> {
+        let (scheme, rest) = url
+            .split_once("://")
+            .ok_or_else(|| wrong("the coordinator's URL has no scheme: write etcd://HOST:PORT or etcd+unix:///PATH"))?;
+        let (place, query) = match rest.split_once('?') {
+            Some((place, query)) => (place, Some(query)),
+            None => (rest, None),
+        };
+        let mut config = match scheme {
+            "etcd" => {
+                // First of all, and without a word of it: what stands before the `@` may be a password.
+                if rest.contains('@') {
+                    return Err(wrong(
+                        "the coordinator's URL has an '@': user names and passwords are not supported, leave them out (write %40 in a namespace)",
+                    ));
+                }
+                let (hosts, path) = place.split_once('/').unwrap_or((place, ""));
+                if !path.is_empty() {
+                    return Err(wrong(format!(
+                        "the coordinator's URL has the path {path:?}: write ?namespace= to choose where the locks live"
+                    )));
+                }
+                Config::tcp(hosts.split(','))?
+            }
+            "etcd+unix" => {
+                let path = decoded(place)?;
+                if !Path::new(&path).is_absolute() {
+                    return Err(wrong(format!(
+                        "the socket's path {path:?} is not absolute: write etcd+unix:///PATH, with three slashes"
+                    )));
+                }
+                Config::unix(path)
+            }
+            _ => {
+                return Err(wrong(format!(
+                    "the scheme {scheme:?} is not known here: write etcd://HOST:PORT or etcd+unix:///PATH"
+                )));
+            }
+        };
+        let mut seen = Vec::new();
+        for parameter in query.unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
+            let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            if seen.contains(&key) {
+                return Err(wrong(format!(
+                    "the parameter {key:?} is given twice: give it once"
+                )));
+            }
+            seen.push(key);
+            let value = decoded(value)?;
+            config = match key {
+                "namespace" => config.with_keyspace(Keyspace::new(&value)?),
+                "connect_timeout" => config.with_connect_timeout(duration(key, &value)?)?,
+                "request_timeout" => config.with_request_timeout(duration(key, &value)?)?,
+                // The value is not shown: it may be a secret in the wrong place.
+                _ => {
+                    return Err(wrong(format!(
+                        "the parameter {key:?} is not known: use namespace, connect_timeout, request_timeout"
+                    )));
+                }
+            };
+        }
+        Ok(config)
+    }
+
+    fn new(endpoints: Vec<Endpoint>) -> Self {
+        Config {
+            endpoints,
+            keyspace: Keyspace::default(),
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            request_timeout: DEFAULT_REQUEST_TIMEOUT,
+            dialer: None,
+        }
+    }
+
+    /// Where native locks live; `turnlock` if not set.
+    #[must_use]
+    pub fn with_keyspace(mut self, keyspace: Keyspace) -> Self {
+        self.keyspace = keyspace;
+        self
+    }
+
+    /// How long to wait for one connection: 50 ms to 60 s, 2 s if not set.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if it is out of bounds.
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Result<Self, Error> {
+        self.connect_timeout = bounded("connect_timeout", timeout)?;
+        Ok(self)
+    }
+
+    /// How long to wait for one answer, before the request is tried again, with the next member if there are several: 50 ms to 60 s, 2 s if not
+    /// set. A renewal of a session waits no longer than a fifth of its time to live.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if it is out of bounds.
+    pub fn with_request_timeout(mut self, timeout: Duration) -> Result<Self, Error> {
+        self.request_timeout = bounded("request_timeout", timeout)?;
+        Ok(self)
+    }
+
+    /// What to do when nobody listens on the Unix socket. Not used for addresses on the network.
+    #[must_use]
+    pub fn with_dialer(mut self, dialer: Dialer) -> Self {
+        self.dialer = Some(dialer);
+        self
+    }
+
+    pub(crate) fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    pub(crate) fn keyspace(&self) -> &Keyspace {
+        &self.keyspace
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
+    pub(crate) fn dialer(&self) -> Option<&Dialer> {
+        self.dialer.as_ref()
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("endpoints", &self.endpoints)
+            .field("keyspace", &self.keyspace)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("request_timeout", &self.request_timeout)
+            .field("dialer", &self.dialer.is_some())
+            .finish()
+    }
+}
+
+fn wrong(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Configuration, message)
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, Error> {
+    let unusable = |why: &str| {
+        Err(wrong(format!(
+            "the coordinator's address {address:?} {why}: write HOST:PORT, or [IPv6]:PORT"
+        )))
+    };
+    let (host, port) = if let Some(rest) = address.strip_prefix('[') {
+        let Some((host, port)) = rest.split_once(']') else {
+            return unusable("has no closing bracket");
+        };
+        if host.parse::<std::net::Ipv6Addr>().is_err() {
+            return unusable("is not an IPv6 address in its brackets");
+        }
+        match port {
+            "" => (host, None),
+            _ => match port.strip_prefix(':') {
+                Some(port) => (host, Some(port)),
+                None => return unusable("has something between the bracket and the port"),
+            },
+        }
+    } else {
+        match address.split_once(':') {
+            Some((_, port)) if port.contains(':') => {
+                return unusable("has more than one ':' outside of brackets");
+            }
+            Some((host, port)) => (host, Some(port)),
+            None => (address, None),
+        }
+    };
+    if host.is_empty() {
+        return unusable("has no host");
+    }
+    let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
+    if !host.chars().all(named) {
+        return unusable("has a character that no host has");
+    }
+    match port.map(str::parse) {
+        None => Ok(Endpoint::Tcp(host.to_owned(), DEFAULT_PORT)),
+        Some(Ok(0) | Err(_)) => unusable("has no port between 1 and 65535"),
+        Some(Ok(port)) => Ok(Endpoint::Tcp(host.to_owned(), port)),
+    }
+}
+
+fn decoded(text: &str) -> Result<String, Error> {
+    percent_decode_str(text)
+        .decode_utf8()
+        .map(|text| text.into_owned())
+        .map_err(|error| {
+            wrong("the coordinator's URL is not UTF-8 when percent-decoded").with_source(error)
+        })
+}
+
+fn duration(key: &str, text: &str) -> Result<Duration, Error> {
+    let number = |digits: &str| digits.parse::<u32>().ok().map(u64::from);
+    let parsed = if let Some(digits) = text.strip_suffix("ms") {
+        number(digits).map(Duration::from_millis)
+    } else {
+        text.strip_suffix('s')
+            .and_then(number)
+            .map(Duration::from_secs)
+    };
+    parsed.ok_or_else(|| {
+        wrong(format!(
+            "the parameter {key:?} is {text:?}, not a time: write it like 500ms or 2s"
+        ))
+    })
+}
+
+fn bounded(key: &str, timeout: Duration) -> Result<Duration, Error> {
+    if (SHORTEST_TIMEOUT..=LONGEST_TIMEOUT).contains(&timeout) {
+        Ok(timeout)
+    } else {
+        Err(wrong(format!(
+            "a {key} of {timeout:?} is out of bounds: give {SHORTEST_TIMEOUT:?} to {LONGEST_TIMEOUT:?}"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(url: &str) -> Vec<String> {
+        let config = Config::from_url(url).expect("valid");
+        config.endpoints.iter().map(ToString::to_string).collect()
+    }
+
+    fn refused(url: &str) -> String {
+        let error = Config::from_url(url).expect_err("must be refused");
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn addresses_of_all_kinds() {
+        assert_eq!(
+            addresses("etcd://h1:2379,h2:1,127.0.0.1"),
+            ["h1:2379", "h2:1", "127.0.0.1:2379"]
+        );
+        assert_eq!(
+            addresses("etcd://[::1],[fe80::1]:99/"),
+            ["[::1]:2379", "[fe80::1]:99"]
+        );
+        assert_eq!(
+            addresses("etcd+unix:///run/a%20b/s.sock?namespace=x"),
+            ["/run/a b/s.sock"]
+        );
+    }
+
+    #[test]
+    fn parameters_are_taken() {
+        let config = Config::from_url(
+            "etcd://h?namespace=team%2Fa&request_timeout=1500ms&connect_timeout=3s",
+        )
+        .expect("valid");
+        assert_eq!(config.request_timeout, Duration::from_millis(1500));
+        assert_eq!(config.connect_timeout, Duration::from_secs(3));
+        let name = lock_core::LockName::new("n").expect("valid");
+        assert_eq!(config.keyspace.lock(&name).start, b"team/a/n/");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_remedy() {
+        let cases = [
+            ("h:2379", "no scheme"),
+            ("http://h:2379", "\"http\" is not known"),
+            ("etcd://", "\"\" has no host"),
+            ("etcd://h1,,h2", "\"\" has no host"),
+            ("etcd://h1:", "no port between"),
+            ("etcd://h1:0", "no port between"),
+            ("etcd://h1:65536", "no port between"),
+            ("etcd://::1:2379", "more than one ':'"),
+            ("etcd://[::1", "no closing bracket"),
+            ("etcd://[zz]:1", "not an IPv6"),
+            ("etcd://[::1]x", "between the bracket"),
+            ("etcd://h 1:1", "a character that no host has"),
+            ("etcd://h:1/ns", "the path \"ns\""),
+            ("etcd://h?color=red", "\"color\" is not known"),
+            ("etcd://h?namespace=", "namespace \"\""),
+            ("etcd://h?namespace=a&namespace=b", "given twice"),
+            ("etcd://h?request_timeout=2", "\"2\", not a time"),
+            ("etcd://h?request_timeout=1ms", "out of bounds"),
+            ("etcd://h?connect_timeout=61s", "out of bounds"),
+            ("etcd+unix://run/s.sock", "not absolute"),
+        ];
+        for (url, expected) in cases {
+            let message = refused(url);
+            assert!(message.contains(expected), "{url}: {message}");
+        }
+        let many = vec!["h"; MAX_ENDPOINTS + 1].join(",");
+        assert!(refused(&format!("etcd://{many}")).contains("33 addresses"));
+    }
+
+    #[test]
+    fn credentials_never_reach_an_error() {
+        for url in [
+            "etcd://root:hunter2@h:1",
+            "etcd://h/root:hunter2@x",
+            "etcd://root:hunter2?z@h",
+            "etcd://h?password=hunter2",
+        ] {
+            let message = refused(url);
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+}

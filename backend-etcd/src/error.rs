@@ -1,0 +1,343 @@
+//! What a failed request means: for the caller, and for the connection it went over.
+
+use std::error::Error as StdError;
+use std::io;
+use std::time::Duration;
+
+use lock_core::{Effect, Error, ErrorKind, LossReason};
+use tonic::{Code, Status};
+
+/// Longest part of a server's message that is shown.
+const SHOWN: usize = 300;
+
+/// A failed request.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    pub(crate) scope: Scope,
+}
+
+/// What the failure says about the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Nothing: the request alone failed.
+    Request,
+    /// It works, but another member may do better.
+    Member,
+    /// It is broken.
+    Connection,
+    /// It had been broken before: the request was never sent.
+    NeverSent,
+}
+
+/// What a client's error means. `address` is the member asked.
+pub(crate) fn failure(address: &str, error: etcd_client::Error) -> Failure {
+    match error {
+        etcd_client::Error::GRpcStatus(status) => of_status(address, status),
+        other => Failure {
+            error: Error::new(
+                ErrorKind::Unreachable,
+                format!("the connection to the coordinator at {address} failed"),
+            )
+            .with_source(other)
+            .with_effect(Effect::Unknown),
+            scope: Scope::Connection,
+        },
+    }
+}
+
+/// No answer came in time.
+pub(crate) fn silence(address: &str, waited: Duration) -> Failure {
+    Failure {
+        error: Error::new(
+            ErrorKind::Unreachable,
+            format!(
+                "the coordinator at {address} did not answer within {waited:?}: check that it runs and is not overloaded"
+            ),
+        )
+        .with_effect(Effect::Unknown),
+        scope: Scope::Connection,
+    }
+}
+
+/// A stream was closed by the server without a reason.
+pub(crate) fn ended(address: &str) -> Failure {
+    Failure {
+        error: Error::new(
+            ErrorKind::Unreachable,
+            format!("the coordinator at {address} ended a stream"),
+        )
+        .with_effect(Effect::Unknown),
+        scope: Scope::Connection,
+    }
+}
+
+/// Nobody could be connected to at this address.
+pub(crate) fn no_connection(
+    address: &str,
+    source: impl Into<Box<dyn StdError + Send + Sync>>,
+) -> Error {
+    let source = source.into();
+    let hint = match io_kind(&*source) {
+        Some(io::ErrorKind::PermissionDenied) => "check that this user may open it",
+        _ => "check that it runs and that the address is right",
+    };
+    Error::new(
+        ErrorKind::Unreachable,
+        format!("cannot connect to the coordinator at {address}: {hint}"),
+    )
+    .with_source(source)
+}
+
+/// The coordinator says that our lease is gone.
+pub(crate) fn session_gone() -> Error {
+    lost(LossReason::SessionGone)
+}
+
+/// The session was lost, for this reason.
+pub(crate) fn lost(reason: LossReason) -> Error {
+    Error::new(
+        ErrorKind::SessionLost(reason),
+        format!("the session is over: {reason}"),
+    )
+}
+
+/// An answer that no etcd gives.
+pub(crate) fn protocol(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        format!("an answer of the coordinator breaks the protocol: {what}"),
+    )
+    .with_effect(Effect::Unknown)
+}
+
+fn of_status(address: &str, status: Status) -> Failure {
+    // Only errors made on this side have a source.
+    if let Some(source) = status.source() {
+        return of_transport(address, never_sent(source), status);
+    }
+    let message = status.message();
+    let said = shorten(message);
+    use Effect::{None, Unknown};
+    let (kind, effect, scope) = match status.code() {
+        Code::NotFound if message.contains("requested lease not found") => {
+            return Failure {
+                error: session_gone().with_source(status),
+                scope: Scope::Request,
+            };
+        }
+        Code::Unavailable if message.contains("no leader") => {
+            (ErrorKind::Exhausted, None, Scope::Member)
+        }
+        Code::Unavailable => (ErrorKind::Unreachable, Unknown, Scope::Member),
+        // "context canceled" and the like: what a server says that is being stopped.
+        Code::Cancelled | Code::DeadlineExceeded => {
+            (ErrorKind::Unreachable, Unknown, Scope::Member)
+        }
+        Code::Unknown
+            if ["context", "stopped", "Service was not ready"]
+                .iter()
+                .any(|word| message.contains(word)) =>
+        {
+            (ErrorKind::Unreachable, Unknown, Scope::Connection)
+        }
+        Code::ResourceExhausted => (ErrorKind::Exhausted, None, Scope::Request),
+        Code::PermissionDenied | Code::Unauthenticated => {
+            (ErrorKind::Refused, None, Scope::Request)
+        }
+        // What a server with authentication says to a request without credentials.
+        Code::InvalidArgument if message.contains("user name is empty") => {
+            (ErrorKind::Refused, None, Scope::Request)
+        }
+        Code::InvalidArgument => (ErrorKind::InvalidArgument, None, Scope::Request),
+        Code::Unimplemented => (ErrorKind::Unsupported, None, Scope::Request),
+        _ => (ErrorKind::Internal, Unknown, Scope::Request),
+    };
+    let verb = match kind {
+        ErrorKind::Refused => "refuses us",
+        ErrorKind::Exhausted => "cannot serve now",
+        ErrorKind::Unreachable => "is out of service",
+        ErrorKind::Unsupported => "does not do what was asked; is it an etcd of version 3.4 or later?",
+        ErrorKind::InvalidArgument => "does not take the request",
+        _ => "failed",
+    };
+    Failure {
+        error: Error::new(
+            kind,
+            format!("the coordinator at {address} {verb}: it says {said:?}"),
+        )
+        .with_source(status)
+        .with_effect(effect),
+        scope,
+    }
+}
+
+fn of_transport(address: &str, never_sent: bool, status: Status) -> Failure {
+    if never_sent {
+        return Failure {
+            error: no_connection(address, status),
+            scope: Scope::NeverSent,
+        };
+    }
+    Failure {
+        error: Error::new(
+            ErrorKind::Unreachable,
+            format!("the connection to the coordinator at {address} broke"),
+        )
+        .with_source(status)
+        .with_effect(Effect::Unknown),
+        scope: Scope::Connection,
+    }
+}
+
+/// Whether the request failed because a connection could not be made for it.
+fn never_sent(error: &(dyn StdError + 'static)) -> bool {
+    chain(error).any(|e| e.is::<tonic::ConnectError>())
+}
+
+fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
+    chain(error).find_map(|e| e.downcast_ref::<io::Error>().map(io::Error::kind))
+}
+
+fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |e| (*e).source())
+}
+
+/// A hostile server must not flood a log.
+fn shorten(message: &str) -> &str {
+    match message.char_indices().nth(SHOWN) {
+        Some((end, _)) => &message[..end],
+        None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapped(code: Code, message: &str) -> Failure {
+        failure(
+            "h:1",
+            etcd_client::Error::GRpcStatus(Status::new(code, message)),
+        )
+    }
+
+    #[test]
+    fn codes_become_kinds_effects_and_scopes() {
+        use Effect::{None, Unknown};
+        let cases = [
+            (
+                Code::Unavailable,
+                "etcdserver: no leader",
+                ErrorKind::Exhausted,
+                None,
+                Scope::Member,
+            ),
+            (
+                Code::Unavailable,
+                "etcdserver: request timed out",
+                ErrorKind::Unreachable,
+                Unknown,
+                Scope::Member,
+            ),
+            (
+                Code::NotFound,
+                "etcdserver: requested lease not found",
+                ErrorKind::SessionLost(LossReason::SessionGone),
+                None,
+                Scope::Request,
+            ),
+            (
+                Code::ResourceExhausted,
+                "etcdserver: mvcc: database space exceeded",
+                ErrorKind::Exhausted,
+                None,
+                Scope::Request,
+            ),
+            (
+                Code::PermissionDenied,
+                "etcdserver: permission denied",
+                ErrorKind::Refused,
+                None,
+                Scope::Request,
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: user name is empty",
+                ErrorKind::Refused,
+                None,
+                Scope::Request,
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: request is too large",
+                ErrorKind::InvalidArgument,
+                None,
+                Scope::Request,
+            ),
+            (
+                Code::Unimplemented,
+                "unknown service",
+                ErrorKind::Unsupported,
+                None,
+                Scope::Request,
+            ),
+            (
+                Code::Unknown,
+                "context canceled",
+                ErrorKind::Unreachable,
+                Unknown,
+                Scope::Connection,
+            ),
+            (
+                Code::DataLoss,
+                "etcdserver: corrupt",
+                ErrorKind::Internal,
+                Unknown,
+                Scope::Request,
+            ),
+        ];
+        for (code, message, kind, effect, scope) in cases {
+            let failure = mapped(code, message);
+            let error = &failure.error;
+            assert_eq!(
+                (error.kind(), error.effect(), failure.scope),
+                (kind, effect, scope),
+                "{message}"
+            );
+            assert!(
+                error.source().is_some(),
+                "{message}: the source must be kept"
+            );
+        }
+    }
+
+    #[test]
+    fn a_servers_words_are_quoted_cut_and_escaped() {
+        let error = mapped(Code::DataLoss, &format!("\u{1b}[31m{}", "x".repeat(9999))).error;
+        let text = error.to_string();
+        assert!(text.len() < 500 && !text.contains('\u{1b}'), "{text}");
+        assert!(text.contains("h:1"), "{text}");
+    }
+
+    #[test]
+    fn what_was_never_sent_had_no_effect() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let mut status = Status::unavailable("tcp connect error");
+        status.set_source(std::sync::Arc::new(tonic::ConnectError(refused.into())));
+        let failed = failure("h:1", etcd_client::Error::GRpcStatus(status));
+        assert_eq!(failed.scope, Scope::NeverSent);
+        assert_eq!(failed.error.effect(), Effect::None);
+
+        let mut status = Status::unknown("transport error");
+        status.set_source(std::sync::Arc::new(io::Error::from(
+            io::ErrorKind::ConnectionReset,
+        )));
+        let failed = failure("h:1", etcd_client::Error::GRpcStatus(status));
+        assert_eq!(failed.scope, Scope::Connection);
+        assert_eq!(failed.error.effect(), Effect::Unknown);
+        assert!(failed.error.is_retryable());
+    }
+}

@@ -1,0 +1,245 @@
+//! The transactions that entries are made, looked at and removed by, and what their answers say.
+
+use etcd_client::proto::{PbRangeResponse, PbTxnOpResponse as Answer};
+use etcd_client::{
+    Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp,
+    TxnResponse,
+};
+use lock_core::keyspace::{Keyspace, Span};
+use lock_core::rule::{Ahead, Ask, View};
+use lock_core::{EntryId, Error, LockName, Removed, SessionId, Ticket, Token};
+
+use crate::error;
+
+/// The keys of one session.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    keyspace: Keyspace,
+    session: SessionId,
+    gate: String,
+}
+
+/// What the transaction of an enqueue found.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Nothing of ours: the entry was made, with this token, behind what stands ahead.
+    Made(Token, Vec<Ahead>),
+    /// An earlier try had made it, with this token.
+    Own(Token),
+    /// The key is there, but not on our lease.
+    Foreign,
+    /// The gate had moved on, to this revision: nothing was done.
+    Shut(i64),
+}
+
+impl Layout {
+    pub(crate) fn new(keyspace: Keyspace, session: SessionId) -> Self {
+        Layout {
+            gate: keyspace.session_key(session),
+            keyspace,
+            session,
+        }
+    }
+
+    pub(crate) fn key(&self, ticket: &Ticket) -> String {
+        self.keyspace.entry_key(self.session, ticket)
+    }
+
+    /// Makes the entry if it is not there, and reads what stood ahead before (an operation of a transaction sees what those before it did).
+    ///
+    /// A request whose reply was lost may still lie in the socket of a member that stands still, and be carried out long after the entry was
+    /// removed. So every one compares the revision of the session's gate, and a removal that may have such a request behind it
+    /// moves the gate.
+    pub(crate) fn enqueue(&self, ticket: &Ticket, ask: Ask, _gate: i64) -> Txn {
+        let key = self.key(ticket);
+        let mut make = self.ahead(&ticket.name, ask, None);
+        make.push(TxnOp::put(
+            key.clone(),
+            ticket.metadata.to_bytes(),
+            Some(PutOptions::new().with_lease(self.session.0)),
+        ));
+        Txn::new()
+            .when([
+                Compare::create_revision(key.clone(), CompareOp::Equal, 0),
+            ])
+            .and_then(make)
+            .or_else([bare(key), bare(self.gate.clone())])
+    }
+
+    pub(crate) fn enqueued(
+        &self,
+        ticket: &Ticket,
+        ask: Ask,
+        answer: &TxnResponse,
+    ) -> Result<Found, Error> {
+        if answer.succeeded() {
+            // The revision of a transaction that writes is that of what it wrote.
+            let token = token(revision(answer)?)?;
+            return Ok(Found::Made(
+                token,
+                self.nearest(&ticket.name, ask, token, answer)?,
+            ));
+        }
+        let mut reads = reads(answer);
+        let (Some(own), Some(gate)) = (reads.next(), reads.next()) else {
+            return Err(error::protocol("an enqueue is not answered by two reads"));
+        };
+        Ok(match own.kvs.first() {
+            Some(kv) if kv.lease == self.session.0 => Found::Own(token(kv.create_revision)?),
+            Some(_) => Found::Foreign,
+            None => Found::Shut(gate.kvs.first().map_or(0, |kv| kv.mod_revision)),
+        })
+    }
+
+    /// Reads what stands ahead of an entry, if that is still there.
+    pub(crate) fn look(&self, ticket: &Ticket, entry: &EntryId, ask: Ask) -> Txn {
+        Txn::new()
+            .when([
+                incarnation(entry),
+                Compare::lease(&*entry.key, CompareOp::Equal, self.session.0),
+            ])
+            .and_then(self.ahead(&ticket.name, ask, Some(entry.token)))
+    }
+
+    pub(crate) fn looked(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        ask: Ask,
+        answer: &TxnResponse,
+    ) -> Result<View, Error> {
+        let present = answer.succeeded();
+        let ahead = if present {
+            self.nearest(&ticket.name, ask, entry.token, answer)?
+        } else {
+            Vec::new()
+        };
+        Ok(View { present, ahead })
+    }
+
+    /// Removes an entry whose every enqueue is known to be over.
+    pub(crate) fn remove(&self, entry: &EntryId) -> Txn {
+        Txn::new()
+            .when([incarnation(entry)])
+            .and_then([TxnOp::delete(&*entry.key, None)])
+    }
+
+    /// Removes whatever an enqueue of this ticket made, and moves the gate before any that is still under way.
+    pub(crate) fn remove_for_good(&self, ticket: &Ticket) -> Txn {
+        let key = self.key(ticket);
+        let shut = TxnOp::put(
+            self.gate.clone(),
+            Vec::new(),
+            Some(PutOptions::new().with_lease(self.session.0)),
+        );
+        let previous = DeleteOptions::new().with_prev_key();
+        Txn::new()
+            .when([Compare::lease(
+                key.clone(),
+                CompareOp::Equal,
+                self.session.0,
+            )])
+            .and_then([TxnOp::delete(key, Some(previous)), shut.clone()])
+            .or_else([shut])
+    }
+
+    /// What a removal for good found, and the gate's new revision. An entry that came to be anew after ours had been removed is not the one
+    /// asked for.
+    pub(crate) fn removed_for_good(
+        &self,
+        entry: Option<&EntryId>,
+        answer: &TxnResponse,
+    ) -> Result<(Removed, i64), Error> {
+        let deleted = answers(answer).find_map(|op| match op {
+            Answer::ResponseDeleteRange(delete) => Some(delete.prev_kvs.first()?.create_revision),
+            _ => None,
+        });
+        let removed = match (deleted, entry) {
+            (Some(_), None) => Removed::Removed,
+            (Some(created), Some(entry)) if created == signed(entry.token) => Removed::Removed,
+            _ => Removed::AlreadyGone,
+        };
+        Ok((removed, revision(answer)?))
+    }
+
+    fn ahead(&self, name: &LockName, ask: Ask, of: Option<Token>) -> Vec<TxnOp> {
+        let mut options = GetOptions::new()
+            .with_keys_only()
+            .with_sort(SortTarget::Create, SortOrder::Descend)
+            .with_limit(i64::try_from(ask.limit).unwrap_or(i64::MAX));
+        if let Some(token) = of {
+            options = options.with_max_create_revision(signed(token) - 1);
+        }
+        let read = |span: Span| TxnOp::get(span.start, Some(options.clone().with_range(span.end)));
+        self.keyspace.ahead(name, ask).into_iter().map(read).collect()
+    }
+
+    /// Of all that was read, what stands ahead of the entry with this token.
+    fn nearest(
+        &self,
+        name: &LockName,
+        ask: Ask,
+        token: Token,
+        answer: &TxnResponse,
+    ) -> Result<Vec<Ahead>, Error> {
+        let mut ahead = Vec::new();
+        for kv in reads(answer).flat_map(|read| &read.kvs) {
+            let id = EntryId {
+                key: kv.key.as_slice().into(),
+                token: self::token(kv.create_revision)?,
+            };
+            let mode = self.keyspace.mode_of(name, &kv.key);
+            ahead.push(Ahead { id, mode });
+        }
+        ahead.retain(|a| a.id.token < token);
+        ahead.sort_unstable_by_key(|a| std::cmp::Reverse(a.id.token));
+        ahead.truncate(ask.limit);
+        Ok(ahead)
+    }
+}
+
+/// Succeeds if all entries are there.
+pub(crate) fn all_present(entries: &[EntryId]) -> Txn {
+    let compares: Vec<Compare> = entries.iter().map(incarnation).collect();
+    // A transaction that reads nothing but its compares is answered by the member alone, which may be behind: see `isTxnSerializable` in
+    // etcd. One read makes it linearizable.
+    let read = entries.iter().take(1).map(|e| bare(&*e.key));
+    Txn::new().when(compares).and_then(read.collect::<Vec<_>>())
+}
+
+fn incarnation(entry: &EntryId) -> Compare {
+    Compare::create_revision(&*entry.key, CompareOp::Equal, signed(entry.token))
+}
+
+fn bare(key: impl Into<Vec<u8>>) -> TxnOp {
+    TxnOp::get(key, Some(GetOptions::new().with_keys_only()))
+}
+
+fn answers(answer: &TxnResponse) -> impl Iterator<Item = &Answer> {
+    answer.0.responses.iter().filter_map(|op| op.response.as_ref())
+}
+
+fn reads(answer: &TxnResponse) -> impl Iterator<Item = &PbRangeResponse> {
+    answers(answer).filter_map(|op| match op {
+        Answer::ResponseRange(read) => Some(read),
+        _ => None,
+    })
+}
+
+fn revision(answer: &TxnResponse) -> Result<i64, Error> {
+    let header = answer
+        .header()
+        .ok_or_else(|| error::protocol("it has no header"))?;
+    Ok(header.revision())
+}
+
+fn token(revision: i64) -> Result<Token, Error> {
+    match u64::try_from(revision) {
+        Ok(revision) if revision > 0 => Ok(Token(revision)),
+        _ => Err(error::protocol("a create revision is not positive")),
+    }
+}
+
+fn signed(token: Token) -> i64 {
+    i64::try_from(token.0).unwrap_or(i64::MAX)
+}

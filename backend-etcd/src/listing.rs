@@ -1,0 +1,122 @@
+//! Reading whole queues, page by page.
+
+use std::collections::VecDeque;
+
+use etcd_client::{GetOptions, KeyValue};
+use lock_core::keyspace::Span;
+use lock_core::{Error, LockName, Queue};
+
+use crate::backend::Client;
+
+/// Keys in one answer. Values of other clients may have 1.5 MiB each.
+const PAGE: i64 = 128;
+/// Longest answer that is taken: a page of the largest values.
+const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
+
+/// A lock's queue. Not a snapshot if it is longer than a page: entries that come or go meanwhile may be in it or not.
+pub(crate) async fn queue(client: &Client, name: &LockName) -> Result<Queue, Error> {
+    let mut pages = Pages::new(client, client.keyspace.lock(name));
+    let mut queue = Queue {
+        name: name.clone(),
+        entries: Vec::new(),
+    };
+    while let Some(kv) = pages.next().await? {
+        push(client, &mut queue, &kv);
+    }
+    sort(&mut queue);
+    Ok(queue)
+}
+
+pub(crate) async fn locks(
+    client: &Client,
+    prefix: &str,
+    after: Option<&LockName>,
+    limit: usize,
+) -> Result<Vec<Queue>, Error> {
+    let mut pages = Pages::new(client, client.keyspace.locks(prefix, after));
+    let mut queues: Vec<Queue> = Vec::new();
+    if limit == 0 {
+        return Ok(queues);
+    }
+    while let Some(kv) = pages.next().await? {
+        let Some(name) = client.keyspace.name_of(kv.key()) else {
+            continue;
+        };
+        // All keys of a lock stand together.
+        if queues.last().is_none_or(|queue| queue.name != name) {
+            if queues.len() == limit {
+                break;
+            }
+            let entries = Vec::new();
+            queues.push(Queue { name, entries });
+        }
+        if let Some(queue) = queues.last_mut() {
+            push(client, queue, &kv);
+        }
+    }
+    queues.iter_mut().for_each(sort);
+    Ok(queues)
+}
+
+fn push(client: &Client, queue: &mut Queue, kv: &KeyValue) {
+    let created = kv.create_revision().unsigned_abs();
+    let entry = client
+        .keyspace
+        .entry(&queue.name, kv.key(), created, kv.lease(), kv.value());
+    queue.entries.push(entry);
+}
+
+fn sort(queue: &mut Queue) {
+    queue.entries.sort_by_key(|entry| entry.id.token);
+}
+
+/// The keys of a span, in order.
+struct Pages<'a> {
+    client: &'a Client,
+    rest: Option<Span>,
+    page: VecDeque<KeyValue>,
+}
+
+impl<'a> Pages<'a> {
+    fn new(client: &'a Client, span: Span) -> Self {
+        Pages {
+            client,
+            rest: Some(span),
+            page: VecDeque::new(),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<KeyValue>, Error> {
+        if self.page.is_empty() {
+            // An end that is not behind the start has a meaning of its own to the server.
+            match self.rest.take() {
+                Some(span) if span.start < span.end => self.read(span).await?,
+                _ => {}
+            }
+        }
+        Ok(self.page.pop_front())
+    }
+
+    async fn read(&mut self, span: Span) -> Result<(), Error> {
+        let transport = &self.client.transport;
+        let Span { start, end } = span;
+        let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
+        let mut answer = transport
+            .persist(|| {
+                let (start, options) = (start.clone(), options.clone());
+                transport.call(move |client| {
+                    let (start, options) = (start.clone(), options.clone());
+                    let mut kv = client.kv_client().max_decoding_message_size(MAX_ANSWER_BYTES);
+                    async move { kv.get(start, Some(options)).await }
+                })
+            })
+            .await?;
+        self.page = answer.take_kvs().into();
+        if let (true, Some(last)) = (answer.more(), self.page.back()) {
+            // The first key that can follow the last one.
+            let start = [last.key(), &[0]].concat();
+            self.rest = Some(Span { start, end });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! Renewals: one keep-alive at a time on a stream, each answered before the next is sent.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
+use lock_core::{Error, clock};
+
+use crate::error::{self, Failure, Scope};
+use crate::transport::{Connection, Transport};
+
+/// Renews one lease.
+pub(crate) struct Renewer {
+    transport: Arc<Transport>,
+    lease: i64,
+    /// As granted.
+    ttl: Duration,
+    slot: Mutex<Slot>,
+}
+
+/// What an attempt leaves to the next one.
+enum Slot {
+    Empty,
+    /// A stream on which every request was answered.
+    Ready(Stream),
+    /// An attempt is under way. Who finds this knows that it was given up, unanswered.
+    Waiting(Connection),
+}
+
+struct Stream {
+    keeper: LeaseKeeper,
+    answers: LeaseKeepAliveStream,
+    connection: Connection,
+}
+
+impl Renewer {
+    pub(crate) fn new(transport: Arc<Transport>, lease: i64, ttl: Duration) -> Self {
+        Renewer {
+            transport,
+            lease,
+            ttl,
+            slot: Mutex::new(Slot::Empty),
+        }
+    }
+
+    /// One attempt: answers the validity that it proves. May be dropped: then its stream is too, so that a late answer is never taken for
+    /// that of a later request.
+    pub(crate) async fn attempt(&self) -> Result<Duration, Error> {
+        let stream = match self.swap(Slot::Empty) {
+            Slot::Ready(stream) => Some(stream),
+            Slot::Empty => None,
+            Slot::Waiting(connection) => {
+                self.transport.failed(&connection, Scope::Connection);
+                None
+            }
+        };
+        let connection = match &stream {
+            Some(stream) => stream.connection.clone(),
+            None => self.transport.connection().await?,
+        };
+        self.swap(Slot::Waiting(connection.clone()));
+        let limit = self.transport.request_timeout();
+        let renewed = tokio::time::timeout(limit, self.renew(stream, &connection))
+            .await
+            .unwrap_or_else(|_| Err(error::silence(&connection.address, limit)));
+        match renewed {
+            Ok((stream, ttl)) => {
+                self.swap(Slot::Ready(stream));
+                Ok(clock::validity(ttl))
+            }
+            Err(failure) => {
+                self.swap(Slot::Empty);
+                self.transport.failed(&connection, failure.scope);
+                Err(failure.error)
+            }
+        }
+    }
+
+    async fn renew(
+        &self,
+        stream: Option<Stream>,
+        connection: &Connection,
+    ) -> Result<(Stream, Duration), Failure> {
+        let Some(mut stream) = stream else {
+            return self.open(connection).await;
+        };
+        stream
+            .keeper
+            .keep_alive()
+            .await
+            .map_err(|e| connection.failure(e))?;
+        let answer = stream
+            .answers
+            .message()
+            .await
+            .map_err(|e| connection.failure(e))?
+            .ok_or_else(|| error::ended(&connection.address))?;
+        if answer.id() != self.lease {
+            return Err(of_connection(error::protocol(
+                "a renewal is answered for another lease",
+            )));
+        }
+        match u64::try_from(answer.ttl()) {
+            Ok(seconds) if seconds > 0 => Ok((stream, Duration::from_secs(seconds))),
+            _ => Err(gone()),
+        }
+    }
+
+    /// Opening a stream sends the first keep-alive on it and takes its answer. That one's time to live is not passed on by the client, but a
+    /// lease's never becomes shorter than it was granted.
+    async fn open(&self, connection: &Connection) -> Result<(Stream, Duration), Failure> {
+        let opened = connection
+            .client
+            .lease_client()
+            .keep_alive(self.lease)
+            .await;
+        match opened {
+            Ok((keeper, _)) if keeper.id() != self.lease => Err(of_connection(error::protocol(
+                "a renewal is answered for another lease",
+            ))),
+            Ok((keeper, answers)) => {
+                let connection = connection.clone();
+                let stream = Stream {
+                    keeper,
+                    answers,
+                    connection,
+                };
+                Ok((stream, self.ttl))
+            }
+            // The client's words for an answer without time to live.
+            Err(etcd_client::Error::LeaseKeepAliveError(text)) if text == "lease not found" => {
+                Err(gone())
+            }
+            Err(error) => Err(connection.failure(error)),
+        }
+    }
+
+    fn swap(&self, slot: Slot) -> Slot {
+        let mut held = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut held, slot)
+    }
+}
+
+fn gone() -> Failure {
+    Failure {
+        error: error::session_gone(),
+        scope: Scope::Request,
+    }
+}
+
+fn of_connection(error: Error) -> Failure {
+    Failure {
+        error,
+        scope: Scope::Connection,
+    }
+}

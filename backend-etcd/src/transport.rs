@@ -1,0 +1,370 @@
+//! Connections: one at a time, to one member, moving on to the next when it fails.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use etcd_client::{Channel, Client, ConnectOptions};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use hyper_util::rt::TokioIo;
+use lock_core::{Error, ErrorKind, background};
+use tokio::net::UnixStream;
+use tonic::transport;
+use tower::service_fn;
+
+use crate::config::{Config, Dialer, Endpoint};
+use crate::error::{self, Failure, Scope};
+use crate::runtime;
+
+/// A dialer may have to start a coordinator.
+const DIALER_TIMEOUT: Duration = Duration::from_secs(30);
+/// etcd closes connections that are pinged more often than every 5 s, or without a stream open.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// [`Transport::persist`] begins no attempt later than this.
+const PERSISTENCE: Duration = Duration::from_secs(4);
+const LONGEST_PAUSE: Duration = Duration::from_millis(400);
+
+/// The way to a cluster. Sticks to one member while that answers.
+pub(crate) struct Transport {
+    members: Vec<Member>,
+    connect_timeout: Duration,
+    request_timeout: Duration,
+    dialer: Option<Dialer>,
+    state: Mutex<State>,
+}
+
+#[derive(Clone)]
+struct Member {
+    address: Arc<str>,
+    target: Target,
+}
+
+#[derive(Clone)]
+enum Target {
+    Tcp(transport::Endpoint),
+    Unix(transport::Endpoint, Arc<std::path::Path>),
+}
+
+struct State {
+    /// The member in use.
+    member: usize,
+    /// Counts connections: a failure of an earlier one says nothing about the present one.
+    generation: u64,
+    link: Link,
+}
+
+type Dial = Shared<BoxFuture<'static, Result<Connection, Arc<Error>>>>;
+
+enum Link {
+    Down,
+    /// Everyone who needs a connection waits for the same one.
+    Dialing(Dial),
+    Up(Connection),
+}
+
+/// What caused an error that several callers share.
+#[derive(Debug)]
+struct Cause(Arc<Error>);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .source()
+            .map_or(Ok(()), |cause| fmt::Display::fmt(cause, f))
+    }
+}
+
+impl StdError for Cause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()?.source()
+    }
+}
+
+/// A connection to one member.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    pub(crate) address: Arc<str>,
+    generation: u64,
+}
+
+impl Transport {
+    pub(crate) fn new(config: Config) -> Result<Arc<Self>, Error> {
+        let members = config
+            .endpoints()
+            .iter()
+            .map(|endpoint| Member::new(endpoint, &config))
+            .collect::<Result<Vec<_>, _>>()?;
+        if let Some(remote) = config.endpoints().iter().find(|e| !e.is_local()) {
+            tracing::warn!(address = %remote, "the connection to the coordinator is neither encrypted nor authenticated");
+        }
+        Ok(Arc::new(Transport {
+            members,
+            connect_timeout: config.connect_timeout(),
+            request_timeout: config.request_timeout(),
+            dialer: config.dialer().cloned(),
+            state: Mutex::new(State {
+                member: 0,
+                generation: 0,
+                link: Link::Down,
+            }),
+        }))
+    }
+
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
+    /// The present connection, or a new one to the member whose turn it is. One try.
+    pub(crate) async fn connection(self: &Arc<Self>) -> Result<Connection, Error> {
+        let dial = {
+            let mut state = self.state();
+            match &state.link {
+                Link::Up(connection) => return Ok(connection.clone()),
+                Link::Dialing(dial) => dial.clone(),
+                Link::Down => {
+                    let task = background::handle().spawn(self.clone().dial(state.member));
+                    let dial = task
+                        .map(|outcome| {
+                            outcome.unwrap_or_else(|died| {
+                                let text = "connecting to the coordinator ended abnormally: please report this";
+                                Err(Arc::new(Error::new(ErrorKind::Internal, text).with_source(died)))
+                            })
+                        })
+                        .boxed()
+                        .shared();
+                    state.link = Link::Dialing(dial.clone());
+                    dial
+                }
+            }
+        };
+        dial.await.map_err(|shared| {
+            let error = Error::new(shared.kind(), shared.to_string());
+            match shared.source() {
+                Some(_) => error.with_source(Cause(shared)),
+                None => error,
+            }
+        })
+    }
+
+    async fn dial(self: Arc<Self>, member: usize) -> Result<Connection, Arc<Error>> {
+        let Member { address, target } = self.members[member].clone();
+        let channel = match target {
+            Target::Tcp(endpoint) => endpoint.connect().await,
+            Target::Unix(endpoint, path) => {
+                let dialer = self.dialer.clone();
+                let timeout = self.connect_timeout;
+                // A connection that broke is not repaired behind our back: its repair would count against some request's time.
+                let mut first = true;
+                endpoint
+                    .connect_with_connector(service_fn(move |_| {
+                        let (path, dialer) = (path.clone(), dialer.clone());
+                        let dialed = std::mem::take(&mut first);
+                        async move {
+                            if !dialed {
+                                return Err(io::Error::from(io::ErrorKind::NotConnected));
+                            }
+                            socket(&path, timeout, dialer).await.map(TokioIo::new)
+                        }
+                    }))
+                    .await
+            }
+        };
+        let client = match channel {
+            Ok(channel) => {
+                // A member that is cut off from the others says so instead of waiting for them.
+                let options = ConnectOptions::new().with_require_leader(true);
+                Client::from_channel(Channel::Tonic(channel), Some(options))
+                    .await
+                    .map_err(|e| error::failure(&address, e).error)
+            }
+            Err(error) => Err(error::no_connection(&address, error)),
+        };
+        let mut state = self.state();
+        match client {
+            Ok(client) => {
+                let connection = Connection {
+                    client,
+                    address,
+                    generation: state.generation,
+                };
+                state.link = Link::Up(connection.clone());
+                Ok(connection)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "not connected");
+                self.next(&mut state);
+                Err(Arc::new(error))
+            }
+        }
+    }
+
+    /// One attempt of a request: on the present connection, with a deadline of its own. Not even sent on a connection that had broken before: then
+    /// on a new one.
+    pub(crate) async fn call<T, F, Fut>(self: &Arc<Self>, request: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Fn(Client) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, etcd_client::Error>> + Send,
+    {
+        let transport = self.clone();
+        runtime::run(async move {
+            let mut again = true;
+            loop {
+                let connection = transport.connection().await?;
+                let answer = request(connection.client.clone());
+                let failure = match tokio::time::timeout(transport.request_timeout, answer).await {
+                    Ok(Ok(answer)) => return Ok(answer),
+                    Ok(Err(error)) => error::failure(&connection.address, error),
+                    Err(_) => error::silence(&connection.address, transport.request_timeout),
+                };
+                transport.failed(&connection, failure.scope);
+                if failure.scope == Scope::NeverSent && std::mem::take(&mut again) {
+                    continue;
+                }
+                return Err(failure.error);
+            }
+        })
+        .await
+    }
+
+    /// Takes note of what a failure says about a connection.
+    pub(crate) fn failed(&self, connection: &Connection, scope: Scope) {
+        let alone = self.members.len() == 1;
+        let mut state = self.state();
+        if state.generation != connection.generation {
+            return;
+        }
+        match scope {
+            Scope::Request => {}
+            Scope::Member if alone => {}
+            // An idle connection that broke says little about the member: it may be up again.
+            Scope::NeverSent => Self::hang_up(&mut state),
+            Scope::Member | Scope::Connection => self.next(&mut state),
+        }
+    }
+
+    fn next(&self, state: &mut State) {
+        state.member = (state.member + 1) % self.members.len();
+        Self::hang_up(state);
+    }
+
+    fn hang_up(state: &mut State) {
+        state.generation += 1;
+        state.link = Link::Down;
+    }
+
+    /// Tries a few times, every member at least twice, before it lets a failure that may pass reach somebody who does not try again. Takes a
+    /// few seconds at most, and less than one where connections are refused.
+    pub(crate) async fn persist<T, Fut>(
+        &self,
+        mut attempt: impl FnMut() -> Fut,
+    ) -> Result<T, Error>
+    where
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        let started = Instant::now();
+        let mut pause = Duration::from_millis(50);
+        let mut left = 1 + 2 * self.members.len();
+        loop {
+            let error = match attempt().await {
+                Err(error) if error.is_retryable() => error,
+                settled => return settled,
+            };
+            if left == 0 || started.elapsed() >= PERSISTENCE {
+                return Err(self.of_all(error));
+            }
+            left -= 1;
+            tracing::debug!(%error, "a request will be tried again");
+            runtime::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// The error, with the addresses of all members that were tried.
+    fn of_all(&self, last: Error) -> Error {
+        if self.members.len() == 1 {
+            return last;
+        }
+        let addresses: Vec<&str> = self.members.iter().map(|m| &*m.address).collect();
+        let text = format!(
+            "no member of the cluster at {} could serve us; the last error was: {last}",
+            addresses.join(", ")
+        );
+        let effect = last.effect();
+        Error::new(last.kind(), text)
+            .with_effect(effect)
+            .with_source(last)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    /// What an error on a stream over this connection means.
+    pub(crate) fn failure(&self, error: etcd_client::Error) -> Failure {
+        error::failure(&self.address, error)
+    }
+}
+
+impl Member {
+    fn new(endpoint: &Endpoint, config: &Config) -> Result<Self, Error> {
+        let address = endpoint.to_string();
+        let uri = match endpoint {
+            Endpoint::Tcp(..) => format!("http://{address}"),
+            // Only the authority header comes of it.
+            Endpoint::Unix(_) => "http://localhost".to_owned(),
+        };
+        let channel = transport::Endpoint::from_shared(uri)
+            .map_err(|error| {
+                let text = format!("the coordinator's address {address:?} is not valid");
+                Error::new(ErrorKind::Configuration, text).with_source(error)
+            })?
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(false);
+        let target = match endpoint {
+            Endpoint::Tcp(..) => Target::Tcp(channel.connect_timeout(config.connect_timeout())),
+            Endpoint::Unix(path) => Target::Unix(channel, path.as_path().into()),
+        };
+        Ok(Member {
+            address: address.into(),
+            target,
+        })
+    }
+}
+
+async fn socket(
+    path: &std::path::Path,
+    timeout: Duration,
+    dialer: Option<Dialer>,
+) -> io::Result<UnixStream> {
+    let refused = match tokio::time::timeout(timeout, UnixStream::connect(path)).await {
+        Ok(Ok(stream)) => return Ok(stream),
+        Ok(Err(error)) => error,
+        Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+    };
+    match dialer {
+        Some(dialer) => tokio::time::timeout(DIALER_TIMEOUT, dialer())
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+        None => Err(refused),
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addresses: Vec<&str> = self.members.iter().map(|m| &*m.address).collect();
+        f.debug_struct("Transport")
+            .field("members", &addresses)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,361 @@
+//! What goes wrong between us and a real etcd.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lock_core::rule::{self, Ask};
+use lock_core::session::Session;
+use lock_core::{
+    Backend, ErrorKind, LockName, LossReason, Metadata, Mode, Release, State, Ticket,
+};
+use support::proxy::Proxy;
+use support::{Etcd, SOON, backend, locks, soon};
+use tokio::sync::mpsc;
+
+const TTL: Duration = Duration::from_secs(10);
+
+fn ticket(name: &str, serial: u64) -> Ticket {
+    Ticket {
+        name: LockName::new(name).expect("valid"),
+        mode: Mode::Exclusive,
+        serial,
+        metadata: Arc::new(Metadata::default()),
+    }
+}
+
+fn ask() -> Ask {
+    rule::ask(Mode::Exclusive)
+}
+
+/// A session through a proxy, with requests that are given up after half a second.
+async fn proxied(etcd: &Etcd) -> (Proxy, Arc<dyn Session>) {
+    let proxy = Proxy::start(etcd.address()).await;
+    let url = format!("etcd://{}?request_timeout=500ms", proxy.address());
+    let session = soon("a session", backend(&url).open_session(TTL)).await;
+    (proxy, session.expect("opened"))
+}
+
+async fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let polled = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(what, polled).await;
+}
+
+#[tokio::test]
+async fn a_revoked_lease_is_told_to_the_holder_and_to_the_waiter_at_once() {
+    let etcd = Etcd::start().await;
+    // Renewals every two minutes cannot be what tells.
+    let ttl = Duration::from_secs(600);
+    let (holder, waiter) = (etcd.locks(ttl), etcd.locks(ttl));
+    let mutex = holder.mutex("x").expect("valid");
+    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
+    let mutex = waiter.mutex("x").expect("valid");
+    let waiting = tokio::spawn(async move { mutex.acquire().await });
+    etcd.wait_keys("turnlock/x/", 2).await;
+    // Long enough for the holder's entry to be watched.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+
+    let mut client = etcd.client().await;
+    let revoke = waiter.session_id().expect("a session").0;
+    client.lease_revoke(revoke).await.expect("revoked");
+    let failed = soon("the waiter's loss", waiting).await.expect("no panic");
+    let kind = failed.expect_err("nothing was granted").kind();
+    assert_eq!(kind, ErrorKind::SessionLost(LossReason::SessionGone));
+
+    let revoke = holder.session_id().expect("a session").0;
+    let revoked = Instant::now();
+    client.lease_revoke(revoke).await.expect("revoked");
+    soon("the holder's loss", guard.lost()).await;
+    assert!(revoked.elapsed() < Duration::from_secs(5), "a watch tells");
+    assert!(matches!(guard.state(), State::Lost(_)));
+    assert_eq!(guard.release().await, Release::AlreadyGone);
+}
+
+#[tokio::test]
+async fn a_key_deleted_by_hand_is_told_to_the_holder() {
+    let etcd = Etcd::start().await;
+    let locks = etcd.locks(Duration::from_secs(600));
+    let mutex = locks.mutex("x").expect("valid");
+    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let key = etcd.keys("turnlock/x/").await.remove(0);
+    etcd.client().await.delete(key, None).await.expect("deleted");
+    let reason = soon("the holder's loss", guard.lost()).await;
+    assert_eq!(reason, LossReason::EntryGone);
+    assert_eq!(guard.state(), State::Lost(LossReason::EntryGone));
+    assert_eq!(guard.release().await, Release::AlreadyGone);
+    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
+    assert_eq!(guard.state(), State::Held, "the session is not to blame");
+}
+
+#[tokio::test]
+async fn an_entry_put_back_by_hand_is_not_ours() {
+    let etcd = Etcd::start().await;
+    let session = etcd.backend().open_session(TTL).await.expect("opened");
+    let ticket = ticket("x", 1);
+    let entry = session.enqueue(&ticket, ask()).await.expect("queued").entry;
+    let key = etcd.keys("turnlock/x/").await.remove(0);
+    let mut client = etcd.client().await;
+    client.delete(key.clone(), None).await.expect("deleted");
+    client.put(key.clone(), "", None).await.expect("put");
+    let view = session.look(&ticket, &entry, ask()).await.expect("looked");
+    assert!(!view.present);
+    soon("the change", session.changed(std::slice::from_ref(&entry)))
+        .await
+        .expect("told at once");
+    let removed = session.remove(&ticket, Some(&entry)).await;
+    assert_eq!(removed.expect("no failure"), lock_core::Removed::AlreadyGone);
+    assert_eq!(etcd.keys("turnlock/x/").await, [key], "another incarnation");
+}
+
+#[tokio::test]
+async fn a_request_that_arrives_after_the_removal_makes_no_ghost() {
+    let etcd = Etcd::start().await;
+    let (proxy, session) = proxied(&etcd).await;
+    let ticket = ticket("x", 1);
+
+    // The enqueue gets as far as the socket of a server that stands still; then its future is dropped.
+    proxy.hold();
+    {
+        let mut enqueue = session.enqueue(&ticket, ask());
+        while proxy.kept_bytes() < 100 {
+            let slice = Duration::from_millis(5);
+            let polled = tokio::time::timeout(slice, &mut enqueue).await;
+            assert!(polled.is_err(), "nobody can have answered");
+        }
+    }
+    proxy.cut();
+    let removed = soon("remove", session.remove(&ticket, None)).await;
+    assert_eq!(removed.expect("done"), lock_core::Removed::AlreadyGone);
+
+    let before = proxy.replied_bytes();
+    proxy.deliver();
+    wait_until("an answer to the late request", || {
+        proxy.replied_bytes() > before
+    })
+    .await;
+    // The requests of a connection are carried out at the same time; give the late one its.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(etcd.keys("turnlock/x/").await, Vec::<String>::new());
+
+    let next = self::ticket("x", 2);
+    let enqueued = soon("enqueue", session.enqueue(&next, ask())).await;
+    assert!(enqueued.expect("queued").view.ahead.is_empty());
+}
+
+#[tokio::test]
+async fn a_lost_reply_makes_one_entry_and_no_ghost_after_its_removal() {
+    let etcd = Etcd::start().await;
+    let (proxy, session) = proxied(&etcd).await;
+    let ticket = ticket("x", 1);
+
+    proxy.hold();
+    let failed = soon("enqueue", session.enqueue(&ticket, ask())).await;
+    let error = failed.expect_err("no answer");
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
+    assert_eq!(error.effect(), lock_core::Effect::Unknown);
+    assert!(error.to_string().contains(&proxy.address()), "{error}");
+    // On another connection, while the first request is still under way.
+    let enqueued = soon("enqueue", session.enqueue(&ticket, ask())).await;
+    let entry = enqueued.expect("queued").entry;
+    let removed = soon("remove", session.remove(&ticket, Some(&entry))).await;
+    assert_eq!(removed.expect("done"), lock_core::Removed::Removed);
+
+    let before = proxy.replied_bytes();
+    proxy.deliver();
+    wait_until("an answer to the late request", || {
+        proxy.replied_bytes() > before
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(etcd.keys("turnlock/x/").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn retries_after_lost_replies_find_what_was_done() {
+    let etcd = Etcd::start().await;
+    let (proxy, session) = proxied(&etcd).await;
+    let ticket = ticket("x", 1);
+
+    proxy.mute();
+    let failed = soon("enqueue", session.enqueue(&ticket, ask())).await;
+    assert!(failed.expect_err("no answer").is_retryable());
+    let keys = etcd.wait_keys("turnlock/x/", 1).await;
+    let enqueued = soon("enqueue", session.enqueue(&ticket, ask())).await;
+    let enqueued = enqueued.expect("found");
+    assert_eq!(&*enqueued.entry.key, keys[0].as_bytes());
+    assert!(enqueued.view.present && enqueued.view.ahead.is_empty());
+
+    proxy.mute();
+    let removed = soon("remove", session.remove(&ticket, Some(&enqueued.entry))).await;
+    assert_eq!(
+        removed.expect("done"),
+        lock_core::Removed::Removed,
+        "by the try whose reply was lost"
+    );
+    assert_eq!(etcd.keys("turnlock/x/").await, Vec::<String>::new());
+    let again = session.remove(&ticket, Some(&enqueued.entry)).await;
+    assert_eq!(again.expect("done"), lock_core::Removed::AlreadyGone);
+    assert!(matches!(session.liveness().state(), State::Held | State::Jeopardy));
+}
+
+#[tokio::test]
+async fn a_server_killed_and_started_again_changes_nothing_for_holder_and_queue() {
+    let mut etcd = Etcd::start().await;
+    let holder = etcd.locks(TTL);
+    let mutex = holder.mutex("x").expect("valid");
+    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
+    let token = guard.token();
+    let (turns, mut order) = mpsc::unbounded_channel();
+    let clients: Vec<_> = (0..10).map(|_| etcd.locks(TTL)).collect();
+    for (number, client) in clients.iter().enumerate() {
+        let (mutex, turns) = (client.mutex("x").expect("valid"), turns.clone());
+        tokio::spawn(async move {
+            let guard = mutex.acquire().await;
+            turns.send(number).expect("the test goes on");
+            guard.expect("acquired").release().await
+        });
+        etcd.wait_keys("turnlock/x/", number + 2).await;
+    }
+
+    etcd.kill();
+    assert!(etcd.resume().await, "etcd starts on its old data");
+    assert!(!matches!(guard.state(), State::Lost(_)), "{guard:?}");
+    assert_eq!(guard.token(), token);
+    wait_until("a renewal", || guard.state() == State::Held).await;
+    assert_eq!(etcd.keys("turnlock/x/").await.len(), 11);
+    assert_eq!(soon("release", guard.release()).await, Release::Released);
+    for expected in 0..10 {
+        let number = soon("the next turn", order.recv()).await;
+        assert_eq!(number, Some(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_stands_still_costs_the_lock_by_the_deadline_and_no_later() {
+    let etcd = Etcd::start().await;
+    let ttl = Duration::from_secs(2);
+    let locks = etcd.locks(ttl);
+    let mutex = locks.mutex("x").expect("valid");
+    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
+    wait_until("a renewal", || guard.state() == State::Held).await;
+    etcd.signal("-STOP");
+    let stopped = Instant::now();
+    wait_until("jeopardy", || guard.state() != State::Held).await;
+    let reason = soon("the loss", guard.lost()).await;
+    assert_eq!(reason, LossReason::Expired);
+    assert!(stopped.elapsed() < ttl + Duration::from_secs(1));
+    etcd.signal("-CONT");
+    // A late answer revives nothing; the next acquire has a session of its own.
+    assert_eq!(guard.state(), State::Lost(LossReason::Expired));
+    drop(guard);
+    let guard = soon("acquire", mutex.acquire_timeout(SOON)).await;
+    let guard = guard.expect("no failure").expect("free");
+    assert_eq!(guard.release().await, Release::Released);
+}
+
+#[tokio::test]
+async fn a_waiter_hears_of_its_turn_on_another_stream_after_its_own_went_silent() {
+    let etcd = Etcd::start().await;
+    let proxy = Proxy::start(etcd.address()).await;
+    let url = format!("etcd://{}?request_timeout=500ms", proxy.address());
+    let waiter = locks(backend(&url), TTL);
+    let holder = etcd.locks(TTL);
+    let mutex = holder.mutex("x").expect("valid");
+    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
+    let mutex = waiter.mutex("x").expect("valid");
+    let waiting = tokio::spawn(async move {
+        let guard = mutex.acquire().await.expect("acquired");
+        (Instant::now(), guard.release().await)
+    });
+    etcd.wait_keys("turnlock/x/", 2).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    proxy.mute();
+    let released = Instant::now();
+    assert_eq!(guard.release().await, Release::Released);
+    let (granted, release) = soon("the waiter's turn", waiting).await.expect("no panic");
+    assert_eq!(release, Release::Released);
+    // Sooner than any look of the core's own.
+    let waited = granted - released;
+    assert!(waited < Duration::from_millis(4500), "{waited:?}");
+}
+
+#[tokio::test]
+async fn a_dead_address_is_named_in_good_time() {
+    let address = format!("127.0.0.1:{}", support::free_port());
+    let locks = locks(backend(&format!("etcd://{address}")), TTL);
+    let mutex = locks.mutex("x").expect("valid");
+    let started = Instant::now();
+    let error = mutex.try_acquire().await.expect_err("nobody is there");
+    assert!(started.elapsed() < Duration::from_secs(5), "no hang");
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+    assert!(error.to_string().contains(&address), "{error}");
+    let error = locks.list("", None, 1).await.expect_err("nobody is there");
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+}
+
+#[tokio::test]
+async fn a_dead_member_is_passed_over() {
+    let etcd = Etcd::start().await;
+    let dead = support::free_port();
+    let url = format!("etcd://127.0.0.1:{dead},{}", etcd.address());
+    let locks = locks(backend(&url), TTL);
+    let mutex = locks.mutex("x").expect("valid");
+    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
+    assert_eq!(guard.release().await, Release::Released);
+}
+
+#[tokio::test]
+async fn a_session_that_is_dropped_or_closed_is_not_renewed() {
+    let etcd = Etcd::start().await;
+    let ttl = Duration::from_secs(1);
+    let session = etcd.backend().open_session(ttl).await.expect("opened");
+    let enqueued = session.enqueue(&ticket("x", 1), ask()).await;
+    assert!(enqueued.expect("queued").view.present);
+    // Longer than the lease lives by itself.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(etcd.keys("").await.len(), 1, "it is renewed");
+    drop(session);
+    etcd.wait_keys("", 0).await;
+
+    let session = etcd.backend().open_session(TTL).await.expect("opened");
+    let queued = session.enqueue(&ticket("x", 1), ask()).await.expect("queued");
+    session.close().await.expect("closed");
+    assert_eq!(etcd.keys("").await, Vec::<String>::new());
+    assert_eq!(session.liveness().state(), State::Lost(LossReason::Closed));
+    let error = session.enqueue(&ticket("x", 2), ask()).await;
+    let kind = error.expect_err("over").kind();
+    assert_eq!(kind, ErrorKind::SessionLost(LossReason::Closed));
+    let removed = session.remove(&ticket("x", 1), Some(&queued.entry)).await;
+    assert_eq!(removed.expect("done"), lock_core::Removed::AlreadyGone);
+    session.close().await.expect("closing twice does no harm");
+}
+
+#[tokio::test]
+async fn opening_a_session_that_nobody_waits_for_leaves_no_lease() {
+    let etcd = Etcd::start().await;
+    let backend = etcd.backend();
+    for micros in [0, 50, 200, 500, 1000, 2000, 4000] {
+        let open = backend.open_session(Duration::from_secs(600));
+        let opened = tokio::time::timeout(Duration::from_micros(micros), open).await;
+        if let Ok(session) = opened {
+            session.expect("opened").close().await.expect("closed");
+        }
+    }
+    let mut client = etcd.client().await;
+    let mut leases = usize::MAX;
+    for _ in 0..300 {
+        let answer = client.leases().await.expect("leases");
+        leases = answer.leases().len();
+        if leases == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{leases} leases are left");
+}

@@ -1,0 +1,91 @@
+//! One queue with etcd's own clients.
+
+mod support;
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use etcd_client::LockOptions;
+use lock_core::{LockName, Release};
+use support::{Etcd, SOON, soon};
+
+const TTL: Duration = Duration::from_secs(10);
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn etcdctl_lock_and_we_exclude_each_other_on_a_raw_name() {
+    let etcd = Etcd::start().await;
+    let locks = etcd.locks(TTL);
+    let name = LockName::raw("jobs/nightly").expect("valid");
+    let mutex = locks.mutex(&name).expect("valid");
+
+    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
+    let mark = tempfile::NamedTempFile::new().expect("a file");
+    let child = etcd
+        .ctl()
+        .args(["lock", "jobs/nightly", "tee"])
+        .arg(mark.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("this test needs etcdctl: apt-get install etcd-client");
+    let mut child = Killed(child);
+    etcd.wait_keys("jobs/nightly/", 2).await;
+    let queue = locks.queue(&name).await.expect("listed");
+    assert_eq!(queue.holders(), 1);
+    assert!(queue.entries[1].metadata.is_none(), "a stranger");
+
+    // While its command runs, etcdctl holds the lock; the command runs until its input ends.
+    let waiter = tokio::spawn({
+        let mutex = mutex.clone();
+        async move { mutex.acquire().await.expect("acquired") }
+    });
+    etcd.wait_keys("jobs/nightly/", 3).await;
+    assert_eq!(guard.release().await, Release::Released);
+    etcd.wait_keys("jobs/nightly/", 2).await;
+    let refused = mutex.try_acquire().await.expect("no failure");
+    assert!(refused.is_none(), "etcdctl is ahead of us");
+    assert!(!waiter.is_finished());
+    drop(child.0.stdin.take());
+    let guard = soon("our turn", waiter).await.expect("no panic");
+    assert_eq!(guard.release().await, Release::Released);
+    let status = tokio::task::spawn_blocking(move || child.0.wait());
+    let status = soon("the end of etcdctl", status).await.expect("no panic");
+    assert!(status.expect("waited").success());
+}
+
+#[tokio::test]
+async fn the_lock_service_joins_the_same_queue() {
+    let etcd = Etcd::start().await;
+    let locks = etcd.locks(TTL);
+    let mutex = locks.mutex(LockName::raw("svc").expect("valid")).expect("valid");
+    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
+
+    let mut client = etcd.client().await;
+    let lease = client.lease_grant(60, None).await.expect("granted").id();
+    let theirs = tokio::spawn(async move {
+        let options = LockOptions::new().with_lease(lease);
+        let locked = client.lock("svc", Some(options)).await.expect("locked");
+        (client, locked.key().to_vec())
+    });
+    etcd.wait_keys("svc/", 2).await;
+    assert!(!theirs.is_finished(), "we hold it");
+    assert_eq!(guard.release().await, Release::Released);
+    let (mut client, key) = soon("their turn", theirs).await.expect("no panic");
+    assert!(mutex.try_acquire().await.expect("no failure").is_none());
+    let ours = mutex.acquire_timeout(SOON);
+    let unlock = async {
+        etcd.wait_keys("svc/", 2).await;
+        client.unlock(key).await.expect("unlocked");
+    };
+    let (guard, ()) = tokio::join!(ours, unlock);
+    assert!(guard.expect("no failure").is_some());
+}

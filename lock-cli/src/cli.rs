@@ -1,0 +1,196 @@
+//! The command line: one definition gives the parser and the help.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::exit;
+
+const ABOUT: &str = "Run commands under a lock, first come first served, with a fencing token.";
+
+const EXAMPLES: &str = "\
+Examples:
+  turnlock run ledger -- ./post-entries          wait for our turn, then run
+  turnlock run -n nightly -- ./report            run only if nobody else does
+  turnlock run -w 30 -s index -- ./search        wait at most 30 s, share with other readers
+  turnlock run deploy -c 'echo $TURNLOCK_TOKEN'  a shell line, with its fencing token
+  turnlock queue ledger                          who holds it, who waits
+  turnlock --backend etcd://etcd-1:2379 run ledger -- ./post-entries
+";
+
+#[derive(Debug, Parser)]
+#[command(name = "turnlock", version, about = ABOUT, after_help = after_help(), max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+fn after_help() -> String {
+    format!("{EXAMPLES}\n{}", exit::help())
+}
+
+#[derive(Debug, Args)]
+pub struct Global {
+    /// The coordinator: etcd://HOST[:PORT][,...] or etcd+unix:///SOCKET [default: your own on this machine, started when needed]
+    #[arg(long, global = true, value_name = "URL", env = "TURNLOCK_BACKEND", hide_env_values = true)]
+    pub backend: Option<String>,
+    /// Print JSON, one object a line; tokens are strings
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a command under a lock
+    Run(Run),
+    /// Hold a lock until a signal comes
+    Hold(Hold),
+    /// List locks that somebody holds or waits for
+    Ls(Ls),
+    /// Show who holds a lock and who waits for it, in order
+    Queue(Queue),
+    /// Run a coordinator in the foreground, behind the etcd v3 API
+    #[cfg(feature = "embedded")]
+    Serve(Serve),
+    /// Stop your own coordinator on this machine
+    #[cfg(feature = "embedded")]
+    Stop,
+}
+
+/// How to stand in the queue: what `run` and `hold` have in common.
+#[derive(Debug, Args)]
+pub struct Acquire {
+    /// Fail at once if the lock is not free
+    #[arg(short = 'n', long, visible_alias = "nb", conflicts_with = "wait")]
+    pub nonblock: bool,
+    /// Fail if the lock is not acquired within this many seconds, such as 0.5
+    #[arg(short = 'w', long = "wait", value_name = "SECS", value_parser = seconds)]
+    pub wait: Option<Duration>,
+    /// Share the lock with other shared holders, as a reader does
+    #[arg(short = 's', long)]
+    pub shared: bool,
+    /// The exit status when the lock is not acquired
+    #[arg(short = 'E', long = "conflict-exit-code", value_name = "CODE", default_value_t = exit::Exit::NotAcquired.code())]
+    pub conflict_exit_code: u8,
+    /// How long the lock outlives this process if it dies, and how long it can be cut off before it loses the lock
+    #[arg(long, value_name = "SECS", value_parser = seconds, default_value = "10")]
+    pub ttl: Duration,
+    /// Shown to others in the queue
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
+    /// Use NAME verbatim as the etcd prefix, to join a queue of other etcd clients
+    #[arg(long)]
+    pub raw: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub acquire: Acquire,
+    /// What to do when the lock is lost, or cannot be renewed and its deadline comes near
+    #[arg(long, value_enum, default_value_t = OnLost::Term)]
+    pub on_lost: OnLost,
+    /// The time between TERM and KILL [default: a fifth of the ttl; at most half of it]
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub grace: Option<Duration>,
+    /// Run this text with the shell
+    #[arg(short = 'c', value_name = "TEXT", conflicts_with = "command", required_unless_present = "command")]
+    pub shell: Option<String>,
+    /// The lock
+    pub name: String,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// What happens to the command when its lock is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnLost {
+    /// TERM to its process group, then KILL before the deadline
+    Term,
+    /// KILL at once
+    Kill,
+    /// A warning only; the exit status is 76 all the same
+    Ignore,
+}
+
+#[derive(Debug, Args)]
+pub struct Hold {
+    #[command(flatten)]
+    pub acquire: Acquire,
+    /// The lock
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Ls {
+    /// Only locks whose names begin with this
+    #[arg(default_value = "", hide_default_value = true)]
+    pub prefix: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Queue {
+    /// Use NAME verbatim as the etcd prefix
+    #[arg(long)]
+    pub raw: bool,
+    /// The lock
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The folder to keep the data in [default: $TURNLOCK_HOME, or turnlock in the XDG state folder]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where to listen: HOST:PORT on loopback, or unix:PATH [default: unix:DIR/turnlock.sock]
+    #[arg(long, value_name = "ADDR", action = ArgAction::Append)]
+    pub listen: Vec<String>,
+    /// End after this many seconds without a session
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub idle: Option<Duration>,
+    /// Leave the caller's terminal
+    #[arg(long, hide = true)]
+    pub background: bool,
+}
+
+/// Seconds with a fraction, as `flock -w` takes them.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let secs: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(secs).map_err(|_| "not a number of seconds of zero or more".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_may_have_options_of_its_own() {
+        for line in [
+            &["turnlock", "run", "-n", "a", "--", "ls", "-n", "--wait"][..],
+            &["turnlock", "run", "-n", "a", "ls", "-n", "--wait"],
+        ] {
+            let Command::Run(run) = Cli::parse_from(line).command else { panic!("not run") };
+            assert!(run.acquire.nonblock);
+            assert_eq!(run.command, ["ls", "-n", "--wait"]);
+        }
+    }
+
+    #[test]
+    fn seconds_take_fractions_and_nothing_else() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for bad in ["", "-1", "nan", "inf", "1e300", "5s"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

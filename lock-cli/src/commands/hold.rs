@@ -1,0 +1,50 @@
+//! `turnlock hold`: hold a lock until a signal comes.
+
+use serde_json::json;
+use turnlock::Release;
+
+use crate::child::Signals;
+use crate::cli::{Global, Hold};
+use crate::commands::{acquire, connect, name, not_acquired};
+use crate::exit::{Exit, Failure};
+use crate::output::{print, say};
+
+pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
+    let name = name(&args.name, args.acquire.raw)?;
+    let mut signals = Signals::install()?;
+    let locks = connect(&global, &args.acquire).await?;
+    let acquired = tokio::select! {
+        acquired = acquire(&locks, &name, &args.acquire) => acquired?,
+        signal = signals.deadly() => {
+            locks.close().await.ok();
+            return Ok(Exit::Of(signal.status()));
+        }
+    };
+    let Some(guard) = acquired else {
+        return Err(not_acquired(&name, &args.acquire));
+    };
+    let token = guard.token();
+    let shown = match global.json {
+        true => json!({"name": name.as_str(), "mode": guard.mode(), "token": token}).to_string(),
+        false => token.to_string(),
+    };
+    // Whoever reads our stdout may be gone; the lock is held all the same.
+    print(shown).ok();
+    let lost = tokio::select! {
+        reason = guard.lost() => Some(reason),
+        _ = signals.deadly() => None,
+    };
+    let release = guard.release().await;
+    locks.close().await.ok();
+    match (lost, release) {
+        (Some(reason), _) => Err(Failure::new(Exit::Lost, format!("{name}: lost: {reason}"))),
+        (None, Release::AlreadyGone) => {
+            Err(Failure::new(Exit::Lost, format!("{name}: the lock had been lost before the release")))
+        }
+        (None, Release::Released) => Ok(Exit::Success),
+        (None, Release::Unknown) => {
+            say(format!("{name}: the coordinator did not answer the release; the lock is free within {:?}", args.acquire.ttl));
+            Ok(Exit::Success)
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `turnlock ls`: the locks that somebody holds or waits for.
+
+use serde_json::json;
+use turnlock::{LockName, Locks, Options, Queue};
+
+use crate::cli::{Global, Ls};
+use crate::coordinator;
+use crate::exit::{Exit, Failure};
+use crate::output::{age, human, print, safe, table, who};
+
+/// Locks asked for at once: an answer stays well below the message limit.
+const PAGE: usize = 500;
+
+pub async fn ls(global: Global, args: Ls) -> Result<Exit, Failure> {
+    let locks = coordinator::connect(global.backend.as_deref(), Options::default()).await?;
+    let mut rows = vec![["NAME", "MODE", "TOKEN", "WAITING", "AGE", "HOLDER"].map(str::to_owned).to_vec()];
+    let mut after: Option<LockName> = None;
+    loop {
+        let page = list(&locks, &args.prefix, after.as_ref()).await?;
+        for queue in &page {
+            if global.json {
+                print(line(queue).to_string()).ok();
+            } else {
+                rows.push(row(queue));
+            }
+        }
+        if page.len() < PAGE {
+            break;
+        }
+        after = page.last().map(|queue| queue.name.clone());
+    }
+    if !global.json && rows.len() > 1 {
+        print(table(&rows)).ok();
+    }
+    Ok(Exit::Success)
+}
+
+async fn list(locks: &Locks, prefix: &str, after: Option<&LockName>) -> Result<Vec<Queue>, Failure> {
+    Ok(locks.list(prefix, after, PAGE).await?)
+}
+
+fn row(queue: &Queue) -> Vec<String> {
+    let holders = queue.holders();
+    let waiting = queue.entries.len() - holders;
+    let Some(first) = queue.entries.first() else { return vec![] };
+    let more = if holders > 1 { format!(" and {} more", holders - 1) } else { String::new() };
+    vec![
+        safe(queue.name.as_str()),
+        first.mode.to_string(),
+        first.id.token.to_string(),
+        waiting.to_string(),
+        age(first).map_or_else(|| "-".to_owned(), human),
+        who(first) + &more,
+    ]
+}
+
+fn line(queue: &Queue) -> serde_json::Value {
+    let holders = queue.holders();
+    json!({
+        "name": queue.name.as_str(),
+        "mode": queue.entries.first().map(|entry| entry.mode),
+        "tokens": queue.entries[..holders].iter().map(|entry| entry.id.token).collect::<Vec<_>>(),
+        "holders": holders,
+        "waiting": queue.entries.len() - holders,
+    })
+}

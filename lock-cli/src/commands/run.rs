@@ -1,0 +1,140 @@
+//! `turnlock run`: run a command under a lock, and stop it before the lock can be somebody else's.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use turnlock::{Guard, LockName, Release, State, clock};
+
+use crate::child::{Child, Ended, Signals, SpawnError};
+use crate::cli::{Global, OnLost, Run};
+use crate::commands::{acquire, beyond_hope, connect, name, not_acquired};
+use crate::exit::{Exit, Failure};
+use crate::output::say;
+
+/// KILL comes this long before the deadline at the latest: the kernel needs a moment to end a process.
+const KILL_RESERVE: Duration = Duration::from_millis(100);
+
+pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
+    let name = name(&args.name, args.acquire.raw)?;
+    let grace = grace(&args)?;
+    let command = command(&args);
+    // Before anything is queued or started, so that no signal finds us unprepared.
+    let mut signals = Signals::install()?;
+    let locks = connect(&global, &args.acquire).await?;
+    let acquired = tokio::select! {
+        acquired = acquire(&locks, &name, &args.acquire) => acquired?,
+        signal = signals.deadly() => {
+            // Leaves the queue now instead of when the session ends.
+            locks.close().await.ok();
+            return Ok(Exit::Of(signal.status()));
+        }
+    };
+    let Some(guard) = acquired else {
+        locks.close().await.ok();
+        return Err(not_acquired(&name, &args.acquire));
+    };
+
+    let child = match Child::spawn(&command, &environment(&name, &guard), signals).await {
+        Ok(child) => child,
+        Err(error) => {
+            guard.release().await;
+            locks.close().await.ok();
+            let exit = match &error {
+                SpawnError::NotFound(_) => Exit::NotFound,
+                _ => Exit::NotExecutable,
+            };
+            return Err(Failure::new(exit, error.to_string()));
+        }
+    };
+    let (ended, lost) = supervise(child, &guard, args.on_lost, grace, &name).await?;
+    let release = guard.release().await;
+    locks.close().await.ok();
+    if release == Release::AlreadyGone && !lost {
+        say(format!("{name}: the lock had been lost before the command ended"));
+    }
+    if release == Release::Unknown && !lost {
+        say(format!(
+            "{name}: the coordinator did not answer the release; the lock is free within {} s",
+            args.acquire.ttl.as_secs_f64()
+        ));
+    }
+    if lost || release == Release::AlreadyGone {
+        return Ok(Exit::Lost);
+    }
+    Ok(Exit::Of(ended.status()))
+}
+
+/// Waits for the command to end, and stops it when the lock is lost or about to be. Answers how it ended and whether the lock was lost.
+async fn supervise(
+    mut child: Child,
+    guard: &Guard,
+    on_lost: OnLost,
+    grace: Duration,
+    name: &LockName,
+) -> Result<(Ended, bool), Failure> {
+    let reserve = match on_lost {
+        OnLost::Term => grace + KILL_RESERVE,
+        OnLost::Kill | OnLost::Ignore => KILL_RESERVE,
+    };
+    tokio::select! {
+        biased;
+        ended = child.wait(|| may_continue(guard, reserve)) => return Ok((ended?, false)),
+        () = beyond_hope(guard, reserve) => {}
+    }
+    let why = match guard.state() {
+        State::Lost(reason) => format!("the lock is lost: {reason}"),
+        State::Held | State::Jeopardy => "the lock could not be renewed and will soon be lost".to_owned(),
+    };
+    if on_lost == OnLost::Ignore {
+        say(format!("{name}: {why}; the command runs on, as asked"));
+        let ended = child.wait(|| true).await?;
+        return Ok((ended, matches!(guard.state(), State::Lost(_))));
+    }
+    say(format!("{name}: {why}; stopping the command"));
+    // Past the deadline another may hold: then there is no time left to be polite.
+    let left = guard.remaining().saturating_sub(KILL_RESERVE);
+    let term = on_lost == OnLost::Term && !left.is_zero();
+    Ok((child.stop(term, left.min(grace)).await?, true))
+}
+
+/// A command that was stopped (Ctrl-Z) for too long must not run on.
+fn may_continue(guard: &Guard, reserve: Duration) -> bool {
+    guard.remaining() > reserve
+}
+
+fn grace(args: &Run) -> Result<Duration, Failure> {
+    let ttl = args.acquire.ttl;
+    match args.grace {
+        Some(grace) if grace > ttl / 2 => Err(Failure::new(
+            Exit::Usage,
+            format!("a grace of {} s does not fit into a ttl of {} s", grace.as_secs_f64(), ttl.as_secs_f64()),
+        )
+        .hint("give at most half of the ttl, or a longer --ttl")),
+        Some(grace) => Ok(grace),
+        None => Ok(ttl / 5),
+    }
+}
+
+fn command(args: &Run) -> Vec<OsString> {
+    match &args.shell {
+        Some(text) => {
+            let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+            vec![shell, "-c".into(), text.into()]
+        }
+        None => args.command.clone(),
+    }
+}
+
+/// What the command learns of its hold. Set after the inherited ones: those of an outer hold must not win.
+fn environment(name: &LockName, guard: &Guard) -> Vec<(OsString, OsString)> {
+    let deadline = clock::unix_millis() + u64::try_from(guard.remaining().as_millis()).unwrap_or(u64::MAX);
+    [
+        ("TURNLOCK_NAME", name.to_string()),
+        ("TURNLOCK_TOKEN", guard.token().to_string()),
+        ("TURNLOCK_MODE", guard.mode().to_string()),
+        // As of the start: renewals move it on while the command runs.
+        ("TURNLOCK_DEADLINE_UNIX_MS", deadline.to_string()),
+    ]
+    .map(|(key, value)| (key.into(), value.into()))
+    .to_vec()
+}

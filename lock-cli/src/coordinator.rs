@@ -1,0 +1,32 @@
+//! Which coordinator the command talks to: the one that a URL names, or the user's own on this machine.
+
+use turnlock::{Locks, Options};
+
+use crate::exit::{Exit, Failure};
+
+#[cfg(feature = "embedded")]
+pub mod local;
+
+/// Locks on the coordinator of this URL, or on the user's own if there is none.
+pub async fn connect(url: Option<&str>, options: Options) -> Result<Locks, Failure> {
+    match url {
+        Some(url) if url.starts_with("embedded:") => Err(Failure::new(
+            Exit::Configuration,
+            format!("the backend {url:?} lives inside one process, so no two commands could share it"),
+        )
+        .hint("leave --backend out for your own coordinator, or run `turnlock serve --data DIR`")),
+        Some(url) => Ok(turnlock::connect_with(url, options).await?),
+        None => own(options),
+    }
+}
+
+#[cfg(feature = "embedded")]
+fn own(options: Options) -> Result<Locks, Failure> {
+    local::Home::of_user()?.connect(options)
+}
+
+#[cfg(not(feature = "embedded"))]
+fn own(_: Options) -> Result<Locks, Failure> {
+    Err(Failure::new(Exit::Configuration, "no coordinator is named")
+        .hint("give --backend URL or set TURNLOCK_BACKEND; a build with the Cargo feature `embedded` starts one of its own"))
+}

@@ -1,0 +1,160 @@
+//! What the command's exit status says. One table: `--help`, the README and a test are made from it.
+
+use std::process::ExitCode;
+
+use turnlock::{Error, ErrorKind};
+
+/// How the command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// As asked.
+    Success,
+    /// With the status of the command that ran under the lock (128 + signal, if a signal ended it).
+    Of(u8),
+    /// Usage: an argument or a name breaks a rule.
+    Usage,
+    /// The coordinator is out of reach, or ended our session while we waited.
+    Unavailable,
+    /// A bug of ours or of the coordinator's.
+    Internal,
+    /// Not acquired.
+    NotAcquired,
+    /// The lock was lost while the command ran.
+    Lost,
+    /// The coordinator says no.
+    Refused,
+    /// A setting, a URL or a file is wrong.
+    Configuration,
+    /// The command cannot be executed.
+    NotExecutable,
+    /// The command was not found.
+    NotFound,
+}
+
+/// The statuses in the order they are shown: number, meaning.
+pub const TABLE: &[(&str, &str)] = &[
+    ("0", "done; `run` ends with the command's own status, whatever it is"),
+    ("64", "usage: an option, an argument or a name breaks a rule"),
+    ("69", "the coordinator is out of reach"),
+    ("70", "an internal error: please report it"),
+    ("75", "not acquired: somebody else has the lock (`-E` sets another status)"),
+    ("76", "the lock was lost while it was held"),
+    ("77", "refused: the coordinator knows you and says no"),
+    ("78", "configuration: a URL, a file or a setting is wrong"),
+    ("126", "the command cannot be executed"),
+    ("127", "the command was not found"),
+    ("128+N", "the command, or `turnlock` while it waited, was ended by signal N"),
+];
+
+impl Exit {
+    /// The status.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Success => 0,
+            Exit::Of(code) => code,
+            Exit::Usage => 64,
+            Exit::Unavailable => 69,
+            Exit::Internal => 70,
+            Exit::NotAcquired => 75,
+            Exit::Lost => 76,
+            Exit::Refused => 77,
+            Exit::Configuration => 78,
+            Exit::NotExecutable => 126,
+            Exit::NotFound => 127,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit.code())
+    }
+}
+
+/// A failure to tell the user about: what happened, what to do, and the status.
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Failure { exit, message: message.into(), hint: None }
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let exit = match error.kind() {
+            ErrorKind::InvalidName | ErrorKind::InvalidArgument => Exit::Usage,
+            ErrorKind::Configuration | ErrorKind::Unsupported => Exit::Configuration,
+            ErrorKind::Unreachable | ErrorKind::Exhausted | ErrorKind::SessionLost(_) => Exit::Unavailable,
+            ErrorKind::Refused => Exit::Refused,
+            ErrorKind::Evicted => Exit::NotAcquired,
+            _ => Exit::Internal,
+        };
+        // The chain of causes, each of which says something of its own.
+        let mut message = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(source) = cause {
+            let text = source.to_string();
+            if !message.contains(&text) {
+                message = format!("{message}: {text}");
+            }
+            cause = source.source();
+        }
+        Failure { exit, message, hint: None }
+    }
+}
+
+impl From<crate::child::Error> for Failure {
+    fn from(error: crate::child::Error) -> Self {
+        Failure::new(Exit::Internal, error.to_string())
+    }
+}
+
+/// The table as it stands under `--help`.
+pub fn help() -> String {
+    let mut text = String::from("Exit status:\n");
+    for (code, meaning) in TABLE {
+        text.push_str(&format!("  {code:<6} {meaning}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_of_ours_is_in_the_table_and_the_readme() {
+        let all = [
+            Exit::Success,
+            Exit::Usage,
+            Exit::Unavailable,
+            Exit::Internal,
+            Exit::NotAcquired,
+            Exit::Lost,
+            Exit::Refused,
+            Exit::Configuration,
+            Exit::NotExecutable,
+            Exit::NotFound,
+        ];
+        for exit in all {
+            let code = exit.code().to_string();
+            assert!(TABLE.iter().any(|(c, _)| *c == code), "{exit:?} is not in the table");
+        }
+        let readme = include_str!("../../README.md");
+        for (code, meaning) in TABLE {
+            let row = format!("| {code} | {meaning} |");
+            assert!(readme.contains(&row), "README.md lacks the row {row}");
+        }
+    }
+}

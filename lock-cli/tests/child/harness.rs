@@ -1,0 +1,180 @@
+//! Starting supervisors and watching what becomes of them.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::supervisor::SUPERVISE;
+
+/// A case: its name and what it does. It fails by panicking.
+pub type Case = (&'static str, fn());
+
+/// Lists cases by the names of their functions.
+macro_rules! cases {
+    ($($case:ident),* $(,)?) => {
+        pub const CASES: &[crate::harness::Case] =
+            &[$((concat!(module_path!(), "::", stringify!($case)), $case)),*];
+    };
+}
+pub(crate) use cases;
+
+/// What should happen does so much sooner; this is for a machine that is busy with other things.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A supervisor of a command, in a process and a session of its own.
+pub struct Supervised {
+    pub process: Child,
+    lines: Receiver<String>,
+}
+
+/// The command line of a supervisor without a terminal.
+pub fn supervise(options: &[&str], command: &[&str]) -> Command {
+    let mut line = Command::new(env::current_exe().unwrap());
+    line.args([SUPERVISE, "--detach"]).args(options).arg("--").args(command);
+    line.stdin(Stdio::null());
+    line
+}
+
+impl Supervised {
+    /// Starts it. Its output, and so that of the command and all that the command leaves behind, is read here.
+    pub fn start(mut line: Command) -> Self {
+        let mut process = line.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = lines(process.stdout.take().unwrap());
+        Supervised { process, lines }
+    }
+
+    /// Starts a supervisor of a shell script.
+    pub fn script(options: &[&str], script: &str) -> Self {
+        Supervised::start(supervise(options, &["sh", "-c", script]))
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.process)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// The next line of output.
+    #[track_caller]
+    pub fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("a line of output")
+    }
+
+    /// The rest of the output, up to its end: then nobody has it open any more, and all processes that inherited it have
+    /// ended.
+    #[track_caller]
+    pub fn rest(&self) -> Vec<String> {
+        let until = Instant::now() + PATIENCE;
+        let mut rest = Vec::new();
+        loop {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => rest.push(line),
+                Err(RecvTimeoutError::Disconnected) => return rest,
+                Err(RecvTimeoutError::Timeout) => panic!("somebody still has the output open, after {rest:?}"),
+            }
+        }
+    }
+
+    /// Waits for the supervisor's own end.
+    #[track_caller]
+    pub fn status(&mut self) -> ExitStatus {
+        eventually("the supervisor ends", || self.process.try_wait().unwrap())
+    }
+
+    /// The exit status of the supervisor.
+    #[track_caller]
+    pub fn code(&mut self) -> i32 {
+        self.status().code().expect("not ended by a signal")
+    }
+
+    /// The watchdog process of this supervisor.
+    #[track_caller]
+    pub fn watchdog(&self) -> Pid {
+        let parent = self.process.id().to_string();
+        eventually("there is a watchdog", || {
+            processes().find(|process| {
+                let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+                name.trim() == "lock-watchdog" && field(process, 1).is_some_and(|field| field == parent)
+            })
+        })
+        .parse::<i32>()
+        .ok()
+        .and_then(Pid::from_raw)
+        .unwrap()
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        // The case may have failed half-way.
+        if let Ok(None) = self.process.try_wait() {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+}
+
+/// The lines of some output, read on a thread.
+fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
+    let (tell, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if tell.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// Runs a command line to its end: its status, output and errors.
+#[track_caller]
+pub fn outcome(mut line: Command, input: &str) -> (i32, String, String) {
+    let mut process = line.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Fails if the command does not read it.
+    let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = process.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().expect("not ended by a signal"), text(output.stdout), text(output.stderr))
+}
+
+/// Looks until there is something to see.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn processes() -> impl Iterator<Item = String> {
+    let entries = fs::read_dir("/proc").unwrap();
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// A field of /proc/PID/stat, counted from the one after the name.
+fn field(process: impl AsRef<OsStr>, index: usize) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_ref().display())).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(index).map(str::to_owned)
+}
+
+/// The state of a process: R, S, T, ...; `None` if it has ended.
+pub fn state(process: &str) -> Option<char> {
+    field(process, 0)?.chars().next().filter(|state| !matches!(state, 'Z' | 'X'))
+}

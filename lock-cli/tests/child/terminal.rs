@@ -1,0 +1,318 @@
+//! The command at a terminal: a pseudo-terminal, mostly with an interactive shell on it, and somebody who types.
+
+use std::env;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Instant;
+
+use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::harness::{PATIENCE, cases, eventually, state};
+use crate::supervisor::SESSION;
+
+cases![
+    ctrl_c_reaches_the_command_once,
+    ctrl_c_shows_in_the_status,
+    ctrl_z_stops_the_job_and_fg_continues_it,
+    a_job_in_the_background_gets_the_terminal_when_it_asks,
+    a_line_of_a_script_stops_with_the_script,
+    in_a_pipeline_the_terminal_goes_to_who_asks,
+    a_pager_behind_the_command_keeps_the_terminal,
+    ctrl_z_in_a_pipeline_stops_the_command,
+    ctrl_z_does_nothing_where_no_shell_would_continue_us,
+    the_terminal_comes_back_without_a_shell,
+    what_lost_its_lock_while_stopped_is_not_continued,
+    ctrl_z_works_before_there_is_a_command,
+    background_output_does_not_stop_the_supervisor,
+    the_terminal_survives_the_death_of_the_supervisor,
+];
+
+const CTRL_C: char = '\x03';
+const CTRL_D: char = '\x04';
+const CTRL_Z: char = '\x1a';
+
+/// A terminal with something running on it.
+struct Screen {
+    process: Child,
+    keyboard: File,
+    output: Receiver<Vec<u8>>,
+    /// What was shown and not yet looked at.
+    shown: String,
+}
+
+impl Screen {
+    /// Runs a command as the first process of a terminal. `$SUPERVISE` starts a supervisor.
+    fn start(command: &[&str]) -> Self {
+        let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&keyboard).unwrap();
+        unlockpt(&keyboard).unwrap();
+        let name = ptsname(&keyboard, Vec::new()).unwrap();
+        let this = env::current_exe().unwrap();
+        let process = Command::new(&this)
+            .arg(SESSION)
+            .arg(std::ffi::OsString::from_vec(name.into_bytes()))
+            .args(command)
+            .env("SUPERVISE", format!("{} supervise", this.display()))
+            .env("PS1", "")
+            .env_remove("HISTFILE")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let keyboard = File::from(keyboard);
+        let (tell, output) = mpsc::channel();
+        let mut screen = keyboard.try_clone().unwrap();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(bytes @ 1..) = screen.read(&mut buffer) {
+                if tell.send(buffer[..bytes].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Screen { process, keyboard, output, shown: String::new() }
+    }
+
+    /// An interactive shell on a terminal that does not show what is typed.
+    fn shell() -> Self {
+        let mut screen = Screen::start(&["bash", "--norc", "--noprofile", "--noediting", "-i"]);
+        screen.enter("stty -echo; echo shell=$((1 + 1))");
+        screen.expect("shell=2");
+        screen
+    }
+
+    fn press(&mut self, key: char) {
+        write!(self.keyboard, "{key}").unwrap();
+    }
+
+    fn enter(&mut self, line: &str) {
+        writeln!(self.keyboard, "{line}").unwrap();
+    }
+
+    /// Waits until this is shown, and answers what was shown before it.
+    #[track_caller]
+    fn expect(&mut self, text: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            if let Some(at) = self.shown.find(text) {
+                let rest = self.shown.split_off(at + text.len());
+                return std::mem::replace(&mut self.shown, rest);
+            }
+            let left = PATIENCE.saturating_sub(begun.elapsed());
+            match self.output.recv_timeout(left) {
+                Ok(bytes) => self.shown.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(_) => panic!("waited in vain for {text:?}, saw {:?}", self.shown),
+            }
+        }
+    }
+
+    /// Waits until the shell shows the number, and answers it.
+    #[track_caller]
+    fn expect_number(&mut self, before: &str) -> String {
+        self.expect(before);
+        self.expect("\n").trim().to_owned()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The first line ends when Ctrl-C comes. Came it twice, the second one would end as well.
+fn ctrl_c_reaches_the_command_once() {
+    let mut screen = Screen::shell();
+    screen.enter(r#"$SUPERVISE -- sh -c 'trap "echo caught" INT; echo ready; read a; read b; echo got=$b'; echo status=$?"#);
+    screen.expect("ready");
+    screen.press(CTRL_C);
+    screen.expect("caught");
+    screen.enter("text");
+    let between = screen.expect("got=text");
+    assert!(!between.contains("caught"), "{between:?}");
+    screen.expect("status=0");
+}
+
+fn ctrl_c_shows_in_the_status() {
+    let mut screen = Screen::shell();
+    screen.enter("$SUPERVISE -- sh -c 'echo ready; exec cat'");
+    screen.expect("ready");
+    screen.press(CTRL_C);
+    screen.enter("echo status=$?");
+    screen.expect("status=130");
+}
+
+fn ctrl_z_stops_the_job_and_fg_continues_it() {
+    let mut screen = Screen::shell();
+    screen.enter("$SUPERVISE -- cat");
+    // More than once: every part of the way must leave things as they were.
+    for round in 0..3 {
+        screen.enter(&format!("before{round}"));
+        screen.expect(&format!("before{round}"));
+        screen.press(CTRL_Z);
+        screen.expect("Stopped");
+        screen.enter("jobs -p | sed s/^/job=/");
+        let job = screen.expect_number("job=");
+        assert_eq!(state(&job), Some('T'), "the supervisor is stopped too");
+        screen.enter("fg");
+        screen.expect("supervise -- cat");
+    }
+    screen.enter("after");
+    screen.expect("after");
+    screen.press(CTRL_D);
+    screen.enter("echo status=$?");
+    screen.expect("status=0");
+}
+
+fn a_job_in_the_background_gets_the_terminal_when_it_asks() {
+    let mut screen = Screen::shell();
+    screen.enter("$SUPERVISE -- cat &");
+    screen.enter(r#"until jobs -s | grep -q supervise; do sleep 0.01; done; echo asks=$((1 + 1))"#);
+    screen.expect("asks=2");
+    screen.enter("fg");
+    screen.expect("supervise -- cat");
+    screen.enter("text");
+    screen.expect("text");
+    screen.press(CTRL_C);
+    screen.enter("echo status=$?");
+    screen.expect("status=130");
+}
+
+/// Ctrl-Z reaches only the command; the shell, though, waits for the script.
+fn a_line_of_a_script_stops_with_the_script() {
+    let mut screen = Screen::shell();
+    screen.enter("sh -c '$SUPERVISE -- cat; echo script=$?'");
+    screen.enter("before");
+    screen.expect("before");
+    screen.press(CTRL_Z);
+    screen.expect("Stopped");
+    screen.enter("echo shell=$((2 + 2))");
+    screen.expect("shell=4");
+    screen.enter("fg");
+    screen.enter("after");
+    screen.expect("after");
+    screen.press(CTRL_D);
+    screen.expect("script=0");
+}
+
+fn in_a_pipeline_the_terminal_goes_to_who_asks() {
+    let mut screen = Screen::shell();
+    screen.enter(r#"echo | $SUPERVISE -- sh -c 'echo ready; read x </dev/tty; echo got=$x' | cat"#);
+    screen.expect("ready");
+    screen.enter("text");
+    screen.expect("got=text");
+    screen.enter("echo shell=$((2 + 2))");
+    screen.expect("shell=4");
+}
+
+/// As in `turnlock run x -- make | less`: the pager reads the keyboard, and is in our group, not in the command's.
+fn a_pager_behind_the_command_keeps_the_terminal() {
+    let mut screen = Screen::shell();
+    screen.enter(r#"$SUPERVISE -- sh -c 'echo ready; sleep 1000' | sh -c 'read a; echo $a; read b </dev/tty; echo got=$b'"#);
+    screen.expect("ready");
+    screen.enter("text");
+    screen.expect("got=text");
+    // Ctrl-C reaches the supervisor here, which passes it on.
+    screen.press(CTRL_C);
+    screen.enter("echo status=${PIPESTATUS[0]}");
+    screen.expect("status=130");
+}
+
+fn ctrl_z_in_a_pipeline_stops_the_command() {
+    let mut screen = Screen::shell();
+    screen.enter("$SUPERVISE -- sh -c 'echo pid=$$; exec sleep 1000' | cat");
+    let command = screen.expect_number("pid=");
+    screen.press(CTRL_Z);
+    screen.expect("Stopped");
+    assert_eq!(state(&command), Some('T'));
+    screen.enter("fg");
+    eventually("the command is continued", || (state(&command) == Some('S')).then_some(()));
+    screen.press(CTRL_C);
+    screen.enter("echo status=${PIPESTATUS[0]}");
+    screen.expect("status=130");
+}
+
+/// Stopped, we would stay so for ever: as with `ssh -t host turnlock run ...`.
+fn ctrl_z_does_nothing_where_no_shell_would_continue_us() {
+    let this = env::current_exe().unwrap();
+    let mut screen = Screen::start(&[this.to_str().unwrap(), "supervise", "--", "sh", "-c", "stty -echo; echo ready; exec cat"]);
+    screen.expect("ready");
+    screen.press(CTRL_Z);
+    screen.enter("text");
+    screen.expect("text");
+}
+
+/// A script waits for us in our own group, and reads from the terminal afterwards.
+fn the_terminal_comes_back_without_a_shell() {
+    let mut screen = Screen::start(&["sh", "-c", "stty -echo; $SUPERVISE -- true; $SUPERVISE -- /none; echo ready; read x; echo got=$x"]);
+    screen.expect("ready");
+    screen.enter("text");
+    screen.expect("got=text");
+}
+
+fn what_lost_its_lock_while_stopped_is_not_continued() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = dir.path().join("gate");
+    let when = dir.path().join("when");
+    let mut screen = Screen::shell();
+    screen.enter(&format!(
+        r#"$SUPERVISE --gate {} --when {} -- sh -c 'echo ready; read x; echo continued'"#,
+        gate.display(),
+        when.display()
+    ));
+    screen.expect("ready");
+    screen.press(CTRL_Z);
+    screen.expect("Stopped");
+    screen.enter("fg");
+    screen.expect("supervise");
+    // Were it continued, it would read this.
+    screen.enter("text");
+    std::fs::write(&when, "").unwrap();
+    let between = screen.expect("stopped Killed(9)");
+    assert!(!between.contains("continued"), "{between:?}");
+}
+
+/// While we wait for the lock, the signals are caught already.
+fn ctrl_z_works_before_there_is_a_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = dir.path().join("lock");
+    let mut screen = Screen::shell();
+    screen.enter(&format!("$SUPERVISE --await {} -- true", lock.display()));
+    screen.expect("waiting");
+    screen.press(CTRL_Z);
+    screen.expect("Stopped");
+    screen.enter("fg");
+    screen.expect("supervise");
+    screen.press(CTRL_C);
+    screen.enter("echo status=$?");
+    screen.expect("status=130");
+}
+
+/// The supervisor says that the lock is lost while the command has a terminal that forbids output from the background.
+fn background_output_does_not_stop_the_supervisor() {
+    let dir = tempfile::tempdir().unwrap();
+    let when = dir.path().join("when");
+    let mut screen = Screen::shell();
+    screen.enter(&format!("stty tostop; $SUPERVISE --when {} --say lost -- sh -c 'echo ready; exec cat'", when.display()));
+    screen.expect("ready");
+    std::fs::write(&when, "").unwrap();
+    screen.expect("lost");
+    screen.expect("stopped Killed(9)");
+}
+
+fn the_terminal_survives_the_death_of_the_supervisor() {
+    let mut screen = Screen::shell();
+    screen.enter("$SUPERVISE -- sh -c 'echo pids=$$/$PPID; exec cat'");
+    let pids = screen.expect_number("pids=");
+    let (command, supervisor) = pids.split_once('/').unwrap();
+    let supervisor = rustix::process::Pid::from_raw(supervisor.parse().unwrap()).unwrap();
+    rustix::process::kill_process(supervisor, Signal::KILL).unwrap();
+    screen.enter("echo status=$?");
+    screen.expect("status=137");
+    eventually("the command is gone", || state(command).is_none().then_some(()));
+}

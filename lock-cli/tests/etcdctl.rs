@@ -1,0 +1,54 @@
+//! `turnlock serve` and etcd's own command line, in one queue.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use support::{Home, program, signal, text};
+
+const TURNS: usize = 100;
+const INCREMENT: &str = r#"n=$(cat counter); sleep 0.002; echo $((n+1)) > counter"#;
+
+#[test]
+fn etcdctl_lock_and_turnlock_run_exclude_each_other() {
+    let etcdctl = program("etcdctl", "etcd-client");
+    let home = Home::new();
+    let mut server = home
+        .turnlock(&["serve", "--listen", "127.0.0.1:0"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("turnlock starts");
+    let mut said = String::new();
+    BufReader::new(server.stderr.take().expect("piped"))
+        .read_line(&mut said)
+        .expect("it says where it listens");
+    let address = said.trim().rsplit(' ').next().expect("an address").to_owned();
+
+    fs::write(home.file("counter"), "0\n").expect("writable");
+    fs::write(home.file("increment"), INCREMENT).expect("writable");
+    let url = format!("etcd://{address}");
+    let ours = [env!("CARGO_BIN_EXE_turnlock"), "--backend", &url, "run", "--raw", "x", "--"].join(" ");
+    let theirs = format!("{} --endpoints={address} lock x", etcdctl.display());
+    let worker = |lock: &str| {
+        let script =
+            format!("i=0; while [ $i -lt {TURNS} ]; do {lock} sh increment || exit 1; i=$((i+1)); done");
+        Command::new("sh")
+            .args(["-c", &script])
+            .env("ETCDCTL_API", "3")
+            .current_dir(home.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("sh starts")
+    };
+    for worker in [worker(&ours), worker(&theirs), worker(&ours), worker(&theirs)] {
+        let output = worker.wait_with_output().expect("a child of ours");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let counted = fs::read_to_string(home.file("counter")).expect("readable");
+    assert_eq!(counted.trim(), (4 * TURNS).to_string());
+    signal(server.id(), rustix::process::Signal::TERM);
+    assert!(server.wait().expect("a child of ours").success());
+}

@@ -1,0 +1,143 @@
+//! What the tests of the command share: a coordinator of their own in a folder of their own, and waiting for conditions.
+
+#![allow(dead_code)] // Each test file uses its part.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Bounds a wait for something that happens in a second on an idle machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A fresh home with a coordinator that stops when the test ends.
+pub struct Home {
+    dir: TempDir,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        Home { dir: TempDir::with_prefix("tl").expect("a temporary folder") }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// The command with this home and nothing else from our environment that it listens to.
+    pub fn turnlock(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_turnlock"));
+        command.args(args).env("TURNLOCK_HOME", self.path()).env_remove("TURNLOCK_BACKEND");
+        command.current_dir(self.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.turnlock(args).output().expect("turnlock starts")
+    }
+
+    /// Starts it in the background.
+    pub fn spawn(&self, args: &[&str]) -> Running {
+        let child = self.turnlock(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Running(Some(child.expect("turnlock starts")))
+    }
+
+    /// The entries in a lock's queue.
+    pub fn queue(&self, name: &str) -> Vec<serde_json::Value> {
+        let output = self.run(&["queue", "--json", name]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// The process that serves the socket, if one does.
+    pub fn coordinator(&self) -> Option<u32> {
+        let stream = std::os::unix::net::UnixStream::connect(self.file("turnlock.sock")).ok()?;
+        let peer = rustix::net::sockopt::socket_peercred(&stream).expect("a Unix socket");
+        u32::try_from(peer.pid.as_raw_nonzero().get()).ok()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = self.run(&["stop"]);
+    }
+}
+
+/// A process of ours that does not outlive the test.
+pub struct Running(Option<Child>);
+
+impl Running {
+    pub fn id(&self) -> u32 {
+        self.0.as_ref().expect("not waited for yet").id()
+    }
+
+    pub fn wait(mut self) -> Output {
+        self.0.take().expect("not waited for yet").wait_with_output().expect("a child of ours")
+    }
+
+    pub fn ended(&mut self) -> bool {
+        let child = self.0.as_mut().expect("not waited for yet");
+        child.try_wait().expect("a child of ours").is_some()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Waits until something is so.
+pub fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    within(PATIENCE, what, is_so);
+}
+
+/// Waits until something is so, and fails if it is not within the limit.
+pub fn within(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    started.elapsed()
+}
+
+/// The lines of a file that may not exist yet.
+pub fn lines(path: &Path) -> Vec<String> {
+    fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+/// A signal for a process of ours.
+pub fn signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid.try_into().expect("a process id")).expect("not zero");
+    rustix::process::kill_process(pid, signal).expect("our process");
+}
+
+/// Whether a process runs (a zombie does not).
+pub fn alive(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
+}
+
+/// Finds a Debian program; a missing one fails the test.
+pub fn program(name: &str, package: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| panic!("{name} is not installed: apt-get install {package}"))
+}
