@@ -12,8 +12,8 @@ use crate::error::Error;
 use crate::machine::op::{KeyRange, KeyValue, Range, SortOrder, SortTarget};
 use crate::session::EmbeddedSession;
 
-/// Locks on a coordinator in this process. Its users and those who reach the same coordinator by the etcd API
-/// stand in the same queues.
+/// Locks on a coordinator in this process. Its users and those who reach the same coordinator by
+/// the etcd API stand in the same queues.
 #[derive(Debug, Clone)]
 pub struct EmbeddedBackend {
     coordinator: Coordinator,

@@ -22,8 +22,8 @@ use crate::machine::op::{
     SortTarget, Txn, TxnResult,
 };
 
-/// See [`Session`]. The coordinator applies requests in the order in which they were made, so no dropped
-/// request can take effect after a later one.
+/// See [`Session`]. The coordinator applies requests in the order in which they were made, so no
+/// dropped request can take effect after a later one.
 #[derive(Debug)]
 pub(crate) struct EmbeddedSession {
     coordinator: Coordinator,

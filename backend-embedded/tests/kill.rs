@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -39,6 +39,11 @@ fn writer() {
     let Some(work) = std::env::var_os(WORK) else {
         return;
     };
+    // Not to go on alone if the test itself is killed.
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read(&mut [0]);
+        std::process::exit(1);
+    });
     let work = Path::new(&work);
     let coordinator = Coordinator::open(Config::new(work.join("data"))).unwrap();
     let journal = File::options()
@@ -161,6 +166,7 @@ fn start(work: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["writer", "--exact", "--ignored"])
         .env(WORK, work)
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .unwrap()

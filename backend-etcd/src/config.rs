@@ -97,9 +97,11 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Configuration`] names the part that is wrong and the remedy. Its text never has credentials in it.
     pub fn from_url(url: &str) -> Result<Self, Error> {
-        let (scheme, rest) = url
-            .split_once("://")
-            .ok_or_else(|| wrong("the coordinator's URL has no scheme: write etcd://HOST:PORT or etcd+unix:///PATH"))?;
+        let (scheme, rest) = url.split_once("://").ok_or_else(|| {
+            wrong(
+                "the coordinator's URL has no scheme: write etcd://HOST:PORT or etcd+unix:///PATH",
+            )
+        })?;
         let (place, query) = match rest.split_once('?') {
             Some((place, query)) => (place, Some(query)),
             None => (rest, None),
@@ -136,7 +138,11 @@ impl Config {
             }
         };
         let mut seen = Vec::new();
-        for parameter in query.unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
+        for parameter in query
+            .unwrap_or_default()
+            .split('&')
+            .filter(|p| !p.is_empty())
+        {
             let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             if seen.contains(&key) {
                 return Err(wrong(format!(

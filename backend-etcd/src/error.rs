@@ -157,7 +157,9 @@ fn of_status(address: &str, status: Status) -> Failure {
         ErrorKind::Refused => "refuses us",
         ErrorKind::Exhausted => "cannot serve now",
         ErrorKind::Unreachable => "is out of service",
-        ErrorKind::Unsupported => "does not do what was asked; is it an etcd of version 3.4 or later?",
+        ErrorKind::Unsupported => {
+            "does not do what was asked; is it an etcd of version 3.4 or later?"
+        }
         ErrorKind::InvalidArgument => "does not take the request",
         _ => "failed",
     };

@@ -50,7 +50,7 @@ impl Layout {
     /// A request whose reply was lost may still lie in the socket of a member that stands still, and be carried out long after the entry was
     /// removed. So every one compares the revision of the session's gate, and a removal that may have such a request behind it
     /// moves the gate.
-    pub(crate) fn enqueue(&self, ticket: &Ticket, ask: Ask, _gate: i64) -> Txn {
+    pub(crate) fn enqueue(&self, ticket: &Ticket, ask: Ask, gate: i64) -> Txn {
         let key = self.key(ticket);
         let mut make = self.ahead(&ticket.name, ask, None);
         make.push(TxnOp::put(
@@ -61,6 +61,7 @@ impl Layout {
         Txn::new()
             .when([
                 Compare::create_revision(key.clone(), CompareOp::Equal, 0),
+                Compare::mod_revision(self.gate.clone(), CompareOp::Equal, gate),
             ])
             .and_then(make)
             .or_else([bare(key), bare(self.gate.clone())])
@@ -171,7 +172,11 @@ impl Layout {
             options = options.with_max_create_revision(signed(token) - 1);
         }
         let read = |span: Span| TxnOp::get(span.start, Some(options.clone().with_range(span.end)));
-        self.keyspace.ahead(name, ask).into_iter().map(read).collect()
+        self.keyspace
+            .ahead(name, ask)
+            .into_iter()
+            .map(read)
+            .collect()
     }
 
     /// Of all that was read, what stands ahead of the entry with this token.
@@ -216,7 +221,11 @@ fn bare(key: impl Into<Vec<u8>>) -> TxnOp {
 }
 
 fn answers(answer: &TxnResponse) -> impl Iterator<Item = &Answer> {
-    answer.0.responses.iter().filter_map(|op| op.response.as_ref())
+    answer
+        .0
+        .responses
+        .iter()
+        .filter_map(|op| op.response.as_ref())
 }
 
 fn reads(answer: &TxnResponse) -> impl Iterator<Item = &PbRangeResponse> {

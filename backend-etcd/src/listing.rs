@@ -106,7 +106,9 @@ impl<'a> Pages<'a> {
                 let (start, options) = (start.clone(), options.clone());
                 transport.call(move |client| {
                     let (start, options) = (start.clone(), options.clone());
-                    let mut kv = client.kv_client().max_decoding_message_size(MAX_ANSWER_BYTES);
+                    let mut kv = client
+                        .kv_client()
+                        .max_decoding_message_size(MAX_ANSWER_BYTES);
                     async move { kv.get(start, Some(options)).await }
                 })
             })

@@ -22,7 +22,7 @@ pub(crate) struct Renewer {
 enum Slot {
     Empty,
     /// A stream on which every request was answered.
-    Ready(Stream),
+    Ready(Box<Stream>),
     /// An attempt is under way. Who finds this knows that it was given up, unanswered.
     Waiting(Connection),
 }
@@ -78,9 +78,9 @@ impl Renewer {
 
     async fn renew(
         &self,
-        stream: Option<Stream>,
+        stream: Option<Box<Stream>>,
         connection: &Connection,
-    ) -> Result<(Stream, Duration), Failure> {
+    ) -> Result<(Box<Stream>, Duration), Failure> {
         let Some(mut stream) = stream else {
             return self.open(connection).await;
         };
@@ -108,7 +108,7 @@ impl Renewer {
 
     /// Opening a stream sends the first keep-alive on it and takes its answer. That one's time to live is not passed on by the client, but a
     /// lease's never becomes shorter than it was granted.
-    async fn open(&self, connection: &Connection) -> Result<(Stream, Duration), Failure> {
+    async fn open(&self, connection: &Connection) -> Result<(Box<Stream>, Duration), Failure> {
         let opened = connection
             .client
             .lease_client()
@@ -125,7 +125,7 @@ impl Renewer {
                     answers,
                     connection,
                 };
-                Ok((stream, self.ttl))
+                Ok((Box::new(stream), self.ttl))
             }
             // The client's words for an answer without time to live.
             Err(etcd_client::Error::LeaseKeepAliveError(text)) if text == "lease not found" => {

@@ -13,9 +13,7 @@ use lock_core::clock::{self, Clock};
 use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Enqueued, Removed, Session, SessionId};
-use lock_core::{
-    Effect, EntryId, Error, ErrorKind, LossReason, State, Ticket, background,
-};
+use lock_core::{Effect, EntryId, Error, ErrorKind, LossReason, State, Ticket, background};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
@@ -48,10 +46,10 @@ pub(crate) async fn open(client: Arc<Client>, ttl: Duration) -> Result<Arc<dyn S
     let (opened, opening) = oneshot::channel();
     background::handle().spawn(async move {
         let session = grant(client, ttl).await;
-        if let Err(Ok(unwanted)) = opened.send(session) {
-            if let Err(error) = unwanted.close().await {
-                tracing::debug!(%error, "a session that nobody waits for ends by its time to live");
-            }
+        if let Err(Ok(unwanted)) = opened.send(session)
+            && let Err(error) = unwanted.close().await
+        {
+            tracing::debug!(%error, "a session that nobody waits for ends by its time to live");
         }
     });
     let session = opening.await.unwrap_or_else(|_| {
@@ -62,7 +60,8 @@ pub(crate) async fn open(client: Arc<Client>, ttl: Duration) -> Result<Arc<dyn S
 }
 
 async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, Error> {
-    let asked = i64::try_from(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).unwrap_or(i64::MAX);
+    let asked =
+        i64::try_from(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).unwrap_or(i64::MAX);
     let clock = Clock::system();
     let transport = &client.transport;
     let (sent, id, granted) = transport
@@ -79,7 +78,9 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
         })
         .await?;
     if id == 0 || !(1..=MAX_TTL_SECS).contains(&granted) {
-        return Err(error::protocol("a lease is granted without an id or a time to live"));
+        return Err(error::protocol(
+            "a lease is granted without an id or a time to live",
+        ));
     }
     // Positive, as was just seen.
     let ttl = Duration::from_secs(granted.unsigned_abs());
@@ -126,10 +127,10 @@ impl EtcdSession {
                 async move { client.kv_client().txn(txn).await }
             })
             .await;
-        if let Err(error) = &answer {
-            if let ErrorKind::SessionLost(reason) = error.kind() {
-                self.liveness.lose(reason);
-            }
+        if let Err(error) = &answer
+            && let ErrorKind::SessionLost(reason) = error.kind()
+        {
+            self.liveness.lose(reason);
         }
         answer
     }

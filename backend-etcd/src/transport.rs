@@ -88,7 +88,7 @@ impl StdError for Cause {
 /// A connection to one member.
 #[derive(Clone)]
 pub(crate) struct Connection {
-    pub(crate) client: Client,
+    pub(crate) client: Arc<Client>,
     pub(crate) address: Arc<str>,
     generation: u64,
 }
@@ -189,7 +189,7 @@ impl Transport {
         match client {
             Ok(client) => {
                 let connection = Connection {
-                    client,
+                    client: Arc::new(client),
                     address,
                     generation: state.generation,
                 };
@@ -209,7 +209,7 @@ impl Transport {
     pub(crate) async fn call<T, F, Fut>(self: &Arc<Self>, request: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: Fn(Client) -> Fut + Send + 'static,
+        F: Fn(Arc<Client>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, etcd_client::Error>> + Send,
     {
         let transport = self.clone();
@@ -261,10 +261,7 @@ impl Transport {
 
     /// Tries a few times, every member at least twice, before it lets a failure that may pass reach somebody who does not try again. Takes a
     /// few seconds at most, and less than one where connections are refused.
-    pub(crate) async fn persist<T, Fut>(
-        &self,
-        mut attempt: impl FnMut() -> Fut,
-    ) -> Result<T, Error>
+    pub(crate) async fn persist<T, Fut>(&self, mut attempt: impl FnMut() -> Fut) -> Result<T, Error>
     where
         Fut: Future<Output = Result<T, Error>>,
     {

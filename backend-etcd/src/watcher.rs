@@ -165,14 +165,10 @@ impl Watcher {
     /// Opens the stream with its first watch.
     async fn open(&mut self, creation: u64, key: Key) -> Result<(), Failure> {
         let limit = self.transport.request_timeout();
-        let connection = self
-            .transport
-            .connection()
-            .await
-            .map_err(|error| Failure {
-                error,
-                scope: Scope::Request,
-            })?;
+        let connection = self.transport.connection().await.map_err(|error| Failure {
+            error,
+            scope: Scope::Request,
+        })?;
         let mut client = connection.client.watch_client();
         let opened = timeout(limit, client.watch(&*key, Some(options())))
             .await
@@ -264,11 +260,11 @@ impl Watcher {
             if let Some(key) = stream.keys.remove(&id) {
                 self.finish(&key, cancelled(&response));
             }
-        } else if !response.events().is_empty() {
-            if let Some(key) = stream.keys.get(&id).cloned() {
-                self.finish(&key, Stage::Gone);
-                self.cancel(id).await?;
-            }
+        } else if !response.events().is_empty()
+            && let Some(key) = stream.keys.get(&id).cloned()
+        {
+            self.finish(&key, Stage::Gone);
+            self.cancel(id).await?;
         }
         Ok(())
     }

@@ -28,13 +28,14 @@ async fn etcdctl_lock_and_we_exclude_each_other_on_a_raw_name() {
     let mutex = locks.mutex(&name).expect("valid");
 
     let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
-    let mark = tempfile::NamedTempFile::new().expect("a file");
+    let folder = tempfile::tempdir().expect("a folder");
+    let [started, end] = ["started", "end"].map(|file| folder.path().join(file));
+    let script = r#"touch "$0"; until test -e "$1"; do sleep 0.05; done"#;
     let child = etcd
         .ctl()
-        .args(["lock", "jobs/nightly", "tee"])
-        .arg(mark.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
+        .args(["lock", "--", "jobs/nightly", "sh", "-c", script])
+        .args([&started, &end])
+        .stdout(Stdio::null())
         .spawn()
         .expect("this test needs etcdctl: apt-get install etcd-client");
     let mut child = Killed(child);
@@ -43,18 +44,23 @@ async fn etcdctl_lock_and_we_exclude_each_other_on_a_raw_name() {
     assert_eq!(queue.holders(), 1);
     assert!(queue.entries[1].metadata.is_none(), "a stranger");
 
-    // While its command runs, etcdctl holds the lock; the command runs until its input ends.
     let waiter = tokio::spawn({
         let mutex = mutex.clone();
         async move { mutex.acquire().await.expect("acquired") }
     });
     etcd.wait_keys("jobs/nightly/", 3).await;
+    assert!(!started.exists(), "we hold it");
     assert_eq!(guard.release().await, Release::Released);
-    etcd.wait_keys("jobs/nightly/", 2).await;
+    let theirs = async {
+        while !started.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon("etcdctl's turn", theirs).await;
     let refused = mutex.try_acquire().await.expect("no failure");
-    assert!(refused.is_none(), "etcdctl is ahead of us");
+    assert!(refused.is_none(), "etcdctl holds it");
     assert!(!waiter.is_finished());
-    drop(child.0.stdin.take());
+    std::fs::write(&end, "").expect("written");
     let guard = soon("our turn", waiter).await.expect("no panic");
     assert_eq!(guard.release().await, Release::Released);
     let status = tokio::task::spawn_blocking(move || child.0.wait());
@@ -66,7 +72,9 @@ async fn etcdctl_lock_and_we_exclude_each_other_on_a_raw_name() {
 async fn the_lock_service_joins_the_same_queue() {
     let etcd = Etcd::start().await;
     let locks = etcd.locks(TTL);
-    let mutex = locks.mutex(LockName::raw("svc").expect("valid")).expect("valid");
+    let mutex = locks
+        .mutex(LockName::raw("svc").expect("valid"))
+        .expect("valid");
     let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
 
     let mut client = etcd.client().await;

@@ -57,7 +57,9 @@ async fn twenty_waiters_get_their_turn_in_order() {
         let turns = turns.clone();
         waiting.push(tokio::spawn(async move {
             let guard = mutex.acquire().await.expect("acquired");
-            turns.send((number, guard.token())).expect("the test goes on");
+            turns
+                .send((number, guard.token()))
+                .expect("the test goes on");
             guard.release().await
         }));
         etcd.wait_keys("turnlock/q/", number + 2).await;
@@ -182,10 +184,24 @@ async fn queues_are_listed_in_order_and_locks_page_by_page() {
     assert_eq!(first, all[..50]);
     let rest = locks.list("list/", Some(&first[49].name), 1000).await;
     assert_eq!(rest.expect("listed"), all[50..]);
-    assert_eq!(locks.list("list/4", None, 1000).await.expect("listed").len(), 10);
+    assert_eq!(
+        locks
+            .list("list/4", None, 1000)
+            .await
+            .expect("listed")
+            .len(),
+        10
+    );
     assert!(locks.list("", None, 0).await.expect("listed").is_empty());
     let nobody = LockName::new("nobody").expect("valid");
-    assert!(locks.queue(&nobody).await.expect("listed").entries.is_empty());
+    assert!(
+        locks
+            .queue(&nobody)
+            .await
+            .expect("listed")
+            .entries
+            .is_empty()
+    );
     writer.abort();
 }
 

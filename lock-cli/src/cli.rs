@@ -35,7 +35,8 @@ fn after_help() -> String {
 
 #[derive(Debug, Args)]
 pub struct Global {
-    /// The coordinator: etcd://HOST[:PORT][,...] or etcd+unix:///SOCKET [default: your own on this machine, started when needed]
+    /// The coordinator: etcd://HOST[:PORT][,...] or etcd+unix:///SOCKET [default: your own on this
+    /// machine, started when needed]
     #[arg(long, global = true, value_name = "URL", env = "TURNLOCK_BACKEND", hide_env_values = true)]
     pub backend: Option<String>,
     /// Print JSON, one object a line; tokens are strings
@@ -76,7 +77,8 @@ pub struct Acquire {
     /// The exit status when the lock is not acquired
     #[arg(short = 'E', long = "conflict-exit-code", value_name = "CODE", default_value_t = exit::Exit::NotAcquired.code())]
     pub conflict_exit_code: u8,
-    /// How long the lock outlives this process if it dies, and how long it can be cut off before it loses the lock
+    /// How long the lock outlives this process if it dies, and how long it can be cut off before it
+    /// loses the lock
     #[arg(long, value_name = "SECS", value_parser = seconds, default_value = "10")]
     pub ttl: Duration,
     /// Shown to others in the queue
@@ -144,7 +146,8 @@ pub struct Queue {
 
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// The folder to keep the data in [default: $TURNLOCK_HOME, or turnlock in the XDG state folder]
+    /// The folder to keep the data in [default: $TURNLOCK_HOME, or turnlock in the XDG state
+    /// folder]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Where to listen: HOST:PORT on loopback, or unix:PATH [default: unix:DIR/turnlock.sock]

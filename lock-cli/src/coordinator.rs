@@ -1,4 +1,5 @@
-//! Which coordinator the command talks to: the one that a URL names, or the user's own on this machine.
+//! Which coordinator the command talks to: the one that a URL names, or the user's own on this
+//! machine.
 
 use turnlock::{Locks, Options};
 

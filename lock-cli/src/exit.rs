@@ -1,4 +1,5 @@
-//! What the command's exit status says. One table: `--help`, the README and a test are made from it.
+//! What the command's exit status says. One table: `--help`, the README and a test are made from
+//! it.
 
 use std::process::ExitCode;
 

@@ -31,7 +31,8 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
-    // One thread: the command waits most of the time, and sessions are renewed on a thread of their own.
+    // One thread: the command waits most of the time, and sessions are renewed on a thread of their
+    // own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(cli)),

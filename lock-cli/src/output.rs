@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use turnlock::{Entry, clock};
 
-/// Text that somebody else chose, made safe for a terminal: control characters, and the ones that reorder text, are escaped.
+/// Text that somebody else chose, made safe for a terminal: control characters, and the ones that
+/// reorder text, are escaped.
 pub fn safe(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

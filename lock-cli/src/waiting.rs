@@ -1,4 +1,5 @@
-//! What a waiter tells a person at a terminal: who holds the lock, since when, and our place in the queue.
+//! What a waiter tells a person at a terminal: who holds the lock, since when, and our place in the
+//! queue.
 
 use std::convert::Infallible;
 use std::io::{self, IsTerminal, Write};
@@ -30,7 +31,8 @@ impl Drop for StatusLine {
     }
 }
 
-/// Keeps a status line on stderr as long as it is polled; says nothing where stderr is not a terminal.
+/// Keeps a status line on stderr as long as it is polled; says nothing where stderr is not a
+/// terminal.
 pub async fn report(locks: &Locks, name: &LockName) -> Infallible {
     if !io::stderr().is_terminal() {
         return std::future::pending().await;

@@ -3,10 +3,9 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use support::{Home, program, signal, text};
+use support::{Home, Server, program, text};
 
 const TURNS: usize = 100;
 const INCREMENT: &str = r#"n=$(cat counter); sleep 0.002; echo $((n+1)) > counter"#;
@@ -15,20 +14,10 @@ const INCREMENT: &str = r#"n=$(cat counter); sleep 0.002; echo $((n+1)) > counte
 fn etcdctl_lock_and_turnlock_run_exclude_each_other() {
     let etcdctl = program("etcdctl", "etcd-client");
     let home = Home::new();
-    let mut server = home
-        .turnlock(&["serve", "--listen", "127.0.0.1:0"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("turnlock starts");
-    let mut said = String::new();
-    BufReader::new(server.stderr.take().expect("piped"))
-        .read_line(&mut said)
-        .expect("it says where it listens");
-    let address = said.trim().rsplit(' ').next().expect("an address").to_owned();
-
+    let server = Server::start(&home);
     fs::write(home.file("counter"), "0\n").expect("writable");
     fs::write(home.file("increment"), INCREMENT).expect("writable");
-    let url = format!("etcd://{address}");
+    let (url, address) = (server.url(), server.address());
     let ours = [env!("CARGO_BIN_EXE_turnlock"), "--backend", &url, "run", "--raw", "x", "--"].join(" ");
     let theirs = format!("{} --endpoints={address} lock x", etcdctl.display());
     let worker = |lock: &str| {
@@ -49,6 +38,5 @@ fn etcdctl_lock_and_turnlock_run_exclude_each_other() {
     }
     let counted = fs::read_to_string(home.file("counter")).expect("readable");
     assert_eq!(counted.trim(), (4 * TURNS).to_string());
-    signal(server.id(), rustix::process::Signal::TERM);
-    assert!(server.wait().expect("a child of ours").success());
+    assert!(server.stop().status.success());
 }

@@ -34,7 +34,8 @@ fn a_killed_holder_takes_its_command_along_and_the_next_holds_within_the_ttl() {
     let killed = Instant::now();
     within(Duration::from_secs(1), "the command is gone", || !alive(command));
     let (_, later) = started(&home, 2);
-    // Counted on the coordinator's side from the last renewal, which came before the kill; a second for a busy machine.
+    // Counted on the coordinator's side from the last renewal, which came before the kill; a second
+    // for a busy machine.
     assert!(killed.elapsed() < Duration::from_secs(4), "took {:?}", killed.elapsed());
     assert!(later > token);
     std::fs::write(home.file("go"), "").expect("writable");
@@ -135,15 +136,15 @@ fn a_waiter_that_is_interrupted_leaves_the_queue_at_once() {
 
 #[test]
 fn a_lock_taken_away_stops_the_command() {
-    let home = Home::new();
-    let holder = home.spawn(&["run", "a", "--", "sh", "-c", WORK]);
-    let (command, _) = started(&home, 1);
-    // As an administrator would: delete the entry in the coordinator, through the etcd API.
     let etcdctl = support::program("etcdctl", "etcd-client");
-    let socket = home.file("turnlock.sock");
+    let home = Home::new();
+    let server = support::Server::start(&home);
+    let holder = home.spawn(&["--backend", &server.url(), "run", "a", "--", "sh", "-c", WORK]);
+    let (command, _) = started(&home, 1);
+    // As an administrator would.
     let deleted = std::process::Command::new(etcdctl)
         .env("ETCDCTL_API", "3")
-        .arg(format!("--endpoints=unix://{}", socket.display()))
+        .arg(format!("--endpoints={}", server.address()))
         .args(["del", "--prefix", "turnlock/a/"])
         .output()
         .expect("etcdctl starts");

@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-/// SPDX identifiers; one alternative of a crate's `OR`, and every part of its `AND`, must be among them.
+/// SPDX identifiers; one alternative of a crate's `OR`, and every part of its `AND`, must be among
+/// them.
 const ALLOWED: &[&str] = &[
     "0BSD",
     "Apache-2.0",

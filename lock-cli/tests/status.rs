@@ -103,10 +103,16 @@ fn a_dead_backend_is_69_and_names_the_address() {
 #[test]
 fn a_wrong_configuration_is_78() {
     let home = Home::new();
-    for url in ["redis://localhost", "etcd://", "embedded:memory", "etcd://localhost?colour=red"] {
+    for (url, said) in [
+        ("redis://localhost", "\"redis\" is not known"),
+        ("etcd://", "has no host"),
+        ("etcd+unix://relative", "is not absolute"),
+        ("embedded:memory", "lives inside one process"),
+        ("etcd://localhost?colour=red", "\"colour\" is not known"),
+    ] {
         let output = home.run(&["--backend", url, "ls"]);
         assert_eq!(code(&output), 78, "{url}: {}", text(&output.stderr));
-        assert!(text(&output.stderr).contains(url), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(said), "{url}: {}", text(&output.stderr));
     }
 }
 
@@ -169,6 +175,6 @@ fn the_home_is_private() {
 
     std::fs::set_permissions(&inner, PermissionsExt::from_mode(0o755)).expect("ours");
     let output = run(&inner);
-    assert_eq!(code(&output), 69, "{}", text(&output.stderr));
+    assert_eq!(code(&output), 78, "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("open to other users"), "{}", text(&output.stderr));
 }

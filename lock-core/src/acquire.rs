@@ -16,7 +16,8 @@ use crate::janitor::Tenancy;
 use crate::liveness::State;
 use crate::rule::{self, Verdict};
 
-/// A watch event can be lost in the store: a wait looks again by itself this often (up to twice it, at random).
+/// A watch event can be lost in the store: a wait looks again by itself this often (up to twice it,
+/// at random).
 const BACKSTOP: Duration = Duration::from_secs(5);
 
 /// How long to wait for a turn.
@@ -46,7 +47,8 @@ impl Pending<'_> {
         Ok(Some(Guard::new(self.tenancy.clone(), hold)))
     }
 
-    /// Gives the place up: once, here, so that the caller who goes on is not in its own way; else the janitor does it.
+    /// Gives the place up: once, here, so that the caller who goes on is not in its own way; else
+    /// the janitor does it.
     async fn withdraw(mut self, ticket: &Ticket, entry: &EntryId) -> Result<Option<Guard>, Error> {
         if self
             .tenancy

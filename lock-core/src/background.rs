@@ -1,5 +1,5 @@
-//! The thread that Turnlock's own work runs on, so that sessions are renewed, entries removed and timers fired while the user's
-//! executor is blocked, is not tokio's, or has ended.
+//! The thread that Turnlock's own work runs on, so that sessions are renewed, entries removed and
+//! timers fired while the user's executor is blocked, is not tokio's, or has ended.
 
 use std::future::Future;
 use std::sync::OnceLock;
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 
-/// The runtime behind all sessions of this process: one thread, started on first use, that lives as long as the process.
-/// Never block on it.
+/// The runtime behind all sessions of this process: one thread, started on first use, that lives as
+/// long as the process. Never block on it.
 ///
 /// # Panics
 /// If the operating system refuses a thread on first use: nothing could be renewed.

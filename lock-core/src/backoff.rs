@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Exponential backoff with full jitter: many clients that failed together do not come back together.
+/// Exponential backoff with full jitter: many clients that failed together do not come back
+/// together.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     tries: u32,

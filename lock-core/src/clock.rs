@@ -14,16 +14,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// virtual machines do worse.
 pub const DRIFT: f64 = 0.01;
 
-/// What a deadline keeps back for the time between a question ("am I valid?") and the act on its answer.
+/// What a deadline keeps back for the time between a question ("am I valid?") and the act on its
+/// answer.
 pub const MARGIN: Duration = Duration::from_millis(100);
 
-/// How long a renewal that was sent at some instant proves a session of this time to live: `ttl` less
-/// [`DRIFT`] and [`MARGIN`]; counted from when the renewal was SENT, never from its answer.
+/// How long a renewal that was sent at some instant proves a session of this time to live: `ttl`
+/// less [`DRIFT`] and [`MARGIN`]; counted from when the renewal was SENT, never from its answer.
 pub fn validity(ttl: Duration) -> Duration {
     ttl.mul_f64(1.0 - DRIFT).saturating_sub(MARGIN)
 }
 
-/// An instant on the clock that runs through suspend. Only comparable within one boot of one machine.
+/// An instant on the clock that runs through suspend. Only comparable within one boot of one
+/// machine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootInstant(u64);
 
@@ -69,8 +71,8 @@ enum Source {
 }
 
 impl Clock {
-    /// The machine's clock: CLOCK_BOOTTIME on Linux, and on other systems CLOCK_MONOTONIC (which runs
-    /// through suspend on macOS).
+    /// The machine's clock: CLOCK_BOOTTIME on Linux, and on other systems CLOCK_MONOTONIC (which
+    /// runs through suspend on macOS).
     pub fn system() -> Self {
         Clock::default()
     }
@@ -108,7 +110,8 @@ fn system_now() -> BootInstant {
     BootInstant((t.tv_sec as u64) * 1_000_000_000 + t.tv_nsec as u64)
 }
 
-/// Milliseconds since the Unix epoch on the wall clock: for people and for metadata, never for a decision.
+/// Milliseconds since the Unix epoch on the wall clock: for people and for metadata, never for a
+/// decision.
 pub fn unix_millis() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -32,14 +32,16 @@ impl fmt::Display for Mode {
     }
 }
 
-/// One wish to hold a lock: what makes a retried `enqueue` find its own entry instead of making a second one.
+/// One wish to hold a lock: what makes a retried `enqueue` find its own entry instead of making a
+/// second one.
 #[derive(Debug, Clone)]
 pub struct Ticket {
     /// The lock.
     pub name: LockName,
     /// How to hold it.
     pub mode: Mode,
-    /// Unique within the session, never used again. Together with the session's identity it is unique for ever.
+    /// Unique within the session, never used again. Together with the session's identity it is
+    /// unique for ever.
     pub serial: u64,
     /// Kept with the entry, for people.
     pub metadata: Arc<Metadata>,
@@ -94,14 +96,15 @@ impl Metadata {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// What another contender stored, if it is ours to read: other clients keep what they like there.
+    /// What another contender stored, if it is ours to read: other clients keep what they like
+    /// there.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }
 }
 
-/// Which entry, in which incarnation: a key of the store and the token it was created with. An entry that was
-/// removed and made anew under the same key is another one.
+/// Which entry, in which incarnation: a key of the store and the token it was created with. An
+/// entry that was removed and made anew under the same key is another one.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EntryId {
     /// The backend's key or path. Opaque to the core.

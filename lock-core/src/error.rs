@@ -7,7 +7,8 @@ use crate::name::NameError;
 
 /// Why an operation failed.
 ///
-/// Somebody else having the lock is never an error: see [`Mutex::try_acquire`](crate::Mutex::try_acquire).
+/// Somebody else having the lock is never an error: see
+/// [`Mutex::try_acquire`](crate::Mutex::try_acquire).
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -23,19 +24,23 @@ pub struct Error {
 pub enum ErrorKind {
     /// A lock's name breaks a rule. Mend the name.
     InvalidName,
-    /// An argument other than a name is out of bounds (a note too long, a time to live too short). Mend it.
+    /// An argument other than a name is out of bounds (a note too long, a time to live too short).
+    /// Mend it.
     InvalidArgument,
-    /// A URL, a file or a setting is wrong, or a backend was not compiled in. Mend the configuration.
+    /// A URL, a file or a setting is wrong, or a backend was not compiled in. Mend the
+    /// configuration.
     Configuration,
     /// The coordinator cannot be reached, or did not answer in time. Worth a retry.
     Unreachable,
-    /// The coordinator is there but short of something (disk, quota, a leader, room in a queue). Worth a retry later.
+    /// The coordinator is there but short of something (disk, quota, a leader, room in a queue).
+    /// Worth a retry later.
     Exhausted,
     /// The coordinator knows us and says no (permission, credentials, certificate).
     Refused,
     /// The session that the operation needed has ended. Acquire again: that opens a new session.
     SessionLost(LossReason),
-    /// Our entry in the queue was removed by somebody else while we waited. Acquire again to queue anew.
+    /// Our entry in the queue was removed by somebody else while we waited. Acquire again to queue
+    /// anew.
     Evicted,
     /// The coordinator does not do what was asked.
     Unsupported,
@@ -53,7 +58,8 @@ pub enum Effect {
 }
 
 impl Error {
-    /// An error of this kind with a message that names the input or address and the remedy. No effect, no source.
+    /// An error of this kind with a message that names the input or address and the remedy. No
+    /// effect, no source.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Error {
             kind,

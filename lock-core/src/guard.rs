@@ -84,18 +84,22 @@ impl Hold {
 pub enum Release {
     /// The lock was ours until now, and is free for the next one.
     Released,
-    /// Our entry was gone before: the lock had been lost. What was done under it may have raced with another holder.
+    /// Our entry was gone before: the lock had been lost. What was done under it may have raced
+    /// with another holder.
     AlreadyGone,
-    /// The coordinator did not answer. It goes on in the background until it is done or the session is over.
+    /// The coordinator did not answer. It goes on in the background until it is done or the session
+    /// is over.
     Unknown,
 }
 
-/// A held lock. Dropping it releases the lock in the background; [`release`](Guard::release) says how that went.
+/// A held lock. Dropping it releases the lock in the background; [`release`](Guard::release) says
+/// how that went.
 ///
-/// While the guard lives the session is renewed on a thread of its own, also when the user's executor is blocked. Two holders can
-/// believe at once only if the coordinator breaks its lease contract, or a clock or process breaks the
-/// stated bounds ([`clock::DRIFT`](crate::clock::DRIFT), [`clock::MARGIN`](crate::clock::MARGIN)); writes are ordered for certain only by a resource that checks the
-/// [`token`](Guard::token).
+/// While the guard lives the session is renewed on a thread of its own, also when the user's
+/// executor is blocked. Two holders can believe at once only if the coordinator breaks its lease
+/// contract, or a clock or process breaks the stated bounds ([`clock::DRIFT`](crate::clock::DRIFT),
+/// [`clock::MARGIN`](crate::clock::MARGIN)); writes are ordered for certain only by a resource that
+/// checks the [`token`](Guard::token).
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct Guard {
     hold: Arc<Hold>,
@@ -127,7 +131,8 @@ impl Guard {
         self.hold.ticket.mode
     }
 
-    /// The state now, by the clock and by all that the coordinator told. Costs no round trip. Once lost, for ever lost.
+    /// The state now, by the clock and by all that the coordinator told. Costs no round trip. Once
+    /// lost, for ever lost.
     pub fn state(&self) -> State {
         if self.hold.is(LOST) {
             return State::Lost(LossReason::EntryGone);
@@ -135,7 +140,8 @@ impl Guard {
         self.tenancy.session().liveness().state()
     }
 
-    /// The time for which the lock is certainly ours if nothing is renewed from now on; zero once it is lost.
+    /// The time for which the lock is certainly ours if nothing is renewed from now on; zero once
+    /// it is lost.
     pub fn remaining(&self) -> Duration {
         self.deadline().map_or(Duration::ZERO, |deadline| {
             let now = self.tenancy.session().liveness().clock().now();
@@ -143,8 +149,8 @@ impl Guard {
         })
     }
 
-    /// The instant up to which the coordinator cannot have given the lock to anybody else, as proved so far; renewals move it on. `None`
-    /// once the lock is lost.
+    /// The instant up to which the coordinator cannot have given the lock to anybody else, as
+    /// proved so far; renewals move it on. `None` once the lock is lost.
     pub fn deadline(&self) -> Option<BootInstant> {
         if self.hold.is(LOST) {
             return None;
@@ -152,8 +158,8 @@ impl Guard {
         self.tenancy.session().liveness().deadline()
     }
 
-    /// Resolves when the lock is lost, with the reason: at the deadline at the latest, and as soon as the coordinator tells that our
-    /// session or entry is gone. *Cancel safe.*
+    /// Resolves when the lock is lost, with the reason: at the deadline at the latest, and as soon
+    /// as the coordinator tells that our session or entry is gone. *Cancel safe.*
     pub async fn lost(&self) -> LossReason {
         let entry_gone = async {
             self.hold.over().await;

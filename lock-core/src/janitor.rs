@@ -1,5 +1,6 @@
-//! What must happen although nobody waits for it: entries of dropped acquires and guards are removed, entries of
-//! held locks are watched, and a session that nobody uses any more is closed. The only place in the core that spawns.
+//! What must happen although nobody waits for it: entries of dropped acquires and guards are
+//! removed, entries of held locks are watched, and a session that nobody uses any more is closed.
+//! The only place in the core that spawns.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,14 +24,14 @@ use crate::session::Session;
 /// Holds shorter than this never have their entry watched: the watch would cost more than the lock.
 const WATCH_AFTER: Duration = Duration::from_millis(50);
 
-/// A session in use: shared by the locks, waiters and guards that rest on it. When the last of them goes, the
-/// janitor finishes its removals and closes the session.
+/// A session in use: shared by the locks, waiters and guards that rest on it. When the last of them
+/// goes, the janitor finishes its removals and closes the session.
 #[derive(Debug)]
 pub(crate) struct Tenancy {
     session: Arc<dyn Session>,
     serial: AtomicU64,
-    /// No more than two jobs for each entry are ever queued, so the entries are its limit; a bound of its own could
-    /// not be waited for in `Drop`.
+    /// No more than two jobs for each entry are ever queued, so the entries are its limit; a bound
+    /// of its own could not be waited for in `Drop`.
     jobs: mpsc::UnboundedSender<Job>,
     holds: Mutex<HashMap<u64, Weak<Hold>>>,
     sweep_due: AtomicBool,
@@ -69,14 +70,15 @@ impl Tenancy {
         }
     }
 
-    /// Removes an entry in the background, for as long as it takes. Callable from `Drop`: does not block or spawn.
+    /// Removes an entry in the background, for as long as it takes. Callable from `Drop`: does not
+    /// block or spawn.
     pub(crate) fn discard(&self, ticket: Ticket, entry: Option<EntryId>) {
         // The janitor outlives every tenancy, so it can only be gone when the process is ending.
         let _ = self.jobs.send(Job::Remove(ticket, entry));
     }
 
-    /// Has the entry of a hold watched if it lasts. One message to the janitor serves all holds of the next
-    /// [`WATCH_AFTER`], so a short hold costs no wake-up of another thread.
+    /// Has the entry of a hold watched if it lasts. One message to the janitor serves all holds of
+    /// the next [`WATCH_AFTER`], so a short hold costs no wake-up of another thread.
     pub(crate) fn register(self: &Arc<Self>, hold: &Arc<Hold>) {
         lock(&self.holds).insert(hold.serial(), Arc::downgrade(hold));
         if !self.sweep_due.swap(true, Ordering::SeqCst) {
@@ -129,7 +131,8 @@ async fn work(session: Arc<dyn Session>, mut jobs: mpsc::UnboundedReceiver<Job>)
             None => break,
         }
     }
-    // Nobody holds or waits any more. The removals are part of the close where it works; where it does not, they matter.
+    // Nobody holds or waits any more. The removals are part of the close where it works; where it
+    // does not, they matter.
     if let Err(error) = session.close().await {
         tracing::debug!(%error, session = %session.id(), "the session will end by its time to live");
         while removals.next().await.is_some() {}

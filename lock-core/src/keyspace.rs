@@ -1,12 +1,13 @@
-//! The keys of locks in a store of flat, ordered byte keys: the layout that the etcd backend and the embedded coordinator
-//! share, so that all of their users stand in one queue.
+//! The keys of locks in a store of flat, ordered byte keys: the layout that the etcd backend and
+//! the embedded coordinator share, so that all of their users stand in one queue.
 //!
-//! A lock is the prefix `<namespace>/<encoded name>/`, or a raw name verbatim and a slash. An entry is
-//! `<prefix>write/<session>-<serial>` or `<prefix>read/...`, on the session's lease, with [`Metadata`] as its value; its place is
-//! its create revision. Users of etcd's plain mutex (Go's `concurrency.Mutex`, `etcdctl lock`, jetcd, the v3 Lock
-//! service) count every key under the prefix as a contender and never parse its suffix; Go's read/write lock waits for the same `write/`
-//! and puts its own under the same two directories. So all of them exclude each other rightly; whatever lies outside
-//! `read/` is exclusive.
+//! A lock is the prefix `<namespace>/<encoded name>/`, or a raw name verbatim and a slash. An entry
+//! is `<prefix>write/<session>-<serial>` or `<prefix>read/...`, on the session's lease, with
+//! [`Metadata`] as its value; its place is its create revision. Users of etcd's plain mutex (Go's
+//! `concurrency.Mutex`, `etcdctl lock`, jetcd, the v3 Lock service) count every key under the
+//! prefix as a contender and never parse its suffix; Go's read/write lock waits for the same
+//! `write/` and puts its own under the same two directories. So all of them exclude each other
+//! rightly; whatever lies outside `read/` is exclusive.
 
 use crate::entry::{Entry, EntryId, Metadata, Mode, Ticket};
 use crate::error::{Error, ErrorKind};
@@ -57,7 +58,8 @@ impl Default for Keyspace {
 }
 
 impl Keyspace {
-    /// A namespace: native locks live under this prefix and a slash. Slashes at its end are dropped.
+    /// A namespace: native locks live under this prefix and a slash. Slashes at its end are
+    /// dropped.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if it is empty, too long or has control characters.
@@ -96,7 +98,8 @@ impl Keyspace {
         )
     }
 
-    /// A key of the session's own, for a backend's bookkeeping. It is no lock's: `@` is always escaped in an encoded name.
+    /// A key of the session's own, for a backend's bookkeeping. It is no lock's: `@` is always
+    /// escaped in an encoded name.
     pub fn session_key(&self, session: SessionId) -> String {
         format!("{}/@session/{session}", self.namespace)
     }
@@ -126,7 +129,8 @@ impl Keyspace {
         ]
     }
 
-    /// All keys of native locks whose names begin with `prefix` and come, in the store's order of keys, after the lock `after`.
+    /// All keys of native locks whose names begin with `prefix` and come, in the store's order of
+    /// keys, after the lock `after`.
     pub fn locks(&self, prefix: &str, after: Option<&LockName>) -> Span {
         let mut span = Span::under(&format!("{}/{}", self.namespace, name::encode(prefix)));
         if let Some(after) = after {
@@ -135,7 +139,8 @@ impl Keyspace {
         span
     }
 
-    /// The lock that a key found in [`locks`](Keyspace::locks) belongs to; `None` if it is not a lock's key.
+    /// The lock that a key found in [`locks`](Keyspace::locks) belongs to; `None` if it is not a
+    /// lock's key.
     pub fn name_of(&self, key: &[u8]) -> Option<LockName> {
         let rest = std::str::from_utf8(key)
             .ok()?

@@ -1,11 +1,12 @@
 //! The semantics of Turnlock's locks, written once over a small trait.
 //!
-//! Programs depend on the crate `turnlock`; this one is for those who write a backend: implement [`Backend`] and
-//! [`Session`], and everything else here comes with it.
+//! Programs depend on the crate `turnlock`; this one is for those who write a backend: implement
+//! [`Backend`] and [`Session`], and everything else here comes with it.
 //!
-//! A lock is a queue of ephemeral entries. A backend puts an entry at the end, tells what stands ahead of it, tells when
-//! something changed, and removes it. The [`rule`] decides from that who holds; one loop waits; [`Liveness`] knows until
-//! when the session is proved to live; a background thread cleans up whatever was dropped.
+//! A lock is a queue of ephemeral entries. A backend puts an entry at the end, tells what stands
+//! ahead of it, tells when something changed, and removes it. The [`rule`] decides from that who
+//! holds; one loop waits; [`Liveness`] knows until when the session is proved to live; a background
+//! thread cleans up whatever was dropped.
 
 pub mod background;
 pub mod clock;

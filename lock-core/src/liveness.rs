@@ -14,14 +14,16 @@ use crate::error::{Error, ErrorKind};
 const JEOPARDY: f64 = 0.3;
 /// Renewals in one time to live. A lost one leaves room for four more.
 const RENEWALS_PER_TTL: u32 = 5;
-/// The longest sleep of the renewal loop: after a suspend, timers are late by the time slept, so the clock is asked this often.
+/// The longest sleep of the renewal loop: after a suspend, timers are late by the time slept, so
+/// the clock is asked this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// Why a session, or one lock, was lost. For ever: neither comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum LossReason {
-    /// The deadline passed without a renewal: the coordinator out of reach, or this process or machine stood still.
+    /// The deadline passed without a renewal: the coordinator out of reach, or this process or
+    /// machine stood still.
     #[error("it could not be renewed before its deadline")]
     Expired,
     /// The coordinator says that the session is gone.
@@ -53,8 +55,9 @@ pub enum State {
 #[derive(Debug)]
 pub struct Liveness {
     clock: Clock,
-    /// Nanoseconds of the boot clock, or the reason of the loss: see [`Word`]. The one truth: a question that finds the
-    /// deadline passed and a renewal that extends it meet here in a compare-and-swap, so that no "lost" is ever followed by a "held".
+    /// Nanoseconds of the boot clock, or the reason of the loss: see [`Word`]. The one truth: a
+    /// question that finds the deadline passed and a renewal that extends it meet here in a
+    /// compare-and-swap, so that no "lost" is ever followed by a "held".
     word: AtomicU64,
     validity_nanos: AtomicU64,
     doubted: AtomicBool,
@@ -92,8 +95,9 @@ impl Word {
 }
 
 impl Liveness {
-    /// A session that was opened by a request sent at `sent` and lives for `validity` from there: what
-    /// [`clock::validity`](crate::clock::validity) or the backend's own formula makes of the time to live granted.
+    /// A session that was opened by a request sent at `sent` and lives for `validity` from there:
+    /// what [`clock::validity`](crate::clock::validity) or the backend's own formula makes of the
+    /// time to live granted.
     pub fn new(clock: Clock, sent: BootInstant, validity: Duration) -> Arc<Self> {
         Arc::new(Liveness {
             word: AtomicU64::new((sent + validity).as_nanos()),
@@ -138,8 +142,8 @@ impl Liveness {
         }
     }
 
-    /// A renewal sent at `sent` was acknowledged. Never shortens the deadline, and never revives a session whose deadline
-    /// has passed: whoever asked has been told that it is lost.
+    /// A renewal sent at `sent` was acknowledged. Never shortens the deadline, and never revives a
+    /// session whose deadline has passed: whoever asked has been told that it is lost.
     pub fn renewed(&self, sent: BootInstant, validity: Duration) {
         if self
             .settle(|deadline| deadline.max(sent + validity))
@@ -150,7 +154,8 @@ impl Liveness {
         }
     }
 
-    /// Turns a passed deadline into a loss; otherwise moves it as told and answers the time left until the old one.
+    /// Turns a passed deadline into a loss; otherwise moves it as told and answers the time left
+    /// until the old one.
     fn settle(&self, moved: impl Fn(BootInstant) -> BootInstant) -> Result<Duration, LossReason> {
         loop {
             let word = self.word.load(Ordering::SeqCst);
@@ -186,8 +191,9 @@ impl Liveness {
         }
     }
 
-    /// Resolves with the reason once the session is lost. *Cancel safe.* It is woken by the renewal loop; a process that was
-    /// paused hears of it when its threads run again, and [`state`](Liveness::state) tells the truth before.
+    /// Resolves with the reason once the session is lost. *Cancel safe.* It is woken by the renewal
+    /// loop; a process that was paused hears of it when its threads run again, and
+    /// [`state`](Liveness::state) tells the truth before.
     pub async fn lost(&self) -> LossReason {
         let mut loss = self.loss.subscribe();
         match loss.wait_for(Option::is_some).await {
@@ -216,12 +222,13 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Renews a session until it is lost: five times in a `ttl`, each attempt bounded by a fifth of it, a failed one followed by the
-/// next after a short pause. Returns when the session is lost, also when its deadline passes in the middle of an attempt.
+/// Renews a session until it is lost: five times in a `ttl`, each attempt bounded by a fifth of it,
+/// a failed one followed by the next after a short pause. Returns when the session is lost, also
+/// when its deadline passes in the middle of an attempt.
 ///
-/// `renew` makes one attempt and answers the validity that its acknowledgement proves, counted from when the attempt
-/// was sent (this loop reads the clock before it polls the attempt). An error of kind [`ErrorKind::SessionLost`] ends the session
-/// at once; any other puts it in jeopardy.
+/// `renew` makes one attempt and answers the validity that its acknowledgement proves, counted from
+/// when the attempt was sent (this loop reads the clock before it polls the attempt). An error of
+/// kind [`ErrorKind::SessionLost`] ends the session at once; any other puts it in jeopardy.
 pub async fn keep_alive<F, Fut>(liveness: &Liveness, ttl: Duration, mut renew: F)
 where
     F: FnMut() -> Fut,

@@ -23,8 +23,8 @@ pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
 /// What a process says about itself and asks of the coordinator.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How long the locks outlive a process that died; also how long a holder can be cut off before it loses them. Between
-    /// [`MIN_TTL`] and [`MAX_TTL`].
+    /// How long the locks outlive a process that died; also how long a holder can be cut off before
+    /// it loses them. Between [`MIN_TTL`] and [`MAX_TTL`].
     pub ttl: Duration,
     /// Shown to others in the queue: the user or service.
     pub owner: String,
@@ -46,10 +46,11 @@ impl Default for Options {
     }
 }
 
-/// A process's connection to a coordinator; locks are made from it. Cheap to clone: clones share one session.
+/// A process's connection to a coordinator; locks are made from it. Cheap to clone: clones share
+/// one session.
 ///
-/// The session is opened by the first acquire, and opened anew by the first acquire after it was lost. It is closed when the last
-/// clone, lock and guard is gone, or by [`close`](Locks::close).
+/// The session is opened by the first acquire, and opened anew by the first acquire after it was
+/// lost. It is closed when the last clone, lock and guard is gone, or by [`close`](Locks::close).
 #[derive(Debug, Clone)]
 pub struct Locks {
     shared: Arc<Shared>,
@@ -116,8 +117,9 @@ impl Locks {
         Ok(Mutex(self.named(name)?))
     }
 
-    /// The read/write lock of this name: one writer or many readers, first come first served; a waiting writer stops new
-    /// readers. A mutex of the same name is the same lock, held by a writer.
+    /// The read/write lock of this name: one writer or many readers, first come first served; a
+    /// waiting writer stops new readers. A mutex of the same name is the same lock, held by a
+    /// writer.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidName`] says which rule the name breaks, and where.
@@ -148,8 +150,9 @@ impl Locks {
         self.shared.backend.queue(name).await
     }
 
-    /// The queues of the native locks whose names begin with `prefix` (all, if it is empty), in the order of
-    /// the store's keys: at most `limit` of them, those after the lock `after`. Opens no session.
+    /// The queues of the native locks whose names begin with `prefix` (all, if it is empty), in the
+    /// order of the store's keys: at most `limit` of them, those after the lock `after`. Opens no
+    /// session.
     ///
     /// # Errors
     /// As the backend's: unreachable, refused.
@@ -167,8 +170,8 @@ impl Locks {
         self.current().map(|t| t.session().id())
     }
 
-    /// Ends the session, and with it every hold and every wait of all clones, and says so to the coordinator now instead of in the
-    /// background. The next acquire opens a new one.
+    /// Ends the session, and with it every hold and every wait of all clones, and says so to the
+    /// coordinator now instead of in the background. The next acquire opens a new one.
     ///
     /// # Errors
     /// If the coordinator cannot be told: then the session ends with its time to live.
@@ -251,8 +254,9 @@ impl Named {
     }
 }
 
-/// A lock with one holder at a time, first come first served. Each acquire is a contender of its own, also when tasks share a session:
-/// a task that acquires a mutex it already holds waits for itself.
+/// A lock with one holder at a time, first come first served. Each acquire is a contender of its
+/// own, also when tasks share a session: a task that acquires a mutex it already holds waits for
+/// itself.
 #[derive(Debug, Clone)]
 pub struct Mutex(Named);
 
@@ -265,15 +269,17 @@ impl Mutex {
     /// Waits for our turn, without limit. Uncontended: one round trip.
     ///
     /// # Errors
-    /// [`ErrorKind::SessionLost`] or [`ErrorKind::Evicted`] when our place in the queue is gone (acquire again to queue anew);
-    /// what the backend says when it refuses; an unreachable coordinator when there is no session yet.
+    /// [`ErrorKind::SessionLost`] or [`ErrorKind::Evicted`] when our place in the queue is gone
+    /// (acquire again to queue anew); what the backend says when it refuses; an unreachable
+    /// coordinator when there is no session yet.
     ///
     /// *Cancel safety:* dropped at any await, it leaves no entry behind.
     pub async fn acquire(&self) -> Result<Guard, Error> {
         self.0.acquire_forever(Mode::Exclusive).await
     }
 
-    /// Takes the lock if nobody holds it or waits for it. `None` if somebody does. One round trip, two when it is not free.
+    /// Takes the lock if nobody holds it or waits for it. `None` if somebody does. One round trip,
+    /// two when it is not free.
     ///
     /// # Errors
     /// As [`acquire`](Mutex::acquire). *Cancel safety:* the same.
@@ -284,8 +290,8 @@ impl Mutex {
     /// Waits for our turn at most this long. `None` if others held it all the time.
     ///
     /// # Errors
-    /// As [`acquire`](Mutex::acquire); [`ErrorKind::Unreachable`] if the coordinator did not even take us into the queue in
-    /// that time. *Cancel safety:* the same.
+    /// As [`acquire`](Mutex::acquire); [`ErrorKind::Unreachable`] if the coordinator did not even
+    /// take us into the queue in that time. *Cancel safety:* the same.
     pub async fn acquire_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
         self.0.acquire(Mode::Exclusive, Patience::For(limit)).await
     }
@@ -301,7 +307,8 @@ impl RwLock {
         &self.0.name
     }
 
-    /// Waits for our turn to hold it together with other readers. See [`Mutex::acquire`] for errors and cancel safety.
+    /// Waits for our turn to hold it together with other readers. See [`Mutex::acquire`] for errors
+    /// and cancel safety.
     ///
     /// # Errors
     /// As [`Mutex::acquire`].

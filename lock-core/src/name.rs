@@ -13,13 +13,13 @@ pub const MAX_NAME_BYTES: usize = 1024;
 
 /// The name of a lock.
 ///
-/// A *native* name is UTF-8 in segments split by `/`: 1 to 255 bytes a segment, 1,024 in all; no empty, `.` or
-/// `..` segment; no control characters. `a` and `a/b` are two locks that have nothing to do with each other,
-/// on every backend.
+/// A *native* name is UTF-8 in segments split by `/`: 1 to 255 bytes a segment, 1,024 in all; no
+/// empty, `.` or `..` segment; no control characters. `a` and `a/b` are two locks that have nothing
+/// to do with each other, on every backend.
 ///
-/// A *raw* name is used verbatim as the etcd prefix or ZooKeeper path, to join a queue that other clients
-/// already use: 1 to 1,024 bytes, no control characters. Raw names nest as their clients' do: on etcd
-/// the raw lock `a` stands in one queue with everything under `a/`.
+/// A *raw* name is used verbatim as the etcd prefix or ZooKeeper path, to join a queue that other
+/// clients already use: 1 to 1,024 bytes, no control characters. Raw names nest as their clients'
+/// do: on etcd the raw lock `a` stands in one queue with everything under `a/`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LockName {
     text: Arc<str>,
@@ -161,8 +161,8 @@ fn broken(text: &str, rule: NameRule, offset: usize) -> NameError {
     }
 }
 
-/// What stays as it is in an encoded name. All else, `/` and `%` first of all, is escaped: then no lock's
-/// keys lie under another's, and any store takes the result.
+/// What stays as it is in an encoded name. All else, `/` and `%` first of all, is escaped: then no
+/// lock's keys lie under another's, and any store takes the result.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')

@@ -2,8 +2,8 @@
 
 use crate::entry::{EntryId, Mode};
 
-/// What a contender needs to know of the entries ahead of it: the nearest ones of certain modes. It lets a
-/// store answer from an index instead of sending its whole queue.
+/// What a contender needs to know of the entries ahead of it: the nearest ones of certain modes. It
+/// lets a store answer from an index instead of sending its whole queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ask {
     /// Leave shared entries out.
@@ -46,8 +46,9 @@ fn conflicts(mode: Mode, ahead: Mode) -> bool {
     mode == Mode::Exclusive || ahead == Mode::Exclusive
 }
 
-/// What an entry of this mode needs to see. Exclusive waits for the nearest entry whatever its mode: everything further ahead
-/// is that one's concern. Shared waits for the nearest exclusive entry, also one that is itself waiting: so a waiting writer stops new readers.
+/// What an entry of this mode needs to see. Exclusive waits for the nearest entry whatever its
+/// mode: everything further ahead is that one's concern. Shared waits for the nearest exclusive
+/// entry, also one that is itself waiting: so a waiting writer stops new readers.
 pub fn ask(mode: Mode) -> Ask {
     Ask {
         exclusive_only: mode == Mode::Shared,
@@ -66,7 +67,8 @@ pub fn judge(mode: Mode, view: &View) -> Verdict {
     }
 }
 
-/// The same rule over a whole queue: whether the last of these modes, in the order of arrival, holds the lock.
+/// The same rule over a whole queue: whether the last of these modes, in the order of arrival,
+/// holds the lock.
 pub fn holds(modes: &[Mode]) -> bool {
     match modes.split_last() {
         Some((mode, ahead)) => !ahead.iter().any(|a| conflicts(*mode, *a)),

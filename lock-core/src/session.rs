@@ -12,7 +12,8 @@ use crate::liveness::Liveness;
 use crate::name::LockName;
 use crate::rule::{Ask, View};
 
-/// A session's identity: the lease id on etcd and on the embedded coordinator, the session id on ZooKeeper.
+/// A session's identity: the lease id on etcd and on the embedded coordinator, the session id on
+/// ZooKeeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(pub i64);
 
@@ -25,19 +26,20 @@ impl fmt::Display for SessionId {
 /// A coordinator that sessions are opened on.
 ///
 /// # For implementors
-/// All I/O must go on while the user's executor is blocked: run it on [`crate::background`]. Every method can be
-/// dropped at any await.
+/// All I/O must go on while the user's executor is blocked: run it on [`crate::background`]. Every
+/// method can be dropped at any await.
 #[async_trait]
 pub trait Backend: Debug + Send + Sync {
-    /// Opens a session that lives at least `ttl` after its last renewal; the store may raise a small one, and the
-    /// deadlines count with what it granted. It renews itself until it is closed.
+    /// Opens a session that lives at least `ttl` after its last renewal; the store may raise a
+    /// small one, and the deadlines count with what it granted. It renews itself until it is
+    /// closed.
     async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error>;
 
     /// The whole queue of one lock; empty if nobody stands there. Needs no session.
     async fn queue(&self, name: &LockName) -> Result<Queue, Error>;
 
-    /// The queues of the native locks whose names begin with this text, in the order of the store's keys: at most
-    /// `limit` of them, those after the lock `after`. Needs no session.
+    /// The queues of the native locks whose names begin with this text, in the order of the store's
+    /// keys: at most `limit` of them, those after the lock `after`. Needs no session.
     async fn locks(
         &self,
         prefix: &str,
@@ -58,7 +60,8 @@ pub struct Enqueued {
 /// What `remove` found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removed {
-    /// The entry was there, and is gone now by this call (or by an earlier try of it whose reply was lost).
+    /// The entry was there, and is gone now by this call (or by an earlier try of it whose reply
+    /// was lost).
     Removed,
     /// It was gone before.
     AlreadyGone,
@@ -66,13 +69,14 @@ pub enum Removed {
 
 /// One process's liveness on a coordinator, and the entries it keeps alive there.
 ///
-/// A backend orders entries; it never decides who holds. Every method is required: a wrapper that forgets to forward
-/// one does not compile.
+/// A backend orders entries; it never decides who holds. Every method is required: a wrapper that
+/// forgets to forward one does not compile.
 ///
 /// # For implementors
-/// An error that [is retryable](Error::is_retryable) is retried by the core with a growing pause until the session is lost; the
-/// backend bounds each attempt in time. After the session is lost, every method fails with
-/// [`ErrorKind::SessionLost`](crate::ErrorKind::SessionLost) or the truth, never with a success that rests on an entry of the past.
+/// An error that [is retryable](Error::is_retryable) is retried by the core with a growing pause
+/// until the session is lost; the backend bounds each attempt in time. After the session is lost,
+/// every method fails with [`ErrorKind::SessionLost`](crate::ErrorKind::SessionLost) or the truth,
+/// never with a success that rests on an entry of the past.
 #[async_trait]
 pub trait Session: Debug + Send + Sync {
     /// Its identity.
@@ -81,32 +85,37 @@ pub trait Session: Debug + Send + Sync {
     /// How long it is proved to live.
     fn liveness(&self) -> &Arc<Liveness>;
 
-    /// Puts an entry for this ticket at the end of its lock's queue, or finds the one that an earlier try of the same ticket
-    /// put there, and answers it with what stands ahead of it: all in one round trip.
+    /// Puts an entry for this ticket at the end of its lock's queue, or finds the one that an
+    /// earlier try of the same ticket put there, and answers it with what stands ahead of it: all
+    /// in one round trip.
     ///
-    /// *Cancel safety:* when dropped, or on an error whose effect is unknown, the entry may exist or may yet come to exist; a
-    /// later [`remove`](Session::remove) of the ticket makes an end of both.
+    /// *Cancel safety:* when dropped, or on an error whose effect is unknown, the entry may exist
+    /// or may yet come to exist; a later [`remove`](Session::remove) of the ticket makes an end of
+    /// both.
     async fn enqueue(&self, ticket: &Ticket, ask: Ask) -> Result<Enqueued, Error>;
 
-    /// What stands ahead of our entry now, and whether it is itself still there, both at one instant of the store and not
-    /// older than the call: a grant may rest on the answer.
+    /// What stands ahead of our entry now, and whether it is itself still there, both at one
+    /// instant of the store and not older than the call: a grant may rest on the answer.
     ///
     /// *Cancel safety:* changes nothing.
     async fn look(&self, ticket: &Ticket, entry: &EntryId, ask: Ask) -> Result<View, Error>;
 
-    /// Resolves when any of these entries is gone, also when it was gone before the call. May resolve early; never misses.
+    /// Resolves when any of these entries is gone, also when it was gone before the call. May
+    /// resolve early; never misses.
     ///
     /// *Cancel safety:* leaves no watch behind.
     async fn changed(&self, entries: &[EntryId]) -> Result<(), Error>;
 
-    /// Removes the entry of this ticket: this incarnation, never "whatever has this name". With `entry` unknown, whatever an `enqueue` of
-    /// this ticket made. After `Ok` there is none, and none will come of an `enqueue` still under way.
+    /// Removes the entry of this ticket: this incarnation, never "whatever has this name". With
+    /// `entry` unknown, whatever an `enqueue` of this ticket made. After `Ok` there is none, and
+    /// none will come of an `enqueue` still under way.
     ///
     /// *Cancel safety:* may or may not have removed; call again.
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error>;
 
     /// Ends the session and with it all its entries.
     ///
-    /// *Cancel safety:* the renewals have stopped, so the session ends with its time to live at the latest.
+    /// *Cancel safety:* the renewals have stopped, so the session ends with its time to live at the
+    /// latest.
     async fn close(&self) -> Result<(), Error>;
 }

@@ -8,13 +8,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A number that rises with every grant of a lock, whatever crashed in between.
 ///
-/// Hand it along with every write to the guarded resource, and let the resource refuse a token lower
-/// than the highest it has seen: that is what protects the resource from a holder that was paused and does not yet
-/// know that its time is over.
+/// Hand it along with every write to the guarded resource, and let the resource refuse a token
+/// lower than the highest it has seen: that is what protects the resource from a holder that was
+/// paused and does not yet know that its time is over.
 ///
-/// It is the entry's create revision on etcd and on the embedded coordinator, and its czxid on ZooKeeper:
-/// 64 bits that outlive the lock's directory. In JSON it is a string, because many readers of JSON
-/// lose digits above 2^53.
+/// It is the entry's create revision on etcd and on the embedded coordinator, and its czxid on
+/// ZooKeeper: 64 bits that outlive the lock's directory. In JSON it is a string, because many
+/// readers of JSON lose digits above 2^53.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 

@@ -1,5 +1,5 @@
-//! Locks that processes on one or many machines can trust: first come first served, with a fencing token and a deadline on
-//! every hold.
+//! Locks that processes on one or many machines can trust: first come first served, with a fencing
+//! token and a deadline on every hold.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -24,13 +24,15 @@
 //!
 //! # What is promised, and what is not
 //!
-//! Writes that a resource accepts by token are ordered by token, always. Two holders believe at once only if the coordinator
-//! breaks its lease contract, or a clock or process breaks the stated bounds ([`clock::DRIFT`], [`clock::MARGIN`]): no lock over a network can
-//! do better, so check the token where the damage would be done.
+//! Writes that a resource accepts by token are ordered by token, always. Two holders believe at
+//! once only if the coordinator breaks its lease contract, or a clock or process breaks the stated
+//! bounds ([`clock::DRIFT`], [`clock::MARGIN`]): no lock over a network can do better, so check the
+//! token where the damage would be done.
 //!
 //! # Features
 //!
-//! One a backend: `embedded` (the default) and `etcd`. They change which URLs [`connect`] takes, nothing else.
+//! One a backend: `embedded` (the default) and `etcd`. They change which URLs [`connect`] takes,
+//! nothing else.
 
 use std::sync::Arc;
 
@@ -48,7 +50,8 @@ pub use backend_etcd as etcd;
 
 /// Connects to the coordinator that the URL names, with the default [`Options`].
 ///
-/// - `embedded:///DIR`: the coordinator in this process, durable in the folder DIR, which no other process can open meanwhile.
+/// - `embedded:///DIR`: the coordinator in this process, durable in the folder DIR, which no other
+///   process can open meanwhile.
 /// - `embedded:memory`: the same in memory, for tests and for the tasks of one process.
 /// - `etcd://HOST[:PORT][,HOST[:PORT]...]`: an etcd cluster, or a `turnlock serve`.
 /// - `etcd+unix:///SOCKET`: a `turnlock serve` on this machine.
@@ -56,8 +59,8 @@ pub use backend_etcd as etcd;
 /// Connections are opened when they are first needed.
 ///
 /// # Errors
-/// [`ErrorKind::Configuration`] if the URL is malformed or names a backend that was not compiled in (the message names the Cargo feature
-/// to enable), or the folder cannot be opened.
+/// [`ErrorKind::Configuration`] if the URL is malformed or names a backend that was not compiled in
+/// (the message names the Cargo feature to enable), or the folder cannot be opened.
 pub async fn connect(url: &str) -> Result<Locks, Error> {
     connect_with(url, Options::default()).await
 }

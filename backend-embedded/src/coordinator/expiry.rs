@@ -175,6 +175,26 @@ mod tests {
     }
 
     #[test]
+    fn renewals_that_waited_out_a_pause_are_taken_before_anything_is_judged() {
+        let mut machine = machine_with_leases(&[1]);
+        // Sent just before the deadline, while the process did not run.
+        let (start, until) = (TTL - Duration::from_millis(100), TTL * 6);
+        let mut renewed = false;
+        let expired = simulate(
+            &mut machine,
+            until + TTL / 2,
+            |now| (start <= now && now < until).then_some(until),
+            |machine, now| {
+                if now >= start && !renewed {
+                    renewed = true;
+                    machine.renew(now, 1).expect("the renewal was sent in time");
+                }
+            },
+        );
+        assert_eq!(expired, []);
+    }
+
+    #[test]
     fn pauses_over_and_over_do_not_either() {
         let mut chance = fastrand::Rng::with_seed(1);
         let mut pauses = Vec::new();

@@ -6,6 +6,9 @@ use bytes::Bytes;
 
 use super::op::KeyRange;
 
+/// What an ordered map is searched with.
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 impl KeyRange {
     /// All keys that start with `prefix`. The empty prefix means all keys.
     pub fn prefix(prefix: impl Into<Bytes>) -> Self {
@@ -82,7 +85,7 @@ impl KeyRange {
 
     /// The bounds for a search in an ordered map; `None` if the range is empty or inverted, which
     /// such a search does not accept.
-    pub(crate) fn bounds(&self) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+    pub(crate) fn bounds(&self) -> Option<Bounds<'_>> {
         match self {
             KeyRange::One(key) => Some((Bound::Included(key), Bound::Included(key))),
             KeyRange::Span { start, end: None } => Some((Bound::Included(start), Bound::Unbounded)),

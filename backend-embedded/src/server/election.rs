@@ -10,7 +10,8 @@ use etcd_client::proto::{
 use futures_util::{Stream, stream};
 use tonic::{Request, Response, Status};
 
-use super::convert::{self, to_i64, to_u64};
+use super::decode::to_u64;
+use super::encode::{self, to_i64};
 use super::proto::{CampaignRequest, LeaderRequest, ProclaimRequest, ResignRequest};
 use super::queue;
 use super::state::Shared;
@@ -93,7 +94,7 @@ impl super::proto::Election for Election {
         let leader = found.result.ok_or_else(no_leader)?;
         Ok(Response::new(PbLeaderResponse {
             header: Some(self.0.header(found.revision)),
-            kv: Some(convert::key_value(&leader)),
+            kv: Some(encode::key_value(&leader)),
         }))
     }
 
@@ -157,7 +158,7 @@ impl Observer {
                         Some(event) if !event.deleted => {
                             return Ok(PbLeaderResponse {
                                 header: Some(self.shared.header(batch.revision)),
-                                kv: Some(convert::key_value(&event.kv)),
+                                kv: Some(encode::key_value(&event.kv)),
                             });
                         }
                         _ => self.leader = None,
@@ -194,7 +195,7 @@ impl Observer {
         }
         Ok(Some(PbLeaderResponse {
             header: Some(self.shared.header(found.revision)),
-            kv: Some(convert::key_value(&leader)),
+            kv: Some(encode::key_value(&leader)),
         }))
     }
 }

@@ -12,7 +12,7 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::state::Shared;
-use super::{convert, refusal, status};
+use super::{decode, encode, refusal, status};
 use crate::config::MAX_REQUEST_BYTES;
 
 /// The key-value service.
@@ -32,13 +32,10 @@ impl PbKvService for Kv {
         &self,
         request: Request<PbRangeRequest>,
     ) -> Result<Response<PbRangeResponse>, Status> {
-        let range = convert::range(request.into_inner())?;
+        let range = decode::range(request.into_inner())?;
         let found = self.0.coordinator.range(range).await?;
         let header = self.0.header(found.revision);
-        Ok(Response::new(convert::range_response(
-            Some(header),
-            &found.result,
-        )))
+        Ok(Response::new(encode::range(Some(header), &found.result)))
     }
 
     type RangeStreamStream = stream::Empty<Result<PbRangeStreamResponse, Status>>;
@@ -53,11 +50,11 @@ impl PbKvService for Kv {
     async fn put(&self, request: Request<PbPutRequest>) -> Result<Response<PbPutResponse>, Status> {
         let request = request.into_inner();
         let size = require_size(&request);
-        let put = convert::put(request)?;
+        let put = decode::put(request)?;
         size?;
         let done = self.0.coordinator.put(put).await?;
         let header = self.0.header(done.revision);
-        Ok(Response::new(convert::put_response(
+        Ok(Response::new(encode::put(
             Some(header),
             done.result.as_deref(),
         )))
@@ -69,12 +66,12 @@ impl PbKvService for Kv {
     ) -> Result<Response<PbDeleteResponse>, Status> {
         let request = request.into_inner();
         let size = require_size(&request);
-        let delete = convert::delete(request)?;
+        let delete = decode::delete(request)?;
         size?;
         let done = self.0.coordinator.delete(delete).await?;
         let header = self.0.header(done.revision);
         let (deleted, prev_kvs): (u64, Vec<Arc<_>>) = done.result;
-        Ok(Response::new(convert::delete_response(
+        Ok(Response::new(encode::delete(
             Some(header),
             deleted,
             &prev_kvs,
@@ -84,11 +81,11 @@ impl PbKvService for Kv {
     async fn txn(&self, request: Request<PbTxnRequest>) -> Result<Response<PbTxnResponse>, Status> {
         let request = request.into_inner();
         let size = require_size(&request);
-        let txn = convert::txn(request)?;
+        let txn = decode::txn(request)?;
         size?;
         let done = self.0.coordinator.txn(txn).await?;
         let header = self.0.header(done.revision);
-        Ok(Response::new(convert::txn_response(header, &done.result)))
+        Ok(Response::new(encode::txn(header, &done.result)))
     }
 
     async fn compact(
@@ -96,7 +93,7 @@ impl PbKvService for Kv {
         request: Request<PbCompactionRequest>,
     ) -> Result<Response<PbCompactionResponse>, Status> {
         // `physical` asks to wait until the space is free, which it is once we answer.
-        let revision = convert::to_u64(request.into_inner().revision);
+        let revision = decode::to_u64(request.into_inner().revision);
         let revision = self.0.coordinator.compact(revision).await?;
         Ok(Response::new(PbCompactionResponse {
             header: Some(self.0.header(revision)),

@@ -11,7 +11,8 @@ use etcd_client::proto::{
 use futures_util::{Stream, stream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::convert::{to_i64, to_u64};
+use super::decode::to_u64;
+use super::encode::to_i64;
 use super::state::{Shared, State};
 use super::status;
 use crate::error::Error;

@@ -3,7 +3,7 @@
 use etcd_client::proto::{PbLockResponse, PbUnlockResponse};
 use tonic::{Request, Response, Status};
 
-use super::convert;
+use super::decode;
 use super::proto::{LockRequest, UnlockRequest};
 use super::queue;
 use super::state::Shared;
@@ -29,7 +29,7 @@ impl super::proto::Lock for Lock {
         &self,
         request: Request<UnlockRequest>,
     ) -> Result<Response<PbUnlockResponse>, Status> {
-        let delete = convert::delete_key(request.into_inner().key)?;
+        let delete = decode::delete_key(request.into_inner().key)?;
         let done = self.0.coordinator.delete(delete).await?;
         Ok(Response::new(PbUnlockResponse {
             header: Some(self.0.header(done.revision)),

@@ -9,7 +9,7 @@ use etcd_client::proto::{
 use futures_util::stream;
 use tonic::{Request, Response, Status};
 
-use super::convert::to_i64;
+use super::encode::to_i64;
 use super::refusal::unimplemented;
 use super::state::{RAFT_TERM, Shared};
 

@@ -3,7 +3,8 @@
 //! Spoken: KV, Watch, Lease, Lock, Election, and of Cluster and Maintenance the member list, the status and
 //! the (empty) list of alarms. Anything else answers `UNIMPLEMENTED` with its name. History is not kept, so
 //! a read at a past revision answers "compacted". There is neither TLS nor authentication: the server
-//! listens on loopback addresses and in private folders only.
+//! listens on loopback addresses and in private folders only. Over a Unix socket, Go clients need etcd 3.5 or
+//! later: those of 3.4 send the socket's path as HTTP/2 authority, which is malformed and reset.
 //!
 //! ```no_run
 //! use backend_embedded::server::{Listen, Server};
@@ -21,8 +22,10 @@
 
 mod cluster;
 mod connection;
-mod convert;
+mod decode;
 mod election;
+mod encode;
+mod fragment;
 mod kv;
 mod lease;
 mod lifecycle;
@@ -33,6 +36,7 @@ mod progress;
 mod proto;
 mod queue;
 mod refusal;
+mod standing;
 mod state;
 mod status;
 mod watch;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tonic::Status;
 
 use super::state::{Shared, State};
-use super::status;
+use super::{standing, status};
 use crate::coordinator::{Applied, Coordinator, WatchBatch};
 use crate::error::Error;
 use crate::machine::op::{
@@ -71,118 +71,93 @@ pub(super) fn is_created_at(key: Bytes, revision: Revision) -> Compare {
     }
 }
 
-/// Stands in the queue until at its head. Dropping the returned future takes the place back, unless it came
-/// to the head in that same moment: then it is kept, as another call on the same lease may have been told
-/// so already. (A lease of the server's is always revoked.)
+/// Stands in the queue until at its head. Dropping the returned future takes the place back, unless another
+/// call on the same lease stands there or has been told that it holds it.
 pub(super) async fn acquire(
-    shared: &Shared,
+    state: &Shared,
     name: Vec<u8>,
     lease: LeaseId,
     value: Option<Bytes>,
 ) -> Result<Place, Status> {
-    let (mut answer, answered) = oneshot::channel();
-    let shared = Arc::clone(shared);
+    let (answer, answered) = oneshot::channel();
+    let state = Arc::clone(state);
     // A task of its own, as the way out of the queue has steps to wait for.
-    tokio::spawn(async move {
-        let mut call = match Call::new(&shared, name, lease, value).await {
-            Ok(call) => call,
-            Err(err) => {
-                let _ = answer.send(Err(err.into()));
-                return;
-            }
-        };
-        match call.stand(&mut answer).await {
-            Some(Ok(place)) => {
-                if answer.send(Ok(place)).is_err() {
-                    call.leave().await;
-                }
-            }
-            Some(Err(status)) => {
-                // Left before it is answered, so that the end of the server waits for it.
-                call.leave().await;
-                let _ = answer.send(Err(status));
-            }
-            None => call.leave().await,
-        }
-    });
+    tokio::spawn(async move { stand(&state, name, lease, value, answer).await });
     answered.await.unwrap_or_else(|_| Err(status::stopped()))
+}
+
+type Answer = oneshot::Sender<Result<Place, Status>>;
+
+async fn stand(
+    state: &State,
+    name: Vec<u8>,
+    lease: LeaseId,
+    value: Option<Bytes>,
+    mut answer: Answer,
+) {
+    let own_lease = lease == 0;
+    let granted = if own_lease {
+        let granted = state.coordinator.grant(0, SERVER_LEASE_TTL).await;
+        granted.map(|granted| granted.id)
+    } else {
+        Ok(lease)
+    };
+    let lease = match granted {
+        Ok(lease) => lease,
+        Err(err) => {
+            let _ = answer.send(Err(err.into()));
+            return;
+        }
+    };
+    let call = Call {
+        state,
+        shared: state.standings.on(key(&name, lease)),
+        name,
+        value,
+        lease,
+        own_lease,
+    };
+    // To its end even if the caller goes away, so that there is no doubt about what to remove.
+    let mut place = match call.enter().await {
+        Ok(place) => place,
+        Err(err) => {
+            call.give_up_lease().await;
+            let _ = answer.send(Err(err.into()));
+            return;
+        }
+    };
+    let outcome = tokio::select! {
+        waited = call.wait(&mut place) => match waited {
+            Ok(true) => Ok(place),
+            Ok(false) => Err(Status::unknown("mutex: session is expired")),
+            Err(err) => Err(err.into()),
+        },
+        () = answer.closed() => Err(Status::cancelled("etcdserver: request canceled")),
+        () = state.lifecycle.draining() => Err(status::stopped()),
+    };
+    call.leave(outcome, answer).await;
 }
 
 /// One call in the queue.
 struct Call<'a> {
     state: &'a State,
+    shared: standing::Shared<'a>,
     name: Vec<u8>,
-    key: Bytes,
     /// What to write; `None` for a lock, which leaves the value of a key that it finds alone.
     value: Option<Bytes>,
     lease: LeaseId,
     /// The lease was granted for this call alone.
     own_lease: bool,
-    /// The place, if this call created it and not another on the same lease.
-    created: Option<Revision>,
 }
 
-impl<'a> Call<'a> {
-    async fn new(
-        state: &'a State,
-        name: Vec<u8>,
-        lease: LeaseId,
-        value: Option<Bytes>,
-    ) -> Result<Self, Error> {
-        let own_lease = lease == 0;
-        let lease = if own_lease {
-            state.coordinator.grant(0, SERVER_LEASE_TTL).await?.id
-        } else {
-            lease
-        };
-        Ok(Self {
-            key: key(&name, lease),
-            state,
-            name,
-            value,
-            lease,
-            own_lease,
-            created: None,
-        })
-    }
-
-    /// Waits for the head of the queue; `None` if the caller went away first.
-    async fn stand(
-        &mut self,
-        answer: &mut oneshot::Sender<Result<Place, Status>>,
-    ) -> Option<Result<Place, Status>> {
-        // To its end even if the caller goes away, so that `leave` knows what there is to remove.
-        let mut place = match self.enter().await {
-            Ok(place) => place,
-            Err(err) => return Some(Err(err.into())),
-        };
-        loop {
-            let waited = tokio::select! {
-                waited = self.wait(&mut place) => waited,
-                () = answer.closed() => return None,
-                () = self.state.lifecycle.draining() => return Some(Err(status::stopped())),
-            };
-            match waited {
-                Ok(true) => return Some(Ok(place)),
-                Ok(false) if self.created.is_some() => {
-                    return Some(Err(Status::unknown("mutex: session is expired")));
-                }
-                // The place of another call on this lease was ours too, and that call took it back.
-                Ok(false) => match self.enter().await {
-                    Ok(entered) => place = entered,
-                    Err(err) => return Some(Err(err.into())),
-                },
-                Err(err) => return Some(Err(err.into())),
-            }
-        }
-    }
-
+impl Call<'_> {
     /// Creates the key, or finds it there.
-    async fn enter(&mut self) -> Result<Place, Error> {
-        let own = by_age(KeyRange::One(self.key.clone()), SortOrder::None, 0);
+    async fn enter(&self) -> Result<Place, Error> {
+        let key = || self.shared.key.clone();
+        let own = by_age(KeyRange::One(key()), SortOrder::None, 0);
         let put = |value: Bytes| {
             Op::Put(Put {
-                key: self.key.clone(),
+                key: key(),
                 value: Some(value),
                 lease: Some(self.lease),
                 prev_kv: false,
@@ -191,7 +166,7 @@ impl<'a> Call<'a> {
         let update = self.value.clone().map(|value| {
             Op::Txn(Txn {
                 compare: vec![Compare {
-                    keys: KeyRange::One(self.key.clone()),
+                    keys: KeyRange::One(key()),
                     op: CompareOp::NotEqual,
                     target: CompareTarget::Value(value.clone()),
                 }],
@@ -201,28 +176,84 @@ impl<'a> Call<'a> {
         });
         let mut or_else = vec![Op::Range(own)];
         or_else.extend(update);
-        let done = self
-            .state
-            .coordinator
-            .txn(Txn {
-                compare: vec![is_created_at(self.key.clone(), 0)],
-                then: vec![put(self.value.clone().unwrap_or_default())],
-                or_else,
-            })
-            .await?;
-        let created = match done.result.results.first() {
+        let txn = Txn {
+            compare: vec![is_created_at(key(), 0)],
+            then: vec![put(self.value.clone().unwrap_or_default())],
+            or_else,
+        };
+        let mut standing = self.shared.standing.lock().await;
+        let done = self.state.coordinator.txn(txn).await?;
+        let found = match done.result.results.first() {
             Some(OpResult::Range(found)) => found.kvs.first().map(|kv| kv.create_revision),
             _ => None,
         };
-        if created.is_none() {
-            self.created = Some(done.revision);
+        standing.calls += 1;
+        if found.is_none() {
+            standing.created = Some(done.revision);
+            standing.granted = false;
         }
         Ok(Place {
-            key: self.key.clone(),
-            created: created.unwrap_or(done.revision),
+            key: key(),
+            created: found.unwrap_or(done.revision),
             lease: self.lease,
             revision: done.revision,
         })
+    }
+
+    /// Answers, and removes the key if nobody holds it or stands on it any more.
+    async fn leave(&self, outcome: Result<Place, Status>, answer: Answer) {
+        let mut standing = self.shared.standing.lock().await;
+        standing.calls -= 1;
+        let failed = match outcome {
+            Ok(place) => {
+                if answer.send(Ok(place)).is_ok() {
+                    standing.granted = true;
+                    return;
+                }
+                // The caller went away in that moment.
+                None
+            }
+            Err(status) => Some((answer, status)),
+        };
+        let created = standing.created;
+        if standing.calls == 0
+            && !standing.granted
+            && let Some(created) = created
+            && let Err(err) = self.remove(created).await
+        {
+            // The lease still ends it.
+            tracing::warn!(%err, "cannot take back a place in a queue");
+        }
+        drop(standing);
+        self.give_up_lease().await;
+        // Last, so that the end of the server waits for the removal.
+        if let Some((answer, status)) = failed {
+            let _ = answer.send(Err(status));
+        }
+    }
+
+    async fn remove(&self, created: Revision) -> Result<(), Error> {
+        let delete = Op::Delete(Delete {
+            keys: KeyRange::One(self.shared.key.clone()),
+            prev_kv: false,
+        });
+        let txn = Txn {
+            compare: vec![is_created_at(self.shared.key.clone(), created)],
+            then: vec![delete],
+            or_else: vec![],
+        };
+        self.state.coordinator.txn(txn).await.map(|_| ())
+    }
+
+    /// Revokes the lease if it is this call's alone.
+    async fn give_up_lease(&self) {
+        if !self.own_lease {
+            return;
+        }
+        match self.state.coordinator.revoke(self.lease).await {
+            Ok(_) | Err(Error::LeaseNotFound { .. }) => {}
+            Err(err) => tracing::warn!(%err, "cannot revoke the lease of a call"),
+        }
     }
 
     /// Waits until the place is at the head, or (`false`) gone.
@@ -293,49 +324,6 @@ impl<'a> Call<'a> {
                 ahead: ahead.map(|kv| kv.key.clone()),
             },
         })
-    }
-
-    /// Takes the place back, if this call made it and it has not come to the head. If that fails, the
-    /// lease still ends it.
-    async fn leave(&self) {
-        if let Err(err) = self.try_leave().await {
-            tracing::warn!(%err, "cannot take back a place in a queue");
-        }
-    }
-
-    async fn try_leave(&self) -> Result<(), Error> {
-        if self.own_lease {
-            return match self.state.coordinator.revoke(self.lease).await {
-                Ok(_) | Err(Error::LeaseNotFound { .. }) => Ok(()),
-                Err(err) => Err(err),
-            };
-        }
-        let Some(created) = self.created else {
-            return Ok(());
-        };
-        let remove = Txn {
-            compare: vec![is_created_at(self.key.clone(), created)],
-            then: vec![Op::Delete(Delete {
-                keys: KeyRange::One(self.key.clone()),
-                prev_kv: false,
-            })],
-            or_else: vec![],
-        };
-        // At the head: no key of the queue is older.
-        let at_head = Compare {
-            keys: keys(&self.name),
-            op: CompareOp::Greater,
-            target: CompareTarget::Create(created - 1),
-        };
-        self.state
-            .coordinator
-            .txn(Txn {
-                compare: vec![at_head],
-                then: vec![],
-                or_else: vec![Op::Txn(remove)],
-            })
-            .await?;
-        Ok(())
     }
 }
 

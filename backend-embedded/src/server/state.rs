@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use etcd_client::proto::PbResponseHeader;
 
-use super::convert::to_i64;
+use super::encode::to_i64;
 use super::lifecycle::Lifecycle;
+use super::standing::Standings;
 use crate::coordinator::Coordinator;
 use crate::machine::op::Revision;
 
@@ -21,6 +22,8 @@ pub(super) struct State {
     pub(super) client_urls: Vec<String>,
     /// How often an idle watch that asked for it is told how far it is.
     pub(super) progress_interval: Duration,
+    /// The calls of the lock and election services that wait.
+    pub(super) standings: Standings,
     cluster_id: u64,
     member_id: u64,
 }
@@ -40,6 +43,7 @@ impl State {
             lifecycle,
             client_urls,
             progress_interval,
+            standings: Standings::default(),
             cluster_id: status.cluster_id,
             member_id: status.member_id,
         }

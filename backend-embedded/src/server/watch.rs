@@ -14,18 +14,18 @@ use etcd_client::proto::{
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt, stream};
-use prost::Message;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::convert::{self, to_i64};
+use super::encode::{self, to_i64};
+use super::fragment::fragments;
 use super::progress::Round;
 use super::state::Shared;
-use super::{MAX_MESSAGE_BYTES, status};
+use super::{MAX_MESSAGE_BYTES, decode, status};
 use crate::coordinator::{WatchBatch, Watcher};
 use crate::error::Error;
-use crate::machine::op::{Event, KeyRange, Revision};
+use crate::machine::op::{Event, KeyRange, KeyValue, Revision};
 
 /// Watches on one stream; one more is refused with a reason.
 pub const MAX_WATCHES_PER_STREAM: usize = 10_000;
@@ -187,7 +187,7 @@ impl Session {
                 } else {
                     create.key
                 };
-                let keys = convert::key_range(key, create.range_end);
+                let keys = decode::key_range(key, create.range_end);
                 self.create(create.watch_id, keys, create.start_revision, options)?;
             }
             Some(PbWatchRequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id),
@@ -359,7 +359,14 @@ impl Session {
             .events
             .iter()
             .filter(|event| options.wants(event))
-            .map(|event| convert::event(event, options.prev_kv))
+            .map(|event| {
+                let prev = if options.prev_kv {
+                    before(event, batch)
+                } else {
+                    None
+                };
+                encode::event(event, prev)
+            })
             .collect();
         if events.is_empty() {
             return;
@@ -450,86 +457,21 @@ impl Session {
     }
 }
 
+/// The key's state before the revision of the batch. A transaction may put a key and then delete it; to etcd,
+/// the state in between never was.
+fn before<'a>(event: &'a Event, batch: &'a WatchBatch) -> Option<&'a KeyValue> {
+    let prev = event.prev.as_deref()?;
+    if prev.mod_revision < batch.revision {
+        return Some(prev);
+    }
+    let mut changes = batch.events.iter();
+    let first = changes.find(|change| change.kv.key == event.kv.key)?;
+    first.prev.as_deref()
+}
+
 fn is_empty(keys: &KeyRange) -> bool {
     match keys {
         KeyRange::One(_) => false,
         KeyRange::Span { start, end } => end.as_ref().is_some_and(|end| end <= start),
-    }
-}
-
-/// Splits a response whose message would be over `limit` bytes; an event is never split.
-fn fragments(response: PbWatchResponse, limit: usize) -> Vec<PbWatchResponse> {
-    if response.encoded_len() <= limit {
-        return vec![response];
-    }
-    let empty = PbWatchResponse {
-        events: Vec::new(),
-        fragment: true,
-        ..response.clone()
-    };
-    let overhead = empty.encoded_len();
-    let mut parts = vec![empty.clone()];
-    let mut size = overhead;
-    for event in response.events {
-        // Tag and length of an embedded message: at most 1 + 5 bytes.
-        let event_size = event.encoded_len() + 6;
-        if let Some(part) = parts.last_mut()
-            && (part.events.is_empty() || size + event_size <= limit)
-        {
-            part.events.push(event);
-            size += event_size;
-            continue;
-        }
-        parts.push(PbWatchResponse {
-            events: vec![event],
-            ..empty.clone()
-        });
-        size = overhead + event_size;
-    }
-    if let Some(last) = parts.last_mut() {
-        last.fragment = false;
-    }
-    parts
-}
-
-#[cfg(test)]
-mod tests {
-    use etcd_client::proto::PbKeyValue;
-
-    use super::*;
-
-    fn response(sizes: &[usize]) -> PbWatchResponse {
-        let events = sizes.iter().map(|&size| PbEvent {
-            kv: Some(PbKeyValue {
-                value: vec![b'v'; size],
-                ..PbKeyValue::default()
-            }),
-            ..PbEvent::default()
-        });
-        PbWatchResponse {
-            watch_id: 3,
-            events: events.collect(),
-            ..PbWatchResponse::default()
-        }
-    }
-
-    #[test]
-    fn a_large_revision_is_split_and_only_the_last_part_is_not_marked() {
-        let whole = response(&[400, 400, 400, 2000, 10]);
-        let parts = fragments(whole.clone(), 1000);
-        let marks: Vec<bool> = parts.iter().map(|part| part.fragment).collect();
-        assert_eq!(marks, [true, true, true, false]);
-        for part in &parts {
-            assert!(part.encoded_len() <= 1000 || part.events.len() == 1);
-            assert_eq!(part.watch_id, 3);
-        }
-        let events: Vec<_> = parts.into_iter().flat_map(|part| part.events).collect();
-        assert_eq!(events, whole.events);
-    }
-
-    #[test]
-    fn what_fits_is_sent_whole() {
-        let whole = response(&[100, 100]);
-        assert_eq!(fragments(whole.clone(), 1000), [whole]);
     }
 }

@@ -194,4 +194,10 @@ impl Medium for FolderMedium {
         let written = self.mark.write_all_at(&mark.encode(), 0);
         written.map_err(|error| failed(&self.mark_path(), error))
     }
+
+    fn sync_mark(&self) -> Result<(), Error> {
+        let synced = self.mark.sync_all();
+        synced.map_err(|error| failed(&self.mark_path(), error))?;
+        self.folder.sync()
+    }
 }

@@ -29,6 +29,9 @@ pub(crate) trait Medium: Debug + Send {
 
     /// Leaves a mark that survives this process, though not necessarily a power cut.
     fn save_mark(&self, mark: Mark) -> Result<(), Error>;
+
+    /// Has the first mark survive a power cut too, so that there is one from then on.
+    fn sync_mark(&self) -> Result<(), Error>;
 }
 
 /// What was being done when an operation failed.

@@ -175,27 +175,33 @@ impl Store {
         match self.medium.load_mark()? {
             Some(mark) if mark.cluster_id != cluster_id => {
                 let detail = "the ACKED file beside it belongs to another store".to_string();
-                return Err(self.damaged(detail));
+                Err(self.damaged(detail))
             }
             Some(mark) if mark.sequence > sequence => {
                 let detail = format!(
                     "it holds commits up to {sequence}, but {} was acknowledged",
                     mark.sequence
                 );
-                return Err(self.damaged(detail));
+                Err(self.damaged(detail))
             }
-            Some(mark) if mark.sequence == sequence => return Ok(()),
-            Some(_) => {}
-            None => tracing::info!(
-                store = %self.medium.path().display(),
-                "no record of what was acknowledged, as in a new store; one is made"
-            ),
+            Some(mark) if mark.sequence == sequence => Ok(()),
+            // What was recorded but not acknowledged before will be read from now on.
+            Some(_) => self.save_mark(Mark {
+                sequence,
+                cluster_id,
+            }),
+            None => {
+                tracing::info!(
+                    store = %self.medium.path().display(),
+                    "no record of what was acknowledged, as in a new store; one is made"
+                );
+                self.medium.save_mark(Mark {
+                    sequence,
+                    cluster_id,
+                })?;
+                self.medium.sync_mark()
+            }
         }
-        // What was recorded but not acknowledged before will be read from now on.
-        self.save_mark(Mark {
-            sequence,
-            cluster_id,
-        })
     }
 
     fn save_mark(&self, mark: Mark) -> Result<(), Error> {

@@ -313,6 +313,37 @@ async fn lock_excludes() {
 }
 
 #[tokio::test]
+async fn the_lock_service_and_etcdctl_stand_in_one_queue() {
+    let served = Served::start();
+    let etcdctl = Etcdctl::new(&served);
+    let mut client = served.client().await;
+    let mut first = etcdctl.start(&["lock", "l"]);
+    first.line().await;
+    let service = tokio::spawn({
+        let mut client = client.clone();
+        async move { client.lock("l", None).await }
+    });
+    let keys = |count| {
+        let coordinator = served.coordinator.clone();
+        move || std::future::ready(coordinator.status().keys == count)
+    };
+    until("the service to queue", keys(2)).await;
+    let mut third = etcdctl.start(&["lock", "l"]);
+    until("the third to queue", keys(3)).await;
+    assert!(!service.is_finished());
+    first.interrupt().await;
+    let held = soon("the service's turn", service)
+        .await
+        .expect("not panicked")
+        .expect("locked");
+    assert!(third.says_nothing().await);
+    client.unlock(held.key()).await.expect("unlocked");
+    third.line().await;
+    third.interrupt().await;
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn elect() {
     let served = Served::start();
     let etcdctl = Etcdctl::new(&served);

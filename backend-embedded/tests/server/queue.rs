@@ -2,7 +2,10 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use etcd_client::{
     CampaignResponse, Client, GetOptions, LeaseGrantOptions, LockOptions, LockResponse,
@@ -225,6 +228,54 @@ async fn a_waiting_call_fails_when_its_lease_ends() {
     let text = "etcdserver: requested lease not found".to_owned();
     assert_eq!(refusal(refused), (Code::NotFound, text));
     assert_eq!(keys(&mut client, "l/").await, ["l/a"]);
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_contenders_exclude_each_other_and_all_get_their_turns() {
+    const CONTENDERS: i64 = 12;
+    const TURNS: usize = 8;
+    let served = Served::start();
+    let holders = Arc::new(AtomicUsize::new(0));
+    let mut contenders = tokio::task::JoinSet::new();
+    for id in 1..=CONTENDERS {
+        let mut client = served.client().await;
+        let holders = Arc::clone(&holders);
+        contenders.spawn(async move {
+            lease(&mut client, id).await;
+            let mut turns = 0;
+            while turns < TURNS {
+                // Every third call is given up, mostly while it waits.
+                let call = client.lock("l", Some(LockOptions::new().with_lease(id)));
+                if turns % 3 == 2 {
+                    let _ = tokio::time::timeout(Duration::from_millis(2), call).await;
+                    client.unlock(format!("l/{id:x}")).await.expect("unlocked");
+                    turns += 1;
+                    continue;
+                }
+                let held = soon("the lock", call).await.expect("locked");
+                assert_eq!(
+                    holders.fetch_add(1, Ordering::SeqCst),
+                    0,
+                    "two hold the lock"
+                );
+                tokio::task::yield_now().await;
+                holders.fetch_sub(1, Ordering::SeqCst);
+                client.unlock(held.key()).await.expect("unlocked");
+                turns += 1;
+            }
+        });
+    }
+    soon("all turns", async {
+        while let Some(contender) = contenders.join_next().await {
+            contender.expect("not panicked");
+        }
+    })
+    .await;
+    until("the queue to be empty", || async {
+        served.coordinator.status().keys == 0
+    })
+    .await;
     served.stop().await;
 }
 

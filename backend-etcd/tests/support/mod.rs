@@ -22,6 +22,10 @@ pub struct Etcd {
     folder: tempfile::TempDir,
     client_port: u16,
     peer_port: u16,
+    /// All nodes of its cluster.
+    cluster: String,
+    /// Milliseconds without a word from the leader before a node stands for election.
+    election_ms: u32,
     child: Option<Child>,
 }
 
@@ -29,12 +33,10 @@ impl Etcd {
     pub async fn start() -> Self {
         // Another process may take a port between the moment we find it free and the moment etcd listens on it.
         for _ in 0..5 {
-            let mut etcd = Etcd {
-                folder: tempfile::tempdir().expect("a folder for the data"),
-                client_port: free_port(),
-                peer_port: free_port(),
-                child: None,
-            };
+            let mut etcd = Etcd::new();
+            etcd.cluster = etcd.member();
+            // A lone node elects itself at once.
+            etcd.election_ms = 200;
             if etcd.resume().await {
                 return etcd;
             }
@@ -42,9 +44,51 @@ impl Etcd {
         panic!("etcd did not start in five tries");
     }
 
+    /// Three nodes with etcd's own timings.
+    pub async fn start_three() -> [Self; 3] {
+        'tries: for _ in 0..5 {
+            let mut nodes = [Etcd::new(), Etcd::new(), Etcd::new()];
+            let cluster = nodes.each_ref().map(Etcd::member).join(",");
+            for node in &mut nodes {
+                node.cluster = cluster.clone();
+                node.spawn();
+            }
+            for node in &mut nodes {
+                if !node.serves().await {
+                    continue 'tries;
+                }
+            }
+            return nodes;
+        }
+        panic!("a cluster did not start in five tries");
+    }
+
+    fn new() -> Self {
+        Etcd {
+            folder: tempfile::tempdir().expect("a folder for the data"),
+            client_port: free_port(),
+            peer_port: free_port(),
+            cluster: String::new(),
+            election_ms: 1000,
+            child: None,
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("n{}", self.peer_port)
+    }
+
+    fn member(&self) -> String {
+        format!("{}=http://127.0.0.1:{}", self.name(), self.peer_port)
+    }
+
     /// Starts the node, again on its old data; false if it ends instead of serving.
     pub async fn resume(&mut self) -> bool {
         self.spawn();
+        self.serves().await
+    }
+
+    async fn serves(&mut self) -> bool {
         let started = Instant::now();
         while started.elapsed() < SOON {
             let child = self.child.as_mut().expect("just started");
@@ -67,22 +111,20 @@ impl Etcd {
         let peer = format!("http://127.0.0.1:{}", self.peer_port);
         let log = File::create(self.folder.path().join("log")).expect("a log file");
         let child = Command::new("etcd")
-            .args(["--name", "n", "--data-dir"])
+            .args(["--name", &self.name(), "--data-dir"])
             .arg(self.folder.path().join("data"))
             .args(["--listen-client-urls", &client])
             .args(["--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer])
             .args(["--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("n={peer}")])
-            // A lone node elects itself at once.
-            .args(["--heartbeat-interval", "20", "--election-timeout", "200"])
+            .args(["--initial-cluster", &self.cluster])
+            .args(["--heartbeat-interval", &(self.election_ms / 10).to_string()])
+            .args(["--election-timeout", &self.election_ms.to_string()])
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
             .spawn()
-            .expect(
-                "these tests need a real etcd: apt-get install etcd-server etcd-client",
-            );
+            .expect("these tests need a real etcd: apt-get install etcd-server etcd-client");
         self.child = Some(child);
     }
 
@@ -105,6 +147,13 @@ impl Etcd {
         format!("127.0.0.1:{}", self.client_port)
     }
 
+    /// Whether it leads its cluster, by its own word.
+    pub async fn leads(&self) -> bool {
+        let status = self.client().await.status().await.expect("etcd serves");
+        let header = status.header().expect("a header");
+        status.leader() == header.member_id()
+    }
+
     pub fn backend(&self) -> Arc<EtcdBackend> {
         backend(&format!("etcd://{}", self.address()))
     }
@@ -123,9 +172,10 @@ impl Etcd {
 
     /// All keys under a prefix, by create revision.
     pub async fn keys(&self, prefix: &str) -> Vec<String> {
-        let options = etcd_client::GetOptions::new()
-            .with_prefix()
-            .with_sort(etcd_client::SortTarget::Create, etcd_client::SortOrder::Ascend);
+        let options = etcd_client::GetOptions::new().with_prefix().with_sort(
+            etcd_client::SortTarget::Create,
+            etcd_client::SortOrder::Ascend,
+        );
         let answer = self.client().await.get(prefix, Some(options)).await;
         let answer = answer.expect("etcd serves");
         let text = |kv: &etcd_client::KeyValue| String::from_utf8_lossy(kv.key()).into_owned();

@@ -1,7 +1,7 @@
 //! A TCP proxy between a client and etcd that can keep back what either says.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,9 +23,10 @@ struct Shared {
     muted: AtomicU64,
     /// Connections up to this one are closed towards the client.
     cut: watch::Sender<u64>,
-    /// Bytes of requests kept back, and bytes of replies seen.
-    kept: AtomicU64,
-    replied: AtomicU64,
+    /// Bytes of requests kept back.
+    kept: AtomicUsize,
+    /// Bytes of replies that came after the client had been cut off.
+    unheard: AtomicUsize,
 }
 
 impl Proxy {
@@ -37,8 +38,8 @@ impl Proxy {
             held: watch::Sender::new(0),
             muted: AtomicU64::new(0),
             cut: watch::Sender::new(0),
-            kept: AtomicU64::new(0),
-            replied: AtomicU64::new(0),
+            kept: AtomicUsize::new(0),
+            unheard: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, server, state.clone())).abort_handle();
         Proxy {
@@ -72,12 +73,12 @@ impl Proxy {
         self.state.cut.send_replace(self.last());
     }
 
-    pub fn kept_bytes(&self) -> u64 {
+    pub fn kept_bytes(&self) -> usize {
         self.state.kept.load(Ordering::SeqCst)
     }
 
-    pub fn replied_bytes(&self) -> u64 {
-        self.state.replied.load(Ordering::SeqCst)
+    pub fn unheard_bytes(&self) -> usize {
+        self.state.unheard.load(Ordering::SeqCst)
     }
 
     fn last(&self) -> u64 {
@@ -123,7 +124,7 @@ async fn up(
                 Ok(count) if count > 0 => {
                     kept.extend_from_slice(&buffer[..count]);
                     if *held.borrow() >= number {
-                        state.kept.fetch_add(count as u64, Ordering::SeqCst);
+                        state.kept.fetch_add(count, Ordering::SeqCst);
                     }
                 }
                 _ => open = false,
@@ -137,6 +138,10 @@ async fn up(
             }
             kept.clear();
         }
+    }
+    // A server that sees the end of a connection may drop what it has read from it.
+    if *cut.borrow() >= number {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -160,13 +165,15 @@ async fn down(
                 continue;
             }
         };
-        state.replied.fetch_add(count as u64, Ordering::SeqCst);
-        if state.muted.load(Ordering::SeqCst) >= number {
-            continue;
-        }
-        if let Some(open) = &mut client {
-            if open.write_all(&buffer[..count]).await.is_err() {
-                client = None;
+        match &mut client {
+            None => {
+                state.unheard.fetch_add(count, Ordering::SeqCst);
+            }
+            Some(_) if state.muted.load(Ordering::SeqCst) >= number => {}
+            Some(open) => {
+                if open.write_all(&buffer[..count]).await.is_err() {
+                    client = None;
+                }
             }
         }
     }

@@ -41,7 +41,9 @@ impl fmt::Display for SpawnError {
         // The names are the user's and may contain anything: quoted and escaped.
         match self {
             SpawnError::NotFound(program) => write!(f, "{program:?}: command not found"),
-            SpawnError::NotExecutable(program, source) => write!(f, "cannot execute {program:?}: {source}"),
+            SpawnError::NotExecutable(program, source) => {
+                write!(f, "cannot execute {program:?}: {source}")
+            }
             SpawnError::Supervision(error) => error.fmt(f),
         }
     }

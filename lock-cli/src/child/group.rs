@@ -50,7 +50,11 @@ impl Group {
     /// Puts the group of this child, of which it is the leader, under guard.
     pub fn guard(leader: process::Child, watchdog: Watchdog) -> io::Result<Self> {
         let id = Pid::from_child(&leader);
-        let mut group = Group { leader, id, watchdog: None };
+        let mut group = Group {
+            leader,
+            id,
+            watchdog: None,
+        };
         group.watchdog.insert(watchdog).arm(id)?;
         Ok(group)
     }

@@ -68,17 +68,27 @@ pub(super) fn start(plan: Plan) -> Result<(Start, mpsc::Receiver<Event>), SpawnE
 fn launch(plan: &Plan) -> Result<Started, SpawnError> {
     let refused = |what| move |source| SpawnError::from(Error::new(what, source));
     let Some(program) = plan.command.first() else {
-        return Err(not_executed(OsStr::new(""), io::ErrorKind::InvalidInput.into()));
+        return Err(not_executed(
+            OsStr::new(""),
+            io::ErrorKind::InvalidInput.into(),
+        ));
     };
     // Side by side: neither needs the other to come up.
     let watchdog = Watchdog::start().map_err(refused("start the watchdog process"))?;
-    let (process, launch) =
-        launcher::start(&plan.command, &plan.env).map_err(|source| not_launched(program, source))?;
+    let (process, launch) = launcher::start(&plan.command, &plan.env)
+        .map_err(|source| not_launched(program, source))?;
     let mut group = Group::guard(process, watchdog).map_err(refused("arm the watchdog process"))?;
     let terminal = Terminal::open();
-    let foreground = Terminal::is_stdio() && terminal.as_ref().is_some_and(|terminal| terminal.give(group.id()));
+    let foreground = Terminal::is_stdio()
+        && terminal
+            .as_ref()
+            .is_some_and(|terminal| terminal.give(group.id()));
     match launch.go() {
-        Ok(()) => Ok(Started { group, terminal, foreground }),
+        Ok(()) => Ok(Started {
+            group,
+            terminal,
+            foreground,
+        }),
         Err(source) => {
             if let Some(terminal) = &terminal {
                 terminal.take_back(group.id());
@@ -116,18 +126,19 @@ fn not_executed(program: &OsStr, source: io::Error) -> SpawnError {
 fn watch(leader: Pid, tell: &mpsc::Sender<Event>) {
     let wait = |options| retry_on_intr(|| waitid(WaitId::Pid(leader), options));
     loop {
-        let event = match wait(WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT) {
-            Ok(Some(status)) if status.stopped() => {
-                // Looked at, not fetched yet. If it is gone, the process was continued meanwhile.
-                match wait(WaitIdOptions::STOPPED | WaitIdOptions::NOHANG) {
-                    Ok(Some(status)) => status.stopping_signal().map(Event::Stopped),
-                    _ => None,
+        let event =
+            match wait(WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT) {
+                Ok(Some(status)) if status.stopped() => {
+                    // Looked at, not fetched yet. If it is gone, the process was continued meanwhile.
+                    match wait(WaitIdOptions::STOPPED | WaitIdOptions::NOHANG) {
+                        Ok(Some(status)) => status.stopping_signal().map(Event::Stopped),
+                        _ => None,
+                    }
                 }
-            }
-            Ok(_) => Some(Event::Ended),
-            // The closed channel says that something is wrong.
-            Err(_) => return,
-        };
+                Ok(_) => Some(Event::Ended),
+                // The closed channel says that something is wrong.
+                Err(_) => return,
+            };
         if let Some(event) = event
             && (tell.blocking_send(event).is_err() || event == Event::Ended)
         {

@@ -14,8 +14,8 @@ use std::process::{self, Command, ExitCode};
 
 use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg,
-    sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use rustix::process::getppid;
 use rustix::stdio::{dup2_stdin, stdin};
@@ -32,7 +32,10 @@ pub(super) struct Launch {
 }
 
 /// Starts a launcher in a process group of its own, with the environment of the command.
-pub(super) fn start(command: &[OsString], env: &[(OsString, OsString)]) -> io::Result<(process::Child, Launch)> {
+pub(super) fn start(
+    command: &[OsString],
+    env: &[(OsString, OsString)],
+) -> io::Result<(process::Child, Launch)> {
     let (control, theirs) = UnixStream::pair()?;
     let process = Command::new(this_program()?)
         .arg(LAUNCHER)
@@ -56,7 +59,14 @@ impl Launch {
         let mut rights = SendAncillaryBuffer::new(&mut space);
         rights.push(SendAncillaryMessage::ScmRights(&stdin));
         let word = [GO];
-        match retry_on_intr(|| sendmsg(&self.control, &[IoSlice::new(&word)], &mut rights, SendFlags::empty())) {
+        match retry_on_intr(|| {
+            sendmsg(
+                &self.control,
+                &[IoSlice::new(&word)],
+                &mut rights,
+                SendFlags::empty(),
+            )
+        }) {
             Ok(_) => {}
             Err(Errno::PIPE | Errno::CONNRESET) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -64,7 +74,14 @@ impl Launch {
         let mut errno = [0; 4];
         match self.control.read_exact(&mut errno) {
             Ok(()) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))),
-            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => Ok(()),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }
@@ -75,7 +92,9 @@ pub(super) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     // Nobody looks at the status: what went wrong is said on the socket.
     if let Ok(control) = fcntl_dupfd_cloexec(stdin(), 3) {
         let mut control = UnixStream::from(control);
-        let error = launch(&control, args).err().and_then(|error| error.raw_os_error());
+        let error = launch(&control, args)
+            .err()
+            .and_then(|error| error.raw_os_error());
         let errno = error.unwrap_or(Errno::INVAL.raw_os_error());
         let _ = control.write_all(&errno.to_ne_bytes());
     }
@@ -103,8 +122,14 @@ fn receive(control: &UnixStream) -> io::Result<OwnedFd> {
     let mut word = [0];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
-    let message =
-        retry_on_intr(|| recvmsg(control, &mut [IoSliceMut::new(&mut word)], &mut rights, RecvFlags::empty()))?;
+    let message = retry_on_intr(|| {
+        recvmsg(
+            control,
+            &mut [IoSliceMut::new(&mut word)],
+            &mut rights,
+            RecvFlags::empty(),
+        )
+    })?;
     if message.bytes == 0 {
         // The supervisor died, or gave up.
         return Err(Errno::PIPE.into());

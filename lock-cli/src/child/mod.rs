@@ -91,13 +91,27 @@ impl Child {
         env: &[(OsString, OsString)],
         signals: Signals,
     ) -> Result<Self, SpawnError> {
-        let plan = Plan { command: command.to_vec(), env: env.to_vec() };
+        let plan = Plan {
+            command: command.to_vec(),
+            env: env.to_vec(),
+        };
         let (started, events) = keeper::start(plan)?;
         terminal::allow_background_output();
-        let Started { group, terminal, foreground } = started
-            .await
-            .unwrap_or_else(|_| Err(Error::new("start the command", std::io::ErrorKind::Other.into()).into()))?;
-        Ok(Child { group, events, signals, terminal, wants_terminal: foreground, progress: Progress::Running })
+        let Started {
+            group,
+            terminal,
+            foreground,
+        } = started.await.unwrap_or_else(|_| {
+            Err(Error::new("start the command", std::io::ErrorKind::Other.into()).into())
+        })?;
+        Ok(Child {
+            group,
+            events,
+            signals,
+            terminal,
+            wants_terminal: foreground,
+            progress: Progress::Running,
+        })
     }
 
     /// Waits for the command to end. Once it has, every further call answers the same.
@@ -154,7 +168,9 @@ impl Child {
             }
         }
         if self.has_processes() {
-            self.group.kill().map_err(|source| Error::new("kill the command", source))?;
+            self.group
+                .kill()
+                .map_err(|source| Error::new("kill the command", source))?;
             while self.progress != Progress::Zombie {
                 self.observe(LONGEST_SLEEP).await?;
             }
@@ -200,7 +216,9 @@ impl Child {
     /// The command was stopped: by Ctrl-Z, by using the terminal from the background, or by somebody's `kill`.
     fn stopped(&mut self, signal: i32) {
         self.progress = Progress::Stopped;
-        let Some(terminal) = &self.terminal else { return };
+        let Some(terminal) = &self.terminal else {
+            return;
+        };
         let group = self.group.id();
         let asks_for_terminal = signal == Raw::TTIN.as_raw() || signal == Raw::TTOU.as_raw();
         if asks_for_terminal && terminal.give(group) {
@@ -243,7 +261,10 @@ impl Child {
         if let Some(terminal) = &self.terminal {
             terminal.take_back(self.group.id());
         }
-        let ended = self.group.reap().map_err(|source| Error::new("learn how the command ended", source))?;
+        let ended = self
+            .group
+            .reap()
+            .map_err(|source| Error::new("learn how the command ended", source))?;
         self.progress = Progress::Reaped(ended);
         Ok(ended)
     }

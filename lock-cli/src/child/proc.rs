@@ -53,7 +53,9 @@ mod imp {
 
     /// Whether the group has a process that has not ended. If in doubt, it has.
     pub(in super::super) fn group_is_alive(group: Pid) -> bool {
-        let Ok(processes) = fs::read_dir("/proc") else { return true };
+        let Ok(processes) = fs::read_dir("/proc") else {
+            return true;
+        };
         processes
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()))
@@ -70,7 +72,9 @@ mod imp {
     /// session that put us into a group other than its own. Without one our group is orphaned, as POSIX says, and the
     /// kernel lets no Ctrl-Z stop it.
     pub(in super::super) fn parent_controls_jobs() -> bool {
-        let Some(own) = Stat::of("self") else { return false };
+        let Some(own) = Stat::of("self") else {
+            return false;
+        };
         let mut parent = own.parent;
         while let Some(above) = Stat::of(&parent.to_string()) {
             if above.session != own.session {
@@ -91,7 +95,9 @@ mod imp {
     }
 
     pub(super) fn parse_ignored(status: &str) -> Option<SignalMask> {
-        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+        let mask = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigIgn:"))?;
         u64::from_str_radix(mask.trim(), 16).ok().map(SignalMask)
     }
 }
@@ -116,7 +122,8 @@ mod imp {
     /// Whether our parent is in our session and put us into a group other than its own, as a shell does.
     pub(in super::super) fn parent_controls_jobs() -> bool {
         getppid().is_some_and(|parent| {
-            getsid(Some(parent)) == getsid(None) && getpgid(Some(parent)).is_ok_and(|group| group != getpgrp())
+            getsid(Some(parent)) == getsid(None)
+                && getpgid(Some(parent)).is_ok_and(|group| group != getpgrp())
         })
     }
 
@@ -134,14 +141,26 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_confuse() {
         let stat = Stat::parse("4711 (a) R 1 2 3 (b) T 12 4711 40 34817 4711 4194304 0").unwrap();
-        assert_eq!(stat, Stat { state: 'T', parent: 12, group: 4711, session: 40 });
+        assert_eq!(
+            stat,
+            Stat {
+                state: 'T',
+                parent: 12,
+                group: 4711,
+                session: 40
+            }
+        );
         assert_eq!(Stat::parse("4711 (cut"), None);
     }
 
     #[test]
     fn ignored_signals_are_read_from_the_mask() {
-        let mask = parse_ignored("Name:\tx\nSigBlk:\t0000000000000002\nSigIgn:\t0000000000004003\n").unwrap();
-        assert!(mask.contains(Signal::HUP) && mask.contains(Signal::INT) && mask.contains(Signal::TERM));
+        let mask =
+            parse_ignored("Name:\tx\nSigBlk:\t0000000000000002\nSigIgn:\t0000000000004003\n")
+                .unwrap();
+        assert!(
+            mask.contains(Signal::HUP) && mask.contains(Signal::INT) && mask.contains(Signal::TERM)
+        );
         assert!(!mask.contains(Signal::QUIT));
         assert_eq!(parse_ignored("Name:\tx\n"), None);
     }
@@ -151,7 +170,11 @@ mod tests {
         use std::os::unix::process::CommandExt;
         use std::process::{Command, Stdio};
 
-        let mut child = Command::new("cat").stdin(Stdio::piped()).process_group(0).spawn().unwrap();
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
         let group = Pid::from_child(&child);
         assert!(group_is_alive(group));
         drop(child.stdin.take());

@@ -11,8 +11,17 @@ use super::proc;
 
 /// What is passed on to the command, in the order in which signals that came together are: a CONT last, so that it finds
 /// a stopped command with the others pending.
-const PASSED_ON: [Raw; 9] =
-    [Raw::TERM, Raw::INT, Raw::QUIT, Raw::HUP, Raw::USR1, Raw::USR2, Raw::WINCH, Raw::TSTP, Raw::CONT];
+const PASSED_ON: [Raw; 9] = [
+    Raw::TERM,
+    Raw::INT,
+    Raw::QUIT,
+    Raw::HUP,
+    Raw::USR1,
+    Raw::USR2,
+    Raw::WINCH,
+    Raw::TSTP,
+    Raw::CONT,
+];
 
 /// A signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +59,8 @@ impl Signals {
     pub fn install() -> Result<Self, Error> {
         let ignored = proc::ignored_signals();
         let catch = |signal: Raw| {
-            unix::signal(SignalKind::from_raw(signal.as_raw())).map_err(|source| Error::new("catch signals", source))
+            unix::signal(SignalKind::from_raw(signal.as_raw()))
+                .map_err(|source| Error::new("catch signals", source))
         };
         let mut streams = Vec::with_capacity(PASSED_ON.len());
         for signal in PASSED_ON {
@@ -59,7 +69,10 @@ impl Signals {
                 streams.push((Signal(signal), catch(signal)?));
             }
         }
-        Ok(Signals { streams, _child: catch(Raw::CHILD)? })
+        Ok(Signals {
+            streams,
+            _child: catch(Raw::CHILD)?,
+        })
     }
 
     /// The next signal that would have ended us, were it not caught. Ctrl-Z stops us as usual meanwhile.
@@ -99,5 +112,9 @@ impl Signals {
 /// waits for all of the job, for instance for the script that we are a line of.
 pub(super) fn suspend(whole_group: bool) {
     // One may always signal oneself.
-    let _ = if whole_group { kill_current_process_group(Raw::STOP) } else { kill_process(getpid(), Raw::STOP) };
+    let _ = if whole_group {
+        kill_current_process_group(Raw::STOP)
+    } else {
+        kill_process(getpid(), Raw::STOP)
+    };
 }

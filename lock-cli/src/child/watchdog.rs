@@ -39,7 +39,8 @@ impl Watchdog {
 
     /// Has it guard this group. Answers when it does.
     pub fn arm(&mut self, group: Pid) -> io::Result<()> {
-        self.line.write_all(&group.as_raw_nonzero().get().to_ne_bytes())?;
+        self.line
+            .write_all(&group.as_raw_nonzero().get().to_ne_bytes())?;
         self.line.read_exact(&mut [0])
     }
 }
@@ -70,7 +71,9 @@ fn watch() -> io::Result<()> {
     let mut group = [0; 4];
     // The line ends here if the supervisor dies before there is a group. The launcher has not executed anything then.
     line.read_exact(&mut group)?;
-    let Some(group) = Pid::from_raw(i32::from_ne_bytes(group).max(0)).filter(|group| !group.is_init()) else {
+    let Some(group) =
+        Pid::from_raw(i32::from_ne_bytes(group).max(0)).filter(|group| !group.is_init())
+    else {
         return Err(io::ErrorKind::InvalidData.into());
     };
     // If the supervisor is gone already, the next step finds out.

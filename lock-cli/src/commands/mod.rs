@@ -73,7 +73,8 @@ fn not_acquired(name: &LockName, options: &Acquire) -> Failure {
     failure.hint(format!("`turnlock queue {}{name}` shows who", if options.raw { "--raw " } else { "" }))
 }
 
-/// Resolves when less than `reserve` is left before the deadline, renewals or not, or the lock is lost.
+/// Resolves when less than `reserve` is left before the deadline, renewals or not, or the lock is
+/// lost.
 async fn beyond_hope(guard: &Guard, reserve: Duration) {
     // Timers stand still while the machine sleeps; the deadline does not.
     const LONGEST_SLEEP: Duration = Duration::from_millis(500);

@@ -11,7 +11,8 @@ use crate::commands::{acquire, beyond_hope, connect, name, not_acquired};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 
-/// KILL comes this long before the deadline at the latest: the kernel needs a moment to end a process.
+/// KILL comes this long before the deadline at the latest: the kernel needs a moment to end a
+/// process.
 const KILL_RESERVE: Duration = Duration::from_millis(100);
 
 pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
@@ -64,7 +65,8 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     Ok(Exit::Of(ended.status()))
 }
 
-/// Waits for the command to end, and stops it when the lock is lost or about to be. Answers how it ended and whether the lock was lost.
+/// Waits for the command to end, and stops it when the lock is lost or about to be. Answers how it
+/// ended and whether the lock was lost.
 async fn supervise(
     mut child: Child,
     guard: &Guard,
@@ -125,7 +127,8 @@ fn command(args: &Run) -> Vec<OsString> {
     }
 }
 
-/// What the command learns of its hold. Set after the inherited ones: those of an outer hold must not win.
+/// What the command learns of its hold. Set after the inherited ones: those of an outer hold must
+/// not win.
 fn environment(name: &LockName, guard: &Guard) -> Vec<(OsString, OsString)> {
     let deadline = clock::unix_millis() + u64::try_from(guard.remaining().as_millis()).unwrap_or(u64::MAX);
     [

@@ -14,7 +14,8 @@ use crate::output::say;
 
 pub async fn serve(args: Serve) -> Result<Exit, Failure> {
     if args.background {
-        // A session of its own: the caller's terminal and its signals are not ours. It fails only if we lead one already.
+        // A session of its own: the caller's terminal and its signals are not ours. It fails only
+        // if we lead one already.
         let _ = rustix::process::setsid();
     }
     let home = match &args.data {

@@ -1,8 +1,9 @@
 //! `turnlock stop`: end the user's own coordinator.
 
-use std::time::{Duration, Instant};
+use std::io;
 
-use rustix::process::{Signal, kill_process, test_kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::cli::Global;
 use crate::coordinator::local::Home;
@@ -10,8 +11,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::say;
 
 /// It answers what is under way first; then it has to be gone.
-const LIMIT: Duration = Duration::from_secs(15);
-const POLL: Duration = Duration::from_millis(5);
+const LIMIT: Timespec = Timespec { tv_sec: 15, tv_nsec: 0 };
 
 pub async fn stop(global: Global) -> Result<Exit, Failure> {
     if let Some(url) = global.backend {
@@ -28,18 +28,20 @@ pub async fn stop(global: Global) -> Result<Exit, Failure> {
         return Ok(Exit::Success);
     };
     let number = pid.as_raw_nonzero();
-    kill_process(pid, Signal::TERM)
-        .map_err(|error| Failure::new(Exit::Refused, format!("cannot stop process {number}: {error}")))?;
-    let started = Instant::now();
-    while test_kill_process(pid).is_ok() {
-        if started.elapsed() > LIMIT {
-            let failure = Failure::new(
-                Exit::Unavailable,
-                format!("process {number} was told to stop and still runs"),
-            );
-            return Err(failure.hint(format!("kill -9 {number} loses nothing that was acknowledged")));
-        }
-        tokio::time::sleep(POLL).await;
+    let refused = |error: io::Error| {
+        Failure::new(Exit::Refused, format!("cannot stop process {number}: {error}"))
+    };
+    let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| refused(error.into()))?;
+    kill_process(pid, Signal::TERM).map_err(|error| refused(error.into()))?;
+    // Readable once the process has ended, reaped or not.
+    let mut ended = [PollFd::new(&process, PollFlags::IN)];
+    match poll(&mut ended, Some(&LIMIT)) {
+        Ok(0) => Err(Failure::new(
+            Exit::Unavailable,
+            format!("process {number} was told to stop and still runs"),
+        )
+        .hint(format!("kill -9 {number} loses nothing that was acknowledged"))),
+        Ok(_) => Ok(Exit::Success),
+        Err(error) => Err(refused(error.into())),
     }
-    Ok(Exit::Success)
 }

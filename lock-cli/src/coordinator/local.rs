@@ -1,4 +1,5 @@
-//! The user's own coordinator on this machine: where it lives, and how it is started by whoever needs it first.
+//! The user's own coordinator on this machine: where it lives, and how it is started by whoever
+//! needs it first.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -63,6 +64,7 @@ impl Home {
 
     /// Locks on the coordinator of this folder, which is started whenever a connection finds none.
     pub fn connect(self, options: Options) -> Result<Locks, Failure> {
+        self.create_dir().map_err(|error| Failure::new(Exit::Configuration, error.to_string()))?;
         let socket = self.socket();
         let dialer = Arc::new(move || {
             let home = self.clone();
@@ -74,7 +76,8 @@ impl Home {
         Ok(Locks::new(EtcdBackend::new(config)?, options)?)
     }
 
-    /// The process that serves the socket, if one does: the kernel knows, no file has to be believed.
+    /// The process that serves the socket, if one does: the kernel knows, no file has to be
+    /// believed.
     pub async fn find(&self) -> io::Result<Option<Pid>> {
         match UnixStream::connect(self.socket()).await {
             Ok(stream) => Ok(stream.peer_cred()?.pid().and_then(Pid::from_raw)),
@@ -96,7 +99,6 @@ impl Home {
 
     /// Starts the coordinator, unless another process did so meanwhile, and waits until it answers.
     fn start(&self) -> io::Result<()> {
-        self.create_dir()?;
         // Of twenty that start at once one gets the lock and starts it; the others find it running.
         let starting = private_file(&self.dir.join("START"))?;
         starting.lock()?;
@@ -150,7 +152,8 @@ impl Home {
     }
 }
 
-/// Whether nobody listens on the socket: it is not there, or it was left behind by one that was killed.
+/// Whether nobody listens on the socket: it is not there, or it was left behind by one that was
+/// killed.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }

@@ -37,7 +37,10 @@ pub struct Supervised {
 /// The command line of a supervisor without a terminal.
 pub fn supervise(options: &[&str], command: &[&str]) -> Command {
     let mut line = Command::new(env::current_exe().unwrap());
-    line.args([SUPERVISE, "--detach"]).args(options).arg("--").args(command);
+    line.args([SUPERVISE, "--detach"])
+        .args(options)
+        .arg("--")
+        .args(command);
     line.stdin(Stdio::null());
     line
 }
@@ -50,9 +53,12 @@ impl Supervised {
         Supervised { process, lines }
     }
 
-    /// Starts a supervisor of a shell script.
+    /// Starts a supervisor of a shell script. Its input stays open and empty, so that `read` waits for a signal. (To wait
+    /// for `sleep` does not do: a signal that comes in between the fork and the exec of a shell can be lost on the sleep.)
     pub fn script(options: &[&str], script: &str) -> Self {
-        Supervised::start(supervise(options, &["sh", "-c", script]))
+        let mut line = supervise(options, &["sh", "-c", script]);
+        line.stdin(Stdio::piped());
+        Supervised::start(line)
     }
 
     pub fn pid(&self) -> Pid {
@@ -76,10 +82,15 @@ impl Supervised {
         let until = Instant::now() + PATIENCE;
         let mut rest = Vec::new();
         loop {
-            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(until.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) => rest.push(line),
                 Err(RecvTimeoutError::Disconnected) => return rest,
-                Err(RecvTimeoutError::Timeout) => panic!("somebody still has the output open, after {rest:?}"),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("somebody still has the output open, after {rest:?}")
+                }
             }
         }
     }
@@ -103,7 +114,8 @@ impl Supervised {
         eventually("there is a watchdog", || {
             processes().find(|process| {
                 let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-                name.trim() == "lock-watchdog" && field(process, 1).is_some_and(|field| field == parent)
+                name.trim() == "lock-watchdog"
+                    && field(process, 1).is_some_and(|field| field == parent)
             })
         })
         .parse::<i32>()
@@ -139,12 +151,21 @@ fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
 /// Runs a command line to its end: its status, output and errors.
 #[track_caller]
 pub fn outcome(mut line: Command, input: &str) -> (i32, String, String) {
-    let mut process = line.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut process = line
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     // Fails if the command does not read it.
     let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
     let output = process.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().expect("not ended by a signal"), text(output.stdout), text(output.stderr))
+    (
+        output.status.code().expect("not ended by a signal"),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 /// Looks until there is something to see.
@@ -176,5 +197,8 @@ fn field(process: impl AsRef<OsStr>, index: usize) -> Option<String> {
 
 /// The state of a process: R, S, T, ...; `None` if it has ended.
 pub fn state(process: &str) -> Option<char> {
-    field(process, 0)?.chars().next().filter(|state| !matches!(state, 'Z' | 'X'))
+    field(process, 0)?
+        .chars()
+        .next()
+        .filter(|state| !matches!(state, 'Z' | 'X'))
 }

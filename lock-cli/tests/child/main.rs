@@ -22,8 +22,14 @@ fn main() -> ExitCode {
     if let Some(role) = supervisor::role() {
         return role;
     }
-    let cases: Vec<harness::Case> =
-        [start::CASES, signals::CASES, death::CASES, stop::CASES, terminal::CASES].concat();
+    let cases: Vec<harness::Case> = [
+        start::CASES,
+        signals::CASES,
+        death::CASES,
+        stop::CASES,
+        terminal::CASES,
+    ]
+    .concat();
     let trials = cases
         .into_iter()
         .map(|(name, case)| {

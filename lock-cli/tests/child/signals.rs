@@ -4,7 +4,11 @@ use rustix::process::Signal;
 
 use crate::harness::{Supervised, cases, eventually, state};
 
-cases![every_signal_is_passed_on, signals_reach_the_whole_group, a_stopped_command_is_continued];
+cases![
+    every_signal_is_passed_on,
+    signals_reach_the_whole_group,
+    a_stopped_command_is_continued
+];
 
 fn every_signal_is_passed_on() {
     let signals = [
@@ -19,7 +23,7 @@ fn every_signal_is_passed_on() {
         ("TSTP", Signal::TSTP),
     ];
     for (name, signal) in signals {
-        let script = format!("trap 'echo got {name}; kill $! 2>/dev/null; exit 7' {name}; sleep 1000 & echo ready; wait");
+        let script = format!("trap 'echo got {name}; exit 7' {name}; echo ready; read x");
         let mut supervised = Supervised::script(&[], &script);
         assert_eq!(supervised.line(), "ready");
         supervised.signal(signal);
@@ -29,7 +33,10 @@ fn every_signal_is_passed_on() {
 }
 
 fn signals_reach_the_whole_group() {
-    let mut supervised = Supervised::script(&[], "(trap 'echo inner; exit' TERM; sleep 1000 & echo ready; wait) & wait");
+    let mut supervised = Supervised::script(
+        &[],
+        "exec 3<&0; (trap 'echo inner; exit' TERM; echo ready; read x <&3) & wait",
+    );
     assert_eq!(supervised.line(), "ready");
     supervised.signal(Signal::TERM);
     assert_eq!(supervised.rest(), ["inner"]);
@@ -40,7 +47,9 @@ fn signals_reach_the_whole_group() {
 fn a_stopped_command_is_continued() {
     let mut supervised = Supervised::script(&[], "echo $$; kill -STOP $$; echo continued");
     let command = supervised.line();
-    eventually("the command is stopped", || (state(&command) == Some('T')).then_some(()));
+    eventually("the command is stopped", || {
+        (state(&command) == Some('T')).then_some(())
+    });
     supervised.signal(Signal::CONT);
     assert_eq!(supervised.line(), "continued");
     assert_eq!(supervised.code(), 0);

@@ -26,7 +26,9 @@ fn act(options: &[&str], script: &str) -> (Supervised, Vec<String>) {
     let supervised = Supervised::script(&options, script);
     let ready = supervised.line();
     if let Some(pid) = ready.strip_prefix("stopped ") {
-        eventually("the command is stopped", || (state(pid) == Some('T')).then_some(()));
+        eventually("the command is stopped", || {
+            (state(pid) == Some('T')).then_some(())
+        });
     }
     fs::write(&when, "").unwrap();
     // All of the group has ended when the output has.
@@ -36,13 +38,19 @@ fn act(options: &[&str], script: &str) -> (Supervised, Vec<String>) {
 
 /// How the supervisor says the command ended, and after how many milliseconds.
 fn outcome(lines: &[String]) -> (&str, u128) {
-    let line = lines.iter().find_map(|line| line.strip_prefix("stopped ")).expect("the outcome");
+    let line = lines
+        .iter()
+        .find_map(|line| line.strip_prefix("stopped "))
+        .expect("the outcome");
     let (ended, millis) = line.split_once(" after ").unwrap();
     (ended, millis.parse().unwrap())
 }
 
 fn a_command_that_heeds_term_ends_by_itself() {
-    let (mut supervised, rest) = act(&["--term", NEVER], "trap 'echo bye; kill $! 2>/dev/null; exit 5' TERM; sleep 1000 & echo ready; wait");
+    let (mut supervised, rest) = act(
+        &["--term", NEVER],
+        "trap 'echo bye; exit 5' TERM; echo ready; read x",
+    );
     assert_eq!(rest[0], "bye");
     let (ended, millis) = outcome(&rest);
     assert_eq!(ended, "Exited(5)");
@@ -51,7 +59,10 @@ fn a_command_that_heeds_term_ends_by_itself() {
 }
 
 fn a_command_that_ignores_term_is_killed_in_time() {
-    let (mut supervised, rest) = act(&["--term", "300"], "trap '' TERM; echo ready; while :; do sleep 1000; done");
+    let (mut supervised, rest) = act(
+        &["--term", "300"],
+        "trap '' TERM; echo ready; while :; do sleep 1000; done",
+    );
     let (ended, millis) = outcome(&rest);
     assert_eq!(ended, "Killed(9)");
     assert!((300..PATIENCE.as_millis()).contains(&millis), "{millis}");
@@ -60,7 +71,8 @@ fn a_command_that_ignores_term_is_killed_in_time() {
 
 /// The command itself ends at once, a process that it started takes its time.
 fn the_whole_group_has_the_time_to_clean_up() {
-    let script = "(trap 'kill $!; sleep 0.3; echo cleaned; exit' TERM; sleep 1000 & echo ready; wait) & wait";
+    let script =
+        "exec 3<&0; (trap 'sleep 0.3; echo cleaned; exit' TERM; echo ready; read x <&3) & wait";
     let (_, rest) = act(&["--term", NEVER], script);
     assert_eq!(rest[0], "cleaned", "{rest:?}");
     let (ended, millis) = outcome(&rest);
@@ -69,14 +81,20 @@ fn the_whole_group_has_the_time_to_clean_up() {
 }
 
 fn the_whole_group_is_killed_when_time_is_up() {
-    let (_, rest) = act(&["--term", "300"], "(trap '' TERM; echo ready; sleep 1000) & wait");
+    let (_, rest) = act(
+        &["--term", "300"],
+        "(trap '' TERM; echo ready; sleep 1000) & wait",
+    );
     let (ended, millis) = outcome(&rest);
     assert_eq!(ended, "Killed(15)");
     assert!((300..PATIENCE.as_millis()).contains(&millis), "{millis}");
 }
 
 fn a_kill_at_once_takes_the_whole_group() {
-    let (_, rest) = act(&[], "(trap 'echo politely' TERM; echo ready; sleep 1000) & wait");
+    let (_, rest) = act(
+        &[],
+        "(trap 'echo politely' TERM; echo ready; sleep 1000) & wait",
+    );
     assert_eq!(outcome(&rest).0, "Killed(9)");
     assert_eq!(rest.len(), 1, "{rest:?}");
 }
@@ -87,7 +105,10 @@ fn a_stopped_group_is_killed() {
 }
 
 fn a_stopped_command_wakes_to_clean_up() {
-    let (_, rest) = act(&["--term", NEVER], "trap 'echo bye; exit 4' TERM; echo stopped $$; kill -STOP $$; sleep 1000");
+    let (_, rest) = act(
+        &["--term", NEVER],
+        "trap 'echo bye; exit 4' TERM; echo stopped $$; kill -STOP $$; sleep 1000",
+    );
     assert_eq!(rest[0], "bye");
     assert_eq!(outcome(&rest).0, "Exited(4)");
 }
@@ -95,10 +116,15 @@ fn a_stopped_command_wakes_to_clean_up() {
 fn a_dropped_command_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let when = dir.path().join("when");
-    let supervised = Supervised::script(&["--drop", "--when", when.to_str().unwrap()], "echo $$; sleep 1000 & wait");
+    let supervised = Supervised::script(
+        &["--drop", "--when", when.to_str().unwrap()],
+        "echo $$; sleep 1000 & wait",
+    );
     let command = supervised.line();
     fs::write(&when, "").unwrap();
     assert_eq!(supervised.line(), "dropped");
-    eventually("the command is gone", || state(&command).is_none().then_some(()));
+    eventually("the command is gone", || {
+        state(&command).is_none().then_some(())
+    });
     assert!(state(&supervised.process.id().to_string()).is_some());
 }

@@ -72,7 +72,10 @@ fn supervise(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         rustix::process::setsid().expect("not the leader of a group");
     }
     let command: Vec<OsString> = args.collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     ExitCode::from(runtime.block_on(run(options, command)))
 }
 
@@ -110,14 +113,23 @@ async fn run(options: Options, command: Vec<OsString>) -> u8 {
         println!("{}", text.display());
     }
     let begun = Instant::now();
-    let ended = child.stop(options.term.is_some(), options.term.unwrap_or_default()).await.unwrap();
+    let ended = child
+        .stop(options.term.is_some(), options.term.unwrap_or_default())
+        .await
+        .unwrap();
     println!("stopped {ended:?} after {}", begun.elapsed().as_millis());
-    assert_eq!(child.wait(|| true).await.unwrap(), ended, "the answer stays the same");
+    assert_eq!(
+        child.wait(|| true).await.unwrap(),
+        ended,
+        "the answer stays the same"
+    );
     ended.status()
 }
 
 async fn exists(file: Option<&std::path::Path>) {
-    let Some(file) = file else { return std::future::pending().await };
+    let Some(file) = file else {
+        return std::future::pending().await;
+    };
     while fs::metadata(file).is_err() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::tcgetpgrp;
 
 use crate::harness::{PATIENCE, cases, eventually, state};
 use crate::supervisor::SESSION;
@@ -48,7 +49,8 @@ struct Screen {
 impl Screen {
     /// Runs a command as the first process of a terminal. `$SUPERVISE` starts a supervisor.
     fn start(command: &[&str]) -> Self {
-        let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        let keyboard =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&keyboard).unwrap();
         unlockpt(&keyboard).unwrap();
         let name = ptsname(&keyboard, Vec::new()).unwrap();
@@ -74,7 +76,12 @@ impl Screen {
                 }
             }
         });
-        Screen { process, keyboard, output, shown: String::new() }
+        Screen {
+            process,
+            keyboard,
+            output,
+            shown: String::new(),
+        }
     }
 
     /// An interactive shell on a terminal that does not show what is typed.
@@ -110,6 +117,31 @@ impl Screen {
         }
     }
 
+    /// Waits until the shell says that the job has stopped, and answers the job's first process.
+    #[track_caller]
+    fn expect_stop(&mut self) -> String {
+        self.expect("Stopped");
+        self.enter("jobs -p | sed s/^/job=/");
+        self.expect_number("job=")
+    }
+
+    /// Has the shell continue the job in the foreground, and show its status when it ends. What is typed when it ends
+    /// might still go to the job.
+    #[track_caller]
+    fn bring_back(&mut self, job: &str) {
+        self.enter("fg; echo status=$?");
+        self.expect("SUPERVISE");
+        // The shell gives it the terminal before.
+        eventually("the job is continued", || {
+            (state(job) != Some('T')).then_some(())
+        });
+    }
+
+    /// The process group in the foreground of the terminal.
+    fn foreground(&self) -> String {
+        tcgetpgrp(&self.keyboard).unwrap().to_string()
+    }
+
     /// Waits until the shell shows the number, and answers it.
     #[track_caller]
     fn expect_number(&mut self, before: &str) -> String {
@@ -125,25 +157,25 @@ impl Drop for Screen {
     }
 }
 
-/// The first line ends when Ctrl-C comes. Came it twice, the second one would end as well.
+/// It is alone in the foreground, and what reaches it by itself is not passed on to it as well.
 fn ctrl_c_reaches_the_command_once() {
     let mut screen = Screen::shell();
-    screen.enter(r#"$SUPERVISE -- sh -c 'trap "echo caught" INT; echo ready; read a; read b; echo got=$b'; echo status=$?"#);
-    screen.expect("ready");
+    let command = r#"trap "echo caught" INT; echo pid=$$; until [ "$x" = quit ]; do read x; done"#;
+    screen.enter(&format!("$SUPERVISE -- sh -c '{command}'; echo status=$?"));
+    let pid = screen.expect_number("pid=");
+    assert_eq!(screen.foreground(), pid);
     screen.press(CTRL_C);
     screen.expect("caught");
-    screen.enter("text");
-    let between = screen.expect("got=text");
+    screen.enter("quit");
+    let between = screen.expect("status=0");
     assert!(!between.contains("caught"), "{between:?}");
-    screen.expect("status=0");
 }
 
 fn ctrl_c_shows_in_the_status() {
     let mut screen = Screen::shell();
-    screen.enter("$SUPERVISE -- sh -c 'echo ready; exec cat'");
+    screen.enter("$SUPERVISE -- sh -c 'echo ready; exec cat'; echo status=$?");
     screen.expect("ready");
     screen.press(CTRL_C);
-    screen.enter("echo status=$?");
     screen.expect("status=130");
 }
 
@@ -155,31 +187,25 @@ fn ctrl_z_stops_the_job_and_fg_continues_it() {
         screen.enter(&format!("before{round}"));
         screen.expect(&format!("before{round}"));
         screen.press(CTRL_Z);
-        screen.expect("Stopped");
-        screen.enter("jobs -p | sed s/^/job=/");
-        let job = screen.expect_number("job=");
+        let job = screen.expect_stop();
         assert_eq!(state(&job), Some('T'), "the supervisor is stopped too");
-        screen.enter("fg");
-        screen.expect("supervise -- cat");
+        screen.bring_back(&job);
     }
     screen.enter("after");
     screen.expect("after");
     screen.press(CTRL_D);
-    screen.enter("echo status=$?");
     screen.expect("status=0");
 }
 
 fn a_job_in_the_background_gets_the_terminal_when_it_asks() {
     let mut screen = Screen::shell();
     screen.enter("$SUPERVISE -- cat &");
-    screen.enter(r#"until jobs -s | grep -q supervise; do sleep 0.01; done; echo asks=$((1 + 1))"#);
-    screen.expect("asks=2");
-    screen.enter("fg");
-    screen.expect("supervise -- cat");
+    screen.enter("until jobs -s | grep -q SUPERVISE; do sleep 0.01; done; jobs -p | sed s/^/job=/");
+    let job = screen.expect_number("job=");
+    screen.bring_back(&job);
     screen.enter("text");
     screen.expect("text");
     screen.press(CTRL_C);
-    screen.enter("echo status=$?");
     screen.expect("status=130");
 }
 
@@ -190,10 +216,10 @@ fn a_line_of_a_script_stops_with_the_script() {
     screen.enter("before");
     screen.expect("before");
     screen.press(CTRL_Z);
-    screen.expect("Stopped");
+    let job = screen.expect_stop();
     screen.enter("echo shell=$((2 + 2))");
     screen.expect("shell=4");
-    screen.enter("fg");
+    screen.bring_back(&job);
     screen.enter("after");
     screen.expect("after");
     screen.press(CTRL_D);
@@ -213,14 +239,18 @@ fn in_a_pipeline_the_terminal_goes_to_who_asks() {
 /// As in `turnlock run x -- make | less`: the pager reads the keyboard, and is in our group, not in the command's.
 fn a_pager_behind_the_command_keeps_the_terminal() {
     let mut screen = Screen::shell();
-    screen.enter(r#"$SUPERVISE -- sh -c 'echo ready; sleep 1000' | sh -c 'read a; echo $a; read b </dev/tty; echo got=$b'"#);
+    let command =
+        "trap \"echo caught >/dev/tty; kill $!; exit\" INT; sleep 1000 & echo ready; wait";
+    let pager = "read a; echo $a; read b </dev/tty; echo got=$b";
+    screen.enter(&format!(
+        "$SUPERVISE -- sh -c '{command}' | sh -c '{pager}'"
+    ));
     screen.expect("ready");
     screen.enter("text");
     screen.expect("got=text");
     // Ctrl-C reaches the supervisor here, which passes it on.
     screen.press(CTRL_C);
-    screen.enter("echo status=${PIPESTATUS[0]}");
-    screen.expect("status=130");
+    screen.expect("caught");
 }
 
 fn ctrl_z_in_a_pipeline_stops_the_command() {
@@ -228,19 +258,31 @@ fn ctrl_z_in_a_pipeline_stops_the_command() {
     screen.enter("$SUPERVISE -- sh -c 'echo pid=$$; exec sleep 1000' | cat");
     let command = screen.expect_number("pid=");
     screen.press(CTRL_Z);
-    screen.expect("Stopped");
+    let job = screen.expect_stop();
     assert_eq!(state(&command), Some('T'));
-    screen.enter("fg");
-    eventually("the command is continued", || (state(&command) == Some('S')).then_some(()));
+    screen.bring_back(&job);
+    eventually("the command is continued", || {
+        (state(&command) == Some('S')).then_some(())
+    });
     screen.press(CTRL_C);
-    screen.enter("echo status=${PIPESTATUS[0]}");
-    screen.expect("status=130");
+    eventually("the command is gone", || {
+        state(&command).is_none().then_some(())
+    });
+    screen.enter("echo shell=$((2 + 2))");
+    screen.expect("shell=4");
 }
 
 /// Stopped, we would stay so for ever: as with `ssh -t host turnlock run ...`.
 fn ctrl_z_does_nothing_where_no_shell_would_continue_us() {
     let this = env::current_exe().unwrap();
-    let mut screen = Screen::start(&[this.to_str().unwrap(), "supervise", "--", "sh", "-c", "stty -echo; echo ready; exec cat"]);
+    let mut screen = Screen::start(&[
+        this.to_str().unwrap(),
+        "supervise",
+        "--",
+        "sh",
+        "-c",
+        "stty -echo; echo ready; exec cat",
+    ]);
     screen.expect("ready");
     screen.press(CTRL_Z);
     screen.enter("text");
@@ -249,7 +291,11 @@ fn ctrl_z_does_nothing_where_no_shell_would_continue_us() {
 
 /// A script waits for us in our own group, and reads from the terminal afterwards.
 fn the_terminal_comes_back_without_a_shell() {
-    let mut screen = Screen::start(&["sh", "-c", "stty -echo; $SUPERVISE -- true; $SUPERVISE -- /none; echo ready; read x; echo got=$x"]);
+    let mut screen = Screen::start(&[
+        "sh",
+        "-c",
+        "stty -echo; $SUPERVISE -- true; $SUPERVISE -- /none; echo ready; read x; echo got=$x",
+    ]);
     screen.expect("ready");
     screen.enter("text");
     screen.expect("got=text");
@@ -261,20 +307,19 @@ fn what_lost_its_lock_while_stopped_is_not_continued() {
     let when = dir.path().join("when");
     let mut screen = Screen::shell();
     screen.enter(&format!(
-        r#"$SUPERVISE --gate {} --when {} -- sh -c 'echo ready; read x; echo continued'"#,
+        r#"$SUPERVISE --gate {} --when {} -- sh -c 'echo ready; read x; echo continued=$((1 + 1))'"#,
         gate.display(),
         when.display()
     ));
     screen.expect("ready");
     screen.press(CTRL_Z);
-    screen.expect("Stopped");
-    screen.enter("fg");
-    screen.expect("supervise");
+    let job = screen.expect_stop();
+    screen.bring_back(&job);
     // Were it continued, it would read this.
     screen.enter("text");
     std::fs::write(&when, "").unwrap();
     let between = screen.expect("stopped Killed(9)");
-    assert!(!between.contains("continued"), "{between:?}");
+    assert!(!between.contains("continued=2"), "{between:?}");
 }
 
 /// While we wait for the lock, the signals are caught already.
@@ -285,11 +330,9 @@ fn ctrl_z_works_before_there_is_a_command() {
     screen.enter(&format!("$SUPERVISE --await {} -- true", lock.display()));
     screen.expect("waiting");
     screen.press(CTRL_Z);
-    screen.expect("Stopped");
-    screen.enter("fg");
-    screen.expect("supervise");
+    let job = screen.expect_stop();
+    screen.bring_back(&job);
     screen.press(CTRL_C);
-    screen.enter("echo status=$?");
     screen.expect("status=130");
 }
 
@@ -298,7 +341,10 @@ fn background_output_does_not_stop_the_supervisor() {
     let dir = tempfile::tempdir().unwrap();
     let when = dir.path().join("when");
     let mut screen = Screen::shell();
-    screen.enter(&format!("stty tostop; $SUPERVISE --when {} --say lost -- sh -c 'echo ready; exec cat'", when.display()));
+    screen.enter(&format!(
+        "stty tostop; $SUPERVISE --when {} --say lost -- sh -c 'echo ready; exec cat'",
+        when.display()
+    ));
     screen.expect("ready");
     std::fs::write(&when, "").unwrap();
     screen.expect("lost");
@@ -307,12 +353,13 @@ fn background_output_does_not_stop_the_supervisor() {
 
 fn the_terminal_survives_the_death_of_the_supervisor() {
     let mut screen = Screen::shell();
-    screen.enter("$SUPERVISE -- sh -c 'echo pids=$$/$PPID; exec cat'");
+    screen.enter("$SUPERVISE -- sh -c 'echo pids=$$/$PPID; exec cat'; echo status=$?");
     let pids = screen.expect_number("pids=");
     let (command, supervisor) = pids.split_once('/').unwrap();
     let supervisor = rustix::process::Pid::from_raw(supervisor.parse().unwrap()).unwrap();
     rustix::process::kill_process(supervisor, Signal::KILL).unwrap();
-    screen.enter("echo status=$?");
     screen.expect("status=137");
-    eventually("the command is gone", || state(command).is_none().then_some(()));
+    eventually("the command is gone", || {
+        state(command).is_none().then_some(())
+    });
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code)] // Each test file uses its part.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -19,7 +20,10 @@ pub struct Home {
 
 impl Home {
     pub fn new() -> Self {
-        Home { dir: TempDir::with_prefix("tl").expect("a temporary folder") }
+        // A coordinator refuses a folder that others can enter.
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        let dir = tempfile::Builder::new().prefix("tl").permissions(private).tempdir();
+        Home { dir: dir.expect("a temporary folder") }
     }
 
     pub fn path(&self) -> &Path {
@@ -94,6 +98,41 @@ impl Drop for Running {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// `turnlock serve` on a TCP port of its own.
+pub struct Server {
+    running: Running,
+    address: String,
+}
+
+impl Server {
+    pub fn start(home: &Home) -> Self {
+        let mut child = home
+            .turnlock(&["serve", "--listen", "127.0.0.1:0"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("turnlock starts");
+        let mut said = String::new();
+        let stderr = child.stderr.take().expect("piped");
+        BufReader::new(stderr).read_line(&mut said).expect("it says where it listens");
+        let address = said.trim().rsplit(' ').next().expect("an address").to_owned();
+        Server { running: Running(Some(child)), address }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub fn url(&self) -> String {
+        format!("etcd://{}", self.address)
+    }
+
+    /// Ends it as a service manager does.
+    pub fn stop(self) -> Output {
+        signal(self.running.id(), rustix::process::Signal::TERM);
+        self.running.wait()
     }
 }
 

@@ -86,6 +86,9 @@ async fn a_commit_that_meets_a_full_disk_leaves_no_trace() {
     let lease = coordinator.grant(0, secs(60)).await.unwrap();
     coordinator.put(put_on("held", lease.id)).await.unwrap();
     let revoked = coordinator.grant(0, secs(60)).await.unwrap();
+    let idle = coordinator.grant(0, secs(60)).await.unwrap();
+    let granted = std::time::Instant::now();
+    tokio::time::sleep(Duration::from_millis(50)).await;
     let mut watcher = coordinator.watch(KeyRange::all(), None).unwrap();
     disk.hold_syncs(true);
     let mut first = Box::pin(coordinator.put(put("first", "")));
@@ -115,7 +118,14 @@ async fn a_commit_that_meets_a_full_disk_leaves_no_trace() {
     // The read was made anew on what is recorded.
     let found = soon("the read", reading).await.unwrap();
     assert_eq!((found.revision, found.result.count), (3, 0));
-    assert_eq!(coordinator.leases().await.unwrap().len(), 2);
+    assert_eq!(coordinator.leases().await.unwrap().len(), 3);
+    // Nor prolonged.
+    let elapsed = granted.elapsed();
+    let info = coordinator.time_to_live(idle.id, false).await.unwrap();
+    assert!(
+        info.remaining <= secs(60) - elapsed,
+        "{info:?} after {elapsed:?}"
+    );
     disk.free();
     until("writing to resume", || !is_full(&coordinator)).await;
     assert_eq!(soon("a read", coordinator.keys()).await, ["first", "held"]);

@@ -273,6 +273,10 @@ impl Medium for Disk {
         state.note(Entry::Mark(mark));
         Ok(())
     }
+
+    fn sync_mark(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 #[derive(Debug)]

@@ -58,8 +58,11 @@ impl Answer {
     }
 }
 
+/// An answer, or the code and the text of a refusal.
+pub type Answered = Result<Answer, (Code, String)>;
+
 /// Asks a server; answers what it should answer as the other does.
-pub async fn ask(channel: &Channel, ask: &Ask) -> Result<Answer, (Code, String)> {
+pub async fn ask(channel: &Channel, ask: &Ask) -> Answered {
     let answer = raw(channel, ask).await;
     answer.map_err(|status| (status.code(), status.message().to_owned()))
 }

@@ -99,6 +99,11 @@ async fn watches(client: &mut Client, seen: &mut Transcript) {
     client.delete("w/1", None).await.expect("deleted");
     client.put("w/1", "", None).await.expect("put");
     seen.note("one creation", response(&mut watch).await);
+    let put = Txn::new().and_then([TxnOp::put("w/1", "never seen", None)]);
+    let delete = Txn::new().and_then([TxnOp::delete("w/1", None)]);
+    let both = Txn::new().and_then([TxnOp::txn(put), TxnOp::txn(delete)]);
+    client.txn(both).await.expect("txn");
+    seen.note("put and deleted", response(&mut watch).await);
     watch.request_progress().await.expect("asked");
     let progress = next(&mut watch).await;
     let header = progress.header().expect("a header").revision();

@@ -1,27 +1,19 @@
-//! Between etcd's messages and the coordinator's vocabulary. What etcd checks before it executes a request is
-//! checked here, in its order, where the coordinator's types cannot express the fault.
-
-use std::sync::Arc;
+//! etcd's requests in the coordinator's vocabulary. What etcd checks before it executes a request is checked
+//! here, in its order, where the coordinator's types cannot express the fault.
 
 use bytes::Bytes;
 use etcd_client::proto::{
-    PbCompare, PbCompareTarget, PbDeleteRequest, PbDeleteResponse, PbEvent, PbKeyValue,
-    PbPutRequest, PbPutResponse, PbRangeRequest, PbRangeResponse, PbResponseHeader, PbResponseOp,
-    PbTargetUnion, PbTxnOpRequest, PbTxnOpResponse, PbTxnRequest, PbTxnRequestOp, PbTxnResponse,
+    PbCompare, PbCompareTarget, PbDeleteRequest, PbPutRequest, PbRangeRequest, PbTargetUnion,
+    PbTxnOpRequest, PbTxnRequest, PbTxnRequestOp,
 };
 use tonic::Status;
 
 use super::status;
 use crate::config::MAX_TXN_OPS;
 use crate::machine::op::{
-    Compare, CompareOp, CompareTarget, Delete, Event, KeyRange, KeyValue, Op, OpResult, Put, Range,
-    RangeResult, Revision, SortOrder, SortTarget, Txn, TxnResult,
+    Compare, CompareOp, CompareTarget, Delete, KeyRange, Op, Put, Range, Revision, SortOrder,
+    SortTarget, Txn,
 };
-
-/// etcd's numbers are signed; ours never come near the end of either range.
-pub(super) fn to_i64(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
 
 /// A negative number means "none" wherever etcd accepts one.
 pub(super) fn to_u64(number: i64) -> u64 {
@@ -219,133 +211,6 @@ fn against(op: CompareOp, number: i64) -> (CompareOp, u64) {
     }
 }
 
-/// A key.
-pub(super) fn key_value(kv: &KeyValue) -> PbKeyValue {
-    PbKeyValue {
-        key: kv.key.to_vec(),
-        create_revision: to_i64(kv.create_revision),
-        mod_revision: to_i64(kv.mod_revision),
-        version: to_i64(kv.version),
-        value: kv.value.to_vec(),
-        lease: kv.lease,
-    }
-}
-
-fn key_values(kvs: &[Arc<KeyValue>]) -> Vec<PbKeyValue> {
-    kvs.iter().map(|kv| key_value(kv)).collect()
-}
-
-/// A change, with the state before it if that is wanted.
-pub(super) fn event(event: &Event, prev_kv: bool) -> PbEvent {
-    PbEvent {
-        r#type: i32::from(event.deleted),
-        kv: Some(key_value(&event.kv)),
-        prev_kv: event.prev.as_deref().filter(|_| prev_kv).map(key_value),
-    }
-}
-
-/// The answer to a range.
-pub(super) fn range_response(
-    header: Option<PbResponseHeader>,
-    result: &RangeResult,
-) -> PbRangeResponse {
-    PbRangeResponse {
-        header,
-        kvs: key_values(&result.kvs),
-        more: result.more,
-        count: to_i64(result.count),
-    }
-}
-
-/// The answer to a put.
-pub(super) fn put_response(
-    header: Option<PbResponseHeader>,
-    prev: Option<&KeyValue>,
-) -> PbPutResponse {
-    PbPutResponse {
-        header,
-        prev_kv: prev.map(key_value),
-    }
-}
-
-/// The answer to a delete.
-pub(super) fn delete_response(
-    header: Option<PbResponseHeader>,
-    deleted: u64,
-    prev_kvs: &[Arc<KeyValue>],
-) -> PbDeleteResponse {
-    PbDeleteResponse {
-        header,
-        deleted: to_i64(deleted),
-        prev_kvs: key_values(prev_kvs),
-    }
-}
-
-/// The answer to a transaction that left the store at `header.revision`.
-pub(super) fn txn_response(header: PbResponseHeader, result: &TxnResult) -> PbTxnResponse {
-    let changes = result.results.iter().any(changed_something);
-    let mut progress = TxnProgress {
-        before: header.revision - i64::from(changes),
-        changed: false,
-    };
-    PbTxnResponse {
-        header: Some(header),
-        succeeded: result.succeeded,
-        responses: progress.responses(&result.results),
-    }
-}
-
-fn changed_something(result: &OpResult) -> bool {
-    match result {
-        OpResult::Range(_) => false,
-        OpResult::Put(_) => true,
-        OpResult::Delete { deleted, .. } => *deleted > 0,
-        OpResult::Txn(txn) => txn.results.iter().any(changed_something),
-    }
-}
-
-/// Each operation's answer has a header with nothing but the revision as that operation saw it: the
-/// transaction's own from its first change on. (A nested transaction's own header is empty.)
-struct TxnProgress {
-    before: i64,
-    changed: bool,
-}
-
-impl TxnProgress {
-    fn responses(&mut self, results: &[OpResult]) -> Vec<PbResponseOp> {
-        results
-            .iter()
-            .map(|result| PbResponseOp {
-                response: Some(self.response(result)),
-            })
-            .collect()
-    }
-
-    fn response(&mut self, result: &OpResult) -> PbTxnOpResponse {
-        if !matches!(result, OpResult::Txn(_)) {
-            self.changed |= changed_something(result);
-        }
-        let header = Some(PbResponseHeader {
-            revision: self.before + i64::from(self.changed),
-            ..PbResponseHeader::default()
-        });
-        match result {
-            OpResult::Range(found) => PbTxnOpResponse::ResponseRange(range_response(header, found)),
-            OpResult::Put(prev) => {
-                PbTxnOpResponse::ResponsePut(put_response(header, prev.as_deref()))
-            }
-            OpResult::Delete { deleted, prev_kvs } => {
-                PbTxnOpResponse::ResponseDeleteRange(delete_response(header, *deleted, prev_kvs))
-            }
-            OpResult::Txn(txn) => PbTxnOpResponse::ResponseTxn(PbTxnResponse {
-                header: Some(PbResponseHeader::default()),
-                succeeded: txn.succeeded,
-                responses: self.responses(&txn.results),
-            }),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,41 +284,5 @@ mod tests {
         assert!(nested(100, 28).is_ok());
         let err = nested(100, 29).expect_err("129 operations along the path");
         assert_eq!(err.message(), status::TOO_MANY_OPS);
-    }
-
-    #[test]
-    fn each_operation_tells_the_revision_it_saw() {
-        let result = TxnResult {
-            succeeded: true,
-            results: vec![
-                OpResult::Range(RangeResult::default()),
-                OpResult::Delete {
-                    deleted: 0,
-                    prev_kvs: vec![],
-                },
-                OpResult::Txn(TxnResult {
-                    succeeded: false,
-                    results: vec![OpResult::Put(None)],
-                }),
-                OpResult::Range(RangeResult::default()),
-            ],
-        };
-        let header = PbResponseHeader {
-            revision: 9,
-            ..PbResponseHeader::default()
-        };
-        let response = txn_response(header, &result);
-        let revision = |header: &Option<PbResponseHeader>| header.as_ref().map(|it| it.revision);
-        let seen: Vec<_> = response
-            .responses
-            .iter()
-            .map(|op| match op.response.as_ref().expect("a response") {
-                PbTxnOpResponse::ResponseRange(it) => revision(&it.header),
-                PbTxnOpResponse::ResponsePut(it) => revision(&it.header),
-                PbTxnOpResponse::ResponseDeleteRange(it) => revision(&it.header),
-                PbTxnOpResponse::ResponseTxn(it) => revision(&it.header),
-            })
-            .collect();
-        assert_eq!(seen, [Some(8), Some(8), Some(0), Some(9)]);
     }
 }
