@@ -12,6 +12,9 @@ use crate::error::Error;
 use crate::machine::op::{KeyRange, KeyValue, Range, SortOrder, SortTarget};
 use crate::session::EmbeddedSession;
 
+/// Keys read at once for a listing: the coordinator serves others in between.
+const CHUNK: usize = 1000;
+
 /// Locks on a coordinator in this process. Its users and those who reach the same coordinator by
 /// the etcd API stand in the same queues.
 #[derive(Debug, Clone)]
@@ -63,24 +66,37 @@ impl Backend for EmbeddedBackend {
         after: Option<&LockName>,
         limit: usize,
     ) -> Result<Vec<Queue>, lock_core::Error> {
-        let range = read(between(self.keyspace.locks(prefix, after)));
-        let found = self.coordinator.range(range).await.map_err(refused)?;
+        let Span { mut start, end } = self.keyspace.locks(prefix, after);
         let mut queues: Vec<Queue> = Vec::new();
-        for kv in &found.result.kvs {
-            let Some(name) = self.keyspace.name_of(&kv.key) else {
-                continue;
+        'chunks: loop {
+            let range = Range {
+                limit: CHUNK,
+                ..read(between(Span {
+                    start,
+                    end: end.clone(),
+                }))
             };
-            if queues.last().is_none_or(|q| q.name != name) {
-                if queues.len() == limit {
-                    break;
+            let found = self.coordinator.range(range).await.map_err(refused)?.result;
+            for kv in &found.kvs {
+                let Some(name) = self.keyspace.name_of(&kv.key) else {
+                    continue;
+                };
+                if queues.last().is_none_or(|queue| queue.name != name) {
+                    if queues.len() == limit {
+                        break 'chunks;
+                    }
+                    queues.push(Queue {
+                        name: name.clone(),
+                        entries: Vec::new(),
+                    });
                 }
-                queues.push(Queue {
-                    name: name.clone(),
-                    entries: Vec::new(),
-                });
+                if let Some(queue) = queues.last_mut() {
+                    queue.entries.push(self.entry(&name, kv));
+                }
             }
-            if let Some(queue) = queues.last_mut() {
-                queue.entries.push(self.entry(&name, kv));
+            match found.kvs.last() {
+                Some(last) if found.more => start = [&last.key[..], &[0]].concat(),
+                _ => break,
             }
         }
         for queue in &mut queues {
@@ -133,7 +149,8 @@ pub(crate) fn refused(error: Error) -> lock_core::Error {
         | Error::Overloaded
         | Error::TooManyLeases { .. }
         | Error::TooManyWatches { .. } => (ErrorKind::Exhausted, Effect::None),
-        Error::Stopped { .. } => (ErrorKind::Unreachable, Effect::Unknown),
+        // For good: nothing in this process starts it again.
+        Error::Stopped { .. } => (ErrorKind::Configuration, Effect::Unknown),
         Error::AlreadyOpen { .. }
         | Error::Damaged { .. }
         | Error::FormatVersion { .. }

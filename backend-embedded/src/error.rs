@@ -158,7 +158,7 @@ pub enum Error {
         pid: Option<u32>,
     },
 
-    /// A file is damaged. It is left as it was found.
+    /// A file is damaged: what it holds is not, or may not be, all that was acknowledged.
     #[error(
         "{} is damaged: {detail}; restore the folder from a backup, or move it away to start empty",
         .path.display()

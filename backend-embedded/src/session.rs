@@ -10,8 +10,8 @@ use lock_core::keyspace::Keyspace;
 use lock_core::liveness::keep_alive;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
-    Enqueued, EntryId, Error, ErrorKind, Liveness, LossReason, Removed, Session, SessionId, Ticket,
-    Token, background,
+    Admission, Enqueued, EntryId, Error, ErrorKind, Liveness, LossReason, Placed, Removed, Session,
+    SessionId, Ticket, Token, background,
 };
 use tokio::task::AbortHandle;
 
@@ -119,28 +119,23 @@ impl EmbeddedSession {
     /// Resolves when this entry is gone.
     async fn gone(&self, entry: &EntryId) -> Result<(), Error> {
         let key = KeyRange::One(entry.key.to_vec().into());
-        let since = entry.token.0 + 1;
-        let mut watcher = match self.coordinator.watch(key.clone(), Some(since)) {
-            Err(crate::Error::Compacted { .. }) => {
-                // Its history is no longer kept: watch from now, then look once.
-                let watcher = self.coordinator.watch(key.clone(), None).map_err(refused)?;
-                let range = Range {
-                    keys_only: true,
-                    ..read(key)
-                };
-                let found = self.coordinator.range(range).await.map_err(refused)?;
-                if !found
-                    .result
-                    .kvs
-                    .iter()
-                    .any(|kv| kv.create_revision == entry.token.0)
-                {
-                    return Ok(());
-                }
-                watcher
-            }
-            other => other.map_err(refused)?,
-        };
+        // Watched from now on, then read once: what went before is not there any more.
+        let mut watcher = self.coordinator.watch(key.clone(), None).map_err(refused)?;
+        let found = self
+            .coordinator
+            .range(Range {
+                keys_only: true,
+                ..read(key)
+            })
+            .await;
+        let found = found.map_err(refused)?.result;
+        if !found
+            .kvs
+            .iter()
+            .any(|kv| kv.create_revision == entry.token.0)
+        {
+            return Ok(());
+        }
         loop {
             match watcher.next().await {
                 Ok(batch) if batch.events.iter().any(|event| event.deleted) => return Ok(()),
@@ -151,10 +146,26 @@ impl EmbeddedSession {
             }
         }
     }
+
+    /// Our entry is not there. Tells whether that is because the session is not either.
+    async fn check_lease(&self) -> Result<(), Error> {
+        match self
+            .coordinator
+            .time_to_live(self.id.0, false)
+            .await
+            .map_err(refused)
+        {
+            Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) => {
+                self.liveness.lose(LossReason::SessionGone);
+                Err(error)
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
-/// Our entry in this incarnation, under our lease.
-fn is_ours(key: &[u8], token: Token) -> Compare {
+/// The key is there in this incarnation; not there at all, for token 0.
+fn incarnation(key: &[u8], token: Token) -> Compare {
     Compare {
         keys: KeyRange::One(key.to_vec().into()),
         op: CompareOp::Equal,
@@ -172,9 +183,27 @@ impl Session for EmbeddedSession {
         &self.liveness
     }
 
-    async fn enqueue(&self, ticket: &Ticket, ask: Ask) -> Result<Enqueued, Error> {
+    async fn enqueue(
+        &self,
+        ticket: &Ticket,
+        ask: Ask,
+        admission: Admission,
+    ) -> Result<Enqueued, Error> {
         let key = self.keyspace.entry_key(self.id, ticket).into_bytes();
         let own = KeyRange::One(key.clone().into());
+        let mut compare = vec![incarnation(&key, Token(0))];
+        if admission == Admission::IfFree {
+            // Of no key in these ranges can it be said that it was never created.
+            compare.extend(
+                self.keyspace
+                    .ahead(&ticket.name, ask)
+                    .into_iter()
+                    .map(|span| Compare {
+                        keys: between(span),
+                        ..incarnation(&[], Token(0))
+                    }),
+            );
+        }
         let mut then = vec![Op::Put(Put {
             key: key.clone().into(),
             value: Some(ticket.metadata.to_bytes().into()),
@@ -182,14 +211,15 @@ impl Session for EmbeddedSession {
             prev_kv: false,
         })];
         then.extend(self.ahead(ticket, ask, None));
+        let or_else = vec![Op::Range(Range {
+            keys_only: true,
+            ..read(own)
+        })];
         let done = self
             .txn(Txn {
-                compare: vec![is_ours(&key, Token(0))],
+                compare,
                 then,
-                or_else: vec![Op::Range(Range {
-                    keys_only: true,
-                    ..read(own)
-                })],
+                or_else,
             })
             .await?;
         if done.result.succeeded {
@@ -198,45 +228,57 @@ impl Session for EmbeddedSession {
                 key: key.into(),
                 token: Token(done.revision),
             };
-            return Ok(Enqueued { entry, view });
+            return Ok(Enqueued::Placed(Placed { entry, view }));
         }
-        // An earlier try of this ticket got through.
         let Some(OpResult::Range(found)) = done.result.results.first() else {
             return Err(Error::new(
                 ErrorKind::Internal,
                 "the coordinator left an answer out",
             ));
         };
-        let Some(kv) = found.kvs.first() else {
-            return Err(Error::new(
+        match (found.kvs.first(), admission) {
+            // An earlier try of this ticket got through.
+            (Some(kv), _) => {
+                let entry = EntryId {
+                    key: key.into(),
+                    token: Token(kv.create_revision),
+                };
+                let view = self.look(ticket, &entry, ask).await?;
+                Ok(Enqueued::Placed(Placed { entry, view }))
+            }
+            (None, Admission::IfFree) => Ok(Enqueued::Busy),
+            (None, Admission::Always) => Err(Error::new(
                 ErrorKind::Internal,
                 "the coordinator contradicts itself",
-            ));
-        };
-        let entry = EntryId {
-            key: key.into(),
-            token: Token(kv.create_revision),
-        };
-        let view = self.look(ticket, &entry, ask).await?;
-        Ok(Enqueued { entry, view })
+            )),
+        }
     }
 
     async fn look(&self, ticket: &Ticket, entry: &EntryId, ask: Ask) -> Result<View, Error> {
+        // Under our lease too: a key that somebody put again without one would outlive us.
+        let lease = CompareTarget::Lease(self.id.0);
+        let ours = incarnation(&entry.key, entry.token);
         let done = self
             .txn(Txn {
-                compare: vec![is_ours(&entry.key, entry.token)],
+                compare: vec![
+                    ours.clone(),
+                    Compare {
+                        target: lease,
+                        ..ours
+                    },
+                ],
                 then: self.ahead(ticket, ask, Some(entry.token)),
                 or_else: vec![],
             })
             .await?;
         if done.result.succeeded {
-            Ok(self.view(ticket, ask, &entry.key, &done.result.results))
-        } else {
-            Ok(View {
-                present: false,
-                ahead: vec![],
-            })
+            return Ok(self.view(ticket, ask, &entry.key, &done.result.results));
         }
+        self.check_lease().await?;
+        Ok(View {
+            present: false,
+            ahead: vec![],
+        })
     }
 
     async fn changed(&self, entries: &[EntryId]) -> Result<(), Error> {
@@ -249,12 +291,12 @@ impl Session for EmbeddedSession {
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
         let (key, compare) = match entry {
-            Some(entry) => (entry.key.to_vec(), is_ours(&entry.key, entry.token)),
+            Some(entry) => (entry.key.to_vec(), incarnation(&entry.key, entry.token)),
             None => {
                 let key = self.keyspace.entry_key(self.id, ticket).into_bytes();
                 let exists = Compare {
                     op: CompareOp::Greater,
-                    ..is_ours(&key, Token(0))
+                    ..incarnation(&key, Token(0))
                 };
                 (key, exists)
             }

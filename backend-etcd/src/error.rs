@@ -130,6 +130,10 @@ fn of_status(address: &str, status: Status) -> Failure {
             (ErrorKind::Exhausted, None, Scope::Member)
         }
         Code::Unavailable => (ErrorKind::Unreachable, Unknown, Scope::Member),
+        // etcd has no code for a proposal that its own raft turned away for want of a leader.
+        Code::Unknown if message.contains("proposal dropped") => {
+            (ErrorKind::Unreachable, Unknown, Scope::Member)
+        }
         // "context canceled" and the like: what a server says that is being stopped.
         Code::Cancelled | Code::DeadlineExceeded => {
             (ErrorKind::Unreachable, Unknown, Scope::Member)
@@ -292,6 +296,13 @@ mod tests {
                 ErrorKind::Unreachable,
                 Unknown,
                 Scope::Connection,
+            ),
+            (
+                Code::Unknown,
+                "raft proposal dropped",
+                ErrorKind::Unreachable,
+                Unknown,
+                Scope::Member,
             ),
             (
                 Code::DataLoss,

@@ -7,6 +7,7 @@ use etcd_client::{
 };
 use lock_core::keyspace::{Keyspace, Span};
 use lock_core::rule::{Ahead, Ask, View};
+use lock_core::session::Admission;
 use lock_core::{EntryId, Error, LockName, Removed, SessionId, Ticket, Token};
 
 use crate::error;
@@ -30,6 +31,8 @@ pub(crate) enum Found {
     Foreign,
     /// The gate had moved on, to this revision: nothing was done.
     Shut(i64),
+    /// The lock is not free, and a place was asked for only if it is: nothing was done.
+    Busy,
 }
 
 impl Layout {
@@ -50,7 +53,16 @@ impl Layout {
     /// A request whose reply was lost may still lie in the socket of a member that stands still, and be carried out long after the entry was
     /// removed. So every one compares the revision of the session's gate, and a removal that may have such a request behind it
     /// moves the gate.
-    pub(crate) fn enqueue(&self, ticket: &Ticket, ask: Ask, gate: i64) -> Txn {
+    ///
+    /// To be taken in only if the lock is free means that nothing stands in the keys to be read: the comparison of a range with a
+    /// create revision of zero holds for an empty one.
+    pub(crate) fn enqueue(
+        &self,
+        ticket: &Ticket,
+        ask: Ask,
+        admission: Admission,
+        gate: i64,
+    ) -> Txn {
         let key = self.key(ticket);
         let mut make = self.ahead(&ticket.name, ask, None);
         make.push(TxnOp::put(
@@ -58,11 +70,18 @@ impl Layout {
             ticket.metadata.to_bytes(),
             Some(PutOptions::new().with_lease(self.session.0)),
         ));
+        let mut compares = vec![
+            Compare::create_revision(key.clone(), CompareOp::Equal, 0),
+            Compare::mod_revision(self.gate.clone(), CompareOp::Equal, gate),
+        ];
+        if admission == Admission::IfFree {
+            let spans = self.keyspace.ahead(&ticket.name, ask).into_iter();
+            compares.extend(spans.map(|span| {
+                Compare::create_revision(span.start, CompareOp::Equal, 0).with_range(span.end)
+            }));
+        }
         Txn::new()
-            .when([
-                Compare::create_revision(key.clone(), CompareOp::Equal, 0),
-                Compare::mod_revision(self.gate.clone(), CompareOp::Equal, gate),
-            ])
+            .when(compares)
             .and_then(make)
             .or_else([bare(key), bare(self.gate.clone())])
     }
@@ -71,6 +90,7 @@ impl Layout {
         &self,
         ticket: &Ticket,
         ask: Ask,
+        gate: i64,
         answer: &TxnResponse,
     ) -> Result<Found, Error> {
         if answer.succeeded() {
@@ -82,13 +102,16 @@ impl Layout {
             ));
         }
         let mut reads = reads(answer);
-        let (Some(own), Some(gate)) = (reads.next(), reads.next()) else {
+        let (Some(own), Some(now)) = (reads.next(), reads.next()) else {
             return Err(error::protocol("an enqueue is not answered by two reads"));
         };
         Ok(match own.kvs.first() {
             Some(kv) if kv.lease == self.session.0 => Found::Own(token(kv.create_revision)?),
             Some(_) => Found::Foreign,
-            None => Found::Shut(gate.kvs.first().map_or(0, |kv| kv.mod_revision)),
+            None => match now.kvs.first().map_or(0, |kv| kv.mod_revision) {
+                same if same == gate => Found::Busy,
+                moved => Found::Shut(moved),
+            },
         })
     }
 

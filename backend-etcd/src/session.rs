@@ -12,7 +12,7 @@ use futures_util::future::select_all;
 use lock_core::clock::{self, Clock};
 use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ask, View};
-use lock_core::session::{Enqueued, Removed, Session, SessionId};
+use lock_core::session::{Admission, Enqueued, Placed, Removed, Session, SessionId};
 use lock_core::{Effect, EntryId, Error, ErrorKind, LossReason, State, Ticket, background};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -136,17 +136,21 @@ impl EtcdSession {
     }
 
     /// One attempt of an enqueue. From before it is sent until its outcome is known, its ticket counts as unsettled.
-    async fn try_enqueue(&self, ticket: &Ticket, ask: Ask) -> Result<Found, Error> {
+    async fn try_enqueue(
+        &self,
+        ticket: &Ticket,
+        ask: Ask,
+        admission: Admission,
+    ) -> Result<Found, Error> {
         let first = self.unsettled().insert(ticket.serial);
-        let txn = self
-            .layout
-            .enqueue(ticket, ask, self.gate.load(Ordering::SeqCst));
+        let gate = self.gate.load(Ordering::SeqCst);
+        let txn = self.layout.enqueue(ticket, ask, admission, gate);
         let answer = self.txn(txn).await;
         let known = answer.as_ref().map_or_else(Error::effect, |_| Effect::None) == Effect::None;
         if first && known {
             self.unsettled().remove(&ticket.serial);
         }
-        self.layout.enqueued(ticket, ask, &answer?)
+        self.layout.enqueued(ticket, ask, gate, &answer?)
     }
 
     /// Our entry was not there. Tells whether that is because the lease is not either.
@@ -184,26 +188,34 @@ impl Session for EtcdSession {
         &self.liveness
     }
 
-    async fn enqueue(&self, ticket: &Ticket, ask: Ask) -> Result<Enqueued, Error> {
+    async fn enqueue(
+        &self,
+        ticket: &Ticket,
+        ask: Ask,
+        admission: Admission,
+    ) -> Result<Enqueued, Error> {
         for _ in 0..GATE_TRIES {
             self.check_alive()?;
             let entry = |token| EntryId {
                 key: self.layout.key(ticket).into_bytes().into(),
                 token,
             };
-            match self.try_enqueue(ticket, ask).await? {
+            match self.try_enqueue(ticket, ask, admission).await? {
                 Found::Made(token, ahead) => {
                     let present = true;
-                    return Ok(Enqueued {
+                    return Ok(Enqueued::Placed(Placed {
                         entry: entry(token),
                         view: View { present, ahead },
-                    });
+                    }));
                 }
                 Found::Own(token) => {
                     let entry = entry(token);
                     let view = self.look(ticket, &entry, ask).await?;
-                    return Ok(Enqueued { entry, view });
+                    return Ok(Enqueued::Placed(Placed { entry, view }));
                 }
+                Found::Busy if admission == Admission::IfFree => return Ok(Enqueued::Busy),
+                // Nothing else can have made the transaction fail.
+                Found::Busy => return Err(error::protocol("an enqueue failed for no reason")),
                 Found::Foreign => {
                     return Err(Error::new(
                         ErrorKind::Internal,

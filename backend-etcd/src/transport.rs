@@ -1,6 +1,5 @@
 //! Connections: one at a time, to one member, moving on to the next when it fails.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -58,31 +57,13 @@ struct State {
     link: Link,
 }
 
-type Dial = Shared<BoxFuture<'static, Result<Connection, Arc<Error>>>>;
+type Dial = Shared<BoxFuture<'static, Result<Connection, Error>>>;
 
 enum Link {
     Down,
     /// Everyone who needs a connection waits for the same one.
     Dialing(Dial),
     Up(Connection),
-}
-
-/// What caused an error that several callers share.
-#[derive(Debug)]
-struct Cause(Arc<Error>);
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .source()
-            .map_or(Ok(()), |cause| fmt::Display::fmt(cause, f))
-    }
-}
-
-impl StdError for Cause {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source()?.source()
-    }
 }
 
 /// A connection to one member.
@@ -133,7 +114,7 @@ impl Transport {
                         .map(|outcome| {
                             outcome.unwrap_or_else(|died| {
                                 let text = "connecting to the coordinator ended abnormally: please report this";
-                                Err(Arc::new(Error::new(ErrorKind::Internal, text).with_source(died)))
+                                Err(Error::new(ErrorKind::Internal, text).with_source(died))
                             })
                         })
                         .boxed()
@@ -143,16 +124,10 @@ impl Transport {
                 }
             }
         };
-        dial.await.map_err(|shared| {
-            let error = Error::new(shared.kind(), shared.to_string());
-            match shared.source() {
-                Some(_) => error.with_source(Cause(shared)),
-                None => error,
-            }
-        })
+        dial.await
     }
 
-    async fn dial(self: Arc<Self>, member: usize) -> Result<Connection, Arc<Error>> {
+    async fn dial(self: Arc<Self>, member: usize) -> Result<Connection, Error> {
         let Member { address, target } = self.members[member].clone();
         let channel = match target {
             Target::Tcp(endpoint) => endpoint.connect().await,
@@ -199,7 +174,7 @@ impl Transport {
             Err(error) => {
                 tracing::debug!(%error, "not connected");
                 self.next(&mut state);
-                Err(Arc::new(error))
+                Err(error)
             }
         }
     }

@@ -42,7 +42,7 @@ pub(crate) enum Stage {
     /// The key was deleted.
     Gone,
     /// It sees nothing any more, for this reason.
-    Broken(Arc<Error>),
+    Broken(Error),
 }
 
 /// One watch on one key. Dropped, it is cancelled.

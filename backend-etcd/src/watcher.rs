@@ -305,7 +305,7 @@ impl Watcher {
         if let Some(stream) = self.stream.take() {
             self.transport.failed(&stream.connection, scope);
         }
-        let stage = Stage::Broken(Arc::new(error));
+        let stage = Stage::Broken(error);
         for (_, watched) in self.keys.drain() {
             for (_, watcher) in watched.watchers {
                 watcher.send_replace(stage.clone());
@@ -340,5 +340,5 @@ fn cancelled(response: &WatchResponse) -> Stage {
         ErrorKind::Exhausted
     };
     let text = format!("the coordinator cancelled a watch: it says {reason:?}");
-    Stage::Broken(Arc::new(Error::new(kind, text)))
+    Stage::Broken(Error::new(kind, text))
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lock_core::rule::{self, Ask};
-use lock_core::session::Session;
-use lock_core::{Backend, ErrorKind, LockName, LossReason, Metadata, Mode, Release, State, Ticket};
+use lock_core::session::{Admission, Enqueued, Placed, Session};
+use lock_core::{
+    Backend, Error, ErrorKind, LockName, LossReason, Metadata, Mode, Release, State, Ticket,
+};
 use support::proxy::Proxy;
 use support::{Etcd, SOON, backend, locks, soon};
 use tokio::sync::mpsc;
@@ -32,6 +34,13 @@ fn ticket(name: &str, serial: u64) -> Ticket {
 
 fn ask() -> Ask {
     rule::ask(Mode::Exclusive)
+}
+
+async fn enqueue(session: &Arc<dyn Session>, ticket: &Ticket) -> Result<Placed, Error> {
+    match session.enqueue(ticket, ask(), Admission::Always).await? {
+        Enqueued::Placed(placed) => Ok(placed),
+        Enqueued::Busy => panic!("everybody is taken in"),
+    }
 }
 
 /// A session through a proxy, with requests that are given up after half a second.
@@ -118,7 +127,7 @@ async fn an_entry_put_back_by_hand_is_not_ours() {
     let etcd = Etcd::start().await;
     let session = etcd.backend().open_session(TTL).await.expect("opened");
     let ticket = ticket("x", 1);
-    let entry = session.enqueue(&ticket, ask()).await.expect("queued").entry;
+    let entry = enqueue(&session, &ticket).await.expect("queued").entry;
     let key = etcd.keys("turnlock/x/").await.remove(0);
     let mut client = etcd.client().await;
     client.delete(key.clone(), None).await.expect("deleted");
@@ -145,7 +154,7 @@ async fn a_request_that_arrives_after_the_removal_makes_no_ghost() {
     // The enqueue gets as far as the socket of a server that stands still; then its future is dropped.
     proxy.hold();
     {
-        let mut enqueue = session.enqueue(&ticket, ask());
+        let mut enqueue = Box::pin(enqueue(&session, &ticket));
         while proxy.kept_bytes() < NOTE_BYTES {
             let slice = Duration::from_millis(5);
             let polled = tokio::time::timeout(slice, &mut enqueue).await;
@@ -161,7 +170,7 @@ async fn a_request_that_arrives_after_the_removal_makes_no_ghost() {
     assert_eq!(etcd.keys("turnlock/x/").await, Vec::<String>::new());
 
     let next = self::ticket("x", 2);
-    let enqueued = soon("enqueue", session.enqueue(&next, ask())).await;
+    let enqueued = soon("enqueue", enqueue(&session, &next)).await;
     assert!(enqueued.expect("queued").view.ahead.is_empty());
 }
 
@@ -177,14 +186,14 @@ async fn a_lost_reply_makes_one_entry_and_no_ghost_after_its_removal() {
         wait_until("the request", || proxy.kept_bytes() >= NOTE_BYTES).await;
         proxy.cut();
     };
-    let enqueue = soon("enqueue", session.enqueue(&ticket, ask()));
-    let (failed, ()) = tokio::join!(enqueue, cut);
+    let first = soon("enqueue", enqueue(&session, &ticket));
+    let (failed, ()) = tokio::join!(first, cut);
     let error = failed.expect_err("no answer");
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
     assert_eq!(error.effect(), lock_core::Effect::Unknown);
     assert!(error.to_string().contains(&proxy.address()), "{error}");
     // On another connection, while the first request is still under way.
-    let enqueued = soon("enqueue", session.enqueue(&ticket, ask())).await;
+    let enqueued = soon("enqueue", enqueue(&session, &ticket)).await;
     let entry = enqueued.expect("queued").entry;
     let removed = soon("remove", session.remove(&ticket, Some(&entry))).await;
     assert_eq!(removed.expect("done"), lock_core::Removed::Removed);
@@ -200,10 +209,10 @@ async fn retries_after_lost_replies_find_what_was_done() {
     let ticket = ticket("x", 1);
 
     proxy.mute();
-    let failed = soon("enqueue", session.enqueue(&ticket, ask())).await;
+    let failed = soon("enqueue", enqueue(&session, &ticket)).await;
     assert!(failed.expect_err("no answer").is_retryable());
     let keys = etcd.wait_keys("turnlock/x/", 1).await;
-    let enqueued = soon("enqueue", session.enqueue(&ticket, ask())).await;
+    let enqueued = soon("enqueue", enqueue(&session, &ticket)).await;
     let enqueued = enqueued.expect("found");
     assert_eq!(&*enqueued.entry.key, keys[0].as_bytes());
     assert!(enqueued.view.present && enqueued.view.ahead.is_empty());
@@ -335,7 +344,7 @@ async fn a_session_that_is_dropped_or_closed_is_not_renewed() {
     let etcd = Etcd::start().await;
     let ttl = Duration::from_secs(1);
     let session = etcd.backend().open_session(ttl).await.expect("opened");
-    let enqueued = session.enqueue(&ticket("x", 1), ask()).await;
+    let enqueued = enqueue(&session, &ticket("x", 1)).await;
     assert!(enqueued.expect("queued").view.present);
     // Longer than the lease lives by itself.
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -344,14 +353,11 @@ async fn a_session_that_is_dropped_or_closed_is_not_renewed() {
     etcd.wait_keys("", 0).await;
 
     let session = etcd.backend().open_session(TTL).await.expect("opened");
-    let queued = session
-        .enqueue(&ticket("x", 1), ask())
-        .await
-        .expect("queued");
+    let queued = enqueue(&session, &ticket("x", 1)).await.expect("queued");
     session.close().await.expect("closed");
     assert_eq!(etcd.keys("").await, Vec::<String>::new());
     assert_eq!(session.liveness().state(), State::Lost(LossReason::Closed));
-    let error = session.enqueue(&ticket("x", 2), ask()).await;
+    let error = enqueue(&session, &ticket("x", 2)).await;
     let kind = error.expect_err("over").kind();
     assert_eq!(kind, ErrorKind::SessionLost(LossReason::Closed));
     let removed = session.remove(&ticket("x", 1), Some(&queued.entry)).await;

@@ -205,6 +205,28 @@ async fn queues_are_listed_in_order_and_locks_page_by_page() {
     writer.abort();
 }
 
+#[tokio::test]
+async fn a_try_takes_what_is_free_and_writes_nothing_where_it_is_not() {
+    let etcd = Etcd::start().await;
+    let (ours, theirs) = (etcd.locks(TTL), etcd.locks(TTL));
+    let [ours, theirs] = [ours, theirs].map(|locks| locks.rwlock("try").expect("valid"));
+    let read = soon("read", ours.try_read()).await.expect("no failure");
+    let read = read.expect("it is free");
+    let also = soon("read", theirs.try_read()).await.expect("no failure");
+    let also = also.expect("readers share");
+    let revision = etcd.revision().await;
+    assert!(theirs.try_write().await.expect("no failure").is_none());
+    assert_eq!(etcd.revision().await, revision, "nothing was written");
+    assert_eq!(also.release().await, Release::Released);
+    assert_eq!(read.release().await, Release::Released);
+    let write = soon("write", ours.try_write()).await.expect("no failure");
+    let write = write.expect("it is free");
+    let revision = etcd.revision().await;
+    assert!(theirs.try_read().await.expect("no failure").is_none());
+    assert_eq!(etcd.revision().await, revision, "nothing was written");
+    assert_eq!(write.release().await, Release::Released);
+}
+
 /// Polls on this thread, with no runtime in sight.
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);

@@ -1,201 +1,270 @@
 //! The one waiting loop: enqueue, judge, wait for a change, look, judge again.
 
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
+use futures_util::future::{BoxFuture, FutureExt};
 
 use crate::background;
 use crate::backoff::Backoff;
+use crate::clock::{BootInstant, Clock};
 use crate::entry::{EntryId, Ticket};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Effect, Error, ErrorKind};
 use crate::guard::{Guard, Hold};
 use crate::janitor::Tenancy;
 use crate::liveness::State;
 use crate::rule::{self, Verdict};
+use crate::session::{Admission, Enqueued, Placed};
 
 /// A watch event can be lost in the store: a wait looks again by itself this often (up to twice it,
 /// at random).
 const BACKSTOP: Duration = Duration::from_secs(5);
 
+/// How long a coordinator that is there but short of something is asked again, and how long a
+/// `try` asks one that does not answer.
+const PERSISTENCE: Duration = Duration::from_secs(5);
+
+/// Giving a place up is waited for this long, so that the caller who goes on is not in its own way;
+/// then it goes on in the background.
+const WITHDRAWAL: Duration = Duration::from_secs(1);
+
 /// How long to wait for a turn.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Patience {
     Try,
-    For(Duration),
+    Until(BootInstant),
     Forever,
 }
 
-/// An entry that is not a hold yet. Dropped at any await, it leaves its removal to the janitor.
-struct Pending<'a> {
-    tenancy: &'a Arc<Tenancy>,
-    ticket: Option<Ticket>,
-    entry: Option<EntryId>,
+impl Patience {
+    pub(crate) fn of(limit: Duration) -> Self {
+        Patience::Until(Clock::system().now() + limit)
+    }
+
+    /// Resolves when it is at its end, if it has one.
+    pub(crate) async fn ended(self) {
+        let Patience::Until(end) = self else {
+            return std::future::pending().await;
+        };
+        let clock = Clock::system();
+        loop {
+            match end.saturating_since(clock.now()) {
+                Duration::ZERO => return,
+                left => background::sleep(left).await,
+            }
+        }
+    }
 }
 
-impl Pending<'_> {
-    fn granted(mut self, ticket: Ticket, entry: EntryId) -> Result<Option<Guard>, Error> {
+/// An entry that is not a hold yet, or may come to be one. Dropped at any await, it leaves its
+/// removal to the janitor.
+pub(crate) struct Pending {
+    tenancy: Arc<Tenancy>,
+    ticket: Ticket,
+    entry: Option<EntryId>,
+    /// An `enqueue` is under way, or its outcome is not known.
+    uncertain: AtomicBool,
+}
+
+/// How a wait ended, other than by an error.
+enum Turn {
+    Granted,
+    /// Somebody else has the lock, and we would have to wait.
+    Busy,
+}
+
+impl Pending {
+    pub(crate) fn new(tenancy: Arc<Tenancy>, ticket: Ticket) -> Self {
+        Pending {
+            tenancy,
+            ticket,
+            entry: None,
+            uncertain: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the coordinator ever took us into the queue, or may have.
+    pub(crate) fn had_a_place(&self) -> bool {
+        self.uncertain.load(Ordering::Relaxed) || self.entry.is_some()
+    }
+
+    /// Waits for the lock; `None` if somebody else has it and the patience is at its end.
+    pub(crate) async fn acquire(&mut self, patience: Patience) -> Result<Option<Guard>, Error> {
+        let tenancy = self.tenancy.clone();
+        let turn = tokio::select! {
+            biased;
+            // First of all: a busy coordinator must not make us overstay.
+            () = patience.ended() => Ok(Turn::Busy),
+            reason = tenancy.session().liveness().lost() => Err(Error::session_lost(reason)),
+            turn = self.wait(patience) => turn,
+        };
+        match turn? {
+            Turn::Granted => self.hold(),
+            Turn::Busy => {
+                self.withdraw().await;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn wait(&mut self, patience: Patience) -> Result<Turn, Error> {
+        let tenancy = self.tenancy.clone();
+        let session = tenancy.session();
+        let ticket = self.ticket.clone();
+        let ask = rule::ask(ticket.mode);
+        let Some(Placed { entry, mut view }) = self.enqueue(patience).await? else {
+            return Ok(Turn::Busy);
+        };
+        let mut watch: Option<(EntryId, BoxFuture<'_, Result<(), Error>>)> = None;
+        let mut backoff = Backoff::default();
+        loop {
+            let blocker = match rule::judge(ticket.mode, &view) {
+                Verdict::Granted => return Ok(Turn::Granted),
+                Verdict::Blocked(_) if matches!(patience, Patience::Try) => return Ok(Turn::Busy),
+                Verdict::Blocked(blocker) => blocker,
+                Verdict::Evicted => {
+                    return Err(Error::new(
+                        ErrorKind::Evicted,
+                        format!(
+                            "our entry in the queue of {:?} was removed while we waited",
+                            ticket.name.as_str()
+                        ),
+                    ));
+                }
+            };
+            // A watch that is still good is kept over the looks of the backstop.
+            let changed = match &mut watch {
+                Some((watched, changed)) if *watched == blocker => changed,
+                stale => {
+                    let entries = [entry.clone(), blocker.clone()];
+                    let changed = async move { session.changed(&entries).await }.boxed();
+                    &mut stale.insert((blocker.clone(), changed)).1
+                }
+            };
+            let woken = tokio::select! {
+                biased;
+                changed = changed => Some(changed),
+                () = background::sleep(BACKSTOP.mul_f64(1.0 + fastrand::f64())) => None,
+            };
+            if let Some(changed) = woken {
+                watch = None;
+                match changed {
+                    Err(error) if !error.is_retryable() => return Err(error),
+                    Err(error) => {
+                        tracing::debug!(%error, lock = %ticket.name, "a wait was interrupted");
+                        background::sleep(backoff.next_pause()).await;
+                    }
+                    Ok(()) => {}
+                }
+            }
+            view = persist(patience, || session.look(&ticket, &entry, ask)).await?;
+            // Woken for nothing: allowed, but not as fast as we can.
+            match rule::judge(ticket.mode, &view) {
+                Verdict::Blocked(still) if still == blocker && watch.is_none() => {
+                    background::sleep(backoff.next_pause()).await;
+                }
+                _ => backoff = Backoff::default(),
+            }
+        }
+    }
+
+    /// Takes a place in the queue; `None` if the lock is busy and we would not wait.
+    async fn enqueue(&mut self, patience: Patience) -> Result<Option<Placed>, Error> {
+        let tenancy = self.tenancy.clone();
+        let ticket = self.ticket.clone();
+        let ask = rule::ask(ticket.mode);
+        let admission = match patience {
+            Patience::Try => Admission::IfFree,
+            Patience::Until(_) | Patience::Forever => Admission::Always,
+        };
+        let uncertain = &self.uncertain;
+        let outcome = persist(patience, || async {
+            let before = uncertain.swap(true, Ordering::Relaxed);
+            let outcome = tenancy.session().enqueue(&ticket, ask, admission).await;
+            let effect = outcome
+                .as_ref()
+                .map_or_else(Error::effect, |_| Effect::None);
+            uncertain.store(before || effect == Effect::Unknown, Ordering::Relaxed);
+            outcome
+        });
+        match outcome.await? {
+            Enqueued::Busy => Ok(None),
+            Enqueued::Placed(placed) => {
+                self.entry = Some(placed.entry.clone());
+                Ok(Some(placed))
+            }
+        }
+    }
+
+    fn hold(&mut self) -> Result<Option<Guard>, Error> {
         // A grant that was long on its way may find its session over.
         if let State::Lost(reason) = self.tenancy.session().liveness().state() {
             return Err(Error::session_lost(reason));
         }
-        self.ticket = None;
-        let hold = Hold::new(ticket, entry);
+        let Some(entry) = self.entry.take() else {
+            return Err(Error::new(ErrorKind::Internal, "granted without an entry"));
+        };
+        self.uncertain.store(false, Ordering::Relaxed);
+        let hold = Hold::new(self.ticket.clone(), entry);
         self.tenancy.register(&hold);
         Ok(Some(Guard::new(self.tenancy.clone(), hold)))
     }
 
-    /// Gives the place up: once, here, so that the caller who goes on is not in its own way; else
-    /// the janitor does it.
-    async fn withdraw(mut self, ticket: &Ticket, entry: &EntryId) -> Result<Option<Guard>, Error> {
-        if self
+    async fn withdraw(&mut self) {
+        if !self.had_a_place() {
+            return;
+        }
+        let removed = self
             .tenancy
             .session()
-            .remove(ticket, Some(entry))
-            .await
-            .is_ok()
-        {
-            self.ticket = None;
+            .remove(&self.ticket, self.entry.as_ref());
+        let done = tokio::select! {
+            removed = removed => removed.is_ok(),
+            () = background::sleep(WITHDRAWAL) => false,
+        };
+        if done {
+            self.entry = None;
+            self.uncertain.store(false, Ordering::Relaxed);
         }
-        Ok(None)
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.tenancy.discard(ticket, self.entry.take());
+        if self.had_a_place() {
+            self.tenancy.discard(self.ticket.clone(), self.entry.take());
         }
     }
 }
 
-pub(crate) async fn acquire(
-    tenancy: &Arc<Tenancy>,
-    ticket: Ticket,
-    patience: Patience,
-) -> Result<Option<Guard>, Error> {
-    let session = tenancy.session();
-    let ask = rule::ask(ticket.mode);
-    let mut timeout = pin!(OptionFuture::from(match patience {
-        Patience::For(limit) => Some(background::sleep(limit)),
-        Patience::Try | Patience::Forever => None,
-    }));
-    let mut pending = Pending {
-        tenancy,
-        ticket: Some(ticket.clone()),
-        entry: None,
-    };
-
-    let enqueued = tokio::select! {
-        biased;
-        enqueued = persist(tenancy, || session.enqueue(&ticket, ask)) => enqueued?,
-        Some(()) = &mut timeout => return Err(Error::new(
-            ErrorKind::Unreachable,
-            format!("the coordinator did not take us into the queue of {:?} in time", ticket.name.as_str()),
-        )),
-    };
-    let entry = enqueued.entry;
-    pending.entry = Some(entry.clone());
-
-    let mut view = enqueued.view;
-    let mut watch: Option<(EntryId, BoxFuture<'_, Result<(), Error>>)> = None;
-    let mut backoff = Backoff::default();
-    loop {
-        let blocker = match rule::judge(ticket.mode, &view) {
-            Verdict::Granted => return pending.granted(ticket, entry),
-            Verdict::Blocked(blocker) => blocker,
-            Verdict::Evicted => {
-                return Err(Error::new(
-                    ErrorKind::Evicted,
-                    format!(
-                        "our entry in the queue of {:?} was removed while we waited",
-                        ticket.name.as_str()
-                    ),
-                ));
-            }
-        };
-        if let Patience::Try = patience {
-            return pending.withdraw(&ticket, &entry).await;
-        }
-        // A watch that is still good is kept over the looks of the backstop.
-        let changed = match &mut watch {
-            Some((watched, changed)) if *watched == blocker => changed,
-            stale => {
-                let entries = [entry.clone(), blocker.clone()];
-                let changed = async move { session.changed(&entries).await }.boxed();
-                &mut stale.insert((blocker, changed)).1
-            }
-        };
-        let outcome = tokio::select! {
-            biased;
-            reason = session.liveness().lost() => return Err(Error::session_lost(reason)),
-            outcome = changed => Some(outcome),
-            Some(()) = &mut timeout => return pending.withdraw(&ticket, &entry).await,
-            () = background::sleep(BACKSTOP.mul_f64(1.0 + fastrand::f64())) => None,
-        };
-        if let Some(outcome) = outcome {
-            watch = None;
-            match outcome {
-                Ok(()) => backoff = Backoff::default(),
-                Err(error) if error.is_retryable() => {
-                    tracing::debug!(%error, lock = %ticket.name, "a wait was interrupted");
-                    background::sleep(backoff.next_pause()).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        view = tokio::select! {
-            biased;
-            looked = persist(tenancy, || session.look(&ticket, &entry, ask)) => looked?,
-            Some(()) = &mut timeout => return pending.withdraw(&ticket, &entry).await,
-        };
-    }
-}
-
-/// Tries until it succeeds, fails for good, or the session is lost.
-async fn persist<T, F>(tenancy: &Tenancy, mut attempt: impl FnMut() -> F) -> Result<T, Error>
+/// Tries until it succeeds, fails for good, or has failed for too long. The session's end is the
+/// caller's to watch for.
+async fn persist<T, F>(patience: Patience, mut attempt: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
-    let liveness = tenancy.session().liveness();
+    let clock = Clock::system();
+    let mut since = None;
     let mut backoff = Backoff::default();
     loop {
-        let outcome = tokio::select! {
-            biased;
-            outcome = attempt() => outcome,
-            reason = liveness.lost() => return Err(Error::session_lost(reason)),
-        };
-        match outcome {
-            Err(error) if error.is_retryable() => {
-                tracing::debug!(%error, "a request will be tried again");
-                tokio::select! {
-                    () = background::sleep(backoff.next_pause()) => {}
-                    reason = liveness.lost() => {
-                        return Err(Error::session_lost(reason).with_source(error));
-                    }
-                }
-            }
+        let error = match attempt().await {
+            Err(error) if error.is_retryable() => error,
             settled => return settled,
+        };
+        let now = clock.now();
+        let failing = now.saturating_since(*since.get_or_insert(now));
+        let tolerable = match (error.kind(), patience) {
+            (ErrorKind::Exhausted, Patience::Try) => false,
+            // It may have taken effect, and the coordinator may come back to our session.
+            (ErrorKind::Unreachable, Patience::Until(_) | Patience::Forever) => true,
+            _ => failing < PERSISTENCE,
+        };
+        if !tolerable {
+            return Err(error);
         }
-    }
-}
-
-/// Opens something with the same patience as the rest of an acquire.
-pub(crate) async fn within<T>(
-    patience: Patience,
-    opening: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    match patience {
-        Patience::For(limit) => tokio::select! {
-            biased;
-            opened = opening => opened,
-            () = background::sleep(limit) => Err(Error::new(
-                ErrorKind::Unreachable,
-                format!("the coordinator did not open a session within {limit:?}"),
-            )),
-        },
-        Patience::Try | Patience::Forever => opening.await,
+        tracing::debug!(%error, "a request will be tried again");
+        background::sleep(backoff.next_pause()).await;
     }
 }

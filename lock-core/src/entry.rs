@@ -142,17 +142,10 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Whether the entry at `index` holds the lock, by the same rule that grants it.
-    pub fn holds(&self, index: usize) -> bool {
-        let modes: Vec<Mode> = self.entries[..=index].iter().map(|e| e.mode).collect();
-        crate::rule::holds(&modes)
-    }
-
-    /// How many of the entries hold the lock: they are the first ones.
+    /// How many of the entries hold the lock, by the same rule that grants it: they are the first
+    /// ones.
     pub fn holders(&self) -> usize {
-        (0..self.entries.len())
-            .take_while(|i| self.holds(*i))
-            .count()
+        crate::rule::holders(self.entries.iter().map(|entry| entry.mode))
     }
 }
 

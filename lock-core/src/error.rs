@@ -1,6 +1,7 @@
 //! What can go wrong, and what a caller may conclude from it.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 
 use crate::liveness::LossReason;
 use crate::name::NameError;
@@ -9,13 +10,14 @@ use crate::name::NameError;
 ///
 /// Somebody else having the lock is never an error: see
 /// [`Mutex::try_acquire`](crate::Mutex::try_acquire).
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     kind: ErrorKind,
     message: String,
     effect: Effect,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    /// Shared, so that all who waited for one thing can be told the same.
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 /// The kinds of failure that a caller can act on.
@@ -72,7 +74,7 @@ impl Error {
     /// With the error that caused it. The message should not repeat the source's text.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
     }
 

@@ -1,8 +1,7 @@
 //! A held lock.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -20,20 +19,24 @@ use crate::token::Token;
 pub(crate) struct Hold {
     ticket: Ticket,
     entry: EntryId,
-    phase: AtomicU8,
+    /// Why it is over; set once.
+    end: OnceLock<End>,
     ended: Notify,
 }
 
-const HELD: u8 = 0;
-const LOST: u8 = 1;
-const RELEASED: u8 = 2;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Lost(LossReason),
+    /// The guard is giving the lock back, or is gone.
+    Released,
+}
 
 impl Hold {
     pub(crate) fn new(ticket: Ticket, entry: EntryId) -> Arc<Self> {
         Arc::new(Hold {
             ticket,
             entry,
-            phase: AtomicU8::new(HELD),
+            end: OnceLock::new(),
             ended: Notify::new(),
         })
     }
@@ -50,30 +53,37 @@ impl Hold {
         self.ticket.serial
     }
 
-    /// Our entry was removed by somebody else.
-    pub(crate) fn lose(&self, reason: LossReason) {
-        tracing::debug!(lock = %self.ticket.name, token = %self.entry.token, %reason, "lost");
-        self.end(LOST);
-    }
-
-    fn end(&self, phase: u8) {
-        if self
-            .phase
-            .compare_exchange(HELD, phase, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
-        {
-            self.ended.notify_waiters();
+    /// The lock is not ours any more. Answers the reason that came first, which stays.
+    pub(crate) fn lose(&self, reason: LossReason) -> LossReason {
+        match self.end(End::Lost(reason)) {
+            End::Lost(first) => first,
+            End::Released => LossReason::Closed,
         }
     }
 
-    fn is(&self, phase: u8) -> bool {
-        self.phase.load(Ordering::SeqCst) == phase
+    fn end(&self, end: End) -> End {
+        let mut first = false;
+        let settled = *self.end.get_or_init(|| {
+            first = true;
+            end
+        });
+        if first {
+            self.ended.notify_waiters();
+        }
+        settled
+    }
+
+    fn loss(&self) -> Option<LossReason> {
+        match self.end.get() {
+            Some(End::Lost(reason)) => Some(*reason),
+            Some(End::Released) | None => None,
+        }
     }
 
     /// Resolves once it is lost or released.
     pub(crate) async fn over(&self) {
         let ended = self.ended.notified();
-        if self.is(HELD) {
+        if self.end.get().is_none() {
             ended.await;
         }
     }
@@ -93,7 +103,9 @@ pub enum Release {
 }
 
 /// A held lock. Dropping it releases the lock in the background; [`release`](Guard::release) says
-/// how that went.
+/// how that went. A process that ends right after the drop takes the background with it, and the
+/// lock stays taken for the time to live: end with `release`, or with
+/// [`Locks::close`](crate::Locks::close).
 ///
 /// While the guard lives the session is renewed on a thread of its own, also when the user's
 /// executor is blocked. Two holders can believe at once only if the coordinator breaks its lease
@@ -134,10 +146,13 @@ impl Guard {
     /// The state now, by the clock and by all that the coordinator told. Costs no round trip. Once
     /// lost, for ever lost.
     pub fn state(&self) -> State {
-        if self.hold.is(LOST) {
-            return State::Lost(LossReason::EntryGone);
+        if let Some(reason) = self.hold.loss() {
+            return State::Lost(reason);
         }
-        self.tenancy.session().liveness().state()
+        match self.tenancy.session().liveness().state() {
+            State::Lost(reason) => State::Lost(self.hold.lose(reason)),
+            state => state,
+        }
     }
 
     /// The time for which the lock is certainly ours if nothing is renewed from now on; zero once
@@ -152,7 +167,7 @@ impl Guard {
     /// The instant up to which the coordinator cannot have given the lock to anybody else, as
     /// proved so far; renewals move it on. `None` once the lock is lost.
     pub fn deadline(&self) -> Option<BootInstant> {
-        if self.hold.is(LOST) {
+        if self.hold.loss().is_some() {
             return None;
         }
         self.tenancy.session().liveness().deadline()
@@ -161,15 +176,14 @@ impl Guard {
     /// Resolves when the lock is lost, with the reason: at the deadline at the latest, and as soon
     /// as the coordinator tells that our session or entry is gone. *Cancel safe.*
     pub async fn lost(&self) -> LossReason {
-        let entry_gone = async {
-            self.hold.over().await;
-            // Only `release` and `drop` end a hold otherwise, and they own or consume the guard.
-            LossReason::EntryGone
-        };
         tokio::select! {
-            reason = entry_gone => reason,
-            reason = self.tenancy.session().liveness().lost() => reason,
+            () = self.hold.over() => {}
+            reason = self.tenancy.session().liveness().lost() => {
+                self.hold.lose(reason);
+            }
         }
+        // Only `release` and `drop` end a hold otherwise, and they consume the guard.
+        self.hold.loss().unwrap_or(LossReason::Closed)
     }
 
     /// Gives the lock back and says how it went. One round trip.
@@ -198,7 +212,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.hold.end(RELEASED);
+        self.hold.end(End::Released);
         self.tenancy.unregister(self.hold.serial());
         if !self.released {
             self.tenancy

@@ -2,27 +2,39 @@
 //! removed, entries of held locks are watched, and a session that nobody uses any more is closed.
 //! The only place in the core that spawns.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::background;
 use crate::backoff::Backoff;
 use crate::entry::{EntryId, Metadata, Mode, Ticket};
+use crate::error::{Error, ErrorKind};
 use crate::guard::Hold;
 use crate::liveness::{LossReason, State};
 use crate::name::LockName;
 use crate::rule;
 use crate::session::Session;
 
-/// Holds shorter than this never have their entry watched: the watch would cost more than the lock.
-const WATCH_AFTER: Duration = Duration::from_millis(50);
+/// How often the holds that are new are looked for. A hold that is over by then never has its entry
+/// watched: the watch would cost more than the lock.
+const SWEEP: Duration = Duration::from_millis(50);
+
+/// A watch event can be lost in the store: a held entry is looked up by itself this often (up to
+/// twice it, at random).
+const BACKSTOP: Duration = Duration::from_secs(60);
+
+/// Removals under way at once. The rest wait their turn: a coordinator that was away is not to be
+/// buried under them.
+const REMOVALS: usize = 64;
 
 /// A session in use: shared by the locks, waiters and guards that rest on it. When the last of them
 /// goes, the janitor finishes its removals and closes the session.
@@ -30,8 +42,8 @@ const WATCH_AFTER: Duration = Duration::from_millis(50);
 pub(crate) struct Tenancy {
     session: Arc<dyn Session>,
     serial: AtomicU64,
-    /// No more than two jobs for each entry are ever queued, so the entries are its limit; a bound
-    /// of its own could not be waited for in `Drop`.
+    /// An entry is removed once, so the entries are its limit; a bound of its own could not be
+    /// waited for in `Drop`.
     jobs: mpsc::UnboundedSender<Job>,
     holds: Mutex<HashMap<u64, Weak<Hold>>>,
     sweep_due: AtomicBool,
@@ -42,6 +54,8 @@ enum Job {
     /// Holds were added since the last sweep.
     Sweep(Weak<Tenancy>),
     Watch(Vec<Arc<Hold>>),
+    /// Close the session now, and say how that went.
+    Close(oneshot::Sender<Result<(), Error>>),
 }
 
 impl Tenancy {
@@ -61,6 +75,10 @@ impl Tenancy {
         &*self.session
     }
 
+    pub(crate) fn is_alive(&self) -> bool {
+        !matches!(self.session.liveness().state(), State::Lost(_))
+    }
+
     pub(crate) fn ticket(&self, name: LockName, mode: Mode, metadata: Arc<Metadata>) -> Ticket {
         Ticket {
             name,
@@ -73,12 +91,20 @@ impl Tenancy {
     /// Removes an entry in the background, for as long as it takes. Callable from `Drop`: does not
     /// block or spawn.
     pub(crate) fn discard(&self, ticket: Ticket, entry: Option<EntryId>) {
-        // The janitor outlives every tenancy, so it can only be gone when the process is ending.
+        // A janitor that is gone has closed the session, and the entry went with it.
         let _ = self.jobs.send(Job::Remove(ticket, entry));
     }
 
+    /// Closes the session, whoever uses it. When it fails, the janitor goes on trying.
+    pub(crate) async fn close(&self) -> Result<(), Error> {
+        let (done, closed) = oneshot::channel();
+        let _ = self.jobs.send(Job::Close(done));
+        // No answer: it was closed before.
+        closed.await.unwrap_or(Ok(()))
+    }
+
     /// Has the entry of a hold watched if it lasts. One message to the janitor serves all holds of
-    /// the next [`WATCH_AFTER`], so a short hold costs no wake-up of another thread.
+    /// the next [`SWEEP`], so a short hold costs no wake-up of another thread.
     pub(crate) fn register(self: &Arc<Self>, hold: &Arc<Hold>) {
         lock(&self.holds).insert(hold.serial(), Arc::downgrade(hold));
         if !self.sweep_due.swap(true, Ordering::SeqCst) {
@@ -105,10 +131,17 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// The janitor of one session.
 async fn work(session: Arc<dyn Session>, mut jobs: mpsc::UnboundedReceiver<Job>) {
+    let mut waiting: VecDeque<(Ticket, Option<EntryId>)> = VecDeque::new();
     let mut removals: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
     let mut watches: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
     let mut sweeps: FuturesUnordered<BoxFuture<'_, Vec<Arc<Hold>>>> = FuturesUnordered::new();
+    let mut told = None;
     loop {
+        while removals.len() < REMOVALS
+            && let Some((ticket, entry)) = waiting.pop_front()
+        {
+            removals.push(guarded(remove(&*session, ticket, entry)));
+        }
         let job = tokio::select! {
             job = jobs.recv() => job,
             Some(holds) = sweeps.next() => Some(Job::Watch(holds)),
@@ -116,68 +149,122 @@ async fn work(session: Arc<dyn Session>, mut jobs: mpsc::UnboundedReceiver<Job>)
             Some(()) = watches.next() => continue,
         };
         match job {
-            Some(Job::Remove(ticket, entry)) => {
-                removals.push(Box::pin(remove(&*session, ticket, entry)));
-            }
+            Some(Job::Remove(ticket, entry)) => waiting.push_back((ticket, entry)),
             Some(Job::Sweep(tenancy)) => sweeps.push(Box::pin(async move {
-                tokio::time::sleep(WATCH_AFTER).await;
+                tokio::time::sleep(SWEEP).await;
                 tenancy.upgrade().map(|t| t.sweep()).unwrap_or_default()
             })),
             Some(Job::Watch(holds)) => {
                 for hold in holds {
-                    watches.push(Box::pin(watch(&*session, hold)));
+                    watches.push(guarded(watch(&*session, hold)));
                 }
             }
+            Some(Job::Close(done)) => {
+                told = Some(done);
+                break;
+            }
+            // Nobody holds or waits any more.
             None => break,
         }
     }
-    // Nobody holds or waits any more. The removals are part of the close where it works; where it
-    // does not, they matter.
-    if let Err(error) = session.close().await {
-        tracing::debug!(%error, session = %session.id(), "the session will end by its time to live");
-        while removals.next().await.is_some() {}
+    // The removals are part of the close where it works; where it does not, they matter.
+    waiting
+        .into_iter()
+        .for_each(|(t, e)| removals.push(guarded(remove(&*session, t, e))));
+    let mut closing = std::pin::pin!(close(&*session, told));
+    loop {
+        tokio::select! {
+            () = &mut closing => return,
+            Some(()) = removals.next() => {}
+        }
     }
 }
 
-/// Removes an entry; tries until it is done or the session, and the entry with it, is over.
-async fn remove(session: &dyn Session, ticket: Ticket, entry: Option<EntryId>) {
+/// A panic of a backend in one of its calls ends that call, not the janitor.
+fn guarded<'a>(task: impl Future<Output = ()> + Send + 'a) -> BoxFuture<'a, ()> {
+    let task = AssertUnwindSafe(task).catch_unwind();
+    Box::pin(async move {
+        if task.await.is_err() {
+            tracing::error!("a backend panicked in the background: please report this");
+        }
+    })
+}
+
+/// Closes the session; tries until it is done or the session has surely ended by itself.
+async fn close(session: &dyn Session, told: Option<oneshot::Sender<Result<(), Error>>>) {
+    let clock = session.liveness().clock().clone();
+    // The server's time to live is a little longer than what it proves, and counts from now at the
+    // latest: nothing is renewed any more.
+    let over = clock.now() + 2 * session.liveness().validity() + SWEEP;
+    let mut told = told;
     let mut backoff = Backoff::default();
     loop {
-        match session.remove(&ticket, entry.as_ref()).await {
-            Ok(_) => return,
-            Err(error) => {
-                tracing::debug!(%error, lock = %ticket.name, "an entry could not be removed yet")
-            }
+        let closed = session.close().await;
+        if let Err(error) = &closed {
+            tracing::debug!(%error, session = %session.id(), "a session could not be closed yet");
         }
-        if let State::Lost(_) = session.liveness().state() {
+        let done = closed.is_ok() || clock.now() >= over;
+        if let Some(told) = told.take() {
+            let _ = told.send(closed);
+        }
+        if done {
             return;
         }
         tokio::time::sleep(backoff.next_pause()).await;
     }
 }
 
-/// Watches the entry of a held lock until it is gone or released.
-async fn watch(session: &dyn Session, hold: Arc<Hold>) {
+/// Removes an entry; tries until it is done, or refused, or the session, and the entry with it, is
+/// over. A session that we close is not over before the server says so.
+async fn remove(session: &dyn Session, ticket: Ticket, entry: Option<EntryId>) {
     let mut backoff = Backoff::default();
+    loop {
+        let Err(error) = session.remove(&ticket, entry.as_ref()).await else {
+            return;
+        };
+        let lost = match session.liveness().state() {
+            State::Lost(reason) => reason != LossReason::Closed,
+            State::Held | State::Jeopardy => false,
+        };
+        if lost {
+            return;
+        }
+        if !error.is_retryable() && !matches!(error.kind(), ErrorKind::SessionLost(_)) {
+            tracing::warn!(%error, lock = %ticket.name, "an entry stays until the session ends");
+            return;
+        }
+        tracing::debug!(%error, lock = %ticket.name, "an entry could not be removed yet");
+        tokio::time::sleep(backoff.next_pause()).await;
+    }
+}
+
+/// Watches the entry of a held lock until it is gone or released. A wake-up, an error and a
+/// while without either are all the same: a reason to look.
+async fn watch(session: &dyn Session, hold: Arc<Hold>) {
     let ask = rule::ask(hold.ticket().mode);
     let entries = [hold.entry().clone()];
+    let mut backoff = Backoff::default();
     loop {
-        let changed = tokio::select! {
-            changed = session.changed(&entries) => changed,
+        let pause = BACKSTOP.mul_f64(1.0 + fastrand::f64());
+        let interrupted = tokio::select! {
+            changed = session.changed(&entries) => Some(changed),
+            () = tokio::time::sleep(pause) => None,
             () = hold.over() => return,
             _ = session.liveness().lost() => return,
         };
-        // A change is a hint; whether the entry is gone is looked up.
-        let looked = match changed {
-            Ok(()) => session.look(hold.ticket(), hold.entry(), ask).await,
-            Err(error) => Err(error),
-        };
-        match looked {
-            Ok(view) if !view.present => return hold.lose(LossReason::EntryGone),
+        match session.look(hold.ticket(), hold.entry(), ask).await {
+            Ok(view) if !view.present => {
+                hold.lose(LossReason::EntryGone);
+                return;
+            }
             Ok(_) => {}
             Err(error) => {
-                tracing::debug!(%error, lock = %hold.ticket().name, "a held entry could not be watched")
+                tracing::debug!(%error, lock = %hold.ticket().name, "a held entry was not found out about");
             }
+        }
+        if interrupted.is_none() {
+            backoff = Backoff::default();
+            continue;
         }
         tokio::select! {
             () = tokio::time::sleep(backoff.next_pause()) => {}

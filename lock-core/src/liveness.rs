@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::background;
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, ErrorKind};
 
@@ -14,6 +15,9 @@ use crate::error::{Error, ErrorKind};
 const JEOPARDY: f64 = 0.3;
 /// Renewals in one time to live. A lost one leaves room for four more.
 const RENEWALS_PER_TTL: u32 = 5;
+/// An attempt to renew that takes longer is given up and tried again, however long the time to
+/// live: a holder must hear of trouble while it can still act.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(10);
 /// The longest sleep of the renewal loop: after a suspend, timers are late by the time slept, so
 /// the clock is asked this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -115,26 +119,31 @@ impl Liveness {
 
     /// The instant up to which the server cannot have ended the session; `None` once it is lost.
     pub fn deadline(&self) -> Option<BootInstant> {
-        match Word::of(self.word.load(Ordering::SeqCst)) {
-            Word::Until(deadline) => Some(deadline),
-            Word::Lost(_) => None,
-        }
+        self.settle(|deadline| deadline)
+            .ok()
+            .map(|(deadline, _)| deadline)
     }
 
     /// The time left until the deadline; zero once it is lost.
     pub fn remaining(&self) -> Duration {
-        let now = self.clock.now();
-        self.deadline()
-            .map_or(Duration::ZERO, |d| d.saturating_since(now))
+        self.settle(|deadline| deadline)
+            .map_or(Duration::ZERO, |(deadline, now)| {
+                deadline.saturating_since(now)
+            })
+    }
+
+    /// The validity that one renewal proves.
+    pub fn validity(&self) -> Duration {
+        Duration::from_nanos(self.validity_nanos.load(Ordering::SeqCst))
     }
 
     /// The state now. A passed deadline is a loss, whether or not any timer has noticed.
     pub fn state(&self) -> State {
         let left = match self.settle(|deadline| deadline) {
-            Ok(left) => left,
+            Ok((deadline, now)) => deadline.saturating_since(now),
             Err(reason) => return State::Lost(reason),
         };
-        let validity = Duration::from_nanos(self.validity_nanos.load(Ordering::SeqCst));
+        let validity = self.validity();
         if left < validity.mul_f64(JEOPARDY) || self.doubted.load(Ordering::SeqCst) {
             State::Jeopardy
         } else {
@@ -154,9 +163,12 @@ impl Liveness {
         }
     }
 
-    /// Turns a passed deadline into a loss; otherwise moves it as told and answers the time left
-    /// until the old one.
-    fn settle(&self, moved: impl Fn(BootInstant) -> BootInstant) -> Result<Duration, LossReason> {
+    /// Turns a passed deadline into a loss; otherwise moves it as told, and answers it as it was and
+    /// the instant at which it had not passed.
+    fn settle(
+        &self,
+        moved: impl Fn(BootInstant) -> BootInstant,
+    ) -> Result<(BootInstant, BootInstant), LossReason> {
         loop {
             let word = self.word.load(Ordering::SeqCst);
             let deadline = match Word::of(word) {
@@ -171,7 +183,7 @@ impl Liveness {
             }
             let moved = moved(deadline);
             if moved == deadline || self.swap(word, moved.as_nanos()) {
-                return Ok(deadline.saturating_since(now));
+                return Ok((deadline, now));
             }
         }
     }
@@ -191,15 +203,20 @@ impl Liveness {
         }
     }
 
-    /// Resolves with the reason once the session is lost. *Cancel safe.* It is woken by the renewal
-    /// loop; a process that was paused hears of it when its threads run again, and
-    /// [`state`](Liveness::state) tells the truth before.
+    /// Resolves with the reason once the session is lost: at the deadline at the latest, whether or
+    /// not anybody renews. *Cancel safe.*
     pub async fn lost(&self) -> LossReason {
         let mut loss = self.loss.subscribe();
-        match loss.wait_for(Option::is_some).await {
-            Ok(reason) => reason.unwrap_or(LossReason::Closed),
-            // The sender is a field of ours.
-            Err(_) => LossReason::Closed,
+        loop {
+            if let State::Lost(reason) = self.state() {
+                return reason;
+            }
+            tokio::select! {
+                // The sender is a field of ours, so it is a loss that was told.
+                _ = loss.wait_for(Option::is_some) => {}
+                // Renewals have moved the deadline on, or it has passed.
+                () = background::sleep(self.remaining()) => {}
+            }
         }
     }
 
@@ -235,6 +252,7 @@ where
     Fut: Future<Output = Result<Duration, Error>>,
 {
     let interval = ttl / RENEWALS_PER_TTL;
+    let limit = interval.min(LONGEST_ATTEMPT);
     let pause = (ttl / 50).clamp(Duration::from_millis(20), Duration::from_secs(1));
     let mut next = liveness.clock.now() + interval;
     loop {
@@ -254,7 +272,7 @@ where
             continue;
         }
         let sent = liveness.clock.now();
-        let attempt = tokio::time::timeout(interval.min(liveness.remaining()), renew());
+        let attempt = tokio::time::timeout(limit.min(liveness.remaining()), renew());
         let outcome = tokio::select! {
             outcome = attempt => outcome,
             _ = liveness.lost() => return,
@@ -272,7 +290,7 @@ where
                 }
                 tracing::debug!(%error, "a renewal failed");
             }
-            Err(_) => tracing::debug!(?interval, "a renewal was not answered in time"),
+            Err(_) => tracing::debug!(?limit, "a renewal was not answered in time"),
         }
         liveness.doubt();
         next = liveness.clock.now() + pause;
@@ -358,6 +376,14 @@ mod tests {
         liveness.lose(LossReason::SessionGone);
         assert_eq!(waiting.await.expect("no panic"), LossReason::SessionGone);
         assert_eq!(liveness.lost().await, LossReason::SessionGone);
+    }
+
+    #[tokio::test]
+    async fn the_deadline_is_a_loss_although_nobody_renews_or_asks() {
+        let clock = Clock::system();
+        let liveness = Liveness::new(clock.clone(), clock.now(), Duration::from_millis(50));
+        assert_eq!(liveness.lost().await, LossReason::Expired);
+        assert_eq!(liveness.deadline(), None);
     }
 
     #[tokio::test(start_paused = true)]

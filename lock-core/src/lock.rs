@@ -3,13 +3,16 @@
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
-use crate::acquire::{Patience, acquire, within};
+use tokio::sync::watch;
+
+use crate::acquire::{Patience, Pending};
+use crate::background;
 use crate::clock;
 use crate::entry::{Metadata, Mode, Queue};
 use crate::error::{Error, ErrorKind};
 use crate::guard::Guard;
 use crate::janitor::Tenancy;
-use crate::liveness::State;
+use crate::liveness::LossReason;
 use crate::name::LockName;
 use crate::session::{Backend, SessionId};
 
@@ -61,10 +64,21 @@ struct Shared {
     backend: Arc<dyn Backend>,
     ttl: Duration,
     metadata: Metadata,
-    current: StdMutex<Option<Arc<Tenancy>>>,
-    /// Held while a session is opened: many acquires at once open one.
-    opening: tokio::sync::Mutex<()>,
+    slot: StdMutex<Slot>,
 }
+
+/// The session of all clones.
+#[derive(Debug, Default)]
+enum Slot {
+    #[default]
+    None,
+    /// On its way. All who need it wait for the same one.
+    Opening(Opening),
+    Open(Arc<Tenancy>),
+}
+
+/// Says how the opening of a session went, once it has.
+type Opening = watch::Receiver<Option<Result<Arc<Tenancy>, Error>>>;
 
 impl Locks {
     /// Locks on this backend. Does no I/O.
@@ -97,8 +111,7 @@ impl Locks {
             backend,
             ttl,
             metadata,
-            current: StdMutex::default(),
-            opening: tokio::sync::Mutex::default(),
+            slot: StdMutex::default(),
         };
         Ok(Locks {
             shared: Arc::new(shared),
@@ -174,48 +187,87 @@ impl Locks {
     /// coordinator now instead of in the background. The next acquire opens a new one.
     ///
     /// # Errors
-    /// If the coordinator cannot be told: then the session ends with its time to live.
+    /// If the coordinator cannot be told yet: it is told in the background, and the session ends
+    /// with its time to live at the latest.
     pub async fn close(&self) -> Result<(), Error> {
-        let tenancy = self
-            .shared
-            .current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match tenancy {
-            Some(tenancy) => tenancy.session().close().await,
-            None => Ok(()),
-        }
+        let slot = std::mem::take(&mut *self.shared.slot());
+        let tenancy = match slot {
+            Slot::None => return Ok(()),
+            Slot::Open(tenancy) => tenancy,
+            // Whoever waits for it is told that it was closed.
+            Slot::Opening(opening) => match opened(opening).await {
+                Ok(tenancy) => tenancy,
+                Err(_) => return Ok(()),
+            },
+        };
+        tenancy.close().await
     }
 
     fn current(&self) -> Option<Arc<Tenancy>> {
-        let current = self
-            .shared
-            .current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        current
-            .clone()
-            .filter(|t| !matches!(t.session().liveness().state(), State::Lost(_)))
+        match &*self.shared.slot() {
+            Slot::Open(tenancy) if tenancy.is_alive() => Some(tenancy.clone()),
+            _ => None,
+        }
     }
 
+    /// The session; opens one if there is none. The opening goes on when its callers have left, for
+    /// the next one, and its outcome is told to all who wait for it.
     async fn tenancy(&self) -> Result<Arc<Tenancy>, Error> {
-        if let Some(tenancy) = self.current() {
-            return Ok(tenancy);
-        }
-        let _opening = self.shared.opening.lock().await;
-        if let Some(tenancy) = self.current() {
-            return Ok(tenancy);
-        }
-        let session = self.shared.backend.open_session(self.shared.ttl).await?;
-        let tenancy = Tenancy::new(session);
-        *self
-            .shared
-            .current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(tenancy.clone());
-        Ok(tenancy)
+        let opening = {
+            let mut slot = self.shared.slot();
+            match &*slot {
+                Slot::Open(tenancy) if tenancy.is_alive() => return Ok(tenancy.clone()),
+                Slot::Opening(opening) => opening.clone(),
+                Slot::Open(_) | Slot::None => {
+                    let opening = self.open();
+                    *slot = Slot::Opening(opening.clone());
+                    opening
+                }
+            }
+        };
+        opened(opening).await
     }
+
+    fn open(&self) -> Opening {
+        let (tell, opening) = watch::channel(None);
+        let (backend, ttl) = (self.shared.backend.clone(), self.shared.ttl);
+        let (shared, ours) = (Arc::downgrade(&self.shared), opening.clone());
+        background::handle().spawn(async move {
+            let outcome = backend.open_session(ttl).await.map(Tenancy::new);
+            // Without anybody to use it, it is dropped here, and so closed.
+            if let Some(shared) = shared.upgrade() {
+                let mut slot = shared.slot();
+                if matches!(&*slot, Slot::Opening(other) if other.same_channel(&ours)) {
+                    *slot = match &outcome {
+                        Ok(tenancy) => Slot::Open(tenancy.clone()),
+                        Err(_) => Slot::None,
+                    };
+                }
+            }
+            tell.send_replace(Some(outcome));
+        });
+        opening
+    }
+}
+
+impl Shared {
+    fn slot(&self) -> std::sync::MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn opened(mut opening: Opening) -> Result<Arc<Tenancy>, Error> {
+    match opening.wait_for(Option::is_some).await {
+        Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(never_opened())),
+        Err(_) => Err(never_opened()),
+    }
+}
+
+fn never_opened() -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        "the opening of a session ended without one: please report this",
+    )
 }
 
 /// What a mutex and a read/write lock have in common.
@@ -227,21 +279,37 @@ struct Named {
 
 impl Named {
     async fn acquire(&self, mode: Mode, patience: Patience) -> Result<Option<Guard>, Error> {
-        let started = clock::Clock::system();
-        let start = started.now();
-        let tenancy = within(patience, self.locks.tenancy()).await?;
-        let patience = match patience {
-            Patience::For(limit) => {
-                Patience::For(limit.saturating_sub(started.now().saturating_since(start)))
+        // A loop of acquires that never have to wait must let others run.
+        tokio::task::coop::consume_budget().await;
+        let mut again = true;
+        loop {
+            let tenancy = tokio::select! {
+                biased;
+                tenancy = self.locks.tenancy() => tenancy?,
+                () = patience.ended() => return Err(Error::new(
+                    ErrorKind::Unreachable,
+                    "the coordinator did not open a session in the time given",
+                )),
+            };
+            let since_unix_ms = clock::unix_millis();
+            let metadata = Metadata {
+                since_unix_ms,
+                ..self.locks.shared.metadata.clone()
+            };
+            let ticket = tenancy.ticket(self.name.clone(), mode, Arc::new(metadata));
+            let mut pending = Pending::new(tenancy, ticket);
+            match pending.acquire(patience).await {
+                // The session had ended before we had a place in the queue to lose with it.
+                Err(error)
+                    if again
+                        && matches!(error.kind(), ErrorKind::SessionLost(reason) if reason != LossReason::Closed)
+                        && !pending.had_a_place() =>
+                {
+                    again = false;
+                }
+                outcome => return outcome,
             }
-            other => other,
-        };
-        let metadata = Metadata {
-            since_unix_ms: clock::unix_millis(),
-            ..self.locks.shared.metadata.clone()
-        };
-        let ticket = tenancy.ticket(self.name.clone(), mode, Arc::new(metadata));
-        acquire(&tenancy, ticket, patience).await
+        }
     }
 
     async fn acquire_forever(&self, mode: Mode) -> Result<Guard, Error> {
@@ -293,7 +361,7 @@ impl Mutex {
     /// As [`acquire`](Mutex::acquire); [`ErrorKind::Unreachable`] if the coordinator did not even
     /// take us into the queue in that time. *Cancel safety:* the same.
     pub async fn acquire_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Exclusive, Patience::For(limit)).await
+        self.0.acquire(Mode::Exclusive, Patience::of(limit)).await
     }
 }
 
@@ -329,7 +397,7 @@ impl RwLock {
     /// # Errors
     /// As [`Mutex::acquire_timeout`].
     pub async fn read_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Shared, Patience::For(limit)).await
+        self.0.acquire(Mode::Shared, Patience::of(limit)).await
     }
 
     /// Waits for our turn to hold it alone. See [`Mutex::acquire`].
@@ -353,6 +421,6 @@ impl RwLock {
     /// # Errors
     /// As [`Mutex::acquire_timeout`].
     pub async fn write_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Exclusive, Patience::For(limit)).await
+        self.0.acquire(Mode::Exclusive, Patience::of(limit)).await
     }
 }

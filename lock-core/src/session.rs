@@ -48,9 +48,28 @@ pub trait Backend: Debug + Send + Sync {
     ) -> Result<Vec<Queue>, Error>;
 }
 
+/// Whom a queue takes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Everybody.
+    Always,
+    /// Who would hold the lock at once. A backend that cannot tell in one step may take in others
+    /// too: the core then gives the place up.
+    IfFree,
+}
+
 /// What `enqueue` answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Enqueued {
+pub enum Enqueued {
+    /// We have a place.
+    Placed(Placed),
+    /// We asked for one only if the lock is free, and it is not. There is no entry of ours.
+    Busy,
+}
+
+/// A place in the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
     /// Our entry, with its token.
     pub entry: EntryId,
     /// What stands ahead of it.
@@ -92,7 +111,12 @@ pub trait Session: Debug + Send + Sync {
     /// *Cancel safety:* when dropped, or on an error whose effect is unknown, the entry may exist
     /// or may yet come to exist; a later [`remove`](Session::remove) of the ticket makes an end of
     /// both.
-    async fn enqueue(&self, ticket: &Ticket, ask: Ask) -> Result<Enqueued, Error>;
+    async fn enqueue(
+        &self,
+        ticket: &Ticket,
+        ask: Ask,
+        admission: Admission,
+    ) -> Result<Enqueued, Error>;
 
     /// What stands ahead of our entry now, and whether it is itself still there, both at one
     /// instant of the store and not older than the call: a grant may rest on the answer.
@@ -113,7 +137,7 @@ pub trait Session: Debug + Send + Sync {
     /// *Cancel safety:* may or may not have removed; call again.
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error>;
 
-    /// Ends the session and with it all its entries.
+    /// Ends the session and with it all its entries. May be called again, also after it succeeded.
     ///
     /// *Cancel safety:* the renewals have stopped, so the session ends with its time to live at the
     /// latest.

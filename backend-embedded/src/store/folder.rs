@@ -1,10 +1,11 @@
 //! The data folder: one owner, one store file, one mark.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use redb::StorageBackend;
 
@@ -18,6 +19,8 @@ const STORE: &str = "store.redb";
 const NEW_STORE: &str = "store.redb.new";
 const MARK: &str = "ACKED";
 const LOCK: &str = "LOCK";
+/// How long a coordinator of this process that was dropped may take to let go of its folder.
+const OWN_LINGER: Duration = Duration::from_secs(2);
 
 /// A claimed data folder. Dropping it gives the folder up.
 #[derive(Debug)]
@@ -29,7 +32,8 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Creates the folder if absent, and claims it; at once, or not at all.
+    /// Creates the folder if absent, and claims it: at once, or after the two seconds that one of
+    /// this process may take to let go of it, or not at all.
     pub(crate) fn claim(path: &Path) -> Result<Folder, Error> {
         if !path.is_dir() {
             create_folder(path).map_err(|error| failed(path, error))?;
@@ -40,21 +44,27 @@ impl Folder {
             .truncate(false)
             .open(&lock_path)
             .map_err(at_lock)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                // Absent only while the owner is about to write it.
-                let _ = lock.read_to_string(&mut pid);
-                return Err(Error::AlreadyOpen {
-                    path: path.to_path_buf(),
-                    pid: pid.trim().parse().ok(),
-                });
+        let started = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(error)) => return Err(at_lock(error)),
+                Err(TryLockError::WouldBlock) => {}
             }
-            Err(TryLockError::Error(error)) => return Err(at_lock(error)),
+            let mut pid = String::new();
+            // Absent only while the owner is about to write it.
+            let _ = lock.rewind().and_then(|()| lock.read_to_string(&mut pid));
+            let pid = pid.trim().parse().ok();
+            // One of ours that was just dropped records what is pending before it lets go.
+            if pid != Some(std::process::id()) || started.elapsed() > OWN_LINGER {
+                let path = path.to_path_buf();
+                return Err(Error::AlreadyOpen { path, pid });
+            }
+            std::thread::sleep(OWN_LINGER / 400);
         }
         let pid = format!("{}\n", std::process::id());
-        (lock.set_len(0))
+        (lock.rewind())
+            .and_then(|()| lock.set_len(0))
             .and_then(|()| lock.write_all(pid.as_bytes()))
             .map_err(at_lock)?;
         Ok(Folder {

@@ -182,6 +182,13 @@ impl Etcd {
         answer.kvs().iter().map(text).collect()
     }
 
+    /// The store's revision: it rises with every write.
+    pub async fn revision(&self) -> i64 {
+        let answer = self.client().await.get("probe", None).await;
+        let answer = answer.expect("etcd serves");
+        answer.header().expect("a header").revision()
+    }
+
     /// Waits until so many keys stand under a prefix.
     pub async fn wait_keys(&self, prefix: &str, count: usize) -> Vec<String> {
         let mut keys = Vec::new();

@@ -146,7 +146,8 @@ fn inherited_settings_of_signals_stay() {
             &format!("{grep} {e} '{pattern}' {STATUS}; exit 5"),
         ],
     );
-    let mut line = Command::new("sh");
+    // Not every shell lets CHLD be ignored.
+    let mut line = Command::new("bash");
     line.args(["-c", r#"trap '' HUP INT CHLD; exec "$@""#, "sh"])
         .arg(inner.get_program())
         .args(inner.get_args());
@@ -183,6 +184,14 @@ fn the_watchdog_ends_with_the_command() {
     supervised.line();
     let watchdog = supervised.watchdog().as_raw_nonzero().to_string();
     assert!(state(&watchdog).is_some());
+    for stdio in ["1", "2"] {
+        let open = fs::read_link(format!("/proc/{watchdog}/fd/{stdio}")).unwrap();
+        assert_eq!(
+            open.to_str(),
+            Some("/dev/null"),
+            "it keeps nobody's output open"
+        );
+    }
     supervised.signal(rustix::process::Signal::USR1);
     assert_eq!(supervised.code(), 0);
     assert_eq!(state(&watchdog), None);

@@ -99,7 +99,12 @@ async fn run(options: Options, command: Vec<OsString>) -> u8 {
             };
         }
     };
-    let may_continue = || options.gate.as_ref().is_none_or(|gate| gate.exists());
+    let may_continue = || {
+        options.gate.as_ref().is_none_or(|gate| {
+            println!("may it continue?");
+            gate.exists()
+        })
+    };
     tokio::select! {
         ended = child.wait(may_continue) => return ended.unwrap().status(),
         () = exists(options.when.as_deref()) => {}

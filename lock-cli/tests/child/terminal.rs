@@ -20,6 +20,7 @@ cases![
     ctrl_c_reaches_the_command_once,
     ctrl_c_shows_in_the_status,
     ctrl_z_stops_the_job_and_fg_continues_it,
+    fg_puts_the_command_into_the_foreground,
     a_job_in_the_background_gets_the_terminal_when_it_asks,
     a_line_of_a_script_stops_with_the_script,
     in_a_pipeline_the_terminal_goes_to_who_asks,
@@ -197,6 +198,22 @@ fn ctrl_z_stops_the_job_and_fg_continues_it() {
     screen.expect("status=0");
 }
 
+/// Without waiting for it to ask: it may not even read, and yet be the one for Ctrl-C.
+fn fg_puts_the_command_into_the_foreground() {
+    let mut screen = Screen::shell();
+    screen.enter("$SUPERVISE -- sh -c 'echo pid=$$; exec sleep 1000'");
+    let command = screen.expect_number("pid=");
+    assert_eq!(screen.foreground(), command);
+    screen.press(CTRL_Z);
+    let job = screen.expect_stop();
+    screen.bring_back(&job);
+    eventually("the command is in the foreground", || {
+        (screen.foreground() == command).then_some(())
+    });
+    screen.press(CTRL_C);
+    screen.expect("status=130");
+}
+
 fn a_job_in_the_background_gets_the_terminal_when_it_asks() {
     let mut screen = Screen::shell();
     screen.enter("$SUPERVISE -- cat &");
@@ -240,7 +257,7 @@ fn in_a_pipeline_the_terminal_goes_to_who_asks() {
 fn a_pager_behind_the_command_keeps_the_terminal() {
     let mut screen = Screen::shell();
     let command =
-        "trap \"echo caught >/dev/tty; kill $!; exit\" INT; sleep 1000 & echo ready; wait";
+        "trap \"kill $!; echo caught >/dev/tty; exit\" INT; sleep 1000 & echo ready; wait";
     let pager = "read a; echo $a; read b </dev/tty; echo got=$b";
     screen.enter(&format!(
         "$SUPERVISE -- sh -c '{command}' | sh -c '{pager}'"
@@ -315,6 +332,7 @@ fn what_lost_its_lock_while_stopped_is_not_continued() {
     screen.press(CTRL_Z);
     let job = screen.expect_stop();
     screen.bring_back(&job);
+    screen.expect("may it continue?");
     // Were it continued, it would read this.
     screen.enter("text");
     std::fs::write(&when, "").unwrap();
