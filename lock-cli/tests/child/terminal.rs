@@ -257,7 +257,7 @@ fn in_a_pipeline_the_terminal_goes_to_who_asks() {
 fn a_pager_behind_the_command_keeps_the_terminal() {
     let mut screen = Screen::shell();
     let command =
-        "trap \"kill $!; echo caught >/dev/tty; exit\" INT; sleep 1000 & echo ready; wait";
+        "trap \"kill \\$!; echo caught >/dev/tty; exit\" INT; sleep 1000 & echo ready; wait";
     let pager = "read a; echo $a; read b </dev/tty; echo got=$b";
     screen.enter(&format!(
         "$SUPERVISE -- sh -c '{command}' | sh -c '{pager}'"

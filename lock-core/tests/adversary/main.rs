@@ -1,0 +1,299 @@
+//! The core's own promises when the coordinator is in trouble.
+
+mod session;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use lock_core::clock::Clock;
+use lock_core::{ErrorKind, LossReason, Mutex, State};
+use session::{Act, Script};
+
+/// Bounds what takes a second or two.
+const PATIENCE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn mutex(script: &Arc<Script>) -> Mutex {
+    script.locks(HOUR).mutex("a").expect("a valid name")
+}
+
+/// A coordinator whose watches never say anything.
+fn script() -> Arc<Script> {
+    let script = Arc::<Script>::default();
+    script.changed.will(Act::Hang);
+    script
+}
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let all = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    soon(what, all).await;
+}
+
+#[tokio::test]
+async fn a_close_that_fails_is_tried_again_and_removals_go_on_beside_it() {
+    let broken = script();
+    broken.remove.will(Act::FailTimes(2));
+    broken.close.will(Act::FailTimes(2));
+    drop(mutex(&broken).acquire().await.expect("granted"));
+    eventually("the entry is gone", || broken.left() == 0).await;
+
+    let hanging = script();
+    hanging.close.will(Act::Hang);
+    drop(mutex(&hanging).acquire().await.expect("granted"));
+    eventually("the entry is gone", || hanging.left() == 0).await;
+}
+
+#[tokio::test]
+async fn a_close_by_hand_that_fails_is_said_and_goes_on() {
+    let script = script();
+    script.close.will(Act::FailTimes(3));
+    let locks = script.locks(HOUR);
+    let guard = locks
+        .mutex("a")
+        .expect("a valid name")
+        .acquire()
+        .await
+        .expect("granted");
+    assert!(locks.close().await.is_err());
+    assert_eq!(guard.state(), State::Lost(LossReason::Closed));
+    eventually("it is closed all the same", || script.left() == 0).await;
+}
+
+#[test]
+fn watches_that_wake_for_nothing_do_not_make_a_wait_overstay() {
+    for act in [Act::Succeed, Act::Fail(ErrorKind::Exhausted)] {
+        let script = script();
+        script.blocked.store(true, Ordering::SeqCst);
+        script.changed.will(act);
+        let lock = mutex(&script);
+        let (done, outcome) = std::sync::mpsc::channel();
+        // On an executor without a budget of its own.
+        std::thread::spawn(move || {
+            let waited = lock.acquire_timeout(Duration::from_millis(100));
+            let _ = done.send(futures_executor::block_on(waited).map(|guard| guard.is_none()));
+        });
+        let nobody = outcome.recv_timeout(PATIENCE).expect("it returns");
+        assert!(nobody.expect("contention is a value"));
+        assert!(
+            script.look.count() < 50,
+            "{} looks in a tenth of a second",
+            script.look.count()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_silent_coordinator_does_not_hold_up_those_who_give_up() {
+    let script = script();
+    script.blocked.store(true, Ordering::SeqCst);
+    script.remove.will(Act::Hang);
+    let lock = mutex(&script);
+    let waited = lock.acquire_timeout(Duration::from_millis(50));
+    assert!(
+        soon("the wait ends", waited)
+            .await
+            .expect("contention is a value")
+            .is_none()
+    );
+    assert!(
+        soon("the try ends", lock.try_acquire())
+            .await
+            .expect("a value")
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn a_full_coordinator_says_so() {
+    let script = script();
+    script.enqueue.will(Act::Fail(ErrorKind::Exhausted));
+    let lock = mutex(&script);
+    let error = soon("a try", lock.try_acquire())
+        .await
+        .expect_err("no room");
+    assert_eq!(error.kind(), ErrorKind::Exhausted);
+    let error = soon("a wait without a limit", lock.acquire())
+        .await
+        .expect_err("no room");
+    assert_eq!(error.kind(), ErrorKind::Exhausted);
+}
+
+#[tokio::test]
+async fn what_was_refused_is_not_removed_over_and_over() {
+    let script = script();
+    script.enqueue.will(Act::Fail(ErrorKind::Refused));
+    script.remove.will(Act::Fail(ErrorKind::Refused));
+    let lock = mutex(&script);
+    for _ in 0..100 {
+        assert_eq!(
+            lock.acquire().await.expect_err("refused").kind(),
+            ErrorKind::Refused
+        );
+    }
+    // An acquire that is removed later than all of those before.
+    script.enqueue.will(Act::Succeed);
+    drop(lock.acquire().await.expect("granted"));
+    eventually("its removal is tried", || script.remove.count() > 0).await;
+    assert_eq!(
+        script.remove.count(),
+        1,
+        "there was nothing to remove, and no is an answer"
+    );
+}
+
+#[tokio::test]
+async fn short_waits_share_one_opening_that_takes_longer() {
+    let script = script();
+    *script.open_takes.lock().expect("no panic") = Duration::from_millis(200);
+    let lock = mutex(&script);
+    let got_it = async {
+        loop {
+            match lock.acquire_timeout(Duration::from_millis(10)).await {
+                Ok(Some(guard)) => break guard,
+                Ok(None) => {}
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Unreachable),
+            }
+        }
+    };
+    let _guard = soon("the opening ends", got_it).await;
+    assert_eq!(script.open.count(), 1);
+}
+
+#[tokio::test]
+async fn the_failure_of_an_opening_is_told_to_all_who_wait_for_it() {
+    let script = script();
+    *script.open_takes.lock().expect("no panic") = Duration::from_millis(50);
+    script.open.will(Act::Fail(ErrorKind::Unreachable));
+    let lock = mutex(&script);
+    let waits = futures_util::future::join_all((0..30).map(|_| lock.acquire()));
+    for outcome in soon("all fail", waits).await {
+        assert_eq!(
+            outcome.expect_err("no session").kind(),
+            ErrorKind::Unreachable
+        );
+    }
+    assert_eq!(script.open.count(), 1);
+}
+
+#[tokio::test]
+async fn an_opening_that_nobody_waits_for_any_more_is_closed() {
+    let script = script();
+    *script.open_takes.lock().expect("no panic") = Duration::from_millis(50);
+    let lock = mutex(&script);
+    let left = tokio::time::timeout(Duration::from_millis(5), lock.acquire()).await;
+    assert!(left.is_err());
+    drop(lock);
+    eventually("it is closed", || script.close.count() == 1).await;
+}
+
+#[tokio::test]
+async fn closing_ends_waits_that_had_begun() {
+    let script = script();
+    script.blocked.store(true, Ordering::SeqCst);
+    let locks = script.locks(HOUR);
+    let lock = locks.mutex("a").expect("a valid name");
+    let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
+    eventually("it waits", || script.changed.count() > 0).await;
+    locks.close().await.expect("closed");
+    let error = soon("the wait ends", waiter)
+        .await
+        .expect("no panic")
+        .expect_err("closed");
+    assert_eq!(error.kind(), ErrorKind::SessionLost(LossReason::Closed));
+}
+
+#[tokio::test]
+async fn a_holder_hears_of_its_entry_although_its_watch_is_refused() {
+    let script = script();
+    script.changed.will(Act::Fail(ErrorKind::Exhausted));
+    let guard = mutex(&script).acquire().await.expect("granted");
+    script.gone.store(true, Ordering::SeqCst);
+    assert_eq!(
+        soon("it is told", guard.lost()).await,
+        LossReason::EntryGone
+    );
+}
+
+#[tokio::test]
+async fn a_passed_deadline_is_a_loss_for_holders_and_waiters_without_any_timer() {
+    let clock = Clock::manual();
+    let script = Arc::new(Script {
+        clock: clock.clone(),
+        ..Script::default()
+    });
+    script.changed.will(Act::Hang);
+    let guard = mutex(&script).acquire().await.expect("granted");
+    clock.advance(HOUR);
+    assert_eq!(
+        (guard.remaining(), guard.deadline()),
+        (Duration::ZERO, None)
+    );
+    assert_eq!(soon("it is told", guard.lost()).await, LossReason::Expired);
+    assert_eq!(guard.state(), State::Lost(LossReason::Expired));
+}
+
+#[tokio::test]
+async fn a_session_found_dead_by_an_enqueue_is_replaced_at_once() {
+    let script = script();
+    script
+        .enqueue
+        .will(Act::Fail(ErrorKind::SessionLost(LossReason::SessionGone)));
+    let lock = mutex(&script);
+    let error = lock.acquire().await.expect_err("twice is enough");
+    assert_eq!(
+        error.kind(),
+        ErrorKind::SessionLost(LossReason::SessionGone)
+    );
+    assert_eq!(script.enqueue.count(), 2);
+}
+
+#[tokio::test]
+async fn the_first_reason_of_a_loss_stays() {
+    let script = script();
+    let locks = script.locks(HOUR);
+    let guard = locks
+        .mutex("a")
+        .expect("a valid name")
+        .acquire()
+        .await
+        .expect("granted");
+    script.changed.will(Act::Succeed);
+    locks.close().await.expect("closed");
+    assert_eq!(guard.state(), State::Lost(LossReason::Closed));
+    script.gone.store(true, Ordering::SeqCst);
+    assert_eq!(guard.lost().await, LossReason::Closed);
+    assert_eq!(guard.state(), State::Lost(LossReason::Closed));
+}
+
+#[tokio::test]
+async fn acquires_that_never_wait_let_timers_fire() {
+    let script = script();
+    let lock = mutex(&script);
+    let busy = async {
+        loop {
+            drop(lock.acquire().await.expect("granted"));
+        }
+    };
+    let started = Instant::now();
+    tokio::select! {
+        () = busy => {}
+        () = tokio::time::sleep(Duration::from_millis(5)) => {}
+    }
+    assert!(
+        started.elapsed() < PATIENCE / 10,
+        "after {:?}",
+        started.elapsed()
+    );
+}

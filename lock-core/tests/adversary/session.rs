@@ -1,0 +1,219 @@
+//! A session that does as a test says: delays, fails, hangs and wakes for nothing, all of which the
+//! trait allows. What it stands for is a coordinator in trouble; how real ones behave, the
+//! conformance suite finds out.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lock_core::clock::Clock;
+use lock_core::rule::{Ahead, Ask, View};
+use lock_core::{
+    Admission, Backend, Enqueued, EntryId, Error, ErrorKind, Liveness, LockName, Locks, LossReason,
+    Mode, Options, Placed, Queue, Removed, Session, SessionId, Ticket, Token,
+};
+
+/// What a call does.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Act {
+    #[default]
+    Succeed,
+    Fail(ErrorKind),
+    /// Fails so many times, then succeeds.
+    FailTimes(usize),
+    Hang,
+}
+
+/// One kind of call: what it does, and how often it was made.
+#[derive(Debug, Default)]
+pub struct Call {
+    act: Mutex<Act>,
+    count: AtomicUsize,
+}
+
+impl Call {
+    pub fn will(&self, act: Act) {
+        *self.act.lock().unwrap_or_else(PoisonError::into_inner) = act;
+    }
+
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    async fn play(&self) -> Result<(), Error> {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        let act = {
+            let mut act = self.act.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = *act;
+            if let Act::FailTimes(times) = now {
+                *act = times.checked_sub(1).map_or(Act::Succeed, Act::FailTimes);
+            }
+            now
+        };
+        match act {
+            Act::Succeed | Act::FailTimes(0) => Ok(()),
+            Act::Fail(kind) => Err(Error::new(kind, "as the script says")),
+            Act::FailTimes(_) => Err(Error::new(ErrorKind::Unreachable, "this time")),
+            Act::Hang => std::future::pending().await,
+        }
+    }
+}
+
+/// What the coordinator does, and what it has seen.
+#[derive(Debug, Default)]
+pub struct Script {
+    pub open: Call,
+    pub open_takes: Mutex<Duration>,
+    pub enqueue: Call,
+    pub look: Call,
+    pub changed: Call,
+    pub remove: Call,
+    pub close: Call,
+    /// Somebody else stands before us.
+    pub blocked: AtomicBool,
+    /// Our entry was removed by somebody.
+    pub gone: AtomicBool,
+    pub entries: Mutex<HashSet<u64>>,
+    pub clock: Clock,
+}
+
+impl Script {
+    /// Locks on it, with sessions of this time to live; watches stay silent.
+    pub fn locks(self: &Arc<Self>, ttl: Duration) -> Locks {
+        let options = Options {
+            ttl,
+            ..Options::default()
+        };
+        Locks::new(Arc::new(Scripted(self.clone())), options).expect("options within bounds")
+    }
+
+    pub fn left(&self) -> usize {
+        self.entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
+    fn view(&self) -> View {
+        let other = Ahead {
+            id: EntryId {
+                key: b"other".as_slice().into(),
+                token: Token(1),
+            },
+            mode: Mode::Exclusive,
+        };
+        let ahead = if self.blocked.load(Ordering::SeqCst) {
+            vec![other]
+        } else {
+            vec![]
+        };
+        View {
+            present: !self.gone.load(Ordering::SeqCst),
+            ahead,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Scripted(Arc<Script>);
+
+#[derive(Debug)]
+struct ScriptedSession {
+    script: Arc<Script>,
+    liveness: Arc<Liveness>,
+}
+
+#[async_trait]
+impl Backend for Scripted {
+    async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
+        let takes = *self
+            .0
+            .open_takes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        tokio::time::sleep(takes).await;
+        self.0.open.play().await?;
+        let clock = self.0.clock.clone();
+        let liveness = Liveness::new(clock.clone(), clock.now(), ttl);
+        Ok(Arc::new(ScriptedSession {
+            script: self.0.clone(),
+            liveness,
+        }))
+    }
+
+    async fn queue(&self, name: &LockName) -> Result<Queue, Error> {
+        Ok(Queue {
+            name: name.clone(),
+            entries: vec![],
+        })
+    }
+
+    async fn locks(&self, _: &str, _: Option<&LockName>, _: usize) -> Result<Vec<Queue>, Error> {
+        Ok(vec![])
+    }
+}
+
+#[async_trait]
+impl Session for ScriptedSession {
+    fn id(&self) -> SessionId {
+        SessionId(1)
+    }
+
+    fn liveness(&self) -> &Arc<Liveness> {
+        &self.liveness
+    }
+
+    async fn enqueue(&self, ticket: &Ticket, _: Ask, _: Admission) -> Result<Enqueued, Error> {
+        self.script.enqueue.play().await?;
+        self.script
+            .entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(ticket.serial);
+        let key = ticket.serial.to_string().into_bytes().into();
+        let entry = EntryId {
+            key,
+            token: Token(ticket.serial + 10),
+        };
+        Ok(Enqueued::Placed(Placed {
+            entry,
+            view: self.script.view(),
+        }))
+    }
+
+    async fn look(&self, _: &Ticket, _: &EntryId, _: Ask) -> Result<View, Error> {
+        self.script.look.play().await?;
+        Ok(self.script.view())
+    }
+
+    async fn changed(&self, _: &[EntryId]) -> Result<(), Error> {
+        self.script.changed.play().await
+    }
+
+    async fn remove(&self, ticket: &Ticket, _: Option<&EntryId>) -> Result<Removed, Error> {
+        self.script.remove.play().await?;
+        let mut entries = self
+            .script
+            .entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Ok(if entries.remove(&ticket.serial) {
+            Removed::Removed
+        } else {
+            Removed::AlreadyGone
+        })
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        self.liveness.lose(LossReason::Closed);
+        self.script.close.play().await?;
+        self.script
+            .entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        Ok(())
+    }
+}
