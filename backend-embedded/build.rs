@@ -1,5 +1,5 @@
-//! Generates the server traits of etcd's lock and election services. Crate `etcd-client` generates them
-//! too but does not export them; describing them in Rust keeps the build free of `protoc`.
+//! Generates the server traits of etcd's lock and election services. Crate `etcd-client` generates
+//! them too but does not export them; describing them in Rust keeps the build free of `protoc`.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -20,8 +20,8 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most addresses of one cluster.
 const MAX_ENDPOINTS: usize = 32;
 
-/// Opens the Unix socket of a coordinator when a plain connect finds nobody there, starting one if need be. It is called on the
-/// background thread: it must not block. It is given up after 30 s.
+/// Opens the Unix socket of a coordinator when a plain connect finds nobody there, starting one if
+/// need be. It is called on the background thread: it must not block. It is given up after 30 s.
 pub type Dialer = Arc<dyn Fn() -> BoxFuture<'static, io::Result<UnixStream>> + Send + Sync>;
 
 /// Where the coordinator is, which namespace to use there, and how long to wait for it.
@@ -68,7 +68,8 @@ impl fmt::Display for Endpoint {
 }
 
 impl Config {
-    /// The members of a cluster, each as `host`, `host:port` or `[IPv6]:port`; the port defaults to 2379. At most 32.
+    /// The members of a cluster, each as `host`, `host:port` or `[IPv6]:port`; the port defaults to
+    /// 2379. At most 32.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] names the address that cannot be used.
@@ -91,11 +92,13 @@ impl Config {
         Config::new(vec![Endpoint::Unix(path.into())])
     }
 
-    /// From `etcd://host1:2379,host2:2379?PARAMETERS` or `etcd+unix:///path/to/socket?PARAMETERS`, where the parameters are `namespace`,
-    /// `connect_timeout` and `request_timeout` (both like `500ms` or `2s`). Values and the path may be percent-encoded.
+    /// From `etcd://host1:2379,host2:2379?PARAMETERS` or `etcd+unix:///path/to/socket?PARAMETERS`,
+    /// where the parameters are `namespace`, `connect_timeout` and `request_timeout` (both like
+    /// `500ms` or `2s`). Values and the path may be percent-encoded.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`] names the part that is wrong and the remedy. Its text never has credentials in it.
+    /// [`ErrorKind::Configuration`] names the part that is wrong and the remedy. Its text never has
+    /// credentials in it.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         let (scheme, rest) = url.split_once("://").ok_or_else(|| {
             wrong(
@@ -108,7 +111,8 @@ impl Config {
         };
         let mut config = match scheme {
             "etcd" => {
-                // First of all, and without a word of it: what stands before the `@` may be a password.
+                // First of all, and without a word of it: what stands before the `@` may be a
+                // password.
                 if rest.contains('@') {
                     return Err(wrong(
                         "the coordinator's URL has an '@': user names and passwords are not supported, leave them out (write %40 in a namespace)",
@@ -192,8 +196,9 @@ impl Config {
         Ok(self)
     }
 
-    /// How long to wait for one answer, before the request is tried again, with the next member if there are several: 50 ms to 60 s, 2 s if not
-    /// set. A renewal of a session waits no longer than a fifth of its time to live.
+    /// How long to wait for one answer, before the request is tried again, with the next member if
+    /// there are several: 50 ms to 60 s, 2 s if not set. A renewal of a session waits no longer
+    /// than a fifth of its time to live.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if it is out of bounds.

@@ -48,14 +48,15 @@ impl Layout {
         self.keyspace.entry_key(self.session, ticket)
     }
 
-    /// Makes the entry if it is not there, and reads what stood ahead before (an operation of a transaction sees what those before it did).
+    /// Makes the entry if it is not there, and reads what stood ahead before (an operation of a
+    /// transaction sees what those before it did).
     ///
-    /// A request whose reply was lost may still lie in the socket of a member that stands still, and be carried out long after the entry was
-    /// removed. So every one compares the revision of the session's gate, and a removal that may have such a request behind it
-    /// moves the gate.
+    /// A request whose reply was lost may still lie in the socket of a member that stands still,
+    /// and be carried out long after the entry was removed. So every one compares the revision of
+    /// the session's gate, and a removal that may have such a request behind it moves the gate.
     ///
-    /// To be taken in only if the lock is free means that nothing stands in the keys to be read: the comparison of a range with a
-    /// create revision of zero holds for an empty one.
+    /// To be taken in only if the lock is free means that nothing stands in the keys to be read:
+    /// the comparison of a range with a create revision of zero holds for an empty one.
     pub(crate) fn enqueue(
         &self,
         ticket: &Ticket,
@@ -148,7 +149,8 @@ impl Layout {
             .and_then([TxnOp::delete(&*entry.key, None)])
     }
 
-    /// Removes whatever an enqueue of this ticket made, and moves the gate before any that is still under way.
+    /// Removes whatever an enqueue of this ticket made, and moves the gate before any that is still
+    /// under way.
     pub(crate) fn remove_for_good(&self, ticket: &Ticket) -> Txn {
         let key = self.key(ticket);
         let shut = TxnOp::put(
@@ -167,8 +169,8 @@ impl Layout {
             .or_else([shut])
     }
 
-    /// What a removal for good found, and the gate's new revision. An entry that came to be anew after ours had been removed is not the one
-    /// asked for.
+    /// What a removal for good found, and the gate's new revision. An entry that came to be anew
+    /// after ours had been removed is not the one asked for.
     pub(crate) fn removed_for_good(
         &self,
         entry: Option<&EntryId>,
@@ -229,8 +231,8 @@ impl Layout {
 /// Succeeds if all entries are there.
 pub(crate) fn all_present(entries: &[EntryId]) -> Txn {
     let compares: Vec<Compare> = entries.iter().map(incarnation).collect();
-    // A transaction that reads nothing but its compares is answered by the member alone, which may be behind: see `isTxnSerializable` in
-    // etcd. One read makes it linearizable.
+    // A transaction that reads nothing but its compares is answered by the member alone, which may
+    // be behind: see `isTxnSerializable` in etcd. One read makes it linearizable.
     let read = entries.iter().take(1).map(|e| bare(&*e.key));
     Txn::new().when(compares).and_then(read.collect::<Vec<_>>())
 }

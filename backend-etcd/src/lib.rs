@@ -1,9 +1,12 @@
-//! Turnlock's locks on etcd v3, and on everything that speaks its API: the embedded coordinator's server does.
+//! Turnlock's locks on etcd v3, and on everything that speaks its API: the embedded coordinator's
+//! server does.
 //!
-//! A session is a lease; an entry is a key on it, and its place in the queue is its create revision. Keys and values are those that
-//! Go's `concurrency.Mutex`, `etcdctl lock`, jetcd and the v3 Lock service queue with, so all of them share one queue.
+//! A session is a lease; an entry is a key on it, and its place in the queue is its create
+//! revision. Keys and values are those that Go's `concurrency.Mutex`, `etcdctl lock`, jetcd and the
+//! v3 Lock service queue with, so all of them share one queue.
 //!
-//! All I/O runs on [`lock_core::background`]; the futures of this crate can be polled on any executor.
+//! All I/O runs on [`lock_core::background`]; the futures of this crate can be polled on any
+//! executor.
 
 mod backend;
 mod config;

@@ -13,7 +13,8 @@ const PAGE: i64 = 128;
 /// Longest answer that is taken: a page of the largest values.
 const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 
-/// A lock's queue. Not a snapshot if it is longer than a page: entries that come or go meanwhile may be in it or not.
+/// A lock's queue. Not a snapshot if it is longer than a page: entries that come or go meanwhile
+/// may be in it or not.
 pub(crate) async fn queue(client: &Client, name: &LockName) -> Result<Queue, Error> {
     let mut pages = Pages::new(client, client.keyspace.lock(name));
     let mut queue = Queue {

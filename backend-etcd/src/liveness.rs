@@ -43,8 +43,8 @@ impl Renewer {
         }
     }
 
-    /// One attempt: answers the validity that it proves. May be dropped: then its stream is too, so that a late answer is never taken for
-    /// that of a later request.
+    /// One attempt: answers the validity that it proves. May be dropped: then its stream is too, so
+    /// that a late answer is never taken for that of a later request.
     pub(crate) async fn attempt(&self) -> Result<Duration, Error> {
         let stream = match self.swap(Slot::Empty) {
             Slot::Ready(stream) => Some(stream),
@@ -106,8 +106,9 @@ impl Renewer {
         }
     }
 
-    /// Opening a stream sends the first keep-alive on it and takes its answer. That one's time to live is not passed on by the client, but a
-    /// lease's never becomes shorter than it was granted.
+    /// Opening a stream sends the first keep-alive on it and takes its answer. That one's time to
+    /// live is not passed on by the client, but a lease's never becomes shorter than it was
+    /// granted.
     async fn open(&self, connection: &Connection) -> Result<(Box<Stream>, Duration), Failure> {
         let opened = connection
             .client

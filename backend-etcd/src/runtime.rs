@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use lock_core::{Effect, Error, ErrorKind, background};
 
-/// Runs to its end on the background thread, also when this future is dropped: a request on its way is never reset, since servers
-/// close connections on which many requests are.
+/// Runs to its end on the background thread, also when this future is dropped: a request on its way
+/// is never reset, since servers close connections on which many requests are.
 pub(crate) async fn run<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {

@@ -24,8 +24,8 @@ use crate::liveness::Renewer;
 
 /// Longest time to live that etcd grants, in seconds.
 const MAX_TTL_SECS: i64 = 9_000_000_000;
-/// How often an enqueue that finds the gate moved tries again by itself: as often as entries are removed meanwhile whose
-/// enqueue was cut short.
+/// How often an enqueue that finds the gate moved tries again by itself: as often as entries are
+/// removed meanwhile whose enqueue was cut short.
 const GATE_TRIES: u32 = 32;
 
 pub(crate) struct EtcdSession {
@@ -37,11 +37,13 @@ pub(crate) struct EtcdSession {
     revoked: AtomicBool,
     /// The highest revision of the gate that is known; zero before it exists.
     gate: AtomicI64,
-    /// Serials of tickets that have, or had, an enqueue under way whose outcome is not known. Bounded by the tickets in use.
+    /// Serials of tickets that have, or had, an enqueue under way whose outcome is not known.
+    /// Bounded by the tickets in use.
     unsettled: Mutex<HashSet<u64>>,
 }
 
-/// Opens a session: on the background thread, so that one whose caller has gone away is closed again.
+/// Opens a session: on the background thread, so that one whose caller has gone away is closed
+/// again.
 pub(crate) async fn open(client: Arc<Client>, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
     let (opened, opening) = oneshot::channel();
     background::handle().spawn(async move {
@@ -135,7 +137,8 @@ impl EtcdSession {
         answer
     }
 
-    /// One attempt of an enqueue. From before it is sent until its outcome is known, its ticket counts as unsettled.
+    /// One attempt of an enqueue. From before it is sent until its outcome is known, its ticket
+    /// counts as unsettled.
     async fn try_enqueue(
         &self,
         ticket: &Ticket,
@@ -289,7 +292,8 @@ impl Session for EtcdSession {
                         self.gate.fetch_max(gate, Ordering::SeqCst);
                         Ok(removed)
                     }
-                    // With the lease went all that was on it, and what is under way cannot be put on it any more.
+                    // With the lease went all that was on it, and what is under way cannot be put
+                    // on it any more.
                     (Err(error), _) if matches!(error.kind(), ErrorKind::SessionLost(_)) => {
                         Ok(Removed::AlreadyGone)
                     }

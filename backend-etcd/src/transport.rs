@@ -134,7 +134,8 @@ impl Transport {
             Target::Unix(endpoint, path) => {
                 let dialer = self.dialer.clone();
                 let timeout = self.connect_timeout;
-                // A connection that broke is not repaired behind our back: its repair would count against some request's time.
+                // A connection that broke is not repaired behind our back: its repair would count
+                // against some request's time.
                 let mut first = true;
                 endpoint
                     .connect_with_connector(service_fn(move |_| {
@@ -179,8 +180,8 @@ impl Transport {
         }
     }
 
-    /// One attempt of a request: on the present connection, with a deadline of its own. Not even sent on a connection that had broken before: then
-    /// on a new one.
+    /// One attempt of a request: on the present connection, with a deadline of its own. Not even
+    /// sent on a connection that had broken before: then on a new one.
     pub(crate) async fn call<T, F, Fut>(self: &Arc<Self>, request: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -234,8 +235,9 @@ impl Transport {
         state.link = Link::Down;
     }
 
-    /// Tries a few times, every member at least twice, before it lets a failure that may pass reach somebody who does not try again. Takes a
-    /// few seconds at most, and less than one where connections are refused.
+    /// Tries a few times, every member at least twice, before it lets a failure that may pass reach
+    /// somebody who does not try again. Takes a few seconds at most, and less than one where
+    /// connections are refused.
     pub(crate) async fn persist<T, Fut>(&self, mut attempt: impl FnMut() -> Fut) -> Result<T, Error>
     where
         Fut: Future<Output = Result<T, Error>>,

@@ -9,7 +9,8 @@ use tokio::sync::{mpsc, watch};
 use crate::transport::Transport;
 use crate::watcher::Watcher;
 
-/// The watches of one backend. All go over one stream, which is opened with the first and closed a while after the last.
+/// The watches of one backend. All go over one stream, which is opened with the first and closed a
+/// while after the last.
 #[derive(Debug)]
 pub(crate) struct Watches {
     transport: Arc<Transport>,

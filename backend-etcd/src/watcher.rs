@@ -1,4 +1,5 @@
-//! The task behind all watches of a backend: keeps the stream, and whoever watches the same key shares one watch of the server's.
+//! The task behind all watches of a backend: keeps the stream, and whoever watches the same key
+//! shares one watch of the server's.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;
@@ -17,7 +18,8 @@ use crate::error::{self, Failure, Scope};
 use crate::transport::{Connection, Transport};
 use crate::watch::{Command, Stage};
 
-/// When a stream with watches on it was silent for so long, it is asked for a sign of life: a member that stands still says nothing of it.
+/// When a stream with watches on it was silent for so long, it is asked for a sign of life: a
+/// member that stands still says nothing of it.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long to wait for that sign.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -298,7 +300,8 @@ impl Watcher {
         }
     }
 
-    /// Gives the stream up, and all watches with it: those who watch look for themselves, and come again.
+    /// Gives the stream up, and all watches with it: those who watch look for themselves, and come
+    /// again.
     fn fail(&mut self, failure: Failure) {
         let Failure { error, scope } = failure;
         tracing::debug!(%error, watches = self.keys.len(), "the watches are interrupted");
@@ -314,8 +317,8 @@ impl Watcher {
     }
 }
 
-/// From now on, and only deletions. A watch that begins at a revision of the past waits for the server's catch-up loop, which comes round
-/// ten times a second.
+/// From now on, and only deletions. A watch that begins at a revision of the past waits for the
+/// server's catch-up loop, which comes round ten times a second.
 fn options() -> WatchOptions {
     WatchOptions::new().with_filters([WatchFilterType::NoPut])
 }

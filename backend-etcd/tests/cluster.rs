@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 const TTL: Duration = Duration::from_secs(10);
 const WAITERS: usize = 20;
 
-/// Holds with some waiting, does something to the leader, and lets the queue go on: nothing is lost, nobody overtakes.
+/// Holds with some waiting, does something to the leader, and lets the queue go on: nothing is
+/// lost, nobody overtakes.
 async fn survives(harm: impl FnOnce(&mut Etcd)) {
     let mut nodes = Etcd::start_three().await;
     let mut leader = None;

@@ -62,7 +62,8 @@ async fn wait_until(what: &str, condition: impl Fn() -> bool) {
 
 /// Lets the server have a request that was kept back, and waits until it has carried it out.
 async fn deliver(proxy: &Proxy) {
-    // An answer has 20 bytes at least; what comes before it (window updates, the acknowledgement of a ping) has fewer.
+    // An answer has 20 bytes at least; what comes before it (window updates, the acknowledgement of
+    // a ping) has fewer.
     const ANSWER_BYTES: usize = 64;
     proxy.deliver();
     wait_until("an answer to the late request", || {
@@ -151,7 +152,8 @@ async fn a_request_that_arrives_after_the_removal_makes_no_ghost() {
     let (proxy, session) = proxied(&etcd).await;
     let ticket = ticket("x", 1);
 
-    // The enqueue gets as far as the socket of a server that stands still; then its future is dropped.
+    // The enqueue gets as far as the socket of a server that stands still; then its future is
+    // dropped.
     proxy.hold();
     {
         let mut enqueue = Box::pin(enqueue(&session, &ticket));

@@ -49,7 +49,8 @@ async fn twenty_waiters_get_their_turn_in_order() {
         .await
         .expect("acquired");
     let (turns, mut order) = mpsc::unbounded_channel();
-    // Two processes, as far as etcd can tell: their watches share streams, and waiters wait for those of the other one.
+    // Two processes, as far as etcd can tell: their watches share streams, and waiters wait for
+    // those of the other one.
     let clients = [etcd.locks(TTL), etcd.locks(TTL)];
     let mut waiting = Vec::new();
     for number in 0..20usize {

@@ -37,7 +37,13 @@ fn after_help() -> String {
 pub struct Global {
     /// The coordinator: etcd://HOST[:PORT][,...] or etcd+unix:///SOCKET [default: your own on this
     /// machine, started when needed]
-    #[arg(long, global = true, value_name = "URL", env = "TURNLOCK_BACKEND", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "TURNLOCK_BACKEND",
+        hide_env_values = true
+    )]
     pub backend: Option<String>,
     /// Print JSON, one object a line; tokens are strings
     #[arg(long, global = true)]
@@ -100,7 +106,12 @@ pub struct Run {
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub grace: Option<Duration>,
     /// Run this text with the shell
-    #[arg(short = 'c', value_name = "TEXT", conflicts_with = "command", required_unless_present = "command")]
+    #[arg(
+        short = 'c',
+        value_name = "TEXT",
+        conflicts_with = "command",
+        required_unless_present = "command"
+    )]
     pub shell: Option<String>,
     /// The lock
     pub name: String,
@@ -163,8 +174,11 @@ pub struct Serve {
 
 /// Seconds with a fraction, as `flock -w` takes them.
 fn seconds(text: &str) -> Result<Duration, String> {
-    let secs: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(secs).map_err(|_| "not a number of seconds of zero or more".to_owned())
+    let secs: f64 = text
+        .parse()
+        .map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(secs)
+        .map_err(|_| "not a number of seconds of zero or more".to_owned())
 }
 
 #[cfg(test)]
@@ -183,7 +197,9 @@ mod tests {
             &["turnlock", "run", "-n", "a", "--", "ls", "-n", "--wait"][..],
             &["turnlock", "run", "-n", "a", "ls", "-n", "--wait"],
         ] {
-            let Command::Run(run) = Cli::parse_from(line).command else { panic!("not run") };
+            let Command::Run(run) = Cli::parse_from(line).command else {
+                panic!("not run")
+            };
             assert!(run.acquire.nonblock);
             assert_eq!(run.command, ["ls", "-n", "--wait"]);
         }

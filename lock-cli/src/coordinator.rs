@@ -13,7 +13,9 @@ pub async fn connect(url: Option<&str>, options: Options) -> Result<Locks, Failu
     match url {
         Some(url) if url.starts_with("embedded:") => Err(Failure::new(
             Exit::Configuration,
-            format!("the backend {url:?} lives inside one process, so no two commands could share it"),
+            format!(
+                "the backend {url:?} lives inside one process, so no two commands could share it"
+            ),
         )
         .hint("leave --backend out for your own coordinator, or run `turnlock serve --data DIR`")),
         Some(url) => Ok(turnlock::connect_with(url, options).await?),

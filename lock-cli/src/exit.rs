@@ -34,17 +34,29 @@ pub enum Exit {
 
 /// The statuses in the order they are shown: number, meaning.
 pub const TABLE: &[(&str, &str)] = &[
-    ("0", "done; `run` ends with the command's own status, whatever it is"),
-    ("64", "usage: an option, an argument or a name breaks a rule"),
+    (
+        "0",
+        "done; `run` ends with the command's own status, whatever it is",
+    ),
+    (
+        "64",
+        "usage: an option, an argument or a name breaks a rule",
+    ),
     ("69", "the coordinator is out of reach"),
     ("70", "an internal error: please report it"),
-    ("75", "not acquired: somebody else has the lock (`-E` sets another status)"),
+    (
+        "75",
+        "not acquired: somebody else has the lock (`-E` sets another status)",
+    ),
     ("76", "the lock was lost while it was held"),
     ("77", "refused: the coordinator knows you and says no"),
     ("78", "configuration: a URL, a file or a setting is wrong"),
     ("126", "the command cannot be executed"),
     ("127", "the command was not found"),
-    ("128+N", "the command, or `turnlock` while it waited, was ended by signal N"),
+    (
+        "128+N",
+        "the command, or `turnlock` while it waited, was ended by signal N",
+    ),
 ];
 
 impl Exit {
@@ -82,7 +94,11 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Failure { exit, message: message.into(), hint: None }
+        Failure {
+            exit,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -96,7 +112,9 @@ impl From<Error> for Failure {
         let exit = match error.kind() {
             ErrorKind::InvalidName | ErrorKind::InvalidArgument => Exit::Usage,
             ErrorKind::Configuration | ErrorKind::Unsupported => Exit::Configuration,
-            ErrorKind::Unreachable | ErrorKind::Exhausted | ErrorKind::SessionLost(_) => Exit::Unavailable,
+            ErrorKind::Unreachable | ErrorKind::Exhausted | ErrorKind::SessionLost(_) => {
+                Exit::Unavailable
+            }
             ErrorKind::Refused => Exit::Refused,
             ErrorKind::Evicted => Exit::NotAcquired,
             _ => Exit::Internal,
@@ -111,7 +129,11 @@ impl From<Error> for Failure {
             }
             cause = source.source();
         }
-        Failure { exit, message, hint: None }
+        Failure {
+            exit,
+            message,
+            hint: None,
+        }
     }
 }
 
@@ -150,7 +172,10 @@ mod tests {
         ];
         for exit in all {
             let code = exit.code().to_string();
-            assert!(TABLE.iter().any(|(c, _)| *c == code), "{exit:?} is not in the table");
+            assert!(
+                TABLE.iter().any(|(c, _)| *c == code),
+                "{exit:?} is not in the table"
+            );
         }
         let readme = include_str!("../../README.md");
         for (code, meaning) in TABLE {

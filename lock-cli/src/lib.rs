@@ -26,17 +26,26 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are asked for; all else is a mistake.
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Success };
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Success
+            };
             let _ = error.print();
             return exit.into();
         }
     };
     // One thread: the command waits most of the time, and sessions are renewed on a thread of their
     // own.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(cli)),
-        Err(error) => Err(Failure::new(Exit::Internal, format!("cannot start: {error}"))),
+        Err(error) => Err(Failure::new(
+            Exit::Internal,
+            format!("cannot start: {error}"),
+        )),
     };
     match outcome {
         Ok(exit) => exit.into(),

@@ -51,7 +51,11 @@ pub fn human(duration: Duration) -> String {
 pub fn who(entry: &Entry) -> String {
     match &entry.metadata {
         Some(m) if m.pid != 0 || !m.host.is_empty() => {
-            let at = if m.owner.is_empty() { String::new() } else { format!("{}@", m.owner) };
+            let at = if m.owner.is_empty() {
+                String::new()
+            } else {
+                format!("{}@", m.owner)
+            };
             safe(&format!("{at}{} pid {}", m.host, m.pid))
         }
         _ => match entry.session {
@@ -63,20 +67,35 @@ pub fn who(entry: &Entry) -> String {
 
 /// How long ago an entry queued, by the wall clocks of two machines.
 pub fn age(entry: &Entry) -> Option<Duration> {
-    let since = entry.metadata.as_ref().map(|m| m.since_unix_ms).filter(|ms| *ms != 0)?;
-    Some(Duration::from_millis(clock::unix_millis().saturating_sub(since)))
+    let since = entry
+        .metadata
+        .as_ref()
+        .map(|m| m.since_unix_ms)
+        .filter(|ms| *ms != 0)?;
+    Some(Duration::from_millis(
+        clock::unix_millis().saturating_sub(since),
+    ))
 }
 
 /// Lines up columns; the last one is not padded.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0);
+    let width = |c: usize| {
+        rows.iter()
+            .filter_map(|r| r.get(c))
+            .map(|s| s.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let lines = rows.iter().map(|row| {
-        let cells = row.iter().enumerate().map(|(c, cell)| match c + 1 == row.len() {
-            true => cell.clone(),
-            false => format!("{cell:<width$}", width = widths[c]),
-        });
+        let cells = row
+            .iter()
+            .enumerate()
+            .map(|(c, cell)| match c + 1 == row.len() {
+                true => cell.clone(),
+                false => format!("{cell:<width$}", width = widths[c]),
+            });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     });
     lines.collect::<Vec<_>>().join("\n")
@@ -88,7 +107,10 @@ mod tests {
 
     #[test]
     fn names_of_others_cannot_drive_the_terminal() {
-        assert_eq!(safe("a\u{1b}[2Jb\r\u{202e}c\u{9b}ü"), "a\\u{1b}[2Jb\\u{d}\\u{202e}c\\u{9b}ü");
+        assert_eq!(
+            safe("a\u{1b}[2Jb\r\u{202e}c\u{9b}ü"),
+            "a\\u{1b}[2Jb\\u{d}\\u{202e}c\\u{9b}ü"
+        );
     }
 
     #[test]
@@ -99,7 +121,10 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = [vec!["a".into(), "bb".into()], vec!["ccc".into(), "d".into()]];
+        let rows = [
+            vec!["a".into(), "bb".into()],
+            vec!["ccc".into(), "d".into()],
+        ];
         assert_eq!(table(&rows), "a    bb\nccc  d");
     }
 }

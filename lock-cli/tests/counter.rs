@@ -11,7 +11,8 @@ const PROCESSES: usize = 8;
 const TURNS: usize = 50;
 
 /// Reads the counter, waits, writes it back plus one; notes the fencing token.
-const INCREMENT: &str = r#"n=$(cat counter); sleep 0.002; echo $((n+1)) > counter; echo "$TURNLOCK_TOKEN" >> tokens"#;
+const INCREMENT: &str =
+    r#"n=$(cat counter); sleep 0.002; echo $((n+1)) > counter; echo "$TURNLOCK_TOKEN" >> tokens"#;
 
 fn count(home: &Home, turn: &str) -> usize {
     fs::write(home.file("counter"), "0\n").expect("writable");
@@ -33,7 +34,11 @@ fn count(home: &Home, turn: &str) -> usize {
         let output = worker.wait_with_output().expect("a child of ours");
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
-    fs::read_to_string(home.file("counter")).expect("readable").trim().parse().expect("a number")
+    fs::read_to_string(home.file("counter"))
+        .expect("readable")
+        .trim()
+        .parse()
+        .expect("a number")
 }
 
 #[test]
@@ -41,19 +46,29 @@ fn eight_processes_lose_no_update_under_the_lock_and_lose_some_without() {
     let home = Home::new();
     let counted = count(&home, r#""$TURNLOCK" run counter -- sh -c "$INCREMENT""#);
     assert_eq!(counted, PROCESSES * TURNS);
-    let tokens: Vec<u64> =
-        lines(&home.file("tokens")).iter().map(|line| line.parse().expect("a token")).collect();
+    let tokens: Vec<u64> = lines(&home.file("tokens"))
+        .iter()
+        .map(|line| line.parse().expect("a token"))
+        .collect();
     assert_eq!(tokens.len(), PROCESSES * TURNS);
-    assert!(tokens.windows(2).all(|pair| pair[0] < pair[1]), "tokens rise: {tokens:?}");
+    assert!(
+        tokens.windows(2).all(|pair| pair[0] < pair[1]),
+        "tokens rise: {tokens:?}"
+    );
 
     let counted = count(&home, r#"sh -c "$INCREMENT""#);
-    assert!(counted < PROCESSES * TURNS, "without the lock nothing was lost: this test proves nothing here");
+    assert!(
+        counted < PROCESSES * TURNS,
+        "without the lock nothing was lost: this test proves nothing here"
+    );
 }
 
 #[test]
 fn twenty_that_start_at_once_start_one_coordinator() {
     let home = Home::new();
-    let all: Vec<_> = (0..20).map(|_| home.spawn(&["run", "first", "--", "sh", "-c", "echo $TURNLOCK_TOKEN"])).collect();
+    let all: Vec<_> = (0..20)
+        .map(|_| home.spawn(&["run", "first", "--", "sh", "-c", "echo $TURNLOCK_TOKEN"]))
+        .collect();
     let mut tokens: Vec<u64> = all
         .into_iter()
         .map(|one| {

@@ -18,11 +18,21 @@ fn etcdctl_lock_and_turnlock_run_exclude_each_other() {
     fs::write(home.file("counter"), "0\n").expect("writable");
     fs::write(home.file("increment"), INCREMENT).expect("writable");
     let (url, address) = (server.url(), server.address());
-    let ours = [env!("CARGO_BIN_EXE_turnlock"), "--backend", &url, "run", "--raw", "x", "--"].join(" ");
+    let ours = [
+        env!("CARGO_BIN_EXE_turnlock"),
+        "--backend",
+        &url,
+        "run",
+        "--raw",
+        "x",
+        "--",
+    ]
+    .join(" ");
     let theirs = format!("{} --endpoints={address} lock x", etcdctl.display());
     let worker = |lock: &str| {
-        let script =
-            format!("i=0; while [ $i -lt {TURNS} ]; do {lock} sh increment || exit 1; i=$((i+1)); done");
+        let script = format!(
+            "i=0; while [ $i -lt {TURNS} ]; do {lock} sh increment || exit 1; i=$((i+1)); done"
+        );
         Command::new("sh")
             .args(["-c", &script])
             .env("ETCDCTL_API", "3")
@@ -32,7 +42,12 @@ fn etcdctl_lock_and_turnlock_run_exclude_each_other() {
             .spawn()
             .expect("sh starts")
     };
-    for worker in [worker(&ours), worker(&theirs), worker(&ours), worker(&theirs)] {
+    for worker in [
+        worker(&ours),
+        worker(&theirs),
+        worker(&ours),
+        worker(&theirs),
+    ] {
         let output = worker.wait_with_output().expect("a child of ours");
         assert!(output.status.success(), "{}", text(&output.stderr));
     }

@@ -18,7 +18,9 @@ fn last_started(home: &Home) -> Option<(u32, u64)> {
 }
 
 fn started(home: &Home, count: usize) -> (u32, u64) {
-    eventually("the command has started", || lines(&home.file("started")).len() >= count && last_started(home).is_some());
+    eventually("the command has started", || {
+        lines(&home.file("started")).len() >= count && last_started(home).is_some()
+    });
     last_started(home).expect("it has started")
 }
 
@@ -32,11 +34,17 @@ fn a_killed_holder_takes_its_command_along_and_the_next_holds_within_the_ttl() {
 
     signal(holder.id(), Signal::KILL);
     let killed = Instant::now();
-    within(Duration::from_secs(1), "the command is gone", || !alive(command));
+    within(Duration::from_secs(1), "the command is gone", || {
+        !alive(command)
+    });
     let (_, later) = started(&home, 2);
     // Counted on the coordinator's side from the last renewal, which came before the kill; a second
     // for a busy machine.
-    assert!(killed.elapsed() < Duration::from_secs(4), "took {:?}", killed.elapsed());
+    assert!(
+        killed.elapsed() < Duration::from_secs(4),
+        "took {:?}",
+        killed.elapsed()
+    );
     assert!(later > token);
     std::fs::write(home.file("go"), "").expect("writable");
     assert!(next.wait().status.success());
@@ -70,18 +78,38 @@ fn a_killed_coordinator_comes_back_and_nobody_loses_a_thing() {
         eventually("it is back by itself", || {
             home.coordinator().is_some_and(|pid| pid != coordinator)
         });
-        assert_eq!(home.queue("a"), before, "round {round}: the same queue with the same tokens");
+        assert_eq!(
+            home.queue("a"),
+            before,
+            "round {round}: the same queue with the same tokens"
+        );
 
         std::fs::write(home.file("go"), "").expect("writable");
         for one in std::iter::once(holder).chain(waiters) {
             let output = one.wait();
-            assert!(output.status.success(), "round {round}: {}", text(&output.stderr));
+            assert!(
+                output.status.success(),
+                "round {round}: {}",
+                text(&output.stderr)
+            );
         }
-        let done: Vec<u64> = lines(&home.file("done")).iter().map(|l| l.parse().expect("a token")).collect();
-        let queued: Vec<u64> = before.iter().map(|e| e["token"].as_str().expect("text").parse().expect("a token")).collect();
-        assert_eq!(done, queued, "round {round}: everybody's turn came, in order, with the token it queued with");
+        let done: Vec<u64> = lines(&home.file("done"))
+            .iter()
+            .map(|l| l.parse().expect("a token"))
+            .collect();
+        let queued: Vec<u64> = before
+            .iter()
+            .map(|e| e["token"].as_str().expect("text").parse().expect("a token"))
+            .collect();
+        assert_eq!(
+            done, queued,
+            "round {round}: everybody's turn came, in order, with the token it queued with"
+        );
         assert_eq!(done[0], token);
-        assert!(done.windows(2).all(|pair| pair[0] < pair[1]) && done[0] > highest, "tokens rise");
+        assert!(
+            done.windows(2).all(|pair| pair[0] < pair[1]) && done[0] > highest,
+            "tokens rise"
+        );
         highest = *done.last().expect("eleven");
     }
 }
@@ -99,19 +127,54 @@ fn a_holder_that_was_paused_past_its_ttl_learns_that_it_lost() {
     assert!(other.status.success(), "{}", text(&other.stderr));
     let later: u64 = text(&other.stdout).trim().parse().expect("a token");
     assert!(later > token);
-    within(PATIENCE, "twice the time to live has passed", || paused.elapsed() >= 2 * ttl);
+    assert!(
+        !alive(command),
+        "stopped before another could hold, although turnlock was paused"
+    );
+    within(PATIENCE, "twice the time to live has passed", || {
+        paused.elapsed() >= 2 * ttl
+    });
     signal(holder.id(), Signal::CONT);
     let output = holder.wait();
     assert_eq!(output.status.code(), Some(76), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("the lock is lost"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("the lock is lost"),
+        "{}",
+        text(&output.stderr)
+    );
     assert!(!alive(command), "its command is stopped");
     assert!(lines(&home.file("done")).is_empty());
 }
 
 #[test]
+fn a_coordinator_that_stands_still_costs_the_command_its_life_before_the_deadline() {
+    let home = Home::new();
+    let ttl = Duration::from_secs(4);
+    let deaf = r#"trap 'echo asked' TERM; echo "$$ 1" >> started; while :; do sleep 0.05; done"#;
+    let holder = home.spawn(&[
+        "run", "--ttl", "4", "--grace", "1", "a", "--", "sh", "-c", deaf,
+    ]);
+    let (command, _) = started(&home, 1);
+    let coordinator = home.coordinator().expect("it runs");
+    signal(coordinator, Signal::STOP);
+    let stopped = Instant::now();
+    eventually("the command is gone", || !alive(command));
+    assert!(
+        stopped.elapsed() < ttl,
+        "gone after {:?}",
+        stopped.elapsed()
+    );
+    signal(coordinator, Signal::CONT);
+    let output = holder.wait();
+    assert_eq!(output.status.code(), Some(76), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "asked\n", "first TERM, then KILL");
+}
+
+#[test]
 fn a_signal_reaches_the_command_and_its_status_comes_back() {
     let home = Home::new();
-    let script = r#"trap 'echo got; exit 9' TERM; echo "$$ 1" >> started; while :; do sleep 0.05; done"#;
+    let script =
+        r#"trap 'echo got; exit 9' TERM; echo "$$ 1" >> started; while :; do sleep 0.05; done"#;
     let running = home.spawn(&["run", "a", "--", "sh", "-c", script]);
     started(&home, 1);
     signal(running.id(), Signal::TERM);
@@ -139,7 +202,16 @@ fn a_lock_taken_away_stops_the_command() {
     let etcdctl = support::program("etcdctl", "etcd-client");
     let home = Home::new();
     let server = support::Server::start(&home);
-    let holder = home.spawn(&["--backend", &server.url(), "run", "a", "--", "sh", "-c", WORK]);
+    let holder = home.spawn(&[
+        "--backend",
+        &server.url(),
+        "run",
+        "a",
+        "--",
+        "sh",
+        "-c",
+        WORK,
+    ]);
     let (command, _) = started(&home, 1);
     // As an administrator would.
     let deleted = std::process::Command::new(etcdctl)

@@ -19,7 +19,10 @@ const ALLOWED: &[&str] = &[
 fn allowed(expression: &str) -> bool {
     // Older crates write a slash for OR; parentheses only ever group alternatives.
     let flat = expression.replace('/', " OR ").replace(['(', ')'], "");
-    flat.split(" AND ").all(|part| part.split(" OR ").any(|licence| ALLOWED.contains(&licence.trim())))
+    flat.split(" AND ").all(|part| {
+        part.split(" OR ")
+            .any(|licence| ALLOWED.contains(&licence.trim()))
+    })
 }
 
 #[test]
@@ -29,16 +32,36 @@ fn all_licences_are_permissive() {
 
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--all-features", "--locked", "--offline"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--all-features",
+            "--locked",
+            "--offline",
+        ])
         .args(["--manifest-path", manifest])
         .output()
         .expect("cargo starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let packages = metadata["packages"].as_array().expect("packages");
-    assert!(packages.len() > 50, "only {} packages were looked at", packages.len());
+    assert!(
+        packages.len() > 50,
+        "only {} packages were looked at",
+        packages.len()
+    );
     for package in packages {
         let licence = package["license"].as_str().unwrap_or("none");
-        assert!(allowed(licence), "{} {} has the licence {licence}", package["name"], package["version"]);
+        assert!(
+            allowed(licence),
+            "{} {} has the licence {licence}",
+            package["name"],
+            package["version"]
+        );
     }
 }

@@ -14,13 +14,23 @@ fn code(output: &std::process::Output) -> i32 {
 fn the_commands_own_status_passes_through() {
     let home = Home::new();
     assert_eq!(code(&home.run(&["run", "a", "--", "true"])), 0);
-    assert_eq!(code(&home.run(&["run", "a", "--", "sh", "-c", "exit 7"])), 7);
-    assert_eq!(code(&home.run(&["run", "a", "-c", "kill -TERM $$"])), 128 + 15);
+    assert_eq!(
+        code(&home.run(&["run", "a", "--", "sh", "-c", "exit 7"])),
+        7
+    );
+    assert_eq!(
+        code(&home.run(&["run", "a", "-c", "kill -TERM $$"])),
+        128 + 15
+    );
     assert_eq!(code(&home.run(&["run", "a", "--", "/nowhere/at-all"])), 127);
     assert_eq!(code(&home.run(&["run", "a", "--", "/"])), 126);
     let output = home.run(&["run", "a", "--", "no-such-command"]);
     assert_eq!(code(&output), 127);
-    assert!(text(&output.stderr).contains("no-such-command"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("no-such-command"),
+        "{}",
+        text(&output.stderr)
+    );
     assert!(home.queue("a").is_empty(), "nothing is left behind");
 }
 
@@ -36,11 +46,20 @@ fn a_held_lock_is_75_at_once_or_after_the_time_given() {
     assert!(text(&output.stderr).contains("somebody else has the lock"));
 
     let limited = Instant::now();
-    assert!(limited - started < Duration::from_secs(5), "-n does not wait");
-    assert_eq!(code(&home.run(&["run", "-w", "0.5", "a", "--", "true"])), 75);
+    assert!(
+        limited - started < Duration::from_secs(5),
+        "-n does not wait"
+    );
+    assert_eq!(
+        code(&home.run(&["run", "-w", "0.5", "a", "--", "true"])),
+        75
+    );
     assert!(limited.elapsed() >= Duration::from_millis(500));
     assert!(limited.elapsed() < Duration::from_secs(10));
-    assert_eq!(code(&home.run(&["run", "-n", "-E", "3", "a", "--", "true"])), 3);
+    assert_eq!(
+        code(&home.run(&["run", "-n", "-E", "3", "a", "--", "true"])),
+        3
+    );
 
     let queue = home.queue("a");
     assert_eq!(queue.len(), 1, "those who gave up left: {queue:?}");
@@ -49,9 +68,15 @@ fn a_held_lock_is_75_at_once_or_after_the_time_given() {
     assert_eq!(queue[0]["pid"], holder.id());
     assert!(queue[0]["token"].is_string());
     let shown = text(&home.run(&["queue", "a"]).stdout);
-    assert!(shown.contains("holds") && shown.contains("nightly"), "{shown}");
+    assert!(
+        shown.contains("holds") && shown.contains("nightly"),
+        "{shown}"
+    );
     let listed = text(&home.run(&["ls"]).stdout);
-    assert!(listed.contains('a') && listed.contains("exclusive"), "{listed}");
+    assert!(
+        listed.contains('a') && listed.contains("exclusive"),
+        "{listed}"
+    );
 
     support::signal(holder.id(), rustix::process::Signal::TERM);
     assert_eq!(code(&holder.wait()), 0);
@@ -72,18 +97,37 @@ fn readers_share_and_a_writer_does_not() {
 fn bad_input_is_64_and_names_the_rule() {
     let home = Home::new();
     for (args, said) in [
-        (&["run", "a//b", "--", "true"][..], "a segment is empty (at byte 2)"),
-        (&["run", "../x", "--", "true"], "a segment is '.' or '..' (at byte 0)"),
+        (
+            &["run", "a//b", "--", "true"][..],
+            "a segment is empty (at byte 2)",
+        ),
+        (
+            &["run", "../x", "--", "true"],
+            "a segment is '.' or '..' (at byte 0)",
+        ),
         (&["run", "", "--", "true"], "it is empty"),
         (&["run", "a"], "required"),
-        (&["run", "-w", "soon", "a", "--", "true"], "not a number of seconds"),
-        (&["run", "--ttl", "0.1", "a", "--", "true"], "a time to live of 100ms is out of bounds"),
-        (&["run", "--ttl", "4", "--grace", "3", "a", "--", "true"], "does not fit into a ttl of 4 s"),
+        (
+            &["run", "-w", "soon", "a", "--", "true"],
+            "not a number of seconds",
+        ),
+        (
+            &["run", "--ttl", "0.1", "a", "--", "true"],
+            "a time to live of 100ms is out of bounds",
+        ),
+        (
+            &["run", "--ttl", "4", "--grace", "3", "a", "--", "true"],
+            "does not fit into a ttl of 4 s",
+        ),
         (&["frobnicate"], "unrecognized subcommand"),
     ] {
         let output = home.run(args);
         assert_eq!(code(&output), 64, "{args:?}: {}", text(&output.stderr));
-        assert!(text(&output.stderr).contains(said), "{args:?}: {}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).contains(said),
+            "{args:?}: {}",
+            text(&output.stderr)
+        );
     }
 }
 
@@ -91,12 +135,22 @@ fn bad_input_is_64_and_names_the_rule() {
 fn a_dead_backend_is_69_and_names_the_address() {
     let home = Home::new();
     // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|l| l.local_addr())
+        .expect("a port")
+        .port();
     let url = format!("etcd://127.0.0.1:{port}");
-    for args in [&["--backend", &url, "run", "-n", "a", "--", "true"][..], &["--backend", &url, "ls"]] {
+    for args in [
+        &["--backend", &url, "run", "-n", "a", "--", "true"][..],
+        &["--backend", &url, "ls"],
+    ] {
         let output = home.run(args);
         assert_eq!(code(&output), 69, "{}", text(&output.stderr));
-        assert!(text(&output.stderr).contains(&format!("127.0.0.1:{port}")), "{}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).contains(&format!("127.0.0.1:{port}")),
+            "{}",
+            text(&output.stderr)
+        );
     }
 }
 
@@ -112,7 +166,11 @@ fn a_wrong_configuration_is_78() {
     ] {
         let output = home.run(&["--backend", url, "ls"]);
         assert_eq!(code(&output), 78, "{url}: {}", text(&output.stderr));
-        assert!(text(&output.stderr).contains(said), "{url}: {}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).contains(said),
+            "{url}: {}",
+            text(&output.stderr)
+        );
     }
 }
 
@@ -130,9 +188,23 @@ fn help_shows_examples_and_the_statuses() {
 #[test]
 fn the_innermost_holds_variables_win() {
     let home = Home::new();
-    let inner = format!("{} run inner -c 'echo $TURNLOCK_NAME $TURNLOCK_MODE'", env!("CARGO_BIN_EXE_turnlock"));
-    let output = home.run(&["run", "-s", "outer", "-c", &format!("{inner}; echo $TURNLOCK_NAME $TURNLOCK_MODE")]);
-    assert_eq!(text(&output.stdout), "inner exclusive\nouter shared\n", "{}", text(&output.stderr));
+    let inner = format!(
+        "{} run inner -c 'echo $TURNLOCK_NAME $TURNLOCK_MODE'",
+        env!("CARGO_BIN_EXE_turnlock")
+    );
+    let output = home.run(&[
+        "run",
+        "-s",
+        "outer",
+        "-c",
+        &format!("{inner}; echo $TURNLOCK_NAME $TURNLOCK_MODE"),
+    ]);
+    assert_eq!(
+        text(&output.stdout),
+        "inner exclusive\nouter shared\n",
+        "{}",
+        text(&output.stderr)
+    );
 }
 
 #[test]
@@ -142,7 +214,11 @@ fn the_coordinator_stops_when_told_and_when_idle() {
     let pid = home.coordinator().expect("it runs");
     assert_eq!(code(&home.run(&["stop"])), 0);
     assert!(!support::alive(pid));
-    assert_eq!(code(&home.run(&["stop"])), 0, "stopping what does not run is no failure");
+    assert_eq!(
+        code(&home.run(&["stop"])),
+        0,
+        "stopping what does not run is no failure"
+    );
 
     let home_dir = home.path().to_str().expect("text").to_owned();
     let server = home.spawn(&["serve", "--idle", "0.3", "--data", &home_dir]);
@@ -156,7 +232,10 @@ fn a_second_coordinator_on_a_folder_is_told_whose_it_is() {
     let output = home.run(&["serve", "--listen", "127.0.0.1:0"]);
     assert_eq!(code(&output), 78);
     let said = text(&output.stderr);
-    assert!(said.contains(&format!("process {}", home.coordinator().expect("it runs"))), "{said}");
+    assert!(
+        said.contains(&format!("process {}", home.coordinator().expect("it runs"))),
+        "{said}"
+    );
 }
 
 #[test]
@@ -164,17 +243,36 @@ fn the_home_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::new();
     let inner = home.file("state");
-    let run = |dir: &std::path::Path| home.turnlock(&["run", "a", "--", "true"]).env("TURNLOCK_HOME", dir).output().expect("starts");
+    let run = |dir: &std::path::Path| {
+        home.turnlock(&["run", "a", "--", "true"])
+            .env("TURNLOCK_HOME", dir)
+            .output()
+            .expect("starts")
+    };
     let output = run(&inner);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-    let mode = |file: &std::path::Path| std::fs::metadata(file).expect("exists").permissions().mode() & 0o777;
+    let mode = |file: &std::path::Path| {
+        std::fs::metadata(file)
+            .expect("exists")
+            .permissions()
+            .mode()
+            & 0o777
+    };
     assert_eq!(mode(&inner), 0o700);
     assert_eq!(mode(&inner.join("turnlock.sock")), 0o600);
-    let stopped = home.turnlock(&["stop"]).env("TURNLOCK_HOME", &inner).output().expect("starts");
+    let stopped = home
+        .turnlock(&["stop"])
+        .env("TURNLOCK_HOME", &inner)
+        .output()
+        .expect("starts");
     assert_eq!(code(&stopped), 0);
 
     std::fs::set_permissions(&inner, PermissionsExt::from_mode(0o755)).expect("ours");
     let output = run(&inner);
     assert_eq!(code(&output), 78, "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("open to other users"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("open to other users"),
+        "{}",
+        text(&output.stderr)
+    );
 }

@@ -35,11 +35,13 @@ impl BootInstant {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    pub(crate) fn from_nanos(nanos: u64) -> Self {
+    /// From [`as_nanos`](BootInstant::as_nanos).
+    pub fn from_nanos(nanos: u64) -> Self {
         BootInstant(nanos)
     }
 
-    pub(crate) fn as_nanos(self) -> u64 {
+    /// Nanoseconds since boot, to tell another process on this machine.
+    pub fn as_nanos(self) -> u64 {
         self.0
     }
 }

@@ -163,8 +163,8 @@ impl Liveness {
         }
     }
 
-    /// Turns a passed deadline into a loss; otherwise moves it as told, and answers it as it was and
-    /// the instant at which it had not passed.
+    /// Turns a passed deadline into a loss; otherwise moves it as told, and answers it as it was
+    /// and the instant at which it had not passed.
     fn settle(
         &self,
         moved: impl Fn(BootInstant) -> BootInstant,

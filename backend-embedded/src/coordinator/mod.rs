@@ -36,10 +36,10 @@ pub use watch::{WatchBatch, Watcher};
 /// A handle to a coordinator; clones share it. It stops when the last handle is dropped, or at
 /// [`close`](Coordinator::close).
 ///
-/// Calls may come from any async runtime. Each takes its place in the order when it is first polled;
-/// one that only deletes and was undone because it shared a commit with writes that found the disk
-/// full takes a new place, once. A call that is dropped before it is answered may still take
-/// effect, wholly or not at all.
+/// Calls may come from any async runtime. Each takes its place in the order when it is first
+/// polled; one that only deletes and was undone because it shared a commit with writes that found
+/// the disk full takes a new place, once. A call that is dropped before it is answered may still
+/// take effect, wholly or not at all.
 #[derive(Debug, Clone)]
 pub struct Coordinator {
     inner: Arc<Inner>,

@@ -28,7 +28,8 @@ pub struct KeyValue {
     pub lease: LeaseId,
 }
 
-/// A set of keys. etcd's `range_end` convention is resolved here once, before any check or execution.
+/// A set of keys. etcd's `range_end` convention is resolved here once, before any check or
+/// execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyRange {
     /// Exactly this key.
@@ -115,7 +116,8 @@ pub struct Put {
     pub key: Bytes,
     /// The new value; `None` keeps the old one and fails if there is no such key (`ignore_value`).
     pub value: Option<Bytes>,
-    /// The new lease (0 for none); `None` keeps the old one and fails if there is no such key (`ignore_lease`).
+    /// The new lease (0 for none); `None` keeps the old one and fails if there is no such key
+    /// (`ignore_lease`).
     pub lease: Option<LeaseId>,
     /// Answer the key's state before the write.
     pub prev_kv: bool,
@@ -130,8 +132,8 @@ pub struct Delete {
     pub prev_kv: bool,
 }
 
-/// One condition of a transaction; it holds if it holds for every key in `keys`. An absent single key
-/// compares as revision, version and lease 0, and never matches a value comparison (as etcd).
+/// One condition of a transaction; it holds if it holds for every key in `keys`. An absent single
+/// key compares as revision, version and lease 0, and never matches a value comparison (as etcd).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compare {
     /// Which keys.

@@ -1,4 +1,5 @@
-//! Accepting connections: at most [`MAX_CONNECTIONS`] at once, each counted, each ended when the server is.
+//! Accepting connections: at most [`MAX_CONNECTIONS`] at once, each counted, each ended when the
+//! server is.
 
 use std::future::Future;
 use std::io;
@@ -17,8 +18,8 @@ use tonic::transport::server::Connected;
 use super::lifecycle::Lifecycle;
 use super::listen::Bound;
 
-/// Connections served at once; one more is closed as soon as it is accepted, which a gRPC client reports as
-/// `UNAVAILABLE` and retries.
+/// Connections served at once; one more is closed as soon as it is accepted, which a gRPC client
+/// reports as `UNAVAILABLE` and retries.
 pub const MAX_CONNECTIONS: usize = 4096;
 
 /// How long a connection may take to send its HTTP/2 preface.
@@ -139,8 +140,8 @@ enum Socket {
     Unix(UnixStream),
 }
 
-/// An accepted connection. Reading fails once the server is closed, or if the client does not send its
-/// preface in time; either makes the HTTP/2 layer drop the connection and all its streams.
+/// An accepted connection. Reading fails once the server is closed, or if the client does not send
+/// its preface in time; either makes the HTTP/2 layer drop the connection and all its streams.
 pub(super) struct Connection {
     socket: Socket,
     closed: Pin<Box<dyn Future<Output = ()> + Send>>,

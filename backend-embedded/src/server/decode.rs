@@ -1,5 +1,5 @@
-//! etcd's requests in the coordinator's vocabulary. What etcd checks before it executes a request is checked
-//! here, in its order, where the coordinator's types cannot express the fault.
+//! etcd's requests in the coordinator's vocabulary. What etcd checks before it executes a request
+//! is checked here, in its order, where the coordinator's types cannot express the fault.
 
 use bytes::Bytes;
 use etcd_client::proto::{

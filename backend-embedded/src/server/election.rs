@@ -140,8 +140,8 @@ impl super::proto::Election for Election {
     }
 }
 
-/// Follows the leaders of an election. As in etcd, a leader that was there only between two looks may be
-/// left out; the latest one never is.
+/// Follows the leaders of an election. As in etcd, a leader that was there only between two looks
+/// may be left out; the latest one never is.
 struct Observer {
     shared: Shared,
     name: Vec<u8>,

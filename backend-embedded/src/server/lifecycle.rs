@@ -7,7 +7,8 @@ use tokio::sync::watch;
 pub(super) enum Phase {
     /// Serving.
     Serving,
-    /// Ending: no new connections, open streams end by themselves, answers on their way are delivered.
+    /// Ending: no new connections, open streams end by themselves, answers on their way are
+    /// delivered.
     Draining,
     /// Whatever is still open is cut.
     Closed,

@@ -15,16 +15,17 @@ pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 
 /// An address to serve on.
 ///
-/// As text: `127.0.0.1:2379`, `[::1]:2379`, `localhost:2379`, `unix:/run/user/1000/turnlock/sock`. An
-/// `http://` in front of a TCP address is accepted, so that an etcd endpoint can be pasted.
+/// As text: `127.0.0.1:2379`, `[::1]:2379`, `localhost:2379`, `unix:/run/user/1000/turnlock/sock`.
+/// An `http://` in front of a TCP address is accepted, so that an etcd endpoint can be pasted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
-    /// A loopback TCP address. Port 0 lets the system choose; [`BoundServer::addresses`] tells which.
+    /// A loopback TCP address. Port 0 lets the system choose; [`BoundServer::addresses`] tells
+    /// which.
     ///
     /// [`BoundServer::addresses`]: super::BoundServer::addresses
     Tcp(SocketAddr),
-    /// The path of a Unix socket, at most [`MAX_SOCKET_PATH_BYTES`] long, in a folder that only this user
-    /// can enter.
+    /// The path of a Unix socket, at most [`MAX_SOCKET_PATH_BYTES`] long, in a folder that only
+    /// this user can enter.
     Unix(PathBuf),
 }
 
@@ -108,8 +109,8 @@ impl fmt::Display for Listen {
 impl FromStr for Listen {
     type Err = ListenError;
 
-    /// Parses an address. A host name is looked up, which may block; all its addresses must be loopback
-    /// ones, and the first IPv4 one (else the first) is taken.
+    /// Parses an address. A host name is looked up, which may block; all its addresses must be
+    /// loopback ones, and the first IPv4 one (else the first) is taken.
     ///
     /// # Errors
     /// [`ListenError::Malformed`], [`ListenError::Unresolved`] or [`ListenError::NotLoopback`].
@@ -164,9 +165,9 @@ fn require_loopback(address: SocketAddr) -> Result<(), ListenError> {
     }
 }
 
-/// Removes a socket file that a dead server left behind. Call it only if you own the data folder whose
-/// coordinator serves there: that is what proves the former server dead. Anything but a socket is left
-/// alone.
+/// Removes a socket file that a dead server left behind. Call it only if you own the data folder
+/// whose coordinator serves there: that is what proves the former server dead. Anything but a
+/// socket is left alone.
 ///
 /// # Errors
 /// Whatever the system says; that nothing is there is no error.
@@ -234,8 +235,8 @@ fn bind_unix(
             path: path.to_owned(),
         });
     }
-    // Between `bind` and `set_permissions` the socket has the umask's mode; nobody else can reach it then,
-    // as nobody else can enter the folder.
+    // Between `bind` and `set_permissions` the socket has the umask's mode; nobody else can reach
+    // it then, as nobody else can enter the folder.
     let listener = UnixListener::bind(path).map_err(&io)?;
     let metadata = fs::symlink_metadata(path).map_err(&io)?;
     let file = SocketFile {

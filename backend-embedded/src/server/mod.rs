@@ -1,10 +1,11 @@
 //! The coordinator behind the etcd v3 gRPC API, on TCP and on Unix sockets.
 //!
-//! Spoken: KV, Watch, Lease, Lock, Election, and of Cluster and Maintenance the member list, the status and
-//! the (empty) list of alarms. Anything else answers `UNIMPLEMENTED` with its name. History is not kept, so
-//! a read at a past revision answers "compacted". There is neither TLS nor authentication: the server
-//! listens on loopback addresses and in private folders only. Over a Unix socket, Go clients need etcd 3.5 or
-//! later: those of 3.4 send the socket's path as HTTP/2 authority, which is malformed and reset.
+//! Spoken: KV, Watch, Lease, Lock, Election, and of Cluster and Maintenance the member list, the
+//! status and the (empty) list of alarms. Anything else answers `UNIMPLEMENTED` with its name.
+//! History is not kept, so a read at a past revision answers "compacted". There is neither TLS nor
+//! authentication: the server listens on loopback addresses and in private folders only. Over a
+//! Unix socket, Go clients need etcd 3.5 or later: those of 3.4 send the socket's path as HTTP/2
+//! authority, which is malformed and reset.
 //!
 //! ```no_run
 //! use backend_embedded::server::{Listen, Server};
@@ -64,10 +65,12 @@ pub use self::listen::{Listen, ListenError, MAX_SOCKET_PATH_BYTES, remove_stale_
 pub use self::status::DETAIL_KEY;
 pub use self::watch::MAX_WATCHES_PER_STREAM;
 
-/// Largest message accepted, in bytes: a request of [`MAX_REQUEST_BYTES`] and its wrapping (as etcd).
+/// Largest message accepted, in bytes: a request of [`MAX_REQUEST_BYTES`] and its wrapping (as
+/// etcd).
 pub const MAX_MESSAGE_BYTES: usize = MAX_REQUEST_BYTES + 512 * 1024;
 
-/// RPCs, streams included, that one connection may have open. A client's further calls wait in the client.
+/// RPCs, streams included, that one connection may have open. A client's further calls wait in the
+/// client.
 pub const MAX_STREAMS_PER_CONNECTION: u32 = 4096;
 
 /// Largest header block of a request, in bytes.
@@ -90,12 +93,12 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
 pub struct Server;
 
 impl Server {
-    /// Binds every address; nothing is served before [`BoundServer::serve`], but clients can connect and
-    /// wait. Must be called within a Tokio runtime with I/O and time enabled.
+    /// Binds every address; nothing is served before [`BoundServer::serve`], but clients can
+    /// connect and wait. Must be called within a Tokio runtime with I/O and time enabled.
     ///
     /// # Errors
-    /// [`ListenError`]: an address that others could reach, or that the system refuses. Nothing stays bound
-    /// then.
+    /// [`ListenError`]: an address that others could reach, or that the system refuses. Nothing
+    /// stays bound then.
     pub fn bind(
         coordinator: Coordinator,
         listeners: Vec<Listen>,
@@ -142,16 +145,18 @@ impl BoundServer {
         self.live.subscribe()
     }
 
-    /// How often an idle watch that asked for progress notifications gets one; 10 minutes by default.
+    /// How often an idle watch that asked for progress notifications gets one; 10 minutes by
+    /// default.
     #[must_use]
     pub fn watch_progress_interval(mut self, interval: Duration) -> Self {
         self.progress_interval = interval.max(Duration::from_millis(1));
         self
     }
 
-    /// Serves until `shutdown` resolves or the coordinator stops. Then no connection is accepted any more,
-    /// socket files are removed, streams and waiting calls end with `UNAVAILABLE`, answers on their way get
-    /// two seconds, and what is still open is cut. The coordinator is not stopped.
+    /// Serves until `shutdown` resolves or the coordinator stops. Then no connection is accepted
+    /// any more, socket files are removed, streams and waiting calls end with `UNAVAILABLE`,
+    /// answers on their way get two seconds, and what is still open is cut. The coordinator is not
+    /// stopped.
     ///
     /// Dropping the future cuts everything at once.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {

@@ -1,5 +1,5 @@
-//! The messages and server traits of etcd's lock and election services that crate `etcd-client` keeps to
-//! itself. Field numbers are those of `v3lock.proto` and `v3election.proto`.
+//! The messages and server traits of etcd's lock and election services that crate `etcd-client`
+//! keeps to itself. Field numbers are those of `v3lock.proto` and `v3election.proto`.
 
 use etcd_client::proto::PbLeaderKey;
 

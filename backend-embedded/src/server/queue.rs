@@ -1,5 +1,5 @@
-//! The queue behind the lock and the election service: keys `name/<lease in hex>`, first created first
-//! served, as etcd's own clients keep it, so that all of them can stand in one queue.
+//! The queue behind the lock and the election service: keys `name/<lease in hex>`, first created
+//! first served, as etcd's own clients keep it, so that all of them can stand in one queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,8 +71,8 @@ pub(super) fn is_created_at(key: Bytes, revision: Revision) -> Compare {
     }
 }
 
-/// Stands in the queue until at its head. Dropping the returned future takes the place back, unless another
-/// call on the same lease stands there or has been told that it holds it.
+/// Stands in the queue until at its head. Dropping the returned future takes the place back, unless
+/// another call on the same lease stands there or has been told that it holds it.
 pub(super) async fn acquire(
     state: &Shared,
     name: Vec<u8>,

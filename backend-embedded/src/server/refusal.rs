@@ -1,5 +1,5 @@
-//! Names the RPC in every `UNIMPLEMENTED` answer that has no message: unknown services, unknown methods and
-//! the methods that this server has no answer to.
+//! Names the RPC in every `UNIMPLEMENTED` answer that has no message: unknown services, unknown
+//! methods and the methods that this server has no answer to.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

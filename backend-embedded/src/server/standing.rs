@@ -1,5 +1,6 @@
-//! Which calls stand on which key of a queue: to etcd, calls with one lease are one contender with one key, so
-//! a call that is given up may remove the key only if no other call stands on it or was granted it.
+//! Which calls stand on which key of a queue: to etcd, calls with one lease are one contender with
+//! one key, so a call that is given up may remove the key only if no other call stands on it or was
+//! granted it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,7 +54,8 @@ pub(super) struct Shared<'a> {
 impl Drop for Shared<'_> {
     fn drop(&mut self) {
         let mut all = self.all.lock();
-        // Ours and the map's: nobody else takes part, and nobody can begin to while we hold the map.
+        // Ours and the map's: nobody else takes part, and nobody can begin to while we hold the
+        // map.
         if Arc::strong_count(&self.standing) == 2 {
             all.remove(&self.key);
         }

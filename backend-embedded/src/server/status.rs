@@ -5,7 +5,8 @@ use tonic::{Code, Status};
 
 use crate::error::Error;
 
-/// Trailing metadata that carries the coordinator's own account of an error, where the etcd text says less.
+/// Trailing metadata that carries the coordinator's own account of an error, where the etcd text
+/// says less.
 pub const DETAIL_KEY: &str = "turnlock-detail";
 
 pub(super) const EMPTY_KEY: &str = "etcdserver: key is not provided";

@@ -1,8 +1,8 @@
 //! `etcdserverpb.Watch`: many watches on one stream.
 //!
-//! The response stream itself does the work when it is polled, and HTTP/2 polls it only when the client has
-//! room. So a slow client's events wait in the coordinator's bounded queues and nowhere else; when a queue
-//! overflows, that watch is cancelled with a reason.
+//! The response stream itself does the work when it is polled, and HTTP/2 polls it only when the
+//! client has room. So a slow client's events wait in the coordinator's bounded queues and nowhere
+//! else; when a queue overflows, that watch is cancelled with a reason.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -401,7 +401,8 @@ impl Session {
         }
     }
 
-    /// Answers once every watch of the stream is known to have been told everything up to some revision.
+    /// Answers once every watch of the stream is known to have been told everything up to some
+    /// revision.
     fn request_progress(&mut self) {
         if self.round.is_some() {
             self.round_again = true;
@@ -457,8 +458,8 @@ impl Session {
     }
 }
 
-/// The key's state before the revision of the batch. A transaction may put a key and then delete it; to etcd,
-/// the state in between never was.
+/// The key's state before the revision of the batch. A transaction may put a key and then delete
+/// it; to etcd, the state in between never was.
 fn before<'a>(event: &'a Event, batch: &'a WatchBatch) -> Option<&'a KeyValue> {
     let prev = event.prev.as_deref()?;
     if prev.mod_revision < batch.revision {

@@ -31,7 +31,8 @@ pub struct Etcd {
 
 impl Etcd {
     pub async fn start() -> Self {
-        // Another process may take a port between the moment we find it free and the moment etcd listens on it.
+        // Another process may take a port between the moment we find it free and the moment etcd
+        // listens on it.
         for _ in 0..5 {
             let mut etcd = Etcd::new();
             etcd.cluster = etcd.member();

@@ -8,7 +8,8 @@ use crate::bench::Bench;
 
 pub async fn renewal_goes_on_while_the_executor_is_blocked(bench: Bench) {
     let ttl = Duration::from_secs(2);
-    let lock = bench.with_ttl(ttl).mutex("a");
+    let bench = bench.with_ttl(ttl);
+    let lock = bench.mutex("a");
     let user = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

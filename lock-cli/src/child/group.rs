@@ -6,7 +6,7 @@ use std::process;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use super::watchdog::Watchdog;
+use super::watchdog::{Deadline, Watchdog};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +37,9 @@ impl From<process::ExitStatus> for Ended {
     }
 }
 
-/// A process group whose leader is our child. Its id cannot be given to another group before the leader is reaped, and
-/// until then the watchdog is armed. Dropped before that, all its processes are killed.
+/// A process group whose leader is our child. Its id cannot be given to another group before the
+/// leader is reaped, and until then the watchdog is armed. Dropped before that, all its processes
+/// are killed.
 #[derive(Debug)]
 pub(super) struct Group {
     leader: process::Child,
@@ -64,20 +65,26 @@ impl Group {
         self.id
     }
 
+    /// To tell the watchdog until when the group may live. `None` once it is reaped.
+    pub fn deadline(&self) -> io::Result<Option<Deadline>> {
+        self.watchdog.as_ref().map(Watchdog::deadline).transpose()
+    }
+
     /// Sends a signal to every process of the group.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         Ok(kill_process_group(self.id, signal)?)
     }
 
-    /// Kills every process of the group. The error is the leader's: a group of which only some can be killed is no error
-    /// to the kernel.
+    /// Kills every process of the group. The error is the leader's: a group of which only some can
+    /// be killed is no error to the kernel.
     pub fn kill(&self) -> io::Result<()> {
         // Whatever it says of the group, the leader tells.
         let _ = kill_process_group(self.id, Signal::KILL);
         Ok(kill_process(self.id, Signal::KILL)?)
     }
 
-    /// Disarms the watchdog, then waits for the leader and reaps it. The group is not to be signalled afterwards.
+    /// Disarms the watchdog, then waits for the leader and reaps it. The group is not to be
+    /// signalled afterwards.
     pub fn reap(&mut self) -> io::Result<Ended> {
         self.watchdog = None;
         Ok(self.leader.wait()?.into())
@@ -87,7 +94,8 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if self.watchdog.is_some() {
-            // The watchdog is disarmed after it. The leader stays a zombie, so nobody gets the group's id.
+            // The watchdog is disarmed after it. The leader stays a zombie, so nobody gets the
+            // group's id.
             let _ = self.kill();
         }
     }

@@ -12,8 +12,8 @@ pub(super) const WATCHDOG: &str = "__watchdog";
 /// The first argument that makes this program the launcher.
 pub(super) const LAUNCHER: &str = "__launch";
 
-/// Does the work of a helper process if that is what this process was started as, and answers its exit status. `main`
-/// asks first of all.
+/// Does the work of a helper process if that is what this process was started as, and answers its
+/// exit status. `main` asks first of all.
 pub fn helper_main() -> Option<ExitCode> {
     let mut args = env::args_os().skip(1);
     let role = args.next()?;
@@ -26,7 +26,8 @@ pub fn helper_main() -> Option<ExitCode> {
     }
 }
 
-/// What to execute to get this very program, also when its file was replaced or removed since we were started.
+/// What to execute to get this very program, also when its file was replaced or removed since we
+/// were started.
 #[cfg(target_os = "linux")]
 pub(super) fn this_program() -> io::Result<PathBuf> {
     Ok(PathBuf::from("/proc/self/exe"))

@@ -1,7 +1,7 @@
 //! The thread that starts the command and waits for it.
 //!
-//! One thread does both because the kernel's "kill me when my parent dies" means the thread that started the process, not
-//! the whole process: this one lives until the command has ended.
+//! One thread does both because the kernel's "kill me when my parent dies" means the thread that
+//! started the process, not the whole process: this one lives until the command has ended.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -18,7 +18,8 @@ use super::launcher;
 use super::terminal::Terminal;
 use super::watchdog::Watchdog;
 
-/// Events that are not fetched yet. The thread waits when there are more: the kernel keeps what happens meanwhile.
+/// Events that are not fetched yet. The thread waits when there are more: the kernel keeps what
+/// happens meanwhile.
 const EVENTS: usize = 4;
 
 /// What to start.
@@ -46,7 +47,8 @@ pub(super) enum Event {
 
 type Start = oneshot::Receiver<Result<Started, SpawnError>>;
 
-/// Starts the thread, which starts the command. Nobody waiting for the answer, the command is killed.
+/// Starts the thread, which starts the command. Nobody waiting for the answer, the command is
+/// killed.
 pub(super) fn start(plan: Plan) -> Result<(Start, mpsc::Receiver<Event>), SpawnError> {
     let (answer, started) = oneshot::channel();
     let (tell, events) = mpsc::channel(EVENTS);
@@ -100,7 +102,8 @@ fn launch(plan: &Plan) -> Result<Started, SpawnError> {
     }
 }
 
-/// The launcher could not be started. Only what the command itself is to blame for counts as its failure.
+/// The launcher could not be started. Only what the command itself is to blame for counts as its
+/// failure.
 fn not_launched(program: &OsStr, source: io::Error) -> SpawnError {
     match source.kind() {
         io::ErrorKind::ArgumentListTooLong | io::ErrorKind::InvalidInput => {
@@ -129,7 +132,8 @@ fn watch(leader: Pid, tell: &mpsc::Sender<Event>) {
         let event =
             match wait(WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT) {
                 Ok(Some(status)) if status.stopped() => {
-                    // Looked at, not fetched yet. If it is gone, the process was continued meanwhile.
+                    // Looked at, not fetched yet. If it is gone, the process was continued
+                    // meanwhile.
                     match wait(WaitIdOptions::STOPPED | WaitIdOptions::NOHANG) {
                         Ok(Some(status)) => status.stopping_signal().map(Event::Stopped),
                         _ => None,

@@ -1,8 +1,9 @@
 //! The launcher: a process that waits to be told to go on, and then becomes the command.
 //!
-//! Its standard input is a socket from us, and the command's standard input comes over that socket with the word to go
-//! on. So no descriptor has to be passed by inheritance, and none can leak into the command. The socket tells us how the
-//! execution went: it closes when it succeeds, and carries the error number when it fails.
+//! Its standard input is a socket from us, and the command's standard input comes over that socket
+//! with the word to go on. So no descriptor has to be passed by inheritance, and none can leak into
+//! the command. The socket tells us how the execution went: it closes when it succeeds, and carries
+//! the error number when it fails.
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -49,10 +50,11 @@ pub(super) fn start(
 }
 
 impl Launch {
-    /// Tells the launcher to execute the command with our standard input. Answers when it has, and the error of the
-    /// execution if it could not.
+    /// Tells the launcher to execute the command with our standard input. Answers when it has, and
+    /// the error of the execution if it could not.
     ///
-    /// A launcher that was killed meanwhile is a command that was killed right after its start: no error.
+    /// A launcher that was killed meanwhile is a command that was killed right after its start: no
+    /// error.
     pub fn go(mut self) -> io::Result<()> {
         let stdin = [stdin()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -105,7 +107,8 @@ pub(super) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 fn launch(control: &UnixStream, mut args: impl Iterator<Item = OsString>) -> io::Result<()> {
     let supervisor = args.next().ok_or(Errno::INVAL)?;
     let program = args.next().ok_or(Errno::INVAL)?;
-    // Should somebody kill the watchdog together with us, the kernel still ends at least the command itself.
+    // Should somebody kill the watchdog together with us, the kernel still ends at least the
+    // command itself.
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     // If the supervisor had died before that line, there is no signal to come.

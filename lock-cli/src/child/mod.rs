@@ -1,15 +1,19 @@
-//! The command that runs under the lock: started, supervised, and stopped together with everything it started.
+//! The command that runs under the lock: started, supervised, and stopped together with everything
+//! it started.
 //!
-//! The command leads a process group of its own, so that it can be signalled and killed as a whole. Two helper
-//! processes, both this program under a hidden first argument, see to it that it never outlives us:
+//! The command leads a process group of its own, so that it can be signalled and killed as a whole.
+//! Two helper processes, both this program under a hidden first argument, see to it that it never
+//! outlives us:
 //!
-//! - The *launcher* becomes the command. It is in the new group from its first instruction, asks the kernel to kill it
-//!   when we die, and executes the command only when told to.
-//! - The *watchdog* kills the group when we are gone, however we went. It has acknowledged the group before the launcher
-//!   is told to go on, so there is no instant at which the command runs unwatched.
+//! - The *launcher* becomes the command. It is in the new group from its first instruction, asks
+//!   the kernel to kill it when we die, and executes the command only when told to.
+//! - The *watchdog* kills the group when we are gone, however we went, and when its deadline passes
+//!   while we are stopped. It has acknowledged the group before the launcher is told to go on, so
+//!   there is no instant at which the command runs unwatched.
 //!
-//! A process that leaves the group (`setsid`) or takes another user's identity is out of reach. Processes of the group
-//! that outlive the command itself are left alone, as flock leaves them, unless the lock is lost.
+//! A process that leaves the group (`setsid`) or takes another user's identity is out of reach.
+//! Processes of the group that outlive the command itself are left alone, as flock leaves them,
+//! unless the lock is lost.
 
 mod error;
 mod group;
@@ -31,31 +35,35 @@ use turnlock::clock::Clock;
 pub use self::error::{Error, SpawnError};
 pub use self::group::Ended;
 pub use self::helper::helper_main;
-pub use self::signals::{Signal, Signals};
+pub use self::signals::Signals;
+pub use self::watchdog::Deadline;
 
 use self::group::Group;
 use self::keeper::{Event, Plan, Started};
 use self::terminal::Terminal;
 
-/// How often a group whose leader has ended is looked at: nothing tells when its other processes end.
+/// How often a group whose leader has ended is looked at: nothing tells when its other processes
+/// end.
 const GROUP_POLL: Duration = Duration::from_millis(20);
 /// Timers stand still while the machine sleeps, the time left before a KILL does not.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
-/// How long killed processes are waited for after the command itself has ended. They end at once, except for those that
-/// hang in the kernel or belong to another user.
+/// How long killed processes are waited for after the command itself has ended. They end at once,
+/// except for those that hang in the kernel or belong to another user.
 const KILLED_LIMIT: Duration = Duration::from_secs(1);
 
-/// A command that runs in a process group of its own. Dropped before it has ended, it is killed with its whole group.
+/// A command that runs in a process group of its own. Dropped before it has ended, it is killed
+/// with its whole group.
 ///
-/// Signals that come in for this process are passed on, and Ctrl-Z and `fg` are followed, while [`Child::wait`] or
-/// [`Child::stop`] is polled.
+/// Signals that come in for this process are passed on, and Ctrl-Z and `fg` are followed, while
+/// [`Child::wait`] or [`Child::stop`] is polled.
 #[derive(Debug)]
 pub struct Child {
     group: Group,
     events: mpsc::Receiver<Event>,
     signals: Signals,
     terminal: Option<Terminal>,
-    /// The command has had the terminal or has asked for it: it gets it when our job is brought to the foreground.
+    /// The command has had the terminal or has asked for it: it gets it when our job is brought to
+    /// the foreground.
     wants_terminal: bool,
     progress: Progress,
 }
@@ -71,15 +79,17 @@ enum Progress {
 }
 
 impl Child {
-    /// Starts `command` (the program and its arguments) with our stdin, stdout and stderr, and with `env` set over the
-    /// environment that we inherited.
+    /// Starts `command` (the program and its arguments) with our stdin, stdout and stderr, and with
+    /// `env` set over the environment that we inherited.
     ///
-    /// `signals` is made before, so that none finds us unprepared: what has come in since is passed on to the command.
-    /// If our standard input and output are a terminal and we are in its foreground, the command is in the foreground
-    /// from its start; otherwise it gets the terminal when it asks for it.
+    /// `signals` is made before, so that none finds us unprepared: what has come in since is passed
+    /// on to the command. If our standard input and output are a terminal and we are in its
+    /// foreground, the command is in the foreground from its start; otherwise it gets the terminal
+    /// when it asks for it.
     ///
-    /// From here on this thread ignores the terminal's objection to background output (SIGTTOU): what we say while the
-    /// command has the terminal must not stop us. So a process starts one command.
+    /// From here on this thread ignores the terminal's objection to background output (SIGTTOU):
+    /// what we say while the command has the terminal must not stop us. So a process starts one
+    /// command.
     ///
     /// # Errors
     /// If the command could not be executed; nothing is left running then.
@@ -114,10 +124,22 @@ impl Child {
         })
     }
 
+    /// To tell until when the command may run: it is killed then with its group, also if this
+    /// process is stopped.
+    ///
+    /// # Errors
+    /// If the system is out of descriptors.
+    pub fn deadline(&self) -> Result<Option<Deadline>, Error> {
+        self.group
+            .deadline()
+            .map_err(|source| Error::new("reach the watchdog", source))
+    }
+
     /// Waits for the command to end. Once it has, every further call answers the same.
     ///
-    /// `may_continue` is asked before a command that had been stopped (Ctrl-Z, which stops us as well) is continued: the
-    /// lock may have been lost meanwhile. If it says no, the command stays stopped, for [`Child::stop`] to end it.
+    /// `may_continue` is asked before a command that had been stopped (Ctrl-Z, which stops us as
+    /// well) is continued: the lock may have been lost meanwhile. If it says no, the command stays
+    /// stopped, for [`Child::stop`] to end it.
     ///
     /// # Errors
     /// If the kernel denies us the command's status, which it has no reason to.
@@ -144,8 +166,9 @@ impl Child {
         }
     }
 
-    /// Ends the command and all processes of its group: with `term_first` they get TERM (and CONT, in case they are
-    /// stopped) and up to `kill_after` to end; then, or else at once, KILL. The time counts through suspend.
+    /// Ends the command and all processes of its group: with `term_first` they get TERM (and CONT,
+    /// in case they are stopped) and up to `kill_after` to end; then, or else at once, KILL. The
+    /// time counts through suspend.
     ///
     /// Answers once the command has ended and, as far as it is in our power, its whole group.
     ///
@@ -153,7 +176,8 @@ impl Child {
     /// If the command cannot be killed because it runs as another user. It runs on then.
     ///
     /// # Cancel safety
-    /// Dropped, it stops waiting, and signals that have been sent stay sent; call it again to go on.
+    /// Dropped, it stops waiting, and signals that have been sent stay sent; call it again to go
+    /// on.
     pub async fn stop(&mut self, term_first: bool, kill_after: Duration) -> Result<Ended, Error> {
         if let Progress::Reaped(ended) = self.progress {
             return Ok(ended);
@@ -182,8 +206,8 @@ impl Child {
         self.reap()
     }
 
-    /// Waits until the group may have changed, `limit` at the longest. A stop is no longer followed: what is being ended
-    /// may stop, but takes neither us nor the terminal along.
+    /// Waits until the group may have changed, `limit` at the longest. A stop is no longer
+    /// followed: what is being ended may stop, but takes neither us nor the terminal along.
     async fn observe(&mut self, limit: Duration) -> Result<(), Error> {
         let zombie = self.progress == Progress::Zombie;
         let pause = limit.min(if zombie { GROUP_POLL } else { LONGEST_SLEEP });
@@ -207,13 +231,14 @@ impl Child {
         self.progress != Progress::Zombie || proc::group_is_alive(self.group.id())
     }
 
-    /// To all of the group. A process that may not be signalled runs as another user: as after `kill`, there is nothing
-    /// to be done about it.
+    /// To all of the group. A process that may not be signalled runs as another user: as after
+    /// `kill`, there is nothing to be done about it.
     fn pass_on(&self, signal: Raw) {
         let _ = self.group.signal(signal);
     }
 
-    /// The command was stopped: by Ctrl-Z, by using the terminal from the background, or by somebody's `kill`.
+    /// The command was stopped: by Ctrl-Z, by using the terminal from the background, or by
+    /// somebody's `kill`.
     fn stopped(&mut self, signal: i32) {
         self.progress = Progress::Stopped;
         let Some(terminal) = &self.terminal else {
@@ -230,7 +255,8 @@ impl Child {
         let foreground = terminal.is_of(group);
         self.wants_terminal |= foreground || asks_for_terminal;
         if !proc::parent_controls_jobs() {
-            // Nobody could bring us back. The kernel would not have let Ctrl-Z stop the command if it were in our place.
+            // Nobody could bring us back. The kernel would not have let Ctrl-Z stop the command if
+            // it were in our place.
             if foreground && signal == Raw::TSTP.as_raw() {
                 self.progress = Progress::Running;
                 self.pass_on(Raw::CONT);
@@ -256,7 +282,8 @@ impl Child {
         self.pass_on(Raw::CONT);
     }
 
-    /// The order matters: the group's id is ours until the command is reaped, and nobody may act on it afterwards.
+    /// The order matters: the group's id is ours until the command is reaped, and nobody may act on
+    /// it afterwards.
     fn reap(&mut self) -> Result<Ended, Error> {
         if let Some(terminal) = &self.terminal {
             terminal.take_back(self.group.id());

@@ -1,4 +1,5 @@
-//! What the system tells about processes: from /proc on Linux; elsewhere as near as the portable calls come.
+//! What the system tells about processes: from /proc on Linux; elsewhere as near as the portable
+//! calls come.
 
 use rustix::process::{Pid, Signal};
 
@@ -35,7 +36,8 @@ mod imp {
         }
 
         pub(super) fn parse(text: &str) -> Option<Self> {
-            // The second field is the program's name in parentheses, and may itself contain anything.
+            // The second field is the program's name in parentheses, and may itself contain
+            // anything.
             let (_, fields) = text.rsplit_once(") ")?;
             let mut fields = fields.split(' ');
             Some(Stat {
@@ -68,9 +70,9 @@ mod imp {
         Stat::of(&process.as_raw_nonzero().to_string()).is_some_and(|stat| stat.state == 'T')
     }
 
-    /// Whether there is a shell, or the like, that brings us back when we are stopped: a process above us in the same
-    /// session that put us into a group other than its own. Without one our group is orphaned, as POSIX says, and the
-    /// kernel lets no Ctrl-Z stop it.
+    /// Whether there is a shell, or the like, that brings us back when we are stopped: a process
+    /// above us in the same session that put us into a group other than its own. Without one our
+    /// group is orphaned, as POSIX says, and the kernel lets no Ctrl-Z stop it.
     pub(in super::super) fn parent_controls_jobs() -> bool {
         let Some(own) = Stat::of("self") else {
             return false;
@@ -114,12 +116,14 @@ mod imp {
         test_kill_process_group(group).is_ok()
     }
 
-    /// Whether this process is stopped. Not to be found out here: taken from what the kernel has just reported.
+    /// Whether this process is stopped. Not to be found out here: taken from what the kernel has
+    /// just reported.
     pub(in super::super) fn is_stopped(_process: Pid) -> bool {
         true
     }
 
-    /// Whether our parent is in our session and put us into a group other than its own, as a shell does.
+    /// Whether our parent is in our session and put us into a group other than its own, as a shell
+    /// does.
     pub(in super::super) fn parent_controls_jobs() -> bool {
         getppid().is_some_and(|parent| {
             getsid(Some(parent)) == getsid(None)

@@ -9,8 +9,8 @@ use tokio::signal::unix::{self, SignalKind};
 use super::error::Error;
 use super::proc;
 
-/// What is passed on to the command, in the order in which signals that came together are: a CONT last, so that it finds
-/// a stopped command with the others pending.
+/// What is passed on to the command, in the order in which signals that came together are: a CONT
+/// last, so that it finds a stopped command with the others pending.
 const PASSED_ON: [Raw; 9] = [
     Raw::TERM,
     Raw::INT,
@@ -39,12 +39,14 @@ impl Signal {
     }
 }
 
-/// The signals that are passed on to a command, caught from the moment this is made. A signal that this process was
-/// started to ignore (by `nohup`, or in the background of a script) stays ignored, by us and by the command.
+/// The signals that are passed on to a command, caught from the moment this is made. A signal that
+/// this process was started to ignore (by `nohup`, or in the background of a script) stays ignored,
+/// by us and by the command.
 #[derive(Debug)]
 pub struct Signals {
     streams: Vec<(Signal, unix::Signal)>,
-    /// Whoever started us may have had SIGCHLD ignored, and the kernel would throw the command's status away.
+    /// Whoever started us may have had SIGCHLD ignored, and the kernel would throw the command's
+    /// status away.
     _child: unix::Signal,
 }
 
@@ -75,7 +77,8 @@ impl Signals {
         })
     }
 
-    /// The next signal that would have ended us, were it not caught. Ctrl-Z stops us as usual meanwhile.
+    /// The next signal that would have ended us, were it not caught. Ctrl-Z stops us as usual
+    /// meanwhile.
     ///
     /// # Cancel safety
     /// May be dropped and called again at will; no signal is lost.
@@ -106,10 +109,12 @@ impl Signals {
     }
 }
 
-/// Stops this process, or its whole group, until somebody continues it. Not by TSTP: that is caught.
+/// Stops this process, or its whole group, until somebody continues it. Not by TSTP: that is
+/// caught.
 ///
-/// The group stops as a whole when the command had the terminal, because Ctrl-Z then reached only the command: the shell
-/// waits for all of the job, for instance for the script that we are a line of.
+/// The group stops as a whole when the command had the terminal, because Ctrl-Z then reached only
+/// the command: the shell waits for all of the job, for instance for the script that we are a line
+/// of.
 pub(super) fn suspend(whole_group: bool) {
     // One may always signal oneself.
     let _ = if whole_group {

@@ -21,8 +21,9 @@ impl Terminal {
         Some(Terminal { tty })
     }
 
-    /// Whether our standard input and output are both a terminal. If one is not, we may be part of a pipeline, whose
-    /// other parts would be put into the background together with us: `turnlock run x -- make | less`.
+    /// Whether our standard input and output are both a terminal. If one is not, we may be part of
+    /// a pipeline, whose other parts would be put into the background together with us: `turnlock
+    /// run x -- make | less`.
     pub fn is_stdio() -> bool {
         isatty(rustix::stdio::stdin()) && isatty(rustix::stdio::stdout())
     }
@@ -42,8 +43,8 @@ impl Terminal {
         if !self.is_of(group) {
             return;
         }
-        // We ask from the background, for which the kernel would stop us. Should it refuse, then the terminal is gone or
-        // no longer ours, and there is nothing to put right.
+        // We ask from the background, for which the kernel would stop us. Should it refuse, then
+        // the terminal is gone or no longer ours, and there is nothing to put right.
         let mut objection = SigSet::empty();
         objection.add(Signal::SIGTTOU);
         if let Ok(before) = objection.thread_swap_mask(SigmaskHow::SIG_BLOCK) {
@@ -53,7 +54,8 @@ impl Terminal {
     }
 }
 
-/// Lets this thread write to the terminal from the background even if the user had that forbidden (`stty tostop`).
+/// Lets this thread write to the terminal from the background even if the user had that forbidden
+/// (`stty tostop`).
 pub(super) fn allow_background_output() {
     let mut objection = SigSet::empty();
     objection.add(Signal::SIGTTOU);

@@ -38,12 +38,16 @@ pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
     locks.close().await.ok();
     match (lost, release) {
         (Some(reason), _) => Err(Failure::new(Exit::Lost, format!("{name}: lost: {reason}"))),
-        (None, Release::AlreadyGone) => {
-            Err(Failure::new(Exit::Lost, format!("{name}: the lock had been lost before the release")))
-        }
+        (None, Release::AlreadyGone) => Err(Failure::new(
+            Exit::Lost,
+            format!("{name}: the lock had been lost before the release"),
+        )),
         (None, Release::Released) => Ok(Exit::Success),
         (None, Release::Unknown) => {
-            say(format!("{name}: the coordinator did not answer the release; the lock is free within {:?}", args.acquire.ttl));
+            say(format!(
+                "{name}: the coordinator did not answer the release; the lock is free within {:?}",
+                args.acquire.ttl
+            ));
             Ok(Exit::Success)
         }
     }

@@ -13,7 +13,11 @@ const PAGE: usize = 500;
 
 pub async fn ls(global: Global, args: Ls) -> Result<Exit, Failure> {
     let locks = coordinator::connect(global.backend.as_deref(), Options::default()).await?;
-    let mut rows = vec![["NAME", "MODE", "TOKEN", "WAITING", "AGE", "HOLDER"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["NAME", "MODE", "TOKEN", "WAITING", "AGE", "HOLDER"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     let mut after: Option<LockName> = None;
     loop {
         let page = list(&locks, &args.prefix, after.as_ref()).await?;
@@ -35,15 +39,25 @@ pub async fn ls(global: Global, args: Ls) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-async fn list(locks: &Locks, prefix: &str, after: Option<&LockName>) -> Result<Vec<Queue>, Failure> {
+async fn list(
+    locks: &Locks,
+    prefix: &str,
+    after: Option<&LockName>,
+) -> Result<Vec<Queue>, Failure> {
     Ok(locks.list(prefix, after, PAGE).await?)
 }
 
 fn row(queue: &Queue) -> Vec<String> {
     let holders = queue.holders();
     let waiting = queue.entries.len() - holders;
-    let Some(first) = queue.entries.first() else { return vec![] };
-    let more = if holders > 1 { format!(" and {} more", holders - 1) } else { String::new() };
+    let Some(first) = queue.entries.first() else {
+        return vec![];
+    };
+    let more = if holders > 1 {
+        format!(" and {} more", holders - 1)
+    } else {
+        String::new()
+    };
     vec![
         safe(queue.name.as_str()),
         first.mode.to_string(),

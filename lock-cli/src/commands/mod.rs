@@ -9,9 +9,7 @@ pub mod serve;
 #[cfg(feature = "embedded")]
 pub mod stop;
 
-use std::time::Duration;
-
-use turnlock::{ErrorKind, Guard, LockName, Locks, Options, State};
+use turnlock::{ErrorKind, Guard, LockName, Locks, Options};
 
 use crate::cli::{Acquire, Global};
 use crate::coordinator;
@@ -21,17 +19,29 @@ use crate::waiting;
 
 /// The name as `--raw` has it read.
 fn name(text: &str, raw: bool) -> Result<LockName, Failure> {
-    let name = if raw { LockName::raw(text) } else { LockName::new(text) };
+    let name = if raw {
+        LockName::raw(text)
+    } else {
+        LockName::new(text)
+    };
     name.map_err(|error| Failure::new(Exit::Usage, error.to_string()))
 }
 
 async fn connect(global: &Global, acquire: &Acquire) -> Result<Locks, Failure> {
-    let options = Options { ttl: acquire.ttl, note: acquire.note.clone(), ..Options::default() };
+    let options = Options {
+        ttl: acquire.ttl,
+        note: acquire.note.clone(),
+        ..Options::default()
+    };
     coordinator::connect(global.backend.as_deref(), options).await
 }
 
 /// Waits for the lock as the options say; `None` if somebody else has it.
-async fn acquire(locks: &Locks, name: &LockName, options: &Acquire) -> Result<Option<Guard>, Failure> {
+async fn acquire(
+    locks: &Locks,
+    name: &LockName,
+    options: &Acquire,
+) -> Result<Option<Guard>, Failure> {
     let waiting = waiting::report(locks, name);
     tokio::select! {
         biased;
@@ -40,11 +50,17 @@ async fn acquire(locks: &Locks, name: &LockName, options: &Acquire) -> Result<Op
     }
 }
 
-async fn queue_up(locks: &Locks, name: &LockName, options: &Acquire) -> Result<Option<Guard>, Failure> {
+async fn queue_up(
+    locks: &Locks,
+    name: &LockName,
+    options: &Acquire,
+) -> Result<Option<Guard>, Failure> {
     let lock = locks.rwlock(name)?;
     let started = tokio::time::Instant::now();
     loop {
-        let left = options.wait.map(|limit| limit.saturating_sub(started.elapsed()));
+        let left = options
+            .wait
+            .map(|limit| limit.saturating_sub(started.elapsed()));
         let acquired = match (options.nonblock, left, options.shared) {
             (true, _, true) => lock.try_read().await,
             (true, _, false) => lock.try_write().await,
@@ -55,8 +71,12 @@ async fn queue_up(locks: &Locks, name: &LockName, options: &Acquire) -> Result<O
         };
         match acquired {
             // The machine slept, or the coordinator was away for longer than our time to live.
-            Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) && !options.nonblock => {
-                say(format!("lost our place in the queue ({error}); queueing again"));
+            Err(error)
+                if matches!(error.kind(), ErrorKind::SessionLost(_)) && !options.nonblock =>
+            {
+                say(format!(
+                    "lost our place in the queue ({error}); queueing again"
+                ));
             }
             other => return Ok(other?),
         }
@@ -70,22 +90,8 @@ fn not_acquired(name: &LockName, options: &Acquire) -> Failure {
         None => format!("{name}: somebody else has the lock"),
     };
     let failure = Failure::new(Exit::Of(options.conflict_exit_code), message);
-    failure.hint(format!("`turnlock queue {}{name}` shows who", if options.raw { "--raw " } else { "" }))
-}
-
-/// Resolves when less than `reserve` is left before the deadline, renewals or not, or the lock is
-/// lost.
-async fn beyond_hope(guard: &Guard, reserve: Duration) {
-    // Timers stand still while the machine sleeps; the deadline does not.
-    const LONGEST_SLEEP: Duration = Duration::from_millis(500);
-    loop {
-        let spare = guard.remaining().saturating_sub(reserve);
-        if spare.is_zero() || matches!(guard.state(), State::Lost(_)) {
-            return;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(spare.min(LONGEST_SLEEP)) => {}
-            _ = guard.lost() => return,
-        }
-    }
+    failure.hint(format!(
+        "`turnlock queue {}{name}` shows who",
+        if options.raw { "--raw " } else { "" }
+    ))
 }

@@ -21,8 +21,16 @@ pub async fn queue(global: Global, args: Queue) -> Result<Exit, Failure> {
         }
         return Ok(Exit::Success);
     }
-    let mut rows = vec![["STATE", "MODE", "TOKEN", "AGE", "WHO", "NOTE"].map(str::to_owned).to_vec()];
-    rows.extend(states.zip(&queue.entries).map(|(state, entry)| row(state, entry)));
+    let mut rows = vec![
+        ["STATE", "MODE", "TOKEN", "AGE", "WHO", "NOTE"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    rows.extend(
+        states
+            .zip(&queue.entries)
+            .map(|(state, entry)| row(state, entry)),
+    );
     if rows.len() > 1 {
         print(table(&rows)).ok();
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use turnlock::{Guard, LockName, Release, State, clock};
 
-use crate::child::{Child, Ended, Signals, SpawnError};
+use crate::child::{Child, Deadline, Ended, Signals, SpawnError};
 use crate::cli::{Global, OnLost, Run};
-use crate::commands::{acquire, beyond_hope, connect, name, not_acquired};
+use crate::commands::{acquire, connect, name, not_acquired};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 
@@ -42,7 +42,8 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
             locks.close().await.ok();
             let exit = match &error {
                 SpawnError::NotFound(_) => Exit::NotFound,
-                _ => Exit::NotExecutable,
+                SpawnError::NotExecutable(..) => Exit::NotExecutable,
+                SpawnError::Supervision(_) => Exit::Internal,
             };
             return Err(Failure::new(exit, error.to_string()));
         }
@@ -51,7 +52,9 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     let release = guard.release().await;
     locks.close().await.ok();
     if release == Release::AlreadyGone && !lost {
-        say(format!("{name}: the lock had been lost before the command ended"));
+        say(format!(
+            "{name}: the lock had been lost before the command ended"
+        ));
     }
     if release == Release::Unknown && !lost {
         say(format!(
@@ -78,14 +81,27 @@ async fn supervise(
         OnLost::Term => grace + KILL_RESERVE,
         OnLost::Kill | OnLost::Ignore => KILL_RESERVE,
     };
+    let deadline = match on_lost {
+        OnLost::Ignore => None,
+        OnLost::Term | OnLost::Kill => child.deadline()?,
+    };
     tokio::select! {
         biased;
-        ended = child.wait(|| may_continue(guard, reserve)) => return Ok((ended?, false)),
-        () = beyond_hope(guard, reserve) => {}
+        ended = child.wait(|| may_continue(guard, reserve)) => {
+            let ended = ended?;
+            let State::Lost(reason) = guard.state() else {
+                return Ok((ended, false));
+            };
+            say(format!("{name}: the lock is lost: {reason}; the command has ended"));
+            return Ok((ended, true));
+        }
+        () = beyond_hope(guard, reserve, deadline.as_ref()) => {}
     }
     let why = match guard.state() {
         State::Lost(reason) => format!("the lock is lost: {reason}"),
-        State::Held | State::Jeopardy => "the lock could not be renewed and will soon be lost".to_owned(),
+        State::Held | State::Jeopardy => {
+            "the lock could not be renewed and will soon be lost".to_owned()
+        }
     };
     if on_lost == OnLost::Ignore {
         say(format!("{name}: {why}; the command runs on, as asked"));
@@ -99,6 +115,29 @@ async fn supervise(
     Ok((child.stop(term, left.min(grace)).await?, true))
 }
 
+/// Resolves when less than `reserve` is left before the deadline, renewals or not, or the lock is
+/// lost. Meanwhile it keeps the watchdog informed.
+async fn beyond_hope(guard: &Guard, reserve: Duration, watchdog: Option<&Deadline>) {
+    // Timers stand still while the machine sleeps; the deadline does not.
+    const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+    let clock = clock::Clock::system();
+    loop {
+        let remaining = guard.remaining();
+        if let Some(watchdog) = watchdog {
+            // After our own turn to be polite, before the deadline.
+            watchdog.set(clock.now() + remaining.saturating_sub(KILL_RESERVE / 2));
+        }
+        let spare = remaining.saturating_sub(reserve);
+        if spare.is_zero() {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(spare.min(LONGEST_SLEEP)) => {}
+            _ = guard.lost() => return,
+        }
+    }
+}
+
 /// A command that was stopped (Ctrl-Z) for too long must not run on.
 fn may_continue(guard: &Guard, reserve: Duration) -> bool {
     guard.remaining() > reserve
@@ -109,7 +148,11 @@ fn grace(args: &Run) -> Result<Duration, Failure> {
     match args.grace {
         Some(grace) if grace > ttl / 2 => Err(Failure::new(
             Exit::Usage,
-            format!("a grace of {} s does not fit into a ttl of {} s", grace.as_secs_f64(), ttl.as_secs_f64()),
+            format!(
+                "a grace of {} s does not fit into a ttl of {} s",
+                grace.as_secs_f64(),
+                ttl.as_secs_f64()
+            ),
         )
         .hint("give at most half of the ttl, or a longer --ttl")),
         Some(grace) => Ok(grace),
@@ -130,7 +173,8 @@ fn command(args: &Run) -> Vec<OsString> {
 /// What the command learns of its hold. Set after the inherited ones: those of an outer hold must
 /// not win.
 fn environment(name: &LockName, guard: &Guard) -> Vec<(OsString, OsString)> {
-    let deadline = clock::unix_millis() + u64::try_from(guard.remaining().as_millis()).unwrap_or(u64::MAX);
+    let deadline =
+        clock::unix_millis() + u64::try_from(guard.remaining().as_millis()).unwrap_or(u64::MAX);
     [
         ("TURNLOCK_NAME", name.to_string()),
         ("TURNLOCK_TOKEN", guard.token().to_string()),

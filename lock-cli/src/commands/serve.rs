@@ -22,7 +22,8 @@ pub async fn serve(args: Serve) -> Result<Exit, Failure> {
         Some(dir) => Home::at(dir)?,
         None => Home::of_user()?,
     };
-    home.create_dir().map_err(|error| Failure::new(Exit::Configuration, error.to_string()))?;
+    home.create_dir()
+        .map_err(|error| Failure::new(Exit::Configuration, error.to_string()))?;
     let listeners = listeners(&args.listen, &home)?;
     // Before the signals of a person or of `turnlock stop` can come in.
     let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
@@ -67,7 +68,8 @@ fn listeners(given: &[String], home: &Home) -> Result<Vec<Listen>, Failure> {
         return Ok(vec![Listen::Unix(home.socket())]);
     }
     let parse = |text: &String| {
-        text.parse().map_err(|error| Failure::new(Exit::Usage, format!("--listen {text}: {error}")))
+        text.parse()
+            .map_err(|error| Failure::new(Exit::Usage, format!("--listen {text}: {error}")))
     };
     given.iter().map(parse).collect()
 }

@@ -11,7 +11,10 @@ use crate::exit::{Exit, Failure};
 use crate::output::say;
 
 /// It answers what is under way first; then it has to be gone.
-const LIMIT: Timespec = Timespec { tv_sec: 15, tv_nsec: 0 };
+const LIMIT: Timespec = Timespec {
+    tv_sec: 15,
+    tv_nsec: 0,
+};
 
 pub async fn stop(global: Global) -> Result<Exit, Failure> {
     if let Some(url) = global.backend {
@@ -22,14 +25,20 @@ pub async fn stop(global: Global) -> Result<Exit, Failure> {
         .hint("leave --backend out and unset TURNLOCK_BACKEND"));
     }
     let home = Home::of_user()?;
-    let found = home.find().await.map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
+    let found = home
+        .find()
+        .await
+        .map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
     let Some(pid) = found else {
         say(format!("no coordinator runs in {}", home.dir().display()));
         return Ok(Exit::Success);
     };
     let number = pid.as_raw_nonzero();
     let refused = |error: io::Error| {
-        Failure::new(Exit::Refused, format!("cannot stop process {number}: {error}"))
+        Failure::new(
+            Exit::Refused,
+            format!("cannot stop process {number}: {error}"),
+        )
     };
     let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| refused(error.into()))?;
     kill_process(pid, Signal::TERM).map_err(|error| refused(error.into()))?;
@@ -40,7 +49,9 @@ pub async fn stop(global: Global) -> Result<Exit, Failure> {
             Exit::Unavailable,
             format!("process {number} was told to stop and still runs"),
         )
-        .hint(format!("kill -9 {number} loses nothing that was acknowledged"))),
+        .hint(format!(
+            "kill -9 {number} loses nothing that was acknowledged"
+        ))),
         Ok(_) => Ok(Exit::Success),
         Err(error) => Err(refused(error.into())),
     }

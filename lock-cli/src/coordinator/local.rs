@@ -32,21 +32,33 @@ pub struct Home {
 impl Home {
     /// `$TURNLOCK_HOME`, or `turnlock` in the XDG state folder.
     pub fn of_user() -> Result<Self, Failure> {
-        let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let set = |name| {
+            std::env::var_os(name)
+                .filter(|v| !v.is_empty())
+                .map(PathBuf::from)
+        };
         let dir = set("TURNLOCK_HOME")
-            .or_else(|| set("XDG_STATE_HOME").filter(|d| d.is_absolute()).map(|d| d.join("turnlock")))
+            .or_else(|| {
+                set("XDG_STATE_HOME")
+                    .filter(|d| d.is_absolute())
+                    .map(|d| d.join("turnlock"))
+            })
             .or_else(|| set("HOME").map(|d| d.join(".local/state/turnlock")));
         let Some(dir) = dir else {
-            return Err(Failure::new(Exit::Configuration, "no folder for the coordinator: HOME is not set")
-                .hint("set TURNLOCK_HOME to a folder of yours"));
+            return Err(Failure::new(
+                Exit::Configuration,
+                "no folder for the coordinator: HOME is not set",
+            )
+            .hint("set TURNLOCK_HOME to a folder of yours"));
         };
         Home::at(&dir)
     }
 
     /// A folder given by the user; the current folder completes a relative one.
     pub fn at(dir: &Path) -> Result<Self, Failure> {
-        let dir = std::path::absolute(dir)
-            .map_err(|error| Failure::new(Exit::Configuration, format!("{}: {error}", dir.display())))?;
+        let dir = std::path::absolute(dir).map_err(|error| {
+            Failure::new(Exit::Configuration, format!("{}: {error}", dir.display()))
+        })?;
         Ok(Home { dir })
     }
 
@@ -64,7 +76,8 @@ impl Home {
 
     /// Locks on the coordinator of this folder, which is started whenever a connection finds none.
     pub fn connect(self, options: Options) -> Result<Locks, Failure> {
-        self.create_dir().map_err(|error| Failure::new(Exit::Configuration, error.to_string()))?;
+        self.create_dir()
+            .map_err(|error| Failure::new(Exit::Configuration, error.to_string()))?;
         let socket = self.socket();
         let dialer = Arc::new(move || {
             let home = self.clone();
@@ -120,7 +133,8 @@ impl Home {
             let ended = coordinator.try_wait()?;
             if ended.is_some() || Instant::now() > limit {
                 let said = fs::read_to_string(self.log()).unwrap_or_default();
-                let how = ended.map_or("it does not answer".to_owned(), |status| status.to_string());
+                let how =
+                    ended.map_or("it does not answer".to_owned(), |status| status.to_string());
                 return Err(io::Error::other(format!(
                     "the coordinator in {} did not start ({how}): {}",
                     self.dir.display(),
@@ -139,8 +153,15 @@ impl Home {
     /// The folder is for the user alone: who can write there can take every lock.
     pub fn create_dir(&self) -> io::Result<()> {
         let at_dir = |error: io::Error| named(&self.dir, &error);
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(at_dir)?;
-        let mode = fs::metadata(&self.dir).map_err(at_dir)?.permissions().mode();
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.dir)
+            .map_err(at_dir)?;
+        let mode = fs::metadata(&self.dir)
+            .map_err(at_dir)?
+            .permissions()
+            .mode();
         if mode & 0o077 != 0 {
             return Err(io::Error::other(format!(
                 "{} is open to other users (mode {:o}): chmod 700 it",
@@ -155,7 +176,10 @@ impl Home {
 /// Whether nobody listens on the socket: it is not there, or it was left behind by one that was
 /// killed.
 fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
 }
 
 fn private_file(path: &Path) -> io::Result<File> {

@@ -42,7 +42,8 @@ fn a_stopped_group_dies_with_the_supervisor() {
     supervised.rest();
 }
 
-/// The supervisor is killed a little later each time, from before it does anything until the command runs.
+/// The supervisor is killed a little later each time, from before it does anything until the
+/// command runs.
 fn no_instant_of_the_start_is_unguarded() {
     let mut ran = 0;
     for step in 0..120 {

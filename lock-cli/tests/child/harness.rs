@@ -46,15 +46,17 @@ pub fn supervise(options: &[&str], command: &[&str]) -> Command {
 }
 
 impl Supervised {
-    /// Starts it. Its output, and so that of the command and all that the command leaves behind, is read here.
+    /// Starts it. Its output, and so that of the command and all that the command leaves behind, is
+    /// read here.
     pub fn start(mut line: Command) -> Self {
         let mut process = line.stdout(Stdio::piped()).spawn().unwrap();
         let lines = lines(process.stdout.take().unwrap());
         Supervised { process, lines }
     }
 
-    /// Starts a supervisor of a shell script. Its input stays open and empty, so that `read` waits for a signal. (To wait
-    /// for `sleep` does not do: a signal that comes in between the fork and the exec of a shell can be lost on the sleep.)
+    /// Starts a supervisor of a shell script. Its input stays open and empty, so that `read` waits
+    /// for a signal. (To wait for `sleep` does not do: a signal that comes in between the fork and
+    /// the exec of a shell can be lost on the sleep.)
     pub fn script(options: &[&str], script: &str) -> Self {
         let mut line = supervise(options, &["sh", "-c", script]);
         line.stdin(Stdio::piped());
@@ -75,8 +77,8 @@ impl Supervised {
         self.lines.recv_timeout(PATIENCE).expect("a line of output")
     }
 
-    /// The rest of the output, up to its end: then nobody has it open any more, and all processes that inherited it have
-    /// ended.
+    /// The rest of the output, up to its end: then nobody has it open any more, and all processes
+    /// that inherited it have ended.
     #[track_caller]
     pub fn rest(&self) -> Vec<String> {
         let until = Instant::now() + PATIENCE;

@@ -1,7 +1,9 @@
-//! The supervision of a command, from outside: every case runs a supervisor in a process of its own.
+//! The supervision of a command, from outside: every case runs a supervisor in a process of its
+//! own.
 //!
-//! This program is also that supervisor, and its helpers: the supervisor starts its own executable as watchdog and
-//! launcher, so whoever uses it must hand over to them first, which a test with the usual harness cannot.
+//! This program is also that supervisor, and its helpers: the supervisor starts its own executable
+//! as watchdog and launcher, so whoever uses it must hand over to them first, which a test with the
+//! usual harness cannot.
 
 mod death;
 mod harness;

@@ -165,8 +165,8 @@ fn inherited_settings_of_signals_stay() {
 }
 
 fn the_output_ends_with_the_command() {
-    // As in x=$(turnlock run ...): who waits for the end of the output waits for nobody but the command, although it left
-    // a process behind.
+    // As in x=$(turnlock run ...): who waits for the end of the output waits for nobody but the
+    // command, although it left a process behind.
     let mut supervised = Supervised::script(&[], "sleep 1000 >/dev/null 2>&1 & echo $!");
     let left = supervised.line();
     assert_eq!(supervised.rest(), Vec::<String>::new());

@@ -18,7 +18,8 @@ cases![
 /// Longer than any case lasts.
 const NEVER: &str = "600000";
 
-/// Runs a script until it says "ready", has the supervisor act, and answers it with what else was said.
+/// Runs a script until it says "ready", has the supervisor act, and answers it with what else was
+/// said.
 fn act(options: &[&str], script: &str) -> (Supervised, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let when = dir.path().join("when");

@@ -1,4 +1,5 @@
-//! The roles of this program other than testing: a supervisor, and the first process of a terminal session.
+//! The roles of this program other than testing: a supervisor, and the first process of a terminal
+//! session.
 
 use std::env;
 use std::ffi::OsString;

@@ -1,4 +1,5 @@
-//! The command at a terminal: a pseudo-terminal, mostly with an interactive shell on it, and somebody who types.
+//! The command at a terminal: a pseudo-terminal, mostly with an interactive shell on it, and
+//! somebody who types.
 
 use std::env;
 use std::fs::File;
@@ -126,8 +127,8 @@ impl Screen {
         self.expect_number("job=")
     }
 
-    /// Has the shell continue the job in the foreground, and show its status when it ends. What is typed when it ends
-    /// might still go to the job.
+    /// Has the shell continue the job in the foreground, and show its status when it ends. What is
+    /// typed when it ends might still go to the job.
     #[track_caller]
     fn bring_back(&mut self, job: &str) {
         self.enter("fg; echo status=$?");
@@ -253,7 +254,8 @@ fn in_a_pipeline_the_terminal_goes_to_who_asks() {
     screen.expect("shell=4");
 }
 
-/// As in `turnlock run x -- make | less`: the pager reads the keyboard, and is in our group, not in the command's.
+/// As in `turnlock run x -- make | less`: the pager reads the keyboard, and is in our group, not in
+/// the command's.
 fn a_pager_behind_the_command_keeps_the_terminal() {
     let mut screen = Screen::shell();
     let command =
@@ -354,7 +356,8 @@ fn ctrl_z_works_before_there_is_a_command() {
     screen.expect("status=130");
 }
 
-/// The supervisor says that the lock is lost while the command has a terminal that forbids output from the background.
+/// The supervisor says that the lock is lost while the command has a terminal that forbids output
+/// from the background.
 fn background_output_does_not_stop_the_supervisor() {
     let dir = tempfile::tempdir().unwrap();
     let when = dir.path().join("when");

@@ -1,4 +1,5 @@
-//! What the tests of the command share: a coordinator of their own in a folder of their own, and waiting for conditions.
+//! What the tests of the command share: a coordinator of their own in a folder of their own, and
+//! waiting for conditions.
 
 #![allow(dead_code)] // Each test file uses its part.
 
@@ -22,8 +23,13 @@ impl Home {
     pub fn new() -> Self {
         // A coordinator refuses a folder that others can enter.
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-        let dir = tempfile::Builder::new().prefix("tl").permissions(private).tempdir();
-        Home { dir: dir.expect("a temporary folder") }
+        let dir = tempfile::Builder::new()
+            .prefix("tl")
+            .permissions(private)
+            .tempdir();
+        Home {
+            dir: dir.expect("a temporary folder"),
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -37,7 +43,10 @@ impl Home {
     /// The command with this home and nothing else from our environment that it listens to.
     pub fn turnlock(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_turnlock"));
-        command.args(args).env("TURNLOCK_HOME", self.path()).env_remove("TURNLOCK_BACKEND");
+        command
+            .args(args)
+            .env("TURNLOCK_HOME", self.path())
+            .env_remove("TURNLOCK_BACKEND");
         command.current_dir(self.path()).stdin(Stdio::null());
         command
     }
@@ -49,7 +58,11 @@ impl Home {
 
     /// Starts it in the background.
     pub fn spawn(&self, args: &[&str]) -> Running {
-        let child = self.turnlock(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let child = self
+            .turnlock(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
         Running(Some(child.expect("turnlock starts")))
     }
 
@@ -57,7 +70,10 @@ impl Home {
     pub fn queue(&self, name: &str) -> Vec<serde_json::Value> {
         let output = self.run(&["queue", "--json", name]);
         assert!(output.status.success(), "{}", text(&output.stderr));
-        text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+        text(&output.stdout)
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect()
     }
 
     /// The process that serves the socket, if one does.
@@ -83,7 +99,11 @@ impl Running {
     }
 
     pub fn wait(mut self) -> Output {
-        self.0.take().expect("not waited for yet").wait_with_output().expect("a child of ours")
+        self.0
+            .take()
+            .expect("not waited for yet")
+            .wait_with_output()
+            .expect("a child of ours")
     }
 
     pub fn ended(&mut self) -> bool {
@@ -116,9 +136,19 @@ impl Server {
             .expect("turnlock starts");
         let mut said = String::new();
         let stderr = child.stderr.take().expect("piped");
-        BufReader::new(stderr).read_line(&mut said).expect("it says where it listens");
-        let address = said.trim().rsplit(' ').next().expect("an address").to_owned();
-        Server { running: Running(Some(child)), address }
+        BufReader::new(stderr)
+            .read_line(&mut said)
+            .expect("it says where it listens");
+        let address = said
+            .trim()
+            .rsplit(' ')
+            .next()
+            .expect("an address")
+            .to_owned();
+        Server {
+            running: Running(Some(child)),
+            address,
+        }
     }
 
     pub fn address(&self) -> &str {
@@ -157,19 +187,30 @@ pub fn within(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) -> D
 
 /// The lines of a file that may not exist yet.
 pub fn lines(path: &Path) -> Vec<String> {
-    fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 /// A signal for a process of ours.
 pub fn signal(pid: u32, signal: rustix::process::Signal) {
-    let pid = rustix::process::Pid::from_raw(pid.try_into().expect("a process id")).expect("not zero");
+    let pid =
+        rustix::process::Pid::from_raw(pid.try_into().expect("a process id")).expect("not zero");
     rustix::process::kill_process(pid, signal).expect("our process");
 }
 
 /// Whether a process runs (a zombie does not).
 pub fn alive(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit(')')
+            .next()
+            .unwrap_or("")
+            .trim_start()
+            .starts_with('Z')
+    })
 }
 
 /// Finds a Debian program; a missing one fails the test.
