@@ -36,16 +36,14 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// [`DEFAULT_TTL`], the user's login name as far as the environment tells it, no note.
+    /// [`DEFAULT_TTL`], the user's login name as far as the environment tells it (else the user's
+    /// number), no note.
     fn default() -> Self {
         let owner = ["USER", "LOGNAME"]
             .iter()
             .find_map(|v| std::env::var(v).ok());
-        Options {
-            ttl: DEFAULT_TTL,
-            owner: owner.unwrap_or_default(),
-            note: None,
-        }
+        let number = || format!("uid:{}", rustix::process::getuid().as_raw());
+        Options { ttl: DEFAULT_TTL, owner: owner.unwrap_or_else(number), note: None }
     }
 }
 
