@@ -94,6 +94,9 @@ pub(crate) fn session_gone() -> Error {
     lost(LossReason::SessionGone)
 }
 
+/// Where the embedded coordinator's server puts its own words into the trailing metadata.
+const DETAIL_KEY: &str = "turnlock-detail";
+
 /// The session was lost, for this reason.
 pub(crate) fn lost(reason: LossReason) -> Error {
     Error::new(
@@ -111,13 +114,30 @@ pub(crate) fn protocol(what: &str) -> Error {
     .with_effect(Effect::Unknown)
 }
 
+/// A server's error answer. Shown as its text alone: the rest of a status is for programs.
+#[derive(Debug)]
+struct Answer(Status);
+
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(shorten(self.0.message()))
+    }
+}
+
+impl std::error::Error for Answer {}
+
 fn of_status(address: &str, status: Status) -> Failure {
     // Only errors made on this side have a source.
     if let Some(source) = status.source() {
         return of_transport(address, never_sent(source), status);
     }
     let message = status.message();
-    let said = shorten(message);
+    // The embedded coordinator's own words say more than the text that etcd has for it.
+    let detail = status
+        .metadata()
+        .get(DETAIL_KEY)
+        .and_then(|detail| detail.to_str().ok());
+    let said = shorten(detail.unwrap_or(message));
     use Effect::{None, Unknown};
     let (kind, effect, scope) = match status.code() {
         Code::NotFound if message.contains("requested lease not found") => {
@@ -172,7 +192,7 @@ fn of_status(address: &str, status: Status) -> Failure {
             kind,
             format!("the coordinator at {address} {verb}: it says {said:?}"),
         )
-        .with_source(status)
+        .with_source(Answer(status))
         .with_effect(effect),
         scope,
     }

@@ -43,7 +43,11 @@ impl Default for Options {
             .iter()
             .find_map(|v| std::env::var(v).ok());
         let number = || format!("uid:{}", rustix::process::getuid().as_raw());
-        Options { ttl: DEFAULT_TTL, owner: owner.unwrap_or_else(number), note: None }
+        Options {
+            ttl: DEFAULT_TTL,
+            owner: owner.unwrap_or_else(number),
+            note: None,
+        }
     }
 }
 

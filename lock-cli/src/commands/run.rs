@@ -112,7 +112,14 @@ async fn supervise(
     // Past the deadline another may hold: then there is no time left to be polite.
     let left = guard.remaining().saturating_sub(KILL_RESERVE);
     let term = on_lost == OnLost::Term && !left.is_zero();
-    Ok((child.stop(term, left.min(grace)).await?, true))
+    match child.stop(term, left.min(grace)).await {
+        Ok(ended) => Ok((ended, true)),
+        // It runs as another user: the lock is lost, and the command is not under our control.
+        Err(error) => Err(Failure::new(
+            Exit::Lost,
+            format!("{name}: {error}; it runs on"),
+        )),
+    }
 }
 
 /// Resolves when less than `reserve` is left before the deadline, renewals or not, or the lock is
