@@ -5,6 +5,7 @@ mod support;
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use backend_etcd::{Config, EtcdBackend};
@@ -17,6 +18,29 @@ const CANARY: &str = "canary-7f3a";
 /// Seconds that a token lives without use.
 const TOKEN_TTL: u64 = 2;
 
+/// What etcd's tokens are.
+enum Tokens {
+    /// Known to the server only; each use prolongs it.
+    Simple,
+    /// Lapses at its time, and with each change of users and roles.
+    Jwt,
+}
+
+fn jwt(folder: &Path) -> String {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let write = |file: &str, pem: String| {
+        let path = folder.join(file);
+        let path = path.to_str().expect("UTF-8").to_owned();
+        private(&path, &pem);
+        path
+    };
+    let (public, secret) = (
+        write("jwt.pub", key.public_key_pem()),
+        write("jwt.key", key.serialize_pem()),
+    );
+    format!("jwt,pub-key={public},priv-key={secret},sign-method=ES256,ttl={TOKEN_TTL}s")
+}
+
 struct Guarded {
     etcd: Etcd,
     folder: tempfile::TempDir,
@@ -25,10 +49,25 @@ struct Guarded {
 impl Guarded {
     /// Etcd with authentication: `app` may use the locks, `stranger` may nothing.
     async fn start() -> Self {
-        let ttl = TOKEN_TTL.to_string();
-        let arguments = ["--auth-token-ttl", &ttl, "--bcrypt-cost", "4"];
-        let etcd = Etcd::start_with(arguments.map(str::to_owned).into(), false).await;
+        Guarded::start_with(Tokens::Simple).await
+    }
+
+    async fn start_with(tokens: Tokens) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        let token = match tokens {
+            Tokens::Simple => "simple".to_owned(),
+            Tokens::Jwt => jwt(folder.path()),
+        };
+        let ttl = TOKEN_TTL.to_string();
+        let arguments = [
+            "--auth-token",
+            &token,
+            "--auth-token-ttl",
+            &ttl,
+            "--bcrypt-cost",
+            "4",
+        ];
+        let etcd = Etcd::start_with(arguments.map(str::to_owned).into(), false).await;
         let guarded = Guarded { etcd, folder };
         for words in [
             &["user", "add", "root:rootpw"][..],
@@ -110,7 +149,16 @@ async fn refused(url: &str) -> Error {
 
 #[tokio::test]
 async fn a_lock_is_held_and_waited_for_over_many_lives_of_a_token() {
-    let guarded = Guarded::start().await;
+    outlives(Tokens::Simple).await;
+}
+
+#[tokio::test]
+async fn a_lock_is_held_and_waited_for_over_many_lives_of_a_jwt() {
+    outlives(Tokens::Jwt).await;
+}
+
+async fn outlives(tokens: Tokens) {
+    let guarded = Guarded::start_with(tokens).await;
     let (holder, waiter) = (guarded.locks("app"), guarded.locks("app"));
     let mutex = holder.mutex("x").expect("valid");
     let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
@@ -128,10 +176,13 @@ async fn a_lock_is_held_and_waited_for_over_many_lives_of_a_token() {
             assert!(!matches!(guard.state(), State::Lost(_)), "{guard:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        // Changes what tokens were made for.
+        // Changes what tokens were made for, in the midst of their life.
+        let other = holder.mutex("y").expect("valid");
+        let fresh = soon("acquire", other.acquire()).await.expect("acquired");
         let role = format!("r{round}");
         guarded.as_root(&["role", "add", &role]);
         guarded.as_root(&["user", "grant-role", "app", &role]);
+        assert_eq!(soon("release", fresh.release()).await, Release::Released);
         assert!(!waiting.iter().any(|w| w.is_finished()), "it is held");
     }
     assert_eq!(soon("release", guard.release()).await, Release::Released);
