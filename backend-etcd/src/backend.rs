@@ -27,12 +27,12 @@ pub(crate) struct Client {
 }
 
 impl EtcdBackend {
-    /// A backend with this configuration. Does no I/O: it connects when it is first used, and
-    /// whenever a connection was lost.
+    /// A backend with this configuration. It connects when it is first used, and whenever a
+    /// connection was lost; only the system's CA certificates are read now, if TLS needs them.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`](lock_core::ErrorKind::Configuration) if an address cannot be
-    /// used.
+    /// [`ErrorKind::Configuration`](lock_core::ErrorKind::Configuration) if an address, a
+    /// certificate or a key cannot be used.
     pub fn new(config: Config) -> Result<Arc<Self>, Error> {
         let keyspace = config.keyspace().clone();
         let transport = Transport::new(config)?;

@@ -12,6 +12,8 @@ use lock_core::{Error, ErrorKind};
 use percent_encoding::percent_decode_str;
 use tokio::net::UnixStream;
 
+use crate::security::{Credentials, Parameters, Tls};
+
 const DEFAULT_PORT: u16 = 2379;
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,6 +34,8 @@ pub struct Config {
     connect_timeout: Duration,
     request_timeout: Duration,
     dialer: Option<Dialer>,
+    tls: Option<Tls>,
+    credentials: Option<Credentials>,
 }
 
 /// One address of the coordinator.
@@ -92,17 +96,33 @@ impl Config {
         Config::new(vec![Endpoint::Unix(path.into())])
     }
 
-    /// From `etcd://host1:2379,host2:2379?PARAMETERS` or `etcd+unix:///path/to/socket?PARAMETERS`,
-    /// where the parameters are `namespace`, `connect_timeout` and `request_timeout` (both like
-    /// `500ms` or `2s`). Values and the path may be percent-encoded.
+    /// From `etcd://host1:2379,host2:2379?PARAMETERS`, the same with `etcds://` for TLS, or
+    /// `etcd+unix:///path/to/socket?PARAMETERS`. Values and the path may be percent-encoded. Files
+    /// are named by absolute paths, are read here and only once, and have at most 1 MiB.
+    ///
+    /// | Parameter | Meaning |
+    /// |---|---|
+    /// | `namespace` | where native locks live; `turnlock` if not given |
+    /// | `connect_timeout`, `request_timeout` | like `500ms` or `2s`, the default |
+    /// | `ca` | PEM file of the CAs that may have issued the server's certificate; the system's if not given |
+    /// | `cert`, `key` | PEM files of the client certificate and its key; both or neither |
+    /// | `server_name` | the name in the server's certificate, if it is not the host's |
+    /// | `user` | the user of etcd's authentication |
+    /// | `password_file` | the file with the user's password |
+    /// | `password_env` | the environment variable with it; `TURNLOCK_ETCD_PASSWORD` if neither is given |
+    ///
+    /// `ca`, `cert`, `key` and `server_name` need `etcds://`. The server's certificate is always
+    /// checked, its name too. A key or password in a file that every user of the machine may read
+    /// is not taken. The password is sent to the coordinator each time that etcd is asked for a
+    /// token: at each connect and once a minute.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`] names the part that is wrong and the remedy. Its text never has
-    /// credentials in it.
+    /// [`ErrorKind::Configuration`] names the part or the file that is wrong and the remedy. Its
+    /// text never has credentials in it.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         let (scheme, rest) = url.split_once("://").ok_or_else(|| {
             wrong(
-                "the coordinator's URL has no scheme: write etcd://HOST:PORT or etcd+unix:///PATH",
+                "the coordinator's URL has no scheme: write etcd://HOST:PORT, etcds://HOST:PORT or etcd+unix:///PATH",
             )
         })?;
         let (place, query) = match rest.split_once('?') {
@@ -110,12 +130,12 @@ impl Config {
             None => (rest, None),
         };
         let mut config = match scheme {
-            "etcd" => {
+            "etcd" | "etcds" => {
                 // First of all, and without a word of it: what stands before the `@` may be a
                 // password.
                 if rest.contains('@') {
                     return Err(wrong(
-                        "the coordinator's URL has an '@': user names and passwords are not supported, leave them out (write %40 in a namespace)",
+                        "the coordinator's URL has an '@': give a user in the parameter user and the password in a file or the environment (write %40 for an '@' in a value)",
                     ));
                 }
                 let (hosts, path) = place.split_once('/').unwrap_or((place, ""));
@@ -137,11 +157,12 @@ impl Config {
             }
             _ => {
                 return Err(wrong(format!(
-                    "the scheme {scheme:?} is not known here: write etcd://HOST:PORT or etcd+unix:///PATH"
+                    "the scheme {scheme:?} is not known here: write etcd://HOST:PORT, etcds://HOST:PORT or etcd+unix:///PATH"
                 )));
             }
         };
         let mut seen = Vec::new();
+        let mut security = Parameters::default();
         for parameter in query
             .unwrap_or_default()
             .split('&')
@@ -160,13 +181,16 @@ impl Config {
                 "connect_timeout" => config.with_connect_timeout(duration(key, &value)?)?,
                 "request_timeout" => config.with_request_timeout(duration(key, &value)?)?,
                 // The value is not shown: it may be a secret in the wrong place.
-                _ => {
-                    return Err(wrong(format!(
-                        "the parameter {key:?} is not known: use namespace, connect_timeout, request_timeout"
-                    )));
-                }
+                _ => security.take(key, value).map(|()| config).ok_or_else(|| {
+                    wrong(format!(
+                        "the parameter {key:?} is not known: use namespace, connect_timeout, request_timeout, {}",
+                        Parameters::NAMES
+                    ))
+                })?,
             };
         }
+        config.tls = security.tls(scheme == "etcds")?;
+        config.credentials = security.credentials()?;
         Ok(config)
     }
 
@@ -177,6 +201,8 @@ impl Config {
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: DEFAULT_REQUEST_TIMEOUT,
             dialer: None,
+            tls: None,
+            credentials: None,
         }
     }
 
@@ -233,6 +259,14 @@ impl Config {
     pub(crate) fn dialer(&self) -> Option<&Dialer> {
         self.dialer.as_ref()
     }
+
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    pub(crate) fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
+    }
 }
 
 impl fmt::Debug for Config {
@@ -243,6 +277,8 @@ impl fmt::Debug for Config {
             .field("connect_timeout", &self.connect_timeout)
             .field("request_timeout", &self.request_timeout)
             .field("dialer", &self.dialer.is_some())
+            .field("tls", &self.tls)
+            .field("credentials", &self.credentials)
             .finish()
     }
 }
@@ -395,6 +431,25 @@ mod tests {
             ("etcd://h?request_timeout=1ms", "out of bounds"),
             ("etcd://h?connect_timeout=61s", "out of bounds"),
             ("etcd+unix://run/s.sock", "not absolute"),
+            ("etcd://h?ca=/x", "\"ca\" is for TLS only"),
+            (
+                "etcd+unix:///s?server_name=h",
+                "\"server_name\" is for TLS only",
+            ),
+            ("etcds://h?cert=/x", "both of the parameters"),
+            ("etcds://h?server_name=", "\"server_name\" is empty"),
+            ("etcds://h?ca=/no/such/file", "\"/no/such/file\""),
+            ("etcd://h?password_env=X", "no user"),
+            ("etcd://h?user=", "\"user\" is empty"),
+            ("etcd://h?user=u&password_env=A%3DB", "\"A=B\""),
+            (
+                "etcd://h?user=u&password_env=NO_SUCH_VARIABLE",
+                "\"NO_SUCH_VARIABLE\"",
+            ),
+            (
+                "etcd://h?user=u&password_env=X&password_file=/x",
+                "give one of them",
+            ),
         ];
         for (url, expected) in cases {
             let message = refused(url);
@@ -411,6 +466,7 @@ mod tests {
             "etcd://h/root:hunter2@x",
             "etcd://root:hunter2?z@h",
             "etcd://h?password=hunter2",
+            "etcds://root:hunter2@h:1",
         ] {
             let message = refused(url);
             assert!(!message.contains("hunter2"), "{message}");

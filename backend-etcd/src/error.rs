@@ -7,6 +7,8 @@ use std::time::Duration;
 use lock_core::{Effect, Error, ErrorKind, LossReason};
 use tonic::{Code, Status};
 
+use crate::tls_error;
+
 /// Longest part of a server's message that is shown.
 const SHOWN: usize = 300;
 
@@ -28,6 +30,8 @@ pub(crate) enum Scope {
     Connection,
     /// It had been broken before: the request was never sent.
     NeverSent,
+    /// The token that it was made with has lapsed: the request was turned away.
+    Token,
 }
 
 /// What a client's error means. `address` is the member asked.
@@ -78,13 +82,39 @@ pub(crate) fn no_connection(
     source: impl Into<Box<dyn StdError + Send + Sync>>,
 ) -> Error {
     let source = source.into();
+    if let Some((kind, text)) = tls_error::explain(&*source) {
+        return Error::new(kind, format!("the coordinator at {address} {text}"))
+            .with_source(source);
+    }
     let hint = match io_kind(&*source) {
         Some(io::ErrorKind::PermissionDenied) => "check that this user may open it",
+        Some(
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof,
+        ) => "it broke off, so check whether it speaks TLS (etcds://) or not (etcd://)",
         _ => "check that it runs and that the address is right",
     };
     Error::new(
         ErrorKind::Unreachable,
         format!("cannot connect to the coordinator at {address}: {hint}"),
+    )
+    .with_source(source)
+}
+
+/// A failure of a connection on which nothing was ever answered may have this cause, too.
+pub(crate) fn at_first_contact(error: Error, hint: &str) -> Error {
+    Error::new(error.kind(), format!("{error}; {hint}"))
+        .with_effect(error.effect())
+        .with_source(error)
+}
+
+/// What those on a stream are told when its token lapsed: look again, by a request of its own,
+/// which tells whether it is the token or the permission.
+pub(crate) fn token_lapsed(source: Error) -> Error {
+    Error::new(
+        ErrorKind::Exhausted,
+        "the token of a stream to the coordinator lapsed",
     )
     .with_source(source)
 }
@@ -165,13 +195,20 @@ fn of_status(address: &str, status: Status) -> Failure {
         {
             (ErrorKind::Unreachable, Unknown, Scope::Connection)
         }
+        _ if is_of_token(&status) => (ErrorKind::Refused, None, Scope::Token),
         Code::ResourceExhausted => (ErrorKind::Exhausted, None, Scope::Request),
-        Code::PermissionDenied | Code::Unauthenticated => {
+        Code::PermissionDenied => (ErrorKind::Refused, None, Scope::Request),
+        // What a server with authentication says to a request without credentials, and to wrong
+        // ones.
+        Code::InvalidArgument
+            if ["user name is empty", "authentication failed"]
+                .iter()
+                .any(|words| message.contains(words)) =>
+        {
             (ErrorKind::Refused, None, Scope::Request)
         }
-        // What a server with authentication says to a request without credentials.
-        Code::InvalidArgument if message.contains("user name is empty") => {
-            (ErrorKind::Refused, None, Scope::Request)
+        Code::FailedPrecondition if message.contains("authentication is not enabled") => {
+            (ErrorKind::Configuration, None, Scope::Request)
         }
         Code::InvalidArgument => (ErrorKind::InvalidArgument, None, Scope::Request),
         Code::Unimplemented => (ErrorKind::Unsupported, None, Scope::Request),
@@ -185,12 +222,28 @@ fn of_status(address: &str, status: Status) -> Failure {
             "does not do what was asked; is it an etcd of version 3.4 or later?"
         }
         ErrorKind::InvalidArgument => "does not take the request",
+        ErrorKind::Configuration => "knows no users",
         _ => "failed",
+    };
+    let remedy = match kind {
+        ErrorKind::Refused if message.contains("user name is empty") => {
+            "; give the parameters user and password_file"
+        }
+        ErrorKind::Refused if message.contains("authentication failed") => {
+            "; check the user and the password"
+        }
+        ErrorKind::Refused if message.contains("permission denied") => {
+            "; let the user read and write the keys of the namespace"
+        }
+        ErrorKind::Configuration => {
+            "; leave the parameter user out, or enable authentication there"
+        }
+        _ => "",
     };
     Failure {
         error: Error::new(
             kind,
-            format!("the coordinator at {address} {verb}: it says {said:?}"),
+            format!("the coordinator at {address} {verb}: it says {said:?}{remedy}"),
         )
         .with_source(Answer(status))
         .with_effect(effect),
@@ -205,15 +258,30 @@ fn of_transport(address: &str, never_sent: bool, status: Status) -> Failure {
             scope: Scope::NeverSent,
         };
     }
-    Failure {
-        error: Error::new(
+    let error = match tls_error::explain(&status) {
+        Some((kind, text)) => Error::new(kind, format!("the coordinator at {address} {text}")),
+        None => Error::new(
             ErrorKind::Unreachable,
             format!("the connection to the coordinator at {address} broke"),
-        )
-        .with_source(status)
-        .with_effect(Effect::Unknown),
+        ),
+    };
+    Failure {
+        error: error.with_source(status).with_effect(Effect::Unknown),
         scope: Scope::Connection,
     }
+}
+
+/// Whether it is the token that was turned away, or the state of the permissions that it was made
+/// for, not the user. Some servers have no code for that.
+fn is_of_token(status: &Status) -> bool {
+    status.code() == Code::Unauthenticated
+        || [
+            "invalid auth token",
+            "auth store is old",
+            "revision in header is old",
+        ]
+        .iter()
+        .any(|words| status.message().contains(words))
 }
 
 /// Whether the request failed because a connection could not be made for it.
@@ -225,10 +293,19 @@ fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
     chain(error).find_map(|e| e.downcast_ref::<io::Error>().map(io::Error::kind))
 }
 
-fn chain<'a>(
+/// The error and its causes, also those that an I/O error has in it but does not name.
+pub(crate) fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |e| (*e).source())
+    std::iter::successors(Some(error), |e| {
+        match (*e)
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(inner) => Some(inner as &(dyn StdError + 'static)),
+            None => (*e).source(),
+        }
+    })
 }
 
 /// A hostile server must not flood a log.
@@ -302,6 +379,34 @@ mod tests {
                 ErrorKind::InvalidArgument,
                 None,
                 Scope::Request,
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: authentication failed, invalid user ID or password",
+                ErrorKind::Refused,
+                None,
+                Scope::Request,
+            ),
+            (
+                Code::FailedPrecondition,
+                "etcdserver: authentication is not enabled",
+                ErrorKind::Configuration,
+                None,
+                Scope::Request,
+            ),
+            (
+                Code::Unauthenticated,
+                "etcdserver: invalid auth token",
+                ErrorKind::Refused,
+                None,
+                Scope::Token,
+            ),
+            (
+                Code::Unknown,
+                "auth: revision in header is old",
+                ErrorKind::Refused,
+                None,
+                Scope::Token,
             ),
             (
                 Code::Unimplemented,

@@ -43,9 +43,20 @@ impl Renewer {
         }
     }
 
-    /// One attempt: answers the validity that it proves. May be dropped: then its stream is too, so
-    /// that a late answer is never taken for that of a later request.
+    /// One attempt, on a new stream at once if the token of the old one had lapsed: answers the
+    /// validity that it proves. May be dropped: then its stream is too, so that a late answer is
+    /// never taken for that of a later request.
     pub(crate) async fn attempt(&self) -> Result<Duration, Error> {
+        match self.try_once().await {
+            Err(failure) if failure.scope == Scope::Token && self.transport.has_credentials() => {
+                self.try_once().await
+            }
+            settled => settled,
+        }
+        .map_err(|failure| failure.error)
+    }
+
+    async fn try_once(&self) -> Result<Duration, Failure> {
         let stream = match self.swap(Slot::Empty) {
             Slot::Ready(stream) => Some(stream),
             Slot::Empty => None,
@@ -56,7 +67,10 @@ impl Renewer {
         };
         let connection = match &stream {
             Some(stream) => stream.connection.clone(),
-            None => self.transport.connection().await?,
+            None => self.transport.connection().await.map_err(|error| Failure {
+                error,
+                scope: Scope::Request,
+            })?,
         };
         self.swap(Slot::Waiting(connection.clone()));
         let limit = self.transport.request_timeout();
@@ -71,7 +85,7 @@ impl Renewer {
             Err(failure) => {
                 self.swap(Slot::Empty);
                 self.transport.failed(&connection, failure.scope);
-                Err(failure.error)
+                Err(failure)
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use tower::service_fn;
 use crate::config::{Config, Dialer, Endpoint};
 use crate::error::{self, Failure, Scope};
 use crate::runtime;
+use crate::security::{Credentials, Tls};
 
 /// A dialer may have to start a coordinator.
 const DIALER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,6 +29,11 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// [`Transport::persist`] begins no attempt later than this.
 const PERSISTENCE: Duration = Duration::from_secs(4);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
+/// How often a new token is asked for. etcd lets one lapse after five minutes unless told otherwise.
+const TOKEN_REFRESH: Duration = Duration::from_secs(60);
+/// How long a connection that was refused is not asked for again: a wrong password costs the server
+/// a lot of work each time.
+const REFUSAL: Duration = Duration::from_secs(1);
 
 /// The way to a cluster. Sticks to one member while that answers.
 pub(crate) struct Transport {
@@ -34,6 +41,9 @@ pub(crate) struct Transport {
     connect_timeout: Duration,
     request_timeout: Duration,
     dialer: Option<Dialer>,
+    credentials: Option<Credentials>,
+    /// What may be wrong with a connection that broke before anything was answered on it.
+    hint: Option<&'static str>,
     state: Mutex<State>,
 }
 
@@ -64,6 +74,8 @@ enum Link {
     /// Everyone who needs a connection waits for the same one.
     Dialing(Dial),
     Up(Connection),
+    /// Since when, and by which words.
+    Refused(Instant, Error),
 }
 
 /// A connection to one member.
@@ -72,6 +84,8 @@ pub(crate) struct Connection {
     pub(crate) client: Arc<Client>,
     pub(crate) address: Arc<str>,
     generation: u64,
+    /// Whether anything was answered on it.
+    heard: Arc<AtomicBool>,
 }
 
 impl Transport {
@@ -81,14 +95,29 @@ impl Transport {
             .iter()
             .map(|endpoint| Member::new(endpoint, &config))
             .collect::<Result<Vec<_>, _>>()?;
-        if let Some(remote) = config.endpoints().iter().find(|e| !e.is_local()) {
-            tracing::warn!(address = %remote, "the connection to the coordinator is neither encrypted nor authenticated");
+        if config.tls().is_none()
+            && let Some(remote) = config.endpoints().iter().find(|e| !e.is_local())
+        {
+            tracing::warn!(address = %remote, "the connection to the coordinator is not encrypted: use etcds://");
         }
+        let on_network = config
+            .endpoints()
+            .iter()
+            .any(|e| matches!(e, Endpoint::Tcp(..)));
+        let hint = match config.tls().map(Tls::has_identity) {
+            None => on_network.then_some("if it speaks TLS, write etcds://"),
+            Some(false) => {
+                Some("if it wants a client certificate, give one in the parameters cert and key")
+            }
+            Some(true) => Some("check that it accepts the certificate in the parameter cert"),
+        };
         Ok(Arc::new(Transport {
             members,
             connect_timeout: config.connect_timeout(),
             request_timeout: config.request_timeout(),
             dialer: config.dialer().cloned(),
+            credentials: config.credentials().cloned(),
+            hint,
             state: Mutex::new(State {
                 member: 0,
                 generation: 0,
@@ -101,6 +130,11 @@ impl Transport {
         self.request_timeout
     }
 
+    /// Whether the connections have tokens, which can lapse.
+    pub(crate) fn has_credentials(&self) -> bool {
+        self.credentials.is_some()
+    }
+
     /// The present connection, or a new one to the member whose turn it is. One try.
     pub(crate) async fn connection(self: &Arc<Self>) -> Result<Connection, Error> {
         let dial = {
@@ -108,7 +142,10 @@ impl Transport {
             match &state.link {
                 Link::Up(connection) => return Ok(connection.clone()),
                 Link::Dialing(dial) => dial.clone(),
-                Link::Down => {
+                Link::Refused(since, error) if since.elapsed() < REFUSAL => {
+                    return Err(error.clone());
+                }
+                Link::Down | Link::Refused(..) => {
                     let task = background::handle().spawn(self.clone().dial(state.member));
                     let dial = task
                         .map(|outcome| {
@@ -152,13 +189,7 @@ impl Transport {
             }
         };
         let client = match channel {
-            Ok(channel) => {
-                // A member that is cut off from the others says so instead of waiting for them.
-                let options = ConnectOptions::new().with_require_leader(true);
-                Client::from_channel(Channel::Tonic(channel), Some(options))
-                    .await
-                    .map_err(|e| error::failure(&address, e).error)
-            }
+            Ok(channel) => self.client(&address, channel).await,
             Err(error) => Err(error::no_connection(&address, error)),
         };
         let mut state = self.state();
@@ -168,20 +199,59 @@ impl Transport {
                     client: Arc::new(client),
                     address,
                     generation: state.generation,
+                    heard: Arc::new(AtomicBool::new(self.credentials.is_some())),
                 };
+                if self.credentials.is_some() {
+                    keep_fresh(&connection.client, self.request_timeout);
+                }
                 state.link = Link::Up(connection.clone());
                 Ok(connection)
             }
             Err(error) => {
                 tracing::debug!(%error, "not connected");
                 self.next(&mut state);
+                if error.kind() == ErrorKind::Refused {
+                    state.link = Link::Refused(Instant::now(), error.clone());
+                }
                 Err(error)
             }
         }
     }
 
+    /// A client with a token, if we have credentials.
+    async fn client(&self, address: &str, channel: transport::Channel) -> Result<Client, Error> {
+        // A member that is cut off from the others says so instead of waiting for them.
+        let mut options = ConnectOptions::new().with_require_leader(true);
+        if let Some(Credentials { user, password }) = &self.credentials {
+            options = options.with_user(user, password.expose());
+        }
+        let client = Client::from_channel(Channel::Tonic(channel), Some(options));
+        let failure = match tokio::time::timeout(self.request_timeout, client).await {
+            Ok(Ok(client)) => return Ok(client),
+            Ok(Err(error)) => error::failure(address, error),
+            Err(_) => error::silence(address, self.request_timeout),
+        };
+        Err(self.hinted(failure, false).error)
+    }
+
+    fn hinted(&self, failure: Failure, heard: bool) -> Failure {
+        let Failure { error, scope } = failure;
+        let error = match self.hint {
+            Some(hint)
+                if !heard
+                    && scope == Scope::Connection
+                    && error.kind() == ErrorKind::Unreachable =>
+            {
+                error::at_first_contact(error, hint)
+            }
+            _ => error,
+        };
+        Failure { error, scope }
+    }
+
     /// One attempt of a request: on the present connection, with a deadline of its own. Not even
-    /// sent on a connection that had broken before: then on a new one.
+    /// sent on a connection that had broken before, or turned away for a token that had lapsed:
+    /// then on a new one.
     pub(crate) async fn call<T, F, Fut>(self: &Arc<Self>, request: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -195,12 +265,22 @@ impl Transport {
                 let connection = transport.connection().await?;
                 let answer = request(connection.client.clone());
                 let failure = match tokio::time::timeout(transport.request_timeout, answer).await {
-                    Ok(Ok(answer)) => return Ok(answer),
+                    Ok(Ok(answer)) => {
+                        connection.heard.store(true, Ordering::Relaxed);
+                        return Ok(answer);
+                    }
                     Ok(Err(error)) => error::failure(&connection.address, error),
                     Err(_) => error::silence(&connection.address, transport.request_timeout),
                 };
+                let heard = connection.heard.load(Ordering::Relaxed);
+                let failure = transport.hinted(failure, heard);
                 transport.failed(&connection, failure.scope);
-                if failure.scope == Scope::NeverSent && std::mem::take(&mut again) {
+                let elsewhere = match failure.scope {
+                    Scope::NeverSent => true,
+                    Scope::Token => transport.has_credentials(),
+                    Scope::Request | Scope::Member | Scope::Connection => false,
+                };
+                if elsewhere && std::mem::take(&mut again) {
                     continue;
                 }
                 return Err(failure.error);
@@ -221,6 +301,8 @@ impl Transport {
             Scope::Member if alone => {}
             // An idle connection that broke says little about the member: it may be up again.
             Scope::NeverSent => Self::hang_up(&mut state),
+            // A new connection is made with a new token.
+            Scope::Token => Self::hang_up(&mut state),
             Scope::Member | Scope::Connection => self.next(&mut state),
         }
     }
@@ -292,11 +374,12 @@ impl Member {
     fn new(endpoint: &Endpoint, config: &Config) -> Result<Self, Error> {
         let address = endpoint.to_string();
         let uri = match endpoint {
+            Endpoint::Tcp(..) if config.tls().is_some() => format!("https://{address}"),
             Endpoint::Tcp(..) => format!("http://{address}"),
             // Only the authority header comes of it.
             Endpoint::Unix(_) => "http://localhost".to_owned(),
         };
-        let channel = transport::Endpoint::from_shared(uri)
+        let mut channel = transport::Endpoint::from_shared(uri)
             .map_err(|error| {
                 let text = format!("the coordinator's address {address:?} is not valid");
                 Error::new(ErrorKind::Configuration, text).with_source(error)
@@ -305,6 +388,9 @@ impl Member {
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(false);
+        if let Some(tls) = config.tls() {
+            channel = tls.apply(channel, config.connect_timeout())?;
+        }
         let target = match endpoint {
             Endpoint::Tcp(..) => Target::Tcp(channel.connect_timeout(config.connect_timeout())),
             Endpoint::Unix(path) => Target::Unix(channel, path.as_path().into()),
@@ -314,6 +400,25 @@ impl Member {
             target,
         })
     }
+}
+
+/// Asks for a new token before the present one can lapse, for as long as the connection is in use.
+/// When that fails, the next request that is turned away tells.
+fn keep_fresh(client: &Arc<Client>, limit: Duration) {
+    let client = Arc::downgrade(client);
+    background::handle().spawn(async move {
+        loop {
+            tokio::time::sleep(TOKEN_REFRESH).await;
+            let Some(client) = client.upgrade() else {
+                return;
+            };
+            match tokio::time::timeout(limit, client.refresh_token()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "no new token"),
+                Err(_) => tracing::debug!(?limit, "no new token in time"),
+            }
+        }
+    });
 }
 
 async fn socket(

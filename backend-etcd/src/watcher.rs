@@ -228,12 +228,21 @@ impl Watcher {
         response: Result<Option<WatchResponse>, etcd_client::Error>,
     ) -> Result<(), Failure> {
         let limit = self.transport.request_timeout();
+        let authenticated = self.transport.has_credentials();
         let Some(stream) = &mut self.stream else {
             return Ok(());
         };
         let response = response
             .map_err(|e| stream.connection.failure(e))?
             .ok_or_else(|| error::ended(&stream.connection.address))?;
+        // A stream keeps the token that it was opened with, and a server may have the same words
+        // for one that lapsed as for a permission that there is not.
+        if authenticated && response.canceled() && is_refusal(response.cancel_reason()) {
+            return Err(Failure {
+                error: refusal(response.cancel_reason()),
+                scope: Scope::Token,
+            });
+        }
         let id = response.watch_id();
         stream.heard = Instant::now();
         let confirmed = match response.created() {
@@ -308,7 +317,10 @@ impl Watcher {
         if let Some(stream) = self.stream.take() {
             self.transport.failed(&stream.connection, scope);
         }
-        let stage = Stage::Broken(error);
+        let stage = Stage::Broken(match scope {
+            Scope::Token if self.transport.has_credentials() => error::token_lapsed(error),
+            _ => error,
+        });
         for (_, watched) in self.keys.drain() {
             for (_, watcher) in watched.watchers {
                 watcher.send_replace(stage.clone());
@@ -337,11 +349,24 @@ async fn sent(
 /// The server ended a watch: for a compaction, for want of a leader or of a permission.
 fn cancelled(response: &WatchResponse) -> Stage {
     let reason = response.cancel_reason();
-    let kind = if reason.contains("permission denied") {
-        ErrorKind::Refused
+    Stage::Broken(if is_refusal(reason) {
+        refusal(reason)
     } else {
-        ErrorKind::Exhausted
-    };
+        told(ErrorKind::Exhausted, reason)
+    })
+}
+
+fn is_refusal(reason: &str) -> bool {
+    ["permission denied", "auth token", "auth store is old"]
+        .iter()
+        .any(|words| reason.contains(words))
+}
+
+fn refusal(reason: &str) -> Error {
+    told(ErrorKind::Refused, reason)
+}
+
+fn told(kind: ErrorKind, reason: &str) -> Error {
     let text = format!("the coordinator cancelled a watch: it says {reason:?}");
-    Stage::Broken(Error::new(kind, text))
+    Error::new(kind, text)
 }

@@ -35,8 +35,8 @@ fn after_help() -> String {
 
 #[derive(Debug, Args)]
 pub struct Global {
-    /// The coordinator: etcd://HOST[:PORT][,...] or etcd+unix:///SOCKET [default: your own on this
-    /// machine, started when needed]
+    /// The coordinator: etcd://HOST[:PORT][,...], the same with etcds:// for TLS, or
+    /// etcd+unix:///SOCKET [default: your own on this machine, started when needed]
     #[arg(
         long,
         global = true,

@@ -54,6 +54,7 @@ pub use backend_etcd as etcd;
 ///   process can open meanwhile.
 /// - `embedded:memory`: the same in memory, for tests and for the tasks of one process.
 /// - `etcd://HOST[:PORT][,HOST[:PORT]...]`: an etcd cluster, or a `turnlock serve`.
+/// - `etcds://HOST[:PORT][,HOST[:PORT]...]`: an etcd cluster, over TLS.
 /// - `etcd+unix:///SOCKET`: a `turnlock serve` on this machine.
 ///
 /// Connections are opened when they are first needed.
@@ -81,7 +82,7 @@ async fn backend(url: &str) -> Result<Arc<dyn Backend>, Error> {
         #[cfg(feature = "embedded")]
         "embedded" => open_embedded(url, rest).await,
         #[cfg(feature = "etcd")]
-        "etcd" | "etcd+unix" => {
+        "etcd" | "etcds" | "etcd+unix" => {
             let _ = rest;
             Ok(backend_etcd::EtcdBackend::new(
                 backend_etcd::Config::from_url(url)?,
@@ -90,7 +91,7 @@ async fn backend(url: &str) -> Result<Arc<dyn Backend>, Error> {
         #[cfg(not(feature = "embedded"))]
         "embedded" => Err(not_compiled_in(url, rest, "embedded")),
         #[cfg(not(feature = "etcd"))]
-        "etcd" | "etcd+unix" => Err(not_compiled_in(url, rest, "etcd")),
+        "etcd" | "etcds" | "etcd+unix" => Err(not_compiled_in(url, rest, "etcd")),
         _ => Err(malformed(
             url,
             &format!("the scheme {scheme:?} is not known"),
@@ -102,7 +103,7 @@ fn malformed(url: &str, why: &str) -> Error {
     Error::new(
         ErrorKind::Configuration,
         format!(
-            "the backend URL {url:?} is not valid: {why}; give embedded:///DIR, embedded:memory, etcd://HOST:PORT or etcd+unix:///SOCKET"
+            "the backend URL {url:?} is not valid: {why}; give embedded:///DIR, embedded:memory, etcd://HOST:PORT, etcds://HOST:PORT or etcd+unix:///SOCKET"
         ),
     )
 }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod certs;
 pub mod proxy;
 
 use std::fs::File;
@@ -26,11 +27,20 @@ pub struct Etcd {
     cluster: String,
     /// Milliseconds without a word from the leader before a node stands for election.
     election_ms: u32,
+    /// More arguments, and the port for TLS if they are about that: the plain one stays open for
+    /// the test itself.
+    arguments: Vec<String>,
+    tls_port: Option<u16>,
     child: Option<Child>,
 }
 
 impl Etcd {
     pub async fn start() -> Self {
+        Etcd::start_with(Vec::new(), false).await
+    }
+
+    /// With more arguments, and with a port for TLS if they make it possible.
+    pub async fn start_with(arguments: Vec<String>, tls: bool) -> Self {
         // Another process may take a port between the moment we find it free and the moment etcd
         // listens on it.
         for _ in 0..5 {
@@ -38,6 +48,8 @@ impl Etcd {
             etcd.cluster = etcd.member();
             // A lone node elects itself at once.
             etcd.election_ms = 200;
+            etcd.arguments = arguments.clone();
+            etcd.tls_port = tls.then(free_port);
             if etcd.resume().await {
                 return etcd;
             }
@@ -71,6 +83,8 @@ impl Etcd {
             peer_port: free_port(),
             cluster: String::new(),
             election_ms: 1000,
+            arguments: Vec::new(),
+            tls_port: None,
             child: None,
         }
     }
@@ -108,7 +122,10 @@ impl Etcd {
 
     /// Starts the node without waiting for it.
     pub fn spawn(&mut self) {
-        let client = format!("http://{}", self.address());
+        let mut client = format!("http://{}", self.address());
+        if self.tls_port.is_some() {
+            client.push_str(&format!(",https://{}", self.tls_address()));
+        }
         let peer = format!("http://127.0.0.1:{}", self.peer_port);
         let log = File::create(self.folder.path().join("log")).expect("a log file");
         let child = Command::new("etcd")
@@ -121,6 +138,7 @@ impl Etcd {
             .args(["--initial-cluster", &self.cluster])
             .args(["--heartbeat-interval", &(self.election_ms / 10).to_string()])
             .args(["--election-timeout", &self.election_ms.to_string()])
+            .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
@@ -146,6 +164,11 @@ impl Etcd {
 
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.client_port)
+    }
+
+    pub fn tls_address(&self) -> String {
+        let port = self.tls_port.expect("started with TLS");
+        format!("127.0.0.1:{port}")
     }
 
     /// Whether it leads its cluster, by its own word.

@@ -1,0 +1,206 @@
+//! How the coordinator knows us, and we it: TLS, and a user with a password.
+
+use std::env;
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use lock_core::{Error, ErrorKind};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+
+use crate::secret::{self, Privacy, Secret};
+
+/// Where the password is if no parameter says so.
+const PASSWORD_ENV: &str = "TURNLOCK_ETCD_PASSWORD";
+
+/// What is asked of the server's certificate, and what it can ask of us.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    /// Who may have issued the server's certificate; the system's roots if not given.
+    ca: Option<Secret>,
+    identity: Option<(Secret, Secret)>,
+    server_name: Option<String>,
+}
+
+/// Who we are to etcd.
+#[derive(Debug, Clone)]
+pub(crate) struct Credentials {
+    pub(crate) user: String,
+    pub(crate) password: Secret,
+}
+
+/// The parameters of a URL that this is about.
+#[derive(Default)]
+pub(crate) struct Parameters {
+    ca: Option<String>,
+    cert: Option<String>,
+    key: Option<String>,
+    server_name: Option<String>,
+    user: Option<String>,
+    password_file: Option<String>,
+    password_env: Option<String>,
+}
+
+impl Parameters {
+    pub(crate) const NAMES: &str = "ca, cert, key, server_name, user, password_file, password_env";
+
+    /// Takes a parameter, if it is one of these.
+    pub(crate) fn take(&mut self, name: &str, value: String) -> Option<()> {
+        let slot = match name {
+            "ca" => &mut self.ca,
+            "cert" => &mut self.cert,
+            "key" => &mut self.key,
+            "server_name" => &mut self.server_name,
+            "user" => &mut self.user,
+            "password_file" => &mut self.password_file,
+            "password_env" => &mut self.password_env,
+            _ => return None,
+        };
+        *slot = Some(value);
+        Some(())
+    }
+
+    /// Reads the TLS files. Without TLS there must be none: nobody is to believe in it.
+    pub(crate) fn tls(&self, encrypted: bool) -> Result<Option<Tls>, Error> {
+        let named = [
+            ("ca", &self.ca),
+            ("cert", &self.cert),
+            ("key", &self.key),
+            ("server_name", &self.server_name),
+        ];
+        if !encrypted {
+            return match named.iter().find(|(_, value)| value.is_some()) {
+                Some((name, _)) => Err(wrong(format!(
+                    "the parameter {name:?} is for TLS only: write etcds:// instead of the scheme given"
+                ))),
+                None => Ok(None),
+            };
+        }
+        let ca = self
+            .ca
+            .as_deref()
+            .map(|path| pem("ca", path, "CERTIFICATE-----", Privacy::Public))
+            .transpose()?;
+        let identity = match (&self.cert, &self.key) {
+            (None, None) => None,
+            (Some(cert), Some(key)) => Some((
+                pem("cert", cert, "CERTIFICATE-----", Privacy::Public)?,
+                pem("key", key, "PRIVATE KEY-----", Privacy::Private)?,
+            )),
+            _ => {
+                return Err(wrong(
+                    "a client certificate needs both of the parameters \"cert\" and \"key\": give the other one too",
+                ));
+            }
+        };
+        if self.server_name.as_deref() == Some("") {
+            return Err(wrong(
+                "the parameter \"server_name\" is empty: give the name in the server's certificate",
+            ));
+        }
+        Ok(Some(Tls {
+            ca,
+            identity,
+            server_name: self.server_name.clone(),
+        }))
+    }
+
+    /// Reads the password.
+    pub(crate) fn credentials(&self) -> Result<Option<Credentials>, Error> {
+        let Some(user) = self.user.clone() else {
+            return match (&self.password_file, &self.password_env) {
+                (None, None) => Ok(None),
+                _ => Err(wrong(
+                    "a password is given, but no user: give user=NAME too",
+                )),
+            };
+        };
+        if user.is_empty() {
+            return Err(wrong("the parameter \"user\" is empty: give a name"));
+        }
+        let password = match (&self.password_file, &self.password_env) {
+            (Some(_), Some(_)) => {
+                return Err(wrong(
+                    "both password_file and password_env are given: give one of them",
+                ));
+            }
+            (Some(path), None) => {
+                let text = secret::read("password_file", path, Privacy::Private)?;
+                // Editors end files with a line feed.
+                let line = text.expose();
+                let line = line.strip_suffix('\n').unwrap_or(line);
+                Secret::new(line.strip_suffix('\r').unwrap_or(line).to_owned())
+            }
+            (None, variable) => {
+                let variable = variable.as_deref().unwrap_or(PASSWORD_ENV);
+                // Others would panic.
+                let valid = !variable.is_empty() && !variable.contains(['=', '\0']);
+                let value = valid.then(|| env::var(variable).ok()).flatten();
+                match value.filter(|value| !value.is_empty()) {
+                    Some(value) => Secret::new(value),
+                    None => {
+                        return Err(wrong(format!(
+                            "there is no password for the user {user:?} in the environment variable {variable:?}: set it, or give password_file=FILE"
+                        )));
+                    }
+                }
+            }
+        };
+        Ok(Some(Credentials { user, password }))
+    }
+}
+
+impl Tls {
+    /// Makes a connection to this address an encrypted one.
+    pub(crate) fn apply(&self, endpoint: Endpoint, handshake: Duration) -> Result<Endpoint, Error> {
+        let mut config = ClientTlsConfig::new().timeout(handshake);
+        config = match &self.ca {
+            Some(pem) => config.ca_certificate(Certificate::from_pem(pem.expose())),
+            None => config.with_native_roots(),
+        };
+        if let Some((cert, key)) = &self.identity {
+            config = config.identity(Identity::from_pem(cert.expose(), key.expose()));
+        }
+        if let Some(name) = &self.server_name {
+            config = config.domain_name(name);
+        }
+        endpoint.tls_config(config).map_err(|error| {
+            let cause = std::iter::successors(error.source(), |e| (*e).source())
+                .last()
+                .map_or_else(|| error.to_string(), ToString::to_string);
+            wrong(format!(
+                "TLS cannot be set up ({cause}): check the parameters ca, cert, key and server_name"
+            ))
+            .with_source(error)
+        })
+    }
+
+    /// Whether we have a certificate to show.
+    pub(crate) fn has_identity(&self) -> bool {
+        self.identity.is_some()
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("ca", &self.ca.is_some())
+            .field("identity", &self.identity.is_some())
+            .field("server_name", &self.server_name)
+            .finish()
+    }
+}
+
+fn wrong(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Configuration, message)
+}
+
+fn pem(parameter: &str, path: &str, label: &str, privacy: Privacy) -> Result<Secret, Error> {
+    let text = secret::read(parameter, path, privacy)?;
+    if !text.expose().contains(label) {
+        return Err(wrong(format!(
+            "the file {path:?} of the parameter {parameter:?} has no \"{label}\" in it: give a PEM file"
+        )));
+    }
+    Ok(text)
+}
