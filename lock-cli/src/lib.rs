@@ -60,7 +60,9 @@ pub fn main() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
-    let global = cli.global;
+    let mut global = cli.global;
+    // As with the other variables: empty is not set.
+    global.backend = global.backend.filter(|url| !url.is_empty());
     match cli.command {
         Command::Run(run) => commands::run::run(global, run).await,
         Command::Hold(hold) => commands::hold::hold(global, hold).await,

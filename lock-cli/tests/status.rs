@@ -276,3 +276,53 @@ fn the_home_is_private() {
         text(&output.stderr)
     );
 }
+
+#[test]
+fn a_coordinator_that_starts_itself_keeps_nothing_of_its_callers_open() {
+    let home = Home::new();
+    let script = format!("exec 7>held; {} run a -- true", env!("CARGO_BIN_EXE_turnlock"));
+    let output = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .env("TURNLOCK_HOME", home.path())
+        .current_dir(home.path())
+        .output()
+        .expect("sh starts");
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let pid = home.coordinator().expect("it runs");
+    let held = home.file("held");
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("our process");
+    for descriptor in open {
+        let target = std::fs::read_link(descriptor.expect("readable").path());
+        assert_ne!(target.ok(), Some(held.clone()));
+    }
+}
+
+#[test]
+fn to_wait_for_no_time_is_to_try() {
+    let home = Home::new();
+    assert_eq!(code(&home.run(&["run", "-w", "0", "a", "--", "true"])), 0);
+    let holder = home.spawn(&["hold", "a"]);
+    eventually("it holds", || home.queue("a").len() == 1);
+    assert_eq!(code(&home.run(&["run", "-w", "0", "a", "--", "true"])), 75);
+    drop(holder);
+}
+
+#[test]
+fn a_home_that_depends_on_the_working_folder_is_refused() {
+    let home = Home::new();
+    let output =
+        home.turnlock(&["ls"]).env("TURNLOCK_HOME", "relative").output().expect("turnlock starts");
+    assert_eq!(code(&output), 78, "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("is not absolute"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_new_command_outlives_a_coordinator_that_is_on_its_way_out() {
+    let home = Home::new();
+    let holder = home.spawn(&["hold", "other"]);
+    eventually("it holds", || home.queue("other").len() == 1);
+    support::signal(home.coordinator().expect("it runs"), rustix::process::Signal::TERM);
+    let output = home.run(&["run", "a", "--", "true"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    drop(holder);
+}

@@ -93,7 +93,8 @@ pub enum Removed {
 ///
 /// # For implementors
 /// An error that [is retryable](Error::is_retryable) is retried by the core with a growing pause
-/// until the session is lost; the backend bounds each attempt in time. After the session is lost,
+/// until the session is lost or, for want of room and for a `try`, 5 s have passed; the backend
+/// bounds each attempt in time. After the session is lost,
 /// every method fails with [`ErrorKind::SessionLost`](crate::ErrorKind::SessionLost) or the truth,
 /// never with a success that rests on an entry of the past.
 #[async_trait]

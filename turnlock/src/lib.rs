@@ -99,7 +99,17 @@ async fn backend(url: &str) -> Result<Arc<dyn Backend>, Error> {
     }
 }
 
+/// The URL without what stands before an `@`, which may be a password.
+fn shown(url: &str) -> String {
+    let scheme = url.find("://").map_or(0, |i| i + 3);
+    match url.rfind('@') {
+        Some(at) => format!("{}...{}", url.get(..scheme).unwrap_or(""), &url[at..]),
+        None => url.to_owned(),
+    }
+}
+
 fn malformed(url: &str, why: &str) -> Error {
+    let url = shown(url);
     Error::new(
         ErrorKind::Configuration,
         format!(
@@ -110,6 +120,7 @@ fn malformed(url: &str, why: &str) -> Error {
 
 #[cfg(not(all(feature = "embedded", feature = "etcd")))]
 fn not_compiled_in(url: &str, _: &str, feature: &str) -> Error {
+    let url = shown(url);
     Error::new(
         ErrorKind::Configuration,
         format!("the backend of {url:?} was not compiled in: enable the Cargo feature `{feature}`"),
@@ -164,6 +175,14 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Configuration);
             let text = error.to_string();
             assert!(text.contains(&format!("{url:?}")), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_may_be_a_password_is_not_shown() {
+        for url in ["u:secret@h", "redis://u:secret@h"] {
+            let text = connect(url).await.expect_err(url).to_string();
+            assert!(!text.contains("secret") && text.contains("@h"), "{text}");
         }
     }
 

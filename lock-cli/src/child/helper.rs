@@ -29,12 +29,12 @@ pub fn helper_main() -> Option<ExitCode> {
 /// What to execute to get this very program, also when its file was replaced or removed since we
 /// were started.
 #[cfg(target_os = "linux")]
-pub(super) fn this_program() -> io::Result<PathBuf> {
+pub fn this_program() -> io::Result<PathBuf> {
     Ok(PathBuf::from("/proc/self/exe"))
 }
 
 /// What to execute to get this program.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn this_program() -> io::Result<PathBuf> {
+pub fn this_program() -> io::Result<PathBuf> {
     env::current_exe()
 }

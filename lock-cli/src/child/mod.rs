@@ -34,7 +34,7 @@ use turnlock::clock::Clock;
 
 pub use self::error::{Error, SpawnError};
 pub use self::group::Ended;
-pub use self::helper::helper_main;
+pub use self::helper::{helper_main, this_program};
 pub use self::signals::Signals;
 pub use self::watchdog::Deadline;
 

@@ -121,9 +121,6 @@ fn until_deadline_or_end(line: &mut UnixStream) {
     let mut deadline: Option<BootInstant> = None;
     loop {
         let left = deadline.map(|at| at.saturating_since(clock.now()));
-        if left == Some(Duration::ZERO) {
-            return;
-        }
         // Both fit: at most a quarter of a second.
         let timeout = left
             .map(|left| left.min(LONGEST_SLEEP))
@@ -133,6 +130,8 @@ fn until_deadline_or_end(line: &mut UnixStream) {
             });
         let mut ready = [PollFd::new(&*line, PollFlags::IN)];
         match retry_on_intr(|| poll(&mut ready, timeout.as_ref())) {
+            // Nothing newer is waiting to be read: it was not moved on.
+            Ok(0) if left == Some(Duration::ZERO) => return,
             Ok(0) => continue,
             Ok(_) => {}
             Err(_) => return,

@@ -5,7 +5,7 @@ use turnlock::Release;
 
 use crate::child::Signals;
 use crate::cli::{Global, Hold};
-use crate::commands::{acquire, connect, name, not_acquired};
+use crate::commands::{acquire, connect, name, not_acquired, part, release};
 use crate::exit::{Exit, Failure};
 use crate::output::{print, say};
 
@@ -16,11 +16,12 @@ pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
     let acquired = tokio::select! {
         acquired = acquire(&locks, &name, &args.acquire) => acquired?,
         signal = signals.deadly() => {
-            locks.close().await.ok();
+            part(&locks).await;
             return Ok(Exit::Of(signal.status()));
         }
     };
     let Some(guard) = acquired else {
+        part(&locks).await;
         return Err(not_acquired(&name, &args.acquire));
     };
     let token = guard.token();
@@ -34,9 +35,9 @@ pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
         reason = guard.lost() => Some(reason),
         _ = signals.deadly() => None,
     };
-    let release = guard.release().await;
-    locks.close().await.ok();
-    match (lost, release) {
+    let released = release(guard).await;
+    part(&locks).await;
+    match (lost, released) {
         (Some(reason), _) => Err(Failure::new(Exit::Lost, format!("{name}: lost: {reason}"))),
         (None, Release::AlreadyGone) => Err(Failure::new(
             Exit::Lost,
@@ -45,8 +46,8 @@ pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
         (None, Release::Released) => Ok(Exit::Success),
         (None, Release::Unknown) => {
             say(format!(
-                "{name}: the coordinator did not answer the release; the lock is free within {:?}",
-                args.acquire.ttl
+                "{name}: the coordinator did not answer the release; the lock is free within {} s",
+                args.acquire.ttl.as_secs_f64()
             ));
             Ok(Exit::Success)
         }

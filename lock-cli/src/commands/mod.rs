@@ -9,13 +9,18 @@ pub mod serve;
 #[cfg(feature = "embedded")]
 pub mod stop;
 
-use turnlock::{ErrorKind, Guard, LockName, Locks, Options};
+use std::time::Duration;
+
+use turnlock::{ErrorKind, Guard, LockName, Locks, Options, Release};
 
 use crate::cli::{Acquire, Global};
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 use crate::waiting;
+
+/// How long an answer to our last words is waited for.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// The name as `--raw` has it read.
 fn name(text: &str, raw: bool) -> Result<LockName, Failure> {
@@ -56,12 +61,14 @@ async fn queue_up(
     options: &Acquire,
 ) -> Result<Option<Guard>, Failure> {
     let lock = locks.rwlock(name)?;
+    // To wait for no time is to try.
+    let nonblock = options.nonblock || options.wait.is_some_and(|limit| limit.is_zero());
     let started = tokio::time::Instant::now();
     loop {
         let left = options
             .wait
             .map(|limit| limit.saturating_sub(started.elapsed()));
-        let acquired = match (options.nonblock, left, options.shared) {
+        let acquired = match (nonblock, left, options.shared) {
             (true, _, true) => lock.try_read().await,
             (true, _, false) => lock.try_write().await,
             (false, Some(limit), true) => lock.read_timeout(limit).await,
@@ -72,7 +79,7 @@ async fn queue_up(
         match acquired {
             // The machine slept, or the coordinator was away for longer than our time to live.
             Err(error)
-                if matches!(error.kind(), ErrorKind::SessionLost(_)) && !options.nonblock =>
+                if matches!(error.kind(), ErrorKind::SessionLost(_)) && !nonblock =>
             {
                 say(format!(
                     "lost our place in the queue ({error}); queueing again"
@@ -94,4 +101,15 @@ fn not_acquired(name: &LockName, options: &Acquire) -> Failure {
         "`turnlock queue {}{name}` shows who",
         if options.raw { "--raw " } else { "" }
     ))
+}
+
+/// Ends the session, so that nothing of ours stays in a queue. A coordinator that does not answer
+/// is not waited for: the session ends with its time to live.
+async fn part(locks: &Locks) {
+    let _ = tokio::time::timeout(PARTING, locks.close()).await;
+}
+
+/// Gives the lock back. An answer that takes too long is not waited for.
+async fn release(guard: Guard) -> Release {
+    tokio::time::timeout(PARTING, guard.release()).await.unwrap_or(Release::Unknown)
 }

@@ -7,7 +7,7 @@ use turnlock::{Guard, LockName, Release, State, clock};
 
 use crate::child::{Child, Deadline, Ended, Signals, SpawnError};
 use crate::cli::{Global, OnLost, Run};
-use crate::commands::{acquire, connect, name, not_acquired};
+use crate::commands::{acquire, connect, name, not_acquired, part, release};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 
@@ -26,20 +26,20 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
         acquired = acquire(&locks, &name, &args.acquire) => acquired?,
         signal = signals.deadly() => {
             // Leaves the queue now instead of when the session ends.
-            locks.close().await.ok();
+            part(&locks).await;
             return Ok(Exit::Of(signal.status()));
         }
     };
     let Some(guard) = acquired else {
-        locks.close().await.ok();
+        part(&locks).await;
         return Err(not_acquired(&name, &args.acquire));
     };
 
     let child = match Child::spawn(&command, &environment(&name, &guard), signals).await {
         Ok(child) => child,
         Err(error) => {
-            guard.release().await;
-            locks.close().await.ok();
+            release(guard).await;
+            part(&locks).await;
             let exit = match &error {
                 SpawnError::NotFound(_) => Exit::NotFound,
                 SpawnError::NotExecutable(..) => Exit::NotExecutable,
@@ -49,20 +49,20 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
         }
     };
     let (ended, lost) = supervise(child, &guard, args.on_lost, grace, &name).await?;
-    let release = guard.release().await;
-    locks.close().await.ok();
-    if release == Release::AlreadyGone && !lost {
+    let released = release(guard).await;
+    part(&locks).await;
+    if released == Release::AlreadyGone && !lost {
         say(format!(
             "{name}: the lock had been lost before the command ended"
         ));
     }
-    if release == Release::Unknown && !lost {
+    if released == Release::Unknown && !lost {
         say(format!(
             "{name}: the coordinator did not answer the release; the lock is free within {} s",
             args.acquire.ttl.as_secs_f64()
         ));
     }
-    if lost || release == Release::AlreadyGone {
+    if lost || released == Release::AlreadyGone {
         return Ok(Exit::Lost);
     }
     Ok(Exit::Of(ended.status()))
@@ -170,7 +170,7 @@ fn grace(args: &Run) -> Result<Duration, Failure> {
 fn command(args: &Run) -> Vec<OsString> {
     match &args.shell {
         Some(text) => {
-            let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+            let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into());
             vec![shell, "-c".into(), text.into()]
         }
         None => args.command.clone(),

@@ -1,22 +1,26 @@
 //! `turnlock serve`: a coordinator in the foreground.
 
 use std::future::Future;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
 use backend_embedded::server::{BoundServer, Listen, Server, remove_stale_socket};
-use backend_embedded::{Config, Coordinator};
+use backend_embedded::{Config, Coordinator, Error};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::child::this_program;
 use crate::cli::Serve;
 use crate::coordinator::local::Home;
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 
+/// A coordinator on its way out answers what is under way for some seconds.
+const PREDECESSOR: Duration = Duration::from_secs(5);
+
 pub async fn serve(args: Serve) -> Result<Exit, Failure> {
-    if args.background {
-        // A session of its own: the caller's terminal and its signals are not ours. It fails only
-        // if we lead one already.
-        let _ = rustix::process::setsid();
+    if args.background && rustix::process::setsid().is_ok() {
+        return Err(become_daemon());
     }
     let home = match &args.data {
         Some(dir) => Home::at(dir)?,
@@ -29,8 +33,8 @@ pub async fn serve(args: Serve) -> Result<Exit, Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
 
-    let coordinator = Coordinator::open(Config::new(home.dir()))
-        .map_err(|error| Failure::new(Exit::Configuration, error.to_string()))?;
+    let patience = if args.background { PREDECESSOR } else { Duration::ZERO };
+    let coordinator = open(&home, patience).await?;
     for listen in &listeners {
         // We own the data folder, so a socket in it that is left over belongs to nobody else.
         if let Listen::Unix(path) = listen
@@ -42,7 +46,7 @@ pub async fn serve(args: Serve) -> Result<Exit, Failure> {
         }
     }
     let server = Server::bind(coordinator.clone(), listeners)
-        .map_err(|error| Failure::new(Exit::Configuration, error.to_string()))?;
+        .map_err(|error| Failure::new(Exit::Configuration, chain(&error)))?;
     for address in server.addresses() {
         say(format!("serving {} on {address}", home.dir().display()));
     }
@@ -60,6 +64,40 @@ pub async fn serve(args: Serve) -> Result<Exit, Failure> {
     match coordinator.close() {
         Ok(()) => Ok(Exit::Success),
         Err(error) => Err(Failure::new(Exit::Unavailable, error.to_string())),
+    }
+}
+
+/// Starts this program over, in a session of its own by now, so that the caller's terminal and its
+/// signals are not ours; and without the descriptors that the caller had left open: a lock or a
+/// pipe of a script must not live as long as we do. Returns only if that fails.
+fn become_daemon() -> Failure {
+    close_fds::set_fds_cloexec(3, &[]);
+    let again = this_program().map(|program| {
+        Command::new(program).arg0("turnlock").args(std::env::args_os().skip(1)).exec()
+    });
+    let error = again.unwrap_or_else(|error| error);
+    Failure::new(Exit::Internal, format!("cannot start in the background: {error}"))
+}
+
+/// Opens the data folder; waits so long for one that is about to let go of it.
+async fn open(home: &Home, patience: Duration) -> Result<Coordinator, Failure> {
+    let started = tokio::time::Instant::now();
+    loop {
+        match Coordinator::open(Config::new(home.dir())) {
+            Err(Error::AlreadyOpen { .. }) if started.elapsed() < patience => {
+                tokio::time::sleep(PREDECESSOR / 200).await;
+            }
+            Err(error) => return Err(Failure::new(Exit::Configuration, error.to_string())),
+            Ok(coordinator) => return Ok(coordinator),
+        }
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
     }
 }
 

@@ -17,10 +17,10 @@ const LIMIT: Timespec = Timespec {
 };
 
 pub async fn stop(global: Global) -> Result<Exit, Failure> {
-    if let Some(url) = global.backend {
+    if global.backend.is_some() {
         return Err(Failure::new(
             Exit::Usage,
-            format!("`stop` ends your own coordinator on this machine, not {url}"),
+            "`stop` ends your own coordinator on this machine, and a backend is named",
         )
         .hint("leave --backend out and unset TURNLOCK_BACKEND"));
     }

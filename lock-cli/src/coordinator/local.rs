@@ -3,7 +3,8 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::net::UnixStream;
 use turnlock::etcd::{Config, EtcdBackend};
 use turnlock::{Locks, Options};
 
+use crate::child::this_program;
 use crate::exit::{Exit, Failure};
 
 /// A coordinator that has not answered by then after its start has failed.
@@ -51,6 +53,12 @@ impl Home {
             )
             .hint("set TURNLOCK_HOME to a folder of yours"));
         };
+        // The same word would mean another folder, and other locks, in every working folder.
+        if !dir.is_absolute() {
+            let message = format!("the coordinator's folder {} is not absolute", dir.display());
+            return Err(Failure::new(Exit::Configuration, message)
+                .hint("set TURNLOCK_HOME (or HOME) to an absolute path"));
+        }
         Home::at(&dir)
     }
 
@@ -120,7 +128,8 @@ impl Home {
         }
         let log = private_file(&self.log())?;
         log.set_len(0)?;
-        let mut coordinator = Command::new(std::env::current_exe()?)
+        let mut coordinator = Command::new(this_program()?)
+            .arg0("turnlock")
             .args(["serve", "--background", "--idle", IDLE_SECS, "--data"])
             .arg(&self.dir)
             .current_dir("/")
@@ -158,10 +167,14 @@ impl Home {
             .mode(0o700)
             .create(&self.dir)
             .map_err(at_dir)?;
-        let mode = fs::metadata(&self.dir)
-            .map_err(at_dir)?
-            .permissions()
-            .mode();
+        let metadata = fs::metadata(&self.dir).map_err(at_dir)?;
+        if metadata.uid() != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::other(format!(
+                "{} belongs to another user: set TURNLOCK_HOME to a folder of yours",
+                self.dir.display()
+            )));
+        }
+        let mode = metadata.permissions().mode();
         if mode & 0o077 != 0 {
             return Err(io::Error::other(format!(
                 "{} is open to other users (mode {:o}): chmod 700 it",
