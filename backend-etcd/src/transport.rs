@@ -31,8 +31,8 @@ const PERSISTENCE: Duration = Duration::from_secs(4);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 /// How often a new token is asked for. etcd lets one lapse after five minutes unless told otherwise.
 const TOKEN_REFRESH: Duration = Duration::from_secs(60);
-/// How long a connection that was refused is not asked for again: a wrong password costs the server
-/// a lot of work each time.
+/// How long after our credentials were refused they are not shown again: to check a password costs
+/// the server a lot of work each time.
 const REFUSAL: Duration = Duration::from_secs(1);
 
 /// The way to a cluster. Sticks to one member while that answers.
@@ -74,7 +74,7 @@ enum Link {
     /// Everyone who needs a connection waits for the same one.
     Dialing(Dial),
     Up(Connection),
-    /// Since when, and by which words.
+    /// Our credentials were: since when, and by which words.
     Refused(Instant, Error),
 }
 
@@ -164,7 +164,51 @@ impl Transport {
         dial.await
     }
 
+    /// Connects to this member, or to the first one after it that has no fault of its own, such as
+    /// an expired certificate, that no retry mends.
     async fn dial(self: Arc<Self>, member: usize) -> Result<Connection, Error> {
+        let count = self.members.len();
+        let mut tried = 0;
+        let (member, outcome) = loop {
+            let member = (member + tried) % count;
+            tried += 1;
+            match self.reach(member).await {
+                Err(Failure { error, scope })
+                    if tried < count && scope == Scope::Connection && !error.is_retryable() =>
+                {
+                    tracing::warn!(%error, "a member of the cluster is passed over");
+                }
+                outcome => break (member, outcome),
+            }
+        };
+        let mut state = self.state();
+        state.member = member;
+        match outcome {
+            Ok(client) => {
+                let connection = Connection {
+                    client: Arc::new(client),
+                    address: self.members[member].address.clone(),
+                    generation: state.generation,
+                    heard: Arc::new(AtomicBool::new(self.credentials.is_some())),
+                };
+                if self.credentials.is_some() {
+                    keep_fresh(&connection.client, self.request_timeout);
+                }
+                state.link = Link::Up(connection.clone());
+                Ok(connection)
+            }
+            Err(Failure { error, scope }) => {
+                tracing::debug!(%error, "not connected");
+                self.next(&mut state);
+                if scope == Scope::Request && error.kind() == ErrorKind::Refused {
+                    state.link = Link::Refused(Instant::now(), error.clone());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn reach(&self, member: usize) -> Result<Client, Failure> {
         let Member { address, target } = self.members[member].clone();
         let channel = match target {
             Target::Tcp(endpoint) => endpoint.connect().await,
@@ -188,38 +232,17 @@ impl Transport {
                     .await
             }
         };
-        let client = match channel {
+        match channel {
             Ok(channel) => self.client(&address, channel).await,
-            Err(error) => Err(error::no_connection(&address, error)),
-        };
-        let mut state = self.state();
-        match client {
-            Ok(client) => {
-                let connection = Connection {
-                    client: Arc::new(client),
-                    address,
-                    generation: state.generation,
-                    heard: Arc::new(AtomicBool::new(self.credentials.is_some())),
-                };
-                if self.credentials.is_some() {
-                    keep_fresh(&connection.client, self.request_timeout);
-                }
-                state.link = Link::Up(connection.clone());
-                Ok(connection)
-            }
-            Err(error) => {
-                tracing::debug!(%error, "not connected");
-                self.next(&mut state);
-                if error.kind() == ErrorKind::Refused {
-                    state.link = Link::Refused(Instant::now(), error.clone());
-                }
-                Err(error)
-            }
+            Err(error) => Err(Failure {
+                error: error::no_connection(&address, error),
+                scope: Scope::Connection,
+            }),
         }
     }
 
     /// A client with a token, if we have credentials.
-    async fn client(&self, address: &str, channel: transport::Channel) -> Result<Client, Error> {
+    async fn client(&self, address: &str, channel: transport::Channel) -> Result<Client, Failure> {
         // A member that is cut off from the others says so instead of waiting for them.
         let mut options = ConnectOptions::new().with_require_leader(true);
         if let Some(Credentials { user, password }) = &self.credentials {
@@ -231,7 +254,7 @@ impl Transport {
             Ok(Err(error)) => error::failure(address, error),
             Err(_) => error::silence(address, self.request_timeout),
         };
-        Err(self.hinted(failure, false).error)
+        Err(self.hinted(failure, false))
     }
 
     fn hinted(&self, failure: Failure, heard: bool) -> Failure {

@@ -102,6 +102,19 @@ async fn an_expired_certificate_is_named_as_such() {
 }
 
 #[tokio::test]
+async fn a_member_with_a_bad_certificate_is_passed_over() {
+    let ca = Ca::new("ours");
+    let bad = serve(&ca.issue_expired("bad", &["127.0.0.1"]), None).await;
+    let good = serve(&ca.issue("good", &["127.0.0.1"]), None).await;
+    let members = format!("{},{}", bad.tls_address(), good.tls_address());
+    works(&format!("etcds://{members}?ca={}", ca.file())).await;
+    assert!(
+        good.keys("").await.is_empty() && good.revision().await > 1,
+        "it was the good one that did the work"
+    );
+}
+
+#[tokio::test]
 async fn a_certificate_for_another_name_works_only_by_that_name() {
     let ca = Ca::new("ours");
     let server = ca.issue("server", &["etcd.example"]);
