@@ -280,7 +280,10 @@ fn the_home_is_private() {
 #[test]
 fn a_coordinator_that_starts_itself_keeps_nothing_of_its_callers_open() {
     let home = Home::new();
-    let script = format!("exec 7>held; {} run a -- true", env!("CARGO_BIN_EXE_turnlock"));
+    let script = format!(
+        "exec 7>held; {} run a -- true",
+        env!("CARGO_BIN_EXE_turnlock")
+    );
     let output = std::process::Command::new("sh")
         .args(["-c", &script])
         .env("TURNLOCK_HOME", home.path())
@@ -310,10 +313,17 @@ fn to_wait_for_no_time_is_to_try() {
 #[test]
 fn a_home_that_depends_on_the_working_folder_is_refused() {
     let home = Home::new();
-    let output =
-        home.turnlock(&["ls"]).env("TURNLOCK_HOME", "relative").output().expect("turnlock starts");
+    let output = home
+        .turnlock(&["ls"])
+        .env("TURNLOCK_HOME", "relative")
+        .output()
+        .expect("turnlock starts");
     assert_eq!(code(&output), 78, "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("is not absolute"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("is not absolute"),
+        "{}",
+        text(&output.stderr)
+    );
 }
 
 #[test]
@@ -321,7 +331,10 @@ fn a_new_command_outlives_a_coordinator_that_is_on_its_way_out() {
     let home = Home::new();
     let holder = home.spawn(&["hold", "other"]);
     eventually("it holds", || home.queue("other").len() == 1);
-    support::signal(home.coordinator().expect("it runs"), rustix::process::Signal::TERM);
+    support::signal(
+        home.coordinator().expect("it runs"),
+        rustix::process::Signal::TERM,
+    );
     let output = home.run(&["run", "a", "--", "true"]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     drop(holder);

@@ -78,9 +78,7 @@ async fn queue_up(
         };
         match acquired {
             // The machine slept, or the coordinator was away for longer than our time to live.
-            Err(error)
-                if matches!(error.kind(), ErrorKind::SessionLost(_)) && !nonblock =>
-            {
+            Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) && !nonblock => {
                 say(format!(
                     "lost our place in the queue ({error}); queueing again"
                 ));
@@ -111,5 +109,7 @@ async fn part(locks: &Locks) {
 
 /// Gives the lock back. An answer that takes too long is not waited for.
 async fn release(guard: Guard) -> Release {
-    tokio::time::timeout(PARTING, guard.release()).await.unwrap_or(Release::Unknown)
+    tokio::time::timeout(PARTING, guard.release())
+        .await
+        .unwrap_or(Release::Unknown)
 }

@@ -170,7 +170,9 @@ fn grace(args: &Run) -> Result<Duration, Failure> {
 fn command(args: &Run) -> Vec<OsString> {
     match &args.shell {
         Some(text) => {
-            let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into());
+            let shell = std::env::var_os("SHELL")
+                .filter(|shell| !shell.is_empty())
+                .unwrap_or_else(|| "/bin/sh".into());
             vec![shell, "-c".into(), text.into()]
         }
         None => args.command.clone(),

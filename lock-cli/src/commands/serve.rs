@@ -33,7 +33,11 @@ pub async fn serve(args: Serve) -> Result<Exit, Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
 
-    let patience = if args.background { PREDECESSOR } else { Duration::ZERO };
+    let patience = if args.background {
+        PREDECESSOR
+    } else {
+        Duration::ZERO
+    };
     let coordinator = open(&home, patience).await?;
     for listen in &listeners {
         // We own the data folder, so a socket in it that is left over belongs to nobody else.
@@ -73,10 +77,16 @@ pub async fn serve(args: Serve) -> Result<Exit, Failure> {
 fn become_daemon() -> Failure {
     close_fds::set_fds_cloexec(3, &[]);
     let again = this_program().map(|program| {
-        Command::new(program).arg0("turnlock").args(std::env::args_os().skip(1)).exec()
+        Command::new(program)
+            .arg0("turnlock")
+            .args(std::env::args_os().skip(1))
+            .exec()
     });
     let error = again.unwrap_or_else(|error| error);
-    Failure::new(Exit::Internal, format!("cannot start in the background: {error}"))
+    Failure::new(
+        Exit::Internal,
+        format!("cannot start in the background: {error}"),
+    )
 }
 
 /// Opens the data folder; waits so long for one that is about to let go of it.
