@@ -20,6 +20,14 @@ Examples:
   turnlock --backend etcd://etcd-1:2379 run ledger -- ./post-entries
 ";
 
+const RUN_USAGE: &str = "turnlock run [OPTIONS] NAME -- COMMAND [ARGS]...
+       turnlock run [OPTIONS] NAME -c TEXT";
+
+const RUN_HELP: &str = "\
+The command finds TURNLOCK_NAME, TURNLOCK_TOKEN, TURNLOCK_MODE and TURNLOCK_DEADLINE_UNIX_MS in its
+environment, and turnlock ends with its exit status: see `turnlock --help` for the others.
+";
+
 #[derive(Debug, Parser)]
 #[command(name = "turnlock", version, about = ABOUT, after_help = after_help(), max_term_width = 100)]
 pub struct Cli {
@@ -96,6 +104,7 @@ pub struct Acquire {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = RUN_USAGE, after_help = RUN_HELP)]
 pub struct Run {
     #[command(flatten)]
     pub acquire: Acquire,
