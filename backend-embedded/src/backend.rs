@@ -45,7 +45,7 @@ impl Backend for EmbeddedBackend {
         let range = Range {
             sort_target: SortTarget::Create,
             sort_order: SortOrder::Ascend,
-            ..read(between(self.keyspace.lock(name)))
+            ..Range::all(between(self.keyspace.lock(name)))
         };
         let found = self.coordinator.range(range).await.map_err(refused)?;
         let entries = found
@@ -71,7 +71,7 @@ impl Backend for EmbeddedBackend {
         'chunks: loop {
             let range = Range {
                 limit: CHUNK,
-                ..read(between(Span {
+                ..Range::all(between(Span {
                     start,
                     end: end.clone(),
                 }))
@@ -117,23 +117,6 @@ pub(crate) fn between(span: Span) -> KeyRange {
     KeyRange::Span {
         start: span.start.into(),
         end: Some(span.end.into()),
-    }
-}
-
-/// A read of all of these keys, now.
-pub(crate) fn read(keys: KeyRange) -> Range {
-    Range {
-        keys,
-        revision: 0,
-        limit: 0,
-        sort_target: SortTarget::Key,
-        sort_order: SortOrder::None,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
-        keys_only: false,
-        count_only: false,
     }
 }
 

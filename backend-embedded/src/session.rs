@@ -15,7 +15,7 @@ use lock_core::{
 };
 use tokio::task::AbortHandle;
 
-use crate::backend::{between, read, refused};
+use crate::backend::{between, refused};
 use crate::coordinator::{Applied, Coordinator};
 use crate::machine::op::{
     Compare, CompareOp, CompareTarget, Delete, KeyRange, Op, OpResult, Put, Range, SortOrder,
@@ -76,7 +76,7 @@ impl EmbeddedSession {
                     sort_order: SortOrder::Descend,
                     max_create_revision: before.map_or(0, |token| token.0 - 1),
                     keys_only: true,
-                    ..read(between(span))
+                    ..Range::all(between(span))
                 })
             });
         ranges.collect()
@@ -125,7 +125,7 @@ impl EmbeddedSession {
             .coordinator
             .range(Range {
                 keys_only: true,
-                ..read(key)
+                ..Range::all(key)
             })
             .await;
         let found = found.map_err(refused)?.result;
@@ -213,7 +213,7 @@ impl Session for EmbeddedSession {
         then.extend(self.ahead(ticket, ask, None));
         let or_else = vec![Op::Range(Range {
             keys_only: true,
-            ..read(own)
+            ..Range::all(own)
         })];
         let done = self
             .txn(Txn {

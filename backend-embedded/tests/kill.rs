@@ -104,25 +104,9 @@ async fn write_for_ever(coordinator: Coordinator, journal: Arc<Mutex<File>>, wri
     }
 }
 
-fn read(keys: KeyRange) -> Range {
-    Range {
-        keys,
-        revision: 0,
-        limit: 0,
-        sort_target: Default::default(),
-        sort_order: Default::default(),
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
-        keys_only: false,
-        count_only: false,
-    }
-}
-
 async fn counts(coordinator: &Coordinator) -> BTreeMap<usize, u64> {
     let found = coordinator
-        .range(read(KeyRange::prefix("count/")))
+        .range(Range::all(KeyRange::prefix("count/")))
         .await
         .unwrap();
     let number = |bytes: &[u8]| std::str::from_utf8(bytes).unwrap().parse::<u64>().unwrap();
@@ -225,7 +209,10 @@ async fn check(work: &Path, round: usize, last_revision: u64) -> u64 {
         let other = revisions.insert(note.revision, (note.writer, note.count));
         assert_eq!(other, None, "{}: a revision twice", told());
         let mark = Bytes::from(format!("mark/{}/{}", note.writer, note.count));
-        let found = coordinator.range(read(KeyRange::One(mark))).await.unwrap();
+        let found = coordinator
+            .range(Range::all(KeyRange::One(mark)))
+            .await
+            .unwrap();
         match found.result.kvs.first() {
             Some(kv) => {
                 assert_eq!((kv.create_revision, kv.lease), (note.revision, note.lease));

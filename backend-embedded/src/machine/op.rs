@@ -98,6 +98,25 @@ pub struct Range {
     pub count_only: bool,
 }
 
+impl Range {
+    /// A read of all of these keys with their values, now, in the order in which they are stored.
+    pub fn all(keys: KeyRange) -> Self {
+        Range {
+            keys,
+            revision: 0,
+            limit: 0,
+            sort_target: SortTarget::Key,
+            sort_order: SortOrder::None,
+            min_mod_revision: 0,
+            max_mod_revision: 0,
+            min_create_revision: 0,
+            max_create_revision: 0,
+            keys_only: false,
+            count_only: false,
+        }
+    }
+}
+
 /// The answer to a [`Range`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RangeResult {

@@ -335,16 +335,10 @@ struct Seen {
 /// The oldest or youngest of `keys`, created at `max_create` or before (0: whenever).
 fn by_age(keys: KeyRange, sort_order: SortOrder, max_create_revision: Revision) -> Range {
     Range {
-        keys,
-        revision: 0,
         limit: 1,
         sort_target: SortTarget::Create,
         sort_order,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
         max_create_revision,
-        keys_only: false,
-        count_only: false,
+        ..Range::all(keys)
     }
 }

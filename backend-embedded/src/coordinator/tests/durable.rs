@@ -52,8 +52,8 @@ async fn nothing_is_seen_before_it_is_durable() {
     assert!(is_waiting(&mut write).await);
     until("the commit", || disk.is_sync_held()).await;
     // What rests on it waits with it: reads, what changes nothing, and refusals.
-    let mut reading = Box::pin(coordinator.range(read(one("b"))));
-    let mut other = Box::pin(coordinator.range(read(one("a"))));
+    let mut reading = Box::pin(coordinator.range(Range::all(one("b"))));
+    let mut other = Box::pin(coordinator.range(Range::all(one("a"))));
     let mut nothing = Box::pin(coordinator.delete(delete(one("none"))));
     let mut refused = Box::pin(coordinator.put(put_on("c", 99)));
     let mut leases = Box::pin(coordinator.leases());

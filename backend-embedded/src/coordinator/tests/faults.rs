@@ -98,7 +98,7 @@ async fn a_commit_that_meets_a_full_disk_leaves_no_trace() {
     let mut write = Box::pin(coordinator.put(put("second", "")));
     let mut grant = Box::pin(coordinator.grant(77, secs(60)));
     let mut revoke = Box::pin(coordinator.revoke(revoked.id));
-    let mut reading = Box::pin(coordinator.range(read(one("second"))));
+    let mut reading = Box::pin(coordinator.range(Range::all(one("second"))));
     assert!(is_waiting(&mut write).await);
     assert!(is_waiting(&mut grant).await);
     assert!(is_waiting(&mut revoke).await);
@@ -211,7 +211,7 @@ async fn a_failed_sync_stops_it_for_good() {
         assert!(is_waiting(&mut first).await);
         until("the commit", || disk.is_sync_held()).await;
         let mut second = Box::pin(coordinator.put(put("second", "")));
-        let mut reading = Box::pin(coordinator.range(read(one("lost"))));
+        let mut reading = Box::pin(coordinator.range(Range::all(one("lost"))));
         assert!(is_waiting(&mut second).await);
         assert!(is_waiting(&mut reading).await);
         disk.fail_syncs(Some(kind));
@@ -235,7 +235,7 @@ async fn a_failed_sync_stops_it_for_good() {
         let syncs = disk.syncs();
         for result in [
             coordinator.put(put("later", "")).await.map(|_| ()),
-            coordinator.range(read(one("kept"))).await.map(|_| ()),
+            coordinator.range(Range::all(one("kept"))).await.map(|_| ()),
             coordinator.keep_alive(lease.id).await.map(|_| ()),
             coordinator.close(),
         ] {

@@ -7,7 +7,7 @@ async fn answers_carry_the_revision_after_the_request() {
     let coordinator = in_memory();
     assert_eq!(coordinator.put(put("a", "1")).await.unwrap().revision, 2);
     assert_eq!(coordinator.put(put("b", "1")).await.unwrap().revision, 3);
-    let found = coordinator.range(read(one("a"))).await.unwrap();
+    let found = coordinator.range(Range::all(one("a"))).await.unwrap();
     assert_eq!((found.revision, found.result.count), (3, 1));
     let gone = coordinator.delete(delete(KeyRange::all())).await.unwrap();
     assert_eq!((gone.revision, gone.result.0), (4, 2));

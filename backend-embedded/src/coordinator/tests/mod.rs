@@ -9,7 +9,6 @@ use std::pin::pin;
 use std::task::Poll;
 
 use super::*;
-use crate::machine::op::{SortOrder, SortTarget};
 use crate::store::tests::disk::Disk;
 
 /// Far longer than anything here takes, on any machine.
@@ -46,22 +45,6 @@ fn delete(keys: KeyRange) -> Delete {
     }
 }
 
-fn read(keys: KeyRange) -> Range {
-    Range {
-        keys,
-        revision: 0,
-        limit: 0,
-        sort_target: SortTarget::Key,
-        sort_order: SortOrder::None,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
-        keys_only: false,
-        count_only: false,
-    }
-}
-
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -80,7 +63,7 @@ fn with_limits(disk: &Disk, limits: Limits) -> Coordinator {
 
 impl Coordinator {
     async fn keys(&self) -> Vec<String> {
-        let found = self.range(read(KeyRange::all())).await.unwrap();
+        let found = self.range(Range::all(KeyRange::all())).await.unwrap();
         let name = |kv: &Arc<KeyValue>| String::from_utf8_lossy(&kv.key).into_owned();
         found.result.kvs.iter().map(name).collect()
     }

@@ -57,22 +57,6 @@ fn delete(keys: KeyRange) -> Delete {
     }
 }
 
-fn read(keys: KeyRange) -> Range {
-    Range {
-        keys,
-        revision: 0,
-        limit: 0,
-        sort_target: SortTarget::Key,
-        sort_order: SortOrder::None,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
-        keys_only: false,
-        count_only: false,
-    }
-}
-
 fn compare(keys: KeyRange, op: CompareOp, target: CompareTarget) -> Compare {
     Compare { keys, op, target }
 }
@@ -85,17 +69,17 @@ impl Machine {
     }
 
     fn state(&self, key: &str) -> Option<KeyValue> {
-        let found = self.range(&read(one(key))).unwrap();
+        let found = self.range(&Range::all(one(key))).unwrap();
         found.kvs.first().map(|kv| kv.as_ref().clone())
     }
 
     fn keys_in(&self, keys: KeyRange) -> Vec<String> {
-        names(&self.range(&read(keys)).unwrap())
+        names(&self.range(&Range::all(keys)).unwrap())
     }
 
     /// Everything a request could have changed.
     fn everything(&self) -> (Revision, Vec<Arc<KeyValue>>, Vec<LeaseId>) {
-        let all = self.range(&read(KeyRange::all())).unwrap();
+        let all = self.range(&Range::all(KeyRange::all())).unwrap();
         (self.revision(), all.kvs, self.leases())
     }
 

@@ -29,7 +29,7 @@ fn the_count_is_of_the_whole_range_and_more_tells_what_the_limit_left_out() {
     let limited = |limit| {
         let found = machine.range(&Range {
             limit,
-            ..read(KeyRange::all())
+            ..Range::all(KeyRange::all())
         });
         let found = found.unwrap();
         (found.kvs.len(), found.more, found.count)
@@ -41,7 +41,7 @@ fn the_count_is_of_the_whole_range_and_more_tells_what_the_limit_left_out() {
     let counted = machine.range(&Range {
         count_only: true,
         limit: 1,
-        ..read(KeyRange::all())
+        ..Range::all(KeyRange::all())
     });
     let expected = RangeResult {
         kvs: Vec::new(),
@@ -60,7 +60,7 @@ fn bounds_prune_before_the_sort_and_the_limit_but_not_the_count() {
         let found = machine.range(&range).unwrap();
         (names(&found), found.more, found.count)
     };
-    let all = || read(KeyRange::all());
+    let all = || Range::all(KeyRange::all());
     let newest_before = Range {
         sort_target: SortTarget::Create,
         sort_order: SortOrder::Descend,
@@ -111,7 +111,7 @@ fn a_sort_without_an_order_comes_after_the_limit() {
     let found = machine.range(&Range {
         sort_target: SortTarget::Create,
         limit: 2,
-        ..read(KeyRange::all())
+        ..Range::all(KeyRange::all())
     });
     // As etcd: the first three by key, sorted, then cut to two.
     assert_eq!(names(&found.unwrap()), ["c", "b"]);
@@ -122,7 +122,7 @@ fn values_can_be_left_out() {
     let machine = filled(&["a"]);
     let found = machine.range(&Range {
         keys_only: true,
-        ..read(one("a"))
+        ..Range::all(one("a"))
     });
     let kv = &found.unwrap().kvs[0];
     assert!(kv.value.is_empty());
@@ -134,7 +134,7 @@ fn only_the_current_revision_can_be_read() {
     let mut machine = filled(&["a", "b"]);
     let at = |revision| Range {
         revision,
-        ..read(one("a"))
+        ..Range::all(one("a"))
     };
     assert_eq!(machine.range(&at(3)).unwrap().count, 1);
     assert!(matches!(
@@ -235,14 +235,14 @@ fn query() -> impl Strategy<Value = Range> {
             max_create_revision: bounds.1,
             min_mod_revision: bounds.2,
             max_mod_revision: bounds.3,
-            ..read(keys)
+            ..Range::all(keys)
         },
     )
 }
 
 /// The rules of etcd's `Range`, step by step over all keys.
 fn naive(machine: &Machine, range: &Range) -> RangeResult {
-    let all = machine.range(&read(KeyRange::all())).unwrap().kvs;
+    let all = machine.range(&Range::all(KeyRange::all())).unwrap().kvs;
     let mut kvs: Vec<_> = (all.into_iter())
         .filter(|kv| range.keys.contains(&kv.key))
         .collect();
@@ -315,6 +315,6 @@ proptest! {
         }
         machine.delete(&delete(KeyRange::all()), &mut changes).unwrap();
         prop_assert_eq!(machine.bytes(), 0);
-        prop_assert_eq!(machine.range(&read(KeyRange::prefix("q/"))).unwrap().count, 0);
+        prop_assert_eq!(machine.range(&Range::all(KeyRange::prefix("q/"))).unwrap().count, 0);
     }
 }

@@ -39,7 +39,7 @@ fn what_changes_nothing_takes_no_revision() {
     let deleted = machine.delete(&delete(one("b")), &mut changes).unwrap();
     assert_eq!(deleted.0, 0);
     let ops = vec![
-        Op::Range(read(one("a"))),
+        Op::Range(Range::all(one("a"))),
         Op::Delete(delete(span("x", "z"))),
     ];
     machine.txn(&then(ops), &mut changes).unwrap();
@@ -54,9 +54,9 @@ fn a_transaction_takes_one_revision_and_reads_its_own_writes() {
     let ops = vec![
         Op::Put(put("a", "1")),
         Op::Put(put("b", "2")),
-        Op::Range(read(span("a", "c"))),
+        Op::Range(Range::all(span("a", "c"))),
         Op::Delete(delete(one("old"))),
-        Op::Range(read(one("old"))),
+        Op::Range(Range::all(one("old"))),
     ];
     let mut changes = Changes::default();
     let result = machine.txn(&then(ops), &mut changes).unwrap();
@@ -274,7 +274,7 @@ fn a_key_may_be_changed_once_on_any_path() {
 #[test]
 fn limits_hold_before_anything_is_applied() {
     let mut machine = machine();
-    let reads = |count| vec![Op::Range(read(one("a"))); count];
+    let reads = |count| vec![Op::Range(Range::all(one("a"))); count];
     assert!(
         machine
             .txn(&then(reads(MAX_TXN_OPS)), &mut Changes::default())
@@ -324,7 +324,7 @@ fn empty_keys_are_refused_everywhere() {
     let version = CompareTarget::Version(0);
     let txns = [
         then(vec![Op::Put(put("", "v"))]),
-        then(vec![Op::Range(read(empty()))]),
+        then(vec![Op::Range(Range::all(empty()))]),
         then(vec![Op::Delete(delete(from_empty))]),
         then(vec![Op::Txn(then(vec![Op::Delete(delete(empty()))]))]),
         Txn {
@@ -336,7 +336,7 @@ fn empty_keys_are_refused_everywhere() {
         assert!(matches!(machine.refuses(txn), Error::EmptyKey));
     }
     assert!(matches!(
-        machine.range(&read(empty())),
+        machine.range(&Range::all(empty())),
         Err(Error::EmptyKey)
     ));
 }
