@@ -10,8 +10,8 @@ use lock_core::keyspace::Keyspace;
 use lock_core::liveness::keep_alive;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
-    Admission, Enqueued, EntryId, Error, ErrorKind, Liveness, LossReason, Placed, Removed, Session,
-    SessionId, Ticket, Token, background,
+    Admission, AsOf, Enqueued, EntryId, Error, ErrorKind, Liveness, LossReason, Placed, Removed,
+    Session, SessionId, Ticket, Token, background,
 };
 use tokio::task::AbortHandle;
 
@@ -243,7 +243,7 @@ impl Session for EmbeddedSession {
                     key: key.into(),
                     token: Token(kv.create_revision),
                 };
-                let view = self.look(ticket, &entry, ask).await?;
+                let view = self.look(ticket, &entry, ask, AsOf::Now).await?;
                 Ok(Enqueued::Placed(Placed { entry, view }))
             }
             (None, Admission::IfFree) => Ok(Enqueued::Busy),
@@ -254,7 +254,13 @@ impl Session for EmbeddedSession {
         }
     }
 
-    async fn look(&self, ticket: &Ticket, entry: &EntryId, ask: Ask) -> Result<View, Error> {
+    async fn look(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        ask: Ask,
+        _: AsOf,
+    ) -> Result<View, Error> {
         // Under our lease too: a key that somebody put again without one would outlive us.
         let lease = CompareTarget::Lease(self.id.0);
         let ours = incarnation(&entry.key, entry.token);

@@ -12,7 +12,7 @@ use futures_util::future::select_all;
 use lock_core::clock::{self, Clock};
 use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ask, View};
-use lock_core::session::{Admission, Enqueued, Placed, Removed, Session, SessionId};
+use lock_core::session::{Admission, AsOf, Enqueued, Placed, Removed, Session, SessionId};
 use lock_core::{Effect, EntryId, Error, ErrorKind, LossReason, State, Ticket, background};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -213,7 +213,7 @@ impl Session for EtcdSession {
                 }
                 Found::Own(token) => {
                     let entry = entry(token);
-                    let view = self.look(ticket, &entry, ask).await?;
+                    let view = self.look(ticket, &entry, ask, AsOf::Now).await?;
                     return Ok(Enqueued::Placed(Placed { entry, view }));
                 }
                 Found::Busy if admission == Admission::IfFree => return Ok(Enqueued::Busy),
@@ -240,7 +240,13 @@ impl Session for EtcdSession {
         ))
     }
 
-    async fn look(&self, ticket: &Ticket, entry: &EntryId, ask: Ask) -> Result<View, Error> {
+    async fn look(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        ask: Ask,
+        _: AsOf,
+    ) -> Result<View, Error> {
         self.check_alive()?;
         let answer = self.txn(self.layout.look(ticket, entry, ask)).await?;
         let view = self.layout.looked(ticket, entry, ask, &answer)?;

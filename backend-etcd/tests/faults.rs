@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lock_core::rule::{self, Ask};
-use lock_core::session::{Admission, Enqueued, Placed, Session};
+use lock_core::session::{Admission, AsOf, Enqueued, Placed, Session};
 use lock_core::{
     Backend, Error, ErrorKind, LockName, LossReason, Metadata, Mode, Release, State, Ticket,
 };
@@ -133,7 +133,10 @@ async fn an_entry_put_back_by_hand_is_not_ours() {
     let mut client = etcd.client().await;
     client.delete(key.clone(), None).await.expect("deleted");
     client.put(key.clone(), "", None).await.expect("put");
-    let view = session.look(&ticket, &entry, ask()).await.expect("looked");
+    let view = session
+        .look(&ticket, &entry, ask(), AsOf::Now)
+        .await
+        .expect("looked");
     assert!(!view.present);
     soon("the change", session.changed(std::slice::from_ref(&entry)))
         .await

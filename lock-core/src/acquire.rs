@@ -16,7 +16,7 @@ use crate::guard::{Guard, Hold};
 use crate::janitor::Tenancy;
 use crate::liveness::State;
 use crate::rule::{self, Verdict};
-use crate::session::{Admission, Enqueued, Placed};
+use crate::session::{Admission, AsOf, Enqueued, Placed};
 
 /// A watch event can be lost in the store: a wait looks again by itself this often (up to twice it,
 /// at random).
@@ -148,6 +148,7 @@ impl Pending {
                 changed = changed => Some(changed),
                 () = background::sleep(BACKSTOP.mul_f64(1.0 + fastrand::f64())) => None,
             };
+            let mut as_of = AsOf::Now;
             if let Some(changed) = woken {
                 watch = None;
                 match changed {
@@ -156,10 +157,10 @@ impl Pending {
                         tracing::debug!(%error, lock = %ticket.name, "a wait was interrupted");
                         background::sleep(backoff.next_pause()).await;
                     }
-                    Ok(()) => {}
+                    Ok(()) => as_of = AsOf::Change,
                 }
             }
-            view = persist(patience, || session.look(&ticket, &entry, ask)).await?;
+            view = persist(patience, || session.look(&ticket, &entry, ask, as_of)).await?;
             // Woken for nothing: allowed, but not as fast as we can.
             match rule::judge(ticket.mode, &view) {
                 Verdict::Blocked(still) if still == blocker && watch.is_none() => {

@@ -22,7 +22,7 @@ use crate::guard::Hold;
 use crate::liveness::{LossReason, State};
 use crate::name::LockName;
 use crate::rule;
-use crate::session::Session;
+use crate::session::{AsOf, Session};
 
 /// How often the holds that are new are looked for. A hold that is over by then never has its entry
 /// watched: the watch would cost more than the lock.
@@ -252,7 +252,11 @@ async fn watch(session: &dyn Session, hold: Arc<Hold>) {
             () = hold.over() => return,
             _ = session.liveness().lost() => return,
         };
-        match session.look(hold.ticket(), hold.entry(), ask).await {
+        let as_of = match &interrupted {
+            Some(Ok(())) => AsOf::Change,
+            Some(Err(_)) | None => AsOf::Now,
+        };
+        match session.look(hold.ticket(), hold.entry(), ask, as_of).await {
             Ok(view) if !view.present => {
                 hold.lose(LossReason::EntryGone);
                 return;

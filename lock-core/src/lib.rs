@@ -31,5 +31,5 @@ pub use guard::{Guard, Release};
 pub use liveness::{Liveness, LossReason, State};
 pub use lock::{DEFAULT_TTL, Locks, MAX_TTL, MIN_TTL, Mutex, Options, RwLock};
 pub use name::{LockName, NameError, NameRule};
-pub use session::{Admission, Backend, Enqueued, Placed, Removed, Session, SessionId};
+pub use session::{Admission, AsOf, Backend, Enqueued, Placed, Removed, Session, SessionId};
 pub use token::Token;

@@ -58,6 +58,17 @@ pub enum Admission {
     IfFree,
 }
 
+/// How fresh the answer of a `look` must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsOf {
+    /// Not older than the change that [`changed`](Session::changed) just told this entry's waiter
+    /// of. What stood ahead and is gone by then stays gone, so a store may answer from the replica
+    /// that told us, without asking its quorum.
+    Change,
+    /// Not older than the call: for the looks that are taken because an event may have been lost.
+    Now,
+}
+
 /// What `enqueue` answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Enqueued {
@@ -119,11 +130,17 @@ pub trait Session: Debug + Send + Sync {
         admission: Admission,
     ) -> Result<Enqueued, Error>;
 
-    /// What stands ahead of our entry now, and whether it is itself still there, both at one
-    /// instant of the store and not older than the call: a grant may rest on the answer.
+    /// What stands ahead of our entry, and whether it is itself still there, both at one instant of
+    /// the store, which is as fresh as `as_of` says: a grant may rest on the answer.
     ///
     /// *Cancel safety:* changes nothing.
-    async fn look(&self, ticket: &Ticket, entry: &EntryId, ask: Ask) -> Result<View, Error>;
+    async fn look(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        ask: Ask,
+        as_of: AsOf,
+    ) -> Result<View, Error>;
 
     /// Resolves when any of these entries is gone, also when it was gone before the call. May
     /// resolve early; never misses.

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use lock_core::clock::Clock;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
-    Admission, Backend, Enqueued, EntryId, Error, ErrorKind, Liveness, LockName, Locks, LossReason,
-    Mode, Options, Placed, Queue, Removed, Session, SessionId, Ticket, Token,
+    Admission, AsOf, Backend, Enqueued, EntryId, Error, ErrorKind, Liveness, LockName, Locks,
+    LossReason, Mode, Options, Placed, Queue, Removed, Session, SessionId, Ticket, Token,
 };
 
 /// What a call does.
@@ -183,7 +183,7 @@ impl Session for ScriptedSession {
         }))
     }
 
-    async fn look(&self, _: &Ticket, _: &EntryId, _: Ask) -> Result<View, Error> {
+    async fn look(&self, _: &Ticket, _: &EntryId, _: Ask, _: AsOf) -> Result<View, Error> {
         self.script.look.play().await?;
         Ok(self.script.view())
     }
