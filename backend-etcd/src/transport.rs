@@ -13,6 +13,7 @@ use futures_util::future::{BoxFuture, Shared};
 use hyper_util::rt::TokioIo;
 use lock_core::{Error, ErrorKind, background};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tonic::transport;
 use tower::service_fn;
 
@@ -35,6 +36,11 @@ const TOKEN_REFRESH: Duration = Duration::from_secs(60);
 /// the server a lot of work each time.
 const REFUSAL: Duration = Duration::from_secs(1);
 
+/// While another member may do better, one that does not answer is given this part of the time.
+const FIRST_LOOK: u32 = 4;
+/// How much longer than the slowest of the latest answers a member that works may take.
+const SLACK: u32 = 4;
+
 /// The way to a cluster. Sticks to one member while that answers.
 pub(crate) struct Transport {
     members: Vec<Member>,
@@ -45,6 +51,8 @@ pub(crate) struct Transport {
     /// What may be wrong with a connection that broke before anything was answered on it.
     hint: Option<&'static str>,
     state: Mutex<State>,
+    /// Counts connections: a failure of an earlier one says nothing about the present one.
+    generation: watch::Sender<u64>,
 }
 
 #[derive(Clone)]
@@ -62,9 +70,11 @@ enum Target {
 struct State {
     /// The member in use.
     member: usize,
-    /// Counts connections: a failure of an earlier one says nothing about the present one.
-    generation: u64,
     link: Link,
+    /// Failures since the last answer.
+    failures: usize,
+    /// The slowest of the latest answers, forgotten by and by.
+    slowest: Duration,
 }
 
 type Dial = Shared<BoxFuture<'static, Result<Connection, Error>>>;
@@ -120,14 +130,49 @@ impl Transport {
             hint,
             state: Mutex::new(State {
                 member: 0,
-                generation: 0,
                 link: Link::Down,
+                failures: 0,
+                slowest: Duration::ZERO,
             }),
+            generation: watch::Sender::new(0),
         }))
     }
 
-    pub(crate) fn request_timeout(&self) -> Duration {
-        self.request_timeout
+    /// How long an answer is waited for now. A member that stands still must not cost a whole
+    /// request timeout while the others of its cluster would answer: until each of them was tried,
+    /// the wait is short, but never so short that a cluster that is merely slow is taken for dead.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience_of(self.request_timeout)
+    }
+
+    fn patience_of(&self, limit: Duration) -> Duration {
+        let state = self.state();
+        if state.failures >= self.members.len() || self.members.len() == 1 {
+            return limit;
+        }
+        (limit / FIRST_LOOK).max(SLACK * state.slowest).min(limit)
+    }
+
+    /// Takes note of an answer that took so long.
+    fn answered(&self, took: Duration) {
+        let mut state = self.state();
+        state.failures = 0;
+        state.slowest = took.max(state.slowest - state.slowest / 16);
+    }
+
+    /// Resolves when this connection is given up. *Cancel safe.*
+    pub(crate) fn given_up(&self, connection: &Connection) -> impl Future<Output = ()> + use<> {
+        let mut generation = self.generation.subscribe();
+        let ours = connection.generation;
+        async move {
+            // An error means that the transport is gone.
+            let _ = generation.wait_for(|now| *now != ours).await;
+        }
+    }
+
+    /// Whether a connection is the one that requests go over now.
+    pub(crate) fn is_in_use(&self, connection: &Connection) -> bool {
+        *self.generation.borrow() == connection.generation
     }
 
     /// Whether the connections have tokens, which can lapse.
@@ -188,7 +233,7 @@ impl Transport {
                 let connection = Connection {
                     client: Arc::new(client),
                     address: self.members[member].address.clone(),
-                    generation: state.generation,
+                    generation: *self.generation.borrow(),
                     heard: Arc::new(AtomicBool::new(self.credentials.is_some())),
                 };
                 if self.credentials.is_some() {
@@ -211,7 +256,10 @@ impl Transport {
     async fn reach(&self, member: usize) -> Result<Client, Failure> {
         let Member { address, target } = self.members[member].clone();
         let channel = match target {
-            Target::Tcp(endpoint) => endpoint.connect().await,
+            Target::Tcp(endpoint) => {
+                let limit = self.patience_of(self.connect_timeout);
+                endpoint.connect_timeout(limit).connect().await
+            }
             Target::Unix(endpoint, path) => {
                 let dialer = self.dialer.clone();
                 let timeout = self.connect_timeout;
@@ -249,10 +297,11 @@ impl Transport {
             options = options.with_user(user, password.expose());
         }
         let client = Client::from_channel(Channel::Tonic(channel), Some(options));
-        let failure = match tokio::time::timeout(self.request_timeout, client).await {
+        let limit = self.patience();
+        let failure = match tokio::time::timeout(limit, client).await {
             Ok(Ok(client)) => return Ok(client),
             Ok(Err(error)) => error::failure(address, error),
-            Err(_) => error::silence(address, self.request_timeout),
+            Err(_) => error::silence(address, limit),
         };
         Err(self.hinted(failure, false))
     }
@@ -287,13 +336,15 @@ impl Transport {
             loop {
                 let connection = transport.connection().await?;
                 let answer = request(connection.client.clone());
-                let failure = match tokio::time::timeout(transport.request_timeout, answer).await {
+                let (sent, limit) = (Instant::now(), transport.patience());
+                let failure = match tokio::time::timeout(limit, answer).await {
                     Ok(Ok(answer)) => {
                         connection.heard.store(true, Ordering::Relaxed);
+                        transport.answered(sent.elapsed());
                         return Ok(answer);
                     }
                     Ok(Err(error)) => error::failure(&connection.address, error),
-                    Err(_) => error::silence(&connection.address, transport.request_timeout),
+                    Err(_) => error::silence(&connection.address, limit),
                 };
                 let heard = connection.heard.load(Ordering::Relaxed);
                 let failure = transport.hinted(failure, heard);
@@ -316,27 +367,28 @@ impl Transport {
     pub(crate) fn failed(&self, connection: &Connection, scope: Scope) {
         let alone = self.members.len() == 1;
         let mut state = self.state();
-        if state.generation != connection.generation {
+        if !self.is_in_use(connection) {
             return;
         }
         match scope {
             Scope::Request => {}
             Scope::Member if alone => {}
             // An idle connection that broke says little about the member: it may be up again.
-            Scope::NeverSent => Self::hang_up(&mut state),
+            Scope::NeverSent => self.hang_up(&mut state),
             // A new connection is made with a new token.
-            Scope::Token => Self::hang_up(&mut state),
+            Scope::Token => self.hang_up(&mut state),
             Scope::Member | Scope::Connection => self.next(&mut state),
         }
     }
 
     fn next(&self, state: &mut State) {
         state.member = (state.member + 1) % self.members.len();
-        Self::hang_up(state);
+        state.failures += 1;
+        self.hang_up(state);
     }
 
-    fn hang_up(state: &mut State) {
-        state.generation += 1;
+    fn hang_up(&self, state: &mut State) {
+        self.generation.send_modify(|generation| *generation += 1);
         state.link = Link::Down;
     }
 
@@ -415,7 +467,7 @@ impl Member {
             channel = tls.apply(channel, config.connect_timeout())?;
         }
         let target = match endpoint {
-            Endpoint::Tcp(..) => Target::Tcp(channel.connect_timeout(config.connect_timeout())),
+            Endpoint::Tcp(..) => Target::Tcp(channel),
             Endpoint::Unix(path) => Target::Unix(channel, path.as_path().into()),
         };
         Ok(Member {

@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use lock_core::{Release, State};
-use support::{Etcd, backend, locks, soon};
+use support::{Node, backend, locks, soon};
 use tokio::sync::mpsc;
 
 const TTL: Duration = Duration::from_secs(10);
@@ -13,8 +13,8 @@ const WAITERS: usize = 20;
 
 /// Holds with some waiting, does something to the leader, and lets the queue go on: nothing is
 /// lost, nobody overtakes.
-async fn survives(harm: impl FnOnce(&mut Etcd)) {
-    let mut nodes = Etcd::start_three().await;
+async fn survives(harm: impl FnOnce(&mut Node)) {
+    let mut nodes = Node::start_three().await;
     let mut leader = None;
     for (index, node) in nodes.iter().enumerate() {
         if node.leads().await {
@@ -75,7 +75,7 @@ async fn survives(harm: impl FnOnce(&mut Etcd)) {
 
 #[tokio::test]
 async fn a_killed_leader_costs_nobody_the_lock_or_the_place() {
-    survives(Etcd::kill).await;
+    survives(Node::kill).await;
 }
 
 #[tokio::test]
