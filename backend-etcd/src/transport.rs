@@ -29,7 +29,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// [`Transport::persist`] begins no attempt later than this.
 const PERSISTENCE: Duration = Duration::from_secs(4);
-const LONGEST_PAUSE: Duration = Duration::from_millis(400);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// How often a new token is asked for. etcd lets one lapse after five minutes unless told otherwise.
 const TOKEN_REFRESH: Duration = Duration::from_secs(60);
 /// How long after our credentials were refused they are not shown again: to check a password costs
@@ -37,7 +37,7 @@ const TOKEN_REFRESH: Duration = Duration::from_secs(60);
 const REFUSAL: Duration = Duration::from_secs(1);
 
 /// While another member may do better, one that does not answer is given this part of the time.
-const FIRST_LOOK: u32 = 4;
+const HASTE: u32 = 8;
 /// How much longer than the slowest of the latest answers a member that works may take.
 const SLACK: u32 = 4;
 
@@ -71,8 +71,8 @@ struct State {
     /// The member in use.
     member: usize,
     link: Link,
-    /// Failures since the last answer.
-    failures: usize,
+    /// When a member failed, if none has answered since.
+    failing: Option<Instant>,
     /// The slowest of the latest answers, forgotten by and by.
     slowest: Duration,
 }
@@ -131,7 +131,7 @@ impl Transport {
             state: Mutex::new(State {
                 member: 0,
                 link: Link::Down,
-                failures: 0,
+                failing: None,
                 slowest: Duration::ZERO,
             }),
             generation: watch::Sender::new(0),
@@ -139,24 +139,28 @@ impl Transport {
     }
 
     /// How long an answer is waited for now. A member that stands still must not cost a whole
-    /// request timeout while the others of its cluster would answer: until each of them was tried,
-    /// the wait is short, but never so short that a cluster that is merely slow is taken for dead.
+    /// request timeout while the others of its cluster would answer, and those let requests lie that
+    /// they are asked before an election. So for a while the wait is short, but never so short that
+    /// a cluster that is merely slow is taken for dead.
     pub(crate) fn patience(&self) -> Duration {
         self.patience_of(self.request_timeout)
     }
 
     fn patience_of(&self, limit: Duration) -> Duration {
         let state = self.state();
-        if state.failures >= self.members.len() || self.members.len() == 1 {
+        let failing = state
+            .failing
+            .map_or(Duration::ZERO, |since| since.elapsed());
+        if self.members.len() == 1 || failing > 2 * limit {
             return limit;
         }
-        (limit / FIRST_LOOK).max(SLACK * state.slowest).min(limit)
+        (limit / HASTE).max(SLACK * state.slowest).min(limit)
     }
 
     /// Takes note of an answer that took so long.
     fn answered(&self, took: Duration) {
         let mut state = self.state();
-        state.failures = 0;
+        state.failing = None;
         state.slowest = took.max(state.slowest - state.slowest / 16);
     }
 
@@ -383,7 +387,7 @@ impl Transport {
 
     fn next(&self, state: &mut State) {
         state.member = (state.member + 1) % self.members.len();
-        state.failures += 1;
+        state.failing.get_or_insert_with(Instant::now);
         self.hang_up(state);
     }
 
@@ -392,7 +396,7 @@ impl Transport {
         state.link = Link::Down;
     }
 
-    /// Tries a few times, every member at least twice, before it lets a failure that may pass reach
+    /// Tries a few times, every member at least four times, before it lets a failure that may pass reach
     /// somebody who does not try again. Takes a few seconds at most, and less than one where
     /// connections are refused.
     pub(crate) async fn persist<T, Fut>(&self, mut attempt: impl FnMut() -> Fut) -> Result<T, Error>
@@ -401,7 +405,7 @@ impl Transport {
     {
         let started = Instant::now();
         let mut pause = Duration::from_millis(50);
-        let mut left = 1 + 2 * self.members.len();
+        let mut left = 1 + 4 * self.members.len();
         loop {
             let error = match attempt().await {
                 Err(error) if error.is_retryable() => error,

@@ -73,57 +73,6 @@ async fn deliver(proxy: &Proxy) {
 }
 
 #[tokio::test]
-async fn a_revoked_lease_is_told_to_the_holder_and_to_the_waiter_at_once() {
-    let etcd = Node::start().await;
-    // Renewals every two minutes cannot be what tells.
-    let ttl = Duration::from_secs(600);
-    let (holder, waiter) = (locks_of(&etcd, ttl), locks_of(&etcd, ttl));
-    let mutex = holder.mutex("x").expect("valid");
-    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
-    let mutex = waiter.mutex("x").expect("valid");
-    let waiting = tokio::spawn(async move { mutex.acquire().await });
-    etcd.wait_keys("turnlock/x/", 2).await;
-    // Long enough for the holder's entry to be watched.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-
-    let mut client = etcd.client().await;
-    let revoke = waiter.session_id().expect("a session").0;
-    client.lease_revoke(revoke).await.expect("revoked");
-    let failed = soon("the waiter's loss", waiting).await.expect("no panic");
-    let kind = failed.expect_err("nothing was granted").kind();
-    assert_eq!(kind, ErrorKind::SessionLost(LossReason::SessionGone));
-
-    let revoke = holder.session_id().expect("a session").0;
-    let revoked = Instant::now();
-    client.lease_revoke(revoke).await.expect("revoked");
-    soon("the holder's loss", guard.lost()).await;
-    assert!(revoked.elapsed() < Duration::from_secs(5), "a watch tells");
-    assert!(matches!(guard.state(), State::Lost(_)));
-    assert_eq!(guard.release().await, Release::AlreadyGone);
-}
-
-#[tokio::test]
-async fn a_key_deleted_by_hand_is_told_to_the_holder() {
-    let etcd = Node::start().await;
-    let locks = locks_of(&etcd, Duration::from_secs(600));
-    let mutex = locks.mutex("x").expect("valid");
-    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let key = etcd.keys("turnlock/x/").await.remove(0);
-    etcd.client()
-        .await
-        .delete(key, None)
-        .await
-        .expect("deleted");
-    let reason = soon("the holder's loss", guard.lost()).await;
-    assert_eq!(reason, LossReason::EntryGone);
-    assert_eq!(guard.state(), State::Lost(LossReason::EntryGone));
-    assert_eq!(guard.release().await, Release::AlreadyGone);
-    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
-    assert_eq!(guard.state(), State::Held, "the session is not to blame");
-}
-
-#[tokio::test]
 async fn an_entry_put_back_by_hand_is_not_ours() {
     let etcd = Node::start().await;
     let session = backend_of(&etcd).open_session(TTL).await.expect("opened");
@@ -363,6 +312,37 @@ async fn a_waiter_hears_of_its_turn_on_another_stream_after_its_own_went_silent(
     // Sooner than any look of the core's own.
     let waited = granted - released;
     assert!(waited < Duration::from_millis(4500), "{waited:?}");
+}
+
+#[tokio::test]
+async fn a_compaction_during_a_wait_does_not_disturb_it() {
+    let etcd = Node::start().await;
+    let (holder, waiter) = (locks_of(&etcd, TTL), locks_of(&etcd, TTL));
+    let mutex = holder.mutex("x").expect("valid");
+    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
+    let mutex = waiter.mutex("x").expect("valid");
+    let waiting = tokio::spawn(async move { mutex.acquire().await });
+    etcd.wait_keys("turnlock/x/", 2).await;
+    let mut client = etcd.client().await;
+    for round in 0..10 {
+        client
+            .put("elsewhere", round.to_string(), None)
+            .await
+            .expect("put");
+        let now = etcd.revision().await;
+        let physical = etcd_client::CompactionOptions::new().with_physical();
+        client
+            .compact(now, Some(physical))
+            .await
+            .expect("compacted");
+    }
+    assert!(!waiting.is_finished());
+    let released = Instant::now();
+    assert_eq!(guard.release().await, Release::Released);
+    let guard = soon("the waiter's turn", waiting).await.expect("no panic");
+    assert_eq!(guard.expect("granted").release().await, Release::Released);
+    // Sooner than any look of the core's own.
+    assert!(released.elapsed() < Duration::from_millis(4500));
 }
 
 #[tokio::test]

@@ -115,14 +115,14 @@ async fn readers_share_and_a_waiting_writer_stops_new_ones() {
 }
 
 #[tokio::test]
-async fn acquires_dropped_anywhere_leave_no_key() {
+async fn acquires_dropped_anywhere_leave_no_key_and_no_lease() {
     let etcd = Node::start().await;
     let locks = locks_of(&etcd, TTL);
     let held = soon("acquire", mutex(&locks, "held").acquire())
         .await
         .expect("acquired");
     let mut dropped = Vec::new();
-    for round in 0..200u64 {
+    for round in 0..1000u64 {
         let mutex = mutex(&locks, if round % 2 == 0 { "held" } else { "free" });
         // From before the request is sent to well into the wait.
         let patience = Duration::from_micros(round * round % 6007);
@@ -144,6 +144,19 @@ async fn acquires_dropped_anywhere_leave_no_key() {
     assert_eq!(guard.expect("acquired").release().await, Release::Released);
     drop(locks);
     etcd.wait_keys("", 0).await;
+    let mut client = etcd.client().await;
+    let gone = async {
+        while !client
+            .leases()
+            .await
+            .expect("etcd serves")
+            .leases()
+            .is_empty()
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon("the end of the lease", gone).await;
 }
 
 #[tokio::test]
