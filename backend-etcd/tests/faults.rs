@@ -5,12 +5,12 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use conformance::proxy::Proxy;
 use lock_core::rule::{self, Ask};
 use lock_core::session::{Admission, AsOf, Enqueued, Placed, Session};
 use lock_core::{
     Backend, Error, ErrorKind, LockName, LossReason, Metadata, Mode, Release, State, Ticket,
 };
-use support::proxy::Proxy;
 use support::{Etcd, SOON, backend, locks, soon};
 use tokio::sync::mpsc;
 
@@ -45,7 +45,7 @@ async fn enqueue(session: &Arc<dyn Session>, ticket: &Ticket) -> Result<Placed, 
 
 /// A session through a proxy, with requests that are given up after half a second.
 async fn proxied(etcd: &Etcd) -> (Proxy, Arc<dyn Session>) {
-    let proxy = Proxy::start(etcd.address()).await;
+    let proxy = Proxy::start(etcd.address());
     let url = format!("etcd://{}?request_timeout=500ms", proxy.address());
     let session = soon("a session", backend(&url).open_session(TTL)).await;
     (proxy, session.expect("opened"))
@@ -138,7 +138,7 @@ async fn an_entry_put_back_by_hand_is_not_ours() {
         .await
         .expect("looked");
     assert!(!view.present);
-    soon("the change", session.changed(std::slice::from_ref(&entry)))
+    soon("the change", session.changed(&entry))
         .await
         .expect("told at once");
     let removed = session.remove(&ticket, Some(&entry)).await;
@@ -296,7 +296,7 @@ async fn a_server_that_stands_still_costs_the_lock_by_the_deadline_and_no_later(
 #[tokio::test]
 async fn a_waiter_hears_of_its_turn_on_another_stream_after_its_own_went_silent() {
     let etcd = Etcd::start().await;
-    let proxy = Proxy::start(etcd.address()).await;
+    let proxy = Proxy::start(etcd.address());
     let url = format!("etcd://{}?request_timeout=500ms", proxy.address());
     let waiter = locks(backend(&url), TTL);
     let holder = etcd.locks(TTL);

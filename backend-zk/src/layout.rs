@@ -1,11 +1,14 @@
 //! Where the nodes are: the directory of a lock, the node of a session, and what a listing of a
 //! directory says.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{EntryId, Error, ErrorKind, LockName, Mode, SessionId, Token, name};
 
 use crate::config::Recipe;
-use crate::node::Contender;
+use crate::node::{Contender, Place};
 
 /// The paths of one namespace.
 #[derive(Debug, Clone)]
@@ -124,20 +127,6 @@ pub(crate) fn split(entry: &EntryId) -> Result<(&str, &str), Error> {
     })
 }
 
-/// Puts a queue into the order of arrival.
-pub(crate) fn sort(contenders: &mut [Contender<'_>]) {
-    if let Some(any) = contenders.first().copied() {
-        contenders.sort_by_key(|contender| contender.behind(&any));
-    }
-}
-
-/// An entry of which only the name was listed. The name alone is the incarnation, since no sequence
-/// number comes with the same uuid twice, so its token is left at zero: it is not known, and
-/// nothing is compared with it.
-fn listed(directory: &str, name: &str) -> EntryId {
-    entry(directory, name, Token(0))
-}
-
 pub(crate) fn entry(directory: &str, name: &str, token: Token) -> EntryId {
     EntryId {
         key: format!("{directory}/{name}").into_bytes().into(),
@@ -150,34 +139,54 @@ pub(crate) fn is_busy(children: &[String], ask: Ask) -> bool {
     contenders(children, ask).next().is_some()
 }
 
-/// What the entry of this name sees.
-pub(crate) fn view(directory: &str, own: &str, children: &[String], ask: Ask) -> View {
-    let own = children
-        .iter()
-        .find(|child| *child == own)
-        .and_then(|own| Contender::parse(own));
-    let Some(own) = own else {
-        return View {
+/// The other contenders whose places cannot be told from ours without their czxids: none unless the
+/// directory's counter is used up.
+pub(crate) fn unplaced<'a>(own: &str, children: &'a [String], ask: Ask) -> Vec<&'a str> {
+    if Contender::parse(own).is_none_or(|own| own.place().is_some()) {
+        return Vec::new();
+    }
+    contenders(children, ask)
+        .filter(|other| other.place().is_none() && other.name != own)
+        .map(|other| other.name)
+        .collect()
+}
+
+/// What our entry sees. `created` has the czxids of the [`unplaced`]; one that is missing there is
+/// gone.
+pub(crate) fn view(
+    own: &EntryId,
+    children: &[String],
+    ask: Ask,
+    created: &HashMap<String, Token>,
+) -> Result<View, Error> {
+    let (directory, name) = split(own)?;
+    let listed = children.iter().any(|child| child == name);
+    let Some(contender) = Contender::parse(name).filter(|_| listed) else {
+        return Ok(View {
             present: false,
             ahead: Vec::new(),
-        };
+        });
     };
-    let mut ahead: Vec<Contender<'_>> = contenders(children, ask)
-        .filter(|other| other.behind(&own) < 0)
+    let place = contender.place().unwrap_or(Place::Created(own.token));
+    let mut ahead: Vec<(Place, Contender<'_>)> = contenders(children, ask)
+        .filter_map(|other| {
+            let czxid = || created.get(other.name).copied().map(Place::Created);
+            Some((other.place().or_else(czxid)?, other))
+        })
+        .filter(|(other, _)| *other < place)
         .collect();
     // Nearest first.
-    ahead.sort_unstable_by_key(|other| own.behind(other));
-    View {
+    ahead.sort_unstable_by_key(|(place, _)| Reverse(*place));
+    let ahead = ahead.iter().take(ask.limit).map(|(_, other)| Ahead {
+        // Only its name was listed. That alone is the incarnation, since no uuid comes twice, so
+        // the token is left at zero: it is not known, and nothing is compared with it.
+        id: entry(directory, other.name, Token(0)),
+        mode: other.mode,
+    });
+    Ok(View {
         present: true,
-        ahead: ahead
-            .iter()
-            .take(ask.limit)
-            .map(|other| Ahead {
-                id: listed(directory, other.name),
-                mode: other.mode,
-            })
-            .collect(),
-    }
+        ahead: ahead.collect(),
+    })
 }
 
 fn contenders(children: &[String], ask: Ask) -> impl Iterator<Item = Contender<'_>> {
@@ -201,8 +210,18 @@ mod tests {
         names.iter().map(|n| (*n).to_owned()).collect()
     }
 
-    fn ahead(own: &str, names: &[&str], mode: Mode) -> Vec<String> {
-        let view = view("/d", own, &children(names), rule::ask(mode));
+    /// What the entry of this name and czxid sees, among nodes with these czxids.
+    fn ahead(own: (&str, u64), nodes: &[(&str, u64)], mode: Mode) -> Vec<String> {
+        let ask = rule::ask(mode);
+        let names: Vec<String> = nodes.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let unplaced = unplaced(own.0, &names, ask);
+        let created = nodes
+            .iter()
+            .filter(|(name, _)| unplaced.contains(name))
+            .map(|(name, czxid)| ((*name).to_owned(), Token(*czxid)))
+            .collect();
+        let own = entry("/d", own.0, Token(own.1));
+        let view = view(&own, &names, ask, &created).expect("a path");
         assert!(view.present);
         let name = |a: &Ahead| split(&a.id).expect("a path").1.to_owned();
         view.ahead.iter().map(name).collect()
@@ -242,55 +261,58 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_that_conflicts_is_seen_whatever_the_listing_s_order() {
-        let names = [
-            "b-__READ__0000000003",
-            "own-lock-0000000005",
-            "z-lock-0000000001",
-            "c-__WRIT__0000000002",
-            "later-lock-0000000006",
-            "leases",
-            "0123__rlock__0000000004",
+    fn the_nearest_that_conflicts_is_seen_whatever_the_order_of_the_listing() {
+        let nodes = [
+            ("b-__READ__0000000003", 3),
+            ("own-lock-0000000005", 5),
+            ("z-lock-0000000001", 1),
+            ("c-__WRIT__0000000002", 2),
+            ("later-lock-0000000006", 6),
+            ("last-lock-2147483647", 7),
+            ("leases", 0),
+            ("0123__rlock__0000000004", 4),
         ];
-        let own = "own-lock-0000000005";
         assert_eq!(
-            ahead(own, &names, Mode::Exclusive),
+            ahead(nodes[1], &nodes, Mode::Exclusive),
             ["0123__rlock__0000000004"]
         );
-        assert_eq!(ahead(own, &names, Mode::Shared), ["c-__WRIT__0000000002"]);
-        assert!(is_busy(&children(&names), rule::ask(Mode::Shared)));
-        assert!(!is_busy(
-            &children(&["r__READ__0000000001", "x"]),
-            rule::ask(Mode::Shared)
-        ));
+        assert_eq!(
+            ahead(nodes[1], &nodes, Mode::Shared),
+            ["c-__WRIT__0000000002"]
+        );
+        let busy = |names: &[&str], mode| is_busy(&children(names), rule::ask(mode));
+        assert!(busy(&["c-__WRIT__0000000002"], Mode::Shared));
+        assert!(!busy(&["r__READ__0000000001", "x"], Mode::Shared));
+        assert!(busy(&["r__READ__0000000001", "x"], Mode::Exclusive));
     }
 
     #[test]
-    fn the_sign_change_hides_nobody() {
-        let names = [
-            "a-lock-2147483647",
-            "b-lock--2147483648",
-            "own-lock--2147483647",
+    fn a_counter_that_is_used_up_hides_nobody() {
+        // As ZooKeeper 3.8 numbers them: alone, alone, two together with one before, alone.
+        let nodes = [
+            ("a-lock-2147483646", 7),
+            ("b-lock-2147483647", 8),
+            ("c-lock-2147483647", 9),
+            ("d-lock--2147483648", 10),
+            ("e-lock--2147483647", 11),
+            ("f-lock-2147483647", 20),
         ];
-        assert_eq!(
-            ahead(names[2], &names, Mode::Exclusive),
-            ["b-lock--2147483648"]
-        );
-        assert_eq!(
-            ahead(names[1], &names, Mode::Exclusive),
-            ["a-lock-2147483647"]
-        );
-        assert!(ahead(names[0], &names, Mode::Exclusive).is_empty());
+        assert!(ahead(nodes[0], &nodes, Mode::Exclusive).is_empty());
+        for pair in nodes.windows(2) {
+            assert_eq!(ahead(pair[1], &nodes, Mode::Exclusive), [pair[0].0]);
+        }
     }
 
     #[test]
     fn an_entry_that_is_not_listed_is_not_there() {
+        let own = entry("/d", "own-lock-0000000005", Token(5));
         let view = view(
-            "/d",
-            "own-lock-0000000005",
+            &own,
             &children(&["a-lock-0000000001"]),
             rule::ask(Mode::Exclusive),
-        );
+            &HashMap::new(),
+        )
+        .expect("a path");
         assert!(!view.present && view.ahead.is_empty());
     }
 }

@@ -7,7 +7,7 @@ use lock_core::{Entry, Error, LockName, Metadata, Queue, SessionId};
 use zookeeper_client::{Error as ZkError, Stat};
 
 use crate::client::{Client, Cluster};
-use crate::node::Contender;
+use crate::node::{Contender, Place};
 use crate::{layout, session};
 
 /// Nodes read at a time. Those of other clients may have 1 MiB each.
@@ -83,12 +83,11 @@ async fn list(client: &Client, directory: &str) -> Result<Vec<String>, Error> {
 
 async fn read(client: &Client, name: LockName, directory: &str) -> Result<Queue, Error> {
     let children = list(client, directory).await?;
-    let mut contenders: Vec<Contender<'_>> = children
+    let contenders: Vec<Contender<'_>> = children
         .iter()
         .filter_map(|child| Contender::parse(child))
         .collect();
-    layout::sort(&mut contenders);
-    let mut entries = Vec::new();
+    let mut placed = Vec::new();
     for page in contenders.chunks(PAGE) {
         let paths: Vec<String> = page
             .iter()
@@ -104,15 +103,22 @@ async fn read(client: &Client, name: LockName, directory: &str) -> Result<Queue,
             let Some((data, stat)) = node.map_err(|error| client.error(error))? else {
                 continue;
             };
-            entries.push(Entry {
-                id: layout::entry(directory, contender.name, session::token(&stat)?),
+            let token = session::token(&stat)?;
+            let place = contender.place().unwrap_or(Place::Created(token));
+            let entry = Entry {
+                id: layout::entry(directory, contender.name, token),
                 mode: contender.mode,
                 session: (stat.ephemeral_owner != 0).then_some(SessionId(stat.ephemeral_owner)),
                 metadata: data.as_deref().and_then(Metadata::from_bytes),
-            });
+            };
+            placed.push((place, entry));
         }
     }
-    Ok(Queue { name, entries })
+    placed.sort_by_key(|(place, _)| *place);
+    Ok(Queue {
+        name,
+        entries: placed.into_iter().map(|(_, entry)| entry).collect(),
+    })
 }
 
 /// A node, if it is there, and its data, if we may read them.

@@ -1,6 +1,6 @@
 //! The names of nodes in a lock's directory: whose they are, in which mode, and in what order.
 
-use lock_core::{Mode, Ticket};
+use lock_core::{Mode, Ticket, Token};
 use uuid::Uuid;
 
 use crate::config::Recipe;
@@ -21,7 +21,16 @@ const WRITE: &str = "__WRIT__";
 pub(crate) struct Contender<'a> {
     pub(crate) name: &'a str,
     pub(crate) mode: Mode,
-    sequence: i32,
+    number: i32,
+}
+
+/// A place in a queue, in the order of arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// The sequence number tells.
+    Number(i32),
+    /// The counter of the directory was used up by then, so it is when the node was created.
+    Created(Token),
 }
 
 impl<'a> Contender<'a> {
@@ -33,21 +42,21 @@ impl<'a> Contender<'a> {
             let (_, digits) = name.rsplit_once(marker)?;
             Some((*mode, sequence(digits)?))
         });
-        let (mode, sequence) = known.or_else(|| Some((Mode::Exclusive, trailing(name)?)))?;
-        Some(Contender {
-            name,
-            mode,
-            sequence,
-        })
+        let (mode, number) = known.or_else(|| Some((Mode::Exclusive, trailing(name)?)))?;
+        Some(Contender { name, mode, number })
     }
 
-    /// How far behind `other` it stands; negative if ahead.
+    /// The place that its number gives it; `None` if it needs the node's czxid.
     ///
-    /// The counter of a directory is a signed 32-bit number that goes from 2147483647 on to
-    /// -2147483648. All who stand in a queue at one time lie within half of its range, so the
-    /// difference, with wrap-around, orders them rightly across that step.
-    pub(crate) fn behind(&self, other: &Contender<'_>) -> i32 {
-        self.sequence.wrapping_sub(other.sequence)
+    /// The counter of a directory is a signed number of 32 bits, of children ever created. After
+    /// 2147483647 it does not go on: the server gives a node that is made alone that number again
+    /// and again, and nodes that are made together with one before them negative ones, from
+    /// -2147483648 up (`PrepRequestProcessor` counts on, but `DataTree.createNode` keeps only a
+    /// greater number). All of those came after every other number.
+    pub(crate) fn place(&self) -> Option<Place> {
+        (0..i32::MAX)
+            .contains(&self.number)
+            .then_some(Place::Number(self.number))
     }
 
     /// Whether its place may pass to another node when it goes: Curator turns a write lock into a
@@ -97,7 +106,7 @@ mod tests {
     use super::*;
 
     fn parsed(name: &str) -> Option<(Mode, i32)> {
-        Contender::parse(name).map(|c| (c.mode, c.sequence))
+        Contender::parse(name).map(|c| (c.mode, c.number))
     }
 
     #[test]
@@ -122,8 +131,8 @@ mod tests {
             ("latch-1000000003".to_owned(), Exclusive, 1_000_000_003),
             ("n-000000003".to_owned(), Exclusive, -3),
         ];
-        for (name, mode, sequence) in cases {
-            assert_eq!(parsed(&name), Some((mode, sequence)), "{name}");
+        for (name, mode, number) in cases {
+            assert_eq!(parsed(&name), Some((mode, number)), "{name}");
         }
     }
 
@@ -144,17 +153,12 @@ mod tests {
     }
 
     #[test]
-    fn the_order_survives_the_sign_change() {
-        let names = [
-            "lock-2147483646",
-            "lock-2147483647",
-            "lock--2147483648",
-            "lock--2147483647",
-        ];
-        for pair in names.windows(2) {
-            let [first, second] = [pair[0], pair[1]].map(|n| Contender::parse(n).expect("one"));
-            assert_eq!(second.behind(&first), 1, "{pair:?}");
-            assert_eq!(first.behind(&second), -1, "{pair:?}");
+    fn numbers_tell_the_order_until_the_counter_is_used_up() {
+        let place = |name: &str| Contender::parse(name).expect("a contender").place();
+        let (first, last) = (place("lock-0000000000"), place("lock-2147483646"));
+        assert!(first < last && last < Some(Place::Created(Token(1))));
+        for name in ["lock-2147483647", "lock--2147483648", "lock--000000001"] {
+            assert_eq!(place(name), None, "{name}");
         }
     }
 

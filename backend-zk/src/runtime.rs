@@ -20,6 +20,13 @@ pub(crate) async fn run<T: Send + 'static>(
     if let Poll::Ready(done) = futures_util::poll!(work.as_mut()) {
         return done;
     }
+    spawn(work).await
+}
+
+/// Runs on the background thread, also when this future is dropped.
+pub(crate) async fn spawn<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
     background::handle()
         .spawn(work)
         .await

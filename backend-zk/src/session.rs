@@ -1,12 +1,12 @@
 //! A session, renewed in the background, and the entries of it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::join;
+use futures_util::future::{join, try_join_all};
 use lock_core::clock::{Clock, validity};
 use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ask, View};
@@ -20,7 +20,7 @@ use crate::client::{Client, Cluster};
 use crate::error;
 use crate::layout;
 use crate::liveness::Renewer;
-use crate::node::{self, Contender};
+use crate::node;
 use crate::runtime::persist;
 
 /// How often an enqueue makes a directory that the servers have removed again by the time that it
@@ -123,12 +123,6 @@ async fn listen(mut state: StateWatcher, liveness: Arc<Liveness>) {
     }
 }
 
-/// What an enqueue found of its ticket's.
-struct Own {
-    name: String,
-    token: Token,
-}
-
 impl ZkSession {
     /// The client, for an operation that needs the session to live.
     fn alive(&self) -> Result<Client, Error> {
@@ -163,7 +157,7 @@ impl ZkSession {
         client: &Client,
         directory: &str,
         ticket: &Ticket,
-    ) -> Result<Option<(Own, Vec<String>)>, Error> {
+    ) -> Result<Option<(EntryId, Vec<String>)>, Error> {
         let first = self.unsettled().insert(ticket.serial);
         let prefix = node::prefix(self.nonce, ticket, self.cluster.layout.recipe);
         let (path, data) = (format!("{directory}/{prefix}"), ticket.metadata.to_bytes());
@@ -193,10 +187,8 @@ impl ZkSession {
                 };
             }
         };
-        let own = Own {
-            name: format!("{prefix}{sequence}"),
-            token: self.token(&stat)?,
-        };
+        let name = format!("{prefix}{sequence}");
+        let own = layout::entry(directory, &name, self.token(&stat)?);
         let children = children.map_err(|error| {
             // The entry is there, but where it stands is not known.
             self.cluster.error(error).with_effect(Effect::Unknown)
@@ -215,7 +207,7 @@ impl ZkSession {
 
     /// Of a listing that is not older than any node of this ticket: its one entry with what stands
     /// ahead of it, or `None` if there is none. An enqueue that was tried again may have made more
-    /// than one: all but the first are removed.
+    /// than one: all but the first are removed. `made` is the one that was made just now.
     async fn settle(
         &self,
         client: &Client,
@@ -223,42 +215,76 @@ impl ZkSession {
         ticket: &Ticket,
         ask: Ask,
         children: &[String],
-        made: Option<Own>,
+        made: Option<EntryId>,
     ) -> Result<Option<Placed>, Error> {
-        let mut own = self.own(ticket, children);
-        layout::sort(&mut own);
-        let Some((first, rest)) = own.split_first() else {
+        let mut own = Vec::new();
+        for name in self.own(ticket, children) {
+            let known = made.as_ref().filter(|made| is_at(made, directory, name));
+            match known {
+                Some(made) => own.push(made.clone()),
+                None => own.extend(self.find(client, directory, name).await?),
+            }
+        }
+        own.sort_unstable_by_key(|entry| entry.token);
+        let mut own = own.into_iter();
+        let Some(entry) = own.next() else {
             return Ok(None);
         };
-        for Contender { name, .. } in rest {
-            self.delete(client, format!("{directory}/{name}")).await?;
+        for surplus in own {
+            self.delete(client, layout::path(&surplus)?).await?;
         }
-        let first = first.name;
-        let token = match made {
-            Some(made) if made.name == first => made.token,
-            Some(_) | None => {
-                let path = format!("{directory}/{first}");
-                let stat = client.ask(|zk| Box::pin(async move { zk.check_stat(&path).await }));
-                match self.heard(stat.await)? {
-                    Some(stat) => self.token(&stat)?,
-                    None => return Ok(None),
-                }
-            }
-        };
-        Ok(Some(Placed {
-            entry: layout::entry(directory, first, token),
-            view: layout::view(directory, first, children, ask),
-        }))
+        let view = self.view(client, &entry, children, ask).await?;
+        Ok(Some(Placed { entry, view }))
     }
 
-    /// This ticket's nodes.
-    fn own<'a>(&self, ticket: &Ticket, children: &'a [String]) -> Vec<Contender<'a>> {
+    /// The names of this ticket's nodes.
+    fn own<'a>(&self, ticket: &Ticket, children: &'a [String]) -> impl Iterator<Item = &'a String> {
         let mark = node::mark(self.nonce, ticket);
-        children
-            .iter()
-            .filter(|child| child.starts_with(&mark))
-            .filter_map(|child| Contender::parse(child))
-            .collect()
+        children.iter().filter(move |c| c.starts_with(&mark))
+    }
+
+    /// The entry at this node of ours, if it is still there.
+    async fn find(
+        &self,
+        client: &Client,
+        directory: &str,
+        name: &str,
+    ) -> Result<Option<EntryId>, Error> {
+        let path = format!("{directory}/{name}");
+        let stat = client.ask(|zk| Box::pin(async move { zk.check_stat(&path).await }));
+        match self.heard(stat.await)? {
+            Some(stat) => Ok(Some(layout::entry(directory, name, self.token(&stat)?))),
+            None => Ok(None),
+        }
+    }
+
+    /// What an entry sees in a listing. Where numbers do not tell the order, the czxids are read:
+    /// after the listing, but those of its nodes never change.
+    async fn view(
+        &self,
+        client: &Client,
+        entry: &EntryId,
+        children: &[String],
+        ask: Ask,
+    ) -> Result<View, Error> {
+        let (directory, own) = layout::split(entry)?;
+        let unplaced = layout::unplaced(own, children, ask);
+        let mut created = HashMap::new();
+        if !unplaced.is_empty() {
+            let paths: Vec<String> = unplaced
+                .iter()
+                .map(|name| format!("{directory}/{name}"))
+                .collect();
+            let stats = client.ask(|zk| {
+                Box::pin(async move { try_join_all(paths.iter().map(|p| zk.check_stat(p))).await })
+            });
+            for (name, stat) in unplaced.into_iter().zip(self.heard(stats.await)?) {
+                if let Some(stat) = stat {
+                    created.insert(name.to_owned(), token(&stat)?);
+                }
+            }
+        }
+        layout::view(entry, children, ask, &created)
     }
 
     /// A listing, and whether there is a directory at all.
@@ -331,7 +357,7 @@ impl ZkSession {
         });
         let children = self.heard(answers.await)?;
         let mut removed = Vec::new();
-        for Contender { name, .. } in self.own(ticket, &children) {
+        for name in self.own(ticket, &children) {
             let path = format!("{directory}/{name}");
             if self.delete(client, path.clone()).await? {
                 removed.push(path);
@@ -345,6 +371,10 @@ impl ZkSession {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_at(entry: &EntryId, directory: &str, name: &str) -> bool {
+    layout::split(entry).is_ok_and(|at| at == (directory, name))
 }
 
 /// A node's token: the transaction that created it.
@@ -393,11 +423,11 @@ impl Session for ZkSession {
                 client.make_directory(&directory).await?;
                 continue;
             };
-            let entry = layout::entry(&directory, &own.name, own.token);
-            let settled = self.settle(&client, &directory, ticket, ask, &children, Some(own));
+            let made = Some(own.clone());
+            let settled = self.settle(&client, &directory, ticket, ask, &children, made);
             let placed = settled.await?.unwrap_or_else(|| Placed {
                 // Somebody removed it between the two requests.
-                entry,
+                entry: own,
                 view: View {
                     present: false,
                     ahead: Vec::new(),
@@ -420,29 +450,27 @@ impl Session for ZkSession {
         as_of: AsOf,
     ) -> Result<View, Error> {
         let client = self.alive()?;
-        let (directory, name) = layout::split(entry)?;
+        let (directory, _) = layout::split(entry)?;
         let children = self.list(&client, directory, as_of).await?;
-        let view = layout::view(directory, name, &children.unwrap_or_default(), ask);
+        let children = children.unwrap_or_default();
+        let view = self.view(&client, entry, &children, ask).await?;
         // What was listed while the session ended is of the past.
         self.alive()?;
         Ok(view)
     }
 
-    async fn changed(&self, entries: &[EntryId]) -> Result<(), Error> {
-        let mut watchers = Vec::new();
-        for entry in entries {
-            let path = layout::path(entry)?;
-            let client = self.alive()?;
-            let watched =
-                client.ask(|zk| Box::pin(async move { zk.check_and_watch_stat(&path).await }));
-            match self.heard(watched.await)? {
-                (Some(_), watcher) => watchers.push(watcher),
-                (None, _) => return Ok(()),
-            }
-        }
-        // No client is held while we wait: it would keep the session from being closed.
-        let changed = watchers.into_iter().map(|w| Box::pin(w.changed()));
-        let (event, _, _) = futures_util::future::select_all(changed).await;
+    async fn changed(&self, entry: &EntryId) -> Result<(), Error> {
+        let path = layout::path(entry)?;
+        let client = self.alive()?;
+        let watched = client
+            .ask(|zk| Box::pin(async move { zk.check_and_watch_stat(&path).await }))
+            .await;
+        // While we wait: it would keep the session from being closed.
+        drop(client);
+        let (Some(_), watcher) = self.heard(watched)? else {
+            return Ok(());
+        };
+        let event = watcher.changed().await;
         if event.event_type != EventType::Session {
             return Ok(());
         }

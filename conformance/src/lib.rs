@@ -14,6 +14,7 @@
 //! cases and says how to get it.
 
 pub mod fixtures;
+pub mod proxy;
 
 mod bench;
 mod cases;

@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod certs;
-pub mod proxy;
 
 use std::fs::File;
 use std::future::Future;
