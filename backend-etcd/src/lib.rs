@@ -15,7 +15,6 @@ mod layout;
 mod listing;
 mod liveness;
 mod runtime;
-mod secret;
 mod security;
 mod session;
 mod tls_error;

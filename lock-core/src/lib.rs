@@ -15,8 +15,10 @@ pub mod keyspace;
 pub mod liveness;
 pub mod name;
 pub mod rule;
+pub mod secret;
 pub mod session;
 pub mod token;
+pub mod url;
 
 mod acquire;
 mod backoff;
