@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::select_all;
 use lock_core::clock::{self, Clock};
 use lock_core::keyspace::Keyspace;
 use lock_core::liveness::keep_alive;
@@ -116,37 +115,6 @@ impl EmbeddedSession {
         done
     }
 
-    /// Resolves when this entry is gone.
-    async fn gone(&self, entry: &EntryId) -> Result<(), Error> {
-        let key = KeyRange::One(entry.key.to_vec().into());
-        // Watched from now on, then read once: what went before is not there any more.
-        let mut watcher = self.coordinator.watch(key.clone(), None).map_err(refused)?;
-        let found = self
-            .coordinator
-            .range(Range {
-                keys_only: true,
-                ..Range::all(key)
-            })
-            .await;
-        let found = found.map_err(refused)?.result;
-        if !found
-            .kvs
-            .iter()
-            .any(|kv| kv.create_revision == entry.token.0)
-        {
-            return Ok(());
-        }
-        loop {
-            match watcher.next().await {
-                Ok(batch) if batch.events.iter().any(|event| event.deleted) => return Ok(()),
-                Ok(_) => {}
-                // May wake early: what was missed is looked up.
-                Err(crate::Error::SlowWatcher { .. }) => return Ok(()),
-                Err(error) => return Err(refused(error)),
-            }
-        }
-    }
-
     /// Our entry is not there. Tells whether that is because the session is not either.
     async fn check_lease(&self) -> Result<(), Error> {
         match self
@@ -189,7 +157,10 @@ impl Session for EmbeddedSession {
         ask: Ask,
         admission: Admission,
     ) -> Result<Enqueued, Error> {
-        let key = self.keyspace.entry_key(self.id, ticket).into_bytes();
+        let key = self
+            .keyspace
+            .entry_key(self.id, ticket, ticket.serial)
+            .into_bytes();
         let own = KeyRange::One(key.clone().into());
         let mut compare = vec![incarnation(&key, Token(0))];
         if admission == Admission::IfFree {
@@ -287,19 +258,44 @@ impl Session for EmbeddedSession {
         })
     }
 
-    async fn changed(&self, entries: &[EntryId]) -> Result<(), Error> {
-        if entries.is_empty() {
-            return std::future::pending().await;
+    async fn changed(&self, entry: &EntryId) -> Result<(), Error> {
+        let key = KeyRange::One(entry.key.to_vec().into());
+        // Watched from now on, then read once: what went before is not there any more.
+        let mut watcher = self.coordinator.watch(key.clone(), None).map_err(refused)?;
+        let found = self
+            .coordinator
+            .range(Range {
+                keys_only: true,
+                ..Range::all(key)
+            })
+            .await;
+        let found = found.map_err(refused)?.result;
+        if !found
+            .kvs
+            .iter()
+            .any(|kv| kv.create_revision == entry.token.0)
+        {
+            return Ok(());
         }
-        let gone = entries.iter().map(|entry| Box::pin(self.gone(entry)));
-        select_all(gone).await.0
+        loop {
+            match watcher.next().await {
+                Ok(batch) if batch.events.iter().any(|event| event.deleted) => return Ok(()),
+                Ok(_) => {}
+                // May wake early: what was missed is looked up.
+                Err(crate::Error::SlowWatcher { .. }) => return Ok(()),
+                Err(error) => return Err(refused(error)),
+            }
+        }
     }
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
         let (key, compare) = match entry {
             Some(entry) => (entry.key.to_vec(), incarnation(&entry.key, entry.token)),
             None => {
-                let key = self.keyspace.entry_key(self.id, ticket).into_bytes();
+                let key = self
+                    .keyspace
+                    .entry_key(self.id, ticket, ticket.serial)
+                    .into_bytes();
                 let exists = Compare {
                     op: CompareOp::Greater,
                     ..incarnation(&key, Token(0))

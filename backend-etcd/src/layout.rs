@@ -20,6 +20,25 @@ pub(crate) struct Layout {
     gate: String,
 }
 
+/// Who answers a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Consistency {
+    /// The cluster: the answer is not older than the question.
+    Cluster,
+    /// The member asked, which may be behind. Costs no round among the members, and does not wait
+    /// for the writes that are on their way to the disk.
+    Member,
+}
+
+impl Consistency {
+    fn apply(self, options: GetOptions) -> GetOptions {
+        match self {
+            Consistency::Cluster => options,
+            Consistency::Member => options.with_serializable(),
+        }
+    }
+}
+
 /// What the transaction of an enqueue found.
 #[derive(Debug)]
 pub(crate) enum Found {
@@ -44,8 +63,8 @@ impl Layout {
         }
     }
 
-    pub(crate) fn key(&self, ticket: &Ticket) -> String {
-        self.keyspace.entry_key(self.session, ticket)
+    pub(crate) fn key(&self, ticket: &Ticket, place: u64) -> String {
+        self.keyspace.entry_key(self.session, ticket, place)
     }
 
     /// Makes the entry if it is not there, and reads what stood ahead before (an operation of a
@@ -60,12 +79,13 @@ impl Layout {
     pub(crate) fn enqueue(
         &self,
         ticket: &Ticket,
+        place: u64,
         ask: Ask,
         admission: Admission,
         gate: i64,
     ) -> Txn {
-        let key = self.key(ticket);
-        let mut make = self.ahead(&ticket.name, ask, None);
+        let key = self.key(ticket, place);
+        let mut make = self.ahead(&ticket.name, ask, None, Consistency::Cluster);
         make.push(TxnOp::put(
             key.clone(),
             ticket.metadata.to_bytes(),
@@ -81,10 +101,10 @@ impl Layout {
                 Compare::create_revision(span.start, CompareOp::Equal, 0).with_range(span.end)
             }));
         }
-        Txn::new()
-            .when(compares)
-            .and_then(make)
-            .or_else([bare(key), bare(self.gate.clone())])
+        Txn::new().when(compares).and_then(make).or_else([
+            bare(key, Consistency::Cluster),
+            bare(self.gate.clone(), Consistency::Cluster),
+        ])
     }
 
     pub(crate) fn enqueued(
@@ -117,13 +137,19 @@ impl Layout {
     }
 
     /// Reads what stands ahead of an entry, if that is still there.
-    pub(crate) fn look(&self, ticket: &Ticket, entry: &EntryId, ask: Ask) -> Txn {
+    pub(crate) fn look(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        ask: Ask,
+        consistency: Consistency,
+    ) -> Txn {
         Txn::new()
             .when([
                 incarnation(entry),
                 Compare::lease(&*entry.key, CompareOp::Equal, self.session.0),
             ])
-            .and_then(self.ahead(&ticket.name, ask, Some(entry.token)))
+            .and_then(self.ahead(&ticket.name, ask, Some(entry.token), consistency))
     }
 
     pub(crate) fn looked(
@@ -151,8 +177,8 @@ impl Layout {
 
     /// Removes whatever an enqueue of this ticket made, and moves the gate before any that is still
     /// under way.
-    pub(crate) fn remove_for_good(&self, ticket: &Ticket) -> Txn {
-        let key = self.key(ticket);
+    pub(crate) fn remove_for_good(&self, ticket: &Ticket, place: u64) -> Txn {
+        let key = self.key(ticket, place);
         let shut = TxnOp::put(
             self.gate.clone(),
             Vec::new(),
@@ -188,7 +214,13 @@ impl Layout {
         Ok((removed, revision(answer)?))
     }
 
-    fn ahead(&self, name: &LockName, ask: Ask, of: Option<Token>) -> Vec<TxnOp> {
+    fn ahead(
+        &self,
+        name: &LockName,
+        ask: Ask,
+        of: Option<Token>,
+        consistency: Consistency,
+    ) -> Vec<TxnOp> {
         let mut options = GetOptions::new()
             .with_keys_only()
             .with_sort(SortTarget::Create, SortOrder::Descend)
@@ -196,6 +228,7 @@ impl Layout {
         if let Some(token) = of {
             options = options.with_max_create_revision(signed(token) - 1);
         }
+        let options = consistency.apply(options);
         let read = |span: Span| TxnOp::get(span.start, Some(options.clone().with_range(span.end)));
         self.keyspace
             .ahead(name, ask)
@@ -228,21 +261,22 @@ impl Layout {
     }
 }
 
-/// Succeeds if all entries are there.
-pub(crate) fn all_present(entries: &[EntryId]) -> Txn {
-    let compares: Vec<Compare> = entries.iter().map(incarnation).collect();
-    // A transaction that reads nothing but its compares is answered by the member alone, which may
-    // be behind: see `isTxnSerializable` in etcd. One read makes it linearizable.
-    let read = entries.iter().take(1).map(|e| bare(&*e.key));
-    Txn::new().when(compares).and_then(read.collect::<Vec<_>>())
+/// Succeeds if the entry is there.
+pub(crate) fn present(entry: &EntryId, consistency: Consistency) -> Txn {
+    // A transaction that reads nothing but its compares is answered by the member alone: see
+    // `isTxnSerializable` in etcd. The read makes it what it is asked to be.
+    Txn::new()
+        .when([incarnation(entry)])
+        .and_then([bare(&*entry.key, consistency)])
 }
 
 fn incarnation(entry: &EntryId) -> Compare {
     Compare::create_revision(&*entry.key, CompareOp::Equal, signed(entry.token))
 }
 
-fn bare(key: impl Into<Vec<u8>>) -> TxnOp {
-    TxnOp::get(key, Some(GetOptions::new().with_keys_only()))
+fn bare(key: impl Into<Vec<u8>>, consistency: Consistency) -> TxnOp {
+    let options = GetOptions::new().with_keys_only();
+    TxnOp::get(key, Some(consistency.apply(options)))
 }
 
 fn answers(answer: &TxnResponse) -> impl Iterator<Item = &Answer> {
@@ -260,7 +294,8 @@ fn reads(answer: &TxnResponse) -> impl Iterator<Item = &PbRangeResponse> {
     })
 }
 
-fn revision(answer: &TxnResponse) -> Result<i64, Error> {
+/// The revision of the store that the answer is of.
+pub(crate) fn revision(answer: &TxnResponse) -> Result<i64, Error> {
     let header = answer
         .header()
         .ok_or_else(|| error::protocol("it has no header"))?;
@@ -274,6 +309,6 @@ fn token(revision: i64) -> Result<Token, Error> {
     }
 }
 
-fn signed(token: Token) -> i64 {
+pub(crate) fn signed(token: Token) -> i64 {
     i64::try_from(token.0).unwrap_or(i64::MAX)
 }

@@ -14,6 +14,7 @@ mod error;
 mod layout;
 mod listing;
 mod liveness;
+mod places;
 mod runtime;
 mod security;
 mod session;

@@ -1,14 +1,11 @@
 //! A session: a lease, renewed in the background, and the entries on it.
 
-use std::collections::HashSet;
-use std::future::pending;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use etcd_client::{Txn, TxnResponse};
-use futures_util::future::select_all;
 use lock_core::clock::{self, Clock};
 use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ask, View};
@@ -19,8 +16,10 @@ use tokio::task::AbortHandle;
 
 use crate::backend::Client;
 use crate::error;
-use crate::layout::{self, Found, Layout};
+use crate::layout::{self, Consistency, Found, Layout};
 use crate::liveness::Renewer;
+use crate::places::{Place, Places};
+use crate::watch::Stage;
 
 /// Longest time to live that etcd grants, in seconds.
 const MAX_TTL_SECS: i64 = 9_000_000_000;
@@ -37,9 +36,9 @@ pub(crate) struct EtcdSession {
     revoked: AtomicBool,
     /// The highest revision of the gate that is known; zero before it exists.
     gate: AtomicI64,
-    /// Serials of tickets that have, or had, an enqueue under way whose outcome is not known.
-    /// Bounded by the tickets in use.
-    unsettled: Mutex<HashSet<u64>>,
+    places: Places,
+    /// The highest revision of a change that a watch told us of.
+    seen: AtomicI64,
 }
 
 /// Opens a session: on the background thread, so that one whose caller has gone away is closed
@@ -107,7 +106,8 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
         renewal: renewal.abort_handle(),
         revoked: AtomicBool::new(false),
         gate: AtomicI64::new(0),
-        unsettled: Mutex::default(),
+        places: Places::default(),
+        seen: AtomicI64::new(0),
     }))
 }
 
@@ -137,23 +137,42 @@ impl EtcdSession {
         answer
     }
 
-    /// One attempt of an enqueue. From before it is sent until its outcome is known, its ticket
+    /// One attempt of an enqueue. From before it is sent until its outcome is known, its place
     /// counts as unsettled.
     async fn try_enqueue(
         &self,
         ticket: &Ticket,
         ask: Ask,
         admission: Admission,
-    ) -> Result<Found, Error> {
-        let first = self.unsettled().insert(ticket.serial);
+    ) -> Result<(u64, Found), Error> {
+        let (place, settled) = self.places.unsettle(ticket.serial);
         let gate = self.gate.load(Ordering::SeqCst);
-        let txn = self.layout.enqueue(ticket, ask, admission, gate);
+        let txn = self.layout.enqueue(ticket, place, ask, admission, gate);
         let answer = self.txn(txn).await;
         let known = answer.as_ref().map_or_else(Error::effect, |_| Effect::None) == Effect::None;
-        if first && known {
-            self.unsettled().remove(&ticket.serial);
+        if settled && known {
+            self.places.settle(ticket.serial);
         }
-        self.layout.enqueued(ticket, ask, gate, &answer?)
+        let found = answer.and_then(|answer| self.layout.enqueued(ticket, ask, gate, &answer));
+        let placed = matches!(found, Ok(Found::Made(..) | Found::Own(_)));
+        if settled && known && !placed {
+            self.places.vacate(ticket.serial);
+        }
+        Ok((place, found?))
+    }
+
+    /// A transaction that only reads: answered by the member alone if that has got as far as this
+    /// revision, and otherwise by the cluster.
+    async fn read(
+        &self,
+        at_least: i64,
+        txn: impl Fn(Consistency) -> Txn,
+    ) -> Result<TxnResponse, Error> {
+        let answer = self.txn(txn(Consistency::Member)).await?;
+        if layout::revision(&answer)? >= at_least {
+            return Ok(answer);
+        }
+        self.txn(txn(Consistency::Cluster)).await
     }
 
     /// Our entry was not there. Tells whether that is because the lease is not either.
@@ -172,12 +191,6 @@ impl EtcdSession {
             // Then the renewals will tell.
             Ok(_) | Err(_) => Ok(()),
         }
-    }
-
-    fn unsettled(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
-        self.unsettled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -199,11 +212,12 @@ impl Session for EtcdSession {
     ) -> Result<Enqueued, Error> {
         for _ in 0..GATE_TRIES {
             self.check_alive()?;
+            let (place, found) = self.try_enqueue(ticket, ask, admission).await?;
             let entry = |token| EntryId {
-                key: self.layout.key(ticket).into_bytes().into(),
+                key: self.layout.key(ticket, place).into_bytes().into(),
                 token,
             };
-            match self.try_enqueue(ticket, ask, admission).await? {
+            match found {
                 Found::Made(token, ahead) => {
                     let present = true;
                     return Ok(Enqueued::Placed(Placed {
@@ -224,7 +238,7 @@ impl Session for EtcdSession {
                         ErrorKind::Internal,
                         format!(
                             "another client took the key {:?} that only this session makes",
-                            self.layout.key(ticket)
+                            self.layout.key(ticket, place)
                         ),
                     ));
                 }
@@ -245,10 +259,19 @@ impl Session for EtcdSession {
         ticket: &Ticket,
         entry: &EntryId,
         ask: Ask,
-        _: AsOf,
+        as_of: AsOf,
     ) -> Result<View, Error> {
         self.check_alive()?;
-        let answer = self.txn(self.layout.look(ticket, entry, ask)).await?;
+        let txn = |consistency| self.layout.look(ticket, entry, ask, consistency);
+        let answer = match as_of {
+            // Also far enough to have our entry.
+            AsOf::Change => {
+                let seen = self.seen.load(Ordering::SeqCst);
+                self.read(seen.max(layout::signed(entry.token)), txn)
+                    .await?
+            }
+            AsOf::Now => self.txn(txn(Consistency::Cluster)).await?,
+        };
         let view = self.layout.looked(ticket, entry, ask, &answer)?;
         if !view.present {
             self.check_lease().await?;
@@ -256,54 +279,67 @@ impl Session for EtcdSession {
         Ok(view)
     }
 
-    async fn changed(&self, entries: &[EntryId]) -> Result<(), Error> {
+    async fn changed(&self, entry: &EntryId) -> Result<(), Error> {
         self.check_alive()?;
-        if entries.is_empty() {
-            return pending().await;
-        }
-        let mut watches: Vec<_> = entries
-            .iter()
-            .map(|entry| self.client.watches.add(entry.key.clone()))
-            .collect();
-        for watch in &mut watches {
-            if watch.created().await? {
-                return Ok(());
+        let token = layout::signed(entry.token);
+        let mut watch = self.client.watches.add(entry.key.clone(), token);
+        let gone = match watch.created().await? {
+            // It began before the entry did, and has seen all that became of it.
+            Stage::Watching(since) if since < token => watch.gone().await?,
+            // What went before the watch began.
+            Stage::Watching(since) => {
+                let present = |consistency| layout::present(entry, consistency);
+                let answer = self.read(since, present).await?;
+                if !answer.succeeded() {
+                    self.seen
+                        .fetch_max(layout::revision(&answer)?, Ordering::SeqCst);
+                    return Ok(());
+                }
+                watch.gone().await?
             }
+            already => already,
+        };
+        if let Stage::Gone(revision) = gone {
+            self.seen.fetch_max(revision, Ordering::SeqCst);
         }
-        // What went before the watches began.
-        let answer = self.txn(layout::all_present(entries)).await?;
-        if !answer.succeeded() {
-            return Ok(());
-        }
-        let gone = watches.iter_mut().map(|watch| Box::pin(watch.gone()));
-        select_all(gone).await.0
+        Ok(())
     }
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
-        let settled = entry.filter(|_| !self.unsettled().contains(&ticket.serial));
+        // By incarnation, if nothing else can have come of the ticket; else for good.
+        let (for_good, txn) = match (entry, self.places.get(ticket.serial)) {
+            (None, None) => return Ok(Removed::AlreadyGone),
+            (
+                Some(entry),
+                None
+                | Some(Place {
+                    unsettled: false, ..
+                }),
+            ) => (false, self.layout.remove(entry)),
+            (_, Some(_)) => {
+                let (place, _) = self.places.unsettle(ticket.serial);
+                (true, self.layout.remove_for_good(ticket, place))
+            }
+        };
         let transport = &self.client.transport;
         // Whether an earlier try of this removal may have done it.
         let doubtful = AtomicBool::new(false);
         let removed = transport
             .persist(|| async {
-                let txn = match settled {
-                    Some(entry) => self.layout.remove(entry),
-                    None => self.layout.remove_for_good(ticket),
-                };
-                match (self.txn(txn).await, settled) {
-                    (Ok(answer), Some(_)) if answer.succeeded() => Ok(Removed::Removed),
-                    (Ok(_), Some(_)) => Ok(Removed::AlreadyGone),
-                    (Ok(answer), None) => {
+                match self.txn(txn.clone()).await {
+                    Ok(answer) if for_good => {
                         let (removed, gate) = self.layout.removed_for_good(entry, &answer)?;
                         self.gate.fetch_max(gate, Ordering::SeqCst);
                         Ok(removed)
                     }
+                    Ok(answer) if answer.succeeded() => Ok(Removed::Removed),
+                    Ok(_) => Ok(Removed::AlreadyGone),
                     // With the lease went all that was on it, and what is under way cannot be put
                     // on it any more.
-                    (Err(error), _) if matches!(error.kind(), ErrorKind::SessionLost(_)) => {
+                    Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) => {
                         Ok(Removed::AlreadyGone)
                     }
-                    (Err(error), _) => {
+                    Err(error) => {
                         if error.effect() == Effect::Unknown {
                             doubtful.store(true, Ordering::SeqCst);
                         }
@@ -312,7 +348,7 @@ impl Session for EtcdSession {
                 }
             })
             .await?;
-        self.unsettled().remove(&ticket.serial);
+        self.places.vacate(ticket.serial);
         Ok(match removed {
             Removed::AlreadyGone if doubtful.into_inner() => Removed::Removed,
             removed => removed,

@@ -10,7 +10,8 @@ use crate::transport::Transport;
 use crate::watcher::Watcher;
 
 /// The watches of one backend. All go over one stream, which is opened with the first and closed a
-/// while after the last.
+/// while after the last. A watch that nobody needs any more stays for a moment: whoever waits on the
+/// same key again, as contenders that follow each other do, finds it there.
 #[derive(Debug)]
 pub(crate) struct Watches {
     transport: Arc<Transport>,
@@ -25,6 +26,7 @@ pub(crate) enum Command {
     Add {
         serial: u64,
         key: Arc<[u8]>,
+        after: i64,
         stage: watch::Sender<Stage>,
     },
     Remove {
@@ -38,15 +40,15 @@ pub(crate) enum Command {
 pub(crate) enum Stage {
     /// The server has not confirmed it yet.
     Creating,
-    /// Every deletion of the key from here on is seen.
-    Watching,
-    /// The key was deleted.
-    Gone,
+    /// Every deletion of the key after this revision is seen.
+    Watching(i64),
+    /// The key was deleted, at this revision.
+    Gone(i64),
     /// It sees nothing any more, for this reason.
     Broken(Error),
 }
 
-/// One watch on one key. Dropped, it is cancelled.
+/// One watch on one key.
 #[derive(Debug)]
 pub(crate) struct Watch {
     serial: u64,
@@ -64,8 +66,8 @@ impl Watches {
         }
     }
 
-    /// Watches for the deletion of a key, from about now on.
-    pub(crate) fn add(&self, key: Arc<[u8]>) -> Watch {
+    /// Watches for a deletion of a key after this revision, from about now on.
+    pub(crate) fn add(&self, key: Arc<[u8]>, after: i64) -> Watch {
         let commands = self.commands.get_or_init(|| {
             let (commands, queue) = mpsc::unbounded_channel();
             background::handle().spawn(Watcher::new(self.transport.clone(), queue).run());
@@ -77,6 +79,7 @@ impl Watches {
         let _ = commands.send(Command::Add {
             serial,
             key: key.clone(),
+            after,
             stage: sender,
         });
         Watch {
@@ -89,19 +92,18 @@ impl Watches {
 }
 
 impl Watch {
-    /// Waits until the watch sees deletions; true if it has seen one already.
-    pub(crate) async fn created(&mut self) -> Result<bool, Error> {
-        let stage = self.past(|stage| !matches!(stage, Stage::Creating)).await?;
-        Ok(matches!(stage, Stage::Gone))
+    /// Waits until the watch sees deletions, or has seen one already.
+    pub(crate) async fn created(&mut self) -> Result<Stage, Error> {
+        self.past(|stage| !matches!(stage, Stage::Creating)).await
     }
 
     /// Waits until the key was deleted.
-    pub(crate) async fn gone(&mut self) -> Result<(), Error> {
-        self.past(|stage| matches!(stage, Stage::Gone | Stage::Broken(_)))
-            .await?;
-        Ok(())
+    pub(crate) async fn gone(&mut self) -> Result<Stage, Error> {
+        self.past(|stage| matches!(stage, Stage::Gone(_) | Stage::Broken(_)))
+            .await
     }
 
+    /// Never answers [`Stage::Broken`]: that is an error.
     async fn past(&mut self, reached: impl FnMut(&Stage) -> bool) -> Result<Stage, Error> {
         let stage = self.stage.wait_for(reached).await.map_err(|closed| {
             let text = "a watch ended abnormally: please report this";

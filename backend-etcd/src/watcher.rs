@@ -25,6 +25,10 @@ const QUIET: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a stream without watches stays open for the next one.
 const IDLE: Duration = Duration::from_secs(10);
+/// How long a watch that nobody needs stays for the next one on its key.
+const LINGER: Duration = Duration::from_secs(1);
+/// How many watches may stay so.
+const LINGERING: usize = 1000;
 
 type Key = Arc<[u8]>;
 
@@ -34,15 +38,37 @@ pub(crate) struct Watcher {
     keys: HashMap<Key, Watched>,
     stream: Option<Stream>,
     creations: u64,
+    /// Keys that nobody needed watched any more from an instant on, longest first. Some may be needed
+    /// again.
+    lingering: VecDeque<(Instant, Key)>,
 }
 
 /// A key under watch.
 struct Watched {
     /// Which creation is ours: the same key may have been watched and dropped before.
     creation: u64,
-    /// The server's name for the watch, once it is confirmed.
-    id: Option<i64>,
-    watchers: Vec<(u64, watch::Sender<Stage>)>,
+    /// Once it is confirmed.
+    confirmed: Option<Confirmed>,
+    /// The last deletion that was seen.
+    deleted: i64,
+    watchers: Vec<Waiting>,
+    /// When the last of them left.
+    unneeded: Instant,
+}
+
+/// Somebody who waits for a deletion after a revision.
+struct Waiting {
+    serial: u64,
+    after: i64,
+    stage: watch::Sender<Stage>,
+}
+
+#[derive(Clone, Copy)]
+struct Confirmed {
+    /// The server's name for the watch.
+    id: i64,
+    /// Deletions after this revision are seen.
+    since: i64,
 }
 
 struct Stream {
@@ -75,6 +101,7 @@ impl Watcher {
             keys: HashMap::new(),
             stream: None,
             creations: 0,
+            lingering: VecDeque::new(),
         }
     }
 
@@ -95,8 +122,18 @@ impl Watcher {
             };
             let outcome = match wake {
                 Wake::Command(None) => return,
-                Wake::Command(Some(Command::Add { serial, key, stage })) => {
-                    self.add(serial, key, stage).await
+                Wake::Command(Some(Command::Add {
+                    serial,
+                    key,
+                    after,
+                    stage,
+                })) => {
+                    let waiting = Waiting {
+                        serial,
+                        after,
+                        stage,
+                    };
+                    self.add(key, waiting).await
                 }
                 Wake::Command(Some(Command::Remove { serial, key })) => {
                     self.remove(serial, &key).await
@@ -116,6 +153,8 @@ impl Watcher {
             None if self.keys.is_empty() => stream.heard + IDLE,
             None => stream.heard + QUIET,
         });
+        let lingered = self.lingering.front().map(|(since, _)| *since + LINGER);
+        let at = at.into_iter().chain(lingered).min();
         async move {
             match at {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -124,17 +163,14 @@ impl Watcher {
         }
     }
 
-    async fn add(
-        &mut self,
-        serial: u64,
-        key: Key,
-        stage: watch::Sender<Stage>,
-    ) -> Result<(), Failure> {
+    async fn add(&mut self, key: Key, waiting: Waiting) -> Result<(), Failure> {
         if let Some(watched) = self.keys.get_mut(&key) {
-            if watched.id.is_some() {
-                stage.send_replace(Stage::Watching);
+            if watched.deleted > waiting.after {
+                waiting.stage.send_replace(Stage::Gone(watched.deleted));
+            } else if let Some(Confirmed { since, .. }) = watched.confirmed {
+                waiting.stage.send_replace(Stage::Watching(since));
             }
-            watched.watchers.push((serial, stage));
+            watched.watchers.push(waiting);
             return Ok(());
         }
         self.creations += 1;
@@ -143,8 +179,10 @@ impl Watcher {
             key.clone(),
             Watched {
                 creation,
-                id: None,
-                watchers: vec![(serial, stage)],
+                confirmed: None,
+                deleted: 0,
+                watchers: vec![waiting],
+                unneeded: Instant::now(),
             },
         );
         let limit = self.transport.request_timeout();
@@ -201,15 +239,31 @@ impl Watcher {
         let Some(watched) = self.keys.get_mut(key) else {
             return Ok(());
         };
-        watched.watchers.retain(|(other, _)| *other != serial);
-        if !watched.watchers.is_empty() {
-            return Ok(());
+        watched.watchers.retain(|waiting| waiting.serial != serial);
+        if watched.watchers.is_empty() {
+            watched.unneeded = Instant::now();
+            self.lingering.push_back((watched.unneeded, key.clone()));
         }
-        let id = watched.id;
-        self.keys.remove(key);
+        while self.lingering.len() > LINGERING {
+            self.end_lingering().await?;
+        }
+        Ok(())
+    }
+
+    /// Cancels the watch that has stayed unneeded for longest, if it still is.
+    async fn end_lingering(&mut self) -> Result<(), Failure> {
+        let Some((since, key)) = self.lingering.pop_front() else {
+            return Ok(());
+        };
+        let watched = self.keys.get(&key);
+        let Some(watched) = watched.filter(|w| w.watchers.is_empty() && w.unneeded == since) else {
+            return Ok(());
+        };
+        let confirmed = watched.confirmed;
+        self.keys.remove(&key);
         // One that is not confirmed yet is cancelled when it is.
-        match id {
-            Some(id) => self.cancel(id).await,
+        match confirmed {
+            Some(Confirmed { id, .. }) => self.cancel(id).await,
             None => Ok(()),
         }
     }
@@ -258,10 +312,11 @@ impl Watcher {
             match watched {
                 Some(_) if response.canceled() => self.finish(&key, cancelled(&response)),
                 Some(watched) => {
-                    watched.id = Some(id);
+                    let since = response.header().map_or(0, |header| header.revision());
+                    watched.confirmed = Some(Confirmed { id, since });
                     stream.keys.insert(id, key);
-                    for (_, stage) in &watched.watchers {
-                        stage.send_replace(Stage::Watching);
+                    for waiting in &watched.watchers {
+                        waiting.stage.send_replace(Stage::Watching(since));
                     }
                 }
                 None if response.canceled() => {}
@@ -271,24 +326,44 @@ impl Watcher {
             if let Some(key) = stream.keys.remove(&id) {
                 self.finish(&key, cancelled(&response));
             }
-        } else if !response.events().is_empty()
+        } else if let Some(deleted) = response
+            .events()
+            .iter()
+            .filter_map(|e| e.kv())
+            .map(|kv| kv.mod_revision())
+            .max()
             && let Some(key) = stream.keys.get(&id).cloned()
         {
-            self.finish(&key, Stage::Gone);
-            self.cancel(id).await?;
+            self.deleted(&key, deleted);
         }
         Ok(())
     }
 
     async fn tick(&mut self) -> Result<(), Failure> {
+        while self
+            .lingering
+            .front()
+            .is_some_and(|(since, _)| since.elapsed() >= LINGER)
+        {
+            self.end_lingering().await?;
+        }
         let Some(stream) = &mut self.stream else {
             return Ok(());
         };
-        if let Some((_, patience)) = stream.due {
+        if let Some((since, patience)) = stream.due {
+            if since.elapsed() < patience {
+                return Ok(());
+            }
             return Err(error::silence(&stream.connection.address, patience));
         }
+        let quiet = stream.heard.elapsed();
         if self.keys.is_empty() {
-            self.stream = None;
+            if quiet >= IDLE {
+                self.stream = None;
+            }
+            return Ok(());
+        }
+        if quiet < QUIET {
             return Ok(());
         }
         let limit = self.transport.request_timeout();
@@ -301,10 +376,22 @@ impl Watcher {
         .await
     }
 
+    fn deleted(&mut self, key: &Key, revision: i64) {
+        let Some(watched) = self.keys.get_mut(key) else {
+            return;
+        };
+        watched.deleted = watched.deleted.max(revision);
+        for waiting in &watched.watchers {
+            if waiting.after < revision {
+                waiting.stage.send_replace(Stage::Gone(revision));
+            }
+        }
+    }
+
     fn finish(&mut self, key: &Key, stage: Stage) {
         if let Some(watched) = self.keys.remove(key) {
-            for (_, watcher) in watched.watchers {
-                watcher.send_replace(stage.clone());
+            for waiting in watched.watchers {
+                waiting.stage.send_replace(stage.clone());
             }
         }
     }
@@ -321,9 +408,10 @@ impl Watcher {
             Scope::Token if self.transport.has_credentials() => error::token_lapsed(error),
             _ => error,
         });
+        self.lingering.clear();
         for (_, watched) in self.keys.drain() {
-            for (_, watcher) in watched.watchers {
-                watcher.send_replace(stage.clone());
+            for waiting in watched.watchers {
+                waiting.stage.send_replace(stage.clone());
             }
         }
     }

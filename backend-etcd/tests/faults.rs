@@ -138,7 +138,7 @@ async fn an_entry_put_back_by_hand_is_not_ours() {
         .await
         .expect("looked");
     assert!(!view.present);
-    soon("the change", session.changed(std::slice::from_ref(&entry)))
+    soon("the change", session.changed(&entry))
         .await
         .expect("told at once");
     let removed = session.remove(&ticket, Some(&entry)).await;

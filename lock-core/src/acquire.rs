@@ -1,14 +1,10 @@
-//! The one waiting loop: enqueue, judge, wait for a change, look, judge again.
+//! An acquire: a place in the queue, and what becomes of it.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt};
-
 use crate::background;
-use crate::backoff::Backoff;
 use crate::clock::{BootInstant, Clock};
 use crate::entry::{EntryId, Ticket};
 use crate::error::{Effect, Error, ErrorKind};
@@ -16,15 +12,8 @@ use crate::guard::{Guard, Hold};
 use crate::janitor::Tenancy;
 use crate::liveness::State;
 use crate::rule::{self, Verdict};
-use crate::session::{Admission, AsOf, Enqueued, Placed};
-
-/// A watch event can be lost in the store: a wait looks again by itself this often (up to twice it,
-/// at random).
-const BACKSTOP: Duration = Duration::from_secs(5);
-
-/// How long a coordinator that is there but short of something is asked again, and how long a
-/// `try` asks one that does not answer.
-const PERSISTENCE: Duration = Duration::from_secs(5);
+use crate::session::{Admission, Enqueued, Placed};
+use crate::wait::{self, persist};
 
 /// Giving a place up is waited for this long, so that the caller who goes on is not in its own way;
 /// then it goes on in the background.
@@ -98,7 +87,7 @@ impl Pending {
             // First of all: a busy coordinator must not make us overstay.
             () = patience.ended() => Ok(Turn::Busy),
             reason = tenancy.session().liveness().lost() => Err(Error::session_lost(reason)),
-            turn = self.wait(patience) => turn,
+            turn = self.turn(patience) => turn,
         };
         match turn? {
             Turn::Granted => self.hold(),
@@ -109,64 +98,19 @@ impl Pending {
         }
     }
 
-    async fn wait(&mut self, patience: Patience) -> Result<Turn, Error> {
-        let tenancy = self.tenancy.clone();
-        let session = tenancy.session();
-        let ticket = self.ticket.clone();
-        let ask = rule::ask(ticket.mode);
-        let Some(Placed { entry, mut view }) = self.enqueue(patience).await? else {
+    async fn turn(&mut self, patience: Patience) -> Result<Turn, Error> {
+        let Some(Placed { entry, view }) = self.enqueue(patience).await? else {
             return Ok(Turn::Busy);
         };
-        let mut watch: Option<(EntryId, BoxFuture<'_, Result<(), Error>>)> = None;
-        let mut backoff = Backoff::default();
-        loop {
-            let blocker = match rule::judge(ticket.mode, &view) {
-                Verdict::Granted => return Ok(Turn::Granted),
-                Verdict::Blocked(_) if matches!(patience, Patience::Try) => return Ok(Turn::Busy),
-                Verdict::Blocked(blocker) => blocker,
-                Verdict::Evicted => {
-                    return Err(Error::new(
-                        ErrorKind::Evicted,
-                        format!(
-                            "our entry in the queue of {:?} was removed while we waited",
-                            ticket.name.as_str()
-                        ),
-                    ));
-                }
-            };
-            // A watch that is still good is kept over the looks of the backstop.
-            let changed = match &mut watch {
-                Some((watched, changed)) if *watched == blocker => changed,
-                stale => {
-                    let entries = [entry.clone(), blocker.clone()];
-                    let changed = async move { session.changed(&entries).await }.boxed();
-                    &mut stale.insert((blocker.clone(), changed)).1
-                }
-            };
-            let woken = tokio::select! {
-                biased;
-                changed = changed => Some(changed),
-                () = background::sleep(BACKSTOP.mul_f64(1.0 + fastrand::f64())) => None,
-            };
-            let mut as_of = AsOf::Now;
-            if let Some(changed) = woken {
-                watch = None;
-                match changed {
-                    Err(error) if !error.is_retryable() => return Err(error),
-                    Err(error) => {
-                        tracing::debug!(%error, lock = %ticket.name, "a wait was interrupted");
-                        background::sleep(backoff.next_pause()).await;
-                    }
-                    Ok(()) => as_of = AsOf::Change,
-                }
-            }
-            view = persist(patience, || session.look(&ticket, &entry, ask, as_of)).await?;
-            // Woken for nothing: allowed, but not as fast as we can.
-            match rule::judge(ticket.mode, &view) {
-                Verdict::Blocked(still) if still == blocker && watch.is_none() => {
-                    background::sleep(backoff.next_pause()).await;
-                }
-                _ => backoff = Backoff::default(),
+        match rule::judge(self.ticket.mode, &view) {
+            Verdict::Granted => Ok(Turn::Granted),
+            Verdict::Blocked(_) if matches!(patience, Patience::Try) => Ok(Turn::Busy),
+            // On the background thread from event to grant: each crossing to another thread would
+            // be a part of the time in which nobody holds the lock.
+            Verdict::Blocked(_) | Verdict::Evicted => {
+                let (tenancy, ticket) = (self.tenancy.clone(), self.ticket.clone());
+                background::run(wait::turn(tenancy, ticket, entry, view, patience)).await?;
+                Ok(Turn::Granted)
             }
         }
     }
@@ -237,35 +181,5 @@ impl Drop for Pending {
         if self.had_a_place() {
             self.tenancy.discard(self.ticket.clone(), self.entry.take());
         }
-    }
-}
-
-/// Tries until it succeeds, fails for good, or has failed for too long. The session's end is the
-/// caller's to watch for.
-async fn persist<T, F>(patience: Patience, mut attempt: impl FnMut() -> F) -> Result<T, Error>
-where
-    F: Future<Output = Result<T, Error>>,
-{
-    let clock = Clock::system();
-    let mut since = None;
-    let mut backoff = Backoff::default();
-    loop {
-        let error = match attempt().await {
-            Err(error) if error.is_retryable() => error,
-            settled => return settled,
-        };
-        let now = clock.now();
-        let failing = now.saturating_since(*since.get_or_insert(now));
-        let tolerable = match (error.kind(), patience) {
-            (ErrorKind::Exhausted, Patience::Try) => false,
-            // It may have taken effect, and the coordinator may come back to our session.
-            (ErrorKind::Unreachable, Patience::Until(_) | Patience::Forever) => true,
-            _ => failing < PERSISTENCE,
-        };
-        if !tolerable {
-            return Err(error);
-        }
-        tracing::debug!(%error, "a request will be tried again");
-        background::sleep(backoff.next_pause()).await;
     }
 }

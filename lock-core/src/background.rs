@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
+use tokio::task::JoinSet;
 
 /// The runtime behind all sessions of this process: one thread, started on first use, that lives as
 /// long as the process. Never block on it.
@@ -26,6 +27,20 @@ pub fn handle() -> &'static Handle {
             .expect("the operating system gives a thread to renew sessions on");
         handle
     })
+}
+
+/// Runs this on the background thread, to its end. *Cancel safety:* dropped, it is dropped there.
+///
+/// # Panics
+/// If it panics.
+pub(crate) async fn run<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let mut task = JoinSet::new();
+    task.spawn_on(work, handle());
+    match task.join_next().await {
+        Some(Ok(done)) => done,
+        Some(Err(died)) => std::panic::resume_unwind(died.into_panic()),
+        None => unreachable!("one task was started"),
+    }
 }
 
 /// Sleeps on the background thread's timer; can be awaited on any executor. *Cancel safe.*

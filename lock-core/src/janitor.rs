@@ -242,12 +242,11 @@ async fn remove(session: &dyn Session, ticket: Ticket, entry: Option<EntryId>) {
 /// while without either are all the same: a reason to look.
 async fn watch(session: &dyn Session, hold: Arc<Hold>) {
     let ask = rule::ask(hold.ticket().mode);
-    let entries = [hold.entry().clone()];
     let mut backoff = Backoff::default();
     loop {
         let pause = BACKSTOP.mul_f64(1.0 + fastrand::f64());
         let interrupted = tokio::select! {
-            changed = session.changed(&entries) => Some(changed),
+            changed = session.changed(hold.entry()) => Some(changed),
             () = tokio::time::sleep(pause) => None,
             () = hold.over() => return,
             _ = session.liveness().lost() => return,

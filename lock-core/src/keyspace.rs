@@ -2,7 +2,7 @@
 //! the embedded coordinator share, so that all of their users stand in one queue.
 //!
 //! A lock is the prefix `<namespace>/<encoded name>/`, or a raw name verbatim and a slash. An entry
-//! is `<prefix>write/<session>-<serial>` or `<prefix>read/...`, on the session's lease, with
+//! is `<prefix>write/<session>-<number>` or `<prefix>read/...`, on the session's lease, with
 //! [`Metadata`] as its value; its place is its create revision. Users of etcd's plain mutex (Go's
 //! `concurrency.Mutex`, `etcdctl lock`, jetcd, the v3 Lock service) count every key under the
 //! prefix as a contender and never parse its suffix; Go's read/write lock waits for the same
@@ -85,16 +85,15 @@ impl Keyspace {
         }
     }
 
-    /// The key of a ticket's entry.
-    pub fn entry_key(&self, session: SessionId, ticket: &Ticket) -> String {
+    /// The key of a ticket's entry. No other ticket that the session has in use may have its number.
+    pub fn entry_key(&self, session: SessionId, ticket: &Ticket, number: u64) -> String {
         let directory = match ticket.mode {
             Mode::Exclusive => WRITE,
             Mode::Shared => READ,
         };
         format!(
-            "{}{directory}{session}-{:x}",
-            self.prefix(&ticket.name),
-            ticket.serial
+            "{}{directory}{session}-{number:x}",
+            self.prefix(&ticket.name)
         )
     }
 
@@ -206,7 +205,7 @@ mod tests {
             .map(|n| LockName::new(n).expect("valid"))
             .collect();
         for name in &names {
-            let key = keys.entry_key(SessionId(0xabc), &ticket(name, Mode::Shared));
+            let key = keys.entry_key(SessionId(0xabc), &ticket(name, Mode::Shared), 7);
             let owners: Vec<&LockName> = names
                 .iter()
                 .filter(|n| contains(&keys.lock(n), &key))
@@ -231,7 +230,7 @@ mod tests {
         let keys = Keyspace::default();
         let native = LockName::new("a/b").expect("valid");
         let raw = LockName::raw("jobs/nightly").expect("valid");
-        let key = |name, mode| keys.entry_key(SessionId(0xabc), &ticket(name, mode));
+        let key = |name, mode| keys.entry_key(SessionId(0xabc), &ticket(name, mode), 0x1f);
         assert_eq!(key(&native, Mode::Exclusive), "turnlock/a%2Fb/write/abc-1f");
         assert_eq!(key(&raw, Mode::Shared), "jobs/nightly/read/abc-1f");
         assert_eq!(keys.mode_of(&raw, b"jobs/nightly/read/9"), Mode::Shared);

@@ -26,6 +26,7 @@ mod error;
 mod guard;
 mod janitor;
 mod lock;
+mod wait;
 
 pub use entry::{Entry, EntryId, Metadata, Mode, Queue, Ticket};
 pub use error::{Effect, Error, ErrorKind};

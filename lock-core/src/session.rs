@@ -142,11 +142,11 @@ pub trait Session: Debug + Send + Sync {
         as_of: AsOf,
     ) -> Result<View, Error>;
 
-    /// Resolves when any of these entries is gone, also when it was gone before the call. May
-    /// resolve early; never misses.
+    /// Resolves when this entry is gone, also when it was gone before the call. May resolve early;
+    /// never misses.
     ///
     /// *Cancel safety:* leaves no watch behind.
-    async fn changed(&self, entries: &[EntryId]) -> Result<(), Error>;
+    async fn changed(&self, entry: &EntryId) -> Result<(), Error>;
 
     /// Removes the entry of this ticket: this incarnation, never "whatever has this name". With
     /// `entry` unknown, whatever an `enqueue` of this ticket made. After `Ok` there is none, and

@@ -188,7 +188,7 @@ impl Session for ScriptedSession {
         Ok(self.script.view())
     }
 
-    async fn changed(&self, _: &[EntryId]) -> Result<(), Error> {
+    async fn changed(&self, _: &EntryId) -> Result<(), Error> {
         self.script.changed.play().await
     }
 

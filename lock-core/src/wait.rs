@@ -1,0 +1,136 @@
+//! The one waiting loop: wait for a change, look, judge.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt};
+
+use crate::acquire::Patience;
+use crate::background;
+use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::entry::{EntryId, Ticket};
+use crate::error::{Error, ErrorKind};
+use crate::janitor::Tenancy;
+use crate::rule::{self, Verdict, View};
+use crate::session::{AsOf, Session};
+
+/// A watch event can be lost in the store: a wait looks again by itself this often (up to twice it,
+/// at random).
+const BACKSTOP: Duration = Duration::from_secs(5);
+
+/// Behind one blocker for longer than this, a waiter watches its own entry too. A lock that is
+/// handed over faster is not worth the requests.
+const OWN_WATCH: Duration = Duration::from_millis(50);
+
+/// How long a coordinator that is there but short of something is asked again, and how long a
+/// `try` asks one that does not answer.
+const PERSISTENCE: Duration = Duration::from_secs(5);
+
+/// Waits until it is this entry's turn, from what was seen of the queue when it was made.
+pub(crate) async fn turn(
+    tenancy: Arc<Tenancy>,
+    ticket: Ticket,
+    entry: EntryId,
+    mut view: View,
+    patience: Patience,
+) -> Result<(), Error> {
+    let session = tenancy.session();
+    let ask = rule::ask(ticket.mode);
+    let mut watch: Option<(EntryId, BoxFuture<'_, Result<(), Error>>)> = None;
+    let mut backoff = Backoff::default();
+    loop {
+        let blocker = match rule::judge(ticket.mode, &view) {
+            Verdict::Granted => return Ok(()),
+            Verdict::Blocked(blocker) => blocker,
+            Verdict::Evicted => {
+                return Err(Error::new(
+                    ErrorKind::Evicted,
+                    format!(
+                        "our entry in the queue of {:?} was removed while we waited",
+                        ticket.name.as_str()
+                    ),
+                ));
+            }
+        };
+        // A watch that is still good is kept over the looks of the backstop.
+        let changed = match &mut watch {
+            Some((watched, changed)) if *watched == blocker => changed,
+            stale => {
+                let changed = changed(session, entry.clone(), blocker.clone()).boxed();
+                &mut stale.insert((blocker.clone(), changed)).1
+            }
+        };
+        let woken = tokio::select! {
+            biased;
+            changed = changed => Some(changed),
+            () = background::sleep(BACKSTOP.mul_f64(1.0 + fastrand::f64())) => None,
+        };
+        let mut as_of = AsOf::Now;
+        if let Some(changed) = woken {
+            watch = None;
+            match changed {
+                Err(error) if !error.is_retryable() => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, lock = %ticket.name, "a wait was interrupted");
+                    background::sleep(backoff.next_pause()).await;
+                }
+                Ok(()) => as_of = AsOf::Change,
+            }
+        }
+        view = persist(patience, || session.look(&ticket, &entry, ask, as_of)).await?;
+        // Woken for nothing: allowed, but not as fast as we can.
+        match rule::judge(ticket.mode, &view) {
+            Verdict::Blocked(still) if still == blocker && watch.is_none() => {
+                background::sleep(backoff.next_pause()).await;
+            }
+            _ => backoff = Backoff::default(),
+        }
+    }
+}
+
+/// Resolves when our own entry or the one that we wait for is gone.
+async fn changed(session: &dyn Session, own: EntryId, blocker: EntryId) -> Result<(), Error> {
+    let own = async {
+        background::sleep(OWN_WATCH).await;
+        session.changed(&own).await
+    };
+    tokio::select! {
+        changed = session.changed(&blocker) => changed,
+        changed = own => changed,
+    }
+}
+
+/// Tries until it succeeds, fails for good, or has failed for too long. The session's end is the
+/// caller's to watch for.
+pub(crate) async fn persist<T, F>(
+    patience: Patience,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let clock = Clock::system();
+    let mut since = None;
+    let mut backoff = Backoff::default();
+    loop {
+        let error = match attempt().await {
+            Err(error) if error.is_retryable() => error,
+            settled => return settled,
+        };
+        let now = clock.now();
+        let failing = now.saturating_since(*since.get_or_insert(now));
+        let tolerable = match (error.kind(), patience) {
+            (ErrorKind::Exhausted, Patience::Try) => false,
+            // It may have taken effect, and the coordinator may come back to our session.
+            (ErrorKind::Unreachable, Patience::Until(_) | Patience::Forever) => true,
+            _ => failing < PERSISTENCE,
+        };
+        if !tolerable {
+            return Err(error);
+        }
+        tracing::debug!(%error, "a request will be tried again");
+        background::sleep(backoff.next_pause()).await;
+    }
+}
