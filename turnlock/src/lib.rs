@@ -95,9 +95,9 @@ async fn backend(url: &str) -> Result<Arc<dyn Backend>, Error> {
         #[cfg(feature = "zk")]
         "zk" | "zks" => {
             let _ = rest;
-            Ok(backend_zk::ZkBackend::new(
-                backend_zk::Config::from_url(url)?,
-            )?)
+            Ok(backend_zk::ZkBackend::new(backend_zk::Config::from_url(
+                url,
+            )?)?)
         }
         #[cfg(not(feature = "embedded"))]
         "embedded" => Err(not_compiled_in(url, rest, "embedded")),
