@@ -29,8 +29,14 @@ impl ZkBackend {
                 tracing::warn!("locks on ZooKeeper are open to whoever reaches the servers: give the parameters user and password_file");
             });
         }
+        if let Some(host) = config.exposed() {
+            tracing::warn!(
+                host,
+                "the connection to ZooKeeper is not encrypted: use zks://"
+            );
+        }
         Ok(Arc::new(ZkBackend {
-            cluster: Cluster::new(config),
+            cluster: Cluster::new(config)?,
         }))
     }
 }

@@ -179,7 +179,12 @@ impl ZkSession {
             Ok(created) => created,
             Err(error) => {
                 let absent = error == ZkError::NoNode;
-                let error = self.cluster.error(error);
+                // An earlier try made one of the same name: possible where numbers come again.
+                let twin = error == ZkError::NodeExists;
+                let mut error = self.cluster.error(error);
+                if twin {
+                    error = error::twin(error);
+                }
                 if first && error.effect() == Effect::None {
                     self.unsettled().remove(&ticket.serial);
                 }

@@ -15,7 +15,7 @@ pub const SOON: Duration = Duration::from_secs(60);
 pub fn locks(url: &str, ttl: Duration) -> Locks {
     let url = format!("{url}?allow_short_sessions=true");
     let config = Config::from_url(&url).expect("a valid URL");
-    let backend = ZkBackend::new(config);
+    let backend = ZkBackend::new(config).expect("a usable configuration");
     let options = Options {
         ttl,
         ..Options::default()
