@@ -352,6 +352,20 @@ impl ZkSession {
         self.heard(listed.await)
     }
 
+    /// Writes something, to be told if the session is over.
+    async fn write(&self, client: &Client) -> Result<(), Error> {
+        let node = self.cluster.layout.session_node(self.id);
+        let written = client.ask(|zk| {
+            Box::pin(async move {
+                match zk.set_data(&node, &[], None).await {
+                    Ok(_) | Err(ZkError::NoNode) => Ok(()),
+                    Err(error) => Err(error),
+                }
+            })
+        });
+        self.heard(written.await)
+    }
+
     /// Whether the node was there.
     async fn delete(&self, client: &Client, path: String) -> Result<bool, Error> {
         let deleted = client.ask(|zk| {
@@ -501,6 +515,10 @@ impl Session for ZkSession {
                 self.view(&client, ticket, entry, &children, ask).await?
             }
         };
+        if !view.present {
+            // Our node goes with our session, too. A write tells, wherever the session was closed.
+            self.write(&client).await?;
+        }
         // What was listed while the session ended is of the past.
         self.alive()?;
         Ok(view)
