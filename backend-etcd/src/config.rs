@@ -8,17 +8,15 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use lock_core::keyspace::Keyspace;
-use lock_core::{Error, ErrorKind};
-use percent_encoding::percent_decode_str;
+use lock_core::secret::Credentials;
+use lock_core::{Error, ErrorKind, url};
 use tokio::net::UnixStream;
 
-use crate::security::{Credentials, Parameters, Tls};
+use crate::security::{Parameters, Tls};
 
 const DEFAULT_PORT: u16 = 2379;
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(50);
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most addresses of one cluster.
 const MAX_ENDPOINTS: usize = 32;
 
@@ -51,12 +49,7 @@ impl Endpoint {
     pub(crate) fn is_local(&self) -> bool {
         match self {
             Endpoint::Unix(_) => true,
-            Endpoint::Tcp(host, _) => {
-                host == "localhost"
-                    || host
-                        .parse::<std::net::IpAddr>()
-                        .is_ok_and(|ip| ip.is_loopback())
-            }
+            Endpoint::Tcp(host, _) => url::is_loopback(host),
         }
     }
 }
@@ -80,8 +73,11 @@ impl Config {
     pub fn tcp<S: AsRef<str>>(addresses: impl IntoIterator<Item = S>) -> Result<Self, Error> {
         let endpoints = addresses
             .into_iter()
-            .map(|address| endpoint(address.as_ref()))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|address| {
+                let (host, port) = url::address(address.as_ref(), DEFAULT_PORT)?;
+                Ok(Endpoint::Tcp(host, port))
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
         if endpoints.is_empty() || endpoints.len() > MAX_ENDPOINTS {
             return Err(wrong(format!(
                 "{} addresses of a coordinator were given: give 1 to {MAX_ENDPOINTS}",
@@ -131,13 +127,7 @@ impl Config {
         };
         let mut config = match scheme {
             "etcd" | "etcds" => {
-                // First of all, and without a word of it: what stands before the `@` may be a
-                // password.
-                if rest.contains('@') {
-                    return Err(wrong(
-                        "the coordinator's URL has an '@': give a user in the parameter user and the password in a file or the environment (write %40 for an '@' in a value)",
-                    ));
-                }
+                url::refuse_credentials(rest)?;
                 let (hosts, path) = place.split_once('/').unwrap_or((place, ""));
                 if !path.is_empty() {
                     return Err(wrong(format!(
@@ -147,7 +137,7 @@ impl Config {
                 Config::tcp(hosts.split(','))?
             }
             "etcd+unix" => {
-                let path = decoded(place)?;
+                let path = url::decoded(place)?;
                 if !Path::new(&path).is_absolute() {
                     return Err(wrong(format!(
                         "the socket's path {path:?} is not absolute: write etcd+unix:///PATH, with three slashes"
@@ -161,25 +151,12 @@ impl Config {
                 )));
             }
         };
-        let mut seen = Vec::new();
         let mut security = Parameters::default();
-        for parameter in query
-            .unwrap_or_default()
-            .split('&')
-            .filter(|p| !p.is_empty())
-        {
-            let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            if seen.contains(&key) {
-                return Err(wrong(format!(
-                    "the parameter {key:?} is given twice: give it once"
-                )));
-            }
-            seen.push(key);
-            let value = decoded(value)?;
+        for (key, value) in url::parameters(query.unwrap_or_default())? {
             config = match key {
                 "namespace" => config.with_keyspace(Keyspace::new(&value)?),
-                "connect_timeout" => config.with_connect_timeout(duration(key, &value)?)?,
-                "request_timeout" => config.with_request_timeout(duration(key, &value)?)?,
+                "connect_timeout" => config.with_connect_timeout(url::duration(key, &value)?)?,
+                "request_timeout" => config.with_request_timeout(url::duration(key, &value)?)?,
                 // The value is not shown: it may be a secret in the wrong place.
                 _ => security.take(key, value).map(|()| config).ok_or_else(|| {
                     wrong(format!(
@@ -218,7 +195,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Configuration`] if it is out of bounds.
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Result<Self, Error> {
-        self.connect_timeout = bounded("connect_timeout", timeout)?;
+        self.connect_timeout = url::timeout("connect_timeout", timeout)?;
         Ok(self)
     }
 
@@ -229,7 +206,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Configuration`] if it is out of bounds.
     pub fn with_request_timeout(mut self, timeout: Duration) -> Result<Self, Error> {
-        self.request_timeout = bounded("request_timeout", timeout)?;
+        self.request_timeout = url::timeout("request_timeout", timeout)?;
         Ok(self)
     }
 
@@ -285,84 +262,6 @@ impl fmt::Debug for Config {
 
 fn wrong(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Configuration, message)
-}
-
-fn endpoint(address: &str) -> Result<Endpoint, Error> {
-    let unusable = |why: &str| {
-        Err(wrong(format!(
-            "the coordinator's address {address:?} {why}: write HOST:PORT, or [IPv6]:PORT"
-        )))
-    };
-    let (host, port) = if let Some(rest) = address.strip_prefix('[') {
-        let Some((host, port)) = rest.split_once(']') else {
-            return unusable("has no closing bracket");
-        };
-        if host.parse::<std::net::Ipv6Addr>().is_err() {
-            return unusable("is not an IPv6 address in its brackets");
-        }
-        match port {
-            "" => (host, None),
-            _ => match port.strip_prefix(':') {
-                Some(port) => (host, Some(port)),
-                None => return unusable("has something between the bracket and the port"),
-            },
-        }
-    } else {
-        match address.split_once(':') {
-            Some((_, port)) if port.contains(':') => {
-                return unusable("has more than one ':' outside of brackets");
-            }
-            Some((host, port)) => (host, Some(port)),
-            None => (address, None),
-        }
-    };
-    if host.is_empty() {
-        return unusable("has no host");
-    }
-    let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
-    if !host.chars().all(named) {
-        return unusable("has a character that no host has");
-    }
-    match port.map(str::parse) {
-        None => Ok(Endpoint::Tcp(host.to_owned(), DEFAULT_PORT)),
-        Some(Ok(0) | Err(_)) => unusable("has no port between 1 and 65535"),
-        Some(Ok(port)) => Ok(Endpoint::Tcp(host.to_owned(), port)),
-    }
-}
-
-fn decoded(text: &str) -> Result<String, Error> {
-    percent_decode_str(text)
-        .decode_utf8()
-        .map(|text| text.into_owned())
-        .map_err(|error| {
-            wrong("the coordinator's URL is not UTF-8 when percent-decoded").with_source(error)
-        })
-}
-
-fn duration(key: &str, text: &str) -> Result<Duration, Error> {
-    let number = |digits: &str| digits.parse::<u32>().ok().map(u64::from);
-    let parsed = if let Some(digits) = text.strip_suffix("ms") {
-        number(digits).map(Duration::from_millis)
-    } else {
-        text.strip_suffix('s')
-            .and_then(number)
-            .map(Duration::from_secs)
-    };
-    parsed.ok_or_else(|| {
-        wrong(format!(
-            "the parameter {key:?} is {text:?}, not a time: write it like 500ms or 2s"
-        ))
-    })
-}
-
-fn bounded(key: &str, timeout: Duration) -> Result<Duration, Error> {
-    if (SHORTEST_TIMEOUT..=LONGEST_TIMEOUT).contains(&timeout) {
-        Ok(timeout)
-    } else {
-        Err(wrong(format!(
-            "a {key} of {timeout:?} is out of bounds: give {SHORTEST_TIMEOUT:?} to {LONGEST_TIMEOUT:?}"
-        )))
-    }
 }
 
 #[cfg(test)]

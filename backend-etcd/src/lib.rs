@@ -16,7 +16,6 @@ mod listing;
 mod liveness;
 mod places;
 mod runtime;
-mod secret;
 mod security;
 mod session;
 mod tls_error;

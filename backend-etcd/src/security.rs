@@ -1,14 +1,12 @@
 //! How the coordinator knows us, and we it: TLS, and a user with a password.
 
-use std::env;
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use lock_core::secret::{self, Credentials, CredentialsSource, Privacy, Secret};
 use lock_core::{Error, ErrorKind};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
-
-use crate::secret::{self, Privacy, Secret};
 
 /// Where the password is if no parameter says so.
 const PASSWORD_ENV: &str = "TURNLOCK_ETCD_PASSWORD";
@@ -22,13 +20,6 @@ pub(crate) struct Tls {
     server_name: Option<String>,
 }
 
-/// Who we are to etcd.
-#[derive(Debug, Clone)]
-pub(crate) struct Credentials {
-    pub(crate) user: String,
-    pub(crate) password: Secret,
-}
-
 /// The parameters of a URL that this is about.
 #[derive(Default)]
 pub(crate) struct Parameters {
@@ -36,9 +27,7 @@ pub(crate) struct Parameters {
     cert: Option<String>,
     key: Option<String>,
     server_name: Option<String>,
-    user: Option<String>,
-    password_file: Option<String>,
-    password_env: Option<String>,
+    credentials: CredentialsSource,
 }
 
 impl Parameters {
@@ -51,10 +40,7 @@ impl Parameters {
             "cert" => &mut self.cert,
             "key" => &mut self.key,
             "server_name" => &mut self.server_name,
-            "user" => &mut self.user,
-            "password_file" => &mut self.password_file,
-            "password_env" => &mut self.password_env,
-            _ => return None,
+            _ => return self.credentials.take(name, &value),
         };
         *slot = Some(value);
         Some(())
@@ -79,13 +65,13 @@ impl Parameters {
         let ca = self
             .ca
             .as_deref()
-            .map(|path| pem("ca", path, "CERTIFICATE-----", Privacy::Public))
+            .map(|path| secret::read_pem("ca", path, "CERTIFICATE-----", Privacy::Public))
             .transpose()?;
         let identity = match (&self.cert, &self.key) {
             (None, None) => None,
             (Some(cert), Some(key)) => Some((
-                pem("cert", cert, "CERTIFICATE-----", Privacy::Public)?,
-                pem("key", key, "PRIVATE KEY-----", Privacy::Private)?,
+                secret::read_pem("cert", cert, "CERTIFICATE-----", Privacy::Public)?,
+                secret::read_pem("key", key, "PRIVATE KEY-----", Privacy::Private)?,
             )),
             _ => {
                 return Err(wrong(
@@ -107,46 +93,7 @@ impl Parameters {
 
     /// Reads the password.
     pub(crate) fn credentials(&self) -> Result<Option<Credentials>, Error> {
-        let Some(user) = self.user.clone() else {
-            return match (&self.password_file, &self.password_env) {
-                (None, None) => Ok(None),
-                _ => Err(wrong(
-                    "a password is given, but no user: give user=NAME too",
-                )),
-            };
-        };
-        if user.is_empty() {
-            return Err(wrong("the parameter \"user\" is empty: give a name"));
-        }
-        let password = match (&self.password_file, &self.password_env) {
-            (Some(_), Some(_)) => {
-                return Err(wrong(
-                    "both password_file and password_env are given: give one of them",
-                ));
-            }
-            (Some(path), None) => {
-                let text = secret::read("password_file", path, Privacy::Private)?;
-                // Editors end files with a line feed.
-                let line = text.expose();
-                let line = line.strip_suffix('\n').unwrap_or(line);
-                Secret::new(line.strip_suffix('\r').unwrap_or(line).to_owned())
-            }
-            (None, variable) => {
-                let variable = variable.as_deref().unwrap_or(PASSWORD_ENV);
-                // Others would panic.
-                let valid = !variable.is_empty() && !variable.contains(['=', '\0']);
-                let value = valid.then(|| env::var(variable).ok()).flatten();
-                match value.filter(|value| !value.is_empty()) {
-                    Some(value) => Secret::new(value),
-                    None => {
-                        return Err(wrong(format!(
-                            "there is no password for the user {user:?} in the environment variable {variable:?}: set it, or give password_file=FILE"
-                        )));
-                    }
-                }
-            }
-        };
-        Ok(Some(Credentials { user, password }))
+        self.credentials.read(PASSWORD_ENV)
     }
 }
 
@@ -193,14 +140,4 @@ impl fmt::Debug for Tls {
 
 fn wrong(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Configuration, message)
-}
-
-fn pem(parameter: &str, path: &str, label: &str, privacy: Privacy) -> Result<Secret, Error> {
-    let text = secret::read(parameter, path, privacy)?;
-    if !text.expose().contains(label) {
-        return Err(wrong(format!(
-            "the file {path:?} of the parameter {parameter:?} has no \"{label}\" in it: give a PEM file"
-        )));
-    }
-    Ok(text)
 }

@@ -11,6 +11,7 @@ use etcd_client::{Channel, Client, ConnectOptions};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use hyper_util::rt::TokioIo;
+use lock_core::secret::Credentials;
 use lock_core::{Error, ErrorKind, background};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -20,7 +21,7 @@ use tower::service_fn;
 use crate::config::{Config, Dialer, Endpoint};
 use crate::error::{self, Failure, Scope};
 use crate::runtime;
-use crate::security::{Credentials, Tls};
+use crate::security::Tls;
 
 /// A dialer may have to start a coordinator.
 const DIALER_TIMEOUT: Duration = Duration::from_secs(30);

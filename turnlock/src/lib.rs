@@ -31,15 +31,15 @@
 //!
 //! # Features
 //!
-//! One a backend: `embedded` (the default) and `etcd`. They change which URLs [`connect`] takes,
+//! One a backend: `embedded` (the default), `etcd` and `zk`. They change which URLs [`connect`] takes,
 //! nothing else.
 
 use std::sync::Arc;
 
 pub use lock_core::{
     Backend, Effect, Entry, EntryId, Error, ErrorKind, Guard, LockName, Locks, LossReason,
-    Metadata, Mode, Mutex, NameError, NameRule, Options, Queue, Release, RwLock, SessionId, State,
-    Token, clock,
+    Metadata, Mode, Mutex, NameError, NameRule, OnSessionLoss, Options, Queue, Release, RwLock,
+    SessionId, State, Token, clock,
 };
 pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
 
@@ -47,6 +47,8 @@ pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
 pub use backend_embedded as embedded;
 #[cfg(feature = "etcd")]
 pub use backend_etcd as etcd;
+#[cfg(feature = "zk")]
+pub use backend_zk as zk;
 
 /// Connects to the coordinator that the URL names, with the default [`Options`].
 ///
@@ -56,6 +58,8 @@ pub use backend_etcd as etcd;
 /// - `etcd://HOST[:PORT][,HOST[:PORT]...]`: an etcd cluster, or a `turnlock serve`.
 /// - `etcds://HOST[:PORT][,HOST[:PORT]...]`: an etcd cluster, over TLS.
 /// - `etcd+unix:///SOCKET`: a `turnlock serve` on this machine.
+/// - `zk://HOST[:PORT][,HOST[:PORT]...][/CHROOT]`: a ZooKeeper ensemble.
+/// - `zks://HOST[:PORT][,HOST[:PORT]...][/CHROOT]`: a ZooKeeper ensemble, over TLS.
 ///
 /// Connections are opened when they are first needed.
 ///
@@ -88,10 +92,19 @@ async fn backend(url: &str) -> Result<Arc<dyn Backend>, Error> {
                 backend_etcd::Config::from_url(url)?,
             )?)
         }
+        #[cfg(feature = "zk")]
+        "zk" | "zks" => {
+            let _ = rest;
+            Ok(backend_zk::ZkBackend::new(backend_zk::Config::from_url(
+                url,
+            )?)?)
+        }
         #[cfg(not(feature = "embedded"))]
         "embedded" => Err(not_compiled_in(url, rest, "embedded")),
         #[cfg(not(feature = "etcd"))]
         "etcd" | "etcds" | "etcd+unix" => Err(not_compiled_in(url, rest, "etcd")),
+        #[cfg(not(feature = "zk"))]
+        "zk" | "zks" => Err(not_compiled_in(url, rest, "zk")),
         _ => Err(malformed(
             url,
             &format!("the scheme {scheme:?} is not known"),
@@ -113,12 +126,12 @@ fn malformed(url: &str, why: &str) -> Error {
     Error::new(
         ErrorKind::Configuration,
         format!(
-            "the backend URL {url:?} is not valid: {why}; give embedded:///DIR, embedded:memory, etcd://HOST:PORT, etcds://HOST:PORT or etcd+unix:///SOCKET"
+            "the backend URL {url:?} is not valid: {why}; give embedded:///DIR, embedded:memory, etcd://HOST:PORT, etcds://HOST:PORT, etcd+unix:///SOCKET, zk://HOST:PORT or zks://HOST:PORT"
         ),
     )
 }
 
-#[cfg(not(all(feature = "embedded", feature = "etcd")))]
+#[cfg(not(all(feature = "embedded", feature = "etcd", feature = "zk")))]
 fn not_compiled_in(url: &str, _: &str, feature: &str) -> Error {
     let url = shown(url);
     Error::new(

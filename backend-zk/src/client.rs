@@ -1,0 +1,187 @@
+//! One ZooKeeper session on the wire, and requests on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use lock_core::{Error, SessionId};
+use zookeeper_client::{
+    Acls, Connector, CreateMode, CreateOptions, Error as ZkError, StateWatcher,
+};
+
+use crate::config::Config;
+use crate::runtime::{self, run};
+use crate::{error, layout::Layout};
+
+/// The length of a session that is only opened to list something.
+const BRIEF_SESSION: Duration = Duration::from_secs(10);
+
+/// What all sessions of one backend share.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    config: Config,
+    pub(crate) layout: Layout,
+    /// The servers, for messages and for the client library.
+    servers: Arc<str>,
+    connector: Connector,
+}
+
+/// A session's connection. The session is closed when the last clone of it is gone.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    zk: zookeeper_client::Client,
+    cluster: Arc<Cluster>,
+}
+
+impl Cluster {
+    pub(crate) fn new(config: Config) -> Result<Arc<Self>, Error> {
+        let connector = zookeeper_client::Client::connector().with_fail_eagerly();
+        Ok(Arc::new(Cluster {
+            layout: config.layout(),
+            servers: config.cluster().into(),
+            connector: config.security().apply(connector, config.hosts())?,
+            config,
+        }))
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What an error of the client library's means.
+    pub(crate) fn error(&self, error: ZkError) -> Error {
+        error::of(&self.servers, error)
+    }
+
+    /// Opens a session of this length on one of the servers, as the servers see fit to grant it.
+    /// One attempt, each server tried once; must run on the background thread. Read-only servers,
+    /// which are cut off from their peers, are not used.
+    pub(crate) async fn connect(self: &Arc<Self>, timeout: Duration) -> Result<Client, Error> {
+        // What is also the longest silence of a connection must leave time for others.
+        let silence = self.config.connect_timeout().min(timeout * 2 / 5);
+        let connector = self
+            .connector
+            .clone()
+            .with_session_timeout(timeout)
+            .with_connection_timeout(silence);
+        let zk = match self.config.security().is_encrypted() {
+            true => connector.secure_connect(&self.servers).await,
+            false => connector.connect(&self.servers).await,
+        };
+        let zk = zk.map_err(|error| self.error(error))?;
+        Ok(Client {
+            zk,
+            cluster: self.clone(),
+        })
+    }
+
+    /// Waits until the servers have acknowledged the end of a session whose client is gone, or have
+    /// ended it themselves.
+    pub(crate) async fn wait_for_end(&self, mut state: StateWatcher) -> Result<(), Error> {
+        let limit = self.config.request_timeout();
+        let ended = async {
+            let mut now = state.peek_state();
+            while !now.is_terminated() {
+                now = state.changed().await;
+            }
+        };
+        runtime::timeout(limit, ended)
+            .await
+            .map_err(|_| error::silence(&self.servers, limit))
+    }
+
+    /// Opens a session for one listing and closes it again, whether or not that succeeds.
+    pub(crate) async fn briefly<T, F>(self: &Arc<Self>, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'a> Fn(&'a Client) -> BoxFuture<'a, Result<T, Error>> + Send + Sync + 'static,
+    {
+        let cluster = self.clone();
+        runtime::spawn(async move {
+            let client = runtime::persist(|| cluster.connect(BRIEF_SESSION)).await?;
+            let outcome = runtime::persist(|| work(&client)).await;
+            let state = client.state();
+            drop(client);
+            if let Err(error) = cluster.wait_for_end(state).await {
+                tracing::debug!(%error, "the session of a listing ends by its time to live");
+            }
+            outcome
+        })
+        .await
+    }
+}
+
+impl Client {
+    pub(crate) fn session(&self) -> SessionId {
+        SessionId(self.zk.session_id().0)
+    }
+
+    /// The length of the session, as granted.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.zk.session_timeout()
+    }
+
+    pub(crate) fn state(&self) -> StateWatcher {
+        self.zk.state_watcher()
+    }
+
+    /// Sends what this makes, in order, before it returns to the caller's executor for the first
+    /// time; answers within the time of one request.
+    pub(crate) async fn ask<T, F>(&self, requests: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a zookeeper_client::Client) -> BoxFuture<'a, Result<T, ZkError>>
+            + Send
+            + 'static,
+    {
+        let client = self.clone();
+        run(async move {
+            let limit = client.cluster.config.request_timeout();
+            match runtime::timeout(limit, requests(&client.zk)).await {
+                Ok(answer) => answer.map_err(|error| client.cluster.error(error)),
+                Err(_) => Err(error::silence(&client.cluster.servers, limit)),
+            }
+        })
+        .await
+    }
+
+    /// Makes a directory, and those above it. Containers: the servers remove them some time after
+    /// they were last used, so none of ours outlives its locks. Where the servers know no
+    /// containers, they stay.
+    pub(crate) async fn make_directory(&self, path: &str) -> Result<(), Error> {
+        for mode in [CreateMode::Container, CreateMode::Persistent] {
+            let (path, acls) = (path.to_owned(), self.acls());
+            let made = self.ask(move |zk| {
+                Box::pin(async move {
+                    match zk.mkdir(&path, &mode.with_acls(acls)).await {
+                        Err(ZkError::Unimplemented) => Ok(false),
+                        made => made.map(|()| true),
+                    }
+                })
+            });
+            if made.await? {
+                return Ok(());
+            }
+        }
+        Err(self.cluster.error(ZkError::Unimplemented))
+    }
+
+    /// What an error of the client library's means.
+    pub(crate) fn error(&self, error: ZkError) -> Error {
+        self.cluster.error(error)
+    }
+
+    /// How entries are made.
+    pub(crate) fn entry_options(&self) -> CreateOptions<'static> {
+        CreateMode::EphemeralSequential.with_acls(self.acls())
+    }
+
+    /// How a session's own node is made.
+    pub(crate) fn session_options(&self) -> CreateOptions<'static> {
+        CreateMode::Ephemeral.with_acls(self.acls())
+    }
+
+    fn acls(&self) -> Acls<'static> {
+        self.cluster.config.security().acls()
+    }
+}

@@ -1,0 +1,346 @@
+//! Where the servers are, how their directories are laid out, and how long to wait for them.
+
+use std::fmt;
+use std::time::Duration;
+
+use lock_core::{Error, ErrorKind, url};
+
+use crate::layout::{self, Layout};
+use crate::security::{Parameters, Security};
+
+const DEFAULT_PORT: u16 = 2181;
+const DEFAULT_NAMESPACE: &str = "turnlock";
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Most addresses of one ensemble.
+const MAX_SERVERS: usize = 32;
+/// Shorter sessions need to be allowed. A server that lost touch with its peers notices after
+/// `syncLimit` ticks, ten seconds unless configured otherwise; and what delays a renewal must leave
+/// room for the next.
+pub(crate) const SHORT_SESSION: Duration = Duration::from_secs(10);
+/// The same in ticks of the servers.
+pub(crate) const SHORT_SESSION_TICKS: u32 = 5;
+
+/// Which of Curator's recipes the nodes of exclusive entries are named for. Users of the one do not
+/// see those of the other, so all users of a queue must agree; Turnlock itself reads both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Recipe {
+    /// `InterProcessMutex`: `-lock-`. Also go-zookeeper's lock, and kazoo's with
+    /// `extra_lock_patterns=["lock-"]`.
+    #[default]
+    Mutex,
+    /// `InterProcessReadWriteLock`: `__WRIT__`.
+    ReadWrite,
+}
+
+/// Where ZooKeeper is, how locks are laid out there, and how long to wait for it.
+#[derive(Clone)]
+pub struct Config {
+    servers: Vec<(String, u16)>,
+    chroot: String,
+    namespace: String,
+    recipe: Recipe,
+    connect_timeout: Duration,
+    request_timeout: Duration,
+    tick_time: Option<Duration>,
+    allow_short_sessions: bool,
+    security: Security,
+}
+
+impl Config {
+    /// From `zk://host1:2181,host2:2181/chroot?PARAMETERS`, or the same with `zks://` for TLS. The
+    /// port defaults to 2181. Values and the chroot may be percent-encoded. Files are named by
+    /// absolute paths, are read here and only once, and have at most 1 MiB.
+    ///
+    /// | Parameter | Meaning |
+    /// |---|---|
+    /// | `namespace` | the path, below the chroot, of the native locks; `turnlock` if not given |
+    /// | `recipe` | how exclusive entries are named: `mutex` (the default) or `rwlock`, see [`Recipe`] |
+    /// | `connect_timeout` | like `500ms` or `2s`, the default; also how long a connection may be silent |
+    /// | `request_timeout` | like `500ms` or `2s`, the default |
+    /// | `tick_time` | the `tickTime` of the servers, like `2s`: renewals prove more when it is known |
+    /// | `allow_short_sessions` | `true` to take sessions of less than 10 s or five ticks |
+    /// | `ca` | PEM file of the CAs that may have issued the servers' certificates |
+    /// | `cert`, `key` | PEM files of the client certificate and its key; both or neither |
+    /// | `user` | who we are to ZooKeeper |
+    /// | `password_file` | the file with the user's password |
+    /// | `password_env` | the environment variable with it; `TURNLOCK_ZK_PASSWORD` if neither is given |
+    /// | `auth` | how the user is proved: `digest` (the default) or `sasl` (DIGEST-MD5) |
+    ///
+    /// `zks://` needs `ca`; `ca`, `cert` and `key` need `zks://`. The servers' certificates are
+    /// always checked, their names too. A key or password in a file that every user of the machine
+    /// may read is not taken. With a user or a client certificate, nodes belong to their creator
+    /// alone; without, everybody may change them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] names the part or the file that is wrong and the remedy. Its
+    /// text never has credentials in it.
+    pub fn from_url(text: &str) -> Result<Self, Error> {
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| {
+            wrong("the coordinator's URL has no scheme: write zk://HOST:PORT or zks://HOST:PORT")
+        })?;
+        if !matches!(scheme, "zk" | "zks") {
+            return Err(wrong(format!(
+                "the scheme {scheme:?} is not known here: write zk://HOST:PORT or zks://HOST:PORT"
+            )));
+        }
+        url::refuse_credentials(rest)?;
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (hosts, path) = place.split_once('/').unwrap_or((place, ""));
+        let servers = hosts
+            .split(',')
+            .map(|server| url::address(server, DEFAULT_PORT))
+            .collect::<Result<Vec<_>, _>>()?;
+        if servers.len() > MAX_SERVERS {
+            return Err(wrong(format!(
+                "{} addresses of servers were given: give 1 to {MAX_SERVERS}",
+                servers.len()
+            )));
+        }
+        let mut config = Config {
+            servers,
+            chroot: chroot(path)?,
+            namespace: DEFAULT_NAMESPACE.to_owned(),
+            recipe: Recipe::default(),
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            request_timeout: DEFAULT_REQUEST_TIMEOUT,
+            tick_time: None,
+            allow_short_sessions: false,
+            security: Security::default(),
+        };
+        let mut security = Parameters::default();
+        for (key, value) in url::parameters(query)? {
+            match key {
+                "namespace" => config.namespace = namespace(&value)?,
+                "recipe" => {
+                    config.recipe = one_of(
+                        key,
+                        &value,
+                        &[("mutex", Recipe::Mutex), ("rwlock", Recipe::ReadWrite)],
+                    )?;
+                }
+                "connect_timeout" => {
+                    config.connect_timeout = url::timeout(key, url::duration(key, &value)?)?;
+                }
+                "request_timeout" => {
+                    config.request_timeout = url::timeout(key, url::duration(key, &value)?)?;
+                }
+                "tick_time" => {
+                    config.tick_time = Some(url::timeout(key, url::duration(key, &value)?)?);
+                }
+                "allow_short_sessions" => {
+                    config.allow_short_sessions =
+                        one_of(key, &value, &[("true", true), ("false", false)])?;
+                }
+                // The value is not shown: it may be a secret in the wrong place.
+                _ => security.take(key, &value).ok_or_else(|| {
+                    wrong(format!(
+                        "the parameter {key:?} is not known: use namespace, recipe, connect_timeout, request_timeout, tick_time, allow_short_sessions, {}",
+                        Parameters::NAMES
+                    ))
+                })?,
+            }
+        }
+        config.security = security.read(scheme == "zks")?;
+        Ok(config)
+    }
+
+    /// The servers, as messages show them.
+    pub(crate) fn cluster(&self) -> String {
+        let servers: Vec<String> = self.servers.iter().map(address).collect();
+        servers.join(",")
+    }
+
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.servers.iter().map(|(host, _)| &**host)
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        Layout::new(&self.chroot, &self.namespace, self.recipe)
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
+    pub(crate) fn tick_time(&self) -> Option<Duration> {
+        self.tick_time
+    }
+
+    pub(crate) fn security(&self) -> &Security {
+        &self.security
+    }
+
+    /// A server that we would talk to in plain text over a network, if any.
+    pub(crate) fn exposed(&self) -> Option<&str> {
+        let plain = !self.security.is_encrypted();
+        self.hosts().find(|host| plain && !url::is_loopback(host))
+    }
+
+    /// Refuses a session that is too short to be safe, unless it was allowed.
+    pub(crate) fn check_session(&self, timeout: Duration) -> Result<(), Error> {
+        let ticks = self.tick_time.map(|tick| tick * SHORT_SESSION_TICKS);
+        let least = ticks.unwrap_or_default().max(SHORT_SESSION);
+        if timeout >= least || self.allow_short_sessions {
+            return Ok(());
+        }
+        Err(wrong(format!(
+            "a session of {timeout:?} is too short to be safe on ZooKeeper: let it be {least:?} or longer, as the time to live and within the servers' maxSessionTimeout, or write allow_short_sessions=true in the coordinator's URL"
+        )))
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("servers", &self.servers)
+            .field("chroot", &self.chroot)
+            .field("namespace", &self.namespace)
+            .field("recipe", &self.recipe)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("request_timeout", &self.request_timeout)
+            .field("tick_time", &self.tick_time)
+            .field("allow_short_sessions", &self.allow_short_sessions)
+            .field("security", &self.security)
+            .finish()
+    }
+}
+
+fn wrong(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Configuration, message)
+}
+
+fn address((host, port): &(String, u16)) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// What the servers' paths are relative to: empty, or a path without a slash at its end.
+fn chroot(path: &str) -> Result<String, Error> {
+    let path = url::decoded(path)?;
+    if path.is_empty() {
+        return Ok(path);
+    }
+    let path = format!("/{path}");
+    layout::check_path(&path).map_err(|why| {
+        wrong(format!(
+            "the chroot {path:?} is no path of ZooKeeper's: {why}"
+        ))
+    })?;
+    Ok(path)
+}
+
+fn namespace(path: &str) -> Result<String, Error> {
+    layout::check_path(&format!("/{path}")).map_err(|why| {
+        wrong(format!(
+            "the namespace {path:?} is no path of ZooKeeper's below the chroot: {why}"
+        ))
+    })?;
+    Ok(path.to_owned())
+}
+
+fn one_of<T: Copy>(key: &str, value: &str, choices: &[(&str, T)]) -> Result<T, Error> {
+    let chosen = choices.iter().find(|(name, _)| *name == value);
+    chosen.map(|(_, choice)| *choice).ok_or_else(|| {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        wrong(format!(
+            "the parameter {key:?} is {value:?}: write {}",
+            names.join(" or ")
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(url: &str) -> String {
+        let error = Config::from_url(url).expect_err("must be refused");
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn addresses_and_parameters_are_taken() {
+        let config = Config::from_url(
+            "zk://h1,h2:99,[::1]/a/b%20c?namespace=team/x&recipe=rwlock&request_timeout=1500ms&tick_time=3s",
+        )
+        .expect("valid");
+        assert_eq!(config.cluster(), "h1:2181,h2:99,[::1]:2181");
+        assert_eq!(config.layout().namespace(), "/a/b c/team/x");
+        assert_eq!(config.recipe, Recipe::ReadWrite);
+        assert_eq!(config.request_timeout, Duration::from_millis(1500));
+        assert_eq!(config.tick_time, Some(Duration::from_secs(3)));
+        let config = Config::from_url("zk://h/").expect("valid");
+        assert_eq!(config.layout().namespace(), "/turnlock");
+        assert_eq!(config.recipe, Recipe::Mutex);
+    }
+
+    #[test]
+    fn short_sessions_must_be_allowed() {
+        let check = |url: &str, seconds| {
+            let config = Config::from_url(url).expect("valid");
+            config.check_session(Duration::from_secs(seconds)).is_ok()
+        };
+        assert!(check("zk://h", 10) && !check("zk://h", 9));
+        assert!(check("zk://h?tick_time=3s", 15) && !check("zk://h?tick_time=3s", 14));
+        assert!(check("zk://h?allow_short_sessions=true", 4));
+        assert!(!check("zk://h?allow_short_sessions=false", 4));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_remedy() {
+        let cases = [
+            ("h:2181", "no scheme"),
+            ("http://h", "\"http\" is not known"),
+            ("zk://", "\"\" has no host"),
+            ("zk://h:0", "no port between"),
+            ("zk://h/a//b", "the chroot \"/a//b\""),
+            ("zk://h/zookeeper", "the chroot \"/zookeeper\""),
+            ("zk://h/a/", "the chroot \"/a/\""),
+            ("zk://h?namespace=", "namespace \"\""),
+            ("zk://h?namespace=../x", "leave '.' and '..' out"),
+            ("zk://h?recipe=latch", "write mutex or rwlock"),
+            ("zk://h?allow_short_sessions=yes", "write true or false"),
+            ("zk://h?color=red", "\"color\" is not known"),
+            ("zk://h?tick_time=2", "\"2\", not a time"),
+            ("zk://h?connect_timeout=61s", "out of bounds"),
+            (
+                "zk://h?user=u&password_env=NO_SUCH_VARIABLE",
+                "\"NO_SUCH_VARIABLE\"",
+            ),
+            ("zk://h?password_env=X", "no user"),
+            ("zk://h?auth=sasl", "no user"),
+            (
+                "zk://h?user=u&password_env=PATH&auth=kerberos",
+                "write digest or sasl",
+            ),
+            ("zk://h?user=a:b&password_env=PATH", "has a ':'"),
+            ("zk://h?ca=/x", "\"ca\" is for TLS only"),
+            ("zks://h", "give ca=FILE"),
+            ("zks://h?ca=/no/such/file&cert=/x", "both of the parameters"),
+            ("zks://h?ca=/no/such/file", "\"/no/such/file\""),
+        ];
+        for (url, expected) in cases {
+            let message = refused(url);
+            assert!(message.contains(expected), "{url}: {message}");
+        }
+        let many = vec!["h"; MAX_SERVERS + 1].join(",");
+        assert!(refused(&format!("zk://{many}")).contains("33 addresses"));
+    }
+
+    #[test]
+    fn credentials_never_reach_an_error() {
+        for url in ["zk://root:hunter2@h:1", "zk://h?password=hunter2"] {
+            let message = refused(url);
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Reading whole queues.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use lock_core::{Entry, Error, LockName, Metadata, Queue, SessionId};
+use zookeeper_client::{Error as ZkError, Stat};
+
+use crate::client::{Client, Cluster};
+use crate::node::{Contender, Place};
+use crate::{layout, session};
+
+/// Nodes read at a time. Those of other clients may have 1 MiB each.
+const PAGE: usize = 128;
+
+/// A lock's queue. Not a snapshot: entries that come or go while it is read may be in it or not.
+pub(crate) async fn queue(cluster: &Arc<Cluster>, name: &LockName) -> Result<Queue, Error> {
+    let (name, directory) = (name.clone(), cluster.layout.directory(name)?);
+    cluster
+        .briefly(move |client| {
+            let (name, directory) = (name.clone(), directory.clone());
+            Box::pin(async move { read(client, name, &directory).await })
+        })
+        .await
+}
+
+pub(crate) async fn locks(
+    cluster: &Arc<Cluster>,
+    prefix: &str,
+    after: Option<&LockName>,
+    limit: usize,
+) -> Result<Vec<Queue>, Error> {
+    let (prefix, after) = (lock_core::name::encode(prefix), after.cloned());
+    let layout = cluster.layout.clone();
+    cluster
+        .briefly(move |client| {
+            let (prefix, after, layout) = (prefix.clone(), after.clone(), layout.clone());
+            Box::pin(async move {
+                let after = after.map(|name| lock_core::name::encode(name.as_str()));
+                let mut children = list(client, layout.namespace()).await?;
+                children.retain(|child| {
+                    child.starts_with(&prefix) && after.as_ref().is_none_or(|after| child > after)
+                });
+                children.sort_unstable();
+                let mut queues = Vec::new();
+                for child in children {
+                    if queues.len() == limit {
+                        break;
+                    }
+                    let Some(name) = layout.name_of(&child) else {
+                        continue;
+                    };
+                    let directory = layout.directory(&name)?;
+                    let queue = read(client, name, &directory).await?;
+                    // A directory stays for a while after its last entry went.
+                    if !queue.entries.is_empty() {
+                        queues.push(queue);
+                    }
+                }
+                Ok(queues)
+            })
+        })
+        .await
+}
+
+/// The children of a directory; none if it is not there.
+async fn list(client: &Client, directory: &str) -> Result<Vec<String>, Error> {
+    let directory = directory.to_owned();
+    client
+        .ask(move |zk| {
+            Box::pin(async move {
+                let synced = zk.sync(&directory);
+                let children = zk.list_children(&directory);
+                synced.await?;
+                match children.await {
+                    Err(ZkError::NoNode) => Ok(Vec::new()),
+                    children => children,
+                }
+            })
+        })
+        .await
+}
+
+async fn read(client: &Client, name: LockName, directory: &str) -> Result<Queue, Error> {
+    let children = list(client, directory).await?;
+    let contenders: Vec<Contender<'_>> = children
+        .iter()
+        .filter_map(|child| Contender::parse(child))
+        .collect();
+    let mut placed = Vec::new();
+    for page in contenders.chunks(PAGE) {
+        let paths: Vec<String> = page
+            .iter()
+            .map(|contender| format!("{directory}/{}", contender.name))
+            .collect();
+        let nodes = client
+            .ask(move |zk| {
+                Box::pin(async move { Ok(join_all(paths.iter().map(|path| node(zk, path))).await) })
+            })
+            .await?;
+        for (contender, node) in page.iter().zip(nodes) {
+            // One that went meanwhile is left out.
+            let Some((data, stat)) = node.map_err(|error| client.error(error))? else {
+                continue;
+            };
+            let token = session::token(&stat)?;
+            let place = contender.place().unwrap_or(Place::Created(token));
+            let entry = Entry {
+                id: layout::entry(directory, contender.name, token),
+                mode: contender.mode,
+                session: (stat.ephemeral_owner != 0).then_some(SessionId(stat.ephemeral_owner)),
+                metadata: data.as_deref().and_then(Metadata::from_bytes),
+            };
+            placed.push((place, entry));
+        }
+    }
+    placed.sort_by_key(|(place, _)| *place);
+    Ok(Queue {
+        name,
+        entries: placed.into_iter().map(|(_, entry)| entry).collect(),
+    })
+}
+
+/// A node, if it is there, and its data, if we may read them.
+async fn node(
+    zk: &zookeeper_client::Client,
+    path: &str,
+) -> Result<Option<(Option<Vec<u8>>, Stat)>, ZkError> {
+    match zk.get_data(path).await {
+        Ok((data, stat)) => Ok(Some((Some(data), stat))),
+        Err(ZkError::NoNode) => Ok(None),
+        Err(ZkError::NoAuth) => Ok(zk.check_stat(path).await?.map(|stat| (None, stat))),
+        Err(error) => Err(error),
+    }
+}
