@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use conformance::proxy::Proxy;
 use etcd_client::{EventType, WatchOptions};
-use lock_core::{ErrorKind, Locks, LossReason, Release, State};
+use lock_core::{ErrorKind, LossReason, Release, State};
 use support::{Node, backend, locks, locks_of, soon};
 
 /// Renewals every two minutes cannot be what tells.
