@@ -4,9 +4,10 @@
 //! what is to come: where, how long, with which checksum. Who comes next finds the record whole and
 //! leaves it, or finds a part of it and cuts that off.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::UNIX_EPOCH;
 
 use crate::error::Error;
 use crate::fence::Section;
@@ -23,10 +24,11 @@ pub(crate) fn append(
     file: &File,
     record: &[u8],
 ) -> Result<(), Error> {
-    let stat = place.stat(file)?;
-    let at = u64::try_from(stat.st_size).unwrap_or(0);
+    let found = examine(place, file)?;
+    let at = found.len();
     let pending = (!record.is_empty()).then_some(Pending {
-        inode: stat.st_ino,
+        inode: found.ino(),
+        born: born(&found),
         at,
         bytes: record.len() as u64,
         checksum: crc32fast::hash(record),
@@ -51,9 +53,10 @@ pub(crate) fn sound_length(
     file: &File,
     unfinished: Option<Pending>,
 ) -> Result<u64, Error> {
-    let stat = place.stat(file)?;
-    let size = u64::try_from(stat.st_size).unwrap_or(0);
-    let Some(pending) = unfinished.filter(|pending| pending.inode == stat.st_ino) else {
+    let found = examine(place, file)?;
+    let size = found.len();
+    let same = |pending: &Pending| (pending.inode, pending.born) == (found.ino(), born(&found));
+    let Some(pending) = unfinished.filter(same) else {
         return Ok(size);
     };
     let end = pending.at.saturating_add(pending.bytes);
@@ -78,13 +81,26 @@ pub(crate) fn repair(place: &Place, file: &File, unfinished: Option<Pending>) ->
         return Ok(());
     }
     let sound = sound_length(place, file, unfinished)?;
-    let mended = file.metadata().and_then(|found| {
-        if sound < found.len() {
-            file.set_len(sound)?;
-        }
-        file.sync_all()
-    });
-    mended.map_err(|error| Error::io("end the last append to", place.path(), error))
+    let mended = match sound < examine(place, file)?.len() {
+        true => file.set_len(sound),
+        false => Ok(()),
+    };
+    mended
+        .and_then(|()| file.sync_all())
+        .map_err(|error| Error::io("end the last append to", place.path(), error))
+}
+
+fn examine(place: &Place, file: &File) -> Result<Metadata, Error> {
+    file.metadata()
+        .map_err(|error| Error::io("examine", place.path(), error))
+}
+
+fn born(found: &Metadata) -> u64 {
+    let since = found
+        .created()
+        .ok()
+        .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(0))
 }
 
 fn checksum(file: &File, mut at: u64) -> io::Result<u32> {

@@ -28,8 +28,11 @@ pub(crate) struct Mark {
 /// An append that has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pending {
-    /// The file, in this incarnation.
+    /// The file.
     pub inode: u64,
+    /// When it was made, in nanoseconds since the Unix epoch, because inodes are used again; 0 where
+    /// the file system does not tell.
+    pub born: u64,
     /// Where the record begins: the length of the file before.
     pub at: u64,
     /// Its length.
@@ -63,6 +66,7 @@ impl Mark {
         let token = Token(field("token")?.parse().ok()?);
         let pending = Pending {
             inode: field("inode")?.parse().ok()?,
+            born: field("born")?.parse().ok()?,
             at: field("at")?.parse().ok()?,
             bytes: field("bytes")?.parse().ok()?,
             checksum: u32::from_str_radix(field("crc")?, 16).ok()?,
@@ -79,18 +83,22 @@ impl Mark {
     fn facts(&self) -> String {
         let none = Pending {
             inode: 0,
+            born: 0,
             at: 0,
             bytes: 0,
             checksum: 0,
         };
         let Pending {
             inode,
+            born,
             at,
             bytes,
             checksum,
         } = self.pending.unwrap_or(none);
         let token = self.token;
-        format!("{VERSION} token={token} inode={inode} at={at} bytes={bytes} crc={checksum:08x}")
+        format!(
+            "{VERSION} token={token} inode={inode} born={born} at={at} bytes={bytes} crc={checksum:08x}"
+        )
     }
 
     fn name_line(&self) -> String {
@@ -121,6 +129,7 @@ mod tests {
             token: Token(u64::MAX),
             pending: Some(Pending {
                 inode: u64::MAX,
+                born: u64::MAX,
                 at: u64::MAX,
                 bytes: u64::MAX,
                 checksum: u32::MAX,
@@ -158,11 +167,11 @@ mod tests {
     proptest! {
         #[test]
         fn a_mark_survives_its_file(
-            name in "\\PC{1,40}", token: u64, inode: u64, at: u64, bytes in 1u64.., checksum: u32,
+            name in "\\PC{1,40}", token: u64, inode: u64, born: u64, at: u64, bytes in 1u64.., checksum: u32,
             appends: bool,
         ) {
             let Ok(lock) = LockName::new(&name) else { return Ok(()) };
-            let pending = appends.then_some(Pending { inode, at, bytes, checksum });
+            let pending = appends.then_some(Pending { inode, born, at, bytes, checksum });
             let mark = Mark { lock, token: Token(token), pending };
             prop_assert_eq!(Mark::decode(&mark.encode()), Some(mark));
         }

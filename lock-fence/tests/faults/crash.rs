@@ -185,6 +185,10 @@ fn every_call(operation: &str, before: Before) {
             Fault::Error("ENOSPC"),
             Fault::Error("EINTR"),
         ] {
+            // A call that is made to fail is not done, but a real one closes whatever it answers.
+            if call.name == "close" && !matches!(fault, Fault::Kill) {
+                continue;
+            }
             let Scene {
                 path,
                 old: same,
@@ -280,5 +284,5 @@ fn torn_record() {
         .append(INPUT)
         .expect("admitted");
     let whole = fs::read_to_string(&path).expect("readable");
-    assert_eq!(whole, theirs + "new\n");
+    assert!(whole == theirs + "new\n", "{} bytes are left", whole.len());
 }

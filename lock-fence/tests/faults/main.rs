@@ -4,7 +4,7 @@ mod crash;
 mod helper;
 mod trouble;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 
 fn main() -> std::process::ExitCode {
     if let Some(ended) = helper::main() {
