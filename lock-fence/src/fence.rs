@@ -7,7 +7,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lock_core::Token;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -69,13 +68,13 @@ impl Fence {
         Ok(Admitted { _section: section })
     }
 
-    /// The highest token admitted so far; `None` if there was none yet.
+    /// The highest token admitted so far, with its lock; `None` if there was none yet.
     ///
     /// # Errors
     /// As [`admit`](Fence::admit), but for the token's.
-    pub fn highest(&self) -> Result<Option<Token>, Error> {
+    pub fn highest(&self) -> Result<Option<FencingToken>, Error> {
         let place = Place::of(&self.path)?;
-        Ok(read(&place)?.map(|found| found.mark.token))
+        Ok(read(&place)?.map(|found| FencingToken::new(found.mark.lock, found.mark.token)))
     }
 }
 

@@ -88,7 +88,7 @@ impl FencedFile {
     ///
     /// # Errors
     /// As [`replace`](FencedFile::replace).
-    pub fn begin_edit(&self) -> Result<Edit<'_>, Error> {
+    pub fn begin_edit(&self) -> Result<Edit, Error> {
         let (place, section, old) = self.enter()?;
         // Before the reading: a lower token that came after it would be lost under our change.
         section.raise(None)?;
@@ -101,7 +101,7 @@ impl FencedFile {
             }
         };
         Ok(Edit {
-            file: self,
+            file: self.clone(),
             read,
             content,
         })
@@ -123,13 +123,13 @@ impl FencedFile {
 
 /// A file that was read to be changed.
 #[derive(Debug)]
-pub struct Edit<'a> {
-    file: &'a FencedFile,
+pub struct Edit {
+    file: FencedFile,
     read: Option<(File, Version)>,
     content: Vec<u8>,
 }
 
-impl Edit<'_> {
+impl Edit {
     /// What was read; empty if there was no file.
     pub fn content(&self) -> &[u8] {
         &self.content

@@ -113,7 +113,7 @@ fn the_same_holder_and_later_ones_are_admitted() {
     assert_eq!(read(&path).expect("readable"), b"a\nb\nc\nd\n");
     assert_eq!(
         Fence::new(&path).highest().expect("a mark"),
-        Some(Token(u64::MAX))
+        Some(token(u64::MAX))
     );
 }
 

@@ -221,9 +221,10 @@ fn judge(
     seen: &str,
 ) {
     let fence = Fence::new(path);
-    let mark = fence
+    let highest = fence
         .highest()
         .unwrap_or_else(|error| panic!("{seen}: {error}"));
+    let mark = highest.map(|highest| highest.token);
     let content = read(path).ok();
     let content = content.as_deref();
     assert!(content == old || content == new, "{seen}: {content:?}");
