@@ -5,7 +5,8 @@ use std::io::{self, Seek, Write};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::stdio::{dup2_stdin, dup2_stdout};
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::stdio::{dup2_stdin, dup2_stdout, stdout};
 use turnlock::fence::FencedFile;
 
 use crate::child::{Child, Ended, Signals};
@@ -43,8 +44,9 @@ async fn make(args: &Edit, right: &Right, mut signals: Signals) -> Result<Exit, 
     // emptied while it is filled.
     let output = memory("new content", &[])?;
     let input = memory("old content", edit.content())?;
-    let printed = dup2_stdin(&input).and_then(|()| dup2_stdout(&output));
-    printed.map_err(|error| internal(error.into()))?;
+    let stdout = fcntl_dupfd_cloexec(stdout(), 3);
+    let exchanged = dup2_stdin(&input).and_then(|()| dup2_stdout(&output));
+    exchanged.map_err(|error| internal(error.into()))?;
 
     let environment = match &right.taken {
         Some((_, guard)) => environment(guard),
@@ -59,6 +61,10 @@ async fn make(args: &Edit, right: &Right, mut signals: Signals) -> Result<Exit, 
         // Whoever holds the lock looks after us.
         None => (child.wait(|| true).await?, false),
     };
+    // For what we say ourselves; it may have been closed from the start.
+    if let Ok(stdout) = stdout {
+        dup2_stdout(stdout).map_err(|error| internal(error.into()))?;
+    }
     if lost {
         return Ok(Exit::Lost);
     }
