@@ -40,6 +40,8 @@ pub enum ErrorKind {
     Changed,
     /// The file is not one that a fence can protect, or the path names none.
     Unsuitable,
+    /// The register has no room for one more lock.
+    Full,
     /// The text is not a fencing token.
     Malformed,
     /// The caller's own part of an edit failed.

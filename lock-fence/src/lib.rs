@@ -31,6 +31,9 @@
 //! |---|---|
 //! | a file | [`FileLocks::file`] in async code, [`FencedFile`] in any other, `turnlock write`, `append` and `edit` in a shell |
 //! | anything on one machine, or in a folder that several share | [`Fence`], `turnlock fence check` |
+//! | anything in one process | [`Register`] |
+//! | tables of SQLite or PostgreSQL | the statement in [`sql`] |
+//! | an HTTP service | the middleware in `http`, with the Cargo feature `tower` |
 //!
 //! The token travels as a [`FencingToken`], whose text fits into a header or a column.
 //!
@@ -89,14 +92,19 @@ mod append;
 mod error;
 mod fence;
 mod file;
+#[cfg(feature = "tower")]
+pub mod http;
 mod locks;
 mod mark;
 mod place;
+mod register;
 mod replace;
+pub mod sql;
 mod token;
 
 pub use error::{Error, ErrorKind};
 pub use fence::{Admitted, BUSY_LIMIT, Fence};
 pub use file::{Edit, FencedFile, read};
 pub use locks::{FileGuard, FileLock, FileLocks, PathNames};
+pub use register::{Entered, MAX_LOCKS, Register};
 pub use token::{FencingToken, MAX_COORDINATOR_BYTES};
