@@ -1,50 +1,28 @@
-//! What must hold of the file, at every moment and at the end.
+//! What must hold of the store, at every moment and at the end.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::store::{Entry, Store};
 use crate::support::{Home, Running, text};
 use crate::worker::Note;
 
-/// The token, the process's number and the number of the edit in it.
-type Entry = [u64; 3];
-
 /// What became of the edits.
 pub struct Tally {
-    pub in_file: usize,
+    pub in_store: usize,
     pub acknowledged: usize,
     pub stale: usize,
 }
 
-/// As any other program reads it.
-fn entries(file: &Path) -> Vec<Entry> {
-    match fs::read(file) {
-        Ok(content) => serde_json::from_slice(&content)
-            .unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&content))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => panic!("{error}"),
-    }
-}
-
-/// How many entries it has. Each has a bracket; to parse them all each time would take too long.
-pub fn length(file: &Path) -> usize {
-    let content = fs::read(file).unwrap_or_default();
-    content
-        .iter()
-        .filter(|byte| **byte == b'[')
-        .count()
-        .saturating_sub(1)
-}
-
-/// Reads until it is over; answers how often. What was once in the file stays there.
-pub fn read_all_the_time(file: &Path, over: &AtomicBool) -> usize {
+/// Reads until it is over; answers how often. What was once there stays there.
+pub fn read_all_the_time(store: &str, over: &AtomicBool) -> usize {
+    let mut store = Store::open(store).expect("it opens");
     let mut seen: Vec<Entry> = Vec::new();
     let mut reads = 0;
     while !over.load(Ordering::Relaxed) {
-        let now = entries(file);
+        let now = store.entries().expect("it reads and parses");
         assert!(
             now.starts_with(&seen),
             "an accepted edit was lost: {:?} after {:?}",
@@ -69,9 +47,9 @@ pub fn must_be_done_or_killed(worker: Running) {
     assert!(fine, "{:?}: {}", output.status, text(&output.stderr));
 }
 
-/// Compares the file with what the processes were told.
-pub fn judge(home: &Home, file: &Path) -> Tally {
-    let entries = entries(file);
+/// Compares the store with what the processes were told.
+pub fn judge(home: &Home, store: &mut Store) -> Tally {
+    let entries = store.entries().expect("it reads and parses");
     let tokens: Vec<u64> = entries.iter().map(|[token, ..]| *token).collect();
     assert!(
         tokens.windows(2).all(|pair| pair[0] < pair[1]),
@@ -86,15 +64,15 @@ pub fn judge(home: &Home, file: &Path) -> Tally {
     let noted = |which: Note| -> BTreeSet<(u64, u64)> { notes(home, which).collect() };
     let (tried, done, stale) = (noted(Note::Try), noted(Note::Done), noted(Note::Stale));
     let lost: Vec<_> = done.difference(&written).collect();
-    assert!(
-        lost.is_empty(),
-        "acknowledged and not in the file: {lost:?}"
-    );
+    assert!(lost.is_empty(), "acknowledged and not there: {lost:?}");
     let refused: Vec<_> = stale.intersection(&written).collect();
-    assert!(refused.is_empty(), "refused and in the file: {refused:?}");
+    assert!(
+        refused.is_empty(),
+        "refused and there all the same: {refused:?}"
+    );
     assert!(written.is_subset(&tried), "nobody else wrote");
     Tally {
-        in_file: entries.len(),
+        in_store: entries.len(),
         acknowledged: done.len(),
         stale: stale.len(),
     }

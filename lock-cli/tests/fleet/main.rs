@@ -1,8 +1,11 @@
-//! Eight processes edit one JSON file; some of them are paused or killed all the time.
+//! Some processes edit one JSON file, or one table; some of them are paused or killed all the time.
 //!
-//! The test edits it 400 times. `TURNLOCK_FLEET_EDITS=10000` is the full form: it takes minutes.
+//! The tests make a few hundred edits. `TURNLOCK_FLEET_EDITS=10000` is the full form: it takes
+//! minutes.
 
 mod checker;
+mod server;
+mod store;
 mod worker;
 
 #[path = "../support/mod.rs"]
@@ -14,9 +17,12 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::Signal;
+use server::Postgres;
+use store::Store;
 use support::{Home, Running, Server, signal};
+use turnlock::fence::FencingToken;
+use turnlock::{LockName, Token};
 
-const PROCESSES: usize = 8;
 /// How many of them each round of faults hits, in the mean.
 const SHARE: f64 = 0.3;
 /// The time to live of their sessions. Pauses are up to twice as long.
@@ -28,33 +34,54 @@ fn main() -> ExitCode {
     if let Some(ended) = worker::main(TTL) {
         return ended;
     }
-    let trial = Trial::test("every_accepted_edit_is_in_the_file_in_token_order", || {
-        play(std::env::var("TURNLOCK_FLEET_EDITS").map_or(400, |n| n.parse().expect("a number")));
-        Ok(())
-    });
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
+    let trials = [
+        Trial::test("eight_processes_edit_a_file", || {
+            play(8, edits(400), |home| {
+                format!("file:{}", home.file("ledger.json").display())
+            });
+            Ok(())
+        }),
+        Trial::test("four_processes_write_to_sqlite", || {
+            play(4, edits(100), |home| {
+                format!("sqlite:{}", home.file("ledger.db").display())
+            });
+            Ok(())
+        }),
+        Trial::test("four_processes_write_to_postgresql", || {
+            let server = Postgres::start();
+            play(4, edits(100), |_| format!("postgres:{}", server.address()));
+            Ok(())
+        }),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
 }
 
-fn play(edits: usize) {
+fn edits(short: usize) -> usize {
+    std::env::var("TURNLOCK_FLEET_EDITS").map_or(short, |n| n.parse().expect("a number"))
+}
+
+fn play(processes: usize, edits: usize, store: impl FnOnce(&Home) -> String) {
     let home = Home::new();
     let server = Server::start(&home);
-    let file = home.file("ledger.json");
+    let url = store(&home);
+    let mut store = Store::open(&url).expect("it opens");
     let over = AtomicBool::new(false);
     let started = Instant::now();
     let mut faults = Faults::default();
     let reads = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| checker::read_all_the_time(&file, &over));
+        let reader = scope.spawn(|| checker::read_all_the_time(&url, &over));
         let mut lives = 0;
         let mut spawn = || {
             lives += 1;
-            worker::spawn(&home, &server.url(), lives, edits)
+            worker::spawn(&home, &server.url(), &url, lives, edits)
         };
-        let mut workers: Vec<Running> = (0..PROCESSES).map(|_| spawn()).collect();
-        while checker::length(&file) < edits {
+        let mut workers: Vec<Running> = (0..processes).map(|_| spawn()).collect();
+        let mut done = || store.length().expect("it reads") >= edits;
+        while !done() {
             assert!(started.elapsed() < LIMIT, "not done within {LIMIT:?}");
             assert!(!reader.is_finished(), "the reader has found a fault");
             for worker in &mut workers {
-                if worker.ended() && checker::length(&file) < edits {
+                if worker.ended() && !done() {
                     let ended = std::mem::replace(worker, spawn());
                     checker::must_have_been_killed(ended);
                     faults.killed += 1;
@@ -71,16 +98,28 @@ fn play(edits: usize) {
             .join()
             .expect("every read parses and goes on from the one before")
     });
-    let tally = checker::judge(&home, &file);
-    assert!(tally.in_file >= edits);
+    let tally = checker::judge(&home, &mut store);
+    assert!(tally.in_store >= edits);
+    // The first of them all wakes only now.
+    let [first, ..] = store.entries().expect("it reads")[..] else {
+        panic!("there are entries");
+    };
+    let lock = LockName::new("ledger").expect("valid");
+    let late = FencingToken::new(lock, Token(first[0]));
+    let admitted = store.add(&late, first, || {}).expect("an answer");
+    assert!(
+        !admitted,
+        "a stale token is refused by what it would damage"
+    );
+    assert_eq!(store.length().expect("it reads"), tally.in_store);
     println!(
         "{} edits in {:?}: {} acknowledged, {} refused as stale, {} by processes that were killed before the answer; \
          {} pauses, {} kills, {reads} reads",
-        tally.in_file,
+        tally.in_store,
         started.elapsed(),
         tally.acknowledged,
         tally.stale,
-        tally.in_file - tally.acknowledged,
+        tally.in_store - tally.acknowledged,
         faults.paused,
         faults.killed,
     );

@@ -2,13 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
+use futures_executor::block_on;
 use turnlock::Options;
-use turnlock::fence::FileLocks;
+use turnlock::fence::FencingToken;
 
+use crate::store::Store;
 use crate::support::{Home, Running};
 
 const ARGUMENT: &str = "--edit";
@@ -36,9 +37,9 @@ impl Note {
     }
 }
 
-pub fn spawn(home: &Home, url: &str, life: usize, edits: usize) -> Running {
+pub fn spawn(home: &Home, url: &str, store: &str, life: usize, edits: usize) -> Running {
     let child = std::process::Command::new(std::env::current_exe().expect("this program"))
-        .args([ARGUMENT, url, &life.to_string(), &edits.to_string()])
+        .args([ARGUMENT, url, store, &life.to_string(), &edits.to_string()])
         .current_dir(home.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -49,29 +50,26 @@ pub fn spawn(home: &Home, url: &str, life: usize, edits: usize) -> Running {
 
 pub fn main(ttl: Duration) -> Option<ExitCode> {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, argument, url, life, edits] = &arguments[..] else {
+    let [_, argument, url, store, life, edits] = &arguments[..] else {
         return None;
     };
     if argument != ARGUMENT {
         return None;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
     let edits = edits.parse().expect("a number");
     let life = life.parse().expect("a number");
-    Some(match runtime.block_on(work(url, life, edits, ttl)) {
+    Some(match work(url, store, life, edits, ttl) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("{error:?}");
             ExitCode::FAILURE
         }
     })
 }
 
-async fn work(
+fn work(
     url: &str,
+    store: &str,
     life: u64,
     edits: usize,
     ttl: Duration,
@@ -81,45 +79,32 @@ async fn work(
         ..Options::default()
     };
     let mut journal = journal(life)?;
-    let locks = turnlock::connect_with(url, options).await?;
-    let ledger = locks.file(Path::new("ledger.json"))?;
+    let mut store = Store::open(store)?;
+    let locks = block_on(turnlock::connect_with(url, options))?;
+    let ledger = locks.mutex("ledger")?;
     for serial in 0u64.. {
-        let guard = match ledger.acquire().await {
+        let guard = match block_on(ledger.acquire()) {
             Ok(guard) => guard,
             // It was paused for too long while it waited.
             Err(error) if matches!(error.kind(), turnlock::ErrorKind::SessionLost(_)) => continue,
             Err(error) => return Err(error.into()),
         };
-        let token = guard.lock().token().0;
         note(&mut journal, Note::Try, serial)?;
-        let edited = guard.edit(move |old| add(old, [token, life, serial])).await;
-        match edited {
-            Ok(()) => note(&mut journal, Note::Done, serial)?,
-            Err(error) if error.is_stale() => note(&mut journal, Note::Stale, serial)?,
-            // Nothing was tried.
-            Err(error) if error.kind() == turnlock::fence::ErrorKind::Lost => {
-                note(&mut journal, Note::Stale, serial)?;
-            }
-            Err(error) => return Err(error.into()),
+        let token = FencingToken::of(&guard);
+        let entry = [guard.token().0, life, serial];
+        // Programs think about what they write: here the pauses hit.
+        let think = || std::thread::sleep(Duration::from_millis(fastrand::u64(0..10)));
+        match store.add(&token, entry, think)? {
+            true => note(&mut journal, Note::Done, serial)?,
+            false => note(&mut journal, Note::Stale, serial)?,
         }
-        guard.release().await;
-        if crate::checker::length(Path::new("ledger.json")) >= edits {
+        block_on(guard.release());
+        if store.length()? >= edits {
             break;
         }
     }
-    locks.close().await.ok();
+    block_on(locks.close()).ok();
     Ok(())
-}
-
-fn add(old: &[u8], entry: [u64; 3]) -> Result<Vec<u8>, serde_json::Error> {
-    // Programs think about what they write: here the pauses hit.
-    std::thread::sleep(Duration::from_millis(fastrand::u64(0..10)));
-    let mut entries: Vec<[u64; 3]> = match old {
-        [] => Vec::new(),
-        old => serde_json::from_slice(old)?,
-    };
-    entries.push(entry);
-    serde_json::to_vec(&entries)
 }
 
 fn journal(life: u64) -> std::io::Result<File> {
