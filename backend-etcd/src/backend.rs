@@ -44,30 +44,6 @@ impl EtcdBackend {
             }),
         }))
     }
-
-    /// A put and a delete of this key under the namespace, outside of all locks: the least that an
-    /// acquire and a release can cost, to compare them with. Two round trips, two commits.
-    ///
-    /// # Errors
-    /// As an acquire's. The key may be left then.
-    pub async fn put_and_delete(&self, key: &str) -> Result<(), Error> {
-        let key = self.client.keyspace.loose_key(key);
-        let transport = &self.client.transport;
-        let put = key.clone();
-        transport
-            .call(move |client| {
-                let key = put.clone();
-                async move { client.kv_client().put(key, "", None).await }
-            })
-            .await?;
-        transport
-            .call(move |client| {
-                let key = key.clone();
-                async move { client.kv_client().delete(key, None).await }
-            })
-            .await?;
-        Ok(())
-    }
 }
 
 #[async_trait]

@@ -103,11 +103,6 @@ impl Keyspace {
         format!("{}/@session/{session}", self.namespace)
     }
 
-    /// A key of no lock and no session.
-    pub fn loose_key(&self, key: &str) -> String {
-        format!("{}/@loose/{}", self.namespace, name::encode(key))
-    }
-
     /// All keys of a lock.
     pub fn lock(&self, name: &LockName) -> Span {
         Span::under(&self.prefix(name))
