@@ -38,7 +38,7 @@ const TOKEN_REFRESH: Duration = Duration::from_secs(60);
 const REFUSAL: Duration = Duration::from_secs(1);
 
 /// While another member may do better, one that does not answer is given this part of the time.
-const HASTE: u32 = 8;
+const HASTE: u32 = 6;
 /// How much longer than the slowest of the latest answers a member that works may take.
 const SLACK: u32 = 4;
 
@@ -144,25 +144,34 @@ impl Transport {
     /// they are asked before an election. So for a while the wait is short, but never so short that
     /// a cluster that is merely slow is taken for dead.
     pub(crate) fn patience(&self) -> Duration {
-        self.patience_of(self.request_timeout)
+        if !self.is_in_haste() {
+            return self.request_timeout;
+        }
+        let slowest = self.state().slowest;
+        (self.request_timeout / HASTE)
+            .max(SLACK * slowest)
+            .min(self.request_timeout)
     }
 
-    fn patience_of(&self, limit: Duration) -> Duration {
-        let state = self.state();
-        let failing = state
-            .failing
-            .map_or(Duration::ZERO, |since| since.elapsed());
-        if self.members.len() == 1 || failing > 2 * limit {
-            return limit;
+    /// The same for a connection and the check of a password, which take several round trips.
+    fn patience_to_connect(&self) -> Duration {
+        match self.is_in_haste() {
+            true => self.connect_timeout / 2,
+            false => self.connect_timeout,
         }
-        (limit / HASTE).max(SLACK * state.slowest).min(limit)
+    }
+
+    fn is_in_haste(&self) -> bool {
+        let failing = self.state().failing;
+        let for_long = failing.is_some_and(|since| since.elapsed() > self.request_timeout * 3 / 2);
+        self.members.len() > 1 && !for_long
     }
 
     /// Takes note of an answer that took so long.
     fn answered(&self, took: Duration) {
         let mut state = self.state();
         state.failing = None;
-        state.slowest = took.max(state.slowest - state.slowest / 16);
+        state.slowest = took.max(state.slowest - state.slowest / 64);
     }
 
     /// Resolves when this connection is given up. *Cancel safe.*
@@ -262,7 +271,7 @@ impl Transport {
         let Member { address, target } = self.members[member].clone();
         let channel = match target {
             Target::Tcp(endpoint) => {
-                let limit = self.patience_of(self.connect_timeout);
+                let limit = self.patience_to_connect();
                 endpoint.connect_timeout(limit).connect().await
             }
             Target::Unix(endpoint, path) => {
@@ -302,7 +311,7 @@ impl Transport {
             options = options.with_user(user, password.expose());
         }
         let client = Client::from_channel(Channel::Tonic(channel), Some(options));
-        let limit = self.patience();
+        let limit = self.patience_to_connect();
         let failure = match tokio::time::timeout(limit, client).await {
             Ok(Ok(client)) => return Ok(client),
             Ok(Err(error)) => error::failure(address, error),
