@@ -18,16 +18,26 @@ pub struct ZkBackend {
 
 impl ZkBackend {
     /// A backend with this configuration. Does no I/O: each session has a connection of its own.
-    pub fn new(config: Config) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`](lock_core::ErrorKind::Configuration) if a certificate or a key
+    /// cannot be used.
+    pub fn new(config: Config) -> Result<Arc<Self>, Error> {
         if !config.security().has_identity() {
             static WARNED: Once = Once::new();
             WARNED.call_once(|| {
                 tracing::warn!("locks on ZooKeeper are open to whoever reaches the servers: give the parameters user and password_file");
             });
         }
-        Arc::new(ZkBackend {
-            cluster: Cluster::new(config),
-        })
+        if let Some(host) = config.exposed() {
+            tracing::warn!(
+                host,
+                "the connection to ZooKeeper is not encrypted: use zks://"
+            );
+        }
+        Ok(Arc::new(ZkBackend {
+            cluster: Cluster::new(config)?,
+        }))
     }
 }
 

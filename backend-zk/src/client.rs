@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use lock_core::{Error, SessionId};
-use zookeeper_client::{Acls, CreateMode, CreateOptions, Error as ZkError, StateWatcher};
+use zookeeper_client::{
+    Acls, Connector, CreateMode, CreateOptions, Error as ZkError, StateWatcher,
+};
 
 use crate::config::Config;
 use crate::runtime::{self, run};
@@ -21,6 +23,7 @@ pub(crate) struct Cluster {
     pub(crate) layout: Layout,
     /// The servers, for messages and for the client library.
     servers: Arc<str>,
+    connector: Connector,
 }
 
 /// A session's connection. The session is closed when the last clone of it is gone.
@@ -31,12 +34,14 @@ pub(crate) struct Client {
 }
 
 impl Cluster {
-    pub(crate) fn new(config: Config) -> Arc<Self> {
-        Arc::new(Cluster {
+    pub(crate) fn new(config: Config) -> Result<Arc<Self>, Error> {
+        let connector = zookeeper_client::Client::connector().with_fail_eagerly();
+        Ok(Arc::new(Cluster {
             layout: config.layout(),
             servers: config.cluster().into(),
+            connector: config.security().apply(connector, config.hosts())?,
             config,
-        })
+        }))
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -54,17 +59,16 @@ impl Cluster {
     pub(crate) async fn connect(self: &Arc<Self>, timeout: Duration) -> Result<Client, Error> {
         // What is also the longest silence of a connection must leave time for others.
         let silence = self.config.connect_timeout().min(timeout * 2 / 5);
-        let connector = zookeeper_client::Client::connector()
+        let connector = self
+            .connector
+            .clone()
             .with_session_timeout(timeout)
-            .with_connection_timeout(silence)
-            .with_fail_eagerly();
-        let zk = self
-            .config
-            .security()
-            .apply(connector)
-            .connect(&self.servers)
-            .await
-            .map_err(|error| self.error(error))?;
+            .with_connection_timeout(silence);
+        let zk = match self.config.security().is_encrypted() {
+            true => connector.secure_connect(&self.servers).await,
+            false => connector.connect(&self.servers).await,
+        };
+        let zk = zk.map_err(|error| self.error(error))?;
         Ok(Client {
             zk,
             cluster: self.clone(),

@@ -151,6 +151,10 @@ impl Config {
         servers.join(",")
     }
 
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.servers.iter().map(|(host, _)| &**host)
+    }
+
     pub(crate) fn layout(&self) -> Layout {
         Layout::new(&self.chroot, &self.namespace, self.recipe)
     }
@@ -171,9 +175,10 @@ impl Config {
         &self.security
     }
 
-    /// Whether nobody on the way to any server can listen.
-    pub(crate) fn is_local(&self) -> bool {
-        self.servers.iter().all(|(host, _)| url::is_loopback(host))
+    /// A server that we would talk to in plain text over a network, if any.
+    pub(crate) fn exposed(&self) -> Option<&str> {
+        let plain = !self.security.is_encrypted();
+        self.hosts().find(|host| plain && !url::is_loopback(host))
     }
 
     /// Refuses a session that is too short to be safe, unless it was allowed.
@@ -312,6 +317,16 @@ mod tests {
                 "\"NO_SUCH_VARIABLE\"",
             ),
             ("zk://h?password_env=X", "no user"),
+            ("zk://h?auth=sasl", "no user"),
+            (
+                "zk://h?user=u&password_env=PATH&auth=kerberos",
+                "write digest or sasl",
+            ),
+            ("zk://h?user=a:b&password_env=PATH", "has a ':'"),
+            ("zk://h?ca=/x", "\"ca\" is for TLS only"),
+            ("zks://h", "give ca=FILE"),
+            ("zks://h?ca=/no/such/file&cert=/x", "both of the parameters"),
+            ("zks://h?ca=/no/such/file", "\"/no/such/file\""),
         ];
         for (url, expected) in cases {
             let message = refused(url);

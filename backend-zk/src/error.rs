@@ -15,7 +15,7 @@ pub(crate) fn of(cluster: &str, error: ZkError) -> Error {
         ZkError::NoHosts => (
             Unreachable,
             None,
-            "cannot be reached: check that it runs, that the addresses are right, and whether it speaks TLS (zks://) or not (zk://)",
+            "cannot be reached: check that it runs, that the addresses are right, whether it speaks TLS (zks://) or not (zk://), and with TLS the certificates",
         ),
         ZkError::ConnectionLoss => (Unreachable, Unknown, "broke the connection"),
         ZkError::Timeout => (Unreachable, Unknown, "did not answer in time"),
@@ -65,6 +65,14 @@ pub(crate) fn of(cluster: &str, error: ZkError) -> Error {
     Error::new(kind, format!("ZooKeeper at {cluster} {text}"))
         .with_effect(effect)
         .with_source(error)
+}
+
+/// An enqueue met the node of an earlier try of itself: tried once more, it finds that.
+pub(crate) fn twin(source: Error) -> Error {
+    let text = "an earlier try of the same request has come through meanwhile";
+    Error::new(ErrorKind::Unreachable, text)
+        .with_effect(Effect::Unknown)
+        .with_source(source)
 }
 
 /// No answer came in time.

@@ -134,6 +134,12 @@ pub(crate) fn entry(directory: &str, name: &str, token: Token) -> EntryId {
     }
 }
 
+/// What is seen from an entry that is not there.
+pub(crate) const ABSENT: View = View {
+    present: false,
+    ahead: Vec::new(),
+};
+
 /// Whether somebody who came now would have to wait.
 pub(crate) fn is_busy(children: &[String], ask: Ask) -> bool {
     contenders(children, ask).next().is_some()
@@ -151,6 +157,15 @@ pub(crate) fn unplaced<'a>(own: &str, children: &'a [String], ask: Ask) -> Vec<&
         .collect()
 }
 
+/// What our entry sees in a listing.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) view: View,
+    /// The one entry that stands ahead, if nothing else does and nothing else ever will: who comes
+    /// later stands behind us.
+    pub(crate) only: Option<Ahead>,
+}
+
 /// What our entry sees. `created` has the czxids of the [`unplaced`]; one that is missing there is
 /// gone.
 pub(crate) fn view(
@@ -158,13 +173,13 @@ pub(crate) fn view(
     children: &[String],
     ask: Ask,
     created: &HashMap<String, Token>,
-) -> Result<View, Error> {
+) -> Result<Seen, Error> {
     let (directory, name) = split(own)?;
     let listed = children.iter().any(|child| child == name);
     let Some(contender) = Contender::parse(name).filter(|_| listed) else {
-        return Ok(View {
-            present: false,
-            ahead: Vec::new(),
+        return Ok(Seen {
+            view: ABSENT,
+            only: None,
         });
     };
     let place = contender.place().unwrap_or(Place::Created(own.token));
@@ -177,16 +192,22 @@ pub(crate) fn view(
         .collect();
     // Nearest first.
     ahead.sort_unstable_by_key(|(place, _)| Reverse(*place));
-    let ahead = ahead.iter().take(ask.limit).map(|(_, other)| Ahead {
+    let stand = |other: &Contender<'_>| Ahead {
         // Only its name was listed. That alone is the incarnation, since no uuid comes twice, so
         // the token is left at zero: it is not known, and nothing is compared with it.
         id: entry(directory, other.name, Token(0)),
         mode: other.mode,
-    });
-    Ok(View {
+    };
+    let only = match ahead.as_slice() {
+        [(_, other)] if !other.heritable => Some(stand(other)),
+        _ => None,
+    };
+    let ahead = ahead.iter().take(ask.limit);
+    let view = View {
         present: true,
-        ahead: ahead.collect(),
-    })
+        ahead: ahead.map(|(_, other)| stand(other)).collect(),
+    };
+    Ok(Seen { view, only })
 }
 
 fn contenders(children: &[String], ask: Ask) -> impl Iterator<Item = Contender<'_>> {
@@ -221,8 +242,9 @@ mod tests {
             .map(|(name, czxid)| ((*name).to_owned(), Token(*czxid)))
             .collect();
         let own = entry("/d", own.0, Token(own.1));
-        let view = view(&own, &names, ask, &created).expect("a path");
+        let Seen { view, only } = view(&own, &names, ask, &created).expect("a path");
         assert!(view.present);
+        assert!(only.is_none_or(|only| view.ahead == [only]));
         let name = |a: &Ahead| split(&a.id).expect("a path").1.to_owned();
         view.ahead.iter().map(name).collect()
     }
@@ -304,15 +326,41 @@ mod tests {
     }
 
     #[test]
+    fn only_one_that_leaves_no_heir_is_known_to_be_the_last_ahead() {
+        let only = |names: &[&str], mode| {
+            let own = entry("/d", "own-lock-0000000005", Token(5));
+            let names = children(&[names, &["own-lock-0000000005"]].concat());
+            let seen = view(&own, &names, rule::ask(mode), &HashMap::new()).expect("a path");
+            seen.only.is_some()
+        };
+        assert!(only(&["a-lock-0000000001"], Mode::Exclusive));
+        assert!(only(&["a-__READ__0000000001"], Mode::Exclusive));
+        assert!(only(
+            &["a-lock-0000000001", "b-__READ__0000000002"],
+            Mode::Shared
+        ));
+        assert!(!only(
+            &["a-lock-0000000001", "b-__READ__0000000002"],
+            Mode::Exclusive
+        ));
+        assert!(
+            !only(&["a-__WRIT__0000000001"], Mode::Exclusive),
+            "it may be downgraded"
+        );
+        assert!(!only(&["a-0000000001"], Mode::Exclusive), "who knows");
+        assert!(!only(&[], Mode::Exclusive));
+    }
+
+    #[test]
     fn an_entry_that_is_not_listed_is_not_there() {
         let own = entry("/d", "own-lock-0000000005", Token(5));
-        let view = view(
+        let seen = view(
             &own,
             &children(&["a-lock-0000000001"]),
             rule::ask(Mode::Exclusive),
             &HashMap::new(),
         )
         .expect("a path");
-        assert!(!view.present && view.ahead.is_empty());
+        assert!(seen.view == ABSENT && seen.only.is_none());
     }
 }

@@ -22,6 +22,9 @@ pub(crate) struct Contender<'a> {
     pub(crate) name: &'a str,
     pub(crate) mode: Mode,
     number: i32,
+    /// Its place may pass to another node when it goes. Curator turns a write lock into a read lock
+    /// by a new node of the same number; of clients that we do not know, we expect the same.
+    pub(crate) heritable: bool,
 }
 
 /// A place in a queue, in the order of arrival.
@@ -40,10 +43,16 @@ impl<'a> Contender<'a> {
     pub(crate) fn parse(name: &'a str) -> Option<Self> {
         let known = MARKERS.iter().find_map(|(marker, mode)| {
             let (_, digits) = name.rsplit_once(marker)?;
-            Some((*mode, sequence(digits)?))
+            Some((*mode, sequence(digits)?, *marker == WRITE))
         });
-        let (mode, number) = known.or_else(|| Some((Mode::Exclusive, trailing(name)?)))?;
-        Some(Contender { name, mode, number })
+        let unknown = || Some((Mode::Exclusive, trailing(name)?, true));
+        let (mode, number, heritable) = known.or_else(unknown)?;
+        Some(Contender {
+            name,
+            mode,
+            number,
+            heritable,
+        })
     }
 
     /// The place that its number gives it; `None` if it needs the node's czxid.
@@ -57,12 +66,6 @@ impl<'a> Contender<'a> {
         (0..i32::MAX)
             .contains(&self.number)
             .then_some(Place::Number(self.number))
-    }
-
-    /// Whether its place may pass to another node when it goes: Curator turns a write lock into a
-    /// read lock by a new node of the same number.
-    pub(crate) fn may_downgrade(&self) -> bool {
-        self.name.contains(WRITE)
     }
 }
 

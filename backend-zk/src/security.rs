@@ -1,8 +1,14 @@
 //! Who we are to the servers, and who they are to us.
 
-use lock_core::Error;
-use lock_core::secret::{Credentials, CredentialsSource, Secret};
-use zookeeper_client::{Acls, Connector};
+use std::fmt;
+
+use lock_core::secret::{self, Credentials, CredentialsSource, Privacy, Secret};
+use lock_core::{Error, ErrorKind};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::CertifiedKey;
+use zookeeper_client::{Acls, Connector, SaslOptions, TlsOptions};
 
 /// Where the password is if no parameter says so.
 const PASSWORD_ENV: &str = "TURNLOCK_ZK_PASSWORD";
@@ -10,46 +16,159 @@ const PASSWORD_ENV: &str = "TURNLOCK_ZK_PASSWORD";
 /// How connections are protected, and what they prove.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Security {
+    tls: Option<Tls>,
     credentials: Option<Credentials>,
+    scheme: Scheme,
+}
+
+/// How a user is proved to the servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Scheme {
+    /// ZooKeeper's own: the password itself is sent, and any user is taken.
+    #[default]
+    Digest,
+    /// SASL with DIGEST-MD5: the servers know their users.
+    Sasl,
+}
+
+/// What is asked of the servers' certificates, and what they can ask of us.
+#[derive(Clone)]
+struct Tls {
+    ca: Secret,
+    identity: Option<(Secret, Secret)>,
 }
 
 /// The parameters of a URL that this is about.
 #[derive(Debug, Default)]
 pub(crate) struct Parameters {
+    ca: Option<String>,
+    cert: Option<String>,
+    key: Option<String>,
+    auth: Option<String>,
     credentials: CredentialsSource,
 }
 
 impl Parameters {
-    pub(crate) const NAMES: &str = CredentialsSource::NAMES;
+    pub(crate) const NAMES: &str = "ca, cert, key, auth, user, password_file, password_env";
 
     /// Takes a parameter, if it is one of these.
     pub(crate) fn take(&mut self, name: &str, value: &str) -> Option<()> {
-        self.credentials.take(name, value)
+        let slot = match name {
+            "ca" => &mut self.ca,
+            "cert" => &mut self.cert,
+            "key" => &mut self.key,
+            "auth" => &mut self.auth,
+            _ => return self.credentials.take(name, value),
+        };
+        *slot = Some(value.to_owned());
+        Some(())
     }
 
-    pub(crate) fn read(&self, _encrypted: bool) -> Result<Security, Error> {
+    /// Reads the files and the password.
+    pub(crate) fn read(&self, encrypted: bool) -> Result<Security, Error> {
+        let credentials = self.credentials.read(PASSWORD_ENV)?;
+        let scheme = match (self.auth.as_deref(), &credentials) {
+            (Some(_), None) => {
+                return Err(wrong(
+                    "the parameter \"auth\" is given, but no user: give user=NAME too",
+                ));
+            }
+            (None | Some("digest"), _) => Scheme::Digest,
+            (Some("sasl"), _) => Scheme::Sasl,
+            (Some(other), _) => {
+                return Err(wrong(format!(
+                    "the parameter \"auth\" is {other:?}: write digest or sasl"
+                )));
+            }
+        };
+        if let (Scheme::Digest, Some(Credentials { user, .. })) = (scheme, &credentials)
+            && user.contains(':')
+        {
+            return Err(wrong(format!(
+                "the user {user:?} has a ':', where ZooKeeper's digest ends the name: choose another"
+            )));
+        }
         Ok(Security {
-            credentials: self.credentials.read(PASSWORD_ENV)?,
+            tls: self.tls(encrypted)?,
+            credentials,
+            scheme,
         })
+    }
+
+    /// Reads the TLS files. Without TLS there must be none: nobody is to believe in it.
+    fn tls(&self, encrypted: bool) -> Result<Option<Tls>, Error> {
+        let named = [("ca", &self.ca), ("cert", &self.cert), ("key", &self.key)];
+        if !encrypted {
+            return match named.iter().find(|(_, value)| value.is_some()) {
+                Some((name, _)) => Err(wrong(format!(
+                    "the parameter {name:?} is for TLS only: write zks:// instead of the scheme given"
+                ))),
+                None => Ok(None),
+            };
+        }
+        let certificates =
+            |name, path| secret::read_pem(name, path, "CERTIFICATE-----", Privacy::Public);
+        let Some(ca) = &self.ca else {
+            return Err(wrong(
+                "zks:// needs to know who may have issued the servers' certificates: give ca=FILE",
+            ));
+        };
+        let identity = match (&self.cert, &self.key) {
+            (None, None) => None,
+            (Some(cert), Some(key)) => Some((
+                certificates("cert", cert)?,
+                secret::read_pem("key", key, "PRIVATE KEY-----", Privacy::Private)?,
+            )),
+            _ => {
+                return Err(wrong(
+                    "a client certificate needs both of the parameters \"cert\" and \"key\": give the other one too",
+                ));
+            }
+        };
+        Ok(Some(Tls {
+            ca: certificates("ca", ca)?,
+            identity,
+        }))
     }
 }
 
 impl Security {
-    /// Has connections made as told.
-    pub(crate) fn apply(&self, connector: Connector) -> Connector {
-        match &self.credentials {
-            Some(credentials) => {
-                let proof = format!("{}:{}", credentials.user, credentials.password.expose());
-                let proof = Secret::new(proof);
+    /// Has connections to these hosts made as told.
+    pub(crate) fn apply<'a>(
+        &self,
+        mut connector: Connector,
+        mut hosts: impl Iterator<Item = &'a str>,
+    ) -> Result<Connector, Error> {
+        if let Some(tls) = &self.tls {
+            if let Some(host) = hosts.find(|host| ServerName::try_from(*host).is_err()) {
+                return Err(wrong(format!(
+                    "no certificate can be for the host {host:?}: give the name that is in it"
+                )));
+            }
+            connector = connector.with_tls(tls.options()?);
+        }
+        Ok(match (&self.credentials, self.scheme) {
+            (None, _) => connector,
+            (Some(Credentials { user, password }), Scheme::Sasl) => {
+                let password = password.expose().to_owned();
+                connector.with_sasl(SaslOptions::digest_md5(user.clone(), password))
+            }
+            (Some(Credentials { user, password }), Scheme::Digest) => {
+                let proof = Secret::new(format!("{user}:{}", password.expose()));
                 connector.with_auth("digest", proof.expose().as_bytes())
             }
-            None => connector,
-        }
+        })
+    }
+
+    /// Whether nobody on the way can listen.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Whether we have an identity that nodes can belong to.
     pub(crate) fn has_identity(&self) -> bool {
-        self.credentials.is_some()
+        let certified = self.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
+        certified || self.credentials.is_some()
     }
 
     /// Who may do what with the nodes that we make.
@@ -60,4 +179,57 @@ impl Security {
             Acls::anyone_all()
         }
     }
+}
+
+impl Tls {
+    fn options(&self) -> Result<TlsOptions, Error> {
+        // The client library takes the process's provider, and panics if it has to choose one.
+        if CryptoProvider::get_default().is_none() {
+            // An error means that another thread was faster.
+            let _ = ring::default_provider().install_default();
+        }
+        let mut options = TlsOptions::new()
+            .with_pem_ca(self.ca.expose())
+            .map_err(|error| unusable("ca").with_source(error))?;
+        if let Some((cert, key)) = &self.identity {
+            check_identity(cert, key)?;
+            options = options
+                .with_pem_identity(cert.expose(), key.expose())
+                .map_err(|error| unusable("cert and key").with_source(error))?;
+        }
+        Ok(options)
+    }
+}
+
+/// The client library would only find out when it connects, and say that no host is there.
+fn check_identity(cert: &Secret, key: &Secret) -> Result<(), Error> {
+    let chain = CertificateDer::pem_slice_iter(cert.expose().as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| unusable("cert").with_source(error))?;
+    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
+        .map_err(|error| unusable("key").with_source(error))?;
+    CertifiedKey::from_der(chain, key, &ring::default_provider())
+        .map(|_| ())
+        .map_err(|error| {
+            wrong("the client certificate and the key of the parameters \"cert\" and \"key\" do not belong together: give the certificate's own key")
+                .with_source(error)
+        })
+}
+
+fn unusable(parameters: &str) -> Error {
+    wrong(format!(
+        "TLS cannot be set up: check the files of the parameters {parameters}"
+    ))
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("identity", &self.identity.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+fn wrong(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Configuration, message)
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures_util::future::{join, try_join_all};
 use lock_core::clock::{Clock, validity};
 use lock_core::liveness::{self, Liveness};
-use lock_core::rule::{Ask, View};
+use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Placed, Removed, Session, SessionId};
 use lock_core::{Effect, EntryId, Error, ErrorKind, LossReason, State, Ticket, Token, background};
 use tokio::sync::oneshot;
@@ -42,6 +42,8 @@ pub(crate) struct ZkSession {
     /// Serials of tickets that have, or had, an enqueue under way whose outcome is not known.
     /// Bounded by the tickets in use.
     unsettled: Mutex<HashSet<u64>>,
+    /// By the serials of their tickets, what waiters know to be the only entry ahead of them.
+    only: Mutex<HashMap<u64, Ahead>>,
 }
 
 /// Opens a session: on the background thread, so that one whose caller has gone away is closed
@@ -105,6 +107,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         tasks: [renewal.abort_handle(), listener.abort_handle()],
         ended: AtomicBool::new(false),
         unsettled: Mutex::default(),
+        only: Mutex::default(),
     }))
 }
 
@@ -176,7 +179,12 @@ impl ZkSession {
             Ok(created) => created,
             Err(error) => {
                 let absent = error == ZkError::NoNode;
-                let error = self.cluster.error(error);
+                // An earlier try made one of the same name: possible where numbers come again.
+                let twin = error == ZkError::NodeExists;
+                let mut error = self.cluster.error(error);
+                if twin {
+                    error = error::twin(error);
+                }
                 if first && error.effect() == Effect::None {
                     self.unsettled().remove(&ticket.serial);
                 }
@@ -233,7 +241,7 @@ impl ZkSession {
         for surplus in own {
             self.delete(client, layout::path(&surplus)?).await?;
         }
-        let view = self.view(client, &entry, children, ask).await?;
+        let view = self.view(client, ticket, &entry, children, ask).await?;
         Ok(Some(Placed { entry, view }))
     }
 
@@ -263,6 +271,7 @@ impl ZkSession {
     async fn view(
         &self,
         client: &Client,
+        ticket: &Ticket,
         entry: &EntryId,
         children: &[String],
         ask: Ask,
@@ -284,7 +293,38 @@ impl ZkSession {
                 }
             }
         }
-        layout::view(entry, children, ask, &created)
+        let seen = layout::view(entry, children, ask, &created)?;
+        if let Some(only) = seen.only {
+            self.only().insert(ticket.serial, only);
+        }
+        Ok(seen.view)
+    }
+
+    /// What an entry sees when nothing but this one can stand ahead of it: no listing, however long
+    /// the queue behind is.
+    async fn view_of_two(
+        &self,
+        client: &Client,
+        entry: &EntryId,
+        only: Ahead,
+        as_of: AsOf,
+    ) -> Result<View, Error> {
+        let (own, other) = (layout::path(entry)?, layout::path(&only.id)?);
+        let there = client.ask(move |zk| {
+            Box::pin(async move {
+                let synced = (as_of == AsOf::Now).then(|| zk.sync(&own));
+                let (own, other) = (zk.check_stat(&own), zk.check_stat(&other));
+                if let Some(synced) = synced {
+                    synced.await?;
+                }
+                Ok((own.await?.is_some(), other.await?.is_some()))
+            })
+        });
+        let (present, blocked) = self.heard(there.await)?;
+        Ok(View {
+            present,
+            ahead: Vec::from_iter(blocked.then_some(only)),
+        })
     }
 
     /// A listing, and whether there is a directory at all.
@@ -310,6 +350,20 @@ impl ZkSession {
             })
         });
         self.heard(listed.await)
+    }
+
+    /// Writes something, to be told if the session is over.
+    async fn write(&self, client: &Client) -> Result<(), Error> {
+        let node = self.cluster.layout.session_node(self.id);
+        let written = client.ask(|zk| {
+            Box::pin(async move {
+                match zk.set_data(&node, &[], None).await {
+                    Ok(_) | Err(ZkError::NoNode) => Ok(()),
+                    Err(error) => Err(error),
+                }
+            })
+        });
+        self.heard(written.await)
     }
 
     /// Whether the node was there.
@@ -371,6 +425,10 @@ impl ZkSession {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn only(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Ahead>> {
+        self.only.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn is_at(entry: &EntryId, directory: &str, name: &str) -> bool {
@@ -425,13 +483,10 @@ impl Session for ZkSession {
             };
             let made = Some(own.clone());
             let settled = self.settle(&client, &directory, ticket, ask, &children, made);
-            let placed = settled.await?.unwrap_or_else(|| Placed {
+            let placed = settled.await?.unwrap_or(Placed {
                 // Somebody removed it between the two requests.
                 entry: own,
-                view: View {
-                    present: false,
-                    ahead: Vec::new(),
-                },
+                view: layout::ABSENT,
             });
             self.unsettled().remove(&ticket.serial);
             return Ok(Enqueued::Placed(placed));
@@ -444,16 +499,26 @@ impl Session for ZkSession {
 
     async fn look(
         &self,
-        _ticket: &Ticket,
+        ticket: &Ticket,
         entry: &EntryId,
         ask: Ask,
         as_of: AsOf,
     ) -> Result<View, Error> {
         let client = self.alive()?;
-        let (directory, _) = layout::split(entry)?;
-        let children = self.list(&client, directory, as_of).await?;
-        let children = children.unwrap_or_default();
-        let view = self.view(&client, entry, &children, ask).await?;
+        let only = self.only().get(&ticket.serial).cloned();
+        let view = match only {
+            Some(only) => self.view_of_two(&client, entry, only, as_of).await?,
+            None => {
+                let (directory, _) = layout::split(entry)?;
+                let children = self.list(&client, directory, as_of).await?;
+                let children = children.unwrap_or_default();
+                self.view(&client, ticket, entry, &children, ask).await?
+            }
+        };
+        if !view.present {
+            // Our node goes with our session, too. A write tells, wherever the session was closed.
+            self.write(&client).await?;
+        }
         // What was listed while the session ended is of the past.
         self.alive()?;
         Ok(view)
@@ -495,6 +560,7 @@ impl Session for ZkSession {
         })
         .await?;
         self.unsettled().remove(&ticket.serial);
+        self.only().remove(&ticket.serial);
         Ok(match removed {
             Removed::AlreadyGone if doubtful.into_inner() => Removed::Removed,
             removed => removed,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use conformance::fixtures::zk::{Ensemble, Settings};
 use lock_core::{Release, State};
-use support::{acquire, depth, eventually, locks, name, soon};
+use support::{acquire, depth, eventually, locks_that_know_the_tick, name, soon};
 use tokio::sync::mpsc;
 
 const TTL: Duration = Duration::from_secs(10);
@@ -23,6 +23,7 @@ async fn survives(harm: impl FnOnce(&mut Ensemble, usize)) {
         ..Settings::default()
     });
     let leader = ensemble.wait_leader();
+    let locks = |url: &str, ttl| locks_that_know_the_tick(url, TICK, ttl);
     let name = name("x");
     let url = ensemble.url();
     let survivors = [(leader + 1) % 3, (leader + 2) % 3].map(|node| ensemble.address(node));

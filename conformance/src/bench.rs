@@ -50,6 +50,7 @@ impl Bench {
             ttl: self.ttl,
             owner: "suite".into(),
             note: Some("a case".into()),
+            ..Options::default()
         };
         Locks::new(self.deployment.backend(), options).expect("options within bounds")
     }

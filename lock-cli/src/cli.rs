@@ -43,8 +43,8 @@ fn after_help() -> String {
 
 #[derive(Debug, Args)]
 pub struct Global {
-    /// The coordinator: etcd://HOST[:PORT][,...], the same with etcds:// for TLS, or
-    /// etcd+unix:///SOCKET [default: your own on this machine, started when needed]
+    /// The coordinator: etcd://HOST[:PORT][,...] or zk://HOST[:PORT][,...][/CHROOT], the same with
+    /// etcds:// or zks:// for TLS, or etcd+unix:///SOCKET [default: your own on this machine, started when needed]
     #[arg(
         long,
         global = true,
@@ -98,7 +98,7 @@ pub struct Acquire {
     /// Shown to others in the queue
     #[arg(long, value_name = "TEXT")]
     pub note: Option<String>,
-    /// Use NAME verbatim as the etcd prefix, to join a queue of other etcd clients
+    /// Use NAME verbatim as the etcd prefix or ZooKeeper path, to join a queue of other clients
     #[arg(long)]
     pub raw: bool,
 }
@@ -157,7 +157,7 @@ pub struct Ls {
 
 #[derive(Debug, Args)]
 pub struct Queue {
-    /// Use NAME verbatim as the etcd prefix
+    /// Use NAME verbatim as the etcd prefix or ZooKeeper path
     #[arg(long)]
     pub raw: bool,
     /// The lock

@@ -32,7 +32,7 @@ pub use entry::{Entry, EntryId, Metadata, Mode, Queue, Ticket};
 pub use error::{Effect, Error, ErrorKind};
 pub use guard::{Guard, Release};
 pub use liveness::{Liveness, LossReason, State};
-pub use lock::{DEFAULT_TTL, Locks, MAX_TTL, MIN_TTL, Mutex, Options, RwLock};
+pub use lock::{DEFAULT_TTL, Locks, MAX_TTL, MIN_TTL, Mutex, OnSessionLoss, Options, RwLock};
 pub use name::{LockName, NameError, NameRule};
 pub use session::{Admission, AsOf, Backend, Enqueued, Placed, Removed, Session, SessionId};
 pub use token::Token;

@@ -33,6 +33,21 @@ pub struct Options {
     pub owner: String,
     /// Shown to others in the queue: what the locks are for.
     pub note: Option<String>,
+    /// What becomes of waits when the session is lost.
+    pub on_session_loss: OnSessionLoss,
+}
+
+/// What becomes of a wait when its session is lost, and with it its place in the queue. A hold is
+/// lost either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnSessionLoss {
+    /// It fails with [`ErrorKind::SessionLost`], so that the caller knows that others may have gone
+    /// first.
+    #[default]
+    Fail,
+    /// It opens a new session and queues anew, at the end, for what is left of its time. It fails
+    /// where a first wait would: when no session can be opened, or by [`Locks::close`].
+    Requeue,
 }
 
 impl Default for Options {
@@ -47,6 +62,7 @@ impl Default for Options {
             ttl: DEFAULT_TTL,
             owner: owner.unwrap_or_else(number),
             note: None,
+            on_session_loss: OnSessionLoss::default(),
         }
     }
 }
@@ -65,6 +81,7 @@ pub struct Locks {
 struct Shared {
     backend: Arc<dyn Backend>,
     ttl: Duration,
+    on_session_loss: OnSessionLoss,
     metadata: Metadata,
     slot: StdMutex<Slot>,
 }
@@ -88,7 +105,12 @@ impl Locks {
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] if an option is out of bounds.
     pub fn new(backend: Arc<dyn Backend>, options: Options) -> Result<Self, Error> {
-        let Options { ttl, owner, note } = options;
+        let Options {
+            ttl,
+            owner,
+            note,
+            on_session_loss,
+        } = options;
         if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -112,6 +134,7 @@ impl Locks {
         let shared = Shared {
             backend,
             ttl,
+            on_session_loss,
             metadata,
             slot: StdMutex::default(),
         };
@@ -283,6 +306,7 @@ impl Named {
     async fn acquire(&self, mode: Mode, patience: Patience) -> Result<Option<Guard>, Error> {
         // A loop of acquires that never have to wait must let others run.
         tokio::task::coop::consume_budget().await;
+        let requeue = self.locks.shared.on_session_loss == OnSessionLoss::Requeue;
         let mut again = true;
         loop {
             let tenancy = tokio::select! {
@@ -301,13 +325,14 @@ impl Named {
             let ticket = tenancy.ticket(self.name.clone(), mode, Arc::new(metadata));
             let mut pending = Pending::new(tenancy, ticket);
             match pending.acquire(patience).await {
-                // The session had ended before we had a place in the queue to lose with it.
                 Err(error)
-                    if again
-                        && matches!(error.kind(), ErrorKind::SessionLost(reason) if reason != LossReason::Closed)
-                        && !pending.had_a_place() =>
+                    if matches!(error.kind(), ErrorKind::SessionLost(reason) if reason != LossReason::Closed)
+                        && (pending.had_a_place() && requeue
+                            || again && !pending.had_a_place()) =>
                 {
-                    again = false;
+                    // A session that ended before we had a place in the queue to lose with it is
+                    // replaced once; the loss of a place, as often as it comes.
+                    again = pending.had_a_place();
                 }
                 outcome => return outcome,
             }

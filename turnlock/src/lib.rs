@@ -38,8 +38,8 @@ use std::sync::Arc;
 
 pub use lock_core::{
     Backend, Effect, Entry, EntryId, Error, ErrorKind, Guard, LockName, Locks, LossReason,
-    Metadata, Mode, Mutex, NameError, NameRule, Options, Queue, Release, RwLock, SessionId, State,
-    Token, clock,
+    Metadata, Mode, Mutex, NameError, NameRule, OnSessionLoss, Options, Queue, Release, RwLock,
+    SessionId, State, Token, clock,
 };
 pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
 
@@ -97,7 +97,7 @@ async fn backend(url: &str) -> Result<Arc<dyn Backend>, Error> {
             let _ = rest;
             Ok(backend_zk::ZkBackend::new(backend_zk::Config::from_url(
                 url,
-            )?))
+            )?)?)
         }
         #[cfg(not(feature = "embedded"))]
         "embedded" => Err(not_compiled_in(url, rest, "embedded")),

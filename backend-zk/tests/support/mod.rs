@@ -13,9 +13,19 @@ pub const SOON: Duration = Duration::from_secs(60);
 
 /// A process's locks: each call makes a client of its own.
 pub fn locks(url: &str, ttl: Duration) -> Locks {
-    let url = format!("{url}?allow_short_sessions=true");
+    with_parameters(url, "", ttl)
+}
+
+/// The same, where the servers' tick is known.
+pub fn locks_that_know_the_tick(url: &str, tick: Duration, ttl: Duration) -> Locks {
+    let tick = format!("&tick_time={}ms", tick.as_millis());
+    with_parameters(url, &tick, ttl)
+}
+
+fn with_parameters(url: &str, more: &str, ttl: Duration) -> Locks {
+    let url = format!("{url}?allow_short_sessions=true{more}");
     let config = Config::from_url(&url).expect("a valid URL");
-    let backend = ZkBackend::new(config);
+    let backend = ZkBackend::new(config).expect("a usable configuration");
     let options = Options {
         ttl,
         ..Options::default()

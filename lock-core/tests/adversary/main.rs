@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use lock_core::clock::Clock;
-use lock_core::{ErrorKind, LossReason, Mutex, State};
+use lock_core::{ErrorKind, LossReason, Mutex, OnSessionLoss, Options, State};
 use session::{Act, Script};
 
 /// Bounds what takes a second or two.
@@ -257,6 +257,39 @@ async fn a_session_found_dead_by_an_enqueue_is_replaced_at_once() {
         ErrorKind::SessionLost(LossReason::SessionGone)
     );
     assert_eq!(script.enqueue.count(), 2);
+}
+
+/// What a waiter gets whose session is lost while it waits, and how often it queued.
+async fn wait_over_a_session_loss(
+    on_session_loss: OnSessionLoss,
+) -> (Result<(), ErrorKind>, usize) {
+    let script = script();
+    script.blocked.store(true, Ordering::SeqCst);
+    // The watch is what tells of the loss.
+    script
+        .changed
+        .will(Act::Fail(ErrorKind::SessionLost(LossReason::SessionGone)));
+    let locks = script.locks_with(Options {
+        ttl: HOUR,
+        on_session_loss,
+        ..Options::default()
+    });
+    let lock = locks.mutex("a").expect("a valid name");
+    let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
+    eventually("it waits", || script.changed.count() > 0).await;
+    script.blocked.store(false, Ordering::SeqCst);
+    let outcome = soon("the wait ends", waiter).await.expect("no panic");
+    (outcome.map_err(|e| e.kind()), script.enqueue.count())
+}
+
+#[tokio::test]
+async fn a_wait_whose_session_is_lost_fails_or_queues_anew_as_the_caller_chose() {
+    let (outcome, enqueues) = wait_over_a_session_loss(OnSessionLoss::Fail).await;
+    let lost = ErrorKind::SessionLost(LossReason::SessionGone);
+    assert_eq!((outcome, enqueues), (Err(lost), 1));
+    let (outcome, enqueues) = wait_over_a_session_loss(OnSessionLoss::Requeue).await;
+    assert_eq!(outcome, Ok(()));
+    assert!(enqueues >= 2, "{enqueues}");
 }
 
 #[tokio::test]

@@ -82,10 +82,13 @@ pub struct Script {
 impl Script {
     /// Locks on it, with sessions of this time to live; watches stay silent.
     pub fn locks(self: &Arc<Self>, ttl: Duration) -> Locks {
-        let options = Options {
+        self.locks_with(Options {
             ttl,
             ..Options::default()
-        };
+        })
+    }
+
+    pub fn locks_with(self: &Arc<Self>, options: Options) -> Locks {
         Locks::new(Arc::new(Scripted(self.clone())), options).expect("options within bounds")
     }
 
