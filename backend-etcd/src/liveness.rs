@@ -58,7 +58,8 @@ impl Renewer {
 
     async fn try_once(&self) -> Result<Duration, Failure> {
         let stream = match self.swap(Slot::Empty) {
-            Slot::Ready(stream) => Some(stream),
+            Slot::Ready(stream) if self.transport.is_in_use(&stream.connection) => Some(stream),
+            Slot::Ready(_) => None,
             Slot::Empty => None,
             Slot::Waiting(connection) => {
                 self.transport.failed(&connection, Scope::Connection);
@@ -73,7 +74,7 @@ impl Renewer {
             })?,
         };
         self.swap(Slot::Waiting(connection.clone()));
-        let limit = self.transport.request_timeout();
+        let limit = self.transport.patience();
         let renewed = tokio::time::timeout(limit, self.renew(stream, &connection))
             .await
             .unwrap_or_else(|_| Err(error::silence(&connection.address, limit)));

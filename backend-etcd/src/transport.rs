@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use lock_core::secret::Credentials;
 use lock_core::{Error, ErrorKind, background};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tonic::transport;
 use tower::service_fn;
 
@@ -29,12 +30,17 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// [`Transport::persist`] begins no attempt later than this.
 const PERSISTENCE: Duration = Duration::from_secs(4);
-const LONGEST_PAUSE: Duration = Duration::from_millis(400);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// How often a new token is asked for. etcd lets one lapse after five minutes unless told otherwise.
 const TOKEN_REFRESH: Duration = Duration::from_secs(60);
 /// How long after our credentials were refused they are not shown again: to check a password costs
 /// the server a lot of work each time.
 const REFUSAL: Duration = Duration::from_secs(1);
+
+/// While another member may do better, one that does not answer is given this part of the time.
+const HASTE: u32 = 8;
+/// How much longer than the slowest of the latest answers a member that works may take.
+const SLACK: u32 = 4;
 
 /// The way to a cluster. Sticks to one member while that answers.
 pub(crate) struct Transport {
@@ -46,6 +52,8 @@ pub(crate) struct Transport {
     /// What may be wrong with a connection that broke before anything was answered on it.
     hint: Option<&'static str>,
     state: Mutex<State>,
+    /// Counts connections: a failure of an earlier one says nothing about the present one.
+    generation: watch::Sender<u64>,
 }
 
 #[derive(Clone)]
@@ -63,9 +71,11 @@ enum Target {
 struct State {
     /// The member in use.
     member: usize,
-    /// Counts connections: a failure of an earlier one says nothing about the present one.
-    generation: u64,
     link: Link,
+    /// When a member failed, if none has answered since.
+    failing: Option<Instant>,
+    /// The slowest of the latest answers, forgotten by and by.
+    slowest: Duration,
 }
 
 type Dial = Shared<BoxFuture<'static, Result<Connection, Error>>>;
@@ -121,14 +131,53 @@ impl Transport {
             hint,
             state: Mutex::new(State {
                 member: 0,
-                generation: 0,
                 link: Link::Down,
+                failing: None,
+                slowest: Duration::ZERO,
             }),
+            generation: watch::Sender::new(0),
         }))
     }
 
-    pub(crate) fn request_timeout(&self) -> Duration {
-        self.request_timeout
+    /// How long an answer is waited for now. A member that stands still must not cost a whole
+    /// request timeout while the others of its cluster would answer, and those let requests lie that
+    /// they are asked before an election. So for a while the wait is short, but never so short that
+    /// a cluster that is merely slow is taken for dead.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience_of(self.request_timeout)
+    }
+
+    fn patience_of(&self, limit: Duration) -> Duration {
+        let state = self.state();
+        let failing = state
+            .failing
+            .map_or(Duration::ZERO, |since| since.elapsed());
+        if self.members.len() == 1 || failing > 2 * limit {
+            return limit;
+        }
+        (limit / HASTE).max(SLACK * state.slowest).min(limit)
+    }
+
+    /// Takes note of an answer that took so long.
+    fn answered(&self, took: Duration) {
+        let mut state = self.state();
+        state.failing = None;
+        state.slowest = took.max(state.slowest - state.slowest / 16);
+    }
+
+    /// Resolves when this connection is given up. *Cancel safe.*
+    pub(crate) fn given_up(&self, connection: &Connection) -> impl Future<Output = ()> + use<> {
+        let mut generation = self.generation.subscribe();
+        let ours = connection.generation;
+        async move {
+            // An error means that the transport is gone.
+            let _ = generation.wait_for(|now| *now != ours).await;
+        }
+    }
+
+    /// Whether a connection is the one that requests go over now.
+    pub(crate) fn is_in_use(&self, connection: &Connection) -> bool {
+        *self.generation.borrow() == connection.generation
     }
 
     /// Whether the connections have tokens, which can lapse.
@@ -189,7 +238,7 @@ impl Transport {
                 let connection = Connection {
                     client: Arc::new(client),
                     address: self.members[member].address.clone(),
-                    generation: state.generation,
+                    generation: *self.generation.borrow(),
                     heard: Arc::new(AtomicBool::new(self.credentials.is_some())),
                 };
                 if self.credentials.is_some() {
@@ -212,7 +261,10 @@ impl Transport {
     async fn reach(&self, member: usize) -> Result<Client, Failure> {
         let Member { address, target } = self.members[member].clone();
         let channel = match target {
-            Target::Tcp(endpoint) => endpoint.connect().await,
+            Target::Tcp(endpoint) => {
+                let limit = self.patience_of(self.connect_timeout);
+                endpoint.connect_timeout(limit).connect().await
+            }
             Target::Unix(endpoint, path) => {
                 let dialer = self.dialer.clone();
                 let timeout = self.connect_timeout;
@@ -250,10 +302,11 @@ impl Transport {
             options = options.with_user(user, password.expose());
         }
         let client = Client::from_channel(Channel::Tonic(channel), Some(options));
-        let failure = match tokio::time::timeout(self.request_timeout, client).await {
+        let limit = self.patience();
+        let failure = match tokio::time::timeout(limit, client).await {
             Ok(Ok(client)) => return Ok(client),
             Ok(Err(error)) => error::failure(address, error),
-            Err(_) => error::silence(address, self.request_timeout),
+            Err(_) => error::silence(address, limit),
         };
         Err(self.hinted(failure, false))
     }
@@ -288,13 +341,15 @@ impl Transport {
             loop {
                 let connection = transport.connection().await?;
                 let answer = request(connection.client.clone());
-                let failure = match tokio::time::timeout(transport.request_timeout, answer).await {
+                let (sent, limit) = (Instant::now(), transport.patience());
+                let failure = match tokio::time::timeout(limit, answer).await {
                     Ok(Ok(answer)) => {
                         connection.heard.store(true, Ordering::Relaxed);
+                        transport.answered(sent.elapsed());
                         return Ok(answer);
                     }
                     Ok(Err(error)) => error::failure(&connection.address, error),
-                    Err(_) => error::silence(&connection.address, transport.request_timeout),
+                    Err(_) => error::silence(&connection.address, limit),
                 };
                 let heard = connection.heard.load(Ordering::Relaxed);
                 let failure = transport.hinted(failure, heard);
@@ -317,31 +372,32 @@ impl Transport {
     pub(crate) fn failed(&self, connection: &Connection, scope: Scope) {
         let alone = self.members.len() == 1;
         let mut state = self.state();
-        if state.generation != connection.generation {
+        if !self.is_in_use(connection) {
             return;
         }
         match scope {
             Scope::Request => {}
             Scope::Member if alone => {}
             // An idle connection that broke says little about the member: it may be up again.
-            Scope::NeverSent => Self::hang_up(&mut state),
+            Scope::NeverSent => self.hang_up(&mut state),
             // A new connection is made with a new token.
-            Scope::Token => Self::hang_up(&mut state),
+            Scope::Token => self.hang_up(&mut state),
             Scope::Member | Scope::Connection => self.next(&mut state),
         }
     }
 
     fn next(&self, state: &mut State) {
         state.member = (state.member + 1) % self.members.len();
-        Self::hang_up(state);
+        state.failing.get_or_insert_with(Instant::now);
+        self.hang_up(state);
     }
 
-    fn hang_up(state: &mut State) {
-        state.generation += 1;
+    fn hang_up(&self, state: &mut State) {
+        self.generation.send_modify(|generation| *generation += 1);
         state.link = Link::Down;
     }
 
-    /// Tries a few times, every member at least twice, before it lets a failure that may pass reach
+    /// Tries a few times, every member at least four times, before it lets a failure that may pass reach
     /// somebody who does not try again. Takes a few seconds at most, and less than one where
     /// connections are refused.
     pub(crate) async fn persist<T, Fut>(&self, mut attempt: impl FnMut() -> Fut) -> Result<T, Error>
@@ -350,7 +406,7 @@ impl Transport {
     {
         let started = Instant::now();
         let mut pause = Duration::from_millis(50);
-        let mut left = 1 + 2 * self.members.len();
+        let mut left = 1 + 4 * self.members.len();
         loop {
             let error = match attempt().await {
                 Err(error) if error.is_retryable() => error,
@@ -416,7 +472,7 @@ impl Member {
             channel = tls.apply(channel, config.connect_timeout())?;
         }
         let target = match endpoint {
-            Endpoint::Tcp(..) => Target::Tcp(channel.connect_timeout(config.connect_timeout())),
+            Endpoint::Tcp(..) => Target::Tcp(channel),
             Endpoint::Unix(path) => Target::Unix(channel, path.as_path().into()),
         };
         Ok(Member {

@@ -9,6 +9,8 @@ use std::time::Duration;
 use etcd_client::{
     WatchFilterType, WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream,
 };
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use lock_core::Error;
 use lock_core::ErrorKind;
 use tokio::sync::{mpsc, watch};
@@ -21,7 +23,7 @@ use crate::watch::{Command, Stage};
 /// When a stream with watches on it was silent for so long, it is asked for a sign of life: a
 /// member that stands still says nothing of it.
 const QUIET: Duration = Duration::from_secs(1);
-/// How long to wait for that sign.
+/// How long to wait for that sign at most.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a stream without watches stays open for the next one.
 const IDLE: Duration = Duration::from_secs(10);
@@ -78,6 +80,7 @@ struct Stream {
     /// Creations not yet confirmed: the server confirms them in the order of the requests.
     creating: VecDeque<(u64, Key)>,
     keys: HashMap<i64, Key>,
+    given_up: BoxFuture<'static, ()>,
     heard: Instant,
     /// Since when an answer is due, and how long it is waited for.
     due: Option<(Instant, Duration)>,
@@ -87,6 +90,8 @@ struct Stream {
 enum Wake {
     Command(Option<Command>),
     Response(Result<Option<WatchResponse>, etcd_client::Error>),
+    /// The connection of the stream was given up, for what befell somebody else's request on it.
+    GivenUp,
     Timer,
 }
 
@@ -111,13 +116,16 @@ impl Watcher {
             let timer = self.timer();
             let response = async {
                 match &mut self.stream {
-                    Some(stream) => stream.responses.message().await,
+                    Some(stream) => tokio::select! {
+                        response = stream.responses.message() => Wake::Response(response),
+                        () = &mut stream.given_up => Wake::GivenUp,
+                    },
                     None => pending().await,
                 }
             };
             let wake = tokio::select! {
                 command = self.commands.recv() => Wake::Command(command),
-                response = response => Wake::Response(response),
+                wake = response => wake,
                 () = timer => Wake::Timer,
             };
             let outcome = match wake {
@@ -139,6 +147,7 @@ impl Watcher {
                     self.remove(serial, &key).await
                 }
                 Wake::Response(response) => self.respond(response).await,
+                Wake::GivenUp => self.given_up(),
                 Wake::Timer => self.tick().await,
             };
             if let Err(failure) = outcome {
@@ -185,7 +194,7 @@ impl Watcher {
                 unneeded: Instant::now(),
             },
         );
-        let limit = self.transport.request_timeout();
+        let limit = self.transport.patience();
         match &mut self.stream {
             Some(stream) => {
                 let Stream {
@@ -204,7 +213,7 @@ impl Watcher {
 
     /// Opens the stream with its first watch.
     async fn open(&mut self, creation: u64, key: Key) -> Result<(), Failure> {
-        let limit = self.transport.request_timeout();
+        let limit = self.transport.patience();
         let connection = self.transport.connection().await.map_err(|error| Failure {
             error,
             scope: Scope::Request,
@@ -224,6 +233,7 @@ impl Watcher {
         let (requests, responses) = opened.split();
         let now = Instant::now();
         self.stream = Some(Stream {
+            given_up: self.transport.given_up(&connection).boxed(),
             connection,
             requests,
             responses,
@@ -269,7 +279,7 @@ impl Watcher {
     }
 
     async fn cancel(&mut self, id: i64) -> Result<(), Failure> {
-        let limit = self.transport.request_timeout();
+        let limit = self.transport.patience();
         let Some(stream) = &mut self.stream else {
             return Ok(());
         };
@@ -281,7 +291,7 @@ impl Watcher {
         &mut self,
         response: Result<Option<WatchResponse>, etcd_client::Error>,
     ) -> Result<(), Failure> {
-        let limit = self.transport.request_timeout();
+        let limit = self.transport.patience();
         let authenticated = self.transport.has_credentials();
         let Some(stream) = &mut self.stream else {
             return Ok(());
@@ -339,6 +349,13 @@ impl Watcher {
         Ok(())
     }
 
+    fn given_up(&mut self) -> Result<(), Failure> {
+        match &self.stream {
+            Some(stream) => Err(error::ended(&stream.connection.address)),
+            None => Ok(()),
+        }
+    }
+
     async fn tick(&mut self) -> Result<(), Failure> {
         while self
             .lingering
@@ -366,8 +383,8 @@ impl Watcher {
         if quiet < QUIET {
             return Ok(());
         }
-        let limit = self.transport.request_timeout();
-        stream.due = Some((Instant::now(), PATIENCE));
+        let limit = self.transport.patience();
+        stream.due = Some((Instant::now(), limit.min(PATIENCE)));
         sent(
             &stream.connection,
             limit,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use backend_etcd::{Config, EtcdBackend};
 use lock_core::{Error, ErrorKind, Locks, Release, State};
 use support::certs::private;
-use support::{Etcd, backend, locks, soon};
+use support::{Node, backend, locks, soon};
 
 const TTL: Duration = Duration::from_secs(3);
 const CANARY: &str = "canary-7f3a";
@@ -42,7 +42,7 @@ fn jwt(folder: &Path) -> String {
 }
 
 struct Guarded {
-    etcd: Etcd,
+    etcd: Node,
     folder: tempfile::TempDir,
 }
 
@@ -67,7 +67,7 @@ impl Guarded {
             "--bcrypt-cost",
             "4",
         ];
-        let etcd = Etcd::start_with(arguments.map(str::to_owned).into(), false).await;
+        let etcd = Node::start_with(arguments.map(str::to_owned).into(), false).await;
         let guarded = Guarded { etcd, folder };
         for words in [
             &["user", "add", "root:rootpw"][..],

@@ -11,7 +11,7 @@ use lock_core::session::{Admission, AsOf, Enqueued, Placed, Session};
 use lock_core::{
     Backend, Error, ErrorKind, LockName, LossReason, Metadata, Mode, Release, State, Ticket,
 };
-use support::{Etcd, SOON, backend, locks, soon};
+use support::{Node, SOON, backend, backend_of, locks, locks_of, soon};
 use tokio::sync::mpsc;
 
 const TTL: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ async fn enqueue(session: &Arc<dyn Session>, ticket: &Ticket) -> Result<Placed, 
 }
 
 /// A session through a proxy, with requests that are given up after half a second.
-async fn proxied(etcd: &Etcd) -> (Proxy, Arc<dyn Session>) {
+async fn proxied(etcd: &Node) -> (Proxy, Arc<dyn Session>) {
     let proxy = Proxy::start(etcd.address());
     let url = format!("etcd://{}?request_timeout=500ms", proxy.address());
     let session = soon("a session", backend(&url).open_session(TTL)).await;
@@ -73,60 +73,9 @@ async fn deliver(proxy: &Proxy) {
 }
 
 #[tokio::test]
-async fn a_revoked_lease_is_told_to_the_holder_and_to_the_waiter_at_once() {
-    let etcd = Etcd::start().await;
-    // Renewals every two minutes cannot be what tells.
-    let ttl = Duration::from_secs(600);
-    let (holder, waiter) = (etcd.locks(ttl), etcd.locks(ttl));
-    let mutex = holder.mutex("x").expect("valid");
-    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
-    let mutex = waiter.mutex("x").expect("valid");
-    let waiting = tokio::spawn(async move { mutex.acquire().await });
-    etcd.wait_keys("turnlock/x/", 2).await;
-    // Long enough for the holder's entry to be watched.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-
-    let mut client = etcd.client().await;
-    let revoke = waiter.session_id().expect("a session").0;
-    client.lease_revoke(revoke).await.expect("revoked");
-    let failed = soon("the waiter's loss", waiting).await.expect("no panic");
-    let kind = failed.expect_err("nothing was granted").kind();
-    assert_eq!(kind, ErrorKind::SessionLost(LossReason::SessionGone));
-
-    let revoke = holder.session_id().expect("a session").0;
-    let revoked = Instant::now();
-    client.lease_revoke(revoke).await.expect("revoked");
-    soon("the holder's loss", guard.lost()).await;
-    assert!(revoked.elapsed() < Duration::from_secs(5), "a watch tells");
-    assert!(matches!(guard.state(), State::Lost(_)));
-    assert_eq!(guard.release().await, Release::AlreadyGone);
-}
-
-#[tokio::test]
-async fn a_key_deleted_by_hand_is_told_to_the_holder() {
-    let etcd = Etcd::start().await;
-    let locks = etcd.locks(Duration::from_secs(600));
-    let mutex = locks.mutex("x").expect("valid");
-    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let key = etcd.keys("turnlock/x/").await.remove(0);
-    etcd.client()
-        .await
-        .delete(key, None)
-        .await
-        .expect("deleted");
-    let reason = soon("the holder's loss", guard.lost()).await;
-    assert_eq!(reason, LossReason::EntryGone);
-    assert_eq!(guard.state(), State::Lost(LossReason::EntryGone));
-    assert_eq!(guard.release().await, Release::AlreadyGone);
-    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
-    assert_eq!(guard.state(), State::Held, "the session is not to blame");
-}
-
-#[tokio::test]
 async fn an_entry_put_back_by_hand_is_not_ours() {
-    let etcd = Etcd::start().await;
-    let session = etcd.backend().open_session(TTL).await.expect("opened");
+    let etcd = Node::start().await;
+    let session = backend_of(&etcd).open_session(TTL).await.expect("opened");
     let ticket = ticket("x", 1);
     let entry = enqueue(&session, &ticket).await.expect("queued").entry;
     let key = etcd.keys("turnlock/x/").await.remove(0);
@@ -151,7 +100,7 @@ async fn an_entry_put_back_by_hand_is_not_ours() {
 
 #[tokio::test]
 async fn a_request_that_arrives_after_the_removal_makes_no_ghost() {
-    let etcd = Etcd::start().await;
+    let etcd = Node::start().await;
     let (proxy, session) = proxied(&etcd).await;
     let ticket = ticket("x", 1);
 
@@ -181,7 +130,7 @@ async fn a_request_that_arrives_after_the_removal_makes_no_ghost() {
 
 #[tokio::test]
 async fn a_lost_reply_makes_one_entry_and_no_ghost_after_its_removal() {
-    let etcd = Etcd::start().await;
+    let etcd = Node::start().await;
     let (proxy, session) = proxied(&etcd).await;
     let ticket = ticket("x", 1);
 
@@ -208,8 +157,54 @@ async fn a_lost_reply_makes_one_entry_and_no_ghost_after_its_removal() {
 }
 
 #[tokio::test]
+async fn a_removal_that_arrives_late_leaves_the_next_user_of_the_key_alone() {
+    let etcd = Node::start().await;
+    let (proxy, session) = proxied(&etcd).await;
+    let first = ticket("x", 1);
+    let entry = enqueue(&session, &first).await.expect("queued").entry;
+
+    proxy.hold();
+    let cut = async {
+        wait_until("the request", || proxy.kept_bytes() > 0).await;
+        proxy.cut();
+    };
+    let removal = soon("remove", session.remove(&first, Some(&entry)));
+    let (removed, ()) = tokio::join!(removal, cut);
+    assert_eq!(removed.expect("done"), lock_core::Removed::Removed);
+    let next = enqueue(&session, &ticket("x", 2)).await.expect("queued");
+    assert_eq!(next.entry.key, entry.key, "the key is used again");
+    assert!(next.entry.token > entry.token, "in another incarnation");
+
+    deliver(&proxy).await;
+    assert_eq!(etcd.keys("turnlock/x/").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_whose_enqueue_may_arrive_late_is_not_used_again() {
+    let etcd = Node::start().await;
+    let (proxy, session) = proxied(&etcd).await;
+    let first = ticket("x", 1);
+
+    proxy.hold();
+    let cut = async {
+        wait_until("the request", || proxy.kept_bytes() >= NOTE_BYTES).await;
+        proxy.cut();
+    };
+    let (failed, ()) = tokio::join!(soon("enqueue", enqueue(&session, &first)), cut);
+    failed.expect_err("no answer");
+    soon("remove", session.remove(&first, None))
+        .await
+        .expect("done");
+    let next = enqueue(&session, &ticket("x", 2)).await.expect("queued");
+    deliver(&proxy).await;
+    let keys = etcd.keys("turnlock/x/").await;
+    assert_eq!(keys, [String::from_utf8_lossy(&next.entry.key)]);
+    assert!(keys[0].ends_with("-2"), "{keys:?}");
+}
+
+#[tokio::test]
 async fn retries_after_lost_replies_find_what_was_done() {
-    let etcd = Etcd::start().await;
+    let etcd = Node::start().await;
     let (proxy, session) = proxied(&etcd).await;
     let ticket = ticket("x", 1);
 
@@ -240,13 +235,13 @@ async fn retries_after_lost_replies_find_what_was_done() {
 
 #[tokio::test]
 async fn a_server_killed_and_started_again_changes_nothing_for_holder_and_queue() {
-    let mut etcd = Etcd::start().await;
-    let holder = etcd.locks(TTL);
+    let mut etcd = Node::start().await;
+    let holder = locks_of(&etcd, TTL);
     let mutex = holder.mutex("x").expect("valid");
     let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
     let token = guard.token();
     let (turns, mut order) = mpsc::unbounded_channel();
-    let clients: Vec<_> = (0..10).map(|_| etcd.locks(TTL)).collect();
+    let clients: Vec<_> = (0..10).map(|_| locks_of(&etcd, TTL)).collect();
     for (number, client) in clients.iter().enumerate() {
         let (mutex, turns) = (client.mutex("x").expect("valid"), turns.clone());
         tokio::spawn(async move {
@@ -272,9 +267,9 @@ async fn a_server_killed_and_started_again_changes_nothing_for_holder_and_queue(
 
 #[tokio::test]
 async fn a_server_that_stands_still_costs_the_lock_by_the_deadline_and_no_later() {
-    let etcd = Etcd::start().await;
+    let etcd = Node::start().await;
     let ttl = Duration::from_secs(2);
-    let locks = etcd.locks(ttl);
+    let locks = locks_of(&etcd, ttl);
     let mutex = locks.mutex("x").expect("valid");
     let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
     wait_until("a renewal", || guard.state() == State::Held).await;
@@ -295,11 +290,11 @@ async fn a_server_that_stands_still_costs_the_lock_by_the_deadline_and_no_later(
 
 #[tokio::test]
 async fn a_waiter_hears_of_its_turn_on_another_stream_after_its_own_went_silent() {
-    let etcd = Etcd::start().await;
+    let etcd = Node::start().await;
     let proxy = Proxy::start(etcd.address());
     let url = format!("etcd://{}?request_timeout=500ms", proxy.address());
     let waiter = locks(backend(&url), TTL);
-    let holder = etcd.locks(TTL);
+    let holder = locks_of(&etcd, TTL);
     let mutex = holder.mutex("x").expect("valid");
     let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
     let mutex = waiter.mutex("x").expect("valid");
@@ -320,8 +315,39 @@ async fn a_waiter_hears_of_its_turn_on_another_stream_after_its_own_went_silent(
 }
 
 #[tokio::test]
+async fn a_compaction_during_a_wait_does_not_disturb_it() {
+    let etcd = Node::start().await;
+    let (holder, waiter) = (locks_of(&etcd, TTL), locks_of(&etcd, TTL));
+    let mutex = holder.mutex("x").expect("valid");
+    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
+    let mutex = waiter.mutex("x").expect("valid");
+    let waiting = tokio::spawn(async move { mutex.acquire().await });
+    etcd.wait_keys("turnlock/x/", 2).await;
+    let mut client = etcd.client().await;
+    for round in 0..10 {
+        client
+            .put("elsewhere", round.to_string(), None)
+            .await
+            .expect("put");
+        let now = etcd.revision().await;
+        let physical = etcd_client::CompactionOptions::new().with_physical();
+        client
+            .compact(now, Some(physical))
+            .await
+            .expect("compacted");
+    }
+    assert!(!waiting.is_finished());
+    let released = Instant::now();
+    assert_eq!(guard.release().await, Release::Released);
+    let guard = soon("the waiter's turn", waiting).await.expect("no panic");
+    assert_eq!(guard.expect("granted").release().await, Release::Released);
+    // Sooner than any look of the core's own.
+    assert!(released.elapsed() < Duration::from_millis(4500));
+}
+
+#[tokio::test]
 async fn a_dead_address_is_named_in_good_time() {
-    let address = format!("127.0.0.1:{}", support::free_port());
+    let address = format!("127.0.0.1:{}", conformance::fixtures::free_port());
     let locks = locks(backend(&format!("etcd://{address}")), TTL);
     let mutex = locks.mutex("x").expect("valid");
     let started = Instant::now();
@@ -335,8 +361,8 @@ async fn a_dead_address_is_named_in_good_time() {
 
 #[tokio::test]
 async fn a_dead_member_is_passed_over() {
-    let etcd = Etcd::start().await;
-    let dead = support::free_port();
+    let etcd = Node::start().await;
+    let dead = conformance::fixtures::free_port();
     let url = format!("etcd://127.0.0.1:{dead},{}", etcd.address());
     let locks = locks(backend(&url), TTL);
     let mutex = locks.mutex("x").expect("valid");
@@ -346,9 +372,9 @@ async fn a_dead_member_is_passed_over() {
 
 #[tokio::test]
 async fn a_session_that_is_dropped_or_closed_is_not_renewed() {
-    let etcd = Etcd::start().await;
+    let etcd = Node::start().await;
     let ttl = Duration::from_secs(1);
-    let session = etcd.backend().open_session(ttl).await.expect("opened");
+    let session = backend_of(&etcd).open_session(ttl).await.expect("opened");
     let enqueued = enqueue(&session, &ticket("x", 1)).await;
     assert!(enqueued.expect("queued").view.present);
     // Longer than the lease lives by itself.
@@ -357,7 +383,7 @@ async fn a_session_that_is_dropped_or_closed_is_not_renewed() {
     drop(session);
     etcd.wait_keys("", 0).await;
 
-    let session = etcd.backend().open_session(TTL).await.expect("opened");
+    let session = backend_of(&etcd).open_session(TTL).await.expect("opened");
     let queued = enqueue(&session, &ticket("x", 1)).await.expect("queued");
     session.close().await.expect("closed");
     assert_eq!(etcd.keys("").await, Vec::<String>::new());
@@ -372,8 +398,8 @@ async fn a_session_that_is_dropped_or_closed_is_not_renewed() {
 
 #[tokio::test]
 async fn opening_a_session_that_nobody_waits_for_leaves_no_lease() {
-    let etcd = Etcd::start().await;
-    let backend = etcd.backend();
+    let etcd = Node::start().await;
+    let backend = backend_of(&etcd);
     for micros in [0, 50, 200, 500, 1000, 2000, 4000] {
         let open = backend.open_session(Duration::from_secs(600));
         let opened = tokio::time::timeout(Duration::from_micros(micros), open).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use etcd_client::LockOptions;
 use lock_core::{LockName, Release};
-use support::{Etcd, SOON, soon};
+use support::{Node, SOON, locks_of, soon};
 
 const TTL: Duration = Duration::from_secs(10);
 
@@ -22,8 +22,8 @@ impl Drop for Killed {
 
 #[tokio::test]
 async fn etcdctl_lock_and_we_exclude_each_other_on_a_raw_name() {
-    let etcd = Etcd::start().await;
-    let locks = etcd.locks(TTL);
+    let etcd = Node::start().await;
+    let locks = locks_of(&etcd, TTL);
     let name = LockName::raw("jobs/nightly").expect("valid");
     let mutex = locks.mutex(&name).expect("valid");
 
@@ -70,8 +70,8 @@ async fn etcdctl_lock_and_we_exclude_each_other_on_a_raw_name() {
 
 #[tokio::test]
 async fn the_lock_service_joins_the_same_queue() {
-    let etcd = Etcd::start().await;
-    let locks = etcd.locks(TTL);
+    let etcd = Node::start().await;
+    let locks = locks_of(&etcd, TTL);
     let mutex = locks
         .mutex(LockName::raw("svc").expect("valid"))
         .expect("valid");

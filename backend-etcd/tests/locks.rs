@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lock_core::{LockName, Locks, Mode, Mutex, Release, State};
-use support::{Etcd, soon};
+use support::{Node, locks_of, soon};
 use tokio::sync::mpsc;
 
 const TTL: Duration = Duration::from_secs(10);
@@ -17,8 +17,8 @@ fn mutex(locks: &Locks, name: &str) -> Mutex {
 
 #[tokio::test]
 async fn an_uncontended_lock_is_held_and_released() {
-    let etcd = Etcd::start().await;
-    let locks = etcd.locks(TTL);
+    let etcd = Node::start().await;
+    let locks = locks_of(&etcd, TTL);
     let mutex = mutex(&locks, "a/b");
     let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
     assert_eq!(guard.state(), State::Held);
@@ -43,15 +43,15 @@ async fn an_uncontended_lock_is_held_and_released() {
 
 #[tokio::test]
 async fn twenty_waiters_get_their_turn_in_order() {
-    let etcd = Etcd::start().await;
-    let holder = etcd.locks(TTL);
+    let etcd = Node::start().await;
+    let holder = locks_of(&etcd, TTL);
     let guard = soon("acquire", mutex(&holder, "q").acquire())
         .await
         .expect("acquired");
     let (turns, mut order) = mpsc::unbounded_channel();
     // Two processes, as far as etcd can tell: their watches share streams, and waiters wait for
     // those of the other one.
-    let clients = [etcd.locks(TTL), etcd.locks(TTL)];
+    let clients = [locks_of(&etcd, TTL), locks_of(&etcd, TTL)];
     let mut waiting = Vec::new();
     for number in 0..20usize {
         let mutex = mutex(&clients[number % 2], "q");
@@ -82,8 +82,8 @@ async fn twenty_waiters_get_their_turn_in_order() {
 
 #[tokio::test]
 async fn readers_share_and_a_waiting_writer_stops_new_ones() {
-    let etcd = Etcd::start().await;
-    let clients = [etcd.locks(TTL), etcd.locks(TTL)];
+    let etcd = Node::start().await;
+    let clients = [locks_of(&etcd, TTL), locks_of(&etcd, TTL)];
     let [ours, theirs] = clients.map(|locks| locks.rwlock("rw").expect("a valid name"));
     let first = soon("read", ours.read()).await.expect("held");
     let second = soon("read", theirs.read()).await.expect("held together");
@@ -115,14 +115,14 @@ async fn readers_share_and_a_waiting_writer_stops_new_ones() {
 }
 
 #[tokio::test]
-async fn acquires_dropped_anywhere_leave_no_key() {
-    let etcd = Etcd::start().await;
-    let locks = etcd.locks(TTL);
+async fn acquires_dropped_anywhere_leave_no_key_and_no_lease() {
+    let etcd = Node::start().await;
+    let locks = locks_of(&etcd, TTL);
     let held = soon("acquire", mutex(&locks, "held").acquire())
         .await
         .expect("acquired");
     let mut dropped = Vec::new();
-    for round in 0..200u64 {
+    for round in 0..1000u64 {
         let mutex = mutex(&locks, if round % 2 == 0 { "held" } else { "free" });
         // From before the request is sent to well into the wait.
         let patience = Duration::from_micros(round * round % 6007);
@@ -144,12 +144,25 @@ async fn acquires_dropped_anywhere_leave_no_key() {
     assert_eq!(guard.expect("acquired").release().await, Release::Released);
     drop(locks);
     etcd.wait_keys("", 0).await;
+    let mut client = etcd.client().await;
+    let gone = async {
+        while !client
+            .leases()
+            .await
+            .expect("etcd serves")
+            .leases()
+            .is_empty()
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon("the end of the lease", gone).await;
 }
 
 #[tokio::test]
 async fn queues_are_listed_in_order_and_locks_page_by_page() {
-    let etcd = Etcd::start().await;
-    let locks = etcd.locks(TTL);
+    let etcd = Node::start().await;
+    let locks = locks_of(&etcd, TTL);
     // More keys than one answer of the server holds, and a lock whose keys lie across its end.
     let mut guards = Vec::new();
     for number in 0..90 {
@@ -208,8 +221,8 @@ async fn queues_are_listed_in_order_and_locks_page_by_page() {
 
 #[tokio::test]
 async fn a_try_takes_what_is_free_and_writes_nothing_where_it_is_not() {
-    let etcd = Etcd::start().await;
-    let (ours, theirs) = (etcd.locks(TTL), etcd.locks(TTL));
+    let etcd = Node::start().await;
+    let (ours, theirs) = (locks_of(&etcd, TTL), locks_of(&etcd, TTL));
     let [ours, theirs] = [ours, theirs].map(|locks| locks.rwlock("try").expect("valid"));
     let read = soon("read", ours.try_read()).await.expect("no failure");
     let read = read.expect("it is free");
@@ -250,9 +263,9 @@ fn block_on<F: Future>(future: F) -> F::Output {
 #[test]
 fn any_executor_will_do_and_a_blocked_one_loses_nothing() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime for the test");
-    let etcd = runtime.block_on(Etcd::start());
+    let etcd = runtime.block_on(Node::start());
     let ttl = Duration::from_secs(2);
-    let (ours, theirs) = (etcd.locks(ttl), etcd.locks(ttl));
+    let (ours, theirs) = (locks_of(&etcd, ttl), locks_of(&etcd, ttl));
     let guard = block_on(mutex(&ours, "x").acquire()).expect("acquired");
     let waiter = std::thread::spawn(move || {
         let guard = block_on(mutex(&theirs, "x").acquire()).expect("acquired");

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use lock_core::{Error, ErrorKind, Release};
 use support::certs::{Ca, Issued};
-use support::{Etcd, backend, locks, soon};
+use support::{Node, backend, locks, soon};
 
 const TTL: Duration = Duration::from_secs(10);
 
 /// Etcd behind this certificate; with a CA, it wants client certificates of that one.
-async fn serve(server: &Issued, clients: Option<&Ca>) -> Etcd {
+async fn serve(server: &Issued, clients: Option<&Ca>) -> Node {
     let mut arguments = vec![
         "--cert-file".to_owned(),
         server.cert.clone(),
@@ -22,7 +22,7 @@ async fn serve(server: &Issued, clients: Option<&Ca>) -> Etcd {
         arguments.push("--client-cert-auth".to_owned());
         arguments.extend(["--trusted-ca-file".to_owned(), ca.file()]);
     }
-    Etcd::start_with(arguments, true).await
+    Node::start_with(arguments, true).await
 }
 
 async fn works(url: &str) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use backend_etcd::{Config, EtcdBackend};
 use lock_core::{ErrorKind, Release};
-use support::{Etcd, locks, soon};
+use support::{Node, locks, soon};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -62,7 +62,7 @@ fn config(path: &Path) -> Config {
 
 #[tokio::test]
 async fn a_dead_socket_is_brought_to_life_by_the_dialer() {
-    let etcd = Etcd::start().await;
+    let etcd = Node::start().await;
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("socket");
 

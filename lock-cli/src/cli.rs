@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use turnlock::Token;
 
 use crate::exit;
 
@@ -16,16 +17,70 @@ Examples:
   turnlock run -n nightly -- ./report            run only if nobody else does
   turnlock run -w 30 -s index -- ./search        wait at most 30 s, share with other readers
   turnlock run deploy -c 'echo $TURNLOCK_TOKEN'  a shell line, with its fencing token
+  turnlock edit ledger book.json -- jq '.n += 1' change a file that refuses late writers
   turnlock queue ledger                          who holds it, who waits
   turnlock --backend etcd://etcd-1:2379 run ledger -- ./post-entries
 ";
+
+/// What all who change fenced files need to know.
+macro_rules! fenced_help {
+    () => {
+        "\
+Inside `turnlock run NAME` of the same NAME it uses that hold's token and takes no lock. A token lower
+than one that the file has seen changes nothing: status 79. The mark lies beside FILE, as .FILE.fence.
+"
+    };
+}
 
 const RUN_USAGE: &str = "turnlock run [OPTIONS] NAME -- COMMAND [ARGS]...
        turnlock run [OPTIONS] NAME -c TEXT";
 
 const RUN_HELP: &str = "\
 The command finds TURNLOCK_NAME, TURNLOCK_TOKEN, TURNLOCK_MODE and TURNLOCK_DEADLINE_UNIX_MS in its
-environment, and turnlock ends with its exit status: see `turnlock --help` for the others.
+environment, and in TURNLOCK_FENCING_TOKEN all that a resource needs to check a write. turnlock ends with
+its exit status: see `turnlock --help` for the others.
+";
+
+const WRITE_HELP: &str = concat!(
+    "\
+Examples:
+  ./render | turnlock write site index.html
+  turnlock run site -c './render | turnlock write site index.html'   with the token of `run`
+
+",
+    fenced_help!()
+);
+
+const APPEND_HELP: &str = concat!(
+    "\
+Examples:
+  echo \"$(date) done\" | turnlock append journal journal.txt
+
+",
+    fenced_help!()
+);
+
+const EDIT_USAGE: &str = "turnlock edit [OPTIONS] NAME FILE -- COMMAND [ARGS]...";
+
+const EDIT_HELP: &str = concat!(
+    "\
+Examples:
+  turnlock edit ledger ledger.json -- jq '.total += 5'
+  turnlock edit hosts hosts -- sort -u
+
+If COMMAND fails, the file stays as it is and turnlock ends with its status. If the lock is lost
+meanwhile, COMMAND is stopped as under `turnlock run`, and the status is 76.
+
+",
+    fenced_help!()
+);
+
+const CHECK_HELP: &str = "\
+Examples:
+  turnlock run site -c './render >new && turnlock fence check out && rsync new/ out/'
+
+What comes after the check is not covered by it: where a file can be changed with `write`, `append`
+or `edit`, check and change are one.
 ";
 
 #[derive(Debug, Parser)]
@@ -64,6 +119,15 @@ pub enum Command {
     Run(Run),
     /// Hold a lock until a signal comes
     Hold(Hold),
+    /// Replace a file with what comes on stdin, under a lock
+    Write(Write),
+    /// Append what comes on stdin to a file, whole or not at all, under a lock
+    Append(Append),
+    /// Replace a file with what a command makes of it, under a lock
+    Edit(Edit),
+    /// Check a token where the damage would be done
+    #[command(subcommand)]
+    Fence(Fence),
     /// List locks that somebody holds or waits for
     Ls(Ls),
     /// Show who holds a lock and who waits for it, in order
@@ -76,7 +140,7 @@ pub enum Command {
     Stop,
 }
 
-/// How to stand in the queue: what `run` and `hold` have in common.
+/// How to stand in the queue.
 #[derive(Debug, Args)]
 pub struct Acquire {
     /// Fail at once if the lock is not free
@@ -85,9 +149,6 @@ pub struct Acquire {
     /// Fail if the lock is not acquired within this many seconds, such as 0.5
     #[arg(short = 'w', long = "wait", value_name = "SECS", value_parser = seconds)]
     pub wait: Option<Duration>,
-    /// Share the lock with other shared holders, as a reader does
-    #[arg(short = 's', long)]
-    pub shared: bool,
     /// The exit status when the lock is not acquired
     #[arg(short = 'E', long = "conflict-exit-code", value_name = "CODE", default_value_t = exit::Exit::NotAcquired.code())]
     pub conflict_exit_code: u8,
@@ -108,6 +169,9 @@ pub struct Acquire {
 pub struct Run {
     #[command(flatten)]
     pub acquire: Acquire,
+    /// Share the lock with other shared holders, as a reader does
+    #[arg(short = 's', long)]
+    pub shared: bool,
     /// What to do when the lock is lost, or cannot be renewed and its deadline comes near
     #[arg(long, value_enum, default_value_t = OnLost::Term)]
     pub on_lost: OnLost,
@@ -129,6 +193,60 @@ pub struct Run {
     pub command: Vec<OsString>,
 }
 
+/// A change of a fenced file: what `write`, `append` and `edit` have in common.
+#[derive(Debug, Args)]
+pub struct Change {
+    #[command(flatten)]
+    pub acquire: Acquire,
+    /// Change the file with this token, and take no lock
+    #[arg(long, value_name = "N")]
+    pub token: Option<Token>,
+    /// The lock
+    pub name: String,
+    /// The file
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = WRITE_HELP)]
+pub struct Write {
+    #[command(flatten)]
+    pub change: Change,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = APPEND_HELP)]
+pub struct Append {
+    #[command(flatten)]
+    pub change: Change,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = EDIT_USAGE, after_help = EDIT_HELP)]
+pub struct Edit {
+    #[command(flatten)]
+    pub change: Change,
+    /// The command and its arguments: reads the old content on stdin, prints the new one
+    #[arg(trailing_var_arg = true, value_name = "COMMAND", required = true)]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Fence {
+    /// Admit a token at the fence of FILE, and from then on no lower one; 79 if it is stale
+    #[command(after_help = CHECK_HELP)]
+    Check(Check),
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The token [default: that of the surrounding `turnlock run`]
+    #[arg(long, value_name = "N")]
+    pub token: Option<Token>,
+    /// The file, or whatever stands for the resource: its mark lies beside it, as .FILE.fence
+    pub file: PathBuf,
+}
+
 /// What happens to the command when its lock is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OnLost {
@@ -144,6 +262,9 @@ pub enum OnLost {
 pub struct Hold {
     #[command(flatten)]
     pub acquire: Acquire,
+    /// Share the lock with other shared holders, as a reader does
+    #[arg(short = 's', long)]
+    pub shared: bool,
     /// The lock
     pub name: String,
 }

@@ -3,7 +3,9 @@
 
 use std::process::ExitCode;
 
-use turnlock::{Error, ErrorKind};
+use turnlock::{Error, ErrorKind, fence};
+
+use crate::child::SpawnError;
 
 /// How the command ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub enum Exit {
     Unavailable,
     /// A bug of ours or of the coordinator's.
     Internal,
+    /// A fenced file cannot be changed.
+    File,
     /// Not acquired.
     NotAcquired,
     /// The lock was lost while the command ran.
@@ -26,6 +30,8 @@ pub enum Exit {
     Refused,
     /// A setting, a URL or a file is wrong.
     Configuration,
+    /// The file has seen a higher token.
+    Stale,
     /// The command cannot be executed.
     NotExecutable,
     /// The command was not found.
@@ -44,6 +50,7 @@ pub const TABLE: &[(&str, &str)] = &[
     ),
     ("69", "the coordinator is out of reach"),
     ("70", "an internal error: please report it"),
+    ("74", "the file cannot be read or changed as asked"),
     (
         "75",
         "not acquired: somebody else has the lock (`-E` sets another status)",
@@ -51,6 +58,10 @@ pub const TABLE: &[(&str, &str)] = &[
     ("76", "the lock was lost while it was held"),
     ("77", "refused: the coordinator knows you and says no"),
     ("78", "configuration: a URL, a file or a setting is wrong"),
+    (
+        "79",
+        "stale: the file has seen a higher token, and nothing was changed",
+    ),
     ("126", "the command cannot be executed"),
     ("127", "the command was not found"),
     (
@@ -68,10 +79,12 @@ impl Exit {
             Exit::Usage => 64,
             Exit::Unavailable => 69,
             Exit::Internal => 70,
+            Exit::File => 74,
             Exit::NotAcquired => 75,
             Exit::Lost => 76,
             Exit::Refused => 77,
             Exit::Configuration => 78,
+            Exit::Stale => 79,
             Exit::NotExecutable => 126,
             Exit::NotFound => 127,
         }
@@ -119,21 +132,44 @@ impl From<Error> for Failure {
             ErrorKind::Evicted => Exit::NotAcquired,
             _ => Exit::Internal,
         };
-        // The chain of causes, each of which says something of its own.
-        let mut message = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(source) = cause {
-            let text = source.to_string();
-            if !message.contains(&text) {
-                message = format!("{message}: {text}");
-            }
-            cause = source.source();
+        Failure::new(exit, with_causes(&error))
+    }
+}
+
+impl From<fence::Error> for Failure {
+    fn from(error: fence::Error) -> Self {
+        let exit = match error.kind() {
+            fence::ErrorKind::Stale { .. } => Exit::Stale,
+            fence::ErrorKind::Shared | fence::ErrorKind::Malformed => Exit::Usage,
+            fence::ErrorKind::Lost => Exit::Lost,
+            _ => Exit::File,
+        };
+        Failure::new(exit, with_causes(&error))
+    }
+}
+
+/// The chain of causes, each of which says something of its own.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let text = source.to_string();
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
         }
-        Failure {
-            exit,
-            message,
-            hint: None,
-        }
+        cause = source.source();
+    }
+    message
+}
+
+impl From<SpawnError> for Failure {
+    fn from(error: SpawnError) -> Self {
+        let exit = match &error {
+            SpawnError::NotFound(_) => Exit::NotFound,
+            SpawnError::NotExecutable(..) => Exit::NotExecutable,
+            SpawnError::Supervision(_) => Exit::Internal,
+        };
+        Failure::new(exit, error.to_string())
     }
 }
 
@@ -163,10 +199,12 @@ mod tests {
             Exit::Usage,
             Exit::Unavailable,
             Exit::Internal,
+            Exit::File,
             Exit::NotAcquired,
             Exit::Lost,
             Exit::Refused,
             Exit::Configuration,
+            Exit::Stale,
             Exit::NotExecutable,
             Exit::NotFound,
         ];

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Fence};
 use crate::exit::{Exit, Failure};
 
 /// Runs the command line of this process.
@@ -66,6 +66,10 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Run(run) => commands::run::run(global, run).await,
         Command::Hold(hold) => commands::hold::hold(global, hold).await,
+        Command::Write(write) => commands::change::write(global, write.change).await,
+        Command::Append(append) => commands::change::append(global, append.change).await,
+        Command::Edit(edit) => commands::edit::edit(global, edit).await,
+        Command::Fence(Fence::Check(check)) => commands::fence::check(global, check).await,
         Command::Ls(ls) => commands::ls::ls(global, ls).await,
         Command::Queue(queue) => commands::queue::queue(global, queue).await,
         #[cfg(feature = "embedded")]

@@ -11,9 +11,9 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(20);
-    const LONGEST: Duration = Duration::from_secs(2);
+    const LONGEST: Duration = Duration::from_secs(1);
 
-    /// The next pause: random, up to a bound that doubles from 20 ms to 2 s.
+    /// The next pause: random, up to a bound that doubles from 20 ms to 1 s.
     pub(crate) fn next_pause(&mut self) -> Duration {
         let bound = (Self::FIRST * 2u32.saturating_pow(self.tries)).min(Self::LONGEST);
         self.tries = (self.tries + 1).min(16);

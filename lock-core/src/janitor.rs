@@ -24,9 +24,9 @@ use crate::name::LockName;
 use crate::rule;
 use crate::session::{AsOf, Session};
 
-/// How often the holds that are new are looked for. A hold that is over by then never has its entry
-/// watched: the watch would cost more than the lock.
-const SWEEP: Duration = Duration::from_millis(50);
+/// A hold that is over within this time never has its entry watched: the watch would cost more than
+/// the lock. One that lasts has it within three times this.
+const SWEEP: Duration = Duration::from_millis(25);
 
 /// A watch event can be lost in the store: a held entry is looked up by itself this often (up to
 /// twice it, at random).
@@ -104,7 +104,7 @@ impl Tenancy {
     }
 
     /// Has the entry of a hold watched if it lasts. One message to the janitor serves all holds of
-    /// the next [`SWEEP`], so a short hold costs no wake-up of another thread.
+    /// the next two [`SWEEP`]s, so a short hold costs no wake-up of another thread.
     pub(crate) fn register(self: &Arc<Self>, hold: &Arc<Hold>) {
         lock(&self.holds).insert(hold.serial(), Arc::downgrade(hold));
         if !self.sweep_due.swap(true, Ordering::SeqCst) {
@@ -116,12 +116,17 @@ impl Tenancy {
         lock(&self.holds).remove(&serial);
     }
 
-    fn sweep(&self) -> Vec<Arc<Hold>> {
-        self.sweep_due.store(false, Ordering::SeqCst);
-        lock(&self.holds)
-            .drain()
-            .filter_map(|(_, hold)| hold.upgrade())
-            .collect()
+    /// Takes out the holds of tickets from before this serial; a next sweep is for the others.
+    fn sweep(self: &Arc<Self>, young: u64) -> Vec<Arc<Hold>> {
+        let mut holds = lock(&self.holds);
+        let old = holds.extract_if(|serial, _| *serial < young);
+        let old = old.filter_map(|(_, hold)| hold.upgrade()).collect();
+        if holds.is_empty() {
+            self.sweep_due.store(false, Ordering::SeqCst);
+        } else {
+            let _ = self.jobs.send(Job::Sweep(Arc::downgrade(self)));
+        }
+        old
     }
 }
 
@@ -152,7 +157,13 @@ async fn work(session: Arc<dyn Session>, mut jobs: mpsc::UnboundedReceiver<Job>)
             Some(Job::Remove(ticket, entry)) => waiting.push_back((ticket, entry)),
             Some(Job::Sweep(tenancy)) => sweeps.push(Box::pin(async move {
                 tokio::time::sleep(SWEEP).await;
-                tenancy.upgrade().map(|t| t.sweep()).unwrap_or_default()
+                let young = tenancy.upgrade().map(|t| t.serial.load(Ordering::SeqCst));
+                tokio::time::sleep(SWEEP).await;
+                let swept = tenancy
+                    .upgrade()
+                    .zip(young)
+                    .map(|(t, young)| t.sweep(young));
+                swept.unwrap_or_default()
             })),
             Some(Job::Watch(holds)) => {
                 for hold in holds {

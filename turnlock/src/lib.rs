@@ -27,7 +27,7 @@
 //! Writes that a resource accepts by token are ordered by token, always. Two holders believe at
 //! once only if the coordinator breaks its lease contract, or a clock or process breaks the stated
 //! bounds ([`clock::DRIFT`], [`clock::MARGIN`]): no lock over a network can do better, so check the
-//! token where the damage would be done.
+//! token where the damage would be done: the module [`fence`] does, for files and for anything else.
 //!
 //! # Features
 //!
@@ -42,6 +42,8 @@ pub use lock_core::{
     SessionId, State, Token, clock,
 };
 pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
+
+pub use lock_fence as fence;
 
 #[cfg(feature = "embedded")]
 pub use backend_embedded as embedded;

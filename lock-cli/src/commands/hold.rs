@@ -5,24 +5,17 @@ use turnlock::Release;
 
 use crate::child::Signals;
 use crate::cli::{Global, Hold};
-use crate::commands::{acquire, connect, name, not_acquired, part, release};
+use crate::commands::{Turn, mode, name, part, release, turn};
 use crate::exit::{Exit, Failure};
 use crate::output::{print, say};
 
 pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
     let name = name(&args.name, args.acquire.raw)?;
     let mut signals = Signals::install()?;
-    let locks = connect(&global, &args.acquire).await?;
-    let acquired = tokio::select! {
-        acquired = acquire(&locks, &name, &args.acquire) => acquired?,
-        signal = signals.deadly() => {
-            part(&locks).await;
-            return Ok(Exit::Of(signal.status()));
-        }
-    };
-    let Some(guard) = acquired else {
-        part(&locks).await;
-        return Err(not_acquired(&name, &args.acquire));
+    let mode = mode(args.shared);
+    let (locks, guard) = match turn(&global, &name, mode, &args.acquire, &mut signals).await? {
+        Turn::Ours(locks, guard) => (locks, guard),
+        Turn::Interrupted(exit) => return Ok(exit),
     };
     let token = guard.token();
     let shown = match global.json {

@@ -1,5 +1,8 @@
 //! The subcommands, a file each.
 
+pub mod change;
+pub mod edit;
+pub mod fence;
 pub mod hold;
 pub mod ls;
 pub mod queue;
@@ -8,11 +11,14 @@ pub mod run;
 pub mod serve;
 #[cfg(feature = "embedded")]
 pub mod stop;
+mod supervise;
+mod surrounding;
 
 use std::time::Duration;
 
-use turnlock::{ErrorKind, Guard, LockName, Locks, Options, Release};
+use turnlock::{ErrorKind, Guard, LockName, Locks, Mode, Options, Release};
 
+use crate::child::Signals;
 use crate::cli::{Acquire, Global};
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
@@ -32,6 +38,49 @@ fn name(text: &str, raw: bool) -> Result<LockName, Failure> {
     name.map_err(|error| Failure::new(Exit::Usage, error.to_string()))
 }
 
+/// What came of waiting for the lock.
+enum Turn {
+    /// It is ours. The session ends with [`part`].
+    Ours(Locks, Guard),
+    /// A signal came that would have ended us.
+    Interrupted(Exit),
+}
+
+/// Connects, and waits for the lock as the options say.
+async fn turn(
+    global: &Global,
+    name: &LockName,
+    mode: Mode,
+    options: &Acquire,
+    signals: &mut Signals,
+) -> Result<Turn, Failure> {
+    let locks = connect(global, options).await?;
+    let acquired = tokio::select! {
+        acquired = acquire(&locks, name, mode, options) => acquired?,
+        signal = signals.deadly() => {
+            // Leaves the queue now instead of when the session ends.
+            part(&locks).await;
+            return Ok(Turn::Interrupted(Exit::Of(signal.status())));
+        }
+    };
+    match acquired {
+        Some(guard) => Ok(Turn::Ours(locks, guard)),
+        None => {
+            part(&locks).await;
+            Err(not_acquired(name, options))
+        }
+    }
+}
+
+/// How a hold that is asked for with or without `-s` is held.
+fn mode(shared: bool) -> Mode {
+    if shared {
+        Mode::Shared
+    } else {
+        Mode::Exclusive
+    }
+}
+
 async fn connect(global: &Global, acquire: &Acquire) -> Result<Locks, Failure> {
     let options = Options {
         ttl: acquire.ttl,
@@ -45,12 +94,13 @@ async fn connect(global: &Global, acquire: &Acquire) -> Result<Locks, Failure> {
 async fn acquire(
     locks: &Locks,
     name: &LockName,
+    mode: Mode,
     options: &Acquire,
 ) -> Result<Option<Guard>, Failure> {
     let waiting = waiting::report(locks, name);
     tokio::select! {
         biased;
-        acquired = queue_up(locks, name, options) => acquired,
+        acquired = queue_up(locks, name, mode, options) => acquired,
         never = waiting => match never {},
     }
 }
@@ -58,6 +108,7 @@ async fn acquire(
 async fn queue_up(
     locks: &Locks,
     name: &LockName,
+    mode: Mode,
     options: &Acquire,
 ) -> Result<Option<Guard>, Failure> {
     let lock = locks.rwlock(name)?;
@@ -68,13 +119,13 @@ async fn queue_up(
         let left = options
             .wait
             .map(|limit| limit.saturating_sub(started.elapsed()));
-        let acquired = match (nonblock, left, options.shared) {
-            (true, _, true) => lock.try_read().await,
-            (true, _, false) => lock.try_write().await,
-            (false, Some(limit), true) => lock.read_timeout(limit).await,
-            (false, Some(limit), false) => lock.write_timeout(limit).await,
-            (false, None, true) => lock.read().await.map(Some),
-            (false, None, false) => lock.write().await.map(Some),
+        let acquired = match (nonblock, left, mode) {
+            (true, _, Mode::Shared) => lock.try_read().await,
+            (true, _, Mode::Exclusive) => lock.try_write().await,
+            (false, Some(limit), Mode::Shared) => lock.read_timeout(limit).await,
+            (false, Some(limit), Mode::Exclusive) => lock.write_timeout(limit).await,
+            (false, None, Mode::Shared) => lock.read().await.map(Some),
+            (false, None, Mode::Exclusive) => lock.write().await.map(Some),
         };
         match acquired {
             // The machine slept, or the coordinator was away for longer than our time to live.

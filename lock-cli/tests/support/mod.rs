@@ -96,6 +96,10 @@ impl Drop for Home {
 pub struct Running(Option<Child>);
 
 impl Running {
+    pub fn of(child: Child) -> Self {
+        Running(Some(child))
+    }
+
     pub fn id(&self) -> u32 {
         self.0.as_ref().expect("not waited for yet").id()
     }

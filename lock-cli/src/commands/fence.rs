@@ -1,0 +1,64 @@
+//! `turnlock fence check`: admit a token at the fence of a file or of anything else.
+
+use serde_json::json;
+use turnlock::fence::{ErrorKind, Fence, FencingToken};
+
+use crate::child::Signals;
+use crate::cli::{Check, Global};
+use crate::commands::change::interruptible;
+use crate::commands::surrounding;
+use crate::exit::{Exit, Failure};
+use crate::output::print;
+
+pub async fn check(global: Global, args: Check) -> Result<Exit, Failure> {
+    let mut signals = Signals::install()?;
+    let fence = Fence::new(&args.file);
+    let surrounding = surrounding::token()?;
+    let checked = interruptible(&mut signals, move || {
+        let token = token(&args, surrounding, &fence)?;
+        let outcome = fence.admit(&token);
+        Ok::<_, Failure>((args, token, outcome))
+    });
+    let (args, token, outcome) = match checked.await? {
+        Ok(checked) => checked?,
+        Err(exit) => return Ok(exit),
+    };
+    let highest = match outcome.as_ref().map_err(turnlock::fence::Error::kind) {
+        Ok(()) => token.token,
+        Err(ErrorKind::Stale { highest, .. }) => highest,
+        Err(_) => return outcome.map(|()| Exit::Success).map_err(Failure::from),
+    };
+    if global.json {
+        let line = json!({
+            "name": token.lock.as_str(),
+            "file": args.file.to_string_lossy(),
+            "token": token.token,
+            "admitted": outcome.is_ok(),
+            "highest": highest,
+        });
+        print(line.to_string()).ok();
+    }
+    outcome?;
+    Ok(Exit::Success)
+}
+
+/// The token to check: a number means the lock that we run under, or else the one that the fence
+/// knows.
+fn token(
+    args: &Check,
+    surrounding: Option<FencingToken>,
+    fence: &Fence,
+) -> Result<FencingToken, Failure> {
+    let known = match (surrounding, args.token) {
+        (None, Some(_)) => fence.highest()?,
+        (surrounding, _) => surrounding,
+    };
+    let Some(known) = known else {
+        return Err(Failure::new(Exit::Usage, "no lock is held here")
+            .hint("run it inside `turnlock run NAME`, which tells it the lock and the token"));
+    };
+    Ok(FencingToken {
+        token: args.token.unwrap_or(known.token),
+        ..known
+    })
+}

@@ -1,0 +1,119 @@
+//! One of the processes: takes the lock, edits the file, and keeps a journal of what it was told.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use futures_executor::block_on;
+use turnlock::Options;
+use turnlock::fence::FencingToken;
+
+use crate::store::Store;
+use crate::support::{Home, Running};
+
+const ARGUMENT: &str = "--edit";
+
+/// What it notes: one line each, in one write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// It is about to edit.
+    Try,
+    /// It was told that the edit is done.
+    Done,
+    /// It was told that its token is stale.
+    Stale,
+}
+
+impl Note {
+    pub const ALL: [Note; 3] = [Note::Try, Note::Done, Note::Stale];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Note::Try => "try",
+            Note::Done => "done",
+            Note::Stale => "stale",
+        }
+    }
+}
+
+pub fn spawn(home: &Home, url: &str, store: &str, life: usize, edits: usize) -> Running {
+    let child = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .args([ARGUMENT, url, store, &life.to_string(), &edits.to_string()])
+        .current_dir(home.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    Running::of(child.expect("this program starts"))
+}
+
+pub fn main(ttl: Duration) -> Option<ExitCode> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, argument, url, store, life, edits] = &arguments[..] else {
+        return None;
+    };
+    if argument != ARGUMENT {
+        return None;
+    }
+    let edits = edits.parse().expect("a number");
+    let life = life.parse().expect("a number");
+    Some(match work(url, store, life, edits, ttl) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:?}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn work(
+    url: &str,
+    store: &str,
+    life: u64,
+    edits: usize,
+    ttl: Duration,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let options = Options {
+        ttl,
+        ..Options::default()
+    };
+    let mut journal = journal(life)?;
+    let mut store = Store::open(store)?;
+    let locks = block_on(turnlock::connect_with(url, options))?;
+    let ledger = locks.mutex("ledger")?;
+    for serial in 0u64.. {
+        let guard = match block_on(ledger.acquire()) {
+            Ok(guard) => guard,
+            // It was paused for too long while it waited.
+            Err(error) if matches!(error.kind(), turnlock::ErrorKind::SessionLost(_)) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        note(&mut journal, Note::Try, serial)?;
+        let token = FencingToken::of(&guard);
+        let entry = [guard.token().0, life, serial];
+        // Programs think about what they write: here the pauses hit.
+        let think = || std::thread::sleep(Duration::from_millis(fastrand::u64(0..10)));
+        match store.add(&token, entry, think)? {
+            true => note(&mut journal, Note::Done, serial)?,
+            false => note(&mut journal, Note::Stale, serial)?,
+        }
+        block_on(guard.release());
+        if store.length()? >= edits {
+            break;
+        }
+    }
+    block_on(locks.close()).ok();
+    Ok(())
+}
+
+fn journal(life: u64) -> std::io::Result<File> {
+    OpenOptions::new()
+        .create_new(true)
+        .append(true)
+        .open(format!("journal.{life}"))
+}
+
+fn note(journal: &mut File, note: Note, serial: u64) -> std::io::Result<()> {
+    journal.write_all(format!("{} {serial}\n", note.word()).as_bytes())
+}

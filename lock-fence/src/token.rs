@@ -1,0 +1,228 @@
+//! The portable form of a fencing token: what travels with a write to the resource.
+
+use std::fmt;
+use std::str::FromStr;
+
+use lock_core::name::{self, LockName};
+use lock_core::{Guard, Mode, Token};
+
+use crate::error::{Error, ErrorKind};
+
+/// Longest name of a coordinator, in bytes.
+pub const MAX_COORDINATOR_BYTES: usize = 128;
+
+/// Which lock is held, how, and by which grant.
+///
+/// Its text is one line of printable ASCII without spaces, fit for a header, an environment
+/// variable or a column:
+///
+/// ```
+/// use lock_fence::FencingToken;
+///
+/// let token: FencingToken = "v1:exclusive:42:etcd-prod:accounts%2Fledger".parse()?;
+/// assert_eq!(token.lock.as_str(), "accounts/ledger");
+/// assert_eq!(token.token.0, 42);
+/// assert_eq!(token.to_string(), "v1:exclusive:42:etcd-prod:accounts%2Fledger");
+/// # Ok::<(), lock_fence::Error>(())
+/// ```
+///
+/// The parts are the version of the form, the mode, the number, the coordinator's name (empty if
+/// it has none) and the lock's name, percent-encoded; a raw name has an `@` before it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FencingToken {
+    /// The lock. Numbers of different locks must not be compared.
+    pub lock: LockName,
+    /// How it is held. A shared holder does not write.
+    pub mode: Mode,
+    /// The number that rises with every grant.
+    pub token: Token,
+    /// What its users call the coordinator, for people to read: a fleet that moves to another one
+    /// keeps its locks and [seeds](lock_core) its tokens. At most [`MAX_COORDINATOR_BYTES`].
+    pub coordinator: Option<String>,
+}
+
+impl FencingToken {
+    /// An exclusive holder's token.
+    pub fn new(lock: LockName, token: Token) -> Self {
+        FencingToken {
+            lock,
+            mode: Mode::Exclusive,
+            token,
+            coordinator: None,
+        }
+    }
+
+    /// The token of a held lock.
+    pub fn of(guard: &Guard) -> Self {
+        FencingToken {
+            lock: guard.name().clone(),
+            mode: guard.mode(),
+            token: guard.token(),
+            coordinator: None,
+        }
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Shared`] for a reader's token: several hold the lock at once, so their writes
+    /// have no order.
+    pub(crate) fn check_writes(&self) -> Result<(), Error> {
+        match self.mode {
+            Mode::Exclusive => Ok(()),
+            Mode::Shared => Err(Error::new(
+                ErrorKind::Shared,
+                format!(
+                    "the lock {:?} is held in shared mode, in which nobody writes: hold it exclusively",
+                    self.lock.as_str()
+                ),
+            )),
+        }
+    }
+
+    /// The refusal of this token by a resource that has seen a higher one.
+    pub(crate) fn stale(&self, resource: &str, highest: Token) -> Error {
+        let offered = self.token;
+        let kind = ErrorKind::Stale { offered, highest };
+        Error::new(
+            kind,
+            format!(
+                "stale token: {resource} has seen token {highest} of the lock {:?}, and {offered} is lower: \
+                 the lock is another's by now, and nothing was changed",
+                self.lock.as_str()
+            ),
+        )
+    }
+}
+
+impl fmt::Display for FencingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let raw = if self.lock.is_raw() { "@" } else { "" };
+        write!(
+            f,
+            "v1:{}:{}:{}:{raw}{}",
+            self.mode,
+            self.token,
+            name::encode(self.coordinator.as_deref().unwrap_or("")),
+            name::encode(self.lock.as_str())
+        )
+    }
+}
+
+impl FromStr for FencingToken {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let malformed = |why: &str| {
+            let shown: String = text.chars().take(80).collect();
+            Error::new(
+                ErrorKind::Malformed,
+                format!(
+                    "{shown:?} is not a fencing token: {why}; give v1:MODE:TOKEN:COORDINATOR:LOCK"
+                ),
+            )
+        };
+        let parts: Vec<&str> = text.split(':').collect();
+        let [version, mode, number, coordinator, lock] = parts[..] else {
+            return Err(malformed("it has not five parts"));
+        };
+        if version != "v1" {
+            return Err(malformed("its version is not known"));
+        }
+        let mode = match mode {
+            "exclusive" => Mode::Exclusive,
+            "shared" => Mode::Shared,
+            _ => return Err(malformed("its mode is neither exclusive nor shared")),
+        };
+        // `+7` and `007` would be second spellings of one token.
+        let token = match number.parse::<Token>() {
+            Ok(token) if token.to_string() == number => token,
+            _ => return Err(malformed("its number is not one of 64 bits")),
+        };
+        let coordinator = decode(coordinator)
+            .filter(|name| name.len() <= MAX_COORDINATOR_BYTES)
+            .ok_or_else(|| malformed("its coordinator is not encoded as it should be"))?;
+        let name = match lock.strip_prefix('@') {
+            Some(raw) => decode(raw).map(LockName::raw),
+            None => decode(lock).map(LockName::new),
+        };
+        let lock = match name {
+            Some(Ok(name)) => name,
+            Some(Err(error)) => return Err(malformed("its lock has no valid name").because(error)),
+            None => return Err(malformed("its lock is not encoded as it should be")),
+        };
+        Ok(FencingToken {
+            lock,
+            mode,
+            token,
+            coordinator: Some(coordinator).filter(|name| !name.is_empty()),
+        })
+    }
+}
+
+/// What [`name::encode`] made this of, and nothing else: one token has one text.
+fn decode(encoded: &str) -> Option<String> {
+    let text = percent_encoding::percent_decode_str(encoded)
+        .decode_utf8()
+        .ok()?;
+    (name::encode(&text) == encoded && !text.chars().any(char::is_control))
+        .then(|| text.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn refused(text: &str) -> String {
+        let error = text.parse::<FencingToken>().expect_err(text);
+        assert_eq!(error.kind(), ErrorKind::Malformed);
+        error.to_string()
+    }
+
+    #[test]
+    fn a_raw_lock_is_another_than_the_native_one_of_its_name() {
+        let raw = FencingToken::new(LockName::raw("/a//b").expect("raw"), Token(7));
+        assert_eq!(raw.to_string(), "v1:exclusive:7::@%2Fa%2F%2Fb");
+        assert_eq!(raw.to_string().parse::<FencingToken>().expect("ours"), raw);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        assert!(refused("").contains("five parts"));
+        assert!(refused("42").contains("five parts"));
+        assert!(refused("v2:exclusive:1::a").contains("version"));
+        assert!(refused("v1:solo:1::a").contains("mode"));
+        for number in ["", "-1", "+1", "01", "18446744073709551616", "1e3"] {
+            assert!(refused(&format!("v1:shared:{number}::a")).contains("number"));
+        }
+        assert!(refused("v1:shared:1::a/b").contains("not encoded"));
+        assert!(refused("v1:shared:1::%61").contains("not encoded"));
+        assert!(refused("v1:shared:1::a%2F%2Fb").contains("valid name"));
+        assert!(refused("v1:shared:1:%0A:a").contains("coordinator"));
+        assert!(refused(&"x".repeat(1 << 20)).len() < 300);
+    }
+
+    proptest! {
+        #[test]
+        fn every_token_survives_its_text(
+            lock in "\\PC{1,40}", token: u64, shared: bool, coordinator in "\\PC{0,20}",
+        ) {
+            let Ok(lock) = LockName::new(&lock) else { return Ok(()) };
+            let token = FencingToken {
+                lock,
+                mode: if shared { Mode::Shared } else { Mode::Exclusive },
+                token: Token(token),
+                coordinator: Some(coordinator).filter(|c| !c.is_empty() && c.len() <= MAX_COORDINATOR_BYTES),
+            };
+            let text = token.to_string();
+            prop_assert!(text.bytes().all(|b| b.is_ascii_graphic()));
+            prop_assert_eq!(text.parse::<FencingToken>().expect("ours"), token);
+        }
+
+        #[test]
+        fn one_token_has_one_text(text in "v1:(exclusive|shared):[0-9]{1,3}:[a-z%2F]{0,6}:@?[a-z%2F]{1,8}") {
+            if let Ok(token) = text.parse::<FencingToken>() {
+                prop_assert_eq!(token.to_string(), text);
+            }
+        }
+    }
+}
