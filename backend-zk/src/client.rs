@@ -21,8 +21,10 @@ const BRIEF_SESSION: Duration = Duration::from_secs(10);
 pub(crate) struct Cluster {
     config: Config,
     pub(crate) layout: Layout,
-    /// The servers, for messages and for the client library.
+    /// The servers, for messages.
     servers: Arc<str>,
+    /// The servers, for the client library.
+    rounds: String,
     connector: Connector,
 }
 
@@ -33,12 +35,23 @@ pub(crate) struct Client {
     cluster: Arc<Cluster>,
 }
 
+/// The client library comes back to its servers in rounds, with a pause before each that doubles for
+/// ever: after an election of ten seconds it would sleep for another ten, and the session with it.
+/// Within a round its pauses grow by 50 ms only. So each of its rounds has every server several
+/// times, which makes the longest pause one second in the first ten, and two in the next.
+const ROUND: usize = 20;
+
+fn rounds(servers: &str, count: usize) -> String {
+    vec![servers; ROUND.div_ceil(count.max(1))].join(",")
+}
+
 impl Cluster {
     pub(crate) fn new(config: Config) -> Result<Arc<Self>, Error> {
         let connector = zookeeper_client::Client::connector().with_fail_eagerly();
         Ok(Arc::new(Cluster {
             layout: config.layout(),
             servers: config.cluster().into(),
+            rounds: rounds(&config.cluster(), config.hosts().count()),
             connector: config.security().apply(connector, config.hosts())?,
             config,
         }))
@@ -54,7 +67,7 @@ impl Cluster {
     }
 
     /// Opens a session of this length on one of the servers, as the servers see fit to grant it.
-    /// One attempt, each server tried once; must run on the background thread. Read-only servers,
+    /// Takes the time of one connection for each server at most; must run on the background thread. Read-only servers,
     /// which are cut off from their peers, are not used.
     pub(crate) async fn connect(self: &Arc<Self>, timeout: Duration) -> Result<Client, Error> {
         // What is also the longest silence of a connection must leave time for others.
@@ -64,11 +77,18 @@ impl Cluster {
             .clone()
             .with_session_timeout(timeout)
             .with_connection_timeout(silence);
-        let zk = match self.config.security().is_encrypted() {
-            true => connector.secure_connect(&self.servers).await,
-            false => connector.connect(&self.servers).await,
+        let connecting = async {
+            match self.config.security().is_encrypted() {
+                true => connector.secure_connect(&self.rounds).await,
+                false => connector.connect(&self.rounds).await,
+            }
         };
-        let zk = zk.map_err(|error| self.error(error))?;
+        let hosts = u32::try_from(self.config.hosts().count()).unwrap_or(u32::MAX);
+        let limit = self.config.connect_timeout().saturating_mul(hosts);
+        let zk = match runtime::timeout(limit, connecting).await {
+            Ok(connected) => connected.map_err(|error| self.error(error))?,
+            Err(_) => return Err(error::silence(&self.servers, limit)),
+        };
         Ok(Client {
             zk,
             cluster: self.clone(),

@@ -280,7 +280,9 @@ where
         match outcome {
             Ok(Ok(validity)) => {
                 liveness.renewed(sent, validity);
-                next = sent + interval;
+                // One that proves little, as the first after an outage may, is soon followed by
+                // another.
+                next = sent + if validity < ttl / 2 { pause } else { interval };
                 continue;
             }
             Ok(Err(error)) => {

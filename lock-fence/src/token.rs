@@ -36,8 +36,8 @@ pub struct FencingToken {
     pub mode: Mode,
     /// The number that rises with every grant.
     pub token: Token,
-    /// What its users call the coordinator, for people to read: a fleet that moves to another one
-    /// keeps its locks and [seeds](lock_core) its tokens. At most [`MAX_COORDINATOR_BYTES`].
+    /// What its users call the coordinator, for people to read. At most
+    /// [`MAX_COORDINATOR_BYTES`].
     pub coordinator: Option<String>,
 }
 
