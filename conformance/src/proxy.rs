@@ -18,6 +18,10 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+/// How long a connection waits for a server that does not listen. A client is not refused as the
+/// server itself would do it, and some take an accepted connection for a server that is up.
+const GRACE: Duration = Duration::from_secs(2);
+
 static NETWORK: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -63,8 +67,8 @@ struct Tally {
 }
 
 impl Proxy {
-    /// In front of the server at this address, `HOST:PORT`, which may come up later. Until it does,
-    /// connections are closed as soon as they are accepted.
+    /// In front of the server at this address, `HOST:PORT`. A connection waits two seconds for it
+    /// to come up, and is then closed.
     ///
     /// # Panics
     /// If no port of the loopback interface is free.
@@ -156,24 +160,40 @@ async fn accept(
 ) {
     let listener = TcpListener::from_std(listener).expect("a listening socket");
     while let Ok((client, _)) = listener.accept().await {
-        let Ok(server) = TcpStream::connect(&server).await else {
-            continue;
-        };
-        let _ = client.set_nodelay(true);
-        let _ = server.set_nodelay(true);
-        let number = tally.last.fetch_add(1, Ordering::SeqCst) + 1;
-        let (from_client, to_client) = client.into_split();
-        let (from_server, to_server) = server.into_split();
-        let (rules, tally) = (rules.clone(), tally.clone());
-        tokio::spawn(up(
-            from_client,
-            to_server,
-            number,
-            rules.clone(),
-            tally.clone(),
-        ));
-        tokio::spawn(down(from_server, to_client, number, rules, tally));
+        let (server, rules, tally) = (server.clone(), rules.clone(), tally.clone());
+        tokio::spawn(async move {
+            if let Ok(server) = reach(&server).await {
+                join(client, server, rules, tally);
+            }
+        });
     }
+}
+
+async fn reach(server: &str) -> io::Result<TcpStream> {
+    let started = Instant::now();
+    loop {
+        let reached = TcpStream::connect(server).await;
+        if reached.is_ok() || started.elapsed() > GRACE {
+            return reached;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn join(client: TcpStream, server: TcpStream, rules: watch::Receiver<Rules>, tally: Arc<Tally>) {
+    let _ = client.set_nodelay(true);
+    let _ = server.set_nodelay(true);
+    let number = tally.last.fetch_add(1, Ordering::SeqCst) + 1;
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    tokio::spawn(up(
+        from_client,
+        to_server,
+        number,
+        rules.clone(),
+        tally.clone(),
+    ));
+    tokio::spawn(down(from_server, to_client, number, rules, tally));
 }
 
 async fn up(
