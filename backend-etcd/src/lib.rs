@@ -15,7 +15,6 @@ mod layout;
 mod listing;
 mod liveness;
 mod places;
-mod runtime;
 mod security;
 mod session;
 mod tls_error;

@@ -20,7 +20,6 @@ use tower::service_fn;
 
 use crate::config::{Config, Dialer, Endpoint};
 use crate::error::{self, Failure, Scope};
-use crate::runtime;
 use crate::security::Tls;
 
 /// A dialer may have to start a coordinator.
@@ -345,7 +344,7 @@ impl Transport {
         Fut: Future<Output = Result<T, etcd_client::Error>> + Send,
     {
         let transport = self.clone();
-        runtime::run(async move {
+        background::finish(async move {
             let mut again = true;
             loop {
                 let connection = transport.connection().await?;
@@ -426,7 +425,7 @@ impl Transport {
             }
             left -= 1;
             tracing::debug!(%error, "a request will be tried again");
-            runtime::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            background::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use lock_core::{Error, SessionId};
+use lock_core::{Error, SessionId, background};
 use zookeeper_client::{
     Acls, Connector, CreateMode, CreateOptions, Error as ZkError, StateWatcher,
 };
@@ -117,7 +117,7 @@ impl Cluster {
         F: for<'a> Fn(&'a Client) -> BoxFuture<'a, Result<T, Error>> + Send + Sync + 'static,
     {
         let cluster = self.clone();
-        runtime::spawn(async move {
+        background::finish(async move {
             let client = runtime::persist(|| cluster.connect(BRIEF_SESSION)).await?;
             let outcome = runtime::persist(|| work(&client)).await;
             let state = client.state();

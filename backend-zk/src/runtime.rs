@@ -4,7 +4,7 @@ use std::future::Future;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use lock_core::{Effect, Error, ErrorKind, background};
+use lock_core::{Error, background};
 
 /// [`persist`] begins no attempt later than this.
 const PERSISTENCE: Duration = Duration::from_secs(4);
@@ -20,24 +20,7 @@ pub(crate) async fn run<T: Send + 'static>(
     if let Poll::Ready(done) = futures_util::poll!(work.as_mut()) {
         return done;
     }
-    spawn(work).await
-}
-
-/// Runs on the background thread, also when this future is dropped.
-pub(crate) async fn spawn<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<T, Error> {
-    background::handle()
-        .spawn(work)
-        .await
-        .unwrap_or_else(|died| {
-            Err(Error::new(
-                ErrorKind::Internal,
-                "a request to the coordinator ended abnormally: please report this",
-            )
-            .with_effect(Effect::Unknown)
-            .with_source(died))
-        })
+    background::finish(work).await
 }
 
 /// Tries a few times before it lets a failure that may pass reach somebody who does not try again.
@@ -57,15 +40,9 @@ where
             return Err(error);
         }
         tracing::debug!(%error, "a request will be tried again");
-        sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        background::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-}
-
-/// Sleeps on the background thread's timer. *Cancel safe.*
-pub(crate) fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
-    let _entered = background::handle().enter();
-    tokio::time::sleep(duration)
 }
 
 /// Bounds a future by the background thread's timer. *Cancel safe if the future is.*

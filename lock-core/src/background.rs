@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinSet;
 
+use crate::error::{Effect, Error, ErrorKind};
+
 /// The runtime behind all sessions of this process: one thread, started on first use, that lives as
 /// long as the process. Never block on it.
 ///
@@ -43,8 +45,26 @@ pub(crate) async fn run<T: Send + 'static>(work: impl Future<Output = T> + Send 
     }
 }
 
+/// Runs a request to a coordinator to its end on the background thread, also when this future is
+/// dropped: one on its way is never reset, since servers close connections on which many are.
+///
+/// # Errors
+/// Those of the work; [`ErrorKind::Internal`], with an unknown effect, if it panics.
+pub async fn finish<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    handle().spawn(work).await.unwrap_or_else(|died| {
+        Err(Error::new(
+            ErrorKind::Internal,
+            "a request to the coordinator ended abnormally: please report this",
+        )
+        .with_effect(Effect::Unknown)
+        .with_source(died))
+    })
+}
+
 /// Sleeps on the background thread's timer; can be awaited on any executor. *Cancel safe.*
-pub(crate) fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
+pub fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
     let _entered = handle().enter();
     tokio::time::sleep(duration)
 }
