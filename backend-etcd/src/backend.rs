@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lock_core::keyspace::Keyspace;
-use lock_core::{Backend, DataKey, Error, LockName, Queue, Session};
+use lock_core::{Backend, DataKey, Error, Floor, LockName, Queue, Raised, Session};
 
 use crate::config::Config;
 use crate::transport::Transport;
 use crate::watch::Watches;
-use crate::{listing, session};
+use crate::{floor, listing, session};
 
 /// Locks on an etcd cluster, or on a coordinator that speaks etcd's API.
 #[derive(Debug)]
@@ -67,5 +67,9 @@ impl Backend for EtcdBackend {
 
     async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
         listing::get(&self.client, key).await
+    }
+
+    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
+        floor::raise(&self.client, floor).await
     }
 }

@@ -4,11 +4,11 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lock_core::{Backend, DataKey, Error, LockName, Queue, Session};
+use lock_core::{Backend, DataKey, Error, Floor, LockName, Queue, Raised, Session};
 
 use crate::client::Cluster;
 use crate::config::Config;
-use crate::{listing, session};
+use crate::{floor, listing, session};
 
 /// Locks on a ZooKeeper ensemble.
 #[derive(Debug)]
@@ -62,5 +62,9 @@ impl Backend for ZkBackend {
 
     async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
         listing::get(&self.cluster, key).await
+    }
+
+    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
+        floor::raise(&self.cluster, floor).await
     }
 }

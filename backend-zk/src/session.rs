@@ -14,8 +14,8 @@ use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Placed, Removed, Session, SessionId};
 use lock_core::{
-    Access, Accessed, DataKey, Effect, EntryId, Error, ErrorKind, LossReason, State, Ticket, Token,
-    background,
+    Access, Accessed, DataKey, Effect, EntryId, Error, ErrorKind, Floor, LossReason, State, Ticket,
+    Token, background,
 };
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -23,6 +23,7 @@ use zookeeper_client::{Error as ZkError, EventType, SessionState, Stat, StateWat
 
 use crate::client::{Client, Cluster};
 use crate::error;
+use crate::floor;
 use crate::layout;
 use crate::liveness::Renewer;
 use crate::node;
@@ -41,6 +42,8 @@ pub(crate) struct ZkSession {
     client: Mutex<Option<Client>>,
     state: StateWatcher,
     liveness: Arc<Liveness>,
+    /// The one under the tokens, which cannot be raised while we live.
+    floor: Floor,
     tasks: [AbortHandle; 2],
     /// The servers have acknowledged the end.
     ended: AtomicBool,
@@ -91,6 +94,10 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         sent,
         answered,
     ));
+    // In this order: see the module `floor`.
+    persist(|| renewer.attempt()).await?;
+    let path = cluster.layout.floor_node();
+    let floor = persist(|| floor::read(&client, &path)).await?;
     let renewal = background::handle().spawn({
         let liveness = liveness.clone();
         async move {
@@ -109,6 +116,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         client: Mutex::new(Some(client)),
         state,
         liveness,
+        floor,
         tasks: [renewal.abort_handle(), listener.abort_handle()],
         ended: AtomicBool::new(false),
         unsettled: Mutex::default(),
@@ -247,7 +255,8 @@ impl ZkSession {
             self.delete(client, layout::path(&surplus)?).await?;
         }
         let view = self.view(client, ticket, &entry, children, ask).await?;
-        Ok(Some(Placed { entry, view }))
+        let placed = Placed::on(self.floor, &ticket.name, entry, view)?;
+        Ok(Some(placed))
     }
 
     /// The names of this ticket's nodes.
@@ -488,11 +497,11 @@ impl Session for ZkSession {
             };
             let made = Some(own.clone());
             let settled = self.settle(&client, &directory, ticket, ask, &children, made);
-            let placed = settled.await?.unwrap_or(Placed {
+            let placed = match settled.await? {
+                Some(placed) => placed,
                 // Somebody removed it between the two requests.
-                entry: own,
-                view: layout::ABSENT,
-            });
+                None => Placed::on(self.floor, &ticket.name, own, layout::ABSENT)?,
+            };
             self.unsettled().remove(&ticket.serial);
             return Ok(Enqueued::Placed(placed));
         }

@@ -83,6 +83,16 @@ What comes after the check is not covered by it: where a file can be changed wit
 or `edit`, check and change are one.
 ";
 
+const FLOOR_HELP: &str = "\
+Examples, for a fleet that moves from its own coordinators to etcd; first stop all who use locks:
+  turnlock floor                                                  prints, say, 4711
+  turnlock --backend etcd://etcd-1:2379 floor --raise-to 4711     then start them with this backend
+
+Without this, the new coordinator would begin with lower tokens, and every fence that has seen the
+old ones would refuse the fleet. It is not done while the new one is in use: 75. Raw locks keep the
+coordinator's own tokens.
+";
+
 #[derive(Debug, Parser)]
 #[command(name = "turnlock", version, about = ABOUT, after_help = after_help(), max_term_width = 100)]
 pub struct Cli {
@@ -132,6 +142,9 @@ pub enum Command {
     Ls(Ls),
     /// Show who holds a lock and who waits for it, in order
     Queue(Queue),
+    /// Print a number that no token given out so far exceeds, or have all later ones exceed one
+    #[command(after_help = FLOOR_HELP)]
+    Floor(Floor),
     /// Run a coordinator in the foreground, behind the etcd v3 API
     #[cfg(feature = "embedded")]
     Serve(Serve),
@@ -283,6 +296,13 @@ pub struct Queue {
     pub raw: bool,
     /// The lock
     pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Floor {
+    /// Have every token from now on exceed N, which another coordinator printed. Lowers nothing
+    #[arg(long, value_name = "N")]
+    pub raise_to: Option<u64>,
 }
 
 #[derive(Debug, Args)]

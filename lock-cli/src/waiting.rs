@@ -103,6 +103,7 @@ mod tests {
                 key: [1u8].as_slice().into(),
                 token: Token(session as u64),
             },
+            token: Token(session as u64),
             mode: Mode::Exclusive,
             session: Some(SessionId(session)),
             metadata: Some(metadata),

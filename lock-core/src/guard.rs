@@ -24,6 +24,7 @@ use crate::wait::persist;
 pub(crate) struct Hold {
     ticket: Ticket,
     entry: EntryId,
+    token: Token,
     /// Why it is over; set once.
     end: OnceLock<End>,
     ended: Notify,
@@ -39,10 +40,11 @@ enum End {
 }
 
 impl Hold {
-    pub(crate) fn new(ticket: Ticket, entry: EntryId) -> Arc<Self> {
+    pub(crate) fn new(ticket: Ticket, entry: EntryId, token: Token) -> Arc<Self> {
         Arc::new(Hold {
             ticket,
             entry,
+            token,
             end: OnceLock::new(),
             ended: Notify::new(),
             access: Mutex::default(),
@@ -138,7 +140,7 @@ impl Guard {
 
     /// The fencing token: higher than that of every earlier grant of this lock.
     pub fn token(&self) -> Token {
-        self.hold.entry.token
+        self.hold.token
     }
 
     /// The lock.

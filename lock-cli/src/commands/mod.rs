@@ -3,6 +3,7 @@
 pub mod change;
 pub mod edit;
 pub mod fence;
+pub mod floor;
 pub mod hold;
 pub mod ls;
 pub mod queue;

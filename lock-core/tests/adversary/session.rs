@@ -12,8 +12,8 @@ use lock_core::clock::Clock;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
     Access, Accessed, Admission, AsOf, Backend, DataKey, Enqueued, EntryId, Error, ErrorKind,
-    Liveness, LockName, Locks, LossReason, Mode, Options, Placed, Queue, Removed, Session,
-    SessionId, Ticket, Token,
+    Floor, Liveness, LockName, Locks, LossReason, Mode, Options, Placed, Queue, Raised, Removed,
+    Session, SessionId, Ticket, Token,
 };
 
 /// What a call does.
@@ -162,6 +162,10 @@ impl Backend for Scripted {
     async fn get(&self, _: &DataKey) -> Result<Option<Vec<u8>>, Error> {
         Ok(None)
     }
+
+    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
+        Ok(Raised::To(floor))
+    }
 }
 
 #[async_trait]
@@ -187,6 +191,7 @@ impl Session for ScriptedSession {
             token: Token(ticket.serial + 10),
         };
         Ok(Enqueued::Placed(Placed {
+            token: entry.token,
             entry,
             view: self.script.view(),
         }))
