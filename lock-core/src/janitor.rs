@@ -178,6 +178,8 @@ async fn work(session: Arc<dyn Session>, mut jobs: mpsc::UnboundedReceiver<Job>)
             None => break,
         }
     }
+    // A watch that is being set may hold on to what the backend must let go of to close the session.
+    drop(watches);
     // The removals are part of the close where it works; where it does not, they matter.
     waiting
         .into_iter()

@@ -71,6 +71,21 @@ async fn a_close_by_hand_that_fails_is_said_and_goes_on() {
     eventually("it is closed all the same", || script.left() == 0).await;
 }
 
+#[tokio::test]
+async fn a_session_is_closed_when_its_watches_are_gone() {
+    let script = script();
+    let locks = script.locks(HOUR);
+    let lock = locks.mutex("a").expect("a valid name");
+    let guard = lock.acquire().await.expect("granted");
+    eventually("the held entry is watched", || {
+        script.watches.load(Ordering::SeqCst) > 0
+    })
+    .await;
+    locks.close().await.expect("closed");
+    assert_eq!(script.watches_at_close.load(Ordering::SeqCst), 0);
+    assert_eq!(guard.state(), State::Lost(LossReason::Closed));
+}
+
 #[test]
 fn watches_that_wake_for_nothing_do_not_make_a_wait_overstay() {
     for act in [Act::Succeed, Act::Fail(ErrorKind::Exhausted)] {

@@ -73,6 +73,10 @@ pub struct Script {
     pub remove: Call,
     pub access: Call,
     pub close: Call,
+    /// Watches under way.
+    pub watches: AtomicUsize,
+    /// So many of them were left when the session was closed.
+    pub watches_at_close: AtomicUsize,
     /// Somebody else stands before us.
     pub blocked: AtomicBool,
     /// Our entry was removed by somebody.
@@ -128,6 +132,22 @@ struct Scripted(Arc<Script>);
 struct ScriptedSession {
     script: Arc<Script>,
     liveness: Arc<Liveness>,
+}
+
+/// One more, for as long as it lives.
+struct Watch<'a>(&'a AtomicUsize);
+
+impl<'a> Watch<'a> {
+    fn of(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Watch(count)
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 #[async_trait]
@@ -203,6 +223,7 @@ impl Session for ScriptedSession {
     }
 
     async fn changed(&self, _: &EntryId) -> Result<(), Error> {
+        let _watch = Watch::of(&self.script.watches);
         self.script.changed.play().await
     }
 
@@ -236,6 +257,10 @@ impl Session for ScriptedSession {
 
     async fn close(&self) -> Result<(), Error> {
         self.liveness.lose(LossReason::Closed);
+        let watches = self.script.watches.load(Ordering::SeqCst);
+        self.script
+            .watches_at_close
+            .store(watches, Ordering::SeqCst);
         self.script.close.play().await?;
         self.script
             .entries
