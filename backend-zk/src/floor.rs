@@ -50,10 +50,12 @@ pub(crate) async fn raise(cluster: &Arc<Cluster>, floor: Floor) -> Result<Raised
             Box::pin(async move {
                 for _ in 0..TRIES {
                     let now = node(client, &path).await?;
-                    match now {
-                        Some((now, _)) if now >= floor => return Ok(Raised::To(now)),
-                        _ => client.make_directory(&sessions).await?,
+                    if let Some((now, _)) = now
+                        && now >= floor
+                    {
+                        return Ok(Raised::To(now));
                     }
+                    client.make_directory(&sessions).await?;
                     let version = now.map(|(_, version)| version);
                     if let Some(raised) = attempt(client, &path, &sessions, floor, version).await? {
                         return Ok(raised);

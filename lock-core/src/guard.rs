@@ -199,7 +199,7 @@ impl Guard {
     /// Keeps a value in the coordinator, where everybody can read it with
     /// [`Locks::get`](crate::Locks::get): in one transaction with the proof that the lock is still
     /// ours, so that a holder that was paused changes nothing after it has lost the lock. One round
-    /// trip; on ZooKeeper up to five for the first value at a key.
+    /// trip; on ZooKeeper a few for the first value at a key.
     ///
     /// Any lock can be used for any key: have all who write to a key write to it under the same
     /// lock. A key is 1 to 1,024 bytes, by the rules of lock names; a value at most

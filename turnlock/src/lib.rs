@@ -22,6 +22,19 @@
 //! # }).unwrap();
 //! ```
 //!
+//! What is small can be kept in the coordinator, where only the holder of the lock changes it:
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! # let locks = turnlock::connect("embedded:memory").await?;
+//! let guard = locks.mutex("nightly")?.acquire().await?;
+//! guard.put("nightly/done", "2026-11-25").await?;
+//! // By anybody, with or without a lock.
+//! assert_eq!(locks.get("nightly/done").await?.as_deref(), Some(&b"2026-11-25"[..]));
+//! # Ok::<(), turnlock::Error>(())
+//! # }).unwrap();
+//! ```
+//!
 //! # What is promised, and what is not
 //!
 //! Writes that a resource accepts by token are ordered by token, always. Two holders believe at
