@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lock_core::keyspace::Keyspace;
-use lock_core::{Backend, Error, LockName, Queue, Session};
+use lock_core::{Backend, DataKey, Error, LockName, Queue, Session};
 
 use crate::config::Config;
 use crate::handover::Handovers;
@@ -66,5 +66,9 @@ impl Backend for EtcdBackend {
         limit: usize,
     ) -> Result<Vec<Queue>, Error> {
         listing::locks(&self.client, prefix, after, limit).await
+    }
+
+    async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
+        listing::get(&self.client, key).await
     }
 }

@@ -64,6 +64,11 @@ impl Layout {
         }
     }
 
+    /// The session's own key: see [`enqueue`](Layout::enqueue).
+    pub(crate) fn gate(&self) -> &str {
+        &self.gate
+    }
+
     pub(crate) fn key(&self, ticket: &Ticket, place: u64) -> String {
         self.keyspace.entry_key(self.session, ticket, place)
     }
@@ -294,11 +299,11 @@ pub(crate) fn present(entry: &EntryId, consistency: Consistency) -> Txn {
         .and_then([bare(&*entry.key, consistency)])
 }
 
-fn incarnation(entry: &EntryId) -> Compare {
+pub(crate) fn incarnation(entry: &EntryId) -> Compare {
     Compare::create_revision(&*entry.key, CompareOp::Equal, signed(entry.token))
 }
 
-fn bare(key: impl Into<Vec<u8>>, consistency: Consistency) -> TxnOp {
+pub(crate) fn bare(key: impl Into<Vec<u8>>, consistency: Consistency) -> TxnOp {
     let options = GetOptions::new().with_keys_only();
     TxnOp::get(key, Some(consistency.apply(options)))
 }
@@ -311,7 +316,7 @@ fn answers(answer: &TxnResponse) -> impl Iterator<Item = &Answer> {
         .filter_map(|op| op.response.as_ref())
 }
 
-fn reads(answer: &TxnResponse) -> impl Iterator<Item = &PbRangeResponse> {
+pub(crate) fn reads(answer: &TxnResponse) -> impl Iterator<Item = &PbRangeResponse> {
     answers(answer).filter_map(|op| match op {
         Answer::ResponseRange(read) => Some(read),
         _ => None,

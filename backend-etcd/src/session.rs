@@ -1,5 +1,7 @@
 //! A session: a lease, renewed in the background, and the entries on it.
 
+mod data;
+
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,7 +12,10 @@ use lock_core::clock::{self, Clock};
 use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Placed, Removed, Session, SessionId};
-use lock_core::{Effect, EntryId, Error, ErrorKind, LossReason, State, Ticket, background};
+use lock_core::{
+    Access, Accessed, DataKey, Effect, EntryId, Error, ErrorKind, LossReason, State, Ticket,
+    background,
+};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
@@ -405,6 +410,21 @@ impl Session for EtcdSession {
             Removed::AlreadyGone if doubtful.into_inner() => Removed::Removed,
             removed => removed,
         })
+    }
+
+    async fn access(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        key: &DataKey,
+        access: &Access,
+    ) -> Result<Accessed, Error> {
+        let key = self.client.keyspace.data_key(key);
+        match access {
+            Access::Get => self.read_data(entry, &key).await,
+            Access::Put(value) => self.change_data(ticket, entry, &key, Some(value)).await,
+            Access::Delete => self.change_data(ticket, entry, &key, None).await,
+        }
     }
 
     async fn close(&self) -> Result<(), Error> {
