@@ -8,6 +8,7 @@ use lock_core::keyspace::Keyspace;
 use lock_core::{Backend, DataKey, Error, Floor, LockName, Queue, Raised, Session};
 
 use crate::config::Config;
+use crate::handover::Handovers;
 use crate::transport::Transport;
 use crate::watch::Watches;
 use crate::{floor, listing, session};
@@ -24,6 +25,7 @@ pub(crate) struct Client {
     pub(crate) keyspace: Keyspace,
     pub(crate) transport: Arc<Transport>,
     pub(crate) watches: Watches,
+    pub(crate) handovers: Handovers,
 }
 
 impl EtcdBackend {
@@ -41,6 +43,7 @@ impl EtcdBackend {
                 keyspace,
                 watches: Watches::new(transport.clone()),
                 transport,
+                handovers: Handovers::default(),
             }),
         }))
     }

@@ -10,6 +10,7 @@ use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::Admission;
 use lock_core::{EntryId, Error, KnownFloor, LockName, Removed, SessionId, Ticket, Token};
 
+use crate::handover::Handover;
 use crate::{error, floor};
 
 /// The keys of one session.
@@ -184,11 +185,20 @@ impl Layout {
         Ok(View { present, ahead })
     }
 
-    /// Removes an entry whose every enqueue is known to be over.
-    pub(crate) fn remove(&self, entry: &EntryId) -> Txn {
-        Txn::new()
-            .when([incarnation(entry)])
-            .and_then([TxnOp::delete(&*entry.key, None)])
+    /// Removes an entry whose every enqueue is known to be over, and reads who stands first then,
+    /// if anybody waits for that.
+    pub(crate) fn remove(&self, name: &LockName, entry: &EntryId, awaited: bool) -> Txn {
+        let mut removal = vec![TxnOp::delete(&*entry.key, None)];
+        if awaited {
+            let Span { start, end } = self.keyspace.lock(name);
+            let options = GetOptions::new()
+                .with_range(end)
+                .with_keys_only()
+                .with_sort(SortTarget::Create, SortOrder::Ascend)
+                .with_limit(1);
+            removal.push(TxnOp::get(start, Some(options)));
+        }
+        Txn::new().when([incarnation(entry)]).and_then(removal)
     }
 
     /// Removes whatever an enqueue of this ticket made, and moves the gate before any that is still
@@ -275,6 +285,20 @@ impl Layout {
         ahead.truncate(ask.limit);
         Ok(ahead)
     }
+}
+
+/// Who stands first, as the answer to a removal tells.
+pub(crate) fn handover(answer: &TxnResponse) -> Result<Handover, Error> {
+    let first = reads(answer).find_map(|read| read.kvs.first());
+    let first = first.map(|kv| {
+        let key = kv.key.as_slice().into();
+        let token = token(kv.create_revision)?;
+        Ok::<_, Error>((EntryId { key, token }, SessionId(kv.lease)))
+    });
+    Ok(Handover {
+        revision: revision(answer)?,
+        first: first.transpose()?,
+    })
 }
 
 /// Succeeds if the entry is there.
