@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lock_core::session::Placed;
-use lock_core::{
-    Admission, Enqueued, ErrorKind, LossReason, Mode, Release, Removed, Session, Ticket, rule,
-};
+use lock_core::{Admission, Enqueued, ErrorKind, Mode, Release, Removed, Session, Ticket, rule};
 
 use crate::bench::{Bench, is_ours, ticket};
 use crate::fixture::Skip;
@@ -86,7 +84,7 @@ pub async fn closing_twice_is_closing_once(bench: Bench) {
     let ask = rule::ask(Mode::Exclusive);
     let error = session.enqueue(&late, ask, Admission::Always).await;
     let error = error.expect_err("nothing is made in a session that is over");
-    assert_eq!(error.kind(), ErrorKind::SessionLost(LossReason::Closed));
+    assert!(matches!(error.kind(), ErrorKind::SessionLost(_)), "{error}");
     assert_eq!(bench.queue("a").await.entries, []);
 }
 
