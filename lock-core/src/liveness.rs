@@ -401,6 +401,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_attempt_that_hangs_is_given_up_for_another() {
+        let clock = Clock::system();
+        let liveness = Liveness::new(clock.clone(), clock.now(), VALIDITY);
+        let mut attempts = 0;
+        keep_alive(&liveness, Duration::from_millis(500), || {
+            attempts += 1;
+            let first = attempts == 1;
+            async move {
+                if first {
+                    return std::future::pending().await;
+                }
+                Err(Error::session_lost(LossReason::SessionGone))
+            }
+        })
+        .await;
+        assert_eq!(attempts, 2);
+        assert_eq!(liveness.state(), State::Lost(LossReason::SessionGone));
+    }
+
+    #[tokio::test]
     async fn the_loop_counts_from_when_it_sent_what_was_answered_late() {
         const LATE: Duration = Duration::from_millis(200);
         let clock = Clock::system();
