@@ -83,6 +83,24 @@ pub async fn a_session_that_ended_is_lost_for_ever(bench: Bench) {
     assert_eq!(next.release().await, Release::Released);
 }
 
+pub async fn a_session_that_ended_is_not_made_anew(bench: Bench) {
+    let bench = bench.with_ttl(Duration::from_secs(2));
+    let locks = bench.process();
+    let lock = locks.mutex("a").expect("a valid name");
+    // It holds nothing, so only its renewals can tell.
+    let guard = lock.acquire().await.expect("the lock is free");
+    assert_eq!(guard.release().await, Release::Released);
+    let id = locks.session_id().expect("open");
+    bench.server().end_session(id).await;
+    let ended = Instant::now();
+    eventually("the session is known to be over", async || {
+        assert!(ended.elapsed() < Duration::from_secs(20), "long renewed");
+        locks.session_id() != Some(id)
+    })
+    .await;
+    assert!(!bench.server().sessions().await.contains(&id));
+}
+
 pub async fn a_waiters_session_that_ended_fails_the_wait(bench: Bench) {
     let guard = bench.mutex("a").acquire().await.expect("the lock is free");
     let locks = bench.process();

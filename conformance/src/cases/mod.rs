@@ -54,5 +54,6 @@ cases! {
         a_guard_outlives_its_runtime unused_sessions_are_closed closing_ends_every_hold;
     liveness: renewal_goes_on_while_the_executor_is_blocked any_executor_will_do;
     loss: a_removed_entry_is_a_loss_for_the_holder a_removed_entry_evicts_the_waiter a_session_that_ended_is_lost_for_ever
+        a_session_that_ended_is_not_made_anew
         a_waiters_session_that_ended_fails_the_wait;
 }
