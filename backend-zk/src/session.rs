@@ -1,5 +1,7 @@
 //! A session, renewed in the background, and the entries of it.
 
+mod data;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +13,10 @@ use lock_core::clock::{Clock, validity};
 use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Placed, Removed, Session, SessionId};
-use lock_core::{Effect, EntryId, Error, ErrorKind, LossReason, State, Ticket, Token, background};
+use lock_core::{
+    Access, Accessed, DataKey, Effect, EntryId, Error, ErrorKind, LossReason, State, Ticket, Token,
+    background,
+};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use zookeeper_client::{Error as ZkError, EventType, SessionState, Stat, StateWatcher};
@@ -565,6 +570,16 @@ impl Session for ZkSession {
             Removed::AlreadyGone if doubtful.into_inner() => Removed::Removed,
             removed => removed,
         })
+    }
+
+    async fn access(
+        &self,
+        _: &Ticket,
+        entry: &EntryId,
+        key: &DataKey,
+        access: &Access,
+    ) -> Result<Accessed, Error> {
+        self.access_data(entry, key, access).await
     }
 
     async fn close(&self) -> Result<(), Error> {
