@@ -96,7 +96,7 @@ cases! {
     liveness: renewal_goes_on_while_the_executor_is_blocked any_executor_will_do
         a_wait_goes_on_while_a_member_stands_still holders_survive_a_rolling_restart;
     loss: a_removed_entry_is_a_loss_for_the_holder a_removed_entry_evicts_the_waiter a_session_that_ended_is_lost_for_ever
-        a_waiters_session_that_ended_fails_the_wait a_removed_entry_is_never_made_anew
+        a_session_that_ended_is_not_made_anew a_waiters_session_that_ended_fails_the_wait a_removed_entry_is_never_made_anew
         a_silent_network_is_a_loss_by_the_deadline a_cut_connection_is_no_loss
         a_connection_gone_silent_is_no_loss servers_that_stand_still_for_a_moment_cost_no_lock
         servers_that_stand_still_for_too_long_cost_the_lock;
