@@ -80,7 +80,12 @@ pub async fn connect_with(url: &str, options: Options) -> Result<Locks, Error> {
     Locks::new(backend(url).await?, options)
 }
 
-async fn backend(url: &str) -> Result<Arc<dyn Backend>, Error> {
+/// The coordinator that the URL names, as [`connect`] takes it: for those who want several sessions
+/// on it, each with a [`Locks::new`].
+///
+/// # Errors
+/// As [`connect`].
+pub async fn backend(url: &str) -> Result<Arc<dyn Backend>, Error> {
     let Some((scheme, rest)) = url.split_once(':') else {
         return Err(malformed(url, "it has no scheme"));
     };
