@@ -1,6 +1,5 @@
 //! Servers that are started for one run, and end with it.
 
-#[cfg(feature = "etcd")]
 mod etcd;
 mod in_process;
 pub mod served;
@@ -30,9 +29,7 @@ pub fn names() -> Vec<&'static str> {
     vec![
         "memory",
         "durable",
-        #[cfg(feature = "etcd")]
         "served",
-        #[cfg(feature = "etcd")]
         "etcd",
         #[cfg(feature = "zk")]
         "zookeeper",
@@ -48,9 +45,7 @@ impl Server {
         match name {
             "memory" => in_process::memory(),
             "durable" => in_process::durable(),
-            #[cfg(feature = "etcd")]
             "served" => served::start(),
-            #[cfg(feature = "etcd")]
             "etcd" => etcd::start(),
             #[cfg(feature = "zk")]
             "zookeeper" => zookeeper::start(),

@@ -1,9 +1,10 @@
 //! The embedded coordinator in a process of its own, reached through its Unix socket.
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
-#[cfg(feature = "etcd")]
-use std::{os::unix::net::UnixStream, time::Duration};
+use std::time::Duration;
 
 use backend_embedded::server::{Listen, Server as Face};
 use backend_embedded::{Config, Coordinator};
@@ -25,10 +26,7 @@ pub fn serve(folder: &Path) -> ExitCode {
 }
 
 /// This program again, as the server.
-#[cfg(feature = "etcd")]
 pub fn start() -> Server {
-    use std::os::unix::fs::PermissionsExt;
-
     let private = std::fs::Permissions::from_mode(0o700);
     let folder = tempfile::Builder::new().permissions(private).tempdir();
     let folder = folder.expect("a temporary folder");

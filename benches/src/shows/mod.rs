@@ -2,9 +2,7 @@
 //! in which both sides were measured one after the other.
 
 mod handover;
-#[cfg(feature = "etcd")]
 mod idle;
-#[cfg(feature = "etcd")]
 mod speed;
 
 use std::process::ExitCode;
@@ -19,12 +17,10 @@ use crate::servers::Server;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Show {
     /// The embedded coordinator against etcd on the same disk, and what a lock in memory costs
-    #[cfg(feature = "etcd")]
     Speed,
     /// A turn with 1,000 waiters against one with 10, on every backend
     Handover,
     /// The memory of 100,000 held locks, and the processor time that they take (three minutes)
-    #[cfg(feature = "etcd")]
     Idle,
 }
 
@@ -47,10 +43,8 @@ pub fn check(chosen: &[Show]) -> ExitCode {
     let mut kept = true;
     for show in if chosen.is_empty() { all } else { chosen } {
         let findings = match show {
-            #[cfg(feature = "etcd")]
             Show::Speed => speed::findings(),
             Show::Handover => handover::findings(),
-            #[cfg(feature = "etcd")]
             Show::Idle => idle::findings(),
         };
         for finding in findings {
