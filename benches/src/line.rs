@@ -23,7 +23,7 @@ pub struct Line {
     pub seconds: f64,
     /// Operations a second.
     pub ops_per_s: f64,
-    /// The median latency in microseconds.
+    /// The median latency in microseconds; zero if nothing ended.
     pub p50_us: f64,
     /// The latency in microseconds that one operation in a hundred exceeded.
     pub p99_us: f64,
@@ -134,6 +134,7 @@ mod tests {
             length: Duration::from_secs(1),
         };
         let mut nanos = Histogram::new(3).expect("a valid precision");
+        nanos.auto(true);
         for nano in [1_000, 2_000, 3_000] {
             nanos.record(nano).expect("it grows");
         }
