@@ -132,6 +132,10 @@ impl Cluster {
 }
 
 impl Client {
+    pub(crate) fn into_inner(self) -> zookeeper_client::Client {
+        self.zk
+    }
+
     pub(crate) fn session(&self) -> SessionId {
         SessionId(self.zk.session_id().0)
     }
