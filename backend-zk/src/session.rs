@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -97,7 +97,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         }
     });
     let listener = background::handle().spawn(listen(state.clone(), liveness.clone()));
-    Ok(Arc::new(ZkSession {
+    let session = Arc::new(ZkSession {
         id,
         nonce: fastrand::u64(..),
         cluster,
@@ -108,7 +108,21 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         ended: AtomicBool::new(false),
         unsettled: Mutex::default(),
         only: Mutex::default(),
-    }))
+    });
+    background::handle().spawn(let_go(Arc::downgrade(&session)));
+    Ok(session)
+}
+
+/// Closes a session that is lost. The client library would keep it alive by its pings, and with it
+/// entries that nobody believes in any more, for as long as somebody keeps a guard.
+async fn let_go(session: Weak<ZkSession>) {
+    let Some(liveness) = session.upgrade().map(|session| session.liveness.clone()) else {
+        return;
+    };
+    liveness.lost().await;
+    if let Some(session) = session.upgrade() {
+        drop(session.take_client());
+    }
 }
 
 /// Passes on what the client library tells of the session. It tells of an expiry only when it has
@@ -140,6 +154,20 @@ impl ZkSession {
         client
             .clone()
             .ok_or_else(|| error::lost(LossReason::Closed))
+    }
+
+    fn take_client(&self) -> Option<Client> {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        client.take()
+    }
+
+    /// Waits until the servers have ended the session, once nobody uses it any more.
+    async fn wait_for_end(&self) -> Result<(), Error> {
+        if !self.ended.load(Ordering::SeqCst) {
+            self.cluster.wait_for_end(self.state.clone()).await?;
+            self.ended.store(true, Ordering::SeqCst);
+        }
+        Ok(())
     }
 
     /// Has everybody know at once if this error means that the session is gone.
@@ -571,18 +599,8 @@ impl Session for ZkSession {
         self.tasks.iter().for_each(AbortHandle::abort);
         // Before the first word of it to the server: nobody may believe longer than it lasts.
         self.liveness.lose(LossReason::Closed);
-        let client = self
-            .client
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        drop(client);
-        if self.ended.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        self.cluster.wait_for_end(self.state.clone()).await?;
-        self.ended.store(true, Ordering::SeqCst);
-        Ok(())
+        drop(self.take_client());
+        self.wait_for_end().await
     }
 }
 
@@ -593,11 +611,11 @@ impl ZkSession {
         entry: Option<&EntryId>,
         settled: Option<&EntryId>,
     ) -> Result<Removed, Error> {
-        if self.ended.load(Ordering::SeqCst) {
-            // With the session went all that was of it.
+        let Ok(client) = self.client() else {
+            // With the session goes all that is of it.
+            self.wait_for_end().await?;
             return Ok(Removed::AlreadyGone);
-        }
-        let client = self.client()?;
+        };
         let removed = match settled {
             Some(entry) => self.delete(&client, layout::path(entry)?).await,
             None => self.remove_for_good(&client, ticket).await.map(|paths| {
