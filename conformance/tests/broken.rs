@@ -120,3 +120,14 @@ fn a_lock_is_held_by_those_below_it() {
         ],
     );
 }
+
+#[test]
+fn a_former_holder_still_writes() {
+    caught(
+        Promise::Writes,
+        &[
+            "writes::a_put_without_the_entry_changes_nothing",
+            "writes::a_stale_put_never_follows_the_next_holders",
+        ],
+    );
+}

@@ -65,6 +65,25 @@ pub async fn a_session_that_ended_is_lost_for_ever(bench: Bench) -> Result<(), S
     Ok(())
 }
 
+pub async fn a_session_that_ended_is_not_made_anew(bench: Bench) -> Result<(), Skip> {
+    let bench = bench.short_lived();
+    let administrator = bench.administrator()?;
+    let locks = bench.process();
+    let lock = locks.mutex("a").expect("a valid name");
+    // It holds nothing, so only its renewals can tell.
+    let guard = lock.acquire().await.expect("the lock is free");
+    assert_eq!(guard.release().await, Release::Released);
+    let id = locks.session_id().expect("open");
+    administrator.end_session(id).await;
+    bench
+        .eventually("the session is known to be over", async || {
+            locks.session_id() != Some(id)
+        })
+        .await;
+    assert!(!administrator.sessions().await.contains(&id));
+    Ok(())
+}
+
 pub async fn a_waiters_session_that_ended_fails_the_wait(bench: Bench) -> Result<(), Skip> {
     let administrator = bench.administrator()?;
     let (_, guard) = bench.holder("a").await;

@@ -13,6 +13,7 @@ mod round_trips;
 mod security;
 mod sharing;
 mod tokens;
+mod writes;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -95,7 +96,7 @@ cases! {
     liveness: renewal_goes_on_while_the_executor_is_blocked any_executor_will_do
         a_wait_goes_on_while_a_member_stands_still holders_survive_a_rolling_restart;
     loss: a_removed_entry_is_a_loss_for_the_holder a_removed_entry_evicts_the_waiter a_session_that_ended_is_lost_for_ever
-        a_waiters_session_that_ended_fails_the_wait a_removed_entry_is_never_made_anew
+        a_session_that_ended_is_not_made_anew a_waiters_session_that_ended_fails_the_wait a_removed_entry_is_never_made_anew
         a_silent_network_is_a_loss_by_the_deadline a_cut_connection_is_no_loss
         a_connection_gone_silent_is_no_loss servers_that_stand_still_for_a_moment_cost_no_lock
         servers_that_stand_still_for_too_long_cost_the_lock;
@@ -109,6 +110,8 @@ cases! {
         bad_names_are_refused a_session_holds_many_locks a_long_queue_is_told_whole;
     security: a_forged_token_removes_nothing no_name_leads_out_of_the_namespace what_others_say_is_told_as_it_is
         a_prefix_is_only_a_prefix;
+    writes: a_holder_writes_what_all_can_read a_put_without_the_entry_changes_nothing a_stale_put_never_follows_the_next_holders
+        a_put_given_up_midway_never_follows_a_later_one values_and_keys_up_to_the_limits_are_kept values_are_not_locks;
 }
 
 #[cfg(test)]

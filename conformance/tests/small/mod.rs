@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use conformance::{Administrator, Deployment, Fixture, Link, Members, Skip};
-use lock_core::{Backend, EntryId, Error, LockName, Queue, Session, SessionId};
+use lock_core::{Backend, DataKey, EntryId, Error, LockName, Queue, Session, SessionId};
 
 use store::Store;
 
@@ -36,6 +36,8 @@ pub enum Promise {
     Sharing,
     /// The queue of a lock is also that of those below it.
     Names,
+    /// It keeps what a former holder writes.
+    Writes,
 }
 
 /// The backend; broken, if a promise is named.
@@ -121,5 +123,9 @@ impl Backend for Client {
             name.starts_with(prefix) && after.is_none_or(|after| name > after.as_str())
         });
         Ok(queues.take(limit).collect())
+    }
+
+    async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.0.value(key))
     }
 }

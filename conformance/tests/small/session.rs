@@ -9,7 +9,8 @@ use lock_core::liveness::keep_alive;
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed};
 use lock_core::{
-    EntryId, Error, ErrorKind, Liveness, LossReason, Session, SessionId, Ticket, background,
+    Access, Accessed, DataKey, EntryId, Error, ErrorKind, Liveness, LossReason, Session, SessionId,
+    Ticket, background,
 };
 use tokio::task::AbortHandle;
 
@@ -112,6 +113,17 @@ impl Session for SmallSession {
             true => Removed::Removed,
             false => Removed::AlreadyGone,
         })
+    }
+
+    async fn access(
+        &self,
+        _: &Ticket,
+        entry: &EntryId,
+        key: &DataKey,
+        access: &Access,
+    ) -> Result<Accessed, Error> {
+        self.check()?;
+        Ok(self.store.access(entry, key, access))
     }
 
     async fn close(&self) -> Result<(), Error> {

@@ -7,7 +7,10 @@ use std::time::Duration;
 use lock_core::clock::{BootInstant, Clock};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, Enqueued, Placed};
-use lock_core::{Entry, EntryId, LockName, Mode, Queue, SessionId, Ticket, Token, background};
+use lock_core::{
+    Access, Accessed, DataKey, Entry, EntryId, LockName, Mode, Queue, SessionId, Ticket, Token,
+    background,
+};
 use tokio::sync::watch;
 
 use super::Promise;
@@ -31,6 +34,7 @@ struct State {
     sessions: HashMap<SessionId, BootInstant>,
     /// By whether the name is raw, and the name.
     queues: BTreeMap<(bool, String), Vec<Entry>>,
+    values: HashMap<DataKey, Vec<u8>>,
 }
 
 impl State {
@@ -209,6 +213,24 @@ impl Store {
         state.queues.retain(|_, queue| !queue.is_empty());
         self.changed.send_replace(());
         removed
+    }
+
+    pub fn value(&self, key: &DataKey) -> Option<Vec<u8>> {
+        self.state().values.get(key).cloned()
+    }
+
+    pub fn access(&self, entry: &EntryId, key: &DataKey, access: &Access) -> Accessed {
+        let mut state = self.state();
+        let present = state.queues.values().flatten().any(|e| e.id == *entry);
+        if !present && !self.breaks(Promise::Writes) {
+            return Accessed::NotOurs;
+        }
+        match access {
+            Access::Get => return Accessed::Done(state.values.get(key).cloned()),
+            Access::Put(value) => drop(state.values.insert(key.clone(), value.to_vec())),
+            Access::Delete => drop(state.values.remove(key)),
+        }
+        Accessed::Done(None)
     }
 
     /// Resolves when there is no such entry.
