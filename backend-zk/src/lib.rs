@@ -18,6 +18,7 @@ mod node;
 mod runtime;
 mod security;
 mod session;
+mod tidy;
 
 pub use backend::ZkBackend;
 pub use config::{Config, Recipe};

@@ -83,6 +83,17 @@ What comes after the check is not covered by it: where a file can be changed wit
 or `edit`, check and change are one.
 ";
 
+const CONFORMANCE_HELP: &str = "\
+Examples:
+  turnlock conformance                                          your own coordinator on this machine
+  turnlock --backend etcd://etcd-1:2379 conformance
+  turnlock --backend zk://zk-1:2181 conformance --filter order
+  turnlock conformance --list
+
+Every case runs in a namespace of its own below that of the URL, and nothing is left of it. What would
+need the servers stopped, or others' sessions ended, is skipped. The status is 1 if a case fails.
+";
+
 #[derive(Debug, Parser)]
 #[command(name = "turnlock", version, about = ABOUT, after_help = after_help(), max_term_width = 100)]
 pub struct Cli {
@@ -132,6 +143,8 @@ pub enum Command {
     Ls(Ls),
     /// Show who holds a lock and who waits for it, in order
     Queue(Queue),
+    /// Check that a coordinator keeps the promises of locks, without harm to its users
+    Conformance(Conformance),
     /// Run a coordinator in the foreground, behind the etcd v3 API
     #[cfg(feature = "embedded")]
     Serve(Serve),
@@ -283,6 +296,17 @@ pub struct Queue {
     pub raw: bool,
     /// The lock
     pub name: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = CONFORMANCE_HELP)]
+pub struct Conformance {
+    /// Show the cases and run none
+    #[arg(long)]
+    pub list: bool,
+    /// Only cases whose names contain this
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
 }
 
 #[derive(Debug, Args)]

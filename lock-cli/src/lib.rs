@@ -72,6 +72,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Fence(Fence::Check(check)) => commands::fence::check(global, check).await,
         Command::Ls(ls) => commands::ls::ls(global, ls).await,
         Command::Queue(queue) => commands::queue::queue(global, queue).await,
+        Command::Conformance(args) => commands::conformance::conformance(global, args).await,
         #[cfg(feature = "embedded")]
         Command::Serve(serve) => commands::serve::serve(serve).await,
         #[cfg(feature = "embedded")]

@@ -80,7 +80,12 @@ pub async fn connect_with(url: &str, options: Options) -> Result<Locks, Error> {
     Locks::new(backend(url).await?, options)
 }
 
-async fn backend(url: &str) -> Result<Arc<dyn Backend>, Error> {
+/// The coordinator that the URL names, for programs that do more with it than hold locks. Does no
+/// I/O, except for `embedded:` URLs: else it is ready at once.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn backend(url: &str) -> Result<Arc<dyn Backend>, Error> {
     let Some((scheme, rest)) = url.split_once(':') else {
         return Err(malformed(url, "it has no scheme"));
     };

@@ -1,6 +1,7 @@
 //! The subcommands, a file each.
 
 pub mod change;
+pub mod conformance;
 pub mod edit;
 pub mod fence;
 pub mod hold;
