@@ -26,3 +26,4 @@ mod watcher;
 
 pub use backend::EtcdBackend;
 pub use config::{Config, Dialer};
+pub use lock_core::keyspace::Keyspace;

@@ -19,6 +19,7 @@ mod node;
 mod runtime;
 mod security;
 mod session;
+mod tidy;
 
 pub use backend::ZkBackend;
 pub use config::{Config, Recipe};

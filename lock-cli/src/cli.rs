@@ -121,6 +121,17 @@ With --json, one object a measurement: peer, workload, workers, ops, seconds, op
 /// The longest measurement that can be asked for.
 const LONGEST_MEASUREMENT: Duration = Duration::from_secs(3600);
 
+const CONFORMANCE_HELP: &str = "\
+Examples:
+  turnlock conformance                                          your own coordinator on this machine
+  turnlock --backend etcd://etcd-1:2379 conformance
+  turnlock --backend zk://zk-1:2181 conformance --filter order
+  turnlock conformance --list
+
+Every case runs in a namespace of its own below that of the URL, and nothing is left of it. What would
+need the servers stopped, or others' sessions ended, is skipped. The status is 1 if a case fails.
+";
+
 #[derive(Debug, Parser)]
 #[command(name = "turnlock", version, about = ABOUT, after_help = after_help(), max_term_width = 100)]
 pub struct Cli {
@@ -175,6 +186,8 @@ pub enum Command {
     Floor(Floor),
     /// Measure what locks cost on a coordinator
     Bench(Bench),
+    /// Check that a coordinator keeps the promises of locks, without harm to its users
+    Conformance(Conformance),
     /// Run a coordinator in the foreground, behind the etcd v3 API
     #[cfg(feature = "embedded")]
     Serve(Serve),
@@ -366,6 +379,17 @@ pub struct Bench {
     /// How many rounds a report is the median of
     #[arg(long, value_name = "N", default_value_t = 5, requires = "report", value_parser = clap::value_parser!(u16).range(1..=99))]
     pub rounds: u16,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = CONFORMANCE_HELP)]
+pub struct Conformance {
+    /// Show the cases and run none
+    #[arg(long)]
+    pub list: bool,
+    /// Only cases whose names contain this
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -77,6 +77,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Queue(queue) => commands::queue::queue(global, queue).await,
         Command::Floor(floor) => commands::floor::floor(global, floor).await,
         Command::Bench(bench) => commands::bench::bench(global, bench).await,
+        Command::Conformance(args) => commands::conformance::conformance(global, args).await,
         #[cfg(feature = "embedded")]
         Command::Serve(serve) => commands::serve::serve(serve).await,
         #[cfg(feature = "embedded")]

@@ -94,7 +94,8 @@ pub async fn connect_with(url: &str, options: Options) -> Result<Locks, Error> {
 }
 
 /// The coordinator that the URL names, as [`connect`] takes it: for those who want several sessions
-/// on it, each with a [`Locks::new`].
+/// on it, each with a [`Locks::new`], or do more with it than hold locks. Does no I/O, except for
+/// `embedded:` URLs: else it is ready at once.
 ///
 /// # Errors
 /// As [`connect`].

@@ -8,7 +8,7 @@ mod remove;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -110,7 +110,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         }
     });
     let listener = background::handle().spawn(listen(state.clone(), liveness.clone()));
-    Ok(Arc::new(ZkSession {
+    let session = Arc::new(ZkSession {
         id,
         nonce: fastrand::u64(..),
         cluster,
@@ -123,7 +123,21 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         unsettled: Mutex::default(),
         only: Mutex::default(),
         alone: Mutex::default(),
-    }))
+    });
+    background::handle().spawn(let_go(Arc::downgrade(&session)));
+    Ok(session)
+}
+
+/// Closes a session that is lost. The client library would keep it alive by its pings, and with it
+/// entries that nobody believes in any more, for as long as somebody keeps a guard.
+async fn let_go(session: Weak<ZkSession>) {
+    let Some(liveness) = session.upgrade().map(|session| session.liveness.clone()) else {
+        return;
+    };
+    liveness.lost().await;
+    if let Some(session) = session.upgrade() {
+        drop(session.take_client());
+    }
 }
 
 /// Passes on what the client library tells of the session. It tells of an expiry only when it has
@@ -155,6 +169,20 @@ impl ZkSession {
         client
             .clone()
             .ok_or_else(|| error::lost(LossReason::Closed))
+    }
+
+    fn take_client(&self) -> Option<Client> {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        client.take()
+    }
+
+    /// Waits until the servers have ended the session, once nobody uses it any more.
+    async fn wait_for_end(&self) -> Result<(), Error> {
+        if !self.ended.load(Ordering::SeqCst) {
+            self.cluster.wait_for_end(self.state.clone()).await?;
+            self.ended.store(true, Ordering::SeqCst);
+        }
+        Ok(())
     }
 
     /// Has everybody know at once if this error means that the session is gone.
@@ -267,18 +295,8 @@ impl Session for ZkSession {
         self.tasks.iter().for_each(AbortHandle::abort);
         // Before the first word of it to the server: nobody may believe longer than it lasts.
         self.liveness.lose(LossReason::Closed);
-        let client = self
-            .client
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        drop(client);
-        if self.ended.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        self.cluster.wait_for_end(self.state.clone()).await?;
-        self.ended.store(true, Ordering::SeqCst);
-        Ok(())
+        drop(self.take_client());
+        self.wait_for_end().await
     }
 }
 

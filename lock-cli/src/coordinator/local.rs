@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 use tokio::net::UnixStream;
-use turnlock::etcd::{Config, EtcdBackend};
+use turnlock::etcd::{Config, EtcdBackend, Keyspace};
 use turnlock::{Locks, Options};
 
 use crate::child::this_program;
@@ -84,11 +84,11 @@ impl Home {
 
     /// Locks on the coordinator of this folder.
     pub fn connect(self, options: Options) -> Result<Locks, Failure> {
-        Ok(Locks::new(self.backend()?, options)?)
+        Ok(Locks::new(self.backend(Keyspace::default())?, options)?)
     }
 
-    /// The coordinator of this folder, which is started whenever a connection finds none.
-    pub fn backend(self) -> Result<Arc<EtcdBackend>, Failure> {
+    /// A client of the coordinator of this folder, which is started whenever a connection finds none.
+    pub fn backend(self, keyspace: Keyspace) -> Result<Arc<EtcdBackend>, Failure> {
         self.create_dir()
             .map_err(|error| Failure::new(Exit::Configuration, error.to_string()))?;
         let socket = self.socket();
@@ -98,7 +98,9 @@ impl Home {
                 Box::pin(async move { home.dial().await });
             dialed
         });
-        let config = Config::unix(socket).with_dialer(dialer);
+        let config = Config::unix(socket)
+            .with_keyspace(keyspace)
+            .with_dialer(dialer);
         Ok(EtcdBackend::new(config)?)
     }
 
