@@ -11,7 +11,7 @@ use lock_core::session::{Admission, AsOf, Enqueued, Placed, Session};
 use lock_core::{
     Backend, Error, ErrorKind, LockName, LossReason, Metadata, Mode, Release, State, Ticket,
 };
-use support::{Node, SOON, backend, backend_of, locks, locks_of, soon};
+use support::{Node, SOON, backend, backend_of, deliver, locks, locks_of, soon, wait_until};
 use tokio::sync::mpsc;
 
 const TTL: Duration = Duration::from_secs(10);
@@ -49,27 +49,6 @@ async fn proxied(etcd: &Node) -> (Proxy, Arc<dyn Session>) {
     let url = format!("etcd://{}?request_timeout=500ms", proxy.address());
     let session = soon("a session", backend(&url).open_session(TTL)).await;
     (proxy, session.expect("opened"))
-}
-
-async fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let polled = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    soon(what, polled).await;
-}
-
-/// Lets the server have a request that was kept back, and waits until it has carried it out.
-async fn deliver(proxy: &Proxy) {
-    // An answer has 20 bytes at least; what comes before it (window updates, the acknowledgement of
-    // a ping) has fewer.
-    const ANSWER_BYTES: usize = 64;
-    proxy.deliver();
-    wait_until("an answer to the late request", || {
-        proxy.unheard_bytes() >= ANSWER_BYTES
-    })
-    .await;
 }
 
 #[tokio::test]

@@ -196,6 +196,11 @@ impl Client {
         CreateMode::Ephemeral.with_acls(self.acls())
     }
 
+    /// How the values that holders keep are made.
+    pub(crate) fn data_options(&self) -> CreateOptions<'static> {
+        CreateMode::Persistent.with_acls(self.acls())
+    }
+
     fn acls(&self) -> Acls<'static> {
         self.cluster.config.security().acls()
     }

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use lock_core::rule::{Ahead, Ask, View};
-use lock_core::{EntryId, Error, ErrorKind, LockName, Mode, SessionId, Token, name};
+use lock_core::{DataKey, EntryId, Error, ErrorKind, LockName, Mode, SessionId, Token, name};
 
 use crate::config::Recipe;
 use crate::node::{Contender, Place};
@@ -77,6 +77,11 @@ impl Layout {
     /// encoded name.
     fn sessions(&self) -> String {
         format!("{}/@sessions", self.namespace)
+    }
+
+    /// The node of a value that holders keep. It is in no lock's directory either.
+    pub(crate) fn data_node(&self, key: &DataKey) -> String {
+        format!("{}/@data/{}", self.namespace, key.encoded())
     }
 
     /// The node that a session writes to, to prove that it lives.

@@ -6,14 +6,10 @@ use lock_core::session::{Admission, AsOf, Enqueued, Placed};
 use lock_core::{Effect, EntryId, Error, ErrorKind, Ticket};
 use zookeeper_client::Error as ZkError;
 
-use super::ZkSession;
 use super::alone::Last;
+use super::{DIRECTORY_TRIES, ZkSession};
 use crate::client::Client;
 use crate::{error, layout, node};
-
-/// How often an enqueue makes a directory that the servers have removed again by the time that it
-/// is used.
-const DIRECTORY_TRIES: u32 = 8;
 
 impl ZkSession {
     pub(super) async fn take_place(
@@ -171,7 +167,11 @@ impl ZkSession {
     }
 
     /// The names of this ticket's nodes.
-    pub(super) fn own<'a>(&self, ticket: &Ticket, children: &'a [String]) -> impl Iterator<Item = &'a String> {
+    pub(super) fn own<'a>(
+        &self,
+        ticket: &Ticket,
+        children: &'a [String],
+    ) -> impl Iterator<Item = &'a String> {
         let mark = node::mark(self.nonce, ticket);
         children.iter().filter(move |c| c.starts_with(&mark))
     }
@@ -195,4 +195,3 @@ impl ZkSession {
 fn is_at(entry: &EntryId, directory: &str, name: &str) -> bool {
     layout::split(entry).is_ok_and(|at| at == (directory, name))
 }
-

@@ -1,6 +1,7 @@
 //! A session, renewed in the background, and the entries of it.
 
 mod alone;
+mod data;
 mod enqueue;
 mod look;
 mod remove;
@@ -15,7 +16,10 @@ use lock_core::clock::{Clock, validity};
 use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed, Session, SessionId};
-use lock_core::{EntryId, Error, ErrorKind, LossReason, State, Ticket, Token, background};
+use lock_core::{
+    Access, Accessed, DataKey, EntryId, Error, ErrorKind, LossReason, State, Ticket, Token,
+    background,
+};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use zookeeper_client::{EventType, SessionState, Stat, StateWatcher};
@@ -26,6 +30,10 @@ use crate::error;
 use crate::layout;
 use crate::liveness::Renewer;
 use crate::runtime::persist;
+
+/// How often a request makes a directory that the servers have removed again by the time that it is
+/// used.
+const DIRECTORY_TRIES: u32 = 8;
 
 pub(crate) struct ZkSession {
     id: SessionId,
@@ -239,6 +247,16 @@ impl Session for ZkSession {
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
         self.give_up(ticket, entry).await
+    }
+
+    async fn access(
+        &self,
+        _: &Ticket,
+        entry: &EntryId,
+        key: &DataKey,
+        access: &Access,
+    ) -> Result<Accessed, Error> {
+        self.access_data(entry, key, access).await
     }
 
     async fn close(&self) -> Result<(), Error> {

@@ -12,7 +12,11 @@ use crate::layout;
 use crate::runtime::persist;
 
 impl ZkSession {
-    pub(super) async fn give_up(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
+    pub(super) async fn give_up(
+        &self,
+        ticket: &Ticket,
+        entry: Option<&EntryId>,
+    ) -> Result<Removed, Error> {
         let settled = entry.filter(|_| !self.unsettled().contains(&ticket.serial));
         // Whether an earlier try of this removal may have done it.
         let doubtful = AtomicBool::new(false);

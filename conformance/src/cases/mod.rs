@@ -8,6 +8,7 @@ mod loss;
 mod names;
 mod order;
 mod sharing;
+mod writes;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -55,4 +56,6 @@ cases! {
     liveness: renewal_goes_on_while_the_executor_is_blocked any_executor_will_do;
     loss: a_removed_entry_is_a_loss_for_the_holder a_removed_entry_evicts_the_waiter a_session_that_ended_is_lost_for_ever
         a_waiters_session_that_ended_fails_the_wait;
+    writes: a_holder_writes_what_all_can_read a_put_without_the_entry_changes_nothing a_stale_put_never_follows_the_next_holders
+        a_put_given_up_midway_never_follows_a_later_one values_and_keys_up_to_the_limits_are_kept values_are_not_locks;
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use lock_core::clock::Clock;
-use lock_core::{ErrorKind, LossReason, Mutex, OnSessionLoss, Options, State};
+use lock_core::{Effect, ErrorKind, LossReason, Mutex, OnSessionLoss, Options, State};
 use session::{Act, Script};
 
 /// Bounds what takes a second or two.
@@ -329,4 +329,82 @@ async fn acquires_that_never_wait_let_timers_fire() {
         "after {:?}",
         started.elapsed()
     );
+}
+
+#[tokio::test]
+async fn a_put_goes_on_until_it_is_answered() {
+    let script = script();
+    let guard = mutex(&script).acquire().await.expect("granted");
+    script.access.will(Act::FailTimes(3));
+    guard.put("k", "v").await.expect("answered in the end");
+    assert_eq!(script.access.count(), 4);
+}
+
+#[tokio::test]
+async fn a_put_ends_with_the_lock_and_says_that_it_may_have_been_done() {
+    let script = script();
+    let locks = script.locks(HOUR);
+    let lock = locks.mutex("a").expect("a valid name");
+    let guard = Arc::new(lock.acquire().await.expect("granted"));
+    script.access.will(Act::Hang);
+    let puts: Vec<_> = (0..3)
+        .map(|_| {
+            let guard = guard.clone();
+            tokio::spawn(async move { guard.put("k", "v").await })
+        })
+        .collect();
+    eventually("the first is sent", || script.access.count() > 0).await;
+    locks.close().await.expect("closed");
+    let mut effects = Vec::new();
+    for put in puts {
+        let error = soon("the put ends", put).await.expect("no panic");
+        let error = error.expect_err("the lock is lost");
+        assert_eq!(error.kind(), ErrorKind::SessionLost(LossReason::Closed));
+        effects.push(error.effect());
+    }
+    assert_eq!(script.access.count(), 1, "one at a time");
+    effects.sort_unstable_by_key(|effect| *effect == Effect::Unknown);
+    assert_eq!(effects, [Effect::None, Effect::None, Effect::Unknown]);
+}
+
+#[tokio::test]
+async fn a_put_that_finds_the_entry_gone_tells_the_guard() {
+    let script = script();
+    let guard = mutex(&script).acquire().await.expect("granted");
+    script.gone.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        let error = guard.put("k", "v").await.expect_err("not ours");
+        assert_eq!(
+            (error.kind(), error.effect()),
+            (ErrorKind::Evicted, Effect::None)
+        );
+    }
+    assert_eq!(guard.state(), State::Lost(LossReason::EntryGone));
+    assert_eq!(script.access.count(), 1, "a lost guard asks nobody");
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_is_refused_before_anything_is_sent() {
+    let script = script();
+    let locks = script.locks(HOUR);
+    let guard = mutex(&script).acquire().await.expect("granted");
+    let shared = locks.rwlock("b").expect("a valid name").read().await;
+    let shared = shared.expect("granted");
+    let long = vec![0; lock_core::data::MAX_VALUE_BYTES + 1];
+    let errors = [
+        (guard.put("", "v").await, "it is empty"),
+        (guard.put("k", long).await, "1000001 bytes"),
+        (guard.delete("../k").await, "'..'"),
+        (guard.get("k\n").await.map(drop), "control character"),
+        (locks.get("a//b").await.map(drop), "segment is empty"),
+        (shared.put("k", "v").await, "exclusively"),
+        (shared.delete("k").await, "exclusively"),
+    ];
+    for (outcome, words) in errors {
+        let error = outcome.expect_err(words);
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    assert_eq!(script.access.count(), 0);
+    shared.get("k").await.expect("readers read");
 }

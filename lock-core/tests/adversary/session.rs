@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use lock_core::clock::Clock;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
-    Admission, AsOf, Backend, Enqueued, EntryId, Error, ErrorKind, Liveness, LockName, Locks,
-    LossReason, Mode, Options, Placed, Queue, Removed, Session, SessionId, Ticket, Token,
+    Access, Accessed, Admission, AsOf, Backend, DataKey, Enqueued, EntryId, Error, ErrorKind,
+    Liveness, LockName, Locks, LossReason, Mode, Options, Placed, Queue, Removed, Session,
+    SessionId, Ticket, Token,
 };
 
 /// What a call does.
@@ -70,6 +71,7 @@ pub struct Script {
     pub look: Call,
     pub changed: Call,
     pub remove: Call,
+    pub access: Call,
     pub close: Call,
     /// Somebody else stands before us.
     pub blocked: AtomicBool,
@@ -156,6 +158,10 @@ impl Backend for Scripted {
     async fn locks(&self, _: &str, _: Option<&LockName>, _: usize) -> Result<Vec<Queue>, Error> {
         Ok(vec![])
     }
+
+    async fn get(&self, _: &DataKey) -> Result<Option<Vec<u8>>, Error> {
+        Ok(None)
+    }
 }
 
 #[async_trait]
@@ -206,6 +212,20 @@ impl Session for ScriptedSession {
             Removed::Removed
         } else {
             Removed::AlreadyGone
+        })
+    }
+
+    async fn access(
+        &self,
+        _: &Ticket,
+        _: &EntryId,
+        _: &DataKey,
+        _: &Access,
+    ) -> Result<Accessed, Error> {
+        self.script.access.play().await?;
+        Ok(match self.script.gone.load(Ordering::SeqCst) {
+            true => Accessed::NotOurs,
+            false => Accessed::Done(None),
         })
     }
 
