@@ -130,7 +130,7 @@ async fn late_replies_on_the_same_connection() {
     let ensemble = Ensemble::start(Settings::default());
     let link = Link::new(&ensemble).await;
     let ticket = ticket(2);
-    let late = Duration::from_secs(2);
+    let late = Duration::from_secs(1);
 
     link.proxy.delay(late);
     unanswered(enqueue(&link.session, &ticket).await);
@@ -138,7 +138,12 @@ async fn late_replies_on_the_same_connection() {
     let placed = enqueue_again(&link.session, &ticket).await;
     assert!(placed.view.present && placed.view.ahead.is_empty());
     link.is_the_only_one(&placed.entry).await;
+    let removed = soon("removed", link.session.remove(&ticket, Some(&placed.entry))).await;
+    assert_eq!(removed.expect("done"), Removed::Removed);
+    link.count(0).await;
 
+    let ticket = self::ticket(3);
+    let placed = enqueue_again(&link.session, &ticket).await;
     link.proxy.delay(late);
     let removing = link.session.remove(&ticket, Some(&placed.entry));
     let hurry = async {
@@ -167,7 +172,12 @@ async fn lost_replies_and_another_connection() {
     let placed = enqueue_again(&link.session, &ticket).await;
     assert!(placed.view.present && placed.view.ahead.is_empty());
     link.is_the_only_one(&placed.entry).await;
+    let removed = soon("removed", link.session.remove(&ticket, Some(&placed.entry))).await;
+    assert_eq!(removed.expect("done"), Removed::Removed);
+    link.count(0).await;
 
+    let ticket = self::ticket(3);
+    let placed = enqueue_again(&link.session, &ticket).await;
     link.proxy.mute();
     let removing = link.session.remove(&ticket, Some(&placed.entry));
     let cut = async {
@@ -179,11 +189,12 @@ async fn lost_replies_and_another_connection() {
     link.count(0).await;
     link.is_alive();
     // A place that was never told of is given up all the same.
+    let ticket = self::ticket(4);
     link.proxy.mute();
-    unanswered(enqueue(&link.session, &self::ticket(3)).await);
+    unanswered(enqueue(&link.session, &ticket).await);
     link.count(1).await;
     link.proxy.cut();
-    let removed = soon("removed", link.session.remove(&self::ticket(3), None)).await;
+    let removed = soon("removed", link.session.remove(&ticket, None)).await;
     assert_eq!(removed.expect("done"), Removed::Removed);
     link.count(0).await;
     link.is_alive();

@@ -154,7 +154,7 @@ fn files_that_cannot_be_used_are_refused_before_anything_is_sent() {
             "do not belong together",
         ),
         (
-            format!("zks://a_b?ca={}", ca.file()),
+            format!("zks://a..b?ca={}", ca.file()),
             "no certificate can be for the host",
         ),
     ] {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use backend_zk::{Config, ZkBackend};
 use conformance::fixtures::zk::java::{self, Program};
 use conformance::fixtures::zk::{Ensemble, Settings};
-use lock_core::Locks;
+use lock_core::{Locks, Metadata, clock};
 use zookeeper_client::{Acls, Client, CreateMode};
 
 use crate::peer::{Other, Peer, Raw, options};
@@ -39,7 +39,11 @@ impl Peer for ZooKeeper {
 
     async fn raw(&self) -> Box<dyn Raw> {
         let client = Client::connect(&self.ensemble.connection_string()).await;
-        Box::new(Bare(client.expect("ZooKeeper serves")))
+        let client = client.expect("ZooKeeper serves");
+        let container = CreateMode::Container.with_acls(Acls::anyone_all());
+        let made = client.mkdir(DIRECTORY, &container).await;
+        made.expect("ZooKeeper serves");
+        Box::new(Bare(client))
     }
 
     fn others(&self, length: Duration) -> Vec<Other> {
@@ -64,16 +68,27 @@ impl Peer for ZooKeeper {
     }
 }
 
+/// Makes the same nodes as a lock does.
 struct Bare(Client);
+
+const DIRECTORY: &str = "/turnlock/raw";
+const PREFIX: &str = "/turnlock/raw/_c_6d1cca4a-0fbe-4bd5-9bd6-0f4b3b0e7f3a-lock-";
 
 #[async_trait]
 impl Raw for Bare {
     async fn pair(&mut self) {
         let options = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
-        let created = self.0.create("/raw-", b"", &options).await;
+        let metadata = Metadata {
+            owner: "bench".into(),
+            host: "a-machine".into(),
+            pid: std::process::id(),
+            since_unix_ms: clock::unix_millis(),
+            note: None,
+        };
+        let created = self.0.create(PREFIX, &metadata.to_bytes(), &options).await;
         let (_, sequence) = created.expect("ZooKeeper serves");
         self.0
-            .delete(&format!("/raw-{sequence}"), None)
+            .delete(&format!("{PREFIX}{sequence}"), None)
             .await
             .expect("ZooKeeper serves");
     }
