@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lock_core::keyspace::{Keyspace, Span};
-use lock_core::{Backend, DataKey, Effect, Entry, ErrorKind, LockName, LossReason, Queue, Session};
+use lock_core::{
+    Backend, DataKey, Effect, Entry, ErrorKind, LockName, LossReason, Queue, Session, background,
+};
 
+use crate::config::{Config, Limits};
 use crate::coordinator::Coordinator;
 use crate::error::Error;
 use crate::machine::op::{KeyRange, KeyValue, Range, SortOrder, SortTarget};
@@ -31,6 +34,41 @@ impl EmbeddedBackend {
             coordinator,
             keyspace: Keyspace::default(),
         })
+    }
+
+    /// The backend of a URL: `embedded:///DIR`, a coordinator that is durable in the folder DIR, or
+    /// `embedded:memory`. A folder is read and checked now, on the background thread's pool.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if the URL is malformed or the folder cannot be opened.
+    pub async fn open(url: &str) -> Result<Arc<Self>, lock_core::Error> {
+        let opened = match url.strip_prefix("embedded:") {
+            Some("memory") => Coordinator::in_memory(Limits::default()),
+            Some(rest) if rest.starts_with("///") => {
+                let config = Config::new(&rest["//".len()..]);
+                let opening = background::handle().spawn_blocking(|| Coordinator::open(config));
+                match opening.await {
+                    Ok(opened) => opened,
+                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+                }
+            }
+            Some(_) | None => {
+                return Err(lock_core::Error::new(
+                    ErrorKind::Configuration,
+                    format!(
+                        "the backend URL {url:?} is not valid: give embedded:///DIR, with the whole path of the folder, or embedded:memory"
+                    ),
+                ));
+            }
+        };
+        let failed =
+            |error: Error| lock_core::Error::new(ErrorKind::Configuration, error.to_string());
+        Ok(EmbeddedBackend::new(opened.map_err(failed)?))
+    }
+
+    /// The coordinator behind it.
+    pub fn coordinator(&self) -> &Coordinator {
+        &self.coordinator
     }
 }
 

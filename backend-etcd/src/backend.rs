@@ -47,6 +47,18 @@ impl EtcdBackend {
             }),
         }))
     }
+
+    /// A client for requests of the caller's own, over the connection that the sessions use now.
+    /// When that is lost it stays lost: ask again. A round trip if there is no connection yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`](lock_core::ErrorKind::Unreachable) or
+    /// [`ErrorKind::Refused`](lock_core::ErrorKind::Refused) if no connection can be made.
+    pub async fn client(&self) -> Result<etcd_client::Client, Error> {
+        let transport = &self.client.transport;
+        let connection = transport.persist(|| transport.connection()).await?;
+        Ok((*connection.client).clone())
+    }
 }
 
 #[async_trait]

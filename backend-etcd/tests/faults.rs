@@ -191,9 +191,13 @@ async fn retries_after_lost_replies_find_what_was_done() {
     let failed = soon("enqueue", enqueue(&session, &ticket)).await;
     assert!(failed.expect_err("no answer").is_retryable());
     let keys = etcd.wait_keys("turnlock/x/", 1).await;
+    let created = etcd.revision().await;
+    let mut client = etcd.client().await;
+    client.put("elsewhere", "", None).await.expect("put");
     let enqueued = soon("enqueue", enqueue(&session, &ticket)).await;
     let enqueued = enqueued.expect("found");
     assert_eq!(&*enqueued.entry.key, keys[0].as_bytes());
+    assert_eq!(enqueued.entry.token.0, created.unsigned_abs());
     assert!(enqueued.view.present && enqueued.view.ahead.is_empty());
 
     proxy.mute();
@@ -272,7 +276,8 @@ async fn a_waiter_hears_of_its_turn_on_another_stream_after_its_own_went_silent(
     let etcd = Node::start().await;
     let proxy = Proxy::start(etcd.address());
     let url = format!("etcd://{}?request_timeout=500ms", proxy.address());
-    let waiter = locks(backend(&url), TTL);
+    // Renewals every two minutes cannot be what finds out.
+    let waiter = locks(backend(&url), 60 * TTL);
     let holder = locks_of(&etcd, TTL);
     let mutex = holder.mutex("x").expect("valid");
     let guard = soon("acquire", mutex.acquire()).await.expect("acquired");

@@ -4,10 +4,11 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lock_core::{Backend, DataKey, Error, LockName, Queue, Session};
+use lock_core::{Backend, DataKey, Error, LockName, Queue, Session, background};
 
 use crate::client::Cluster;
 use crate::config::Config;
+use crate::runtime::persist;
 use crate::{listing, session};
 
 /// Locks on a ZooKeeper ensemble.
@@ -41,6 +42,18 @@ impl ZkBackend {
         Ok(Arc::new(ZkBackend {
             cluster: Cluster::new(config)?,
         }))
+    }
+
+    /// A client for requests of the caller's own, with a session of its own of this length, which
+    /// ends with the last clone of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`](lock_core::ErrorKind::Unreachable) or
+    /// [`ErrorKind::Refused`](lock_core::ErrorKind::Refused) if no session can be opened.
+    pub async fn client(&self, session: Duration) -> Result<zookeeper_client::Client, Error> {
+        let cluster = self.cluster.clone();
+        let connecting = async move { persist(|| cluster.connect(session)).await };
+        Ok(background::finish(connecting).await?.into_inner())
     }
 }
 

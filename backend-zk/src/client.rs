@@ -141,6 +141,10 @@ impl fmt::Debug for Cluster {
 }
 
 impl Client {
+    pub(crate) fn into_inner(self) -> zookeeper_client::Client {
+        self.zk
+    }
+
     pub(crate) fn session(&self) -> SessionId {
         SessionId(self.zk.session_id().0)
     }

@@ -6,10 +6,14 @@ use lock_core::session::{Admission, AsOf, Enqueued, Placed};
 use lock_core::{Effect, EntryId, Error, ErrorKind, Ticket};
 use zookeeper_client::Error as ZkError;
 
+use super::ZkSession;
 use super::alone::Last;
-use super::{DIRECTORY_TRIES, ZkSession};
 use crate::client::Client;
 use crate::{error, layout, node};
+
+/// How often a request makes a directory that the servers have removed again by the time that it is
+/// used.
+pub(super) const DIRECTORY_TRIES: u32 = 8;
 
 impl ZkSession {
     pub(super) async fn take_place(

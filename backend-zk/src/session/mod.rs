@@ -31,10 +31,6 @@ use crate::layout;
 use crate::liveness::Renewer;
 use crate::runtime::persist;
 
-/// How often a request makes a directory that the servers have removed again by the time that it is
-/// used.
-const DIRECTORY_TRIES: u32 = 8;
-
 pub(crate) struct ZkSession {
     id: SessionId,
     /// Makes the names of our nodes unique for ever.

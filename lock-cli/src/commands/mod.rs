@@ -1,5 +1,6 @@
 //! The subcommands, a file each.
 
+pub mod bench;
 pub mod change;
 pub mod edit;
 pub mod fence;

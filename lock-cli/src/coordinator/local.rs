@@ -82,8 +82,13 @@ impl Home {
         self.dir.join("coordinator.log")
     }
 
-    /// Locks on the coordinator of this folder, which is started whenever a connection finds none.
+    /// Locks on the coordinator of this folder.
     pub fn connect(self, options: Options) -> Result<Locks, Failure> {
+        Ok(Locks::new(self.backend()?, options)?)
+    }
+
+    /// The coordinator of this folder, which is started whenever a connection finds none.
+    pub fn backend(self) -> Result<Arc<EtcdBackend>, Failure> {
         self.create_dir()
             .map_err(|error| Failure::new(Exit::Configuration, error.to_string()))?;
         let socket = self.socket();
@@ -94,7 +99,7 @@ impl Home {
             dialed
         });
         let config = Config::unix(socket).with_dialer(dialer);
-        Ok(Locks::new(EtcdBackend::new(config)?, options)?)
+        Ok(EtcdBackend::new(config)?)
     }
 
     /// The process that serves the socket, if one does: the kernel knows, no file has to be

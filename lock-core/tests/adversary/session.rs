@@ -78,6 +78,8 @@ pub struct Script {
     /// Our entry was removed by somebody.
     pub gone: AtomicBool,
     pub entries: Mutex<HashSet<u64>>,
+    /// The tickets that an entry was asked for with, whatever came of it.
+    pub tickets: Mutex<HashSet<u64>>,
     pub clock: Clock,
 }
 
@@ -175,6 +177,11 @@ impl Session for ScriptedSession {
     }
 
     async fn enqueue(&self, ticket: &Ticket, _: Ask, _: Admission) -> Result<Enqueued, Error> {
+        self.script
+            .tickets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(ticket.serial);
         self.script.enqueue.play().await?;
         self.script
             .entries
