@@ -31,10 +31,13 @@ impl ZkBackend {
             });
         }
         if let Some(host) = config.exposed() {
-            tracing::warn!(
-                host,
-                "the connection to ZooKeeper is not encrypted: use zks://"
-            );
+            static WARNED: Once = Once::new();
+            WARNED.call_once(|| {
+                tracing::warn!(
+                    host,
+                    "the connection to ZooKeeper is not encrypted: use zks://"
+                );
+            });
         }
         Ok(Arc::new(ZkBackend {
             cluster: Cluster::new(config)?,

@@ -1,5 +1,6 @@
 //! One ZooKeeper session on the wire, and requests on it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,6 @@ use crate::{error, layout::Layout};
 const BRIEF_SESSION: Duration = Duration::from_secs(10);
 
 /// What all sessions of one backend share.
-#[derive(Debug)]
 pub(crate) struct Cluster {
     config: Config,
     pub(crate) layout: Layout,
@@ -128,6 +128,15 @@ impl Cluster {
             outcome
         })
         .await
+    }
+}
+
+/// The client library's connector would show the password.
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 

@@ -11,8 +11,8 @@ use super::alone::Last;
 use crate::client::Client;
 use crate::{error, layout, node};
 
-/// How often an enqueue makes a directory that the servers have removed again by the time that it
-/// is used.
+/// How often a request makes a directory that the servers have removed again by the time that it is
+/// used.
 pub(super) const DIRECTORY_TRIES: u32 = 8;
 
 impl ZkSession {

@@ -1,4 +1,5 @@
-//! ZooKeeper: an ephemeral sequential node, created and deleted, by a session of its own.
+//! ZooKeeper: an ephemeral sequential node such as a lock makes, created and deleted, by a session of
+//! its own.
 
 use std::time::Duration;
 
@@ -12,6 +13,11 @@ use super::{Floor, Place, Raw, failed};
 /// Pinged by the client, so never too short for a measurement.
 const SESSION: Duration = Duration::from_secs(30);
 
+/// As long as the names of entries.
+const NAME: &str = "_c_00000000-0000-4000-8000-000000000000-raw-";
+/// As long as what a process says of itself.
+const DATA: [u8; 90] = [b' '; 90];
+
 #[async_trait]
 impl Floor for ZkBackend {
     async fn raw(&self, place: Place) -> Result<Box<dyn Raw>, Error> {
@@ -20,7 +26,7 @@ impl Floor for ZkBackend {
             return Err(Error::new(ErrorKind::Internal, "an entry without a path"));
         };
         Ok(Box::new(Bare {
-            prefix: format!("{directory}/raw-"),
+            prefix: format!("{directory}/{NAME}"),
             client: self.client(SESSION).await?,
             _place: place,
         }))
@@ -37,7 +43,7 @@ struct Bare {
 impl Raw for Bare {
     async fn pair(&mut self) -> Result<(), Error> {
         let options = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
-        let created = self.client.create(&self.prefix, b"", &options).await;
+        let created = self.client.create(&self.prefix, &DATA, &options).await;
         let (_, sequence) = created.map_err(failed)?;
         let path = format!("{}{sequence}", self.prefix);
         self.client.delete(&path, None).await.map_err(failed)
