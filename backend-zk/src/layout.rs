@@ -145,6 +145,18 @@ pub(crate) const ABSENT: View = View {
     ahead: Vec::new(),
 };
 
+/// What is seen from the only entry there is.
+pub(crate) const FREE: View = View {
+    present: true,
+    ahead: Vec::new(),
+};
+
+/// Whether nobody else stands in the queue, ahead or behind.
+pub(crate) fn is_alone(own: &EntryId, children: &[String]) -> bool {
+    let mut contenders = children.iter().filter_map(|child| Contender::parse(child));
+    split(own).is_ok_and(|(_, name)| contenders.all(|other| other.name == name))
+}
+
 /// Whether somebody who came now would have to wait.
 pub(crate) fn is_busy(children: &[String], ask: Ask) -> bool {
     contenders(children, ask).next().is_some()

@@ -3,7 +3,8 @@
 use lock_core::{Access, Accessed, DataKey, EntryId, Error, ErrorKind};
 use zookeeper_client::{Error as ZkError, MultiWriteError};
 
-use super::{DIRECTORY_TRIES, ZkSession};
+use super::ZkSession;
+use super::enqueue::DIRECTORY_TRIES;
 use crate::client::Client;
 use crate::layout;
 

@@ -6,7 +6,8 @@ use std::task::{Context, Poll, Waker};
 use lock_core::data::MAX_VALUE_BYTES;
 use lock_core::{Effect, ErrorKind, Guard, Locks, LossReason, Release, State};
 
-use crate::bench::{Bench, eventually, soon};
+use crate::bench::Bench;
+use crate::fixture::Skip;
 
 async fn value(locks: &Locks, key: &str) -> Option<String> {
     let value = locks.get(key).await.expect("an answer");
@@ -47,12 +48,13 @@ pub async fn a_holder_writes_what_all_can_read(bench: Bench) {
     assert_eq!(read.as_deref(), Some(&b"other"[..]));
 }
 
-pub async fn a_put_without_the_entry_changes_nothing(bench: Bench) {
+pub async fn a_put_without_the_entry_changes_nothing(bench: Bench) -> Result<(), Skip> {
+    let administrator = bench.administrator()?;
     let others = bench.process();
     let guard = bench.mutex("a").acquire().await.expect("the lock is free");
     put(&guard, "k", "mine").await;
     let entry = bench.queue("a").await.entries[0].id.clone();
-    bench.server().remove(&entry).await;
+    administrator.remove(&entry).await;
     // Whether or not the guard knows by now.
     let error = guard.put("k", "late").await.expect_err("not ours");
     assert_eq!(
@@ -69,20 +71,23 @@ pub async fn a_put_without_the_entry_changes_nothing(bench: Bench) {
     let guard = lock.acquire().await.expect("the lock is free");
     put(&guard, "k", "again").await;
     let id = locks.session_id().expect("open");
-    bench.server().end_session(id).await;
+    administrator.end_session(id).await;
     let error = guard.delete("k").await.expect_err("not ours");
     assert!(
         matches!(error.kind(), ErrorKind::SessionLost(_) | ErrorKind::Evicted),
         "{error}"
     );
-    eventually("the guard is lost", async || {
-        matches!(guard.state(), State::Lost(_))
-    })
-    .await;
+    bench
+        .eventually("the guard is lost", async || {
+            matches!(guard.state(), State::Lost(_))
+        })
+        .await;
     assert_eq!(value(&others, "k").await.as_deref(), Some("again"));
+    Ok(())
 }
 
-pub async fn a_stale_put_never_follows_the_next_holders(bench: Bench) {
+pub async fn a_stale_put_never_follows_the_next_holders(bench: Bench) -> Result<(), Skip> {
+    let administrator = bench.administrator()?;
     let others = bench.process();
     for round in 0..5 {
         let name = format!("a{round}");
@@ -101,19 +106,22 @@ pub async fn a_stale_put_never_follows_the_next_holders(bench: Bench) {
             unreachable!("it is refused at some time")
         };
         let new = async {
-            bench.server().remove(&entry).await;
-            let next = soon("its turn", next).await.expect("no panic");
+            administrator.remove(&entry).await;
+            let next = bench.soon("its turn", next).await.expect("no panic");
             let next = next.expect("granted");
             assert!(next.token() > stale.token());
             put(&next, "k", "new").await;
             next
         };
-        let (_, next) = soon("both end", async { tokio::join!(old, new) }).await;
+        let (_, next) = bench
+            .soon("both end", async { tokio::join!(old, new) })
+            .await;
         let read = next.get("k").await.expect("ours");
         assert_eq!(read.as_deref(), Some(&b"new"[..]));
         assert!(stale.put("k", "later still").await.is_err());
         assert_eq!(value(&others, "k").await.as_deref(), Some("new"));
     }
+    Ok(())
 }
 
 pub async fn a_put_given_up_midway_never_follows_a_later_one(bench: Bench) {
@@ -177,10 +185,11 @@ pub async fn values_are_not_locks(bench: Bench) {
     let other = bench.mutex("k/1").try_acquire().await.expect("an answer");
     assert!(other.is_some(), "a value is in nobody's way");
     assert_eq!(guard.release().await, Release::Released);
-    eventually("no lock is left", async || {
-        let listed = locks.list("k", None, 10).await.expect("an answer");
-        listed.iter().all(|queue| queue.name.as_str() != "k")
-    })
-    .await;
+    bench
+        .eventually("no lock is left", async || {
+            let listed = locks.list("k", None, 10).await.expect("an answer");
+            listed.iter().all(|queue| queue.name.as_str() != "k")
+        })
+        .await;
     assert_eq!(value(&locks, "k").await.as_deref(), Some("value"));
 }
