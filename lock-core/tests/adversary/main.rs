@@ -193,6 +193,22 @@ async fn dropping_a_guard_waits_for_nothing() {
         .expect("a removal that hangs holds nobody up");
 }
 
+#[test]
+fn a_removal_outlives_the_runtime_of_its_user() {
+    let runtime = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().expect("a runtime")
+    };
+    let script = script();
+    let lock = mutex(&script);
+    let users = runtime();
+    let guard = users.block_on(lock.acquire()).expect("granted");
+    drop(users);
+    drop(guard);
+    runtime().block_on(eventually("the entry is gone", || script.left() == 0));
+    assert_eq!(script.close.count(), 0, "by its removal");
+}
+
 #[tokio::test]
 async fn a_waiter_watches_its_own_entry_too() {
     let script = script();
