@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use benches::servers::{self, Server};
 use benches::{Workload, runtime};
 
 use super::{Bound, Finding, median, rate};
-use crate::servers::{self, Server};
 
 const ROUNDS: usize = 3;
 const LENGTH: Duration = Duration::from_secs(1);

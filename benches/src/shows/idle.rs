@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use benches::runtime;
+use benches::servers::Server;
 use turnlock::{Guard, Locks};
 
 use super::{Bound, Finding};
-use crate::servers::Server;
 
 const LOCKS: usize = 100_000;
 /// Acquires under way at once.

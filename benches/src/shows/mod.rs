@@ -8,10 +8,9 @@ mod speed;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use benches::servers::Server;
 use benches::{Plan, Workload, measure};
 use clap::ValueEnum;
-
-use crate::servers::Server;
 
 /// A promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use benches::servers::Server;
 use benches::{Workload, runtime};
 
 use super::{Bound, Finding, median, rate};
-use crate::servers::Server;
 
 const ROUNDS: usize = 5;
 const LENGTH: Duration = Duration::from_millis(700);
