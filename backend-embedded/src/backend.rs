@@ -61,7 +61,8 @@ impl EmbeddedBackend {
                 ));
             }
         };
-        let failed = |error: Error| lock_core::Error::new(ErrorKind::Configuration, error.to_string());
+        let failed =
+            |error: Error| lock_core::Error::new(ErrorKind::Configuration, error.to_string());
         Ok(EmbeddedBackend::new(opened.map_err(failed)?))
     }
 
