@@ -86,9 +86,14 @@ impl Bench {
         }
     }
 
+    /// Something that stays may be written, if nobody else uses the store.
+    pub fn may_leave_traces(&self) -> Result<(), Skip> {
+        self.deployment.whole_store()
+    }
+
     /// A raw name, if nobody else can be using it.
     pub fn raw(&self, name: &str) -> Result<LockName, Skip> {
-        self.deployment.whole_store()?;
+        self.may_leave_traces()?;
         Ok(LockName::raw(name).expect("a valid name"))
     }
 
