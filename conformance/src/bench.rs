@@ -86,6 +86,12 @@ impl Bench {
         }
     }
 
+    /// A process that may raise the floor under the tokens, if nobody minds that it stays.
+    pub fn floor_raiser(&self) -> Result<Locks, Skip> {
+        self.deployment.whole_store()?;
+        Ok(self.process())
+    }
+
     /// A raw name, if nobody else can be using it.
     pub fn raw(&self, name: &str) -> Result<LockName, Skip> {
         self.deployment.whole_store()?;

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed};
 use lock_core::{
-    Access, Accessed, Backend, DEFAULT_TTL, DataKey, EntryId, Error, Liveness, LockName, Locks,
-    Options, Queue, Session, SessionId, Ticket,
+    Access, Accessed, Backend, DEFAULT_TTL, DataKey, EntryId, Error, Floor, Liveness, LockName,
+    Locks, Options, Queue, Raised, Session, SessionId, Ticket,
 };
 
 use crate::fixture::{Administrator, Deployment, Fixture, Members, Skip};
@@ -116,7 +116,7 @@ impl Deployment for Namespace {
     }
 
     fn whole_store(&self) -> Result<(), Skip> {
-        not_ours("raw names may be theirs")
+        not_ours("raw names may be theirs, and a floor is never lowered again")
     }
 
     fn administrator(&self) -> Result<&dyn Administrator, Skip> {
@@ -167,6 +167,10 @@ impl Backend for Traced<Arc<dyn Backend>> {
 
     async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
         self.inner.get(key).await
+    }
+
+    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
+        self.inner.raise_floor(floor).await
     }
 }
 
