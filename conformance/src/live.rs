@@ -116,7 +116,7 @@ impl Deployment for Namespace {
     }
 
     fn whole_store(&self) -> Result<(), Skip> {
-        not_ours("raw names may be theirs, and a floor would stay")
+        not_ours("raw names may be theirs, and a floor is never lowered again")
     }
 
     fn administrator(&self) -> Result<&dyn Administrator, Skip> {

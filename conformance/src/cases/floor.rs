@@ -40,8 +40,7 @@ async fn token(bench: &Bench, name: &str) -> Token {
 }
 
 pub async fn tokens_stand_on_the_floor(bench: Bench) -> Result<(), Skip> {
-    bench.may_leave_traces()?;
-    let admin = bench.process();
+    let admin = bench.floor_raiser()?;
     let before = token(&bench, "a").await;
     let far = 1 << 40;
     assert!(before < Token(far));
@@ -62,7 +61,7 @@ pub async fn tokens_stand_on_the_floor(bench: Bench) -> Result<(), Skip> {
 
 pub async fn raw_locks_have_no_floor(bench: Bench) -> Result<(), Skip> {
     let name = bench.raw("/raw/floor")?;
-    let admin = bench.process();
+    let admin = bench.floor_raiser()?;
     let far = 1 << 40;
     assert_eq!(raise_in_the_end(&bench, &admin, far).await, far);
     // Other clients in the queue have the coordinator's own numbers, so we have, too.
@@ -76,8 +75,7 @@ pub async fn raw_locks_have_no_floor(bench: Bench) -> Result<(), Skip> {
 }
 
 pub async fn the_floor_never_falls(bench: Bench) -> Result<(), Skip> {
-    bench.may_leave_traces()?;
-    let admin = bench.process();
+    let admin = bench.floor_raiser()?;
     for (asked, floor) in [
         (1000, 1000),
         (7, 1000),
@@ -104,8 +102,7 @@ pub async fn the_floor_never_falls(bench: Bench) -> Result<(), Skip> {
 }
 
 pub async fn the_floor_is_not_raised_under_locks_in_use(bench: Bench) -> Result<(), Skip> {
-    bench.may_leave_traces()?;
-    let admin = bench.process();
+    let admin = bench.floor_raiser()?;
     let locks = bench.process();
     let lock = locks.mutex("a").expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
@@ -130,8 +127,7 @@ pub async fn the_floor_is_not_raised_under_locks_in_use(bench: Bench) -> Result<
 }
 
 pub async fn a_session_from_before_knows_of_the_new_floor(bench: Bench) -> Result<(), Skip> {
-    bench.may_leave_traces()?;
-    let admin = bench.process();
+    let admin = bench.floor_raiser()?;
     let idle = bench.process();
     let lock = idle.mutex("a").expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
@@ -154,10 +150,9 @@ pub async fn a_session_from_before_knows_of_the_new_floor(bench: Bench) -> Resul
 }
 
 pub async fn tokens_rise_while_the_floor_is_raised(bench: Bench) -> Result<(), Skip> {
-    bench.may_leave_traces()?;
     const PROCESSES: usize = 3;
     const RAISES: u64 = 5;
-    let admin = bench.process();
+    let admin = bench.floor_raiser()?;
     let log = Arc::new(Mutex::new(Vec::<Token>::new()));
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let workers: Vec<_> = (0..PROCESSES)
