@@ -63,7 +63,7 @@ async fn remove(client: &Client, path: String) -> Result<(), Error> {
         .ask(move |zk| {
             Box::pin(async move {
                 let found = zk.check_stat(&path).await?;
-                if !found.is_some_and(|stat| stat.ephemeral_owner == CONTAINER) {
+                if found.is_none_or(|stat| stat.ephemeral_owner != CONTAINER) {
                     return Ok(());
                 }
                 match zk.delete(&path, None).await {

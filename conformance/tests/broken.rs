@@ -131,3 +131,11 @@ fn a_former_holder_still_writes() {
         ],
     );
 }
+
+#[test]
+fn the_floor_is_raised_under_a_holder() {
+    caught(
+        Promise::Floor,
+        &["floor::the_floor_is_not_raised_under_locks_in_use"],
+    );
+}

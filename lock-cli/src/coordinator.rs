@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use benches::Peer;
 use futures_util::FutureExt;
 use turnlock::{Backend, Locks, Options};
 
@@ -59,6 +60,21 @@ pub async fn connect(url: Option<&str>, options: Options) -> Result<Locks, Failu
     }
 }
 
+/// The coordinator of this URL, or the user's own if there is none, to be measured. Here a
+/// coordinator inside this process is as good as any.
+pub async fn peer(url: Option<&str>) -> Result<Peer, Failure> {
+    match url {
+        Some(url) => Ok(Peer::connect(url).await?),
+        None => own_peer(),
+    }
+}
+
+#[cfg(feature = "embedded")]
+fn own_peer() -> Result<Peer, Failure> {
+    let backend = local::Home::of_user()?.backend(turnlock::etcd::Keyspace::default())?;
+    Ok(Peer::with_floor("served", backend))
+}
+
 #[cfg(feature = "embedded")]
 fn own(options: Options) -> Result<Locks, Failure> {
     local::Home::of_user()?.connect(options)
@@ -67,21 +83,26 @@ fn own(options: Options) -> Result<Locks, Failure> {
 #[cfg(feature = "embedded")]
 fn own_below(name: &str) -> Result<Arc<dyn Backend>, Failure> {
     let keyspace = turnlock::etcd::Keyspace::new(&format!("turnlock/{name}"))?;
-    local::Home::of_user()?.backend(keyspace)
+    Ok(local::Home::of_user()?.backend(keyspace)?)
 }
 
 #[cfg(not(feature = "embedded"))]
 fn own(_: Options) -> Result<Locks, Failure> {
-    Err(nobody())
+    Err(unnamed())
+}
+
+#[cfg(not(feature = "embedded"))]
+fn own_peer() -> Result<Peer, Failure> {
+    Err(unnamed())
 }
 
 #[cfg(not(feature = "embedded"))]
 fn own_below(_: &str) -> Result<Arc<dyn Backend>, Failure> {
-    Err(nobody())
+    Err(unnamed())
 }
 
 #[cfg(not(feature = "embedded"))]
-fn nobody() -> Failure {
+fn unnamed() -> Failure {
     Failure::new(Exit::Configuration, "no coordinator is named")
         .hint("give --backend URL or set TURNLOCK_BACKEND; a build with the Cargo feature `embedded` starts one of its own")
 }

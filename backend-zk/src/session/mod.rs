@@ -17,7 +17,7 @@ use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed, Session, SessionId};
 use lock_core::{
-    Access, Accessed, DataKey, EntryId, Error, ErrorKind, LossReason, State, Ticket, Token,
+    Access, Accessed, DataKey, EntryId, Error, ErrorKind, Floor, LossReason, State, Ticket, Token,
     background,
 };
 use tokio::sync::oneshot;
@@ -27,6 +27,7 @@ use zookeeper_client::{EventType, SessionState, Stat, StateWatcher};
 use self::alone::Alone;
 use crate::client::{Client, Cluster};
 use crate::error;
+use crate::floor;
 use crate::layout;
 use crate::liveness::Renewer;
 use crate::runtime::persist;
@@ -40,6 +41,8 @@ pub(crate) struct ZkSession {
     client: Mutex<Option<Client>>,
     state: StateWatcher,
     liveness: Arc<Liveness>,
+    /// The one under the tokens, which cannot be raised while we live.
+    floor: Floor,
     tasks: [AbortHandle; 2],
     /// The servers have acknowledged the end.
     ended: AtomicBool,
@@ -92,6 +95,10 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         sent,
         answered,
     ));
+    // In this order: see the module `floor`.
+    persist(|| renewer.attempt()).await?;
+    let path = cluster.layout.floor_node();
+    let floor = persist(|| floor::read(&client, &path)).await?;
     let renewal = background::handle().spawn({
         let liveness = liveness.clone();
         async move {
@@ -110,6 +117,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         client: Mutex::new(Some(client)),
         state,
         liveness,
+        floor,
         tasks: [renewal.abort_handle(), listener.abort_handle()],
         ended: AtomicBool::new(false),
         unsettled: Mutex::default(),

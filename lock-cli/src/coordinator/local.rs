@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Pid;
 use tokio::net::UnixStream;
 use turnlock::etcd::{Config, EtcdBackend, Keyspace};
-use turnlock::{Backend, Locks, Options};
+use turnlock::{Locks, Options};
 
 use crate::child::this_program;
 use crate::exit::{Exit, Failure};
@@ -88,7 +88,7 @@ impl Home {
     }
 
     /// A client of the coordinator of this folder, which is started whenever a connection finds none.
-    pub fn backend(self, keyspace: Keyspace) -> Result<Arc<dyn Backend>, Failure> {
+    pub fn backend(self, keyspace: Keyspace) -> Result<Arc<EtcdBackend>, Failure> {
         self.create_dir()
             .map_err(|error| Failure::new(Exit::Configuration, error.to_string()))?;
         let socket = self.socket();
