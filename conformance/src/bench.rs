@@ -86,9 +86,14 @@ impl Bench {
         }
     }
 
+    /// Whether what stays for ever may be left in the store.
+    pub fn whole_store(&self) -> Result<(), Skip> {
+        self.deployment.whole_store()
+    }
+
     /// A raw name, if nobody else can be using it.
     pub fn raw(&self, name: &str) -> Result<LockName, Skip> {
-        self.deployment.whole_store()?;
+        self.whole_store()?;
         Ok(LockName::raw(name).expect("a valid name"))
     }
 

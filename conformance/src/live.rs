@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use lock_core::floor::{Floor, Raised};
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed};
 use lock_core::{
@@ -123,7 +124,7 @@ impl Deployment for Namespace {
     }
 
     fn whole_store(&self) -> Result<(), Skip> {
-        not_ours("raw names may be theirs")
+        not_ours("raw names are theirs, and what stays for ever is not left to them")
     }
 
     fn administrator(&self) -> Result<&dyn Administrator, Skip> {
@@ -174,6 +175,10 @@ impl Backend for Traced<Arc<dyn Backend>> {
 
     async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
         self.inner.get(key).await
+    }
+
+    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
+        self.inner.raise_floor(floor).await
     }
 }
 
