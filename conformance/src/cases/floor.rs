@@ -1,4 +1,5 @@
-//! The floor under the tokens: none falls, whatever is raised when.
+//! The floor under the tokens: none falls, whatever is raised when. A floor stays for ever, so these
+//! cases need a store of their own.
 
 use std::sync::{Arc, Mutex};
 
