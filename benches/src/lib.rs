@@ -28,6 +28,8 @@ mod load;
 mod peer;
 mod raw;
 mod report;
+#[cfg(feature = "servers")]
+pub mod servers;
 mod survey;
 mod workload;
 

@@ -13,17 +13,15 @@
 //! cargo run --release -p benches --features etcd,zk -- shows
 //! ```
 
-mod servers;
 mod shows;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use benches::servers::{self, Server};
 use benches::{Line, Peer, Plan, Report, runtime, survey};
 use clap::{Parser, Subcommand};
-
-use crate::servers::Server;
 
 #[derive(Debug, Parser)]
 #[command(about = "Measure Turnlock's locks beside the bare requests of their stores")]
@@ -51,15 +49,12 @@ enum Command {
         /// Only these [default: all whose peers were compiled in]
         names: Vec<shows::Show>,
     },
-    /// Serve a coordinator in this folder, on its socket `s`
-    #[command(hide = true)]
-    Serve { folder: PathBuf },
 }
 
 fn main() -> ExitCode {
+    servers::serve_if_asked();
     let arguments = Arguments::parse();
     match &arguments.command {
-        Some(Command::Serve { folder }) => servers::served::serve(folder),
         Some(Command::Shows { names }) => shows::check(names),
         None => report(&arguments),
     }

@@ -1,12 +1,18 @@
 //! A coordinator that others use: the suite stays in namespaces of its own, does no harm, and leaves
 //! nothing behind.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lock_core::{Backend, DEFAULT_TTL, DataKey, Error, LockName, Queue, Session};
+use lock_core::rule::{Ask, View};
+use lock_core::session::{Admission, AsOf, Enqueued, Removed};
+use lock_core::{
+    Access, Accessed, Backend, DEFAULT_TTL, DataKey, EntryId, Error, Liveness, LockName, Locks,
+    Options, Queue, Session, SessionId, Ticket,
+};
 
 use crate::fixture::{Administrator, Deployment, Fixture, Members, Skip};
 use crate::link::Link;
@@ -19,11 +25,16 @@ type Connect = dyn Fn(u64) -> Result<Arc<dyn Backend>, Error> + Send + Sync;
 pub struct Live {
     connect: Arc<Connect>,
     cases: Arc<AtomicU64>,
-    sessions: Sessions,
+    traces: Traces,
 }
 
-/// All sessions that the cases opened, so that each can be closed.
-type Sessions = Arc<Mutex<Vec<Arc<dyn Session>>>>;
+/// What the cases leave, unless it is cleaned up.
+#[derive(Debug, Clone, Default)]
+struct Traces {
+    sessions: Arc<Mutex<Vec<Arc<dyn Session>>>>,
+    /// Values that were put: the number of the namespace, and the key.
+    values: Arc<Mutex<BTreeSet<(u64, String)>>>,
+}
 
 impl Live {
     /// On the coordinator that this connects to, in the namespace of the number it is given; a
@@ -34,25 +45,35 @@ impl Live {
         Live {
             connect: Arc::new(connect),
             cases: Arc::default(),
-            sessions: Arc::default(),
+            traces: Traces::default(),
         }
     }
 
-    /// Closes all sessions that the cases so far have opened, and with them every entry.
+    /// Closes all sessions that the cases so far have opened, and with them every entry, and deletes
+    /// the values that they put.
     ///
     /// # Errors
-    /// If the coordinator does not answer: what is left then ends with its time to live.
+    /// If the coordinator does not answer: the entries that are left then end with their time to
+    /// live.
     pub async fn clean(&self) -> Result<(), Error> {
-        let sessions = std::mem::take(&mut *locked(&self.sessions));
+        let sessions = std::mem::take(&mut *locked(&self.traces.sessions));
         for session in sessions {
             session.close().await?;
+        }
+        let values = std::mem::take(&mut *locked(&self.traces.values));
+        for (namespace, key) in values {
+            let locks = Locks::new((self.connect)(namespace)?, Options::default())?;
+            let guard = locks.mutex("clean")?.acquire().await?;
+            guard.delete(&key).await?;
+            drop(guard);
+            locks.close().await?;
         }
         Ok(())
     }
 }
 
-fn locked(sessions: &Sessions) -> std::sync::MutexGuard<'_, Vec<Arc<dyn Session>>> {
-    sessions.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Fixture for Live {
@@ -82,9 +103,10 @@ fn not_ours<T>(what: &str) -> Result<T, Skip> {
 impl Deployment for Namespace {
     fn backend(&self) -> Arc<dyn Backend> {
         let backend = (self.live.connect)(self.number).expect("a client, as before");
-        Arc::new(Recorded {
-            backend,
-            sessions: self.live.sessions.clone(),
+        Arc::new(Traced {
+            inner: backend,
+            namespace: self.number,
+            traces: self.live.traces.clone(),
         })
     }
 
@@ -110,23 +132,28 @@ impl Deployment for Namespace {
     }
 }
 
-/// A client whose sessions are kept track of.
+/// A client, or a session of it, that keeps track of what it leaves.
 #[derive(Debug)]
-struct Recorded {
-    backend: Arc<dyn Backend>,
-    sessions: Sessions,
+struct Traced<T> {
+    inner: T,
+    namespace: u64,
+    traces: Traces,
 }
 
 #[async_trait]
-impl Backend for Recorded {
+impl Backend for Traced<Arc<dyn Backend>> {
     async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
-        let session = self.backend.open_session(ttl).await?;
-        locked(&self.sessions).push(session.clone());
+        let session = Arc::new(Traced {
+            inner: self.inner.open_session(ttl).await?,
+            namespace: self.namespace,
+            traces: self.traces.clone(),
+        });
+        locked(&self.traces.sessions).push(session.inner.clone());
         Ok(session)
     }
 
     async fn queue(&self, name: &LockName) -> Result<Queue, Error> {
-        self.backend.queue(name).await
+        self.inner.queue(name).await
     }
 
     async fn locks(
@@ -135,10 +162,66 @@ impl Backend for Recorded {
         after: Option<&LockName>,
         limit: usize,
     ) -> Result<Vec<Queue>, Error> {
-        self.backend.locks(prefix, after, limit).await
+        self.inner.locks(prefix, after, limit).await
     }
 
     async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
-        self.backend.get(key).await
+        self.inner.get(key).await
+    }
+}
+
+#[async_trait]
+impl Session for Traced<Arc<dyn Session>> {
+    fn id(&self) -> SessionId {
+        self.inner.id()
+    }
+
+    fn liveness(&self) -> &Arc<Liveness> {
+        self.inner.liveness()
+    }
+
+    async fn enqueue(
+        &self,
+        ticket: &Ticket,
+        ask: Ask,
+        admission: Admission,
+    ) -> Result<Enqueued, Error> {
+        self.inner.enqueue(ticket, ask, admission).await
+    }
+
+    async fn look(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        ask: Ask,
+        as_of: AsOf,
+    ) -> Result<View, Error> {
+        self.inner.look(ticket, entry, ask, as_of).await
+    }
+
+    async fn changed(&self, entry: &EntryId) -> Result<(), Error> {
+        self.inner.changed(entry).await
+    }
+
+    async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
+        self.inner.remove(ticket, entry).await
+    }
+
+    async fn access(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        key: &DataKey,
+        access: &Access,
+    ) -> Result<Accessed, Error> {
+        if matches!(access, Access::Put(_)) {
+            let value = (self.namespace, key.as_str().to_owned());
+            locked(&self.traces.values).insert(value);
+        }
+        self.inner.access(ticket, entry, key, access).await
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        self.inner.close().await
     }
 }

@@ -120,9 +120,9 @@ fn what_cannot_be_run_is_said() {
     let home = Home::new();
     for (arguments, status, said) in [
         (
-            &["conformance", "--filter", "nothing"][..],
+            &["conformance", "--filter", "no-such-case"][..],
             64,
-            "\"nothing\"",
+            "\"no-such-case\"",
         ),
         (
             &["--backend", "embedded:memory", "conformance"],

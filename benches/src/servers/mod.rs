@@ -2,13 +2,15 @@
 
 mod etcd;
 mod in_process;
-pub mod served;
+mod served;
 #[cfg(feature = "zk")]
 mod zookeeper;
 
 use std::time::Duration;
 
-use benches::{Line, Peer};
+use crate::{Line, Peer};
+
+pub use served::serve_if_asked;
 
 /// A server, or a coordinator in this process, and the peer on it.
 pub struct Server {
@@ -18,13 +20,13 @@ pub struct Server {
 
 /// What ends when it is dropped.
 trait Running {
-    /// What others' clients do on the same server, for comparison.
     fn others(&self, _length: Duration) -> Vec<Line> {
         vec![]
     }
 }
 
-/// The peers that were compiled in.
+/// The peers that were compiled in. A program that starts `served` calls [`serve_if_asked`] first of
+/// all, since it is started again as that server.
 pub fn names() -> Vec<&'static str> {
     vec![
         "memory",
@@ -61,10 +63,12 @@ impl Server {
         }
     }
 
+    /// The peer on it.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
+    /// What others' clients do on the same server, for comparison; each measurement takes so long.
     pub fn others(&self, length: Duration) -> Vec<Line> {
         self.running.others(length)
     }

@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use backend_embedded::server::{Listen, Server as Face};
@@ -13,16 +13,22 @@ use tempfile::TempDir;
 use super::{Running, Server, blocking};
 
 const SOCKET: &str = "s";
+/// Makes this program a server.
+const ROLE: &str = "serve-benches";
 
-/// The process itself: serves until it is killed.
-pub fn serve(folder: &Path) -> ExitCode {
-    let coordinator = Coordinator::open(Config::new(folder)).expect("a folder of our own");
+/// The process itself, if this process was started to be it: serves until it is killed.
+pub fn serve_if_asked() {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_none_or(|first| first != ROLE) {
+        return;
+    }
+    let folder = PathBuf::from(arguments.next().expect("the folder"));
+    let coordinator = Coordinator::open(Config::new(&folder)).expect("a folder of our own");
     blocking().block_on(async {
         let listen = Listen::Unix(folder.join(SOCKET));
         let face = Face::bind(coordinator, vec![listen]).expect("the socket is free");
         face.serve(std::future::pending()).await;
     });
-    ExitCode::FAILURE
 }
 
 /// This program again, as the server.
@@ -32,7 +38,7 @@ pub fn start() -> Server {
     let folder = folder.expect("a temporary folder");
     let program = std::env::current_exe().expect("this program has a path");
     let child = Command::new(program)
-        .arg("serve")
+        .arg(ROLE)
         .arg(folder.path())
         .stdin(Stdio::null())
         .spawn()

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use benches::{Line, Workload};
 use conformance::fixtures::zk::java::{self, Program};
 use conformance::fixtures::zk::{Ensemble, Settings};
 
 use super::{Running, Server};
+use crate::{Line, Workload};
 
 pub fn start() -> Server {
     let ensemble = Ensemble::start(Settings::default());

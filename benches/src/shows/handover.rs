@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use benches::servers::{self, Server};
 use benches::{Workload, runtime};
 
-use super::{Bound, Finding, median, rate};
-use crate::servers::{self, Server};
+use super::{Bound, Finding, median, take};
 
 const ROUNDS: usize = 3;
 const LENGTH: Duration = Duration::from_secs(1);
@@ -17,7 +17,8 @@ pub(super) fn findings() -> Vec<Finding> {
     let runtime = runtime().expect("the operating system gives threads");
     let finding = |name| {
         let server = Server::start(name);
-        let contended = |workers| rate(&runtime, &server, Workload::Contended, workers, LENGTH);
+        let contended =
+            |workers| take(&runtime, &server, Workload::Contended, workers, LENGTH).ops_per_s;
         let ratios = (0..ROUNDS).map(|_| contended(FEW) / contended(MANY));
         Finding {
             what: format!("{name}: a turn among {MANY}"),

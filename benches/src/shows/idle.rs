@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use benches::runtime;
+use benches::servers::Server;
 use turnlock::{Guard, Locks};
 
 use super::{Bound, Finding};
-use crate::servers::Server;
 
 const LOCKS: usize = 100_000;
 /// Acquires under way at once.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 512;
 /// By then every held entry is watched.
 const SETTLED: Duration = Duration::from_secs(5);
 /// Long enough for everything that is done now and then.
@@ -18,7 +18,7 @@ const WATCHED: Duration = Duration::from_secs(150);
 /// Client memory of a held lock.
 const BYTES: f64 = 1024.0;
 /// Processor time of all of them together, beyond what one lock and its renewals take.
-const PROCESSOR: f64 = 0.2;
+const PROCESSOR: f64 = 1.0;
 
 pub(super) fn findings() -> Vec<Finding> {
     let runtime = runtime().expect("the operating system gives threads");

@@ -8,10 +8,9 @@ mod speed;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use benches::{Plan, Workload, measure};
+use benches::servers::Server;
+use benches::{Line, Plan, Workload, measure};
 use clap::ValueEnum;
-
-use crate::servers::Server;
 
 /// A promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -87,14 +86,14 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// Operations a second, of one measurement.
-fn rate(
+/// One measurement.
+fn take(
     runtime: &tokio::runtime::Runtime,
     server: &Server,
     workload: Workload,
     workers: usize,
     length: Duration,
-) -> f64 {
+) -> Line {
     let plan = Plan {
         workload,
         workers,
@@ -103,7 +102,7 @@ fn rate(
     let line = runtime.block_on(measure(server.peer(), plan));
     let line = line.expect("a server of our own serves");
     eprintln!("{line}");
-    line.ops_per_s
+    line
 }
 
 /// The middle one.
