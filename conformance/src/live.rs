@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed};
 use lock_core::{
-    Access, Accessed, Backend, DEFAULT_TTL, DataKey, EntryId, Error, Liveness, LockName, Locks,
-    Options, Queue, Session, SessionId, Ticket,
+    Access, Accessed, Backend, DEFAULT_TTL, DataKey, EntryId, Error, Floor, Liveness, LockName,
+    Locks, Options, Queue, Raised, Session, SessionId, Ticket,
 };
 
 use crate::fixture::{Administrator, Deployment, Fixture, Members, Skip};
@@ -167,6 +167,10 @@ impl Backend for Traced<Arc<dyn Backend>> {
 
     async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
         self.inner.get(key).await
+    }
+
+    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
+        self.inner.raise_floor(floor).await
     }
 }
 
