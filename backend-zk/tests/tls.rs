@@ -74,7 +74,9 @@ async fn both_sides_show_certificates_and_the_nodes_belong_to_the_clients() {
     let zookeeper = serve(&server, Some(&ca));
     let url = format!("zks://{}?ca={}", zookeeper.address(), ca.file());
     let with = |issued: &Issued| format!("{url}&cert={}&key={}", issued.cert, issued.key);
-    works(&with(&ca.issue("client", &[]))).await;
+    // In a namespace of its own: the nodes of the sessions belong to their creators, too.
+    let client = with(&ca.issue("client", &[])) + "&namespace=clients";
+    works(&client).await;
 
     // Whoever comes by the open door, or as somebody else, cannot remove what is held.
     let holder = process(&with(&ca.issue("holder", &[])), TTL);
