@@ -13,7 +13,10 @@
 //! cargo-nextest choose among them. A fixture that cannot start, for want of a server, fails its
 //! cases and says how to get it.
 
+pub mod chaos;
+pub mod checker;
 pub mod fixtures;
+pub mod history;
 pub mod proxy;
 
 mod bench;

@@ -1,0 +1,83 @@
+//! Chaos: contenders in processes of their own fight for locks on real servers, while faults that a
+//! seed draws hit both and the network between them; then the [checker](crate::checker) judges the
+//! history.
+//!
+//! The contenders, and the embedded coordinator, are this very program, started again: its `main`
+//! asks [`helper_main`] first of all.
+
+mod contender;
+mod fleet;
+mod network;
+mod plan;
+mod recorder;
+mod report;
+mod resource;
+mod run;
+mod servers;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+pub use report::Report;
+pub use run::run;
+
+/// The first argument that makes this program a contender.
+const CONTENDER: &str = "__chaos-contender";
+/// The first argument that makes this program the embedded coordinator.
+#[cfg(feature = "embedded")]
+const COORDINATOR: &str = "__chaos-coordinator";
+
+/// On which servers a run is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// The embedded coordinator, behind its gRPC face.
+    #[cfg(feature = "embedded")]
+    Embedded,
+    /// Debian's etcd.
+    #[cfg(feature = "etcd")]
+    Etcd,
+    /// Debian's ZooKeeper.
+    #[cfg(feature = "zk")]
+    Zk,
+}
+
+/// A run.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The servers.
+    pub backend: Backend,
+    /// How many of them: 1 or 3; the embedded coordinator is one.
+    pub nodes: usize,
+    /// How long faults are made.
+    pub length: Duration,
+    /// What is drawn depends on nothing else.
+    pub seed: u64,
+}
+
+/// Does the work of a contender or a coordinator if that is what this process was started as, and
+/// answers its exit status.
+pub fn helper_main() -> Option<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next()?.as_str() {
+        CONTENDER => Some(contending(&arguments.next()?)),
+        #[cfg(feature = "embedded")]
+        COORDINATOR => {
+            let folder = arguments.next()?.into();
+            Some(servers::embedded::main(folder, &arguments.next()?))
+        }
+        _ => None,
+    }
+}
+
+fn contending(orders: &str) -> ExitCode {
+    let contended = serde_json::from_str(orders)
+        .map_err(Into::into)
+        .and_then(contender::main);
+    match contended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("a contender: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
