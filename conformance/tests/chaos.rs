@@ -10,25 +10,18 @@ fn main() -> ExitCode {
     if let Some(ended) = chaos::helper_main() {
         return ended;
     }
-    let runs: [(&str, Backend, usize); _] = [
-        #[cfg(feature = "embedded")]
-        ("embedded", Backend::Embedded, 1),
-        #[cfg(feature = "etcd")]
-        ("etcd_of_one", Backend::Etcd, 1),
-        #[cfg(feature = "etcd")]
-        ("etcd_of_three", Backend::Etcd, 3),
-        #[cfg(feature = "zk")]
-        ("zookeeper_of_one", Backend::Zk, 1),
-        #[cfg(feature = "zk")]
-        ("zookeeper_of_three", Backend::Zk, 3),
-    ];
-    let trials = runs.map(|(name, backend, nodes)| {
+    let runs = Backend::ALL.iter().flat_map(|backend| {
+        let nodes = backend.nodes().iter();
+        nodes.map(move |nodes| (*backend, *nodes))
+    });
+    let trials = runs.map(|(backend, nodes)| {
+        let name = format!("{}_of_{nodes}", backend.name());
         Trial::test(name, move || play(backend, nodes))
     });
-    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
 
-/// Half a minute of a fixed seed.
+/// A short run of a fixed seed.
 fn play(backend: Backend, nodes: usize) -> Result<(), Failed> {
     let report = chaos::run(Settings {
         backend,

@@ -41,6 +41,42 @@ pub enum Backend {
     Zk,
 }
 
+impl Backend {
+    /// All that were compiled in.
+    pub const ALL: &[Backend] = &[
+        #[cfg(feature = "embedded")]
+        Backend::Embedded,
+        #[cfg(feature = "etcd")]
+        Backend::Etcd,
+        #[cfg(feature = "zk")]
+        Backend::Zk,
+    ];
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            #[cfg(feature = "embedded")]
+            Backend::Embedded => "embedded",
+            #[cfg(feature = "etcd")]
+            Backend::Etcd => "etcd",
+            #[cfg(feature = "zk")]
+            Backend::Zk => "zk",
+        }
+    }
+
+    /// Of how many servers it can be made.
+    pub fn nodes(self) -> &'static [usize] {
+        match self {
+            #[cfg(feature = "embedded")]
+            Backend::Embedded => &[1],
+            #[cfg(feature = "etcd")]
+            Backend::Etcd => &[1, 3],
+            #[cfg(feature = "zk")]
+            Backend::Zk => &[1, 3],
+        }
+    }
+}
+
 /// A run.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {

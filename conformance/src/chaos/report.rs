@@ -7,7 +7,7 @@ use lock_core::clock::BootInstant;
 use serde::Serialize;
 
 use super::resource::Tally;
-use super::{Backend, Settings};
+use super::Settings;
 use crate::checker::{Blame, Violation};
 use crate::history::{History, Outcome};
 
@@ -71,7 +71,7 @@ impl Report {
             fault.to.saturating_since(fault.from) > SHORTEST_TTL
         };
         Report {
-            backend: name(settings.backend),
+            backend: settings.backend.name(),
             nodes: settings.nodes,
             seconds: settings.length.as_secs(),
             seed: settings.seed,
@@ -88,17 +88,6 @@ impl Report {
     pub fn ours(&self) -> usize {
         let ours = |violation: &&Violation| violation.blame == Blame::Ours;
         self.violations.iter().filter(ours).count()
-    }
-}
-
-fn name(backend: Backend) -> &'static str {
-    match backend {
-        #[cfg(feature = "embedded")]
-        Backend::Embedded => "embedded",
-        #[cfg(feature = "etcd")]
-        Backend::Etcd => "etcd",
-        #[cfg(feature = "zk")]
-        Backend::Zk => "zk",
     }
 }
 

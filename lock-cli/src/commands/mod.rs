@@ -1,6 +1,7 @@
 //! The subcommands, a file each.
 
 pub mod change;
+pub mod chaos;
 pub mod edit;
 pub mod fence;
 pub mod hold;
