@@ -32,10 +32,7 @@ impl Contender {
     }
 
     fn live(&mut self) -> io::Result<()> {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.log())?;
+        let log = File::options().create(true).append(true).open(self.log())?;
         let process = Command::new("/proc/self/exe")
             .arg(CONTENDER)
             .arg(serde_json::to_string(&self.orders)?)
@@ -64,7 +61,8 @@ impl Contender {
 
     fn signal(&self, signal: Signal) {
         if let Some(process) = &self.process {
-            kill_process(Pid::from_child(process), signal).expect("a child that was not waited for");
+            kill_process(Pid::from_child(process), signal)
+                .expect("a child that was not waited for");
         }
     }
 

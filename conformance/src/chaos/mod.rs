@@ -94,10 +94,15 @@ pub struct Settings {
 /// answers its exit status.
 pub fn helper_main() -> Option<ExitCode> {
     let mut arguments = std::env::args().skip(1);
-    match arguments.next()?.as_str() {
-        CONTENDER => Some(contending(&arguments.next()?)),
+    let role = arguments.next()?;
+    match role.as_str() {
+        CONTENDER => {
+            die_with_the_run();
+            Some(contending(&arguments.next()?))
+        }
         #[cfg(feature = "embedded")]
         COORDINATOR => {
+            die_with_the_run();
             let folder = arguments.next()?.into();
             Some(servers::embedded::main(folder, &arguments.next()?))
         }
@@ -105,6 +110,11 @@ pub fn helper_main() -> Option<ExitCode> {
     }
 }
 
+/// So that nothing is left of a run that is killed.
+fn die_with_the_run() {
+    // Where the system cannot do that, it is left to the person who killed it.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+}
 fn contending(orders: &str) -> ExitCode {
     let contended = serde_json::from_str(orders)
         .map_err(Into::into)

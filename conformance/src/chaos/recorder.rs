@@ -129,7 +129,8 @@ impl Session for Recorded {
         let op = self.op(ticket);
         self.journal.write(Event::Remove { op });
         let removed = self.inner.remove(ticket, entry).await?;
-        self.journal.write(Event::Removed { op });
+        let did = removed == Removed::Removed;
+        self.journal.write(Event::Removed { op, did });
         Ok(removed)
     }
 

@@ -6,8 +6,8 @@ use std::fmt;
 use lock_core::clock::BootInstant;
 use serde::Serialize;
 
-use super::resource::Tally;
 use super::Settings;
+use super::resource::Tally;
 use crate::checker::{Blame, Violation};
 use crate::history::{History, Outcome};
 
@@ -67,9 +67,8 @@ impl Report {
         for fault in &history.faults {
             *faults.entry(fault.what.clone()).or_default() += 1;
         }
-        let long = |fault: &&crate::history::Fault| {
-            fault.to.saturating_since(fault.from) > SHORTEST_TTL
-        };
+        let long =
+            |fault: &&crate::history::Fault| fault.to.saturating_since(fault.from) > SHORTEST_TTL;
         Report {
             backend: settings.backend.name(),
             nodes: settings.nodes,
@@ -132,21 +131,40 @@ impl fmt::Display for Report {
             writes,
             ..
         } = self;
-        writeln!(f, "chaos on {backend}, {nodes} nodes, {seconds} s, seed {seed}")?;
+        writeln!(
+            f,
+            "chaos on {backend}, {nodes} nodes, {seconds} s, seed {seed}"
+        )?;
         let faults: usize = self.faults.values().sum();
-        writeln!(f, "\nfaults                  {faults}, {} of them longer than the shortest time to live", self.long_faults)?;
+        writeln!(
+            f,
+            "\nfaults                  {faults}, {} of them longer than the shortest time to live",
+            self.long_faults
+        )?;
         for (what, count) in &self.faults {
             writeln!(f, "  {what:<22}{count}")?;
         }
         writeln!(f, "acquires                {}", acquires.called)?;
-        writeln!(f, "  granted               {}, of which lost {}", acquires.granted, acquires.lost)?;
+        writeln!(
+            f,
+            "  granted               {}, of which lost {}",
+            acquires.granted, acquires.lost
+        )?;
         writeln!(f, "  refused               {}", acquires.refused)?;
         writeln!(f, "  cancelled             {}", acquires.cancelled)?;
         writeln!(f, "  never answered        {}", acquires.unanswered)?;
         writeln!(f, "writes accepted         {}", writes.accepted)?;
         writeln!(f, "writes refused as stale {}", writes.rejected)?;
-        writeln!(f, "lost updates            {} with the token check, {} without", writes.lost_with_fence, writes.lost_without_fence)?;
-        writeln!(f, "longest gap             {:.1} s without a grant of one of the locks", self.longest_gap_seconds)?;
+        writeln!(
+            f,
+            "lost updates            {} with the token check, {} without",
+            writes.lost_with_fence, writes.lost_without_fence
+        )?;
+        writeln!(
+            f,
+            "longest gap             {:.1} s without a grant of one of the locks",
+            self.longest_gap_seconds
+        )?;
         for violation in &self.violations {
             writeln!(f, "\n{violation}")?;
         }

@@ -66,7 +66,11 @@ fn told_of_the_loss(case: &mut Case, op: &Op) {
     let denied = op.shown.iter().find(|shown| !shown.valid);
     let lost = [signalled, denied.map(|shown| shown.asked)];
     let lost = lost.into_iter().flatten().min();
-    let revived = |lost| op.shown.iter().any(|shown| shown.valid && shown.asked > lost);
+    let revived = |lost| {
+        op.shown
+            .iter()
+            .any(|shown| shown.valid && shown.asked > lost)
+    };
     let wrong = if op.lost.len() > 1 {
         Some(format!("{} times", op.lost.len()))
     } else if lost.is_some_and(revived) {
@@ -91,7 +95,9 @@ fn unheard(case: &Case, op: &Op) -> bool {
         return false;
     };
     let late = gone + case.history.store.ttl + super::SLACK;
-    let mut heard = [op.release, op.lost.first().copied(), op.died].into_iter().flatten();
+    let mut heard = [op.release, op.lost.first().copied(), op.died]
+        .into_iter()
+        .flatten();
     let end = heard.clone().min().or(case.history.end.over);
     let still = end.is_some_and(|end| end > late) && heard.all(|heard| heard > late);
     let calm = before(gone, case.history.store.ttl);
@@ -105,9 +111,10 @@ fn unheard(case: &Case, op: &Op) -> bool {
 
 /// B3.
 fn valid_before_the_deadline(case: &mut Case, op: &Op) {
-    let late = op.shown.iter().find(|shown| {
-        shown.valid && shown.until.is_some_and(|until| shown.asked >= until)
-    });
+    let late = op
+        .shown
+        .iter()
+        .find(|shown| shown.valid && shown.until.is_some_and(|until| shown.asked >= until));
     if let Some(shown) = late {
         let after = shown.until.map(|until| shown.asked.saturating_since(until));
         let what = format!(

@@ -30,13 +30,14 @@ fn by_whom(case: &mut Case, entry: &Entry, deletion: Deletion) {
         }
         Cause::Request(_) => true,
         // Of several possible revisions none is known to be another than the session's last.
-        Cause::Unknown => {
-            deletion.from == deletion.to && case.lived_on(entry.session, deletion.to)
-        }
+        Cause::Unknown => deletion.from == deletion.to && case.lived_on(entry.session, deletion.to),
     };
     let Some(op) = case.op_of(entry) else { return };
     let gone = case.timeline.not_after(deletion.to);
-    let asked = op.removals.iter().any(|removal| gone.is_none_or(|gone| removal.called <= gone));
+    let asked = op
+        .removals
+        .iter()
+        .any(|removal| gone.is_none_or(|gone| removal.called <= gone));
     if by_request && !asked {
         let what = format!(
             "{} was removed at revision {} although {} had not asked for it and its session lived on",
@@ -82,7 +83,10 @@ fn after_its_removal(case: &mut Case, entry: &Entry) {
         None => case.history.end.over,
     };
     if still.is_some_and(|still| still > answered) {
-        let what = format!("the entry {} was there after {} had removed it", entry.key, op.id);
+        let what = format!(
+            "the entry {} was there after {} had removed it",
+            entry.key, op.id
+        );
         case.violate(Rule::S4, Blame::Ours, what, &[op.id]);
     }
 }
@@ -109,7 +113,10 @@ fn one_each(case: &mut Case) {
     }
     twice.sort_by_key(|pair| pair[0].created);
     for [first, second] in twice {
-        let what = format!("one request has two entries: {} and {}", first.key, second.key);
+        let what = format!(
+            "one request has two entries: {} and {}",
+            first.key, second.key
+        );
         let ops: Vec<_> = first.op.into_iter().collect();
         case.violate(Rule::S4, Blame::Ours, what, &ops);
     }

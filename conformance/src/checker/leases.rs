@@ -76,9 +76,10 @@ fn ended_with_session(case: &Case, entry: &Entry) -> Option<BootInstant> {
 fn blame(case: &Case, deadline: BootInstant, end: BootInstant) -> Blame {
     let store = &case.history.store;
     let since = before(deadline, store.ttl + store.recovery);
-    let excused = !store.ours
-        && case.history.faults.iter().any(|fault| {
-            matches!(fault.target, Target::Member(_)) && fault.overlaps(since, end)
-        });
+    let excused =
+        !store.ours
+            && case.history.faults.iter().any(|fault| {
+                matches!(fault.target, Target::Member(_)) && fault.overlaps(since, end)
+            });
     if excused { Blame::Server } else { Blame::Ours }
 }

@@ -168,13 +168,16 @@ impl<'a> Case<'a> {
     /// Whether a session lived on after a revision at which an entry of it was deleted: then that
     /// was not its end.
     fn lived_on(&self, session: SessionId, revision: u64) -> bool {
-        self.lives.get(&session).is_some_and(|last| *last > revision)
+        self.lives
+            .get(&session)
+            .is_some_and(|last| *last > revision)
     }
 
     /// Whether the store kept no account of this revision.
     fn in_gap(&self, revision: u64) -> bool {
         let gaps = self.history.gaps.iter();
-        gaps.into_iter().any(|(from, to)| (*from..=*to).contains(&revision))
+        gaps.into_iter()
+            .any(|(from, to)| (*from..=*to).contains(&revision))
     }
 
     /// How long what is over may need to be gone where nothing is wrong.

@@ -39,18 +39,19 @@ pub fn check(case: &mut Case) {
     for queue in entries.chunk_by(|a, b| a.lock == b.lock) {
         let mut ahead = Ahead::default();
         for entry in queue {
-            if let Some(blocker) = ahead.last(entry.mode)
-                && blocker.gone_from() > entry.created
-            {
-                judge(case, entry, blocker);
-            }
+            let blocker = ahead.last(entry.mode);
+            judge(
+                case,
+                entry,
+                blocker.filter(|it| it.gone_from() > entry.created),
+            );
             ahead.join(entry);
         }
     }
 }
 
-/// An entry had to wait until the blocker was gone.
-fn judge(case: &mut Case, entry: &Entry, blocker: &Entry) {
+/// An entry had to wait until it was there and the blocker, if any, was gone.
+fn judge(case: &mut Case, entry: &Entry, blocker: Option<&Entry>) {
     let Some(op) = case.op_of(entry) else { return };
     let Some((token, granted)) = op.grant() else {
         return;
@@ -58,26 +59,39 @@ fn judge(case: &mut Case, entry: &Entry, blocker: &Entry) {
     if token.0 != entry.created {
         return;
     }
-    let turn = blocker.gone_from();
+    let turn = blocker.map_or(entry.created, Entry::gone_from);
     let gone = entry.deleted.is_some_and(|deletion| deletion.to <= turn);
-    let early = case.timeline.not_before(turn).is_some_and(|at| at > granted);
-    let forever = turn == u64::MAX;
-    if !gone && !early && !forever {
+    let early = case
+        .timeline
+        .not_before(turn)
+        .is_some_and(|at| at > granted);
+    if !gone && !early && turn < u64::MAX {
         return;
     }
-    let holds = case.op_of(blocker).is_none_or(|op| op.grant().is_some());
-    let rule = if holds { Rule::S1 } else { Rule::S5 };
-    let why = if gone {
-        "was gone before"
+    let before = match blocker {
+        Some(blocker) => {
+            let who = blocker
+                .op
+                .map_or_else(|| blocker.key.clone(), |op| op.to_string());
+            format!("{who}, which came first, had gone")
+        }
+        None => "it was made".to_owned(),
+    };
+    let what = if gone {
+        format!("its entry had gone before {before}")
     } else {
-        "was told so before"
+        format!("was told so before {before}")
+    };
+    let waits = blocker.and_then(|blocker| case.op_of(blocker));
+    let rule = match waits {
+        Some(op) if op.grant().is_none() => Rule::S5,
+        _ => Rule::S1,
     };
     let what = format!(
-        "{} was granted {} with token {token}, but its entry {why} {}, which came first, had gone",
-        op.id,
-        entry.lock,
-        blocker.op.map_or_else(|| blocker.key.clone(), |op| op.to_string()),
+        "{} was granted {} with token {token}, and {what}",
+        op.id, entry.lock
     );
-    let ops: Vec<_> = [Some(op.id), blocker.op].into_iter().flatten().collect();
+    let other = blocker.and_then(|blocker| blocker.op);
+    let ops: Vec<_> = other.into_iter().chain([op.id]).collect();
     case.violate(rule, Blame::Ours, what, &ops);
 }

@@ -22,7 +22,10 @@ pub fn of(case: &Case, ops: &[OpId]) -> Vec<String> {
     for access in &case.history.accesses {
         if ops.contains(&access.op) {
             let admitted = if access.admitted { "let in" } else { "refused" };
-            lines.push((access.at, format!("{} resource: token {} {admitted}", access.op, access.token)));
+            lines.push((
+                access.at,
+                format!("{} resource: token {} {admitted}", access.op, access.token),
+            ));
         }
     }
     let span = lines.iter().map(|(at, _)| *at);
@@ -30,14 +33,25 @@ pub fn of(case: &Case, ops: &[OpId]) -> Vec<String> {
         for fault in &case.history.faults {
             if fault.overlaps(first, last) {
                 let lasted = fault.to.saturating_since(fault.from);
-                lines.push((fault.from, format!("{}: {:?} for {lasted:?}", fault.what, fault.target)));
+                lines.push((
+                    fault.from,
+                    format!("{}: {:?} for {lasted:?}", fault.what, fault.target),
+                ));
             }
         }
     }
     lines.sort();
     lines.dedup();
     let shown = lines.iter().take(LIMIT);
-    shown.map(|(at, line)| format!("{:>14.6} {line}", at.saturating_since(BootInstant::from_nanos(0)).as_secs_f64())).collect()
+    shown
+        .map(|(at, line)| {
+            format!(
+                "{:>14.6} {line}",
+                at.saturating_since(BootInstant::from_nanos(0))
+                    .as_secs_f64()
+            )
+        })
+        .collect()
 }
 
 fn tell(op: &Op, lines: &mut Vec<(BootInstant, String)>) {
@@ -58,7 +72,10 @@ fn tell(op: &Op, lines: &mut Vec<(BootInstant, String)>) {
     }
     for shown in &op.shown {
         let until = shown.until.map(|until| until.as_nanos() / 1_000_000);
-        tell(shown.asked, format!("is told valid={} until (ms) {until:?}", shown.valid));
+        tell(
+            shown.asked,
+            format!("is told valid={} until (ms) {until:?}", shown.valid),
+        );
     }
     for at in &op.lost {
         tell(*at, "hears of its loss".to_owned());
@@ -82,7 +99,10 @@ fn story(case: &Case, entry: &Entry, lines: &mut Vec<(BootInstant, String)>) {
     let at = |revision| case.timeline.not_after(revision);
     let key = &entry.key;
     if let Some(at) = at(entry.created) {
-        lines.push((at, format!("server: {key} made at revision {} by then", entry.created)));
+        lines.push((
+            at,
+            format!("server: {key} made at revision {} by then", entry.created),
+        ));
     }
     let Some(deletion) = entry.deleted else {
         return;
@@ -93,6 +113,12 @@ fn story(case: &Case, entry: &Entry, lines: &mut Vec<(BootInstant, String)>) {
         Cause::SessionEnd => " with its session".to_owned(),
     };
     if let Some(at) = deletion.decided.or_else(|| at(deletion.to)) {
-        lines.push((at, format!("server: {key} deleted at revision {} by then{cause}", deletion.to)));
+        lines.push((
+            at,
+            format!(
+                "server: {key} deleted at revision {} by then{cause}",
+                deletion.to
+            ),
+        ));
     }
 }

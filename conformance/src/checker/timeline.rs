@@ -33,11 +33,13 @@ impl Timeline {
             let Some(deletion) = entry.deleted else {
                 continue;
             };
-            let answered = op.removals.iter().find_map(|removal| removal.answered);
+            // That it found no entry is what the rules are to judge, and proves nothing here.
+            let removed = op.removal();
+            let answered = removed.and_then(|removal| removal.answered);
             upper.extend(answered.map(|at| (deletion.to, at)));
             let by_request = match deletion.cause {
                 Cause::Request(session) => session == entry.session,
-                Cause::Unknown => case.lived_on(entry.session, deletion.to),
+                Cause::Unknown => removed.is_some() || case.lived_on(entry.session, deletion.to),
                 Cause::SessionEnd => false,
             };
             let called = op.removals.first().filter(|_| by_request);

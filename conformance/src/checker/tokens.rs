@@ -11,7 +11,10 @@ pub fn check(case: &mut Case) {
     grants.retain(|op| op.grant().is_some());
     grants.sort_by_key(|op| (&op.lock, op.grant()));
     for grants in grants.chunk_by(|a, b| a.lock == b.lock) {
-        let told = |op: &&Op| op.grant().map(|(token, at)| (token.0, op.called, at, op.id));
+        let told = |op: &&Op| {
+            op.grant()
+                .map(|(token, at)| (token.0, op.called, at, op.id))
+        };
         rise(case, Rule::S2, grants.iter().filter_map(told).collect());
     }
     let placed = |op: &Op| {

@@ -87,7 +87,7 @@ fn tell(ops: &mut BTreeMap<OpId, Op>, at: BootInstant, event: Event) -> Result<(
         | Event::Lost { op, .. }
         | Event::Release { op }
         | Event::Remove { op }
-        | Event::Removed { op } => op,
+        | Event::Removed { op, .. } => op,
         other => return Err(format!("{other:?} is of no acquire")),
     };
     let op = ops
@@ -121,11 +121,13 @@ fn tell(ops: &mut BTreeMap<OpId, Op>, at: BootInstant, event: Event) -> Result<(
         Event::Remove { .. } => op.removals.push(Removal {
             called: at,
             answered: None,
+            did: false,
         }),
-        Event::Removed { .. } => {
+        Event::Removed { did, .. } => {
             // Whichever request it answers, the entry is gone by now.
             if let Some(last) = op.removals.last_mut() {
                 last.answered = Some(at);
+                last.did |= did;
             }
         }
         _ => {}

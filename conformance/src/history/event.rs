@@ -150,6 +150,8 @@ pub enum Event {
     Removed {
         /// Of which acquire.
         op: OpId,
+        /// Whether it succeeded.
+        did: bool,
     },
     /// The resource was asked for something.
     Access {
@@ -206,7 +208,10 @@ mod tests {
             },
         };
         let line = serde_json::to_string(&record).expect("it serialises");
-        assert!(line.contains("\"3.1.47\"") && !line.contains('\n'), "{line}");
+        assert!(
+            line.contains("\"3.1.47\"") && !line.contains('\n'),
+            "{line}"
+        );
         let back: Record = serde_json::from_str(&line).expect("it parses");
         assert_eq!(back, record);
         for wrong in ["", "3", "3.1", "3.1.x", "3.1.1.1"] {

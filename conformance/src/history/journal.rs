@@ -67,9 +67,8 @@ pub fn read(path: &Path) -> io::Result<Vec<Record>> {
     let text = fs::read_to_string(path)?;
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let record = |line: &str| {
-        serde_json::from_str(line).map_err(|error| {
-            io::Error::other(format!("{}: {error}: {line}", path.display()))
-        })
+        serde_json::from_str(line)
+            .map_err(|error| io::Error::other(format!("{}: {error}: {line}", path.display())))
     };
     whole.lines().map(record).collect()
 }

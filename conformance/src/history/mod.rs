@@ -92,8 +92,10 @@ pub struct Shown {
 pub struct Removal {
     /// When it was sent.
     pub called: BootInstant,
-    /// When it succeeded, if it did.
+    /// When the answer came that there is no entry any more, if it did.
     pub answered: Option<BootInstant>,
+    /// Whether the answer was that this request removed it.
+    pub did: bool,
 }
 
 /// An incarnation of a key in a lock's queue, as the server tells.
@@ -213,6 +215,11 @@ impl Op {
         let deadline = valid.filter_map(|shown| shown.until).max()?;
         let ends = [self.release, self.lost.first().copied(), self.died];
         Some(ends.into_iter().flatten().fold(deadline, BootInstant::min))
+    }
+
+    /// The removal that the server says it carried out for it, if any.
+    pub fn removal(&self) -> Option<Removal> {
+        self.removals.iter().copied().find(|removal| removal.did)
     }
 
     /// When its wish for the lock ended: with an answer that is no grant, by a cancel, a release, a

@@ -23,11 +23,13 @@ pub async fn chaos(global: Global, args: Chaos) -> Result<Exit, Failure> {
         // It has said why on stderr: a server that is not installed, for example.
         Err(_) => return Ok(Exit::Internal),
     };
-    let shown = match global.json {
-        true => serde_json::to_string(&report).map_err(|error| failed(error.into()))?,
-        false => report.to_string(),
-    };
-    print(shown).ok();
+    if global.json {
+        // The program that reads stdout is not the person who waits for it.
+        eprintln!("{report}");
+        print(serde_json::to_string(&report).map_err(|error| failed(error.into()))?).ok();
+    } else {
+        print(report.to_string()).ok();
+    }
     Ok(status(&report))
 }
 

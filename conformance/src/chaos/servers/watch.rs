@@ -138,11 +138,7 @@ async fn watch(member: usize, address: String, shared: Arc<Mutex<Watched>>) {
     }
 }
 
-async fn watch_once(
-    member: usize,
-    address: &str,
-    shared: &Mutex<Watched>,
-) -> Result<(), Failure> {
+async fn watch_once(member: usize, address: &str, shared: &Mutex<Watched>) -> Result<(), Failure> {
     let clock = Clock::system();
     let prefix = format!("{DEFAULT_NAMESPACE}/");
     let from = watched(shared).progress[member] + 1;

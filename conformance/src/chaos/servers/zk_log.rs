@@ -111,7 +111,9 @@ pub fn account(folders: impl Iterator<Item = PathBuf>) -> io::Result<Account> {
 }
 
 fn now_ms() -> u128 {
-    let since_boot = Clock::system().now().saturating_since(BootInstant::from_nanos(0));
+    let since_boot = Clock::system()
+        .now()
+        .saturating_since(BootInstant::from_nanos(0));
     since_boot.as_millis()
 }
 
@@ -125,7 +127,11 @@ fn entry(path: &str, data: &[u8], session: SessionId, zxid: u64) -> Option<Entry
     Some(Entry {
         key: path.to_owned(),
         lock: lock.as_str().to_owned(),
-        mode: if shared { Mode::Shared } else { Mode::Exclusive },
+        mode: if shared {
+            Mode::Shared
+        } else {
+            Mode::Exclusive
+        },
         session,
         op: note.and_then(|note| note.parse().ok()),
         created: zxid,
@@ -291,7 +297,13 @@ mod tests {
         let padded = [&whole[..], &[0; 64]].concat();
         let torn = &whole[..whole.len() - 3];
         let half = [torn, &[0; 64]].concat();
-        for (bytes, count) in [(&whole[..], 2), (&padded, 2), (torn, 1), (&half, 1), (&[], 0)] {
+        for (bytes, count) in [
+            (&whole[..], 2),
+            (&padded, 2),
+            (torn, 1),
+            (&half, 1),
+            (&[], 0),
+        ] {
             fs::write(&path, bytes).expect("writable");
             let read = read(&path).expect("a log");
             assert_eq!(read.len(), count);
