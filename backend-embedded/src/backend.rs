@@ -1,11 +1,12 @@
 //! The embedded coordinator as a backend of the locks: in process, without gRPC.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lock_core::keyspace::{Keyspace, Span};
-use lock_core::{Backend, Effect, Entry, ErrorKind, LockName, LossReason, Queue, Session};
+use lock_core::{Backend, DataKey, Effect, Entry, ErrorKind, LockName, LossReason, Queue, Session};
 
 use crate::coordinator::Coordinator;
 use crate::error::Error;
@@ -66,15 +67,12 @@ impl Backend for EmbeddedBackend {
         after: Option<&LockName>,
         limit: usize,
     ) -> Result<Vec<Queue>, lock_core::Error> {
-        let Span { mut start, end } = self.keyspace.locks(prefix, after);
+        let mut spans = VecDeque::from(self.keyspace.locks(prefix, after));
         let mut queues: Vec<Queue> = Vec::new();
-        'chunks: loop {
+        'chunks: while let Some(span) = spans.pop_front() {
             let range = Range {
                 limit: CHUNK,
-                ..Range::all(between(Span {
-                    start,
-                    end: end.clone(),
-                }))
+                ..Range::all(between(span.clone()))
             };
             let found = self.coordinator.range(range).await.map_err(refused)?.result;
             for kv in &found.kvs {
@@ -94,15 +92,22 @@ impl Backend for EmbeddedBackend {
                     queue.entries.push(self.entry(&name, kv));
                 }
             }
-            match found.kvs.last() {
-                Some(last) if found.more => start = [&last.key[..], &[0]].concat(),
-                _ => break,
+            if let (true, Some(last)) = (found.more, found.kvs.last()) {
+                let start = [&last.key[..], &[0]].concat();
+                spans.push_front(Span { start, ..span });
             }
         }
         for queue in &mut queues {
             queue.entries.sort_by_key(|entry| entry.id.token);
         }
         Ok(queues)
+    }
+
+    async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, lock_core::Error> {
+        let key = self.keyspace.data_key(key).into_bytes();
+        let range = Range::all(KeyRange::One(key.into()));
+        let found = self.coordinator.range(range).await.map_err(refused)?;
+        Ok(found.result.kvs.first().map(|kv| kv.value.to_vec()))
     }
 }
 

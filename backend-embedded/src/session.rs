@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use lock_core::clock::{self, Clock};
 use lock_core::keyspace::Keyspace;
 use lock_core::liveness::keep_alive;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
-    Admission, AsOf, Enqueued, EntryId, Error, ErrorKind, Liveness, LossReason, Placed, Removed,
-    Session, SessionId, Ticket, Token, background,
+    Access, Accessed, Admission, AsOf, DataKey, Enqueued, EntryId, Error, ErrorKind, Liveness,
+    LossReason, Placed, Removed, Session, SessionId, Ticket, Token, background,
 };
 use tokio::task::AbortHandle;
 
@@ -132,6 +133,16 @@ impl EmbeddedSession {
     }
 }
 
+/// The entry is there, on our lease: a key that somebody put again without one would outlive us.
+fn ours(entry: &EntryId, session: SessionId) -> Vec<Compare> {
+    let incarnation = incarnation(&entry.key, entry.token);
+    let lease = Compare {
+        target: CompareTarget::Lease(session.0),
+        ..incarnation.clone()
+    };
+    vec![incarnation, lease]
+}
+
 /// The key is there in this incarnation; not there at all, for token 0.
 fn incarnation(key: &[u8], token: Token) -> Compare {
     Compare {
@@ -232,18 +243,9 @@ impl Session for EmbeddedSession {
         ask: Ask,
         _: AsOf,
     ) -> Result<View, Error> {
-        // Under our lease too: a key that somebody put again without one would outlive us.
-        let lease = CompareTarget::Lease(self.id.0);
-        let ours = incarnation(&entry.key, entry.token);
         let done = self
             .txn(Txn {
-                compare: vec![
-                    ours.clone(),
-                    Compare {
-                        target: lease,
-                        ..ours
-                    },
-                ],
+                compare: ours(entry, self.id),
                 then: self.ahead(ticket, ask, Some(entry.token)),
                 or_else: vec![],
             })
@@ -319,6 +321,46 @@ impl Session for EmbeddedSession {
         } else {
             Removed::AlreadyGone
         })
+    }
+
+    async fn access(
+        &self,
+        _: &Ticket,
+        entry: &EntryId,
+        key: &DataKey,
+        access: &Access,
+    ) -> Result<Accessed, Error> {
+        let key = Bytes::from(self.keyspace.data_key(key));
+        let keys = KeyRange::One(key.clone());
+        let op = match access {
+            Access::Get => Op::Range(Range::all(keys)),
+            Access::Put(value) => Op::Put(Put {
+                key,
+                value: Some(Bytes::copy_from_slice(value)),
+                lease: Some(0),
+                prev_kv: false,
+            }),
+            Access::Delete => Op::Delete(Delete {
+                keys,
+                prev_kv: false,
+            }),
+        };
+        let done = self
+            .txn(Txn {
+                compare: ours(entry, self.id),
+                then: vec![op],
+                or_else: vec![],
+            })
+            .await?;
+        if !done.result.succeeded {
+            self.check_lease().await?;
+            return Ok(Accessed::NotOurs);
+        }
+        let value = match done.result.results.first() {
+            Some(OpResult::Range(found)) => found.kvs.first().map(|kv| kv.value.to_vec()),
+            _ => None,
+        };
+        Ok(Accessed::Done(value))
     }
 
     async fn close(&self) -> Result<(), Error> {

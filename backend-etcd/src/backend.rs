@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lock_core::keyspace::Keyspace;
-use lock_core::{Backend, Error, LockName, Queue, Session};
+use lock_core::{Backend, DataKey, Error, LockName, Queue, Session};
 
 use crate::config::Config;
+use crate::handover::Handovers;
 use crate::transport::Transport;
 use crate::watch::Watches;
 use crate::{listing, session};
@@ -24,6 +25,7 @@ pub(crate) struct Client {
     pub(crate) keyspace: Keyspace,
     pub(crate) transport: Arc<Transport>,
     pub(crate) watches: Watches,
+    pub(crate) handovers: Handovers,
 }
 
 impl EtcdBackend {
@@ -41,6 +43,7 @@ impl EtcdBackend {
                 keyspace,
                 watches: Watches::new(transport.clone()),
                 transport,
+                handovers: Handovers::default(),
             }),
         }))
     }
@@ -63,5 +66,9 @@ impl Backend for EtcdBackend {
         limit: usize,
     ) -> Result<Vec<Queue>, Error> {
         listing::locks(&self.client, prefix, after, limit).await
+    }
+
+    async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
+        listing::get(&self.client, key).await
     }
 }

@@ -11,6 +11,7 @@ use lock_core::session::Admission;
 use lock_core::{EntryId, Error, LockName, Removed, SessionId, Ticket, Token};
 
 use crate::error;
+use crate::handover::Handover;
 
 /// The keys of one session.
 #[derive(Debug)]
@@ -61,6 +62,11 @@ impl Layout {
             keyspace,
             session,
         }
+    }
+
+    /// The session's own key: see [`enqueue`](Layout::enqueue).
+    pub(crate) fn gate(&self) -> &str {
+        &self.gate
     }
 
     pub(crate) fn key(&self, ticket: &Ticket, place: u64) -> String {
@@ -168,11 +174,20 @@ impl Layout {
         Ok(View { present, ahead })
     }
 
-    /// Removes an entry whose every enqueue is known to be over.
-    pub(crate) fn remove(&self, entry: &EntryId) -> Txn {
-        Txn::new()
-            .when([incarnation(entry)])
-            .and_then([TxnOp::delete(&*entry.key, None)])
+    /// Removes an entry whose every enqueue is known to be over, and reads who stands first then,
+    /// if anybody waits for that.
+    pub(crate) fn remove(&self, name: &LockName, entry: &EntryId, awaited: bool) -> Txn {
+        let mut removal = vec![TxnOp::delete(&*entry.key, None)];
+        if awaited {
+            let Span { start, end } = self.keyspace.lock(name);
+            let options = GetOptions::new()
+                .with_range(end)
+                .with_keys_only()
+                .with_sort(SortTarget::Create, SortOrder::Ascend)
+                .with_limit(1);
+            removal.push(TxnOp::get(start, Some(options)));
+        }
+        Txn::new().when([incarnation(entry)]).and_then(removal)
     }
 
     /// Removes whatever an enqueue of this ticket made, and moves the gate before any that is still
@@ -261,6 +276,20 @@ impl Layout {
     }
 }
 
+/// Who stands first, as the answer to a removal tells.
+pub(crate) fn handover(answer: &TxnResponse) -> Result<Handover, Error> {
+    let first = reads(answer).find_map(|read| read.kvs.first());
+    let first = first.map(|kv| {
+        let key = kv.key.as_slice().into();
+        let token = token(kv.create_revision)?;
+        Ok::<_, Error>((EntryId { key, token }, SessionId(kv.lease)))
+    });
+    Ok(Handover {
+        revision: revision(answer)?,
+        first: first.transpose()?,
+    })
+}
+
 /// Succeeds if the entry is there.
 pub(crate) fn present(entry: &EntryId, consistency: Consistency) -> Txn {
     // A transaction that reads nothing but its compares is answered by the member alone: see
@@ -270,11 +299,11 @@ pub(crate) fn present(entry: &EntryId, consistency: Consistency) -> Txn {
         .and_then([bare(&*entry.key, consistency)])
 }
 
-fn incarnation(entry: &EntryId) -> Compare {
+pub(crate) fn incarnation(entry: &EntryId) -> Compare {
     Compare::create_revision(&*entry.key, CompareOp::Equal, signed(entry.token))
 }
 
-fn bare(key: impl Into<Vec<u8>>, consistency: Consistency) -> TxnOp {
+pub(crate) fn bare(key: impl Into<Vec<u8>>, consistency: Consistency) -> TxnOp {
     let options = GetOptions::new().with_keys_only();
     TxnOp::get(key, Some(consistency.apply(options)))
 }
@@ -287,7 +316,7 @@ fn answers(answer: &TxnResponse) -> impl Iterator<Item = &Answer> {
         .filter_map(|op| op.response.as_ref())
 }
 
-fn reads(answer: &TxnResponse) -> impl Iterator<Item = &PbRangeResponse> {
+pub(crate) fn reads(answer: &TxnResponse) -> impl Iterator<Item = &PbRangeResponse> {
     answers(answer).filter_map(|op| match op {
         Answer::ResponseRange(read) => Some(read),
         _ => None,

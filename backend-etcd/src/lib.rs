@@ -11,6 +11,7 @@
 mod backend;
 mod config;
 mod error;
+mod handover;
 mod layout;
 mod listing;
 mod liveness;

@@ -1,10 +1,10 @@
-//! Reading whole queues, page by page.
+//! Reading without a session: whole queues, page by page, and values.
 
 use std::collections::VecDeque;
 
 use etcd_client::{GetOptions, KeyValue};
 use lock_core::keyspace::Span;
-use lock_core::{Error, LockName, Queue};
+use lock_core::{DataKey, Error, LockName, Queue};
 
 use crate::backend::Client;
 
@@ -16,7 +16,7 @@ const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 /// A lock's queue. Not a snapshot if it is longer than a page: entries that come or go meanwhile
 /// may be in it or not.
 pub(crate) async fn queue(client: &Client, name: &LockName) -> Result<Queue, Error> {
-    let mut pages = Pages::new(client, client.keyspace.lock(name));
+    let mut pages = Pages::new(client, vec![client.keyspace.lock(name)]);
     let mut queue = Queue {
         name: name.clone(),
         entries: Vec::new(),
@@ -71,28 +71,45 @@ fn sort(queue: &mut Queue) {
     queue.entries.sort_by_key(|entry| entry.id.token);
 }
 
-/// The keys of a span, in order.
+/// The value that holders keep at this key.
+pub(crate) async fn get(client: &Client, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
+    let (transport, key) = (&client.transport, client.keyspace.data_key(key));
+    let mut answer = transport
+        .persist(|| {
+            let key = key.clone();
+            transport.call(move |client| {
+                let key = key.clone();
+                async move { client.kv_client().get(key, None).await }
+            })
+        })
+        .await?;
+    let found = answer.take_kvs().pop();
+    Ok(found.map(|kv| kv.into_key_value().1))
+}
+
+/// The keys of some spans, in order.
 struct Pages<'a> {
     client: &'a Client,
-    rest: Option<Span>,
+    rest: VecDeque<Span>,
     page: VecDeque<KeyValue>,
 }
 
 impl<'a> Pages<'a> {
-    fn new(client: &'a Client, span: Span) -> Self {
+    fn new(client: &'a Client, spans: Vec<Span>) -> Self {
         Pages {
             client,
-            rest: Some(span),
+            rest: spans.into(),
             page: VecDeque::new(),
         }
     }
 
     async fn next(&mut self) -> Result<Option<KeyValue>, Error> {
-        if self.page.is_empty() {
+        while self.page.is_empty()
+            && let Some(span) = self.rest.pop_front()
+        {
             // An end that is not behind the start has a meaning of its own to the server.
-            match self.rest.take() {
-                Some(span) if span.start < span.end => self.read(span).await?,
-                _ => {}
+            if span.start < span.end {
+                self.read(span).await?;
             }
         }
         Ok(self.page.pop_front())
@@ -118,7 +135,7 @@ impl<'a> Pages<'a> {
         if let (true, Some(last)) = (answer.more(), self.page.back()) {
             // The first key that can follow the last one.
             let start = [last.key(), &[0]].concat();
-            self.rest = Some(Span { start, end });
+            self.rest.push_front(Span { start, end });
         }
         Ok(())
     }

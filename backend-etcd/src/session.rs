@@ -1,7 +1,9 @@
 //! A session: a lease, renewed in the background, and the entries on it.
 
-use std::sync::Arc;
+mod data;
+
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,12 +12,16 @@ use lock_core::clock::{self, Clock};
 use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Placed, Removed, Session, SessionId};
-use lock_core::{Effect, EntryId, Error, ErrorKind, LossReason, State, Ticket, background};
+use lock_core::{
+    Access, Accessed, DataKey, Effect, EntryId, Error, ErrorKind, LossReason, State, Ticket,
+    background,
+};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use crate::backend::Client;
 use crate::error;
+use crate::handover::Handover;
 use crate::layout::{self, Consistency, Found, Layout};
 use crate::liveness::Renewer;
 use crate::places::{Place, Places};
@@ -37,8 +43,11 @@ pub(crate) struct EtcdSession {
     /// The highest revision of the gate that is known; zero before it exists.
     gate: AtomicI64,
     places: Places,
-    /// The highest revision of a change that a watch told us of.
+    /// The highest revision of a change that a waiter was told of.
     seen: AtomicI64,
+    /// An entry of ours that stands first, as the removal of the one before it told. Its waiter
+    /// takes it from here.
+    first: Mutex<Option<EntryId>>,
 }
 
 /// Opens a session: on the background thread, so that one whose caller has gone away is closed
@@ -108,6 +117,7 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
         gate: AtomicI64::new(0),
         places: Places::default(),
         seen: AtomicI64::new(0),
+        first: Mutex::default(),
     }))
 }
 
@@ -173,6 +183,46 @@ impl EtcdSession {
             return Ok(answer);
         }
         self.txn(txn(Consistency::Cluster)).await
+    }
+
+    fn first(&self) -> MutexGuard<'_, Option<EntryId>> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps who stands first for its waiter, if it is of this session. Answers the revision.
+    fn take_over(&self, handover: Handover) -> i64 {
+        if let Some((first, session)) = handover.first
+            && session == self.id
+        {
+            *self.first() = Some(first);
+        }
+        handover.revision
+    }
+
+    /// Resolves at a revision by which the entry is gone.
+    async fn gone(&self, entry: &EntryId) -> Result<i64, Error> {
+        let token = layout::signed(entry.token);
+        let mut watch = self.client.watches.add(entry.key.clone(), token);
+        let mut stage = watch.created().await?;
+        if let Stage::Watching(since) = stage {
+            // One that began before the entry did has seen all that became of it. Else what went
+            // before the watch began.
+            if since >= token {
+                let present = |consistency| layout::present(entry, consistency);
+                let answer = self.read(since, present).await?;
+                if !answer.succeeded() {
+                    return layout::revision(&answer);
+                }
+            }
+            stage = watch.gone().await?;
+        }
+        match stage {
+            Stage::Gone(revision) => Ok(revision),
+            Stage::Creating | Stage::Watching(_) | Stage::Broken(_) => Err(Error::new(
+                ErrorKind::Internal,
+                "a watch ended without a reason",
+            )),
+        }
     }
 
     /// Our entry was not there. Tells whether that is because the lease is not either.
@@ -262,6 +312,13 @@ impl Session for EtcdSession {
         as_of: AsOf,
     ) -> Result<View, Error> {
         self.check_alive()?;
+        // As fresh as the change that was told of, which is what it was told with.
+        if as_of == AsOf::Change && self.first().take_if(|first| first == entry).is_some() {
+            return Ok(View {
+                present: true,
+                ahead: Vec::new(),
+            });
+        }
         let txn = |consistency| self.layout.look(ticket, entry, ask, consistency);
         let answer = match as_of {
             // Also far enough to have our entry.
@@ -281,32 +338,23 @@ impl Session for EtcdSession {
 
     async fn changed(&self, entry: &EntryId) -> Result<(), Error> {
         self.check_alive()?;
-        let token = layout::signed(entry.token);
-        let mut watch = self.client.watches.add(entry.key.clone(), token);
-        let gone = match watch.created().await? {
-            // It began before the entry did, and has seen all that became of it.
-            Stage::Watching(since) if since < token => watch.gone().await?,
-            // What went before the watch began.
-            Stage::Watching(since) => {
-                let present = |consistency| layout::present(entry, consistency);
-                let answer = self.read(since, present).await?;
-                if !answer.succeeded() {
-                    self.seen
-                        .fetch_max(layout::revision(&answer)?, Ordering::SeqCst);
-                    return Ok(());
-                }
-                watch.gone().await?
+        let mut expected = self.client.handovers.expect(entry);
+        let revision = tokio::select! {
+            biased;
+            handover = expected.told() => self.take_over(handover),
+            gone = self.gone(entry) => {
+                let revision = gone?;
+                let handover = expected.told_soon().await;
+                handover.map_or(revision, |handover| self.take_over(handover))
             }
-            already => already,
         };
-        if let Stage::Gone(revision) = gone {
-            self.seen.fetch_max(revision, Ordering::SeqCst);
-        }
+        self.seen.fetch_max(revision, Ordering::SeqCst);
         Ok(())
     }
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
         // By incarnation, if nothing else can have come of the ticket; else for good.
+        let mut leaving = None;
         let (for_good, txn) = match (entry, self.places.get(ticket.serial)) {
             (None, None) => return Ok(Removed::AlreadyGone),
             (
@@ -315,7 +363,11 @@ impl Session for EtcdSession {
                 | Some(Place {
                     unsettled: false, ..
                 }),
-            ) => (false, self.layout.remove(entry)),
+            ) => {
+                leaving = self.client.handovers.begin(entry);
+                let txn = self.layout.remove(&ticket.name, entry, leaving.is_some());
+                (false, txn)
+            }
             (_, Some(_)) => {
                 let (place, _) = self.places.unsettle(ticket.serial);
                 (true, self.layout.remove_for_good(ticket, place))
@@ -332,7 +384,12 @@ impl Session for EtcdSession {
                         self.gate.fetch_max(gate, Ordering::SeqCst);
                         Ok(removed)
                     }
-                    Ok(answer) if answer.succeeded() => Ok(Removed::Removed),
+                    Ok(answer) if answer.succeeded() => {
+                        if let Some(leaving) = &leaving {
+                            leaving.left(layout::handover(&answer)?);
+                        }
+                        Ok(Removed::Removed)
+                    }
                     Ok(_) => Ok(Removed::AlreadyGone),
                     // With the lease went all that was on it, and what is under way cannot be put
                     // on it any more.
@@ -353,6 +410,21 @@ impl Session for EtcdSession {
             Removed::AlreadyGone if doubtful.into_inner() => Removed::Removed,
             removed => removed,
         })
+    }
+
+    async fn access(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        key: &DataKey,
+        access: &Access,
+    ) -> Result<Accessed, Error> {
+        let key = self.client.keyspace.data_key(key);
+        match access {
+            Access::Get => self.read_data(entry, &key).await,
+            Access::Put(value) => self.change_data(ticket, entry, &key, Some(value)).await,
+            Access::Delete => self.change_data(ticket, entry, &key, None).await,
+        }
     }
 
     async fn close(&self) -> Result<(), Error> {

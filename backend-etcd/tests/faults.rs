@@ -11,7 +11,7 @@ use lock_core::session::{Admission, AsOf, Enqueued, Placed, Session};
 use lock_core::{
     Backend, Error, ErrorKind, LockName, LossReason, Metadata, Mode, Release, State, Ticket,
 };
-use support::{Node, SOON, backend, backend_of, locks, locks_of, soon};
+use support::{Node, SOON, backend, backend_of, deliver, locks, locks_of, soon, wait_until};
 use tokio::sync::mpsc;
 
 const TTL: Duration = Duration::from_secs(10);
@@ -49,27 +49,6 @@ async fn proxied(etcd: &Node) -> (Proxy, Arc<dyn Session>) {
     let url = format!("etcd://{}?request_timeout=500ms", proxy.address());
     let session = soon("a session", backend(&url).open_session(TTL)).await;
     (proxy, session.expect("opened"))
-}
-
-async fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let polled = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    soon(what, polled).await;
-}
-
-/// Lets the server have a request that was kept back, and waits until it has carried it out.
-async fn deliver(proxy: &Proxy) {
-    // An answer has 20 bytes at least; what comes before it (window updates, the acknowledgement of
-    // a ping) has fewer.
-    const ANSWER_BYTES: usize = 64;
-    proxy.deliver();
-    wait_until("an answer to the late request", || {
-        proxy.unheard_bytes() >= ANSWER_BYTES
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -212,9 +191,13 @@ async fn retries_after_lost_replies_find_what_was_done() {
     let failed = soon("enqueue", enqueue(&session, &ticket)).await;
     assert!(failed.expect_err("no answer").is_retryable());
     let keys = etcd.wait_keys("turnlock/x/", 1).await;
+    let created = etcd.revision().await;
+    let mut client = etcd.client().await;
+    client.put("elsewhere", "", None).await.expect("put");
     let enqueued = soon("enqueue", enqueue(&session, &ticket)).await;
     let enqueued = enqueued.expect("found");
     assert_eq!(&*enqueued.entry.key, keys[0].as_bytes());
+    assert_eq!(enqueued.entry.token.0, created.unsigned_abs());
     assert!(enqueued.view.present && enqueued.view.ahead.is_empty());
 
     proxy.mute();
@@ -293,7 +276,8 @@ async fn a_waiter_hears_of_its_turn_on_another_stream_after_its_own_went_silent(
     let etcd = Node::start().await;
     let proxy = Proxy::start(etcd.address());
     let url = format!("etcd://{}?request_timeout=500ms", proxy.address());
-    let waiter = locks(backend(&url), TTL);
+    // Renewals every two minutes cannot be what finds out.
+    let waiter = locks(backend(&url), 60 * TTL);
     let holder = locks_of(&etcd, TTL);
     let mutex = holder.mutex("x").expect("valid");
     let guard = soon("acquire", mutex.acquire()).await.expect("acquired");

@@ -23,7 +23,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 
 /// Waits until the server has this many watches: those on held entries and on the waiters' own begin
 /// a moment after the grant and the wait.
-async fn watched(etcd: &Node, count: usize) {
+async fn watched(etcd: &Node, count: u64) {
     let counted = async {
         while etcd.watches().await != count {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lock_core::{Backend, Error, LockName, Queue, Session};
+use lock_core::{Backend, DataKey, Error, LockName, Queue, Session};
 
 use crate::client::Cluster;
 use crate::config::Config;
@@ -58,5 +58,9 @@ impl Backend for ZkBackend {
         limit: usize,
     ) -> Result<Vec<Queue>, Error> {
         listing::locks(&self.cluster, prefix, after, limit).await
+    }
+
+    async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
+        listing::get(&self.cluster, key).await
     }
 }

@@ -10,7 +10,7 @@ use zookeeper_client::{
 };
 
 use crate::config::Config;
-use crate::runtime::{self, run};
+use crate::runtime;
 use crate::{error, layout::Layout};
 
 /// The length of a session that is only opened to list something.
@@ -145,24 +145,19 @@ impl Client {
         self.zk.state_watcher()
     }
 
-    /// Sends what this makes, in order, before it returns to the caller's executor for the first
-    /// time; answers within the time of one request.
+    /// Sends what this makes, in order, in the first poll: so a removal never overtakes the enqueue
+    /// that it is for. Answers within the time of one request. *Cancel safety:* the server may carry
+    /// out what was sent; a watch that comes of it is given up.
     pub(crate) async fn ask<T, F>(&self, requests: F) -> Result<T, Error>
     where
-        T: Send + 'static,
-        F: for<'a> FnOnce(&'a zookeeper_client::Client) -> BoxFuture<'a, Result<T, ZkError>>
-            + Send
-            + 'static,
+        T: Send,
+        F: for<'a> FnOnce(&'a zookeeper_client::Client) -> BoxFuture<'a, Result<T, ZkError>> + Send,
     {
-        let client = self.clone();
-        run(async move {
-            let limit = client.cluster.config.request_timeout();
-            match runtime::timeout(limit, requests(&client.zk)).await {
-                Ok(answer) => answer.map_err(|error| client.cluster.error(error)),
-                Err(_) => Err(error::silence(&client.cluster.servers, limit)),
-            }
-        })
-        .await
+        let limit = self.cluster.config.request_timeout();
+        match runtime::timeout(limit, requests(&self.zk)).await {
+            Ok(answer) => answer.map_err(|error| self.cluster.error(error)),
+            Err(_) => Err(error::silence(&self.cluster.servers, limit)),
+        }
     }
 
     /// Makes a directory, and those above it. Containers: the servers remove them some time after
@@ -199,6 +194,11 @@ impl Client {
     /// How a session's own node is made.
     pub(crate) fn session_options(&self) -> CreateOptions<'static> {
         CreateMode::Ephemeral.with_acls(self.acls())
+    }
+
+    /// How the values that holders keep are made.
+    pub(crate) fn data_options(&self) -> CreateOptions<'static> {
+        CreateMode::Persistent.with_acls(self.acls())
     }
 
     fn acls(&self) -> Acls<'static> {

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use lock_core::rule::{Ahead, Ask, View};
-use lock_core::{EntryId, Error, ErrorKind, LockName, Mode, SessionId, Token, name};
+use lock_core::{DataKey, EntryId, Error, ErrorKind, LockName, Mode, SessionId, Token, name};
 
 use crate::config::Recipe;
 use crate::node::{Contender, Place};
@@ -79,6 +79,11 @@ impl Layout {
         format!("{}/@sessions", self.namespace)
     }
 
+    /// The node of a value that holders keep. It is in no lock's directory either.
+    pub(crate) fn data_node(&self, key: &DataKey) -> String {
+        format!("{}/@data/{}", self.namespace, key.encoded())
+    }
+
     /// The node that a session writes to, to prove that it lives.
     pub(crate) fn session_node(&self, session: SessionId) -> String {
         format!("{}/{session}", self.sessions())
@@ -139,6 +144,18 @@ pub(crate) const ABSENT: View = View {
     present: false,
     ahead: Vec::new(),
 };
+
+/// What is seen from the only entry there is.
+pub(crate) const FREE: View = View {
+    present: true,
+    ahead: Vec::new(),
+};
+
+/// Whether nobody else stands in the queue, ahead or behind.
+pub(crate) fn is_alone(own: &EntryId, children: &[String]) -> bool {
+    let mut contenders = children.iter().filter_map(|child| Contender::parse(child));
+    split(own).is_ok_and(|(_, name)| contenders.all(|other| other.name == name))
+}
 
 /// Whether somebody who came now would have to wait.
 pub(crate) fn is_busy(children: &[String], ask: Ask) -> bool {

@@ -1,9 +1,9 @@
-//! Reading whole queues.
+//! Reading without a session of the user's: whole queues, and values.
 
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use lock_core::{Entry, Error, LockName, Metadata, Queue, SessionId};
+use lock_core::{DataKey, Entry, Error, LockName, Metadata, Queue, SessionId};
 use zookeeper_client::{Error as ZkError, Stat};
 
 use crate::client::{Client, Cluster};
@@ -59,6 +59,28 @@ pub(crate) async fn locks(
                 }
                 Ok(queues)
             })
+        })
+        .await
+}
+
+/// The value that holders keep at this key.
+pub(crate) async fn get(cluster: &Arc<Cluster>, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
+    let path = cluster.layout.data_node(key);
+    cluster
+        .briefly(move |client| {
+            let path = path.clone();
+            Box::pin(client.ask(move |zk| {
+                Box::pin(async move {
+                    let synced = zk.sync(&path);
+                    let value = zk.get_data(&path);
+                    synced.await?;
+                    match value.await {
+                        Ok((value, _)) => Ok(Some(value)),
+                        Err(ZkError::NoNode) => Ok(None),
+                        Err(error) => Err(error),
+                    }
+                })
+            }))
         })
         .await
 }

@@ -1,7 +1,6 @@
-//! Work and timers on the background thread, for futures that may be polled on any executor.
+//! Time limits and tries that need no executor of the caller's.
 
 use std::future::Future;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use lock_core::{Error, background};
@@ -9,19 +8,6 @@ use lock_core::{Error, background};
 /// [`persist`] begins no attempt later than this.
 const PERSISTENCE: Duration = Duration::from_secs(4);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
-
-/// Begins at once and runs to its end on the background thread, also when this future is dropped.
-/// It begins in the caller's first poll, so that what one caller sends before another is sent in
-/// that order: a removal must not overtake the enqueue that it is for.
-pub(crate) async fn run<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<T, Error> {
-    let mut work = Box::pin(work);
-    if let Poll::Ready(done) = futures_util::poll!(work.as_mut()) {
-        return done;
-    }
-    background::finish(work).await
-}
 
 /// Tries a few times before it lets a failure that may pass reach somebody who does not try again.
 /// Takes a few seconds at most.

@@ -1,17 +1,43 @@
 //! The suite that every backend passes.
 //!
-//! A backend's test file is a [`Fixture`] and one line:
+//! # For authors of a backend
+//!
+//! Write a [`Fixture`], which starts a server for one case and makes clients of it, and a test file:
 //!
 //! ```no_run
-//! # use conformance::fixtures::Memory;
-//! fn main() -> std::process::ExitCode {
-//!     conformance::main(vec![Box::new(Memory)])
+//! # use conformance::fixtures::{Memory, Served};
+//! use std::process::ExitCode;
+//!
+//! use conformance::Suite;
+//!
+//! /// What cannot be shown without a network.
+//! const IN_PROCESS: &[&str] = &["round_trips::a_try_of_a_held_lock_takes_one"];
+//!
+//! fn main() -> ExitCode {
+//!     conformance::main([Suite::new(Served), Suite::new(Memory).skips(IN_PROCESS)])
 //! }
 //! ```
 //!
+//! with this in `Cargo.toml`, since the suite brings its own `main`:
+//!
+//! ```toml
+//! [[test]]
+//! name = "conformance"
+//! harness = false
+//! ```
+//!
 //! Each case is a test of its own, named `fixture::group::case`, so that `cargo test -- FILTER` and
-//! cargo-nextest choose among them. A fixture that cannot start, for want of a server, fails its
-//! cases and says how to get it.
+//! cargo-nextest choose among them. The harm that cases do goes through the hooks of a
+//! [`Deployment`]: an administrator, a network that fails, processes to stop and kill. What a
+//! deployment answers with a [`Skip`] is not run and says why; and since a test that silently does
+//! nothing proves nothing, every case that is skipped must be on the list of the test file, and
+//! every one on the list must be skipped: a difference fails. A fixture that cannot start, for want
+//! of a server, fails its cases and says how to get it.
+//!
+//! # In other programs
+//!
+//! [`cases`] and [`Case::run`] run the suite one by one: `turnlock conformance` does so on a
+//! coordinator that others use.
 
 pub mod chaos;
 pub mod checker;
@@ -22,29 +48,12 @@ pub mod proxy;
 mod bench;
 mod cases;
 mod fixture;
+mod link;
+mod run;
+mod suite;
 
-use std::process::ExitCode;
-use std::sync::Arc;
-
-use libtest_mimic::{Arguments, Trial};
-
-pub use bench::Bench;
-pub use fixture::{Deployment, Fixture};
-
-/// Runs all cases on these fixtures, as the arguments of the test program choose.
-pub fn main(fixtures: Vec<Box<dyn Fixture>>) -> ExitCode {
-    let arguments = Arguments::from_args();
-    let mut trials = vec![];
-    for fixture in fixtures {
-        let fixture: Arc<dyn Fixture> = fixture.into();
-        for case in cases::ALL {
-            let fixture = fixture.clone();
-            let name = format!("{}::{}", fixture.name(), case.name());
-            trials.push(Trial::test(name, move || {
-                bench::run(&*fixture, case);
-                Ok(())
-            }));
-        }
-    }
-    libtest_mimic::run(&arguments, trials).exit_code()
-}
+pub use cases::{Case, all as cases};
+pub use fixture::{Administrator, Deployment, Fixture, Members, Skip};
+pub use link::Link;
+pub use run::{Outcome, PATIENCE};
+pub use suite::{Suite, main};

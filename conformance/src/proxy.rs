@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -64,6 +64,10 @@ struct Tally {
     kept: AtomicUsize,
     /// Bytes of replies that came after the client had been cut off.
     unheard: AtomicUsize,
+    /// Bytes of replies that were dropped.
+    muted: AtomicUsize,
+    /// How often an answer came after a request.
+    round_trips: AtomicUsize,
 }
 
 impl Proxy {
@@ -141,6 +145,18 @@ impl Proxy {
         self.tally.unheard.load(Ordering::SeqCst)
     }
 
+    /// How many bytes of replies were dropped.
+    pub fn muted_bytes(&self) -> usize {
+        self.tally.muted.load(Ordering::SeqCst)
+    }
+
+    /// How often a server's answer came after something that its client had said: what is sent back
+    /// to back counts once. For the true count, a [`delay`](Proxy::delay) must leave the client the
+    /// time to say all that it says before the first answer.
+    pub fn round_trips(&self) -> usize {
+        self.tally.round_trips.load(Ordering::SeqCst)
+    }
+
     fn last(&self) -> u64 {
         self.tally.last.load(Ordering::SeqCst)
     }
@@ -186,23 +202,33 @@ fn join(client: TcpStream, server: TcpStream, rules: watch::Receiver<Rules>, tal
     let number = tally.last.fetch_add(1, Ordering::SeqCst) + 1;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    tokio::spawn(up(
-        from_client,
-        to_server,
+    let connection = Connection {
         number,
-        rules.clone(),
-        tally.clone(),
-    ));
-    tokio::spawn(down(from_server, to_client, number, rules, tally));
+        rules,
+        tally,
+        asked: Arc::default(),
+    };
+    tokio::spawn(up(from_client, to_server, connection.clone()));
+    tokio::spawn(down(from_server, to_client, connection));
 }
 
-async fn up(
-    mut client: OwnedReadHalf,
-    mut server: OwnedWriteHalf,
+/// What both directions of a connection know.
+#[derive(Clone)]
+struct Connection {
     number: u64,
-    mut rules: watch::Receiver<Rules>,
+    rules: watch::Receiver<Rules>,
     tally: Arc<Tally>,
-) {
+    /// The client has said something since the server last did.
+    asked: Arc<AtomicBool>,
+}
+
+async fn up(mut client: OwnedReadHalf, mut server: OwnedWriteHalf, connection: Connection) {
+    let Connection {
+        number,
+        mut rules,
+        tally,
+        asked,
+    } = connection;
     let passes = |rules: Rules| !rules.silent && rules.held < number;
     let mut under_way = UnderWay::default();
     let mut buffer = vec![0; 16 * 1024];
@@ -213,6 +239,7 @@ async fn up(
             read = client.read(&mut buffer), if open && !rule.silent => match read {
                 Ok(count) if count > 0 => {
                     let rule = *rules.borrow();
+                    asked.store(true, Ordering::SeqCst);
                     under_way.push(&buffer[..count], rule.delay);
                     if rule.held >= number {
                         tally.kept.fetch_add(count, Ordering::SeqCst);
@@ -237,13 +264,13 @@ async fn up(
     }
 }
 
-async fn down(
-    mut server: OwnedReadHalf,
-    client: OwnedWriteHalf,
-    number: u64,
-    mut rules: watch::Receiver<Rules>,
-    tally: Arc<Tally>,
-) {
+async fn down(mut server: OwnedReadHalf, client: OwnedWriteHalf, connection: Connection) {
+    let Connection {
+        number,
+        mut rules,
+        tally,
+        asked,
+    } = connection;
     let mut under_way = UnderWay::default();
     let mut client = Some(client);
     let mut buffer = vec![0; 16 * 1024];
@@ -254,9 +281,14 @@ async fn down(
             read = server.read(&mut buffer), if open && !rule.silent => match read {
                 Ok(count) if count > 0 => {
                     let rule = *rules.borrow();
+                    if asked.swap(false, Ordering::SeqCst) {
+                        tally.round_trips.fetch_add(1, Ordering::SeqCst);
+                    }
                     if client.is_none() {
                         tally.unheard.fetch_add(count, Ordering::SeqCst);
-                    } else if rule.muted < number {
+                    } else if rule.muted >= number {
+                        tally.muted.fetch_add(count, Ordering::SeqCst);
+                    } else {
                         under_way.push(&buffer[..count], rule.delay);
                     }
                 }
@@ -395,6 +427,21 @@ mod tests {
         says(&client, &server, b"request");
         server.write_all(b"reply").expect("open");
         hears_nothing(&client, Duration::from_millis(100));
+        assert_eq!(proxy.muted_bytes(), 5);
+    }
+
+    #[test]
+    fn answers_to_requests_are_counted_and_what_is_said_unasked_is_not() {
+        let (proxy, client, server) = connection();
+        says(&server, &client, b"a greeting");
+        assert_eq!(proxy.round_trips(), 0);
+        for _ in 0..3 {
+            says(&client, &server, b"one request");
+            says(&client, &server, b"and another");
+            says(&server, &client, b"two");
+            says(&server, &client, b"answers");
+        }
+        assert_eq!(proxy.round_trips(), 3);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Short runs of chaos on every kind of server.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use conformance::chaos::{self, Backend, Settings};
@@ -23,12 +24,13 @@ fn main() -> ExitCode {
 
 /// A short run of a fixed seed.
 fn play(backend: Backend, nodes: usize) -> Result<(), Failed> {
-    let report = chaos::run(Settings {
+    let settings = Settings {
         backend,
         nodes,
         length: Duration::from_secs(20),
         seed: 7,
-    })?;
+    };
+    let report = chaos::run(settings, Arc::default())?;
     println!("{report}");
     assert_eq!(report.ours(), 0, "{report}");
     assert!(report.faults.values().sum::<usize>() >= 10, "{report}");

@@ -41,8 +41,8 @@ pub enum ErrorKind {
     Refused,
     /// The session that the operation needed has ended. Acquire again: that opens a new session.
     SessionLost(LossReason),
-    /// Our entry in the queue was removed by somebody else while we waited. Acquire again to queue
-    /// anew.
+    /// Our entry in the queue was removed by somebody else, while we waited or held the lock.
+    /// Acquire again to queue anew.
     Evicted,
     /// The coordinator does not do what was asked.
     Unsupported,
@@ -90,6 +90,16 @@ impl Error {
             ErrorKind::SessionLost(reason),
             format!("the session is over: {reason}"),
         )
+    }
+
+    /// A held lock was lost, for this reason.
+    pub(crate) fn hold_lost(reason: LossReason) -> Self {
+        match reason {
+            LossReason::EntryGone => {
+                Error::new(ErrorKind::Evicted, format!("the lock was lost: {reason}"))
+            }
+            reason => Error::session_lost(reason),
+        }
     }
 
     /// What to act on.

@@ -1,18 +1,23 @@
 //! A held lock.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
+use crate::acquire::Patience;
 use crate::clock::BootInstant;
+use crate::data::{Access, Accessed, DataKey};
 use crate::entry::{EntryId, Mode, Ticket};
+use crate::error::{Effect, Error, ErrorKind};
 use crate::janitor::Tenancy;
 use crate::liveness::{LossReason, State};
 use crate::name::LockName;
 use crate::session::Removed;
 use crate::token::Token;
+use crate::wait::persist;
 
 /// What the guard and the janitor share of one hold.
 #[derive(Debug)]
@@ -22,6 +27,8 @@ pub(crate) struct Hold {
     /// Why it is over; set once.
     end: OnceLock<End>,
     ended: Notify,
+    /// Held by the access that is under way: each is done before the next one begins.
+    access: Mutex<()>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +45,7 @@ impl Hold {
             entry,
             end: OnceLock::new(),
             ended: Notify::new(),
+            access: Mutex::default(),
         })
     }
 
@@ -184,6 +192,98 @@ impl Guard {
         }
         // Only `release` and `drop` end a hold otherwise, and they consume the guard.
         self.hold.loss().unwrap_or(LossReason::Closed)
+    }
+
+    /// Keeps a value in the coordinator, where everybody can read it with
+    /// [`Locks::get`](crate::Locks::get): in one transaction with the proof that the lock is still
+    /// ours, so that a holder that was paused changes nothing after it has lost the lock. One round
+    /// trip; on ZooKeeper up to five for the first value at a key.
+    ///
+    /// Any lock can be used for any key: have all who write to a key write to it under the same
+    /// lock. A key is 1 to 1,024 bytes, by the rules of lock names; a value at most
+    /// [`MAX_VALUE_BYTES`](crate::data::MAX_VALUE_BYTES).
+    ///
+    /// A request whose answer is lost is sent again for as long as the lock is ours. That makes no
+    /// difference, since nobody else can have written meanwhile, and accesses of one guard are done
+    /// one after another.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SessionLost`] or [`ErrorKind::Evicted`] when the lock is lost: nothing was
+    /// changed after that, and with [`Effect::None`] nothing at all.
+    /// [`ErrorKind::InvalidArgument`], before anything is sent, if the key or the value breaks a
+    /// limit, or the lock is shared, as readers hold it; what the coordinator says when it refuses.
+    ///
+    /// *Cancel safety:* it may be done, or may yet be done as long as the lock is ours, but not
+    /// after a later access of this guard has been answered.
+    pub async fn put(&self, key: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
+        let key = DataKey::new(key)?;
+        let access = Access::put(&key, value.as_ref())?;
+        self.change(&key, access).await
+    }
+
+    /// Removes the value at this key, if there is one, as [`put`](Guard::put) sets it. One round
+    /// trip.
+    ///
+    /// # Errors
+    /// As [`put`](Guard::put). *Cancel safety:* the same.
+    pub async fn delete(&self, key: &str) -> Result<(), Error> {
+        self.change(&DataKey::new(key)?, Access::Delete).await
+    }
+
+    /// The value at this key, read while the lock is certainly ours, shared or not. One round trip.
+    ///
+    /// # Errors
+    /// As [`put`](Guard::put). *Cancel safe.*
+    pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.access(&DataKey::new(key)?, Access::Get).await
+    }
+
+    async fn change(&self, key: &DataKey, access: Access) -> Result<(), Error> {
+        if self.mode() == Mode::Shared {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "the lock {:?} is held in shared mode, in which {key:?} can only be read: take it exclusively",
+                    self.name().as_str()
+                ),
+            ));
+        }
+        self.access(key, access).await.map(drop)
+    }
+
+    async fn access(&self, key: &DataKey, access: Access) -> Result<Option<Vec<u8>>, Error> {
+        let Hold { ticket, entry, .. } = &*self.hold;
+        let _turn = self.hold.access.lock().await;
+        if let State::Lost(reason) = self.state() {
+            return Err(Error::hold_lost(reason));
+        }
+        // Whether an attempt may have been done whose answer we do not have.
+        let uncertain = AtomicBool::new(false);
+        let session = self.tenancy.session();
+        let accessed = persist(Patience::Forever, || async {
+            let before = uncertain.swap(true, Ordering::Relaxed);
+            let outcome = session.access(ticket, entry, key, &access).await;
+            let effect = outcome
+                .as_ref()
+                .map_or_else(Error::effect, |_| Effect::None);
+            uncertain.store(before || effect == Effect::Unknown, Ordering::Relaxed);
+            outcome
+        });
+        let outcome = tokio::select! {
+            biased;
+            outcome = accessed => outcome,
+            // A removal of our entry alone is not among them: the answer tells of it for certain.
+            reason = session.liveness().lost() => Err(Error::hold_lost(self.hold.lose(reason))),
+        };
+        let error = match outcome {
+            Ok(Accessed::Done(value)) => return Ok(value),
+            Ok(Accessed::NotOurs) => Error::hold_lost(self.hold.lose(LossReason::EntryGone)),
+            Err(error) => error,
+        };
+        Err(match uncertain.into_inner() {
+            true => error.with_effect(Effect::Unknown),
+            false => error,
+        })
     }
 
     /// Gives the lock back and says how it went. One round trip.

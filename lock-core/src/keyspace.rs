@@ -9,6 +9,7 @@
 //! `write/` and puts its own under the same two directories. So all of them exclude each other
 //! rightly; whatever lies outside `read/` is exclusive.
 
+use crate::data::DataKey;
 use crate::entry::{Entry, EntryId, Metadata, Mode, Ticket};
 use crate::error::{Error, ErrorKind};
 use crate::name::{self, LockName};
@@ -103,6 +104,11 @@ impl Keyspace {
         format!("{}/@session/{session}", self.namespace)
     }
 
+    /// The key of a value that holders keep. It is no lock's either.
+    pub fn data_key(&self, key: &DataKey) -> String {
+        format!("{}/@data/{}", self.namespace, key.encoded())
+    }
+
     /// All keys of a lock.
     pub fn lock(&self, name: &LockName) -> Span {
         Span::under(&self.prefix(name))
@@ -129,13 +135,24 @@ impl Keyspace {
     }
 
     /// All keys of native locks whose names begin with `prefix` and come, in the store's order of
-    /// keys, after the lock `after`.
-    pub fn locks(&self, prefix: &str, after: Option<&LockName>) -> Span {
+    /// keys, after the lock `after`: in order, and without what lies in the namespace beside the
+    /// locks, which may be large.
+    pub fn locks(&self, prefix: &str, after: Option<&LockName>) -> Vec<Span> {
         let mut span = Span::under(&format!("{}/{}", self.namespace, name::encode(prefix)));
         if let Some(after) = after {
             span.start = span.start.max(self.lock(after).end);
         }
-        span
+        let beside = Span::under(&format!("{}/@", self.namespace));
+        let before = Span {
+            start: span.start.clone(),
+            end: span.end.clone().min(beside.start),
+        };
+        let behind = Span {
+            start: span.start.max(beside.end),
+            end: span.end,
+        };
+        let spans = [before, behind].into_iter();
+        spans.filter(|span| span.start < span.end).collect()
     }
 
     /// The lock that a key found in [`locks`](Keyspace::locks) belongs to; `None` if it is not a
@@ -273,11 +290,38 @@ mod tests {
     fn listing_goes_on_after_a_name() {
         let keys = Keyspace::new("prod/").expect("valid");
         let after = LockName::new("a/b").expect("valid");
-        let span = keys.locks("", Some(&after));
-        assert!(!contains(&span, "prod/a%2Fb/write/1"));
-        assert!(contains(&span, "prod/a/write/1"), "`%` comes before `/`");
-        assert!(contains(&span, "prod/b/read/1"));
-        assert!(!contains(&keys.locks("a/", None), "prod/ab/write/1"));
+        let listed = |spans: &[Span], key| spans.iter().any(|span| contains(span, key));
+        let spans = keys.locks("", Some(&after));
+        assert!(!listed(&spans, "prod/a%2Fb/write/1"));
+        assert!(listed(&spans, "prod/a/write/1"), "`%` comes before `/`");
+        assert!(listed(&spans, "prod/b/read/1"));
+        assert!(!listed(&keys.locks("a/", None), "prod/ab/write/1"));
         assert!(Keyspace::new("/").is_err());
+    }
+
+    #[test]
+    fn what_is_kept_beside_the_locks_is_not_listed_with_them() {
+        let keys = Keyspace::default();
+        let data = keys.data_key(&DataKey::new("@data/a").expect("valid"));
+        assert_eq!(data, "turnlock/@data/%40data%2Fa");
+        let all = keys.locks("", None);
+        assert_eq!(keys.name_of(data.as_bytes()), None);
+        for (key, listed) in [
+            (data.as_str(), false),
+            ("turnlock/@session/1", false),
+            ("turnlock/9/write/1", true),
+            ("turnlock/%40data/write/1", true),
+            ("turnlock/A/write/1", true),
+            ("turnlock/~/write/1", true),
+        ] {
+            assert_eq!(all.iter().any(|span| contains(span, key)), listed, "{key}");
+        }
+        for name in ["@data", "A", "~", "0"] {
+            let name = LockName::new(name).expect("valid");
+            let key = keys.entry_key(SessionId(1), &ticket(&name, Mode::Shared), 1);
+            let after = keys.locks("", Some(&name));
+            assert!(all.iter().any(|span| contains(span, &key)), "{key}");
+            assert!(!after.iter().any(|span| contains(span, &key)), "{key}");
+        }
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod background;
 pub mod clock;
+pub mod data;
 pub mod entry;
 pub mod keyspace;
 pub mod liveness;
@@ -28,6 +29,7 @@ mod janitor;
 mod lock;
 mod wait;
 
+pub use data::{Access, Accessed, DataKey};
 pub use entry::{Entry, EntryId, Metadata, Mode, Queue, Ticket};
 pub use error::{Effect, Error, ErrorKind};
 pub use guard::{Guard, Release};

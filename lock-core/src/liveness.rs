@@ -370,13 +370,17 @@ mod tests {
 
     #[tokio::test]
     async fn everyone_who_waits_hears_of_the_loss_also_when_late() {
-        let (_, liveness) = alive();
+        let clock = Clock::system();
+        let liveness = Liveness::new(clock.clone(), clock.now(), Duration::from_secs(3600));
         let waiting = tokio::spawn({
             let liveness = liveness.clone();
             async move { liveness.lost().await }
         });
+        tokio::task::yield_now().await;
         liveness.lose(LossReason::SessionGone);
-        assert_eq!(waiting.await.expect("no panic"), LossReason::SessionGone);
+        let told = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+        let told = told.expect("long before the deadline");
+        assert_eq!(told.expect("no panic"), LossReason::SessionGone);
         assert_eq!(liveness.lost().await, LossReason::SessionGone);
     }
 
@@ -397,16 +401,61 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_attempt_that_hangs_is_given_up_for_another() {
+        let clock = Clock::system();
+        let liveness = Liveness::new(clock.clone(), clock.now(), VALIDITY);
+        let mut attempts = 0;
+        keep_alive(&liveness, Duration::from_millis(500), || {
+            attempts += 1;
+            let first = attempts == 1;
+            async move {
+                if first {
+                    return std::future::pending().await;
+                }
+                Err(Error::session_lost(LossReason::SessionGone))
+            }
+        })
+        .await;
+        assert_eq!(attempts, 2);
+        assert_eq!(liveness.state(), State::Lost(LossReason::SessionGone));
+    }
+
+    #[tokio::test]
+    async fn the_loop_counts_from_when_it_sent_what_was_answered_late() {
+        const LATE: Duration = Duration::from_millis(200);
+        let clock = Clock::system();
+        let liveness = Liveness::new(clock.clone(), clock.now(), VALIDITY / 2);
+        let mut sent = None;
+        keep_alive(&liveness, Duration::from_secs(2), || {
+            let first = sent.is_none();
+            // The loop had read the clock before.
+            let sent = *sent.get_or_insert_with(|| clock.now());
+            let liveness = &liveness;
+            async move {
+                if first {
+                    tokio::time::sleep(LATE).await;
+                    return Ok(VALIDITY);
+                }
+                let deadline = liveness.deadline().expect("alive");
+                assert!(deadline > sent && deadline <= sent + VALIDITY);
+                Err(Error::session_lost(LossReason::SessionGone))
+            }
+        })
+        .await;
+        assert_eq!(liveness.state(), State::Lost(LossReason::SessionGone));
+    }
+
+    #[tokio::test]
     async fn the_loop_renews_survives_failures_and_ends_when_told_that_the_session_is_gone() {
         let ttl = Duration::from_millis(500);
         let clock = Clock::system();
-        let liveness = Liveness::new(clock.clone(), clock.now(), Duration::from_secs(60));
+        let liveness = Liveness::new(clock.clone(), clock.now(), VALIDITY);
         let mut attempts = 0;
         keep_alive(&liveness, ttl, || {
             attempts += 1;
             std::future::ready(match attempts {
                 1 => Err(Error::new(ErrorKind::Unreachable, "no route")),
-                2 => Ok(Duration::from_secs(60)),
+                2 => Ok(VALIDITY),
                 _ => Err(Error::session_lost(LossReason::SessionGone)),
             })
         })

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::acquire::{Patience, Pending};
 use crate::background;
 use crate::clock;
+use crate::data::DataKey;
 use crate::entry::{Metadata, Mode, Queue};
 use crate::error::{Error, ErrorKind};
 use crate::guard::Guard;
@@ -201,6 +202,16 @@ impl Locks {
         limit: usize,
     ) -> Result<Vec<Queue>, Error> {
         self.shared.backend.locks(prefix, after, limit).await
+    }
+
+    /// The value that holders keep in the coordinator at this key: see [`Guard::put`]. Not older than
+    /// the call. One round trip, on ZooKeeper with a session of its own; opens no session of ours.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if the key breaks a rule; as the backend's: unreachable,
+    /// refused.
+    pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.shared.backend.get(&DataKey::new(key)?).await
     }
 
     /// The session that is open now, if any.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::data::{Access, Accessed, DataKey};
 use crate::entry::{EntryId, Queue, Ticket};
 use crate::error::Error;
 use crate::liveness::Liveness;
@@ -46,6 +47,9 @@ pub trait Backend: Debug + Send + Sync {
         after: Option<&LockName>,
         limit: usize,
     ) -> Result<Vec<Queue>, Error>;
+
+    /// The value that holders keep at this key, not older than the call. Needs no session.
+    async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error>;
 }
 
 /// Whom a queue takes in.
@@ -154,6 +158,21 @@ pub trait Session: Debug + Send + Sync {
     ///
     /// *Cancel safety:* may or may not have removed; call again.
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error>;
+
+    /// Reads or changes the value at a key, in one step with the proof that this entry, in this
+    /// incarnation, is there. The core asks this of entries that hold their lock only, and of each
+    /// one at a time.
+    ///
+    /// *Cancel safety:* when dropped, or on an error whose effect is unknown, it may have been done,
+    /// or may yet be done as long as the entry is there; but never after a later access of the
+    /// same entry has been answered.
+    async fn access(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        key: &DataKey,
+        access: &Access,
+    ) -> Result<Accessed, Error>;
 
     /// Ends the session and with it all its entries. May be called again, also after it succeeded.
     ///

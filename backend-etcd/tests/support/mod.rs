@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use backend_etcd::{Config, EtcdBackend};
 pub use conformance::fixtures::etcd::Node;
+use conformance::proxy::Proxy;
 use lock_core::{Locks, Options};
 
 /// Generous: the machine may be busy with other things.
@@ -45,4 +46,26 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("not within {SOON:?}: {what}"),
     }
+}
+
+/// Waits until something is so.
+pub async fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let polled = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(what, polled).await;
+}
+
+/// Lets the server have a request that was kept back, and waits until it has carried it out.
+pub async fn deliver(proxy: &Proxy) {
+    // An answer has 20 bytes at least; what comes before it (window updates, the acknowledgement of
+    // a ping) has fewer.
+    const ANSWER_BYTES: usize = 64;
+    proxy.deliver();
+    wait_until("an answer to the late request", || {
+        proxy.unheard_bytes() >= ANSWER_BYTES
+    })
+    .await;
 }

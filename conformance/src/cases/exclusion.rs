@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use lock_core::{Locks, Release};
+use lock_core::clock::Clock;
+use lock_core::{Admission, Enqueued, Locks, LossReason, Mode, Release, rule};
 
-use crate::bench::{Bench, PATIENCE, soon};
+use crate::bench::{Bench, ticket};
+use crate::fixture::Skip;
 
-async fn take_turns(clients: Vec<Locks>, turns: usize) {
+async fn take_turns(bench: &Bench, clients: Vec<Locks>, turns: usize) {
     let inside = Arc::new(AtomicUsize::new(0));
     let tasks: Vec<_> = clients
         .into_iter()
@@ -18,11 +20,8 @@ async fn take_turns(clients: Vec<Locks>, turns: usize) {
                 let lock = locks.mutex("a").expect("a valid name");
                 for _ in 0..turns {
                     let guard = lock.acquire().await.expect("our turn comes");
-                    assert_eq!(
-                        inside.fetch_add(1, Ordering::SeqCst),
-                        0,
-                        "somebody else is inside"
-                    );
+                    let others = inside.fetch_add(1, Ordering::SeqCst);
+                    assert_eq!(others, 0, "somebody else is inside");
                     tokio::task::yield_now().await;
                     inside.fetch_sub(1, Ordering::SeqCst);
                     assert_eq!(guard.release().await, Release::Released);
@@ -31,45 +30,100 @@ async fn take_turns(clients: Vec<Locks>, turns: usize) {
         })
         .collect();
     for task in tasks {
-        soon("all turns", task).await.expect("no panic");
+        bench.soon("all turns", task).await.expect("no panic");
     }
+    bench.depth("a", 0).await;
 }
 
 pub async fn tasks_that_share_a_session_exclude_each_other(bench: Bench) {
     let locks = bench.process();
-    take_turns(vec![locks; 8], 20).await;
-    bench.depth("a", 0).await;
+    take_turns(&bench, vec![locks; 8], 20).await;
 }
 
 pub async fn processes_exclude_each_other(bench: Bench) {
-    take_turns((0..8).map(|_| bench.process()).collect(), 20).await;
-    bench.depth("a", 0).await;
+    let processes = (0..8).map(|_| bench.process()).collect();
+    take_turns(&bench, processes, 20).await;
 }
 
 pub async fn contention_is_a_value(bench: Bench) {
-    let guard = bench
-        .mutex("a")
-        .try_acquire()
-        .await
-        .expect("an answer")
-        .expect("the lock is free");
+    let (_, guard) = bench.holder("a").await;
     let other = bench.mutex("a");
     assert!(other.try_acquire().await.expect("an answer").is_none());
-    let started = Instant::now();
-    assert!(
-        other
-            .acquire_timeout(Duration::from_millis(300))
-            .await
-            .expect("an answer")
-            .is_none()
-    );
-    assert!(started.elapsed() >= Duration::from_millis(300));
+    let (started, limit) = (Instant::now(), Duration::from_millis(300));
+    let waited = other.acquire_timeout(limit).await;
+    assert!(waited.expect("an answer").is_none());
+    assert!(started.elapsed() >= limit);
     bench.depth("a", 1).await;
     drop(guard);
-    let guard = other
-        .acquire_timeout(PATIENCE)
-        .await
-        .expect("an answer")
-        .expect("the lock is free again");
+    let guard = other.acquire_timeout(bench.patience()).await;
+    let guard = guard.expect("an answer").expect("the lock is free again");
     assert_eq!(guard.release().await, Release::Released);
+}
+
+pub async fn a_task_waits_for_itself(bench: Bench) {
+    let lock = bench.mutex("a");
+    let guard = lock.acquire().await.expect("the lock is free");
+    assert!(lock.try_acquire().await.expect("an answer").is_none());
+    let again = lock.acquire_timeout(Duration::from_millis(100)).await;
+    assert!(again.expect("an answer").is_none());
+    assert_eq!(guard.release().await, Release::Released);
+    let again = lock.try_acquire().await.expect("an answer");
+    assert!(again.is_some(), "nothing of the waits is left");
+}
+
+pub async fn a_session_does_not_take_the_entry_of_another_for_its_own(bench: Bench) {
+    let ask = rule::ask(Mode::Exclusive);
+    let ticket = ticket("a", Mode::Exclusive, 1);
+    let (old, new) = (bench.session().await, bench.session().await);
+    let enqueued = old.enqueue(&ticket, ask, Admission::Always).await;
+    let Ok(Enqueued::Placed(first)) = enqueued else {
+        panic!("a place is expected: {enqueued:?}")
+    };
+    let enqueued = new.enqueue(&ticket, ask, Admission::Always).await;
+    let Ok(Enqueued::Placed(second)) = enqueued else {
+        panic!("a place is expected: {enqueued:?}")
+    };
+    assert!(second.entry.token > first.entry.token);
+    assert_eq!(second.view.ahead.len(), 1, "{:?}", second.view);
+    assert_eq!(second.view.ahead[0].id, first.entry);
+    new.remove(&ticket, None).await.expect("removed");
+    let queue = bench.queue("a").await;
+    assert_eq!(queue.entries.len(), 1);
+    assert_eq!(queue.entries[0].id, first.entry);
+}
+
+/// The holder's network falls silent, so that it can only go by its clock.
+pub async fn a_silent_holder_has_lost_before_the_next_is_granted(bench: Bench) -> Result<(), Skip> {
+    let bench = bench.short_lived();
+    let (link, locks) = bench.distant_process()?;
+    let lock = locks.mutex("a").expect("a valid name");
+    let guard = lock.acquire().await.expect("the lock is free");
+    let next = bench.waiter("a", Mode::Exclusive).await;
+    link.silence();
+    let silent = Instant::now();
+    let believing = async {
+        // What the holder believed last, whenever this task gets to run.
+        let mut last = None;
+        while let Some(deadline) = guard.deadline() {
+            last = Some(deadline);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        last.expect("it was held")
+    };
+    let granted = async {
+        let guard = next.turn().await;
+        (Clock::system().now(), guard)
+    };
+    let (believed, (granted, next)) = tokio::join!(believing, granted);
+    assert!(believed <= granted, "{believed:?}, granted {granted:?}");
+    assert_eq!(guard.lost().await, LossReason::Expired);
+    assert!(next.token() > guard.token());
+    // Twice what the server waits, for those who come from a new leader, and a busy machine.
+    let freed = silent.elapsed();
+    assert!(
+        freed < 2 * bench.ttl() + Duration::from_secs(10),
+        "{freed:?}"
+    );
+    assert_eq!(next.release().await, Release::Released);
+    Ok(())
 }

@@ -6,12 +6,8 @@ use crate::bench::Bench;
 
 pub async fn queues_tell_who_stands_there(bench: Bench) {
     let locks = bench.process();
-    let guard = locks
-        .rwlock("a")
-        .expect("a valid name")
-        .read()
-        .await
-        .expect("the lock is free");
+    let lock = locks.rwlock("a").expect("a valid name");
+    let guard = lock.read().await.expect("the lock is free");
     let queue = bench.queue("a").await;
     assert_eq!((queue.entries.len(), queue.holders()), (1, 1));
     let entry = &queue.entries[0];
@@ -28,35 +24,52 @@ pub async fn queues_tell_who_stands_there(bench: Bench) {
     assert!(metadata.since_unix_ms > 0 && !metadata.host.is_empty());
 }
 
+pub async fn waiters_are_told_in_order(bench: Bench) {
+    let (holder, guard) = bench.holder("a").await;
+    let modes = [Mode::Shared, Mode::Exclusive, Mode::Shared, Mode::Shared];
+    let mut expected = vec![(Mode::Exclusive, holder.session_id())];
+    let mut waiters = vec![];
+    for mode in modes {
+        let waiter = bench.waiter("a", mode).await;
+        expected.push((mode, waiter.locks.session_id()));
+        waiters.push(waiter);
+    }
+    let queue = bench.queue("a").await;
+    let told = queue.entries.iter().map(|e| (e.mode, e.session));
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert!(queue.entries.is_sorted_by(|a, b| a.id.token < b.id.token));
+    assert_eq!(queue.holders(), 1);
+    drop(guard);
+    let first = waiters.remove(0).turn().await;
+    let queue = bench.queue("a").await;
+    assert_eq!((queue.entries.len(), queue.holders()), (4, 1));
+    assert_eq!(queue.entries[0].id.token, first.token());
+}
+
+pub async fn a_lock_that_nobody_uses_is_not_listed(bench: Bench) {
+    let locks = bench.process();
+    assert_eq!(bench.queue("a").await.entries, []);
+    let listed = locks.list("", None, 10).await.expect("an answer");
+    assert_eq!(listed, []);
+    let (_, guard) = bench.holder("a").await;
+    let listed = locks.list("", None, 10).await.expect("an answer");
+    assert_eq!(listed, [bench.queue("a").await]);
+    drop(guard);
+    bench.depth("a", 0).await;
+    let listed = locks.list("", None, 10).await.expect("an answer");
+    assert_eq!(listed, []);
+}
+
 pub async fn pages_follow_each_other(bench: Bench) {
     let locks = bench.process();
     let names = ["b", "a", "a/b", "a/b/c", "ab", "a%2Fb", "c"];
     let mut guards = vec![];
     for name in names {
-        guards.push(
-            locks
-                .mutex(name)
-                .expect("a valid name")
-                .acquire()
-                .await
-                .expect("the lock is free"),
-        );
-        guards.push(
-            locks
-                .rwlock(format!("{name}-2"))
-                .expect("a valid name")
-                .read()
-                .await
-                .expect("the lock is free"),
-        );
-        guards.push(
-            locks
-                .rwlock(format!("{name}-2"))
-                .expect("a valid name")
-                .read()
-                .await
-                .expect("readers share"),
-        );
+        let mutex = locks.mutex(name).expect("a valid name");
+        guards.push(mutex.acquire().await.expect("the lock is free"));
+        let shared = locks.rwlock(format!("{name}-2")).expect("a valid name");
+        guards.push(shared.read().await.expect("the lock is free"));
+        guards.push(shared.read().await.expect("readers share"));
     }
     for (prefix, page, expected) in [
         ("", 1, 14),
@@ -69,17 +82,11 @@ pub async fn pages_follow_each_other(bench: Bench) {
         let mut found = vec![];
         let mut after = None;
         loop {
-            let queues = locks
-                .list(prefix, after.as_ref(), page)
-                .await
-                .expect("an answer");
+            let queues = locks.list(prefix, after.as_ref(), page).await;
+            let queues = queues.expect("an answer");
             assert!(queues.len() <= page);
             for queue in &queues {
-                let entries = if queue.name.as_str().ends_with("-2") {
-                    2
-                } else {
-                    1
-                };
+                let entries = 1 + usize::from(queue.name.as_str().ends_with("-2"));
                 assert_eq!(
                     (queue.entries.len(), queue.holders()),
                     (entries, entries),

@@ -1,19 +1,16 @@
 //! Different names are different locks.
 
-use lock_core::LockName;
+use lock_core::{Mode, Release};
 
 use crate::bench::Bench;
+use crate::fixture::Skip;
 
 pub async fn names_that_begin_alike_are_different_locks(bench: Bench) {
     let locks = bench.process();
     let mut guards = vec![];
     for name in ["a", "a/b", "a/b/c", "ab", "a%2Fb", "a/read", "a/write"] {
-        let guard = locks
-            .mutex(name)
-            .expect("a valid name")
-            .try_acquire()
-            .await
-            .expect("an answer");
+        let lock = locks.mutex(name).expect("a valid name");
+        let guard = lock.try_acquire().await.expect("an answer");
         guards.push(guard.unwrap_or_else(|| panic!("{name} is not free")));
     }
 }
@@ -37,50 +34,45 @@ pub async fn odd_names_work(bench: Bench) {
         "_c_-lock-",
         &longest,
     ] {
-        let guard = bench
-            .mutex(name)
-            .acquire()
-            .await
-            .unwrap_or_else(|error| panic!("{name:?}: {error}"));
-        assert!(
-            bench
-                .mutex(name)
-                .try_acquire()
-                .await
-                .expect("an answer")
-                .is_none(),
-            "{name:?}"
-        );
+        let guard = bench.mutex(name).acquire().await;
+        let guard = guard.unwrap_or_else(|error| panic!("{name:?}: {error}"));
+        let other = bench.mutex(name).try_acquire().await.expect("an answer");
+        assert!(other.is_none(), "{name:?}");
         let queue = bench.queue(name).await;
         assert_eq!((queue.name.as_str(), queue.entries.len()), (name, 1));
         drop(guard);
     }
 }
 
-pub async fn raw_and_native_names_are_different_locks(bench: Bench) {
-    let raw = LockName::raw("/raw/a").expect("a valid name");
+pub async fn raw_and_native_names_are_different_locks(bench: Bench) -> Result<(), Skip> {
+    let raw = bench.raw("/raw/a")?;
     let locks = bench.process();
-    let one = locks
-        .mutex(&raw)
-        .expect("a valid name")
-        .try_acquire()
-        .await
-        .expect("an answer");
-    let two = locks
-        .mutex("raw/a")
-        .expect("a valid name")
-        .try_acquire()
-        .await
-        .expect("an answer");
-    assert!(one.is_some() && two.is_some());
-    assert!(
-        locks
-            .mutex(&raw)
-            .expect("a valid name")
-            .try_acquire()
-            .await
-            .expect("an answer")
-            .is_none()
-    );
-    assert_eq!(locks.queue(&raw).await.expect("an answer").entries.len(), 1);
+    let mut guards = vec![];
+    for lock in [locks.mutex(&raw), locks.mutex("raw/a")] {
+        let lock = lock.expect("a valid name");
+        let guard = lock.try_acquire().await.expect("an answer");
+        guards.push(guard.expect("the lock is free"));
+    }
+    let lock = locks.mutex(&raw).expect("a valid name");
+    assert!(lock.try_acquire().await.expect("an answer").is_none());
+    let queue = locks.queue(&raw).await.expect("an answer");
+    assert_eq!(queue.entries.len(), 1);
+    Ok(())
+}
+
+/// What is below a name neither holds its lock nor stands in its queue.
+pub async fn nested_names_are_handed_over_apart(bench: Bench) {
+    let mut queues = vec![];
+    // Those below are handed over while those above are held, and the other way round.
+    for name in ["a/b", "a", "a/b/c"] {
+        let (_, holder) = bench.holder(name).await;
+        let waiter = bench.waiter(name, Mode::Exclusive).await;
+        queues.push((holder, waiter));
+    }
+    while !queues.is_empty() {
+        let (holder, waiter) = queues.remove(0);
+        assert_eq!(holder.release().await, Release::Released);
+        assert_eq!(waiter.turn().await.release().await, Release::Released);
+        assert!(queues.iter().all(|(_, waiter)| waiter.waits()));
+    }
 }

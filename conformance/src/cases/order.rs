@@ -1,13 +1,14 @@
-//! First come, first served; tokens rise.
+//! First come, first served.
 
 use std::sync::{Arc, Mutex};
 
-use lock_core::{Release, Token};
+use lock_core::{ErrorKind, Mode, Release, Token};
 
-use crate::bench::{Bench, soon};
+use crate::bench::Bench;
+use crate::fixture::Skip;
 
 pub async fn first_come_first_served(bench: Bench) {
-    let holder = bench.mutex("a").acquire().await.expect("the lock is free");
+    let (_, holder) = bench.holder("a").await;
     let order = Arc::new(Mutex::new(Vec::<(usize, Token)>::new()));
     let mut waiters = vec![];
     for i in 0..20 {
@@ -22,57 +23,91 @@ pub async fn first_come_first_served(bench: Bench) {
     let first = holder.token();
     assert_eq!(holder.release().await, Release::Released);
     for waiter in waiters {
-        soon("a turn", waiter).await.expect("no panic");
+        bench.soon("a turn", waiter).await.expect("no panic");
     }
     let order = order.lock().expect("no panic").clone();
-    assert_eq!(
-        order.iter().map(|(i, _)| *i).collect::<Vec<_>>(),
-        (0..20).collect::<Vec<_>>()
-    );
-    assert!(
-        order[0].1 > first && order.windows(2).all(|pair| pair[0].1 < pair[1].1),
-        "{order:?}"
-    );
+    assert!(order.iter().map(|(i, _)| *i).eq(0..20), "{order:?}");
+    let rises = order.windows(2).all(|pair| pair[0].1 < pair[1].1);
+    assert!(order[0].1 > first && rises, "{order:?}");
 }
 
 pub async fn waiters_that_leave_do_not_break_the_line(bench: Bench) {
-    let holder = bench.mutex("a").acquire().await.expect("the lock is free");
+    let (_, holder) = bench.holder("a").await;
     let mut waiters = vec![];
-    for i in 0..15 {
-        let lock = bench.mutex("a");
-        waiters.push(tokio::spawn(async move { lock.acquire().await }));
-        bench.depth("a", i + 2).await;
+    for _ in 0..12 {
+        waiters.push(bench.waiter("a", Mode::Exclusive).await);
     }
-    for waiter in waiters.iter().skip(1).step_by(3) {
-        waiter.abort();
+    // Their sessions live on.
+    let (mut stay, mut left) = (vec![], vec![]);
+    for (i, waiter) in waiters.into_iter().enumerate() {
+        if i % 3 == 1 || i == 5 {
+            waiter.leave();
+            left.push(waiter);
+        } else {
+            stay.push(waiter);
+        }
     }
-    bench.depth("a", 11).await;
+    bench.depth("a", stay.len() + 1).await;
     drop(holder);
     let mut last = Token(0);
-    for waiter in waiters {
-        if let Ok(granted) = soon("a turn, or the end of one that left", waiter).await {
-            let guard = granted.expect("granted");
-            assert!(guard.token() > last);
-            last = guard.token();
-            assert_eq!(guard.release().await, Release::Released);
-        }
+    for waiter in stay {
+        let guard = waiter.turn().await;
+        assert!(guard.token() > last);
+        last = guard.token();
+        assert_eq!(guard.release().await, Release::Released);
     }
     bench.depth("a", 0).await;
 }
 
-pub async fn tokens_rise_over_sessions(bench: Bench) {
+pub async fn waiters_whose_sessions_end_do_not_break_the_line(bench: Bench) -> Result<(), Skip> {
+    let administrator = bench.administrator()?;
+    let (_, holder) = bench.holder("a").await;
+    let mut waiters = vec![];
+    for _ in 0..6 {
+        waiters.push(bench.waiter("a", Mode::Exclusive).await);
+    }
+    for place in [4, 2, 0] {
+        let waiter = waiters.remove(place);
+        let session = waiter.locks.session_id().expect("open");
+        administrator.end_session(session).await;
+        let error = waiter.outcome().await.expect_err("its place is gone");
+        assert!(
+            matches!(error.kind(), ErrorKind::SessionLost(_) | ErrorKind::Evicted),
+            "{error}"
+        );
+    }
+    bench.depth("a", waiters.len() + 1).await;
+    assert_eq!(holder.release().await, Release::Released);
     let mut last = Token(0);
-    for _ in 0..5 {
-        let locks = bench.process();
-        let guard = locks
-            .mutex("a")
-            .expect("a valid name")
-            .acquire()
-            .await
-            .expect("the lock is free");
-        assert!(guard.token() > last, "{} after {last}", guard.token());
+    for waiter in waiters {
+        let guard = waiter.turn().await;
+        assert!(guard.token() > last);
         last = guard.token();
         assert_eq!(guard.release().await, Release::Released);
-        locks.close().await.expect("an answer");
     }
+    bench.depth("a", 0).await;
+    Ok(())
+}
+
+pub async fn a_storm_of_tries_does_not_hold_up_a_waiter(bench: Bench) {
+    let (_, holder) = bench.holder("a").await;
+    let waiter = bench.waiter("a", Mode::Exclusive).await;
+    let tries = (0..4).map(|_| {
+        let lock = bench.mutex("a");
+        tokio::spawn(async move {
+            for _ in 0..50 {
+                let tried = lock.try_acquire().await.expect("an answer");
+                assert!(tried.is_none(), "somebody holds it or waits all the time");
+            }
+        })
+    });
+    let tries: Vec<_> = tries.collect();
+    assert_eq!(holder.release().await, Release::Released);
+    let guard = waiter.turn().await;
+    for task in tries {
+        bench.soon("the tries", task).await.expect("no panic");
+    }
+    bench.depth("a", 1).await;
+    assert_eq!(guard.release().await, Release::Released);
+    bench.depth("a", 0).await;
 }

@@ -1,70 +1,102 @@
 //! Readers and writers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use lock_core::{Mode, Release};
 
-use crate::bench::{Bench, soon};
+use crate::bench::Bench;
 
 pub async fn readers_share_and_a_waiting_writer_stops_new_readers(bench: Bench) {
     let one = bench.rwlock("a").read().await.expect("the lock is free");
     let two = bench.rwlock("a").read().await.expect("readers share");
     assert_eq!(two.mode(), Mode::Shared);
-    let lock = bench.rwlock("a");
-    let writer = tokio::spawn(async move { lock.write().await });
+    let writer = bench.waiter("a", Mode::Exclusive).await;
+    let try_read = bench.rwlock("a").try_read().await;
+    let refused = try_read.expect("an answer").is_none();
+    assert!(refused, "the writer came first");
+    let try_write = bench.mutex("a").try_acquire().await;
+    assert!(try_write.expect("an answer").is_none());
     bench.depth("a", 3).await;
-    assert!(
-        bench
-            .rwlock("a")
-            .try_read()
-            .await
-            .expect("an answer")
-            .is_none(),
-        "the writer came first"
-    );
-    assert!(
-        bench
-            .mutex("a")
-            .try_acquire()
-            .await
-            .expect("an answer")
-            .is_none()
-    );
-    bench.depth("a", 3).await;
-    let lock = bench.rwlock("a");
-    let late = tokio::spawn(async move { lock.read().await });
-    bench.depth("a", 4).await;
+    let late = bench.waiter("a", Mode::Shared).await;
     assert_eq!(one.release().await, Release::Released);
-    assert!(!writer.is_finished());
+    assert!(writer.waits());
     assert_eq!(two.release().await, Release::Released);
-    let writer = soon("the writer's turn", writer)
-        .await
-        .expect("no panic")
-        .expect("granted");
-    assert!(!late.is_finished());
+    let writer = writer.turn().await;
+    assert!(late.waits());
     assert_eq!(writer.release().await, Release::Released);
-    let late = soon("the late reader's turn", late)
-        .await
-        .expect("no panic")
-        .expect("granted");
-    assert_eq!(late.release().await, Release::Released);
+    assert_eq!(late.turn().await.release().await, Release::Released);
 }
 
 pub async fn a_batch_of_readers_starts_together(bench: Bench) {
     let writer = bench.rwlock("a").write().await.expect("the lock is free");
     let mut readers = vec![];
-    for i in 0..5 {
-        let lock = bench.rwlock("a");
-        readers.push(tokio::spawn(async move { lock.read().await }));
-        bench.depth("a", i + 2).await;
+    for _ in 0..5 {
+        readers.push(bench.waiter("a", Mode::Shared).await);
     }
     assert_eq!(writer.release().await, Release::Released);
     let mut guards = vec![];
     for reader in readers {
-        guards.push(
-            soon("all readers hold at once", reader)
-                .await
-                .expect("no panic")
-                .expect("granted"),
-        );
+        guards.push(reader.turn().await);
     }
     assert_eq!(bench.queue("a").await.holders(), 5);
+}
+
+/// Whoever waits for the nearest reader alone gets in beside the others.
+pub async fn a_writer_waits_for_every_reader(bench: Bench) {
+    let mut readers = vec![];
+    for _ in 0..3 {
+        readers.push(bench.rwlock("a").read().await.expect("readers share"));
+    }
+    let writer = bench.waiter("a", Mode::Exclusive).await;
+    while let Some(nearest) = readers.pop() {
+        assert!(writer.waits());
+        assert_eq!(nearest.release().await, Release::Released);
+        bench.depth("a", readers.len() + 1).await;
+        assert_eq!(bench.queue("a").await.holders(), readers.len().max(1));
+    }
+    assert_eq!(writer.turn().await.release().await, Release::Released);
+}
+
+pub async fn a_writer_that_leaves_lets_readers_in(bench: Bench) {
+    let first = bench.rwlock("a").read().await.expect("the lock is free");
+    let writer = bench.waiter("a", Mode::Exclusive).await;
+    let two = bench.waiter("a", Mode::Shared).await;
+    let three = bench.waiter("a", Mode::Shared).await;
+    assert!(two.waits() && three.waits());
+    writer.leave();
+    let guards = [two.turn().await, three.turn().await];
+    assert_eq!(bench.queue("a").await.holders(), 3);
+    drop((first, guards));
+    bench.depth("a", 0).await;
+}
+
+pub async fn readers_and_writers_exclude_each_other(bench: Bench) {
+    // So many readers are inside, or a writer, which counts as many.
+    const WRITER: i64 = 1000;
+    let inside = Arc::new(AtomicI64::new(0));
+    let tasks = (0..6).map(|i| {
+        let (lock, inside) = (bench.rwlock("a"), inside.clone());
+        tokio::spawn(async move {
+            for turn in 0..15 {
+                let writes = (i + turn) % 3 == 0;
+                let guard = match writes {
+                    true => lock.write().await,
+                    false => lock.read().await,
+                };
+                let guard = guard.expect("our turn comes");
+                let weight = if writes { WRITER } else { 1 };
+                let others = inside.fetch_add(weight, Ordering::SeqCst);
+                let alone = others == 0;
+                assert!(alone || !writes && others < WRITER, "{others} inside");
+                tokio::task::yield_now().await;
+                inside.fetch_sub(weight, Ordering::SeqCst);
+                assert_eq!(guard.release().await, Release::Released);
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        bench.soon("all turns", task).await.expect("no panic");
+    }
+    bench.depth("a", 0).await;
 }

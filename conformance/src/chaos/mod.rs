@@ -15,6 +15,8 @@ mod resource;
 mod run;
 mod servers;
 
+#[cfg(feature = "zk")]
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -23,10 +25,6 @@ pub use run::run;
 
 /// The first argument that makes this program a contender.
 const CONTENDER: &str = "__chaos-contender";
-/// The first argument that makes this program the embedded coordinator.
-#[cfg(feature = "embedded")]
-const COORDINATOR: &str = "__chaos-coordinator";
-
 /// On which servers a run is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
@@ -64,6 +62,24 @@ impl Backend {
         }
     }
 
+    /// What is not installed and has to be, as the command that installs it.
+    pub fn missing(self) -> Option<&'static str> {
+        match self {
+            #[cfg(feature = "embedded")]
+            Backend::Embedded => None,
+            #[cfg(feature = "etcd")]
+            Backend::Etcd if !in_path("etcd") => Some("apt-get install etcd-server"),
+            #[cfg(feature = "etcd")]
+            Backend::Etcd => None,
+            #[cfg(feature = "zk")]
+            Backend::Zk if !in_path("java") || !Path::new(ZOOKEEPER).exists() => {
+                Some("apt-get install zookeeper")
+            }
+            #[cfg(feature = "zk")]
+            Backend::Zk => None,
+        }
+    }
+
     /// Of how many servers it can be made.
     pub fn nodes(self) -> &'static [usize] {
         match self {
@@ -75,6 +91,16 @@ impl Backend {
             Backend::Zk => &[1, 3],
         }
     }
+}
+
+/// Debian's.
+#[cfg(feature = "zk")]
+const ZOOKEEPER: &str = "/usr/share/java/zookeeper.jar";
+
+#[cfg(any(feature = "etcd", feature = "zk"))]
+fn in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 /// A run.
@@ -93,21 +119,16 @@ pub struct Settings {
 /// Does the work of a contender or a coordinator if that is what this process was started as, and
 /// answers its exit status.
 pub fn helper_main() -> Option<ExitCode> {
-    let mut arguments = std::env::args().skip(1);
-    let role = arguments.next()?;
-    match role.as_str() {
-        CONTENDER => {
-            die_with_the_run();
-            Some(contending(&arguments.next()?))
-        }
-        #[cfg(feature = "embedded")]
-        COORDINATOR => {
-            die_with_the_run();
-            let folder = arguments.next()?.into();
-            Some(servers::embedded::main(folder, &arguments.next()?))
-        }
-        _ => None,
+    #[cfg(feature = "embedded")]
+    if let Some(ended) = crate::fixtures::serve_if_asked() {
+        return Some(ended);
     }
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next()? != CONTENDER {
+        return None;
+    }
+    die_with_the_run();
+    Some(contending(&arguments.next()?))
 }
 
 /// So that nothing is left of a run that is killed.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -35,20 +37,26 @@ const PROGRESS: Duration = Duration::from_secs(5);
 /// What a busy machine may add to the bounds of the end.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// Makes a run and judges it, with progress on stderr.
+/// Makes a run and judges it, with progress on stderr. Ends early, and stops all that it started,
+/// once `interrupted` is set.
 ///
 /// # Errors
-/// If a contender fails or a journal cannot be read or written.
+/// Of kind `NotFound` if a server is not installed, with the command that installs it;
+/// `Interrupted`; otherwise if a contender fails or a journal cannot be read or written.
 ///
 /// # Panics
-/// If a server is not installed, with the command that installs it; or does not start.
-pub fn run(settings: Settings) -> io::Result<Report> {
+/// If a server does not start.
+pub fn run(settings: Settings, interrupted: Arc<AtomicBool>) -> io::Result<Report> {
+    if let Some(remedy) = settings.backend.missing() {
+        let message = format!("{} is not installed: {remedy}", settings.backend.name());
+        return Err(io::Error::new(io::ErrorKind::NotFound, message));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     let folder = tempfile::Builder::new().prefix("chaos").tempdir()?;
-    let mut run = runtime.block_on(Run::start(settings, folder))?;
+    let mut run = runtime.block_on(Run::start(settings, folder, interrupted))?;
     runtime.block_on(run.make_faults())?;
     runtime.block_on(run.finish())
 }
@@ -62,6 +70,7 @@ struct Run {
     faults: Vec<Planned>,
     locks: Vec<String>,
     folder: TempDir,
+    interrupted: Arc<AtomicBool>,
 }
 
 async fn cluster(settings: Settings) -> Box<dyn Cluster> {
@@ -76,7 +85,11 @@ async fn cluster(settings: Settings) -> Box<dyn Cluster> {
 }
 
 impl Run {
-    async fn start(settings: Settings, folder: TempDir) -> io::Result<Self> {
+    async fn start(
+        settings: Settings,
+        folder: TempDir,
+        interrupted: Arc<AtomicBool>,
+    ) -> io::Result<Self> {
         let cluster = cluster(settings).await;
         let mut rng = Rng::with_seed(settings.seed);
         let scope = Scope {
@@ -121,6 +134,7 @@ impl Run {
             faults,
             locks: orders.locks,
             folder,
+            interrupted,
         })
     }
 
@@ -214,6 +228,9 @@ impl Run {
 
     /// Nobody ends before it is told to.
     fn all_live(&mut self) -> io::Result<()> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         for contender in &mut self.contenders {
             if contender.ended().map_err(io::Error::other)? {
                 return Err(io::Error::other("a contender has ended before its time"));

@@ -1,9 +1,12 @@
 //! `turnlock chaos`: a run of faults on servers of its own, judged by the checker.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use conformance::chaos::{self, Backend, Report, Settings};
 
+use crate::child::Signals;
 use crate::cli::{Chaos, Global};
 use crate::exit::{Exit, Failure};
 use crate::output::{print, say};
@@ -16,13 +19,25 @@ pub async fn chaos(global: Global, args: Chaos) -> Result<Exit, Failure> {
         settings.nodes,
         settings.seed
     ));
+    let interrupted = Arc::<AtomicBool>::default();
+    let mut signals = Signals::install()?;
     // It has a runtime of its own.
-    let run = tokio::task::spawn_blocking(move || chaos::run(settings));
-    let report = match run.await {
-        Ok(report) => report.map_err(failed)?,
-        // It has said why on stderr: a server that is not installed, for example.
-        Err(_) => return Ok(Exit::Internal),
+    let seen = interrupted.clone();
+    let mut run = tokio::task::spawn_blocking(move || chaos::run(settings, seen));
+    let report = tokio::select! {
+        report = &mut run => report,
+        signal = signals.deadly() => {
+            // It stops its servers, and then ends by itself.
+            interrupted.store(true, Ordering::Relaxed);
+            let _ = run.await;
+            return Ok(Exit::Of(signal.status()));
+        }
     };
+    // A panic has said why on stderr.
+    let Ok(report) = report else {
+        return Ok(Exit::Internal);
+    };
+    let report = report.map_err(failed)?;
     if global.json {
         // The program that reads stdout is not the person who waits for it.
         eprintln!("{report}");
@@ -62,7 +77,11 @@ fn settings(backend: Option<&str>, args: &Chaos) -> Result<Settings, Failure> {
 }
 
 fn failed(error: io::Error) -> Failure {
-    Failure::new(Exit::Internal, format!("the run failed: {error}"))
+    let exit = match error.kind() {
+        io::ErrorKind::NotFound => Exit::Configuration,
+        _ => Exit::Internal,
+    };
+    Failure::new(exit, format!("chaos: {error}"))
 }
 
 fn status(report: &Report) -> Exit {

@@ -79,7 +79,7 @@ pub fn judge(home: &Home, store: &mut Store) -> Tally {
 }
 
 /// The process's number and the number of the edit, of all notes of this kind.
-fn notes(home: &Home, which: Note) -> impl Iterator<Item = (u64, u64)> {
+pub fn notes(home: &Home, which: Note) -> impl Iterator<Item = (u64, u64)> {
     let journals = fs::read_dir(home.path()).expect("readable");
     let mut found = Vec::new();
     for journal in journals {

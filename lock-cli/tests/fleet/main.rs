@@ -1,4 +1,5 @@
-//! Some processes edit one JSON file, or one table; some of them are paused or killed all the time.
+//! Some processes edit one JSON file, or one table; one of them comes too late for certain, and some
+//! are paused or killed all the time.
 //!
 //! The tests make a few hundred edits. `TURNLOCK_FLEET_EDITS=10000` is the full form: it takes
 //! minutes.
@@ -19,9 +20,10 @@ use libtest_mimic::{Arguments, Trial};
 use rustix::process::Signal;
 use server::Postgres;
 use store::Store;
-use support::{Home, Running, Server, signal};
+use support::{Home, Running, Server, eventually, signal, stopped};
 use turnlock::fence::FencingToken;
 use turnlock::{LockName, Token};
+use worker::Note;
 
 /// How many of them each round of faults hits, in the mean.
 const SHARE: f64 = 0.3;
@@ -76,6 +78,8 @@ fn play(processes: usize, edits: usize, store: impl FnOnce(&Home) -> String) {
             worker::spawn(&home, &server.url(), &url, lives, edits)
         };
         let mut workers: Vec<Running> = (0..processes).map(|_| spawn()).collect();
+        let first = workers.first().expect("there are some");
+        oversleep(&home, &mut store, first.id());
         let mut done = || store.length().expect("it reads") >= edits;
         while !done() {
             assert!(started.elapsed() < LIMIT, "not done within {LIMIT:?}");
@@ -100,6 +104,7 @@ fn play(processes: usize, edits: usize, store: impl FnOnce(&Home) -> String) {
     });
     let tally = checker::judge(&home, &mut store);
     assert!(tally.in_store >= edits);
+    assert!(tally.stale > 0, "at least one came too late");
     // The first of them all wakes only now.
     let [first, ..] = store.entries().expect("it reads")[..] else {
         panic!("there are entries");
@@ -123,6 +128,22 @@ fn play(processes: usize, edits: usize, store: impl FnOnce(&Home) -> String) {
         faults.paused,
         faults.killed,
     );
+}
+
+/// The first of them, which has the lock and stands still, is woken when another has written: what
+/// it was about to write must be refused.
+fn oversleep(home: &Home, store: &mut Store, sleeper: u32) {
+    eventually("the first has the lock and stands still", || {
+        stopped(sleeper)
+    });
+    let before = store.length().expect("it reads");
+    eventually("another gets the lock, and writes", || {
+        store.length().expect("it reads") > before
+    });
+    signal(sleeper, Signal::CONT);
+    eventually("the late write is refused", || {
+        checker::notes(home, Note::Stale).any(|(life, _)| life == worker::SLEEPER)
+    });
 }
 
 #[derive(Default)]

@@ -6,6 +6,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use futures_executor::block_on;
+use rustix::process::{Signal, getpid, kill_process};
 use turnlock::Options;
 use turnlock::fence::FencingToken;
 
@@ -13,6 +14,9 @@ use crate::store::Store;
 use crate::support::{Home, Running};
 
 const ARGUMENT: &str = "--edit";
+
+/// The process that stands still once, when it has the lock and before it writes, until it is woken.
+pub const SLEEPER: u64 = 1;
 
 /// What it notes: one line each, in one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +41,7 @@ impl Note {
     }
 }
 
-pub fn spawn(home: &Home, url: &str, store: &str, life: usize, edits: usize) -> Running {
+pub fn spawn(home: &Home, url: &str, store: &str, life: u64, edits: usize) -> Running {
     let child = std::process::Command::new(std::env::current_exe().expect("this program"))
         .args([ARGUMENT, url, store, &life.to_string(), &edits.to_string()])
         .current_dir(home.path())
@@ -80,6 +84,7 @@ fn work(
     };
     let mut journal = journal(life)?;
     let mut store = Store::open(store)?;
+    let mut sleepy = life == SLEEPER;
     let locks = block_on(turnlock::connect_with(url, options))?;
     let ledger = locks.mutex("ledger")?;
     for serial in 0u64.. {
@@ -90,6 +95,9 @@ fn work(
             Err(error) => return Err(error.into()),
         };
         note(&mut journal, Note::Try, serial)?;
+        if std::mem::take(&mut sleepy) {
+            kill_process(getpid(), Signal::STOP)?;
+        }
         let token = FencingToken::of(&guard);
         let entry = [guard.token().0, life, serial];
         // Programs think about what they write: here the pauses hit.

@@ -209,14 +209,19 @@ pub fn signal(pid: u32, signal: rustix::process::Signal) {
 
 /// Whether a process runs (a zombie does not).
 pub fn alive(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        !stat
-            .rsplit(')')
-            .next()
-            .unwrap_or("")
-            .trim_start()
-            .starts_with('Z')
-    })
+    state(pid).is_some_and(|state| state != 'Z')
+}
+
+/// Whether a process has been stopped by a signal.
+pub fn stopped(pid: u32) -> bool {
+    state(pid) == Some('T')
+}
+
+/// The state of a process, if there is one.
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_the_name) = stat.rsplit_once(") ")?;
+    after_the_name.chars().next()
 }
 
 /// Finds a Debian program; a missing one fails the test.

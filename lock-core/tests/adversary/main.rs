@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use lock_core::clock::Clock;
-use lock_core::{ErrorKind, LossReason, Mutex, OnSessionLoss, Options, State};
+use lock_core::{Effect, ErrorKind, LossReason, Mutex, OnSessionLoss, Options, Release, State};
 use session::{Act, Script};
 
 /// Bounds what takes a second or two.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn mutex(script: &Arc<Script>) -> Mutex {
@@ -113,6 +113,91 @@ async fn a_silent_coordinator_does_not_hold_up_those_who_give_up() {
             .expect("a value")
             .is_none()
     );
+}
+
+#[tokio::test]
+async fn who_gives_up_leaves_no_entry() {
+    let script = script();
+    script.blocked.store(true, Ordering::SeqCst);
+    let lock = mutex(&script);
+    let waited = lock.acquire_timeout(Duration::from_millis(50)).await;
+    assert!(waited.expect("contention is a value").is_none());
+    assert_eq!(script.left(), 0, "of the wait");
+    assert!(lock.try_acquire().await.expect("a value").is_none());
+    assert_eq!(script.left(), 0, "of the try");
+    assert_eq!(script.close.count(), 0, "by removals of their own");
+}
+
+#[tokio::test]
+async fn an_acquire_dropped_before_its_answer_is_removed() {
+    let script = script();
+    script.enqueue.will(Act::Hang);
+    let lock = mutex(&script);
+    let acquire = tokio::spawn({
+        let lock = lock.clone();
+        async move { lock.acquire().await.map(drop) }
+    });
+    eventually("it is under way", || script.enqueue.count() > 0).await;
+    acquire.abort();
+    eventually("it is removed", || script.remove.count() > 0).await;
+}
+
+#[tokio::test]
+async fn an_enqueue_that_is_tried_again_is_the_same_one() {
+    let script = script();
+    script.enqueue.will(Act::FailTimes(3));
+    let _guard = mutex(&script).acquire().await.expect("granted");
+    assert_eq!(script.enqueue.count(), 4);
+    let tickets = script.tickets.lock().expect("no panic");
+    assert_eq!(tickets.len(), 1, "{tickets:?}");
+}
+
+#[tokio::test]
+async fn a_release_without_an_answer_goes_on_until_it_is_done() {
+    let script = script();
+    let lock = mutex(&script);
+    let guard = lock.acquire().await.expect("granted");
+    script.remove.will(Act::FailTimes(3));
+    assert_eq!(guard.release().await, Release::Unknown);
+    eventually("the entry is gone", || script.left() == 0).await;
+    assert_eq!(script.close.count(), 0, "by its removal");
+}
+
+#[tokio::test]
+async fn dropping_a_guard_waits_for_nothing() {
+    let script = script();
+    let guard = mutex(&script).acquire().await.expect("granted");
+    script.remove.will(Act::Hang);
+    let (done, dropped) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(guard);
+        done.send(())
+    });
+    dropped
+        .recv_timeout(PATIENCE)
+        .expect("a removal that hangs holds nobody up");
+}
+
+#[tokio::test]
+async fn a_waiter_watches_its_own_entry_too() {
+    let script = script();
+    script.blocked.store(true, Ordering::SeqCst);
+    let lock = mutex(&script);
+    let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
+    eventually("both are watched", || script.changed.count() == 2).await;
+    waiter.abort();
+}
+
+#[tokio::test]
+async fn a_waiter_whose_watch_says_nothing_looks_by_itself() {
+    let script = script();
+    script.blocked.store(true, Ordering::SeqCst);
+    let lock = mutex(&script);
+    let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
+    eventually("it waits", || script.changed.count() > 0).await;
+    script.blocked.store(false, Ordering::SeqCst);
+    let granted = soon("its own look", waiter).await.expect("no panic");
+    granted.expect("granted");
 }
 
 #[tokio::test]
@@ -325,8 +410,86 @@ async fn acquires_that_never_wait_let_timers_fire() {
         () = tokio::time::sleep(Duration::from_millis(5)) => {}
     }
     assert!(
-        started.elapsed() < PATIENCE / 10,
+        started.elapsed() < PATIENCE / 5,
         "after {:?}",
         started.elapsed()
     );
+}
+
+#[tokio::test]
+async fn a_put_goes_on_until_it_is_answered() {
+    let script = script();
+    let guard = mutex(&script).acquire().await.expect("granted");
+    script.access.will(Act::FailTimes(3));
+    guard.put("k", "v").await.expect("answered in the end");
+    assert_eq!(script.access.count(), 4);
+}
+
+#[tokio::test]
+async fn a_put_ends_with_the_lock_and_says_that_it_may_have_been_done() {
+    let script = script();
+    let locks = script.locks(HOUR);
+    let lock = locks.mutex("a").expect("a valid name");
+    let guard = Arc::new(lock.acquire().await.expect("granted"));
+    script.access.will(Act::Hang);
+    let puts: Vec<_> = (0..3)
+        .map(|_| {
+            let guard = guard.clone();
+            tokio::spawn(async move { guard.put("k", "v").await })
+        })
+        .collect();
+    eventually("the first is sent", || script.access.count() > 0).await;
+    locks.close().await.expect("closed");
+    let mut effects = Vec::new();
+    for put in puts {
+        let error = soon("the put ends", put).await.expect("no panic");
+        let error = error.expect_err("the lock is lost");
+        assert_eq!(error.kind(), ErrorKind::SessionLost(LossReason::Closed));
+        effects.push(error.effect());
+    }
+    assert_eq!(script.access.count(), 1, "one at a time");
+    effects.sort_unstable_by_key(|effect| *effect == Effect::Unknown);
+    assert_eq!(effects, [Effect::None, Effect::None, Effect::Unknown]);
+}
+
+#[tokio::test]
+async fn a_put_that_finds_the_entry_gone_tells_the_guard() {
+    let script = script();
+    let guard = mutex(&script).acquire().await.expect("granted");
+    script.gone.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        let error = guard.put("k", "v").await.expect_err("not ours");
+        assert_eq!(
+            (error.kind(), error.effect()),
+            (ErrorKind::Evicted, Effect::None)
+        );
+    }
+    assert_eq!(guard.state(), State::Lost(LossReason::EntryGone));
+    assert_eq!(script.access.count(), 1, "a lost guard asks nobody");
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_is_refused_before_anything_is_sent() {
+    let script = script();
+    let locks = script.locks(HOUR);
+    let guard = mutex(&script).acquire().await.expect("granted");
+    let shared = locks.rwlock("b").expect("a valid name").read().await;
+    let shared = shared.expect("granted");
+    let long = vec![0; lock_core::data::MAX_VALUE_BYTES + 1];
+    let errors = [
+        (guard.put("", "v").await, "it is empty"),
+        (guard.put("k", long).await, "1000001 bytes"),
+        (guard.delete("../k").await, "'..'"),
+        (guard.get("k\n").await.map(drop), "control character"),
+        (locks.get("a//b").await.map(drop), "segment is empty"),
+        (shared.put("k", "v").await, "exclusively"),
+        (shared.delete("k").await, "exclusively"),
+    ];
+    for (outcome, words) in errors {
+        let error = outcome.expect_err(words);
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    assert_eq!(script.access.count(), 0);
+    shared.get("k").await.expect("readers read");
 }

@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use lock_core::clock::Clock;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
-    Admission, AsOf, Backend, Enqueued, EntryId, Error, ErrorKind, Liveness, LockName, Locks,
-    LossReason, Mode, Options, Placed, Queue, Removed, Session, SessionId, Ticket, Token,
+    Access, Accessed, Admission, AsOf, Backend, DataKey, Enqueued, EntryId, Error, ErrorKind,
+    Liveness, LockName, Locks, LossReason, Mode, Options, Placed, Queue, Removed, Session,
+    SessionId, Ticket, Token,
 };
 
 /// What a call does.
@@ -70,12 +71,15 @@ pub struct Script {
     pub look: Call,
     pub changed: Call,
     pub remove: Call,
+    pub access: Call,
     pub close: Call,
     /// Somebody else stands before us.
     pub blocked: AtomicBool,
     /// Our entry was removed by somebody.
     pub gone: AtomicBool,
     pub entries: Mutex<HashSet<u64>>,
+    /// The tickets that an entry was asked for with, whatever came of it.
+    pub tickets: Mutex<HashSet<u64>>,
     pub clock: Clock,
 }
 
@@ -156,6 +160,10 @@ impl Backend for Scripted {
     async fn locks(&self, _: &str, _: Option<&LockName>, _: usize) -> Result<Vec<Queue>, Error> {
         Ok(vec![])
     }
+
+    async fn get(&self, _: &DataKey) -> Result<Option<Vec<u8>>, Error> {
+        Ok(None)
+    }
 }
 
 #[async_trait]
@@ -169,6 +177,11 @@ impl Session for ScriptedSession {
     }
 
     async fn enqueue(&self, ticket: &Ticket, _: Ask, _: Admission) -> Result<Enqueued, Error> {
+        self.script
+            .tickets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(ticket.serial);
         self.script.enqueue.play().await?;
         self.script
             .entries
@@ -206,6 +219,20 @@ impl Session for ScriptedSession {
             Removed::Removed
         } else {
             Removed::AlreadyGone
+        })
+    }
+
+    async fn access(
+        &self,
+        _: &Ticket,
+        _: &EntryId,
+        _: &DataKey,
+        _: &Access,
+    ) -> Result<Accessed, Error> {
+        self.script.access.play().await?;
+        Ok(match self.script.gone.load(Ordering::SeqCst) {
+            true => Accessed::NotOurs,
+            false => Accessed::Done(None),
         })
     }
 

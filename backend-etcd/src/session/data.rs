@@ -1,0 +1,118 @@
+//! Values that holders keep: read and changed in transactions that succeed only while the holder's
+//! entry is there.
+
+use std::sync::atomic::Ordering;
+
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
+use lock_core::{Accessed, Effect, EntryId, Error, ErrorKind, Ticket};
+
+use super::{EtcdSession, GATE_TRIES};
+use crate::error;
+use crate::layout::{self, Consistency};
+
+impl EtcdSession {
+    pub(super) async fn read_data(&self, entry: &EntryId, key: &str) -> Result<Accessed, Error> {
+        self.check_alive()?;
+        let read = Txn::new()
+            .when(self.ours(entry))
+            .and_then([TxnOp::get(key, None)])
+            .or_else([layout::bare(&*entry.key, Consistency::Cluster)]);
+        let answer = self.txn(read).await?;
+        if !answer.succeeded() {
+            self.check_lease().await?;
+            return Ok(Accessed::NotOurs);
+        }
+        let found = layout::reads(&answer).find_map(|read| read.kvs.first());
+        Ok(Accessed::Done(found.map(|kv| kv.value.clone())))
+    }
+
+    /// Sets the value, or removes it.
+    ///
+    /// A copy of one whose reply was lost, or whose caller went away, may lie in the socket of a
+    /// member that stands still. It must not be carried out after what the holder writes next. So
+    /// each compares the session's gate, as an enqueue does, and the one after such a copy moves it.
+    pub(super) async fn change_data(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        key: &str,
+        value: Option<&[u8]>,
+    ) -> Result<Accessed, Error> {
+        for _ in 0..GATE_TRIES {
+            self.check_alive()?;
+            let gate = self.gate.load(Ordering::SeqCst);
+            let (_, settled) = self.places.unsettle(ticket.serial);
+            let answer = self
+                .txn(self.change(entry, key, value, gate, !settled))
+                .await;
+            let known =
+                answer.as_ref().map_or_else(Error::effect, |_| Effect::None) == Effect::None;
+            if settled && known {
+                self.places.settle(ticket.serial);
+            }
+            let answer = answer?;
+            if answer.succeeded() {
+                if !settled {
+                    let moved = layout::revision(&answer)?;
+                    self.gate.fetch_max(moved, Ordering::SeqCst);
+                    self.places.settle(ticket.serial);
+                }
+                return Ok(Accessed::Done(None));
+            }
+            let mut reads = layout::reads(&answer);
+            let (Some(own), Some(now)) = (reads.next(), reads.next()) else {
+                return Err(error::protocol("a change is not answered by two reads"));
+            };
+            let present = own.kvs.first().is_some_and(|kv| {
+                kv.create_revision == layout::signed(entry.token) && kv.lease == self.id.0
+            });
+            if !present {
+                self.check_lease().await?;
+                return Ok(Accessed::NotOurs);
+            }
+            let now = now.kvs.first().map_or(0, |kv| kv.mod_revision);
+            // Not a maximum: a gate that somebody deleted begins anew.
+            self.gate.store(now, Ordering::SeqCst);
+        }
+        Err(Error::new(
+            ErrorKind::Exhausted,
+            "too many acquires of this session are being cancelled to write a value now",
+        ))
+    }
+
+    fn change(
+        &self,
+        entry: &EntryId,
+        key: &str,
+        value: Option<&[u8]>,
+        gate: i64,
+        move_gate: bool,
+    ) -> Txn {
+        let mut compares = self.ours(entry).to_vec();
+        compares.push(Compare::mod_revision(
+            self.layout.gate(),
+            CompareOp::Equal,
+            gate,
+        ));
+        let mut operations = vec![match value {
+            Some(value) => TxnOp::put(key, value, None),
+            None => TxnOp::delete(key, None),
+        }];
+        if move_gate {
+            let options = PutOptions::new().with_lease(self.id.0);
+            operations.push(TxnOp::put(self.layout.gate(), [], Some(options)));
+        }
+        Txn::new().when(compares).and_then(operations).or_else([
+            layout::bare(&*entry.key, Consistency::Cluster),
+            layout::bare(self.layout.gate(), Consistency::Cluster),
+        ])
+    }
+
+    /// The entry is there, on our lease: a key that somebody put again without one would outlive us.
+    fn ours(&self, entry: &EntryId) -> [Compare; 2] {
+        [
+            layout::incarnation(entry),
+            Compare::lease(&*entry.key, CompareOp::Equal, self.id.0),
+        ]
+    }
+}

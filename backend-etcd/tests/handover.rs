@@ -1,0 +1,68 @@
+//! Hand-overs among contenders that share a client, as the tasks of one process do.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backend_etcd::EtcdBackend;
+use lock_core::{Locks, Mutex, Release};
+use support::{Node, backend_of, locks, soon};
+
+const TTL: Duration = Duration::from_secs(10);
+
+fn mutex(backend: &Arc<EtcdBackend>) -> Mutex {
+    let locks: Locks = locks(backend.clone(), TTL);
+    locks.mutex("q").expect("a valid name")
+}
+
+#[tokio::test]
+async fn whoever_is_next_needs_no_look_of_its_own() {
+    const CONTENDERS: u64 = 8;
+    const TURNS: u64 = 50;
+    let etcd = Node::start().await;
+    let backend = backend_of(&etcd);
+    let before = etcd.transactions().await;
+    let mut contending = Vec::new();
+    for _ in 0..CONTENDERS {
+        let mutex = mutex(&backend);
+        contending.push(tokio::spawn(async move {
+            for _ in 0..TURNS {
+                let guard = mutex.acquire().await.expect("acquired");
+                assert_eq!(guard.release().await, Release::Released);
+            }
+        }));
+    }
+    for contender in contending {
+        soon("its turns", contender).await.expect("no panic");
+    }
+    let spent = etcd.transactions().await - before;
+    // An enqueue and a removal each. A look more where the answer to a removal came long after the
+    // event of it, which a busy machine may do now and then.
+    let turns = CONTENDERS * TURNS;
+    assert!(
+        (2 * turns..=2 * turns + turns / 2).contains(&spent),
+        "{spent} transactions for {turns} turns"
+    );
+}
+
+#[tokio::test]
+async fn whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder() {
+    let etcd = Node::start().await;
+    let backend = backend_of(&etcd);
+    let holder = mutex(&backend);
+    let guard = soon("acquire", holder.acquire()).await.expect("acquired");
+    let (leaver, stayer) = (mutex(&backend), mutex(&backend));
+    let leaving = tokio::spawn(async move { leaver.acquire().await });
+    etcd.wait_keys("turnlock/q/", 2).await;
+    let mut staying = tokio::spawn(async move { stayer.acquire().await });
+    etcd.wait_keys("turnlock/q/", 3).await;
+    leaving.abort();
+    etcd.wait_keys("turnlock/q/", 2).await;
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut staying).await;
+    assert!(early.is_err(), "it is held");
+    let token = guard.token();
+    assert_eq!(guard.release().await, Release::Released);
+    let granted = soon("its turn", staying).await.expect("no panic");
+    assert!(granted.expect("granted").token() > token);
+}

@@ -1,0 +1,152 @@
+//! Values that holders keep: read and changed together with a check that the holder's node is there.
+
+use lock_core::{Access, Accessed, DataKey, EntryId, Error, ErrorKind};
+use zookeeper_client::{Error as ZkError, MultiWriteError};
+
+use super::ZkSession;
+use super::enqueue::DIRECTORY_TRIES;
+use crate::client::Client;
+use crate::layout;
+
+/// A step of a put or a delete: an operation on the node of the value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Set,
+    Create,
+    Delete,
+}
+
+/// How a step went.
+enum Stepped {
+    Done,
+    /// The holder's node is not there.
+    NotOurs,
+    /// The node of the value, or its directory, is not there.
+    Absent,
+    /// The node of the value is there.
+    Present,
+}
+
+impl ZkSession {
+    pub(super) async fn access_data(
+        &self,
+        entry: &EntryId,
+        key: &DataKey,
+        access: &Access,
+    ) -> Result<Accessed, Error> {
+        let client = self.alive()?;
+        let own = layout::path(entry)?;
+        let node = self.cluster.layout.data_node(key);
+        let accessed = match access {
+            Access::Get => self.read_data(&client, own, node).await?,
+            Access::Put(value) => self.change_data(&client, &own, &node, Some(value)).await?,
+            Access::Delete => self.change_data(&client, &own, &node, None).await?,
+        };
+        if accessed == Accessed::NotOurs {
+            // Our node goes with our session, too. A write tells, wherever the session was closed.
+            self.write(&client).await?;
+            self.alive()?;
+        }
+        Ok(accessed)
+    }
+
+    /// Our node is there after the value was read, so it was when that was read.
+    async fn read_data(
+        &self,
+        client: &Client,
+        own: String,
+        node: String,
+    ) -> Result<Accessed, Error> {
+        let answers = client.ask(move |zk| {
+            Box::pin(async move {
+                let synced = zk.sync(&node);
+                let (value, own) = (zk.get_data(&node), zk.check_stat(&own));
+                synced.await?;
+                let value = match value.await {
+                    Ok((value, _)) => Some(value),
+                    Err(ZkError::NoNode) => None,
+                    Err(error) => return Err(error),
+                };
+                Ok(own.await?.map(|_| value))
+            })
+        });
+        let found = self.heard(answers.await)?;
+        Ok(found.map_or(Accessed::NotOurs, Accessed::Done))
+    }
+
+    /// Sets the value, or removes it.
+    ///
+    /// One whose reply was lost is not carried out after a later one: requests over one connection
+    /// keep their order, and what comes by an earlier connection when the session has moved to a
+    /// new one is turned away.
+    async fn change_data(
+        &self,
+        client: &Client,
+        own: &str,
+        node: &str,
+        value: Option<&[u8]>,
+    ) -> Result<Accessed, Error> {
+        let mut step = match value {
+            Some(_) => Step::Set,
+            None => Step::Delete,
+        };
+        for _ in 0..DIRECTORY_TRIES {
+            let stepped = self.step(client, own, node, step, value.unwrap_or_default());
+            step = match (step, stepped.await?) {
+                (_, Stepped::Done) | (Step::Delete, Stepped::Absent) => {
+                    return Ok(Accessed::Done(None));
+                }
+                (_, Stepped::NotOurs) => return Ok(Accessed::NotOurs),
+                (Step::Create, Stepped::Absent) => {
+                    let (directory, _) = node.rsplit_once('/').unwrap_or_default();
+                    client.make_directory(directory).await?;
+                    Step::Create
+                }
+                (_, Stepped::Absent) => Step::Create,
+                (_, Stepped::Present) => Step::Set,
+            };
+        }
+        Err(Error::new(
+            ErrorKind::Exhausted,
+            format!("the node {node:?} is removed as often as it is made"),
+        ))
+    }
+
+    async fn step(
+        &self,
+        client: &Client,
+        own: &str,
+        node: &str,
+        step: Step,
+        value: &[u8],
+    ) -> Result<Stepped, Error> {
+        let (own, node, value) = (own.to_owned(), node.to_owned(), value.to_vec());
+        let options = client.data_options();
+        let written = client.ask(move |zk| {
+            Box::pin(async move {
+                let mut writer = zk.new_multi_writer();
+                // In whatever version: nothing that anybody writes to it makes it another's. No
+                // path comes twice, so it is the incarnation.
+                writer.add_check_version(&own, -1)?;
+                match step {
+                    Step::Set => writer.add_set_data(&node, &value, None)?,
+                    Step::Create => writer.add_create(&node, &value, &options)?,
+                    Step::Delete => writer.add_delete(&node, None)?,
+                }
+                Ok(match writer.commit().await {
+                    Ok(_) => Stepped::Done,
+                    Err(MultiWriteError::OperationFailed {
+                        index: 0,
+                        source: ZkError::NoNode,
+                    }) => Stepped::NotOurs,
+                    Err(error) => match ZkError::from(error) {
+                        ZkError::NoNode => Stepped::Absent,
+                        ZkError::NodeExists => Stepped::Present,
+                        error => return Err(error),
+                    },
+                })
+            })
+        });
+        self.heard(written.await)
+    }
+}

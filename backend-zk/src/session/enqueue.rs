@@ -1,0 +1,201 @@
+//! Taking a place in a queue.
+
+use futures_util::future::{OptionFuture, join};
+use lock_core::rule::Ask;
+use lock_core::session::{Admission, AsOf, Enqueued, Placed};
+use lock_core::{Effect, EntryId, Error, ErrorKind, Ticket};
+use zookeeper_client::Error as ZkError;
+
+use super::ZkSession;
+use super::alone::Last;
+use crate::client::Client;
+use crate::{error, layout, node};
+
+/// How often an enqueue makes a directory that the servers have removed again by the time that it
+/// is used.
+pub(super) const DIRECTORY_TRIES: u32 = 8;
+
+impl ZkSession {
+    pub(super) async fn take_place(
+        &self,
+        ticket: &Ticket,
+        ask: Ask,
+        admission: Admission,
+    ) -> Result<Enqueued, Error> {
+        let client = self.alive()?;
+        let layout = &self.cluster.layout;
+        let directory = layout.directory_for(&ticket.name, ticket.mode)?;
+        if self.unsettled().contains(&ticket.serial)
+            && let Some(children) = self.list(&client, &directory, AsOf::Now).await?
+        {
+            let found = self.settle(&client, &directory, ticket, ask, &children, None);
+            if let Some(placed) = found.await? {
+                return Ok(Enqueued::Placed(placed));
+            }
+        }
+        if admission == Admission::IfFree
+            && let Some(children) = self.list(&client, &directory, AsOf::Now).await?
+            && layout::is_busy(&children, ask)
+        {
+            return Ok(Enqueued::Busy);
+        }
+        let before = self.alone().take(&directory);
+        let expects_others = !before.is_some_and(|before| before.proved);
+        for _ in 0..DIRECTORY_TRIES {
+            let made = self.make(&client, &directory, ticket, expects_others);
+            let Some((own, children)) = made.await? else {
+                client.make_directory(&directory).await?;
+                continue;
+            };
+            let last = Last::next(before, &own);
+            let (placed, alone) = if last.is_some_and(|last| last.proved) && children.is_none() {
+                let (entry, view) = (own, layout::FREE);
+                (Placed { entry, view }, true)
+            } else {
+                let children = match children {
+                    Some(children) => children,
+                    None => self.list_behind(&client, &directory).await?,
+                };
+                let alone = layout::is_alone(&own, &children);
+                let made = Some(own.clone());
+                let settled = self.settle(&client, &directory, ticket, ask, &children, made);
+                let placed = settled.await?.unwrap_or(Placed {
+                    // Somebody removed it between the two requests.
+                    entry: own,
+                    view: layout::ABSENT,
+                });
+                (placed, alone)
+            };
+            if let Some(last) = last.filter(|_| alone) {
+                self.alone().entered(&directory, last);
+            }
+            self.unsettled().remove(&ticket.serial);
+            return Ok(Enqueued::Placed(placed));
+        }
+        Err(Error::new(
+            ErrorKind::Exhausted,
+            format!("the directory {directory:?} is removed as often as it is made"),
+        ))
+    }
+
+    /// Makes a node for this ticket and, if others may be there, lists its directory, in one round
+    /// trip; `None` if there is no directory. From before it is sent until its outcome is known, the
+    /// ticket counts as unsettled.
+    async fn make(
+        &self,
+        client: &Client,
+        directory: &str,
+        ticket: &Ticket,
+        expects_others: bool,
+    ) -> Result<Option<(EntryId, Option<Vec<String>>)>, Error> {
+        let first = self.unsettled().insert(ticket.serial);
+        let prefix = node::prefix(self.nonce, ticket, self.cluster.layout.recipe);
+        let (path, data) = (format!("{directory}/{prefix}"), ticket.metadata.to_bytes());
+        let (listed, options) = (directory.to_owned(), client.entry_options());
+        let answers = client
+            .ask(move |zk| {
+                Box::pin(async move {
+                    let create = zk.create(&path, &data, &options);
+                    let list = expects_others.then(|| zk.list_children(&listed));
+                    Ok(join(create, OptionFuture::from(list)).await)
+                })
+            })
+            .await;
+        let (created, children) = self.heard(answers)?;
+        let (stat, sequence) = match created {
+            Ok(created) => created,
+            Err(error) => {
+                let absent = error == ZkError::NoNode;
+                // An earlier try made one of the same name: possible where numbers come again.
+                let twin = error == ZkError::NodeExists;
+                let mut error = self.cluster.error(error);
+                if twin {
+                    error = error::twin(error);
+                }
+                if first && error.effect() == Effect::None {
+                    self.unsettled().remove(&ticket.serial);
+                }
+                return if absent {
+                    Ok(None)
+                } else {
+                    self.heard(Err(error))
+                };
+            }
+        };
+        let name = format!("{prefix}{sequence}");
+        let own = layout::entry(directory, &name, self.token(&stat)?);
+        let children = children.transpose().map_err(|error| {
+            // The entry is there, but where it stands is not known.
+            self.cluster.error(error).with_effect(Effect::Unknown)
+        });
+        Ok(Some((own, self.heard(children)?)))
+    }
+
+    /// Lists a directory in which we just made a node.
+    async fn list_behind(&self, client: &Client, directory: &str) -> Result<Vec<String>, Error> {
+        let listed = self.list(client, directory, AsOf::Change).await;
+        let children = listed.map_err(|error| error.with_effect(Effect::Unknown))?;
+        Ok(children.unwrap_or_default())
+    }
+
+    /// Of a listing that is not older than any node of this ticket: its one entry with what stands
+    /// ahead of it, or `None` if there is none. An enqueue that was tried again may have made more
+    /// than one: all but the first are removed. `made` is the one that was made just now.
+    async fn settle(
+        &self,
+        client: &Client,
+        directory: &str,
+        ticket: &Ticket,
+        ask: Ask,
+        children: &[String],
+        made: Option<EntryId>,
+    ) -> Result<Option<Placed>, Error> {
+        let mut own = Vec::new();
+        for name in self.own(ticket, children) {
+            let known = made.as_ref().filter(|made| is_at(made, directory, name));
+            match known {
+                Some(made) => own.push(made.clone()),
+                None => own.extend(self.find(client, directory, name).await?),
+            }
+        }
+        own.sort_unstable_by_key(|entry| entry.token);
+        let mut own = own.into_iter();
+        let Some(entry) = own.next() else {
+            return Ok(None);
+        };
+        for surplus in own {
+            self.delete(client, layout::path(&surplus)?).await?;
+        }
+        let view = self.view(client, ticket, &entry, children, ask).await?;
+        Ok(Some(Placed { entry, view }))
+    }
+
+    /// The names of this ticket's nodes.
+    pub(super) fn own<'a>(
+        &self,
+        ticket: &Ticket,
+        children: &'a [String],
+    ) -> impl Iterator<Item = &'a String> {
+        let mark = node::mark(self.nonce, ticket);
+        children.iter().filter(move |c| c.starts_with(&mark))
+    }
+
+    /// The entry at this node of ours, if it is still there.
+    async fn find(
+        &self,
+        client: &Client,
+        directory: &str,
+        name: &str,
+    ) -> Result<Option<EntryId>, Error> {
+        let path = format!("{directory}/{name}");
+        let stat = client.ask(|zk| Box::pin(async move { zk.check_stat(&path).await }));
+        match self.heard(stat.await)? {
+            Some(stat) => Ok(Some(layout::entry(directory, name, self.token(&stat)?))),
+            None => Ok(None),
+        }
+    }
+}
+
+fn is_at(entry: &EntryId, directory: &str, name: &str) -> bool {
+    layout::split(entry).is_ok_and(|at| at == (directory, name))
+}

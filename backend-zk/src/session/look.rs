@@ -1,0 +1,128 @@
+//! What an entry sees of its queue.
+
+use std::collections::HashMap;
+
+use futures_util::future::try_join_all;
+use lock_core::rule::{Ahead, Ask, View};
+use lock_core::session::AsOf;
+use lock_core::{EntryId, Error, Ticket};
+use zookeeper_client::Error as ZkError;
+
+use super::{ZkSession, token};
+use crate::client::Client;
+use crate::layout;
+
+impl ZkSession {
+    pub(super) async fn look_ahead(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        ask: Ask,
+        as_of: AsOf,
+    ) -> Result<View, Error> {
+        let client = self.alive()?;
+        let only = self.only().get(&ticket.serial).cloned();
+        let view = match only {
+            Some(only) => self.view_of_two(&client, entry, only, as_of).await?,
+            None => {
+                let (directory, _) = layout::split(entry)?;
+                let children = self.list(&client, directory, as_of).await?;
+                let children = children.unwrap_or_default();
+                self.view(&client, ticket, entry, &children, ask).await?
+            }
+        };
+        if !view.present {
+            // Our node goes with our session, too. A write tells, wherever the session was closed.
+            self.write(&client).await?;
+        }
+        // What was listed while the session ended is of the past.
+        self.alive()?;
+        Ok(view)
+    }
+
+    /// What an entry sees in a listing. Where numbers do not tell the order, the czxids are read:
+    /// after the listing, but those of its nodes never change.
+    pub(super) async fn view(
+        &self,
+        client: &Client,
+        ticket: &Ticket,
+        entry: &EntryId,
+        children: &[String],
+        ask: Ask,
+    ) -> Result<View, Error> {
+        let (directory, own) = layout::split(entry)?;
+        let unplaced = layout::unplaced(own, children, ask);
+        let mut created = HashMap::new();
+        if !unplaced.is_empty() {
+            let paths: Vec<String> = unplaced
+                .iter()
+                .map(|name| format!("{directory}/{name}"))
+                .collect();
+            let stats = client.ask(|zk| {
+                Box::pin(async move { try_join_all(paths.iter().map(|p| zk.check_stat(p))).await })
+            });
+            for (name, stat) in unplaced.into_iter().zip(self.heard(stats.await)?) {
+                if let Some(stat) = stat {
+                    created.insert(name.to_owned(), token(&stat)?);
+                }
+            }
+        }
+        let seen = layout::view(entry, children, ask, &created)?;
+        if let Some(only) = seen.only {
+            self.only().insert(ticket.serial, only);
+        }
+        Ok(seen.view)
+    }
+
+    /// What an entry sees when nothing but this one can stand ahead of it: no listing, however long
+    /// the queue behind is.
+    async fn view_of_two(
+        &self,
+        client: &Client,
+        entry: &EntryId,
+        only: Ahead,
+        as_of: AsOf,
+    ) -> Result<View, Error> {
+        let (own, other) = (layout::path(entry)?, layout::path(&only.id)?);
+        let there = client.ask(move |zk| {
+            Box::pin(async move {
+                let synced = (as_of == AsOf::Now).then(|| zk.sync(&own));
+                let (own, other) = (zk.check_stat(&own), zk.check_stat(&other));
+                if let Some(synced) = synced {
+                    synced.await?;
+                }
+                Ok((own.await?.is_some(), other.await?.is_some()))
+            })
+        });
+        let (present, blocked) = self.heard(there.await)?;
+        Ok(View {
+            present,
+            ahead: Vec::from_iter(blocked.then_some(only)),
+        })
+    }
+
+    /// A listing, and whether there is a directory at all.
+    pub(super) async fn list(
+        &self,
+        client: &Client,
+        directory: &str,
+        as_of: AsOf,
+    ) -> Result<Option<Vec<String>>, Error> {
+        let directory = directory.to_owned();
+        let listed = client.ask(move |zk| {
+            Box::pin(async move {
+                let synced = (as_of == AsOf::Now).then(|| zk.sync(&directory));
+                let children = zk.list_children(&directory);
+                if let Some(synced) = synced {
+                    synced.await?;
+                }
+                match children.await {
+                    Ok(children) => Ok(Some(children)),
+                    Err(ZkError::NoNode) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            })
+        });
+        self.heard(listed.await)
+    }
+}

@@ -1,0 +1,290 @@
+//! A session, renewed in the background, and the entries of it.
+
+mod alone;
+mod data;
+mod enqueue;
+mod look;
+mod remove;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lock_core::clock::{Clock, validity};
+use lock_core::liveness::{self, Liveness};
+use lock_core::rule::{Ahead, Ask, View};
+use lock_core::session::{Admission, AsOf, Enqueued, Removed, Session, SessionId};
+use lock_core::{
+    Access, Accessed, DataKey, EntryId, Error, ErrorKind, LossReason, State, Ticket, Token,
+    background,
+};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use zookeeper_client::{EventType, SessionState, Stat, StateWatcher};
+
+use self::alone::Alone;
+use crate::client::{Client, Cluster};
+use crate::error;
+use crate::layout;
+use crate::liveness::Renewer;
+use crate::runtime::persist;
+
+pub(crate) struct ZkSession {
+    id: SessionId,
+    /// Makes the names of our nodes unique for ever.
+    nonce: u64,
+    cluster: Arc<Cluster>,
+    /// None once it is closed: the last one to let go of the client closes the session.
+    client: Mutex<Option<Client>>,
+    state: StateWatcher,
+    liveness: Arc<Liveness>,
+    tasks: [AbortHandle; 2],
+    /// The servers have acknowledged the end.
+    ended: AtomicBool,
+    /// Serials of tickets that have, or had, an enqueue under way whose outcome is not known.
+    /// Bounded by the tickets in use.
+    unsettled: Mutex<HashSet<u64>>,
+    /// By the serials of their tickets, what waiters know to be the only entry ahead of them.
+    only: Mutex<HashMap<u64, Ahead>>,
+    /// Where nobody else was when we were there last.
+    alone: Mutex<Alone>,
+}
+
+/// Opens a session: on the background thread, so that one whose caller has gone away is closed
+/// again.
+pub(crate) async fn open(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
+    cluster.config().check_session(ttl)?;
+    let (opened, opening) = oneshot::channel();
+    background::handle().spawn(async move {
+        let session = connect(cluster, ttl).await;
+        if let Err(Ok(unwanted)) = opened.send(session)
+            && let Err(error) = unwanted.close().await
+        {
+            tracing::debug!(%error, "a session that nobody waits for ends by its time to live");
+        }
+    });
+    let session = opening.await.unwrap_or_else(|_| {
+        let text = "opening a session ended abnormally: please report this";
+        Err(Error::new(ErrorKind::Internal, text))
+    })?;
+    Ok(session)
+}
+
+async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>, Error> {
+    let clock = Clock::system();
+    let (sent, client) = persist(|| async {
+        let sent = clock.now();
+        Ok((sent, cluster.connect(ttl).await?))
+    })
+    .await?;
+    let answered = clock.now();
+    let ttl = client.timeout();
+    cluster.config().check_session(ttl)?;
+    let (id, state) = (client.session(), client.state());
+    let liveness = Liveness::new(clock.clone(), sent, validity(ttl));
+    let renewer = Arc::new(Renewer::new(
+        client.clone(),
+        cluster.layout.session_node(id),
+        cluster.config().tick_time(),
+        clock,
+        sent,
+        answered,
+    ));
+    let renewal = background::handle().spawn({
+        let liveness = liveness.clone();
+        async move {
+            let renew = || {
+                let renewer = renewer.clone();
+                async move { renewer.attempt().await }
+            };
+            liveness::keep_alive(&liveness, ttl, renew).await;
+        }
+    });
+    let listener = background::handle().spawn(listen(state.clone(), liveness.clone()));
+    Ok(Arc::new(ZkSession {
+        id,
+        nonce: fastrand::u64(..),
+        cluster,
+        client: Mutex::new(Some(client)),
+        state,
+        liveness,
+        tasks: [renewal.abort_handle(), listener.abort_handle()],
+        ended: AtomicBool::new(false),
+        unsettled: Mutex::default(),
+        only: Mutex::default(),
+        alone: Mutex::default(),
+    }))
+}
+
+/// Passes on what the client library tells of the session. It tells of an expiry only when it has
+/// reached a server again, so this is for speed; the deadline is what counts.
+async fn listen(mut state: StateWatcher, liveness: Arc<Liveness>) {
+    loop {
+        match state.changed().await {
+            SessionState::SyncConnected | SessionState::ConnectedReadOnly => {}
+            SessionState::Disconnected => liveness.doubt(),
+            SessionState::Closed => return liveness.lose(LossReason::Closed),
+            SessionState::Expired | SessionState::AuthFailed => {
+                return liveness.lose(LossReason::SessionGone);
+            }
+        }
+    }
+}
+
+impl ZkSession {
+    /// The client, for an operation that needs the session to live.
+    fn alive(&self) -> Result<Client, Error> {
+        match self.liveness.state() {
+            State::Lost(reason) => Err(error::lost(reason)),
+            State::Held | State::Jeopardy => self.client(),
+        }
+    }
+
+    fn client(&self) -> Result<Client, Error> {
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        client
+            .clone()
+            .ok_or_else(|| error::lost(LossReason::Closed))
+    }
+
+    /// Has everybody know at once if this error means that the session is gone.
+    fn heard<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
+        if let Err(error) = &answer
+            && let ErrorKind::SessionLost(reason) = error.kind()
+        {
+            self.liveness.lose(reason);
+        }
+        answer
+    }
+
+    /// The token of a node that must be our session's.
+    fn token(&self, stat: &Stat) -> Result<Token, Error> {
+        // The client library may go on under another session than ours, which had ended.
+        if stat.ephemeral_owner != self.id.0 {
+            return self.heard(Err(error::session_gone()));
+        }
+        token(stat)
+    }
+
+    fn unsettled(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
+        self.unsettled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn only(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Ahead>> {
+        self.only.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alone(&self) -> std::sync::MutexGuard<'_, Alone> {
+        self.alone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A node's token: the transaction that created it.
+pub(crate) fn token(stat: &Stat) -> Result<Token, Error> {
+    match u64::try_from(stat.czxid) {
+        Ok(czxid) if czxid > 0 => Ok(Token(czxid)),
+        _ => Err(error::protocol("a czxid is not positive")),
+    }
+}
+
+#[async_trait]
+impl Session for ZkSession {
+    fn id(&self) -> SessionId {
+        self.id
+    }
+
+    fn liveness(&self) -> &Arc<Liveness> {
+        &self.liveness
+    }
+
+    async fn enqueue(
+        &self,
+        ticket: &Ticket,
+        ask: Ask,
+        admission: Admission,
+    ) -> Result<Enqueued, Error> {
+        self.take_place(ticket, ask, admission).await
+    }
+
+    async fn look(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        ask: Ask,
+        as_of: AsOf,
+    ) -> Result<View, Error> {
+        self.look_ahead(ticket, entry, ask, as_of).await
+    }
+
+    async fn changed(&self, entry: &EntryId) -> Result<(), Error> {
+        let path = layout::path(entry)?;
+        let client = self.alive()?;
+        let watched = client
+            .ask(|zk| Box::pin(async move { zk.check_and_watch_stat(&path).await }))
+            .await;
+        // While we wait: it would keep the session from being closed.
+        drop(client);
+        let (Some(_), watcher) = self.heard(watched)? else {
+            return Ok(());
+        };
+        let event = watcher.changed().await;
+        if event.event_type != EventType::Session {
+            return Ok(());
+        }
+        self.heard(Err(match event.session_state {
+            SessionState::Closed => error::lost(LossReason::Closed),
+            _ => error::session_gone(),
+        }))
+    }
+
+    async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
+        self.give_up(ticket, entry).await
+    }
+
+    async fn access(
+        &self,
+        _: &Ticket,
+        entry: &EntryId,
+        key: &DataKey,
+        access: &Access,
+    ) -> Result<Accessed, Error> {
+        self.access_data(entry, key, access).await
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        self.tasks.iter().for_each(AbortHandle::abort);
+        // Before the first word of it to the server: nobody may believe longer than it lasts.
+        self.liveness.lose(LossReason::Closed);
+        let client = self
+            .client
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(client);
+        if self.ended.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.cluster.wait_for_end(self.state.clone()).await?;
+        self.ended.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+impl Drop for ZkSession {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl std::fmt::Debug for ZkSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ZkSession")
+            .field("id", &self.id)
+            .field("state", &self.liveness.state())
+            .finish_non_exhaustive()
+    }
+}

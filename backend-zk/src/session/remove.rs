@@ -1,0 +1,140 @@
+//! Giving a place up.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lock_core::session::Removed;
+use lock_core::{Effect, EntryId, Error, ErrorKind, LossReason, Ticket};
+use zookeeper_client::Error as ZkError;
+
+use super::ZkSession;
+use crate::client::Client;
+use crate::layout;
+use crate::runtime::persist;
+
+impl ZkSession {
+    pub(super) async fn give_up(
+        &self,
+        ticket: &Ticket,
+        entry: Option<&EntryId>,
+    ) -> Result<Removed, Error> {
+        let settled = entry.filter(|_| !self.unsettled().contains(&ticket.serial));
+        // Whether an earlier try of this removal may have done it.
+        let doubtful = AtomicBool::new(false);
+        let removed = persist(|| async {
+            let outcome = self.try_remove(ticket, entry, settled).await;
+            if let Err(error) = &outcome
+                && error.effect() == Effect::Unknown
+            {
+                doubtful.store(true, Ordering::SeqCst);
+            }
+            outcome
+        })
+        .await?;
+        self.unsettled().remove(&ticket.serial);
+        self.only().remove(&ticket.serial);
+        if let Some(entry) = entry {
+            self.alone().left(entry);
+        }
+        Ok(match removed {
+            Removed::AlreadyGone if doubtful.into_inner() => Removed::Removed,
+            removed => removed,
+        })
+    }
+
+    async fn try_remove(
+        &self,
+        ticket: &Ticket,
+        entry: Option<&EntryId>,
+        settled: Option<&EntryId>,
+    ) -> Result<Removed, Error> {
+        if self.ended.load(Ordering::SeqCst) {
+            // With the session went all that was of it.
+            return Ok(Removed::AlreadyGone);
+        }
+        let client = self.client()?;
+        let removed = match settled {
+            Some(entry) => self.delete(&client, layout::path(entry)?).await,
+            None => self.remove_for_good(&client, ticket).await.map(|paths| {
+                let asked = |path: &String| entry.is_none_or(|e| *e.key == *path.as_bytes());
+                paths.iter().any(asked)
+            }),
+        };
+        match removed {
+            Ok(true) => Ok(Removed::Removed),
+            Ok(false) => Ok(Removed::AlreadyGone),
+            // The same, as the servers told us.
+            Err(error) if error.kind() == ErrorKind::SessionLost(LossReason::SessionGone) => {
+                Ok(Removed::AlreadyGone)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes something, to be told if the session is over.
+    pub(super) async fn write(&self, client: &Client) -> Result<(), Error> {
+        let node = self.cluster.layout.session_node(self.id);
+        let written = client.ask(|zk| {
+            Box::pin(async move {
+                match zk.set_data(&node, &[], None).await {
+                    Ok(_) | Err(ZkError::NoNode) => Ok(()),
+                    Err(error) => Err(error),
+                }
+            })
+        });
+        self.heard(written.await)
+    }
+
+    /// Whether the node was there.
+    pub(super) async fn delete(&self, client: &Client, path: String) -> Result<bool, Error> {
+        let deleted = client.ask(|zk| {
+            Box::pin(async move {
+                match zk.delete(&path, None).await {
+                    Ok(()) => Ok(true),
+                    Err(ZkError::NoNode) => Ok(false),
+                    Err(error) => Err(error),
+                }
+            })
+        });
+        self.heard(deleted.await)
+    }
+
+    /// Removes whatever an enqueue of this ticket made; answers the paths.
+    ///
+    /// One whose reply was lost may still be under way through the server that we were connected to
+    /// before. So we write something first, through the present one: what the leader had taken in
+    /// before that is in the listing, and what comes to it later from the other server it turns
+    /// away, because the session has moved (`PrepRequestProcessor` calls
+    /// `SessionTracker.checkSession` with the connection that a request came by).
+    async fn remove_for_good(
+        &self,
+        client: &Client,
+        ticket: &Ticket,
+    ) -> Result<Vec<String>, Error> {
+        let directory = self.cluster.layout.directory(&ticket.name)?;
+        let (node, listed) = (self.cluster.layout.session_node(self.id), directory.clone());
+        let answers = client.ask(move |zk| {
+            Box::pin(async move {
+                let fence = zk.set_data(&node, &[], None);
+                let children = zk.list_children(&listed);
+                match fence.await {
+                    // It went through the leader all the same.
+                    Ok(_) | Err(ZkError::NoNode) => {}
+                    Err(error) => return Err(error),
+                }
+                match children.await {
+                    Err(ZkError::NoNode) => Ok(Vec::new()),
+                    children => children,
+                }
+            })
+        });
+        let children = self.heard(answers.await)?;
+        let mut removed = Vec::new();
+        for name in self.own(ticket, &children) {
+            let path = format!("{directory}/{name}");
+            if self.delete(client, path.clone()).await? {
+                removed.push(path);
+            }
+        }
+        Ok(removed)
+    }
+}

@@ -1,0 +1,129 @@
+//! What is too much is refused by name, and what is not too much works.
+
+use std::time::Duration;
+
+use lock_core::entry::MAX_NOTE_BYTES;
+use lock_core::{ErrorKind, Locks, MAX_TTL, MIN_TTL, Mode, Options};
+
+use crate::bench::Bench;
+
+pub async fn the_longest_note_is_kept_and_a_longer_one_refused(bench: Bench) {
+    // Two bytes each, and every one of them escaped in JSON.
+    let (owner, note) = (
+        "\u{85}".repeat(MAX_NOTE_BYTES / 2),
+        "\n".repeat(MAX_NOTE_BYTES),
+    );
+    let options = Options {
+        owner: owner.clone(),
+        note: Some(note.clone()),
+        ..bench.options()
+    };
+    let locks = bench.process_with(options);
+    let guard = locks.mutex("a").expect("a valid name").acquire().await;
+    let _guard = guard.expect("the lock is free");
+    let entry = bench.queue("a").await.entries.remove(0);
+    let metadata = entry.metadata.expect("ours");
+    assert_eq!((metadata.owner, metadata.note), (owner, Some(note)));
+    refused(
+        &bench,
+        Options {
+            note: Some("x".repeat(MAX_NOTE_BYTES + 1)),
+            ..bench.options()
+        },
+        "note",
+    );
+}
+
+fn refused(bench: &Bench, options: Options, named: &str) {
+    let error = Locks::new(bench.backend(), options).expect_err("out of bounds");
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.to_string().contains(named), "{error}");
+}
+
+pub async fn times_to_live_out_of_bounds_are_refused(bench: Bench) {
+    let nano = Duration::from_nanos(1);
+    for ttl in [Duration::ZERO, MIN_TTL - nano, MAX_TTL + nano] {
+        let options = Options {
+            ttl,
+            ..bench.options()
+        };
+        refused(&bench, options, "time to live");
+    }
+    // Less than the store can do is raised, or refused with the reason.
+    let brief = bench.with_ttl(MIN_TTL);
+    match brief.mutex("a").acquire().await {
+        Ok(guard) => assert!(guard.remaining() > Duration::ZERO),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}"),
+    }
+}
+
+pub async fn bad_names_are_refused(bench: Bench) {
+    let locks = bench.process();
+    let long = "x".repeat(1024 * 1024);
+    let too_long = vec!["x".repeat(255); 5].join("/");
+    for name in [
+        "",
+        ".",
+        "..",
+        "/",
+        "/a",
+        "a/",
+        "a//b",
+        "a/../b",
+        "a/.",
+        "a\0b",
+        "a\nb",
+        "\u{7f}",
+        "\u{85}",
+        &"x".repeat(256),
+        &long,
+        &too_long,
+    ] {
+        let refused = locks.mutex(name).expect_err(name);
+        assert_eq!(refused.kind(), ErrorKind::InvalidName, "{name:?}");
+        assert!(refused.to_string().len() < 1000, "a flood");
+    }
+}
+
+pub async fn a_session_holds_many_locks(bench: Bench) {
+    const LOCKS: usize = 100;
+    let locks = bench.process();
+    let mut guards = vec![];
+    for i in 0..LOCKS {
+        let lock = locks.mutex(format!("many/{i}")).expect("a valid name");
+        guards.push(lock.acquire().await.expect("the lock is free"));
+    }
+    let other = bench.process();
+    let listed = other.list("many/", None, 2 * LOCKS).await;
+    assert_eq!(listed.expect("an answer").len(), LOCKS);
+    locks.close().await.expect("an answer");
+    let listed = other.list("many/", None, 2 * LOCKS).await;
+    assert_eq!(listed.expect("an answer"), []);
+}
+
+pub async fn a_long_queue_is_told_whole(bench: Bench) {
+    const WAITERS: usize = 100;
+    let (locks, guard) = bench.holder("a").await;
+    let lock = locks.mutex("a").expect("a valid name");
+    let waiters: Vec<_> = (0..WAITERS)
+        .map(|_| {
+            let lock = lock.clone();
+            tokio::spawn(async move { lock.acquire().await.map(drop) })
+        })
+        .collect();
+    bench.depth("a", WAITERS + 1).await;
+    let queue = bench.queue("a").await;
+    assert_eq!(queue.holders(), 1);
+    assert!(
+        queue
+            .entries
+            .iter()
+            .all(|entry| entry.mode == Mode::Exclusive)
+    );
+    drop(guard);
+    for waiter in waiters {
+        let turn = bench.soon("a turn", waiter).await.expect("no panic");
+        turn.expect("its turn comes");
+    }
+    bench.depth("a", 0).await;
+}

@@ -1,0 +1,120 @@
+//! The suite on a fixture as tests of a test program.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Completion, Trial};
+
+use crate::cases::{self, Case};
+use crate::fixture::{Fixture, Skip};
+use crate::run::{Outcome, PATIENCE};
+
+/// All cases on one fixture, and which of them it is known to skip.
+pub struct Suite {
+    fixture: Arc<dyn Fixture>,
+    skips: &'static [&'static str],
+}
+
+impl Suite {
+    /// All cases on this fixture, which skips none.
+    pub fn new(fixture: impl Fixture + 'static) -> Self {
+        Suite {
+            fixture: Arc::new(fixture),
+            skips: &[],
+        }
+    }
+
+    /// With the cases, as `group::case`, that this fixture skips: no other may be skipped, and each
+    /// of them must be.
+    ///
+    /// # Panics
+    /// If there is no such case.
+    #[must_use]
+    pub fn skips(mut self, skips: &'static [&'static str]) -> Self {
+        for skip in skips {
+            let is_case = cases::ALL.iter().any(|case| case.name() == *skip);
+            assert!(is_case, "{skip} is expected to be skipped, and is no case");
+        }
+        self.skips = skips;
+        self
+    }
+
+    fn trials(self) -> impl Iterator<Item = Trial> {
+        cases::ALL.iter().map(move |case| {
+            let (fixture, expected) = (self.fixture.clone(), self.skips.contains(&case.name()));
+            let name = format!("{}::{}", fixture.name(), case.name());
+            Trial::ignorable_test(name, move || {
+                match verdict(case, case.run(&*fixture, PATIENCE), expected)? {
+                    None => Ok(Completion::Completed),
+                    Some(skip) => Ok(Completion::ignored_with(skip)),
+                }
+            })
+        })
+    }
+}
+
+/// What a test program makes of the outcome of a case: it passed, was skipped as it should, or
+/// failed for a reason.
+fn verdict(case: &Case, outcome: Outcome, skip_expected: bool) -> Result<Option<Skip>, String> {
+    let name = case.name();
+    match (outcome, skip_expected) {
+        (Outcome::Passed, false) => Ok(None),
+        (Outcome::Skipped(skip), true) => Ok(Some(skip)),
+        (Outcome::Failed(message), _) => Err(message),
+        (Outcome::Passed, true) => Err(format!(
+            "{name} ran: take it off the list of expected skips"
+        )),
+        (Outcome::Skipped(skip), false) => Err(format!(
+            "skipped ({skip}), and {name} is not on the list of expected skips"
+        )),
+    }
+}
+
+/// Runs all cases of these suites, as the arguments of the test program choose: the `main` of a
+/// backend's test file, which needs `harness = false` in its `Cargo.toml`.
+pub fn main(suites: impl IntoIterator<Item = Suite>) -> ExitCode {
+    #[cfg(feature = "embedded")]
+    if let Some(exit) = crate::fixtures::serve_if_asked() {
+        return exit;
+    }
+    let arguments = Arguments::from_args();
+    let trials = suites.into_iter().flat_map(Suite::trials).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_skip_counts_only_if_it_is_expected_and_an_expected_one_must_come() {
+        let judged = |outcome, expected| verdict(&cases::ALL[0], outcome, expected);
+        let skip = Skip::because("no network");
+        let skipped = || Outcome::Skipped(skip.clone());
+        assert_eq!(judged(Outcome::Passed, false), Ok(None));
+        assert_eq!(judged(skipped(), true), Ok(Some(skip.clone())));
+        let unexpected = judged(skipped(), false).expect_err("not on the list");
+        assert!(unexpected.contains("no network") && unexpected.contains("not on the list"));
+        let ran = judged(Outcome::Passed, true).expect_err("on the list");
+        assert!(ran.contains("take it off the list"));
+        for expected in [false, true] {
+            let failed = Outcome::Failed("two holders".into());
+            assert_eq!(judged(failed, expected), Err("two holders".into()));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "is no case")]
+    fn an_expected_skip_of_no_case_is_refused() {
+        struct Nothing;
+        impl Fixture for Nothing {
+            fn name(&self) -> &'static str {
+                "nothing"
+            }
+            fn start(&self) -> Box<dyn crate::Deployment> {
+                unreachable!("no case runs")
+            }
+        }
+        let _ = Suite::new(Nothing).skips(&["order::no_such_case"]);
+    }
+}

@@ -1,0 +1,131 @@
+//! A backend that breaks a promise fails the cases that show it.
+
+mod small;
+
+use std::time::Duration;
+
+use conformance::{Outcome, cases};
+use small::{Promise, Small};
+
+/// What does not come in this time does not come: nothing here waits for a disk or a network.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Runs these cases on the backend that breaks this promise; each must fail there.
+fn caught(promise: Promise, by: &[&str]) {
+    for name in by {
+        let case = cases().iter().find(|case| case.name() == *name);
+        let case = case.unwrap_or_else(|| panic!("no case {name}"));
+        let outcome = case.run(&Small(Some(promise)), PATIENCE);
+        let Outcome::Failed(message) = outcome else {
+            panic!("{promise:?} is broken, and {name}: {outcome:?}")
+        };
+        println!("{promise:?} is broken, and {name}: {message}");
+    }
+}
+
+#[test]
+fn two_holders_at_once() {
+    caught(
+        Promise::Exclusion,
+        &[
+            "exclusion::tasks_that_share_a_session_exclude_each_other",
+            "exclusion::processes_exclude_each_other",
+            "sharing::readers_and_writers_exclude_each_other",
+            "security::a_forged_token_removes_nothing",
+        ],
+    );
+}
+
+#[test]
+fn the_last_is_served_first() {
+    caught(Promise::Order, &["order::first_come_first_served"]);
+}
+
+#[test]
+fn tokens_begin_anew() {
+    caught(
+        Promise::TokensRise,
+        &[
+            "tokens::tokens_rise_over_sessions",
+            "tokens::tokens_rise_within_a_session",
+        ],
+    );
+}
+
+#[test]
+fn a_retry_makes_a_second_entry() {
+    caught(
+        Promise::Idempotence,
+        &["lost_replies::an_enqueue_tried_again_finds_its_own_entry"],
+    );
+}
+
+#[test]
+fn a_removal_goes_by_name_alone() {
+    caught(
+        Promise::Incarnations,
+        &["lost_replies::an_old_removal_leaves_the_next_entry_alone"],
+    );
+}
+
+#[test]
+fn nobody_is_told_of_changes() {
+    caught(
+        Promise::WakeUps,
+        &[
+            "order::first_come_first_served",
+            "loss::a_removed_entry_is_a_loss_for_the_holder",
+            "lost_replies::a_removal_tried_again_finds_nothing",
+        ],
+    );
+}
+
+#[test]
+fn a_session_that_was_ended_comes_back() {
+    caught(
+        Promise::SessionEnds,
+        &["loss::a_session_that_ended_is_lost_for_ever"],
+    );
+}
+
+#[test]
+fn a_closed_session_leaves_its_entries() {
+    caught(
+        Promise::Closing,
+        &[
+            "cancel::closing_ends_every_hold",
+            "lost_replies::closing_twice_is_closing_once",
+            "limits::a_session_holds_many_locks",
+        ],
+    );
+}
+
+#[test]
+fn readers_pass_a_writer_that_waits() {
+    caught(
+        Promise::Sharing,
+        &["sharing::readers_share_and_a_waiting_writer_stops_new_readers"],
+    );
+}
+
+#[test]
+fn a_lock_is_held_by_those_below_it() {
+    caught(
+        Promise::Names,
+        &[
+            "names::names_that_begin_alike_are_different_locks",
+            "names::nested_names_are_handed_over_apart",
+        ],
+    );
+}
+
+#[test]
+fn a_former_holder_still_writes() {
+    caught(
+        Promise::Writes,
+        &[
+            "writes::a_put_without_the_entry_changes_nothing",
+            "writes::a_stale_put_never_follows_the_next_holders",
+        ],
+    );
+}
