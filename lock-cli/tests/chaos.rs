@@ -13,7 +13,12 @@ fn a_run_reports_in_text_and_in_json() {
     let output = home.run(&["chaos", "--json", "--seconds", "8", "--seed", "3"]);
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
-    for line in ["5 of 8 s: ", "faults ", "longest gap", "0 violations, 0 of them ours"] {
+    for line in [
+        "5 of 8 s: ",
+        "faults ",
+        "longest gap",
+        "0 violations, 0 of them ours",
+    ] {
         assert!(said.contains(line), "no {line:?} in {said}");
     }
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -30,11 +35,31 @@ fn what_it_cannot_do_is_said_with_the_remedy() {
     let home = Home::new();
     let none = home.file("none");
     for (arguments, status, remedy) in [
-        (&["--backend", "etcd://h", "chaos"][..], 64, "--backend embedded or etcd or zk"),
-        (&["--backend", "etcd", "chaos", "--nodes", "2"], 64, "--nodes 1 or 3"),
-        (&["--backend", "embedded", "chaos", "--nodes", "3"], 64, "--nodes 1"),
-        (&["--backend", "etcd", "chaos"], 78, "apt-get install etcd-server"),
-        (&["--backend", "zk", "chaos"], 78, "apt-get install zookeeper"),
+        (
+            &["--backend", "etcd://h", "chaos"][..],
+            64,
+            "--backend embedded or etcd or zk",
+        ),
+        (
+            &["--backend", "etcd", "chaos", "--nodes", "2"],
+            64,
+            "--nodes 1 or 3",
+        ),
+        (
+            &["--backend", "embedded", "chaos", "--nodes", "3"],
+            64,
+            "--nodes 1",
+        ),
+        (
+            &["--backend", "etcd", "chaos"],
+            78,
+            "apt-get install etcd-server",
+        ),
+        (
+            &["--backend", "zk", "chaos"],
+            78,
+            "apt-get install zookeeper",
+        ),
     ] {
         let output = home.turnlock(arguments).env("PATH", &none).output();
         let output = output.expect("turnlock starts");
@@ -54,7 +79,12 @@ fn a_signal_ends_it_and_all_that_it_started() {
     let started = children(run.id());
     signal(run.id(), Signal::TERM);
     let output = run.wait();
-    assert_eq!(output.status.code(), Some(128 + 15), "{}", text(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(128 + 15),
+        "{}",
+        text(&output.stderr)
+    );
     for pid in started {
         support::within(Duration::from_secs(10), "nothing is left", || !alive(pid));
     }

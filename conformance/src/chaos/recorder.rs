@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lock_core::rule::{Ask, View};
 use lock_core::{
-    Admission, AsOf, Backend, Enqueued, EntryId, Error, Liveness, LockName, Metadata, Queue,
-    Removed, Session, SessionId, Ticket,
+    Access, Accessed, Admission, AsOf, Backend, DataKey, Enqueued, EntryId, Error, Liveness,
+    LockName, Metadata, Queue, Removed, Session, SessionId, Ticket,
 };
 
 use crate::history::journal::Journal;
@@ -58,6 +58,10 @@ impl Backend for Recorder {
         limit: usize,
     ) -> Result<Vec<Queue>, Error> {
         self.inner.locks(prefix, after, limit).await
+    }
+
+    async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
+        self.inner.get(key).await
     }
 }
 
@@ -132,6 +136,16 @@ impl Session for Recorded {
         let did = removed == Removed::Removed;
         self.journal.write(Event::Removed { op, did });
         Ok(removed)
+    }
+
+    async fn access(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        key: &DataKey,
+        access: &Access,
+    ) -> Result<Accessed, Error> {
+        self.inner.access(ticket, entry, key, access).await
     }
 
     async fn close(&self) -> Result<(), Error> {

@@ -107,7 +107,10 @@ mod tests {
         let read_back = read(&path).expect("the rest is whole");
         assert_eq!(read_back.len(), 1);
         assert!(read_back[0].at() <= journal.now());
-        assert_eq!(all(folder.path()).expect("readable"), [path.clone()]);
+        assert_eq!(
+            all(folder.path()).expect("readable"),
+            std::slice::from_ref(&path)
+        );
         fs::write(&path, "{}\n").expect("writable");
         assert!(read(&path).is_err());
     }

@@ -65,7 +65,11 @@ fn settings(backend: Option<&str>, args: &Chaos) -> Result<Settings, Failure> {
         return Err(usage(format!(
             "{} is not made of {nodes} servers: give --nodes {}",
             backend.name(),
-            possible.iter().map(usize::to_string).collect::<Vec<_>>().join(" or ")
+            possible
+                .iter()
+                .map(usize::to_string)
+                .collect::<Vec<_>>()
+                .join(" or ")
         )));
     }
     Ok(Settings {

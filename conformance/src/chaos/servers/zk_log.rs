@@ -5,7 +5,7 @@
 //! checksum, a length, a `TxnHeader` with the transaction in Jute, and the letter B. The rest of a
 //! file is zeros.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ pub fn account(folders: impl Iterator<Item = PathBuf>) -> io::Result<Account> {
         }
     }
     let mut account = Account::default();
-    let mut living: BTreeMap<String, Entry> = BTreeMap::new();
+    let mut living: HashMap<String, Entry> = HashMap::new();
     // Nobody sets the wall clock during a run.
     let epoch = clock::unix_millis() - u64::try_from(now_ms()).expect("not so long after boot");
     for (zxid, transaction) in transactions {
@@ -97,7 +97,7 @@ pub fn account(folders: impl Iterator<Item = PathBuf>) -> io::Result<Account> {
                 }
                 Change::CloseSession => {
                     let own = |_: &String, entry: &mut Entry| entry.session == transaction.session;
-                    for (_, mut entry) in living.extract_if(.., own) {
+                    for (_, mut entry) in living.extract_if(own) {
                         entry.deleted = deletion(Cause::SessionEnd);
                         account.entries.push(entry);
                     }
