@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Blame, Case, Rule};
-use crate::history::{Cause, Deletion, Entry, Op, Target};
+use crate::history::{Cause, Deletion, Entry, Removal, Target};
 
 pub fn check(case: &mut Case) {
     for entry in &case.history.entries {
@@ -74,10 +74,20 @@ fn after_its_end(case: &mut Case, entry: &Entry) {
     }
 }
 
-/// S4: after a removal that succeeded there is none.
+/// S4: after a removal there is none. One that was answered "gone before" may mean that the session
+/// is over for its client; then its end comes to the server in its own time.
 fn after_its_removal(case: &mut Case, entry: &Entry) {
     let Some(op) = case.op_of(entry) else { return };
-    let Some(answered) = removed(op) else { return };
+    let lives = match entry.deleted.map(|deletion| (deletion.cause, deletion.to)) {
+        Some((Cause::Request(_), _)) | None => true,
+        Some((Cause::Unknown, revision)) => case.lived_on(entry.session, revision),
+        Some((Cause::SessionEnd, _)) => false,
+    };
+    let binding = |removal: &&Removal| removal.did || lives;
+    let mut removals = op.removals.iter().filter(binding);
+    let Some(answered) = removals.find_map(|removal| removal.answered) else {
+        return;
+    };
     let still = match entry.deleted {
         Some(deletion) => case.timeline.not_before(deletion.from),
         None => case.history.end.over,
@@ -89,10 +99,6 @@ fn after_its_removal(case: &mut Case, entry: &Entry) {
         );
         case.violate(Rule::S4, Blame::Ours, what, &[op.id]);
     }
-}
-
-fn removed(op: &Op) -> Option<lock_core::clock::BootInstant> {
-    op.removals.iter().find_map(|removal| removal.answered)
 }
 
 /// S4: a request has one entry at a time.

@@ -33,13 +33,12 @@ impl Timeline {
             let Some(deletion) = entry.deleted else {
                 continue;
             };
-            // That it found no entry is what the rules are to judge, and proves nothing here.
-            let removed = op.removal();
-            let answered = removed.and_then(|removal| removal.answered);
+            // That a request found no entry is what the rules are to judge, and proves nothing here.
+            let answered = op.removal().and_then(|removal| removal.answered);
             upper.extend(answered.map(|at| (deletion.to, at)));
             let by_request = match deletion.cause {
                 Cause::Request(session) => session == entry.session,
-                Cause::Unknown => removed.is_some() || case.lived_on(entry.session, deletion.to),
+                Cause::Unknown => case.lived_on(entry.session, deletion.to),
                 Cause::SessionEnd => false,
             };
             let called = op.removals.first().filter(|_| by_request);

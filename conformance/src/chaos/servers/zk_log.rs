@@ -5,7 +5,7 @@
 //! checksum, a length, a `TxnHeader` with the transaction in Jute, and the letter B. The rest of a
 //! file is zeros.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,23 +45,37 @@ enum Change {
     CloseSession,
 }
 
-/// What the logs in these folders tell together: a member that was behind may have got a snapshot
-/// in place of some transactions.
+/// What the logs in these folders, one a member, tell together. A member that was behind may have got
+/// a snapshot in place of some transactions; and one that led and was cut off may have written down
+/// some at the end of its reign that were never committed. So what stands in the logs of a quorum
+/// is certain, and whatever came before it in the same reign; the rest may have happened or not.
 ///
 /// # Errors
 /// If a log cannot be read or is not what is expected.
 pub fn account(folders: impl Iterator<Item = PathBuf>) -> io::Result<Account> {
     let mut transactions = BTreeMap::new();
+    let mut written: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut members = 0;
     for folder in folders {
+        members += 1;
+        let mut zxids = BTreeSet::new();
         for file in fs::read_dir(folder)? {
             let path = file?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if name.starts_with("log.") {
-                let read = read(&path)?;
-                transactions.extend(read.into_iter().map(|one| (one.zxid, one)));
+                for one in read(&path)? {
+                    zxids.insert(one.zxid);
+                    transactions.insert(one.zxid, one);
+                }
             }
         }
+        for zxid in zxids {
+            *written.entry(zxid).or_default() += 1;
+        }
     }
+    // The last certain one of each reign.
+    let certain = written.iter().filter(|(_, logs)| **logs > members / 2);
+    let certain: BTreeMap<u64, u64> = certain.map(|(zxid, _)| (reign(*zxid), *zxid)).collect();
     let mut account = Account::default();
     let mut living: HashMap<String, Entry> = HashMap::new();
     // Nobody sets the wall clock during a run.
@@ -69,13 +83,28 @@ pub fn account(folders: impl Iterator<Item = PathBuf>) -> io::Result<Account> {
     for (zxid, transaction) in transactions {
         let since_boot = transaction.unix_ms.saturating_sub(epoch);
         let decided = BootInstant::from_nanos(0) + Duration::from_millis(since_boot);
-        let deletion = |cause| {
-            Some(Deletion {
+        let happened = certain.get(&reign(zxid)).is_some_and(|last| zxid <= *last);
+        if !happened {
+            account.gaps.push((zxid, zxid));
+        }
+        let deletion = |entry: &Entry, cause| match entry.deleted {
+            // It may have happened before.
+            Some(earlier) => Deletion {
+                to: zxid,
+                ..earlier
+            },
+            None if happened => Deletion {
                 from: zxid,
                 to: zxid,
                 cause,
                 decided: Some(decided),
-            })
+            },
+            None => Deletion {
+                from: zxid,
+                to: u64::MAX,
+                cause: Cause::Unknown,
+                decided: None,
+            },
         };
         for change in transaction.changes {
             match change {
@@ -83,24 +112,32 @@ pub fn account(folders: impl Iterator<Item = PathBuf>) -> io::Result<Account> {
                     path,
                     data,
                     ephemeral: true,
-                } => {
+                } if happened => {
                     if let Some(entry) = entry(&path, &data, transaction.session, zxid) {
                         living.insert(path, entry);
                     }
                 }
                 Change::Create { .. } => {}
                 Change::Delete { path } => {
-                    if let Some(mut entry) = living.remove(&path) {
-                        entry.deleted = deletion(Cause::Request(transaction.session));
-                        account.entries.push(entry);
+                    let request = Cause::Request(transaction.session);
+                    if let Some(entry) = living.get_mut(&path) {
+                        entry.deleted = Some(deletion(entry, request));
+                    }
+                    if happened {
+                        account.entries.extend(living.remove(&path));
                     }
                 }
                 Change::CloseSession => {
-                    let own = |_: &String, entry: &mut Entry| entry.session == transaction.session;
-                    for (_, mut entry) in living.extract_if(own) {
-                        entry.deleted = deletion(Cause::SessionEnd);
-                        account.entries.push(entry);
+                    let own = living.values_mut();
+                    for entry in own.filter(|entry| entry.session == transaction.session) {
+                        entry.deleted = Some(deletion(entry, Cause::SessionEnd));
                     }
+                    let over = |_: &String, entry: &mut Entry| {
+                        happened && entry.session == transaction.session
+                    };
+                    account
+                        .entries
+                        .extend(living.extract_if(over).map(|(_, entry)| entry));
                 }
             }
         }
@@ -108,6 +145,11 @@ pub fn account(folders: impl Iterator<Item = PathBuf>) -> io::Result<Account> {
     account.entries.extend(living.into_values());
     account.entries.sort_by_key(|entry| entry.created);
     Ok(account)
+}
+
+/// Which leader's time a transaction is of.
+fn reign(zxid: u64) -> u64 {
+    zxid >> 32
 }
 
 fn now_ms() -> u128 {

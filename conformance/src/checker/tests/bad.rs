@@ -222,14 +222,14 @@ fn an_entry_that_comes_after_its_removal_succeeded() {
     let a = scene.queue(op(1, 1), Exclusive, 0, 10);
     scene.op(a).placed = None;
     scene.op(a).outcome = Outcome::Cancelled(at(10));
-    let other = scene.hold(op(2, 1), Exclusive, 100, 9);
-    scene.release(other, 110, 11);
     scene.op(a).removals = vec![Removal {
         called: at(11),
         answered: Some(at(15)),
         did: false,
     }];
-    scene.expire(a, 2_500, 12);
+    let other = scene.hold(op(2, 1), Exclusive, 100, 9);
+    scene.release(other, 110, 11);
+    scene.remove(a, 200, 12);
     scene.breaks(&[Rule::S4]);
 }
 

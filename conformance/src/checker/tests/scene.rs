@@ -106,7 +106,8 @@ impl Scene {
             answered: Some(at(called + 2)),
             did: true,
         });
-        self.delete(id, revision, Cause::Unknown);
+        let session = self.entry(id).session;
+        self.delete(id, revision, Cause::Request(session));
     }
 
     /// Its session's end deletes its entry by this revision, which is seen at this time.
