@@ -6,11 +6,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lock_core::keyspace::{Keyspace, Span};
-use lock_core::{Backend, DataKey, Effect, Entry, ErrorKind, LockName, LossReason, Queue, Session};
+use lock_core::{
+    Backend, DataKey, Effect, Entry, ErrorKind, Floor, KnownFloor, LockName, LossReason, Queue,
+    Raised, Session, background,
+};
 
+use crate::config::{Config, Limits};
 use crate::coordinator::Coordinator;
 use crate::error::Error;
-use crate::machine::op::{KeyRange, KeyValue, Range, SortOrder, SortTarget};
+use crate::machine::op::{
+    Compare, CompareOp, CompareTarget, KeyRange, KeyValue, Op, Put, Range, RangeResult, SortOrder,
+    SortTarget, Txn,
+};
 use crate::session::EmbeddedSession;
 
 /// Keys read at once for a listing: the coordinator serves others in between.
@@ -32,6 +39,41 @@ impl EmbeddedBackend {
             keyspace: Keyspace::default(),
         })
     }
+
+    /// The backend of a URL: `embedded:///DIR`, a coordinator that is durable in the folder DIR, or
+    /// `embedded:memory`. A folder is read and checked now, on the background thread's pool.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if the URL is malformed or the folder cannot be opened.
+    pub async fn open(url: &str) -> Result<Arc<Self>, lock_core::Error> {
+        let opened = match url.strip_prefix("embedded:") {
+            Some("memory") => Coordinator::in_memory(Limits::default()),
+            Some(rest) if rest.starts_with("///") => {
+                let config = Config::new(&rest["//".len()..]);
+                let opening = background::handle().spawn_blocking(|| Coordinator::open(config));
+                match opening.await {
+                    Ok(opened) => opened,
+                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+                }
+            }
+            Some(_) | None => {
+                return Err(lock_core::Error::new(
+                    ErrorKind::Configuration,
+                    format!(
+                        "the backend URL {url:?} is not valid: give embedded:///DIR, with the whole path of the folder, or embedded:memory"
+                    ),
+                ));
+            }
+        };
+        let failed =
+            |error: Error| lock_core::Error::new(ErrorKind::Configuration, error.to_string());
+        Ok(EmbeddedBackend::new(opened.map_err(failed)?))
+    }
+
+    /// The coordinator behind it.
+    pub fn coordinator(&self) -> &Coordinator {
+        &self.coordinator
+    }
 }
 
 #[async_trait]
@@ -49,15 +91,12 @@ impl Backend for EmbeddedBackend {
             ..Range::all(between(self.keyspace.lock(name)))
         };
         let found = self.coordinator.range(range).await.map_err(refused)?;
-        let entries = found
-            .result
-            .kvs
-            .iter()
-            .map(|kv| self.entry(name, kv))
-            .collect();
+        let floor = self.floor().await?.floor;
+        let entries = found.result.kvs.iter();
+        let entries = entries.map(|kv| self.entry(name, kv, floor));
         Ok(Queue {
             name: name.clone(),
-            entries,
+            entries: entries.collect::<Result<_, _>>()?,
         })
     }
 
@@ -68,6 +107,7 @@ impl Backend for EmbeddedBackend {
         limit: usize,
     ) -> Result<Vec<Queue>, lock_core::Error> {
         let mut spans = VecDeque::from(self.keyspace.locks(prefix, after));
+        let floor = self.floor().await?.floor;
         let mut queues: Vec<Queue> = Vec::new();
         'chunks: while let Some(span) = spans.pop_front() {
             let range = Range {
@@ -89,7 +129,7 @@ impl Backend for EmbeddedBackend {
                     });
                 }
                 if let Some(queue) = queues.last_mut() {
-                    queue.entries.push(self.entry(&name, kv));
+                    queue.entries.push(self.entry(&name, kv, floor)?);
                 }
             }
             if let (true, Some(last)) = (found.more, found.kvs.last()) {
@@ -109,12 +149,82 @@ impl Backend for EmbeddedBackend {
         let found = self.coordinator.range(range).await.map_err(refused)?;
         Ok(found.result.kvs.first().map(|kv| kv.value.to_vec()))
     }
+
+    async fn raise_floor(&self, floor: Floor) -> Result<Raised, lock_core::Error> {
+        loop {
+            let known = self.floor().await?;
+            if known.floor >= floor {
+                return Ok(Raised::To(known.floor));
+            }
+            let unused = |span| Compare {
+                keys: between(span),
+                op: CompareOp::Equal,
+                target: CompareTarget::Create(0),
+            };
+            let locks = self.keyspace.locks("", None).into_iter();
+            let mut compare: Vec<Compare> = locks.map(unused).collect();
+            compare.push(still(&self.keyspace, known));
+            let put = Put {
+                key: self.keyspace.floor_key().into(),
+                value: Some(floor.to_bytes().into()),
+                lease: Some(0),
+                prev_kv: false,
+            };
+            let done = self.coordinator.txn(Txn {
+                compare,
+                then: vec![Op::Put(put)],
+                or_else: vec![],
+            });
+            if done.await.map_err(refused)?.result.succeeded {
+                return Ok(Raised::To(floor));
+            }
+            if self.floor().await? == known {
+                return Ok(Raised::InUse);
+            }
+        }
+    }
+}
+
+/// The floor is still what is known of it.
+pub(crate) fn still(keyspace: &Keyspace, known: KnownFloor) -> Compare {
+    Compare {
+        keys: KeyRange::One(keyspace.floor_key().into()),
+        op: CompareOp::Equal,
+        target: CompareTarget::Mod(known.revision),
+    }
+}
+
+/// What a read of the floor's key says of it.
+pub(crate) fn known(
+    keyspace: &Keyspace,
+    found: &RangeResult,
+) -> Result<KnownFloor, lock_core::Error> {
+    let Some(kv) = found.kvs.first() else {
+        return Ok(KnownFloor::default());
+    };
+    Ok(KnownFloor {
+        floor: Floor::from_bytes(&kv.value, &keyspace.floor_key())?,
+        revision: kv.mod_revision,
+    })
 }
 
 impl EmbeddedBackend {
-    fn entry(&self, name: &LockName, kv: &KeyValue) -> Entry {
+    fn entry(
+        &self,
+        name: &LockName,
+        kv: &KeyValue,
+        floor: Floor,
+    ) -> Result<Entry, lock_core::Error> {
+        let (created, lease) = (kv.create_revision, kv.lease);
         self.keyspace
-            .entry(name, &kv.key, kv.create_revision, kv.lease, &kv.value)
+            .entry(name, &kv.key, created, lease, &kv.value, floor)
+    }
+
+    async fn floor(&self) -> Result<KnownFloor, lock_core::Error> {
+        let key = self.keyspace.floor_key().into_bytes();
+        let range = Range::all(KeyRange::One(key.into()));
+        let found = self.coordinator.range(range).await.map_err(refused)?;
+        known(&self.keyspace, &found.result)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A session in process: a lease on the coordinator, and transactions on its keys.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,12 +10,12 @@ use lock_core::keyspace::Keyspace;
 use lock_core::liveness::keep_alive;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
-    Access, Accessed, Admission, AsOf, DataKey, Enqueued, EntryId, Error, ErrorKind, Liveness,
-    LossReason, Placed, Removed, Session, SessionId, Ticket, Token, background,
+    Access, Accessed, Admission, AsOf, DataKey, Enqueued, EntryId, Error, ErrorKind, KnownFloor,
+    Liveness, LossReason, Placed, Removed, Session, SessionId, Ticket, Token, background,
 };
 use tokio::task::AbortHandle;
 
-use crate::backend::{between, refused};
+use crate::backend::{self, between, refused, still};
 use crate::coordinator::{Applied, Coordinator};
 use crate::machine::op::{
     Compare, CompareOp, CompareTarget, Delete, KeyRange, Op, OpResult, Put, Range, SortOrder,
@@ -31,6 +31,7 @@ pub(crate) struct EmbeddedSession {
     id: SessionId,
     liveness: Arc<Liveness>,
     renewal: AbortHandle,
+    floor: Mutex<KnownFloor>,
 }
 
 impl EmbeddedSession {
@@ -59,6 +60,7 @@ impl EmbeddedSession {
             id: SessionId(granted.id),
             liveness,
             renewal: renewal.abort_handle(),
+            floor: Mutex::default(),
         }))
     }
 
@@ -131,6 +133,101 @@ impl EmbeddedSession {
             _ => Ok(()),
         }
     }
+
+    /// One attempt; `None` if the floor had been raised, and is known now.
+    async fn try_enqueue(
+        &self,
+        ticket: &Ticket,
+        ask: Ask,
+        admission: Admission,
+    ) -> Result<Option<Enqueued>, Error> {
+        let key = self
+            .keyspace
+            .entry_key(self.id, ticket, ticket.serial)
+            .into_bytes();
+        let own = KeyRange::One(key.clone().into());
+        let mut compare = vec![incarnation(&key, Token(0))];
+        let known = *self.floor();
+        if !ticket.name.is_raw() {
+            compare.push(still(&self.keyspace, known));
+        }
+        if admission == Admission::IfFree {
+            // Of no key in these ranges can it be said that it was never created.
+            compare.extend(
+                self.keyspace
+                    .ahead(&ticket.name, ask)
+                    .into_iter()
+                    .map(|span| Compare {
+                        keys: between(span),
+                        ..incarnation(&[], Token(0))
+                    }),
+            );
+        }
+        let mut then = vec![Op::Put(Put {
+            key: key.clone().into(),
+            value: Some(ticket.metadata.to_bytes().into()),
+            lease: Some(self.id.0),
+            prev_kv: false,
+        })];
+        then.extend(self.ahead(ticket, ask, None));
+        let floor_key = self.keyspace.floor_key().into_bytes();
+        let or_else = vec![
+            Op::Range(Range {
+                keys_only: true,
+                ..Range::all(own)
+            }),
+            Op::Range(Range::all(KeyRange::One(floor_key.into()))),
+        ];
+        let done = self
+            .txn(Txn {
+                compare,
+                then,
+                or_else,
+            })
+            .await?;
+        if done.result.succeeded {
+            let view = self.view(ticket, ask, &key, &done.result.results);
+            let entry = EntryId {
+                key: key.into(),
+                token: Token(done.revision),
+            };
+            let placed = Placed::on(known.floor, &ticket.name, entry, view)?;
+            return Ok(Some(Enqueued::Placed(placed)));
+        }
+        let [OpResult::Range(found), OpResult::Range(floor)] = &done.result.results[..] else {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "the coordinator left an answer out",
+            ));
+        };
+        let now = backend::known(&self.keyspace, floor)?;
+        match (found.kvs.first(), admission) {
+            // An earlier try of this ticket got through.
+            (Some(kv), _) => {
+                let entry = EntryId {
+                    key: key.into(),
+                    token: Token(kv.create_revision),
+                };
+                let view = self.look(ticket, &entry, ask, AsOf::Now).await?;
+                // No floor is raised over an entry, so it was made on this one.
+                let placed = Placed::on(known.floor, &ticket.name, entry, view)?;
+                Ok(Some(Enqueued::Placed(placed)))
+            }
+            (None, _) if !ticket.name.is_raw() && now != known => {
+                *self.floor() = now;
+                Ok(None)
+            }
+            (None, Admission::IfFree) => Ok(Some(Enqueued::Busy)),
+            (None, Admission::Always) => Err(Error::new(
+                ErrorKind::Internal,
+                "the coordinator contradicts itself",
+            )),
+        }
+    }
+
+    fn floor(&self) -> MutexGuard<'_, KnownFloor> {
+        self.floor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The entry is there, on our lease: a key that somebody put again without one would outlive us.
@@ -168,71 +265,10 @@ impl Session for EmbeddedSession {
         ask: Ask,
         admission: Admission,
     ) -> Result<Enqueued, Error> {
-        let key = self
-            .keyspace
-            .entry_key(self.id, ticket, ticket.serial)
-            .into_bytes();
-        let own = KeyRange::One(key.clone().into());
-        let mut compare = vec![incarnation(&key, Token(0))];
-        if admission == Admission::IfFree {
-            // Of no key in these ranges can it be said that it was never created.
-            compare.extend(
-                self.keyspace
-                    .ahead(&ticket.name, ask)
-                    .into_iter()
-                    .map(|span| Compare {
-                        keys: between(span),
-                        ..incarnation(&[], Token(0))
-                    }),
-            );
-        }
-        let mut then = vec![Op::Put(Put {
-            key: key.clone().into(),
-            value: Some(ticket.metadata.to_bytes().into()),
-            lease: Some(self.id.0),
-            prev_kv: false,
-        })];
-        then.extend(self.ahead(ticket, ask, None));
-        let or_else = vec![Op::Range(Range {
-            keys_only: true,
-            ..Range::all(own)
-        })];
-        let done = self
-            .txn(Txn {
-                compare,
-                then,
-                or_else,
-            })
-            .await?;
-        if done.result.succeeded {
-            let view = self.view(ticket, ask, &key, &done.result.results);
-            let entry = EntryId {
-                key: key.into(),
-                token: Token(done.revision),
-            };
-            return Ok(Enqueued::Placed(Placed { entry, view }));
-        }
-        let Some(OpResult::Range(found)) = done.result.results.first() else {
-            return Err(Error::new(
-                ErrorKind::Internal,
-                "the coordinator left an answer out",
-            ));
-        };
-        match (found.kvs.first(), admission) {
-            // An earlier try of this ticket got through.
-            (Some(kv), _) => {
-                let entry = EntryId {
-                    key: key.into(),
-                    token: Token(kv.create_revision),
-                };
-                let view = self.look(ticket, &entry, ask, AsOf::Now).await?;
-                Ok(Enqueued::Placed(Placed { entry, view }))
+        loop {
+            if let Some(enqueued) = self.try_enqueue(ticket, ask, admission).await? {
+                return Ok(enqueued);
             }
-            (None, Admission::IfFree) => Ok(Enqueued::Busy),
-            (None, Admission::Always) => Err(Error::new(
-                ErrorKind::Internal,
-                "the coordinator contradicts itself",
-            )),
         }
     }
 

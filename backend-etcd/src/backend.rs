@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lock_core::keyspace::Keyspace;
-use lock_core::{Backend, DataKey, Error, LockName, Queue, Session};
+use lock_core::{Backend, DataKey, Error, Floor, LockName, Queue, Raised, Session};
 
 use crate::config::Config;
 use crate::handover::Handovers;
 use crate::transport::Transport;
 use crate::watch::Watches;
-use crate::{listing, session};
+use crate::{floor, listing, session};
 
 /// Locks on an etcd cluster, or on a coordinator that speaks etcd's API.
 #[derive(Debug)]
@@ -47,6 +47,18 @@ impl EtcdBackend {
             }),
         }))
     }
+
+    /// A client for requests of the caller's own, over the connection that the sessions use now.
+    /// When that is lost it stays lost: ask again. A round trip if there is no connection yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`](lock_core::ErrorKind::Unreachable) or
+    /// [`ErrorKind::Refused`](lock_core::ErrorKind::Refused) if no connection can be made.
+    pub async fn client(&self) -> Result<etcd_client::Client, Error> {
+        let transport = &self.client.transport;
+        let connection = transport.persist(|| transport.connection()).await?;
+        Ok((*connection.client).clone())
+    }
 }
 
 #[async_trait]
@@ -70,5 +82,9 @@ impl Backend for EtcdBackend {
 
     async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
         listing::get(&self.client, key).await
+    }
+
+    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
+        floor::raise(&self.client, floor).await
     }
 }

@@ -8,10 +8,10 @@ use etcd_client::{
 use lock_core::keyspace::{Keyspace, Span};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::Admission;
-use lock_core::{EntryId, Error, LockName, Removed, SessionId, Ticket, Token};
+use lock_core::{EntryId, Error, KnownFloor, LockName, Removed, SessionId, Ticket, Token};
 
-use crate::error;
 use crate::handover::Handover;
+use crate::{error, floor};
 
 /// The keys of one session.
 #[derive(Debug)]
@@ -51,6 +51,8 @@ pub(crate) enum Found {
     Foreign,
     /// The gate had moved on, to this revision: nothing was done.
     Shut(i64),
+    /// The floor under the tokens had been raised, to this one: nothing was done.
+    Raised(KnownFloor),
     /// The lock is not free, and a place was asked for only if it is: nothing was done.
     Busy,
 }
@@ -89,6 +91,7 @@ impl Layout {
         ask: Ask,
         admission: Admission,
         gate: i64,
+        floor: KnownFloor,
     ) -> Txn {
         let key = self.key(ticket, place);
         let mut make = self.ahead(&ticket.name, ask, None, Consistency::Cluster);
@@ -101,6 +104,9 @@ impl Layout {
             Compare::create_revision(key.clone(), CompareOp::Equal, 0),
             Compare::mod_revision(self.gate.clone(), CompareOp::Equal, gate),
         ];
+        if !ticket.name.is_raw() {
+            compares.push(floor::still(&self.keyspace, floor));
+        }
         if admission == Admission::IfFree {
             let spans = self.keyspace.ahead(&ticket.name, ask).into_iter();
             compares.extend(spans.map(|span| {
@@ -110,6 +116,7 @@ impl Layout {
         Txn::new().when(compares).and_then(make).or_else([
             bare(key, Consistency::Cluster),
             bare(self.gate.clone(), Consistency::Cluster),
+            TxnOp::get(self.keyspace.floor_key(), None),
         ])
     }
 
@@ -118,6 +125,7 @@ impl Layout {
         ticket: &Ticket,
         ask: Ask,
         gate: i64,
+        floor: KnownFloor,
         answer: &TxnResponse,
     ) -> Result<Found, Error> {
         if answer.succeeded() {
@@ -129,13 +137,16 @@ impl Layout {
             ));
         }
         let mut reads = reads(answer);
-        let (Some(own), Some(now)) = (reads.next(), reads.next()) else {
-            return Err(error::protocol("an enqueue is not answered by two reads"));
+        let (Some(own), Some(now), Some(raised)) = (reads.next(), reads.next(), reads.next())
+        else {
+            return Err(error::protocol("an enqueue is not answered by three reads"));
         };
+        let raised = floor::known(&self.keyspace, raised.kvs.first())?;
         Ok(match own.kvs.first() {
             Some(kv) if kv.lease == self.session.0 => Found::Own(token(kv.create_revision)?),
             Some(_) => Found::Foreign,
             None => match now.kvs.first().map_or(0, |kv| kv.mod_revision) {
+                _ if !ticket.name.is_raw() && raised != floor => Found::Raised(raised),
                 same if same == gate => Found::Busy,
                 moved => Found::Shut(moved),
             },

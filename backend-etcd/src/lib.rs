@@ -11,6 +11,7 @@
 mod backend;
 mod config;
 mod error;
+mod floor;
 mod handover;
 mod layout;
 mod listing;
@@ -25,3 +26,4 @@ mod watcher;
 
 pub use backend::EtcdBackend;
 pub use config::{Config, Dialer};
+pub use lock_core::keyspace::Keyspace;

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use etcd_client::{GetOptions, KeyValue};
 use lock_core::keyspace::Span;
-use lock_core::{DataKey, Error, LockName, Queue};
+use lock_core::{DataKey, Error, Floor, LockName, Queue};
 
 use crate::backend::Client;
+use crate::floor;
 
 /// Keys in one answer. Values of other clients may have 1.5 MiB each.
 const PAGE: i64 = 128;
@@ -21,8 +22,9 @@ pub(crate) async fn queue(client: &Client, name: &LockName) -> Result<Queue, Err
         name: name.clone(),
         entries: Vec::new(),
     };
+    let floor = floor::read(client).await?.floor;
     while let Some(kv) = pages.next().await? {
-        push(client, &mut queue, &kv);
+        push(client, &mut queue, &kv, floor)?;
     }
     sort(&mut queue);
     Ok(queue)
@@ -39,6 +41,7 @@ pub(crate) async fn locks(
     if limit == 0 {
         return Ok(queues);
     }
+    let floor = floor::read(client).await?.floor;
     while let Some(kv) = pages.next().await? {
         let Some(name) = client.keyspace.name_of(kv.key()) else {
             continue;
@@ -52,19 +55,19 @@ pub(crate) async fn locks(
             queues.push(Queue { name, entries });
         }
         if let Some(queue) = queues.last_mut() {
-            push(client, queue, &kv);
+            push(client, queue, &kv, floor)?;
         }
     }
     queues.iter_mut().for_each(sort);
     Ok(queues)
 }
 
-fn push(client: &Client, queue: &mut Queue, kv: &KeyValue) {
-    let created = kv.create_revision().unsigned_abs();
-    let entry = client
-        .keyspace
-        .entry(&queue.name, kv.key(), created, kv.lease(), kv.value());
+fn push(client: &Client, queue: &mut Queue, kv: &KeyValue, floor: Floor) -> Result<(), Error> {
+    let (created, lease) = (kv.create_revision().unsigned_abs(), kv.lease());
+    let keyspace = &client.keyspace;
+    let entry = keyspace.entry(&queue.name, kv.key(), created, lease, kv.value(), floor)?;
     queue.entries.push(entry);
+    Ok(())
 }
 
 fn sort(queue: &mut Queue) {

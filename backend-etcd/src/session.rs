@@ -13,8 +13,8 @@ use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Placed, Removed, Session, SessionId};
 use lock_core::{
-    Access, Accessed, DataKey, Effect, EntryId, Error, ErrorKind, LossReason, State, Ticket,
-    background,
+    Access, Accessed, DataKey, Effect, EntryId, Error, ErrorKind, KnownFloor, LossReason, State,
+    Ticket, background,
 };
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -43,6 +43,8 @@ pub(crate) struct EtcdSession {
     /// The highest revision of the gate that is known; zero before it exists.
     gate: AtomicI64,
     places: Places,
+    /// What is known of the floor under the tokens.
+    floor: Mutex<KnownFloor>,
     /// The highest revision of a change that a waiter was told of.
     seen: AtomicI64,
     /// An entry of ours that stands first, as the removal of the one before it told. Its waiter
@@ -116,6 +118,7 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
         revoked: AtomicBool::new(false),
         gate: AtomicI64::new(0),
         places: Places::default(),
+        floor: Mutex::default(),
         seen: AtomicI64::new(0),
         first: Mutex::default(),
     }))
@@ -154,21 +157,29 @@ impl EtcdSession {
         ticket: &Ticket,
         ask: Ask,
         admission: Admission,
+        floor: KnownFloor,
     ) -> Result<(u64, Found), Error> {
         let (place, settled) = self.places.unsettle(ticket.serial);
         let gate = self.gate.load(Ordering::SeqCst);
-        let txn = self.layout.enqueue(ticket, place, ask, admission, gate);
+        let txn = self
+            .layout
+            .enqueue(ticket, place, ask, admission, gate, floor);
         let answer = self.txn(txn).await;
         let known = answer.as_ref().map_or_else(Error::effect, |_| Effect::None) == Effect::None;
         if settled && known {
             self.places.settle(ticket.serial);
         }
-        let found = answer.and_then(|answer| self.layout.enqueued(ticket, ask, gate, &answer));
+        let found =
+            answer.and_then(|answer| self.layout.enqueued(ticket, ask, gate, floor, &answer));
         let placed = matches!(found, Ok(Found::Made(..) | Found::Own(_)));
         if settled && known && !placed {
             self.places.vacate(ticket.serial);
         }
         Ok((place, found?))
+    }
+
+    fn floor(&self) -> MutexGuard<'_, KnownFloor> {
+        self.floor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A transaction that only reads: answered by the member alone if that has got as far as this
@@ -262,7 +273,8 @@ impl Session for EtcdSession {
     ) -> Result<Enqueued, Error> {
         for _ in 0..GATE_TRIES {
             self.check_alive()?;
-            let (place, found) = self.try_enqueue(ticket, ask, admission).await?;
+            let known = *self.floor();
+            let (place, found) = self.try_enqueue(ticket, ask, admission, known).await?;
             let entry = |token| EntryId {
                 key: self.layout.key(ticket, place).into_bytes().into(),
                 token,
@@ -270,15 +282,16 @@ impl Session for EtcdSession {
             match found {
                 Found::Made(token, ahead) => {
                     let present = true;
-                    return Ok(Enqueued::Placed(Placed {
-                        entry: entry(token),
-                        view: View { present, ahead },
-                    }));
+                    let view = View { present, ahead };
+                    let placed = Placed::on(known.floor, &ticket.name, entry(token), view)?;
+                    return Ok(Enqueued::Placed(placed));
                 }
                 Found::Own(token) => {
                     let entry = entry(token);
                     let view = self.look(ticket, &entry, ask, AsOf::Now).await?;
-                    return Ok(Enqueued::Placed(Placed { entry, view }));
+                    // No floor is raised over an entry, so it was made on this one.
+                    let placed = Placed::on(known.floor, &ticket.name, entry, view)?;
+                    return Ok(Enqueued::Placed(placed));
                 }
                 Found::Busy if admission == Admission::IfFree => return Ok(Enqueued::Busy),
                 // Nothing else can have made the transaction fail.
@@ -292,6 +305,7 @@ impl Session for EtcdSession {
                         ),
                     ));
                 }
+                Found::Raised(now) => *self.floor() = now,
                 Found::Shut(revision) => {
                     // Not a maximum: a gate that somebody deleted begins anew.
                     self.gate.store(revision, Ordering::SeqCst);

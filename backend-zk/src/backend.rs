@@ -4,11 +4,12 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lock_core::{Backend, DataKey, Error, LockName, Queue, Session};
+use lock_core::{Backend, DataKey, Error, Floor, LockName, Queue, Raised, Session, background};
 
 use crate::client::Cluster;
 use crate::config::Config;
-use crate::{listing, session};
+use crate::runtime::persist;
+use crate::{floor, listing, session, tidy};
 
 /// Locks on a ZooKeeper ensemble.
 #[derive(Debug)]
@@ -30,14 +31,39 @@ impl ZkBackend {
             });
         }
         if let Some(host) = config.exposed() {
-            tracing::warn!(
-                host,
-                "the connection to ZooKeeper is not encrypted: use zks://"
-            );
+            static WARNED: Once = Once::new();
+            WARNED.call_once(|| {
+                tracing::warn!(
+                    host,
+                    "the connection to ZooKeeper is not encrypted: use zks://"
+                );
+            });
         }
         Ok(Arc::new(ZkBackend {
             cluster: Cluster::new(config)?,
         }))
+    }
+
+    /// A client for requests of the caller's own, with a session of its own of this length, which
+    /// ends with the last clone of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`](lock_core::ErrorKind::Unreachable) or
+    /// [`ErrorKind::Refused`](lock_core::ErrorKind::Refused) if no session can be opened.
+    pub async fn client(&self, session: Duration) -> Result<zookeeper_client::Client, Error> {
+        let cluster = self.cluster.clone();
+        let connecting = async move { persist(|| cluster.connect(session)).await };
+        Ok(background::finish(connecting).await?.into_inner())
+    }
+
+    /// Removes the empty directories of this namespace, and those above it, now instead of when the
+    /// servers come to it, which takes them a minute or more. Harmless while the namespace is used:
+    /// an acquire makes what it finds missing. What is not a container is left alone.
+    ///
+    /// # Errors
+    /// As the servers': unreachable, refused.
+    pub async fn tidy(&self) -> Result<(), Error> {
+        tidy::tidy(&self.cluster).await
     }
 }
 
@@ -62,5 +88,9 @@ impl Backend for ZkBackend {
 
     async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
         listing::get(&self.cluster, key).await
+    }
+
+    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
+        floor::raise(&self.cluster, floor).await
     }
 }

@@ -1,5 +1,6 @@
 //! One ZooKeeper session on the wire, and requests on it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,6 @@ use crate::{error, layout::Layout};
 const BRIEF_SESSION: Duration = Duration::from_secs(10);
 
 /// What all sessions of one backend share.
-#[derive(Debug)]
 pub(crate) struct Cluster {
     config: Config,
     pub(crate) layout: Layout,
@@ -131,7 +131,20 @@ impl Cluster {
     }
 }
 
+/// The client library's connector would show the password.
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Client {
+    pub(crate) fn into_inner(self) -> zookeeper_client::Client {
+        self.zk
+    }
+
     pub(crate) fn session(&self) -> SessionId {
         SessionId(self.zk.session_id().0)
     }

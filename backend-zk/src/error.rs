@@ -15,7 +15,7 @@ pub(crate) fn of(cluster: &str, error: ZkError) -> Error {
         ZkError::NoHosts => (
             Unreachable,
             None,
-            "cannot be reached: check that it runs, that the addresses are right, whether it speaks TLS (zks://) or not (zk://), and with TLS the certificates",
+            "cannot be reached: check that it runs, that the addresses are right, whether it speaks TLS (zks://) or not (zk://), and with TLS the certificates: ca must have issued the servers', for these hosts, and they may want ours, by the parameters cert and key",
         ),
         ZkError::ConnectionLoss => (Unreachable, Unknown, "broke the connection"),
         ZkError::Timeout => (Unreachable, Unknown, "did not answer in time"),

@@ -75,8 +75,13 @@ impl Layout {
 
     /// The directory of the sessions' own nodes. It is no lock's: `@` is always escaped in an
     /// encoded name.
-    fn sessions(&self) -> String {
+    pub(crate) fn sessions(&self) -> String {
         format!("{}/@sessions", self.namespace)
+    }
+
+    /// The node of the floor under the tokens.
+    pub(crate) fn floor_node(&self) -> String {
+        format!("{}/@floor", self.namespace)
     }
 
     /// The node of a value that holders keep. It is in no lock's directory either.

@@ -11,6 +11,7 @@ mod backend;
 mod client;
 mod config;
 mod error;
+mod floor;
 mod layout;
 mod listing;
 mod liveness;
@@ -18,6 +19,7 @@ mod node;
 mod runtime;
 mod security;
 mod session;
+mod tidy;
 
 pub use backend::ZkBackend;
 pub use config::{Config, Recipe};

@@ -1,82 +1,172 @@
 //! The load: workers that each begin their next operation when the last one has ended.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use tokio::sync::Barrier;
+use tokio::sync::{Barrier, watch};
+use tokio::task::JoinSet;
+use turnlock::Error;
 
+use crate::line::Line;
 use crate::peer::Peer;
-use crate::workload::Workload;
+use crate::workload::{Worker, Workload};
 
 /// Sessions are opened, and queues and caches filled, before anything counts.
 const WARM_UP: Duration = Duration::from_millis(300);
-/// The longest operation that is told from longer ones.
-const LONGEST_US: u64 = 60_000_000;
-
-/// What was measured.
-pub struct Figures {
-    pub ops: u64,
-    pub elapsed: Duration,
-    /// Microseconds an operation.
-    pub latency: Histogram<u64>,
-}
 
 const WARMING: u8 = 0;
 const MEASURING: u8 = 1;
 const OVER: u8 = 2;
 
-pub async fn measure(
-    peer: &dyn Peer,
-    workload: Workload,
-    workers: usize,
+/// What to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// What the workers do.
+    pub workload: Workload,
+    /// How many of them, at least one.
+    pub workers: usize,
+    /// For how long; a drain that has begun is waited for.
+    pub length: Duration,
+}
+
+/// Measures a workload on a peer, and ends the sessions that it took. Runs on the caller's tokio
+/// runtime; figures are compared that were taken on [`runtime`](crate::runtime)'s.
+///
+/// *Cancel safety:* the workers stop; [`Peer::part`] ends their sessions.
+///
+/// # Errors
+/// The first error that any worker met.
+pub async fn measure(peer: &Peer, plan: Plan) -> Result<Line, Error> {
+    let outcome = run(peer, plan).await;
+    let parted = peer.part().await;
+    let line = outcome?;
+    parted.map(|()| line)
+}
+
+/// The workers at work. Dropped, it stops them.
+type Crew = JoinSet<Result<Histogram<u32>, Error>>;
+
+async fn run(peer: &Peer, plan: Plan) -> Result<Line, Error> {
+    let mut workers = Vec::with_capacity(plan.workers);
+    for number in 0..plan.workers {
+        workers.push(plan.workload.worker(peer, number).await?);
+    }
+    let mut crew = Crew::new();
+    let elapsed = match plan.workload {
+        Workload::Drain => rounds(&mut crew, workers, plan.length).await?,
+        _ => loops(&mut crew, workers, plan.length).await?,
+    };
+    let mut latency = histogram();
+    while let Some(ended) = crew.join_next().await {
+        let of_worker = outcome(ended)?;
+        latency.add(of_worker).expect("it grows as it has to");
+    }
+    Ok(Line::new(peer.name(), plan, elapsed, &latency))
+}
+
+/// Each worker by itself, over and over. Answers how long that was measured.
+async fn loops(
+    crew: &mut Crew,
+    workers: Vec<Box<dyn Worker>>,
     length: Duration,
-) -> Figures {
+) -> Result<Duration, Error> {
     let phase = Arc::new(AtomicU8::new(WARMING));
-    let ready = Arc::new(Barrier::new(workers + 1));
-    let mut tasks = Vec::new();
-    for number in 0..workers {
-        let mut worker = workload.worker(peer, number).await;
+    let ready = Arc::new(Barrier::new(workers.len() + 1));
+    for mut worker in workers {
         let (phase, ready) = (phase.clone(), ready.clone());
-        tasks.push(tokio::spawn(async move {
+        crew.spawn(async move {
             let mut latency = histogram();
-            worker.step().await;
+            worker.step().await?;
             ready.wait().await;
             loop {
+                // An operation in memory may never have to wait, and others must run.
+                tokio::task::coop::consume_budget().await;
                 let started = Instant::now();
-                worker.step().await;
+                worker.step().await?;
                 match phase.load(Ordering::Relaxed) {
                     WARMING => {}
-                    MEASURING => latency.saturating_record(micros(started.elapsed())),
-                    _ => return latency,
+                    MEASURING => record(&mut latency, started),
+                    _ => return Ok(latency),
                 }
             }
-        }));
+        });
     }
-    ready.wait().await;
-    tokio::time::sleep(WARM_UP).await;
+    unless_failed(crew, ready.wait()).await?;
+    unless_failed(crew, tokio::time::sleep(WARM_UP)).await?;
     let started = Instant::now();
     phase.store(MEASURING, Ordering::Relaxed);
-    tokio::time::sleep(length).await;
+    unless_failed(crew, tokio::time::sleep(length)).await?;
     phase.store(OVER, Ordering::Relaxed);
-    let elapsed = started.elapsed();
-    let mut latency = histogram();
-    for task in tasks {
-        let of_worker = task.await.expect("a worker does not panic");
-        latency.add(of_worker).expect("of the same bounds");
+    Ok(started.elapsed())
+}
+
+/// All workers at once, one operation each, over and over.
+async fn rounds(
+    crew: &mut Crew,
+    workers: Vec<Box<dyn Worker>>,
+    length: Duration,
+) -> Result<Duration, Error> {
+    let ready = Arc::new(Barrier::new(workers.len() + 1));
+    let (signal, _) = watch::channel(None::<Instant>);
+    for mut worker in workers {
+        let (mut signal, ready) = (signal.subscribe(), ready.clone());
+        crew.spawn(async move {
+            let mut latency = histogram();
+            worker.step().await?;
+            loop {
+                ready.wait().await;
+                // An error means that whoever measured has left.
+                let Ok(()) = signal.changed().await else {
+                    return Ok(latency);
+                };
+                let Some(started) = *signal.borrow_and_update() else {
+                    return Ok(latency);
+                };
+                worker.step().await?;
+                record(&mut latency, started);
+            }
+        });
     }
-    Figures {
-        ops: latency.len(),
-        elapsed,
-        latency,
+    unless_failed(crew, ready.wait()).await?;
+    let mut elapsed = Duration::ZERO;
+    while elapsed < length {
+        let started = Instant::now();
+        signal.send_replace(Some(started));
+        unless_failed(crew, ready.wait()).await?;
+        elapsed += started.elapsed();
+    }
+    signal.send_replace(None);
+    Ok(elapsed)
+}
+
+/// Awaits something that only workers at work bring about.
+async fn unless_failed<T>(crew: &mut Crew, event: impl Future<Output = T>) -> Result<(), Error> {
+    tokio::pin!(event);
+    loop {
+        tokio::select! {
+            _ = &mut event => return Ok(()),
+            Some(ended) = crew.join_next() => outcome(ended)?,
+        };
     }
 }
 
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST_US, 3).expect("bounds in order")
+fn outcome(
+    ended: Result<Result<Histogram<u32>, Error>, tokio::task::JoinError>,
+) -> Result<Histogram<u32>, Error> {
+    ended.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()))
 }
 
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+/// Nanoseconds, to three digits. Grows with what it takes in.
+fn histogram() -> Histogram<u32> {
+    let mut histogram = Histogram::new(3).expect("a valid precision");
+    histogram.auto(true);
+    histogram
+}
+
+fn record(latency: &mut Histogram<u32>, started: Instant) {
+    let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    latency.record(nanos).expect("it grows as it has to");
 }

@@ -1,31 +1,27 @@
-//! Measures every peer that was compiled in, on a real server that it starts itself, and compares
-//! each workload with the bare requests of the same run.
+//! Measures every peer that was compiled in, on a real server that it starts itself, beside the
+//! bare requests of the same round.
 //!
 //! ```sh
 //! cargo run --release -p benches --features etcd,zk -- --rounds 5 --seconds 2
 //! ```
 //!
-//! On standard output: one line of JSON a measurement. On standard error: the medians, and their
-//! ratios to the raw pairs of the same round. Rounds go through all workloads in turn, because a
-//! machine that is busy for a while must not spoil one workload only.
+//! On standard output: one line of JSON a measurement. On standard error: the medians. With
+//! `--report DIR`, also as files. `shows` checks what is promised of costs, and fails if one is
+//! missed:
+//!
+//! ```sh
+//! cargo run --release -p benches --features etcd,zk -- shows
+//! ```
 
-mod load;
-mod peer;
-mod report;
-mod workload;
+mod shows;
 
-#[cfg(feature = "etcd")]
-mod etcd;
-#[cfg(feature = "zk")]
-mod zk;
-
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
-
-use crate::peer::Peer;
-use crate::report::Report;
-use crate::workload::Workload;
+use benches::servers::{self, Server};
+use benches::{Line, Peer, Plan, Report, runtime, survey};
+use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
 #[command(about = "Measure Turnlock's locks beside the bare requests of their stores")]
@@ -36,49 +32,101 @@ struct Arguments {
     /// How long each measurement takes, in seconds
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// Only these peers [default: all that were compiled in]
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Write report.md, report.json and report.svg into this folder
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
 }
 
-/// What is measured: the workload and its workers. The first is the floor of the others.
-const RUNS: [(Workload, usize); 3] = [
-    (Workload::Raw, 1),
-    (Workload::Uncontended, 1),
-    (Workload::Contended, 16),
-];
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check what is promised of costs; ends with 1 if something is missed
+    Shows {
+        /// Only these [default: all whose peers were compiled in]
+        names: Vec<shows::Show>,
+    },
+}
 
-fn main() {
+fn main() -> ExitCode {
+    servers::serve_if_asked();
     let arguments = Arguments::parse();
-    let length = Duration::from_secs_f64(arguments.seconds);
-    let peers = peers();
-    if peers.is_empty() {
-        eprintln!("no peer was compiled in: give --features etcd, zk, or both");
-        std::process::exit(64);
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("the operating system gives threads");
-    for peer in peers {
-        let mut report = Report::new(peer.name());
-        for round in 1..=arguments.rounds {
-            eprintln!("{}: round {round} of {}", peer.name(), arguments.rounds);
-            for (workload, workers) in RUNS {
-                let figures = runtime.block_on(load::measure(&*peer, workload, workers, length));
-                report.add(workload, workers, &figures);
-            }
-            for other in peer.others(length) {
-                report.add_other(&other);
-            }
-        }
-        report.conclude();
+    match &arguments.command {
+        Some(Command::Shows { names }) => shows::check(names),
+        None => report(&arguments),
     }
 }
 
-fn peers() -> Vec<Box<dyn Peer>> {
-    vec![
-        #[cfg(feature = "etcd")]
-        Box::new(etcd::Etcd::start()),
-        #[cfg(feature = "zk")]
-        Box::new(zk::ZooKeeper::start()),
-    ]
+fn report(arguments: &Arguments) -> ExitCode {
+    let known = servers::names();
+    if let Some(unknown) = arguments
+        .peers
+        .iter()
+        .find(|name| !known.contains(&&***name))
+    {
+        eprintln!(
+            "there is no peer {unknown:?}: give {}, or compile more of them in with --features etcd,zk",
+            known.join(", ")
+        );
+        return ExitCode::from(64);
+    }
+    let chosen =
+        |name: &&str| arguments.peers.is_empty() || arguments.peers.iter().any(|peer| peer == name);
+    let servers: Vec<Server> = known
+        .into_iter()
+        .filter(chosen)
+        .map(Server::start)
+        .collect();
+    let length = Duration::from_secs_f64(arguments.seconds);
+    let peers: Vec<&Peer> = servers.iter().map(Server::peer).collect();
+    let before = |round: usize, peer: &Peer, plan: Plan| {
+        let name = peer.name();
+        let (workload, workers) = (plan.workload, plan.workers);
+        eprintln!(
+            "round {round} of {}: {name}, {workload} {workers}",
+            arguments.rounds
+        );
+    };
+    let runtime = runtime().expect("the operating system gives threads");
+    let surveyed = runtime.block_on(survey(&peers, arguments.rounds, length, before, print));
+    let mut report = match surveyed {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    for _ in 0..arguments.rounds {
+        for line in servers.iter().flat_map(|server| server.others(length)) {
+            print(&line);
+            report.add(line);
+        }
+    }
+    conclude(&report, arguments)
+}
+
+fn conclude(report: &Report, arguments: &Arguments) -> ExitCode {
+    for row in report.table() {
+        let [peer, workload, rest @ ..] = row;
+        let rest = rest.map(|cell| format!("{cell:>10}")).join(" ");
+        eprintln!("{peer:<10} {workload:<12} {rest}");
+    }
+    for warning in report.noise() {
+        eprintln!("warning: {warning}");
+    }
+    if let Some(folder) = &arguments.report
+        && let Err(error) = report.write(folder)
+    {
+        eprintln!("the report cannot be written: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn print(line: &Line) {
+    let text = serde_json::to_string(line).expect("plain data");
+    println!("{text}");
 }

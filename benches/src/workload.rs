@@ -1,60 +1,212 @@
 //! The workloads: what one worker does over and over.
 
+use std::fmt;
+use std::str::FromStr;
+
 use async_trait::async_trait;
-use lock_core::{Mutex, Release};
+use fastrand::Rng;
 use serde::Serialize;
+use turnlock::{Error, ErrorKind, Locks, Mutex, Release, RwLock};
 
-use crate::peer::{Peer, Raw};
+use crate::peer::Peer;
+use crate::raw::Raw;
 
-/// What the workers do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// Of the readers' workload, one turn in so many is a writer's.
+const WRITER_SHARE: u32 = 10;
+/// What is drawn at random is the same in every run.
+const SEED: u64 = 20_260_000;
+
+/// What the workers do. Each of them has a session of its own, and ends one operation before it
+/// begins the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Workload {
-    /// Bare creates and deletes: the floor.
+    /// Bare creates and deletes without any lock: the floor.
     Raw,
     /// A lock for each.
     Uncontended,
     /// One lock for all.
     Contended,
+    /// All queue on one lock at once, and each takes it once; over again when all have had it. An
+    /// operation lasts from the common start.
+    Drain,
+    /// One read/write lock for all; one turn in ten is a writer's, as a fixed seed has it.
+    Readers,
+    /// Each time a lock of another name.
+    Churn,
 }
 
-/// One worker, which does one operation at a time.
-#[async_trait]
-pub trait Worker: Send {
-    async fn step(&mut self);
+/// A text that names no workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownWorkload(String);
+
+impl std::error::Error for UnknownWorkload {}
+
+impl fmt::Display for UnknownWorkload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = Workload::ALL.map(Workload::name).join(", ");
+        write!(f, "there is no workload {:?}: give one of {known}", self.0)
+    }
 }
 
 impl Workload {
-    pub async fn worker(self, peer: &dyn Peer, number: usize) -> Box<dyn Worker> {
+    /// All of them, the floor first.
+    pub const ALL: [Workload; 6] = [
+        Workload::Raw,
+        Workload::Uncontended,
+        Workload::Contended,
+        Workload::Drain,
+        Workload::Readers,
+        Workload::Churn,
+    ];
+
+    /// Its name, as in reports and on the command line.
+    pub const fn name(self) -> &'static str {
         match self {
-            Workload::Raw => Box::new(Bare(peer.raw().await)),
-            Workload::Uncontended => Box::new(Turns::of(peer, &format!("own-{number}"))),
-            Workload::Contended => Box::new(Turns::of(peer, "shared")),
+            Workload::Raw => "raw",
+            Workload::Uncontended => "uncontended",
+            Workload::Contended => "contended",
+            Workload::Drain => "drain",
+            Workload::Readers => "readers",
+            Workload::Churn => "churn",
         }
     }
+
+    /// How many workers make the floor of this workload with so many: one where the lock goes from
+    /// hand to hand, as many where they can go on side by side.
+    pub fn floor(self, workers: usize) -> usize {
+        match self {
+            Workload::Contended | Workload::Drain => 1,
+            Workload::Raw | Workload::Uncontended | Workload::Readers | Workload::Churn => workers,
+        }
+    }
+
+    pub(crate) async fn worker(self, peer: &Peer, number: usize) -> Result<Box<dyn Worker>, Error> {
+        let turns = |name: String| -> Result<Box<dyn Worker>, Error> {
+            Ok(Box::new(Turns(peer.session()?.mutex(peer.lock(&name))?)))
+        };
+        match self {
+            Workload::Raw => match peer.raw(number).await? {
+                Some(raw) => Ok(Box::new(Bare(raw))),
+                None => Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!("the bare requests of {} are not known", peer.name()),
+                )),
+            },
+            Workload::Uncontended => turns(format!("own-{number}")),
+            Workload::Contended => turns("shared".into()),
+            Workload::Drain => turns("drained".into()),
+            Workload::Readers => Ok(Box::new(Readers {
+                lock: peer.session()?.rwlock(peer.lock("read"))?,
+                random: Rng::with_seed(SEED + number as u64),
+            })),
+            Workload::Churn => Ok(Box::new(Churn {
+                locks: peer.session()?,
+                prefix: peer.lock(&format!("churn-{number}")),
+                next: 0,
+            })),
+        }
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Workload {
+    type Err = UnknownWorkload;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = Workload::ALL.into_iter().find(|w| w.name() == text);
+        named.ok_or_else(|| UnknownWorkload(text.to_owned()))
+    }
+}
+
+/// One worker.
+#[async_trait]
+pub(crate) trait Worker: Send {
+    /// One operation: for all but the floor, a lock acquired and released.
+    async fn step(&mut self) -> Result<(), Error>;
 }
 
 struct Bare(Box<dyn Raw>);
 
 #[async_trait]
 impl Worker for Bare {
-    async fn step(&mut self) {
-        self.0.pair().await;
+    async fn step(&mut self) -> Result<(), Error> {
+        self.0.pair().await
     }
 }
 
 struct Turns(Mutex);
 
-impl Turns {
-    fn of(peer: &dyn Peer, name: &str) -> Self {
-        Turns(peer.locks().mutex(name).expect("a valid name"))
+#[async_trait]
+impl Worker for Turns {
+    async fn step(&mut self) -> Result<(), Error> {
+        released(self.0.acquire().await?.release().await)
     }
 }
 
+struct Readers {
+    lock: RwLock,
+    random: Rng,
+}
+
 #[async_trait]
-impl Worker for Turns {
-    async fn step(&mut self) {
-        let guard = self.0.acquire().await.expect("the server serves");
-        assert_eq!(guard.release().await, Release::Released);
+impl Worker for Readers {
+    async fn step(&mut self) -> Result<(), Error> {
+        let guard = match self.random.u32(..WRITER_SHARE) {
+            0 => self.lock.write().await?,
+            _ => self.lock.read().await?,
+        };
+        released(guard.release().await)
+    }
+}
+
+struct Churn {
+    locks: Locks,
+    prefix: String,
+    next: u64,
+}
+
+#[async_trait]
+impl Worker for Churn {
+    async fn step(&mut self) -> Result<(), Error> {
+        let name = format!("{}/{}", self.prefix, self.next);
+        self.next += 1;
+        released(self.locks.mutex(name)?.acquire().await?.release().await)
+    }
+}
+
+/// A release that went wrong spoils the measurement.
+fn released(release: Release) -> Result<(), Error> {
+    match release {
+        Release::Released => Ok(()),
+        Release::AlreadyGone | Release::Unknown => Err(Error::new(
+            ErrorKind::Unreachable,
+            format!("a release was not carried out: {release:?}"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workloads_are_named_as_they_are_reported() {
+        for workload in Workload::ALL {
+            assert_eq!(workload.name().parse(), Ok(workload));
+            let reported = serde_json::to_value(workload).expect("a name");
+            assert_eq!(reported, workload.name());
+        }
+        let unknown = "fast".parse::<Workload>().expect_err("no such workload");
+        assert!(
+            unknown
+                .to_string()
+                .contains("\"fast\": give one of raw, uncontended")
+        );
     }
 }

@@ -37,7 +37,7 @@
 //! # In other programs
 //!
 //! [`cases`] and [`Case::run`] run the suite one by one: `turnlock conformance` does so on a
-//! coordinator that others use.
+//! coordinator that others use, as a [`Live`] fixture.
 
 pub mod chaos;
 pub mod checker;
@@ -49,11 +49,13 @@ mod bench;
 mod cases;
 mod fixture;
 mod link;
+mod live;
 mod run;
 mod suite;
 
 pub use cases::{Case, all as cases};
 pub use fixture::{Administrator, Deployment, Fixture, Members, Skip};
 pub use link::Link;
+pub use live::Live;
 pub use run::{Outcome, PATIENCE};
 pub use suite::{Suite, main};

@@ -13,6 +13,7 @@ use crate::proxy::Proxy;
 pub struct Link {
     backend: Arc<dyn Backend>,
     proxies: Vec<Proxy>,
+    budget: usize,
 }
 
 impl Link {
@@ -29,7 +30,20 @@ impl Link {
         Link {
             backend: connect(proxies.iter().map(Proxy::address).collect()),
             proxies,
+            budget: 1,
         }
+    }
+
+    /// With more than one round trip for an acquire, a release or a try that does not wait.
+    #[must_use]
+    pub fn with_budget(mut self, round_trips: usize) -> Self {
+        self.budget = round_trips;
+        self
+    }
+
+    /// How many round trips an acquire, a release or a try may take that does not wait.
+    pub fn budget(&self) -> usize {
+        self.budget
     }
 
     /// The client.

@@ -4,12 +4,17 @@ use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use crate::bench::Bench;
 use crate::cases::Case;
 use crate::fixture::{Fixture, Skip};
 
 /// How long a case waits for something that takes milliseconds on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A whole case takes this many times as long at most.
+const LONGEST: u32 = 5;
 
 /// What came of a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +28,9 @@ pub enum Outcome {
 }
 
 impl Case {
-    /// Runs the case on a deployment of its own. What must come is waited for this long:
-    /// [`PATIENCE`], unless the machine is known to be idle.
+    /// Runs the case on a deployment of its own. What must come is waited for this long,
+    /// [`PATIENCE`] unless the machine is known to be idle, and the whole case takes five times as
+    /// long at most.
     pub fn run(&self, fixture: &dyn Fixture, patience: Duration) -> Outcome {
         let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -33,7 +39,11 @@ impl Case {
                 .build()
                 .expect("a runtime for the case");
             let bench = Bench::new(fixture.start(), patience);
-            runtime.block_on(self.on(bench))
+            let limit = LONGEST * patience;
+            let ended = runtime.block_on(async { timeout(limit, self.on(bench)).await });
+            // Whatever hangs is not waited for.
+            runtime.shutdown_background();
+            ended.unwrap_or_else(|_| panic!("it hangs: not within {limit:?}"))
         }));
         match outcome {
             Ok(Ok(())) => Outcome::Passed,

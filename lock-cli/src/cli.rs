@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use benches::Workload;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use turnlock::Token;
 
@@ -94,6 +95,54 @@ installed: apt-get install etcd-server, apt-get install zookeeper. The status is
 it is Turnlock that breaks it; what the servers break is reported, and no failure.
 ";
 
+const FLOOR_HELP: &str = "\
+Examples, for a fleet that moves from its own coordinators to etcd; first stop all who use locks:
+  turnlock floor                                                  prints, say, 4711
+  turnlock --backend etcd://etcd-1:2379 floor --raise-to 4711     then start them with this backend
+
+Without this, the new coordinator would begin with lower tokens, and every fence that has seen the
+old ones would refuse the fleet. It is not done while the new one is in use: 75. Raw locks keep the
+coordinator's own tokens.
+";
+
+const BENCH_USAGE: &str = "turnlock bench [OPTIONS] --workload NAME
+       turnlock bench [OPTIONS] --workload NAME --find-limit[=MS]
+       turnlock bench [OPTIONS] --report DIR";
+
+const BENCH_HELP: &str = "\
+Workloads:
+  raw          create and delete an entry, without any lock: what no lock can do without
+  uncontended  a lock for each worker
+  contended    one lock for all
+  drain        all queue on one lock at once, each takes it once; counted from the common start
+  readers      one read/write lock for all, one turn in ten a writer's
+  churn        each time a lock of another name
+
+Examples:
+  turnlock bench --workload contended --workers 64
+  turnlock --backend etcd://etcd-1:2379 bench --workload uncontended --seconds 10 --json
+  turnlock --backend zk://zk-1,zk-2,zk-3 bench --report zookeeper/
+  turnlock bench --workload uncontended --find-limit=20
+  turnlock --backend embedded:///srv/test bench --workload drain --workers 500
+
+The locks are named turnlock-bench/...; nobody else's are touched, and nothing is left of them.
+With --json, one object a measurement: peer, workload, workers, ops, seconds, ops_per_s, p50_us, p99_us.
+";
+
+/// The longest measurement that can be asked for.
+const LONGEST_MEASUREMENT: Duration = Duration::from_secs(3600);
+
+const CONFORMANCE_HELP: &str = "\
+Examples:
+  turnlock conformance                                          your own coordinator on this machine
+  turnlock --backend etcd://etcd-1:2379 conformance
+  turnlock --backend zk://zk-1:2181 conformance --filter order
+  turnlock conformance --list
+
+Every case runs in a namespace of its own below that of the URL, and nothing is left of it. What would
+need the servers stopped, or others' sessions ended, is skipped. The status is 1 if a case fails.
+";
+
 #[derive(Debug, Parser)]
 #[command(name = "turnlock", version, about = ABOUT, after_help = after_help(), max_term_width = 100)]
 pub struct Cli {
@@ -143,6 +192,13 @@ pub enum Command {
     Ls(Ls),
     /// Show who holds a lock and who waits for it, in order
     Queue(Queue),
+    /// Print a number that no token given out so far exceeds, or have all later ones exceed one
+    #[command(after_help = FLOOR_HELP)]
+    Floor(Floor),
+    /// Measure what locks cost on a coordinator
+    Bench(Bench),
+    /// Check that a coordinator keeps the promises of locks, without harm to its users
+    Conformance(Conformance),
     /// Run a coordinator in the foreground, behind the etcd v3 API
     #[cfg(feature = "embedded")]
     Serve(Serve),
@@ -300,6 +356,57 @@ pub struct Queue {
 }
 
 #[derive(Debug, Args)]
+pub struct Floor {
+    /// Have every token from now on exceed N, which another coordinator printed. Lowers nothing
+    #[arg(long, value_name = "N")]
+    pub raise_to: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = BENCH_USAGE, after_help = BENCH_HELP)]
+pub struct Bench {
+    /// What the workers do: raw, uncontended, contended, drain, readers or churn
+    #[arg(long, value_name = "NAME", required_unless_present = "report")]
+    pub workload: Option<Workload>,
+    /// How many workers at once, each with a session of its own
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub workers: u16,
+    /// How long each measurement takes
+    #[arg(long, value_name = "SECS", value_parser = positive_seconds, default_value = "2")]
+    pub seconds: Duration,
+    /// Raise the number of workers until one operation in a hundred takes longer than this many
+    /// milliseconds [default: 100]
+    #[arg(
+        long,
+        value_name = "MS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "100",
+        value_parser = milliseconds,
+        conflicts_with_all = ["workers", "report"]
+    )]
+    pub find_limit: Option<Duration>,
+    /// Measure the whole set in rounds, beside the bare requests, and write report.md, report.json
+    /// and report.svg into this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["workload", "workers"])]
+    pub report: Option<PathBuf>,
+    /// How many rounds a report is the median of
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "report", value_parser = clap::value_parser!(u16).range(1..=99))]
+    pub rounds: u16,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = CONFORMANCE_HELP)]
+pub struct Conformance {
+    /// Show the cases and run none
+    #[arg(long)]
+    pub list: bool,
+    /// Only cases whose names contain this
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub struct Serve {
     /// The folder to keep the data in [default: $TURNLOCK_HOME, or turnlock in the XDG state
     /// folder]
@@ -327,6 +434,20 @@ pub struct Chaos {
     /// What the faults and the contenders' doings are drawn from [default: another one each time]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+}
+
+/// A length of time that something can be measured in.
+fn positive_seconds(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        Duration::ZERO => Err("nothing can be measured in no time: give more than 0".to_owned()),
+        time if time > LONGEST_MEASUREMENT => Err("give at most 3600".to_owned()),
+        time => Ok(time),
+    }
+}
+
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    let seconds = seconds(text).map_err(|_| "not a number of milliseconds".to_owned())?;
+    Ok(seconds / 1000)
 }
 
 /// Seconds with a fraction, as `flock -w` takes them.

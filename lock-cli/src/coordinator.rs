@@ -1,26 +1,78 @@
 //! Which coordinator the command talks to: the one that a URL names, or the user's own on this
 //! machine.
 
-use turnlock::{Locks, Options};
+use std::sync::Arc;
+
+use benches::Peer;
+use futures_util::FutureExt;
+use turnlock::{Backend, Locks, Options};
 
 use crate::exit::{Exit, Failure};
 
 #[cfg(feature = "embedded")]
 pub mod local;
 
+/// A client of the coordinator of this URL, or of the user's own, in the namespace of this name below
+/// the one that locks are in. The name needs no escaping.
+pub fn backend_below(url: Option<&str>, name: &str) -> Result<Arc<dyn Backend>, Failure> {
+    let Some(url) = url else {
+        return own_below(name);
+    };
+    refuse_in_process(url)?;
+    let url = below(url, name);
+    let backend = turnlock::backend(&url).now_or_never();
+    Ok(backend.expect("only a folder takes time to open")?)
+}
+
+/// The URL with another namespace.
+pub fn below(url: &str, name: &str) -> String {
+    let (place, query) = url.split_once('?').unwrap_or((url, ""));
+    let (mut namespace, mut parameters) = ("turnlock", String::new());
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        match parameter.strip_prefix("namespace=") {
+            Some(given) => namespace = given,
+            None => parameters.push_str(&format!("{parameter}&")),
+        }
+    }
+    // An `@` would be taken for the end of a password.
+    let name = name.replace('@', "%40");
+    format!("{place}?{parameters}namespace={namespace}/{name}")
+}
+
+fn refuse_in_process(url: &str) -> Result<(), Failure> {
+    if !url.starts_with("embedded:") {
+        return Ok(());
+    }
+    let message =
+        format!("the backend {url:?} lives inside one process, so no two commands could share it");
+    Err(Failure::new(Exit::Configuration, message)
+        .hint("leave --backend out for your own coordinator, or run `turnlock serve --data DIR`"))
+}
+
 /// Locks on the coordinator of this URL, or on the user's own if there is none.
 pub async fn connect(url: Option<&str>, options: Options) -> Result<Locks, Failure> {
     match url {
-        Some(url) if url.starts_with("embedded:") => Err(Failure::new(
-            Exit::Configuration,
-            format!(
-                "the backend {url:?} lives inside one process, so no two commands could share it"
-            ),
-        )
-        .hint("leave --backend out for your own coordinator, or run `turnlock serve --data DIR`")),
-        Some(url) => Ok(turnlock::connect_with(url, options).await?),
+        Some(url) => {
+            refuse_in_process(url)?;
+            Ok(turnlock::connect_with(url, options).await?)
+        }
         None => own(options),
     }
+}
+
+/// The coordinator of this URL, or the user's own if there is none, to be measured. Here a
+/// coordinator inside this process is as good as any.
+pub async fn peer(url: Option<&str>) -> Result<Peer, Failure> {
+    match url {
+        Some(url) => Ok(Peer::connect(url).await?),
+        None => own_peer(),
+    }
+}
+
+#[cfg(feature = "embedded")]
+fn own_peer() -> Result<Peer, Failure> {
+    let backend = local::Home::of_user()?.backend(turnlock::etcd::Keyspace::default())?;
+    Ok(Peer::with_floor("served", backend))
 }
 
 #[cfg(feature = "embedded")]
@@ -28,8 +80,57 @@ fn own(options: Options) -> Result<Locks, Failure> {
     local::Home::of_user()?.connect(options)
 }
 
+#[cfg(feature = "embedded")]
+fn own_below(name: &str) -> Result<Arc<dyn Backend>, Failure> {
+    let keyspace = turnlock::etcd::Keyspace::new(&format!("turnlock/{name}"))?;
+    Ok(local::Home::of_user()?.backend(keyspace)?)
+}
+
 #[cfg(not(feature = "embedded"))]
 fn own(_: Options) -> Result<Locks, Failure> {
-    Err(Failure::new(Exit::Configuration, "no coordinator is named")
-        .hint("give --backend URL or set TURNLOCK_BACKEND; a build with the Cargo feature `embedded` starts one of its own"))
+    Err(unnamed())
+}
+
+#[cfg(not(feature = "embedded"))]
+fn own_peer() -> Result<Peer, Failure> {
+    Err(unnamed())
+}
+
+#[cfg(not(feature = "embedded"))]
+fn own_below(_: &str) -> Result<Arc<dyn Backend>, Failure> {
+    Err(unnamed())
+}
+
+#[cfg(not(feature = "embedded"))]
+fn unnamed() -> Failure {
+    Failure::new(Exit::Configuration, "no coordinator is named")
+        .hint("give --backend URL or set TURNLOCK_BACKEND; a build with the Cargo feature `embedded` starts one of its own")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_below_keeps_the_rest_of_the_url() {
+        for (url, expected) in [
+            ("etcd://h", "etcd://h?namespace=turnlock/%40x"),
+            (
+                "zk://h:1/a?tick_time=2s",
+                "zk://h:1/a?tick_time=2s&namespace=turnlock/%40x",
+            ),
+            (
+                "etcd://h?namespace=a%2Fb&user=u",
+                "etcd://h?user=u&namespace=a%2Fb/%40x",
+            ),
+        ] {
+            assert_eq!(below(url, "@x"), expected);
+        }
+    }
+
+    #[test]
+    fn a_coordinator_inside_one_process_is_refused() {
+        let refused = backend_below(Some("embedded:memory"), "x").expect_err("refused");
+        assert!(refused.hint.is_some() && refused.message.contains("embedded:memory"));
+    }
 }

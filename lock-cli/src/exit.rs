@@ -14,6 +14,8 @@ pub enum Exit {
     Success,
     /// With the status of the command that ran under the lock (128 + signal, if a signal ended it).
     Of(u8),
+    /// The coordinator does not keep a promise that it was asked for.
+    NotConforming,
     /// Usage: an argument or a name breaks a rule.
     Usage,
     /// The coordinator is out of reach, or ended our session while we waited.
@@ -44,6 +46,7 @@ pub const TABLE: &[(&str, &str)] = &[
         "0",
         "done; `run` ends with the command's own status, whatever it is",
     ),
+    ("1", "`conformance`: a case failed"),
     (
         "64",
         "usage: an option, an argument or a name breaks a rule",
@@ -76,6 +79,7 @@ impl Exit {
         match self {
             Exit::Success => 0,
             Exit::Of(code) => code,
+            Exit::NotConforming => 1,
             Exit::Usage => 64,
             Exit::Unavailable => 69,
             Exit::Internal => 70,

@@ -38,11 +38,14 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
-    // One thread: the command waits most of the time, and sessions are renewed on a thread of their
-    // own.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = match cli.command {
+        Command::Bench(_) => benches::runtime(),
+        // One thread: the command waits most of the time, and sessions are renewed on a thread of
+        // their own.
+        _ => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build(),
+    };
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(cli)),
         Err(error) => Err(Failure::new(
@@ -75,6 +78,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Fence(Fence::Check(check)) => commands::fence::check(global, check).await,
         Command::Ls(ls) => commands::ls::ls(global, ls).await,
         Command::Queue(queue) => commands::queue::queue(global, queue).await,
+        Command::Floor(floor) => commands::floor::floor(global, floor).await,
+        Command::Bench(bench) => commands::bench::bench(global, bench).await,
+        Command::Conformance(args) => commands::conformance::conformance(global, args).await,
         #[cfg(feature = "embedded")]
         Command::Serve(serve) => commands::serve::serve(serve).await,
         #[cfg(feature = "embedded")]

@@ -1,6 +1,6 @@
 //! What users see: data on stdout, all else on stderr, and nothing from others unescaped.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use turnlock::{Entry, clock};
@@ -34,6 +34,34 @@ pub fn print(line: impl AsRef<str>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{}", line.as_ref())?;
     out.flush()
+}
+
+/// A line on stderr that changes. Erased when it is dropped.
+pub struct StatusLine(());
+
+impl StatusLine {
+    /// `None` where stderr is not a terminal.
+    pub fn on_terminal() -> Option<Self> {
+        io::stderr().is_terminal().then_some(StatusLine(()))
+    }
+
+    /// Puts this in the place of what is shown.
+    pub fn show(&self, text: &str) {
+        let _ = write!(io::stderr(), "\r\x1b[Kturnlock: {text}");
+        let _ = io::stderr().flush();
+    }
+
+    /// Shows nothing until the next [`show`](StatusLine::show).
+    pub fn clear(&self) {
+        let _ = write!(io::stderr(), "\r\x1b[K");
+        let _ = io::stderr().flush();
+    }
+}
+
+impl Drop for StatusLine {
+    fn drop(&mut self) {
+        self.clear();
+    }
 }
 
 /// A duration for people: its two largest units.

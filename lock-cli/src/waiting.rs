@@ -2,43 +2,24 @@
 //! queue.
 
 use std::convert::Infallible;
-use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use turnlock::{LockName, Locks, Queue, SessionId};
 
-use crate::output::{age, human, safe, who};
+use crate::output::{StatusLine, age, human, safe, who};
 
 /// A wait shorter than this is not worth a word.
 const PATIENCE: Duration = Duration::from_millis(400);
 /// The line is brought up to date this often.
 const REFRESH: Duration = Duration::from_secs(2);
 
-/// Erases the status line when the wait ends, however it ends.
-struct StatusLine;
-
-impl StatusLine {
-    fn show(&self, text: &str) {
-        let _ = write!(io::stderr(), "\r\x1b[Kturnlock: {text}");
-        let _ = io::stderr().flush();
-    }
-}
-
-impl Drop for StatusLine {
-    fn drop(&mut self) {
-        let _ = write!(io::stderr(), "\r\x1b[K");
-        let _ = io::stderr().flush();
-    }
-}
-
 /// Keeps a status line on stderr as long as it is polled; says nothing where stderr is not a
 /// terminal.
 pub async fn report(locks: &Locks, name: &LockName) -> Infallible {
-    if !io::stderr().is_terminal() {
+    let Some(line) = StatusLine::on_terminal() else {
         return std::future::pending().await;
-    }
+    };
     tokio::time::sleep(PATIENCE).await;
-    let line = StatusLine;
     loop {
         match locks.queue(name).await {
             Ok(queue) => {
@@ -103,6 +84,7 @@ mod tests {
                 key: [1u8].as_slice().into(),
                 token: Token(session as u64),
             },
+            token: Token(session as u64),
             mode: Mode::Exclusive,
             session: Some(SessionId(session)),
             metadata: Some(metadata),

@@ -13,6 +13,7 @@ use crate::janitor::Tenancy;
 use crate::liveness::State;
 use crate::rule::{self, Verdict};
 use crate::session::{Admission, Enqueued, Placed};
+use crate::token::Token;
 use crate::wait::{self, persist};
 
 /// Giving a place up is waited for this long, so that the caller who goes on is not in its own way;
@@ -53,6 +54,8 @@ pub(crate) struct Pending {
     tenancy: Arc<Tenancy>,
     ticket: Ticket,
     entry: Option<EntryId>,
+    /// The entry's, once there is one.
+    token: Token,
     /// An `enqueue` is under way, or its outcome is not known.
     uncertain: AtomicBool,
 }
@@ -70,6 +73,7 @@ impl Pending {
             tenancy,
             ticket,
             entry: None,
+            token: Token(0),
             uncertain: AtomicBool::new(false),
         }
     }
@@ -99,7 +103,7 @@ impl Pending {
     }
 
     async fn turn(&mut self, patience: Patience) -> Result<Turn, Error> {
-        let Some(Placed { entry, view }) = self.enqueue(patience).await? else {
+        let Some(Placed { entry, view, .. }) = self.enqueue(patience).await? else {
             return Ok(Turn::Busy);
         };
         match rule::judge(self.ticket.mode, &view) {
@@ -138,6 +142,7 @@ impl Pending {
             Enqueued::Busy => Ok(None),
             Enqueued::Placed(placed) => {
                 self.entry = Some(placed.entry.clone());
+                self.token = placed.token;
                 Ok(Some(placed))
             }
         }
@@ -152,7 +157,7 @@ impl Pending {
             return Err(Error::new(ErrorKind::Internal, "granted without an entry"));
         };
         self.uncertain.store(false, Ordering::Relaxed);
-        let hold = Hold::new(self.ticket.clone(), entry);
+        let hold = Hold::new(self.ticket.clone(), entry, self.token);
         self.tenancy.register(&hold);
         Ok(Some(Guard::new(self.tenancy.clone(), hold)))
     }

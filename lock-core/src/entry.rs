@@ -103,13 +103,13 @@ impl Metadata {
     }
 }
 
-/// Which entry, in which incarnation: a key of the store and the token it was created with. An
-/// entry that was removed and made anew under the same key is another one.
+/// Which entry, in which incarnation: a key of the store and the number that the store gave it when
+/// it was made. An entry that was removed and made anew under the same key is another one.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EntryId {
     /// The backend's key or path. Opaque to the core.
     pub key: Arc<[u8]>,
-    /// The incarnation.
+    /// The incarnation: the token before the [floor](crate::floor) is added.
     pub token: Token,
 }
 
@@ -124,6 +124,8 @@ impl fmt::Debug for EntryId {
 pub struct Entry {
     /// Which.
     pub id: EntryId,
+    /// Its token.
+    pub token: Token,
     /// How it wants to hold, or holds.
     pub mode: Mode,
     /// The session that keeps it alive, where the store tells.

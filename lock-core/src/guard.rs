@@ -24,6 +24,7 @@ use crate::wait::persist;
 pub(crate) struct Hold {
     ticket: Ticket,
     entry: EntryId,
+    token: Token,
     /// Why it is over; set once.
     end: OnceLock<End>,
     ended: Notify,
@@ -39,10 +40,11 @@ enum End {
 }
 
 impl Hold {
-    pub(crate) fn new(ticket: Ticket, entry: EntryId) -> Arc<Self> {
+    pub(crate) fn new(ticket: Ticket, entry: EntryId, token: Token) -> Arc<Self> {
         Arc::new(Hold {
             ticket,
             entry,
+            token,
             end: OnceLock::new(),
             ended: Notify::new(),
             access: Mutex::default(),
@@ -138,7 +140,7 @@ impl Guard {
 
     /// The fencing token: higher than that of every earlier grant of this lock.
     pub fn token(&self) -> Token {
-        self.hold.entry.token
+        self.hold.token
     }
 
     /// The lock.
@@ -197,7 +199,7 @@ impl Guard {
     /// Keeps a value in the coordinator, where everybody can read it with
     /// [`Locks::get`](crate::Locks::get): in one transaction with the proof that the lock is still
     /// ours, so that a holder that was paused changes nothing after it has lost the lock. One round
-    /// trip; on ZooKeeper up to five for the first value at a key.
+    /// trip; on ZooKeeper a few for the first value at a key.
     ///
     /// Any lock can be used for any key: have all who write to a key write to it under the same
     /// lock. A key is 1 to 1,024 bytes, by the rules of lock names; a value at most

@@ -5,11 +5,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FusedFuture};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
@@ -31,6 +32,10 @@ const SWEEP: Duration = Duration::from_millis(25);
 /// A watch event can be lost in the store: a held entry is looked up by itself this often (up to
 /// twice it, at random).
 const BACKSTOP: Duration = Duration::from_secs(60);
+
+/// That many holds are looked up as often as that. If there are more, each has to wait so much
+/// longer, so that to hold many locks costs no more requests than to hold these.
+const BACKSTOP_HOLDS: usize = 1000;
 
 /// Removals under way at once. The rest wait their turn: a coordinator that was away is not to be
 /// buried under them.
@@ -136,10 +141,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// The janitor of one session.
 async fn work(session: Arc<dyn Session>, mut jobs: mpsc::UnboundedReceiver<Job>) {
+    let watched = AtomicUsize::new(0);
     let mut waiting: VecDeque<(Ticket, Option<EntryId>)> = VecDeque::new();
     let mut removals: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
     let mut watches: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
     let mut sweeps: FuturesUnordered<BoxFuture<'_, Vec<Arc<Hold>>>> = FuturesUnordered::new();
+    // Once for all watches: each would have to look at the clock whenever the deadline moves on.
+    let mut lost = pin!(session.liveness().lost().fuse());
     let mut told = None;
     loop {
         while removals.len() < REMOVALS
@@ -151,7 +159,14 @@ async fn work(session: Arc<dyn Session>, mut jobs: mpsc::UnboundedReceiver<Job>)
             job = jobs.recv() => job,
             Some(holds) = sweeps.next() => Some(Job::Watch(holds)),
             Some(()) = removals.next() => continue,
-            Some(()) = watches.next() => continue,
+            Some(()) = watches.next() => {
+                watched.fetch_sub(1, Ordering::Relaxed);
+                continue;
+            }
+            _ = &mut lost => {
+                watches.clear();
+                continue;
+            }
         };
         match job {
             Some(Job::Remove(ticket, entry)) => waiting.push_back((ticket, entry)),
@@ -165,9 +180,12 @@ async fn work(session: Arc<dyn Session>, mut jobs: mpsc::UnboundedReceiver<Job>)
                     .map(|(t, young)| t.sweep(young));
                 swept.unwrap_or_default()
             })),
+            // What its deadline has ended needs no watch.
+            Some(Job::Watch(_)) if lost.is_terminated() => {}
             Some(Job::Watch(holds)) => {
+                watched.fetch_add(holds.len(), Ordering::Relaxed);
                 for hold in holds {
-                    watches.push(guarded(watch(&*session, hold)));
+                    watches.push(guarded(watch(&*session, hold, &watched)));
                 }
             }
             Some(Job::Close(done)) => {
@@ -178,11 +196,13 @@ async fn work(session: Arc<dyn Session>, mut jobs: mpsc::UnboundedReceiver<Job>)
             None => break,
         }
     }
+    // A watch that is being set may hold on to what the backend must let go of to close the session.
+    drop(watches);
     // The removals are part of the close where it works; where it does not, they matter.
     waiting
         .into_iter()
         .for_each(|(t, e)| removals.push(guarded(remove(&*session, t, e))));
-    let mut closing = std::pin::pin!(close(&*session, told));
+    let mut closing = pin!(close(&*session, told));
     loop {
         tokio::select! {
             () = &mut closing => return,
@@ -193,12 +213,13 @@ async fn work(session: Arc<dyn Session>, mut jobs: mpsc::UnboundedReceiver<Job>)
 
 /// A panic of a backend in one of its calls ends that call, not the janitor.
 fn guarded<'a>(task: impl Future<Output = ()> + Send + 'a) -> BoxFuture<'a, ()> {
-    let task = AssertUnwindSafe(task).catch_unwind();
-    Box::pin(async move {
-        if task.await.is_err() {
+    // Not an async block around it, which would keep room for the task twice.
+    let task = AssertUnwindSafe(task).catch_unwind().map(|ended| {
+        if ended.is_err() {
             tracing::error!("a backend panicked in the background: please report this");
         }
-    })
+    });
+    task.boxed()
 }
 
 /// Closes the session; tries until it is done or the session has surely ended by itself.
@@ -249,18 +270,25 @@ async fn remove(session: &dyn Session, ticket: Ticket, entry: Option<EntryId>) {
     }
 }
 
-/// Watches the entry of a held lock until it is gone or released. A wake-up, an error and a
+/// How many times longer than usual a hold waits to be looked up; one at least.
+fn crowding(watched: &AtomicUsize) -> f64 {
+    let watched = watched.load(Ordering::Relaxed).max(BACKSTOP_HOLDS);
+    // More than fit into 52 bits are not held.
+    watched as f64 / BACKSTOP_HOLDS as f64
+}
+
+/// Watches the entry of a held lock until it is gone or released, or the session is lost, when this
+/// is dropped. A wake-up, an error and a
 /// while without either are all the same: a reason to look.
-async fn watch(session: &dyn Session, hold: Arc<Hold>) {
+async fn watch(session: &dyn Session, hold: Arc<Hold>, watched: &AtomicUsize) {
     let ask = rule::ask(hold.ticket().mode);
     let mut backoff = Backoff::default();
     loop {
-        let pause = BACKSTOP.mul_f64(1.0 + fastrand::f64());
+        let pause = BACKSTOP.mul_f64(crowding(watched) * (1.0 + fastrand::f64()));
         let interrupted = tokio::select! {
             changed = session.changed(hold.entry()) => Some(changed),
             () = tokio::time::sleep(pause) => None,
             () = hold.over() => return,
-            _ = session.liveness().lost() => return,
         };
         let as_of = match &interrupted {
             Some(Ok(())) => AsOf::Change,
@@ -284,5 +312,17 @@ async fn watch(session: &dyn Session, hold: Arc<Hold>) {
             () = tokio::time::sleep(backoff.next_pause()) => {}
             () = hold.over() => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_holds_are_looked_up_no_more_often_than_a_thousand() {
+        let looks_a_minute = |holds: usize| holds as f64 / crowding(&AtomicUsize::new(holds));
+        assert_eq!([0, 10, 1000].map(looks_a_minute), [0.0, 10.0, 1000.0]);
+        assert_eq!([1001, 100_000].map(looks_a_minute), [1000.0, 1000.0]);
     }
 }

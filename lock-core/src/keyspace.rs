@@ -12,6 +12,7 @@
 use crate::data::DataKey;
 use crate::entry::{Entry, EntryId, Metadata, Mode, Ticket};
 use crate::error::{Error, ErrorKind};
+use crate::floor::Floor;
 use crate::name::{self, LockName};
 use crate::rule::Ask;
 use crate::session::SessionId;
@@ -109,6 +110,11 @@ impl Keyspace {
         format!("{}/@data/{}", self.namespace, key.encoded())
     }
 
+    /// The key of the floor under the tokens.
+    pub fn floor_key(&self) -> String {
+        format!("{}/@floor", self.namespace)
+    }
+
     /// All keys of a lock.
     pub fn lock(&self, name: &LockName) -> Span {
         Span::under(&self.prefix(name))
@@ -176,6 +182,9 @@ impl Keyspace {
     }
 
     /// The entry that a key of a lock, its create revision, lease and value make.
+    ///
+    /// # Errors
+    /// As [`Floor::token`].
     pub fn entry(
         &self,
         name: &LockName,
@@ -183,16 +192,18 @@ impl Keyspace {
         create_revision: u64,
         lease: i64,
         value: &[u8],
-    ) -> Entry {
-        Entry {
+        floor: Floor,
+    ) -> Result<Entry, Error> {
+        Ok(Entry {
             id: EntryId {
                 key: key.into(),
                 token: Token(create_revision),
             },
+            token: floor.token(name, Token(create_revision))?,
             mode: self.mode_of(name, key),
             session: (lease != 0).then_some(SessionId(lease)),
             metadata: Metadata::from_bytes(value),
-        }
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use crate::clock;
 use crate::data::DataKey;
 use crate::entry::{Metadata, Mode, Queue};
 use crate::error::{Error, ErrorKind};
+use crate::floor::{Floor, Raised};
 use crate::guard::Guard;
 use crate::janitor::Tenancy;
 use crate::liveness::LossReason;
@@ -212,6 +213,21 @@ impl Locks {
     /// refused.
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         self.shared.backend.get(&DataKey::new(key)?).await
+    }
+
+    /// Has every token that a native lock of this namespace gives out from now on be higher than
+    /// `floor`, which is that of another coordinator that its users come from. Never lowers
+    /// anything. A few round trips; opens no session of ours.
+    ///
+    /// Not done while the namespace is in use: while somebody stands in the queue of a native lock,
+    /// and on ZooKeeper while a session is open, idle or not. Raw locks have no floor, since other
+    /// clients in their queues would know nothing of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] above [`MAX_FLOOR`](crate::floor::MAX_FLOOR); as the backend's:
+    /// unreachable, refused. It may be called again.
+    pub async fn raise_floor(&self, floor: u64) -> Result<Raised, Error> {
+        self.shared.backend.raise_floor(Floor::new(floor)?).await
     }
 
     /// The session that is open now, if any.

@@ -8,10 +8,12 @@ use async_trait::async_trait;
 
 use crate::data::{Access, Accessed, DataKey};
 use crate::entry::{EntryId, Queue, Ticket};
-use crate::error::Error;
+use crate::error::{Effect, Error};
+use crate::floor::{Floor, Raised};
 use crate::liveness::Liveness;
 use crate::name::LockName;
 use crate::rule::{Ask, View};
+use crate::token::Token;
 
 /// A session's identity: the lease id on etcd and on the embedded coordinator, the session id on
 /// ZooKeeper.
@@ -50,6 +52,11 @@ pub trait Backend: Debug + Send + Sync {
 
     /// The value that holders keep at this key, not older than the call. Needs no session.
     async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error>;
+
+    /// Raises the [floor](crate::floor) under the tokens of the namespace's native locks, and never
+    /// lowers it: in one step with the proof that no entry of such a lock is there, and that no
+    /// session will make one that does not know of it. May be called again after an error.
+    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error>;
 }
 
 /// Whom a queue takes in.
@@ -85,10 +92,27 @@ pub enum Enqueued {
 /// A place in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
-    /// Our entry, with its token.
+    /// Our entry.
     pub entry: EntryId,
+    /// Its token.
+    pub token: Token,
     /// What stands ahead of it.
     pub view: View,
+}
+
+impl Placed {
+    /// The place of an entry of this lock that was made on this floor.
+    ///
+    /// # Errors
+    /// As [`Floor::token`]. The entry is there all the same.
+    pub fn on(floor: Floor, lock: &LockName, entry: EntryId, view: View) -> Result<Self, Error> {
+        let token = floor.token(lock, entry.token);
+        Ok(Placed {
+            token: token.map_err(|error| error.with_effect(Effect::Unknown))?,
+            entry,
+            view,
+        })
+    }
 }
 
 /// What `remove` found.

@@ -22,6 +22,19 @@
 //! # }).unwrap();
 //! ```
 //!
+//! What is small can be kept in the coordinator, where only the holder of the lock changes it:
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! # let locks = turnlock::connect("embedded:memory").await?;
+//! let guard = locks.mutex("nightly")?.acquire().await?;
+//! guard.put("nightly/done", "2026-11-25").await?;
+//! // By anybody, with or without a lock.
+//! assert_eq!(locks.get("nightly/done").await?.as_deref(), Some(&b"2026-11-25"[..]));
+//! # Ok::<(), turnlock::Error>(())
+//! # }).unwrap();
+//! ```
+//!
 //! # What is promised, and what is not
 //!
 //! Writes that a resource accepts by token are ordered by token, always. Two holders believe at
@@ -37,9 +50,9 @@
 use std::sync::Arc;
 
 pub use lock_core::{
-    Backend, Effect, Entry, EntryId, Error, ErrorKind, Guard, LockName, Locks, LossReason,
-    Metadata, Mode, Mutex, NameError, NameRule, OnSessionLoss, Options, Queue, Release, RwLock,
-    SessionId, State, Token, clock,
+    Backend, Effect, Entry, EntryId, Error, ErrorKind, Floor, Guard, LockName, Locks, LossReason,
+    Metadata, Mode, Mutex, NameError, NameRule, OnSessionLoss, Options, Queue, Raised, Release,
+    RwLock, SessionId, State, Token, clock,
 };
 pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
 
@@ -80,13 +93,22 @@ pub async fn connect_with(url: &str, options: Options) -> Result<Locks, Error> {
     Locks::new(backend(url).await?, options)
 }
 
-async fn backend(url: &str) -> Result<Arc<dyn Backend>, Error> {
+/// The coordinator that the URL names, as [`connect`] takes it: for those who want several sessions
+/// on it, each with a [`Locks::new`], or do more with it than hold locks. Does no I/O, except for
+/// `embedded:` URLs: else it is ready at once.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn backend(url: &str) -> Result<Arc<dyn Backend>, Error> {
     let Some((scheme, rest)) = url.split_once(':') else {
         return Err(malformed(url, "it has no scheme"));
     };
     match scheme {
         #[cfg(feature = "embedded")]
-        "embedded" => open_embedded(url, rest).await,
+        "embedded" => {
+            let _ = rest;
+            Ok(backend_embedded::EmbeddedBackend::open(url).await?)
+        }
         #[cfg(feature = "etcd")]
         "etcd" | "etcds" | "etcd+unix" => {
             let _ = rest;
@@ -140,32 +162,6 @@ fn not_compiled_in(url: &str, _: &str, feature: &str) -> Error {
         ErrorKind::Configuration,
         format!("the backend of {url:?} was not compiled in: enable the Cargo feature `{feature}`"),
     )
-}
-
-#[cfg(feature = "embedded")]
-async fn open_embedded(url: &str, rest: &str) -> Result<Arc<dyn Backend>, Error> {
-    use backend_embedded::{Config, Coordinator, EmbeddedBackend};
-
-    let opened = if rest == "memory" {
-        Coordinator::in_memory(backend_embedded::Limits::default())
-    } else {
-        let dir = rest.strip_prefix("//").filter(|dir| dir.starts_with('/'));
-        let Some(dir) = dir else {
-            return Err(malformed(url, "the folder is not absolute"));
-        };
-        let config = Config::new(dir);
-        // Reads and checks files: not on the caller's executor.
-        let opening =
-            lock_core::background::handle().spawn_blocking(move || Coordinator::open(config));
-        match opening.await {
-            Ok(opened) => opened,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
-    };
-    match opened {
-        Ok(coordinator) => Ok(EmbeddedBackend::new(coordinator)),
-        Err(error) => Err(Error::new(ErrorKind::Configuration, error.to_string())),
-    }
 }
 
 /// The README's example is compiled with the others.

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-pub mod certs;
+pub use conformance::fixtures::certs;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -6,10 +6,9 @@
 //!
 //! Unless the directory was removed in between and made anew: its counter began again at 0, and for
 //! ours to get `n + 1` as well, others must have made `n + 1` nodes in it, each in a transaction of
-//! its own (no client of locks makes several in one `multi`), after our last entry and before this
-//! one. Every transaction of an ensemble has a number
-//! of its own, and the tokens are those of the two entries: if not even `n + 1` numbers lie between
-//! them, the directory is the same.
+//! its own as all clients do that queue, after our last entry and before this one. Every transaction
+//! of an ensemble has a number of its own, and the tokens are those of the two entries: if not even
+//! `n + 1` numbers lie between them, the directory is the same.
 
 use std::collections::HashMap;
 

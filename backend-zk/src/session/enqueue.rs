@@ -1,7 +1,7 @@
 //! Taking a place in a queue.
 
 use futures_util::future::{OptionFuture, join};
-use lock_core::rule::Ask;
+use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Placed};
 use lock_core::{Effect, EntryId, Error, ErrorKind, Ticket};
 use zookeeper_client::Error as ZkError;
@@ -11,8 +11,8 @@ use super::alone::Last;
 use crate::client::Client;
 use crate::{error, layout, node};
 
-/// How often an enqueue makes a directory that the servers have removed again by the time that it
-/// is used.
+/// How often a request makes a directory that the servers have removed again by the time that it is
+/// used.
 pub(super) const DIRECTORY_TRIES: u32 = 8;
 
 impl ZkSession {
@@ -49,8 +49,7 @@ impl ZkSession {
             };
             let last = Last::next(before, &own);
             let (placed, alone) = if last.is_some_and(|last| last.proved) && children.is_none() {
-                let (entry, view) = (own, layout::FREE);
-                (Placed { entry, view }, true)
+                (self.placed(ticket, own, layout::FREE)?, true)
             } else {
                 let children = match children {
                     Some(children) => children,
@@ -59,11 +58,11 @@ impl ZkSession {
                 let alone = layout::is_alone(&own, &children);
                 let made = Some(own.clone());
                 let settled = self.settle(&client, &directory, ticket, ask, &children, made);
-                let placed = settled.await?.unwrap_or(Placed {
+                let placed = match settled.await? {
+                    Some(placed) => placed,
                     // Somebody removed it between the two requests.
-                    entry: own,
-                    view: layout::ABSENT,
-                });
+                    None => self.placed(ticket, own, layout::ABSENT)?,
+                };
                 (placed, alone)
             };
             if let Some(last) = last.filter(|_| alone) {
@@ -167,7 +166,11 @@ impl ZkSession {
             self.delete(client, layout::path(&surplus)?).await?;
         }
         let view = self.view(client, ticket, &entry, children, ask).await?;
-        Ok(Some(Placed { entry, view }))
+        Ok(Some(self.placed(ticket, entry, view)?))
+    }
+
+    fn placed(&self, ticket: &Ticket, entry: EntryId, view: View) -> Result<Placed, Error> {
+        Placed::on(self.floor, &ticket.name, entry, view)
     }
 
     /// The names of this ticket's nodes.

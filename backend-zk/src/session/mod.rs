@@ -8,7 +8,7 @@ mod remove;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed, Session, SessionId};
 use lock_core::{
-    Access, Accessed, DataKey, EntryId, Error, ErrorKind, LossReason, State, Ticket, Token,
+    Access, Accessed, DataKey, EntryId, Error, ErrorKind, Floor, LossReason, State, Ticket, Token,
     background,
 };
 use tokio::sync::oneshot;
@@ -27,6 +27,7 @@ use zookeeper_client::{EventType, SessionState, Stat, StateWatcher};
 use self::alone::Alone;
 use crate::client::{Client, Cluster};
 use crate::error;
+use crate::floor;
 use crate::layout;
 use crate::liveness::Renewer;
 use crate::runtime::persist;
@@ -40,6 +41,8 @@ pub(crate) struct ZkSession {
     client: Mutex<Option<Client>>,
     state: StateWatcher,
     liveness: Arc<Liveness>,
+    /// The one under the tokens, which cannot be raised while we live.
+    floor: Floor,
     tasks: [AbortHandle; 2],
     /// The servers have acknowledged the end.
     ended: AtomicBool,
@@ -92,6 +95,10 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         sent,
         answered,
     ));
+    // In this order: see the module `floor`.
+    persist(|| renewer.attempt()).await?;
+    let path = cluster.layout.floor_node();
+    let floor = persist(|| floor::read(&client, &path)).await?;
     let renewal = background::handle().spawn({
         let liveness = liveness.clone();
         async move {
@@ -103,19 +110,34 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         }
     });
     let listener = background::handle().spawn(listen(state.clone(), liveness.clone()));
-    Ok(Arc::new(ZkSession {
+    let session = Arc::new(ZkSession {
         id,
         nonce: fastrand::u64(..),
         cluster,
         client: Mutex::new(Some(client)),
         state,
         liveness,
+        floor,
         tasks: [renewal.abort_handle(), listener.abort_handle()],
         ended: AtomicBool::new(false),
         unsettled: Mutex::default(),
         only: Mutex::default(),
         alone: Mutex::default(),
-    }))
+    });
+    background::handle().spawn(let_go(Arc::downgrade(&session)));
+    Ok(session)
+}
+
+/// Closes a session that is lost. The client library would keep it alive by its pings, and with it
+/// entries that nobody believes in any more, for as long as somebody keeps a guard.
+async fn let_go(session: Weak<ZkSession>) {
+    let Some(liveness) = session.upgrade().map(|session| session.liveness.clone()) else {
+        return;
+    };
+    liveness.lost().await;
+    if let Some(session) = session.upgrade() {
+        drop(session.take_client());
+    }
 }
 
 /// Passes on what the client library tells of the session. It tells of an expiry only when it has
@@ -147,6 +169,20 @@ impl ZkSession {
         client
             .clone()
             .ok_or_else(|| error::lost(LossReason::Closed))
+    }
+
+    fn take_client(&self) -> Option<Client> {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        client.take()
+    }
+
+    /// Waits until the servers have ended the session, once nobody uses it any more.
+    async fn wait_for_end(&self) -> Result<(), Error> {
+        if !self.ended.load(Ordering::SeqCst) {
+            self.cluster.wait_for_end(self.state.clone()).await?;
+            self.ended.store(true, Ordering::SeqCst);
+        }
+        Ok(())
     }
 
     /// Has everybody know at once if this error means that the session is gone.
@@ -259,18 +295,8 @@ impl Session for ZkSession {
         self.tasks.iter().for_each(AbortHandle::abort);
         // Before the first word of it to the server: nobody may believe longer than it lasts.
         self.liveness.lose(LossReason::Closed);
-        let client = self
-            .client
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        drop(client);
-        if self.ended.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        self.cluster.wait_for_end(self.state.clone()).await?;
-        self.ended.store(true, Ordering::SeqCst);
-        Ok(())
+        drop(self.take_client());
+        self.wait_for_end().await
     }
 }
 

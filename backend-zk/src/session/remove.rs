@@ -50,11 +50,11 @@ impl ZkSession {
         entry: Option<&EntryId>,
         settled: Option<&EntryId>,
     ) -> Result<Removed, Error> {
-        if self.ended.load(Ordering::SeqCst) {
-            // With the session went all that was of it.
+        let Ok(client) = self.client() else {
+            // With the session goes all that is of it.
+            self.wait_for_end().await?;
             return Ok(Removed::AlreadyGone);
-        }
-        let client = self.client()?;
+        };
         let removed = match settled {
             Some(entry) => self.delete(&client, layout::path(entry)?).await,
             None => self.remove_for_good(&client, ticket).await.map(|paths| {

@@ -23,13 +23,22 @@ pub fn locks_that_know_the_tick(url: &str, tick: Duration, ttl: Duration) -> Loc
 }
 
 fn with_parameters(url: &str, more: &str, ttl: Duration) -> Locks {
-    let url = format!("{url}?allow_short_sessions=true{more}");
-    let config = Config::from_url(&url).expect("a valid URL");
-    let backend = ZkBackend::new(config).expect("a usable configuration");
+    process(&format!("{url}?allow_short_sessions=true{more}"), ttl)
+}
+
+/// A process's locks by a URL that has all its parameters.
+pub fn process(url: &str, ttl: Duration) -> Locks {
     let options = Options {
         ttl,
         ..Options::default()
     };
+    with_options(url, options)
+}
+
+/// The same, with more said about the process.
+pub fn with_options(url: &str, options: Options) -> Locks {
+    let config = Config::from_url(url).expect("a valid URL");
+    let backend = ZkBackend::new(config).expect("a usable configuration");
     Locks::new(backend, options).expect("valid options")
 }
 

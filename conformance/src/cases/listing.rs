@@ -12,7 +12,7 @@ pub async fn queues_tell_who_stands_there(bench: Bench) {
     assert_eq!((queue.entries.len(), queue.holders()), (1, 1));
     let entry = &queue.entries[0];
     assert_eq!(
-        (entry.id.token, entry.mode, entry.session),
+        (entry.token, entry.mode, entry.session),
         (guard.token(), Mode::Shared, locks.session_id())
     );
     let metadata = entry.metadata.as_ref().expect("ours");

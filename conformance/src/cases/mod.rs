@@ -2,6 +2,7 @@
 
 mod cancel;
 mod exclusion;
+mod floor;
 mod limits;
 mod listing;
 mod liveness;
@@ -112,6 +113,8 @@ cases! {
         a_prefix_is_only_a_prefix;
     writes: a_holder_writes_what_all_can_read a_put_without_the_entry_changes_nothing a_stale_put_never_follows_the_next_holders
         a_put_given_up_midway_never_follows_a_later_one values_and_keys_up_to_the_limits_are_kept values_are_not_locks;
+    floor: tokens_stand_on_the_floor raw_locks_have_no_floor the_floor_never_falls the_floor_is_not_raised_under_locks_in_use
+        a_session_from_before_knows_of_the_new_floor tokens_rise_while_the_floor_is_raised;
 }
 
 #[cfg(test)]

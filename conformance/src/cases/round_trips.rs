@@ -7,16 +7,18 @@ use lock_core::{Mode, Release};
 use crate::bench::Bench;
 use crate::fixture::Skip;
 
-/// Each way. Whatever a client says within it belongs to one round trip.
-const DELAY: Duration = Duration::from_millis(15);
+/// Each way. Whatever a client says within twice this belongs to one round trip. Short enough for a
+/// hold that is over before its entry is watched.
+const DELAY: Duration = Duration::from_millis(5);
 
 /// So long that renewals, which are not counted here, do not disturb much.
 const TTL: Duration = Duration::from_secs(600);
 
-/// In half of the rounds it was this or less: a renewal or a sign of life falls into some.
-fn median(mut counts: Vec<usize>) -> usize {
-    counts.sort_unstable();
-    counts[counts.len() / 2]
+/// Asserts that so many are enough. Not in every round: a sign of life falls into some.
+fn within(budget: usize, counts: &[usize]) {
+    let enough = counts.iter().any(|count| *count <= budget);
+    assert!(enough, "{budget} should be enough: {counts:?}");
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
 }
 
 pub async fn an_acquire_and_a_release_take_one_each(bench: Bench) -> Result<(), Skip> {
@@ -35,8 +37,8 @@ pub async fn an_acquire_and_a_release_take_one_each(bench: Bench) -> Result<(), 
         acquires.push(between - before);
         releases.push(link.round_trips() - between);
     }
-    assert_eq!(median(acquires.clone()), 1, "{acquires:?}");
-    assert_eq!(median(releases.clone()), 1, "{releases:?}");
+    within(link.budget(), &acquires);
+    within(link.budget(), &releases);
     Ok(())
 }
 
@@ -53,7 +55,7 @@ pub async fn a_try_of_a_held_lock_takes_one(bench: Bench) -> Result<(), Skip> {
         assert!(lock.try_acquire().await.expect("an answer").is_none());
         tries.push(link.round_trips() - before);
     }
-    assert_eq!(median(tries.clone()), 1, "{tries:?}");
+    within(link.budget(), &tries);
     Ok(())
 }
 
@@ -70,16 +72,17 @@ pub async fn a_release_wakes_one_waiter(bench: Bench) -> Result<(), Skip> {
     }
     // Until all have settled down, each before the one ahead of it.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut disturbed = vec![];
+    let (mut disturbed, mut done) = (vec![], vec![]);
     for waiter in waiters {
-        let _own = links.remove(0);
+        done.push(links.remove(0));
         let count = || links.iter().map(|link| link.round_trips()).sum::<usize>();
         let before = count();
         assert_eq!(guard.release().await, Release::Released);
         guard = waiter.turn().await;
         disturbed.push(count() - before);
     }
-    // Signs of life fall into some of the rounds.
-    assert!(median(disturbed.clone()) <= 1, "{disturbed:?}");
+    // The last one has no others. Signs of life fall into some of the rounds.
+    disturbed.pop();
+    assert_eq!(disturbed.iter().min(), Some(&0), "{disturbed:?}");
     Ok(())
 }

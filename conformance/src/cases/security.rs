@@ -26,7 +26,7 @@ pub async fn a_forged_token_removes_nothing(bench: Bench) {
     let enqueued = session.enqueue(&ticket, ask, Admission::IfFree).await;
     match enqueued.expect("an answer") {
         Enqueued::Busy => {}
-        Enqueued::Placed(placed) => assert_eq!(placed.view.ahead[0].id, true_entry),
+        Enqueued::Placed(placed) => assert_eq!(placed.view.ahead[0].id.key, true_entry.key),
     }
     assert_eq!(guard.state(), State::Held);
     assert_eq!(guard.release().await, Release::Released);

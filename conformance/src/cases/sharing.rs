@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use lock_core::{Mode, Release};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Waiter};
 
 pub async fn readers_share_and_a_waiting_writer_stops_new_readers(bench: Bench) {
     let one = bench.rwlock("a").read().await.expect("the lock is free");
@@ -34,6 +34,7 @@ pub async fn a_batch_of_readers_starts_together(bench: Bench) {
     for _ in 0..5 {
         readers.push(bench.waiter("a", Mode::Shared).await);
     }
+    assert!(readers.iter().all(Waiter::waits));
     assert_eq!(writer.release().await, Release::Released);
     let mut guards = vec![];
     for reader in readers {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lock_core::rule::{Ask, View};
 use lock_core::{
-    Access, Accessed, Admission, AsOf, Backend, DataKey, Enqueued, EntryId, Error, Liveness,
+    Access, Accessed, Admission, AsOf, Backend, DataKey, Enqueued, EntryId, Error, Floor, Liveness,
     LockName, Metadata, Queue, Removed, Session, SessionId, Ticket,
 };
 
@@ -62,6 +62,10 @@ impl Backend for Recorder {
 
     async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
         self.inner.get(key).await
+    }
+
+    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
+        self.inner.raise_floor(floor).await
     }
 }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use conformance::{Administrator, Deployment, Fixture, Link, Members, Skip};
-use lock_core::{Backend, DataKey, EntryId, Error, LockName, Queue, Session, SessionId};
+use lock_core::{
+    Backend, DataKey, EntryId, Error, Floor, LockName, Queue, Raised, Session, SessionId,
+};
 
 use store::Store;
 
@@ -38,6 +40,8 @@ pub enum Promise {
     Names,
     /// It keeps what a former holder writes.
     Writes,
+    /// It raises the floor under those who stand on it.
+    Floor,
 }
 
 /// The backend; broken, if a promise is named.
@@ -127,5 +131,9 @@ impl Backend for Client {
 
     async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.0.value(key))
+    }
+
+    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
+        Ok(self.0.raise_floor(floor))
     }
 }

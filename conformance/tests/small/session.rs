@@ -82,7 +82,7 @@ impl Session for SmallSession {
         admission: Admission,
     ) -> Result<Enqueued, Error> {
         self.check()?;
-        Ok(self.store.enqueue(self.id, ticket, ask, admission))
+        self.store.enqueue(self.id, ticket, ask, admission)
     }
 
     async fn look(

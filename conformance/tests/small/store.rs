@@ -8,8 +8,8 @@ use lock_core::clock::{BootInstant, Clock};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, Enqueued, Placed};
 use lock_core::{
-    Access, Accessed, DataKey, Entry, EntryId, LockName, Mode, Queue, SessionId, Ticket, Token,
-    background,
+    Access, Accessed, DataKey, Entry, EntryId, Error, Floor, LockName, Mode, Queue, Raised,
+    SessionId, Ticket, Token, background,
 };
 use tokio::sync::watch;
 
@@ -35,6 +35,7 @@ struct State {
     /// By whether the name is raw, and the name.
     queues: BTreeMap<(bool, String), Vec<Entry>>,
     values: HashMap<DataKey, Vec<u8>>,
+    floor: Floor,
 }
 
 impl State {
@@ -141,7 +142,7 @@ impl Store {
         ticket: &Ticket,
         ask: Ask,
         admission: Admission,
-    ) -> Enqueued {
+    ) -> Result<Enqueued, Error> {
         let key = self.key(&ticket.name);
         let mut state = self.state();
         let again = self.breaks(Promise::Idempotence);
@@ -150,11 +151,12 @@ impl Store {
         if let Some(found) = queue.iter().find(|e| e.id.key == own && !again) {
             let entry = found.id.clone();
             let view = self.view(queue, &entry, ask);
-            return Enqueued::Placed(Placed { entry, view });
+            let placed = Placed::on(state.floor, &ticket.name, entry, view)?;
+            return Ok(Enqueued::Placed(placed));
         }
         let in_the_way = |e: &Entry| !ask.exclusive_only || e.mode == Mode::Exclusive;
         if admission == Admission::IfFree && queue.iter().any(in_the_way) {
-            return Enqueued::Busy;
+            return Ok(Enqueued::Busy);
         }
         let token = match self.breaks(Promise::TokensRise) {
             true => queue.last().map_or(1, |last| last.id.token.0 + 1),
@@ -165,6 +167,7 @@ impl Store {
             key: own,
             token: Token(token),
         };
+        let floor = state.floor;
         let queue = state.queues.entry(key).or_default();
         let at = match self.breaks(Promise::Order) {
             true => queue.len().min(1),
@@ -172,13 +175,15 @@ impl Store {
         };
         let placed = Entry {
             id: entry.clone(),
+            token: floor.token(&ticket.name, entry.token)?,
             mode: ticket.mode,
             session: Some(session),
             metadata: Some((*ticket.metadata).clone()),
         };
         queue.insert(at, placed);
         let view = self.view(queue, &entry, ask);
-        Enqueued::Placed(Placed { entry, view })
+        let placed = Placed::on(floor, &ticket.name, entry, view)?;
+        Ok(Enqueued::Placed(placed))
     }
 
     pub fn look(&self, name: &LockName, entry: &EntryId, ask: Ask) -> View {
@@ -231,6 +236,18 @@ impl Store {
             Access::Delete => drop(state.values.remove(key)),
         }
         Accessed::Done(None)
+    }
+
+    pub fn raise_floor(&self, floor: Floor) -> Raised {
+        let mut state = self.state();
+        let in_use = state.queues.keys().any(|(raw, _)| !raw);
+        if floor > state.floor {
+            if in_use && !self.breaks(Promise::Floor) {
+                return Raised::InUse;
+            }
+            state.floor = floor;
+        }
+        Raised::To(state.floor)
     }
 
     /// Resolves when there is no such entry.

@@ -61,7 +61,7 @@ fn row(queue: &Queue) -> Vec<String> {
     vec![
         safe(queue.name.as_str()),
         first.mode.to_string(),
-        first.id.token.to_string(),
+        first.token.to_string(),
         waiting.to_string(),
         age(first).map_or_else(|| "-".to_owned(), human),
         who(first) + &more,
@@ -73,7 +73,7 @@ fn line(queue: &Queue) -> serde_json::Value {
     json!({
         "name": queue.name.as_str(),
         "mode": queue.entries.first().map(|entry| entry.mode),
-        "tokens": queue.entries[..holders].iter().map(|entry| entry.id.token).collect::<Vec<_>>(),
+        "tokens": queue.entries[..holders].iter().map(|entry| entry.token).collect::<Vec<_>>(),
         "holders": holders,
         "waiting": queue.entries.len() - holders,
     })

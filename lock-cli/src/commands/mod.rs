@@ -1,9 +1,12 @@
 //! The subcommands, a file each.
 
+pub mod bench;
 pub mod change;
 pub mod chaos;
+pub mod conformance;
 pub mod edit;
 pub mod fence;
+pub mod floor;
 pub mod hold;
 pub mod ls;
 pub mod queue;

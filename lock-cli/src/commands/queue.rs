@@ -42,7 +42,7 @@ fn row(state: &str, entry: &Entry) -> Vec<String> {
     vec![
         state.to_owned(),
         entry.mode.to_string(),
-        entry.id.token.to_string(),
+        entry.token.to_string(),
         age(entry).map_or_else(|| "-".to_owned(), human),
         who(entry),
         note.map(safe).unwrap_or_default(),
@@ -54,7 +54,7 @@ fn line(state: &str, entry: &Entry) -> serde_json::Value {
     json!({
         "state": state,
         "mode": entry.mode,
-        "token": entry.id.token,
+        "token": entry.token,
         "session": entry.session.map(|session| session.to_string()),
         "owner": metadata.owner,
         "host": metadata.host,

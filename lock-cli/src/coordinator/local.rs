@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 use tokio::net::UnixStream;
-use turnlock::etcd::{Config, EtcdBackend};
+use turnlock::etcd::{Config, EtcdBackend, Keyspace};
 use turnlock::{Locks, Options};
 
 use crate::child::this_program;
@@ -82,8 +82,13 @@ impl Home {
         self.dir.join("coordinator.log")
     }
 
-    /// Locks on the coordinator of this folder, which is started whenever a connection finds none.
+    /// Locks on the coordinator of this folder.
     pub fn connect(self, options: Options) -> Result<Locks, Failure> {
+        Ok(Locks::new(self.backend(Keyspace::default())?, options)?)
+    }
+
+    /// A client of the coordinator of this folder, which is started whenever a connection finds none.
+    pub fn backend(self, keyspace: Keyspace) -> Result<Arc<EtcdBackend>, Failure> {
         self.create_dir()
             .map_err(|error| Failure::new(Exit::Configuration, error.to_string()))?;
         let socket = self.socket();
@@ -93,8 +98,10 @@ impl Home {
                 Box::pin(async move { home.dial().await });
             dialed
         });
-        let config = Config::unix(socket).with_dialer(dialer);
-        Ok(Locks::new(EtcdBackend::new(config)?, options)?)
+        let config = Config::unix(socket)
+            .with_keyspace(keyspace)
+            .with_dialer(dialer);
+        Ok(EtcdBackend::new(config)?)
     }
 
     /// The process that serves the socket, if one does: the kernel knows, no file has to be

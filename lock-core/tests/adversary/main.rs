@@ -71,6 +71,21 @@ async fn a_close_by_hand_that_fails_is_said_and_goes_on() {
     eventually("it is closed all the same", || script.left() == 0).await;
 }
 
+#[tokio::test]
+async fn a_session_is_closed_when_its_watches_are_gone() {
+    let script = script();
+    let locks = script.locks(HOUR);
+    let lock = locks.mutex("a").expect("a valid name");
+    let guard = lock.acquire().await.expect("granted");
+    eventually("the held entry is watched", || {
+        script.watches.load(Ordering::SeqCst) > 0
+    })
+    .await;
+    locks.close().await.expect("closed");
+    assert_eq!(script.watches_at_close.load(Ordering::SeqCst), 0);
+    assert_eq!(guard.state(), State::Lost(LossReason::Closed));
+}
+
 #[test]
 fn watches_that_wake_for_nothing_do_not_make_a_wait_overstay() {
     for act in [Act::Succeed, Act::Fail(ErrorKind::Exhausted)] {
@@ -176,6 +191,22 @@ async fn dropping_a_guard_waits_for_nothing() {
     dropped
         .recv_timeout(PATIENCE)
         .expect("a removal that hangs holds nobody up");
+}
+
+#[test]
+fn a_removal_outlives_the_runtime_of_its_user() {
+    let runtime = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().expect("a runtime")
+    };
+    let script = script();
+    let lock = mutex(&script);
+    let users = runtime();
+    let guard = users.block_on(lock.acquire()).expect("granted");
+    drop(users);
+    drop(guard);
+    runtime().block_on(eventually("the entry is gone", || script.left() == 0));
+    assert_eq!(script.close.count(), 0, "by its removal");
 }
 
 #[tokio::test]

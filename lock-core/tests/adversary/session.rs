@@ -12,8 +12,8 @@ use lock_core::clock::Clock;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
     Access, Accessed, Admission, AsOf, Backend, DataKey, Enqueued, EntryId, Error, ErrorKind,
-    Liveness, LockName, Locks, LossReason, Mode, Options, Placed, Queue, Removed, Session,
-    SessionId, Ticket, Token,
+    Floor, Liveness, LockName, Locks, LossReason, Mode, Options, Placed, Queue, Raised, Removed,
+    Session, SessionId, Ticket, Token,
 };
 
 /// What a call does.
@@ -73,6 +73,10 @@ pub struct Script {
     pub remove: Call,
     pub access: Call,
     pub close: Call,
+    /// Watches under way.
+    pub watches: AtomicUsize,
+    /// So many of them were left when the session was closed.
+    pub watches_at_close: AtomicUsize,
     /// Somebody else stands before us.
     pub blocked: AtomicBool,
     /// Our entry was removed by somebody.
@@ -132,6 +136,22 @@ struct ScriptedSession {
     liveness: Arc<Liveness>,
 }
 
+/// One more, for as long as it lives.
+struct Watch<'a>(&'a AtomicUsize);
+
+impl<'a> Watch<'a> {
+    fn of(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Watch(count)
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 #[async_trait]
 impl Backend for Scripted {
     async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
@@ -164,6 +184,10 @@ impl Backend for Scripted {
     async fn get(&self, _: &DataKey) -> Result<Option<Vec<u8>>, Error> {
         Ok(None)
     }
+
+    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
+        Ok(Raised::To(floor))
+    }
 }
 
 #[async_trait]
@@ -194,6 +218,7 @@ impl Session for ScriptedSession {
             token: Token(ticket.serial + 10),
         };
         Ok(Enqueued::Placed(Placed {
+            token: entry.token,
             entry,
             view: self.script.view(),
         }))
@@ -205,6 +230,7 @@ impl Session for ScriptedSession {
     }
 
     async fn changed(&self, _: &EntryId) -> Result<(), Error> {
+        let _watch = Watch::of(&self.script.watches);
         self.script.changed.play().await
     }
 
@@ -238,6 +264,10 @@ impl Session for ScriptedSession {
 
     async fn close(&self) -> Result<(), Error> {
         self.liveness.lose(LossReason::Closed);
+        let watches = self.script.watches.load(Ordering::SeqCst);
+        self.script
+            .watches_at_close
+            .store(watches, Ordering::SeqCst);
         self.script.close.play().await?;
         self.script
             .entries

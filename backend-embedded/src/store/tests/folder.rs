@@ -130,5 +130,5 @@ fn a_store_of_another_format_is_refused() {
     else {
         panic!("{error}");
     };
-    assert_eq!((found, supported), (99, 1));
+    assert_eq!((found, supported), (99, 2));
 }

@@ -7,15 +7,16 @@
 //! little. Without an exhibit all the tests must pass; with one its test must fail, or be stopped for
 //! taking too long.
 //!
-//! `cargo run -p conformance --bin museum` visits all, and writes `conformance/MUSEUM.md` if every
-//! bug is caught; with a text after it, it visits those whose file names contain that.
+//! `cargo run -p conformance --bin museum` visits all, and fails if a bug is not caught; with a text
+//! after it, it visits those whose file names contain that, or that are put into that crate. What is
+//! caught, and how soon, is written to `conformance/MUSEUM.md`.
 
 mod copy;
 mod exhibit;
 mod table;
 mod trial;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -42,56 +43,63 @@ fn root() -> &'static Path {
 }
 
 fn visit(wanted: &str) -> Result<(), String> {
-    let mut exhibits = exhibit::all(root())?;
-    exhibits.retain(|exhibit| exhibit.name.contains(wanted));
+    let all = exhibit::all(root())?;
+    let is_wanted = |e: &&Exhibit| e.name.contains(wanted) || e.mutates == wanted;
+    let mut visited: Vec<&Exhibit> = all.iter().filter(is_wanted).collect();
     // Those of one crate, and of one test program, follow each other: little is built in between.
-    exhibits.sort_by_key(|exhibit| (exhibit.mutates.clone(), exhibit.caught_by.clone()));
+    visited.sort_by_key(|exhibit| (&exhibit.mutates, &exhibit.caught_by));
     let copy = Copy::of(root())?;
 
     println!("Without any of the bugs, the tests pass:");
-    let tests: BTreeSet<&Test> = exhibits.iter().map(|exhibit| &exhibit.caught_by).collect();
+    let tests: BTreeSet<&Test> = visited.iter().map(|exhibit| &exhibit.caught_by).collect();
     for test in tests {
-        trial::build(copy.folder(), test)?;
-        match trial::run(copy.folder(), test)? {
+        match trial::of(copy.folder(), test)? {
             (Outcome::Passed, took) => println!("{:6.1} s  {test}", took.as_secs_f64()),
             (outcome, _) => return Err(format!("{test} {outcome} without any bug")),
         }
     }
 
     println!("With one of them each, they fail:");
-    let mut caught = Vec::new();
-    let mut survivors = Vec::new();
-    for exhibit in exhibits {
-        copy.apply(&exhibit)?;
-        let tried = trial::build(copy.folder(), &exhibit.caught_by)
-            .and_then(|()| trial::run(copy.folder(), &exhibit.caught_by));
-        copy.revert(&exhibit)?;
-        let (outcome, took) = tried.map_err(|why| format!("{}: {why}", exhibit.name))?;
-        println!(
-            "{:6.1} s  {}: {} {outcome}",
-            took.as_secs_f64(),
-            exhibit.name,
-            exhibit.caught_by
-        );
-        match outcome {
-            Outcome::Passed => survivors.push(exhibit.name),
-            Outcome::Failed | Outcome::Stopped => caught.push((exhibit, took)),
+    // How soon each was caught, if it was.
+    let mut caught = BTreeMap::new();
+    let mut problems = Vec::new();
+    for exhibit in visited {
+        let name = &exhibit.name;
+        caught.insert(name.as_str(), None);
+        if let Err(why) = copy.apply(exhibit) {
+            problems.push(why);
+            continue;
         }
+        let tried = trial::of(copy.folder(), &exhibit.caught_by);
+        copy.revert(exhibit)?;
+        match tried {
+            Ok((outcome, took)) => {
+                let test = &exhibit.caught_by;
+                println!("{:6.1} s  {name}: {test} {outcome}", took.as_secs_f64());
+                match outcome {
+                    Outcome::Passed => problems.push(format!("{name} is not caught by {test}")),
+                    Outcome::Failed | Outcome::Stopped => {
+                        caught.insert(name.as_str(), Some(took));
+                    }
+                }
+            }
+            Err(why) => problems.push(format!("{name}: {why}")),
+        }
+        // A visit that is cut short has not been in vain.
+        write(&all, &caught)?;
     }
-    if !survivors.is_empty() {
-        return Err(format!("not caught: {}", survivors.join(", ")));
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(problems.join("\n")),
     }
-    report(&mut caught, wanted)
 }
 
-fn report(caught: &mut [(Exhibit, Duration)], wanted: &str) -> Result<(), String> {
-    println!("all {} are caught", caught.len());
-    if !wanted.is_empty() {
-        return Ok(());
-    }
-    caught.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
-    let table = root().join(table::FILE);
-    std::fs::write(&table, table::of(caught)).map_err(|e| format!("{}: {e}", table.display()))
+/// Renews the rows of those that were visited; the others keep theirs.
+fn write(all: &[Exhibit], caught: &BTreeMap<&str, Option<Duration>>) -> Result<(), String> {
+    let file = root().join(table::FILE);
+    let old = std::fs::read_to_string(&file).unwrap_or_default();
+    let table = table::renewed(&old, all, caught);
+    std::fs::write(&file, table).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 #[cfg(test)]

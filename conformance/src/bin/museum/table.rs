@@ -1,5 +1,6 @@
 //! The table of what was caught by what.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::exhibit::Exhibit;
@@ -18,12 +19,24 @@ Each of these bugs of this and other lock services and clients was put back into
 |---|---|---|---|---|---|
 ";
 
-/// The whole file.
-pub fn of(caught: &[(Exhibit, Duration)]) -> String {
-    let rows = caught
-        .iter()
-        .map(|(exhibit, took)| format!("{} {:.1} |\n", row(exhibit), took.as_secs_f64()));
-    HEAD.to_owned() + &rows.collect::<String>()
+/// The file, with new rows for what was tried now, as far as it was caught, and with those that it had
+/// of other exhibits.
+pub fn renewed(old: &str, all: &[Exhibit], tried: &BTreeMap<&str, Option<Duration>>) -> String {
+    let mut table = HEAD.to_owned();
+    for exhibit in all {
+        let row = row(exhibit);
+        let line = match tried.get(exhibit.name.as_str()) {
+            Some(caught) => caught.map(|took| format!("{row} {:.1} |", took.as_secs_f64())),
+            None => (rows(old).find(|line| line.starts_with(&row))).map(str::to_owned),
+        };
+        table.extend(line.map(|line| line + "\n"));
+    }
+    table
+}
+
+/// The rows of a file.
+pub fn rows(table: &str) -> impl Iterator<Item = &str> {
+    table.lines().filter(|line| line.starts_with("| `"))
 }
 
 /// A row, up to the seconds.

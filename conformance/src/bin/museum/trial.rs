@@ -73,8 +73,14 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// Builds a test and runs it.
+pub fn of(folder: &Path, test: &Test) -> Result<(Outcome, Duration), String> {
+    build(folder, test)?;
+    run(folder, test)
+}
+
 /// Builds the program that a test is in. A bug that does not compile is none.
-pub fn build(folder: &Path, test: &Test) -> Result<(), String> {
+fn build(folder: &Path, test: &Test) -> Result<(), String> {
     let log = log(folder);
     let mut cargo = cargo(folder, test, &log)?;
     let built = cargo.arg("--no-run").status();
@@ -85,7 +91,7 @@ pub fn build(folder: &Path, test: &Test) -> Result<(), String> {
 }
 
 /// Runs a test that is built, and says how long that took.
-pub fn run(folder: &Path, test: &Test) -> Result<(Outcome, Duration), String> {
+fn run(folder: &Path, test: &Test) -> Result<(Outcome, Duration), String> {
     let log = log(folder);
     let mut cargo = cargo(folder, test, &log)?;
     let started = Instant::now();

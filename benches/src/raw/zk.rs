@@ -1,0 +1,51 @@
+//! ZooKeeper: an ephemeral sequential node such as a lock makes, created and deleted, by a session of
+//! its own.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use turnlock::zk::ZkBackend;
+use turnlock::{Error, ErrorKind};
+use zookeeper_client::{Acls, Client, CreateMode};
+
+use super::{Floor, Place, Raw, failed};
+
+/// Pinged by the client, so never too short for a measurement.
+const SESSION: Duration = Duration::from_secs(30);
+
+/// As long as the names of entries.
+const NAME: &str = "_c_00000000-0000-4000-8000-000000000000-raw-";
+/// As long as what a process says of itself.
+const DATA: [u8; 90] = [b' '; 90];
+
+#[async_trait]
+impl Floor for ZkBackend {
+    async fn raw(&self, place: Place) -> Result<Box<dyn Raw>, Error> {
+        let path = str::from_utf8(&place.key).ok();
+        let Some((directory, _)) = path.and_then(|path| path.rsplit_once('/')) else {
+            return Err(Error::new(ErrorKind::Internal, "an entry without a path"));
+        };
+        Ok(Box::new(Bare {
+            prefix: format!("{directory}/{NAME}"),
+            client: self.client(SESSION).await?,
+            _place: place,
+        }))
+    }
+}
+
+struct Bare {
+    prefix: String,
+    client: Client,
+    _place: Place,
+}
+
+#[async_trait]
+impl Raw for Bare {
+    async fn pair(&mut self) -> Result<(), Error> {
+        let options = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
+        let created = self.client.create(&self.prefix, &DATA, &options).await;
+        let (_, sequence) = created.map_err(failed)?;
+        let path = format!("{}{sequence}", self.prefix);
+        self.client.delete(&path, None).await.map_err(failed)
+    }
+}

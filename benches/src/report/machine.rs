@@ -1,0 +1,54 @@
+//! The machine that figures were taken on, by its kind and not by its name.
+
+use serde::Serialize;
+
+/// What of a machine bears on figures.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Machine {
+    /// Processors that may be used.
+    pub cores: usize,
+    /// The kind of processor, as the kernel tells it.
+    pub processor: String,
+    /// Main memory in GiB.
+    pub memory_gib: u64,
+    /// The operating system and its version.
+    pub system: String,
+}
+
+impl Machine {
+    /// This machine. What the kernel does not tell is said to be unknown.
+    pub fn this() -> Self {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let field = |text: String, name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(line.trim_start_matches([' ', '\t', ':']).to_owned())
+        };
+        let memory = field(read("/proc/meminfo"), "MemTotal");
+        let memory_kib: u64 = memory
+            .and_then(|text| text.split(' ').next()?.parse().ok())
+            .unwrap_or_default();
+        let release = read("/proc/sys/kernel/osrelease");
+        Machine {
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            processor: field(read("/proc/cpuinfo"), "model name")
+                .unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            memory_gib: memory_kib.div_ceil(1024 * 1024),
+            system: format!("{} {}", std::env::consts::OS, release.trim()),
+        }
+    }
+}
+
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Machine {
+            cores,
+            processor,
+            memory_gib,
+            system,
+        } = self;
+        write!(
+            f,
+            "{cores} cores of {processor}, {memory_gib} GiB, {system}"
+        )
+    }
+}

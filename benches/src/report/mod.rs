@@ -1,0 +1,270 @@
+//! What a survey found: medians over its rounds, their ratios to the floor of the same round, and
+//! whether they can be believed.
+
+mod machine;
+mod markdown;
+mod plot;
+
+use std::io;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::line::{Line, latency, rate};
+use crate::workload::Workload;
+
+pub use machine::Machine;
+
+/// The floor of the same requests by the same worker may differ so much between rounds. If it
+/// differs more, the machine did other things meanwhile.
+const BELIEVABLE_SPREAD: f64 = 0.3;
+
+/// All measurements of a survey, in the order in which they were taken.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    lines: Vec<Line>,
+}
+
+/// The medians of one peer, workload and number of workers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// Which coordinator.
+    pub peer: String,
+    /// What was done.
+    pub workload: Workload,
+    /// By how many at once.
+    pub workers: usize,
+    /// The median of the rounds' rates.
+    pub ops_per_s: f64,
+    /// The median of the rounds' median latencies, in microseconds.
+    pub p50_us: f64,
+    /// The median of the rounds' 99th percentiles, in microseconds.
+    pub p99_us: f64,
+    /// The median of the ratios to the [floor](Workload::floor) of the same round; `None` if that
+    /// was not measured.
+    pub of_raw: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    machine: Machine,
+    version: &'static str,
+    noise: Vec<String>,
+    medians: Vec<Row>,
+    lines: &'a [Line],
+}
+
+impl Report {
+    /// Takes a measurement in.
+    pub fn add(&mut self, line: Line) {
+        self.lines.push(line);
+    }
+
+    /// The medians, in the order in which they were first measured, peer by peer.
+    pub fn rows(&self) -> Vec<Row> {
+        let mut rows: Vec<Row> = vec![];
+        for peer in self.peers() {
+            for line in self.lines.iter().filter(|line| line.peer == peer) {
+                let is_new = |row: &Row| {
+                    row.peer != peer || (row.workload, row.workers) != (line.workload, line.workers)
+                };
+                if rows.iter().all(is_new) {
+                    rows.push(self.row(&peer, line.workload, line.workers));
+                }
+            }
+        }
+        rows
+    }
+
+    fn row(&self, peer: &str, workload: Workload, workers: usize) -> Row {
+        let of =
+            |figure: fn(&Line) -> f64| median(self.rounds(peer, workload, workers).map(figure));
+        let floors = self.rounds(peer, Workload::Raw, workload.floor(workers));
+        let ratios = self.rounds(peer, workload, workers).zip(floors);
+        Row {
+            peer: peer.to_owned(),
+            workload,
+            workers,
+            ops_per_s: of(|line| line.ops_per_s).unwrap_or_default(),
+            p50_us: of(|line| line.p50_us).unwrap_or_default(),
+            p99_us: of(|line| line.p99_us).unwrap_or_default(),
+            of_raw: median(ratios.map(|(line, raw)| line.ops_per_s / raw.ops_per_s)),
+        }
+    }
+
+    fn rounds(
+        &self,
+        peer: &str,
+        workload: Workload,
+        workers: usize,
+    ) -> impl Iterator<Item = &Line> {
+        self.lines.iter().filter(move |line| {
+            line.peer == peer && line.workload == workload && line.workers == workers
+        })
+    }
+
+    fn peers(&self) -> Vec<String> {
+        let mut peers: Vec<String> = vec![];
+        for line in &self.lines {
+            if !peers.contains(&line.peer) {
+                peers.push(line.peer.clone());
+            }
+        }
+        peers
+    }
+
+    /// Reasons not to believe the figures: floors that were not the same in all rounds.
+    pub fn noise(&self) -> Vec<String> {
+        let noisy = |peer: &String| {
+            let rates: Vec<f64> = self
+                .rounds(peer, Workload::Raw, 1)
+                .map(|line| line.ops_per_s)
+                .collect();
+            let spread = spread(&rates)?;
+            (spread > BELIEVABLE_SPREAD).then(|| {
+                format!(
+                    "the bare requests to {peer} differ by {:.0} % between rounds: the machine was too noisy for these figures to be believed",
+                    spread * 100.0
+                )
+            })
+        };
+        self.peers().iter().filter_map(noisy).collect()
+    }
+
+    /// The medians as rows of text, a heading first.
+    pub fn table(&self) -> Vec<[String; 7]> {
+        let heading = [
+            "peer", "workload", "workers", "ops/s", "p50", "p99", "of raw",
+        ];
+        let mut table = vec![heading.map(str::to_owned)];
+        table.extend(self.rows().into_iter().map(|row| {
+            [
+                row.peer,
+                row.workload.to_string(),
+                row.workers.to_string(),
+                rate(row.ops_per_s),
+                latency(row.p50_us),
+                latency(row.p99_us),
+                row.of_raw.map_or("-".to_owned(), |of| format!("{of:.2}")),
+            ]
+        }));
+        table
+    }
+
+    /// Writes `report.md`, `report.json` and `report.svg` into this folder, and creates it if it is
+    /// not there.
+    ///
+    /// # Errors
+    /// If the folder or a file cannot be written; the message names it.
+    pub fn write(&self, folder: &Path) -> io::Result<()> {
+        let machine = Machine::this();
+        let named = |path: &Path, error: io::Error| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        };
+        std::fs::create_dir_all(folder).map_err(|error| named(folder, error))?;
+        let document = Document {
+            version: env!("CARGO_PKG_VERSION"),
+            noise: self.noise(),
+            medians: self.rows(),
+            lines: &self.lines,
+            machine: machine.clone(),
+        };
+        let mut json = serde_json::to_string_pretty(&document)?;
+        json.push('\n');
+        let plot = plot::svg(&self.rows()).map_err(io::Error::other)?;
+        let files = [
+            ("report.md", markdown::page(self, &machine)),
+            ("report.json", json),
+            ("report.svg", plot),
+        ];
+        for (name, text) in files {
+            let path = folder.join(name);
+            std::fs::write(&path, text).map_err(|error| named(&path, error))?;
+        }
+        Ok(())
+    }
+}
+
+/// The middle one, or the upper of the two.
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// The distance between the extremes, as a part of the median; `None` for less than two values.
+fn spread(values: &[f64]) -> Option<f64> {
+    let median = median(values.iter().copied())?;
+    let max = values.iter().copied().max_by(f64::total_cmp)?;
+    let min = values.iter().copied().min_by(f64::total_cmp)?;
+    (values.len() > 1).then_some((max - min) / median)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(workload: Workload, workers: usize, ops_per_s: f64) -> Line {
+        Line {
+            peer: "etcd".into(),
+            workload,
+            workers,
+            ops: 10,
+            seconds: 1.0,
+            ops_per_s,
+            p50_us: 1e6 / ops_per_s,
+            p99_us: 2e6 / ops_per_s,
+        }
+    }
+
+    fn report(raw: [f64; 3]) -> Report {
+        let mut report = Report::default();
+        for (raw, contended) in raw.into_iter().zip([500.0, 300.0, 800.0]) {
+            report.add(line(Workload::Raw, 1, raw));
+            report.add(line(Workload::Contended, 16, contended));
+        }
+        report
+    }
+
+    #[test]
+    fn ratios_are_those_of_the_same_round() {
+        let rows = report([1000.0, 400.0, 1000.0]).rows();
+        assert_eq!(rows.len(), 2);
+        assert_eq!((rows[0].ops_per_s, rows[0].of_raw), (1000.0, Some(1.0)));
+        assert_eq!((rows[1].ops_per_s, rows[1].of_raw), (500.0, Some(0.75)));
+        let mut alone = Report::default();
+        alone.add(line(Workload::Contended, 16, 1.0));
+        assert_eq!(alone.rows()[0].of_raw, None);
+    }
+
+    #[test]
+    fn a_floor_that_moves_is_told() {
+        assert_eq!(report([1000.0, 900.0, 1100.0]).noise(), [""; 0]);
+        let noise = report([1000.0, 400.0, 1100.0]).noise();
+        assert!(noise[0].contains("to etcd differ by 70 %"), "{noise:?}");
+    }
+
+    #[test]
+    fn a_report_is_three_files() {
+        let folder = std::env::temp_dir().join(format!("turnlock-report-{}", fastrand::u64(..)));
+        report([1000.0, 400.0, 1000.0])
+            .write(&folder.join("new"))
+            .expect("the folder can be written");
+        let read = |name| std::fs::read_to_string(folder.join("new").join(name)).expect("written");
+        let (page, json, plot) = (read("report.md"), read("report.json"), read("report.svg"));
+        assert!(page.contains("| etcd | contended | 16 | 500 |"), "{page}");
+        assert!(page.contains("too noisy"), "{page}");
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(json["medians"][1]["of_raw"], 0.75);
+        assert_eq!(json["lines"].as_array().map(Vec::len), Some(6));
+        assert!(plot.starts_with("<svg") && plot.contains("etcd"), "{plot}");
+        std::fs::remove_dir_all(folder).expect("it was there");
+        let error = report([1.0; 3]).write(Path::new("/proc/none"));
+        assert!(
+            error
+                .expect_err("no such folder")
+                .to_string()
+                .contains("/proc/none")
+        );
+    }
+}

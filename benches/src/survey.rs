@@ -1,0 +1,62 @@
+//! The whole set of workloads, in rounds.
+
+use std::time::Duration;
+
+use turnlock::Error;
+
+use crate::line::Line;
+use crate::load::{Plan, measure};
+use crate::peer::Peer;
+use crate::report::Report;
+use crate::workload::Workload;
+
+/// The whole set: each workload with its workers. The floors come first.
+pub const RUNS: [(Workload, usize); 13] = [
+    (Workload::Raw, 1),
+    (Workload::Raw, 4),
+    (Workload::Raw, 16),
+    (Workload::Raw, 64),
+    (Workload::Uncontended, 1),
+    (Workload::Uncontended, 4),
+    (Workload::Uncontended, 16),
+    (Workload::Uncontended, 64),
+    (Workload::Contended, 16),
+    (Workload::Drain, 500),
+    (Workload::Readers, 16),
+    (Workload::Churn, 16),
+    (Workload::Churn, 64),
+];
+
+/// Measures the whole set on each of these peers. Rounds go through everything in turn, because a
+/// machine that is busy for a while must not spoil one workload only. `before` is told what is
+/// about to be measured and `after` what was.
+///
+/// # Errors
+/// As [`measure`].
+pub async fn survey(
+    peers: &[&Peer],
+    rounds: usize,
+    length: Duration,
+    mut before: impl FnMut(usize, &Peer, Plan),
+    mut after: impl FnMut(&Line),
+) -> Result<Report, Error> {
+    let mut report = Report::default();
+    for round in 1..=rounds {
+        for peer in peers {
+            let runs = RUNS.into_iter();
+            for (workload, workers) in runs.filter(|run| peer.has_floor() || run.0 != Workload::Raw)
+            {
+                let plan = Plan {
+                    workload,
+                    workers,
+                    length,
+                };
+                before(round, peer, plan);
+                let line = measure(peer, plan).await?;
+                after(&line);
+                report.add(line);
+            }
+        }
+    }
+    Ok(report)
+}

@@ -1,0 +1,227 @@
+//! A coordinator that others use: the suite stays in namespaces of its own, does no harm, and leaves
+//! nothing behind.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lock_core::rule::{Ask, View};
+use lock_core::session::{Admission, AsOf, Enqueued, Removed};
+use lock_core::{
+    Access, Accessed, Backend, DEFAULT_TTL, DataKey, EntryId, Error, Liveness, LockName, Locks,
+    Options, Queue, Session, SessionId, Ticket,
+};
+
+use crate::fixture::{Administrator, Deployment, Fixture, Members, Skip};
+use crate::link::Link;
+
+/// How to make a client of its own in the namespace of this number.
+type Connect = dyn Fn(u64) -> Result<Arc<dyn Backend>, Error> + Send + Sync;
+
+/// A running coordinator, with a namespace for each case.
+#[derive(Clone)]
+pub struct Live {
+    connect: Arc<Connect>,
+    cases: Arc<AtomicU64>,
+    traces: Traces,
+}
+
+/// What the cases leave, unless it is cleaned up.
+#[derive(Debug, Clone, Default)]
+struct Traces {
+    sessions: Arc<Mutex<Vec<Arc<dyn Session>>>>,
+    /// Values that were put: the number of the namespace, and the key.
+    values: Arc<Mutex<BTreeSet<(u64, String)>>>,
+}
+
+impl Live {
+    /// On the coordinator that this connects to, in the namespace of the number it is given; a
+    /// number comes again when its case asks for another client.
+    pub fn new(
+        connect: impl Fn(u64) -> Result<Arc<dyn Backend>, Error> + Send + Sync + 'static,
+    ) -> Self {
+        Live {
+            connect: Arc::new(connect),
+            cases: Arc::default(),
+            traces: Traces::default(),
+        }
+    }
+
+    /// Closes all sessions that the cases so far have opened, and with them every entry, and deletes
+    /// the values that they put.
+    ///
+    /// # Errors
+    /// If the coordinator does not answer: the entries that are left then end with their time to
+    /// live.
+    pub async fn clean(&self) -> Result<(), Error> {
+        let sessions = std::mem::take(&mut *locked(&self.traces.sessions));
+        for session in sessions {
+            session.close().await?;
+        }
+        let values = std::mem::take(&mut *locked(&self.traces.values));
+        for (namespace, key) in values {
+            let locks = Locks::new((self.connect)(namespace)?, Options::default())?;
+            let guard = locks.mutex("clean")?.acquire().await?;
+            guard.delete(&key).await?;
+            drop(guard);
+            locks.close().await?;
+        }
+        Ok(())
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Fixture for Live {
+    fn name(&self) -> &'static str {
+        "live"
+    }
+
+    fn start(&self) -> Box<dyn Deployment> {
+        Box::new(Namespace {
+            number: self.cases.fetch_add(1, Ordering::Relaxed),
+            live: self.clone(),
+        })
+    }
+}
+
+struct Namespace {
+    number: u64,
+    live: Live,
+}
+
+fn not_ours<T>(what: &str) -> Result<T, Skip> {
+    Err(Skip::because(format!(
+        "others use this coordinator: {what}"
+    )))
+}
+
+impl Deployment for Namespace {
+    fn backend(&self) -> Arc<dyn Backend> {
+        let backend = (self.live.connect)(self.number).expect("a client, as before");
+        Arc::new(Traced {
+            inner: backend,
+            namespace: self.number,
+            traces: self.live.traces.clone(),
+        })
+    }
+
+    fn shortest_ttl(&self) -> Duration {
+        // What it takes for shorter ones is not known.
+        DEFAULT_TTL
+    }
+
+    fn whole_store(&self) -> Result<(), Skip> {
+        not_ours("raw names may be theirs")
+    }
+
+    fn administrator(&self) -> Result<&dyn Administrator, Skip> {
+        not_ours("no session or entry is ended by force")
+    }
+
+    fn link(&self) -> Result<Link, Skip> {
+        not_ours("it is reached without a detour")
+    }
+
+    fn members(&self) -> Result<&dyn Members, Skip> {
+        not_ours("no server is stopped")
+    }
+}
+
+/// A client, or a session of it, that keeps track of what it leaves.
+#[derive(Debug)]
+struct Traced<T> {
+    inner: T,
+    namespace: u64,
+    traces: Traces,
+}
+
+#[async_trait]
+impl Backend for Traced<Arc<dyn Backend>> {
+    async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
+        let session = Arc::new(Traced {
+            inner: self.inner.open_session(ttl).await?,
+            namespace: self.namespace,
+            traces: self.traces.clone(),
+        });
+        locked(&self.traces.sessions).push(session.inner.clone());
+        Ok(session)
+    }
+
+    async fn queue(&self, name: &LockName) -> Result<Queue, Error> {
+        self.inner.queue(name).await
+    }
+
+    async fn locks(
+        &self,
+        prefix: &str,
+        after: Option<&LockName>,
+        limit: usize,
+    ) -> Result<Vec<Queue>, Error> {
+        self.inner.locks(prefix, after, limit).await
+    }
+
+    async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
+        self.inner.get(key).await
+    }
+}
+
+#[async_trait]
+impl Session for Traced<Arc<dyn Session>> {
+    fn id(&self) -> SessionId {
+        self.inner.id()
+    }
+
+    fn liveness(&self) -> &Arc<Liveness> {
+        self.inner.liveness()
+    }
+
+    async fn enqueue(
+        &self,
+        ticket: &Ticket,
+        ask: Ask,
+        admission: Admission,
+    ) -> Result<Enqueued, Error> {
+        self.inner.enqueue(ticket, ask, admission).await
+    }
+
+    async fn look(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        ask: Ask,
+        as_of: AsOf,
+    ) -> Result<View, Error> {
+        self.inner.look(ticket, entry, ask, as_of).await
+    }
+
+    async fn changed(&self, entry: &EntryId) -> Result<(), Error> {
+        self.inner.changed(entry).await
+    }
+
+    async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
+        self.inner.remove(ticket, entry).await
+    }
+
+    async fn access(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        key: &DataKey,
+        access: &Access,
+    ) -> Result<Accessed, Error> {
+        if matches!(access, Access::Put(_)) {
+            let value = (self.namespace, key.as_str().to_owned());
+            locked(&self.traces.values).insert(value);
+        }
+        self.inner.access(ticket, entry, key, access).await
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        self.inner.close().await
+    }
+}

@@ -1,0 +1,172 @@
+//! `turnlock bench`: what locks cost on a coordinator.
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use benches::{Knee, Line, Peer, Plan, Workload, find_limit, measure, survey};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::child::Signals;
+use crate::cli::{Bench, Global};
+use crate::coordinator;
+use crate::exit::{Exit, Failure};
+use crate::output::{StatusLine, print, say, table};
+
+/// How often the time that a measurement has taken is brought up to date.
+const REFRESH: Duration = Duration::from_millis(200);
+
+/// How long the end of the workers' sessions is waited for.
+const PARTING: Duration = Duration::from_secs(5);
+
+pub async fn bench(global: Global, args: Bench) -> Result<Exit, Failure> {
+    let mut signals = Signals::install()?;
+    let peer = coordinator::peer(global.backend.as_deref()).await?;
+    let outcome = tokio::select! {
+        outcome = run(&peer, &args, global.json) => outcome.map(|()| Exit::Success),
+        signal = signals.deadly() => Ok(Exit::Of(signal.status())),
+    };
+    // What was measured to its end has none left.
+    let parted = tokio::time::timeout(PARTING, peer.part()).await;
+    if !matches!(parted, Ok(Ok(()))) {
+        say("the coordinator did not answer; what is left of our locks is gone in 30 s");
+    }
+    outcome
+}
+
+async fn run(peer: &Peer, args: &Bench, json: bool) -> Result<(), Failure> {
+    match (&args.report, args.workload) {
+        (Some(folder), _) => report(peer, args, folder, json).await,
+        (None, Some(workload)) => match args.find_limit {
+            Some(bound) => limit(peer, args, workload, bound, json).await,
+            None => one(peer, args, workload, json).await,
+        },
+        (None, None) => Err(Failure::new(Exit::Usage, "no workload is named")),
+    }
+}
+
+async fn one(peer: &Peer, args: &Bench, workload: Workload, json: bool) -> Result<(), Failure> {
+    let plan = Plan {
+        workload,
+        workers: args.workers.into(),
+        length: args.seconds,
+    };
+    let what = format!("{workload} with {}", args.workers);
+    let line = with_progress(&what, args.seconds, measure(peer, plan)).await?;
+    show(&line, json);
+    Ok(())
+}
+
+async fn limit(
+    peer: &Peer,
+    args: &Bench,
+    workload: Workload,
+    bound: Duration,
+    json: bool,
+) -> Result<(), Failure> {
+    let knee = find_limit(peer, workload, args.seconds, bound, |line| show(line, json)).await?;
+    let bound_ms = bound.as_secs_f64() * 1e3;
+    let said = match json {
+        true => json!({
+            "bound_us": bound_ms * 1e3,
+            "within": knee.within.map(|line| line.workers),
+            "beyond": knee.beyond.map(|line| line.workers),
+        })
+        .to_string(),
+        false => verdict(&knee, bound_ms),
+    };
+    print(said).ok();
+    Ok(())
+}
+
+fn verdict(knee: &Knee, bound_ms: f64) -> String {
+    match (&knee.within, &knee.beyond) {
+        (Some(within), Some(beyond)) => format!(
+            "the knee: up to {} workers p99 stays within {bound_ms} ms; at {} it does not",
+            within.workers, beyond.workers
+        ),
+        (Some(within), None) => format!(
+            "no knee: with {} workers, the most that are tried, p99 is still within {bound_ms} ms",
+            within.workers
+        ),
+        (None, _) => format!("one worker alone has a p99 of more than {bound_ms} ms"),
+    }
+}
+
+async fn report(peer: &Peer, args: &Bench, folder: &Path, json: bool) -> Result<(), Failure> {
+    // Not to be found out after minutes of measuring.
+    std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
+    let line = StatusLine::on_terminal();
+    let before = |round, _: &Peer, plan: Plan| {
+        if let Some(line) = &line {
+            line.show(&format!(
+                "round {round} of {}: {} with {}",
+                args.rounds, plan.workload, plan.workers
+            ));
+        }
+    };
+    let after = |measured: &Line| {
+        if json {
+            if let Some(line) = &line {
+                line.clear();
+            }
+            show(measured, json);
+        }
+    };
+    let rounds = args.rounds.into();
+    let report = survey(&[peer], rounds, args.seconds, before, after).await?;
+    drop(line);
+    if !json {
+        let rows: Vec<Vec<String>> = report.table().into_iter().map(Vec::from).collect();
+        print(table(&rows)).ok();
+    }
+    for warning in report.noise() {
+        say(format!("warning: {warning}"));
+    }
+    report
+        .write(folder)
+        .map_err(|error| unwritable(folder, &error))?;
+    say(format!(
+        "report.md, report.json and report.svg are in {}",
+        folder.display()
+    ));
+    Ok(())
+}
+
+fn unwritable(folder: &Path, error: &std::io::Error) -> Failure {
+    let message = format!(
+        "the report cannot be written: {}: {error}",
+        folder.display()
+    );
+    Failure::new(Exit::File, message).hint("give --report a folder that you may write to")
+}
+
+fn show(line: &Line, json: bool) {
+    let shown = match json {
+        true => json!(line).to_string(),
+        false => line.to_string(),
+    };
+    // A reader who has left misses nothing else.
+    print(shown).ok();
+}
+
+/// Shows on a terminal how far it is.
+async fn with_progress<T>(what: &str, length: Duration, measuring: impl Future<Output = T>) -> T {
+    let Some(line) = StatusLine::on_terminal() else {
+        return measuring.await;
+    };
+    tokio::pin!(measuring);
+    let started = Instant::now();
+    loop {
+        tokio::select! {
+            measured = &mut measuring => return measured,
+            () = tokio::time::sleep(REFRESH) => {}
+        }
+        line.show(&format!(
+            "{what}: {:.1} of {} s",
+            started.elapsed().as_secs_f64(),
+            length.as_secs_f64()
+        ));
+    }
+}

@@ -1,0 +1,122 @@
+//! `turnlock conformance`: the suite on a coordinator that others use.
+
+use std::time::{Duration, Instant};
+
+use conformance::{Case, Live, Outcome, PATIENCE, cases};
+use serde_json::json;
+use turnlock::{Error, ErrorKind, clock};
+
+use crate::cli::{Conformance, Global};
+use crate::coordinator::backend_below;
+use crate::exit::{Exit, Failure};
+use crate::output::{print, say};
+
+pub async fn conformance(global: Global, args: Conformance) -> Result<Exit, Failure> {
+    let chosen: Vec<&Case> = cases()
+        .iter()
+        .filter(|case| {
+            args.filter
+                .as_ref()
+                .is_none_or(|text| case.name().contains(text))
+        })
+        .collect();
+    if chosen.is_empty() {
+        let text = args.filter.unwrap_or_default();
+        let failure = Failure::new(Exit::Usage, format!("no case has {text:?} in its name"));
+        return Err(failure.hint("`turnlock conformance --list` shows them"));
+    }
+    if args.list {
+        for case in chosen {
+            match global.json {
+                true => print(json!({ "case": case.name() }).to_string()).ok(),
+                false => print(case.name()).ok(),
+            };
+        }
+        return Ok(Exit::Success);
+    }
+    run(global, chosen).await
+}
+
+async fn run(global: Global, chosen: Vec<&'static Case>) -> Result<Exit, Failure> {
+    let url = global.backend.clone();
+    // A namespace that no lock and no other run can have.
+    let root = format!(
+        "@conformance-{:x}-{}",
+        clock::unix_millis(),
+        std::process::id()
+    );
+    backend_below(url.as_deref(), &root)?
+        .locks("", None, 1)
+        .await?;
+    let live = Live::new({
+        let (url, root) = (url.clone(), root.clone());
+        move |number| {
+            backend_below(url.as_deref(), &format!("{root}/{number}"))
+                .map_err(|failure| Error::new(ErrorKind::Configuration, failure.message))
+        }
+    });
+    // What a failed case says is shown with it.
+    std::panic::set_hook(Box::new(|_| {}));
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for case in chosen {
+        let (started, fixture) = (Instant::now(), live.clone());
+        let running = tokio::task::spawn_blocking(move || case.run(&fixture, PATIENCE));
+        let outcome = match running.await {
+            Ok(outcome) => outcome,
+            Err(died) => Outcome::Failed(died.to_string()),
+        };
+        match outcome {
+            Outcome::Passed => passed += 1,
+            Outcome::Failed(_) => failed += 1,
+            Outcome::Skipped(_) => skipped += 1,
+        }
+        show(global.json, case, &outcome, started.elapsed());
+        live.clean().await?;
+    }
+    tidy(url.as_deref(), &root).await?;
+    if global.json {
+        let sum = json!({ "passed": passed, "failed": failed, "skipped": skipped });
+        print(sum.to_string()).ok();
+    } else {
+        print(format!(
+            "{passed} passed, {failed} failed, {skipped} skipped"
+        ))
+        .ok();
+    }
+    Ok(match failed {
+        0 => Exit::Success,
+        _ => Exit::NotConforming,
+    })
+}
+
+fn show(json: bool, case: &Case, outcome: &Outcome, took: Duration) {
+    let (word, reason) = match outcome {
+        Outcome::Passed => ("passed", None),
+        Outcome::Failed(message) => ("failed", Some(message.clone())),
+        Outcome::Skipped(skip) => ("skipped", Some(skip.to_string())),
+    };
+    let (name, seconds) = (case.name(), took.as_secs_f64());
+    if json {
+        let line = json!({ "case": name, "outcome": word, "seconds": seconds, "reason": reason });
+        print(line.to_string()).ok();
+        return;
+    }
+    print(format!("{word:<8} {seconds:>6.1} s  {name}")).ok();
+    if let Outcome::Failed(message) = outcome {
+        say(format!("{name}: {message}"));
+    }
+}
+
+/// Removes what the end of all sessions leaves.
+async fn tidy(url: Option<&str>, root: &str) -> Result<(), Failure> {
+    #[cfg(feature = "zk")]
+    if let Some(url) = url.filter(|url| url.starts_with("zk")) {
+        use turnlock::zk::{Config, ZkBackend};
+
+        let config = Config::from_url(&crate::coordinator::below(url, root))?;
+        ZkBackend::new(config)?.tidy().await?;
+    }
+    // Elsewhere, nothing is left.
+    let _ = (url, root);
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! `turnlock floor`: what keeps tokens from falling when a fleet moves to another coordinator.
+
+use serde_json::json;
+use turnlock::{Locks, Options, Raised};
+
+use crate::cli::{Floor, Global};
+use crate::commands::part;
+use crate::coordinator;
+use crate::exit::{Exit, Failure};
+use crate::output::{print, say};
+
+/// The lock whose next token is asked for. Nobody needs to hold it for long.
+const PROBE: &str = "@floor";
+
+pub async fn floor(global: Global, args: Floor) -> Result<Exit, Failure> {
+    let locks = coordinator::connect(global.backend.as_deref(), Options::default()).await?;
+    let floor = match args.raise_to {
+        Some(floor) => raise(&locks, floor).await?,
+        None => highest(&locks).await?,
+    };
+    let line = match global.json {
+        // A string, as tokens are.
+        true => json!({ "floor": floor.to_string() }).to_string(),
+        false => floor.to_string(),
+    };
+    print(line).ok();
+    Ok(Exit::Success)
+}
+
+async fn raise(locks: &Locks, floor: u64) -> Result<u64, Failure> {
+    match locks.raise_floor(floor).await? {
+        Raised::To(floor) => Ok(floor.get()),
+        Raised::InUse => Err(Failure::new(
+            Exit::NotAcquired,
+            "the floor cannot be raised under locks that are in use",
+        )
+        .hint("stop all who use locks here: `turnlock ls` shows who; on ZooKeeper, a session that has no lock is in the way, too")),
+    }
+}
+
+/// A coordinator numbers the holds of all locks from one counter, so a new one has the highest token.
+async fn highest(locks: &Locks) -> Result<u64, Failure> {
+    if !locks.list("", None, 1).await?.is_empty() {
+        say("locks are in use: the tokens that they give out from now on are higher than this");
+    }
+    let guard = locks.mutex(PROBE)?.acquire().await?;
+    let floor = guard.token().0;
+    part(locks).await;
+    Ok(floor)
+}

@@ -1,0 +1,113 @@
+//! A fleet moves from one coordinator to the next, and its tokens rise at the file that it writes.
+
+mod support;
+
+use std::fs;
+use std::process::Output;
+
+use conformance::fixtures::etcd::Node;
+use conformance::fixtures::zk::{Ensemble, Settings};
+use support::{Home, eventually, text};
+
+/// The lock, and the file that it guards.
+const NAME: &str = "ledger";
+
+/// What the options before the command say: which coordinator.
+type Coordinator = Vec<String>;
+
+fn turnlock(home: &Home, coordinator: &Coordinator, args: &[&str]) -> Output {
+    let mut command = home.turnlock(&[]);
+    command.args(coordinator).args(args);
+    command.output().expect("turnlock starts")
+}
+
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout).trim().to_owned()
+}
+
+/// Appends the token of a hold to the file.
+fn write(home: &Home, coordinator: &Coordinator) -> Output {
+    let script =
+        format!("echo $TURNLOCK_TOKEN | \"$TURNLOCK\" append {NAME} file && echo $TURNLOCK_TOKEN");
+    let mut command = home.turnlock(&[]);
+    command
+        .args(coordinator)
+        .args(["run", NAME, "-c", &script])
+        .env("SHELL", "/bin/sh")
+        .env("TURNLOCK", env!("CARGO_BIN_EXE_turnlock"));
+    command.output().expect("turnlock starts")
+}
+
+/// The tokens that the file has taken.
+fn taken(home: &Home) -> Vec<u64> {
+    let lines = support::lines(&home.file("file"));
+    let tokens = lines.iter().map(|line| line.parse().expect("a token"));
+    tokens.collect()
+}
+
+/// Moves to a coordinator whose own numbers are lower, and goes on there.
+fn move_to(home: &Home, from: &Coordinator, to: &Coordinator) {
+    let before = fs::read(home.file("file")).expect("readable");
+    let late = write(home, to);
+    assert_eq!(late.status.code(), Some(79), "without the floor: {late:?}");
+    assert_eq!(fs::read(home.file("file")).expect("readable"), before);
+
+    let floor = said(&turnlock(home, from, &["floor"]));
+    let highest = *taken(home).last().expect("the file has tokens");
+    assert!(floor.parse::<u64>().expect("a number") > highest);
+    let raise = ["floor", "--raise-to", &floor];
+    assert_eq!(said(&turnlock(home, to, &raise)), floor);
+    for _ in 0..3 {
+        said(&write(home, to));
+    }
+    let again = said(&turnlock(home, to, &["--json", "floor", "--raise-to", "1"]));
+    assert_eq!(
+        again,
+        format!("{{\"floor\":\"{floor}\"}}"),
+        "it never falls"
+    );
+}
+
+#[test]
+fn tokens_rise_from_the_embedded_coordinator_to_etcd_to_zookeeper() {
+    let home = Home::new();
+    let embedded = vec![];
+    // More than etcd will have given out.
+    for _ in 0..20 {
+        said(&write(&home, &embedded));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let etcd = runtime.block_on(Node::start());
+    let etcd = vec![format!("--backend=etcd://{}", etcd.address())];
+    move_to(&home, &embedded, &etcd);
+
+    let ensemble = Ensemble::start(Settings::default());
+    let zookeeper = vec![format!("--backend={}", ensemble.url())];
+    move_to(&home, &etcd, &zookeeper);
+
+    let taken = taken(&home);
+    assert_eq!(taken.len(), 26);
+    assert!(taken.windows(2).all(|pair| pair[0] < pair[1]), "{taken:?}");
+}
+
+#[test]
+fn a_floor_is_not_raised_under_a_lock_in_use() {
+    let home = Home::new();
+    let holder = home.spawn(&["hold", NAME]);
+    eventually("it holds", || home.queue(NAME).len() == 1);
+    let refused = home.run(&["floor", "--raise-to", "1000"]);
+    assert_eq!(refused.status.code(), Some(75));
+    assert!(text(&refused.stderr).contains("in use"), "{refused:?}");
+    let printed = home.run(&["floor"]);
+    assert!(text(&printed.stderr).contains("in use"), "{printed:?}");
+    support::signal(holder.id(), rustix::process::Signal::TERM);
+    holder.wait();
+    assert_eq!(said(&home.run(&["floor", "--raise-to", "1000"])), "1000");
+    let too_high = home.run(&["floor", "--raise-to", "18446744073709551615"]);
+    assert_eq!(too_high.status.code(), Some(64));
+    assert!(text(&too_high.stderr).contains("4611686018427387904"));
+}
