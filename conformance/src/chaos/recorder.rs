@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use lock_core::rule::{Ask, View};
 use lock_core::{
     Access, Accessed, Admission, AsOf, Backend, DataKey, Enqueued, EntryId, Error, Floor, Liveness,
-    LockName, Metadata, Queue, Removed, Session, SessionId, Ticket,
+    LockName, Metadata, Queue, Raised, Removed, Session, SessionId, Ticket,
 };
 
 use crate::history::journal::Journal;
