@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use lock_core::floor::{Floor, Raised};
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed};
 use lock_core::{
