@@ -421,7 +421,10 @@ impl Session for EtcdSession {
             .await?;
         self.places.vacate(ticket.serial);
         Ok(match removed {
-            Removed::AlreadyGone if doubtful.into_inner() => Removed::Removed,
+            // An end of the session may have come before that try; but not while we are alive.
+            Removed::AlreadyGone if doubtful.into_inner() && self.check_alive().is_ok() => {
+                Removed::Removed
+            }
             removed => removed,
         })
     }

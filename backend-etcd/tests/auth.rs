@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use backend_etcd::{Config, EtcdBackend};
+use conformance::fixtures::certs::private;
 use lock_core::{Error, ErrorKind, Locks, Release, State};
-use support::certs::private;
 use support::{Node, backend, locks, soon};
 
 const TTL: Duration = Duration::from_secs(3);

@@ -159,6 +159,34 @@ async fn a_removal_that_arrives_late_leaves_the_next_user_of_the_key_alone() {
 }
 
 #[tokio::test]
+async fn a_removal_tried_again_after_the_session_ended_does_not_claim_to_have_done_it() {
+    let etcd = Node::start().await;
+    let proxy = Proxy::start(etcd.address());
+    let url = format!("etcd://{}?request_timeout=1s", proxy.address());
+    let session = backend(&url).open_session(Duration::from_secs(2)).await;
+    let session = session.expect("opened");
+    let ticket = ticket("x", 1);
+    let entry = enqueue(&session, &ticket).await.expect("queued").entry;
+
+    proxy.silence();
+    soon("the loss", session.liveness().lost()).await;
+    let removal = tokio::spawn({
+        let session = session.clone();
+        async move { session.remove(&ticket, Some(&entry)).await }
+    });
+    // Its first try is given up; it goes on trying for five seconds.
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    etcd.wait_keys("turnlock/x/", 0).await;
+    proxy.resume();
+    let removed = soon("the answer", removal).await.expect("no panic");
+    assert_eq!(
+        removed.expect("an answer"),
+        lock_core::Removed::AlreadyGone,
+        "what the server did when the session ended"
+    );
+}
+
+#[tokio::test]
 async fn a_key_whose_enqueue_may_arrive_late_is_not_used_again() {
     let etcd = Node::start().await;
     let (proxy, session) = proxied(&etcd).await;

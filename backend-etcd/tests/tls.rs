@@ -4,8 +4,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use conformance::fixtures::certs::{Ca, Issued};
 use lock_core::{Error, ErrorKind, Release};
-use support::certs::{Ca, Issued};
 use support::{Node, backend, locks, soon};
 
 const TTL: Duration = Duration::from_secs(10);

@@ -39,7 +39,10 @@
 //! [`cases`] and [`Case::run`] run the suite one by one: `turnlock conformance` does so on a
 //! coordinator that others use, as a [`Live`] fixture.
 
+pub mod chaos;
+pub mod checker;
 pub mod fixtures;
+pub mod history;
 pub mod proxy;
 
 mod bench;

@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use lock_core::floor::{Floor, Raised};
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed};
 use lock_core::{
@@ -16,6 +17,7 @@ use lock_core::{
 
 use crate::fixture::{Administrator, Deployment, Fixture, Members, Skip};
 use crate::link::Link;
+use crate::run::PATIENCE;
 
 /// How to make a client of its own in the namespace of this number.
 type Connect = dyn Fn(u64) -> Result<Arc<dyn Backend>, Error> + Send + Sync;
@@ -58,7 +60,13 @@ impl Live {
     pub async fn clean(&self) -> Result<(), Error> {
         let sessions = std::mem::take(&mut *locked(&self.traces.sessions));
         for session in sessions {
-            session.close().await?;
+            let started = Instant::now();
+            while let Err(error) = session.close().await {
+                if !error.is_retryable() || started.elapsed() > PATIENCE {
+                    return Err(error);
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
         let values = std::mem::take(&mut *locked(&self.traces.values));
         for (namespace, key) in values {
@@ -116,7 +124,7 @@ impl Deployment for Namespace {
     }
 
     fn whole_store(&self) -> Result<(), Skip> {
-        not_ours("raw names may be theirs")
+        not_ours("raw names may be theirs, and a floor is never lowered again")
     }
 
     fn administrator(&self) -> Result<&dyn Administrator, Skip> {

@@ -228,7 +228,7 @@ impl Side {
                 said(queue, |queue| self.queue(&queue))
             }
             Step::List(prefix, after, limit) => {
-                let after = after.map(|name| lock(name));
+                let after = after.map(lock);
                 let backend = self.deployment.backend();
                 let queues = backend.locks(prefix, after.as_ref(), limit).await;
                 said(queues, |queues| {

@@ -84,6 +84,17 @@ What comes after the check is not covered by it: where a file can be changed wit
 or `edit`, check and change are one.
 ";
 
+const CHAOS_HELP: &str = "\
+Examples:
+  turnlock chaos --backend etcd --nodes 3 --seconds 900 --seed 42
+  turnlock chaos --backend zk --json >report.json
+  turnlock chaos                                   the embedded coordinator, for a minute
+
+It starts servers of its own, on free ports of this machine, and stops them. etcd and ZooKeeper must be
+installed: apt-get install etcd-server, apt-get install zookeeper. The status is 70 if a rule is broken and
+it is Turnlock that breaks it; what the servers break is reported, and no failure.
+";
+
 const FLOOR_HELP: &str = "\
 Examples, for a fleet that moves from its own coordinators to etcd; first stop all who use locks:
   turnlock floor                                                  prints, say, 4711
@@ -194,6 +205,9 @@ pub enum Command {
     /// Stop your own coordinator on this machine
     #[cfg(feature = "embedded")]
     Stop,
+    /// Try the locks on servers and contenders that are paused, killed and cut off at random
+    #[command(after_help = CHAOS_HELP)]
+    Chaos(Chaos),
 }
 
 /// How to stand in the queue.
@@ -407,6 +421,19 @@ pub struct Serve {
     /// Leave the caller's terminal
     #[arg(long, hide = true)]
     pub background: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Chaos {
+    /// How many servers: 1 or 3 [default: 3; of the embedded coordinator, 1]
+    #[arg(long, value_name = "N")]
+    pub nodes: Option<usize>,
+    /// How long faults are made
+    #[arg(long, value_name = "SECS", value_parser = seconds, default_value = "60")]
+    pub seconds: Duration,
+    /// What the faults and the contenders' doings are drawn from [default: another one each time]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 }
 
 /// A length of time that something can be measured in.

@@ -22,6 +22,9 @@ pub fn main() -> ExitCode {
     if let Some(helper) = child::helper_main() {
         return helper;
     }
+    if let Some(helper) = conformance::chaos::helper_main() {
+        return helper;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -82,5 +85,6 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Serve(serve) => commands::serve::serve(serve).await,
         #[cfg(feature = "embedded")]
         Command::Stop => commands::stop::stop(global).await,
+        Command::Chaos(chaos) => commands::chaos::chaos(global, chaos).await,
     }
 }

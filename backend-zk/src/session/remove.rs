@@ -36,7 +36,10 @@ impl ZkSession {
             self.alone().left(entry);
         }
         Ok(match removed {
-            Removed::AlreadyGone if doubtful.into_inner() => Removed::Removed,
+            // An end of the session may have come before that try; but not while we are alive.
+            Removed::AlreadyGone if doubtful.into_inner() && self.alive().is_ok() => {
+                Removed::Removed
+            }
             removed => removed,
         })
     }

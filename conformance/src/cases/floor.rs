@@ -1,4 +1,5 @@
-//! The floor under the tokens: none falls, whatever is raised when.
+//! The floor under the tokens: none falls, whatever is raised when. A floor stays for ever, so these
+//! cases need a store of their own.
 
 use std::sync::{Arc, Mutex};
 
@@ -39,8 +40,8 @@ async fn token(bench: &Bench, name: &str) -> Token {
     token
 }
 
-pub async fn tokens_stand_on_the_floor(bench: Bench) {
-    let admin = bench.process();
+pub async fn tokens_stand_on_the_floor(bench: Bench) -> Result<(), Skip> {
+    let admin = bench.floor_raiser()?;
     let before = token(&bench, "a").await;
     let far = 1 << 40;
     assert!(before < Token(far));
@@ -56,11 +57,12 @@ pub async fn tokens_stand_on_the_floor(bench: Bench) {
     let reader = bench.process();
     let lock = reader.rwlock("r").expect("a valid name");
     assert!(lock.read().await.expect("free").token() > guard.token());
+    Ok(())
 }
 
 pub async fn raw_locks_have_no_floor(bench: Bench) -> Result<(), Skip> {
     let name = bench.raw("/raw/floor")?;
-    let admin = bench.process();
+    let admin = bench.floor_raiser()?;
     let far = 1 << 40;
     assert_eq!(raise_in_the_end(&bench, &admin, far).await, far);
     // Other clients in the queue have the coordinator's own numbers, so we have, too.
@@ -73,8 +75,8 @@ pub async fn raw_locks_have_no_floor(bench: Bench) -> Result<(), Skip> {
     Ok(())
 }
 
-pub async fn the_floor_never_falls(bench: Bench) {
-    let admin = bench.process();
+pub async fn the_floor_never_falls(bench: Bench) -> Result<(), Skip> {
+    let admin = bench.floor_raiser()?;
     for (asked, floor) in [
         (1000, 1000),
         (7, 1000),
@@ -97,10 +99,11 @@ pub async fn the_floor_never_falls(bench: Bench) {
     let token = token(&bench, "a").await;
     assert!(token > Token(MAX_FLOOR));
     assert!(i64::try_from(token.0).is_ok(), "a database keeps it");
+    Ok(())
 }
 
-pub async fn the_floor_is_not_raised_under_locks_in_use(bench: Bench) {
-    let admin = bench.process();
+pub async fn the_floor_is_not_raised_under_locks_in_use(bench: Bench) -> Result<(), Skip> {
+    let admin = bench.floor_raiser()?;
     let locks = bench.process();
     let lock = locks.mutex("a").expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
@@ -121,10 +124,11 @@ pub async fn the_floor_is_not_raised_under_locks_in_use(bench: Bench) {
     locks.close().await.expect("an answer");
     next.close().await.expect("an answer");
     assert_eq!(raise_in_the_end(&bench, &admin, 1 << 40).await, 1 << 40);
+    Ok(())
 }
 
-pub async fn a_session_from_before_knows_of_the_new_floor(bench: Bench) {
-    let admin = bench.process();
+pub async fn a_session_from_before_knows_of_the_new_floor(bench: Bench) -> Result<(), Skip> {
+    let admin = bench.floor_raiser()?;
     let idle = bench.process();
     let lock = idle.mutex("a").expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
@@ -143,12 +147,13 @@ pub async fn a_session_from_before_knows_of_the_new_floor(bench: Bench) {
     }
     let guard = lock.try_acquire().await.expect("an answer");
     assert!(guard.expect("the lock is free").token() > Token(1 << 40));
+    Ok(())
 }
 
-pub async fn tokens_rise_while_the_floor_is_raised(bench: Bench) {
+pub async fn tokens_rise_while_the_floor_is_raised(bench: Bench) -> Result<(), Skip> {
     const PROCESSES: usize = 3;
     const RAISES: u64 = 5;
-    let admin = bench.process();
+    let admin = bench.floor_raiser()?;
     let log = Arc::new(Mutex::new(Vec::<Token>::new()));
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let workers: Vec<_> = (0..PROCESSES)
@@ -194,4 +199,5 @@ pub async fn tokens_rise_while_the_floor_is_raised(bench: Bench) {
         log.windows(2).all(|pair| pair[0] < pair[1]),
         "in the order of the grants: {log:?}"
     );
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod change;
+pub mod chaos;
 pub mod conformance;
 pub mod edit;
 pub mod fence;

@@ -1,0 +1,289 @@
+//! A contender: a process whose tasks acquire locks, work under them, give up, and write down all
+//! that they do and see.
+
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use fastrand::Rng;
+use lock_core::{Backend, Error, Guard, Locks, Mode, Options, RwLock, State};
+use serde::{Deserialize, Serialize};
+use tokio::time::{sleep, timeout};
+
+use super::recorder::{Recorder, within};
+use super::resource::{Client, Request, Values};
+use crate::history::journal::Journal;
+use crate::history::{Event, OpId};
+
+/// The longest that a work under a lock takes as a rule.
+const WORK: Duration = Duration::from_millis(300);
+
+/// What a contender is told at its start.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Orders {
+    /// Its number.
+    pub contender: u32,
+    /// The number of its process.
+    pub life: u32,
+    /// Where it reaches the coordinator.
+    pub url: String,
+    /// The time to live of its sessions.
+    pub ttl: Duration,
+    /// How many tasks it has, which share a session.
+    pub tasks: u32,
+    /// The locks.
+    pub locks: Vec<String>,
+    /// What it does depends on nothing else, but for what happens to it.
+    pub seed: u64,
+    /// The folder of the run.
+    pub folder: PathBuf,
+}
+
+impl Orders {
+    /// Where it writes down what it does.
+    pub fn journal(&self) -> PathBuf {
+        let Orders {
+            contender, life, ..
+        } = self;
+        self.folder.join(format!("{contender}.{life}.journal"))
+    }
+
+    /// The socket of the resource.
+    pub fn resource(&self) -> PathBuf {
+        self.folder.join("resource")
+    }
+
+    /// While there is such a file, nothing new is begun.
+    pub fn stop(&self) -> PathBuf {
+        self.folder.join("stop")
+    }
+}
+
+/// The whole life of a contender: until it is told to stop.
+pub fn main(orders: Orders) -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let tasks = tokio::task::LocalSet::new();
+    tasks.block_on(&runtime, contend(orders))
+}
+
+async fn contend(orders: Orders) -> Result<(), Box<dyn std::error::Error>> {
+    let journal = Journal::create(&orders.journal())?;
+    let options = Options {
+        ttl: orders.ttl,
+        owner: format!("contender {}", orders.contender),
+        ..Options::default()
+    };
+    let recorder = Recorder::new(backend(&orders.url)?, journal.clone());
+    let locks = Locks::new(recorder, options)?;
+    let mut rng = Rng::with_seed(orders.seed);
+    let next = Rc::new(AtomicU32::new(1));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..orders.tasks {
+        let task = Task {
+            orders: orders.clone(),
+            locks: locks.clone(),
+            journal: journal.clone(),
+            rng: rng.fork(),
+            next: next.clone(),
+        };
+        tasks.spawn_local(task.run());
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    // If the coordinator cannot be told, the session ends with its time to live.
+    let _ = locks.close().await;
+    Ok(())
+}
+
+/// The backend of a URL.
+pub fn backend(url: &str) -> Result<Arc<dyn Backend>, Error> {
+    match url.split_once(':') {
+        #[cfg(any(feature = "etcd", feature = "embedded"))]
+        Some(("etcd", _)) => {
+            let config = backend_etcd::Config::from_url(url)?;
+            Ok(backend_etcd::EtcdBackend::new(config)?)
+        }
+        #[cfg(feature = "zk")]
+        Some(("zk", _)) => {
+            let config = backend_zk::Config::from_url(url)?;
+            Ok(backend_zk::ZkBackend::new(config)?)
+        }
+        _ => Err(Error::new(
+            lock_core::ErrorKind::Configuration,
+            format!("contenders have no backend for {url:?}"),
+        )),
+    }
+}
+
+/// How a task asks for a lock.
+#[derive(Debug, Clone, Copy)]
+enum Wish {
+    Wait,
+    WaitFor(Duration),
+    Try,
+    CancelAfter(Duration),
+}
+
+struct Task {
+    orders: Orders,
+    locks: Locks,
+    journal: Journal,
+    rng: Rng,
+    next: Rc<AtomicU32>,
+}
+
+impl Task {
+    async fn run(mut self) -> io::Result<()> {
+        while !self.orders.stop().exists() {
+            let op = OpId {
+                contender: self.orders.contender,
+                life: self.orders.life,
+                number: self.next.fetch_add(1, Ordering::Relaxed),
+            };
+            self.contend(op).await?;
+            let pause = self.rng.u64(0..100);
+            sleep(Duration::from_millis(pause)).await;
+        }
+        Ok(())
+    }
+
+    /// One acquire and what follows from it.
+    async fn contend(&mut self, op: OpId) -> io::Result<()> {
+        let lock = self.orders.locks[self.rng.usize(0..self.orders.locks.len())].clone();
+        let shared = self.rng.u8(0..100) < 15;
+        let mode = if shared {
+            Mode::Shared
+        } else {
+            Mode::Exclusive
+        };
+        let wish = self.wish();
+        let rwlock = self.locks.rwlock(&*lock).expect("a valid name");
+        self.journal.write(Event::Acquire {
+            op,
+            lock: lock.clone(),
+            mode,
+        });
+        let acquired = within(op, acquire(&rwlock, mode, wish));
+        let acquired = match wish {
+            Wish::CancelAfter(limit) => timeout(limit, acquired).await,
+            Wish::Wait | Wish::WaitFor(_) | Wish::Try => Ok(acquired.await),
+        };
+        match acquired {
+            Ok(Ok(Some(guard))) => self.hold(op, &lock, guard).await?,
+            Ok(Ok(None)) => {
+                let why = "others have it".to_owned();
+                self.journal.write(Event::Refused { op, why });
+            }
+            Ok(Err(error)) => {
+                let why = format!("{:?}: {error}", error.kind());
+                self.journal.write(Event::Refused { op, why });
+            }
+            Err(_) => self.journal.write(Event::Cancelled { op }),
+        }
+        Ok(())
+    }
+
+    fn wish(&mut self) -> Wish {
+        let limit = Duration::from_millis(self.rng.u64(0..2000));
+        match self.rng.u8(0..100) {
+            0..60 => Wish::Wait,
+            60..75 => Wish::WaitFor(limit),
+            75..85 => Wish::Try,
+            _ => Wish::CancelAfter(limit),
+        }
+    }
+
+    async fn hold(&mut self, op: OpId, lock: &str, guard: Guard) -> io::Result<()> {
+        let token = guard.token();
+        self.journal.write(Event::Granted { op, token });
+        let journal = self.journal.clone();
+        // Some stop when they hear of a loss, others write on.
+        let careless = self.rng.bool();
+        let told = std::cell::Cell::new(false);
+        let loss = async {
+            let why = guard.lost().await.to_string();
+            journal.write(Event::Lost { op, why });
+            told.set(true);
+            if careless {
+                std::future::pending::<()>().await;
+            }
+        };
+        let worked = tokio::select! {
+            biased;
+            worked = self.work(op, lock, &guard) => worked,
+            () = loss => Ok(()),
+        };
+        worked?;
+        if !told.get() {
+            self.journal.write(Event::Release { op });
+            guard.release().await;
+        }
+        Ok(())
+    }
+
+    /// Reads both copies of the counter, thinks, and writes both, one more than they were.
+    async fn work(&mut self, op: OpId, lock: &str, guard: &Guard) -> io::Result<()> {
+        show(&self.journal, op, guard);
+        // One of its own: who stops in the middle leaves a reply unread.
+        let mut resource = Client::connect(self.orders.resource()).await?;
+        let mut request = Request {
+            op,
+            lock: lock.to_owned(),
+            token: guard.token(),
+            write: None,
+        };
+        let writes = guard.mode() == Mode::Exclusive;
+        if writes {
+            let Values { fenced, bare } = resource.ask(&request).await?.values;
+            request.write = Some(Values {
+                fenced: fenced + 1,
+                bare: bare + 1,
+            });
+        }
+        let longest = match self.rng.u8(0..100) {
+            0..97 => WORK,
+            _ => self.orders.ttl * 2,
+        };
+        let steps = 4;
+        let step = longest.mul_f64(self.rng.f64().powi(2)) / steps;
+        for _ in 0..steps {
+            sleep(step).await;
+            show(&self.journal, op, guard);
+        }
+        if writes {
+            resource.ask(&request).await?;
+            show(&self.journal, op, guard);
+        }
+        Ok(())
+    }
+}
+
+async fn acquire(lock: &RwLock, mode: Mode, wish: Wish) -> Result<Option<Guard>, Error> {
+    match (wish, mode) {
+        (Wish::Wait | Wish::CancelAfter(_), Mode::Exclusive) => lock.write().await.map(Some),
+        (Wish::Wait | Wish::CancelAfter(_), Mode::Shared) => lock.read().await.map(Some),
+        (Wish::WaitFor(limit), Mode::Exclusive) => lock.write_timeout(limit).await,
+        (Wish::WaitFor(limit), Mode::Shared) => lock.read_timeout(limit).await,
+        (Wish::Try, Mode::Exclusive) => lock.try_write().await,
+        (Wish::Try, Mode::Shared) => lock.try_read().await,
+    }
+}
+
+/// Asks a hold whether it is valid, and writes down the answer.
+fn show(journal: &Journal, op: OpId, guard: &Guard) {
+    let asked = journal.now().as_nanos();
+    let valid = !matches!(guard.state(), State::Lost(_));
+    let until = guard.deadline().map(|until| until.as_nanos());
+    journal.write(Event::Shown {
+        op,
+        asked,
+        valid,
+        until,
+    });
+}

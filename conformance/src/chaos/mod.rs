@@ -1,0 +1,150 @@
+//! Chaos: contenders in processes of their own fight for locks on real servers, while faults that a
+//! seed draws hit both and the network between them; then the [checker](crate::checker) judges the
+//! history.
+//!
+//! The contenders, and the embedded coordinator, are this very program, started again: its `main`
+//! asks [`helper_main`] first of all.
+
+mod contender;
+mod fleet;
+mod network;
+mod plan;
+mod recorder;
+mod report;
+mod resource;
+mod run;
+mod servers;
+
+#[cfg(feature = "zk")]
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+pub use report::Report;
+pub use run::run;
+
+/// The first argument that makes this program a contender.
+const CONTENDER: &str = "__chaos-contender";
+/// On which servers a run is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// The embedded coordinator, behind its gRPC face.
+    #[cfg(feature = "embedded")]
+    Embedded,
+    /// Debian's etcd.
+    #[cfg(feature = "etcd")]
+    Etcd,
+    /// Debian's ZooKeeper.
+    #[cfg(feature = "zk")]
+    Zk,
+}
+
+impl Backend {
+    /// All that were compiled in.
+    pub const ALL: &[Backend] = &[
+        #[cfg(feature = "embedded")]
+        Backend::Embedded,
+        #[cfg(feature = "etcd")]
+        Backend::Etcd,
+        #[cfg(feature = "zk")]
+        Backend::Zk,
+    ];
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            #[cfg(feature = "embedded")]
+            Backend::Embedded => "embedded",
+            #[cfg(feature = "etcd")]
+            Backend::Etcd => "etcd",
+            #[cfg(feature = "zk")]
+            Backend::Zk => "zk",
+        }
+    }
+
+    /// What is not installed and has to be, as the command that installs it.
+    pub fn missing(self) -> Option<&'static str> {
+        match self {
+            #[cfg(feature = "embedded")]
+            Backend::Embedded => None,
+            #[cfg(feature = "etcd")]
+            Backend::Etcd if !in_path("etcd") => Some("apt-get install etcd-server"),
+            #[cfg(feature = "etcd")]
+            Backend::Etcd => None,
+            #[cfg(feature = "zk")]
+            Backend::Zk if !in_path("java") || !Path::new(ZOOKEEPER).exists() => {
+                Some("apt-get install zookeeper")
+            }
+            #[cfg(feature = "zk")]
+            Backend::Zk => None,
+        }
+    }
+
+    /// Of how many servers it can be made.
+    pub fn nodes(self) -> &'static [usize] {
+        match self {
+            #[cfg(feature = "embedded")]
+            Backend::Embedded => &[1],
+            #[cfg(feature = "etcd")]
+            Backend::Etcd => &[1, 3],
+            #[cfg(feature = "zk")]
+            Backend::Zk => &[1, 3],
+        }
+    }
+}
+
+/// Debian's.
+#[cfg(feature = "zk")]
+const ZOOKEEPER: &str = "/usr/share/java/zookeeper.jar";
+
+#[cfg(any(feature = "etcd", feature = "zk"))]
+fn in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// A run.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The servers.
+    pub backend: Backend,
+    /// How many of them: 1 or 3; the embedded coordinator is one.
+    pub nodes: usize,
+    /// How long faults are made.
+    pub length: Duration,
+    /// What is drawn depends on nothing else.
+    pub seed: u64,
+}
+
+/// Does the work of a contender or a coordinator if that is what this process was started as, and
+/// answers its exit status.
+pub fn helper_main() -> Option<ExitCode> {
+    #[cfg(feature = "embedded")]
+    if let Some(ended) = crate::fixtures::serve_if_asked() {
+        return Some(ended);
+    }
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next()? != CONTENDER {
+        return None;
+    }
+    die_with_the_run();
+    Some(contending(&arguments.next()?))
+}
+
+/// So that nothing is left of a run that is killed.
+fn die_with_the_run() {
+    // Where the system cannot do that, it is left to the person who killed it.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+}
+fn contending(orders: &str) -> ExitCode {
+    let contended = serde_json::from_str(orders)
+        .map_err(Into::into)
+        .and_then(contender::main);
+    match contended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("a contender: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

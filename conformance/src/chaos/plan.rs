@@ -1,0 +1,193 @@
+//! Which faults a run has, and when: a pure function of the seed.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::network::Trouble;
+use crate::history::Target;
+
+/// What the plan is made for.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope {
+    /// How long the faults go on.
+    pub length: Duration,
+    /// The time to live that their lengths go by.
+    pub ttl: Duration,
+    pub contenders: u32,
+    pub members: u32,
+    /// Whether members can be cut off from each other.
+    pub isolates: bool,
+}
+
+/// A fault that is to come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// When, from the start.
+    pub at: Duration,
+    pub lasts: Duration,
+    pub hit: Hit,
+}
+
+/// What is done, and to whom.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Hit {
+    Contender(u32, Mishap),
+    Member(u32, Outage),
+}
+
+/// What happens to contenders.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mishap {
+    /// It stands still.
+    Pause,
+    /// It is killed, and started again when the fault ends.
+    Kill,
+    /// Its link to one member, or to all, is in trouble.
+    Link(Option<usize>, Trouble),
+}
+
+/// What happens to members.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Outage {
+    /// It stands still.
+    Pause,
+    /// It is killed, and started again when the fault ends.
+    Kill,
+    /// It is cut off from the others.
+    Isolate,
+}
+
+impl Hit {
+    /// Whom it hits.
+    pub fn target(self) -> Target {
+        match self {
+            Hit::Contender(contender, _) => Target::Contender(contender),
+            Hit::Member(member, _) => Target::Member(member),
+        }
+    }
+
+    /// As reports call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Hit::Contender(_, Mishap::Pause) => "contender paused",
+            Hit::Contender(_, Mishap::Kill) => "contender killed",
+            Hit::Contender(_, Mishap::Link(_, Trouble::Silence)) => "link silent",
+            Hit::Contender(_, Mishap::Link(_, Trouble::Delay(_))) => "link slow",
+            Hit::Contender(_, Mishap::Link(_, Trouble::Swallow)) => "replies swallowed",
+            Hit::Contender(_, Mishap::Link(_, Trouble::Cut)) => "connections cut",
+            Hit::Member(_, Outage::Pause) => "server paused",
+            Hit::Member(_, Outage::Kill) => "server killed",
+            Hit::Member(_, Outage::Isolate) => "server isolated",
+        }
+    }
+}
+
+/// All faults of a run, by the time at which they begin. No two hit one target at a time, and one
+/// cluster has a rest after each fault.
+pub fn plan(rng: &mut Rng, scope: Scope) -> Vec<Planned> {
+    let mut planned = vec![];
+    for contender in 0..scope.contenders {
+        let mut at = scope.ttl.mul_f64(rng.f64() * 3.0);
+        while at < scope.length {
+            let mishap = mishap(rng, scope);
+            let lasts = match mishap {
+                Mishap::Link(_, Trouble::Cut) => Duration::ZERO,
+                _ => length(rng, scope.ttl),
+            };
+            let hit = Hit::Contender(contender, mishap);
+            planned.push(Planned { at, lasts, hit });
+            at += lasts + scope.ttl.mul_f64(1.0 + rng.f64() * 3.0);
+        }
+    }
+    let mut at = scope.ttl.mul_f64(1.0 + rng.f64());
+    while at < scope.length {
+        let outage = match rng.u8(0..100) {
+            0..30 if scope.isolates => Outage::Isolate,
+            0..65 => Outage::Pause,
+            _ => Outage::Kill,
+        };
+        let lasts = length(rng, scope.ttl);
+        let first = rng.u32(0..scope.members);
+        // Now and then two, and with them the quorum.
+        let both = scope.members > 1 && rng.u8(0..100) < 15;
+        let count = 1 + usize::from(both);
+        let members = (0..scope.members).cycle().skip(first as usize);
+        planned.extend(members.take(count).map(|member| Planned {
+            at,
+            lasts,
+            hit: Hit::Member(member, outage),
+        }));
+        at += lasts + scope.ttl.mul_f64(2.0 + rng.f64() * 4.0);
+    }
+    // What would go on when the run ends ends with it.
+    for fault in &mut planned {
+        fault.lasts = fault.lasts.min(scope.length.saturating_sub(fault.at));
+    }
+    planned.sort_by_key(|fault| fault.at);
+    planned
+}
+
+fn mishap(rng: &mut Rng, scope: Scope) -> Mishap {
+    let one = scope.members > 1 && rng.u8(0..100) < 30;
+    let member = one.then(|| rng.u32(0..scope.members) as usize);
+    match rng.u8(0..100) {
+        0..30 => Mishap::Pause,
+        30..45 => Mishap::Kill,
+        45..65 => Mishap::Link(member, Trouble::Silence),
+        65..80 => Mishap::Link(member, Trouble::Swallow),
+        80..95 => {
+            let delay = Duration::from_millis(rng.u64(20..800));
+            Mishap::Link(member, Trouble::Delay(delay))
+        }
+        _ => Mishap::Link(member, Trouble::Cut),
+    }
+}
+
+/// Two of three are longer than the time to live.
+fn length(rng: &mut Rng, ttl: Duration) -> Duration {
+    ttl.mul_f64(match rng.u8(0..3) {
+        0 => 0.1 + 0.9 * rng.f64(),
+        _ => 1.1 + 1.4 * rng.f64(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCOPE: Scope = Scope {
+        length: Duration::from_secs(900),
+        ttl: Duration::from_secs(3),
+        contenders: 6,
+        members: 3,
+        isolates: true,
+    };
+
+    #[test]
+    fn a_seed_gives_one_plan_in_which_at_least_half_of_the_faults_outlast_the_ttl() {
+        for seed in 0..20 {
+            let planned = plan(&mut Rng::with_seed(seed), SCOPE);
+            assert_eq!(planned, plan(&mut Rng::with_seed(seed), SCOPE));
+            let long = planned.iter().filter(|fault| fault.lasts > SCOPE.ttl);
+            assert!(long.count() * 2 >= planned.len(), "seed {seed}");
+            for name in ["contender paused", "server killed", "server isolated"] {
+                let drawn = planned.iter().any(|fault| fault.hit.name() == name);
+                assert!(drawn, "seed {seed}: {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_faults_hit_one_target_at_a_time_and_all_end_in_time() {
+        let planned = plan(&mut Rng::with_seed(1), SCOPE);
+        for (i, fault) in planned.iter().enumerate() {
+            let end = fault.at + fault.lasts;
+            assert!(end <= SCOPE.length);
+            let same = |other: &&Planned| other.hit.target() == fault.hit.target();
+            for other in planned[i + 1..].iter().filter(same) {
+                assert!(end < other.at, "{fault:?} and {other:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What a run comes to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use lock_core::clock::BootInstant;
+use serde::Serialize;
+
+use super::Settings;
+use super::resource::Tally;
+use crate::checker::{Blame, Violation};
+use crate::history::{History, Outcome};
+
+/// The outcome of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The servers: `embedded`, `etcd` or `zk`.
+    pub backend: &'static str,
+    /// How many of them.
+    pub nodes: usize,
+    /// How long faults were made.
+    pub seconds: u64,
+    /// What all was drawn from.
+    pub seed: u64,
+    /// How often each thing was done to somebody.
+    pub faults: BTreeMap<String, usize>,
+    /// Faults that went on for longer than the shortest time to live of a session.
+    pub long_faults: usize,
+    /// What the acquires came to.
+    pub acquires: Acquires,
+    /// What became of the writes.
+    pub writes: Tally,
+    /// The longest time between two grants of one lock, in seconds.
+    pub longest_gap_seconds: f64,
+    /// What the rules found.
+    pub violations: Vec<Violation>,
+}
+
+/// The acquires of a run by their outcome.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Acquires {
+    /// All.
+    pub called: usize,
+    /// The lock.
+    pub granted: usize,
+    /// Somebody else had it, or an error.
+    pub refused: usize,
+    /// Dropped before they answered.
+    pub cancelled: usize,
+    /// Ended by the death of their process.
+    pub unanswered: usize,
+    /// Holds that were lost and said so.
+    pub lost: usize,
+}
+
+/// The shortest time to live of a session in a run.
+const SHORTEST_TTL: std::time::Duration = std::time::Duration::from_secs(2);
+
+impl Report {
+    pub(super) fn new(
+        settings: Settings,
+        history: &History,
+        writes: Tally,
+        violations: Vec<Violation>,
+    ) -> Self {
+        let mut faults = BTreeMap::new();
+        for fault in &history.faults {
+            *faults.entry(fault.what.clone()).or_default() += 1;
+        }
+        let long =
+            |fault: &&crate::history::Fault| fault.to.saturating_since(fault.from) > SHORTEST_TTL;
+        Report {
+            backend: settings.backend.name(),
+            nodes: settings.nodes,
+            seconds: settings.length.as_secs(),
+            seed: settings.seed,
+            long_faults: history.faults.iter().filter(long).count(),
+            faults,
+            acquires: acquires(history),
+            writes,
+            longest_gap_seconds: longest_gap(history),
+            violations,
+        }
+    }
+
+    /// The violations that are Turnlock's own.
+    pub fn ours(&self) -> usize {
+        let ours = |violation: &&Violation| violation.blame == Blame::Ours;
+        self.violations.iter().filter(ours).count()
+    }
+}
+
+fn acquires(history: &History) -> Acquires {
+    let mut acquires = Acquires::default();
+    for op in &history.ops {
+        acquires.called += 1;
+        acquires.lost += usize::from(!op.lost.is_empty());
+        match op.outcome {
+            Outcome::Open => acquires.unanswered += 1,
+            Outcome::Granted(..) => acquires.granted += 1,
+            Outcome::Refused(..) => acquires.refused += 1,
+            Outcome::Cancelled(_) => acquires.cancelled += 1,
+        }
+    }
+    acquires
+}
+
+fn longest_gap(history: &History) -> f64 {
+    let mut grants: BTreeMap<&str, Vec<BootInstant>> = BTreeMap::new();
+    for op in &history.ops {
+        if let Some((_, at)) = op.grant() {
+            grants.entry(&op.lock).or_default().push(at);
+        }
+    }
+    let gaps = grants.into_values().flat_map(|mut instants| {
+        instants.sort_unstable();
+        let gap = |pair: &[BootInstant]| pair[1].saturating_since(pair[0]);
+        instants.windows(2).map(gap).collect::<Vec<_>>()
+    });
+    gaps.max().unwrap_or_default().as_secs_f64()
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report {
+            backend,
+            nodes,
+            seconds,
+            seed,
+            acquires,
+            writes,
+            ..
+        } = self;
+        writeln!(
+            f,
+            "chaos on {backend}, {nodes} nodes, {seconds} s, seed {seed}"
+        )?;
+        let faults: usize = self.faults.values().sum();
+        writeln!(
+            f,
+            "\nfaults                  {faults}, {} of them longer than the shortest time to live",
+            self.long_faults
+        )?;
+        for (what, count) in &self.faults {
+            writeln!(f, "  {what:<22}{count}")?;
+        }
+        writeln!(f, "acquires                {}", acquires.called)?;
+        writeln!(
+            f,
+            "  granted               {}, of which lost {}",
+            acquires.granted, acquires.lost
+        )?;
+        writeln!(f, "  refused               {}", acquires.refused)?;
+        writeln!(f, "  cancelled             {}", acquires.cancelled)?;
+        writeln!(f, "  never answered        {}", acquires.unanswered)?;
+        writeln!(f, "writes accepted         {}", writes.accepted)?;
+        writeln!(f, "writes refused as stale {}", writes.rejected)?;
+        writeln!(
+            f,
+            "lost updates            {} with the token check, {} without",
+            writes.lost_with_fence, writes.lost_without_fence
+        )?;
+        writeln!(
+            f,
+            "longest gap             {:.1} s without a grant of one of the locks",
+            self.longest_gap_seconds
+        )?;
+        for violation in &self.violations {
+            writeln!(f, "\n{violation}")?;
+        }
+        write!(
+            f,
+            "\n{} violations, {} of them ours",
+            self.violations.len(),
+            self.ours()
+        )
+    }
+}

@@ -1,0 +1,206 @@
+//! The rules that every run keeps, whatever went wrong in it, and who is to blame where one is
+//! broken. Each costs O(n log n).
+//!
+//! Nothing is guessed: an acquire whose reply was lost is resolved by the server's own account, in
+//! which every entry names the acquire that it belongs to; and of the time of a revision only bounds
+//! are used, made of requests that it cannot have come before and answers that it cannot have come
+//! after (see [`timeline`]). So a violation that is reported is certain.
+
+mod belief;
+mod entries;
+mod leases;
+mod liveness;
+mod order;
+mod resource;
+mod slice;
+mod timeline;
+mod tokens;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use lock_core::SessionId;
+use lock_core::clock::BootInstant;
+use serde::Serialize;
+
+use crate::history::{Entry, History, Op, OpId};
+use timeline::Timeline;
+
+/// What must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Rule {
+    /// A grant rests on an instant at which its entry was there and nobody ahead of it held.
+    S1,
+    /// Tokens rise with the grants, and each is that of its own entry.
+    S2,
+    /// An entry is removed by its own request, by the end of its session, or by nobody.
+    S3,
+    /// A request has one entry at most, and none when it is over.
+    S4,
+    /// First come, first served.
+    S5,
+    /// What the store acknowledged stays, and its revisions never fall.
+    S6,
+    /// A session is not ended before the time that its last renewal gave it.
+    S7,
+    /// The resource lets in tokens that were granted and never fall.
+    R1,
+    /// Nobody believes to hold the lock when another can have it.
+    B1,
+    /// A loss is told once, in time, and for ever.
+    B2,
+    /// "Valid" is said before the deadline only.
+    B3,
+    /// When all faults are over everybody is served, and nothing is left behind.
+    L1,
+}
+
+/// Who broke a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Blame {
+    /// Turnlock.
+    Ours,
+    /// The server broke its lease contract, or forgot what it had acknowledged.
+    Server,
+}
+
+/// A broken rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// Which.
+    pub rule: Rule,
+    /// By whom.
+    pub blame: Blame,
+    /// What happened.
+    pub what: String,
+    /// The part of the history that shows it, one event a line.
+    pub slice: Vec<String>,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Blame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Blame::Ours => "ours",
+            Blame::Server => "server broke its lease contract",
+        })
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): {}", self.rule, self.blame, self.what)?;
+        for line in &self.slice {
+            write!(f, "\n  {line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Every rule that a history breaks.
+pub fn check(history: &History) -> Vec<Violation> {
+    let mut case = Case::new(history);
+    leases::check(&mut case);
+    order::check(&mut case);
+    tokens::check(&mut case);
+    entries::check(&mut case);
+    resource::check(&mut case);
+    belief::check(&mut case);
+    liveness::check(&mut case);
+    case.violations
+}
+
+/// A history under examination.
+struct Case<'a> {
+    history: &'a History,
+    ops: HashMap<OpId, &'a Op>,
+    /// By the revision that made them.
+    entries: HashMap<u64, &'a Entry>,
+    /// The last revision at which each session is known to have lived on.
+    lives: HashMap<SessionId, u64>,
+    timeline: Timeline,
+    /// Sessions that the server ended too early, and who is to blame.
+    broken: HashMap<SessionId, Blame>,
+    violations: Vec<Violation>,
+}
+
+impl<'a> Case<'a> {
+    fn new(history: &'a History) -> Self {
+        let ops: HashMap<_, _> = history.ops.iter().map(|op| (op.id, op)).collect();
+        let mut lives: HashMap<SessionId, u64> = HashMap::new();
+        for entry in &history.entries {
+            let last = lives.entry(entry.session).or_default();
+            *last = (*last).max(entry.created).max(entry.gone_from());
+        }
+        let mut case = Case {
+            history,
+            ops,
+            entries: history.entries.iter().map(|e| (e.created, e)).collect(),
+            lives,
+            timeline: Timeline::default(),
+            broken: HashMap::new(),
+            violations: vec![],
+        };
+        case.timeline = Timeline::of(&case);
+        case
+    }
+
+    fn op_of(&self, entry: &Entry) -> Option<&'a Op> {
+        self.ops.get(&entry.op?).copied()
+    }
+
+    /// The entry that an acquire was granted the lock by.
+    fn entry_of(&self, op: &Op) -> Option<&'a Entry> {
+        let (token, _) = op.grant()?;
+        self.entries.get(&token.0).copied()
+    }
+
+    /// Whether a session lived on after a revision at which an entry of it was deleted: then that
+    /// was not its end.
+    fn lived_on(&self, session: SessionId, revision: u64) -> bool {
+        self.lives
+            .get(&session)
+            .is_some_and(|last| *last > revision)
+    }
+
+    /// Whether the store kept no account of this revision.
+    fn in_gap(&self, revision: u64) -> bool {
+        let gaps = self.history.gaps.iter();
+        gaps.into_iter()
+            .any(|(from, to)| (*from..=*to).contains(&revision))
+    }
+
+    /// How long what is over may need to be gone where nothing is wrong.
+    fn linger(&self) -> Duration {
+        self.history.store.ttl + self.history.store.recovery + SLACK
+    }
+
+    fn violate(&mut self, rule: Rule, blame: Blame, what: String, ops: &[OpId]) {
+        let slice = slice::of(self, ops);
+        self.violations.push(Violation {
+            rule,
+            blame,
+            what,
+            slice,
+        });
+    }
+}
+
+/// What a busy machine may add to a bound.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// An instant that long before another.
+fn before(at: BootInstant, by: Duration) -> BootInstant {
+    let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+    BootInstant::from_nanos(at.as_nanos().saturating_sub(by))
+}

@@ -1,0 +1,124 @@
+//! The part of a history that shows what went wrong.
+
+use lock_core::clock::BootInstant;
+
+use super::Case;
+use crate::history::{Cause, Entry, Op, OpId, Outcome};
+
+/// How many lines at most.
+const LIMIT: usize = 60;
+
+/// All that happened to these acquires, by time: their own story, their entries', their dealings
+/// with the resource, and the faults meanwhile.
+pub fn of(case: &Case, ops: &[OpId]) -> Vec<String> {
+    let mut lines: Vec<(BootInstant, String)> = vec![];
+    for op in ops.iter().filter_map(|id| case.ops.get(id)) {
+        tell(op, &mut lines);
+    }
+    let own = |entry: &&Entry| entry.op.is_some_and(|op| ops.contains(&op));
+    for entry in case.history.entries.iter().filter(own) {
+        story(case, entry, &mut lines);
+    }
+    for access in &case.history.accesses {
+        if ops.contains(&access.op) {
+            let admitted = if access.admitted { "let in" } else { "refused" };
+            lines.push((
+                access.at,
+                format!("{} resource: token {} {admitted}", access.op, access.token),
+            ));
+        }
+    }
+    let span = lines.iter().map(|(at, _)| *at);
+    if let (Some(first), Some(last)) = (span.clone().min(), span.max()) {
+        for fault in &case.history.faults {
+            if fault.overlaps(first, last) {
+                let lasted = fault.to.saturating_since(fault.from);
+                lines.push((
+                    fault.from,
+                    format!("{}: {:?} for {lasted:?}", fault.what, fault.target),
+                ));
+            }
+        }
+    }
+    lines.sort();
+    lines.dedup();
+    let shown = lines.iter().take(LIMIT);
+    shown
+        .map(|(at, line)| {
+            format!(
+                "{:>14.6} {line}",
+                at.saturating_since(BootInstant::from_nanos(0))
+                    .as_secs_f64()
+            )
+        })
+        .collect()
+}
+
+fn tell(op: &Op, lines: &mut Vec<(BootInstant, String)>) {
+    let id = op.id;
+    let mut tell = |at: BootInstant, line: String| lines.push((at, format!("{id} {line}")));
+    tell(op.called, format!("asks for {} ({})", op.lock, op.mode));
+    for (session, at) in &op.asked {
+        tell(*at, format!("queues in session {session}"));
+    }
+    if let Some((token, at)) = op.placed {
+        tell(at, format!("has a place, token {token}"));
+    }
+    match &op.outcome {
+        Outcome::Open => {}
+        Outcome::Granted(token, at) => tell(*at, format!("is granted token {token}")),
+        Outcome::Refused(why, at) => tell(*at, format!("is refused: {why}")),
+        Outcome::Cancelled(at) => tell(*at, "is cancelled".to_owned()),
+    }
+    for shown in &op.shown {
+        let until = shown.until.map(|until| until.as_nanos() / 1_000_000);
+        tell(
+            shown.asked,
+            format!("is told valid={} until (ms) {until:?}", shown.valid),
+        );
+    }
+    for at in &op.lost {
+        tell(*at, "hears of its loss".to_owned());
+    }
+    if let Some(at) = op.release {
+        tell(at, "releases".to_owned());
+    }
+    for removal in &op.removals {
+        tell(removal.called, "asks to remove its entry".to_owned());
+        if let Some(at) = removal.answered {
+            tell(at, "its entry is gone".to_owned());
+        }
+    }
+    if let Some(at) = op.died {
+        tell(at, "its process is dead".to_owned());
+    }
+}
+
+/// At the instants before which it happened.
+fn story(case: &Case, entry: &Entry, lines: &mut Vec<(BootInstant, String)>) {
+    let at = |revision| case.timeline.not_after(revision);
+    let key = &entry.key;
+    if let Some(at) = at(entry.created) {
+        lines.push((
+            at,
+            format!("server: {key} made at revision {} by then", entry.created),
+        ));
+    }
+    let Some(deletion) = entry.deleted else {
+        return;
+    };
+    let cause = match deletion.cause {
+        Cause::Unknown => String::new(),
+        Cause::Request(session) => format!(" by a request of session {session}"),
+        Cause::SessionEnd => " with its session".to_owned(),
+    };
+    if let Some(at) = deletion.decided.or_else(|| at(deletion.to)) {
+        lines.push((
+            at,
+            format!(
+                "server: {key} deleted at revision {} by then{cause}",
+                deletion.to
+            ),
+        ));
+    }
+}

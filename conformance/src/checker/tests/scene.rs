@@ -1,0 +1,179 @@
+//! Histories made by hand. Times are in milliseconds.
+
+use std::time::Duration;
+
+use lock_core::clock::BootInstant;
+use lock_core::{Mode, SessionId, Token};
+
+use crate::checker::{Blame, Rule, check};
+use crate::history::{
+    Access, Cause, Deletion, Entry, Fault, History, Op, OpId, Outcome, Removal, Shown, Store,
+    Target,
+};
+
+/// How long a session of these histories lives after its renewal.
+pub const TTL: u64 = 2_000;
+
+pub fn at(ms: u64) -> BootInstant {
+    BootInstant::from_nanos(ms * 1_000_000)
+}
+
+/// An acquire of a contender, whose number is also that of its session.
+pub fn op(contender: u32, number: u32) -> OpId {
+    OpId {
+        contender,
+        life: 0,
+        number,
+    }
+}
+
+pub struct Scene(pub History);
+
+impl Scene {
+    pub fn new() -> Self {
+        Scene(History {
+            store: Store {
+                ours: false,
+                recovery: Duration::from_secs(1),
+                ttl: Duration::from_millis(TTL),
+            },
+            ..History::default()
+        })
+    }
+
+    /// Calls for the lock `a`, and is given a place by this revision two milliseconds later.
+    pub fn queue(&mut self, id: OpId, mode: Mode, called: u64, revision: u64) -> OpId {
+        let session = SessionId(id.contender.into());
+        self.0.ops.push(Op {
+            id,
+            lock: "a".into(),
+            mode,
+            called: at(called),
+            asked: vec![(session, at(called))],
+            placed: Some((Token(revision), at(called + 2))),
+            outcome: Outcome::Open,
+            shown: vec![],
+            lost: vec![],
+            release: None,
+            removals: vec![],
+            died: None,
+        });
+        self.0.entries.push(Entry {
+            key: format!("a/{session}-{revision}"),
+            lock: "a".into(),
+            mode,
+            session,
+            op: Some(id),
+            created: revision,
+            deleted: None,
+        });
+        id
+    }
+
+    /// Is told of its grant, and shown a deadline that counts from a millisecond before.
+    pub fn grant(&mut self, id: OpId, when: u64) {
+        let (token, _) = self.op(id).placed.expect("it has a place");
+        self.op(id).outcome = Outcome::Granted(token, at(when));
+        self.show(id, when, Some(when - 1 + TTL));
+    }
+
+    /// Queues and is granted at once.
+    pub fn hold(&mut self, id: OpId, mode: Mode, called: u64, revision: u64) -> OpId {
+        self.queue(id, mode, called, revision);
+        self.grant(id, called + 3);
+        id
+    }
+
+    /// Is told to be valid, with this deadline.
+    pub fn show(&mut self, id: OpId, asked: u64, until: Option<u64>) {
+        self.op(id).shown.push(Shown {
+            asked: at(asked),
+            valid: until.is_some(),
+            until: until.map(at),
+        });
+    }
+
+    /// Releases, which this revision does within two milliseconds.
+    pub fn release(&mut self, id: OpId, called: u64, revision: u64) {
+        self.op(id).release = Some(at(called));
+        self.remove(id, called, revision);
+    }
+
+    /// Removes its entry, which this revision does within two milliseconds.
+    pub fn remove(&mut self, id: OpId, called: u64, revision: u64) {
+        self.op(id).removals.push(Removal {
+            called: at(called),
+            answered: Some(at(called + 2)),
+            did: true,
+        });
+        let session = self.entry(id).session;
+        self.delete(id, revision, Cause::Request(session));
+    }
+
+    /// Its session's end deletes its entry by this revision, which is seen at this time.
+    pub fn expire(&mut self, id: OpId, seen: u64, revision: u64) {
+        self.delete(id, revision, Cause::SessionEnd);
+        self.0.seen.push((revision, at(seen)));
+    }
+
+    pub fn delete(&mut self, id: OpId, revision: u64, cause: Cause) {
+        self.entry(id).deleted = Some(Deletion {
+            from: revision,
+            to: revision,
+            cause,
+            decided: None,
+        });
+    }
+
+    /// Comes to the resource.
+    pub fn access(&mut self, id: OpId, when: u64, token: u64, admitted: bool) {
+        self.0.accesses.push(Access {
+            at: at(when),
+            op: id,
+            lock: "a".into(),
+            token: Token(token),
+            admitted,
+        });
+    }
+
+    pub fn fault(&mut self, target: Target, from: u64, to: u64) {
+        self.0.faults.push(Fault {
+            from: at(from),
+            to: at(to),
+            target,
+            what: "paused".into(),
+        });
+    }
+
+    pub fn op(&mut self, id: OpId) -> &mut Op {
+        let mut ops = self.0.ops.iter_mut();
+        ops.find(|op| op.id == id).expect("it was called")
+    }
+
+    pub fn entry(&mut self, id: OpId) -> &mut Entry {
+        let mut entries = self.0.entries.iter_mut();
+        entries
+            .find(|entry| entry.op == Some(id))
+            .expect("it has one")
+    }
+
+    /// The rules that are broken, each once, and by whom.
+    pub fn verdict(&self) -> Vec<(Rule, Blame)> {
+        let mut broken: Vec<_> = check(&self.0)
+            .into_iter()
+            .map(|violation| {
+                assert!(!violation.slice.is_empty(), "{violation}");
+                (violation.rule, violation.blame)
+            })
+            .collect();
+        broken.sort();
+        broken.dedup();
+        broken
+    }
+
+    /// Asserts which rules are broken, all by us.
+    pub fn breaks(&self, rules: &[Rule]) {
+        let ours: Vec<_> = rules.iter().map(|rule| (*rule, Blame::Ours)).collect();
+        assert_eq!(self.verdict(), ours, "{:#?}", check(&self.0));
+    }
+}

@@ -1,0 +1,104 @@
+//! S2 and S6: tokens are those of entries, rise in real time, and are not forgotten.
+
+use lock_core::clock::BootInstant;
+
+use super::{Blame, Case, Rule};
+use crate::history::{Op, OpId};
+
+pub fn check(case: &mut Case) {
+    of_their_entries(case);
+    let mut grants: Vec<&Op> = case.history.ops.iter().collect();
+    grants.retain(|op| op.grant().is_some());
+    grants.sort_by_key(|op| (&op.lock, op.grant()));
+    for grants in grants.chunk_by(|a, b| a.lock == b.lock) {
+        let told = |op: &&Op| {
+            op.grant()
+                .map(|(token, at)| (token.0, op.called, at, op.id))
+        };
+        rise(case, Rule::S2, grants.iter().filter_map(told).collect());
+    }
+    let placed = |op: &Op| {
+        let (token, at) = op.placed?;
+        let (_, asked) = op.asked.first()?;
+        Some((token.0, *asked, at, op.id))
+    };
+    let mut placed: Vec<_> = case.history.ops.iter().filter_map(placed).collect();
+    placed.sort_unstable();
+    rise(case, Rule::S6, placed);
+    remembered(case);
+}
+
+/// The token of a grant is that of an entry of its own: of this acquire, lock, mode and session.
+fn of_their_entries(case: &mut Case) {
+    for op in &case.history.ops {
+        let Some((token, _)) = op.grant() else {
+            continue;
+        };
+        let wrong = match case.entry_of(op) {
+            None if case.in_gap(token.0) => continue,
+            None => "is of no entry that the server ever had".to_owned(),
+            Some(entry) if entry.op != Some(op.id) => {
+                format!("is of another's entry, {}", entry.key)
+            }
+            Some(entry) if entry.lock != op.lock || entry.mode != op.mode => {
+                format!("is of an entry for {} ({})", entry.lock, entry.mode)
+            }
+            Some(entry) if op.asked.iter().all(|(id, _)| *id != entry.session) => {
+                format!("is of an entry of session {}, not its own", entry.session)
+            }
+            Some(_) => continue,
+        };
+        let what = format!("the token {token} that {} was granted {wrong}", op.id);
+        case.violate(Rule::S2, Blame::Ours, what, &[op.id]);
+    }
+}
+
+/// Of tokens in rising order: none was given out before a lower one was asked for, and none twice.
+fn rise(case: &mut Case, rule: Rule, tokens: Vec<(u64, BootInstant, BootInstant, OpId)>) {
+    let blame = match rule {
+        Rule::S6 if !case.history.store.ours => Blame::Server,
+        _ => Blame::Ours,
+    };
+    let mut asked_last: Option<(u64, BootInstant, OpId)> = None;
+    for (token, asked, given, id) in tokens {
+        if let Some((lower, at, other)) = asked_last {
+            let what = if lower == token && rule == Rule::S2 {
+                Some(format!("{other} and {id} were both granted token {token}"))
+            } else if at > given && lower < token {
+                Some(format!(
+                    "{id} had token {token} before {other} asked and was given {lower}"
+                ))
+            } else {
+                None
+            };
+            if let Some(what) = what {
+                case.violate(rule, blame, what, &[other, id]);
+            }
+        }
+        if asked_last.is_none_or(|(_, at, _)| at <= asked) {
+            asked_last = Some((token, asked, id));
+        }
+    }
+}
+
+/// A place that the store acknowledged is in its account.
+fn remembered(case: &mut Case) {
+    let blame = if case.history.store.ours {
+        Blame::Ours
+    } else {
+        Blame::Server
+    };
+    for op in &case.history.ops {
+        let Some((token, _)) = op.placed else {
+            continue;
+        };
+        if case.entries.contains_key(&token.0) || case.in_gap(token.0) {
+            continue;
+        }
+        let what = format!(
+            "the server acknowledged the entry {token} of {} and has no account of it",
+            op.id
+        );
+        case.violate(Rule::S6, blame, what, &[op.id]);
+    }
+}

@@ -1,0 +1,182 @@
+//! One history of many journals.
+
+use std::collections::BTreeMap;
+
+use lock_core::SessionId;
+use lock_core::clock::BootInstant;
+
+use super::{Access, Event, Fault, History, Op, OpId, Outcome, Record, Removal, Shown};
+
+/// What the journals tell: everything but the server's part.
+///
+/// # Errors
+/// The record that tells of an acquire that was never called.
+pub fn assemble(mut records: Vec<Record>) -> Result<History, String> {
+    // Stable: records of one journal with one time stay in their order.
+    records.sort_by_key(|record| record.at);
+    let mut ops: BTreeMap<OpId, Op> = BTreeMap::new();
+    let mut history = History::default();
+    let mut deaths = vec![];
+    for record in records {
+        let at = record.at();
+        match record.event {
+            Event::Acquire { op, lock, mode } => {
+                let acquire = Op {
+                    id: op,
+                    lock,
+                    mode,
+                    called: at,
+                    asked: vec![],
+                    placed: None,
+                    outcome: Outcome::Open,
+                    shown: vec![],
+                    lost: vec![],
+                    release: None,
+                    removals: vec![],
+                    died: None,
+                };
+                if ops.insert(op, acquire).is_some() {
+                    return Err(format!("{op} was called twice"));
+                }
+            }
+            Event::Access {
+                op,
+                lock,
+                token,
+                admitted,
+            } => history.accesses.push(Access {
+                at,
+                op,
+                lock,
+                token,
+                admitted,
+            }),
+            Event::Died { contender, life } => deaths.push((contender, life, at)),
+            Event::Fault {
+                lasted,
+                target,
+                what,
+            } => history.faults.push(Fault {
+                from: at,
+                to: BootInstant::from_nanos(record.at + lasted),
+                target,
+                what,
+            }),
+            event => tell(&mut ops, at, event)?,
+        }
+    }
+    for op in ops.values_mut() {
+        let own = |(contender, life, _): &&(u32, u32, BootInstant)| {
+            (*contender, *life) == (op.id.contender, op.id.life)
+        };
+        op.died = deaths.iter().find(own).map(|(_, _, at)| *at);
+    }
+    history.ops = ops.into_values().collect();
+    Ok(history)
+}
+
+/// An event of an acquire that was called before.
+fn tell(ops: &mut BTreeMap<OpId, Op>, at: BootInstant, event: Event) -> Result<(), String> {
+    let id = match event {
+        Event::Ask { op, .. }
+        | Event::Placed { op, .. }
+        | Event::Granted { op, .. }
+        | Event::Refused { op, .. }
+        | Event::Cancelled { op }
+        | Event::Shown { op, .. }
+        | Event::Lost { op, .. }
+        | Event::Release { op }
+        | Event::Remove { op }
+        | Event::Removed { op, .. } => op,
+        other => return Err(format!("{other:?} is of no acquire")),
+    };
+    let op = ops
+        .get_mut(&id)
+        .ok_or_else(|| format!("{id} was never called, but there is {event:?}"))?;
+    match event {
+        Event::Ask { session, .. } => {
+            let session = SessionId(session);
+            if op.asked.iter().all(|(known, _)| *known != session) {
+                op.asked.push((session, at));
+            }
+        }
+        Event::Placed { token, .. } => {
+            op.placed.get_or_insert((token, at));
+        }
+        Event::Granted { token, .. } => op.outcome = Outcome::Granted(token, at),
+        Event::Refused { why, .. } => op.outcome = Outcome::Refused(why, at),
+        Event::Cancelled { .. } => op.outcome = Outcome::Cancelled(at),
+        Event::Shown {
+            asked,
+            valid,
+            until,
+            ..
+        } => op.shown.push(Shown {
+            asked: BootInstant::from_nanos(asked),
+            valid,
+            until: until.map(BootInstant::from_nanos),
+        }),
+        Event::Lost { .. } => op.lost.push(at),
+        Event::Release { .. } => op.release = Some(at),
+        Event::Remove { .. } => op.removals.push(Removal {
+            called: at,
+            answered: None,
+            did: false,
+        }),
+        Event::Removed { did, .. } => {
+            // Whichever request it answers, the entry is gone by now.
+            if let Some(last) = op.removals.last_mut() {
+                last.answered = Some(at);
+                last.did |= did;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lock_core::{Mode, Token};
+
+    fn record(at: u64, event: Event) -> Record {
+        Record { at, event }
+    }
+
+    #[test]
+    fn journals_are_merged_by_time_and_by_acquire() {
+        let op: OpId = "1.1.1".parse().expect("an id");
+        let token = Token(7);
+        let history = assemble(vec![
+            record(30, Event::Granted { op, token }),
+            record(20, Event::Placed { op, token }),
+            record(11, Event::ask(op, SessionId(5))),
+            record(15, Event::ask(op, SessionId(5))),
+            record(
+                10,
+                Event::Acquire {
+                    op,
+                    lock: "a".into(),
+                    mode: Mode::Exclusive,
+                },
+            ),
+            record(
+                50,
+                Event::Died {
+                    contender: 1,
+                    life: 1,
+                },
+            ),
+        ])
+        .expect("it is whole");
+        let at = BootInstant::from_nanos;
+        let acquire = &history.ops[0];
+        assert_eq!(acquire.called, at(10));
+        assert_eq!(acquire.asked, [(SessionId(5), at(11))]);
+        assert_eq!(acquire.grant(), Some((token, at(30))));
+        assert_eq!(acquire.over(), Some(at(50)));
+        let orphan = assemble(vec![record(1, Event::Release { op })]);
+        assert!(orphan.expect_err("no acquire").contains("1.1.1"));
+    }
+}

@@ -1,0 +1,117 @@
+//! Journals: one file a process, one line a record, written at once, so that a process that is
+//! killed has said all it did but for the line that it was in the middle of.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lock_core::clock::{BootInstant, Clock};
+
+use super::{Event, Record};
+
+/// A journal to write to. Clones write to the same one.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    file: Arc<Mutex<File>>,
+    clock: Clock,
+}
+
+impl Journal {
+    /// A new one.
+    ///
+    /// # Errors
+    /// If there is one of this name, or the folder cannot be written to.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let file = File::options().append(true).create_new(true).open(path)?;
+        Ok(Journal {
+            file: Arc::new(Mutex::new(file)),
+            clock: Clock::system(),
+        })
+    }
+
+    /// The present instant.
+    pub fn now(&self) -> BootInstant {
+        self.clock.now()
+    }
+
+    /// Writes down what happens now.
+    ///
+    /// # Panics
+    /// If the file cannot be written to: a history with holes proves nothing.
+    pub fn write(&self, event: Event) {
+        self.write_at(self.now(), event);
+    }
+
+    /// Writes down what happened at an instant.
+    ///
+    /// # Panics
+    /// As [`write`](Journal::write).
+    pub fn write_at(&self, at: BootInstant, event: Event) {
+        let record = Record {
+            at: at.as_nanos(),
+            event,
+        };
+        let mut line = serde_json::to_vec(&record).expect("records serialise");
+        line.push(b'\n');
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write_all(&line).expect("the journal can be written");
+    }
+}
+
+/// Reads a journal. The last line may be torn.
+///
+/// # Errors
+/// If the file cannot be read, or a whole line of it is no record.
+pub fn read(path: &Path) -> io::Result<Vec<Record>> {
+    let text = fs::read_to_string(path)?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let record = |line: &str| {
+        serde_json::from_str(line)
+            .map_err(|error| io::Error::other(format!("{}: {error}: {line}", path.display())))
+    };
+    whole.lines().map(record).collect()
+}
+
+/// The journals in a folder.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn all(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = vec![];
+    for file in fs::read_dir(folder)? {
+        let path = file?.path();
+        if path.extension().is_some_and(|ext| ext == "journal") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_last_line_is_left_out_and_a_damaged_one_is_not() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("1.journal");
+        let journal = Journal::create(&path).expect("a new file");
+        for life in [1, 2] {
+            journal.write(Event::Died { contender: 1, life });
+        }
+        assert!(Journal::create(&path).is_err(), "there is one");
+        let whole = fs::read(&path).expect("readable");
+        fs::write(&path, &whole[..whole.len() - 3]).expect("writable");
+        let read_back = read(&path).expect("the rest is whole");
+        assert_eq!(read_back.len(), 1);
+        assert!(read_back[0].at() <= journal.now());
+        assert_eq!(
+            all(folder.path()).expect("readable"),
+            std::slice::from_ref(&path)
+        );
+        fs::write(&path, "{}\n").expect("writable");
+        assert!(read(&path).is_err());
+    }
+}
