@@ -87,7 +87,8 @@ impl Cluster {
         let limit = self.config.connect_timeout().saturating_mul(hosts);
         let zk = match runtime::timeout(limit, connecting).await {
             Ok(connected) => connected.map_err(|error| self.error(error))?,
-            Err(_) => return Err(error::silence(&self.servers, limit)),
+            // The same as when all have refused: on a slow machine, they had no time to do so.
+            Err(_) => return Err(self.error(ZkError::NoHosts)),
         };
         Ok(Client {
             zk,
