@@ -4,7 +4,7 @@
 //! Nothing is guessed: an acquire whose reply was lost is resolved by the server's own account, in
 //! which every entry names the acquire that it belongs to; and of the time of a revision only bounds
 //! are used, made of requests that it cannot have come before and answers that it cannot have come
-//! after (see [`timeline`]). So a violation that is reported is certain.
+//! after (`checker/timeline.rs`). So a violation that is reported is certain.
 
 mod belief;
 mod entries;
