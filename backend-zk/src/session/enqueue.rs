@@ -183,6 +183,12 @@ impl ZkSession {
         children.iter().filter(move |c| c.starts_with(&mark))
     }
 
+    /// Whether this is an entry of this ticket, by the name of its node.
+    pub(super) fn made_by(&self, ticket: &Ticket, entry: &EntryId) -> bool {
+        let mark = node::mark(self.nonce, ticket);
+        layout::split(entry).is_ok_and(|(_, name)| name.starts_with(&mark))
+    }
+
     /// The entry at this node of ours, if it is still there.
     async fn find(
         &self,

@@ -17,7 +17,10 @@ impl ZkSession {
         ticket: &Ticket,
         entry: Option<&EntryId>,
     ) -> Result<Removed, Error> {
-        let settled = entry.filter(|_| !self.unsettled().contains(&ticket.serial));
+        // A path is never used twice: the mark of the ticket in it tells that the entry is ours.
+        let settled = entry.filter(|entry| {
+            !self.unsettled().contains(&ticket.serial) && self.made_by(ticket, entry)
+        });
         // Whether an earlier try of this removal may have done it.
         let doubtful = AtomicBool::new(false);
         let removed = persist(|| async {
