@@ -56,9 +56,10 @@ impl ZkBackend {
         Ok(background::finish(connecting).await?.into_inner())
     }
 
-    /// Removes the empty directories of this namespace, and those above it, now instead of when the
+    /// Removes the empty directories of this namespace, itself among them, now instead of when the
     /// servers come to it, which takes them a minute or more. Harmless while the namespace is used:
-    /// an acquire makes what it finds missing. What is not a container is left alone.
+    /// an acquire makes what it finds missing. A directory that was made by hand cannot be told from
+    /// one of ours and goes, too; one that has data of its own stays, as do those above.
     ///
     /// # Errors
     /// As the servers': unreachable, refused.

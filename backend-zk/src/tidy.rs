@@ -7,23 +7,16 @@ use zookeeper_client::Error as ZkError;
 
 use crate::client::{Client, Cluster};
 
-/// How a server tells that a node is a container, in the place of its owner.
-const CONTAINER: i64 = i64::MIN;
-
-/// Removes the containers of this namespace that are empty, and those above it.
+/// Removes the directories of this namespace that are empty, itself among them. Those above it are
+/// for the servers: what is not in the namespace may be somebody's own.
 pub(crate) async fn tidy(cluster: &Arc<Cluster>) -> Result<(), Error> {
     let layout = cluster.layout.clone();
     cluster
         .briefly(move |client| {
             let top = layout.namespace().to_owned();
             Box::pin(async move {
-                let mut paths: Vec<String> = top
-                    .match_indices('/')
-                    .skip(1)
-                    .map(|(end, _)| top[..end].to_owned())
-                    .collect();
-                let mut next = paths.len();
-                paths.push(top);
+                let mut paths = vec![top];
+                let mut next = 0;
                 while let Some(path) = paths.get(next) {
                     let below: Vec<String> = children(client, path)
                         .await?
@@ -57,13 +50,14 @@ async fn children(client: &Client, path: &str) -> Result<Vec<String>, Error> {
         .await
 }
 
-/// Removes an empty container, as the servers do: they refuse if something is in it.
+/// Removes a directory, if nothing is in it. A client cannot see whether it is a container: the
+/// servers tell of no owner (`DataNode.copyStat`).
 async fn remove(client: &Client, path: String) -> Result<(), Error> {
     client
         .ask(move |zk| {
             Box::pin(async move {
                 let found = zk.check_stat(&path).await?;
-                if found.is_none_or(|stat| stat.ephemeral_owner != CONTAINER) {
+                if found.is_none_or(|stat| stat.ephemeral_owner != 0 || stat.data_length > 0) {
                     return Ok(());
                 }
                 match zk.delete(&path, None).await {

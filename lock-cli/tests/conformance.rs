@@ -75,12 +75,18 @@ fn the_embedded_coordinator_passes_and_keeps_nothing() {
 #[test]
 fn zookeeper_passes_and_keeps_the_nodes_that_it_had() {
     let home = Home::new();
-    let zookeeper = Ensemble::start(Settings::default());
+    let zookeeper = Ensemble::start(Settings {
+        // The servers remove nothing meanwhile.
+        properties: vec!["znode.container.checkIntervalMs=3600000".to_owned()],
+        ..Settings::default()
+    });
     let nodes = || {
         let said = zookeeper.ask(0, "mntr").expect("it serves");
         let count = said.lines().find(|line| line.starts_with("zk_znode_count"));
         count.expect("a count of the nodes").to_owned()
     };
+    let held = home.run(&["--backend", &zookeeper.url(), "run", "a", "--", "true"]);
+    assert_eq!(held.status.code(), Some(0), "{}", text(&held.stderr));
     let before = nodes();
     assert!(passes(&home, &zookeeper.url()) > 30);
     assert_eq!(nodes(), before);

@@ -22,7 +22,8 @@ async fn take_turns(bench: &Bench, clients: Vec<Locks>, turns: usize) {
                     let guard = lock.acquire().await.expect("our turn comes");
                     let others = inside.fetch_add(1, Ordering::SeqCst);
                     assert_eq!(others, 0, "somebody else is inside");
-                    tokio::task::yield_now().await;
+                    // Long enough for others to come in, if they could.
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                     inside.fetch_sub(1, Ordering::SeqCst);
                     assert_eq!(guard.release().await, Release::Released);
                 }

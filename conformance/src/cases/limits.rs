@@ -49,11 +49,15 @@ pub async fn times_to_live_out_of_bounds_are_refused(bench: Bench) {
         };
         refused(&bench, options, "time to live");
     }
-    // Less than the store can do is raised, or refused with the reason.
+    // Less than the store can do is raised, or refused with the reason: the store may have been set
+    // up to do more.
     let brief = bench.with_ttl(MIN_TTL);
     match brief.mutex("a").acquire().await {
         Ok(guard) => assert!(guard.remaining() > Duration::ZERO),
-        Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}"),
+        Err(error) => {
+            let refusals = [ErrorKind::InvalidArgument, ErrorKind::Configuration];
+            assert!(refusals.contains(&error.kind()), "{error}");
+        }
     }
 }
 

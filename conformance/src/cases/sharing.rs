@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use lock_core::{Mode, Release};
 
@@ -90,7 +91,8 @@ pub async fn readers_and_writers_exclude_each_other(bench: Bench) {
                 let others = inside.fetch_add(weight, Ordering::SeqCst);
                 let alone = others == 0;
                 assert!(alone || !writes && others < WRITER, "{others} inside");
-                tokio::task::yield_now().await;
+                // Long enough for others to queue up behind.
+                tokio::time::sleep(Duration::from_millis(1)).await;
                 inside.fetch_sub(weight, Ordering::SeqCst);
                 assert_eq!(guard.release().await, Release::Released);
             }
