@@ -38,7 +38,9 @@ pub(crate) struct Client {
 /// The client library comes back to its servers in rounds, with a pause before each that doubles for
 /// ever: after an election of ten seconds it would sleep for another ten, and the session with it.
 /// Within a round its pauses grow by 50 ms only. So each of its rounds has every server several
-/// times, which makes the longest pause one second in the first ten, and two in the next.
+/// times, which makes the longest pause one second in the first ten, and two in the next. What opens
+/// a session makes more than one round, too: as many single rounds would be all that a cluster
+/// without a leader has to do.
 const ROUND: usize = 20;
 
 fn rounds(servers: &str, count: usize) -> String {
@@ -47,7 +49,7 @@ fn rounds(servers: &str, count: usize) -> String {
 
 impl Cluster {
     pub(crate) fn new(config: Config) -> Result<Arc<Self>, Error> {
-        let connector = zookeeper_client::Client::connector().with_fail_eagerly();
+        let connector = zookeeper_client::Client::connector();
         Ok(Arc::new(Cluster {
             layout: config.layout(),
             servers: config.cluster().into(),
@@ -86,9 +88,9 @@ impl Cluster {
         let hosts = u32::try_from(self.config.hosts().count()).unwrap_or(u32::MAX);
         let limit = self.config.connect_timeout().saturating_mul(hosts);
         let zk = match runtime::timeout(limit, connecting).await {
-            Ok(connected) => connected.map_err(|error| self.error(error))?,
-            // The same as when all have refused: on a slow machine, they had no time to do so.
-            Err(_) => return Err(self.error(ZkError::NoHosts)),
+            Ok(Ok(zk)) => zk,
+            Err(_) | Ok(Err(ZkError::Timeout)) => return Err(self.error(ZkError::NoHosts)),
+            Ok(Err(error)) => return Err(self.error(error)),
         };
         Ok(Client {
             zk,
