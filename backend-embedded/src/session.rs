@@ -296,7 +296,7 @@ impl Session for EmbeddedSession {
         })
     }
 
-    async fn changed(&self, entry: &EntryId) -> Result<(), Error> {
+    async fn changed(&self, entry: &EntryId, _: &EntryId) -> Result<(), Error> {
         let key = KeyRange::One(entry.key.to_vec().into());
         // Watched from now on, then read once: what went before is not there any more.
         let mut watcher = self.coordinator.watch(key.clone(), None).map_err(refused)?;

@@ -1,17 +1,22 @@
-//! Hand-overs within one client: the answer to the removal of an entry tells who stands first now,
-//! so whoever waits for it in the same process needs no look of its own.
+//! Hand-overs within one client. Who waits for an entry was told that it is the nearest one ahead;
+//! if nothing stands ahead of that either, the removal of it leaves the waiter first. So the removal
+//! only reads whether the waiter is still there, whatever the length of the queue, and its answer is
+//! the waiter's look.
 
 use std::collections::HashMap;
 use std::future::pending;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lock_core::{EntryId, SessionId, background};
+use lock_core::{EntryId, background};
 use tokio::sync::watch;
 
 /// The event of a removal and the answer to it leave the server together. If the event comes first,
 /// the answer is waited for this long at most: it may be lost.
 const SOON: Duration = Duration::from_millis(5);
+
+/// Of more than this many, who all read after one who wrote, the others look for themselves.
+const MOST: usize = 8;
 
 /// The entries that somebody waits for. Bounded by those who wait.
 #[derive(Debug, Default)]
@@ -21,8 +26,8 @@ pub(crate) struct Handovers {
 
 #[derive(Debug)]
 struct Awaited {
-    /// How many wait for it.
-    waiters: usize,
+    /// The entries that stand behind it, of those who wait for it.
+    waiters: Vec<EntryId>,
     stage: watch::Sender<Stage>,
 }
 
@@ -40,41 +45,46 @@ enum Stage {
 pub(crate) struct Handover {
     /// The revision of the removal.
     pub(crate) revision: i64,
-    /// Who stood first in the queue at that revision.
-    pub(crate) first: Option<(EntryId, SessionId)>,
+    /// Those who waited for it and were there at that revision.
+    pub(crate) next: Vec<EntryId>,
 }
 
 impl Handovers {
-    /// Waits for this entry's removal from now on.
-    pub(crate) fn expect<'a>(&'a self, entry: &'a EntryId) -> Expected<'a> {
+    /// Waits for this entry's removal from now on, for the sake of one that stands behind it.
+    pub(crate) fn expect<'a>(&'a self, entry: &'a EntryId, own: &'a EntryId) -> Expected<'a> {
         let mut awaited = self.awaited();
         let found = awaited.entry(entry.clone()).or_insert_with(|| Awaited {
-            waiters: 0,
+            waiters: Vec::new(),
             stage: watch::Sender::new(Stage::Standing),
         });
-        found.waiters += 1;
+        found.waiters.push(own.clone());
         Expected {
             handovers: self,
             entry,
+            own,
             stage: found.stage.subscribe(),
         }
     }
 
-    /// This entry is about to be removed. `None` if nobody waits for that: then its answer need not
-    /// tell who is next.
+    /// This entry, with nothing ahead of it, is about to be removed. `None` if nobody waits for
+    /// that.
     pub(crate) fn begin<'a>(&'a self, entry: &'a EntryId) -> Option<Leaving<'a>> {
-        let known = self.tell(entry, Stage::Leaving);
-        known.then_some(Leaving {
+        let mut waiters = self.awaited().get(entry)?.waiters.clone();
+        waiters.retain(|waiter| waiter != entry);
+        waiters.truncate(MOST);
+        if waiters.is_empty() {
+            return None;
+        }
+        self.tell(entry, Stage::Leaving);
+        Some(Leaving {
             handovers: self,
             entry,
+            waiters,
         })
     }
 
-    /// Whether anybody waits for it.
-    fn tell(&self, entry: &EntryId, stage: Stage) -> bool {
-        let awaited = self.awaited();
-        let found = awaited.get(entry);
-        if let Some(found) = found {
+    fn tell(&self, entry: &EntryId, stage: Stage) {
+        if let Some(found) = self.awaited().get(entry) {
             // What was told of one removal is not taken back by another.
             found.stage.send_if_modified(|now| {
                 let news = !matches!(now, Stage::Left(_));
@@ -84,7 +94,6 @@ impl Handovers {
                 news
             });
         }
-        found.is_some()
     }
 
     fn awaited(&self) -> MutexGuard<'_, HashMap<EntryId, Awaited>> {
@@ -97,6 +106,7 @@ impl Handovers {
 pub(crate) struct Expected<'a> {
     handovers: &'a Handovers,
     entry: &'a EntryId,
+    own: &'a EntryId,
     stage: watch::Receiver<Stage>,
 }
 
@@ -140,8 +150,9 @@ impl Drop for Expected<'_> {
     fn drop(&mut self) {
         let mut awaited = self.handovers.awaited();
         if let Some(found) = awaited.get_mut(self.entry) {
-            found.waiters -= 1;
-            if found.waiters == 0 {
+            let ours = found.waiters.iter().position(|waiter| waiter == self.own);
+            ours.map(|at| found.waiters.swap_remove(at));
+            if found.waiters.is_empty() {
                 awaited.remove(self.entry);
             }
         }
@@ -153,9 +164,15 @@ impl Drop for Expected<'_> {
 pub(crate) struct Leaving<'a> {
     handovers: &'a Handovers,
     entry: &'a EntryId,
+    waiters: Vec<EntryId>,
 }
 
 impl Leaving<'_> {
+    /// Those whom the answer is to tell of.
+    pub(crate) fn waiters(&self) -> &[EntryId] {
+        &self.waiters
+    }
+
     pub(crate) fn left(&self, handover: Handover) {
         self.handovers.tell(self.entry, Stage::Left(handover));
     }
@@ -182,31 +199,35 @@ mod tests {
     fn handover(next: u64) -> Handover {
         Handover {
             revision: 9,
-            first: Some((entry(next), SessionId(7))),
+            next: vec![entry(next)],
         }
     }
 
     #[tokio::test]
     async fn a_waiter_is_told_by_the_answer() {
         let handovers = Handovers::default();
-        let ours = entry(5);
+        let (ours, other) = (entry(5), entry(6));
+        let waiters = [entry(8), entry(9)];
         assert!(handovers.begin(&ours).is_none(), "nobody waits");
-        let mut first = handovers.expect(&ours);
-        let mut second = handovers.expect(&ours);
-        let other = entry(6);
+        let mut first = handovers.expect(&ours, &waiters[0]);
+        let mut second = handovers.expect(&ours, &waiters[1]);
         assert!(handovers.begin(&other).is_none(), "another incarnation");
-        handovers.begin(&ours).expect("awaited").left(handover(8));
+        let itself = handovers.expect(&other, &other);
+        assert!(handovers.begin(&other).is_none(), "only its owner");
+        let leaving = handovers.begin(&ours).expect("awaited");
+        assert_eq!(leaving.waiters(), waiters);
+        leaving.left(handover(8));
         assert_eq!(first.told().await, handover(8));
         assert_eq!(second.told_soon().await, Some(handover(8)));
-        drop((first, second));
+        drop((first, second, itself));
         assert!(handovers.awaited().is_empty());
     }
 
     #[tokio::test]
     async fn an_answer_that_does_not_come_is_not_waited_for() {
         let handovers = Handovers::default();
-        let ours = entry(5);
-        let mut expected = handovers.expect(&ours);
+        let (ours, waiter) = (entry(5), entry(8));
+        let mut expected = handovers.expect(&ours, &waiter);
         assert_eq!(expected.told_soon().await, None, "nobody removes it here");
         let leaving = handovers.begin(&ours).expect("awaited");
         assert_eq!(expected.told_soon().await, None, "late");

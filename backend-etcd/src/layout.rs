@@ -185,22 +185,6 @@ impl Layout {
         Ok(View { present, ahead })
     }
 
-    /// Removes an entry whose every enqueue is known to be over, and reads who stands first then,
-    /// if anybody waits for that.
-    pub(crate) fn remove(&self, name: &LockName, entry: &EntryId, awaited: bool) -> Txn {
-        let mut removal = vec![TxnOp::delete(&*entry.key, None)];
-        if awaited {
-            let Span { start, end } = self.keyspace.lock(name);
-            let options = GetOptions::new()
-                .with_range(end)
-                .with_keys_only()
-                .with_sort(SortTarget::Create, SortOrder::Ascend)
-                .with_limit(1);
-            removal.push(TxnOp::get(start, Some(options)));
-        }
-        Txn::new().when([incarnation(entry)]).and_then(removal)
-    }
-
     /// Removes whatever an enqueue of this ticket made, and moves the gate before any that is still
     /// under way.
     pub(crate) fn remove_for_good(&self, ticket: &Ticket, place: u64) -> Txn {
@@ -287,17 +271,28 @@ impl Layout {
     }
 }
 
-/// Who stands first, as the answer to a removal tells.
-pub(crate) fn handover(answer: &TxnResponse) -> Result<Handover, Error> {
-    let first = reads(answer).find_map(|read| read.kvs.first());
-    let first = first.map(|kv| {
-        let key = kv.key.as_slice().into();
-        let token = token(kv.create_revision)?;
-        Ok::<_, Error>((EntryId { key, token }, SessionId(kv.lease)))
-    });
+/// Removes an entry whose every enqueue is known to be over, and reads whether those who wait for
+/// that are still there.
+pub(crate) fn remove(entry: &EntryId, waiters: &[EntryId]) -> Txn {
+    let mut removal = vec![TxnOp::delete(&*entry.key, None)];
+    let there = |waiter: &EntryId| bare(&*waiter.key, Consistency::Cluster);
+    removal.extend(waiters.iter().map(there));
+    Txn::new().when([incarnation(entry)]).and_then(removal)
+}
+
+/// Of those who waited for a removal, who was there.
+pub(crate) fn handover(answer: &TxnResponse, waiters: &[EntryId]) -> Result<Handover, Error> {
+    let there = |(waiter, read): (&EntryId, &PbRangeResponse)| {
+        let found = read.kvs.first()?;
+        (found.create_revision == signed(waiter.token)).then(|| waiter.clone())
+    };
     Ok(Handover {
         revision: revision(answer)?,
-        first: first.transpose()?,
+        next: waiters
+            .iter()
+            .zip(reads(answer))
+            .filter_map(there)
+            .collect(),
     })
 }
 

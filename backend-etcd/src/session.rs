@@ -21,7 +21,7 @@ use tokio::task::AbortHandle;
 
 use crate::backend::Client;
 use crate::error;
-use crate::handover::Handover;
+use crate::handover::{Handover, Leaving};
 use crate::layout::{self, Consistency, Found, Layout};
 use crate::liveness::Renewer;
 use crate::places::{Place, Places};
@@ -46,7 +46,7 @@ pub(crate) struct EtcdSession {
     /// What is known of the floor under the tokens.
     floor: Mutex<KnownFloor>,
     /// The highest revision of a change that a waiter was told of.
-    seen: AtomicI64,
+    told: AtomicI64,
     /// An entry of ours that stands first, as the removal of the one before it told. Its waiter
     /// takes it from here.
     first: Mutex<Option<EntryId>>,
@@ -119,7 +119,7 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
         gate: AtomicI64::new(0),
         places: Places::default(),
         floor: Mutex::default(),
-        seen: AtomicI64::new(0),
+        told: AtomicI64::new(0),
         first: Mutex::default(),
     }))
 }
@@ -200,14 +200,19 @@ impl EtcdSession {
         self.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps who stands first for its waiter, if it is of this session. Answers the revision.
-    fn take_over(&self, handover: Handover) -> i64 {
-        if let Some((first, session)) = handover.first
-            && session == self.id
-        {
-            *self.first() = Some(first);
+    /// Keeps for the look to come that our entry stands first. Answers the revision of that.
+    fn take_over(&self, handover: &Handover, own: &EntryId) -> i64 {
+        if handover.next.contains(own) {
+            *self.first() = Some(own.clone());
         }
         handover.revision
+    }
+
+    /// What was seen of a ticket's entry.
+    fn seen(&self, ticket: &Ticket, ask: Ask, view: &View) {
+        if view.present && view.ahead.is_empty() && !ask.exclusive_only {
+            self.places.front(ticket.serial);
+        }
     }
 
     /// Resolves at a revision by which the entry is gone.
@@ -283,6 +288,7 @@ impl Session for EtcdSession {
                 Found::Made(token, ahead) => {
                     let present = true;
                     let view = View { present, ahead };
+                    self.seen(ticket, ask, &view);
                     let placed = Placed::on(known.floor, &ticket.name, entry(token), view)?;
                     return Ok(Enqueued::Placed(placed));
                 }
@@ -328,41 +334,44 @@ impl Session for EtcdSession {
         self.check_alive()?;
         // As fresh as the change that was told of, which is what it was told with.
         if as_of == AsOf::Change && self.first().take_if(|first| first == entry).is_some() {
-            return Ok(View {
+            let view = View {
                 present: true,
                 ahead: Vec::new(),
-            });
+            };
+            self.seen(ticket, ask, &view);
+            return Ok(view);
         }
         let txn = |consistency| self.layout.look(ticket, entry, ask, consistency);
         let answer = match as_of {
             // Also far enough to have our entry.
             AsOf::Change => {
-                let seen = self.seen.load(Ordering::SeqCst);
+                let seen = self.told.load(Ordering::SeqCst);
                 self.read(seen.max(layout::signed(entry.token)), txn)
                     .await?
             }
             AsOf::Now => self.txn(txn(Consistency::Cluster)).await?,
         };
         let view = self.layout.looked(ticket, entry, ask, &answer)?;
+        self.seen(ticket, ask, &view);
         if !view.present {
             self.check_lease().await?;
         }
         Ok(view)
     }
 
-    async fn changed(&self, entry: &EntryId) -> Result<(), Error> {
+    async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error> {
         self.check_alive()?;
-        let mut expected = self.client.handovers.expect(entry);
+        let mut expected = self.client.handovers.expect(entry, own);
         let revision = tokio::select! {
             biased;
-            handover = expected.told() => self.take_over(handover),
+            handover = expected.told() => self.take_over(&handover, own),
             gone = self.gone(entry) => {
                 let revision = gone?;
                 let handover = expected.told_soon().await;
-                handover.map_or(revision, |handover| self.take_over(handover))
+                handover.map_or(revision, |handover| self.take_over(&handover, own))
             }
         };
-        self.seen.fetch_max(revision, Ordering::SeqCst);
+        self.told.fetch_max(revision, Ordering::SeqCst);
         Ok(())
     }
 
@@ -373,14 +382,17 @@ impl Session for EtcdSession {
             (None, None) => return Ok(Removed::AlreadyGone),
             (
                 Some(entry),
-                None
+                place @ (None
                 | Some(Place {
                     unsettled: false, ..
-                }),
+                })),
             ) => {
-                leaving = self.client.handovers.begin(entry);
-                let txn = self.layout.remove(&ticket.name, entry, leaving.is_some());
-                (false, txn)
+                // Whoever waits for one that stands elsewhere must look what else is there.
+                if place.is_some_and(|place| place.front) {
+                    leaving = self.client.handovers.begin(entry);
+                }
+                let waiters = leaving.as_ref().map_or(&[][..], Leaving::waiters);
+                (false, layout::remove(entry, waiters))
             }
             (_, Some(_)) => {
                 let (place, _) = self.places.unsettle(ticket.serial);
@@ -400,7 +412,7 @@ impl Session for EtcdSession {
                     }
                     Ok(answer) if answer.succeeded() => {
                         if let Some(leaving) = &leaving {
-                            leaving.left(layout::handover(&answer)?);
+                            leaving.left(layout::handover(&answer, leaving.waiters())?);
                         }
                         Ok(Removed::Removed)
                     }

@@ -66,7 +66,7 @@ async fn an_entry_put_back_by_hand_is_not_ours() {
         .await
         .expect("looked");
     assert!(!view.present);
-    soon("the change", session.changed(&entry))
+    soon("the change", session.changed(&entry, &entry))
         .await
         .expect("told at once");
     let removed = session.remove(&ticket, Some(&entry)).await;

@@ -210,8 +210,8 @@ impl Session for Traced<Arc<dyn Session>> {
         self.inner.look(ticket, entry, ask, as_of).await
     }
 
-    async fn changed(&self, entry: &EntryId) -> Result<(), Error> {
-        self.inner.changed(entry).await
+    async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error> {
+        self.inner.changed(entry, own).await
     }
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {

@@ -218,7 +218,7 @@ impl Side {
                 let Some((_, Some(entry))) = self.wishes.get(&wish) else {
                     return "never placed".into();
                 };
-                let changed = self.sessions[wish.0].changed(entry);
+                let changed = self.sessions[wish.0].changed(entry, entry);
                 let limit = Duration::from_secs(60);
                 let changed = tokio::time::timeout(limit, changed).await;
                 said(changed.expect("told that it is gone"), |()| "gone".into())

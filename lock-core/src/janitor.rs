@@ -286,7 +286,7 @@ async fn watch(session: &dyn Session, hold: Arc<Hold>, watched: &AtomicUsize) {
     loop {
         let pause = BACKSTOP.mul_f64(crowding(watched) * (1.0 + fastrand::f64()));
         let interrupted = tokio::select! {
-            changed = session.changed(hold.entry()) => Some(changed),
+            changed = session.changed(hold.entry(), hold.entry()) => Some(changed),
             () = tokio::time::sleep(pause) => None,
             () = hold.over() => return,
         };

@@ -171,10 +171,11 @@ pub trait Session: Debug + Send + Sync {
     ) -> Result<View, Error>;
 
     /// Resolves when this entry is gone, also when it was gone before the call. May resolve early;
-    /// never misses.
+    /// never misses. `own` is our entry for which that matters: one that stands right behind it, or
+    /// the same.
     ///
     /// *Cancel safety:* leaves no watch behind.
-    async fn changed(&self, entry: &EntryId) -> Result<(), Error>;
+    async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error>;
 
     /// Removes the entry of this ticket: this incarnation, never "whatever has this name". With
     /// `entry` unknown, whatever an `enqueue` of this ticket made. After `Ok` there is none, and

@@ -92,13 +92,13 @@ pub(crate) async fn turn(
 
 /// Resolves when our own entry or the one that we wait for is gone.
 async fn changed(session: &dyn Session, own: EntryId, blocker: EntryId) -> Result<(), Error> {
-    let own = async {
+    let evicted = async {
         background::sleep(OWN_WATCH).await;
-        session.changed(&own).await
+        session.changed(&own, &own).await
     };
     tokio::select! {
-        changed = session.changed(&blocker) => changed,
-        changed = own => changed,
+        changed = session.changed(&blocker, &own) => changed,
+        changed = evicted => changed,
     }
 }
 

@@ -256,7 +256,7 @@ impl Session for ZkSession {
         self.look_ahead(ticket, entry, ask, as_of).await
     }
 
-    async fn changed(&self, entry: &EntryId) -> Result<(), Error> {
+    async fn changed(&self, entry: &EntryId, _: &EntryId) -> Result<(), Error> {
         let path = layout::path(entry)?;
         let client = self.alive()?;
         let watched = client

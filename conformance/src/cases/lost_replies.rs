@@ -40,7 +40,7 @@ pub async fn a_removal_tried_again_finds_nothing(bench: Bench) {
         assert_eq!(removed.expect("done"), expected);
         bench.depth("a", 0).await;
     }
-    let gone = session.changed(&placed.entry);
+    let gone = session.changed(&placed.entry, &placed.entry);
     bench.soon("the change", gone).await.expect("told at once");
 }
 

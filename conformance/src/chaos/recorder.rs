@@ -129,8 +129,8 @@ impl Session for Recorded {
         self.inner.look(ticket, entry, ask, as_of).await
     }
 
-    async fn changed(&self, entry: &EntryId) -> Result<(), Error> {
-        self.inner.changed(entry).await
+    async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error> {
+        self.inner.changed(entry, own).await
     }
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {

@@ -96,7 +96,7 @@ impl Session for SmallSession {
         Ok(self.store.look(&ticket.name, entry, ask))
     }
 
-    async fn changed(&self, entry: &EntryId) -> Result<(), Error> {
+    async fn changed(&self, entry: &EntryId, _: &EntryId) -> Result<(), Error> {
         self.store.gone(entry).await;
         Ok(())
     }

@@ -229,7 +229,7 @@ impl Session for ScriptedSession {
         Ok(self.script.view())
     }
 
-    async fn changed(&self, _: &EntryId) -> Result<(), Error> {
+    async fn changed(&self, _: &EntryId, _: &EntryId) -> Result<(), Error> {
         let _watch = Watch::of(&self.script.watches);
         self.script.changed.play().await
     }
