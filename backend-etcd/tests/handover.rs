@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backend_etcd::EtcdBackend;
-use lock_core::{Locks, Mutex, Release};
+use lock_core::{ErrorKind, Locks, Mutex, Release};
 use support::{Node, backend_of, locks, soon};
 
 const TTL: Duration = Duration::from_secs(10);
@@ -54,8 +54,9 @@ async fn whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder() {
     let holder = mutex(&backend);
     let guard = soon("acquire", holder.acquire()).await.expect("acquired");
     let mut leaving = Vec::new();
-    for before in 1..=LEAVERS {
-        let leaver = mutex(&backend);
+    // Their sessions stay: else the entries could go with those.
+    let leavers = [(); LEAVERS].map(|()| mutex(&backend));
+    for (leaver, before) in leavers.clone().into_iter().zip(1..) {
         leaving.push(tokio::spawn(async move { leaver.acquire().await }));
         etcd.wait_keys("turnlock/q/", before + 1).await;
     }
@@ -73,4 +74,28 @@ async fn whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder() {
     assert_eq!(guard.release().await, Release::Released);
     let granted = soon("its turn", staying).await.expect("no panic");
     assert!(granted.expect("granted").token() > token);
+}
+
+#[tokio::test]
+async fn whoever_was_removed_is_not_next() {
+    const ROUNDS: usize = 10;
+    let etcd = Node::start().await;
+    let mut by_hand = etcd.client().await;
+    let backend = backend_of(&etcd);
+    let (holder, waiter) = (mutex(&backend), mutex(&backend));
+    for _ in 0..ROUNDS {
+        let guard = soon("acquire", holder.acquire()).await.expect("acquired");
+        let held = etcd.wait_keys("turnlock/q/", 1).await;
+        let waiter = waiter.clone();
+        let waiting = tokio::spawn(async move { waiter.acquire().await });
+        let both = etcd.wait_keys("turnlock/q/", 2).await;
+        let waits = both.into_iter().find(|key| !held.contains(key));
+        let waits = waits.expect("the waiter's");
+        // Before the waiter watches its own entry, which it does after 50 ms.
+        by_hand.delete(waits, None).await.expect("deleted");
+        assert_eq!(guard.release().await, Release::Released);
+        let error = soon("an end", waiting).await.expect("no panic");
+        let error = error.expect_err("it has no entry any more");
+        assert_eq!(error.kind(), ErrorKind::Evicted, "{error}");
+    }
 }

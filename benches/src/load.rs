@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use tokio::sync::{Barrier, watch};
+use tokio::sync::{Barrier, Semaphore, watch};
 use tokio::task::JoinSet;
 use turnlock::Error;
 
@@ -14,7 +14,8 @@ use crate::line::Line;
 use crate::peer::Peer;
 use crate::workload::{Worker, Workload};
 
-/// Sessions are opened, and queues and caches filled, before anything counts.
+/// Sessions are opened, and queues and caches filled, before anything counts: so long at least, and
+/// until every worker has been through an operation that began among all the others.
 const WARM_UP: Duration = Duration::from_millis(300);
 
 const WARMING: u8 = 0;
@@ -74,13 +75,17 @@ async fn loops(
     length: Duration,
 ) -> Result<Duration, Error> {
     let phase = Arc::new(AtomicU8::new(WARMING));
+    let count = u32::try_from(workers.len()).expect("fewer workers than memory has bytes");
     let ready = Arc::new(Barrier::new(workers.len() + 1));
+    let warm = Arc::new(Semaphore::new(0));
     for mut worker in workers {
-        let (phase, ready) = (phase.clone(), ready.clone());
+        let (phase, ready, warm) = (phase.clone(), ready.clone(), warm.clone());
         crew.spawn(async move {
             let mut latency = histogram();
             worker.step().await?;
             ready.wait().await;
+            worker.step().await?;
+            warm.add_permits(1);
             loop {
                 // An operation in memory may never have to wait, and others must run.
                 tokio::task::coop::consume_budget().await;
@@ -95,7 +100,8 @@ async fn loops(
         });
     }
     unless_failed(crew, ready.wait()).await?;
-    unless_failed(crew, tokio::time::sleep(WARM_UP)).await?;
+    let warm_up = async { tokio::join!(warm.acquire_many(count), tokio::time::sleep(WARM_UP)) };
+    unless_failed(crew, warm_up).await?;
     let started = Instant::now();
     phase.store(MEASURING, Ordering::Relaxed);
     unless_failed(crew, tokio::time::sleep(length)).await?;
