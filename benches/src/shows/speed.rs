@@ -27,13 +27,7 @@ pub(super) fn findings() -> Vec<Finding> {
     let mut turns_us = vec![];
     for _ in 0..ROUNDS {
         let uncontended = |server, workers| {
-            let line = take(&runtime, server, Workload::Uncontended, workers, LENGTH);
-            match workers {
-                // The rate of a worker that is never held up: what else the machine does meanwhile
-                // makes a few turns very long.
-                1 => 1e6 / line.p50_us,
-                _ => line.ops_per_s,
-            }
+            take(&runtime, server, Workload::Uncontended, workers, LENGTH).ops_per_s
         };
         turns_us.push(1e6 / uncontended(&memory, 1));
         for workers in [1, 64] {
