@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lock_core::handover::Handovers;
 use lock_core::keyspace::Keyspace;
 use lock_core::{Backend, DataKey, Error, Floor, LockName, Queue, Raised, Session};
 
 use crate::config::Config;
-use crate::handover::Handovers;
 use crate::transport::Transport;
 use crate::watch::Watches;
 use crate::{floor, listing, session};

@@ -10,7 +10,6 @@ use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::Admission;
 use lock_core::{EntryId, Error, KnownFloor, LockName, Removed, SessionId, Ticket, Token};
 
-use crate::handover::Handover;
 use crate::{error, floor};
 
 /// The keys of one session.
@@ -281,19 +280,16 @@ pub(crate) fn remove(entry: &EntryId, waiters: &[EntryId]) -> Txn {
 }
 
 /// Of those who waited for a removal, who was there.
-pub(crate) fn handover(answer: &TxnResponse, waiters: &[EntryId]) -> Result<Handover, Error> {
+pub(crate) fn there(answer: &TxnResponse, waiters: &[EntryId]) -> Vec<EntryId> {
     let there = |(waiter, read): (&EntryId, &PbRangeResponse)| {
         let found = read.kvs.first()?;
         (found.create_revision == signed(waiter.token)).then(|| waiter.clone())
     };
-    Ok(Handover {
-        revision: revision(answer)?,
-        next: waiters
-            .iter()
-            .zip(reads(answer))
-            .filter_map(there)
-            .collect(),
-    })
+    waiters
+        .iter()
+        .zip(reads(answer))
+        .filter_map(there)
+        .collect()
 }
 
 /// Succeeds if the entry is there.

@@ -12,7 +12,6 @@ mod backend;
 mod config;
 mod error;
 mod floor;
-mod handover;
 mod layout;
 mod listing;
 mod liveness;

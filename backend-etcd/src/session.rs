@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use etcd_client::{Txn, TxnResponse};
 use lock_core::clock::{self, Clock};
+use lock_core::handover::Leaving;
 use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Placed, Removed, Session, SessionId};
@@ -21,7 +22,6 @@ use tokio::task::AbortHandle;
 
 use crate::backend::Client;
 use crate::error;
-use crate::handover::{Handover, Leaving};
 use crate::layout::{self, Consistency, Found, Layout};
 use crate::liveness::Renewer;
 use crate::places::{Place, Places};
@@ -47,8 +47,8 @@ pub(crate) struct EtcdSession {
     floor: Mutex<KnownFloor>,
     /// The highest revision of a change that a waiter was told of.
     told: AtomicI64,
-    /// An entry of ours that stands first, as the removal of the one before it told. Its waiter
-    /// takes it from here.
+    /// An entry of ours that stands first, as the removal of the one before it told: for the look
+    /// to come.
     first: Mutex<Option<EntryId>>,
 }
 
@@ -198,14 +198,6 @@ impl EtcdSession {
 
     fn first(&self) -> MutexGuard<'_, Option<EntryId>> {
         self.first.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps for the look to come that our entry stands first. Answers the revision of that.
-    fn take_over(&self, handover: &Handover, own: &EntryId) -> i64 {
-        if handover.next.contains(own) {
-            *self.first() = Some(own.clone());
-        }
-        handover.revision
     }
 
     /// What was seen of a ticket's entry.
@@ -362,16 +354,17 @@ impl Session for EtcdSession {
     async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error> {
         self.check_alive()?;
         let mut expected = self.client.handovers.expect(entry, own);
-        let revision = tokio::select! {
+        let first = tokio::select! {
             biased;
-            handover = expected.told() => self.take_over(&handover, own),
+            () = expected.first() => true,
             gone = self.gone(entry) => {
-                let revision = gone?;
-                let handover = expected.told_soon().await;
-                handover.map_or(revision, |handover| self.take_over(&handover, own))
+                self.told.fetch_max(gone?, Ordering::SeqCst);
+                expected.first_soon().await
             }
         };
-        self.told.fetch_max(revision, Ordering::SeqCst);
+        if first {
+            *self.first() = Some(own.clone());
+        }
         Ok(())
     }
 
@@ -412,7 +405,8 @@ impl Session for EtcdSession {
                     }
                     Ok(answer) if answer.succeeded() => {
                         if let Some(leaving) = &leaving {
-                            leaving.left(layout::handover(&answer, leaving.waiters())?);
+                            let there = layout::there(&answer, leaving.waiters());
+                            self.client.handovers.left(leaving.entry(), there);
                         }
                         Ok(Removed::Removed)
                     }

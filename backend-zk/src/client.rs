@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use lock_core::handover::Handovers;
 use lock_core::{Error, SessionId, background};
 use zookeeper_client::{
     Acls, Connector, CreateMode, CreateOptions, Error as ZkError, StateWatcher,
@@ -26,6 +27,7 @@ pub(crate) struct Cluster {
     /// The servers, for the client library.
     rounds: String,
     connector: Connector,
+    pub(crate) handovers: Handovers,
 }
 
 /// A session's connection. The session is closed when the last clone of it is gone.
@@ -55,6 +57,7 @@ impl Cluster {
             servers: config.cluster().into(),
             rounds: rounds(&config.cluster(), config.hosts().count()),
             connector: config.security().apply(connector, config.hosts())?,
+            handovers: Handovers::default(),
             config,
         }))
     }

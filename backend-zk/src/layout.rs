@@ -144,6 +144,15 @@ pub(crate) fn entry(directory: &str, name: &str, token: Token) -> EntryId {
     }
 }
 
+/// An entry as those behind it know it, from a listing, which does not tell when it was made. A path
+/// is never used twice.
+pub(crate) fn listed(entry: &EntryId) -> EntryId {
+    EntryId {
+        token: Token(0),
+        ..entry.clone()
+    }
+}
+
 /// What is seen from an entry that is not there.
 pub(crate) const ABSENT: View = View {
     present: false,

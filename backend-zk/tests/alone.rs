@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use conformance::fixtures::zk::{Ensemble, Settings};
 use lock_core::{LockName, Locks, Release};
-use support::{acquire, locks};
+use support::{acquire, locks, requests};
 use zookeeper_client::{Acls, Client, CreateMode};
 
 /// Long: no ping and no renewal comes in between.
@@ -48,16 +48,6 @@ async fn waits_for(locks: &Locks, client: &Client, node: &str) {
     assert_eq!(guard.release().await, Release::Released);
 }
 
-fn requests(ensemble: &Ensemble) -> u64 {
-    let answer = ensemble.ask(0, "mntr").expect("ZooKeeper serves");
-    let count = answer
-        .lines()
-        .find_map(|line| line.strip_prefix("zk_packets_received\t"));
-    count
-        .and_then(|count| count.trim().parse().ok())
-        .unwrap_or_else(|| panic!("no count of packets: {answer}"))
-}
-
 #[tokio::test]
 async fn two_requests_are_a_turn() {
     let ensemble = Ensemble::start(Settings::default());
@@ -65,10 +55,10 @@ async fn two_requests_are_a_turn() {
     turns(&locks, 5).await;
     let mut least = u64::MAX;
     for _ in 0..20 {
-        let before = requests(&ensemble);
+        let before = requests(&ensemble, 0);
         turns(&locks, 5).await;
         // On a slow machine there are pings, and watches of what is held for long.
-        least = least.min(requests(&ensemble) - before);
+        least = least.min(requests(&ensemble, 0) - before);
     }
     // Two a turn, and the question itself.
     assert_eq!(least, 11);

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod data;
 pub mod entry;
 pub mod floor;
+pub mod handover;
 pub mod keyspace;
 pub mod liveness;
 pub mod name;

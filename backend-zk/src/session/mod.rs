@@ -53,6 +53,12 @@ pub(crate) struct ZkSession {
     only: Mutex<HashMap<u64, Ahead>>,
     /// Where nobody else was when we were there last.
     alone: Mutex<Alone>,
+    /// The serials of tickets whose entries were seen with nothing ahead of them, and so nothing
+    /// ever will be. Bounded by the tickets in use.
+    fronts: Mutex<HashSet<u64>>,
+    /// An entry of ours that stands first, as the removal of the one before it told: for the look
+    /// to come.
+    first: Mutex<Option<EntryId>>,
 }
 
 /// Opens a session: on the background thread, so that one whose caller has gone away is closed
@@ -123,6 +129,8 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         unsettled: Mutex::default(),
         only: Mutex::default(),
         alone: Mutex::default(),
+        fronts: Mutex::default(),
+        first: Mutex::default(),
     });
     background::handle().spawn(let_go(Arc::downgrade(&session)));
     Ok(session)
@@ -185,6 +193,28 @@ impl ZkSession {
         Ok(())
     }
 
+    /// Resolves when the entry is gone.
+    async fn gone(&self, entry: &EntryId) -> Result<(), Error> {
+        let path = layout::path(entry)?;
+        let client = self.alive()?;
+        let watched = client
+            .ask(|zk| Box::pin(async move { zk.check_and_watch_stat(&path).await }))
+            .await;
+        // While we wait: it would keep the session from being closed.
+        drop(client);
+        let (Some(_), watcher) = self.heard(watched)? else {
+            return Ok(());
+        };
+        let event = watcher.changed().await;
+        if event.event_type != EventType::Session {
+            return Ok(());
+        }
+        self.heard(Err(match event.session_state {
+            SessionState::Closed => error::lost(LossReason::Closed),
+            _ => error::session_gone(),
+        }))
+    }
+
     /// Has everybody know at once if this error means that the session is gone.
     fn heard<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
         if let Err(error) = &answer
@@ -212,6 +242,21 @@ impl ZkSession {
 
     fn only(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Ahead>> {
         self.only.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fronts(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
+        self.fronts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn first(&self) -> std::sync::MutexGuard<'_, Option<EntryId>> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was seen of a ticket's entry.
+    fn seen(&self, ticket: &Ticket, ask: Ask, view: &View) {
+        if view.present && view.ahead.is_empty() && !ask.exclusive_only {
+            self.fronts().insert(ticket.serial);
+        }
     }
 
     fn alone(&self) -> std::sync::MutexGuard<'_, Alone> {
@@ -243,7 +288,13 @@ impl Session for ZkSession {
         ask: Ask,
         admission: Admission,
     ) -> Result<Enqueued, Error> {
-        self.take_place(ticket, ask, admission).await
+        // It may be another entry that comes of this.
+        self.fronts().remove(&ticket.serial);
+        let enqueued = self.take_place(ticket, ask, admission).await?;
+        if let Enqueued::Placed(placed) = &enqueued {
+            self.seen(ticket, ask, &placed.view);
+        }
+        Ok(enqueued)
     }
 
     async fn look(
@@ -253,28 +304,33 @@ impl Session for ZkSession {
         ask: Ask,
         as_of: AsOf,
     ) -> Result<View, Error> {
-        self.look_ahead(ticket, entry, ask, as_of).await
+        // As fresh as the change that was told of, which is what it was told with.
+        let first = as_of == AsOf::Change && self.first().take_if(|first| first == entry).is_some();
+        let view = match first {
+            true => {
+                self.alive()?;
+                layout::FREE
+            }
+            false => self.look_ahead(ticket, entry, ask, as_of).await?,
+        };
+        self.seen(ticket, ask, &view);
+        Ok(view)
     }
 
-    async fn changed(&self, entry: &EntryId, _: &EntryId) -> Result<(), Error> {
-        let path = layout::path(entry)?;
-        let client = self.alive()?;
-        let watched = client
-            .ask(|zk| Box::pin(async move { zk.check_and_watch_stat(&path).await }))
-            .await;
-        // While we wait: it would keep the session from being closed.
-        drop(client);
-        let (Some(_), watcher) = self.heard(watched)? else {
-            return Ok(());
+    async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error> {
+        let mut expected = self.cluster.handovers.expect(entry, own);
+        let first = tokio::select! {
+            biased;
+            () = expected.first() => true,
+            gone = self.gone(entry) => {
+                gone?;
+                expected.first_soon().await
+            }
         };
-        let event = watcher.changed().await;
-        if event.event_type != EventType::Session {
-            return Ok(());
+        if first {
+            *self.first() = Some(own.clone());
         }
-        self.heard(Err(match event.session_state {
-            SessionState::Closed => error::lost(LossReason::Closed),
-            _ => error::session_gone(),
-        }))
+        Ok(())
     }
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {

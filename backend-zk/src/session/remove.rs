@@ -2,11 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::future::try_join_all;
+use lock_core::handover::Leaving;
 use lock_core::session::Removed;
-use lock_core::{Effect, EntryId, Error, ErrorKind, LossReason, Ticket};
-use zookeeper_client::Error as ZkError;
+use lock_core::{Effect, EntryId, Error, ErrorKind, LossReason, Ticket, background};
+use zookeeper_client::{Error as ZkError, Stat};
 
-use super::ZkSession;
+use super::{ZkSession, token};
 use crate::client::Client;
 use crate::layout;
 use crate::runtime::persist;
@@ -21,10 +23,18 @@ impl ZkSession {
         let settled = entry.filter(|entry| {
             !self.unsettled().contains(&ticket.serial) && self.made_by(ticket, entry)
         });
+        let front = self.fronts().remove(&ticket.serial);
+        // Whoever waits for one that stands elsewhere must look what else is there.
+        let awaited = settled.filter(|_| front).map(layout::listed);
+        let leaving = awaited
+            .as_ref()
+            .and_then(|entry| self.cluster.handovers.begin(entry));
         // Whether an earlier try of this removal may have done it.
         let doubtful = AtomicBool::new(false);
         let removed = persist(|| async {
-            let outcome = self.try_remove(ticket, entry, settled).await;
+            let outcome = self
+                .try_remove(ticket, entry, settled, leaving.as_ref())
+                .await;
             if let Err(error) = &outcome
                 && error.effect() == Effect::Unknown
             {
@@ -52,15 +62,17 @@ impl ZkSession {
         ticket: &Ticket,
         entry: Option<&EntryId>,
         settled: Option<&EntryId>,
+        leaving: Option<&Leaving<'_>>,
     ) -> Result<Removed, Error> {
         let Ok(client) = self.client() else {
             // With the session goes all that is of it.
             self.wait_for_end().await?;
             return Ok(Removed::AlreadyGone);
         };
-        let removed = match settled {
-            Some(entry) => self.delete(&client, layout::path(entry)?).await,
-            None => self.remove_for_good(&client, ticket).await.map(|paths| {
+        let removed = match (settled, leaving) {
+            (Some(_), Some(leaving)) => self.hand_over(&client, leaving).await,
+            (Some(entry), None) => self.delete(&client, layout::path(entry)?).await,
+            (None, _) => self.remove_for_good(&client, ticket).await.map(|paths| {
                 let asked = |path: &String| entry.is_none_or(|e| *e.key == *path.as_bytes());
                 paths.iter().any(asked)
             }),
@@ -102,6 +114,42 @@ impl ZkSession {
             })
         });
         self.heard(deleted.await)
+    }
+
+    /// Removes an entry and looks, in the same round trip, who of those behind it is still there.
+    /// Answers whether it was there itself.
+    async fn hand_over(&self, client: &Client, leaving: &Leaving<'_>) -> Result<bool, Error> {
+        let (client, cluster) = (client.clone(), self.cluster.clone());
+        let (entry, waiters) = (leaving.entry().clone(), leaving.waiters().to_vec());
+        // Where the waiters are woken: each crossing to another thread would be a part of the time
+        // in which nobody holds the lock.
+        let removed = background::finish(async move {
+            let path = layout::path(&entry)?;
+            let behind: Vec<String> = waiters.iter().map(layout::path).collect::<Result<_, _>>()?;
+            let answers = client.ask(|zk| {
+                Box::pin(async move {
+                    let deleted = zk.delete(&path, None);
+                    let stats: Vec<_> = behind.iter().map(|path| zk.check_stat(path)).collect();
+                    match deleted.await {
+                        // What is known of the waiters only saves them time.
+                        Ok(()) => Ok(Some(try_join_all(stats).await.unwrap_or_default())),
+                        Err(ZkError::NoNode) => Ok(None),
+                        Err(error) => Err(error),
+                    }
+                })
+            });
+            let Some(stats) = answers.await? else {
+                return Ok(false);
+            };
+            let there = |(waiter, stat): (&EntryId, Option<Stat>)| {
+                let is_it = token(&stat?).is_ok_and(|token| token == waiter.token);
+                is_it.then(|| waiter.clone())
+            };
+            let there = waiters.iter().zip(stats).filter_map(there).collect();
+            cluster.handovers.left(&entry, there);
+            Ok(true)
+        });
+        self.heard(removed.await)
     }
 
     /// Removes whatever an enqueue of this ticket made; answers the paths.

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use backend_zk::{Config, ZkBackend};
+use conformance::fixtures::zk::Ensemble;
 use lock_core::{Guard, LockName, Locks, Options};
 
 /// Generous: the machine may be busy with other things.
@@ -78,4 +79,15 @@ pub async fn depth(locks: &Locks, name: &LockName, depth: usize) {
         queue.is_ok_and(|queue| queue.entries.len() == depth)
     })
     .await;
+}
+
+/// How many requests a server has had, this question among them.
+pub fn requests(ensemble: &Ensemble, node: usize) -> u64 {
+    let answer = ensemble.ask(node, "mntr").expect("ZooKeeper serves");
+    let count = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("zk_packets_received\t"));
+    count
+        .and_then(|count| count.trim().parse().ok())
+        .unwrap_or_else(|| panic!("no count of packets: {answer}"))
 }

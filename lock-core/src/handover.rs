@@ -1,15 +1,18 @@
-//! Hand-overs within one client. Who waits for an entry was told that it is the nearest one ahead;
-//! if nothing stands ahead of that either, the removal of it leaves the waiter first. So the removal
-//! only reads whether the waiter is still there, whatever the length of the queue, and its answer is
-//! the waiter's look.
+//! Hand-overs among sessions of one process, for backends. Who waits for an entry was told that it is
+//! the nearest one ahead; if nothing stands ahead of that either, the removal of it leaves the waiter
+//! first. So a removal that also reads whether the waiter is still there, not earlier than it is
+//! done, is the waiter's look: one round trip less while nobody holds the lock, and no reading of
+//! the queue, whatever its length.
 
 use std::collections::HashMap;
 use std::future::pending;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lock_core::{EntryId, background};
 use tokio::sync::watch;
+
+use crate::background;
+use crate::entry::EntryId;
 
 /// The event of a removal and the answer to it leave the server together. If the event comes first,
 /// the answer is waited for this long at most: it may be lost.
@@ -18,9 +21,10 @@ const SOON: Duration = Duration::from_millis(5);
 /// Of more than this many, who all read after one who wrote, the others look for themselves.
 const MOST: usize = 8;
 
-/// The entries that somebody waits for. Bounded by those who wait.
+/// The entries that somebody waits for: one of these for each queue of entries, which is to say for
+/// each backend. Bounded by those who wait.
 #[derive(Debug, Default)]
-pub(crate) struct Handovers {
+pub struct Handovers {
     awaited: Mutex<HashMap<EntryId, Awaited>>,
 }
 
@@ -33,25 +37,18 @@ struct Awaited {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Stage {
-    /// It stands in its queue, as far as this client knows.
+    /// It stands in its queue, as far as this process knows.
     Standing,
-    /// This client has asked for its removal.
+    /// This process has asked for its removal.
     Leaving,
-    Left(Handover),
-}
-
-/// What the answer to a removal told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Handover {
-    /// The revision of the removal.
-    pub(crate) revision: i64,
-    /// Those who waited for it and were there at that revision.
-    pub(crate) next: Vec<EntryId>,
+    /// It was removed, and these, who waited for it, were there then.
+    Left(Vec<EntryId>),
 }
 
 impl Handovers {
-    /// Waits for this entry's removal from now on, for the sake of one that stands behind it.
-    pub(crate) fn expect<'a>(&'a self, entry: &'a EntryId, own: &'a EntryId) -> Expected<'a> {
+    /// Waits for this entry's removal from now on, for the sake of one that was last seen right
+    /// behind it, or of the same.
+    pub fn expect<'a>(&'a self, entry: &'a EntryId, own: &'a EntryId) -> Expected<'a> {
         let mut awaited = self.awaited();
         let found = awaited.entry(entry.clone()).or_insert_with(|| Awaited {
             waiters: Vec::new(),
@@ -66,9 +63,9 @@ impl Handovers {
         }
     }
 
-    /// This entry, with nothing ahead of it, is about to be removed. `None` if nobody waits for
-    /// that.
-    pub(crate) fn begin<'a>(&'a self, entry: &'a EntryId) -> Option<Leaving<'a>> {
+    /// This entry, ahead of which nothing was seen, is about to be removed. `None` if nobody waits
+    /// for that.
+    pub fn begin<'a>(&'a self, entry: &'a EntryId) -> Option<Leaving<'a>> {
         let mut waiters = self.awaited().get(entry)?.waiters.clone();
         waiters.retain(|waiter| waiter != entry);
         waiters.truncate(MOST);
@@ -81,6 +78,12 @@ impl Handovers {
             entry,
             waiters,
         })
+    }
+
+    /// This entry was removed, and these, who waited for it, were there then. Whoever waits goes on
+    /// at once if this is called on the [`background`] thread.
+    pub fn left(&self, entry: &EntryId, there: Vec<EntryId>) {
+        self.tell(entry, Stage::Left(there));
     }
 
     fn tell(&self, entry: &EntryId, stage: Stage) {
@@ -103,7 +106,7 @@ impl Handovers {
 
 /// A wait for the removal of an entry. Dropped, it is over.
 #[derive(Debug)]
-pub(crate) struct Expected<'a> {
+pub struct Expected<'a> {
     handovers: &'a Handovers,
     entry: &'a EntryId,
     own: &'a EntryId,
@@ -111,34 +114,35 @@ pub(crate) struct Expected<'a> {
 }
 
 impl Expected<'_> {
-    /// What the answer to the removal told; never, if it is not this client that removes it.
-    pub(crate) async fn told(&mut self) -> Handover {
-        match self.past(|stage| matches!(stage, Stage::Left(_))).await {
-            Stage::Left(handover) => handover,
-            Stage::Standing | Stage::Leaving => pending().await,
+    /// Resolves when the answer to the removal has told that our own entry stands first; never, if
+    /// it is not this process that removes it, or not in time for us.
+    ///
+    /// *Cancel safety:* can be called again.
+    pub async fn first(&mut self) {
+        let told = self.past(|stage| matches!(stage, Stage::Left(_))).await;
+        if !self.is_first(&told) {
+            pending().await
         }
     }
 
-    /// The removal was seen otherwise: what its answer tells, if there is one soon.
-    pub(crate) async fn told_soon(&mut self) -> Option<Handover> {
-        let answered = self.past(|stage| !matches!(stage, Stage::Leaving));
-        tokio::select! {
+    /// The removal was seen otherwise: whether the answer to it, if there is one soon, tells that
+    /// our own entry stands first.
+    pub async fn first_soon(&mut self) -> bool {
+        let told = tokio::select! {
             biased;
-            stage = answered => match stage {
-                Stage::Left(handover) => Some(handover),
-                Stage::Standing | Stage::Leaving => None,
-            },
+            stage = self.past(|stage| !matches!(stage, Stage::Leaving)) => Some(stage),
             () = background::sleep(SOON) => None,
-        }
+        };
+        told.is_some_and(|stage| self.is_first(&stage))
+    }
+
+    fn is_first(&self, stage: &Stage) -> bool {
+        matches!(stage, Stage::Left(there) if there.contains(self.own))
     }
 
     async fn past(&mut self, reached: impl FnMut(&Stage) -> bool) -> Stage {
-        let reached = self
-            .stage
-            .wait_for(reached)
-            .await
-            .map(|stage| stage.clone());
-        match reached {
+        let reached = self.stage.wait_for(reached).await;
+        match reached.map(|stage| stage.clone()) {
             Ok(stage) => stage,
             // The sender lives as long as anybody expects something of it.
             Err(_) => pending().await,
@@ -159,22 +163,24 @@ impl Drop for Expected<'_> {
     }
 }
 
-/// A removal under way, for which somebody waits. Dropped, it told nothing.
+/// A removal under way, for which somebody waits. Dropped, it is over, whether it told anything or
+/// not.
 #[derive(Debug)]
-pub(crate) struct Leaving<'a> {
+pub struct Leaving<'a> {
     handovers: &'a Handovers,
     entry: &'a EntryId,
     waiters: Vec<EntryId>,
 }
 
 impl Leaving<'_> {
-    /// Those whom the answer is to tell of.
-    pub(crate) fn waiters(&self) -> &[EntryId] {
-        &self.waiters
+    /// What is removed.
+    pub fn entry(&self) -> &EntryId {
+        self.entry
     }
 
-    pub(crate) fn left(&self, handover: Handover) {
-        self.handovers.tell(self.entry, Stage::Left(handover));
+    /// Those of whom the removal is to read whether they are there; at least one.
+    pub fn waiters(&self) -> &[EntryId] {
+        &self.waiters
     }
 }
 
@@ -186,8 +192,10 @@ impl Drop for Leaving<'_> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
-    use lock_core::Token;
+    use crate::token::Token;
 
     fn entry(token: u64) -> EntryId {
         EntryId {
@@ -196,30 +204,26 @@ mod tests {
         }
     }
 
-    fn handover(next: u64) -> Handover {
-        Handover {
-            revision: 9,
-            next: vec![entry(next)],
-        }
-    }
-
     #[tokio::test]
-    async fn a_waiter_is_told_by_the_answer() {
+    async fn waiters_are_told_by_the_answer() {
         let handovers = Handovers::default();
         let (ours, other) = (entry(5), entry(6));
         let waiters = [entry(8), entry(9)];
         assert!(handovers.begin(&ours).is_none(), "nobody waits");
-        let mut first = handovers.expect(&ours, &waiters[0]);
-        let mut second = handovers.expect(&ours, &waiters[1]);
+        let mut there = handovers.expect(&ours, &waiters[0]);
+        let mut gone = handovers.expect(&ours, &waiters[1]);
         assert!(handovers.begin(&other).is_none(), "another incarnation");
         let itself = handovers.expect(&other, &other);
         assert!(handovers.begin(&other).is_none(), "only its owner");
         let leaving = handovers.begin(&ours).expect("awaited");
         assert_eq!(leaving.waiters(), waiters);
-        leaving.left(handover(8));
-        assert_eq!(first.told().await, handover(8));
-        assert_eq!(second.told_soon().await, Some(handover(8)));
-        drop((first, second, itself));
+        handovers.left(&ours, vec![entry(8)]);
+        drop(leaving);
+        there.first().await;
+        assert!(there.first_soon().await);
+        assert!(gone.first().now_or_never().is_none());
+        assert!(!gone.first_soon().await);
+        drop((there, gone, itself));
         assert!(handovers.awaited().is_empty());
     }
 
@@ -228,14 +232,28 @@ mod tests {
         let handovers = Handovers::default();
         let (ours, waiter) = (entry(5), entry(8));
         let mut expected = handovers.expect(&ours, &waiter);
-        assert_eq!(expected.told_soon().await, None, "nobody removes it here");
+        assert!(!expected.first_soon().await, "nobody removes it here");
         let leaving = handovers.begin(&ours).expect("awaited");
-        assert_eq!(expected.told_soon().await, None, "late");
+        assert!(!expected.first_soon().await, "late");
         let failed = async { drop(leaving) };
-        let (told, ()) = tokio::join!(expected.told_soon(), failed);
-        assert_eq!(told, None, "it failed");
-        handovers.begin(&ours).expect("awaited").left(handover(8));
+        let (told, ()) = tokio::join!(expected.first_soon(), failed);
+        assert!(!told, "it failed");
+        let leaving = handovers.begin(&ours).expect("awaited");
+        handovers.left(&ours, vec![entry(8)]);
+        drop(leaving);
         assert!(handovers.begin(&ours).is_some(), "a second try of it");
-        assert_eq!(expected.told().await, handover(8), "stays told");
+        expected.first().await;
+    }
+
+    #[test]
+    fn a_crowd_is_told_in_part() {
+        let handovers = Handovers::default();
+        let (ours, waiters) = (entry(5), [(); 20].map(|()| entry(8)));
+        let crowd: Vec<_> = waiters.iter().map(|w| handovers.expect(&ours, w)).collect();
+        assert_eq!(
+            handovers.begin(&ours).expect("awaited").waiters().len(),
+            MOST
+        );
+        drop(crowd);
     }
 }

@@ -1,0 +1,117 @@
+//! Hand-overs among contenders that share a backend, as the tasks of one process do.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backend_zk::{Config, ZkBackend};
+use conformance::fixtures::zk::{Ensemble, Settings};
+use lock_core::{ErrorKind, LockName, Locks, Options, Release};
+use support::{acquire, depth, requests, soon};
+use zookeeper_client::Client;
+
+fn backend(ensemble: &Ensemble) -> Arc<ZkBackend> {
+    let config = Config::from_url(&ensemble.url()).expect("a valid URL");
+    ZkBackend::new(config).expect("a usable configuration")
+}
+
+/// A session of its own on the shared backend.
+fn session(backend: &Arc<ZkBackend>) -> Locks {
+    Locks::new(backend.clone(), Options::default()).expect("valid options")
+}
+
+fn lock() -> LockName {
+    LockName::raw("/jobs").expect("valid")
+}
+
+#[tokio::test]
+async fn whoever_is_next_needs_no_look_of_its_own() {
+    const TURNS: u64 = 50;
+    let ensemble = Ensemble::start(Settings::default());
+    let backend = backend(&ensemble);
+    let contenders = [session(&backend), session(&backend)];
+    let mut least = u64::MAX;
+    for _ in 0..10 {
+        let before = requests(&ensemble, 0);
+        let contending = contenders.clone().map(|locks| {
+            tokio::spawn(async move {
+                for _ in 0..TURNS {
+                    let guard = acquire(&locks, &lock()).await;
+                    assert_eq!(guard.release().await, Release::Released);
+                }
+            })
+        });
+        for contender in contending {
+            soon("its turns", contender).await.expect("no panic");
+        }
+        // On a slow machine there are pings, and looks where an answer came late.
+        least = least.min(requests(&ensemble, 0) - before);
+    }
+    // Create, list, watch, delete, and the holder's question for the waiter. With two questions of the
+    // waiter's own instead they would be six.
+    let turns = 2 * TURNS;
+    assert!(
+        least < 5 * turns + turns / 2,
+        "{least} requests for {turns} turns"
+    );
+}
+
+#[tokio::test]
+async fn whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder() {
+    const LEAVERS: usize = 8;
+    let ensemble = Ensemble::start(Settings::default());
+    let backend = backend(&ensemble);
+    let holder = session(&backend);
+    let guard = acquire(&holder, &lock()).await;
+    let mut leaving = Vec::new();
+    // Their sessions stay: else the entries could go with those.
+    let leavers = [(); LEAVERS].map(|()| session(&backend));
+    for (leaver, before) in leavers.iter().zip(1..) {
+        let mutex = leaver.mutex(lock()).expect("valid");
+        leaving.push(tokio::spawn(async move { mutex.acquire().await }));
+        depth(&holder, &lock(), before + 1).await;
+    }
+    let stayer = session(&backend).mutex(lock()).expect("valid");
+    let mut staying = tokio::spawn(async move { stayer.acquire().await });
+    depth(&holder, &lock(), LEAVERS + 2).await;
+    // From the one right before it on, each a chance to take somebody else's turn for its own.
+    while let Some(leaver) = leaving.pop() {
+        leaver.abort();
+        depth(&holder, &lock(), leaving.len() + 2).await;
+        let early = tokio::time::timeout(Duration::from_millis(100), &mut staying).await;
+        assert!(early.is_err(), "it is held");
+    }
+    let token = guard.token();
+    assert_eq!(guard.release().await, Release::Released);
+    let granted = soon("its turn", staying).await.expect("no panic");
+    assert!(granted.expect("granted").token() > token);
+}
+
+#[tokio::test]
+async fn whoever_was_removed_is_not_next() {
+    const ROUNDS: usize = 10;
+    let ensemble = Ensemble::start(Settings::default());
+    let by_hand = Client::connect(&ensemble.connection_string()).await;
+    let by_hand = by_hand.expect("ZooKeeper serves");
+    let backend = backend(&ensemble);
+    let (holder, waiter) = (session(&backend), session(&backend));
+    for _ in 0..ROUNDS {
+        let guard = acquire(&holder, &lock()).await;
+        let held = by_hand.list_children("/jobs").await.expect("the directory");
+        let mutex = waiter.mutex(lock()).expect("valid");
+        let waiting = tokio::spawn(async move { mutex.acquire().await });
+        let mut both = held.clone();
+        while both.len() < 2 {
+            both = by_hand.list_children("/jobs").await.expect("the directory");
+        }
+        let waits = both.into_iter().find(|node| !held.contains(node));
+        let path = format!("/jobs/{}", waits.expect("the waiter's"));
+        // Before the waiter watches its own entry, which it does after 50 ms.
+        by_hand.delete(&path, None).await.expect("deleted");
+        assert_eq!(guard.release().await, Release::Released);
+        let error = soon("an end", waiting).await.expect("no panic");
+        let error = error.expect_err("it has no entry any more");
+        assert_eq!(error.kind(), ErrorKind::Evicted, "{error}");
+    }
+}
