@@ -28,12 +28,14 @@ impl Machine {
             .and_then(|text| text.split(' ').next()?.parse().ok())
             .unwrap_or_default();
         let release = read("/proc/sys/kernel/osrelease");
+        // What follows the version is the name of whoever built it.
+        let version = release.trim().split('-').next().unwrap_or_default();
         Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             processor: field(read("/proc/cpuinfo"), "model name")
                 .unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             memory_gib: memory_kib.div_ceil(1024 * 1024),
-            system: format!("{} {}", std::env::consts::OS, release.trim()),
+            system: format!("{} {version}", std::env::consts::OS),
         }
     }
 }
