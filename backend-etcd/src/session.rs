@@ -405,7 +405,7 @@ impl Session for EtcdSession {
                     }
                     Ok(answer) if answer.succeeded() => {
                         if let Some(leaving) = &leaving {
-                            let there = layout::there(&answer, leaving.waiters());
+                            let there = layout::there(&answer, leaving.entry(), leaving.waiters());
                             self.client.handovers.left(leaving.entry(), there);
                         }
                         Ok(Removed::Removed)

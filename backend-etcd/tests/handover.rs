@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backend_etcd::EtcdBackend;
-use lock_core::{ErrorKind, Locks, Mutex, Release};
+use lock_core::{ErrorKind, LockName, Locks, Mutex, Release};
 use support::{Node, backend_of, locks, soon};
 
 const TTL: Duration = Duration::from_secs(10);
@@ -98,4 +98,28 @@ async fn whoever_was_removed_is_not_next() {
         let error = error.expect_err("it has no entry any more");
         assert_eq!(error.kind(), ErrorKind::Evicted, "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_lock_below_another_does_not_hand_that_over() {
+    let etcd = Node::start().await;
+    let raw = |backend: Arc<EtcdBackend>, name: &str| {
+        let name = LockName::raw(name).expect("valid");
+        locks(backend, TTL).mutex(name).expect("valid")
+    };
+    let (other, shared) = (backend_of(&etcd), backend_of(&etcd));
+    let above = soon("acquire", raw(other, "jobs").acquire()).await;
+    let above = above.expect("acquired");
+    // Nothing stands ahead of it in its own queue.
+    let below = soon("acquire", raw(shared.clone(), "jobs/a").acquire()).await;
+    let below = below.expect("acquired");
+    let waiter = raw(shared, "jobs");
+    let mut waiting = tokio::spawn(async move { waiter.acquire().await });
+    etcd.wait_keys("jobs/", 3).await;
+    assert_eq!(below.release().await, Release::Released);
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
+    assert!(early.is_err(), "it is held");
+    assert_eq!(above.release().await, Release::Released);
+    let granted = soon("its turn", waiting).await.expect("no panic");
+    granted.expect("granted");
 }
