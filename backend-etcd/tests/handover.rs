@@ -110,6 +110,7 @@ async fn a_lock_below_another_does_not_hand_that_over() {
     let (other, shared) = (backend_of(&etcd), backend_of(&etcd));
     let above = soon("acquire", raw(other, "jobs").acquire()).await;
     let above = above.expect("acquired");
+    let above_token = above.token();
     // Nothing stands ahead of it in its own queue.
     let below = soon("acquire", raw(shared.clone(), "jobs/a").acquire()).await;
     let below = below.expect("acquired");
@@ -121,5 +122,5 @@ async fn a_lock_below_another_does_not_hand_that_over() {
     assert!(early.is_err(), "it is held");
     assert_eq!(above.release().await, Release::Released);
     let granted = soon("its turn", waiting).await.expect("no panic");
-    granted.expect("granted");
+    assert!(granted.expect("granted").token() > above_token);
 }
