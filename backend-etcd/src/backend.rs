@@ -25,7 +25,7 @@ pub(crate) struct Client {
     pub(crate) keyspace: Keyspace,
     pub(crate) transport: Arc<Transport>,
     pub(crate) watches: Watches,
-    pub(crate) handovers: Handovers,
+    pub(crate) handovers: Arc<Handovers>,
 }
 
 impl EtcdBackend {
@@ -43,7 +43,7 @@ impl EtcdBackend {
                 keyspace,
                 watches: Watches::new(transport.clone()),
                 transport,
-                handovers: Handovers::default(),
+                handovers: Arc::default(),
             }),
         }))
     }

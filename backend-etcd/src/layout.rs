@@ -279,14 +279,11 @@ pub(crate) fn remove(entry: &EntryId, waiters: &[EntryId]) -> Txn {
     Txn::new().when([incarnation(entry)]).and_then(removal)
 }
 
-/// Of those who waited for the removal of an entry, who was there and stands first now. Who waits in
-/// another queue does not: a raw lock's is also that of the locks below it, and what stands ahead in
-/// the one may not be in the other.
-pub(crate) fn there(answer: &TxnResponse, entry: &EntryId, waiters: &[EntryId]) -> Vec<EntryId> {
+/// Of those who waited for a removal, who was there.
+pub(crate) fn there(answer: &TxnResponse, waiters: &[EntryId]) -> Vec<EntryId> {
     let there = |(waiter, read): (&EntryId, &PbRangeResponse)| {
         let found = read.kvs.first()?;
-        let same = found.create_revision == signed(waiter.token);
-        (same && queue(waiter) == queue(entry)).then(|| waiter.clone())
+        (found.create_revision == signed(waiter.token)).then(|| waiter.clone())
     };
     waiters
         .iter()
@@ -297,7 +294,7 @@ pub(crate) fn there(answer: &TxnResponse, entry: &EntryId, waiters: &[EntryId]) 
 
 /// The beginning of the keys of a queue, as one of our entries has it: without the mode and what
 /// follows it.
-fn queue(entry: &EntryId) -> Option<&[u8]> {
+pub(crate) fn queue(entry: &EntryId) -> Option<&[u8]> {
     let mut slashes = (0..entry.key.len())
         .rev()
         .filter(|at| entry.key[*at] == b'/');

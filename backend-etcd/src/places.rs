@@ -29,9 +29,6 @@ pub(crate) struct Place {
     /// An enqueue is under way, or there was one whose outcome is not known: a copy of it may be
     /// carried out yet.
     pub(crate) unsettled: bool,
-    /// Its entry was seen with nothing ahead of it, and so nothing ever will be: whoever comes
-    /// later stands behind.
-    pub(crate) front: bool,
 }
 
 impl Places {
@@ -45,11 +42,8 @@ impl Places {
                 *count
             }),
             unsettled: false,
-            front: false,
         });
         let settled = !std::mem::replace(&mut place.unsettled, true);
-        // It may be another entry that comes of this.
-        place.front = false;
         (place.number, settled)
     }
 
@@ -57,13 +51,6 @@ impl Places {
     pub(crate) fn settle(&self, serial: u64) {
         if let Some(place) = self.inner().taken.get_mut(&serial) {
             place.unsettled = false;
-        }
-    }
-
-    /// Its entry was seen with nothing ahead of it.
-    pub(crate) fn front(&self, serial: u64) {
-        if let Some(place) = self.inner().taken.get_mut(&serial) {
-            place.front = true;
         }
     }
 
@@ -106,19 +93,5 @@ mod tests {
         places.vacate(2);
         assert_eq!(places.unsettle(4), (3, true), "retired");
         places.vacate(9);
-    }
-
-    #[test]
-    fn the_front_is_the_entrys_and_not_the_tickets() {
-        let places = Places::default();
-        let front = || places.get(1).is_some_and(|place| place.front);
-        places.unsettle(1);
-        assert!(!front());
-        places.front(1);
-        assert!(front());
-        places.unsettle(1);
-        assert!(!front(), "it is tried again");
-        places.front(2);
-        assert_eq!(places.get(2), None);
     }
 }

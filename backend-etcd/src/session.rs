@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use etcd_client::{Txn, TxnResponse};
 use lock_core::clock::{self, Clock};
-use lock_core::handover::Leaving;
+use lock_core::handover::{Fronts, Leaving};
 use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Placed, Removed, Session, SessionId};
@@ -24,7 +24,7 @@ use crate::backend::Client;
 use crate::error;
 use crate::layout::{self, Consistency, Found, Layout};
 use crate::liveness::Renewer;
-use crate::places::{Place, Places};
+use crate::places::Places;
 use crate::watch::Stage;
 
 /// Longest time to live that etcd grants, in seconds.
@@ -47,9 +47,7 @@ pub(crate) struct EtcdSession {
     floor: Mutex<KnownFloor>,
     /// The highest revision of a change that a waiter was told of.
     told: AtomicI64,
-    /// An entry of ours that stands first, as the removal of the one before it told: for the look
-    /// to come.
-    first: Mutex<Option<EntryId>>,
+    fronts: Fronts,
 }
 
 /// Opens a session: on the background thread, so that one whose caller has gone away is closed
@@ -109,6 +107,7 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
         }
     });
     let id = SessionId(id);
+    let fronts = Fronts::new(client.handovers.clone());
     Ok(Arc::new(EtcdSession {
         id,
         layout: Layout::new(client.keyspace.clone(), id),
@@ -120,7 +119,7 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
         places: Places::default(),
         floor: Mutex::default(),
         told: AtomicI64::new(0),
-        first: Mutex::default(),
+        fronts,
     }))
 }
 
@@ -196,17 +195,6 @@ impl EtcdSession {
         self.txn(txn(Consistency::Cluster)).await
     }
 
-    fn first(&self) -> MutexGuard<'_, Option<EntryId>> {
-        self.first.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What was seen of a ticket's entry.
-    fn seen(&self, ticket: &Ticket, ask: Ask, view: &View) {
-        if view.present && view.ahead.is_empty() && !ask.exclusive_only {
-            self.places.front(ticket.serial);
-        }
-    }
-
     /// Resolves at a revision by which the entry is gone.
     async fn gone(&self, entry: &EntryId) -> Result<i64, Error> {
         let token = layout::signed(entry.token);
@@ -280,7 +268,7 @@ impl Session for EtcdSession {
                 Found::Made(token, ahead) => {
                     let present = true;
                     let view = View { present, ahead };
-                    self.seen(ticket, ask, &view);
+                    self.fronts.placed(ticket, ask, &view);
                     let placed = Placed::on(known.floor, &ticket.name, entry(token), view)?;
                     return Ok(Enqueued::Placed(placed));
                 }
@@ -324,13 +312,7 @@ impl Session for EtcdSession {
         as_of: AsOf,
     ) -> Result<View, Error> {
         self.check_alive()?;
-        // As fresh as the change that was told of, which is what it was told with.
-        if as_of == AsOf::Change && self.first().take_if(|first| first == entry).is_some() {
-            let view = View {
-                present: true,
-                ahead: Vec::new(),
-            };
-            self.seen(ticket, ask, &view);
+        if let Some(view) = self.fronts.told(ticket, entry, ask, as_of) {
             return Ok(view);
         }
         let txn = |consistency| self.layout.look(ticket, entry, ask, consistency);
@@ -344,7 +326,7 @@ impl Session for EtcdSession {
             AsOf::Now => self.txn(txn(Consistency::Cluster)).await?,
         };
         let view = self.layout.looked(ticket, entry, ask, &answer)?;
-        self.seen(ticket, ask, &view);
+        self.fronts.looked(ticket, ask, &view);
         if !view.present {
             self.check_lease().await?;
         }
@@ -353,41 +335,31 @@ impl Session for EtcdSession {
 
     async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error> {
         self.check_alive()?;
-        let mut expected = self.client.handovers.expect(entry, own);
-        let first = tokio::select! {
-            biased;
-            () = expected.first() => true,
-            gone = self.gone(entry) => {
-                self.told.fetch_max(gone?, Ordering::SeqCst);
-                expected.first_soon().await
-            }
+        let gone = async {
+            let revision = self.gone(entry).await?;
+            self.told.fetch_max(revision, Ordering::SeqCst);
+            Ok(())
         };
-        if first {
-            *self.first() = Some(own.clone());
+        // A raw lock's queue is also that of the locks below it: what stands ahead there may not
+        // stand ahead of who holds one of those.
+        match layout::queue(entry) == layout::queue(own) {
+            true => self.fronts.changed(entry, own, gone).await,
+            false => gone.await,
         }
-        Ok(())
     }
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
         // By incarnation, if nothing else can have come of the ticket; else for good.
-        let mut leaving = None;
-        let (for_good, txn) = match (entry, self.places.get(ticket.serial)) {
-            (None, None) => return Ok(Removed::AlreadyGone),
-            (
-                Some(entry),
-                place @ (None
-                | Some(Place {
-                    unsettled: false, ..
-                })),
-            ) => {
-                // Whoever waits for one that stands elsewhere must look what else is there.
-                if place.is_some_and(|place| place.front) {
-                    leaving = self.client.handovers.begin(entry);
-                }
+        let place = self.places.get(ticket.serial);
+        let settled = entry.filter(|_| place.is_none_or(|place| !place.unsettled));
+        let leaving = self.fronts.leave(ticket, settled.cloned());
+        let (for_good, txn) = match (settled, place) {
+            (Some(entry), _) => {
                 let waiters = leaving.as_ref().map_or(&[][..], Leaving::waiters);
                 (false, layout::remove(entry, waiters))
             }
-            (_, Some(_)) => {
+            (None, None) => return Ok(Removed::AlreadyGone),
+            (None, Some(_)) => {
                 let (place, _) = self.places.unsettle(ticket.serial);
                 (true, self.layout.remove_for_good(ticket, place))
             }
@@ -405,8 +377,7 @@ impl Session for EtcdSession {
                     }
                     Ok(answer) if answer.succeeded() => {
                         if let Some(leaving) = &leaving {
-                            let there = layout::there(&answer, leaving.entry(), leaving.waiters());
-                            self.client.handovers.left(leaving.entry(), there);
+                            leaving.left(layout::there(&answer, leaving.waiters()));
                         }
                         Ok(Removed::Removed)
                     }

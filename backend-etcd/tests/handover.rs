@@ -47,36 +47,6 @@ async fn whoever_is_next_needs_no_look_of_its_own() {
 }
 
 #[tokio::test]
-async fn whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder() {
-    const LEAVERS: usize = 8;
-    let etcd = Node::start().await;
-    let backend = backend_of(&etcd);
-    let holder = mutex(&backend);
-    let guard = soon("acquire", holder.acquire()).await.expect("acquired");
-    let mut leaving = Vec::new();
-    // Their sessions stay: else the entries could go with those.
-    let leavers = [(); LEAVERS].map(|()| mutex(&backend));
-    for (leaver, before) in leavers.clone().into_iter().zip(1..) {
-        leaving.push(tokio::spawn(async move { leaver.acquire().await }));
-        etcd.wait_keys("turnlock/q/", before + 1).await;
-    }
-    let stayer = mutex(&backend);
-    let mut staying = tokio::spawn(async move { stayer.acquire().await });
-    etcd.wait_keys("turnlock/q/", LEAVERS + 2).await;
-    // From the one right before it on, each a chance to take somebody else's turn for its own.
-    while let Some(leaver) = leaving.pop() {
-        leaver.abort();
-        etcd.wait_keys("turnlock/q/", leaving.len() + 2).await;
-        let early = tokio::time::timeout(Duration::from_millis(100), &mut staying).await;
-        assert!(early.is_err(), "it is held");
-    }
-    let token = guard.token();
-    assert_eq!(guard.release().await, Release::Released);
-    let granted = soon("its turn", staying).await.expect("no panic");
-    assert!(granted.expect("granted").token() > token);
-}
-
-#[tokio::test]
 async fn whoever_was_removed_is_not_next() {
     const ROUNDS: usize = 10;
     let etcd = Node::start().await;

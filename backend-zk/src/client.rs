@@ -27,7 +27,7 @@ pub(crate) struct Cluster {
     /// The servers, for the client library.
     rounds: String,
     connector: Connector,
-    pub(crate) handovers: Handovers,
+    pub(crate) handovers: Arc<Handovers>,
 }
 
 /// A session's connection. The session is closed when the last clone of it is gone.
@@ -57,7 +57,7 @@ impl Cluster {
             servers: config.cluster().into(),
             rounds: rounds(&config.cluster(), config.hosts().count()),
             connector: config.security().apply(connector, config.hosts())?,
-            handovers: Handovers::default(),
+            handovers: Arc::default(),
             config,
         }))
     }

@@ -3,12 +3,11 @@
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use backend_zk::{Config, ZkBackend};
 use conformance::fixtures::zk::{Ensemble, Settings};
 use lock_core::{ErrorKind, LockName, Locks, Options, Release};
-use support::{acquire, depth, requests, soon};
+use support::{acquire, requests, soon};
 use zookeeper_client::Client;
 
 fn backend(ensemble: &Ensemble) -> Arc<ZkBackend> {
@@ -27,13 +26,13 @@ fn lock() -> LockName {
 
 #[tokio::test]
 async fn whoever_is_next_needs_no_look_of_its_own() {
-    const TURNS: u64 = 50;
+    const TURNS: usize = 50;
     let ensemble = Ensemble::start(Settings::default());
     let backend = backend(&ensemble);
     let contenders = [session(&backend), session(&backend)];
-    let mut least = u64::MAX;
+    let mut least = usize::MAX;
     for _ in 0..10 {
-        let before = requests(&ensemble, 0);
+        let before = requests(&ensemble);
         let contending = contenders.clone().map(|locks| {
             tokio::spawn(async move {
                 for _ in 0..TURNS {
@@ -46,7 +45,7 @@ async fn whoever_is_next_needs_no_look_of_its_own() {
             soon("its turns", contender).await.expect("no panic");
         }
         // On a slow machine there are pings, and looks where an answer came late.
-        least = least.min(requests(&ensemble, 0) - before);
+        least = least.min(requests(&ensemble) - before);
     }
     // Create, list, watch, delete, and the holder's question for the waiter. With two questions of the
     // waiter's own instead they would be six.
@@ -55,37 +54,6 @@ async fn whoever_is_next_needs_no_look_of_its_own() {
         least < 5 * turns + turns / 2,
         "{least} requests for {turns} turns"
     );
-}
-
-#[tokio::test]
-async fn whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder() {
-    const LEAVERS: usize = 8;
-    let ensemble = Ensemble::start(Settings::default());
-    let backend = backend(&ensemble);
-    let holder = session(&backend);
-    let guard = acquire(&holder, &lock()).await;
-    let mut leaving = Vec::new();
-    // Their sessions stay: else the entries could go with those.
-    let leavers = [(); LEAVERS].map(|()| session(&backend));
-    for (leaver, before) in leavers.iter().zip(1..) {
-        let mutex = leaver.mutex(lock()).expect("valid");
-        leaving.push(tokio::spawn(async move { mutex.acquire().await }));
-        depth(&holder, &lock(), before + 1).await;
-    }
-    let stayer = session(&backend).mutex(lock()).expect("valid");
-    let mut staying = tokio::spawn(async move { stayer.acquire().await });
-    depth(&holder, &lock(), LEAVERS + 2).await;
-    // From the one right before it on, each a chance to take somebody else's turn for its own.
-    while let Some(leaver) = leaving.pop() {
-        leaver.abort();
-        depth(&holder, &lock(), leaving.len() + 2).await;
-        let early = tokio::time::timeout(Duration::from_millis(100), &mut staying).await;
-        assert!(early.is_err(), "it is held");
-    }
-    let token = guard.token();
-    assert_eq!(guard.release().await, Release::Released);
-    let granted = soon("its turn", staying).await.expect("no panic");
-    assert!(granted.expect("granted").token() > token);
 }
 
 #[tokio::test]

@@ -80,11 +80,7 @@ fn zookeeper_passes_and_keeps_the_nodes_that_it_had() {
         properties: vec!["znode.container.checkIntervalMs=3600000".to_owned()],
         ..Settings::default()
     });
-    let nodes = || {
-        let said = zookeeper.ask(0, "mntr").expect("it serves");
-        let count = said.lines().find(|line| line.starts_with("zk_znode_count"));
-        count.expect("a count of the nodes").to_owned()
-    };
+    let nodes = || zookeeper.count(0, "zk_znode_count");
     let held = home.run(&["--backend", &zookeeper.url(), "run", "a", "--", "true"]);
     assert_eq!(held.status.code(), Some(0), "{}", text(&held.stderr));
     let before = nodes();

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lock_core::clock::{Clock, validity};
+use lock_core::handover::Fronts;
 use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed, Session, SessionId};
@@ -53,12 +54,7 @@ pub(crate) struct ZkSession {
     only: Mutex<HashMap<u64, Ahead>>,
     /// Where nobody else was when we were there last.
     alone: Mutex<Alone>,
-    /// The serials of tickets whose entries were seen with nothing ahead of them, and so nothing
-    /// ever will be. Bounded by the tickets in use.
-    fronts: Mutex<HashSet<u64>>,
-    /// An entry of ours that stands first, as the removal of the one before it told: for the look
-    /// to come.
-    first: Mutex<Option<EntryId>>,
+    fronts: Fronts,
 }
 
 /// Opens a session: on the background thread, so that one whose caller has gone away is closed
@@ -116,6 +112,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         }
     });
     let listener = background::handle().spawn(listen(state.clone(), liveness.clone()));
+    let fronts = Fronts::new(cluster.handovers.clone());
     let session = Arc::new(ZkSession {
         id,
         nonce: fastrand::u64(..),
@@ -129,8 +126,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         unsettled: Mutex::default(),
         only: Mutex::default(),
         alone: Mutex::default(),
-        fronts: Mutex::default(),
-        first: Mutex::default(),
+        fronts,
     });
     background::handle().spawn(let_go(Arc::downgrade(&session)));
     Ok(session)
@@ -244,21 +240,6 @@ impl ZkSession {
         self.only.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fronts(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
-        self.fronts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn first(&self) -> std::sync::MutexGuard<'_, Option<EntryId>> {
-        self.first.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What was seen of a ticket's entry.
-    fn seen(&self, ticket: &Ticket, ask: Ask, view: &View) {
-        if view.present && view.ahead.is_empty() && !ask.exclusive_only {
-            self.fronts().insert(ticket.serial);
-        }
-    }
-
     fn alone(&self) -> std::sync::MutexGuard<'_, Alone> {
         self.alone.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -288,11 +269,9 @@ impl Session for ZkSession {
         ask: Ask,
         admission: Admission,
     ) -> Result<Enqueued, Error> {
-        // It may be another entry that comes of this.
-        self.fronts().remove(&ticket.serial);
         let enqueued = self.take_place(ticket, ask, admission).await?;
         if let Enqueued::Placed(placed) = &enqueued {
-            self.seen(ticket, ask, &placed.view);
+            self.fronts.placed(ticket, ask, &placed.view);
         }
         Ok(enqueued)
     }
@@ -304,33 +283,17 @@ impl Session for ZkSession {
         ask: Ask,
         as_of: AsOf,
     ) -> Result<View, Error> {
-        // As fresh as the change that was told of, which is what it was told with.
-        let first = as_of == AsOf::Change && self.first().take_if(|first| first == entry).is_some();
-        let view = match first {
-            true => {
-                self.alive()?;
-                layout::FREE
-            }
-            false => self.look_ahead(ticket, entry, ask, as_of).await?,
-        };
-        self.seen(ticket, ask, &view);
+        if let Some(view) = self.fronts.told(ticket, entry, ask, as_of) {
+            self.alive()?;
+            return Ok(view);
+        }
+        let view = self.look_ahead(ticket, entry, ask, as_of).await?;
+        self.fronts.looked(ticket, ask, &view);
         Ok(view)
     }
 
     async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error> {
-        let mut expected = self.cluster.handovers.expect(entry, own);
-        let first = tokio::select! {
-            biased;
-            () = expected.first() => true,
-            gone = self.gone(entry) => {
-                gone?;
-                expected.first_soon().await
-            }
-        };
-        if first {
-            *self.first() = Some(own.clone());
-        }
-        Ok(())
+        self.fronts.changed(entry, own, self.gone(entry)).await
     }
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {

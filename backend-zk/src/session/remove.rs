@@ -1,5 +1,6 @@
 //! Giving a place up.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::try_join_all;
@@ -23,12 +24,8 @@ impl ZkSession {
         let settled = entry.filter(|entry| {
             !self.unsettled().contains(&ticket.serial) && self.made_by(ticket, entry)
         });
-        let front = self.fronts().remove(&ticket.serial);
-        // Whoever waits for one that stands elsewhere must look what else is there.
-        let awaited = settled.filter(|_| front).map(layout::listed);
-        let leaving = awaited
-            .as_ref()
-            .and_then(|entry| self.cluster.handovers.begin(entry));
+        let leaving = self.fronts.leave(ticket, settled.map(layout::listed));
+        let leaving = leaving.map(Arc::new);
         // Whether an earlier try of this removal may have done it.
         let doubtful = AtomicBool::new(false);
         let removed = persist(|| async {
@@ -62,7 +59,7 @@ impl ZkSession {
         ticket: &Ticket,
         entry: Option<&EntryId>,
         settled: Option<&EntryId>,
-        leaving: Option<&Leaving<'_>>,
+        leaving: Option<&Arc<Leaving>>,
     ) -> Result<Removed, Error> {
         let Ok(client) = self.client() else {
             // With the session goes all that is of it.
@@ -118,13 +115,13 @@ impl ZkSession {
 
     /// Removes an entry and looks, in the same round trip, who of those behind it is still there.
     /// Answers whether it was there itself.
-    async fn hand_over(&self, client: &Client, leaving: &Leaving<'_>) -> Result<bool, Error> {
-        let (client, cluster) = (client.clone(), self.cluster.clone());
-        let (entry, waiters) = (leaving.entry().clone(), leaving.waiters().to_vec());
+    async fn hand_over(&self, client: &Client, leaving: &Arc<Leaving>) -> Result<bool, Error> {
+        let (client, leaving) = (client.clone(), leaving.clone());
         // Where the waiters are woken: each crossing to another thread would be a part of the time
         // in which nobody holds the lock.
         let removed = background::finish(async move {
-            let path = layout::path(&entry)?;
+            let path = layout::path(leaving.entry())?;
+            let waiters = leaving.waiters();
             let behind: Vec<String> = waiters.iter().map(layout::path).collect::<Result<_, _>>()?;
             let answers = client.ask(|zk| {
                 Box::pin(async move {
@@ -145,8 +142,7 @@ impl ZkSession {
                 let is_it = token(&stat?).is_ok_and(|token| token == waiter.token);
                 is_it.then(|| waiter.clone())
             };
-            let there = waiters.iter().zip(stats).filter_map(there).collect();
-            cluster.handovers.left(&entry, there);
+            leaving.left(waiters.iter().zip(stats).filter_map(there).collect());
             Ok(true)
         });
         self.heard(removed.await)

@@ -81,13 +81,7 @@ pub async fn depth(locks: &Locks, name: &LockName, depth: usize) {
     .await;
 }
 
-/// How many requests a server has had, this question among them.
-pub fn requests(ensemble: &Ensemble, node: usize) -> u64 {
-    let answer = ensemble.ask(node, "mntr").expect("ZooKeeper serves");
-    let count = answer
-        .lines()
-        .find_map(|line| line.strip_prefix("zk_packets_received\t"));
-    count
-        .and_then(|count| count.trim().parse().ok())
-        .unwrap_or_else(|| panic!("no count of packets: {answer}"))
+/// How many requests a server that stands alone has had, this question among them.
+pub fn requests(ensemble: &Ensemble) -> usize {
+    ensemble.count(0, "zk_packets_received")
 }

@@ -80,6 +80,7 @@ cases! {
         a_task_waits_for_itself a_session_does_not_take_the_entry_of_another_for_its_own
         a_silent_holder_has_lost_before_the_next_is_granted;
     order: first_come_first_served waiters_that_leave_do_not_break_the_line
+        whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder
         waiters_whose_sessions_end_do_not_break_the_line a_storm_of_tries_does_not_hold_up_a_waiter;
     tokens: tokens_rise_over_sessions tokens_rise_within_a_session readers_have_tokens_of_their_own
         tokens_rise_over_a_restart_and_a_holder_keeps_its_own;

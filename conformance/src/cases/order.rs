@@ -1,8 +1,9 @@
 //! First come, first served.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use lock_core::{ErrorKind, Mode, Release, Token};
+use lock_core::{ErrorKind, Locks, Mode, Release, Token};
 
 use crate::bench::Bench;
 use crate::fixture::Skip;
@@ -57,6 +58,34 @@ pub async fn waiters_that_leave_do_not_break_the_line(bench: Bench) {
         assert_eq!(guard.release().await, Release::Released);
     }
     bench.depth("a", 0).await;
+}
+
+/// Sessions that share a client, as the tasks of a process do, may hand locks over to each other.
+pub async fn whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder(bench: Bench) {
+    const LEAVERS: usize = 8;
+    let backend = bench.backend();
+    let session = || Locks::new(backend.clone(), bench.options()).expect("options within bounds");
+    let guard = session().mutex("a").expect("a valid name").acquire().await;
+    let guard = guard.expect("the lock is free");
+    let mut waiting = vec![];
+    for _ in 0..LEAVERS {
+        waiting.push(bench.waiter_of(session(), "a", Mode::Exclusive).await);
+    }
+    let stayer = bench.waiter_of(session(), "a", Mode::Exclusive).await;
+    // Their sessions stay: else the entries could go with those.
+    let mut left = vec![];
+    // From the one right before it on, each a chance to take somebody else's turn for its own.
+    while let Some(leaver) = waiting.pop() {
+        leaver.leave();
+        left.push(leaver);
+        bench.depth("a", waiting.len() + 2).await;
+        // A wrong grant comes at once.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(stayer.waits(), "it is held");
+    }
+    let token = guard.token();
+    assert_eq!(guard.release().await, Release::Released);
+    assert!(stayer.turn().await.token() > token);
 }
 
 pub async fn waiters_whose_sessions_end_do_not_break_the_line(bench: Bench) -> Result<(), Skip> {
