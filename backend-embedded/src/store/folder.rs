@@ -1,4 +1,4 @@
-//! The data folder: one owner, one store file, one mark.
+//! The data folder: one owner, one store file, its journal and its mark.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -11,12 +11,14 @@ use redb::StorageBackend;
 
 use super::acked::{self, Mark};
 use super::file::StoreFile;
+use super::journal;
 use super::medium::{Medium, is_no_space};
 use crate::error::Error;
 
 const STORE: &str = "store.redb";
 /// A store that is being made; it becomes `STORE` once it is whole.
 const NEW_STORE: &str = "store.redb.new";
+const JOURNAL: &str = "JOURNAL";
 const MARK: &str = "ACKED";
 const LOCK: &str = "LOCK";
 /// How long a coordinator of this process that was dropped may take to let go of its folder.
@@ -108,7 +110,11 @@ impl Folder {
             .truncate(false)
             .open(&mark_path)
             .map_err(at_mark)?;
+        let journal = self.path.join(JOURNAL);
+        let journal = open_journal(&journal).map_err(|error| failed(&journal, error))?;
+        self.sync()?;
         Ok(FolderMedium {
+            journal,
             file: StoreFile::open(&store).map_err(|error| failed(&store, error))?,
             store,
             mark,
@@ -120,6 +126,16 @@ impl Folder {
         let synced = File::open(&self.path).and_then(|folder| folder.sync_all());
         synced.map_err(|error| failed(&self.path, error))
     }
+}
+
+/// Opens the journal, which is made if there is none, or given the length that it lacks.
+fn open_journal(path: &Path) -> io::Result<StoreFile> {
+    let file = private_file().truncate(false).open(path)?;
+    let len = file.metadata()?.len();
+    let lacking = journal::LENGTH.saturating_sub(usize::try_from(len).unwrap_or(usize::MAX));
+    file.write_all_at(&vec![0; lacking], len)?;
+    file.sync_all()?;
+    StoreFile::open(path)
 }
 
 /// Creates a folder for the user alone, with its parents, and sees to it that it stays.
@@ -151,6 +167,7 @@ pub(super) fn failed(path: &Path, error: io::Error) -> Error {
 pub(crate) struct FolderMedium {
     store: PathBuf,
     file: StoreFile,
+    journal: StoreFile,
     mark: File,
     folder: Folder,
 }
@@ -168,6 +185,10 @@ impl Medium for FolderMedium {
 
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
         Ok(Box::new(self.file.try_clone()?))
+    }
+
+    fn open_journal(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(self.journal.try_clone()?))
     }
 
     fn size(&self) -> u64 {

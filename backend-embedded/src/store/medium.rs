@@ -10,13 +10,16 @@ use redb::StorageBackend;
 use super::acked::Mark;
 use crate::error::Error;
 
-/// Where the store's bytes and its mark are kept: a folder, or a simulated disk in tests.
+/// Where the store's bytes, its journal and its mark are kept: a folder, or a simulated disk in tests.
 pub(crate) trait Medium: Debug + Send {
     /// The store's file, to name it in errors.
     fn path(&self) -> &Path;
 
     /// Opens the store's bytes, which hold a store already. Only one is open at a time.
     fn open(&self) -> io::Result<Box<dyn StorageBackend>>;
+
+    /// Opens the bytes of its journal, which have their full length.
+    fn open_journal(&self) -> io::Result<Box<dyn StorageBackend>>;
 
     /// The length of the store's file.
     fn size(&self) -> u64;

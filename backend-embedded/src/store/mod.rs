@@ -1,9 +1,12 @@
-//! The durable store under the state machine: one redb file, one transaction for a commit.
+//! The durable store under the state machine: a redb file, and a journal before it. A commit is one
+//! transaction of redb and one record, of which the record is synced.
 
 mod acked;
 mod codec;
 mod file;
+mod files;
 mod folder;
+mod journal;
 mod medium;
 mod problem;
 mod tables;
@@ -18,13 +21,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
-use redb::{Database, StorageBackend};
 
 use crate::error::Error;
 use crate::machine::Snapshot;
 use crate::machine::op::{KeyValue, LeaseId, Revision};
 use acked::Mark;
+use files::Files;
 pub(crate) use folder::Folder;
 pub(crate) use medium::Medium;
 use medium::{FaultLog, Logged, Operation, is_no_space};
@@ -99,7 +103,7 @@ impl Failure {
 pub(crate) struct Store {
     medium: Box<dyn Medium>,
     /// `None` after a commit that there was no space for.
-    database: Option<Database>,
+    files: Option<Files>,
     /// Whether a commit failed for any other reason: nothing is recorded after that.
     broken: bool,
     faults: Arc<FaultLog>,
@@ -114,7 +118,7 @@ impl Store {
     pub(crate) fn open(medium: Box<dyn Medium>) -> Result<(Store, Loaded), Error> {
         let mut store = Store {
             medium,
-            database: None,
+            files: None,
             broken: false,
             faults: Arc::default(),
             cluster_id: 0,
@@ -131,42 +135,42 @@ impl Store {
     /// it, for which there may be no space either, so a copy in memory is opened; the next commit
     /// opens the store itself.
     pub(crate) fn recover(&mut self) -> Result<Loaded, Failure> {
-        let copy = self.backend().and_then(|backend| in_memory(&*backend));
-        let copy =
-            copy.map_err(|error| Failure::Fatal(folder::failed(self.medium.path(), error)))?;
+        let store = self.backend()?;
+        let copy = in_memory(&*store).map_err(|error| self.unopened(error))?;
+        drop(store);
         let (_, loaded) = self.read(Box::new(copy))?;
         self.sequence = loaded.sequence;
         Ok(loaded)
     }
 
     fn reopen(&mut self) -> Result<Loaded, Failure> {
-        let backend = self.backend();
-        let backend =
-            backend.map_err(|error| Failure::Fatal(folder::failed(self.medium.path(), error)))?;
-        let (database, loaded) = self.read(backend)?;
-        self.database = Some(database);
+        let store = self.backend()?;
+        let (files, loaded) = self.read(store)?;
+        self.files = Some(files);
         Ok(loaded)
     }
 
-    fn backend(&mut self) -> io::Result<Box<dyn StorageBackend>> {
+    fn backend(&mut self) -> Result<Box<dyn StorageBackend>, Failure> {
         self.close();
         self.faults = Arc::default();
-        self.medium.open()
+        self.medium.open().map_err(|error| self.unopened(error))
     }
 
-    fn read(&self, backend: Box<dyn StorageBackend>) -> Result<(Database, Loaded), Failure> {
-        let backend = Logged {
+    fn unopened(&self, error: io::Error) -> Failure {
+        Failure::Fatal(folder::failed(self.medium.path(), error))
+    }
+
+    fn read(&self, store: Box<dyn StorageBackend>) -> Result<(Files, Loaded), Failure> {
+        let journal = self.medium.open_journal();
+        let journal = journal.map_err(|error| self.unopened(error))?;
+        let [store, journal] = [store, journal].map(|backend| Logged {
             backend,
             faults: Arc::clone(&self.faults),
-        };
-        let read = guarded(|| {
-            let database = tables::builder().create_with_backend(backend)?;
-            let loaded = tables::load(&database)?;
-            Ok((database, loaded))
         });
-        let (database, loaded) = read.map_err(|problem| self.failure(problem))?;
+        let read = guarded(|| Files::open(store, journal));
+        let (files, loaded) = read.map_err(|problem| self.failure(problem))?;
         self.check_mark(&loaded).map_err(Failure::Fatal)?;
-        Ok((database, loaded))
+        Ok((files, loaded))
     }
 
     /// Holds what was read against what was acknowledged.
@@ -231,15 +235,15 @@ impl Store {
     fn try_commit(&mut self, batch: &Batch) -> Result<(), Failure> {
         self.tried = self.sequence + 1;
         let sequence = self.tried;
-        if self.database.is_none() {
+        if self.files.is_none() {
             let found = self.reopen()?.sequence;
             if found != self.sequence {
                 let detail = format!("it went from commit {} to {found}", self.sequence);
                 return Err(Failure::Fatal(self.damaged(detail)));
             }
         }
-        let written = guarded(|| match &self.database {
-            Some(database) => tables::write(database, batch, sequence),
+        let written = guarded(|| match &mut self.files {
+            Some(files) => files.write(batch, sequence),
             None => Err(Problem::Damaged("it is not open".to_string())),
         });
         written.map_err(|problem| self.failure(problem))?;
@@ -274,10 +278,10 @@ impl Store {
     }
 
     fn close(&mut self) {
-        if let Some(database) = self.database.take() {
+        if let Some(files) = self.files.take() {
             // What closing would write is only to open faster.
             let _ = guarded(|| {
-                drop(database);
+                drop(files);
                 Ok(())
             });
         }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Why an operation on the database failed.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// redb said so.
+    /// redb said so, or the medium, as redb would say it.
     Redb(redb::Error),
     /// What was read cannot be true.
     Damaged(String),
@@ -32,7 +32,14 @@ from_redb!(
     redb::TableError,
     redb::StorageError,
     redb::CommitError,
+    redb::SetDurabilityError,
 );
+
+impl From<std::io::Error> for Problem {
+    fn from(error: std::io::Error) -> Self {
+        Problem::Redb(redb::Error::Io(error))
+    }
+}
 
 /// Runs an operation on the database with panics made into problems. What it worked on must not be
 /// used after one.

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redb::{AccessGuard, Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    AccessGuard, Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition,
+};
 
 use super::problem::Problem;
 use super::{Batch, Identity, Loaded, codec};
 use crate::machine::op::{KeyValue, LeaseId, Revision};
 use crate::machine::{FIRST_REVISION, Snapshot};
 
-/// The version of what is in the tables.
-pub(super) const FORMAT_VERSION: u64 = 2;
+/// The version of what is in the tables. Since the third one, there is a journal before them.
+pub(super) const FORMAT_VERSION: u64 = 3;
+const WITHOUT_JOURNAL: u64 = 2;
 
 /// The number of the commit that makes a store.
 const FIRST_SEQUENCE: u64 = 1;
@@ -96,9 +99,40 @@ pub(super) fn initialise(database: &Database, identity: Identity) -> Result<(), 
     Ok(())
 }
 
-/// Writes a batch in one transaction, synced before this returns (redb's default durability).
-pub(super) fn write(database: &Database, batch: &Batch, sequence: u64) -> Result<(), Problem> {
+/// Has a program that knows nothing of the journal refuse the store from now on.
+pub(super) fn upgrade(database: &Database) -> Result<(), Problem> {
     let transaction = database.begin_write()?;
+    let mut meta = transaction.open_table(META)?;
+    let format = meta.get(META_FORMAT)?.map(|format| format.value());
+    if format == Some(WITHOUT_JOURNAL) {
+        meta.insert(META_FORMAT, FORMAT_VERSION)?;
+        drop(meta);
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// When what is written survives a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Survives {
+    /// Before `write` returns, and with it all that was written before.
+    Now,
+    /// When something else is written to survive at once.
+    Later,
+}
+
+/// Writes a batch in one transaction.
+pub(super) fn write(
+    database: &Database,
+    batch: &Batch,
+    sequence: u64,
+    survives: Survives,
+) -> Result<(), Problem> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(match survives {
+        Survives::Now => Durability::Immediate,
+        Survives::Later => Durability::None,
+    })?;
     let mut keys = transaction.open_table(KEYS)?;
     let before = head(keys.get(HEAD)?)?;
     let head = Head {

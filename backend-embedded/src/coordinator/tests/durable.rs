@@ -161,7 +161,7 @@ async fn a_restart_keeps_the_keys_and_gives_leases_their_full_time() {
     assert_eq!((status.revision, status.compact_revision), (4, 2));
     assert_eq!(status.cluster_id, told.cluster_id);
     assert_eq!(status.member_id, told.member_id);
-    assert_eq!(status.db_size, disk.bytes().len() as u64);
+    assert_eq!(status.db_size, disk.bytes().store.len() as u64);
     assert_eq!(after.keys().await, ["held"]);
     assert_eq!(after.leases().await.unwrap(), [lease.id]);
     assert_eq!(*after.live_leases().borrow(), 1);

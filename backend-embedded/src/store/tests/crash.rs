@@ -24,6 +24,7 @@ fn recorded(seed: u64, commits: usize) -> (Disk, BTreeMap<u64, Snapshot>) {
             store = open(&disk).0;
         }
     }
+    assert!(disk.journal_rounds() > 1, "the journal was never full");
     (disk, states)
 }
 
@@ -46,12 +47,12 @@ fn a_power_cut_loses_nothing_acknowledged() {
         .and_then(|rounds| rounds.parse().ok());
     let rounds: u64 = rounds.unwrap_or(150);
     let mut chance = fastrand::Rng::with_seed(4);
-    let (mut disk, mut states) = recorded(0, 25);
+    let (mut disk, mut states) = recorded(0, 60);
     for round in 0..rounds {
         if round % 50 == 49 {
-            (disk, states) = recorded(round, 25);
+            (disk, states) = recorded(round, 60);
         }
-        let done = chance.usize(4..=disk.log_len());
+        let done = chance.usize(5..=disk.log_len());
         let (found, acked) = disk.after_power_cut(done, &mut chance);
         check(
             &found,
@@ -64,9 +65,9 @@ fn a_power_cut_loses_nothing_acknowledged() {
 
 #[test]
 fn a_kill_at_any_moment_loses_nothing_acknowledged() {
-    let (disk, states) = recorded(5, 15);
+    let (disk, states) = recorded(5, 60);
     let step = (disk.log_len() / 150).max(1);
-    for done in (4..=disk.log_len()).step_by(step) {
+    for done in (5..=disk.log_len()).step_by(step) {
         let (found, acked) = disk.after_kill_at(done);
         check(&found, acked, &states, &format!("killed at {done}"));
     }

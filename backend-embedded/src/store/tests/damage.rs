@@ -1,6 +1,7 @@
-//! Damage to the file: it is noticed, or it changes nothing that was recorded. Never a silent
+//! Damage to the files: it is noticed, or it changes nothing that was recorded. Never a silent
 //! loss, and never a panic.
 
+use super::disk::{self, Part};
 use super::*;
 
 /// Raises the number of bits flipped.
@@ -8,9 +9,11 @@ const FLIPS: &str = "TURNLOCK_DAMAGE_FLIPS";
 
 const PAGE: usize = 4096;
 
+const PARTS: [Part; 2] = [Part::Store, Part::Journal];
+
 struct Target {
     disk: Disk,
-    bytes: Vec<u8>,
+    bytes: disk::Bytes,
     state: Snapshot,
     noticed: usize,
 }
@@ -35,8 +38,16 @@ impl Target {
         }
     }
 
-    fn check(&mut self, damaged: Vec<u8>, told: &str) {
-        match Store::open(self.disk.with_bytes(damaged).medium()) {
+    /// The bytes of one of the files.
+    fn part(&self, part: Part) -> Vec<u8> {
+        self.bytes.clone().of(part).clone()
+    }
+
+    fn check(&mut self, part: Part, damaged: Vec<u8>, told: &str) {
+        let mut bytes = self.bytes.clone();
+        *bytes.of(part) = damaged;
+        let told = format!("{part:?}, {told}");
+        match Store::open(self.disk.with_bytes(bytes).medium()) {
             Ok((_, loaded)) => assert_eq!(loaded.snapshot, self.state, "{told}: silent loss"),
             Err(Error::Damaged { path, .. }) => {
                 assert_eq!(path, self.disk.path());
@@ -54,10 +65,14 @@ fn a_flipped_bit_is_noticed_or_harmless() {
         .and_then(|flips| flips.parse().ok());
     let flips: usize = flips.unwrap_or(120);
     let mut chance = fastrand::Rng::with_seed(8);
-    for closed in [true, false] {
+    for (closed, part) in [true, false]
+        .into_iter()
+        .flat_map(|c| PARTS.map(|p| (c, p)))
+    {
         let mut target = Target::new(closed);
+        let bytes = target.part(part);
         // Where there is something to damage: the header, and pages that are not empty.
-        let used: Vec<usize> = (target.bytes.chunks(PAGE).enumerate())
+        let used: Vec<usize> = (bytes.chunks(PAGE).enumerate())
             .filter(|(_, page)| page.iter().any(|&byte| byte != 0))
             .map(|(nth, _)| nth)
             .collect();
@@ -67,37 +82,45 @@ fn a_flipped_bit_is_noticed_or_harmless() {
                 _ => (used[chance.usize(..used.len())], PAGE),
             };
             let bit = page * PAGE * 8 + chance.usize(..within * 8);
-            let mut damaged = target.bytes.clone();
+            let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            target.check(damaged, &format!("bit {bit}, closed: {closed}"));
+            target.check(part, damaged, &format!("bit {bit}, closed: {closed}"));
         }
-        assert!(target.noticed > 0);
+        assert!(target.noticed > 0 || closed, "{part:?}");
     }
 }
 
 #[test]
 fn a_zeroed_page_is_noticed_or_harmless() {
-    for closed in [true, false] {
+    for (closed, part) in [true, false]
+        .into_iter()
+        .flat_map(|c| PARTS.map(|p| (c, p)))
+    {
         let mut target = Target::new(closed);
-        for at in (0..target.bytes.len()).step_by(PAGE) {
-            let end = (at + PAGE).min(target.bytes.len());
-            if target.bytes[at..end].iter().all(|&byte| byte == 0) {
+        let bytes = target.part(part);
+        for at in (0..bytes.len()).step_by(PAGE) {
+            let end = (at + PAGE).min(bytes.len());
+            if bytes[at..end].iter().all(|&byte| byte == 0) {
                 continue;
             }
-            let mut damaged = target.bytes.clone();
+            let mut damaged = bytes.clone();
             damaged[at..end].fill(0);
-            target.check(damaged, &format!("page at {at}, closed: {closed}"));
+            target.check(part, damaged, &format!("page at {at}, closed: {closed}"));
         }
-        assert!(target.noticed > 0);
+        assert!(target.noticed > 0 || closed, "{part:?}");
     }
 }
 
 #[test]
 fn a_file_cut_off_is_noticed_or_harmless() {
     let mut chance = fastrand::Rng::with_seed(9);
-    for closed in [true, false] {
+    for (closed, part) in [true, false]
+        .into_iter()
+        .flat_map(|c| PARTS.map(|p| (c, p)))
+    {
         let mut target = Target::new(closed);
-        let len = target.bytes.len();
+        let bytes = target.part(part);
+        let len = bytes.len();
         let pages = (0..len).step_by(PAGE * 16);
         let odd: Vec<_> = (0..20).map(|_| chance.usize(1..len)).collect();
         for kept in pages
@@ -105,9 +128,9 @@ fn a_file_cut_off_is_noticed_or_harmless() {
             .chain([1, 8, 9, 63, 319, 320, len - 1])
             .chain(odd)
         {
-            let damaged = target.bytes[..kept].to_vec();
-            target.check(damaged, &format!("cut to {kept}, closed: {closed}"));
+            let damaged = bytes[..kept].to_vec();
+            target.check(part, damaged, &format!("cut to {kept}, closed: {closed}"));
         }
-        assert!(target.noticed > 0);
+        assert!(target.noticed > 0 || closed, "{part:?}");
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use redb::StorageBackend;
 
 use super::super::acked::Mark;
+use super::super::journal;
 use super::super::medium::Medium;
 use crate::error::Error;
 
@@ -26,9 +27,32 @@ struct Inner {
     changed: Condvar,
 }
 
+/// Which of the two files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Store,
+    Journal,
+}
+
+/// What the files hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Bytes {
+    pub(crate) store: Vec<u8>,
+    pub(crate) journal: Vec<u8>,
+}
+
+impl Bytes {
+    pub(crate) fn of(&mut self, part: Part) -> &mut Vec<u8> {
+        match part {
+            Part::Store => &mut self.store,
+            Part::Journal => &mut self.journal,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     mark: Option<Mark>,
     /// Everything done since the beginning, if it is kept.
     log: Option<Vec<Entry>>,
@@ -49,11 +73,13 @@ struct State {
 #[derive(Debug, Clone)]
 enum Entry {
     Write {
+        part: Part,
         offset: usize,
         data: Vec<u8>,
     },
+    /// The store's file.
     SetLen(usize),
-    Sync,
+    Sync(Part),
     Mark(Mark),
     /// Added by a test: this was acknowledged.
     Acked(u64),
@@ -63,6 +89,7 @@ impl Disk {
     /// An empty store, as it is in a new folder.
     pub(crate) fn with_store() -> Disk {
         let disk = Disk::default();
+        disk.state().bytes.journal = vec![0; journal::LENGTH];
         super::super::create(disk.open().unwrap(), disk.path()).unwrap();
         disk
     }
@@ -75,12 +102,12 @@ impl Disk {
         Box::new(self.clone())
     }
 
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Bytes {
         self.state().bytes.clone()
     }
 
-    /// The same disk with these bytes in the store's file.
-    pub(crate) fn with_bytes(&self, bytes: Vec<u8>) -> Disk {
+    /// The same disk with these bytes in its files.
+    pub(crate) fn with_bytes(&self, bytes: Bytes) -> Disk {
         let state = State {
             bytes,
             mark: self.state().mark,
@@ -110,7 +137,7 @@ impl Disk {
     /// `writes`.
     pub(crate) fn fill(&self, writes: bool) {
         let mut state = self.state();
-        state.capacity = Some(state.bytes.len() as u64);
+        state.capacity = Some(state.bytes.store.len() as u64);
         state.no_space_to_write = writes;
     }
 
@@ -143,20 +170,30 @@ impl Disk {
     /// Keeps a log from here on, starting with what is there now.
     pub(crate) fn keep_log(&self) {
         let mut state = self.state();
-        let mut log = vec![
-            Entry::SetLen(state.bytes.len()),
-            Entry::Write {
-                offset: 0,
-                data: state.bytes.clone(),
-            },
-            Entry::Sync,
-        ];
+        let mut log = vec![Entry::SetLen(state.bytes.store.len())];
+        for part in [Part::Store, Part::Journal] {
+            let data = state.bytes.of(part).clone();
+            let offset = 0;
+            log.push(Entry::Write { part, offset, data });
+            log.push(Entry::Sync(part));
+        }
         log.extend(state.mark.map(Entry::Mark));
         state.log = Some(log);
     }
 
     pub(crate) fn log_acked(&self, sequence: u64) {
         self.state().note(Entry::Acked(sequence));
+    }
+
+    /// How often the journal was begun, by the log.
+    pub(crate) fn journal_rounds(&self) -> usize {
+        let begins = |entry: &&Entry| {
+            let (journal, first) = (Part::Journal, 0);
+            matches!(entry, Entry::Write { part, offset, .. } if *part == journal && *offset == first)
+        };
+        let state = self.state();
+        // The first of them is what was there when the log began.
+        state.log.iter().flatten().filter(begins).count() - 1
     }
 
     pub(crate) fn log_len(&self) -> usize {
@@ -169,23 +206,34 @@ impl Disk {
     pub(crate) fn after_power_cut(&self, done: usize, chance: &mut fastrand::Rng) -> (Disk, u64) {
         let state = self.state();
         let log = &state.log.as_ref().unwrap()[..done];
-        let synced = log.iter().rposition(|entry| matches!(entry, Entry::Sync));
-        let (mut acked, mut marks, mut bytes) = (0, vec![None], Vec::new());
+        let synced = |part| {
+            let sync = |entry: &Entry| matches!(entry, Entry::Sync(synced) if *synced == part);
+            log.iter().rposition(sync).unwrap_or(0)
+        };
+        let (store, journal) = (synced(Part::Store), synced(Part::Journal));
+        let is_synced = |at, part| match part {
+            Part::Store => at < store,
+            Part::Journal => at < journal,
+        };
+        let (mut acked, mut marks, mut bytes) = (0, vec![None], Bytes::default());
         for (at, entry) in log.iter().enumerate() {
-            let is_synced = synced.is_some_and(|synced| at < synced);
             match entry {
-                Entry::Write { offset, data } if is_synced => write(&mut bytes, *offset, data),
-                Entry::SetLen(len) if is_synced || chance.bool() => bytes.resize(*len, 0),
-                Entry::Write { offset, data } if chance.bool() => {
+                Entry::Write { part, offset, data } if is_synced(at, *part) => {
+                    write(bytes.of(*part), *offset, data);
+                }
+                Entry::SetLen(len) if is_synced(at, Part::Store) || chance.bool() => {
+                    bytes.store.resize(*len, 0);
+                }
+                Entry::Write { part, offset, data } if chance.bool() => {
                     for (nth, sector) in data.chunks(SECTOR).enumerate() {
                         if chance.u8(..8) != 0 {
-                            write(&mut bytes, offset + nth * SECTOR, sector);
+                            write(bytes.of(*part), offset + nth * SECTOR, sector);
                         }
                     }
                 }
                 Entry::Mark(mark) => marks.push(Some(*mark)),
                 Entry::Acked(sequence) => acked = *sequence,
-                Entry::Write { .. } | Entry::SetLen(_) | Entry::Sync => {}
+                Entry::Write { .. } | Entry::SetLen(_) | Entry::Sync(_) => {}
             }
         }
         let mark = marks[chance.usize(..marks.len())];
@@ -199,14 +247,14 @@ impl Disk {
     /// commit acknowledged by then.
     pub(crate) fn after_kill_at(&self, done: usize) -> (Disk, u64) {
         let state = self.state();
-        let (mut acked, mut last_mark, mut bytes) = (0, None, Vec::new());
+        let (mut acked, mut last_mark, mut bytes) = (0, None, Bytes::default());
         for entry in &state.log.as_ref().unwrap()[..done] {
             match entry {
-                Entry::Write { offset, data } => write(&mut bytes, *offset, data),
-                Entry::SetLen(len) => bytes.resize(*len, 0),
+                Entry::Write { part, offset, data } => write(bytes.of(*part), *offset, data),
+                Entry::SetLen(len) => bytes.store.resize(*len, 0),
                 Entry::Mark(mark) => last_mark = Some(*mark),
                 Entry::Acked(sequence) => acked = *sequence,
-                Entry::Sync => {}
+                Entry::Sync(_) => {}
             }
         }
         drop(state);
@@ -247,16 +295,20 @@ impl Medium for Disk {
     }
 
     fn open(&self) -> io::Result<Box<dyn StorageBackend>> {
-        Ok(Box::new(File(self.clone())))
+        Ok(Box::new(File(self.clone(), Part::Store)))
+    }
+
+    fn open_journal(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(File(self.clone(), Part::Journal)))
     }
 
     fn size(&self) -> u64 {
-        self.state().bytes.len() as u64
+        self.state().bytes.store.len() as u64
     }
 
     fn reserve(&self) -> io::Result<()> {
         let mut state = self.state();
-        let wanted = state.bytes.len() as u64 + STEP;
+        let wanted = state.bytes.store.len() as u64 + STEP;
         state.check_fits(wanted)?;
         state.reserved = state.reserved.max(wanted);
         Ok(())
@@ -280,29 +332,31 @@ impl Medium for Disk {
 }
 
 #[derive(Debug)]
-struct File(Disk);
+struct File(Disk, Part);
 
 impl StorageBackend for File {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.state().bytes.len() as u64)
+        Ok(self.0.state().bytes.of(self.1).len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.0.state();
+        let mut state = self.0.state();
+        let bytes = state.bytes.of(self.1);
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        let found = (from.checked_add(out.len())).and_then(|end| state.bytes.get(from..end));
+        let found = (from.checked_add(out.len())).and_then(|end| bytes.get(from..end));
         out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        assert_eq!(self.1, Part::Store, "the journal keeps its length");
         let mut state = self.0.state();
-        if len > state.bytes.len() as u64 {
+        if len > state.bytes.store.len() as u64 {
             state.check_fits(len)?;
         } else {
             state.reserved = len;
         }
-        state.bytes.resize(len as usize, 0);
+        state.bytes.store.resize(len as usize, 0);
         state.note(Entry::SetLen(len as usize));
         Ok(())
     }
@@ -320,7 +374,7 @@ impl StorageBackend for File {
         if let Some(kind) = state.sync_error {
             return Err(kind.into());
         }
-        state.note(Entry::Sync);
+        state.note(Entry::Sync(self.1));
         Ok(())
     }
 
@@ -333,8 +387,9 @@ impl StorageBackend for File {
             return Err(kind.into());
         }
         let offset = offset as usize;
-        write(&mut state.bytes, offset, data);
+        write(state.bytes.of(self.1), offset, data);
         state.note(Entry::Write {
+            part: self.1,
             offset,
             data: data.to_vec(),
         });

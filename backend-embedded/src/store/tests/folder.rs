@@ -34,7 +34,7 @@ fn a_new_folder_is_for_the_user_alone_and_holds_a_store() {
     );
     drop(store);
     assert_eq!(mode(&path), 0o700);
-    for name in ["store.redb", "ACKED", "LOCK"] {
+    for name in ["store.redb", "JOURNAL", "ACKED", "LOCK"] {
         assert_eq!(mode(&path.join(name)), 0o600, "{name}");
     }
     let (_, again) = open_folder(&path).unwrap();
@@ -108,21 +108,23 @@ fn a_damaged_mark_is_named_and_a_missing_one_made_again() {
     assert_eq!(fs::read(&mark).unwrap(), kept);
 }
 
+/// Sets the format of a store that is closed, and answers the one it had.
+fn set_format(folder: &Path, format: u64) -> u64 {
+    let database = redb::Database::open(folder.join("store.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let meta = redb::TableDefinition::<&str, u64>::new("meta");
+    let mut meta = transaction.open_table(meta).unwrap();
+    let before = meta.insert("format", format).unwrap().unwrap().value();
+    drop(meta);
+    transaction.commit().unwrap();
+    before
+}
+
 #[test]
 fn a_store_of_another_format_is_refused() {
     let root = tempfile::tempdir().unwrap();
     drop(open_folder(root.path()).unwrap());
-    let path = root.path().join("store.redb");
-    let database = redb::Database::open(&path).unwrap();
-    let transaction = database.begin_write().unwrap();
-    let meta = redb::TableDefinition::<&str, u64>::new("meta");
-    transaction
-        .open_table(meta)
-        .unwrap()
-        .insert("format", 99)
-        .unwrap();
-    transaction.commit().unwrap();
-    drop(database);
+    set_format(root.path(), 99);
     let error = open_folder(root.path()).unwrap_err();
     let Error::FormatVersion {
         found, supported, ..
@@ -130,5 +132,48 @@ fn a_store_of_another_format_is_refused() {
     else {
         panic!("{error}");
     };
-    assert_eq!((found, supported), (99, 2));
+    assert_eq!((found, supported), (99, 3));
+}
+
+#[test]
+fn a_store_from_before_there_was_a_journal_is_taken_over() {
+    let root = tempfile::tempdir().unwrap();
+    drop(open_folder(root.path()).unwrap());
+    set_format(root.path(), 2);
+    fs::remove_file(root.path().join("JOURNAL")).unwrap();
+    let mut writer = Writer::new(1);
+    let (mut store, loaded) = open_folder(root.path()).unwrap();
+    assert_eq!(loaded.snapshot, writer.state());
+    store.commit(&writer.next()).unwrap();
+    drop(store);
+    let (_, loaded) = open_folder(root.path()).unwrap();
+    assert_eq!(loaded.snapshot, writer.state());
+    assert_eq!(set_format(root.path(), 3), 3, "no older program opens it");
+}
+
+#[test]
+fn a_journal_that_is_gone_or_cut_off_is_noticed_if_anything_is_missing() {
+    let damages: [fn(&Path); 3] = [
+        |journal| fs::remove_file(journal).unwrap(),
+        |journal| fs::write(journal, b"").unwrap(),
+        |journal| fs::write(journal, b"something else").unwrap(),
+    ];
+    for damage in damages {
+        let root = tempfile::tempdir().unwrap();
+        let journal = root.path().join("JOURNAL");
+        let mut writer = Writer::new(1);
+        let (mut store, _) = open_folder(root.path()).unwrap();
+        store.commit(&writer.next()).unwrap();
+        // As a kill would leave the folder: what closing writes to the tables is taken back.
+        let tables = fs::read(root.path().join("store.redb")).unwrap();
+        drop(store);
+        fs::write(root.path().join("store.redb"), tables).unwrap();
+        let kept = fs::read(&journal).unwrap();
+        damage(&journal);
+        let error = open_folder(root.path()).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+        fs::write(&journal, kept).unwrap();
+        let (_, loaded) = open_folder(root.path()).unwrap();
+        assert_eq!(loaded.snapshot, writer.state());
+    }
 }
