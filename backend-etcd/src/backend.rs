@@ -11,7 +11,7 @@ use lock_core::{Backend, DataKey, Error, Floor, LockName, Queue, Raised, Session
 use crate::config::Config;
 use crate::transport::Transport;
 use crate::watch::Watches;
-use crate::{floor, listing, session};
+use crate::{floor, layout, listing, session};
 
 /// Locks on an etcd cluster, or on a coordinator that speaks etcd's API.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl EtcdBackend {
                 keyspace,
                 watches: Watches::new(transport.clone()),
                 transport,
-                handovers: Arc::default(),
+                handovers: Handovers::new(layout::NAMING),
             }),
         }))
     }

@@ -5,6 +5,7 @@ use etcd_client::{
     Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp,
     TxnResponse,
 };
+use lock_core::handover::Naming;
 use lock_core::keyspace::{Keyspace, Span};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::Admission;
@@ -75,7 +76,7 @@ impl Layout {
     }
 
     /// Makes the entry if it is not there, and reads what stood ahead before (an operation of a
-    /// transaction sees what those before it did).
+    /// transaction sees what those before it did), if that is asked for.
     ///
     /// A request whose reply was lost may still lie in the socket of a member that stands still,
     /// and be carried out long after the entry was removed. So every one compares the revision of
@@ -230,6 +231,10 @@ impl Layout {
         of: Option<Token>,
         consistency: Consistency,
     ) -> Vec<TxnOp> {
+        if ask.limit == 0 {
+            // To etcd, that is no limit.
+            return Vec::new();
+        }
         let mut options = GetOptions::new()
             .with_keys_only()
             .with_sort(SortTarget::Create, SortOrder::Descend)
@@ -292,13 +297,17 @@ pub(crate) fn there(answer: &TxnResponse, waiters: &[EntryId]) -> Vec<EntryId> {
         .collect()
 }
 
-/// The beginning of the keys of a queue, as one of our entries has it: without the mode and what
-/// follows it.
-pub(crate) fn queue(entry: &EntryId) -> Option<&[u8]> {
-    let mut slashes = (0..entry.key.len())
-        .rev()
-        .filter(|at| entry.key[*at] == b'/');
-    slashes.nth(1).map(|at| &entry.key[..at])
+/// How entries are named here.
+pub(crate) const NAMING: Naming = Naming {
+    queue: |entry| queue(&entry.key),
+    seen: EntryId::clone,
+};
+
+/// The beginning of the keys of a queue, as the key of one of our entries has it: without the mode
+/// and what follows it.
+pub(crate) fn queue(key: &[u8]) -> Option<&[u8]> {
+    let mut slashes = (0..key.len()).rev().filter(|at| key[*at] == b'/');
+    slashes.nth(1).map(|at| &key[..at])
 }
 
 /// Succeeds if the entry is there.

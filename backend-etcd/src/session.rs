@@ -149,16 +149,16 @@ impl EtcdSession {
         answer
     }
 
-    /// One attempt of an enqueue. From before it is sent until its outcome is known, its place
-    /// counts as unsettled.
+    /// One attempt of an enqueue of the entry with this key. From before it is sent until its
+    /// outcome is known, its place counts as unsettled.
     async fn try_enqueue(
         &self,
         ticket: &Ticket,
+        (place, settled): (u64, bool),
         ask: Ask,
         admission: Admission,
         floor: KnownFloor,
-    ) -> Result<(u64, Found), Error> {
-        let (place, settled) = self.places.unsettle(ticket.serial);
+    ) -> Result<Found, Error> {
         let gate = self.gate.load(Ordering::SeqCst);
         let txn = self
             .layout
@@ -174,7 +174,7 @@ impl EtcdSession {
         if settled && known && !placed {
             self.places.vacate(ticket.serial);
         }
-        Ok((place, found?))
+        found
     }
 
     fn floor(&self) -> MutexGuard<'_, KnownFloor> {
@@ -259,17 +259,22 @@ impl Session for EtcdSession {
         for _ in 0..GATE_TRIES {
             self.check_alive()?;
             let known = *self.floor();
-            let (place, found) = self.try_enqueue(ticket, ask, admission, known).await?;
+            let place = self.places.unsettle(ticket.serial);
+            let key = self.layout.key(ticket, place.0);
+            let queue = layout::queue(key.as_bytes()).unwrap_or_default();
+            let arrival = self.fronts.arrive(queue, ask, admission);
+            let found = self
+                .try_enqueue(ticket, place, arrival.ask(), admission, known)
+                .await?;
             let entry = |token| EntryId {
-                key: self.layout.key(ticket, place).into_bytes().into(),
+                key: key.as_bytes().into(),
                 token,
             };
             match found {
                 Found::Made(token, ahead) => {
-                    let present = true;
-                    let view = View { present, ahead };
-                    self.fronts.placed(ticket, ask, &view);
-                    let placed = Placed::on(known.floor, &ticket.name, entry(token), view)?;
+                    let (entry, present) = (entry(token), true);
+                    let view = arrival.placed(ticket, &entry, View { present, ahead });
+                    let placed = Placed::on(known.floor, &ticket.name, entry, view)?;
                     return Ok(Enqueued::Placed(placed));
                 }
                 Found::Own(token) => {
@@ -285,10 +290,7 @@ impl Session for EtcdSession {
                 Found::Foreign => {
                     return Err(Error::new(
                         ErrorKind::Internal,
-                        format!(
-                            "another client took the key {:?} that only this session makes",
-                            self.layout.key(ticket, place)
-                        ),
+                        format!("another client took the key {key:?} that only this session makes"),
                     ));
                 }
                 Found::Raised(now) => *self.floor() = now,
@@ -340,19 +342,14 @@ impl Session for EtcdSession {
             self.told.fetch_max(revision, Ordering::SeqCst);
             Ok(())
         };
-        // A raw lock's queue is also that of the locks below it: what stands ahead there may not
-        // stand ahead of who holds one of those.
-        match layout::queue(entry) == layout::queue(own) {
-            true => self.fronts.changed(entry, own, gone).await,
-            false => gone.await,
-        }
+        self.fronts.changed(entry, own, gone).await
     }
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
         // By incarnation, if nothing else can have come of the ticket; else for good.
         let place = self.places.get(ticket.serial);
         let settled = entry.filter(|_| place.is_none_or(|place| !place.unsettled));
-        let leaving = self.fronts.leave(ticket, settled.cloned());
+        let leaving = self.fronts.leave(ticket, settled);
         let (for_good, txn) = match (settled, place) {
             (Some(entry), _) => {
                 let waiters = leaving.as_ref().map_or(&[][..], Leaving::waiters);

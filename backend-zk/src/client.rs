@@ -12,8 +12,8 @@ use zookeeper_client::{
 };
 
 use crate::config::Config;
-use crate::runtime;
-use crate::{error, layout::Layout};
+use crate::layout::{self, Layout};
+use crate::{error, runtime};
 
 /// The length of a session that is only opened to list something.
 const BRIEF_SESSION: Duration = Duration::from_secs(10);
@@ -57,7 +57,7 @@ impl Cluster {
             servers: config.cluster().into(),
             rounds: rounds(&config.cluster(), config.hosts().count()),
             connector: config.security().apply(connector, config.hosts())?,
-            handovers: Arc::default(),
+            handovers: Handovers::new(layout::NAMING),
             config,
         }))
     }

@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use lock_core::handover::Naming;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{DataKey, EntryId, Error, ErrorKind, LockName, Mode, SessionId, Token, name};
 
@@ -137,6 +138,12 @@ pub(crate) fn split(entry: &EntryId) -> Result<(&str, &str), Error> {
     })
 }
 
+/// How entries are named here.
+pub(crate) const NAMING: Naming = Naming {
+    queue: |entry| split(entry).ok().map(|(directory, _)| directory.as_bytes()),
+    seen: listed,
+};
+
 pub(crate) fn entry(directory: &str, name: &str, token: Token) -> EntryId {
     EntryId {
         key: format!("{directory}/{name}").into_bytes().into(),
@@ -146,7 +153,7 @@ pub(crate) fn entry(directory: &str, name: &str, token: Token) -> EntryId {
 
 /// An entry as those behind it know it, from a listing, which does not tell when it was made. A path
 /// is never used twice.
-pub(crate) fn listed(entry: &EntryId) -> EntryId {
+fn listed(entry: &EntryId) -> EntryId {
     EntryId {
         token: Token(0),
         ..entry.clone()

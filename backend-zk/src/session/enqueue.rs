@@ -25,12 +25,11 @@ impl ZkSession {
         let client = self.alive()?;
         let layout = &self.cluster.layout;
         let directory = layout.directory_for(&ticket.name, ticket.mode)?;
-        if self.unsettled().contains(&ticket.serial)
-            && let Some(children) = self.list(&client, &directory, AsOf::Now).await?
-        {
+        let tried = self.unsettled().contains(&ticket.serial);
+        if tried && let Some(children) = self.list(&client, &directory, AsOf::Now).await? {
             let found = self.settle(&client, &directory, ticket, ask, &children, None);
-            if let Some(placed) = found.await? {
-                return Ok(Enqueued::Placed(placed));
+            if let Some((entry, view)) = found.await? {
+                return self.placed(ticket, entry, view);
             }
         }
         if admission == Admission::IfFree
@@ -40,36 +39,43 @@ impl ZkSession {
             return Ok(Enqueued::Busy);
         }
         let before = self.alone().take(&directory);
-        let expects_others = !before.is_some_and(|before| before.proved);
+        let mut arrival = self.fronts.arrive(directory.as_bytes(), ask, admission);
+        if tried {
+            arrival.must_read();
+        }
         for _ in 0..DIRECTORY_TRIES {
+            let ask = arrival.ask();
+            let expects_others = ask.limit > 0 && !before.is_some_and(|before| before.proved);
             let made = self.make(&client, &directory, ticket, expects_others);
             let Some((own, children)) = made.await? else {
                 client.make_directory(&directory).await?;
+                arrival.must_read();
                 continue;
             };
             let last = Last::next(before, &own);
-            let (placed, alone) = if last.is_some_and(|last| last.proved) && children.is_none() {
-                (self.placed(ticket, own, layout::FREE)?, true)
-            } else {
-                let children = match children {
-                    Some(children) => children,
-                    None => self.list_behind(&client, &directory).await?,
-                };
-                let alone = layout::is_alone(&own, &children);
-                let made = Some(own.clone());
-                let settled = self.settle(&client, &directory, ticket, ask, &children, made);
-                let placed = match settled.await? {
-                    Some(placed) => placed,
-                    // Somebody removed it between the two requests.
-                    None => self.placed(ticket, own, layout::ABSENT)?,
-                };
-                (placed, alone)
+            let proved = last.is_some_and(|last| last.proved);
+            let (entry, view, alone) = match children {
+                // That is enough of a view where nothing need be read.
+                None if proved || ask.limit == 0 => (own, layout::FREE, proved),
+                children => {
+                    let children = match children {
+                        Some(children) => children,
+                        None => self.list_behind(&client, &directory).await?,
+                    };
+                    let alone = layout::is_alone(&own, &children);
+                    let made = Some(own.clone());
+                    let settled = self.settle(&client, &directory, ticket, ask, &children, made);
+                    // Or somebody removed it between the two requests.
+                    let (entry, view) = settled.await?.unwrap_or((own, layout::ABSENT));
+                    (entry, view, alone)
+                }
             };
             if let Some(last) = last.filter(|_| alone) {
                 self.alone().entered(&directory, last);
             }
             self.unsettled().remove(&ticket.serial);
-            return Ok(Enqueued::Placed(placed));
+            let view = arrival.placed(ticket, &entry, view);
+            return self.placed(ticket, entry, view);
         }
         Err(Error::new(
             ErrorKind::Exhausted,
@@ -148,7 +154,7 @@ impl ZkSession {
         ask: Ask,
         children: &[String],
         made: Option<EntryId>,
-    ) -> Result<Option<Placed>, Error> {
+    ) -> Result<Option<(EntryId, View)>, Error> {
         let mut own = Vec::new();
         for name in self.own(ticket, children) {
             let known = made.as_ref().filter(|made| is_at(made, directory, name));
@@ -166,11 +172,11 @@ impl ZkSession {
             self.delete(client, layout::path(&surplus)?).await?;
         }
         let view = self.view(client, ticket, &entry, children, ask).await?;
-        Ok(Some(self.placed(ticket, entry, view)?))
+        Ok(Some((entry, view)))
     }
 
-    fn placed(&self, ticket: &Ticket, entry: EntryId, view: View) -> Result<Placed, Error> {
-        Placed::on(self.floor, &ticket.name, entry, view)
+    fn placed(&self, ticket: &Ticket, entry: EntryId, view: View) -> Result<Enqueued, Error> {
+        Placed::on(self.floor, &ticket.name, entry, view).map(Enqueued::Placed)
     }
 
     /// The names of this ticket's nodes.

@@ -269,11 +269,7 @@ impl Session for ZkSession {
         ask: Ask,
         admission: Admission,
     ) -> Result<Enqueued, Error> {
-        let enqueued = self.take_place(ticket, ask, admission).await?;
-        if let Enqueued::Placed(placed) = &enqueued {
-            self.fronts.placed(ticket, ask, &placed.view);
-        }
-        Ok(enqueued)
+        self.take_place(ticket, ask, admission).await
     }
 
     async fn look(

@@ -24,7 +24,7 @@ impl ZkSession {
         let settled = entry.filter(|entry| {
             !self.unsettled().contains(&ticket.serial) && self.made_by(ticket, entry)
         });
-        let leaving = self.fronts.leave(ticket, settled.map(layout::listed));
+        let leaving = self.fronts.leave(ticket, settled);
         let leaving = leaving.map(Arc::new);
         // Whether an earlier try of this removal may have done it.
         let doubtful = AtomicBool::new(false);

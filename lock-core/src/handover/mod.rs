@@ -1,0 +1,397 @@
+//! Hand-overs among sessions of one process, for backends. Who waits for an entry was told that it is
+//! the nearest one ahead; if nothing stands ahead of that either, the removal of it leaves the waiter
+//! first. So a removal that also reads whether the waiter is still there, not earlier than it is
+//! done, is the waiter's look: one round trip less while nobody holds the lock, and no reading of
+//! the queue, whatever its length. Nor does each that arrives in a long queue read that: see
+//! `order.rs`.
+
+mod order;
+mod removal;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use self::order::Naming;
+pub use self::removal::{Handovers, Leaving};
+use crate::entry::{EntryId, Ticket};
+use crate::error::Error;
+use crate::rule::{Ahead, Ask, View};
+use crate::session::{Admission, AsOf};
+
+/// One session's part in the hand-overs: which of its entries stand first, as far as it knows.
+#[derive(Debug)]
+pub struct Fronts {
+    handovers: Arc<Handovers>,
+    /// Each ticket with an entry, by its serial.
+    seen: Mutex<HashMap<u64, Seen>>,
+    /// An entry that stands first, as the removal of the one before it told: for the look to come.
+    told: Mutex<Option<EntryId>>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    own: EntryId,
+    /// It was seen with nothing ahead of it, and so nothing ever will be: whoever comes later
+    /// stands behind.
+    front: bool,
+}
+
+impl Fronts {
+    /// Of a session of the backend with these hand-overs.
+    pub fn new(handovers: Arc<Handovers>) -> Self {
+        Fronts {
+            handovers,
+            seen: Mutex::default(),
+            told: Mutex::default(),
+        }
+    }
+
+    /// An enqueue that asks for this is about to be sent, to this queue.
+    pub fn arrive<'a>(&'a self, queue: &'a [u8], ask: Ask, admission: Admission) -> Arrival<'a> {
+        let mut order = self.handovers.order();
+        let reads_all = !ask.exclusive_only;
+        Arrival {
+            fronts: self,
+            queue,
+            ask,
+            guess: match admission {
+                Admission::Always if reads_all => order.guess(queue),
+                Admission::Always | Admission::IfFree => None,
+            },
+            worth_reading: match reads_all {
+                true => order.worth_reading(queue).max(ask.limit),
+                false => ask.limit,
+            },
+        }
+    }
+
+    /// A look at this ticket's entry found this.
+    pub fn looked(&self, ticket: &Ticket, ask: Ask, view: &View) {
+        if let Some(seen) = lock(&self.seen).get_mut(&ticket.serial) {
+            seen.front |= is_front(ask, view);
+            let mut order = self.handovers.order();
+            order.saw(&seen.own, ticket.mode, view);
+        }
+    }
+
+    /// What a look would find, if the change that it follows has told that the entry stands first:
+    /// as fresh as that change.
+    pub fn told(&self, ticket: &Ticket, entry: &EntryId, ask: Ask, as_of: AsOf) -> Option<View> {
+        if as_of != AsOf::Change {
+            return None;
+        }
+        lock(&self.told).take_if(|first| first == entry)?;
+        let view = View {
+            present: true,
+            ahead: Vec::new(),
+        };
+        self.looked(ticket, ask, &view);
+        Some(view)
+    }
+
+    /// Resolves when `entry` is gone, which `gone` tells by the store's own means, or when the
+    /// removal of it has told that `own`, which waits for it, stands first.
+    ///
+    /// *Cancel safety:* that of `gone`.
+    ///
+    /// # Errors
+    /// Those of `gone`.
+    pub async fn changed(
+        &self,
+        entry: &EntryId,
+        own: &EntryId,
+        gone: impl Future<Output = Result<(), Error>>,
+    ) -> Result<(), Error> {
+        if entry == own || !self.handovers.share_a_queue(entry, own) {
+            return gone.await;
+        }
+        let mut expected = self.handovers.expect(entry, own);
+        let first = tokio::select! {
+            biased;
+            () = expected.first() => true,
+            gone = gone => {
+                gone?;
+                expected.first_soon().await
+            }
+        };
+        if first {
+            *lock(&self.told) = Some(own.clone());
+        }
+        Ok(())
+    }
+
+    /// This ticket's entry is about to be removed; `entry` is it, if there can be no other of this
+    /// ticket. `None` if its removal makes nobody the first: whoever waits for one that stands
+    /// elsewhere must look what else is there.
+    pub fn leave(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Option<Leaving> {
+        let seen = {
+            let mut all = lock(&self.seen);
+            let seen = all.remove(&ticket.serial)?;
+            self.handovers.order().forget(&seen.own);
+            seen
+        };
+        self.handovers.begin(entry.filter(|_| seen.front)?)
+    }
+}
+
+/// With the session go the entries.
+impl Drop for Fronts {
+    fn drop(&mut self) {
+        let seen = lock(&self.seen);
+        let mut order = self.handovers.order();
+        seen.values().for_each(|seen| order.forget(&seen.own));
+    }
+}
+
+/// Only an exclusive entry asks for all that stands ahead.
+fn is_front(ask: Ask, view: &View) -> bool {
+    view.present && view.ahead.is_empty() && !ask.exclusive_only
+}
+
+/// An enqueue under way, that reads the queue or does without. Dropped, it is over.
+#[derive(Debug)]
+pub struct Arrival<'a> {
+    fronts: &'a Fronts,
+    queue: &'a [u8],
+    ask: Ask,
+    guess: Option<Ahead>,
+    worth_reading: usize,
+}
+
+impl Arrival<'_> {
+    /// What to read of the queue: more than the entry itself needs to see, if that proves something
+    /// of others; nothing, by a limit of zero, if another entry of this process is known to stand
+    /// ahead.
+    pub fn ask(&self) -> Ask {
+        let limit = match self.guess {
+            Some(_) => 0,
+            None => self.worth_reading,
+        };
+        Ask { limit, ..self.ask }
+    }
+
+    /// It has to read after all: an earlier try may have made an entry, too, or the queue may not
+    /// be the same.
+    pub fn must_read(&mut self) {
+        if self.guess.take().is_some() {
+            self.fronts.handovers.order().guess_over(self.queue);
+        }
+    }
+
+    /// It made this ticket's entry, which saw this. What it sees: of a guess, that alone, whatever
+    /// is said to have been read.
+    pub fn placed(&self, ticket: &Ticket, own: &EntryId, mut read: View) -> View {
+        let mut all = lock(&self.fronts.seen);
+        let mut order = self.fronts.handovers.order();
+        let view = match &self.guess {
+            Some(guess) => View {
+                present: true,
+                ahead: vec![order.guessed(own, ticket.mode, guess.clone())],
+            },
+            None => {
+                if read.present && !self.ask.exclusive_only {
+                    order.read(own, &read.ahead);
+                }
+                order.saw(own, ticket.mode, &read);
+                read.ahead.truncate(self.ask.limit);
+                read
+            }
+        };
+        let seen = Seen {
+            own: own.clone(),
+            front: is_front(self.ask, &view),
+        };
+        all.insert(ticket.serial, seen);
+        view
+    }
+}
+
+impl Drop for Arrival<'_> {
+    fn drop(&mut self) {
+        self.must_read();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::entry::Mode;
+    use crate::name::LockName;
+    use crate::rule;
+    use crate::token::Token;
+
+    const QUEUE: &[u8] = b"queue";
+
+    pub(super) const NAMING: Naming = Naming {
+        queue: |_| Some(QUEUE),
+        seen: EntryId::clone,
+    };
+
+    pub(super) fn entry(token: u64) -> EntryId {
+        EntryId {
+            key: b"queue/write/1-1".as_slice().into(),
+            token: Token(token),
+        }
+    }
+
+    /// What an entry sees that has these ahead.
+    pub(super) fn behind(ahead: &[u64]) -> View {
+        let ahead = ahead.iter().map(|token| Ahead {
+            id: entry(*token),
+            mode: Mode::Exclusive,
+        });
+        View {
+            present: true,
+            ahead: ahead.collect(),
+        }
+    }
+
+    fn ticket(mode: Mode, serial: u64) -> Ticket {
+        Ticket {
+            name: LockName::new("a").expect("valid"),
+            mode,
+            serial,
+            metadata: Arc::default(),
+        }
+    }
+
+    /// Arrives for this ticket, and has the entry see this if it reads.
+    fn arrives(fronts: &Fronts, mode: Mode, token: u64, read: &[u64]) -> View {
+        let arrival = fronts.arrive(QUEUE, rule::ask(mode), Admission::Always);
+        arrival.placed(&ticket(mode, token), &entry(token), behind(read))
+    }
+
+    #[tokio::test]
+    async fn only_who_stands_in_front_hands_over() {
+        let handovers = Handovers::new(NAMING);
+        let (ours, waiter) = (entry(5), entry(8));
+        let behind_ours = Fronts::new(handovers.clone());
+        arrives(&behind_ours, Mode::Exclusive, 8, &[5]);
+        let _waits = handovers.expect(&ours, &waiter);
+        let leaves = |mode, views: &[&[u64]]| {
+            let fronts = Fronts::new(handovers.clone());
+            let (ticket, ask) = (ticket(mode, 5), rule::ask(mode));
+            fronts.looked(&ticket, ask, &behind(&[]));
+            for (number, view) in views.iter().enumerate() {
+                match number {
+                    0 => drop(arrives(&fronts, mode, 5, view)),
+                    _ => fronts.looked(&ticket, ask, &behind(view)),
+                }
+            }
+            let leaving = fronts.leave(&ticket, Some(&ours)).is_some();
+            // What is seen of it afterwards is of the past.
+            fronts.looked(&ticket, ask, &behind(&[]));
+            assert!(fronts.leave(&ticket, Some(&ours)).is_none());
+            leaving
+        };
+        assert!(leaves(Mode::Exclusive, &[&[]]));
+        assert!(leaves(Mode::Exclusive, &[&[1], &[]]));
+        assert!(!leaves(Mode::Exclusive, &[&[1], &[1]]));
+        assert!(!leaves(Mode::Exclusive, &[]));
+        assert!(!leaves(Mode::Shared, &[&[]]), "readers may be ahead");
+    }
+
+    #[tokio::test]
+    async fn what_was_told_is_one_look() {
+        let handovers = Handovers::new(NAMING);
+        let (ours, waiter) = (entry(5), entry(8));
+        let fronts = Fronts::new(handovers.clone());
+        let (ticket, ask) = (ticket(Mode::Exclusive, 8), rule::ask(Mode::Exclusive));
+        arrives(&fronts, Mode::Exclusive, 8, &[5]);
+        let removal = async {
+            let leaving = handovers.begin(&ours).expect("awaited");
+            leaving.left(vec![waiter.clone()]);
+        };
+        let changed = fronts.changed(&ours, &waiter, pending());
+        let (changed, ()) = tokio::join!(biased; changed, removal);
+        changed.expect("told");
+        let look = |as_of| fronts.told(&ticket, &waiter, ask, as_of);
+        assert_eq!(look(AsOf::Now), None, "not fresh enough");
+        assert_eq!(look(AsOf::Change), Some(behind(&[])));
+        assert_eq!(look(AsOf::Change), None, "told once");
+        let gone = fronts.changed(&waiter, &waiter, std::future::ready(Ok(())));
+        gone.await.expect("gone");
+        assert_eq!(look(AsOf::Change), None, "only gone");
+    }
+
+    #[test]
+    fn only_who_waits_anyway_for_all_that_stands_ahead_guesses() {
+        let fronts = Fronts::new(Handovers::new(NAMING));
+        arrives(&fronts, Mode::Exclusive, 1, &[]);
+        let reads = |mode, admission| {
+            let arrival = fronts.arrive(QUEUE, rule::ask(mode), admission);
+            arrival.ask().limit > 0
+        };
+        assert!(reads(Mode::Exclusive, Admission::Always), "nobody waits");
+        arrives(&fronts, Mode::Exclusive, 2, &[1]);
+        assert!(reads(Mode::Exclusive, Admission::Always), "it is alone");
+        arrives(&fronts, Mode::Shared, 3, &[2]);
+        assert!(!reads(Mode::Exclusive, Admission::Always));
+        assert!(reads(Mode::Exclusive, Admission::IfFree));
+        assert!(reads(Mode::Shared, Admission::Always));
+        let other = fronts.arrive(b"other", rule::ask(Mode::Exclusive), Admission::Always);
+        assert!(other.ask().limit > 0, "another queue");
+        let mut arrival = fronts.arrive(QUEUE, rule::ask(Mode::Exclusive), Admission::Always);
+        arrival.must_read();
+        assert!(arrival.ask().limit > 0);
+    }
+
+    #[test]
+    fn a_guess_is_no_grant_and_what_is_read_for_others_is_not_told() {
+        let handovers = Handovers::new(NAMING);
+        let fronts = Fronts::new(handovers.clone());
+        arrives(&fronts, Mode::Exclusive, 1, &[]);
+        for token in 2..=5 {
+            arrives(&fronts, Mode::Exclusive, token, &[token - 1]);
+        }
+        let view = arrives(&fronts, Mode::Exclusive, 6, &[]);
+        assert_eq!(view, behind(&[5]), "nothing was read");
+        let ask = rule::ask(Mode::Exclusive);
+        let front = fronts.leave(&ticket(Mode::Exclusive, 6), Some(&entry(6)));
+        assert!(front.is_none());
+        let mut ahead = vec![5];
+        let reading = loop {
+            let arrival = fronts.arrive(QUEUE, ask, Admission::Always);
+            if arrival.ask().limit > 0 {
+                break arrival;
+            }
+            let next = ahead[0] + 2;
+            arrival.placed(&ticket(Mode::Exclusive, next), &entry(next), behind(&[]));
+            ahead.insert(0, next);
+        };
+        let limit = reading.ask().limit;
+        assert!(limit > ahead.len(), "{limit} do not prove {ahead:?}");
+        let own = entry(ahead[0] + 1);
+        let read = reading.placed(&ticket(Mode::Exclusive, 100), &own, behind(&ahead));
+        assert_eq!(read, behind(&ahead[..1]));
+        assert!(handovers.order().stands_right_behind(&entry(7), &entry(5)));
+    }
+
+    #[test]
+    fn what_is_known_goes_with_those_who_wait() {
+        let handovers = Handovers::new(NAMING);
+        let fronts = Fronts::new(handovers.clone());
+        for token in 1..=9 {
+            arrives(&fronts, Mode::Exclusive, token, &[token - 1]);
+        }
+        for token in 1..=9 {
+            assert!(!handovers.order().is_empty());
+            fronts.leave(&ticket(Mode::Exclusive, token), None);
+        }
+        assert!(handovers.order().is_empty());
+        arrives(&fronts, Mode::Exclusive, 10, &[4]);
+        let (ticket, ask) = (ticket(Mode::Exclusive, 10), rule::ask(Mode::Exclusive));
+        fronts.looked(&ticket, ask, &behind(&[]));
+        assert!(handovers.order().is_empty(), "it holds");
+        arrives(&fronts, Mode::Exclusive, 11, &[10]);
+        drop(fronts);
+        assert!(handovers.order().is_empty(), "a lost session");
+    }
+}

@@ -1,0 +1,329 @@
+//! What a process knows of the order in its queues: which of its entries wait there, for whom, and
+//! whether nothing else can stand between the two.
+//!
+//! A contender that arrives where another entry of its process waits need not read the queue to
+//! know that it has to wait, too: it *guesses* that this one stands right ahead of it. That is
+//! enough to wait for, since nobody is granted a lock by it, but not to be handed the lock over: an
+//! entry of somebody else may have come between. The proof comes later, for many at once, from the
+//! next contender of the process that does read: what it finds next to each other was made one
+//! right behind the other, and nothing ever comes between.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::entry::{EntryId, Mode};
+use crate::rule::{Ahead, View};
+use crate::token::Token;
+
+/// At most this many guess before the next one reads.
+const GUESSES: usize = 32;
+
+/// How a backend names its entries.
+#[derive(Debug, Clone, Copy)]
+pub struct Naming {
+    /// The queue in which one of our entries stands.
+    pub queue: fn(&EntryId) -> Option<&[u8]>,
+    /// What those behind one of our entries know it as.
+    pub seen: fn(&EntryId) -> EntryId,
+}
+
+/// For all queues in which entries of this process wait. Bounded by those.
+#[derive(Debug)]
+pub(super) struct Order {
+    naming: Naming,
+    lines: HashMap<Box<[u8]>, Line>,
+}
+
+/// What is known of one queue.
+#[derive(Debug, Default)]
+struct Line {
+    /// Our entries that wait, in the order of arrival.
+    waiting: BTreeMap<Token, Waiting>,
+    /// Those of them that guessed, and that nobody has read the queue behind since.
+    open: BTreeSet<Token>,
+    /// Enqueues under way that guess.
+    guessing: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    own: EntryId,
+    mode: Mode,
+    /// What it waits for, as those behind that know it.
+    blocker: EntryId,
+    /// Nothing that it would have to wait for stands between the two.
+    proved: bool,
+}
+
+impl Order {
+    pub(super) fn new(naming: Naming) -> Self {
+        Order {
+            naming,
+            lines: HashMap::new(),
+        }
+    }
+
+    /// The youngest of our entries that wait in this queue, if an enqueue that is sent from now on
+    /// may guess that it stands right ahead: so seldom that the proofs come before the turns.
+    /// Until [`guess_over`](Order::guess_over) it counts as one.
+    pub(super) fn guess(&mut self, queue: &[u8]) -> Option<Ahead> {
+        let line = self.lines.get_mut(queue)?;
+        let guesses = line.open.len() + line.guessing;
+        if guesses >= GUESSES.min(line.waiting.len() / 2) {
+            return None;
+        }
+        let (_, youngest) = line.waiting.last_key_value()?;
+        line.guessing += 1;
+        Some(youngest.seen(self.naming))
+    }
+
+    /// The enqueue that guessed is over.
+    pub(super) fn guess_over(&mut self, queue: &[u8]) {
+        if let Some(line) = self.lines.get_mut(queue) {
+            line.guessing -= 1;
+            self.drop_if_empty(queue);
+        }
+    }
+
+    /// How many entries a read of this queue is to tell of, to prove what is open there if as many
+    /// of somebody else's stand among those.
+    pub(super) fn worth_reading(&self, queue: &[u8]) -> usize {
+        let line = self.lines.get(queue);
+        line.map_or(1, |line| 2 * line.open.len() + 1)
+    }
+
+    /// An entry was made by an enqueue that guessed this. What it waits for: whoever of ours stands
+    /// ahead is as good, and the nearest that we know by now is the best guess.
+    pub(super) fn guessed(&mut self, own: &EntryId, mode: Mode, guess: Ahead) -> Ahead {
+        let naming = self.naming;
+        let Some(line) = self.line(own) else {
+            return guess;
+        };
+        let nearest = line.waiting.range(..own.token).next_back();
+        let ahead = nearest.map_or(guess, |(_, nearest)| nearest.seen(naming));
+        self.wait(own, mode, ahead.id.clone(), false);
+        ahead
+    }
+
+    /// This was found in the queue by one of our entries.
+    pub(super) fn saw(&mut self, own: &EntryId, mode: Mode, view: &View) {
+        match view.ahead.first() {
+            Some(nearest) if view.present => self.wait(own, mode, nearest.id.clone(), true),
+            _ => self.forget(own),
+        }
+    }
+
+    /// This is the nearest part of all that stood ahead of one of our entries, whatever the mode.
+    pub(super) fn read(&mut self, own: &EntryId, ahead: &[Ahead]) {
+        let naming = self.naming;
+        let Some(line) = self.line(own) else { return };
+        let younger = line.open.split_off(&own.token);
+        let read_behind = std::mem::replace(&mut line.open, younger);
+        if read_behind.is_empty() {
+            return;
+        }
+        let pairs = ahead.windows(2).map(|pair| (&pair[0].id, &pair[1].id));
+        let pairs: HashMap<_, _> = pairs.collect();
+        for token in read_behind {
+            if let Some(waiting) = line.waiting.get_mut(&token) {
+                let next = pairs.get(&(naming.seen)(&waiting.own));
+                waiting.proved = next.is_some_and(|next| **next == waiting.blocker);
+            }
+        }
+    }
+
+    /// Whether one of our entries waits for this one and for nothing else.
+    pub(super) fn stands_right_behind(&self, own: &EntryId, entry: &EntryId) -> bool {
+        let line = (self.naming.queue)(own).and_then(|queue| self.lines.get(queue));
+        let waiting = line.and_then(|line| line.waiting.get(&own.token));
+        waiting.is_some_and(|w| w.own == *own && w.blocker == *entry && w.proved)
+    }
+
+    /// One of our entries does not wait any more.
+    pub(super) fn forget(&mut self, own: &EntryId) {
+        let Some(queue) = (self.naming.queue)(own) else {
+            return;
+        };
+        if let Some(line) = self.lines.get_mut(queue) {
+            line.waiting.remove(&own.token);
+            line.open.remove(&own.token);
+            self.drop_if_empty(queue);
+        }
+    }
+
+    fn wait(&mut self, own: &EntryId, mode: Mode, blocker: EntryId, proved: bool) {
+        let Some(queue) = (self.naming.queue)(own) else {
+            return;
+        };
+        if !self.lines.contains_key(queue) {
+            self.lines.insert(queue.into(), Line::default());
+        }
+        let Some(line) = self.lines.get_mut(queue) else {
+            return;
+        };
+        match proved {
+            true => line.open.remove(&own.token),
+            false => line.open.insert(own.token),
+        };
+        let own = own.clone();
+        let waiting = Waiting {
+            own,
+            mode,
+            blocker,
+            proved,
+        };
+        line.waiting.insert(waiting.own.token, waiting);
+    }
+
+    fn line(&mut self, own: &EntryId) -> Option<&mut Line> {
+        self.lines.get_mut((self.naming.queue)(own)?)
+    }
+
+    fn drop_if_empty(&mut self, queue: &[u8]) {
+        let empty = |line: &Line| line.waiting.is_empty() && line.guessing == 0;
+        if self.lines.get(queue).is_some_and(empty) {
+            self.lines.remove(queue);
+        }
+    }
+}
+
+impl Waiting {
+    /// As those behind it see it.
+    fn seen(&self, naming: Naming) -> Ahead {
+        Ahead {
+            id: (naming.seen)(&self.own),
+            mode: self.mode,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{NAMING, behind, entry};
+    use super::*;
+    use Mode::Exclusive;
+
+    const QUEUE: &[u8] = b"queue";
+
+    impl Order {
+        pub(in super::super) fn is_empty(&self) -> bool {
+            self.lines.is_empty()
+        }
+
+        /// One arrives and has its entry, if it may guess: whom it waits for.
+        fn arrives(&mut self, token: u64) -> Option<u64> {
+            let guess = self.guess(QUEUE)?;
+            let ahead = self.guessed(&entry(token), Exclusive, guess);
+            self.guess_over(QUEUE);
+            Some(ahead.id.token.0)
+        }
+
+        /// One arrives and reads this.
+        fn reads(&mut self, token: u64, ahead: &[u64]) {
+            let view = behind(ahead);
+            self.read(&entry(token), &view.ahead);
+            self.saw(&entry(token), Exclusive, &view);
+        }
+
+        fn is_proved(&self, own: u64, ahead: u64) -> bool {
+            self.stands_right_behind(&entry(own), &entry(ahead))
+        }
+    }
+
+    /// Of our entries from 11 up, so many; 10 holds.
+    fn waiting(count: u64) -> Order {
+        let mut order = Order::new(NAMING);
+        (11..11 + count).for_each(|token| order.reads(token, &[token - 1]));
+        order
+    }
+
+    #[test]
+    fn a_read_proves_what_was_guessed_before() {
+        let mut order = waiting(6);
+        let guesses = [20, 21, 22].map(|token| order.arrives(token));
+        assert_eq!(guesses, [Some(16), Some(20), Some(21)]);
+        assert!(
+            [20, 21, 22]
+                .iter()
+                .all(|own| !order.is_proved(*own, own - 1))
+        );
+        order.reads(23, &[22, 21, 20, 16, 15]);
+        assert!(order.is_proved(20, 16) && order.is_proved(21, 20) && order.is_proved(22, 21));
+        assert!(order.is_proved(23, 22), "it saw that itself");
+        assert!(!order.is_proved(22, 20));
+    }
+
+    #[test]
+    fn who_has_somebody_else_right_ahead_stays_unproved() {
+        let mut order = waiting(6);
+        let guesses = [20, 22, 24].map(|token| order.arrives(token));
+        assert_eq!(guesses, [Some(16), Some(20), Some(22)]);
+        order.reads(25, &[24, 22, 21, 20]);
+        assert!(order.is_proved(24, 22));
+        assert!(!order.is_proved(22, 20), "21 stands between");
+        assert!(!order.is_proved(20, 16), "that was not read");
+        // Its own look, when what it waited for is gone.
+        order.saw(&entry(22), Exclusive, &behind(&[21]));
+        assert!(order.is_proved(22, 21));
+        // What was unproved once is for its own look alone.
+        order.reads(26, &[25, 24, 22, 21, 20, 16]);
+        assert!(!order.is_proved(20, 16));
+    }
+
+    #[test]
+    fn a_read_proves_nothing_of_who_came_after_it() {
+        let mut order = waiting(6);
+        order.arrives(20);
+        order.arrives(22);
+        order.reads(21, &[20, 16]);
+        assert!(order.is_proved(20, 16));
+        assert!(!order.is_proved(22, 20));
+        order.reads(23, &[22, 21, 20]);
+        assert!(!order.is_proved(22, 20), "21 stands between");
+    }
+
+    #[test]
+    fn guesses_are_few_among_those_who_wait() {
+        let guesses = |count| {
+            let mut order = waiting(count);
+            (100..).map_while(|token| order.arrives(token)).count()
+        };
+        assert_eq!([0, 1, 2, 3].map(guesses), [0, 0, 1, 2]);
+        assert_eq!(guesses(16), 15);
+        assert_eq!(guesses(1000), GUESSES);
+        let mut order = waiting(8);
+        let under_way = (0..).map_while(|_| order.guess(QUEUE)).count();
+        assert_eq!(under_way, 4);
+        order.guess_over(QUEUE);
+        assert!(order.guess(QUEUE).is_some(), "one came to nothing");
+        assert_eq!(order.worth_reading(QUEUE), 1, "no entry yet");
+    }
+
+    #[test]
+    fn the_nearest_of_ours_is_waited_for() {
+        let mut order = waiting(6);
+        let early = order.guess(QUEUE).expect("allowed");
+        assert_eq!(order.arrives(20), Some(16));
+        // Its answer comes later, but it was made before the other.
+        let ahead = order.guessed(&entry(19), Exclusive, early.clone());
+        assert_eq!(ahead.id, entry(16));
+        order.forget(&entry(16));
+        let ahead = order.guessed(&entry(30), Exclusive, early);
+        assert_eq!(ahead.id, entry(20));
+    }
+
+    #[test]
+    fn what_an_entry_waits_for_now_is_what_counts() {
+        let mut order = waiting(2);
+        assert!(order.is_proved(12, 11) && !order.is_proved(12, 10));
+        order.saw(&entry(12), Exclusive, &behind(&[10]));
+        assert!(order.is_proved(12, 10) && !order.is_proved(12, 11));
+        order.saw(&entry(12), Exclusive, &behind(&[]));
+        assert!(!order.is_proved(12, 10), "it waits no more");
+        let absent = View {
+            present: false,
+            ahead: Vec::new(),
+        };
+        order.saw(&entry(11), Exclusive, &absent);
+        assert!(order.is_empty());
+    }
+}
