@@ -81,6 +81,8 @@ cases! {
         a_silent_holder_has_lost_before_the_next_is_granted;
     order: first_come_first_served waiters_that_leave_do_not_break_the_line
         whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder
+        whoever_comes_between_two_of_one_process_is_served_between
+        whoever_gives_up_before_others_of_its_process_leaves_the_rest_in_order a_crowd_of_two_processes_is_served_in_order
         waiters_whose_sessions_end_do_not_break_the_line a_storm_of_tries_does_not_hold_up_a_waiter;
     tokens: tokens_rise_over_sessions tokens_rise_within_a_session readers_have_tokens_of_their_own
         tokens_rise_over_a_restart_and_a_holder_keeps_its_own;

@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lock_core::{ErrorKind, Locks, Mode, Release, Token};
+use lock_core::{Backend, ErrorKind, Guard, Locks, Mode, Release, Token};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Waiter};
 use crate::fixture::Skip;
 
 pub async fn first_come_first_served(bench: Bench) {
@@ -86,6 +86,141 @@ pub async fn whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder(
     let token = guard.token();
     assert_eq!(guard.release().await, Release::Released);
     assert!(stayer.turn().await.token() > token);
+}
+
+/// Another task, with a session of its own, of the process that has this backend.
+async fn task_of(bench: &Bench, backend: &Arc<dyn Backend>, mode: Mode) -> Waiter {
+    let locks = Locks::new(backend.clone(), bench.options()).expect("options within bounds");
+    bench.waiter_of(locks, "a", mode).await
+}
+
+/// In this order, each of them when the one before has released, and not earlier.
+async fn served_one_by_one(waiters: Vec<Waiter>) {
+    let mut last = Token(0);
+    let mut waiters = waiters.into_iter();
+    while let Some(waiter) = waiters.next() {
+        let guard = waiter.turn().await;
+        assert!(guard.token() > last);
+        last = guard.token();
+        // A wrong grant comes at once.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(waiters.as_slice().iter().all(Waiter::waits), "it is held");
+        assert_eq!(guard.release().await, Release::Released);
+    }
+}
+
+/// A task of a process in which others wait may know that it has to wait, too, but not for whom.
+pub async fn whoever_comes_between_two_of_one_process_is_served_between(bench: Bench) {
+    let backend = bench.backend();
+    let mut waiters = vec![];
+    for _ in 0..6 {
+        waiters.push(task_of(&bench, &backend, Mode::Exclusive).await);
+    }
+    for mode in [Mode::Exclusive, Mode::Shared, Mode::Exclusive] {
+        waiters.push(bench.waiter("a", mode).await);
+        for _ in 0..2 {
+            waiters.push(task_of(&bench, &backend, Mode::Exclusive).await);
+        }
+    }
+    served_one_by_one(waiters).await;
+    bench.depth("a", 0).await;
+}
+
+pub async fn whoever_gives_up_before_others_of_its_process_leaves_the_rest_in_order(bench: Bench) {
+    let backend = bench.backend();
+    let (_, holder) = bench.holder("a").await;
+    let mut stay = vec![];
+    for _ in 0..4 {
+        stay.push(task_of(&bench, &backend, Mode::Exclusive).await);
+    }
+    let mut left = vec![task_of(&bench, &backend, Mode::Exclusive).await];
+    stay.push(bench.waiter("a", Mode::Exclusive).await);
+    left.push(task_of(&bench, &backend, Mode::Exclusive).await);
+    stay.push(task_of(&bench, &backend, Mode::Exclusive).await);
+    left.push(task_of(&bench, &backend, Mode::Shared).await);
+    stay.push(task_of(&bench, &backend, Mode::Exclusive).await);
+    for (gone, leaver) in left.iter().enumerate() {
+        leaver.leave();
+        bench.depth("a", stay.len() + left.len() - gone).await;
+    }
+    assert_eq!(holder.release().await, Release::Released);
+    served_one_by_one(stay).await;
+    bench.depth("a", 0).await;
+}
+
+/// Who is inside, as tasks of several processes tell it.
+#[derive(Default)]
+struct Inside {
+    readers: usize,
+    writers: usize,
+    /// The token of the youngest that ever came in, and of the youngest writer.
+    last: u64,
+    last_writer: u64,
+}
+
+impl Inside {
+    fn enter(&mut self, guard: &Guard) {
+        assert_eq!(self.writers, 0, "a writer is inside");
+        let token = guard.token().0;
+        if guard.mode() == Mode::Shared {
+            assert!(token > self.last_writer, "a writer was overtaken");
+            self.readers += 1;
+        } else {
+            assert_eq!(self.readers, 0, "a reader is inside");
+            assert!(token > self.last, "somebody was overtaken");
+            self.writers += 1;
+            self.last_writer = token;
+        }
+        self.last = self.last.max(token);
+    }
+
+    fn leave(&mut self, guard: &Guard) {
+        match guard.mode() {
+            Mode::Shared => self.readers -= 1,
+            Mode::Exclusive => self.writers -= 1,
+        }
+    }
+}
+
+/// Readers, writers and those who lose their patience, as tasks of two processes.
+pub async fn a_crowd_of_two_processes_is_served_in_order(bench: Bench) {
+    const TASKS: usize = 10;
+    const TURNS: usize = 15;
+    let (one, other) = (bench.backend(), bench.backend());
+    let inside = Arc::new(Mutex::new(Inside::default()));
+    let mut tasks = vec![];
+    for task in 0..2 * TASKS {
+        let backend = if task < TASKS { &one } else { &other };
+        let locks = Locks::new(backend.clone(), bench.options()).expect("options within bounds");
+        let lock = locks.rwlock("a").expect("a valid name");
+        let inside = inside.clone();
+        tasks.push(tokio::spawn(async move {
+            for turn in 0..TURNS {
+                let acquire = async {
+                    let acquired = match (task + turn) % 7 {
+                        0 => lock.read().await,
+                        _ => lock.write().await,
+                    };
+                    acquired.expect("our turn comes")
+                };
+                let patience = match (task + 3 * turn) % 5 {
+                    0 => Duration::from_millis(fastrand::u64(0..10)),
+                    _ => Duration::MAX,
+                };
+                let Ok(guard) = tokio::time::timeout(patience, acquire).await else {
+                    continue;
+                };
+                inside.lock().expect("no panic").enter(&guard);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                inside.lock().expect("no panic").leave(&guard);
+                assert_eq!(guard.release().await, Release::Released);
+            }
+        }));
+    }
+    for task in tasks {
+        bench.soon("all turns", task).await.expect("no panic");
+    }
+    bench.depth("a", 0).await;
 }
 
 pub async fn waiters_whose_sessions_end_do_not_break_the_line(bench: Bench) -> Result<(), Skip> {
