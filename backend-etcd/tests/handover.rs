@@ -17,12 +17,12 @@ fn mutex(backend: &Arc<EtcdBackend>) -> Mutex {
 }
 
 #[tokio::test]
-async fn whoever_is_next_needs_no_look_of_its_own() {
+async fn whoever_is_next_needs_no_look_and_few_read_the_queue() {
     const CONTENDERS: u64 = 8;
     const TURNS: u64 = 50;
     let etcd = Node::start().await;
     let backend = backend_of(&etcd);
-    let before = etcd.transactions().await;
+    let before = (etcd.transactions().await, etcd.ranges().await);
     let mut contending = Vec::new();
     for _ in 0..CONTENDERS {
         let mutex = mutex(&backend);
@@ -36,13 +36,21 @@ async fn whoever_is_next_needs_no_look_of_its_own() {
     for contender in contending {
         soon("its turns", contender).await.expect("no panic");
     }
-    let spent = etcd.transactions().await - before;
+    let spent = etcd.transactions().await - before.0;
+    let ranges = etcd.ranges().await - before.1;
     // An enqueue and a removal each. A look more where the answer to a removal came long after the
     // event of it, which a busy machine may do now and then.
     let turns = CONTENDERS * TURNS;
     assert!(
         (2 * turns..=2 * turns + turns / 2).contains(&spent),
         "{spent} transactions for {turns} turns"
+    );
+    // The comparisons of the two, three and one, and the reading of the waiter. The queue is read by
+    // one of four who arrive, and what else was read by the looks.
+    let looks = spent - 2 * turns;
+    assert!(
+        ranges < 5 * turns + turns / 2 + 4 * looks,
+        "{ranges} ranges read for {turns} turns and {looks} looks"
     );
 }
 

@@ -27,33 +27,48 @@ fn lock() -> LockName {
 #[tokio::test]
 async fn whoever_is_next_needs_no_look_of_its_own() {
     const TURNS: usize = 50;
+    // Create, list, watch, delete, and the holder's question for the waiter. With two questions of the
+    // waiter's own instead they would be six.
+    let (least, turns) = contend(2, TURNS).await;
+    assert!(2 * least < 11 * turns, "{least} requests for {turns} turns");
+}
+
+#[tokio::test]
+async fn of_many_who_arrive_few_list_the_queue() {
+    const TURNS: usize = 20;
+    // The same, but a listing by one of four only.
+    let (least, turns) = contend(8, TURNS).await;
+    assert!(
+        10 * least < 47 * turns,
+        "{least} requests for {turns} turns"
+    );
+}
+
+/// How many requests so many contenders with so many turns each make at least, and for how many
+/// turns.
+async fn contend(contenders: usize, turns: usize) -> (usize, usize) {
     let ensemble = Ensemble::start(Settings::default());
     let backend = backend(&ensemble);
-    let contenders = [session(&backend), session(&backend)];
+    let contenders: Vec<_> = (0..contenders).map(|_| session(&backend)).collect();
     let mut least = usize::MAX;
     for _ in 0..10 {
         let before = requests(&ensemble);
-        let contending = contenders.clone().map(|locks| {
+        let contending = contenders.iter().cloned().map(|locks| {
             tokio::spawn(async move {
-                for _ in 0..TURNS {
+                for _ in 0..turns {
                     let guard = acquire(&locks, &lock()).await;
                     assert_eq!(guard.release().await, Release::Released);
                 }
             })
         });
+        let contending: Vec<_> = contending.collect();
         for contender in contending {
             soon("its turns", contender).await.expect("no panic");
         }
         // On a slow machine there are pings, and looks where an answer came late.
         least = least.min(requests(&ensemble) - before);
     }
-    // Create, list, watch, delete, and the holder's question for the waiter. With two questions of the
-    // waiter's own instead they would be six.
-    let turns = 2 * TURNS;
-    assert!(
-        least < 5 * turns + turns / 2,
-        "{least} requests for {turns} turns"
-    );
+    (least, contenders.len() * turns)
 }
 
 #[tokio::test]
