@@ -148,6 +148,11 @@ pub trait Session: Debug + Send + Sync {
     /// earlier try of the same ticket put there, and answers it with what stands ahead of it: all
     /// in one round trip.
     ///
+    /// A backend need not read the queue where it knows of an entry that stood there before the
+    /// request was sent, if everybody is taken in and all that stands ahead was asked for: it may
+    /// answer with that one, whatever stands between. Nothing is granted by such an answer. Who
+    /// waits for that entry looks when it is gone, also when it was gone by then.
+    ///
     /// *Cancel safety:* when dropped, or on an error whose effect is unknown, the entry may exist
     /// or may yet come to exist; a later [`remove`](Session::remove) of the ticket makes an end of
     /// both.
