@@ -52,7 +52,7 @@ pub struct Limits {
     pub store_bytes: u64,
     /// Leases (default 100,000).
     pub leases: usize,
-    /// Watches (default 100,000).
+    /// Watches (default 200,000), all on one connection or not.
     pub watches: usize,
     /// Recent events kept so that a watch can start in the past (default 10,000).
     pub history_events: usize,
@@ -76,7 +76,7 @@ impl Default for Limits {
         Self {
             store_bytes: 1 << 30,
             leases: 100_000,
-            watches: 100_000,
+            watches: 200_000,
             history_events: 10_000,
             history_bytes: 8 << 20,
             watch_queue_events: 4_096,

@@ -7,11 +7,16 @@ use async_trait::async_trait;
 use lock_core::handover::Handovers;
 use lock_core::keyspace::Keyspace;
 use lock_core::{Backend, DataKey, Error, Floor, LockName, Queue, Raised, Session};
+use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::transport::Transport;
 use crate::watch::Watches;
 use crate::{floor, layout, listing, session};
+
+/// Holders whose entries come under watch at once. When the stream of the watches breaks, it may be
+/// that of a hundred thousand: asked about all at once, no server would answer in time.
+const SETTLING: usize = 64;
 
 /// Locks on an etcd cluster, or on a coordinator that speaks etcd's API.
 #[derive(Debug)]
@@ -26,6 +31,8 @@ pub(crate) struct Client {
     pub(crate) transport: Arc<Transport>,
     pub(crate) watches: Watches,
     pub(crate) handovers: Arc<Handovers>,
+    /// For the holders whose entries come under watch.
+    pub(crate) settling: Semaphore,
 }
 
 impl EtcdBackend {
@@ -44,6 +51,7 @@ impl EtcdBackend {
                 watches: Watches::new(transport.clone()),
                 transport,
                 handovers: Handovers::new(layout::NAMING),
+                settling: Semaphore::new(SETTLING),
             }),
         }))
     }

@@ -13,7 +13,8 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FusedFuture};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::coop;
 
 use crate::background;
 use crate::backoff::Backoff;
@@ -33,9 +34,14 @@ const SWEEP: Duration = Duration::from_millis(25);
 /// twice it, at random).
 const BACKSTOP: Duration = Duration::from_secs(60);
 
-/// That many holds are looked up as often as that. If there are more, each has to wait so much
-/// longer, so that to hold many locks costs no more requests than to hold these.
+/// That many holds are looked up as often as that, or watched anew when their watches broke. If there
+/// are more, each has to wait so much longer, so that to hold many locks costs no more requests than to
+/// hold these.
 const BACKSTOP_HOLDS: usize = 1000;
+
+/// Held entries that are looked up at once. The rest wait their turn: when a connection breaks, all
+/// that were watched over it are to be looked up.
+const LOOKS: usize = 64;
 
 /// Removals under way at once. The rest wait their turn: a coordinator that was away is not to be
 /// buried under them.
@@ -142,6 +148,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// The janitor of one session.
 async fn work(session: Arc<dyn Session>, mut jobs: mpsc::UnboundedReceiver<Job>) {
     let watched = AtomicUsize::new(0);
+    let looks = Semaphore::new(LOOKS);
     let mut waiting: VecDeque<(Ticket, Option<EntryId>)> = VecDeque::new();
     let mut removals: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
     let mut watches: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
@@ -185,7 +192,10 @@ async fn work(session: Arc<dyn Session>, mut jobs: mpsc::UnboundedReceiver<Job>)
             Some(Job::Watch(holds)) => {
                 watched.fetch_add(holds.len(), Ordering::Relaxed);
                 for hold in holds {
-                    watches.push(guarded(watch(&*session, hold, &watched)));
+                    let watch = watch(&*session, hold, &watched, &looks);
+                    // When all are woken at once, the budget of this task would be spent with the
+                    // first of them, and the others be woken in vain over and over.
+                    watches.push(guarded(coop::unconstrained(watch)));
                 }
             }
             Some(Job::Close(done)) => {
@@ -280,7 +290,7 @@ fn crowding(watched: &AtomicUsize) -> f64 {
 /// Watches the entry of a held lock until it is gone or released, or the session is lost, when this
 /// is dropped. A wake-up, an error and a
 /// while without either are all the same: a reason to look.
-async fn watch(session: &dyn Session, hold: Arc<Hold>, watched: &AtomicUsize) {
+async fn watch(session: &dyn Session, hold: Arc<Hold>, watched: &AtomicUsize, looks: &Semaphore) {
     let ask = rule::ask(hold.ticket().mode);
     let mut backoff = Backoff::default();
     loop {
@@ -294,7 +304,22 @@ async fn watch(session: &dyn Session, hold: Arc<Hold>, watched: &AtomicUsize) {
             Some(Ok(())) => AsOf::Change,
             Some(Err(_)) | None => AsOf::Now,
         };
-        match session.look(hold.ticket(), hold.entry(), ask, as_of).await {
+        let look = async {
+            // Never closed.
+            let _turn = looks.acquire().await;
+            session.look(hold.ticket(), hold.entry(), ask, as_of).await
+        };
+        // Apart, so that no room is kept for it while nothing happens.
+        let looked = Box::pin(async {
+            tokio::select! {
+                looked = look => Some(looked),
+                () = hold.over() => None,
+            }
+        });
+        let Some(looked) = looked.await else {
+            return;
+        };
+        match looked {
             Ok(view) if !view.present => {
                 hold.lose(LossReason::EntryGone);
                 return;
@@ -308,8 +333,10 @@ async fn watch(session: &dyn Session, hold: Arc<Hold>, watched: &AtomicUsize) {
             backoff = Backoff::default();
             continue;
         }
+        // A coordinator that has no watches left would hear of all of them over and over.
+        let rest = backoff.next_pause().mul_f64(crowding(watched));
         tokio::select! {
-            () = tokio::time::sleep(backoff.next_pause()) => {}
+            () = tokio::time::sleep(rest) => {}
             () = hold.over() => return,
         }
     }

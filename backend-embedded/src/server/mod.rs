@@ -63,7 +63,6 @@ use crate::coordinator::Coordinator;
 pub use self::connection::MAX_CONNECTIONS;
 pub use self::listen::{Listen, ListenError, MAX_SOCKET_PATH_BYTES, remove_stale_socket};
 pub use self::status::DETAIL_KEY;
-pub use self::watch::MAX_WATCHES_PER_STREAM;
 
 /// Largest message accepted, in bytes: a request of [`MAX_REQUEST_BYTES`] and its wrapping (as
 /// etcd).

@@ -27,9 +27,6 @@ use crate::coordinator::{WatchBatch, Watcher};
 use crate::error::Error;
 use crate::machine::op::{Event, KeyRange, KeyValue, Revision};
 
-/// Watches on one stream; one more is refused with a reason.
-pub const MAX_WATCHES_PER_STREAM: usize = 10_000;
-
 /// The watch id that stands for no watch, or for all of a stream.
 const NO_WATCH: i64 = -1;
 
@@ -211,12 +208,6 @@ impl Session {
         };
         if is_empty(&keys) {
             self.refuse(EMPTY_RANGE.to_owned());
-            return Ok(());
-        }
-        if self.watches.len() >= MAX_WATCHES_PER_STREAM {
-            self.refuse(format!(
-                "turnlock: a stream may have {MAX_WATCHES_PER_STREAM} watches; open another"
-            ));
             return Ok(());
         }
         let id = match wanted_id {

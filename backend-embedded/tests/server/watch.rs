@@ -230,6 +230,32 @@ async fn a_stream_carries_many_watches() {
     served.stop().await;
 }
 
+/// One process may hold many locks, each with a watch, over one stream.
+#[tokio::test]
+async fn a_stream_carries_as_many_watches_as_there_are() {
+    const WATCHES: usize = 20_000;
+    let served = Served::start();
+    let mut client = served.client().await;
+    let (mut watch, _) = open(&mut client, "key/0", WatchOptions::new()).await;
+    for number in 1..WATCHES {
+        watch
+            .watch(format!("key/{number}"), None)
+            .await
+            .expect("asked");
+        let created = next(&mut watch).await;
+        assert!(
+            created.created() && !created.canceled(),
+            "{number}: {}",
+            created.cancel_reason()
+        );
+    }
+    let last = format!("key/{}", WATCHES - 1);
+    let revision = put(&mut client, &last, "to the last").await;
+    let told = events(&next(&mut watch).await);
+    assert_eq!(told, [put_event(&last, "to the last", revision)]);
+    served.stop().await;
+}
+
 #[tokio::test]
 async fn what_is_no_longer_kept_is_told_with_the_revision_to_go_on_from() {
     let served = Served::start();

@@ -343,6 +343,26 @@ async fn a_holder_hears_of_its_entry_although_its_watch_is_refused() {
 }
 
 #[tokio::test]
+async fn many_whose_watches_break_are_looked_up_a_few_at_a_time() {
+    const HOLDS: usize = 300;
+    const AT_ONCE: usize = 64;
+    let script = script();
+    script.changed.will(Act::Fail(ErrorKind::Unreachable));
+    script.look.will(Act::Hang);
+    let locks = script.locks(HOUR);
+    let mut guards = Vec::with_capacity(HOLDS);
+    for number in 0..HOLDS {
+        let mutex = locks.mutex(format!("{number}")).expect("a valid name");
+        guards.push(mutex.acquire().await.expect("granted"));
+    }
+    eventually("all were interrupted", || script.changed.count() == HOLDS).await;
+    eventually("the first are looked up", || script.look.count() >= AT_ONCE).await;
+    // All the others have been told, too, and would have come by now.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(script.look.count(), AT_ONCE);
+}
+
+#[tokio::test]
 async fn a_passed_deadline_is_a_loss_for_holders_and_waiters_without_any_timer() {
     let clock = Clock::manual();
     let script = Arc::new(Script {
