@@ -25,7 +25,7 @@ use crate::error;
 use crate::layout::{self, Consistency, Found, Layout};
 use crate::liveness::Renewer;
 use crate::places::Places;
-use crate::watch::{Stage, Watch};
+use crate::watch::{Watch, Watched};
 
 /// Longest time to live that etcd grants, in seconds.
 const MAX_TTL_SECS: i64 = 9_000_000_000;
@@ -123,14 +123,6 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
     }))
 }
 
-/// What is known of an entry once it is watched.
-enum Watched {
-    /// It was there then, and the watch tells when it goes.
-    There(Watch),
-    /// It was gone at this revision.
-    Gone(i64),
-}
-
 impl EtcdSession {
     fn check_alive(&self) -> Result<(), Error> {
         match self.liveness.state() {
@@ -203,44 +195,48 @@ impl EtcdSession {
         self.txn(txn(Consistency::Cluster)).await
     }
 
-    /// Resolves at a revision by which the entry is gone. Nobody is in a hurry to see a `held` one
-    /// watched.
-    async fn gone(&self, entry: &EntryId, held: bool) -> Result<i64, Error> {
+    /// Resolves when the entry is gone.
+    async fn gone(&self, entry: &EntryId, held: bool) -> Result<(), Error> {
         // Kilobytes, which are not kept while a lock is held.
-        let mut watch = match Box::pin(self.watch(entry, held)).await? {
-            Watched::Gone(revision) => return Ok(revision),
-            Watched::There(watch) => watch,
+        let Some(mut watch) = Box::pin(self.settle(entry, held)).await? else {
+            return Ok(());
         };
-        match watch.gone().await? {
-            Stage::Gone(revision) => Ok(revision),
-            Stage::Creating | Stage::Watching(_) | Stage::Broken(_) => Err(Error::new(
-                ErrorKind::Internal,
-                "a watch ended without a reason",
-            )),
-        }
+        let revision = watch.gone().await?;
+        self.told.fetch_max(revision, Ordering::SeqCst);
+        Ok(())
     }
 
-    async fn watch(&self, entry: &EntryId, held: bool) -> Result<Watched, Error> {
+    /// Has the entry watched; `None` if it is gone. Nobody is in a hurry to see a `held` one
+    /// watched, and there may be very many of them at once.
+    async fn settle(&self, entry: &EntryId, held: bool) -> Result<Option<Watch>, Error> {
         let _turn = match held {
             true => self.client.settling.acquire().await.ok(),
             false => None,
         };
-        let token = layout::signed(entry.token);
-        let mut watch = self.client.watches.add(entry.key.clone(), token);
-        match watch.created().await? {
-            Stage::Gone(revision) => return Ok(Watched::Gone(revision)),
-            // One that began before the entry did has seen all that became of it. Else what went
-            // before the watch began.
-            Stage::Watching(since) if since >= token => {
-                let present = |consistency| layout::present(entry, consistency);
-                let answer = self.read(since, present).await?;
-                if !answer.succeeded() {
-                    return layout::revision(&answer).map(Watched::Gone);
-                }
+        match Box::pin(self.watch(entry)).await? {
+            Watched::Since(_, watch) => Ok(Some(watch)),
+            Watched::Gone(revision) => {
+                self.told.fetch_max(revision, Ordering::SeqCst);
+                Ok(None)
             }
-            Stage::Watching(_) | Stage::Creating | Stage::Broken(_) => {}
         }
-        Ok(Watched::There(watch))
+    }
+
+    async fn watch(&self, entry: &EntryId) -> Result<Watched, Error> {
+        let token = layout::signed(entry.token);
+        let watched = self.client.watches.watch(entry.key.clone(), token).await?;
+        // One that began before the entry did has seen all that became of it. Else what went before
+        // the watch began.
+        if let Watched::Since(since, _) = watched
+            && since >= token
+        {
+            let present = |consistency| layout::present(entry, consistency);
+            let answer = self.read(since, present).await?;
+            if !answer.succeeded() {
+                return layout::revision(&answer).map(Watched::Gone);
+            }
+        }
+        Ok(watched)
     }
 
     /// Our entry was not there. Tells whether that is because the lease is not either.
@@ -359,15 +355,10 @@ impl Session for EtcdSession {
 
     async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error> {
         self.check_alive()?;
-        let gone = async {
-            let revision = self.gone(entry, entry == own).await?;
-            self.told.fetch_max(revision, Ordering::SeqCst);
-            Ok(())
-        };
         match entry == own {
-            true => gone.await,
+            true => self.gone(entry, true).await,
             // Apart, so that no holder keeps room for it.
-            false => Box::pin(self.fronts.changed(entry, own, gone)).await,
+            false => Box::pin(self.fronts.changed(entry, own, self.gone(entry, false))).await,
         }
     }
 

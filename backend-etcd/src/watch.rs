@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use lock_core::{Error, ErrorKind, background};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::transport::Transport;
 use crate::watcher::Watcher;
@@ -24,36 +24,45 @@ pub(crate) struct Watches {
 #[derive(Debug)]
 pub(crate) enum Command {
     Add {
-        serial: u64,
         key: Arc<[u8]>,
-        after: i64,
-        stage: watch::Sender<Stage>,
+        waiting: Waiting,
+        /// To be told, once the server has confirmed the watch, after which revision it sees every
+        /// deletion. Dropped, if it has seen one before.
+        created: oneshot::Sender<i64>,
     },
     Remove {
-        serial: u64,
         key: Arc<[u8]>,
+        serial: u64,
     },
 }
 
-/// How far a watch has come.
-#[derive(Debug, Clone)]
-pub(crate) enum Stage {
-    /// The server has not confirmed it yet.
-    Creating,
-    /// Every deletion of the key after this revision is seen.
-    Watching(i64),
-    /// The key was deleted, at this revision.
-    Gone(i64),
-    /// It sees nothing any more, for this reason.
-    Broken(Error),
+/// Somebody who waits for a deletion of a key.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) serial: u64,
+    /// After this revision.
+    pub(crate) after: i64,
+    pub(crate) gone: oneshot::Sender<Gone>,
 }
 
-/// One watch on one key.
+/// At which revision the key was deleted; or why the watch sees nothing any more.
+pub(crate) type Gone = Result<i64, Arc<Error>>;
+
+/// What is known of a key once it is watched.
+#[derive(Debug)]
+pub(crate) enum Watched {
+    /// Every deletion after this revision is seen.
+    Since(i64, Watch),
+    /// It was deleted, at this revision.
+    Gone(i64),
+}
+
+/// One watch on one key. There may be very many of them for very long, so they are small.
 #[derive(Debug)]
 pub(crate) struct Watch {
     serial: u64,
     key: Arc<[u8]>,
-    stage: watch::Receiver<Stage>,
+    gone: oneshot::Receiver<Gone>,
     commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -66,55 +75,52 @@ impl Watches {
         }
     }
 
-    /// Watches for a deletion of a key after this revision, from about now on.
-    pub(crate) fn add(&self, key: Arc<[u8]>, after: i64) -> Watch {
+    /// Watches for a deletion of a key after this revision, from about now on. Resolves once the
+    /// watch sees deletions, or has seen one already.
+    pub(crate) async fn watch(&self, key: Arc<[u8]>, after: i64) -> Result<Watched, Error> {
         let commands = self.commands.get_or_init(|| {
             let (commands, queue) = mpsc::unbounded_channel();
             background::handle().spawn(Watcher::new(self.transport.clone(), queue).run());
             commands
         });
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let (sender, stage) = watch::channel(Stage::Creating);
-        // If nobody receives it, the sender is dropped with it, and the watch is told as broken.
-        let _ = commands.send(Command::Add {
+        let (created, creation) = oneshot::channel();
+        let (gone, deletion) = oneshot::channel();
+        let waiting = Waiting {
+            serial,
+            after,
+            gone,
+        };
+        let mut watch = Watch {
             serial,
             key: key.clone(),
-            after,
-            stage: sender,
-        });
-        Watch {
-            serial,
-            key,
-            stage,
+            gone: deletion,
             commands: commands.clone(),
+        };
+        // If nobody receives it, it is dropped, and the watch is told as broken.
+        let _ = commands.send(Command::Add {
+            key,
+            waiting,
+            created,
+        });
+        match creation.await {
+            Ok(since) => Ok(Watched::Since(since, watch)),
+            // There is no more to be told of it than how it ended.
+            Err(_) => watch.gone().await.map(Watched::Gone),
         }
     }
 }
 
 impl Watch {
-    /// Waits until the watch sees deletions, or has seen one already.
-    pub(crate) async fn created(&mut self) -> Result<Stage, Error> {
-        self.past(|stage| !matches!(stage, Stage::Creating)).await
-    }
-
-    /// Waits until the key was deleted.
-    pub(crate) async fn gone(&mut self) -> Result<Stage, Error> {
-        self.past(|stage| matches!(stage, Stage::Gone(_) | Stage::Broken(_)))
-            .await
-    }
-
-    /// Never answers [`Stage::Broken`]: that is an error.
-    async fn past(&mut self, reached: impl FnMut(&Stage) -> bool) -> Result<Stage, Error> {
-        let stage = self.stage.wait_for(reached).await.map_err(|closed| {
+    /// Waits until the key was deleted, and answers the revision. Once.
+    pub(crate) async fn gone(&mut self) -> Result<i64, Error> {
+        let gone = (&mut self.gone).await.map_err(|closed| {
             let text = "a watch ended abnormally: please report this";
             Error::new(ErrorKind::Internal, text).with_source(closed)
         })?;
-        match &*stage {
-            Stage::Broken(why) => {
-                Err(Error::new(why.kind(), "a watch was interrupted").with_source(why.clone()))
-            }
-            stage => Ok(stage.clone()),
-        }
+        gone.map_err(|why| {
+            Error::new(why.kind(), "a watch was interrupted").with_source((*why).clone())
+        })
     }
 }
 

@@ -13,12 +13,13 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use lock_core::Error;
 use lock_core::ErrorKind;
-use tokio::sync::{mpsc, watch};
+use smallvec::{SmallVec, smallvec};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use crate::error::{self, Failure, Scope};
 use crate::transport::{Connection, Transport};
-use crate::watch::{Command, Stage};
+use crate::watch::{Command, Waiting};
 
 /// When a stream with watches on it was silent for so long, it is asked for a sign of life: a
 /// member that stands still says nothing of it.
@@ -45,32 +46,30 @@ pub(crate) struct Watcher {
     lingering: VecDeque<(Instant, Key)>,
 }
 
-/// A key under watch.
+/// A key under watch. A process that holds very many locks has one of these for each.
 struct Watched {
-    /// Which creation is ours: the same key may have been watched and dropped before.
-    creation: u64,
-    /// Once it is confirmed.
-    confirmed: Option<Confirmed>,
+    progress: Progress,
     /// The last deletion that was seen.
     deleted: i64,
-    watchers: Vec<Waiting>,
-    /// When the last of them left.
-    unneeded: Instant,
+    watchers: SmallVec<[Waiting; 1]>,
+    /// How many times its last watcher left and it was put into `lingering`, where it still is.
+    lingers: u32,
 }
 
-/// Somebody who waits for a deletion after a revision.
-struct Waiting {
-    serial: u64,
-    after: i64,
-    stage: watch::Sender<Stage>,
-}
-
-#[derive(Clone, Copy)]
-struct Confirmed {
-    /// The server's name for the watch.
-    id: i64,
-    /// Deletions after this revision are seen.
-    since: i64,
+/// How far the server's watch has come.
+enum Progress {
+    /// It is not confirmed.
+    Creating {
+        /// Which creation is ours: the same key may have been watched and dropped before.
+        creation: u64,
+        told: Vec<oneshot::Sender<i64>>,
+    },
+    Confirmed {
+        /// The server's name for the watch.
+        id: i64,
+        /// Deletions after this revision are seen.
+        since: i64,
+    },
 }
 
 struct Stream {
@@ -93,6 +92,12 @@ enum Wake {
     /// The connection of the stream was given up, for what befell somebody else's request on it.
     GivenUp,
     Timer,
+}
+
+impl Watched {
+    fn is_of(&self, this: u64) -> bool {
+        matches!(self.progress, Progress::Creating { creation, .. } if creation == this)
+    }
 }
 
 impl Watcher {
@@ -131,19 +136,11 @@ impl Watcher {
             let outcome = match wake {
                 Wake::Command(None) => return,
                 Wake::Command(Some(Command::Add {
-                    serial,
                     key,
-                    after,
-                    stage,
-                })) => {
-                    let waiting = Waiting {
-                        serial,
-                        after,
-                        stage,
-                    };
-                    self.add(key, waiting).await
-                }
-                Wake::Command(Some(Command::Remove { serial, key })) => {
+                    waiting,
+                    created,
+                })) => self.add(key, waiting, created).await,
+                Wake::Command(Some(Command::Remove { key, serial })) => {
                     self.remove(serial, &key).await
                 }
                 Wake::Response(response) => self.respond(response).await,
@@ -172,12 +169,20 @@ impl Watcher {
         }
     }
 
-    async fn add(&mut self, key: Key, waiting: Waiting) -> Result<(), Failure> {
+    async fn add(
+        &mut self,
+        key: Key,
+        waiting: Waiting,
+        created: oneshot::Sender<i64>,
+    ) -> Result<(), Failure> {
         if let Some(watched) = self.keys.get_mut(&key) {
             if watched.deleted > waiting.after {
-                waiting.stage.send_replace(Stage::Gone(watched.deleted));
-            } else if let Some(Confirmed { since, .. }) = watched.confirmed {
-                waiting.stage.send_replace(Stage::Watching(since));
+                let _ = waiting.gone.send(Ok(watched.deleted));
+                return Ok(());
+            }
+            match &mut watched.progress {
+                Progress::Creating { told, .. } => told.push(created),
+                Progress::Confirmed { since, .. } => _ = created.send(*since),
             }
             watched.watchers.push(waiting);
             return Ok(());
@@ -187,11 +192,13 @@ impl Watcher {
         self.keys.insert(
             key.clone(),
             Watched {
-                creation,
-                confirmed: None,
+                progress: Progress::Creating {
+                    creation,
+                    told: vec![created],
+                },
                 deleted: 0,
-                watchers: vec![waiting],
-                unneeded: Instant::now(),
+                watchers: smallvec![waiting],
+                lingers: 0,
             },
         );
         let limit = self.transport.patience();
@@ -251,8 +258,8 @@ impl Watcher {
         };
         watched.watchers.retain(|waiting| waiting.serial != serial);
         if watched.watchers.is_empty() {
-            watched.unneeded = Instant::now();
-            self.lingering.push_back((watched.unneeded, key.clone()));
+            watched.lingers += 1;
+            self.lingering.push_back((Instant::now(), key.clone()));
         }
         while self.lingering.len() > LINGERING {
             self.end_lingering().await?;
@@ -262,19 +269,20 @@ impl Watcher {
 
     /// Cancels the watch that has stayed unneeded for longest, if it still is.
     async fn end_lingering(&mut self) -> Result<(), Failure> {
-        let Some((since, key)) = self.lingering.pop_front() else {
+        let Some((_, key)) = self.lingering.pop_front() else {
             return Ok(());
         };
-        let watched = self.keys.get(&key);
-        let Some(watched) = watched.filter(|w| w.watchers.is_empty() && w.unneeded == since) else {
+        let Some(watched) = self.keys.get_mut(&key) else {
             return Ok(());
         };
-        let confirmed = watched.confirmed;
-        self.keys.remove(&key);
-        // One that is not confirmed yet is cancelled when it is.
-        match confirmed {
-            Some(Confirmed { id, .. }) => self.cancel(id).await,
-            None => Ok(()),
+        watched.lingers = watched.lingers.saturating_sub(1);
+        if watched.lingers > 0 || !watched.watchers.is_empty() {
+            return Ok(());
+        }
+        match self.keys.remove(&key).map(|watched| watched.progress) {
+            Some(Progress::Confirmed { id, .. }) => self.cancel(id).await,
+            // It is cancelled when it is confirmed.
+            Some(Progress::Creating { .. }) | None => Ok(()),
         }
     }
 
@@ -318,15 +326,18 @@ impl Watcher {
             false => Some((stream.heard, limit)),
         };
         if let Some((creation, key)) = confirmed {
-            let watched = self.keys.get_mut(&key).filter(|w| w.creation == creation);
+            let watched = self.keys.get_mut(&key).filter(|w| w.is_of(creation));
             match watched {
-                Some(_) if response.canceled() => self.finish(&key, cancelled(&response)),
+                Some(_) if response.canceled() => self.break_off(&key, cancelled(&response)),
                 Some(watched) => {
                     let since = response.header().map_or(0, |header| header.revision());
-                    watched.confirmed = Some(Confirmed { id, since });
+                    let confirmed = Progress::Confirmed { id, since };
+                    let before = std::mem::replace(&mut watched.progress, confirmed);
                     stream.keys.insert(id, key);
-                    for waiting in &watched.watchers {
-                        waiting.stage.send_replace(Stage::Watching(since));
+                    if let Progress::Creating { told, .. } = before {
+                        for created in told {
+                            let _ = created.send(since);
+                        }
                     }
                 }
                 None if response.canceled() => {}
@@ -334,7 +345,7 @@ impl Watcher {
             }
         } else if response.canceled() {
             if let Some(key) = stream.keys.remove(&id) {
-                self.finish(&key, cancelled(&response));
+                self.break_off(&key, cancelled(&response));
             }
         } else if let Some(deleted) = response
             .events()
@@ -398,18 +409,19 @@ impl Watcher {
             return;
         };
         watched.deleted = watched.deleted.max(revision);
-        for waiting in &watched.watchers {
-            if waiting.after < revision {
-                waiting.stage.send_replace(Stage::Gone(revision));
+        for waiting in std::mem::take(&mut watched.watchers) {
+            match waiting.after < revision {
+                true => _ = waiting.gone.send(Ok(revision)),
+                false => watched.watchers.push(waiting),
             }
         }
     }
 
-    fn finish(&mut self, key: &Key, stage: Stage) {
-        if let Some(watched) = self.keys.remove(key) {
-            for waiting in watched.watchers {
-                waiting.stage.send_replace(stage.clone());
-            }
+    fn break_off(&mut self, key: &Key, why: Error) {
+        let why = Arc::new(why);
+        let watchers = self.keys.remove(key).into_iter().flat_map(|w| w.watchers);
+        for waiting in watchers {
+            let _ = waiting.gone.send(Err(why.clone()));
         }
     }
 
@@ -421,14 +433,14 @@ impl Watcher {
         if let Some(stream) = self.stream.take() {
             self.transport.failed(&stream.connection, scope);
         }
-        let stage = Stage::Broken(match scope {
+        let why = Arc::new(match scope {
             Scope::Token if self.transport.has_credentials() => error::token_lapsed(error),
             _ => error,
         });
         self.lingering.clear();
         for (_, watched) in self.keys.drain() {
             for waiting in watched.watchers {
-                waiting.stage.send_replace(stage.clone());
+                let _ = waiting.gone.send(Err(why.clone()));
             }
         }
     }
@@ -452,13 +464,12 @@ async fn sent(
 }
 
 /// The server ended a watch: for a compaction, for want of a leader or of a permission.
-fn cancelled(response: &WatchResponse) -> Stage {
+fn cancelled(response: &WatchResponse) -> Error {
     let reason = response.cancel_reason();
-    Stage::Broken(if is_refusal(reason) {
-        refusal(reason)
-    } else {
-        told(ErrorKind::Exhausted, reason)
-    })
+    match is_refusal(reason) {
+        true => refusal(reason),
+        false => told(ErrorKind::Exhausted, reason),
+    }
 }
 
 fn is_refusal(reason: &str) -> bool {

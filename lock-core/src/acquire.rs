@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::background;
 use crate::clock::{BootInstant, Clock};
-use crate::entry::{EntryId, Ticket};
+use crate::entry::{EntryId, Metadata, Ticket};
 use crate::error::{Effect, Error, ErrorKind};
 use crate::guard::{Guard, Hold};
 use crate::janitor::Tenancy;
@@ -157,7 +157,13 @@ impl Pending {
             return Err(Error::new(ErrorKind::Internal, "granted without an entry"));
         };
         self.uncertain.store(false, Ordering::Relaxed);
-        let hold = Hold::new(self.ticket.clone(), entry, self.token);
+        // The store has the metadata, and nobody asks for them again: who holds many locks need not
+        // keep them for each.
+        let ticket = Ticket {
+            metadata: Metadata::none(),
+            ..self.ticket.clone()
+        };
+        let hold = Hold::new(ticket, entry, self.token);
         self.tenancy.register(&hold);
         Ok(Some(Guard::new(self.tenancy.clone(), hold)))
     }

@@ -1,7 +1,7 @@
 //! Entries: one contender's place in a lock's queue, and what it says about itself.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +88,12 @@ impl Metadata {
             }
         }
         Ok(())
+    }
+
+    /// That says nothing: one for all.
+    pub(crate) fn none() -> Arc<Self> {
+        static NONE: LazyLock<Arc<Metadata>> = LazyLock::new(Arc::default);
+        NONE.clone()
     }
 
     /// As it is stored with an entry.

@@ -10,7 +10,7 @@ use super::{Bound, Finding};
 
 const LOCKS: usize = 100_000;
 /// Acquires under way at once.
-const AT_ONCE: usize = 512;
+const AT_ONCE: usize = 64;
 /// By then every held entry is watched.
 const SETTLED: Duration = Duration::from_secs(5);
 /// Long enough for everything that is done now and then.

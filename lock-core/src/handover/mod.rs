@@ -8,7 +8,8 @@
 mod order;
 mod removal;
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,18 +24,19 @@ use crate::session::{Admission, AsOf};
 #[derive(Debug)]
 pub struct Fronts {
     handovers: Arc<Handovers>,
-    /// Each ticket with an entry, by its serial.
-    seen: Mutex<HashMap<u64, Seen>>,
+    seen: Mutex<Seen>,
     /// An entry that stands first, as the removal of the one before it told: for the look to come.
     told: Mutex<Option<EntryId>>,
 }
 
-#[derive(Debug)]
+/// The tickets with entries, by their serials. A process may hold very many locks: nothing is kept
+/// with a ticket whose entry stands first.
+#[derive(Debug, Default)]
 struct Seen {
-    own: EntryId,
-    /// It was seen with nothing ahead of it, and so nothing ever will be: whoever comes later
+    /// Those that were seen with nothing ahead, and so nothing ever will be: whoever comes later
     /// stands behind.
-    front: bool,
+    front: HashSet<u64>,
+    others: HashMap<u64, EntryId>,
 }
 
 impl Fronts {
@@ -68,10 +70,14 @@ impl Fronts {
 
     /// A look at this ticket's entry found this.
     pub fn looked(&self, ticket: &Ticket, ask: Ask, view: &View) {
-        if let Some(seen) = lock(&self.seen).get_mut(&ticket.serial) {
-            seen.front |= is_front(ask, view);
+        let Seen { front, others } = &mut *lock(&self.seen);
+        if let Entry::Occupied(own) = others.entry(ticket.serial) {
             let mut order = self.handovers.order();
-            order.saw(&seen.own, ticket.mode, view);
+            order.saw(own.get(), ticket.mode, view);
+            if is_front(ask, view) {
+                own.remove();
+                front.insert(ticket.serial);
+            }
         }
     }
 
@@ -125,13 +131,15 @@ impl Fronts {
     /// ticket. `None` if its removal makes nobody the first: whoever waits for one that stands
     /// elsewhere must look what else is there.
     pub fn leave(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Option<Leaving> {
-        let seen = {
-            let mut all = lock(&self.seen);
-            let seen = all.remove(&ticket.serial)?;
-            self.handovers.order().forget(&seen.own);
-            seen
-        };
-        self.handovers.begin(entry.filter(|_| seen.front)?)
+        {
+            let Seen { front, others } = &mut *lock(&self.seen);
+            if !front.remove(&ticket.serial) {
+                let own = others.remove(&ticket.serial)?;
+                self.handovers.order().forget(&own);
+                return None;
+            }
+        }
+        self.handovers.begin(entry?)
     }
 }
 
@@ -140,7 +148,7 @@ impl Drop for Fronts {
     fn drop(&mut self) {
         let seen = lock(&self.seen);
         let mut order = self.handovers.order();
-        seen.values().for_each(|seen| order.forget(&seen.own));
+        seen.others.values().for_each(|own| order.forget(own));
     }
 }
 
@@ -182,7 +190,7 @@ impl Arrival<'_> {
     /// It made this ticket's entry, which saw this. What it sees: of a guess, that alone, whatever
     /// is said to have been read.
     pub fn placed(&self, ticket: &Ticket, own: &EntryId, mut read: View) -> View {
-        let mut all = lock(&self.fronts.seen);
+        let mut seen = lock(&self.fronts.seen);
         let mut order = self.fronts.handovers.order();
         let view = match &self.guess {
             Some(guess) => View {
@@ -198,11 +206,10 @@ impl Arrival<'_> {
                 read
             }
         };
-        let seen = Seen {
-            own: own.clone(),
-            front: is_front(self.ask, &view),
-        };
-        all.insert(ticket.serial, seen);
+        match is_front(self.ask, &view) {
+            true => _ = seen.front.insert(ticket.serial),
+            false => _ = seen.others.insert(ticket.serial, own.clone()),
+        }
         view
     }
 }

@@ -1,0 +1,216 @@
+//! What must happen although nobody waits for it: entries of dropped acquires and guards are
+//! removed, entries of held locks are watched, and a session that nobody uses any more is closed.
+//! The only place in the core that spawns.
+
+mod holds;
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::{mpsc, oneshot};
+
+use self::holds::Fresh;
+use crate::background;
+use crate::backoff::Backoff;
+use crate::entry::{EntryId, Metadata, Mode, Ticket};
+use crate::error::{Error, ErrorKind};
+use crate::guard::Hold;
+use crate::liveness::{LossReason, State};
+use crate::name::LockName;
+use crate::session::Session;
+
+/// A session that could not be closed has ended by itself so long after its time to live.
+const GRACE: Duration = Duration::from_millis(25);
+
+/// Removals under way at once. The rest wait their turn: a coordinator that was away is not to be
+/// buried under them.
+const REMOVALS: usize = 64;
+
+/// A session in use: shared by the locks, waiters and guards that rest on it. When the last of them
+/// goes, the janitor finishes its removals and closes the session.
+#[derive(Debug)]
+pub(crate) struct Tenancy {
+    session: Arc<dyn Session>,
+    serial: AtomicU64,
+    /// An entry is removed once, so the entries are its limit; a bound of its own could not be
+    /// waited for in `Drop`.
+    jobs: mpsc::UnboundedSender<Job>,
+    fresh: Arc<Fresh>,
+}
+
+enum Job {
+    Remove(Ticket, Option<EntryId>),
+    /// Close the session now, and say how that went.
+    Close(oneshot::Sender<Result<(), Error>>),
+}
+
+impl Tenancy {
+    pub(crate) fn new(session: Arc<dyn Session>) -> Arc<Self> {
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let fresh = Arc::new(Fresh::default());
+        background::handle().spawn(work(session.clone(), fresh.clone(), queue));
+        Arc::new(Tenancy {
+            session,
+            serial: AtomicU64::new(1),
+            jobs,
+            fresh,
+        })
+    }
+
+    pub(crate) fn session(&self) -> &dyn Session {
+        &*self.session
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        !matches!(self.session.liveness().state(), State::Lost(_))
+    }
+
+    pub(crate) fn ticket(&self, name: LockName, mode: Mode, metadata: Arc<Metadata>) -> Ticket {
+        Ticket {
+            name,
+            mode,
+            serial: self.serial.fetch_add(1, Ordering::Relaxed),
+            metadata,
+        }
+    }
+
+    /// Removes an entry in the background, for as long as it takes. Callable from `Drop`: does not
+    /// block or spawn.
+    pub(crate) fn discard(&self, ticket: Ticket, entry: Option<EntryId>) {
+        // A janitor that is gone has closed the session, and the entry went with it.
+        let _ = self.jobs.send(Job::Remove(ticket, entry));
+    }
+
+    /// Closes the session, whoever uses it. When it fails, the janitor goes on trying.
+    pub(crate) async fn close(&self) -> Result<(), Error> {
+        let (done, closed) = oneshot::channel();
+        let _ = self.jobs.send(Job::Close(done));
+        // No answer: it was closed before.
+        closed.await.unwrap_or(Ok(()))
+    }
+
+    /// Has the entry of a hold watched if it lasts.
+    pub(crate) fn register(&self, hold: &Arc<Hold>) {
+        self.fresh.add(hold);
+    }
+
+    pub(crate) fn unregister(&self, serial: u64) {
+        self.fresh.remove(serial);
+    }
+}
+
+/// The janitor of one session.
+async fn work(
+    session: Arc<dyn Session>,
+    fresh: Arc<Fresh>,
+    mut jobs: mpsc::UnboundedReceiver<Job>,
+) {
+    let mut waiting: VecDeque<(Ticket, Option<EntryId>)> = VecDeque::new();
+    let mut removals = FuturesUnordered::new();
+    let mut watching = holds::watch(&*session, &fresh).boxed().fuse();
+    let mut told = None;
+    loop {
+        while removals.len() < REMOVALS
+            && let Some((ticket, entry)) = waiting.pop_front()
+        {
+            removals.push(remove(&*session, ticket, entry));
+        }
+        let job = tokio::select! {
+            job = jobs.recv() => job,
+            Some(()) = removals.next() => continue,
+            // The session is lost.
+            () = &mut watching => continue,
+        };
+        match job {
+            Some(Job::Remove(ticket, entry)) => waiting.push_back((ticket, entry)),
+            Some(Job::Close(done)) => {
+                told = Some(done);
+                break;
+            }
+            // Nobody holds or waits any more.
+            None => break,
+        }
+    }
+    // A watch that is being set may hold on to what the backend must let go of to close the session.
+    drop(watching);
+    // The removals are part of the close where it works; where it does not, they matter.
+    waiting
+        .into_iter()
+        .for_each(|(t, e)| removals.push(remove(&*session, t, e)));
+    let mut closing = pin!(close(&*session, told));
+    loop {
+        tokio::select! {
+            () = &mut closing => return,
+            Some(()) = removals.next() => {}
+        }
+    }
+}
+
+/// A panic of a backend in one of its calls ends that call, not the janitor.
+fn guarded<T>(
+    call: BoxFuture<'_, Result<T, Error>>,
+) -> impl Future<Output = Result<T, Error>> + Unpin {
+    AssertUnwindSafe(call).catch_unwind().map(|ended| {
+        ended.unwrap_or_else(|_| {
+            let text = "a backend panicked in the background: please report this";
+            tracing::error!(text);
+            Err(Error::new(ErrorKind::Internal, text))
+        })
+    })
+}
+
+/// Closes the session; tries until it is done or the session has surely ended by itself.
+async fn close(session: &dyn Session, told: Option<oneshot::Sender<Result<(), Error>>>) {
+    let clock = session.liveness().clock().clone();
+    // The server's time to live is a little longer than what it proves, and counts from now at the
+    // latest: nothing is renewed any more.
+    let over = clock.now() + 2 * session.liveness().validity() + GRACE;
+    let mut told = told;
+    let mut backoff = Backoff::default();
+    loop {
+        let closed = guarded(session.close()).await;
+        if let Err(error) = &closed {
+            tracing::debug!(%error, session = %session.id(), "a session could not be closed yet");
+        }
+        let done = closed.is_ok() || clock.now() >= over;
+        if let Some(told) = told.take() {
+            let _ = told.send(closed);
+        }
+        if done {
+            return;
+        }
+        tokio::time::sleep(backoff.next_pause()).await;
+    }
+}
+
+/// Removes an entry; tries until it is done, or refused, or the session, and the entry with it, is
+/// over. A session that we close is not over before the server says so.
+async fn remove(session: &dyn Session, ticket: Ticket, entry: Option<EntryId>) {
+    let mut backoff = Backoff::default();
+    loop {
+        let Err(error) = guarded(session.remove(&ticket, entry.as_ref())).await else {
+            return;
+        };
+        let lost = match session.liveness().state() {
+            State::Lost(reason) => reason != LossReason::Closed,
+            State::Held | State::Jeopardy => false,
+        };
+        if lost {
+            return;
+        }
+        if !error.is_retryable() && !matches!(error.kind(), ErrorKind::SessionLost(_)) {
+            tracing::warn!(%error, lock = %ticket.name, "an entry stays until the session ends");
+            return;
+        }
+        tracing::debug!(%error, lock = %ticket.name, "an entry could not be removed yet");
+        tokio::time::sleep(backoff.next_pause()).await;
+    }
+}
