@@ -275,6 +275,41 @@ async fn look(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::{EntryId, Metadata, Mode, Ticket};
+    use crate::name::LockName;
+    use crate::token::Token;
+
+    #[test]
+    fn all_have_their_turn() {
+        let hold = |serial| {
+            let ticket = Ticket {
+                name: LockName::new("a").expect("valid"),
+                mode: Mode::Exclusive,
+                serial,
+                metadata: Metadata::none(),
+            };
+            let entry = EntryId {
+                key: b"key".as_slice().into(),
+                token: Token(serial),
+            };
+            let watched = Watched {
+                hold: Hold::new(ticket, entry, Token(serial)),
+                backoff: Backoff::default(),
+            };
+            (serial, watched)
+        };
+        let mut watched = BTreeMap::from([3, 5, 9].map(hold));
+        let mut turn = Turn::new();
+        let share = |holds| (turn.at(holds) - turn.since).div_duration_f64(BACKSTOP);
+        assert!((1.0..=2.0).contains(&share(1)), "{}", share(1));
+        assert!((share(1) / share(3) - 3.0).abs() < 1e-6, "{}", share(3));
+        let seen: Vec<_> = (0..4).filter_map(|_| turn.next(&watched)).collect();
+        assert_eq!(seen, [3, 5, 9, 3]);
+        watched.remove(&5);
+        assert_eq!(turn.next(&watched), Some(9));
+        watched.clear();
+        assert_eq!(turn.next(&watched), None);
+    }
 
     #[test]
     fn many_holds_are_looked_up_no_more_often_than_a_thousand() {

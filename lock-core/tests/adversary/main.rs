@@ -332,14 +332,40 @@ async fn closing_ends_waits_that_had_begun() {
 
 #[tokio::test]
 async fn a_holder_hears_of_its_entry_although_its_watch_is_refused() {
+    for act in [Act::Fail(ErrorKind::Exhausted), Act::Panic] {
+        let script = script();
+        script.changed.will(act);
+        let guard = mutex(&script).acquire().await.expect("granted");
+        script.gone.store(true, Ordering::SeqCst);
+        assert_eq!(
+            soon("it is told", guard.lost()).await,
+            LossReason::EntryGone
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_breaks_is_set_anew_and_ends_with_the_hold() {
     let script = script();
+    script.changed.will(Act::Hang);
+    let watches = || script.watches.load(Ordering::SeqCst);
+    let locks = script.locks(HOUR);
+    let acquire = async |name| {
+        let mutex = locks.mutex(name).expect("a valid name");
+        mutex.acquire().await.expect("granted")
+    };
+    let mut guards = vec![acquire("steady").await];
+    eventually("it is watched", || watches() == 1).await;
     script.changed.will(Act::Fail(ErrorKind::Exhausted));
-    let guard = mutex(&script).acquire().await.expect("granted");
-    script.gone.store(true, Ordering::SeqCst);
-    assert_eq!(
-        soon("it is told", guard.lost()).await,
-        LossReason::EntryGone
-    );
+    guards.push(acquire("interrupted").await);
+    eventually("it is tried again", || script.changed.count() > 3).await;
+    script.changed.will(Act::Hang);
+    eventually("both are watched", || watches() == 2).await;
+    for guard in guards {
+        let before = watches();
+        assert_eq!(guard.release().await, Release::Released);
+        eventually("its watch is over, too", || watches() == before - 1).await;
+    }
 }
 
 #[tokio::test]

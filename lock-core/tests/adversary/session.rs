@@ -25,6 +25,7 @@ pub enum Act {
     /// Fails so many times, then succeeds.
     FailTimes(usize),
     Hang,
+    Panic,
 }
 
 /// One kind of call: what it does, and how often it was made.
@@ -58,6 +59,7 @@ impl Call {
             Act::Fail(kind) => Err(Error::new(kind, "as the script says")),
             Act::FailTimes(_) => Err(Error::new(ErrorKind::Unreachable, "this time")),
             Act::Hang => std::future::pending().await,
+            Act::Panic => panic!("as the script says"),
         }
     }
 }
