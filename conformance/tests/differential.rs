@@ -8,7 +8,7 @@ use std::time::Duration;
 use conformance::fixtures::{Etcd, Memory};
 use conformance::{Deployment, Fixture};
 use fastrand::Rng;
-use lock_core::rule::{self, View};
+use lock_core::rule::{self, Ahead, View};
 use lock_core::session::{Admission, AsOf, Enqueued};
 use lock_core::{
     Entry, EntryId, Error, ErrorKind, LockName, Metadata, Mode, Queue, Session, Ticket, Token,
@@ -171,6 +171,25 @@ impl Side {
         format!("{} {:?}", queue.name, entries.collect::<Vec<_>>())
     }
 
+    /// The view, with the nearest of those that stand ahead for the one that was told: an enqueue
+    /// that does without reading the queue may tell of any of them.
+    async fn nearest(&self, name: &LockName, own: Token, mut view: View) -> View {
+        let queue = self.deployment.backend().queue(name).await;
+        let mut ahead = queue.expect("the queue is read").entries;
+        ahead.retain(|entry| entry.id.token < own);
+        for told in &mut view.ahead {
+            let is_told = |entry: &Entry| entry.id.token == told.id.token;
+            assert!(ahead.iter().any(is_told), "{told:?} is not in {ahead:?}");
+            if let Some(nearest) = ahead.last() {
+                *told = Ahead {
+                    id: nearest.id.clone(),
+                    mode: nearest.mode,
+                };
+            }
+        }
+        view
+    }
+
     /// Does it, and says what came of it in words that both sides have.
     async fn take(&mut self, step: &Step) -> String {
         match step.clone() {
@@ -196,7 +215,13 @@ impl Side {
                     self.tokens.push(token);
                 }
                 self.wishes.insert(wish, (ticket, Some(placed.entry)));
-                format!("{} {}", self.rank(token), self.view(&placed.view))
+                let view = match (mode, admission) {
+                    (Mode::Exclusive, Admission::Always) => {
+                        self.nearest(&lock(name), token, placed.view).await
+                    }
+                    _ => placed.view,
+                };
+                format!("{} {}", self.rank(token), self.view(&view))
             }
             Step::Look(wish) => {
                 let Some((ticket, Some(entry))) = self.wishes.get(&wish) else {
