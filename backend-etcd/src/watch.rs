@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use futures_util::FutureExt;
 use lock_core::{Error, ErrorKind, background};
 use tokio::sync::{mpsc, oneshot};
 
@@ -113,13 +114,15 @@ impl Watches {
 
 impl Watch {
     /// Waits until the key was deleted, and answers the revision. Once.
-    pub(crate) async fn gone(&mut self) -> Result<i64, Error> {
-        let gone = (&mut self.gone).await.map_err(|closed| {
-            let text = "a watch ended abnormally: please report this";
-            Error::new(ErrorKind::Internal, text).with_source(closed)
-        })?;
-        gone.map_err(|why| {
-            Error::new(why.kind(), "a watch was interrupted").with_source((*why).clone())
+    pub(crate) fn gone(&mut self) -> impl Future<Output = Result<i64, Error>> {
+        (&mut self.gone).map(|outcome| {
+            let gone = outcome.map_err(|closed| {
+                let text = "a watch ended abnormally: please report this";
+                Error::new(ErrorKind::Internal, text).with_source(closed)
+            })?;
+            gone.map_err(|why| {
+                Error::new(why.kind(), "a watch was interrupted").with_source((*why).clone())
+            })
         })
     }
 }

@@ -53,7 +53,9 @@ pub(crate) async fn run<T: Send + 'static>(work: impl Future<Output = T> + Send 
 pub async fn finish<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
-    handle().spawn(work).await.unwrap_or_else(|died| {
+    // Boxed: the task would be aligned to a cache line, and kilobytes that are come out of glibc's
+    // allocator as holes that no later request fits into.
+    handle().spawn(Box::pin(work)).await.unwrap_or_else(|died| {
         Err(Error::new(
             ErrorKind::Internal,
             "a request to the coordinator ended abnormally: please report this",

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
@@ -31,12 +31,18 @@ pub(crate) struct Hold {
     token: Token,
     /// Why it is over; set once.
     end: OnceLock<End>,
-    ended: Notify,
-    /// Who watches the entry: told of the end, too.
+    /// Who watches the entry: told of the end.
     watcher: AtomicWaker,
-    /// Held by the access that is under way: each is done before the next one begins. Most holders
-    /// never ask for one.
-    access: OnceLock<Box<Mutex<()>>>,
+    /// Most holders never need it.
+    waits: OnceLock<Box<Waits>>,
+}
+
+/// What a hold is waited with.
+#[derive(Debug, Default)]
+struct Waits {
+    ended: Notify,
+    /// Held by the access that is under way: each is done before the next one begins.
+    access: Mutex<()>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,9 +59,8 @@ impl Hold {
             entry,
             token,
             end: OnceLock::new(),
-            ended: Notify::new(),
             watcher: AtomicWaker::new(),
-            access: OnceLock::new(),
+            waits: OnceLock::new(),
         })
     }
 
@@ -86,7 +91,11 @@ impl Hold {
             end
         });
         if first {
-            self.ended.notify_waiters();
+            // With the one in `over`: either the end is seen there, or who waits is seen here.
+            fence(Ordering::SeqCst);
+            if let Some(waits) = self.waits.get() {
+                waits.ended.notify_waiters();
+            }
             self.watcher.wake();
         }
         settled
@@ -103,9 +112,14 @@ impl Hold {
         }
     }
 
+    fn waits(&self) -> &Waits {
+        self.waits.get_or_init(Box::default)
+    }
+
     /// Resolves once it is lost or released.
     async fn over(&self) {
-        let ended = self.ended.notified();
+        let ended = self.waits().ended.notified();
+        fence(Ordering::SeqCst);
         if !self.is_over() {
             ended.await;
         }
@@ -283,7 +297,7 @@ impl Guard {
 
     async fn access(&self, key: &DataKey, access: Access) -> Result<Option<Vec<u8>>, Error> {
         let Hold { ticket, entry, .. } = &*self.hold;
-        let _turn = self.hold.access.get_or_init(Box::default).lock().await;
+        let _turn = self.hold.waits().access.lock().await;
         if let State::Lost(reason) = self.state() {
             return Err(Error::hold_lost(reason));
         }
@@ -359,5 +373,44 @@ impl fmt::Debug for Guard {
             .field("token", &self.token())
             .field("state", &self.state())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Metadata;
+
+    #[test]
+    fn the_end_is_seen_by_who_begins_to_wait_for_it_just_then() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("the operating system gives an event queue");
+        for serial in 0..2000 {
+            let ticket = Ticket {
+                name: LockName::new("a").expect("valid"),
+                mode: Mode::Exclusive,
+                serial,
+                metadata: Metadata::none(),
+            };
+            let entry = EntryId {
+                key: b"key".as_slice().into(),
+                token: Token(1),
+            };
+            let hold = Hold::new(ticket, entry, Token(1));
+            let both = std::sync::Barrier::new(2);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    both.wait();
+                    hold.lose(LossReason::EntryGone);
+                });
+                both.wait();
+                let over =
+                    async { tokio::time::timeout(Duration::from_secs(60), hold.over()).await };
+                runtime.block_on(over).expect("told");
+            });
+            assert_eq!(hold.loss(), Some(LossReason::EntryGone));
+        }
     }
 }

@@ -129,6 +129,16 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
     let mut looks = FuturesUnordered::new();
     let mut resting: BTreeSet<(Instant, u64)> = BTreeSet::new();
     let mut turn = Turn::new();
+    // Waits for a change of a held entry; `None` once the hold is over. No function, since a future
+    // of that would keep its arguments twice.
+    let session = &session;
+    let changed = |hold: Arc<Hold>| async move {
+        let changed = guarded(session.changed(hold.entry(), hold.entry()));
+        // When all are woken at once, the budget of this task would be spent with the first of
+        // them, and the others be woken in vain over and over.
+        let changed = coop::unconstrained(hold.unless_over(changed)).await;
+        (hold.serial(), changed)
+    };
     loop {
         // When a connection breaks, very many are ready at once.
         coop::consume_budget().await;
@@ -137,7 +147,7 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
         {
             match watched.get(&serial) {
                 Some(Watched { hold, .. }) if !hold.is_over() => {
-                    looks.push(look(session, hold.clone(), cause));
+                    looks.push(look(*session, hold.clone(), cause));
                 }
                 _ => drop(watched.remove(&serial)),
             }
@@ -151,7 +161,7 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
                     turn = Turn::new();
                 }
                 for (serial, hold) in lasted {
-                    watches.push(changed(session, hold.clone()));
+                    watches.push(changed(hold.clone()));
                     watched.insert(serial, Watched { hold, backoff: Backoff::default() });
                 }
             }
@@ -191,7 +201,7 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
                     continue;
                 };
                 if let Some(Watched { hold, .. }) = watched.get(&serial) {
-                    watches.push(changed(session, hold.clone()));
+                    watches.push(changed(hold.clone()));
                 }
             }
             () = at(backstop) => {
@@ -247,15 +257,6 @@ async fn at(instant: Option<Instant>) {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
     }
-}
-
-/// Waits for a change of a held entry; `None` once the hold is over.
-async fn changed(session: &dyn Session, hold: Arc<Hold>) -> (u64, Option<Result<(), Error>>) {
-    let changed = guarded(session.changed(hold.entry(), hold.entry()));
-    // When all are woken at once, the budget of this task would be spent with the first of them,
-    // and the others be woken in vain over and over.
-    let changed = coop::unconstrained(hold.unless_over(changed)).await;
-    (hold.serial(), changed)
 }
 
 async fn look(
