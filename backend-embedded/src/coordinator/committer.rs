@@ -91,8 +91,8 @@ impl Committer {
         }
     }
 
-    fn commit(&mut self, pending: Pending) -> Result<(), Error> {
-        match self.store.commit(&pending.batch) {
+    fn commit(&mut self, mut pending: Pending) -> Result<(), Error> {
+        match self.store.commit(std::mem::take(&mut pending.batch)) {
             Ok(()) => {
                 self.settle(pending);
                 Ok(())
@@ -119,7 +119,7 @@ impl Committer {
         for (revision, events) in &pending.events {
             hub.publish(*revision, events);
         }
-        if let Some(revision) = pending.batch.compacted {
+        if let Some(revision) = pending.compacted {
             hub.compact(revision);
         }
     }

@@ -61,6 +61,7 @@ pub(super) enum Outcome {
 pub(super) struct Pending {
     pub(super) batch: Batch,
     pub(super) events: Vec<(Revision, Vec<Arc<Event>>)>,
+    pub(super) compacted: Option<Revision>,
     waiters: Vec<oneshot::Sender<Outcome>>,
     requests: usize,
     bytes: usize,
@@ -91,7 +92,8 @@ impl Pending {
                 LeaseChange::Removed { id } => self.batch.leases.insert(id, None),
             };
         }
-        self.batch.compacted = changes.compacted.or(self.batch.compacted);
+        self.compacted = changes.compacted.or(self.compacted);
+        self.batch.compacted = self.compacted;
         if !changes.events.is_empty() {
             self.batch.revision = Some(revision);
             self.events.push((revision, changes.events));

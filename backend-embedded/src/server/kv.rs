@@ -52,7 +52,7 @@ impl PbKvService for Kv {
         let size = require_size(&request);
         let put = decode::put(request)?;
         size?;
-        let done = self.0.coordinator.put(put).await?;
+        let done = self.0.commits.answer(self.0.coordinator.put(put)).await?;
         let header = self.0.header(done.revision);
         Ok(Response::new(encode::put(
             Some(header),
@@ -68,7 +68,11 @@ impl PbKvService for Kv {
         let size = require_size(&request);
         let delete = decode::delete(request)?;
         size?;
-        let done = self.0.coordinator.delete(delete).await?;
+        let done = self
+            .0
+            .commits
+            .answer(self.0.coordinator.delete(delete))
+            .await?;
         let header = self.0.header(done.revision);
         let (deleted, prev_kvs): (u64, Vec<Arc<_>>) = done.result;
         Ok(Response::new(encode::delete(
@@ -83,7 +87,7 @@ impl PbKvService for Kv {
         let size = require_size(&request);
         let txn = decode::txn(request)?;
         size?;
-        let done = self.0.coordinator.txn(txn).await?;
+        let done = self.0.commits.answer(self.0.coordinator.txn(txn)).await?;
         let header = self.0.header(done.revision);
         Ok(Response::new(encode::txn(header, &done.result)))
     }

@@ -22,6 +22,7 @@
 //! ```
 
 mod cluster;
+mod commits;
 mod connection;
 mod decode;
 mod election;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use etcd_client::proto::PbResponseHeader;
 
+use super::commits::Commits;
 use super::encode::to_i64;
 use super::lifecycle::Lifecycle;
 use super::standing::Standings;
@@ -24,6 +25,7 @@ pub(super) struct State {
     pub(super) progress_interval: Duration,
     /// The calls of the lock and election services that wait.
     pub(super) standings: Standings,
+    pub(super) commits: Commits,
     cluster_id: u64,
     member_id: u64,
 }
@@ -44,6 +46,7 @@ impl State {
             client_urls,
             progress_interval,
             standings: Standings::default(),
+            commits: Commits::default(),
             cluster_id: status.cluster_id,
             member_id: status.member_id,
         }

@@ -12,6 +12,8 @@ use super::{Batch, Loaded};
 pub(super) struct Files {
     database: Database,
     journal: Journal,
+    /// What the journal has and the tables lack.
+    behind: Batch,
 }
 
 impl Files {
@@ -26,20 +28,29 @@ impl Files {
         let (id, tables_end) = (loaded.identity.cluster_id, loaded.sequence);
         let (journal, batches) = Journal::open(Box::new(journal), id, tables_end)?;
         if !batches.is_empty() {
-            for (sequence, batch) in (tables_end + 1..).zip(&batches) {
-                tables::write(&database, batch, sequence, Survives::Later)?;
-            }
+            let sequence = tables_end + batches.len() as u64;
+            let mut behind = Batch::default();
+            batches.into_iter().for_each(|batch| behind.add(batch));
+            tables::write(&database, &behind, sequence, Survives::Later)?;
             loaded = tables::load(&database)?;
         }
-        Ok((Files { database, journal }, loaded))
+        let files = Files {
+            database,
+            journal,
+            behind: Batch::default(),
+        };
+        Ok((files, loaded))
     }
 
     /// Records a commit. Once this returns it survives a power cut.
-    pub(super) fn write(&mut self, batch: &Batch, sequence: u64) -> Result<(), Problem> {
-        if self.journal.append(sequence, batch)? {
-            return tables::write(&self.database, batch, sequence, Survives::Later);
+    pub(super) fn write(&mut self, batch: Batch, sequence: u64) -> Result<(), Problem> {
+        if self.journal.append(sequence, &batch)? {
+            self.behind.add(batch);
+            return Ok(());
         }
-        tables::write(&self.database, batch, sequence, Survives::Now)?;
+        self.behind.add(batch);
+        tables::write(&self.database, &self.behind, sequence, Survives::Now)?;
+        self.behind = Batch::default();
         self.journal.restart();
         Ok(())
     }

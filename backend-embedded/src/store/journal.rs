@@ -1,9 +1,9 @@
 //! The journal before the tables: a commit is one record, written in one place and synced.
 //!
 //! A transaction of redb changes the header and five pages in as many places of its file, and to
-//! sync those takes half as long again. So the tables are written without waiting for the disk, and
-//! what is durable is the record here. A commit that does not fit any more waits for the tables
-//! instead, which makes all of them durable there, and the journal begins anew.
+//! sync those takes half as long again. So what is durable is the record here, and the tables learn
+//! of a commit when the journal is full: all that is in it, and the commit that did not fit any
+//! more, then become one transaction, which is waited for, and the journal begins anew.
 //!
 //! Its file has its full length from the beginning, so that a sync has nothing to write but the
 //! record itself.

@@ -1,5 +1,6 @@
 //! The durable store under the state machine: a redb file, and a journal before it. A commit is one
-//! transaction of redb and one record, of which the record is synced.
+//! record in the journal, synced; when that is full, all that is in it becomes one transaction of
+//! redb.
 
 mod acked;
 mod codec;
@@ -57,7 +58,7 @@ pub(crate) fn random() -> fastrand::Rng {
 }
 
 /// The last state of all that a commit changes.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Batch {
     /// The keys; `None` for those deleted.
     pub(crate) keys: BTreeMap<Bytes, Option<Arc<KeyValue>>>,
@@ -70,6 +71,14 @@ pub(crate) struct Batch {
 impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
         self.keys.is_empty() && self.leases.is_empty() && self.compacted.is_none()
+    }
+
+    /// Adds what changed later.
+    fn add(&mut self, later: Batch) {
+        self.keys.extend(later.keys);
+        self.leases.extend(later.leases);
+        self.revision = later.revision.or(self.revision);
+        self.compacted = later.compacted.or(self.compacted);
     }
 }
 
@@ -217,7 +226,7 @@ impl Store {
     }
 
     /// Records a batch. Once this returns it survives a power cut.
-    pub(crate) fn commit(&mut self, batch: &Batch) -> Result<(), Failure> {
+    pub(crate) fn commit(&mut self, batch: Batch) -> Result<(), Failure> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -232,7 +241,7 @@ impl Store {
         result
     }
 
-    fn try_commit(&mut self, batch: &Batch) -> Result<(), Failure> {
+    fn try_commit(&mut self, batch: Batch) -> Result<(), Failure> {
         self.tried = self.sequence + 1;
         let sequence = self.tried;
         if self.files.is_none() {

@@ -15,7 +15,7 @@ fn recorded(seed: u64, commits: usize) -> (Disk, BTreeMap<u64, Snapshot>) {
     let mut states = BTreeMap::from([(loaded.sequence, writer.state())]);
     disk.log_acked(loaded.sequence);
     for nth in 0..commits {
-        store.commit(&writer.next()).unwrap();
+        store.commit(writer.next()).unwrap();
         states.insert(store.sequence, writer.state());
         disk.log_acked(store.sequence);
         // Closing writes too.
@@ -78,9 +78,9 @@ fn a_store_that_went_back_is_noticed() {
     let disk = Disk::with_store();
     let (mut store, _) = open(&disk);
     let mut writer = Writer::new(6);
-    store.commit(&writer.next()).unwrap();
+    store.commit(writer.next()).unwrap();
     let old = disk.bytes();
-    store.commit(&writer.next()).unwrap();
+    store.commit(writer.next()).unwrap();
     drop(store);
     let error = Store::open(disk.with_bytes(old).medium()).unwrap_err();
     let Error::Damaged { path, detail } = &error else {

@@ -25,7 +25,7 @@ impl Target {
         let (mut store, _) = open(&disk);
         let mut writer = Writer::new(7);
         for _ in 0..30 {
-            store.commit(&writer.next()).unwrap();
+            store.commit(writer.next()).unwrap();
         }
         let killed = disk.after_kill();
         drop(store);

@@ -26,7 +26,7 @@ fn a_new_folder_is_for_the_user_alone_and_holds_a_store() {
     let (mut store, loaded) = open_folder(&path).unwrap();
     store.reserve().unwrap();
     for _ in 0..20 {
-        store.commit(&writer.next()).unwrap();
+        store.commit(writer.next()).unwrap();
     }
     assert_eq!(
         store.file_size(),
@@ -144,7 +144,7 @@ fn a_store_from_before_there_was_a_journal_is_taken_over() {
     let mut writer = Writer::new(1);
     let (mut store, loaded) = open_folder(root.path()).unwrap();
     assert_eq!(loaded.snapshot, writer.state());
-    store.commit(&writer.next()).unwrap();
+    store.commit(writer.next()).unwrap();
     drop(store);
     let (_, loaded) = open_folder(root.path()).unwrap();
     assert_eq!(loaded.snapshot, writer.state());
@@ -163,7 +163,7 @@ fn a_journal_that_is_gone_or_cut_off_is_noticed_if_anything_is_missing() {
         let journal = root.path().join("JOURNAL");
         let mut writer = Writer::new(1);
         let (mut store, _) = open_folder(root.path()).unwrap();
-        store.commit(&writer.next()).unwrap();
+        store.commit(writer.next()).unwrap();
         // As a kill would leave the folder: what closing writes to the tables is taken back.
         let tables = fs::read(root.path().join("store.redb")).unwrap();
         drop(store);
