@@ -54,3 +54,37 @@ impl Drop for Waiting<'_> {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use futures_util::future::{join, select};
+
+    use super::*;
+
+    /// Never resolves; counts how often it is asked.
+    fn counted(polls: &Cell<usize>) -> impl Future<Output = ()> {
+        poll_fn(|_| {
+            polls.set(polls.get() + 1);
+            Poll::Pending
+        })
+    }
+
+    #[tokio::test]
+    async fn only_one_that_waits_alone_keeps_the_thread_awake() {
+        let commits = Commits::default();
+        let polls = Cell::new(0);
+        let turns = async {
+            for _ in 0..1000 {
+                yield_now().await;
+            }
+        };
+        let waiting = join(commits.answer(counted(&polls)), commits.answer(counted(&polls)));
+        select(pin!(waiting), pin!(turns)).await;
+        assert!(polls.get() < 10, "polled {} times", polls.get());
+        assert_eq!(commits.waiting.load(Ordering::Relaxed), 0, "dropped");
+    }
+}
