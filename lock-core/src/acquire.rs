@@ -160,8 +160,9 @@ impl Pending {
         // The store has the metadata, and nobody asks for them again: who holds many locks need not
         // keep them for each.
         let ticket = Ticket {
+            name: self.ticket.name.clone(),
             metadata: Metadata::none(),
-            ..self.ticket.clone()
+            ..self.ticket
         };
         let hold = Hold::new(ticket, entry, self.token);
         self.tenancy.register(&hold);

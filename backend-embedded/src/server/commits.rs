@@ -82,7 +82,10 @@ mod tests {
                 yield_now().await;
             }
         };
-        let waiting = join(commits.answer(counted(&polls)), commits.answer(counted(&polls)));
+        let waiting = join(
+            commits.answer(counted(&polls)),
+            commits.answer(counted(&polls)),
+        );
         select(pin!(waiting), pin!(turns)).await;
         assert!(polls.get() < 10, "polled {} times", polls.get());
         assert_eq!(commits.waiting.load(Ordering::Relaxed), 0, "dropped");

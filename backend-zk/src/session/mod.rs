@@ -289,7 +289,11 @@ impl Session for ZkSession {
     }
 
     async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error> {
-        self.fronts.changed(entry, own, self.gone(entry)).await
+        match entry == own {
+            true => self.gone(entry).await,
+            // Apart, so that no holder keeps room for it.
+            false => Box::pin(self.fronts.changed(entry, own, self.gone(entry))).await,
+        }
     }
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
