@@ -68,11 +68,8 @@ impl PbKvService for Kv {
         let size = require_size(&request);
         let delete = decode::delete(request)?;
         size?;
-        let done = self
-            .0
-            .commits
-            .answer(self.0.coordinator.delete(delete))
-            .await?;
+        let deleting = self.0.coordinator.delete(delete);
+        let done = self.0.commits.answer(deleting).await?;
         let header = self.0.header(done.revision);
         let (deleted, prev_kvs): (u64, Vec<Arc<_>>) = done.result;
         Ok(Response::new(encode::delete(

@@ -32,12 +32,8 @@ impl PbLeaseService for Lease {
     ) -> Result<Response<PbLeaseGrantResponse>, Status> {
         let request = request.into_inner();
         let ttl = Duration::from_secs(to_u64(request.ttl));
-        let granted = match self
-            .0
-            .commits
-            .answer(self.0.coordinator.grant(request.id, ttl))
-            .await
-        {
+        let granting = self.0.coordinator.grant(request.id, ttl);
+        let granted = match self.0.commits.answer(granting).await {
             Ok(granted) => granted,
             // etcd takes negative ids; its Go client, like ours, never sends one.
             Err(err @ Error::InvalidLeaseId { .. }) => {
@@ -57,8 +53,8 @@ impl PbLeaseService for Lease {
         &self,
         request: Request<PbLeaseRevokeRequest>,
     ) -> Result<Response<PbLeaseRevokeResponse>, Status> {
-        let revoked = self.0.coordinator.revoke(request.into_inner().id);
-        let revision = self.0.commits.answer(revoked).await?;
+        let revoking = self.0.coordinator.revoke(request.into_inner().id);
+        let revision = self.0.commits.answer(revoking).await?;
         Ok(Response::new(PbLeaseRevokeResponse {
             header: Some(self.0.header(revision)),
         }))

@@ -33,8 +33,8 @@ const META_FORMAT: &str = "format";
 const META_CLUSTER: &str = "cluster_id";
 const META_MEMBER: &str = "member_id";
 
-/// The record of what every commit changes. It lies among the keys, of which none is empty: each
-/// further table that a commit changes would cost it a page, a tenth of its time.
+/// The record of what every transaction changes. It lies among the keys, of which none is empty: a
+/// table of its own would be one more page to write.
 const HEAD: &[u8] = b"";
 
 /// What is in it.
