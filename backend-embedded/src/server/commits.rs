@@ -57,37 +57,35 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::future::poll_fn;
+    use std::sync::Arc;
     use std::task::Poll;
-
-    use futures_util::future::{join, select};
 
     use super::*;
 
-    /// Never resolves; counts how often it is asked.
-    fn counted(polls: &Cell<usize>) -> impl Future<Output = ()> {
-        poll_fn(|_| {
-            polls.set(polls.get() + 1);
-            Poll::Pending
-        })
-    }
-
     #[tokio::test]
-    async fn only_one_that_waits_alone_keeps_the_thread_awake() {
-        let commits = Commits::default();
-        let polls = Cell::new(0);
-        let turns = async {
-            for _ in 0..1000 {
-                yield_now().await;
-            }
-        };
-        let waiting = join(
-            commits.answer(counted(&polls)),
-            commits.answer(counted(&polls)),
-        );
-        select(pin!(waiting), pin!(turns)).await;
-        assert!(polls.get() < 10, "polled {} times", polls.get());
-        assert_eq!(commits.waiting.load(Ordering::Relaxed), 0, "dropped");
+    async fn where_several_wait_none_keeps_the_thread_awake() {
+        let commits = Arc::new(Commits::default());
+        let polls = Arc::new(AtomicUsize::new(0));
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let (commits, polls) = (commits.clone(), polls.clone());
+                let never = poll_fn(move |_| {
+                    polls.fetch_add(1, Ordering::Relaxed);
+                    Poll::<()>::Pending
+                });
+                tokio::spawn(async move { commits.answer(never).await })
+            })
+            .collect();
+        for _ in 0..1000 {
+            yield_now().await;
+        }
+        let polled = polls.load(Ordering::Relaxed);
+        assert!((3..10).contains(&polled), "polled {polled} times");
+        for task in waiting {
+            task.abort();
+            assert!(task.await.is_err_and(|ended| ended.is_cancelled()));
+        }
+        assert_eq!(commits.waiting.load(Ordering::Relaxed), 0, "counted");
     }
 }

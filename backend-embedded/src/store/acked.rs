@@ -1,7 +1,8 @@
 //! The mark beside the store: how far it had been acknowledged.
 //!
-//! After a crash redb goes back to the commit before if the last one is torn, which is right if
-//! the last one was never acknowledged. The mark tells that from the loss of an acknowledged one.
+//! After a crash the last record of the journal may be torn, and the store goes back to the commit
+//! before, which is right if the last one was never acknowledged. The mark tells that from the loss
+//! of an acknowledged one.
 //! It is written after a commit is durable and before it is acknowledged, and is not synced: it
 //! survives the process, and after a power cut it can only be older than the store, which is safe.
 

@@ -12,8 +12,9 @@ use redb::StorageBackend;
 #[cfg(target_os = "linux")]
 use super::medium::is_no_space;
 
-/// Room kept ahead: as much as the file holds, which is by how much it grows, within these bounds.
-const MIN_RESERVE: u64 = 1 << 20;
+/// Room kept ahead: three times what the file holds, within these bounds. It grows by as much as it
+/// holds, and when the journal is full it may have to twice in one transaction.
+const MIN_RESERVE: u64 = 3 << 20;
 const MAX_RESERVE: u64 = 64 << 20;
 
 /// An open store file. Growing it takes blocks from the file system at once, so that a full disk is
@@ -44,7 +45,7 @@ impl StoreFile {
     /// Sets blocks aside past the end of the file, which keeps its length.
     pub(super) fn reserve(&self) -> io::Result<()> {
         let len = self.file.metadata()?.len();
-        let wanted = len + len.clamp(MIN_RESERVE, MAX_RESERVE);
+        let wanted = len + (3 * len).clamp(MIN_RESERVE, MAX_RESERVE);
         if self.reserved.load(Ordering::Relaxed) < wanted {
             set_aside(&self.file, 0, wanted)?;
             self.reserved.store(wanted, Ordering::Relaxed);

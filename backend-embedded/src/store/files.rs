@@ -4,7 +4,7 @@ use redb::{Database, StorageBackend};
 
 use super::journal::Journal;
 use super::problem::Problem;
-use super::tables::{self, Survives};
+use super::tables;
 use super::{Batch, Loaded};
 
 /// Both, open.
@@ -17,7 +17,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Opens them, and brings the tables up to the journal.
+    /// Opens them, and reads both. No commit is written to the tables: there may be no room for it.
     pub(super) fn open(
         database: impl StorageBackend,
         journal: impl StorageBackend,
@@ -27,17 +27,15 @@ impl Files {
         let mut loaded = tables::load(&database)?;
         let (id, tables_end) = (loaded.identity.cluster_id, loaded.sequence);
         let (journal, batches) = Journal::open(Box::new(journal), id, tables_end)?;
-        if !batches.is_empty() {
-            let sequence = tables_end + batches.len() as u64;
-            let mut behind = Batch::default();
-            batches.into_iter().for_each(|batch| behind.add(batch));
-            tables::write(&database, &behind, sequence, Survives::Later)?;
-            loaded = tables::load(&database)?;
-        }
+        loaded.sequence += batches.len() as u64;
+        let mut behind = Batch::default();
+        batches.into_iter().for_each(|batch| behind.add(batch));
+        behind.apply(&mut loaded.snapshot);
+        tables::check(&loaded.snapshot)?;
         let files = Files {
             database,
             journal,
-            behind: Batch::default(),
+            behind,
         };
         Ok((files, loaded))
     }
@@ -49,7 +47,7 @@ impl Files {
             return Ok(());
         }
         self.behind.add(batch);
-        tables::write(&self.database, &self.behind, sequence, Survives::Now)?;
+        tables::write(&self.database, &self.behind, sequence)?;
         self.behind = Batch::default();
         self.journal.restart();
         Ok(())

@@ -141,7 +141,7 @@ fn following(bytes: &[u8], cluster_id: u64, sequence: u64) -> Result<(Vec<Batch>
     }
     let newest = last.unwrap_or(0).max(sequence);
     // Each record was whole before the next one was begun.
-    let beyond = (0..bytes.len())
+    let beyond = (at..bytes.len())
         .step_by(UNIT)
         .filter_map(|at| record(&bytes[at..], cluster_id))
         .find(|found| found.sequence > newest);

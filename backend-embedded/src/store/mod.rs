@@ -80,6 +80,29 @@ impl Batch {
         self.revision = later.revision.or(self.revision);
         self.compacted = later.compacted.or(self.compacted);
     }
+
+    /// Makes the changes.
+    fn apply(&self, to: &mut Snapshot) {
+        let found = to.keys.drain(..).map(|kv| (kv.key.clone(), kv));
+        let mut keys: BTreeMap<_, _> = found.collect();
+        for (key, kv) in &self.keys {
+            match kv {
+                Some(kv) => _ = keys.insert(key.clone(), Arc::clone(kv)),
+                None => _ = keys.remove(key),
+            }
+        }
+        let mut leases: BTreeMap<_, _> = to.leases.drain(..).collect();
+        for (id, ttl) in &self.leases {
+            match ttl {
+                Some(ttl) => _ = leases.insert(*id, *ttl),
+                None => _ = leases.remove(id),
+            }
+        }
+        to.keys = keys.into_values().collect();
+        to.leases = leases.into_iter().collect();
+        to.revision = self.revision.unwrap_or(to.revision);
+        to.compact_revision = self.compacted.unwrap_or(to.compact_revision);
+    }
 }
 
 /// What a store held when it was opened.

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redb::{
-    AccessGuard, Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition,
-};
+use redb::{AccessGuard, Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::problem::Problem;
 use super::{Batch, Identity, Loaded, codec};
@@ -112,27 +110,10 @@ pub(super) fn upgrade(database: &Database) -> Result<(), Problem> {
     Ok(())
 }
 
-/// When what is written survives a power cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Survives {
-    /// Before `write` returns, and with it all that was written before.
-    Now,
-    /// When something else is written to survive at once.
-    Later,
-}
-
-/// Writes a batch in one transaction.
-pub(super) fn write(
-    database: &Database,
-    batch: &Batch,
-    sequence: u64,
-    survives: Survives,
-) -> Result<(), Problem> {
-    let mut transaction = database.begin_write()?;
-    transaction.set_durability(match survives {
-        Survives::Now => Durability::Immediate,
-        Survives::Later => Durability::None,
-    })?;
+/// Writes a batch in one transaction, up to the commit with this number. Once this returns it
+/// survives a power cut.
+pub(super) fn write(database: &Database, batch: &Batch, sequence: u64) -> Result<(), Problem> {
+    let transaction = database.begin_write()?;
     let mut keys = transaction.open_table(KEYS)?;
     let before = head(keys.get(HEAD)?)?;
     let head = Head {
@@ -214,7 +195,8 @@ fn head(found: Option<AccessGuard<'_, &'static [u8]>>) -> Result<Head, Problem> 
     Head::decode(found.value()).ok_or_else(missing)
 }
 
-fn check(snapshot: &Snapshot) -> Result<(), Problem> {
+/// Holds a state against what must be true of it.
+pub(super) fn check(snapshot: &Snapshot) -> Result<(), Problem> {
     let revision = snapshot.revision;
     if revision < FIRST_REVISION || snapshot.compact_revision > revision {
         let detail = format!("its revision {revision} cannot be");
