@@ -381,13 +381,9 @@ mod tests {
     use super::*;
     use crate::entry::Metadata;
 
-    #[test]
-    fn the_end_is_seen_by_who_begins_to_wait_for_it_just_then() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .expect("the operating system gives an event queue");
-        for serial in 0..2000 {
+    impl Hold {
+        /// Of the lock `a`, by nobody.
+        pub(crate) fn sample(serial: u64) -> Arc<Self> {
             let ticket = Ticket {
                 name: LockName::new("a").expect("valid"),
                 mode: Mode::Exclusive,
@@ -396,9 +392,20 @@ mod tests {
             };
             let entry = EntryId {
                 key: b"key".as_slice().into(),
-                token: Token(1),
+                token: Token(serial),
             };
-            let hold = Hold::new(ticket, entry, Token(1));
+            Hold::new(ticket, entry, Token(serial))
+        }
+    }
+
+    #[test]
+    fn the_end_is_seen_by_who_begins_to_wait_for_it_just_then() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("the operating system gives an event queue");
+        for serial in 0..2000 {
+            let hold = Hold::sample(serial);
             let both = std::sync::Barrier::new(2);
             std::thread::scope(|scope| {
                 scope.spawn(|| {

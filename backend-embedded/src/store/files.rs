@@ -27,11 +27,13 @@ impl Files {
         let mut loaded = tables::load(&database)?;
         let (id, tables_end) = (loaded.identity.cluster_id, loaded.sequence);
         let (journal, batches) = Journal::open(Box::new(journal), id, tables_end)?;
-        loaded.sequence += batches.len() as u64;
         let mut behind = Batch::default();
-        batches.into_iter().for_each(|batch| behind.add(batch));
-        behind.apply(&mut loaded.snapshot);
-        tables::check(&loaded.snapshot)?;
+        if !batches.is_empty() {
+            loaded.sequence += batches.len() as u64;
+            batches.into_iter().for_each(|batch| behind.add(batch));
+            behind.apply(&mut loaded.snapshot);
+            tables::check(&loaded.snapshot)?;
+        }
         let files = Files {
             database,
             journal,

@@ -276,25 +276,12 @@ async fn look(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::{EntryId, Metadata, Mode, Ticket};
-    use crate::name::LockName;
-    use crate::token::Token;
 
     #[test]
     fn all_have_their_turn() {
         let hold = |serial| {
-            let ticket = Ticket {
-                name: LockName::new("a").expect("valid"),
-                mode: Mode::Exclusive,
-                serial,
-                metadata: Metadata::none(),
-            };
-            let entry = EntryId {
-                key: b"key".as_slice().into(),
-                token: Token(serial),
-            };
             let watched = Watched {
-                hold: Hold::new(ticket, entry, Token(serial)),
+                hold: Hold::sample(serial),
                 backoff: Backoff::default(),
             };
             (serial, watched)
