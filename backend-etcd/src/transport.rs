@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 use etcd_client::{Channel, Client, ConnectOptions};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
+use lock_core::batched::Batched;
 use lock_core::secret::Credentials;
 use lock_core::{Error, ErrorKind, background};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tonic::transport;
-use tower::service_fn;
+use tower::{ServiceExt, service_fn};
 
 use crate::config::{Config, Dialer, Endpoint};
 use crate::error::{self, Failure, Scope};
@@ -271,7 +273,13 @@ impl Transport {
         let channel = match target {
             Target::Tcp(endpoint) => {
                 let limit = self.patience_to_connect();
-                endpoint.connect_timeout(limit).connect().await
+                let mut tcp = HttpConnector::new();
+                tcp.enforce_http(false);
+                tcp.set_nodelay(true);
+                tcp.set_connect_timeout(Some(limit));
+                let batched =
+                    tcp.map_response(|stream| TokioIo::new(Batched::new(stream.into_inner())));
+                endpoint.connect_with_connector(batched).await
             }
             Target::Unix(endpoint, path) => {
                 let dialer = self.dialer.clone();
@@ -287,7 +295,8 @@ impl Transport {
                             if !dialed {
                                 return Err(io::Error::from(io::ErrorKind::NotConnected));
                             }
-                            socket(&path, timeout, dialer).await.map(TokioIo::new)
+                            let socket = socket(&path, timeout, dialer).await?;
+                            Ok(TokioIo::new(Batched::new(socket)))
                         }
                     }))
                     .await
@@ -472,7 +481,6 @@ impl Member {
                 let text = format!("the coordinator's address {address:?} is not valid");
                 Error::new(ErrorKind::Configuration, text).with_source(error)
             })?
-            .tcp_nodelay(true)
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(false);

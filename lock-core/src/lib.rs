@@ -9,6 +9,7 @@
 //! thread cleans up whatever was dropped.
 
 pub mod background;
+pub mod batched;
 pub mod clock;
 pub mod data;
 pub mod entry;
