@@ -277,9 +277,8 @@ impl Transport {
                 tcp.enforce_http(false);
                 tcp.set_nodelay(true);
                 tcp.set_connect_timeout(Some(limit));
-                let batched =
-                    tcp.map_response(|stream| TokioIo::new(Batched::new(stream.into_inner())));
-                endpoint.connect_with_connector(batched).await
+                let tcp = tcp.map_response(|stream| batched(stream.into_inner()));
+                endpoint.connect_with_connector(tcp).await
             }
             Target::Unix(endpoint, path) => {
                 let dialer = self.dialer.clone();
@@ -295,8 +294,7 @@ impl Transport {
                             if !dialed {
                                 return Err(io::Error::from(io::ErrorKind::NotConnected));
                             }
-                            let socket = socket(&path, timeout, dialer).await?;
-                            Ok(TokioIo::new(Batched::new(socket)))
+                            socket(&path, timeout, dialer).await.map(batched)
                         }
                     }))
                     .await
@@ -515,6 +513,10 @@ fn keep_fresh(client: &Arc<Client>, limit: Duration) {
             }
         }
     });
+}
+
+fn batched<T>(connection: T) -> TokioIo<Batched<T>> {
+    TokioIo::new(Batched::new(connection))
 }
 
 async fn socket(

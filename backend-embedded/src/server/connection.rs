@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::Sleep;
+use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
 use super::lifecycle::Lifecycle;
@@ -64,10 +65,10 @@ impl Incoming {
             let accepted = match &self.listeners[index] {
                 Bound::Tcp(listener) => listener
                     .poll_accept(cx)
-                    .map_ok(|(stream, _)| Socket::Tcp(stream)),
+                    .map_ok(|(stream, _)| Either::Left(stream)),
                 Bound::Unix(listener, _) => listener
                     .poll_accept(cx)
-                    .map_ok(|(stream, _)| Socket::Unix(stream)),
+                    .map_ok(|(stream, _)| Either::Right(stream)),
             };
             if accepted.is_ready() {
                 self.next = (index + 1) % count;
@@ -89,7 +90,7 @@ impl Stream for Incoming {
             }
             match ready!(self.poll_accept(cx)) {
                 Ok(socket) => {
-                    if let Socket::Tcp(stream) = &socket
+                    if let Either::Left(stream) = &socket
                         && let Err(err) = stream.set_nodelay(true)
                     {
                         tracing::debug!(%err, "a connection ended before it was served");
@@ -136,10 +137,7 @@ impl Drop for Slot {
     }
 }
 
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
+type Socket = Either<TcpStream, UnixStream>;
 
 /// An accepted connection. Reading fails once the server is closed, or if the client does not send
 /// its preface in time; either makes the HTTP/2 layer drop the connection and all its streams.
@@ -217,46 +215,6 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Socket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Socket::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
     }
 }
 
