@@ -15,6 +15,8 @@
 
 mod shows;
 
+use std::error::Error;
+use std::iter::successors;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -95,7 +97,9 @@ fn report(arguments: &Arguments) -> ExitCode {
     let mut report = match surveyed {
         Ok(report) => report,
         Err(error) => {
-            eprintln!("{error}");
+            let causes = successors(Some(&error as &dyn Error), |&error| error.source());
+            let causes: Vec<String> = causes.map(ToString::to_string).collect();
+            eprintln!("{}", causes.join(": "));
             return ExitCode::FAILURE;
         }
     };

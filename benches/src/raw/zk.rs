@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use turnlock::zk::ZkBackend;
 use turnlock::{Error, ErrorKind};
-use zookeeper_client::{Acls, Client, CreateMode};
+use zookeeper_client::{Acls, Client, CreateMode, Error as ZkError};
 
 use super::{Floor, Place, Raw, failed};
 
@@ -25,11 +25,27 @@ impl Floor for ZkBackend {
         let Some((directory, _)) = path.and_then(|path| path.rsplit_once('/')) else {
             return Err(Error::new(ErrorKind::Internal, "an entry without a path"));
         };
+        let client = self.client(SESSION).await?;
+        settle(&client, directory).await.map_err(failed)?;
         Ok(Box::new(Bare {
             prefix: format!("{directory}/{NAME}"),
-            client: self.client(SESSION).await?,
+            client,
             _place: place,
         }))
+    }
+}
+
+/// Keeps a directory for as long as this client's session: the servers remove one that is found
+/// empty, as it is after each pair.
+async fn settle(client: &Client, directory: &str) -> Result<(), ZkError> {
+    let path = format!("{directory}/kept-");
+    let node = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
+    let container = CreateMode::Container.with_acls(Acls::anyone_all());
+    loop {
+        match client.create(&path, &[], &node).await {
+            Err(ZkError::NoNode) => client.mkdir(directory, &container).await?,
+            made => return made.map(drop),
+        }
     }
 }
 

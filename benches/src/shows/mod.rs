@@ -1,6 +1,7 @@
 //! What is promised of costs, each checked as anybody can check it. Ratios are medians over rounds
 //! in which both sides were measured one after the other.
 
+mod floor;
 mod handover;
 mod idle;
 mod speed;
@@ -15,6 +16,8 @@ use clap::ValueEnum;
 /// A promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Show {
+    /// Locks on etcd and ZooKeeper against their bare requests
+    Floor,
     /// The embedded coordinator against etcd on the same disk, and what a lock in memory costs
     Speed,
     /// A turn with 1,000 waiters against one with 10, on every backend
@@ -42,6 +45,7 @@ pub fn check(chosen: &[Show]) -> ExitCode {
     let mut kept = true;
     for show in if chosen.is_empty() { all } else { chosen } {
         let findings = match show {
+            Show::Floor => floor::findings(),
             Show::Speed => speed::findings(),
             Show::Handover => handover::findings(),
             Show::Idle => idle::findings(),
