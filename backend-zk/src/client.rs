@@ -30,8 +30,8 @@ pub(crate) struct Cluster {
     pub(crate) handovers: Arc<Handovers>,
 }
 
-/// A session's connection. The session is closed when the last clone of it is gone.
-#[derive(Debug, Clone)]
+/// A session's connection. The session is closed when it is dropped.
+#[derive(Debug)]
 pub(crate) struct Client {
     zk: zookeeper_client::Client,
     cluster: Arc<Cluster>,

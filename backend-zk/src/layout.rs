@@ -37,11 +37,8 @@ impl Layout {
     /// The directory of a lock.
     pub(crate) fn directory(&self, name: &LockName) -> Result<String, Error> {
         if !name.is_raw() {
-            return Ok(format!(
-                "{}/{}",
-                self.namespace,
-                name::encode(name.as_str())
-            ));
+            let encoded = name::encode(name.as_str());
+            return Ok(child(&self.namespace, &encoded));
         }
         check_path(name.as_str()).map_err(|why| {
             Error::new(
@@ -122,9 +119,14 @@ pub(crate) fn check_path(path: &str) -> Result<(), &'static str> {
     }
 }
 
+/// The path of what has this name in a directory. Made in one piece, as `format!` would not.
+pub(crate) fn child(directory: &str, name: &str) -> String {
+    [directory, "/", name].concat()
+}
+
 /// The path of an entry: its key.
 pub(crate) fn path(entry: &EntryId) -> Result<String, Error> {
-    split(entry).map(|(directory, name)| format!("{directory}/{name}"))
+    split(entry).map(|(directory, name)| child(directory, name))
 }
 
 /// The directory and the name of an entry.
@@ -146,7 +148,7 @@ pub(crate) const NAMING: Naming = Naming {
 
 pub(crate) fn entry(directory: &str, name: &str, token: Token) -> EntryId {
     EntryId {
-        key: format!("{directory}/{name}").into_bytes().into(),
+        key: child(directory, name).into_bytes().into(),
         token,
     }
 }

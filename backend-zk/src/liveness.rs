@@ -68,7 +68,7 @@ impl Proofs {
 
 /// Renews one session, by writing to a node of its own.
 pub(crate) struct Renewer {
-    client: Client,
+    client: Arc<Client>,
     node: Arc<str>,
     clock: Clock,
     inner: Mutex<Inner>,
@@ -85,7 +85,7 @@ struct Inner {
 impl Renewer {
     /// `sent` and `answered` are when the session's opening was.
     pub(crate) fn new(
-        client: Client,
+        client: Arc<Client>,
         node: String,
         tick: Option<Duration>,
         clock: Clock,

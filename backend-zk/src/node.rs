@@ -16,6 +16,10 @@ const MARKERS: [(&str, Mode); 5] = [
 ];
 const WRITE: &str = "__WRIT__";
 
+/// ZooKeeper writes a sequence number as `%010d`: ten characters at least, the sign among them. A
+/// hyphen in front of ten digits is the prefix's if it can be, since most prefixes end in one.
+const NUMBER_LENGTHS: [usize; 2] = [10, 11];
+
 /// A node that stands in a lock's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Contender<'a> {
@@ -41,11 +45,13 @@ impl<'a> Contender<'a> {
     /// number counts as exclusive, to be on the safe side; one without a number has no place in the
     /// order and is no contender.
     pub(crate) fn parse(name: &'a str) -> Option<Self> {
+        let ends = NUMBER_LENGTHS.map(|length| numbered(name, length));
+        let mut ends = ends.iter().flatten();
         let known = MARKERS.iter().find_map(|(marker, mode)| {
-            let (_, digits) = name.rsplit_once(marker)?;
-            Some((*mode, sequence(digits)?, *marker == WRITE))
+            let (_, number) = ends.clone().find(|(before, _)| before.ends_with(marker))?;
+            Some((*mode, *number, *marker == WRITE))
         });
-        let unknown = || Some((Mode::Exclusive, trailing(name)?, true));
+        let unknown = || Some((Mode::Exclusive, ends.next()?.1, true));
         let (mode, number, heritable) = known.or_else(unknown)?;
         Some(Contender {
             name,
@@ -69,17 +75,12 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// The sequence number that ZooKeeper wrote as `%010d`: ten places at least, the sign among them.
-fn sequence(digits: &str) -> Option<i32> {
+/// What stands before the sequence number at the end of a name, and the number, as ZooKeeper writes
+/// it in so many characters.
+fn numbered(name: &str, length: usize) -> Option<(&str, i32)> {
+    let (before, digits) = name.split_at_checked(name.len().checked_sub(length)?)?;
     let number: i32 = digits.parse().ok()?;
-    (format!("{number:010}") == digits).then_some(number)
-}
-
-/// The sequence number at the end of a name of unknown kind. Where a hyphen could belong to either,
-/// it is taken for the prefix's, since most prefixes end in one.
-fn trailing(name: &str) -> Option<i32> {
-    let tail = |length: usize| sequence(name.get(name.len().checked_sub(length)?..)?);
-    tail(10).or_else(|| tail(11))
+    (format!("{number:010}") == digits).then_some((before, number))
 }
 
 /// The unique beginning of the names of a ticket's nodes, by which an enqueue whose reply was lost

@@ -69,11 +69,7 @@ async fn run(peer: &Peer, plan: Plan) -> Result<Line, Error> {
 }
 
 /// Each worker by itself, over and over. Answers how long that was measured.
-async fn loops(
-    crew: &mut Crew,
-    workers: Vec<Box<dyn Worker>>,
-    length: Duration,
-) -> Result<Duration, Error> {
+async fn loops(crew: &mut Crew, workers: Vec<Worker>, length: Duration) -> Result<Duration, Error> {
     let phase = Arc::new(AtomicU8::new(WARMING));
     let count = u32::try_from(workers.len()).expect("fewer workers than memory has bytes");
     let ready = Arc::new(Barrier::new(workers.len() + 1));
@@ -112,7 +108,7 @@ async fn loops(
 /// All workers at once, one operation each, over and over.
 async fn rounds(
     crew: &mut Crew,
-    workers: Vec<Box<dyn Worker>>,
+    workers: Vec<Worker>,
     length: Duration,
 ) -> Result<Duration, Error> {
     let ready = Arc::new(Barrier::new(workers.len() + 1));

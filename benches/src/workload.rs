@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use async_trait::async_trait;
 use fastrand::Rng;
 use serde::Serialize;
 use turnlock::{Error, ErrorKind, Locks, Mutex, Release, RwLock};
@@ -81,13 +80,11 @@ impl Workload {
         }
     }
 
-    pub(crate) async fn worker(self, peer: &Peer, number: usize) -> Result<Box<dyn Worker>, Error> {
-        let turns = |name: String| -> Result<Box<dyn Worker>, Error> {
-            Ok(Box::new(Turns(peer.session()?.mutex(peer.lock(&name))?)))
-        };
+    pub(crate) async fn worker(self, peer: &Peer, number: usize) -> Result<Worker, Error> {
+        let turns = |name: String| peer.session()?.mutex(peer.lock(&name)).map(Worker::Turns);
         match self {
             Workload::Raw => match peer.raw(number).await? {
-                Some(raw) => Ok(Box::new(Bare(raw))),
+                Some(raw) => Ok(Worker::Bare(raw)),
                 None => Err(Error::new(
                     ErrorKind::Unsupported,
                     format!("the bare requests of {} are not known", peer.name()),
@@ -96,15 +93,15 @@ impl Workload {
             Workload::Uncontended => turns(format!("own-{number}")),
             Workload::Contended => turns("shared".into()),
             Workload::Drain => turns("drained".into()),
-            Workload::Readers => Ok(Box::new(Readers {
+            Workload::Readers => Ok(Worker::Readers {
                 lock: peer.session()?.rwlock(peer.lock("read"))?,
                 random: Rng::with_seed(SEED + number as u64),
-            })),
-            Workload::Churn => Ok(Box::new(Churn {
+            }),
+            Workload::Churn => Ok(Worker::Churn {
                 locks: peer.session()?,
                 prefix: peer.lock(&format!("churn-{number}")),
                 next: 0,
-            })),
+            }),
         }
     }
 }
@@ -124,59 +121,42 @@ impl FromStr for Workload {
     }
 }
 
-/// One worker.
-#[async_trait]
-pub(crate) trait Worker: Send {
+/// One worker. No trait: a future in a box for each operation would be a part of what is measured.
+pub(crate) enum Worker {
+    Bare(Box<dyn Raw>),
+    Turns(Mutex),
+    Readers {
+        lock: RwLock,
+        random: Rng,
+    },
+    Churn {
+        locks: Locks,
+        prefix: String,
+        next: u64,
+    },
+}
+
+impl Worker {
     /// One operation: for all but the floor, a lock acquired and released.
-    async fn step(&mut self) -> Result<(), Error>;
-}
-
-struct Bare(Box<dyn Raw>);
-
-#[async_trait]
-impl Worker for Bare {
-    async fn step(&mut self) -> Result<(), Error> {
-        self.0.pair().await
-    }
-}
-
-struct Turns(Mutex);
-
-#[async_trait]
-impl Worker for Turns {
-    async fn step(&mut self) -> Result<(), Error> {
-        released(self.0.acquire().await?.release().await)
-    }
-}
-
-struct Readers {
-    lock: RwLock,
-    random: Rng,
-}
-
-#[async_trait]
-impl Worker for Readers {
-    async fn step(&mut self) -> Result<(), Error> {
-        let guard = match self.random.u32(..WRITER_SHARE) {
-            0 => self.lock.write().await?,
-            _ => self.lock.read().await?,
+    pub(crate) async fn step(&mut self) -> Result<(), Error> {
+        let guard = match self {
+            Worker::Bare(raw) => return raw.pair().await,
+            Worker::Turns(lock) => lock.acquire().await?,
+            Worker::Readers { lock, random } => match random.u32(..WRITER_SHARE) {
+                0 => lock.write().await?,
+                _ => lock.read().await?,
+            },
+            Worker::Churn {
+                locks,
+                prefix,
+                next,
+            } => {
+                let name = format!("{prefix}/{next}");
+                *next += 1;
+                locks.mutex(name)?.acquire().await?
+            }
         };
         released(guard.release().await)
-    }
-}
-
-struct Churn {
-    locks: Locks,
-    prefix: String,
-    next: u64,
-}
-
-#[async_trait]
-impl Worker for Churn {
-    async fn step(&mut self) -> Result<(), Error> {
-        let name = format!("{}/{}", self.prefix, self.next);
-        self.next += 1;
-        released(self.locks.mutex(name)?.acquire().await?.release().await)
     }
 }
 

@@ -113,7 +113,9 @@ impl Pending {
             // be a part of the time in which nobody holds the lock.
             Verdict::Blocked(_) | Verdict::Evicted => {
                 let (tenancy, ticket) = (self.tenancy.clone(), self.ticket.clone());
-                background::run(wait::turn(tenancy, ticket, entry, view, patience)).await?;
+                // In a box: who need not wait does without room for it.
+                let waiting = wait::turn(tenancy, ticket, entry, view, patience);
+                Box::pin(background::run(waiting)).await?;
                 Ok(Turn::Granted)
             }
         }

@@ -27,7 +27,7 @@ impl ZkSession {
         let directory = layout.directory_for(&ticket.name, ticket.mode)?;
         let tried = self.unsettled().contains(&ticket.serial);
         if tried && let Some(children) = self.list(&client, &directory, AsOf::Now).await? {
-            let found = self.settle(&client, &directory, ticket, ask, &children, None);
+            let found = Box::pin(self.settle(&client, &directory, ticket, ask, &children, None));
             if let Some((entry, view)) = found.await? {
                 return self.placed(ticket, entry, view);
             }
@@ -65,6 +65,8 @@ impl ZkSession {
                     let alone = layout::is_alone(&own, &children);
                     let made = Some(own.clone());
                     let settled = self.settle(&client, &directory, ticket, ask, &children, made);
+                    // Apart: who is known to be alone does not need room for it.
+                    let settled = Box::pin(settled);
                     // Or somebody removed it between the two requests.
                     let (entry, view) = settled.await?.unwrap_or((own, layout::ABSENT));
                     (entry, view, alone)
@@ -95,7 +97,10 @@ impl ZkSession {
     ) -> Result<Option<(EntryId, Option<Vec<String>>)>, Error> {
         let first = self.unsettled().insert(ticket.serial);
         let prefix = node::prefix(self.nonce, ticket, self.cluster.layout.recipe);
-        let (path, data) = (format!("{directory}/{prefix}"), ticket.metadata.to_bytes());
+        let (path, data) = (
+            layout::child(directory, &prefix),
+            ticket.metadata.to_bytes(),
+        );
         let (listed, options) = (directory.to_owned(), client.entry_options());
         let answers = client
             .ask(move |zk| {
@@ -202,7 +207,7 @@ impl ZkSession {
         directory: &str,
         name: &str,
     ) -> Result<Option<EntryId>, Error> {
-        let path = format!("{directory}/{name}");
+        let path = layout::child(directory, name);
         let stat = client.ask(|zk| Box::pin(async move { zk.check_stat(&path).await }));
         match self.heard(stat.await)? {
             Some(stat) => Ok(Some(layout::entry(directory, name, self.token(&stat)?))),

@@ -56,7 +56,7 @@ impl ZkSession {
         if !unplaced.is_empty() {
             let paths: Vec<String> = unplaced
                 .iter()
-                .map(|name| format!("{directory}/{name}"))
+                .map(|name| layout::child(directory, name))
                 .collect();
             let stats = client.ask(|zk| {
                 Box::pin(async move { try_join_all(paths.iter().map(|p| zk.check_stat(p))).await })

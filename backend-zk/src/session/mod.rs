@@ -39,7 +39,7 @@ pub(crate) struct ZkSession {
     nonce: u64,
     cluster: Arc<Cluster>,
     /// None once it is closed: the last one to let go of the client closes the session.
-    client: Mutex<Option<Client>>,
+    client: Mutex<Option<Arc<Client>>>,
     state: StateWatcher,
     liveness: Arc<Liveness>,
     /// The one under the tokens, which cannot be raised while we live.
@@ -81,7 +81,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
     let clock = Clock::system();
     let (sent, client) = persist(|| async {
         let sent = clock.now();
-        Ok((sent, cluster.connect(ttl).await?))
+        Ok((sent, Arc::new(cluster.connect(ttl).await?)))
     })
     .await?;
     let answered = clock.now();
@@ -161,21 +161,21 @@ async fn listen(mut state: StateWatcher, liveness: Arc<Liveness>) {
 
 impl ZkSession {
     /// The client, for an operation that needs the session to live.
-    fn alive(&self) -> Result<Client, Error> {
+    fn alive(&self) -> Result<Arc<Client>, Error> {
         match self.liveness.state() {
             State::Lost(reason) => Err(error::lost(reason)),
             State::Held | State::Jeopardy => self.client(),
         }
     }
 
-    fn client(&self) -> Result<Client, Error> {
+    fn client(&self) -> Result<Arc<Client>, Error> {
         let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         client
             .clone()
             .ok_or_else(|| error::lost(LossReason::Closed))
     }
 
-    fn take_client(&self) -> Option<Client> {
+    fn take_client(&self) -> Option<Arc<Client>> {
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         client.take()
     }

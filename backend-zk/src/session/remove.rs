@@ -115,7 +115,7 @@ impl ZkSession {
 
     /// Removes an entry and looks, in the same round trip, who of those behind it is still there.
     /// Answers whether it was there itself.
-    async fn hand_over(&self, client: &Client, leaving: &Arc<Leaving>) -> Result<bool, Error> {
+    async fn hand_over(&self, client: &Arc<Client>, leaving: &Arc<Leaving>) -> Result<bool, Error> {
         let (client, leaving) = (client.clone(), leaving.clone());
         // Where the waiters are woken: each crossing to another thread would be a part of the time
         // in which nobody holds the lock.
@@ -180,7 +180,7 @@ impl ZkSession {
         let children = self.heard(answers.await)?;
         let mut removed = Vec::new();
         for name in self.own(ticket, &children) {
-            let path = format!("{directory}/{name}");
+            let path = layout::child(&directory, name);
             if self.delete(client, path.clone()).await? {
                 removed.push(path);
             }
