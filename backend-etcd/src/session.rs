@@ -291,7 +291,14 @@ impl Session for EtcdSession {
             match found {
                 Found::Made(token, ahead) => {
                     let (entry, present) = (entry(token), true);
-                    let view = arrival.placed(ticket, &entry, View { present, ahead });
+                    let view = match arrival.placed(ticket, &entry, View { present, ahead }) {
+                        Some(view) => view,
+                        None => self
+                            .look(ticket, &entry, ask, AsOf::Now)
+                            .await
+                            // The entry is there, but where it stands is not known.
+                            .map_err(|error| error.with_effect(Effect::Unknown))?,
+                    };
                     let placed = Placed::on(known.floor, &ticket.name, entry, view)?;
                     return Ok(Enqueued::Placed(placed));
                 }

@@ -2,7 +2,7 @@
 
 use futures_util::future::{OptionFuture, join};
 use lock_core::rule::{Ask, View};
-use lock_core::session::{Admission, AsOf, Enqueued, Placed};
+use lock_core::session::{Admission, AsOf, Enqueued, Placed, Session};
 use lock_core::{Effect, EntryId, Error, ErrorKind, Ticket};
 use zookeeper_client::Error as ZkError;
 
@@ -44,8 +44,8 @@ impl ZkSession {
             arrival.must_read();
         }
         for _ in 0..DIRECTORY_TRIES {
-            let ask = arrival.ask();
-            let expects_others = ask.limit > 0 && !before.is_some_and(|before| before.proved);
+            let reading = arrival.ask();
+            let expects_others = reading.limit > 0 && !before.is_some_and(|before| before.proved);
             let made = self.make(&client, &directory, ticket, expects_others);
             let Some((own, children)) = made.await? else {
                 client.make_directory(&directory).await?;
@@ -56,7 +56,7 @@ impl ZkSession {
             let proved = last.is_some_and(|last| last.proved);
             let (entry, view, alone) = match children {
                 // That is enough of a view where nothing need be read.
-                None if proved || ask.limit == 0 => (own, layout::FREE, proved),
+                None if proved || reading.limit == 0 => (own, layout::FREE, proved),
                 children => {
                     let children = match children {
                         Some(children) => children,
@@ -64,7 +64,8 @@ impl ZkSession {
                     };
                     let alone = layout::is_alone(&own, &children);
                     let made = Some(own.clone());
-                    let settled = self.settle(&client, &directory, ticket, ask, &children, made);
+                    let settled =
+                        self.settle(&client, &directory, ticket, reading, &children, made);
                     // Apart: who is known to be alone does not need room for it.
                     let settled = Box::pin(settled);
                     // Or somebody removed it between the two requests.
@@ -76,7 +77,13 @@ impl ZkSession {
                 self.alone().entered(&directory, last);
             }
             self.unsettled().remove(&ticket.serial);
-            let view = arrival.placed(ticket, &entry, view);
+            let view = match arrival.placed(ticket, &entry, view) {
+                Some(view) => view,
+                // The entry is there, but where it stands is not known.
+                None => Box::pin(self.look(ticket, &entry, ask, AsOf::Now))
+                    .await
+                    .map_err(|error| error.with_effect(Effect::Unknown))?,
+            };
             return self.placed(ticket, entry, view);
         }
         Err(Error::new(

@@ -17,7 +17,7 @@ pub use self::order::Naming;
 pub use self::removal::{Handovers, Leaving};
 use crate::entry::{EntryId, Ticket};
 use crate::error::Error;
-use crate::rule::{Ahead, Ask, View};
+use crate::rule::{Ask, View};
 use crate::session::{Admission, AsOf};
 
 /// One session's part in the hand-overs: which of its entries stand first, as far as it knows.
@@ -51,20 +51,16 @@ impl Fronts {
 
     /// An enqueue that asks for this is about to be sent, to this queue.
     pub fn arrive<'a>(&'a self, queue: &'a [u8], ask: Ask, admission: Admission) -> Arrival<'a> {
-        let mut order = self.handovers.order();
-        let reads_all = !ask.exclusive_only;
+        // Only who needs to see all that stands ahead can read for others.
+        let limit = match admission {
+            Admission::Always if !ask.exclusive_only => Some(self.handovers.order().arrives(queue)),
+            Admission::Always | Admission::IfFree => None,
+        };
         Arrival {
             fronts: self,
             queue,
             ask,
-            guess: match admission {
-                Admission::Always if reads_all => order.guess(queue),
-                Admission::Always | Admission::IfFree => None,
-            },
-            worth_reading: match reads_all {
-                true => order.worth_reading(queue).max(ask.limit),
-                false => ask.limit,
-            },
+            limit,
         }
     }
 
@@ -163,60 +159,66 @@ pub struct Arrival<'a> {
     fronts: &'a Fronts,
     queue: &'a [u8],
     ask: Ask,
-    guess: Option<Ahead>,
-    worth_reading: usize,
+    /// How many entries to read, for others too; nothing if it guesses. `None` if it reads for
+    /// itself alone, and is not counted among those who arrive.
+    limit: Option<usize>,
 }
 
 impl Arrival<'_> {
     /// What to read of the queue: more than the entry itself needs to see, if that proves something
-    /// of others; nothing, by a limit of zero, if another entry of this process is known to stand
-    /// ahead.
+    /// of others; nothing, by a limit of zero, if others of this process stand ahead or will.
     pub fn ask(&self) -> Ask {
-        let limit = match self.guess {
-            Some(_) => 0,
-            None => self.worth_reading,
-        };
+        let limit = self.limit.map_or(self.ask.limit, |limit| match limit {
+            0 => 0,
+            limit => limit.max(self.ask.limit),
+        });
         Ask { limit, ..self.ask }
     }
 
     /// It has to read after all: an earlier try may have made an entry, too, or the queue may not
     /// be the same.
     pub fn must_read(&mut self) {
-        if self.guess.take().is_some() {
-            self.fronts.handovers.order().guess_over(self.queue);
+        if self.limit == Some(0) {
+            self.end();
         }
     }
 
     /// It made this ticket's entry, which saw this. What it sees: of a guess, that alone, whatever
-    /// is said to have been read.
-    pub fn placed(&self, ticket: &Ticket, own: &EntryId, mut read: View) -> View {
+    /// is said to have been read; `None` if there is nothing to guess, and a look has to tell.
+    pub fn placed(&self, ticket: &Ticket, own: &EntryId, mut read: View) -> Option<View> {
         let mut seen = lock(&self.fronts.seen);
         let mut order = self.fronts.handovers.order();
-        let view = match &self.guess {
-            Some(guess) => View {
+        let view = match self.limit {
+            Some(0) => order.guess(own, ticket.mode).map(|ahead| View {
                 present: true,
-                ahead: vec![order.guessed(own, ticket.mode, guess.clone())],
-            },
-            None => {
+                ahead: vec![ahead],
+            }),
+            _ => {
                 if read.present && !self.ask.exclusive_only {
                     order.read(own, &read.ahead);
                 }
                 order.saw(own, ticket.mode, &read);
                 read.ahead.truncate(self.ask.limit);
-                read
+                Some(read)
             }
         };
-        match is_front(self.ask, &view) {
+        match view.as_ref().is_some_and(|view| is_front(self.ask, view)) {
             true => _ = seen.front.insert(ticket.serial),
             false => _ = seen.others.insert(ticket.serial, own.clone()),
         }
         view
     }
+
+    fn end(&mut self) {
+        if self.limit.take().is_some() {
+            self.fronts.handovers.order().arrived(self.queue);
+        }
+    }
 }
 
 impl Drop for Arrival<'_> {
     fn drop(&mut self) {
-        self.must_read();
+        self.end();
     }
 }
 
@@ -231,7 +233,7 @@ mod tests {
     use super::*;
     use crate::entry::Mode;
     use crate::name::LockName;
-    use crate::rule;
+    use crate::rule::{self, Ahead};
     use crate::token::Token;
 
     const QUEUE: &[u8] = b"queue";
@@ -272,7 +274,8 @@ mod tests {
     /// Arrives for this ticket, and has the entry see this if it reads.
     fn arrives(fronts: &Fronts, mode: Mode, token: u64, read: &[u64]) -> View {
         let arrival = fronts.arrive(QUEUE, rule::ask(mode), Admission::Always);
-        arrival.placed(&ticket(mode, token), &entry(token), behind(read))
+        let view = arrival.placed(&ticket(mode, token), &entry(token), behind(read));
+        view.expect("others wait")
     }
 
     #[tokio::test]
@@ -345,9 +348,25 @@ mod tests {
         assert!(reads(Mode::Shared, Admission::Always));
         let other = fronts.arrive(b"other", rule::ask(Mode::Exclusive), Admission::Always);
         assert!(other.ask().limit > 0, "another queue");
-        let mut arrival = fronts.arrive(QUEUE, rule::ask(Mode::Exclusive), Admission::Always);
-        arrival.must_read();
-        assert!(arrival.ask().limit > 0);
+    }
+
+    #[test]
+    fn a_guess_that_names_nobody_is_no_view() {
+        let fronts = Fronts::new(Handovers::new(NAMING));
+        let ask = rule::ask(Mode::Exclusive);
+        let arrive = || fronts.arrive(QUEUE, ask, Admission::Always);
+        let [holder, second, mut third, fourth] = [(); 4].map(|()| arrive());
+        assert_eq!(fourth.ask().limit, 3, "the second guess is one too many");
+        let placed = |arrival: &Arrival<'_>, token, read: &[u64]| {
+            arrival.placed(&ticket(Mode::Exclusive, token), &entry(token), behind(read))
+        };
+        assert_eq!(third.ask().limit, 0);
+        assert_eq!(placed(&holder, 5, &[]), Some(behind(&[])));
+        assert_eq!(placed(&third, 7, &[]), None, "the holder does not wait");
+        assert_eq!(placed(&second, 6, &[5]), Some(behind(&[5])));
+        assert_eq!(placed(&third, 7, &[]), Some(behind(&[6])));
+        third.must_read();
+        assert_eq!(third.ask(), ask);
     }
 
     #[test]
@@ -377,7 +396,7 @@ mod tests {
         assert!(limit > ahead.len(), "{limit} do not prove {ahead:?}");
         let own = entry(ahead[0] + 1);
         let read = reading.placed(&ticket(Mode::Exclusive, 100), &own, behind(&ahead));
-        assert_eq!(read, behind(&ahead[..1]));
+        assert_eq!(read, Some(behind(&ahead[..1])));
         assert!(handovers.order().stands_right_behind(&entry(7), &entry(5)));
     }
 

@@ -1,12 +1,12 @@
 //! What a process knows of the order in its queues: which of its entries wait there, for whom, and
 //! whether nothing else can stand between the two.
 //!
-//! A contender that arrives where another entry of its process waits need not read the queue to
-//! know that it has to wait, too: it *guesses* that this one stands right ahead of it. That is
-//! enough to wait for, since nobody is granted a lock by it, but not to be handed the lock over: an
-//! entry of somebody else may have come between. The proof comes later, for many at once, from the
-//! next contender of the process that does read: what it finds next to each other was made one
-//! right behind the other, and nothing ever comes between.
+//! A contender that arrives where others of its process wait, or are about to, need not read the
+//! queue to know that it has to wait, too: when its entry is made, it *guesses* that the nearest of
+//! theirs stands right ahead of it. That is enough to wait for, since nobody is granted a lock by
+//! it, but not to be handed the lock over: an entry of somebody else may have come between. The
+//! proof comes later, for many at once, from the next contender of the process that does read: what
+//! it finds next to each other was made one right behind the other, and nothing ever comes between.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -40,8 +40,10 @@ struct Line {
     waiting: BTreeMap<Token, Waiting>,
     /// Those of them that guessed, and that nobody has read the queue behind since.
     open: BTreeSet<Token>,
-    /// Enqueues under way that guess.
-    guessing: usize,
+    /// Enqueues under way, whether they read or guess.
+    arriving: usize,
+    /// How many that guess were sent since the last one that reads.
+    unread: usize,
 }
 
 #[derive(Debug)]
@@ -62,46 +64,38 @@ impl Order {
         }
     }
 
-    /// The youngest of our entries that wait in this queue, if an enqueue that is sent from now on
-    /// may guess that it stands right ahead: so seldom that the proofs come before the turns.
-    /// Until [`guess_over`](Order::guess_over) it counts as one.
-    pub(super) fn guess(&mut self, queue: &[u8]) -> Option<Ahead> {
-        let line = self.lines.get_mut(queue)?;
-        let guesses = line.open.len() + line.guessing;
-        if guesses >= GUESSES.min(line.waiting.len() / 2) {
-            return None;
+    /// An exclusive enqueue is about to be sent to this queue; [`arrived`](Order::arrived) ends it.
+    /// Answers how many of the entries ahead it is to read: none if it may guess, which is so seldom
+    /// that the proofs come before the turns; else enough to prove what is guessed by now, if as many
+    /// of somebody else's stand among those.
+    pub(super) fn arrives(&mut self, queue: &[u8]) -> usize {
+        let line = self.lines.entry(queue.into()).or_default();
+        let others = line.waiting.len() + line.arriving;
+        line.arriving += 1;
+        if line.unread < GUESSES.min(others / 2) {
+            line.unread += 1;
+            return 0;
         }
-        let (_, youngest) = line.waiting.last_key_value()?;
-        line.guessing += 1;
-        Some(youngest.seen(self.naming))
+        let guesses = line.open.len().max(std::mem::take(&mut line.unread));
+        2 * guesses + 1
     }
 
-    /// The enqueue that guessed is over.
-    pub(super) fn guess_over(&mut self, queue: &[u8]) {
+    /// The enqueue is over.
+    pub(super) fn arrived(&mut self, queue: &[u8]) {
         if let Some(line) = self.lines.get_mut(queue) {
-            line.guessing -= 1;
+            line.arriving -= 1;
             self.drop_if_empty(queue);
         }
     }
 
-    /// How many entries a read of this queue is to tell of, to prove what is open there if as many
-    /// of somebody else's stand among those.
-    pub(super) fn worth_reading(&self, queue: &[u8]) -> usize {
-        let line = self.lines.get(queue);
-        line.map_or(1, |line| 2 * line.open.len() + 1)
-    }
-
-    /// An entry was made by an enqueue that guessed this. What it waits for: whoever of ours stands
-    /// ahead is as good, and the nearest that we know by now is the best guess.
-    pub(super) fn guessed(&mut self, own: &EntryId, mode: Mode, guess: Ahead) -> Ahead {
+    /// An entry was made by an enqueue that read nothing. Answers what it waits for: whoever of ours
+    /// stands ahead is good enough, and the nearest is the best guess. `None` if nobody is known to.
+    pub(super) fn guess(&mut self, own: &EntryId, mode: Mode) -> Option<Ahead> {
         let naming = self.naming;
-        let Some(line) = self.line(own) else {
-            return guess;
-        };
-        let nearest = line.waiting.range(..own.token).next_back();
-        let ahead = nearest.map_or(guess, |(_, nearest)| nearest.seen(naming));
+        let (_, nearest) = self.line(own)?.waiting.range(..own.token).next_back()?;
+        let ahead = nearest.seen(naming);
         self.wait(own, mode, ahead.id.clone(), false);
-        ahead
+        Some(ahead)
     }
 
     /// This was found in the queue by one of our entries.
@@ -154,12 +148,7 @@ impl Order {
         let Some(queue) = (self.naming.queue)(own) else {
             return;
         };
-        if !self.lines.contains_key(queue) {
-            self.lines.insert(queue.into(), Line::default());
-        }
-        let Some(line) = self.lines.get_mut(queue) else {
-            return;
-        };
+        let line = self.lines.entry(queue.into()).or_default();
         match proved {
             true => line.open.remove(&own.token),
             false => line.open.insert(own.token),
@@ -179,7 +168,7 @@ impl Order {
     }
 
     fn drop_if_empty(&mut self, queue: &[u8]) {
-        let empty = |line: &Line| line.waiting.is_empty() && line.guessing == 0;
+        let empty = |line: &Line| line.waiting.is_empty() && line.arriving == 0;
         if self.lines.get(queue).is_some_and(empty) {
             self.lines.remove(queue);
         }
@@ -210,11 +199,14 @@ mod tests {
         }
 
         /// One arrives and has its entry, if it may guess: whom it waits for.
-        fn arrives(&mut self, token: u64) -> Option<u64> {
-            let guess = self.guess(QUEUE)?;
-            let ahead = self.guessed(&entry(token), Exclusive, guess);
-            self.guess_over(QUEUE);
-            Some(ahead.id.token.0)
+        fn guesses(&mut self, token: u64) -> Option<u64> {
+            if self.arrives(QUEUE) > 0 {
+                self.arrived(QUEUE);
+                return None;
+            }
+            let ahead = self.guess(&entry(token), Exclusive);
+            self.arrived(QUEUE);
+            ahead.map(|ahead| ahead.id.token.0)
         }
 
         /// One arrives and reads this.
@@ -239,7 +231,7 @@ mod tests {
     #[test]
     fn a_read_proves_what_was_guessed_before() {
         let mut order = waiting(6);
-        let guesses = [20, 21, 22].map(|token| order.arrives(token));
+        let guesses = [20, 21, 22].map(|token| order.guesses(token));
         assert_eq!(guesses, [Some(16), Some(20), Some(21)]);
         assert!(
             [20, 21, 22]
@@ -255,7 +247,7 @@ mod tests {
     #[test]
     fn who_has_somebody_else_right_ahead_stays_unproved() {
         let mut order = waiting(6);
-        let guesses = [20, 22, 24].map(|token| order.arrives(token));
+        let guesses = [20, 22, 24].map(|token| order.guesses(token));
         assert_eq!(guesses, [Some(16), Some(20), Some(22)]);
         order.reads(25, &[24, 22, 21, 20]);
         assert!(order.is_proved(24, 22));
@@ -272,8 +264,8 @@ mod tests {
     #[test]
     fn a_read_proves_nothing_of_who_came_after_it() {
         let mut order = waiting(6);
-        order.arrives(20);
-        order.arrives(22);
+        order.guesses(20);
+        order.guesses(22);
         order.reads(21, &[20, 16]);
         assert!(order.is_proved(20, 16));
         assert!(!order.is_proved(22, 20));
@@ -285,30 +277,40 @@ mod tests {
     fn guesses_are_few_among_those_who_wait() {
         let guesses = |count| {
             let mut order = waiting(count);
-            (100..).map_while(|token| order.arrives(token)).count()
+            (100..).map_while(|token| order.guesses(token)).count()
         };
         assert_eq!([0, 1, 2, 3].map(guesses), [0, 0, 1, 2]);
         assert_eq!(guesses(16), 15);
         assert_eq!(guesses(1000), GUESSES);
-        let mut order = waiting(8);
-        let under_way = (0..).map_while(|_| order.guess(QUEUE)).count();
-        assert_eq!(under_way, 4);
-        order.guess_over(QUEUE);
-        assert!(order.guess(QUEUE).is_some(), "one came to nothing");
-        assert_eq!(order.worth_reading(QUEUE), 1, "no entry yet");
+    }
+
+    #[test]
+    fn of_many_who_come_at_once_few_read_and_enough_to_prove_all() {
+        let mut order = waiting(0);
+        let limits: Vec<usize> = (0..500).map(|_| order.arrives(QUEUE)).collect();
+        assert_eq!(limits[..6], [1, 1, 0, 3, 0, 0]);
+        let reads: Vec<usize> = (0..500).filter(|number| limits[*number] > 0).collect();
+        assert!(reads.len() < 24, "{reads:?}");
+        for pair in reads.windows(2) {
+            let guesses = pair[1] - pair[0] - 1;
+            assert!(guesses <= GUESSES);
+            assert_eq!(limits[pair[1]], 2 * guesses + 1);
+        }
+        (0..500).for_each(|_| order.arrived(QUEUE));
+        assert!(order.is_empty(), "all came to nothing");
     }
 
     #[test]
     fn the_nearest_of_ours_is_waited_for() {
         let mut order = waiting(6);
-        let early = order.guess(QUEUE).expect("allowed");
-        assert_eq!(order.arrives(20), Some(16));
+        assert_eq!(order.guesses(20), Some(16));
         // Its answer comes later, but it was made before the other.
-        let ahead = order.guessed(&entry(19), Exclusive, early.clone());
-        assert_eq!(ahead.id, entry(16));
+        let ahead = |order: &mut Order, token| order.guess(&entry(token), Exclusive);
+        assert_eq!(ahead(&mut order, 19).map(|ahead| ahead.id), Some(entry(16)));
         order.forget(&entry(16));
-        let ahead = order.guessed(&entry(30), Exclusive, early);
-        assert_eq!(ahead.id, entry(20));
+        assert_eq!(ahead(&mut order, 30).map(|ahead| ahead.id), Some(entry(20)));
+        assert_eq!(ahead(&mut order, 10), None, "nobody that we know of");
+        assert!(!order.is_proved(10, 9));
     }
 
     #[test]

@@ -276,8 +276,9 @@ mod tests {
     fn an_unproved_waiter_is_not_handed_over_to() {
         let (ours, proved, unproved) = (entry(5), entry(8), entry(9));
         let handovers = handovers(&[]);
-        let guess = behind(&[5]).ahead.remove(0);
-        handovers.order().guessed(&unproved, Mode::Exclusive, guess);
+        handovers.order().saw(&ours, Mode::Exclusive, &behind(&[1]));
+        let guess = handovers.order().guess(&unproved, Mode::Exclusive);
+        assert_eq!(guess.map(|ahead| ahead.id), Some(entry(5)));
         let _waits = handovers.expect(&ours, &unproved);
         assert!(handovers.begin(&ours).is_none());
         let mut order = handovers.order();
