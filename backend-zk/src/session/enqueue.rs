@@ -76,7 +76,6 @@ impl ZkSession {
             if let Some(last) = last.filter(|_| alone) {
                 self.alone().entered(&directory, last);
             }
-            self.unsettled().remove(&ticket.serial);
             let view = match arrival.placed(ticket, &entry, view) {
                 Some(view) => view,
                 // The entry is there, but where it stands is not known.
@@ -84,6 +83,7 @@ impl ZkSession {
                     .await
                     .map_err(|error| error.with_effect(Effect::Unknown))?,
             };
+            self.unsettled().remove(&ticket.serial);
             return self.placed(ticket, entry, view);
         }
         Err(Error::new(
