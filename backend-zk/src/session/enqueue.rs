@@ -79,7 +79,8 @@ impl ZkSession {
             let view = match arrival.placed(ticket, &entry, view) {
                 Some(view) => view,
                 // The entry is there, but where it stands is not known.
-                None => Box::pin(self.look(ticket, &entry, ask, AsOf::Now))
+                None => self
+                    .look(ticket, &entry, ask, AsOf::Now)
                     .await
                     .map_err(|error| error.with_effect(Effect::Unknown))?,
             };
