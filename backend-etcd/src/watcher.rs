@@ -38,7 +38,8 @@ type Key = Arc<[u8]>;
 pub(crate) struct Watcher {
     transport: Arc<Transport>,
     commands: mpsc::UnboundedReceiver<Command>,
-    keys: HashMap<Key, Watched>,
+    /// In boxes: a table is up to half empty, and while it grows there are two.
+    keys: HashMap<Key, Box<Watched>>,
     stream: Option<Stream>,
     creations: u64,
     /// Keys that nobody needed watched any more from an instant on, longest first. Some may be needed
@@ -191,7 +192,7 @@ impl Watcher {
         let creation = self.creations;
         self.keys.insert(
             key.clone(),
-            Watched {
+            Box::new(Watched {
                 progress: Progress::Creating {
                     creation,
                     told: vec![created],
@@ -199,7 +200,7 @@ impl Watcher {
                 deleted: 0,
                 watchers: smallvec![waiting],
                 lingers: 0,
-            },
+            }),
         );
         let limit = self.transport.patience();
         match &mut self.stream {

@@ -25,6 +25,10 @@ use benches::servers::{self, Server};
 use benches::{Line, Peer, Plan, Report, runtime, survey};
 use clap::{Parser, Subcommand};
 
+/// That of the command `turnlock`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Debug, Parser)]
 #[command(about = "Measure Turnlock's locks beside the bare requests of their stores")]
 struct Arguments {
