@@ -45,7 +45,7 @@ fn all_licences_are_permissive() {
         .expect("cargo starts");
     assert!(
         output.status.success(),
-        "{}",
+        "{}If crates are not here yet, run `cargo fetch --locked`.",
         String::from_utf8_lossy(&output.stderr)
     );
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");

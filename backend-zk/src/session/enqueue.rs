@@ -105,10 +105,8 @@ impl ZkSession {
     ) -> Result<Option<(EntryId, Option<Vec<String>>)>, Error> {
         let first = self.unsettled().insert(ticket.serial);
         let prefix = node::prefix(self.nonce, ticket, self.cluster.layout.recipe);
-        let (path, data) = (
-            layout::child(directory, &prefix),
-            ticket.metadata.to_bytes(),
-        );
+        let path = layout::child(directory, &prefix);
+        let data = ticket.metadata.to_bytes();
         let (listed, options) = (directory.to_owned(), client.entry_options());
         let answers = client
             .ask(move |zk| {

@@ -29,8 +29,8 @@ pub(super) fn findings() -> Vec<Finding> {
     };
     let names = servers::names().into_iter();
     let peers = names.filter(|name| promised_of(*name).next().is_some());
-    let finding = |peer| {
-        let runtime = runtime().expect("the operating system gives threads");
+    let runtime = runtime().expect("the operating system gives threads");
+    let findings_of = |peer| {
         let server = Server::start(peer);
         let mut findings = vec![];
         for (_, workload, workers, bound) in promised_of(peer) {
@@ -47,5 +47,5 @@ pub(super) fn findings() -> Vec<Finding> {
         }
         findings
     };
-    peers.flat_map(finding).collect()
+    peers.flat_map(findings_of).collect()
 }

@@ -168,10 +168,11 @@ impl Arrival<'_> {
     /// What to read of the queue: more than the entry itself needs to see, if that proves something
     /// of others; nothing, by a limit of zero, if others of this process stand ahead or will.
     pub fn ask(&self) -> Ask {
-        let limit = self.limit.map_or(self.ask.limit, |limit| match limit {
-            0 => 0,
-            limit => limit.max(self.ask.limit),
-        });
+        let limit = match self.limit {
+            Some(0) => 0,
+            Some(limit) => limit.max(self.ask.limit),
+            None => self.ask.limit,
+        };
         Ask { limit, ..self.ask }
     }
 
