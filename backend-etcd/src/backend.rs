@@ -10,6 +10,7 @@ use lock_core::{Backend, DataKey, Error, Floor, LockName, Queue, Raised, Session
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
+use crate::group::Group;
 use crate::transport::Transport;
 use crate::watch::Watches;
 use crate::{floor, layout, listing, session};
@@ -29,6 +30,7 @@ pub struct EtcdBackend {
 pub(crate) struct Client {
     pub(crate) keyspace: Keyspace,
     pub(crate) transport: Arc<Transport>,
+    pub(crate) group: Arc<Group>,
     pub(crate) watches: Watches,
     pub(crate) handovers: Arc<Handovers>,
     /// For the holders whose entries come under watch.
@@ -48,6 +50,7 @@ impl EtcdBackend {
         Ok(Arc::new(EtcdBackend {
             client: Arc::new(Client {
                 keyspace,
+                group: Group::new(transport.clone()),
                 watches: Watches::new(transport.clone()),
                 transport,
                 handovers: Handovers::new(layout::NAMING),

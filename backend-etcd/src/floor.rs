@@ -1,7 +1,7 @@
 //! The floor under the tokens, as it lies in etcd.
 
 use etcd_client::proto::PbKeyValue;
-use etcd_client::{Compare, CompareOp, Txn, TxnOp, TxnResponse};
+use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 use lock_core::keyspace::Keyspace;
 use lock_core::{Error, Floor, KnownFloor, Raised};
 
@@ -29,7 +29,9 @@ pub(crate) fn still(keyspace: &Keyspace, known: KnownFloor) -> Compare {
 pub(crate) async fn read(client: &Client) -> Result<KnownFloor, Error> {
     let read = Txn::new().and_then([TxnOp::get(client.keyspace.floor_key(), None)]);
     let transport = &client.transport;
-    let answer = transport.persist(|| txn(client, read.clone())).await?;
+    let answer = transport
+        .persist(|| transport.txn(read.clone(), ()))
+        .await?;
     let found = layout::reads(&answer).find_map(|read| read.kvs.first());
     known(&client.keyspace, found)
 }
@@ -54,7 +56,7 @@ pub(crate) async fn raise(client: &Client, floor: Floor) -> Result<Raised, Error
                     .when(compares)
                     .and_then([TxnOp::put(&*key, floor.to_bytes(), None)])
                     .or_else([TxnOp::get(&*key, None)]);
-                let answer = txn(client, raise).await?;
+                let answer = transport.txn(raise, ()).await?;
                 if answer.succeeded() {
                     return Ok(Raised::To(floor));
                 }
@@ -69,12 +71,4 @@ pub(crate) async fn raise(client: &Client, floor: Floor) -> Result<Raised, Error
             }
         })
         .await
-}
-
-async fn txn(client: &Client, txn: Txn) -> Result<TxnResponse, Error> {
-    let call = client.transport.call(move |client| {
-        let txn = txn.clone();
-        async move { client.kv_client().txn(txn).await }
-    });
-    call.await
 }

@@ -12,6 +12,7 @@ mod backend;
 mod config;
 mod error;
 mod floor;
+mod group;
 mod layout;
 mod listing;
 mod liveness;

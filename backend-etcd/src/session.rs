@@ -133,14 +133,15 @@ impl EtcdSession {
 
     /// One attempt.
     async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
-        let answer = self
-            .client
-            .transport
-            .call(move |client| {
-                let txn = txn.clone();
-                async move { client.kv_client().txn(txn).await }
-            })
-            .await;
+        self.heard(self.client.transport.txn(txn, ()).await)
+    }
+
+    /// One attempt of what changes nothing but one entry of this lock.
+    async fn entry_txn(&self, lock: &[u8], txn: Txn) -> Result<TxnResponse, Error> {
+        self.heard(self.client.group.txn(lock, txn).await)
+    }
+
+    fn heard(&self, answer: Result<TxnResponse, Error>) -> Result<TxnResponse, Error> {
         if let Err(error) = &answer
             && let ErrorKind::SessionLost(reason) = error.kind()
         {
@@ -154,6 +155,7 @@ impl EtcdSession {
     async fn try_enqueue(
         &self,
         ticket: &Ticket,
+        queue: &[u8],
         (place, settled): (u64, bool),
         ask: Ask,
         admission: Admission,
@@ -163,7 +165,7 @@ impl EtcdSession {
         let txn = self
             .layout
             .enqueue(ticket, place, ask, admission, gate, floor);
-        let answer = self.txn(txn).await;
+        let answer = self.entry_txn(queue, txn).await;
         let known = answer.as_ref().map_or_else(Error::effect, |_| Effect::None) == Effect::None;
         if settled && known {
             self.places.settle(ticket.serial);
@@ -282,7 +284,7 @@ impl Session for EtcdSession {
             let queue = layout::queue(key.as_bytes()).unwrap_or_default();
             let arrival = self.fronts.arrive(queue, ask, admission);
             let found = self
-                .try_enqueue(ticket, place, arrival.ask(), admission, known)
+                .try_enqueue(ticket, queue, place, arrival.ask(), admission, known)
                 .await?;
             let entry = |token| EntryId {
                 key: key.as_bytes().into(),
@@ -390,7 +392,11 @@ impl Session for EtcdSession {
         let doubtful = AtomicBool::new(false);
         let removed = transport
             .persist(|| async {
-                match self.txn(txn.clone()).await {
+                let answer = match settled.and_then(|entry| layout::queue(&entry.key)) {
+                    Some(queue) => self.entry_txn(queue, txn.clone()).await,
+                    None => self.txn(txn.clone()).await,
+                };
+                match answer {
                     Ok(answer) if for_good => {
                         let (removed, gate) = self.layout.removed_for_good(entry, &answer)?;
                         self.gate.fetch_max(gate, Ordering::SeqCst);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use etcd_client::{Channel, Client, ConnectOptions};
+use etcd_client::{Channel, Client, ConnectOptions, Txn, TxnResponse};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -379,6 +379,21 @@ impl Transport {
                 }
                 return Err(failure.error);
             }
+        })
+        .await
+    }
+
+    /// One attempt of a transaction. `meanwhile` is dropped when that has ended, which it does
+    /// although its caller goes away.
+    pub(crate) async fn txn(
+        self: &Arc<Self>,
+        txn: Txn,
+        meanwhile: impl Send + 'static,
+    ) -> Result<TxnResponse, Error> {
+        self.call(move |client| {
+            let _meanwhile = &meanwhile;
+            let txn = txn.clone();
+            async move { client.kv_client().txn(txn).await }
         })
         .await
     }
