@@ -1,0 +1,233 @@
+//! Transactions about different locks that go to etcd as one request.
+
+mod support;
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backend_etcd::EtcdBackend;
+use conformance::proxy::Proxy;
+use futures_util::future::{FutureExt, join_all};
+use lock_core::rule::{self, Ask};
+use lock_core::session::{Admission, Enqueued, Placed, Session};
+use lock_core::{Backend, Error, ErrorKind, LockName, LossReason, Metadata, Mode, Removed, Ticket};
+use support::{Node, backend, backend_of, soon};
+
+const TTL: Duration = Duration::from_secs(60);
+/// As many requests go at once, each by itself.
+const AT_ONCE: u64 = 4;
+
+fn ticket(name: impl Into<String>, serial: u64) -> Ticket {
+    Ticket {
+        name: LockName::new(name.into()).expect("valid"),
+        mode: Mode::Exclusive,
+        serial,
+        metadata: Arc::new(Metadata::default()),
+    }
+}
+
+fn ask() -> Ask {
+    rule::ask(Mode::Exclusive)
+}
+
+async fn enqueue(session: &Arc<dyn Session>, ticket: &Ticket) -> Result<Placed, Error> {
+    match session.enqueue(ticket, ask(), Admission::Always).await? {
+        Enqueued::Placed(placed) => Ok(placed),
+        Enqueued::Busy => panic!("everybody is taken in"),
+    }
+}
+
+/// Polled once, all of them are under way or wait for those that are.
+fn begin(requests: &mut (impl Future + Unpin)) {
+    let answered = requests.now_or_never().is_some();
+    assert!(!answered, "nobody can have answered");
+}
+
+/// A client whose server can be made to stand still.
+struct Stalled {
+    etcd: Node,
+    proxy: Proxy,
+    backend: Arc<EtcdBackend>,
+    session: Arc<dyn Session>,
+}
+
+/// Requests that the server does not answer before it is told to.
+type Fillers = Pin<Box<dyn Future<Output = ()>>>;
+
+impl Stalled {
+    async fn new() -> Self {
+        Stalled::on(Node::start().await).await
+    }
+
+    async fn on(etcd: Node) -> Self {
+        let proxy = Proxy::start(etcd.address());
+        let url = format!("etcd://{}?request_timeout=30s", proxy.address());
+        let backend = backend(&url);
+        let session = soon("a session", backend.open_session(TTL)).await;
+        let session = session.expect("opened");
+        Stalled {
+            etcd,
+            proxy,
+            backend,
+            session,
+        }
+    }
+
+    /// Makes the server stand still, with as many requests under way as go at once.
+    async fn stall(&self) -> Fillers {
+        self.proxy.silence();
+        let session = self.session.clone();
+        let mut fillers: Fillers = Box::pin(async move {
+            let tickets: Vec<_> = (0..AT_ONCE)
+                .map(|number| ticket(format!("filler-{number}"), 1_000 + number))
+                .collect();
+            let enqueues = tickets.iter().map(|ticket| enqueue(&session, ticket));
+            for enqueued in join_all(enqueues).await {
+                enqueued.expect("queued");
+            }
+        });
+        begin(&mut fillers);
+        fillers
+    }
+
+    async fn resume<T>(&self, fillers: Fillers, work: impl Future<Output = T>) -> T {
+        self.proxy.resume();
+        let ((), done) = soon("the answers", async { tokio::join!(fillers, work) }).await;
+        done
+    }
+}
+
+#[tokio::test]
+async fn those_who_wait_go_together_and_no_two_of_one_lock() {
+    const LOCKS: u64 = 16;
+    const CONTENDERS: u64 = 8;
+    let stalled = Stalled::new().await;
+    let session = &stalled.session;
+    let before = stalled.etcd.transactions().await;
+    let fillers = stalled.stall().await;
+    let others = (0..LOCKS).map(|number| ticket(format!("lock-{number}"), number));
+    let contenders = (0..CONTENDERS).map(|number| ticket("contended", 100 + number));
+    let tickets: Vec<_> = others.chain(contenders).collect();
+    let mut enqueues = Box::pin(join_all(tickets.iter().map(|t| enqueue(session, t))));
+    begin(&mut enqueues);
+    let placed: Vec<_> = stalled
+        .resume(fillers, enqueues)
+        .await
+        .into_iter()
+        .map(|placed| placed.expect("queued").entry)
+        .collect();
+    let spent = stalled.etcd.transactions().await - before;
+    // One of the contenders waits with the others for its turn.
+    let alone = AT_ONCE + CONTENDERS - 1;
+    assert_eq!(spent, alone + 1, "the rest is one transaction");
+
+    let tokens = |entries: &[lock_core::EntryId]| -> HashSet<_> {
+        entries.iter().map(|entry| entry.token).collect()
+    };
+    let (others, contenders) = placed.split_at(16);
+    assert_eq!(tokens(others).len(), 1, "one revision");
+    assert_eq!(tokens(contenders).len(), contenders.len(), "an order");
+
+    let removals = tickets.iter().zip(&placed);
+    let removals = removals.map(|(ticket, entry)| session.remove(ticket, Some(entry)));
+    for removed in soon("the removals", join_all(removals)).await {
+        assert_eq!(removed.expect("no failure"), Removed::Removed);
+    }
+    let left = stalled.etcd.keys("turnlock/").await;
+    assert_eq!(left.len() as u64, AT_ONCE, "{left:?}");
+}
+
+#[tokio::test]
+async fn each_of_those_who_go_together_has_an_outcome_of_its_own() {
+    let stalled = Stalled::new().await;
+    let session = &stalled.session;
+    let other = backend_of(&stalled.etcd).open_session(TTL).await;
+    let other = other.expect("opened");
+    let (held, free, gone, ours) = (
+        ticket("held", 1),
+        ticket("free", 2),
+        ticket("gone", 3),
+        ticket("ours", 4),
+    );
+    enqueue(&other, &held).await.expect("queued");
+    let removed = enqueue(session, &gone).await.expect("queued").entry;
+    let kept = enqueue(session, &ours).await.expect("queued").entry;
+    let key = String::from_utf8(removed.key.to_vec()).expect("UTF-8");
+    let mut client = stalled.etcd.client().await;
+    client.delete(key, None).await.expect("deleted");
+
+    let before = stalled.etcd.transactions().await;
+    let fillers = stalled.stall().await;
+    let mut together = Box::pin(async {
+        tokio::join!(
+            session.enqueue(&held, ask(), Admission::IfFree),
+            session.enqueue(&free, ask(), Admission::IfFree),
+            session.remove(&gone, Some(&removed)),
+            session.remove(&ours, Some(&kept)),
+        )
+    });
+    begin(&mut together);
+    let (held, free, gone, ours) = stalled.resume(fillers, together).await;
+    assert!(matches!(held, Ok(Enqueued::Busy)), "{held:?}");
+    assert!(matches!(free, Ok(Enqueued::Placed(_))), "{free:?}");
+    assert_eq!(gone.expect("no failure"), Removed::AlreadyGone);
+    assert_eq!(ours.expect("no failure"), Removed::Removed);
+    assert_eq!(stalled.etcd.transactions().await - before, AT_ONCE + 1);
+}
+
+#[tokio::test]
+async fn a_lease_that_is_gone_is_told_to_none_but_its_own() {
+    let stalled = Stalled::new().await;
+    let lost = stalled.backend.open_session(TTL).await.expect("opened");
+    let fillers = stalled.stall().await;
+    let mut client = stalled.etcd.client().await;
+    client.lease_revoke(lost.id().0).await.expect("revoked");
+    let (ours, theirs) = (ticket("ours", 1), ticket("theirs", 1));
+    let mut together =
+        Box::pin(async { tokio::join!(enqueue(&stalled.session, &ours), enqueue(&lost, &theirs)) });
+    begin(&mut together);
+    let (ours, theirs) = stalled.resume(fillers, together).await;
+    ours.expect("queued");
+    let error = theirs.expect_err("its lease is gone");
+    let gone = ErrorKind::SessionLost(LossReason::SessionGone);
+    assert_eq!(error.kind(), gone, "{error}");
+}
+
+#[tokio::test]
+async fn those_who_are_too_many_for_a_server_go_one_by_one() {
+    let few = ["--max-txn-ops", "8"].map(str::to_owned).into();
+    let stalled = Stalled::on(Node::start_with(few, false).await).await;
+    let fillers = stalled.stall().await;
+    let tickets: Vec<_> = (0..16)
+        .map(|number| ticket(format!("lock-{number}"), number))
+        .collect();
+    let enqueues = tickets.iter().map(|t| enqueue(&stalled.session, t));
+    let mut enqueues = Box::pin(join_all(enqueues));
+    begin(&mut enqueues);
+    for placed in stalled.resume(fillers, enqueues).await {
+        placed.expect("queued");
+    }
+}
+
+#[tokio::test]
+async fn whoever_goes_away_while_it_waits_is_never_sent() {
+    let stalled = Stalled::new().await;
+    let session = &stalled.session;
+    let before = stalled.etcd.transactions().await;
+    let fillers = stalled.stall().await;
+    let ticket = ticket("x", 1);
+    {
+        let mut enqueue = Box::pin(enqueue(session, &ticket));
+        begin(&mut enqueue);
+    }
+    stalled.resume(fillers, async {}).await;
+    assert_eq!(stalled.etcd.transactions().await - before, AT_ONCE);
+    // Its lock is no longer taken for one that something is under way about.
+    let removed = soon("remove", session.remove(&ticket, None)).await;
+    assert_eq!(removed.expect("no failure"), Removed::AlreadyGone);
+    let again = soon("enqueue", enqueue(session, &ticket)).await;
+    again.expect("queued");
+}
