@@ -30,7 +30,10 @@ pub(crate) async fn read(client: &Client) -> Result<KnownFloor, Error> {
     let read = Txn::new().and_then([TxnOp::get(client.keyspace.floor_key(), None)]);
     let transport = &client.transport;
     let answer = transport
-        .persist(|| transport.txn(read.clone(), ()))
+        .persist(|| {
+            let read = read.clone();
+            transport.txn(move || read.clone())
+        })
         .await?;
     let found = layout::reads(&answer).find_map(|read| read.kvs.first());
     known(&client.keyspace, found)
@@ -56,7 +59,7 @@ pub(crate) async fn raise(client: &Client, floor: Floor) -> Result<Raised, Error
                     .when(compares)
                     .and_then([TxnOp::put(&*key, floor.to_bytes(), None)])
                     .or_else([TxnOp::get(&*key, None)]);
-                let answer = transport.txn(raise, ()).await?;
+                let answer = transport.txn(move || raise.clone()).await?;
                 if answer.succeeded() {
                     return Ok(Raised::To(floor));
                 }

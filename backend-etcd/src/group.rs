@@ -48,7 +48,7 @@ struct State {
 #[derive(Debug)]
 struct Waiting {
     lock: u64,
-    txn: Txn,
+    txn: Arc<Txn>,
     caller: oneshot::Sender<Result<TxnResponse, Error>>,
 }
 
@@ -61,7 +61,7 @@ struct Turn {
 
 enum Admitted {
     /// At once; without a turn, beside another about the same lock.
-    Now(Option<Turn>, Txn),
+    Now(Option<Turn>, Arc<Txn>),
     Later(oneshot::Receiver<Result<TxnResponse, Error>>),
 }
 
@@ -76,7 +76,11 @@ impl Group {
 
     /// One attempt of a transaction about this lock. *Cancel safety:* dropped while it waits, it is
     /// never sent; later, it is carried out.
-    pub(crate) async fn txn(self: &Arc<Self>, lock: &[u8], txn: Txn) -> Result<TxnResponse, Error> {
+    pub(crate) async fn txn(
+        self: &Arc<Self>,
+        lock: &[u8],
+        txn: Arc<Txn>,
+    ) -> Result<TxnResponse, Error> {
         let lock = self.hasher.hash_one(lock);
         let (turn, txn) = match self.admit(lock, txn) {
             Admitted::Now(turn, txn) => (turn, txn),
@@ -87,10 +91,14 @@ impl Group {
                 });
             }
         };
-        self.transport.txn(txn, turn).await
+        let alone = move || {
+            let _until_the_end = &turn;
+            Txn::clone(&txn)
+        };
+        self.transport.txn(alone).await
     }
 
-    fn admit(self: &Arc<Self>, lock: u64, txn: Txn) -> Admitted {
+    fn admit(self: &Arc<Self>, lock: u64, txn: Arc<Txn>) -> Admitted {
         let mut state = self.state();
         if !state.locks.insert(lock) {
             return Admitted::Now(None, txn);
@@ -113,27 +121,36 @@ impl Group {
     /// Sends these as one request, and tells each caller its own outcome.
     async fn send(members: Vec<Waiting>, turn: Turn) {
         let transport = turn.group.transport.clone();
-        let all = members.iter().map(|member| TxnOp::txn(member.txn.clone()));
-        let all = Txn::new().and_then(all.collect::<Vec<_>>());
-        let answer = transport.txn(all, turn).await;
-        match answer.and_then(|answer| apart(answer, members.len())) {
+        let (txns, callers): (Vec<_>, Vec<_>) =
+            members.into_iter().map(|m| (m.txn, m.caller)).unzip();
+        let txns: Arc<[Arc<Txn>]> = txns.into();
+        let together = {
+            let txns = txns.clone();
+            move || {
+                let _until_the_end = &turn;
+                let each = txns.iter().map(|txn| TxnOp::txn(Txn::clone(txn)));
+                Txn::new().and_then(each.collect::<Vec<_>>())
+            }
+        };
+        let answer = transport.txn(together).await;
+        match answer.and_then(|answer| apart(answer, callers.len())) {
             Ok(answers) => {
-                for (member, answer) in members.into_iter().zip(answers) {
-                    let _ = member.caller.send(Ok(answer));
+                for (caller, answer) in callers.into_iter().zip(answers) {
+                    let _ = caller.send(Ok(answer));
                 }
             }
             // Maybe for the sake of one of them, such as one on a lease that is gone.
             Err(error) if is_refusal(&error) => {
-                for Waiting { txn, caller, .. } in members {
-                    let transport = transport.clone();
+                for (caller, txn) in callers.into_iter().zip(&*txns) {
+                    let (transport, txn) = (transport.clone(), txn.clone());
                     background::handle().spawn(async move {
-                        let _ = caller.send(transport.txn(txn, ()).await);
+                        let _ = caller.send(transport.txn(move || Txn::clone(&txn)).await);
                     });
                 }
             }
             Err(error) => {
-                for member in members {
-                    let _ = member.caller.send(Err(error.clone()));
+                for caller in callers {
+                    let _ = caller.send(Err(error.clone()));
                 }
             }
         }
@@ -183,7 +200,7 @@ fn apart(all: TxnResponse, count: usize) -> Result<Vec<TxnResponse>, Error> {
         .into_iter()
         .filter_map(|operation| match operation.response {
             Some(Answer::ResponseTxn(answer)) => Some(TxnResponse(PbTxnResponse {
-                header: header.clone(),
+                header,
                 ..answer
             })),
             _ => None,

@@ -133,11 +133,11 @@ impl EtcdSession {
 
     /// One attempt.
     async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
-        self.heard(self.client.transport.txn(txn, ()).await)
+        self.heard(self.client.transport.txn(move || txn.clone()).await)
     }
 
     /// One attempt of what changes nothing but one entry of this lock.
-    async fn entry_txn(&self, lock: &[u8], txn: Txn) -> Result<TxnResponse, Error> {
+    async fn entry_txn(&self, lock: &[u8], txn: Arc<Txn>) -> Result<TxnResponse, Error> {
         self.heard(self.client.group.txn(lock, txn).await)
     }
 
@@ -165,7 +165,7 @@ impl EtcdSession {
         let txn = self
             .layout
             .enqueue(ticket, place, ask, admission, gate, floor);
-        let answer = self.entry_txn(queue, txn).await;
+        let answer = self.entry_txn(queue, Arc::new(txn)).await;
         let known = answer.as_ref().map_or_else(Error::effect, |_| Effect::None) == Effect::None;
         if settled && known {
             self.places.settle(ticket.serial);
@@ -387,6 +387,7 @@ impl Session for EtcdSession {
                 (true, self.layout.remove_for_good(ticket, place))
             }
         };
+        let txn = Arc::new(txn);
         let transport = &self.client.transport;
         // Whether an earlier try of this removal may have done it.
         let doubtful = AtomicBool::new(false);
@@ -394,7 +395,7 @@ impl Session for EtcdSession {
             .persist(|| async {
                 let answer = match settled.and_then(|entry| layout::queue(&entry.key)) {
                     Some(queue) => self.entry_txn(queue, txn.clone()).await,
-                    None => self.txn(txn.clone()).await,
+                    None => self.txn(Txn::clone(&txn)).await,
                 };
                 match answer {
                     Ok(answer) if for_good => {

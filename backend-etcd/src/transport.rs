@@ -383,16 +383,14 @@ impl Transport {
         .await
     }
 
-    /// One attempt of a transaction. `meanwhile` is dropped when that has ended, which it does
-    /// although its caller goes away.
+    /// One attempt of a transaction, which `make` gives each time that it is sent. What that keeps
+    /// is dropped when the attempt has ended, which it does although its caller goes away.
     pub(crate) async fn txn(
         self: &Arc<Self>,
-        txn: Txn,
-        meanwhile: impl Send + 'static,
+        make: impl Fn() -> Txn + Send + 'static,
     ) -> Result<TxnResponse, Error> {
         self.call(move |client| {
-            let _meanwhile = &meanwhile;
-            let txn = txn.clone();
+            let txn = make();
             async move { client.kv_client().txn(txn).await }
         })
         .await
