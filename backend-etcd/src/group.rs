@@ -39,6 +39,8 @@ pub(crate) struct Group {
 #[derive(Debug, Default)]
 struct State {
     under_way: usize,
+    /// One of those under way has not taken up yet who goes with it.
+    gathering: bool,
     waiting: VecDeque<Waiting>,
     /// The hashes of the locks that one under way or waiting is about. Two locks with the same hash
     /// are taken for one, which costs a request more.
@@ -50,19 +52,6 @@ struct Waiting {
     lock: u64,
     txn: Arc<Txn>,
     caller: oneshot::Sender<Result<TxnResponse, Error>>,
-}
-
-/// A request under way: those who wait go when it ends, however that comes about.
-#[derive(Debug)]
-struct Turn {
-    group: Arc<Group>,
-    locks: Vec<u64>,
-}
-
-enum Admitted {
-    /// At once; without a turn, beside another about the same lock.
-    Now(Option<Turn>, Arc<Txn>),
-    Later(oneshot::Receiver<Result<TxnResponse, Error>>),
 }
 
 impl Group {
@@ -81,108 +70,125 @@ impl Group {
         lock: &[u8],
         txn: Arc<Txn>,
     ) -> Result<TxnResponse, Error> {
-        let lock = self.hasher.hash_one(lock);
-        let (turn, txn) = match self.admit(lock, txn) {
-            Admitted::Now(turn, txn) => (turn, txn),
-            Admitted::Later(answer) => {
-                return answer.await.unwrap_or_else(|_| {
-                    let text = "a group of requests ended abnormally: please report this";
-                    Err(Error::new(ErrorKind::Internal, text).with_effect(Effect::Unknown))
-                });
-            }
-        };
-        let alone = move || {
-            let _until_the_end = &turn;
-            Txn::clone(&txn)
-        };
-        self.transport.txn(alone).await
+        match self.join(lock, &txn) {
+            Some(answer) => answer.await.unwrap_or_else(|_| {
+                let text = "a group of requests ended abnormally: please report this";
+                Err(Error::new(ErrorKind::Internal, text).with_effect(Effect::Unknown))
+            }),
+            None => alone(&self.transport, txn).await,
+        }
     }
 
-    fn admit(self: &Arc<Self>, lock: u64, txn: Arc<Txn>) -> Admitted {
+    /// Has it go with others, if there is none about the same lock yet.
+    fn join(
+        self: &Arc<Self>,
+        lock: &[u8],
+        txn: &Arc<Txn>,
+    ) -> Option<oneshot::Receiver<Result<TxnResponse, Error>>> {
+        let lock = self.hasher.hash_one(lock);
         let mut state = self.state();
         if !state.locks.insert(lock) {
-            return Admitted::Now(None, txn);
-        }
-        if state.under_way < AT_ONCE {
-            state.under_way += 1;
-            let group = self.clone();
-            let locks = vec![lock];
-            return Admitted::Now(Some(Turn { group, locks }), txn);
+            return None;
         }
         let (caller, answer) = oneshot::channel();
+        let txn = txn.clone();
         state.waiting.push_back(Waiting { lock, txn, caller });
-        Admitted::Later(answer)
+        if state.under_way < AT_ONCE && !state.gathering {
+            state.under_way += 1;
+            state.gathering = true;
+            // Until this is run, others may come.
+            background::handle().spawn(self.clone().send_while_any_wait());
+        }
+        Some(answer)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sends these as one request, and tells each caller its own outcome.
-    async fn send(members: Vec<Waiting>, turn: Turn) {
-        let transport = turn.group.transport.clone();
-        let (txns, callers): (Vec<_>, Vec<_>) =
-            members.into_iter().map(|m| (m.txn, m.caller)).unzip();
-        let txns: Arc<[Arc<Txn>]> = txns.into();
-        let together = {
-            let txns = txns.clone();
-            move || {
-                let _until_the_end = &turn;
-                let each = txns.iter().map(|txn| TxnOp::txn(Txn::clone(txn)));
-                Txn::new().and_then(each.collect::<Vec<_>>())
+    async fn send_while_any_wait(self: Arc<Self>) {
+        loop {
+            let members = self.gather();
+            if members.is_empty() {
+                return;
             }
-        };
-        let answer = transport.txn(together).await;
-        match answer.and_then(|answer| apart(answer, callers.len())) {
-            Ok(answers) => {
-                for (caller, answer) in callers.into_iter().zip(answers) {
-                    let _ = caller.send(Ok(answer));
-                }
-            }
-            // Maybe for the sake of one of them, such as one on a lease that is gone.
-            Err(error) if is_refusal(&error) => {
-                for (caller, txn) in callers.into_iter().zip(&*txns) {
-                    let (transport, txn) = (transport.clone(), txn.clone());
-                    background::handle().spawn(async move {
-                        let _ = caller.send(transport.txn(move || Txn::clone(&txn)).await);
-                    });
-                }
-            }
-            Err(error) => {
-                for caller in callers {
-                    let _ = caller.send(Err(error.clone()));
-                }
-            }
+            self.send(members).await;
         }
     }
-}
 
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut state = self.group.state();
-        for lock in &self.locks {
-            state.locks.remove(lock);
-        }
-        let mut next = Vec::new();
-        while next.len() < TOGETHER
+    /// Those who go now. If there are none, one less is under way.
+    fn gather(&self) -> Vec<Waiting> {
+        let mut state = self.state();
+        state.gathering = false;
+        let mut members = Vec::new();
+        while members.len() < TOGETHER
             && let Some(waiting) = state.waiting.pop_front()
         {
             if waiting.caller.is_closed() {
                 state.locks.remove(&waiting.lock);
             } else {
-                next.push(waiting);
+                members.push(waiting);
             }
         }
-        if next.is_empty() {
+        if members.is_empty() {
             state.under_way -= 1;
-            return;
         }
-        let turn = Turn {
-            group: self.group.clone(),
-            locks: next.iter().map(|waiting| waiting.lock).collect(),
-        };
-        background::handle().spawn(Box::pin(Group::send(next, turn)));
+        members
     }
+
+    /// Sends these as one request, and tells each caller its own outcome.
+    async fn send(&self, members: Vec<Waiting>) {
+        let txns: Arc<[_]> = members.iter().map(|member| member.txn.clone()).collect();
+        let answers = match &*txns {
+            [txn] => alone(&self.transport, txn.clone())
+                .await
+                .map(|answer| vec![answer]),
+            _ => together(&self.transport, txns).await,
+        };
+        // Before anybody is told, so that what they ask next can go with others again.
+        let mut state = self.state();
+        for member in &members {
+            state.locks.remove(&member.lock);
+        }
+        drop(state);
+        match answers {
+            Ok(answers) => {
+                for (member, answer) in members.into_iter().zip(answers) {
+                    let _ = member.caller.send(Ok(answer));
+                }
+            }
+            // Maybe for the sake of one of them, such as one on a lease that is gone.
+            Err(error) if members.len() > 1 && is_refusal(&error) => {
+                for Waiting { txn, caller, .. } in members {
+                    let transport = self.transport.clone();
+                    background::handle().spawn(async move {
+                        let _ = caller.send(alone(&transport, txn).await);
+                    });
+                }
+            }
+            Err(error) => {
+                for member in members {
+                    let _ = member.caller.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn alone(transport: &Arc<Transport>, txn: Arc<Txn>) -> Result<TxnResponse, Error> {
+    transport.txn(move || Txn::clone(&txn)).await
+}
+
+async fn together(
+    transport: &Arc<Transport>,
+    txns: Arc<[Arc<Txn>]>,
+) -> Result<Vec<TxnResponse>, Error> {
+    let count = txns.len();
+    let all = move || {
+        let each = txns.iter().map(|txn| TxnOp::txn(Txn::clone(txn)));
+        Txn::new().and_then(each.collect::<Vec<_>>())
+    };
+    apart(transport.txn(all).await?, count)
 }
 
 /// Nothing was done, for a reason that is not gone when the same is asked again.
@@ -199,10 +205,9 @@ fn apart(all: TxnResponse, count: usize) -> Result<Vec<TxnResponse>, Error> {
     let answers: Vec<_> = responses
         .into_iter()
         .filter_map(|operation| match operation.response {
-            Some(Answer::ResponseTxn(answer)) => Some(TxnResponse(PbTxnResponse {
-                header,
-                ..answer
-            })),
+            Some(Answer::ResponseTxn(answer)) => {
+                Some(TxnResponse(PbTxnResponse { header, ..answer }))
+            }
             _ => None,
         })
         .collect();

@@ -383,8 +383,7 @@ impl Transport {
         .await
     }
 
-    /// One attempt of a transaction, which `make` gives each time that it is sent. What that keeps
-    /// is dropped when the attempt has ended, which it does although its caller goes away.
+    /// One attempt of a transaction, which `make` gives each time that it is sent.
     pub(crate) async fn txn(
         self: &Arc<Self>,
         make: impl Fn() -> Txn + Send + 'static,

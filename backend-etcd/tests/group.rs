@@ -14,7 +14,7 @@ use futures_util::future::{FutureExt, join_all};
 use lock_core::rule::{self, Ask};
 use lock_core::session::{Admission, Enqueued, Placed, Session};
 use lock_core::{Backend, Error, ErrorKind, LockName, LossReason, Metadata, Mode, Removed, Ticket};
-use support::{Node, backend, backend_of, soon};
+use support::{Node, backend, backend_of, soon, wait_until};
 
 const TTL: Duration = Duration::from_secs(60);
 /// As many requests go at once, each by itself.
@@ -78,23 +78,24 @@ impl Stalled {
 
     /// Makes the server stand still, with as many requests under way as go at once.
     async fn stall(&self) -> Fillers {
-        self.proxy.silence();
-        let session = self.session.clone();
-        let mut fillers: Fillers = Box::pin(async move {
-            let tickets: Vec<_> = (0..AT_ONCE)
-                .map(|number| ticket(format!("filler-{number}"), 1_000 + number))
-                .collect();
-            let enqueues = tickets.iter().map(|ticket| enqueue(&session, ticket));
-            for enqueued in join_all(enqueues).await {
-                enqueued.expect("queued");
-            }
-        });
-        begin(&mut fillers);
-        fillers
+        self.proxy.hold();
+        let mut fillers = Vec::new();
+        for number in 0..AT_ONCE {
+            let (session, kept) = (self.session.clone(), self.proxy.kept_bytes());
+            let ticket = ticket(format!("filler-{number}"), 1_000 + number);
+            let mut filler = Box::pin(async move {
+                enqueue(&session, &ticket).await.expect("queued");
+            });
+            begin(&mut filler);
+            // With its headers, a request is longer than that; whatever else is said is shorter.
+            wait_until("the request", || self.proxy.kept_bytes() >= kept + 100).await;
+            fillers.push(filler);
+        }
+        Box::pin(join_all(fillers).map(drop))
     }
 
     async fn resume<T>(&self, fillers: Fillers, work: impl Future<Output = T>) -> T {
-        self.proxy.resume();
+        self.proxy.deliver();
         let ((), done) = soon("the answers", async { tokio::join!(fillers, work) }).await;
         done
     }
