@@ -18,15 +18,23 @@ use etcd_client::{Txn, TxnOp, TxnResponse};
 use lock_core::{Effect, Error, ErrorKind, background};
 use tokio::sync::oneshot;
 
-use crate::error;
 use crate::transport::Transport;
+use crate::{error, layout};
 
 /// How many requests are under way before others wait: to wait costs time, and gains none where
 /// there is little to do.
 const AT_ONCE: usize = 4;
 /// How many go together. etcd takes 128 operations unless told otherwise, those of the longest list
-/// inside counted, and 1.5 MiB: an entry with the longest note and label has a few KiB.
-const TOGETHER: usize = 64;
+/// inside counted, and 1.5 MiB: a transaction about the longest name has 32 KiB.
+const TOGETHER: usize = 32;
+
+/// What a transaction does to the queue of a lock, and to which key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Change<'a> {
+    Make(&'a [u8]),
+    /// Goes before all that wait: others wait for it.
+    Remove(&'a [u8]),
+}
 
 /// The transactions of one client that make and remove entries.
 #[derive(Debug)]
@@ -50,8 +58,15 @@ struct State {
 #[derive(Debug)]
 struct Waiting {
     lock: u64,
-    txn: Arc<Txn>,
+    request: Arc<Request>,
     caller: oneshot::Sender<Result<TxnResponse, Error>>,
+}
+
+#[derive(Debug)]
+struct Request {
+    txn: Arc<Txn>,
+    /// What it does, for the server to see: see [`together`].
+    change: TxnOp,
 }
 
 impl Group {
@@ -63,14 +78,15 @@ impl Group {
         })
     }
 
-    /// One attempt of a transaction about this lock. *Cancel safety:* dropped while it waits, it is
-    /// never sent; later, it is carried out.
+    /// One attempt of a transaction that makes this change and no other, to a queue that overlaps
+    /// with none that it is not the same as. *Cancel safety:* dropped while it waits, it is never
+    /// sent; later, it is carried out.
     pub(crate) async fn txn(
         self: &Arc<Self>,
-        lock: &[u8],
+        change: Change<'_>,
         txn: Arc<Txn>,
     ) -> Result<TxnResponse, Error> {
-        match self.join(lock, &txn) {
+        match self.join(change, &txn) {
             Some(answer) => answer.await.unwrap_or_else(|_| {
                 let text = "a group of requests ended abnormally: please report this";
                 Err(Error::new(ErrorKind::Internal, text).with_effect(Effect::Unknown))
@@ -82,24 +98,46 @@ impl Group {
     /// Has it go with others, if there is none about the same lock yet.
     fn join(
         self: &Arc<Self>,
-        lock: &[u8],
+        change: Change<'_>,
         txn: &Arc<Txn>,
     ) -> Option<oneshot::Receiver<Result<TxnResponse, Error>>> {
-        let lock = self.hasher.hash_one(lock);
+        let (Change::Make(key) | Change::Remove(key)) = change;
+        let lock = self.hasher.hash_one(layout::queue(key).unwrap_or(key));
         let mut state = self.state();
         if !state.locks.insert(lock) {
             return None;
         }
         let (caller, answer) = oneshot::channel();
-        let txn = txn.clone();
-        state.waiting.push_back(Waiting { lock, txn, caller });
+        let waiting = |change| Waiting {
+            lock,
+            request: Arc::new(Request {
+                txn: txn.clone(),
+                change,
+            }),
+            caller,
+        };
+        match change {
+            Change::Make(key) => {
+                let waiting = waiting(TxnOp::put(key, [], None));
+                state.waiting.push_back(waiting);
+            }
+            Change::Remove(key) => {
+                let waiting = waiting(TxnOp::delete(key, None));
+                state.waiting.push_front(waiting);
+            }
+        }
+        self.start(&mut state);
+        Some(answer)
+    }
+
+    /// Begins another request, if that may be.
+    fn start(self: &Arc<Self>, state: &mut State) {
         if state.under_way < AT_ONCE && !state.gathering {
             state.under_way += 1;
             state.gathering = true;
             // Until this is run, others may come.
             background::handle().spawn(self.clone().send_while_any_wait());
         }
-        Some(answer)
     }
 
     async fn send_while_any_wait(self: Arc<Self>) {
@@ -113,7 +151,7 @@ impl Group {
     }
 
     /// Those who go now. If there are none, one less is under way.
-    fn gather(&self) -> Vec<Waiting> {
+    fn gather(self: &Arc<Self>) -> Vec<Waiting> {
         let mut state = self.state();
         state.gathering = false;
         let mut members = Vec::new();
@@ -128,18 +166,21 @@ impl Group {
         }
         if members.is_empty() {
             state.under_way -= 1;
+        } else if !state.waiting.is_empty() {
+            self.start(&mut state);
         }
         members
     }
 
     /// Sends these as one request, and tells each caller its own outcome.
     async fn send(&self, members: Vec<Waiting>) {
-        let txns: Arc<[_]> = members.iter().map(|member| member.txn.clone()).collect();
-        let answers = match &*txns {
-            [txn] => alone(&self.transport, txn.clone())
-                .await
-                .map(|answer| vec![answer]),
-            _ => together(&self.transport, txns).await,
+        let requests: Arc<[_]> = members.iter().map(|m| m.request.clone()).collect();
+        let answers = match &*requests {
+            [request] => {
+                let answer = alone(&self.transport, request.txn.clone()).await;
+                answer.map(|answer| vec![answer])
+            }
+            _ => together(&self.transport, requests).await,
         };
         // Before anybody is told, so that what they ask next can go with others again.
         let mut state = self.state();
@@ -153,12 +194,14 @@ impl Group {
                     let _ = member.caller.send(Ok(answer));
                 }
             }
-            // Maybe for the sake of one of them, such as one on a lease that is gone.
             Err(error) if members.len() > 1 && is_refusal(&error) => {
-                for Waiting { txn, caller, .. } in members {
+                for Waiting {
+                    request, caller, ..
+                } in members
+                {
                     let transport = self.transport.clone();
                     background::handle().spawn(async move {
-                        let _ = caller.send(alone(&transport, txn).await);
+                        let _ = caller.send(alone(&transport, request.txn.clone()).await);
                     });
                 }
             }
@@ -179,21 +222,29 @@ async fn alone(transport: &Arc<Transport>, txn: Arc<Txn>) -> Result<TxnResponse,
     transport.txn(move || Txn::clone(&txn)).await
 }
 
+/// As operations of a transaction that compares nothing. What it would do otherwise is never done;
+/// but etcd asks for the permission to do it, and counts the space that it would take, which it
+/// does not do for what a transaction inside another one does (`checkTxnAuth`, `costTxn` of etcd
+/// 3.4).
 async fn together(
     transport: &Arc<Transport>,
-    txns: Arc<[Arc<Txn>]>,
+    requests: Arc<[Arc<Request>]>,
 ) -> Result<Vec<TxnResponse>, Error> {
-    let count = txns.len();
+    let count = requests.len();
     let all = move || {
-        let each = txns.iter().map(|txn| TxnOp::txn(Txn::clone(txn)));
-        Txn::new().and_then(each.collect::<Vec<_>>())
+        let each = requests.iter().map(|r| TxnOp::txn(Txn::clone(&r.txn)));
+        let changes = requests.iter().map(|r| r.change.clone());
+        Txn::new()
+            .and_then(each.collect::<Vec<_>>())
+            .or_else(changes.collect::<Vec<_>>())
     };
     apart(transport.txn(all).await?, count)
 }
 
-/// Nothing was done, for a reason that is not gone when the same is asked again.
+/// The server did nothing, maybe for the sake of one of them: its lease is gone, it is not
+/// permitted, there is no room for it.
 fn is_refusal(error: &Error) -> bool {
-    error.effect() == Effect::None && !error.is_retryable()
+    error.effect() == Effect::None && error.kind() != ErrorKind::Unreachable
 }
 
 /// The answers of the transactions that went together. The revision is that of them all, which is

@@ -22,6 +22,7 @@ use tokio::task::AbortHandle;
 
 use crate::backend::Client;
 use crate::error;
+use crate::group::Change;
 use crate::layout::{self, Consistency, Found, Layout};
 use crate::liveness::Renewer;
 use crate::places::Places;
@@ -136,9 +137,18 @@ impl EtcdSession {
         self.heard(self.client.transport.txn(move || txn.clone()).await)
     }
 
-    /// One attempt of what changes nothing but one entry of this lock.
-    async fn entry_txn(&self, lock: &[u8], txn: Arc<Txn>) -> Result<TxnResponse, Error> {
-        self.heard(self.client.group.txn(lock, txn).await)
+    /// One attempt of what makes or removes an entry, and does nothing else.
+    async fn entry_txn(
+        &self,
+        ticket: &Ticket,
+        change: Change<'_>,
+        txn: Arc<Txn>,
+    ) -> Result<TxnResponse, Error> {
+        // The queue of a raw lock holds those of all raw locks whose names lie below its own.
+        match ticket.name.is_raw() {
+            true => self.txn(Txn::clone(&txn)).await,
+            false => self.heard(self.client.group.txn(change, txn).await),
+        }
     }
 
     fn heard(&self, answer: Result<TxnResponse, Error>) -> Result<TxnResponse, Error> {
@@ -155,7 +165,7 @@ impl EtcdSession {
     async fn try_enqueue(
         &self,
         ticket: &Ticket,
-        queue: &[u8],
+        key: &str,
         (place, settled): (u64, bool),
         ask: Ask,
         admission: Admission,
@@ -165,7 +175,8 @@ impl EtcdSession {
         let txn = self
             .layout
             .enqueue(ticket, place, ask, admission, gate, floor);
-        let answer = self.entry_txn(queue, Arc::new(txn)).await;
+        let made = Change::Make(key.as_bytes());
+        let answer = self.entry_txn(ticket, made, Arc::new(txn)).await;
         let known = answer.as_ref().map_or_else(Error::effect, |_| Effect::None) == Effect::None;
         if settled && known {
             self.places.settle(ticket.serial);
@@ -284,7 +295,7 @@ impl Session for EtcdSession {
             let queue = layout::queue(key.as_bytes()).unwrap_or_default();
             let arrival = self.fronts.arrive(queue, ask, admission);
             let found = self
-                .try_enqueue(ticket, queue, place, arrival.ask(), admission, known)
+                .try_enqueue(ticket, &key, place, arrival.ask(), admission, known)
                 .await?;
             let entry = |token| EntryId {
                 key: key.as_bytes().into(),
@@ -393,8 +404,11 @@ impl Session for EtcdSession {
         let doubtful = AtomicBool::new(false);
         let removed = transport
             .persist(|| async {
-                let answer = match settled.and_then(|entry| layout::queue(&entry.key)) {
-                    Some(queue) => self.entry_txn(queue, txn.clone()).await,
+                let answer = match settled {
+                    Some(entry) => {
+                        let removed = Change::Remove(&entry.key);
+                        self.entry_txn(ticket, removed, txn.clone()).await
+                    }
                     None => self.txn(Txn::clone(&txn)).await,
                 };
                 match answer {

@@ -38,6 +38,10 @@ const TOKEN_REFRESH: Duration = Duration::from_secs(60);
 /// the server a lot of work each time.
 const REFUSAL: Duration = Duration::from_secs(1);
 
+/// Longest answer to a transaction that is taken: those of many may be in it, and each tell of many
+/// entries.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
 /// While another member may do better, one that does not answer is given this part of the time.
 const HASTE: u32 = 6;
 /// How much longer than the slowest of the latest answers a member that works may take.
@@ -390,7 +394,10 @@ impl Transport {
     ) -> Result<TxnResponse, Error> {
         self.call(move |client| {
             let txn = make();
-            async move { client.kv_client().txn(txn).await }
+            let mut kv = client
+                .kv_client()
+                .max_decoding_message_size(MAX_ANSWER_BYTES);
+            async move { kv.txn(txn).await }
         })
         .await
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use backend_etcd::{Config, EtcdBackend};
 use conformance::fixtures::certs::private;
+use futures_util::future::join_all;
 use lock_core::{Error, ErrorKind, Locks, Release, State};
 use support::{Node, backend, locks, soon};
 
@@ -155,6 +156,58 @@ async fn a_lock_is_held_and_waited_for_over_many_lives_of_a_token() {
 #[tokio::test]
 async fn a_lock_is_held_and_waited_for_over_many_lives_of_a_jwt() {
     outlives(Tokens::Jwt).await;
+}
+
+#[tokio::test]
+async fn what_is_forbidden_is_refused_also_among_what_is_not() {
+    const LOCKS: usize = 24;
+    let guarded = Guarded::start().await;
+    guarded.as_root(&["user", "add", &format!("guest:{CANARY}")]);
+    guarded.as_root(&["role", "add", "some"]);
+    for prefix in ["turnlock/free", "turnlock/@"] {
+        let words = [
+            "role",
+            "grant-permission",
+            "some",
+            "readwrite",
+            "--prefix=true",
+        ];
+        guarded.as_root(&[&words[..], &[prefix]].concat());
+    }
+    guarded.as_root(&["user", "grant-role", "guest", "some"]);
+    let locks = guarded.locks("guest");
+    let acquires = (0..LOCKS).map(|number| {
+        let kind = if number % 4 == 3 { "forbidden" } else { "free" };
+        let mutex = locks.mutex(format!("{kind}-{number}")).expect("valid");
+        async move { (kind, mutex.acquire().await) }
+    });
+    let mut guards = Vec::new();
+    for (kind, acquired) in soon("the answers", join_all(acquires)).await {
+        match acquired {
+            Ok(guard) if kind == "free" => guards.push(guard),
+            Err(error) if kind == "forbidden" => {
+                assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+            }
+            other => panic!("{kind}: {other:?}"),
+        }
+    }
+    for guard in guards {
+        assert_eq!(guard.release().await, Release::Released);
+    }
+    let words = [
+        "--user",
+        "root:rootpw",
+        "get",
+        "--prefix",
+        "turnlock/forbidden",
+    ];
+    let made = guarded.etcd.ctl().args(words).output().expect("etcdctl");
+    assert!(made.status.success(), "{made:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&made.stdout),
+        "",
+        "nothing was made"
+    );
 }
 
 async fn outlives(tokens: Tokens) {
