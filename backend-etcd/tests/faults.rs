@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conformance::proxy::Proxy;
-use lock_core::rule::{self, Ask};
-use lock_core::session::{Admission, AsOf, Enqueued, Placed, Session};
-use lock_core::{
-    Backend, Error, ErrorKind, LockName, LossReason, Metadata, Mode, Release, State, Ticket,
+use lock_core::session::{AsOf, Session};
+use lock_core::{Backend, ErrorKind, LockName, LossReason, Metadata, Mode, Release, State, Ticket};
+use support::{
+    Node, SOON, ask, backend, backend_of, deliver, enqueue, locks, locks_of, soon, wait_until,
 };
-use support::{Node, SOON, backend, backend_of, deliver, locks, locks_of, soon, wait_until};
 use tokio::sync::mpsc;
 
 const TTL: Duration = Duration::from_secs(10);
@@ -29,17 +28,6 @@ fn ticket(name: &str, serial: u64) -> Ticket {
         mode: Mode::Exclusive,
         serial,
         metadata: Arc::new(metadata),
-    }
-}
-
-fn ask() -> Ask {
-    rule::ask(Mode::Exclusive)
-}
-
-async fn enqueue(session: &Arc<dyn Session>, ticket: &Ticket) -> Result<Placed, Error> {
-    match session.enqueue(ticket, ask(), Admission::Always).await? {
-        Enqueued::Placed(placed) => Ok(placed),
-        Enqueued::Busy => panic!("everybody is taken in"),
     }
 }
 

@@ -11,10 +11,9 @@ use std::time::Duration;
 use backend_etcd::EtcdBackend;
 use conformance::proxy::Proxy;
 use futures_util::future::{FutureExt, join_all};
-use lock_core::rule::{self, Ask};
-use lock_core::session::{Admission, Enqueued, Placed, Session};
+use lock_core::session::{Admission, Enqueued, Session};
 use lock_core::{Backend, Error, ErrorKind, LockName, LossReason, Metadata, Mode, Removed, Ticket};
-use support::{Node, backend, backend_of, soon, wait_until};
+use support::{Node, ask, backend, backend_of, enqueue, soon, wait_until};
 
 const TTL: Duration = Duration::from_secs(60);
 /// As many requests go at once, each by itself.
@@ -26,17 +25,6 @@ fn ticket(name: impl Into<String>, serial: u64) -> Ticket {
         mode: Mode::Exclusive,
         serial,
         metadata: Arc::new(Metadata::default()),
-    }
-}
-
-fn ask() -> Ask {
-    rule::ask(Mode::Exclusive)
-}
-
-async fn enqueue(session: &Arc<dyn Session>, ticket: &Ticket) -> Result<Placed, Error> {
-    match session.enqueue(ticket, ask(), Admission::Always).await? {
-        Enqueued::Placed(placed) => Ok(placed),
-        Enqueued::Busy => panic!("everybody is taken in"),
     }
 }
 

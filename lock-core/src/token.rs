@@ -10,7 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// Hand it along with every write to the guarded resource, and let the resource refuse a token
 /// lower than the highest it has seen: that is what protects the resource from a holder that was
-/// paused and does not yet know that its time is over.
+/// paused and does not yet know that its time is over. Tokens of different locks tell nothing about
+/// each other, and may be the same.
 ///
 /// It is the entry's create revision on etcd and on the embedded coordinator, and its czxid on
 /// ZooKeeper: 64 bits that outlive the lock's directory. Where locks have moved from one coordinator

@@ -9,7 +9,9 @@ use std::time::Duration;
 use backend_etcd::{Config, EtcdBackend};
 pub use conformance::fixtures::etcd::Node;
 use conformance::proxy::Proxy;
-use lock_core::{Locks, Options};
+use lock_core::rule::{self, Ask};
+use lock_core::session::{Admission, Enqueued, Placed, Session};
+use lock_core::{Error, Locks, Mode, Options, Ticket};
 
 /// Generous: the machine may be busy with other things.
 pub const SOON: Duration = Duration::from_secs(30);
@@ -66,4 +68,17 @@ pub async fn deliver(proxy: &Proxy) {
         proxy.unheard_bytes() >= ANSWER_BYTES
     })
     .await;
+}
+
+/// What one who wants a lock alone asks of its queue.
+pub fn ask() -> Ask {
+    rule::ask(Mode::Exclusive)
+}
+
+/// Puts somebody into a queue who takes whatever place there is.
+pub async fn enqueue(session: &Arc<dyn Session>, ticket: &Ticket) -> Result<Placed, Error> {
+    match session.enqueue(ticket, ask(), Admission::Always).await? {
+        Enqueued::Placed(placed) => Ok(placed),
+        Enqueued::Busy => panic!("everybody is taken in"),
+    }
 }
