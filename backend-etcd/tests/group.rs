@@ -12,7 +12,7 @@ use backend_etcd::EtcdBackend;
 use conformance::proxy::Proxy;
 use futures_util::future::{FutureExt, join_all};
 use lock_core::session::{Admission, Enqueued, Session};
-use lock_core::{Backend, Error, ErrorKind, LockName, LossReason, Metadata, Mode, Removed, Ticket};
+use lock_core::{Backend, ErrorKind, LockName, LossReason, Metadata, Mode, Removed, Ticket};
 use support::{Node, ask, backend, backend_of, enqueue, soon, wait_until};
 
 const TTL: Duration = Duration::from_secs(60);
