@@ -124,8 +124,8 @@ pub fn check(history: &History) -> Vec<Violation> {
 struct Case<'a> {
     history: &'a History,
     ops: HashMap<OpId, &'a Op>,
-    /// By the revision that made them.
-    entries: HashMap<u64, &'a Entry>,
+    /// By the revision that made them: one a lock.
+    entries: HashMap<u64, Vec<&'a Entry>>,
     /// The last revision at which each session is known to have lived on.
     lives: HashMap<SessionId, u64>,
     timeline: Timeline,
@@ -138,14 +138,16 @@ impl<'a> Case<'a> {
     fn new(history: &'a History) -> Self {
         let ops: HashMap<_, _> = history.ops.iter().map(|op| (op.id, op)).collect();
         let mut lives: HashMap<SessionId, u64> = HashMap::new();
+        let mut entries: HashMap<u64, Vec<&Entry>> = HashMap::new();
         for entry in &history.entries {
+            entries.entry(entry.created).or_default().push(entry);
             let last = lives.entry(entry.session).or_default();
             *last = (*last).max(entry.created).max(entry.gone_from());
         }
         let mut case = Case {
             history,
             ops,
-            entries: history.entries.iter().map(|e| (e.created, e)).collect(),
+            entries,
             lives,
             timeline: Timeline::default(),
             broken: HashMap::new(),
@@ -159,10 +161,13 @@ impl<'a> Case<'a> {
         self.ops.get(&entry.op?).copied()
     }
 
-    /// The entry that an acquire was granted the lock by.
+    /// The entry that an acquire was granted the lock by; of another lock, if there is none of its
+    /// own with that token.
     fn entry_of(&self, op: &Op) -> Option<&'a Entry> {
         let (token, _) = op.grant()?;
-        self.entries.get(&token.0).copied()
+        let made = self.entries.get(&token.0)?;
+        let own = made.iter().find(|entry| entry.lock == op.lock);
+        own.or(made.first()).copied()
     }
 
     /// Whether a session lived on after a revision at which an entry of it was deleted: then that

@@ -18,6 +18,20 @@ fn locks_change_hands() {
     scene.breaks(&[]);
 }
 
+/// What one client wants of several locks goes to the server as one transaction.
+#[test]
+fn one_revision_makes_entries_of_several_locks() {
+    let mut scene = Scene::new();
+    let a = scene.hold(op(1, 1), Exclusive, 0, 10);
+    let b = scene.hold(op(2, 1), Exclusive, 0, 10);
+    scene.op(b).lock = "b".into();
+    scene.entry(b).lock = "b".into();
+    scene.entry(b).key = "b/2-10".into();
+    scene.release(a, 100, 11);
+    scene.release(b, 100, 11);
+    scene.breaks(&[]);
+}
+
 /// Its session expired while it stood still; it wakes, is refused, and hears of its loss.
 #[test]
 fn a_paused_holder_overlaps_with_the_next_in_real_time_but_not_by_its_deadline() {
