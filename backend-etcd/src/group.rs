@@ -36,6 +36,15 @@ pub(crate) enum Change<'a> {
     Remove(&'a [u8]),
 }
 
+impl Change<'_> {
+    fn operation(self) -> TxnOp {
+        match self {
+            Change::Make(key) => TxnOp::put(key, [], None),
+            Change::Remove(key) => TxnOp::delete(key, None),
+        }
+    }
+}
+
 /// The transactions of one client that make and remove entries.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -108,23 +117,18 @@ impl Group {
             return None;
         }
         let (caller, answer) = oneshot::channel();
-        let waiting = |change| Waiting {
+        let request = Arc::new(Request {
+            txn: txn.clone(),
+            change: change.operation(),
+        });
+        let waiting = Waiting {
             lock,
-            request: Arc::new(Request {
-                txn: txn.clone(),
-                change,
-            }),
+            request,
             caller,
         };
         match change {
-            Change::Make(key) => {
-                let waiting = waiting(TxnOp::put(key, [], None));
-                state.waiting.push_back(waiting);
-            }
-            Change::Remove(key) => {
-                let waiting = waiting(TxnOp::delete(key, None));
-                state.waiting.push_front(waiting);
-            }
+            Change::Make(_) => state.waiting.push_back(waiting),
+            Change::Remove(_) => state.waiting.push_front(waiting),
         }
         self.start(&mut state);
         Some(answer)

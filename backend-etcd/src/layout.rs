@@ -75,7 +75,7 @@ impl Layout {
         self.keyspace.entry_key(self.session, ticket, place)
     }
 
-    /// Makes the entry if it is not there, and reads what stood ahead before (an operation of a
+    /// Makes the entry with this key if it is not there, and reads what stood ahead before (an operation of a
     /// transaction sees what those before it did), if that is asked for.
     ///
     /// A request whose reply was lost may still lie in the socket of a member that stands still,
@@ -87,21 +87,20 @@ impl Layout {
     pub(crate) fn enqueue(
         &self,
         ticket: &Ticket,
-        place: u64,
+        key: &str,
         ask: Ask,
         admission: Admission,
         gate: i64,
         floor: KnownFloor,
     ) -> Txn {
-        let key = self.key(ticket, place);
         let mut make = self.ahead(&ticket.name, ask, None, Consistency::Cluster);
         make.push(TxnOp::put(
-            key.clone(),
+            key,
             ticket.metadata.to_bytes(),
             Some(PutOptions::new().with_lease(self.session.0)),
         ));
         let mut compares = vec![
-            Compare::create_revision(key.clone(), CompareOp::Equal, 0),
+            Compare::create_revision(key, CompareOp::Equal, 0),
             Compare::mod_revision(self.gate.clone(), CompareOp::Equal, gate),
         ];
         if !ticket.name.is_raw() {

@@ -166,7 +166,7 @@ impl EtcdSession {
         &self,
         ticket: &Ticket,
         key: &str,
-        (place, settled): (u64, bool),
+        settled: bool,
         ask: Ask,
         admission: Admission,
         floor: KnownFloor,
@@ -174,7 +174,7 @@ impl EtcdSession {
         let gate = self.gate.load(Ordering::SeqCst);
         let txn = self
             .layout
-            .enqueue(ticket, place, ask, admission, gate, floor);
+            .enqueue(ticket, key, ask, admission, gate, floor);
         let made = Change::Make(key.as_bytes());
         let answer = self.entry_txn(ticket, made, Arc::new(txn)).await;
         let known = answer.as_ref().map_or_else(Error::effect, |_| Effect::None) == Effect::None;
@@ -290,12 +290,12 @@ impl Session for EtcdSession {
         for _ in 0..GATE_TRIES {
             self.check_alive()?;
             let known = *self.floor();
-            let place = self.places.unsettle(ticket.serial);
-            let key = self.layout.key(ticket, place.0);
+            let (place, settled) = self.places.unsettle(ticket.serial);
+            let key = self.layout.key(ticket, place);
             let queue = layout::queue(key.as_bytes()).unwrap_or_default();
             let arrival = self.fronts.arrive(queue, ask, admission);
             let found = self
-                .try_enqueue(ticket, &key, place, arrival.ask(), admission, known)
+                .try_enqueue(ticket, &key, settled, arrival.ask(), admission, known)
                 .await?;
             let entry = |token| EntryId {
                 key: key.as_bytes().into(),

@@ -91,13 +91,13 @@ impl Stalled {
 
 #[tokio::test]
 async fn those_who_wait_go_together_and_no_two_of_one_lock() {
-    const LOCKS: u64 = 16;
+    const LOCKS: usize = 16;
     const CONTENDERS: u64 = 8;
     let stalled = Stalled::new().await;
     let session = &stalled.session;
     let before = stalled.etcd.transactions().await;
     let fillers = stalled.stall().await;
-    let others = (0..LOCKS).map(|number| ticket(format!("lock-{number}"), number));
+    let others = (0..LOCKS).map(|number| ticket(format!("lock-{number}"), number as u64));
     let contenders = (0..CONTENDERS).map(|number| ticket("contended", 100 + number));
     let tickets: Vec<_> = others.chain(contenders).collect();
     let mut enqueues = Box::pin(join_all(tickets.iter().map(|t| enqueue(session, t))));
@@ -120,7 +120,7 @@ async fn those_who_wait_go_together_and_no_two_of_one_lock() {
     let tokens = |entries: &[lock_core::EntryId]| -> HashSet<_> {
         entries.iter().map(|entry| entry.token).collect()
     };
-    let (others, contenders) = placed.split_at(16);
+    let (others, contenders) = placed.split_at(LOCKS);
     assert_eq!(tokens(others).len(), 1, "one revision");
     assert_eq!(tokens(contenders).len(), contenders.len(), "an order");
 
