@@ -193,8 +193,13 @@ impl Shared {
         }
         let revision = state.machine.revision();
         if let Some(recording) = &mut state.recording {
+            // A committer that is at work looks for more before it waits; to notify it would cost
+            // a system call all the same.
+            let waited_for = !recording.committing && recording.pending.is_empty();
             recording.pending.add(revision, changes);
-            self.work.notify_one();
+            if waited_for {
+                self.work.notify_one();
+            }
             return;
         }
         let mut hub = self.hub();
