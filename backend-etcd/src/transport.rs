@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use lock_core::batched::Batched;
 use lock_core::secret::Credentials;
 use lock_core::{Error, ErrorKind, background};
+use tokio::io::AsyncWrite;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tonic::transport;
@@ -534,7 +535,7 @@ fn keep_fresh(client: &Arc<Client>, limit: Duration) {
     });
 }
 
-fn batched<T>(connection: T) -> TokioIo<Batched<T>> {
+fn batched<T: AsyncWrite>(connection: T) -> TokioIo<Batched<T>> {
     TokioIo::new(Batched::new(connection))
 }
 

@@ -8,17 +8,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
 use futures_util::task::AtomicWaker;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 use tokio::task::yield_now;
+
+/// What goes out in one system call, in bytes: a group of requests and more. Kept for each
+/// connection that has had so much to say.
+const TOGETHER: usize = 32 << 10;
 
 /// A connection whose writes wait until every task that is ready now has had its turn, so that what
 /// all of them have to say goes out in one system call and wakes the other side once.
 ///
-/// For a writer that gathers what is to be written while a write is pending, as HTTP/2 does: here
-/// nothing is kept. One task writes; if it is alone, it waits for one more poll of itself.
+/// For a writer that gathers what is to be written while a write is pending, and flushes when it
+/// has no more, as HTTP/2 does. One task writes; if it is alone, it waits for one more poll of
+/// itself. What was written and not flushed is kept here, and lost with the connection.
 #[derive(Debug)]
 pub struct Batched<T> {
-    connection: T,
+    connection: BufWriter<T>,
     turn: Arc<Turn>,
     /// Something waits to be written since the last flush.
     waiting: bool,
@@ -38,11 +43,11 @@ impl Wake for Turn {
     }
 }
 
-impl<T> Batched<T> {
+impl<T: AsyncWrite> Batched<T> {
     /// Wraps a connection.
     pub fn new(connection: T) -> Self {
         Self {
-            connection,
+            connection: BufWriter::with_capacity(TOGETHER, connection),
             turn: Arc::default(),
             waiting: false,
         }
@@ -63,7 +68,7 @@ impl<T> Batched<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Batched<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Batched<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -73,7 +78,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Batched<T> {
     }
 }
 
-/// Not vectored: HTTP/2 then gathers small frames in its own buffer.
+/// Not vectored: HTTP/2 copies small frames into one write, and the large ones are copied here.
 impl<T: AsyncWrite + Unpin> AsyncWrite for Batched<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -212,8 +217,21 @@ mod tests {
                 say_from_another_thread(&frames, bytes);
                 connection = writer.await.expect("written");
             }
-            let calls = connection.connection.calls;
-            assert_eq!(calls, [Vec::from_iter(0..20), Vec::from_iter(20..40)]);
+            let calls = &connection.connection.get_ref().calls;
+            assert_eq!(*calls, [Vec::from_iter(0..20), Vec::from_iter(20..40)]);
+        });
+    }
+
+    #[test]
+    fn what_is_written_in_pieces_goes_out_at_once() {
+        run(async {
+            let mut connection = Batched::new(Calls::default());
+            for piece in [&[1; 2000][..], &[2; 9]] {
+                connection.write_all(piece).await.expect("written");
+            }
+            connection.flush().await.expect("flushed");
+            let calls = &connection.connection.get_ref().calls;
+            assert_eq!(calls.iter().map(Vec::len).collect::<Vec<_>>(), [2009]);
         });
     }
 
@@ -229,7 +247,8 @@ mod tests {
                 connection.write_all(&[7; 10]).await.expect("written");
                 connection.flush().await.expect("flushed");
             }
-            let lengths: Vec<_> = connection.connection.calls.iter().map(Vec::len).collect();
+            let calls = &connection.connection.get_ref().calls;
+            let lengths: Vec<_> = calls.iter().map(Vec::len).collect();
             assert_eq!(lengths, [3, 3, 3, 1, 3, 3, 3, 1]);
         });
     }
