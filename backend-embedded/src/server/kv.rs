@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 use super::state::Shared;
 use super::{decode, encode, refusal, status};
 use crate::config::MAX_REQUEST_BYTES;
+use crate::machine::op::Op;
 
 /// The key-value service.
 pub(super) struct Kv(pub(super) Shared);
@@ -84,7 +85,11 @@ impl PbKvService for Kv {
         let size = require_size(&request);
         let txn = decode::txn(request)?;
         size?;
-        let done = self.0.commits.answer(self.0.coordinator.txn(txn)).await?;
+        // A client sends the transactions of several callers as one.
+        let callers = txn.then.iter().filter(|op| matches!(op, Op::Txn(_)));
+        let callers = callers.count().max(1);
+        let answer = self.0.coordinator.txn(txn);
+        let done = self.0.commits.answer_all(callers, answer).await?;
         let header = self.0.header(done.revision);
         Ok(Response::new(encode::txn(header, &done.result)))
     }
