@@ -71,6 +71,13 @@ pub(super) struct Recording {
     pub(super) full: Option<Error>,
 }
 
+impl Recording {
+    /// Whether all that was applied is recorded. Only then does the committer wait for work.
+    fn is_settled(&self) -> bool {
+        !self.committing && self.pending.is_empty()
+    }
+}
+
 #[derive(Debug)]
 struct End {
     error: Error,
@@ -175,10 +182,8 @@ impl Shared {
         let result = request(&mut state.machine, self.clock, &mut changes);
         let revision = state.machine.revision();
         self.record(&mut state, changes);
-        let durable = state.recording.as_mut().and_then(|recording| {
-            let settled = !recording.committing && recording.pending.is_empty();
-            (!settled).then(|| recording.pending.wait())
-        });
+        let unsettled = state.recording.as_mut().filter(|it| !it.is_settled());
+        let durable = unsettled.map(|it| it.pending.wait());
         let answer = result.map(|result| Applied { revision, result });
         Ok((answer, durable))
     }
@@ -195,9 +200,9 @@ impl Shared {
         if let Some(recording) = &mut state.recording {
             // A committer that is at work looks for more before it waits; to notify it would cost
             // a system call all the same.
-            let waited_for = !recording.committing && recording.pending.is_empty();
+            let settled = recording.is_settled();
             recording.pending.add(revision, changes);
-            if waited_for {
+            if settled {
                 self.work.notify_one();
             }
             return;
