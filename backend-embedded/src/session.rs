@@ -46,12 +46,17 @@ impl EmbeddedSession {
         let liveness = Liveness::new(clock, sent, clock::validity(granted.ttl));
         let renewal = background::handle().spawn({
             let (coordinator, liveness) = (coordinator.clone(), liveness.clone());
+            let farewell = coordinator.farewell();
             async move {
-                keep_alive(&liveness, granted.ttl, async || {
+                let renewing = keep_alive(&liveness, granted.ttl, async || {
                     let ttl = coordinator.keep_alive(granted.id).await.map_err(refused)?;
                     Ok(clock::validity(ttl))
-                })
-                .await;
+                });
+                tokio::select! {
+                    () = renewing => {}
+                    () = store_gone(&coordinator) => liveness.lose(LossReason::StoreGone),
+                }
+                drop(farewell);
             }
         });
         Ok(Arc::new(EmbeddedSession {
@@ -227,6 +232,15 @@ impl EmbeddedSession {
 
     fn floor(&self) -> MutexGuard<'_, KnownFloor> {
         self.floor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Resolves if the coordinator has stopped for want of its folder. After any other end of it, a
+/// session lives until its deadline.
+async fn store_gone(coordinator: &Coordinator) {
+    match coordinator.closed().await {
+        crate::Error::Displaced { .. } => {}
+        _ => std::future::pending().await,
     }
 }
 

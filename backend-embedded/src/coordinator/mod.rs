@@ -381,6 +381,12 @@ impl Coordinator {
         self.shared().failure()
     }
 
+    /// Looks at once whether the folder is still in its place, and stops if it is not.
+    #[cfg(feature = "server")]
+    pub(crate) fn check_place(&self) {
+        self.shared().check_place();
+    }
+
     /// To be kept by whoever has to tell others when the coordinator stops, until that is done.
     pub(crate) fn farewell(&self) -> Farewell {
         self.shared().farewell()

@@ -1,5 +1,7 @@
 //! What callers, the committer and the expiry thread share.
 
+#[cfg(feature = "server")]
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -163,6 +165,15 @@ impl Shared {
 
     pub(super) fn set_kept(&self, kept: Kept) {
         *self.kept() = Some(kept);
+    }
+
+    /// Looks at once whether the folder is still in its place, and stops if it is not.
+    #[cfg(feature = "server")]
+    pub(super) fn check_place(&self) {
+        let folder = self.kept().as_ref().map(|kept| Arc::clone(&kept.folder));
+        if let Some(Err(error)) = folder.map(|folder| folder.check()) {
+            self.stop(&error);
+        }
     }
 
     /// To be kept by whoever has to tell others when the coordinator stops, until that is done.
