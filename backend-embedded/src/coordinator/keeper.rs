@@ -25,6 +25,7 @@ const REACTION: Duration = Duration::from_millis(100);
 /// What the rest of the coordinator has of its keeper.
 #[derive(Debug)]
 pub(super) struct Kept {
+    #[cfg(feature = "server")]
     pub(super) folder: Arc<Folder>,
     /// Wakes the keeper when it is dropped.
     _wake: UnixStream,
@@ -58,6 +59,7 @@ impl Keeper {
         let (wake, woken) = UnixStream::pair()?;
         let (sender, farewells) = channel();
         shared.set_kept(Kept {
+            #[cfg(feature = "server")]
             folder: Arc::clone(&folder),
             _wake: wake,
             farewells: sender,
