@@ -144,6 +144,12 @@ pub async fn unix_channel(path: &Path) -> Channel {
         .expect("connected")
 }
 
+/// A client over a Unix socket.
+pub async fn client_over(socket: &Path) -> Client {
+    let channel = etcd_client::Channel::Tonic(unix_channel(socket).await);
+    Client::from_channel(channel, None).await.expect("a client")
+}
+
 /// One call with plain messages, which can say what `etcd-client` cannot.
 pub async fn call<Q, A>(channel: &Channel, path: &'static str, request: Q) -> Result<A, Status>
 where
