@@ -20,7 +20,7 @@ const TICK: Duration = Duration::from_millis(250);
 /// How long it may take to tell those who rest on a coordinator that it has stopped.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// What they have then to act on it: to kill a command, say.
-const REACTION: Duration = Duration::from_millis(100);
+const REACTION: Duration = Duration::from_millis(250);
 
 /// What the rest of the coordinator has of its keeper.
 #[derive(Debug)]
