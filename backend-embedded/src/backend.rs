@@ -247,12 +247,10 @@ pub(crate) fn refused(error: Error) -> lock_core::Error {
         | Error::Overloaded
         | Error::TooManyLeases { .. }
         | Error::TooManyWatches { .. } => (ErrorKind::Exhausted, Effect::None),
-        Error::Displaced { .. } => (
-            ErrorKind::SessionLost(LossReason::StoreGone),
-            Effect::Unknown,
-        ),
         // For good: nothing in this process starts it again.
-        Error::Stopped { .. } => (ErrorKind::Configuration, Effect::Unknown),
+        Error::Stopped { .. } | Error::Displaced { .. } => {
+            (ErrorKind::Configuration, Effect::Unknown)
+        }
         Error::AlreadyOpen { .. }
         | Error::Lingering { .. }
         | Error::Damaged { .. }
