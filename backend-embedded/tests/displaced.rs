@@ -85,6 +85,17 @@ const WAYS: &[Way] = &[
     ("its lock removed", |root| {
         fs::remove_file(root.join("up/data/LOCK")).expect("removed");
     }),
+    ("its store restored from a copy", |root| {
+        fs::remove_file(root.join("up/data/store.redb")).expect("removed");
+        copy(
+            &root.join("backup/store.redb"),
+            &root.join("up/data/store.redb"),
+        );
+        // Alone, it would be refused by the next one.
+        for name in ["JOURNAL", "ACKED"] {
+            copy(&root.join("backup").join(name), &root.join("up/data"));
+        }
+    }),
     ("restored from a copy", |root| {
         fs::remove_dir_all(root.join("up/data")).expect("removed");
         copy(&root.join("backup"), &root.join("up/data"));

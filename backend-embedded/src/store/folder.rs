@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use redb::StorageBackend;
@@ -38,6 +38,8 @@ pub(crate) struct Folder {
     presence: Presence,
     /// Where the lock is, and so the folder.
     place: Place,
+    /// Where the other files are, once they are open.
+    files: OnceLock<[Place; 3]>,
     /// Holds the lock for as long as it is open. The kernel lets go of it with the process, so
     /// there is no stale lock.
     _lock: File,
@@ -65,6 +67,7 @@ impl Folder {
                 path,
                 presence,
                 place,
+                files: OnceLock::new(),
                 _lock: lock,
             });
         }
@@ -75,10 +78,14 @@ impl Folder {
         self.place.check()
     }
 
-    /// The same, for those as well who ask because they have come to another folder at its path.
+    /// The same of each of its files, for those as well who ask because they have come to another
+    /// folder at its path.
     pub(crate) fn check_for_others(&self) -> Result<(), Error> {
         let asking = self.presence.asking();
         self.check()?;
+        for file in self.files.get().into_iter().flatten() {
+            file.check()?;
+        }
         presence::answer(asking, self.place.identity());
         Ok(())
     }
@@ -133,9 +140,21 @@ impl Folder {
         let journal = self.path.join(JOURNAL);
         let journal = open_journal(&journal).map_err(|error| failed(&journal, error))?;
         self.sync()?;
+        let file = StoreFile::open(&store).map_err(|error| failed(&store, error))?;
+        let place = |name, file| {
+            let place = Place::of(&self.path, name, file);
+            place.map_err(|error| failed(&self.path.join(name), error))
+        };
+        let places = [
+            place(STORE, file.as_file())?,
+            place(JOURNAL, journal.as_file())?,
+            place(MARK, &mark)?,
+        ];
+        // A folder is made a medium once.
+        let _ = self.files.set(places);
         Ok(FolderMedium {
             journal,
-            file: StoreFile::open(&store).map_err(|error| failed(&store, error))?,
+            file,
             store,
             mark,
             folder: self,

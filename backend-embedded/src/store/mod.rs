@@ -10,6 +10,7 @@ mod folder;
 mod journal;
 mod medium;
 mod place;
+#[cfg_attr(not(target_os = "linux"), path = "no_presence.rs")]
 mod presence;
 mod problem;
 mod tables;
