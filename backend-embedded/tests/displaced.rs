@@ -28,11 +28,12 @@ fn open(folder: &Path) -> Coordinator {
 }
 
 fn locks(coordinator: &Coordinator) -> Locks {
-    Locks::new(
-        EmbeddedBackend::new(coordinator.clone()),
-        Options::default(),
-    )
-    .expect("valid")
+    let options = Options {
+        // Where the store stays the same, the next one has to wait for the former's end.
+        ttl: Duration::from_secs(3),
+        ..Options::default()
+    };
+    Locks::new(EmbeddedBackend::new(coordinator.clone()), options).expect("valid")
 }
 
 async fn acquire(coordinator: &Coordinator) -> Guard {
