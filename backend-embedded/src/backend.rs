@@ -248,15 +248,18 @@ pub(crate) fn refused(error: Error) -> lock_core::Error {
         | Error::TooManyLeases { .. }
         | Error::TooManyWatches { .. } => (ErrorKind::Exhausted, Effect::None),
         // For good: nothing in this process starts it again.
-        Error::Stopped { .. } => (ErrorKind::Configuration, Effect::Unknown),
+        Error::Stopped { .. } | Error::Displaced { .. } => {
+            (ErrorKind::Configuration, Effect::Unknown)
+        }
         Error::AlreadyOpen { .. }
+        | Error::Lingering { .. }
         | Error::Damaged { .. }
         | Error::FormatVersion { .. }
         | Error::Io { .. } => (ErrorKind::Configuration, Effect::None),
         _ => (ErrorKind::Internal, Effect::None),
     };
     let message = match &error {
-        Error::Stopped { .. } => "the embedded coordinator has stopped",
+        Error::Stopped { .. } | Error::Displaced { .. } => "the embedded coordinator has stopped",
         Error::LeaseNotFound { .. } => "the coordinator ended the session",
         _ => "the embedded coordinator refused",
     };

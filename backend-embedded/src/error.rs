@@ -9,9 +9,9 @@ use crate::machine::op::{LeaseId, Revision};
 
 /// Why the coordinator refused a request, or cannot be opened.
 ///
-/// A refused request has changed nothing, with one exception: after [`Error::Stopped`] a request
-/// that was under way may or may not have been recorded; what the store holds tells when it is
-/// opened again.
+/// A refused request has changed nothing, with one exception: after [`Error::Stopped`] or
+/// [`Error::Displaced`] a request that was under way may or may not have been recorded; what the
+/// store holds tells when it is opened again.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -155,6 +155,31 @@ pub enum Error {
         /// The data folder.
         path: PathBuf,
         /// The process that has it open, if it has said so.
+        pid: Option<u32>,
+    },
+
+    /// The folder that this coordinator serves is not the one at its path any more, so whoever
+    /// comes now finds another one there. It has stopped for good.
+    #[error(
+        "the coordinator has stopped: {} was moved, removed or replaced while it was served",
+        .path.display()
+    )]
+    Displaced {
+        /// The path at which something else, or nothing, is now.
+        path: PathBuf,
+    },
+
+    /// The folder is free, but the process that served the folder that was at this path before
+    /// does not end.
+    #[error(
+        "{} still serves the folder that was at {} before: end it, or let it go on if it is stopped; `kill -9` loses nothing that was acknowledged",
+        .pid.map_or_else(|| "another process".to_string(), |pid| format!("process {pid}")),
+        .path.display()
+    )]
+    Lingering {
+        /// The path of the data folder.
+        path: PathBuf,
+        /// The process, if the system tells which it is.
         pid: Option<u32>,
     },
 

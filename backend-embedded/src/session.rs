@@ -10,8 +10,9 @@ use lock_core::keyspace::Keyspace;
 use lock_core::liveness::keep_alive;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
-    Access, Accessed, Admission, AsOf, DataKey, Enqueued, EntryId, Error, ErrorKind, KnownFloor,
-    Liveness, LossReason, Placed, Removed, Session, SessionId, Ticket, Token, background,
+    Access, Accessed, Admission, AsOf, DataKey, Effect, Enqueued, EntryId, Error, ErrorKind,
+    KnownFloor, Liveness, LossReason, Placed, Removed, Session, SessionId, Ticket, Token,
+    background,
 };
 use tokio::task::AbortHandle;
 
@@ -46,12 +47,20 @@ impl EmbeddedSession {
         let liveness = Liveness::new(clock, sent, clock::validity(granted.ttl));
         let renewal = background::handle().spawn({
             let (coordinator, liveness) = (coordinator.clone(), liveness.clone());
+            let farewell = coordinator.farewell();
             async move {
-                keep_alive(&liveness, granted.ttl, async || {
-                    let ttl = coordinator.keep_alive(granted.id).await.map_err(refused)?;
+                let renewing = keep_alive(&liveness, granted.ttl, async || {
+                    let ttl = coordinator
+                        .keep_alive(granted.id)
+                        .await
+                        .map_err(lost_or_refused)?;
                     Ok(clock::validity(ttl))
-                })
-                .await;
+                });
+                tokio::select! {
+                    () = renewing => {}
+                    () = store_gone(&coordinator) => liveness.lose(LossReason::StoreGone),
+                }
+                drop(farewell);
             }
         });
         Ok(Arc::new(EmbeddedSession {
@@ -109,7 +118,7 @@ impl EmbeddedSession {
     }
 
     async fn txn(&self, txn: Txn) -> Result<Applied<TxnResult>, Error> {
-        let done = self.coordinator.txn(txn).await.map_err(refused);
+        let done = self.coordinator.txn(txn).await.map_err(lost_or_refused);
         if let Err(error) = &done
             && let ErrorKind::SessionLost(reason) = error.kind()
         {
@@ -120,18 +129,14 @@ impl EmbeddedSession {
 
     /// Our entry is not there. Tells whether that is because the session is not either.
     async fn check_lease(&self) -> Result<(), Error> {
-        match self
-            .coordinator
-            .time_to_live(self.id.0, false)
-            .await
-            .map_err(refused)
+        let lease = self.coordinator.time_to_live(self.id.0, false).await;
+        if let Err(error) = lease.map_err(lost_or_refused)
+            && let ErrorKind::SessionLost(reason) = error.kind()
         {
-            Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) => {
-                self.liveness.lose(LossReason::SessionGone);
-                Err(error)
-            }
-            _ => Ok(()),
+            self.liveness.lose(reason);
+            return Err(error);
         }
+        Ok(())
     }
 
     /// One attempt; `None` if the floor had been raised, and is known now.
@@ -230,6 +235,31 @@ impl EmbeddedSession {
     }
 }
 
+/// What the coordinator's errors mean to a session.
+fn lost_or_refused(error: crate::Error) -> Error {
+    match error {
+        crate::Error::Displaced { .. } => {
+            let reason = LossReason::StoreGone;
+            Error::new(
+                ErrorKind::SessionLost(reason),
+                format!("the session is over: {reason}"),
+            )
+            .with_effect(Effect::Unknown)
+            .with_source(error)
+        }
+        error => refused(error),
+    }
+}
+
+/// Resolves if the coordinator has stopped for want of its folder. After any other end of it, a
+/// session lives until its deadline.
+async fn store_gone(coordinator: &Coordinator) {
+    match coordinator.closed().await {
+        crate::Error::Displaced { .. } => {}
+        _ => std::future::pending().await,
+    }
+}
+
 /// The entry is there, on our lease: a key that somebody put again without one would outlive us.
 fn ours(entry: &EntryId, session: SessionId) -> Vec<Compare> {
     let incarnation = incarnation(&entry.key, entry.token);
@@ -299,7 +329,10 @@ impl Session for EmbeddedSession {
     async fn changed(&self, entry: &EntryId, _: &EntryId) -> Result<(), Error> {
         let key = KeyRange::One(entry.key.to_vec().into());
         // Watched from now on, then read once: what went before is not there any more.
-        let mut watcher = self.coordinator.watch(key.clone(), None).map_err(refused)?;
+        let mut watcher = self
+            .coordinator
+            .watch(key.clone(), None)
+            .map_err(lost_or_refused)?;
         let found = self
             .coordinator
             .range(Range {
@@ -307,7 +340,7 @@ impl Session for EmbeddedSession {
                 ..Range::all(key)
             })
             .await;
-        let found = found.map_err(refused)?.result;
+        let found = found.map_err(lost_or_refused)?.result;
         if !found
             .kvs
             .iter()
@@ -321,7 +354,7 @@ impl Session for EmbeddedSession {
                 Ok(_) => {}
                 // May wake early: what was missed is looked up.
                 Err(crate::Error::SlowWatcher { .. }) => return Ok(()),
-                Err(error) => return Err(refused(error)),
+                Err(error) => return Err(lost_or_refused(error)),
             }
         }
     }
@@ -351,12 +384,16 @@ impl Session for EmbeddedSession {
                 then: vec![Op::Delete(delete)],
                 or_else: vec![],
             })
-            .await?;
-        Ok(if done.result.succeeded {
-            Removed::Removed
-        } else {
-            Removed::AlreadyGone
-        })
+            .await;
+        match done {
+            Ok(done) if done.result.succeeded => Ok(Removed::Removed),
+            Ok(_) => Ok(Removed::AlreadyGone),
+            // All entries went with the session.
+            Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) => {
+                Ok(Removed::AlreadyGone)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn access(
@@ -403,7 +440,9 @@ impl Session for EmbeddedSession {
         self.renewal.abort();
         self.liveness.lose(LossReason::Closed);
         match self.coordinator.revoke(self.id.0).await {
-            Ok(_) | Err(crate::Error::LeaseNotFound { .. }) => Ok(()),
+            Ok(_) | Err(crate::Error::LeaseNotFound { .. } | crate::Error::Displaced { .. }) => {
+                Ok(())
+            }
             Err(error) => Err(refused(error)),
         }
     }

@@ -124,6 +124,9 @@ pub(crate) fn session_gone() -> Error {
     lost(LossReason::SessionGone)
 }
 
+/// What the embedded coordinator's server says when its folder is not in its place any more.
+const STORE_GONE: &str = "turnlock: the store is gone from its place";
+
 /// Where the embedded coordinator's server puts its own words into the trailing metadata.
 const DETAIL_KEY: &str = "turnlock-detail";
 
@@ -174,6 +177,13 @@ fn of_status(address: &str, status: Status) -> Failure {
             return Failure {
                 error: session_gone().with_source(status),
                 scope: Scope::Request,
+            };
+        }
+        Code::Unavailable if message == STORE_GONE => {
+            let reason = LossReason::StoreGone;
+            return Failure {
+                error: lost(reason).with_source(status).with_effect(Unknown),
+                scope: Scope::Connection,
             };
         }
         Code::Unavailable if message.contains("no leader") => {
@@ -351,6 +361,13 @@ mod tests {
                 ErrorKind::SessionLost(LossReason::SessionGone),
                 None,
                 Scope::Request,
+            ),
+            (
+                Code::Unavailable,
+                STORE_GONE,
+                ErrorKind::SessionLost(LossReason::StoreGone),
+                Unknown,
+                Scope::Connection,
             ),
             (
                 Code::ResourceExhausted,

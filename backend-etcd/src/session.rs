@@ -151,7 +151,8 @@ impl EtcdSession {
         }
     }
 
-    fn heard(&self, answer: Result<TxnResponse, Error>) -> Result<TxnResponse, Error> {
+    /// Takes note of an answer that tells of the session's end.
+    fn heard<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
         if let Err(error) = &answer
             && let ErrorKind::SessionLost(reason) = error.kind()
         {
@@ -375,11 +376,12 @@ impl Session for EtcdSession {
 
     async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error> {
         self.check_alive()?;
-        match entry == own {
+        let changed = match entry == own {
             true => self.gone(entry, true).await,
             // Apart, so that no holder keeps room for it.
             false => Box::pin(self.fronts.changed(entry, own, self.gone(entry, false))).await,
-        }
+        };
+        self.heard(changed)
     }
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
@@ -398,6 +400,10 @@ impl Session for EtcdSession {
                 (true, self.layout.remove_for_good(ticket, place))
             }
         };
+        if self.liveness.state() == State::Lost(LossReason::StoreGone) {
+            self.places.vacate(ticket.serial);
+            return Ok(Removed::AlreadyGone);
+        }
         let txn = Arc::new(txn);
         let transport = &self.client.transport;
         // Whether an earlier try of this removal may have done it.
@@ -465,7 +471,10 @@ impl Session for EtcdSession {
 
     async fn close(&self) -> Result<(), Error> {
         self.renewal.abort();
-        let gone = self.liveness.state() == State::Lost(LossReason::SessionGone);
+        let gone = matches!(
+            self.liveness.state(),
+            State::Lost(LossReason::SessionGone | LossReason::StoreGone)
+        );
         // Before the first word of it to the server: nobody may believe longer than it lasts.
         self.liveness.lose(LossReason::Closed);
         if gone || self.revoked.load(Ordering::SeqCst) {

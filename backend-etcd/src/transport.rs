@@ -14,7 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use lock_core::batched::Batched;
 use lock_core::secret::Credentials;
-use lock_core::{Error, ErrorKind, background};
+use lock_core::{Error, ErrorKind, LossReason, background};
 use tokio::io::AsyncWrite;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -444,7 +444,7 @@ impl Transport {
         let mut left = 1 + 4 * self.members.len();
         loop {
             let error = match attempt().await {
-                Err(error) if error.is_retryable() => error,
+                Err(error) if error.is_retryable() || is_of_store(&error) => error,
                 settled => return settled,
             };
             if left == 0 || started.elapsed() >= PERSISTENCE {
@@ -514,6 +514,12 @@ impl Member {
             target,
         })
     }
+}
+
+/// Whether a coordinator has lost its store. Another one is there soon; what rests on no session is
+/// asked of that.
+fn is_of_store(error: &Error) -> bool {
+    error.kind() == ErrorKind::SessionLost(LossReason::StoreGone)
 }
 
 /// Asks for a new token before the present one can lapse, for as long as the connection is in use.

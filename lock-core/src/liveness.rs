@@ -39,6 +39,9 @@ pub enum LossReason {
     /// We closed it.
     #[error("it was closed")]
     Closed,
+    /// The coordinator has lost its store, and the session with it.
+    #[error("the coordinator's folder was moved, removed or replaced")]
+    StoreGone,
 }
 
 /// The state of a held lock at one instant.
@@ -75,11 +78,12 @@ enum Word {
 }
 
 /// A loss is stored as its place in this list: no deadline is so few nanoseconds after boot.
-const REASONS: [LossReason; 4] = [
+const REASONS: [LossReason; 5] = [
     LossReason::Expired,
     LossReason::SessionGone,
     LossReason::EntryGone,
     LossReason::Closed,
+    LossReason::StoreGone,
 ];
 
 impl Word {

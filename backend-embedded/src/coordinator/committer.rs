@@ -93,10 +93,14 @@ impl Committer {
 
     fn commit(&mut self, mut pending: Pending) -> Result<(), Error> {
         match self.store.commit(std::mem::take(&mut pending.batch)) {
-            Ok(()) => {
-                self.settle(pending);
-                Ok(())
-            }
+            // What is recorded where nobody will look for it must not be acknowledged.
+            Ok(()) => match self.store.check_place() {
+                Ok(()) => {
+                    self.settle(pending);
+                    Ok(())
+                }
+                Err(error) => Err(self.fail(pending, error)),
+            },
             Err(Failure::NoSpace(error)) => self.undo(pending, error),
             Err(Failure::Fatal(error)) => Err(self.fail(pending, error)),
         }

@@ -8,6 +8,7 @@
 
 mod committer;
 mod expiry;
+mod keeper;
 mod pending;
 mod shared;
 #[cfg(test)]
@@ -16,7 +17,7 @@ mod watch;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -28,6 +29,8 @@ use crate::machine::op::{
 use crate::machine::{Changes, FIRST_REVISION, Machine, Snapshot};
 use crate::store::{Folder, Identity, Medium, Store};
 use committer::Committer;
+pub(crate) use keeper::Farewell;
+use keeper::Keeper;
 use pending::{Class, Outcome};
 use shared::Clock;
 pub(crate) use shared::Shared;
@@ -107,19 +110,42 @@ impl Coordinator {
     /// Opens (creating if absent) the durable coordinator in `config.data_dir`. Blocking: it reads
     /// and checks the store's file. Every lease has its full time to live from when this returns.
     ///
+    /// It stops for good, with [`Error::Displaced`], when the folder is not the one at its path any
+    /// more; within a quarter of a second, and before anything else is acknowledged. Another one in
+    /// a new folder at that path opens only after that: until then `open` waits, for some seconds
+    /// at most.
+    ///
+    /// Revisions go on from the highest one recorded, or from the present time in microseconds since
+    /// 1970 if that is more. So a store that was removed, or replaced by an older one, gives none
+    /// out again, provided that the clock is right.
+    ///
     /// # Errors
     /// [`Error::AlreadyOpen`], at once, if another process (or handle) has the folder;
+    /// [`Error::Lingering`] if a process that served another folder at this path does not end;
     /// [`Error::Damaged`], [`Error::FormatVersion`], [`Error::NoSpace`], [`Error::Io`].
     pub fn open(config: Config) -> Result<Coordinator, Error> {
-        let folder = Folder::claim(&config.data_dir)?;
-        let medium = folder.into_medium()?;
-        Coordinator::open_on(Box::new(medium), config.limits)
+        let folder = Arc::new(Folder::claim(&config.data_dir)?);
+        let medium = Arc::clone(&folder).medium()?;
+        let now = by_the_clock(SystemTime::now());
+        let coordinator = Coordinator::open_on(Box::new(medium), config.limits, now)?;
+        let shared = Arc::clone(coordinator.shared());
+        Keeper::new(shared, folder)
+            .and_then(|keeper| coordinator.spawn("turnlock-keeper", || keeper.run()))
+            .map_err(|source| Error::Io {
+                path: config.data_dir,
+                source: Arc::new(source),
+            })?;
+        Ok(coordinator)
     }
 
-    /// Opens the store on a medium.
-    fn open_on(medium: Box<dyn Medium>, limits: Limits) -> Result<Coordinator, Error> {
+    /// Opens the store on a medium, at this revision at least.
+    fn open_on(
+        medium: Box<dyn Medium>,
+        limits: Limits,
+        least: Revision,
+    ) -> Result<Coordinator, Error> {
         let path = medium.path().to_path_buf();
-        let (store, loaded) = Store::open(medium)?;
+        let (store, loaded) = Store::open(medium, least)?;
         let shared = Arc::new(Shared::new(loaded.snapshot, loaded.identity, limits, true));
         shared.set_file_size(store.file_size());
         let coordinator = Coordinator::with(shared);
@@ -349,6 +375,23 @@ impl Coordinator {
         self.shared().ended().await
     }
 
+    /// Why it stopped by itself, if it did.
+    #[cfg(feature = "server")]
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.shared().failure()
+    }
+
+    /// Looks at once whether the folder is still in its place, and stops if it is not.
+    #[cfg(feature = "server")]
+    pub(crate) fn check_place(&self) {
+        self.shared().check_place();
+    }
+
+    /// To be kept by whoever has to tell others when the coordinator stops, until that is done.
+    pub(crate) fn farewell(&self) -> Farewell {
+        self.shared().farewell()
+    }
+
     /// Records and answers what is pending, stops, and releases the folder. Blocking, for about a
     /// commit's time. Closing again does nothing.
     ///
@@ -385,6 +428,20 @@ impl Coordinator {
                 Err(_) => return Err(self.shared().ended().await),
             }
         }
+    }
+}
+
+/// The revision that a store is at least at. No store makes a million revisions a second, so one
+/// that runs on stays behind the clock, and one that begins anew is ahead of what it was.
+fn by_the_clock(now: SystemTime) -> Revision {
+    /// In 2255. A later date is an error of the clock's, and those who read revisions as JSON may
+    /// have no larger integers.
+    const LATEST: u128 = 1 << 53;
+    let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH);
+    let micros = since_1970.map_or(0, |since| since.as_micros());
+    match micros < LATEST {
+        true => Revision::try_from(micros).unwrap_or(0),
+        false => 0,
     }
 }
 

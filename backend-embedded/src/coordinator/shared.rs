@@ -1,11 +1,14 @@
 //! What callers, the committer and the expiry thread share.
 
+#[cfg(feature = "server")]
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
+use super::keeper::{Farewell, Kept};
 use super::pending::{Class, Outcome, Pending};
 use super::watch::Hub;
 use super::{Applied, Status};
@@ -51,6 +54,8 @@ pub(crate) struct Shared {
     lease_count: watch::Sender<usize>,
     ended: watch::Sender<Option<Error>>,
     file_size: AtomicU64,
+    /// While the folder is looked after.
+    kept: Mutex<Option<Kept>>,
 }
 
 #[derive(Debug)]
@@ -150,7 +155,30 @@ impl Shared {
             lease_count,
             ended: watch::channel(None).0,
             file_size: AtomicU64::new(0),
+            kept: Mutex::new(None),
         }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_kept(&self, kept: Kept) {
+        *self.kept() = Some(kept);
+    }
+
+    /// Looks at once whether the folder is still in its place, and stops if it is not.
+    #[cfg(feature = "server")]
+    pub(super) fn check_place(&self) {
+        let folder = self.kept().as_ref().map(|kept| Arc::clone(&kept.folder));
+        if let Some(Err(error)) = folder.map(|folder| folder.check()) {
+            self.stop(&error);
+        }
+    }
+
+    /// To be kept by whoever has to tell others when the coordinator stops, until that is done.
+    pub(super) fn farewell(&self) -> Farewell {
+        Farewell::from(self.kept().as_ref())
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -288,6 +316,7 @@ impl Shared {
         self.state().closing = true;
         self.work.notify_all();
         self.granted.notify_all();
+        self.kept().take();
     }
 
     /// Ends, as asked for, unless it has ended already.
@@ -300,8 +329,11 @@ impl Shared {
 
     /// Stops for good, unless it has ended already: nothing is acknowledged from here on.
     pub(super) fn stop(&self, reason: &Error) {
-        let error = Error::Stopped {
-            reason: reason.to_string().into(),
+        let error = match reason {
+            Error::Displaced { .. } => reason.clone(),
+            other => Error::Stopped {
+                reason: other.to_string().into(),
+            },
         };
         self.end(End {
             error,
@@ -328,6 +360,7 @@ impl Shared {
             pending.answer(&Outcome::Stopped(error.clone()));
         }
         self.ended.send_replace(Some(error));
+        self.kept().take();
     }
 
     /// Why it stopped by itself, if it did.

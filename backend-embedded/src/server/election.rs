@@ -15,7 +15,6 @@ use super::encode::{self, to_i64};
 use super::proto::{CampaignRequest, LeaderRequest, ProclaimRequest, ResignRequest};
 use super::queue;
 use super::state::Shared;
-use super::status;
 use crate::coordinator::Watcher;
 use crate::error::Error;
 use crate::machine::op::{Delete, KeyRange, Op, Put, Txn};
@@ -113,7 +112,7 @@ impl super::proto::Election for Election {
             let shared = Arc::clone(&observer.shared);
             let proclaimed = tokio::select! {
                 proclaimed = observer.next() => proclaimed?,
-                () = shared.lifecycle.draining() => return Err(status::stopped()),
+                () = shared.lifecycle.draining() => return Err(shared.stopped()),
             };
             Ok(Some((proclaimed, observer)))
         });

@@ -14,7 +14,6 @@ use tonic::{Request, Response, Status, Streaming};
 use super::decode::to_u64;
 use super::encode::to_i64;
 use super::state::{Shared, State};
-use super::status;
 use crate::error::Error;
 
 /// The lease service.
@@ -73,7 +72,7 @@ impl PbLeaseService for Lease {
             |(state, mut requests)| async move {
                 let request = tokio::select! {
                     request = requests.message() => request?,
-                    () = state.lifecycle.draining() => return Err(status::stopped()),
+                    () = state.lifecycle.draining() => return Err(state.stopped()),
                 };
                 match request {
                     None => Ok(None),

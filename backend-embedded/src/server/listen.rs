@@ -87,6 +87,12 @@ pub enum ListenError {
         /// The path.
         path: PathBuf,
     },
+    /// The file of a Unix socket was removed or replaced while we listened there.
+    #[error("the socket `{}` was removed or replaced, so nobody finds this server there any more", path.display())]
+    SocketGone {
+        /// The path.
+        path: PathBuf,
+    },
     /// The system refused.
     #[error("cannot listen on {listen}")]
     Io {
@@ -211,11 +217,19 @@ impl Bound {
         }
     }
 
+    /// The file that clients find us by.
+    pub(super) fn socket(&self) -> Option<Socket> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(_, file) => Some(file.0.clone()),
+        }
+    }
+
     /// The address in fact bound.
     pub(super) fn address(&self) -> io::Result<Listen> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
-            Self::Unix(_, file) => Ok(Listen::Unix(file.path.clone())),
+            Self::Unix(_, file) => Ok(Listen::Unix(file.0.path.clone())),
         }
     }
 }
@@ -239,11 +253,11 @@ fn bind_unix(
     // it then, as nobody else can enter the folder.
     let listener = UnixListener::bind(path).map_err(&io)?;
     let metadata = fs::symlink_metadata(path).map_err(&io)?;
-    let file = SocketFile {
+    let file = SocketFile(Socket {
         path: path.to_owned(),
         device: metadata.dev(),
         inode: metadata.ino(),
-    };
+    });
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(&io)?;
     Ok((listener, file))
 }
@@ -281,20 +295,45 @@ fn require_private_folder(
     Ok(())
 }
 
-/// The file of a listening Unix socket; removed when dropped, if it is still the one we made.
-#[derive(Debug)]
-pub(super) struct SocketFile {
+/// Where the file of a socket is. No other file is like it while we listen.
+#[derive(Debug, Clone)]
+pub(super) struct Socket {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
+impl Socket {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether clients find it. They do if the system does not tell.
+    pub(super) async fn is_in_place(&self) -> bool {
+        match tokio::fs::symlink_metadata(&self.path).await {
+            Ok(found) => self.is(&found),
+            Err(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ),
+        }
+    }
+
+    fn is(&self, found: &fs::Metadata) -> bool {
+        found.dev() == self.device && found.ino() == self.inode
+    }
+}
+
+/// The file of a listening Unix socket; removed when dropped, if it is still the one we made.
+#[derive(Debug)]
+pub(super) struct SocketFile(Socket);
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| found.dev() == self.device && found.ino() == self.inode);
-        if ours && let Err(err) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %err, "cannot remove the socket file");
+        let path = &self.0.path;
+        let ours = fs::symlink_metadata(path).is_ok_and(|found| self.0.is(&found));
+        if ours && let Err(err) = fs::remove_file(path) {
+            tracing::warn!(path = %path.display(), %err, "cannot remove the socket file");
         }
     }
 }

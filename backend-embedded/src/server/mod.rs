@@ -16,7 +16,7 @@
 //! let listen: Listen = "127.0.0.1:2379".parse()?;
 //! let server = Server::bind(coordinator, vec![listen])?;
 //! println!("listening on {:?}", server.addresses());
-//! server.serve(std::future::pending()).await;
+//! server.serve(std::future::pending()).await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -55,7 +55,7 @@ use tonic::transport;
 
 use self::connection::Incoming;
 use self::lifecycle::{Lifecycle, Phase};
-use self::listen::Bound;
+use self::listen::{Bound, Socket};
 use self::refusal::NameRefusals;
 use self::state::State;
 use crate::config::MAX_REQUEST_BYTES;
@@ -84,6 +84,9 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long answers on their way may take when the server ends.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often it is looked for whether clients still find us.
+const SOCKET_CHECK: Duration = Duration::from_millis(250);
 
 /// How often an idle watch that asked for it is told how far it is, by default (as etcd).
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
@@ -153,13 +156,18 @@ impl BoundServer {
         self
     }
 
-    /// Serves until `shutdown` resolves or the coordinator stops. Then no connection is accepted
-    /// any more, socket files are removed, streams and waiting calls end with `UNAVAILABLE`,
-    /// answers on their way get two seconds, and what is still open is cut. The coordinator is not
-    /// stopped.
+    /// Serves until `shutdown` resolves, the coordinator stops, or a socket file is not the one made
+    /// here any more, so that nobody finds us there. Then no connection is accepted any more,
+    /// socket files are removed, streams and waiting calls end with `UNAVAILABLE`, answers on their
+    /// way get two seconds, and what is still open is cut. The coordinator is not stopped.
     ///
     /// Dropping the future cuts everything at once.
-    pub async fn serve(self, shutdown: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    /// [`ListenError::SocketGone`] if it ended for that.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), ListenError> {
+        // Until all connections have ended, nobody takes the coordinator's place.
+        let _farewell = self.coordinator.farewell();
         let (phase, lifecycle) = Lifecycle::new();
         let coordinator = self.coordinator.clone();
         let state = Arc::new(State::new(
@@ -168,6 +176,7 @@ impl BoundServer {
             self.addresses.iter().map(client_url).collect(),
             self.progress_interval,
         ));
+        let sockets: Vec<_> = self.bound.iter().filter_map(Bound::socket).collect();
         let incoming = Incoming::new(self.bound, self.live, lifecycle.clone());
         let mut serving = pin!(
             transport::Server::builder()
@@ -179,11 +188,18 @@ impl BoundServer {
                     lifecycle.draining().await
                 },)
         );
+        let mut outcome = Ok(());
         tokio::select! {
             // Only its own shutdown ends it: connections that cannot be accepted are skipped.
-            _ = &mut serving => return,
+            _ = &mut serving => return Ok(()),
             () = shutdown => {}
             reason = coordinator.closed() => tracing::info!(%reason, "the server ends"),
+            gone = gone(&sockets) => {
+                tracing::error!(error = %gone, "the server ends");
+                outcome = Err(gone);
+                // If it went with the folder, that is what clients are to hear.
+                coordinator.check_place();
+            }
         }
         phase.send_replace(Phase::Draining);
         if tokio::time::timeout(DRAIN_TIMEOUT, &mut serving)
@@ -192,6 +208,20 @@ impl BoundServer {
         {
             phase.send_replace(Phase::Closed);
             let _ = serving.await;
+        }
+        outcome
+    }
+}
+
+/// Resolves when one of these is not in its place any more.
+async fn gone(sockets: &[Socket]) -> ListenError {
+    loop {
+        tokio::time::sleep(SOCKET_CHECK).await;
+        for socket in sockets {
+            if !socket.is_in_place().await {
+                let path = socket.path().to_path_buf();
+                return ListenError::SocketGone { path };
+            }
         }
     }
 }

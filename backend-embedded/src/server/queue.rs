@@ -133,7 +133,7 @@ async fn stand(
             Err(err) => Err(err.into()),
         },
         () = answer.closed() => Err(Status::cancelled("etcdserver: request canceled")),
-        () = state.lifecycle.draining() => Err(status::stopped()),
+        () = state.lifecycle.draining() => Err(state.stopped()),
     };
     call.leave(outcome, answer).await;
 }

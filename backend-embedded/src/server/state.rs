@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::proto::PbResponseHeader;
+use tonic::Status;
 
 use super::commits::Commits;
 use super::encode::to_i64;
 use super::lifecycle::Lifecycle;
 use super::standing::Standings;
+use super::status;
 use crate::coordinator::Coordinator;
 use crate::machine::op::Revision;
 
@@ -54,6 +56,12 @@ impl State {
 
     pub(super) fn member_id(&self) -> u64 {
         self.member_id
+    }
+
+    /// Why an open stream or a waiting call ends with the server.
+    pub(super) fn stopped(&self) -> Status {
+        let failure = self.coordinator.failure();
+        failure.map_or_else(status::stopped, Status::from)
     }
 
     /// The header of an answer that was true at `revision`.

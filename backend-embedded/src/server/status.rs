@@ -25,6 +25,9 @@ pub(super) const LEASE_TTL_TOO_LARGE: &str = "etcdserver: too large lease TTL";
 pub(super) const REQUEST_TOO_LARGE: &str = "etcdserver: request is too large";
 pub(super) const TOO_MANY_REQUESTS: &str = "etcdserver: too many requests";
 pub(super) const STOPPED: &str = "etcdserver: server stopped";
+/// No text of etcd's: its clients take it for any other server that is unavailable. Ours know by it
+/// that their sessions are gone.
+pub(super) const DISPLACED: &str = "turnlock: the store is gone from its place";
 
 /// The server, or the coordinator under it, is ending.
 pub(super) fn stopped() -> Status {
@@ -52,6 +55,7 @@ impl From<Error> for Status {
             }
             Error::Overloaded => (Code::ResourceExhausted, TOO_MANY_REQUESTS),
             Error::Stopped { .. } => (Code::Unavailable, STOPPED),
+            Error::Displaced { .. } => (Code::Unavailable, DISPLACED),
             // Limits that etcd does not have, so no text of its own.
             Error::TooManyLeases { .. }
             | Error::TooManyWatches { .. }

@@ -154,7 +154,7 @@ impl Session {
                 return Ok(response);
             }
             tokio::select! {
-                () = &mut self.draining => return Err(status::stopped()),
+                () = &mut self.draining => return Err(self.shared.stopped()),
                 request = self.requests.message(), if !self.half_closed => match request? {
                     Some(request) => self.request(request)?,
                     None => self.half_closed = true,
@@ -253,7 +253,9 @@ impl Session {
                 response.compact_revision = to_i64(compact_revision);
                 response.cancel_reason = status::COMPACTED.to_owned();
             }
-            Err(err @ Error::Stopped { .. }) => return Err(err.into()),
+            Err(err @ (Error::Stopped { .. } | Error::Displaced { .. })) => {
+                return Err(err.into());
+            }
             Err(err) => self.refuse(format!("turnlock: {err}")),
         }
         Ok(())
@@ -321,7 +323,9 @@ impl Session {
         match outcome {
             Outcome::Batch(batch) => self.deliver(id, &batch),
             Outcome::Nudged => {}
-            Outcome::Failed(err @ Error::Stopped { .. }) => return Err(err.into()),
+            Outcome::Failed(err @ (Error::Stopped { .. } | Error::Displaced { .. })) => {
+                return Err(err.into());
+            }
             Outcome::Failed(err) => {
                 self.forget(id);
                 let revision = self.shared.coordinator.status().revision;

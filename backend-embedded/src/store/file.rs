@@ -35,6 +35,10 @@ impl StoreFile {
         })
     }
 
+    pub(super) fn as_file(&self) -> &File {
+        &self.file
+    }
+
     pub(super) fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {
             file: self.file.try_clone()?,

@@ -3,16 +3,20 @@
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use redb::StorageBackend;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::acked::{self, Mark};
 use super::file::StoreFile;
 use super::journal;
 use super::medium::{Medium, is_no_space};
+use super::place::Place;
+use super::presence::{self, Presence};
 use crate::error::Error;
 
 const STORE: &str = "store.redb";
@@ -24,10 +28,18 @@ const LOCK: &str = "LOCK";
 /// How long a coordinator of this process that was dropped may take to let go of its folder.
 const OWN_LINGER: Duration = Duration::from_secs(2);
 
+/// How long a folder may be replaced over and over while it is claimed.
+const UNREST: Duration = Duration::from_secs(5);
+
 /// A claimed data folder. Dropping it gives the folder up.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
+    presence: Presence,
+    /// Where the lock is, and so the folder.
+    place: Place,
+    /// Where the other files are, once they are open.
+    files: OnceLock<[Place; 3]>,
     /// Holds the lock for as long as it is open. The kernel lets go of it with the process, so
     /// there is no stale lock.
     _lock: File,
@@ -35,48 +47,63 @@ pub(crate) struct Folder {
 
 impl Folder {
     /// Creates the folder if absent, and claims it: at once, or after the two seconds that one of
-    /// this process may take to let go of it, or not at all.
+    /// this process may take to let go of it, or not at all. Whoever served the folder that was at
+    /// this path before has ended then.
     pub(crate) fn claim(path: &Path) -> Result<Folder, Error> {
-        if !path.is_dir() {
-            create_folder(path).map_err(|error| failed(path, error))?;
-        }
-        let lock_path = path.join(LOCK);
-        let at_lock = |error| failed(&lock_path, error);
-        let mut lock = private_file()
-            .truncate(false)
-            .open(&lock_path)
-            .map_err(at_lock)?;
+        // What the path means must not change with the working folder.
+        let path = std::path::absolute(path).map_err(|error| failed(path, error))?;
         let started = Instant::now();
         loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::Error(error)) => return Err(at_lock(error)),
-                Err(TryLockError::WouldBlock) => {}
+            let (lock, place) = lock(&path)?;
+            let presence = Presence::take(&place)?;
+            match place.check() {
+                Err(error) if started.elapsed() > UNREST => return Err(error),
+                // It was replaced before it was ours.
+                Err(_) => continue,
+                Ok(()) => {}
             }
-            let mut pid = String::new();
-            // Absent only while the owner is about to write it.
-            let _ = lock.rewind().and_then(|()| lock.read_to_string(&mut pid));
-            let pid = pid.trim().parse().ok();
-            // One of ours that was just dropped records what is pending before it lets go.
-            if pid != Some(std::process::id()) || started.elapsed() > OWN_LINGER {
-                let path = path.to_path_buf();
-                return Err(Error::AlreadyOpen { path, pid });
-            }
-            std::thread::sleep(OWN_LINGER / 400);
+            note_owner(&lock).map_err(|error| failed(&path.join(LOCK), error))?;
+            return Ok(Folder {
+                path,
+                presence,
+                place,
+                files: OnceLock::new(),
+                _lock: lock,
+            });
         }
-        let pid = format!("{}\n", std::process::id());
-        (lock.rewind())
-            .and_then(|()| lock.set_len(0))
-            .and_then(|()| lock.write_all(pid.as_bytes()))
-            .map_err(at_lock)?;
-        Ok(Folder {
-            path: path.to_path_buf(),
-            _lock: lock,
-        })
+    }
+
+    /// Fails if it is not the folder at its path any more.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.place.check()
+    }
+
+    /// The same of each of its files, for those as well who ask because they have come to another
+    /// folder at its path.
+    pub(crate) fn check_for_others(&self) -> Result<(), Error> {
+        let asking = self.presence.asking();
+        self.check()?;
+        for file in self.files.get().into_iter().flatten() {
+            file.check()?;
+        }
+        presence::answer(asking, self.place.identity());
+        Ok(())
+    }
+
+    /// Waits until somebody asks, the other end of `wake` is closed, or the time is over.
+    pub(crate) fn wait(&self, wake: &UnixStream, timeout: Duration) {
+        let asked = self.presence.asked();
+        let mut ready: Vec<_> = asked
+            .map(|name| PollFd::from_borrowed_fd(name, PollFlags::IN))
+            .collect();
+        ready.push(PollFd::new(wake, PollFlags::IN));
+        let timeout = Timespec::try_from(timeout).ok();
+        // A signal may end the wait early.
+        let _ = poll(&mut ready, timeout.as_ref());
     }
 
     /// The store in the folder; makes an empty one if there never was one.
-    pub(crate) fn into_medium(self) -> Result<FolderMedium, Error> {
+    pub(crate) fn medium(self: Arc<Self>) -> Result<FolderMedium, Error> {
         let store = self.path.join(STORE);
         let new_store = self.path.join(NEW_STORE);
         let mark_path = self.path.join(MARK);
@@ -113,9 +140,21 @@ impl Folder {
         let journal = self.path.join(JOURNAL);
         let journal = open_journal(&journal).map_err(|error| failed(&journal, error))?;
         self.sync()?;
+        let file = StoreFile::open(&store).map_err(|error| failed(&store, error))?;
+        let place = |name, file| {
+            let place = Place::of(&self.path, name, file);
+            place.map_err(|error| failed(&self.path.join(name), error))
+        };
+        let places = [
+            place(STORE, file.as_file())?,
+            place(JOURNAL, journal.as_file())?,
+            place(MARK, &mark)?,
+        ];
+        // A folder is made a medium once.
+        let _ = self.files.set(places);
         Ok(FolderMedium {
             journal,
-            file: StoreFile::open(&store).map_err(|error| failed(&store, error))?,
+            file,
             store,
             mark,
             folder: self,
@@ -126,6 +165,47 @@ impl Folder {
         let synced = File::open(&self.path).and_then(|folder| folder.sync_all());
         synced.map_err(|error| failed(&self.path, error))
     }
+}
+
+/// Takes the lock in a folder, which is created if absent.
+fn lock(path: &Path) -> Result<(File, Place), Error> {
+    if !path.is_dir() {
+        create_folder(path).map_err(|error| failed(path, error))?;
+    }
+    let lock_path = path.join(LOCK);
+    let at_lock = |error| failed(&lock_path, error);
+    let mut lock = private_file()
+        .truncate(false)
+        .open(&lock_path)
+        .map_err(at_lock)?;
+    let started = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(error)) => return Err(at_lock(error)),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        let mut pid = String::new();
+        // Absent only while the owner is about to write it.
+        let _ = lock.rewind().and_then(|()| lock.read_to_string(&mut pid));
+        let pid = pid.trim().parse().ok();
+        // One of ours that was just dropped records what is pending before it lets go.
+        if pid != Some(std::process::id()) || started.elapsed() > OWN_LINGER {
+            let path = path.to_path_buf();
+            return Err(Error::AlreadyOpen { path, pid });
+        }
+        std::thread::sleep(OWN_LINGER / 400);
+    }
+    let place = Place::of(path, LOCK, &lock).map_err(at_lock)?;
+    Ok((lock, place))
+}
+
+/// Writes into the lock which process has it.
+fn note_owner(mut lock: &File) -> io::Result<()> {
+    let pid = format!("{}\n", std::process::id());
+    lock.rewind()?;
+    lock.set_len(0)?;
+    lock.write_all(pid.as_bytes())
 }
 
 /// Opens the journal, which is made if there is none, or given the length that it lacks.
@@ -169,7 +249,7 @@ pub(crate) struct FolderMedium {
     file: StoreFile,
     journal: StoreFile,
     mark: File,
-    folder: Folder,
+    folder: Arc<Folder>,
 }
 
 impl FolderMedium {
@@ -197,6 +277,10 @@ impl Medium for FolderMedium {
 
     fn reserve(&self) -> io::Result<()> {
         self.file.reserve()
+    }
+
+    fn check_place(&self) -> Result<(), Error> {
+        self.folder.check()
     }
 
     fn load_mark(&self) -> Result<Option<Mark>, Error> {

@@ -27,6 +27,9 @@ pub(crate) trait Medium: Debug + Send {
     /// Sees to it that the store can grow by about one step more.
     fn reserve(&self) -> io::Result<()>;
 
+    /// Fails if what is written here is not what others find at its path.
+    fn check_place(&self) -> Result<(), Error>;
+
     /// The mark left by the last commit; `None` if there never was one.
     fn load_mark(&self) -> Result<Option<Mark>, Error>;
 

@@ -9,6 +9,9 @@ mod files;
 mod folder;
 mod journal;
 mod medium;
+mod place;
+#[cfg_attr(not(target_os = "linux"), path = "no_presence.rs")]
+mod presence;
 mod problem;
 mod tables;
 #[cfg(test)]
@@ -143,11 +146,14 @@ pub(crate) struct Store {
     /// The number of the last commit known to be recorded, and of the last one tried.
     sequence: u64,
     tried: u64,
+    /// No revision below this one is given out, whatever is recorded.
+    least: Revision,
 }
 
 impl Store {
-    /// Opens the store on a medium, checks all of it, and reads it.
-    pub(crate) fn open(medium: Box<dyn Medium>) -> Result<(Store, Loaded), Error> {
+    /// Opens the store on a medium, checks all of it, and reads it. It goes on from the revision
+    /// recorded, or from `least` if that is higher.
+    pub(crate) fn open(medium: Box<dyn Medium>, least: Revision) -> Result<(Store, Loaded), Error> {
         let mut store = Store {
             medium,
             files: None,
@@ -156,6 +162,7 @@ impl Store {
             cluster_id: 0,
             sequence: 0,
             tried: 0,
+            least,
         };
         let loaded = store.reopen().map_err(Failure::into_error)?;
         store.cluster_id = loaded.identity.cluster_id;
@@ -200,7 +207,8 @@ impl Store {
             faults: Arc::clone(&self.faults),
         });
         let read = guarded(|| Files::open(store, journal));
-        let (files, loaded) = read.map_err(|problem| self.failure(problem))?;
+        let (files, mut loaded) = read.map_err(|problem| self.failure(problem))?;
+        loaded.snapshot.revision = loaded.snapshot.revision.max(self.least);
         self.check_mark(&loaded).map_err(Failure::Fatal)?;
         Ok((files, loaded))
     }
@@ -285,6 +293,11 @@ impl Store {
             cluster_id: self.cluster_id,
         };
         self.save_mark(mark).map_err(Failure::Fatal)
+    }
+
+    /// Fails if what is recorded here is not what others find at its path.
+    pub(crate) fn check_place(&self) -> Result<(), Error> {
+        self.medium.check_place()
     }
 
     /// Whether the last commit tried is recorded.

@@ -3,6 +3,7 @@
 #![cfg(feature = "server")]
 
 mod differential;
+mod displaced;
 mod etcdctl;
 mod kv;
 mod lease;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use backend_embedded::server::{BoundServer, Listen, Server};
+use backend_embedded::server::{BoundServer, Listen, ListenError, Server};
 use backend_embedded::{Coordinator, Limits};
 use etcd_client::Client;
 use tokio::sync::{oneshot, watch};
@@ -52,7 +52,7 @@ pub struct Served {
     pub socket: PathBuf,
     pub connections: watch::Receiver<usize>,
     stop: Option<oneshot::Sender<()>>,
-    serving: JoinHandle<()>,
+    serving: JoinHandle<Result<(), ListenError>>,
     _folder: tempfile::TempDir,
 }
 
@@ -114,7 +114,8 @@ impl Served {
     pub async fn ended(&mut self) {
         soon("the server's end", &mut self.serving)
             .await
-            .expect("serving did not panic");
+            .expect("serving did not panic")
+            .expect("the socket stays");
     }
 }
 
@@ -141,6 +142,12 @@ pub async fn unix_channel(path: &Path) -> Channel {
         .connect_with_connector(connector)
         .await
         .expect("connected")
+}
+
+/// A client over a Unix socket.
+pub async fn client_over(socket: &Path) -> Client {
+    let channel = etcd_client::Channel::Tonic(unix_channel(socket).await);
+    Client::from_channel(channel, None).await.expect("a client")
 }
 
 /// One call with plain messages, which can say what `etcd-client` cannot.

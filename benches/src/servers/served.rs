@@ -27,7 +27,9 @@ pub fn serve_if_asked() {
     blocking().block_on(async {
         let listen = Listen::Unix(folder.join(SOCKET));
         let face = Face::bind(coordinator, vec![listen]).expect("the socket is free");
-        face.serve(std::future::pending()).await;
+        face.serve(std::future::pending())
+            .await
+            .expect("nobody else touches the folder");
     });
 }
 

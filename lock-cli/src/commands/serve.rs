@@ -55,7 +55,7 @@ pub async fn serve(args: Serve) -> Result<Exit, Failure> {
         say(format!("serving {} on {address}", home.dir().display()));
     }
     let idle = idle(&coordinator, &server, args.idle);
-    server
+    let served = server
         .serve(async {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -65,10 +65,11 @@ pub async fn serve(args: Serve) -> Result<Exit, Failure> {
         })
         .await;
     // A coordinator that stopped by itself says why here.
-    match coordinator.close() {
-        Ok(()) => Ok(Exit::Success),
-        Err(error) => Err(Failure::new(Exit::Unavailable, error.to_string())),
-    }
+    coordinator
+        .close()
+        .map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
+    served.map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
+    Ok(Exit::Success)
 }
 
 /// Starts this program over, in a session of its own by now, so that the caller's terminal and its

@@ -127,6 +127,8 @@ impl Home {
 
     /// Starts the coordinator, unless another process did so meanwhile, and waits until it answers.
     fn start(&self) -> io::Result<()> {
+        // It may have been removed since we began, and the coordinator with it.
+        self.create_dir()?;
         // Of twenty that start at once one gets the lock and starts it; the others find it running.
         let starting = private_file(&self.dir.join("START"))?;
         starting.lock()?;

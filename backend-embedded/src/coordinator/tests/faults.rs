@@ -151,6 +151,35 @@ async fn a_commit_that_meets_a_full_disk_leaves_no_trace() {
 }
 
 #[tokio::test]
+async fn going_back_to_what_is_recorded_goes_not_behind_the_clock() {
+    const CLOCK: Revision = 1_000_000;
+    let disk = Disk::with_store();
+    let coordinator = Coordinator::open_on(disk.medium(), Limits::default(), CLOCK).unwrap();
+    assert_eq!(coordinator.status().revision, CLOCK);
+    disk.hold_syncs(true);
+    let mut first = Box::pin(coordinator.grant(0, secs(60)));
+    assert!(is_waiting(&mut first).await);
+    until("the commit", || disk.is_sync_held()).await;
+    let mut write = Box::pin(coordinator.put(put("a", large())));
+    assert!(is_waiting(&mut write).await);
+    disk.fill(true);
+    disk.hold_syncs(false);
+    soon("the grant", first).await.unwrap();
+    let refused = soon("the write", write).await;
+    assert!(is_no_space(&refused, &disk), "{refused:?}");
+    disk.free();
+    until("writing to resume", || !is_full(&coordinator)).await;
+    let written = soon("a write", coordinator.put(put("a", "")))
+        .await
+        .unwrap();
+    assert_eq!(written.revision, CLOCK + 1);
+    coordinator.close().unwrap();
+    // A clock that was set back takes nothing back.
+    let again = Coordinator::open_on(disk.medium(), Limits::default(), CLOCK - 5).unwrap();
+    assert_eq!(again.status().revision, CLOCK + 1);
+}
+
+#[tokio::test]
 async fn a_release_beside_a_write_that_does_not_fit_is_served() {
     let disk = Disk::with_store();
     let coordinator = on(&disk);

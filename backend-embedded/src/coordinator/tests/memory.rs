@@ -179,3 +179,12 @@ async fn dropping_the_last_handle_ends_its_watches() {
     let end = soon("the end", watcher.next()).await;
     assert!(matches!(end, Err(Error::Stopped { .. })));
 }
+
+#[test]
+fn the_clock_is_believed_within_reason() {
+    let at = |secs| by_the_clock(SystemTime::UNIX_EPOCH + Duration::from_secs(secs));
+    assert_eq!(at(1_795_878_583), 1_795_878_583_000_000);
+    assert_eq!(at(20_000_000_000), 0, "no such year");
+    let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+    assert_eq!(by_the_clock(before), 0);
+}

@@ -29,7 +29,7 @@ fn recorded(seed: u64, commits: usize) -> (Disk, BTreeMap<u64, Snapshot>) {
 }
 
 fn check(found: &Disk, acked: u64, states: &BTreeMap<u64, Snapshot>, told: &str) {
-    let (store, loaded) = Store::open(found.medium())
+    let (store, loaded) = Store::open(found.medium(), 0)
         .unwrap_or_else(|error| panic!("{told}: {acked} was acknowledged: {error}"));
     assert!(store.sequence >= acked, "{told}: {acked} was acknowledged");
     // Before the first commit the tables themselves may be all there is.
@@ -82,7 +82,7 @@ fn a_store_that_went_back_is_noticed() {
     let old = disk.bytes();
     store.commit(writer.next()).unwrap();
     drop(store);
-    let error = Store::open(disk.with_bytes(old).medium()).unwrap_err();
+    let error = Store::open(disk.with_bytes(old).medium(), 0).unwrap_err();
     let Error::Damaged { path, detail } = &error else {
         panic!("{error}");
     };
@@ -91,6 +91,6 @@ fn a_store_that_went_back_is_noticed() {
     // As is a store that is not the one that was acknowledged.
     let other = Disk::with_store();
     open(&other);
-    let error = Store::open(disk.with_bytes(other.bytes()).medium()).unwrap_err();
+    let error = Store::open(disk.with_bytes(other.bytes()).medium(), 0).unwrap_err();
     assert!(error.to_string().contains("another store"), "{error}");
 }

@@ -47,7 +47,7 @@ impl Target {
         let mut bytes = self.bytes.clone();
         *bytes.of(part) = damaged;
         let told = format!("{part:?}, {told}");
-        match Store::open(self.disk.with_bytes(bytes).medium()) {
+        match Store::open(self.disk.with_bytes(bytes).medium(), 0) {
             Ok((_, loaded)) => assert_eq!(loaded.snapshot, self.state, "{told}: silent loss"),
             Err(Error::Damaged { path, .. }) => {
                 assert_eq!(path, self.disk.path());

@@ -314,6 +314,10 @@ impl Medium for Disk {
         Ok(())
     }
 
+    fn check_place(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn load_mark(&self) -> Result<Option<Mark>, Error> {
         Ok(self.state().mark)
     }

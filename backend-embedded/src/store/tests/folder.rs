@@ -7,11 +7,11 @@ use super::super::folder::FolderMedium;
 use super::*;
 
 fn medium(path: &Path) -> Result<FolderMedium, Error> {
-    Folder::claim(path)?.into_medium()
+    Arc::new(Folder::claim(path)?).medium()
 }
 
 fn open_folder(path: &Path) -> Result<(Store, Loaded), Error> {
-    Store::open(Box::new(medium(path)?))
+    Store::open(Box::new(medium(path)?), 0)
 }
 
 fn mode(path: &Path) -> u32 {

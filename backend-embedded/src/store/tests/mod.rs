@@ -90,7 +90,7 @@ impl Writer {
 }
 
 fn open(disk: &Disk) -> (Store, Loaded) {
-    Store::open(disk.medium()).unwrap()
+    Store::open(disk.medium(), 0).unwrap()
 }
 
 #[test]

@@ -1,0 +1,79 @@
+//! Where a folder is, and whether it still is there.
+
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+/// A file, whatever it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        Identity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+/// A file that we keep open, and the paths at which others look for it. While it is open, no other
+/// file gets its identity.
+#[derive(Debug)]
+pub(super) struct Place {
+    identity: Identity,
+    paths: Vec<PathBuf>,
+}
+
+impl Place {
+    /// The place of a file that was opened by its name in a folder. It is looked for at the path of
+    /// the folder as it was given, which may go through symbolic links, and at the one without.
+    pub(super) fn of(folder: &Path, name: &str, file: &File) -> io::Result<Place> {
+        let identity = Identity::of(&file.metadata()?);
+        let mut paths = vec![folder.join(name)];
+        let real = folder.canonicalize()?.join(name);
+        if !paths.contains(&real) {
+            paths.push(real);
+        }
+        Ok(Place { identity, paths })
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The paths of the folder.
+    pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.paths.iter().filter_map(|path| path.parent())
+    }
+
+    /// Fails if another file, or none, is at one of the paths.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        for path in &self.paths {
+            let there = match std::fs::metadata(path) {
+                Ok(metadata) => Identity::of(&metadata) == self.identity,
+                Err(error) => !is_absence(&error),
+            };
+            if !there {
+                let path = path.parent().unwrap_or(path).to_path_buf();
+                return Err(Error::Displaced { path });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether nobody finds anything there. Any other failure, such as a disk that does not answer,
+/// says nothing about where the file is.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::StaleNetworkFileHandle
+    )
+}

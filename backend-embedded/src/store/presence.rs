@@ -1,0 +1,204 @@
+//! Who serves the folder at a path, also when the folder is not there any more.
+//!
+//! The lock in a folder goes away with the folder: whoever comes to its path next finds another
+//! lock, or makes one, while the former owner has not yet noticed. So an owner also has a name that
+//! no file system holds, an abstract Unix socket, made of the user and the path. Who comes next
+//! finds it taken, and connects; that has the owner look whether its folder still is in its place.
+//! If not, it ends; if so, it answers which file it has locked there, since one path may lead to
+//! different folders: in containers that share a network, say.
+//!
+//! Such names are Linux's, and those of one network namespace: an owner in another one is not met.
+//! It notices by itself within a moment (`coordinator/keeper.rs`).
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, UnixCredentials, connect, getsockopt, socket,
+    sockopt,
+};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
+use rustix::process::geteuid;
+
+use super::acked::checksum;
+use super::place::{Identity, Place};
+use crate::error::Error;
+
+/// How long a former owner that was told to look may take to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many may serve different folders that have the same path, each in its own view.
+const NAMES: usize = 8;
+/// An answer: device and inode.
+const ANSWER: usize = 16;
+
+/// The names of an owner, one for each path of its folder.
+#[derive(Debug)]
+pub(super) struct Presence {
+    names: Vec<UnixListener>,
+}
+
+/// Who answers to a name.
+enum Answer {
+    Nobody,
+    /// One that has just ended.
+    Ended,
+    /// One that serves another folder, or that we do not have to fear: it is not of our user.
+    Other,
+    /// One that serves this very folder.
+    Ours(Option<u32>),
+    /// One that does not answer.
+    Silent(Option<u32>),
+}
+
+impl Presence {
+    /// Takes the names of a place, after former owners that it was taken from have ended. Where the
+    /// system has no such names to give, or others use them up, there are none.
+    pub(super) fn take(place: &Place) -> Result<Presence, Error> {
+        let until = Instant::now() + PATIENCE;
+        let mut names = Vec::new();
+        for folder in place.folders() {
+            names.extend(take(folder, place.identity(), until)?);
+        }
+        Ok(Presence { names })
+    }
+
+    /// What becomes readable when somebody asks.
+    pub(super) fn asked(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.names.iter().map(AsFd::as_fd)
+    }
+
+    /// Those of our user who ask. Waits for nobody.
+    pub(super) fn asking(&self) -> Vec<UnixStream> {
+        let mut asking = Vec::new();
+        for name in &self.names {
+            while let Ok((stream, _)) = name.accept() {
+                if is_of_our_user(&stream) {
+                    asking.push(stream);
+                }
+            }
+        }
+        asking
+    }
+}
+
+/// Answers that this file is still in its place.
+pub(super) fn answer(asking: Vec<UnixStream>, identity: Identity) {
+    let mut answer = [0; ANSWER];
+    answer[..8].copy_from_slice(&identity.device.to_le_bytes());
+    answer[8..].copy_from_slice(&identity.inode.to_le_bytes());
+    for mut stream in asking {
+        // Fits into any socket's buffer. Whoever has gone away needs no answer.
+        let _ = stream.write_all(&answer);
+    }
+}
+
+/// Takes a name for one path; none if that cannot be.
+fn take(folder: &Path, identity: Identity, until: Instant) -> Result<Option<UnixListener>, Error> {
+    loop {
+        let mut free = None;
+        let mut ended = false;
+        for nth in 0..NAMES {
+            let name = name(folder, nth);
+            let path = || PathBuf::from(folder);
+            match ask(&name, identity, until) {
+                Answer::Nobody => free = free.or(Some(name)),
+                Answer::Other => {}
+                Answer::Ended => ended = true,
+                Answer::Ours(pid) => return Err(Error::AlreadyOpen { path: path(), pid }),
+                Answer::Silent(pid) => return Err(Error::Lingering { path: path(), pid }),
+            }
+        }
+        // Its name may have become free only now.
+        if ended && Instant::now() < until {
+            continue;
+        }
+        let Some(name) = free else {
+            tracing::warn!(folder = %folder.display(), "no name is left for the owner of this folder");
+            return Ok(None);
+        };
+        let bound = SocketAddr::from_abstract_name(&name)
+            .and_then(|address| UnixListener::bind_addr(&address))
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+        match bound {
+            Ok(listener) => return Ok(Some(listener)),
+            // Somebody was faster: then we have to ask who.
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {}
+            Err(error) => {
+                tracing::warn!(%error, folder = %folder.display(), "the owner of this folder has no name");
+                return Ok(None);
+            }
+        }
+    }
+}
+
+fn name(folder: &Path, nth: usize) -> Vec<u8> {
+    let path = checksum(folder.as_os_str().as_bytes());
+    format!("turnlock/{}/{path:016x}/{nth}", geteuid().as_raw()).into_bytes()
+}
+
+/// Asks whoever has a name, until an instant.
+fn ask(name: &[u8], ours: Identity, until: Instant) -> Answer {
+    let Ok(mut stream) = connected(name) else {
+        return Answer::Nobody;
+    };
+    let Some(stream) = &mut stream else {
+        return Answer::Silent(None);
+    };
+    if !is_of_our_user(stream) {
+        return Answer::Other;
+    }
+    let left = until.saturating_duration_since(Instant::now());
+    let limited = stream.set_read_timeout(Some(left.max(Duration::from_millis(1))));
+    let mut answer = [0; ANSWER];
+    let read = limited.and_then(|()| stream.read_exact(&mut answer));
+    match read {
+        Ok(())
+            if answer[..8] == ours.device.to_le_bytes()
+                && answer[8..] == ours.inode.to_le_bytes() =>
+        {
+            Answer::Ours(pid(stream))
+        }
+        Ok(()) => Answer::Other,
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            Answer::Silent(pid(stream))
+        }
+        Err(_) => Answer::Ended,
+    }
+}
+
+/// A connection to whoever has a name; `None` if it has let so many wait that no more can.
+fn connected(name: &[u8]) -> nix::Result<Option<UnixStream>> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    match connect(socket.as_raw_fd(), &UnixAddr::new_abstract(name)?) {
+        Ok(()) => {
+            let stream = UnixStream::from(socket);
+            // Reading is to wait. It cannot fail for a socket of ours.
+            let _ = stream.set_nonblocking(false);
+            Ok(Some(stream))
+        }
+        Err(Errno::EAGAIN) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Who is at the other end.
+fn peer(stream: &UnixStream) -> Option<UnixCredentials> {
+    getsockopt(stream, sockopt::PeerCredentials).ok()
+}
+
+fn is_of_our_user(stream: &UnixStream) -> bool {
+    peer(stream).is_some_and(|peer| peer.uid() == geteuid().as_raw())
+}
+
+/// The process at the other end, unless it is of another process namespace, where we have no number
+/// for it.
+fn pid(stream: &UnixStream) -> Option<u32> {
+    let pid = u32::try_from(peer(stream)?.pid()).ok()?;
+    (pid != 0).then_some(pid)
+}

@@ -1,0 +1,432 @@
+//! A coordinator whose folder is not the one at its path any more stops at once, and lets another one
+//! begin there only when it has; and that one gives out no token that was given out before.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backend_embedded::machine::op::Put;
+use backend_embedded::{Config, Coordinator, EmbeddedBackend, Error};
+use futures_util::FutureExt;
+use lock_core::{Guard, Locks, LossReason, Options, State};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// What a process that this test starts is to do, in the folder [`FOLDER`].
+const FOLDER: &str = "TURNLOCK_DISPLACED_FOLDER";
+/// Bounds a wait for something that happens at once on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Within this, a coordinator that nobody asks for anything is to notice; and a second for a busy
+/// machine.
+const NOTICED: Duration = Duration::from_millis(1250);
+
+fn open(folder: &Path) -> Coordinator {
+    Coordinator::open(Config::new(folder)).expect("the folder opens")
+}
+
+fn locks(coordinator: &Coordinator) -> Locks {
+    let options = Options {
+        // Where the store stays the same, the next one has to wait for the former's end.
+        ttl: Duration::from_secs(3),
+        ..Options::default()
+    };
+    Locks::new(EmbeddedBackend::new(coordinator.clone()), options).expect("valid")
+}
+
+async fn acquire(coordinator: &Coordinator) -> Guard {
+    let mutex = locks(coordinator).mutex("a").expect("valid");
+    mutex.acquire().await.expect("granted")
+}
+
+fn put() -> Put {
+    Put {
+        key: "k".into(),
+        value: Some("v".into()),
+        lease: Some(0),
+        prev_kv: false,
+    }
+}
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain for: {what}"))
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.expect("cp runs").success());
+}
+
+/// A way for the folder `up/data` to go away, below a root.
+type Way = (&'static str, fn(&Path));
+
+const WAYS: &[Way] = &[
+    ("removed", |root| {
+        fs::remove_dir_all(root.join("up/data")).expect("removed");
+    }),
+    ("renamed", |root| {
+        fs::rename(root.join("up/data"), root.join("up/away")).expect("renamed");
+    }),
+    ("its parent renamed", |root| {
+        fs::rename(root.join("up"), root.join("away")).expect("renamed");
+    }),
+    ("replaced by an empty one", |root| {
+        fs::rename(root.join("up/data"), root.join("away")).expect("renamed");
+        fs::create_dir(root.join("up/data")).expect("created");
+    }),
+    ("replaced by a file", |root| {
+        fs::rename(root.join("up/data"), root.join("away")).expect("renamed");
+        fs::write(root.join("up/data"), "").expect("written");
+        // Nobody can begin there, but who serves has to know.
+    }),
+    ("its lock removed", |root| {
+        fs::remove_file(root.join("up/data/LOCK")).expect("removed");
+    }),
+    ("its store restored from a copy", |root| {
+        fs::remove_file(root.join("up/data/store.redb")).expect("removed");
+        copy(
+            &root.join("backup/store.redb"),
+            &root.join("up/data/store.redb"),
+        );
+        // Alone, it would be refused by the next one.
+        for name in ["JOURNAL", "ACKED"] {
+            copy(&root.join("backup").join(name), &root.join("up/data"));
+        }
+    }),
+    ("restored from a copy", |root| {
+        fs::remove_dir_all(root.join("up/data")).expect("removed");
+        copy(&root.join("backup"), &root.join("up/data"));
+    }),
+];
+
+#[tokio::test]
+async fn whoever_serves_a_folder_that_went_away_stops_and_its_holders_lose() {
+    for (way, go) in WAYS {
+        let root = tempfile::tempdir().expect("a folder");
+        let folder = root.path().join("up/data");
+        // A store that has been used is what the backup has.
+        open(&folder).close().expect("closed");
+        copy(&folder, &root.path().join("backup"));
+        let coordinator = open(&folder);
+        let guard = acquire(&coordinator).await;
+        let token = guard.token();
+
+        go(root.path());
+        let gone = Instant::now();
+        assert_eq!(
+            soon(way, guard.lost()).await,
+            LossReason::StoreGone,
+            "{way}"
+        );
+        let took = gone.elapsed();
+        assert!(took < NOTICED, "{way}: the holder was told after {took:?}");
+        let stopped = soon(way, coordinator.closed()).await;
+        assert!(
+            matches!(&stopped, Error::Displaced { path } if *path == folder),
+            "{way}: {stopped}"
+        );
+        let refused = coordinator.put(put()).await;
+        assert!(matches!(refused, Err(Error::Displaced { .. })), "{way}");
+        let refused = coordinator.close();
+        assert!(matches!(refused, Err(Error::Displaced { .. })), "{way}");
+
+        if folder.is_file() {
+            fs::remove_file(&folder).expect("removed");
+        }
+        let next = open(&folder);
+        let later = acquire(&next).await;
+        assert!(later.token() > token, "{way}");
+        later.release().await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_where_nobody_looks_for_it() {
+    let root = tempfile::tempdir().expect("a folder");
+    for round in 0..20 {
+        let folder = root.path().join("data");
+        let coordinator = open(&folder);
+        coordinator.put(put()).await.expect("recorded");
+        fs::rename(&folder, root.path().join(format!("away {round}"))).expect("renamed");
+        let answer = coordinator.put(put()).await;
+        assert!(
+            matches!(answer, Err(Error::Displaced { .. })),
+            "{round}: {answer:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_one_begins_only_when_the_former_has_stopped_and_its_holders_know() {
+    let root = tempfile::tempdir().expect("a folder");
+    for round in 0..10 {
+        let folder = root.path().join("data");
+        let former = open(&folder);
+        let guard = acquire(&former).await;
+        fs::rename(&folder, root.path().join(format!("away {round}"))).expect("renamed");
+        let next = open(&folder);
+        assert_eq!(
+            guard.lost().now_or_never(),
+            Some(LossReason::StoreGone),
+            "{round}: two hold at once"
+        );
+        let later = acquire(&next).await;
+        assert!(later.token() > guard.token(), "{round}");
+        later.release().await;
+        next.close().expect("it serves its folder");
+        fs::remove_dir_all(&folder).expect("removed");
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_leads_elsewhere_is_another_folder() {
+    let root = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| root.path().join(name);
+    fs::create_dir(at("one")).expect("created");
+    fs::create_dir(at("two")).expect("created");
+    symlink(at("one"), at("link")).expect("linked");
+    let coordinator = open(&at("link"));
+    coordinator.put(put()).await.expect("recorded");
+    symlink(at("two"), at("new")).expect("linked");
+    fs::rename(at("new"), at("link")).expect("renamed");
+    let answer = coordinator.put(put()).await;
+    assert!(matches!(answer, Err(Error::Displaced { .. })), "{answer:?}");
+    let next = open(&at("link"));
+    // Whoever does not use the link has to be known, too.
+    fs::rename(at("two"), at("three")).expect("renamed");
+    symlink(at("three"), at("new")).expect("linked");
+    fs::rename(at("new"), at("link")).expect("renamed");
+    let answer = next.put(put()).await;
+    assert!(matches!(answer, Err(Error::Displaced { .. })), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_folder_that_stays_is_served_whatever_happens_beside_it() {
+    let root = tempfile::tempdir().expect("a folder");
+    let folder = root.path().join("data");
+    let coordinator = open(&folder);
+    let guard = acquire(&coordinator).await;
+    let ask = || Coordinator::open(Config::new(&folder)).expect_err("it is in use");
+    assert!(matches!(ask(), Error::AlreadyOpen { .. }));
+    for _ in 0..20 {
+        fs::write(folder.join("other"), "").expect("written");
+        fs::remove_file(folder.join("other")).expect("removed");
+        coordinator.put(put()).await.expect("recorded");
+    }
+    // Longer than the keeper takes to look again.
+    assert!(
+        tokio::time::timeout(NOTICED, coordinator.closed())
+            .await
+            .is_err()
+    );
+    assert_eq!(guard.state(), State::Held);
+}
+
+/// A process of ours that serves a folder. It says so, and when it has stopped.
+struct Owner {
+    child: Child,
+    said: BufReader<std::process::ChildStdout>,
+}
+
+impl Owner {
+    fn start(folder: &Path) -> Owner {
+        Owner::run(Command::new(exe()), "owner", folder)
+    }
+
+    /// In a mount namespace of its own, as root.
+    fn apart(role: &str, folder: &Path) -> Owner {
+        let mut unshare = Command::new("unshare");
+        unshare
+            .args(["--mount", "--propagation", "private"])
+            .arg(exe());
+        Owner::run(unshare, role, folder)
+    }
+
+    fn run(mut command: Command, role: &str, folder: &Path) -> Owner {
+        let mut child = command
+            .args([role, "--exact", "--ignored", "--nocapture", "--quiet"])
+            .env(FOLDER, folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let said = BufReader::new(child.stdout.take().expect("piped"));
+        Owner { child, said }
+    }
+
+    /// Waits until it says this.
+    fn says(&mut self, what: &str) {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let read = self.said.read_line(&mut line).expect("readable");
+            assert!(read > 0, "it ended without saying {what:?}");
+            if line.trim_end().ends_with(what) {
+                return;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("our child");
+    }
+
+    fn ends_well(mut self) {
+        // Closed, it would end the process at once.
+        let _stdin = self.child.stdin.take();
+        let status = self.child.wait().expect("our child");
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn exe() -> PathBuf {
+    std::env::current_exe().expect("this program")
+}
+
+/// The folder that a process started here is to work in; not to go on alone if the test is killed.
+fn folder_of_role() -> Option<PathBuf> {
+    let folder = std::env::var_os(FOLDER)?;
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read(&mut [0]);
+        std::process::exit(1);
+    });
+    Some(folder.into())
+}
+
+#[test]
+#[ignore = "run by a test as a process of its own"]
+fn owner() {
+    let Some(folder) = folder_of_role() else {
+        return;
+    };
+    let coordinator = open(&folder);
+    println!("serving");
+    let end = runtime().block_on(soon("its end", coordinator.closed()));
+    assert!(matches!(end, Error::Displaced { .. }), "{end}");
+    println!("stopped");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime")
+}
+
+#[test]
+fn a_former_owner_that_stands_still_is_named_and_waited_for() {
+    let root = tempfile::tempdir().expect("a folder");
+    let folder = root.path().join("data");
+    let mut owner = Owner::start(&folder);
+    owner.says("serving");
+    owner.signal(Signal::STOP);
+    fs::remove_dir_all(&folder).expect("removed");
+    let refused = Coordinator::open(Config::new(&folder)).expect_err("it may go on any moment");
+    let Error::Lingering { path, pid } = &refused else {
+        panic!("{refused}");
+    };
+    assert_eq!((path, *pid), (&folder, Some(owner.child.id())));
+    assert!(refused.to_string().contains(&owner.child.id().to_string()));
+
+    let opening = std::thread::spawn({
+        let folder = folder.clone();
+        move || Coordinator::open(Config::new(folder))
+    });
+    owner.signal(Signal::CONT);
+    owner.says("stopped");
+    opening.join().expect("no panic").expect("it is free now");
+    owner.ends_well();
+}
+
+#[test]
+fn a_former_owner_that_is_killed_is_not_waited_for() {
+    let root = tempfile::tempdir().expect("a folder");
+    let folder = root.path().join("data");
+    let mut owner = Owner::start(&folder);
+    owner.says("serving");
+    owner.signal(Signal::STOP);
+    fs::remove_dir_all(&folder).expect("removed");
+    owner.signal(Signal::KILL);
+    open(&folder);
+}
+
+fn mount(what: &Path, at: &Path) {
+    let mounted = Command::new("mount")
+        .arg("--bind")
+        .args([what, at])
+        .status();
+    assert!(
+        mounted.expect("mount runs").success(),
+        "run these tests as root"
+    );
+}
+
+#[test]
+#[ignore = "run by a test as a process of its own"]
+fn covered() {
+    let Some(folder) = folder_of_role() else {
+        return;
+    };
+    let other = folder.with_file_name("other");
+    fs::create_dir_all(&other).expect("created");
+    let coordinator = open(&folder);
+    mount(&other, &folder);
+    let end = runtime().block_on(soon("its end", coordinator.closed()));
+    assert!(matches!(end, Error::Displaced { .. }), "{end}");
+    open(&folder).close().expect("it serves what is mounted");
+    println!("covered");
+}
+
+#[test]
+fn a_folder_that_something_was_mounted_over_is_gone() {
+    let root = tempfile::tempdir().expect("a folder");
+    let mut inside = Owner::apart("covered", &root.path().join("data"));
+    inside.says("covered");
+    inside.ends_well();
+}
+
+#[test]
+#[ignore = "run by a test as a process of its own"]
+fn apart() {
+    let Some(folder) = folder_of_role() else {
+        return;
+    };
+    let other = folder.with_file_name("other");
+    fs::create_dir_all(&other).expect("created");
+    mount(&other, &folder);
+    let coordinator = open(&folder);
+    runtime().block_on(async {
+        coordinator.put(put()).await.expect("recorded");
+        println!("both");
+        // It looks a few times.
+        let end = tokio::time::timeout(NOTICED, coordinator.closed()).await;
+        assert!(end.is_err(), "{end:?}");
+    });
+    println!("apart");
+}
+
+#[tokio::test]
+async fn two_views_of_one_path_are_two_folders() {
+    let root = tempfile::tempdir().expect("a folder");
+    let folder = root.path().join("data");
+    let ours = Arc::new(open(&folder));
+    let mut theirs = Owner::apart("apart", &folder);
+    // Nobody has to wait for anybody.
+    theirs.says("both");
+    ours.put(put()).await.expect("recorded");
+    theirs.says("apart");
+    theirs.ends_well();
+    ours.put(put()).await.expect("recorded");
+}

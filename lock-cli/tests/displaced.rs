@@ -1,0 +1,185 @@
+//! What becomes of commands when the folder or the socket of their coordinator goes away: no two hold
+//! one lock, and nobody waits in vain.
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use support::{Home, Running, alive, eventually, lines, signal, text, within};
+
+/// Notes its process id and token, and then waits to be told to end.
+const WORK: &str = r#"echo "$$ $TURNLOCK_TOKEN" >> "$0"; while [ ! -e go ]; do sleep 0.05; done"#;
+
+/// A coordinator's folder that may go away: below the one that commands work in.
+struct Place(Home);
+
+impl Place {
+    fn new() -> Self {
+        Place(Home::new())
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.0.file("state/turnlock")
+    }
+
+    fn turnlock(&self, args: &[&str]) -> Command {
+        let mut command = self.0.turnlock(args);
+        command.env("TURNLOCK_HOME", self.folder());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.turnlock(args).output().expect("turnlock starts")
+    }
+
+    /// A command under the lock `a`, which notes its start in this file.
+    fn spawn(&self, notes: &str) -> Running {
+        let mut command = self.turnlock(&["run", "a", "--", "sh", "-c", WORK, notes]);
+        command.stderr(std::process::Stdio::piped());
+        Running::of(command.spawn().expect("turnlock starts"))
+    }
+
+    /// The process and the token of the command that noted its start there.
+    fn started(&self, notes: &str) -> (u32, u64) {
+        let note = || {
+            let lines = lines(&self.0.file(notes));
+            let (pid, token) = lines.first()?.split_once(' ')?;
+            Some((pid.parse().ok()?, token.parse().ok()?))
+        };
+        eventually("the command has started", || note().is_some());
+        note().expect("it has started")
+    }
+
+    fn coordinator(&self) -> u32 {
+        let noted = || lines(&self.folder().join("LOCK")).first()?.parse().ok();
+        eventually("a coordinator has the folder", || noted().is_some());
+        noted().expect("it has")
+    }
+
+    fn waits(&self, count: usize) {
+        eventually("they stand in the queue", || {
+            let queue = self.run(&["queue", "--json", "a"]);
+            text(&queue.stdout).lines().count() == count
+        });
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = self.run(&["stop"]);
+    }
+}
+
+#[test]
+fn a_holder_whose_coordinators_folder_goes_away_loses_before_another_holds() {
+    let ways: [(&str, fn(&Place)); 3] = [
+        ("removed", |place| {
+            fs::remove_dir_all(place.folder()).expect("removed");
+        }),
+        ("renamed", |place| {
+            fs::rename(place.folder(), place.0.file("away")).expect("renamed");
+        }),
+        ("its parent renamed", |place| {
+            fs::rename(place.0.file("state"), place.0.file("away")).expect("renamed");
+        }),
+    ];
+    for (way, go) in ways {
+        let place = Place::new();
+        let holder = place.spawn("first");
+        let (command, token) = place.started("first");
+        let coordinator = place.coordinator();
+
+        go(&place);
+        // What the next one that holds sees of the first.
+        let look = format!(
+            "cut -d' ' -f3 /proc/{command}/stat 2>/dev/null >state; echo $TURNLOCK_TOKEN >token"
+        );
+        let next = place.run(&["run", "-n", "a", "--", "sh", "-c", &look]);
+        assert!(next.status.success(), "{way}: {}", text(&next.stderr));
+        let state = lines(&place.0.file("state"));
+        assert!(
+            state.iter().all(|state| state == "Z"),
+            "{way}: two held at once"
+        );
+        let later: u64 = lines(&place.0.file("token"))[0].parse().expect("a token");
+        assert!(later > token, "{way}: {later} after {token}");
+
+        let ended = holder.wait();
+        assert_eq!(ended.status.code(), Some(76), "{way}");
+        let said = text(&ended.stderr);
+        assert!(
+            said.contains("the coordinator's folder was moved, removed or replaced"),
+            "{way}: {said}"
+        );
+        eventually("the first coordinator has ended", || !alive(coordinator));
+    }
+}
+
+#[test]
+fn a_holder_loses_within_a_second_although_nobody_else_comes() {
+    let place = Place::new();
+    let mut holder = place.spawn("first");
+    let (command, _) = place.started("first");
+    let coordinator = place.coordinator();
+    fs::remove_dir_all(place.folder()).expect("removed");
+    let limit = Duration::from_secs(1);
+    within(limit, "the command is gone", || !alive(command));
+    eventually("its supervisor has ended", || holder.ended());
+    eventually("nobody serves what is gone", || !alive(coordinator));
+}
+
+#[test]
+fn a_waiter_queues_anew_where_the_folder_was() {
+    let place = Place::new();
+    let holder = place.spawn("first");
+    let (_, token) = place.started("first");
+    let waiter = place.spawn("second");
+    place.waits(2);
+    fs::remove_dir_all(place.folder()).expect("removed");
+    let (_, later) = place.started("second");
+    assert!(later > token);
+    fs::write(place.0.file("go"), "").expect("writable");
+    assert_eq!(holder.wait().status.code(), Some(76));
+    let ended = waiter.wait();
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+}
+
+#[test]
+fn a_socket_that_is_removed_costs_nobody_a_lock() {
+    let place = Place::new();
+    let holder = place.spawn("first");
+    let (command, _) = place.started("first");
+    let coordinator = place.coordinator();
+    fs::remove_file(place.folder().join("turnlock.sock")).expect("removed");
+    let other = place.run(&["run", "b", "--", "true"]);
+    assert!(other.status.success(), "{}", text(&other.stderr));
+    assert_ne!(place.coordinator(), coordinator, "another one serves");
+    let refused = place.run(&["run", "-n", "a", "--", "true"]);
+    assert_eq!(refused.status.code(), Some(75), "it is held");
+    assert!(alive(command));
+    fs::write(place.0.file("go"), "").expect("writable");
+    let ended = holder.wait();
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    assert!(place.folder().join("turnlock.sock").exists(), "left alone");
+}
+
+#[test]
+fn a_coordinator_that_stands_still_is_named_to_who_comes_next() {
+    let place = Place::new();
+    assert!(place.run(&["run", "a", "--", "true"]).status.success());
+    let coordinator = place.coordinator();
+    signal(coordinator, Signal::STOP);
+    fs::remove_dir_all(place.folder()).expect("removed");
+    let refused = place.run(&["run", "a", "--", "true"]);
+    assert!(!refused.status.success());
+    let said = text(&refused.stderr);
+    assert!(said.contains(&format!("process {coordinator} ")), "{said}");
+    signal(coordinator, Signal::CONT);
+    let next = place.run(&["run", "a", "--", "true"]);
+    assert!(next.status.success(), "{}", text(&next.stderr));
+    eventually("the first one has ended", || !alive(coordinator));
+}
