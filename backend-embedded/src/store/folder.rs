@@ -14,6 +14,7 @@ use super::file::StoreFile;
 use super::journal;
 use super::medium::{Medium, is_no_space};
 use crate::error::Error;
+use crate::evidence::{Claim, Past};
 
 const STORE: &str = "store.redb";
 /// A store that is being made; it becomes `STORE` once it is whole.
@@ -28,6 +29,9 @@ const OWN_LINGER: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
+    /// As it was found; `None` in a new folder.
+    before: Option<Claim>,
+    claim: Claim,
     /// Holds the lock for as long as it is open. The kernel lets go of it with the process, so
     /// there is no stale lock.
     _lock: File,
@@ -64,6 +68,8 @@ impl Folder {
             }
             std::thread::sleep(OWN_LINGER / 400);
         }
+        let before = Claim::of(&lock).map_err(at_lock)?;
+        let is_new = lock.metadata().map_err(at_lock)?.len() == 0;
         let pid = format!("{}\n", std::process::id());
         (lock.rewind())
             .and_then(|()| lock.set_len(0))
@@ -71,8 +77,15 @@ impl Folder {
             .map_err(at_lock)?;
         Ok(Folder {
             path: path.to_path_buf(),
+            before: (!is_new).then_some(before),
+            claim: Claim::of(&lock).map_err(at_lock)?,
             _lock: lock,
         })
+    }
+
+    /// What the coordinator that had the folder before has left behind.
+    pub(crate) fn past(&self) -> Past {
+        Past::read(&self.path, self.before, self.claim)
     }
 
     /// The store in the folder; makes an empty one if there never was one.

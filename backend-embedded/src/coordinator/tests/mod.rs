@@ -58,7 +58,7 @@ fn on(disk: &Disk) -> Coordinator {
 }
 
 fn with_limits(disk: &Disk, limits: Limits) -> Coordinator {
-    Coordinator::open_on(disk.medium(), limits).unwrap()
+    Coordinator::open_on(disk.medium(), limits, None).unwrap()
 }
 
 impl Coordinator {
