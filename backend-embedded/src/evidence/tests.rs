@@ -76,7 +76,7 @@ fn a_file_that_cannot_be_written_says_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let clock = clock();
     let mut evidence = kept(folder.path(), &clock);
-    // Opened to be appended to: a write at the beginning fails, and so does emptying it.
+    // As on a file system that has become read-only: it can be neither written nor emptied.
     let kept = evidence.0.as_mut().unwrap();
     let read_only = File::open(folder.path().join(file::NAME)).unwrap();
     kept.file = read_only;
