@@ -144,7 +144,9 @@ impl Coordinator {
         let leases = &loaded.snapshot.leases;
         let (over, evidence) = past.map(|past| past.judge(leases)).unwrap_or_default();
         let (snapshot, identity) = (loaded.snapshot, loaded.identity);
+        let keys = snapshot.keys.clone();
         let shared = Arc::new(Shared::new(snapshot, identity, limits, Some(evidence)));
+        shared.hub().remember(&keys, &loaded.deleted);
         shared.revoke_all(&over);
         shared.set_file_size(store.file_size());
         let coordinator = Coordinator::with(shared);
@@ -372,8 +374,10 @@ impl Coordinator {
     /// Watches `keys` from revision `start`; from the next change on when `None`.
     ///
     /// # Errors
-    /// [`Error::Compacted`] when events from `start` on are no longer kept (they are kept in memory
-    /// only, up to [`Limits::history_events`] and [`Limits::history_bytes`]);
+    /// [`Error::Compacted`] when events from `start` on are no longer kept, up to
+    /// [`Limits::history_events`] and [`Limits::history_bytes`]. Of those from before the coordinator
+    /// was opened, only the last one of each key is told. A watch of one key that is there and has
+    /// not changed since `start` is never refused, unless `start` was compacted away by request;
     /// [`Error::TooManyWatches`], [`Error::EmptyKey`], [`Error::Stopped`].
     pub fn watch(&self, keys: KeyRange, start: Option<Revision>) -> Result<Watcher, Error> {
         let (id, queue) = self.shared().hub().watch(keys, start)?;

@@ -2,6 +2,7 @@
 
 mod durable;
 mod faults;
+mod history;
 mod memory;
 
 use std::future::Future;
