@@ -65,6 +65,7 @@ impl Committer {
     fn serve(&mut self) -> Result<(), Error> {
         // A full disk is known before the first request meets it.
         self.check_space()?;
+        self.sync_evidence();
         loop {
             match self.next_work() {
                 Work::Commit(pending) => self.commit(pending)?,

@@ -102,7 +102,7 @@ fn unsealed<const N: usize>(bytes: &[u8]) -> Option<&[u8]> {
     (sum.get_u32_le() == crc32fast::hash(bytes)).then_some(bytes)
 }
 
-/// Makes a file with this in it, which takes the place of an older one. It survives a power cut.
+/// Makes a file with this in it, which takes the place of an older one. It is not synced.
 pub(super) fn create(
     folder: &Path,
     header: &Header,
@@ -116,9 +116,7 @@ pub(super) fn create(
     for &(slot, id, process) in sessions {
         file.write_all_at(&encode_slot(id, process), offset(slot))?;
     }
-    file.sync_all()?;
     fs::rename(&new, &path)?;
-    File::open(folder)?.sync_all()?;
     Ok((path, file))
 }
 

@@ -3,9 +3,10 @@
 //!
 //! Two things are kept in the file `LIFE`: up to when this coordinator may have acknowledged a
 //! renewal, on the clock that runs through suspend, and the processes that sessions belong to. It is
-//! written before what it tells of is acknowledged, and not synced: it outlives the process, and
-//! after a power cut the id of the boot is another one, which is what counts then. Without the file,
-//! or with one that cannot be trusted, every lease has its full time to live.
+//! written before what it tells of is acknowledged, and outlives the process. It is synced a moment
+//! later, for what counts after a power cut: which boot it was, and which sessions were of this
+//! machine. Without the file, or with one that cannot be trusted, every lease has its full time to
+//! live.
 
 mod file;
 mod host;
@@ -97,7 +98,7 @@ impl Evidence {
             until: AtomicU64::new(header.until),
             header: Mutex::new(header),
             slots: Mutex::new(slots),
-            unsynced: AtomicBool::new(false),
+            unsynced: AtomicBool::new(true),
         })))
     }
 
@@ -163,19 +164,22 @@ impl Evidence {
         }
     }
 
-    /// Whether a power cut would lose what is kept of some session.
+    /// Whether a power cut would lose what is kept.
     pub(crate) fn is_unsynced(&self) -> bool {
         let kept = self.0.as_ref();
         kept.is_some_and(|kept| kept.unsynced.load(Ordering::Relaxed))
     }
 
-    /// Has what is kept of the sessions survive a power cut.
+    /// Has what is kept survive a power cut.
     pub(crate) fn sync(&self) {
         let Some(kept) = &self.0 else {
             return;
         };
         kept.unsynced.store(false, Ordering::Relaxed);
-        if let Err(error) = kept.file.sync_data() {
+        let folder = kept.path.parent().map(File::open);
+        let synced = (kept.file.sync_data())
+            .and_then(|()| folder.map_or(Ok(()), |folder| folder?.sync_all()));
+        if let Err(error) = synced {
             tracing::warn!(%error, file = %kept.path.display(), "it may not survive a power cut");
         }
     }

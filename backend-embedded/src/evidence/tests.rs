@@ -211,6 +211,8 @@ fn an_id_that_a_client_picks_again_is_nobody_s_from_before() {
     let evidence = kept(folder.path(), &clock());
     evidence.will_grant(LEASE, false, Process::ours()).unwrap();
     assert!(evidence.is_unsynced());
+    evidence.sync();
+    assert!(!evidence.is_unsynced());
     assert_eq!(last(folder.path()).processes.len(), 1);
     evidence.released(LEASE);
     evidence.will_grant(LEASE, true, None).unwrap();

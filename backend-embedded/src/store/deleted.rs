@@ -177,6 +177,8 @@ pub(super) fn load(
 
 #[cfg(test)]
 mod tests {
+    use redb::ReadableDatabase;
+
     use super::*;
 
     fn deletion(revision: Revision, keys: &[&str]) -> Batch {
@@ -186,6 +188,39 @@ mod tests {
             revision: Some(revision),
             ..Batch::default()
         }
+    }
+
+    #[test]
+    fn a_version_that_does_not_keep_the_table_up_is_noticed() {
+        let store = redb::backends::InMemoryBackend::new();
+        let database = redb::Builder::new().create_with_backend(store).unwrap();
+        let commit = |change: &dyn Fn(&WriteTransaction)| {
+            let transaction = database.begin_write().unwrap();
+            change(&transaction);
+            transaction.commit().unwrap();
+        };
+        let found = |revision, sequence| {
+            let transaction = database.begin_read().unwrap();
+            let found = load(&transaction, revision, sequence).unwrap();
+            let rows: Vec<_> = found.rows().map(|(revision, _)| *revision).collect();
+            (found.floor(), rows)
+        };
+        // Made by such a version.
+        commit(&|_| {});
+        assert_eq!(found(9, 4), (10, vec![]));
+        let mut deleted = load(&database.begin_read().unwrap(), 9, 4).unwrap();
+        deleted.note(&deletion(11, &["a", "b"]));
+        commit(&|transaction| deleted.write(transaction, 5).unwrap());
+        deleted.written();
+        deleted.note(&deletion(12, &["a"]));
+        commit(&|transaction| deleted.write(transaction, 6).unwrap());
+        assert_eq!(found(12, 6), (10, vec![11, 11, 12]));
+        // It wrote commit 7, and perhaps deleted something.
+        assert_eq!(found(20, 7), (21, vec![]));
+        let mut anew = load(&database.begin_read().unwrap(), 20, 7).unwrap();
+        anew.note(&deletion(22, &["c"]));
+        commit(&|transaction| anew.write(transaction, 8).unwrap());
+        assert_eq!(found(22, 8), (21, vec![22]), "nothing of what was before");
     }
 
     #[test]
