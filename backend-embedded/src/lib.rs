@@ -30,6 +30,7 @@ mod backend;
 pub mod config;
 pub mod coordinator;
 pub mod error;
+mod evidence;
 pub mod machine;
 mod session;
 mod store;

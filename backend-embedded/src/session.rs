@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 
 use crate::backend::{self, between, refused, still};
 use crate::coordinator::{Applied, Coordinator};
+use crate::evidence::Process;
 use crate::machine::op::{
     Compare, CompareOp, CompareTarget, Delete, KeyRange, Op, OpResult, Put, Range, SortOrder,
     SortTarget, Txn, TxnResult,
@@ -43,7 +44,8 @@ impl EmbeddedSession {
     ) -> Result<Arc<Self>, Error> {
         let clock = Clock::system();
         let sent = clock.now();
-        let granted = coordinator.grant(0, ttl).await.map_err(refused)?;
+        let granting = coordinator.grant_to(Process::ours(), 0, ttl);
+        let granted = granting.await.map_err(refused)?;
         let liveness = Liveness::new(clock, sent, clock::validity(granted.ttl));
         let renewal = background::handle().spawn({
             let (coordinator, liveness) = (coordinator.clone(), liveness.clone());

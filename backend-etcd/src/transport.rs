@@ -13,6 +13,7 @@ use futures_util::future::{BoxFuture, Shared};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use lock_core::batched::Batched;
+use lock_core::process::ProcessName;
 use lock_core::secret::Credentials;
 use lock_core::{Error, ErrorKind, LossReason, background};
 use tokio::io::AsyncWrite;
@@ -291,7 +292,7 @@ impl Transport {
                 // A connection that broke is not repaired behind our back: its repair would count
                 // against some request's time.
                 let mut first = true;
-                endpoint
+                introduced(endpoint)
                     .connect_with_connector(service_fn(move |_| {
                         let (path, dialer) = (path.clone(), dialer.clone());
                         let dialed = std::mem::take(&mut first);
@@ -543,6 +544,16 @@ fn keep_fresh(client: &Arc<Client>, limit: Duration) {
 
 fn batched<T: AsyncWrite>(connection: T) -> TokioIo<Batched<T>> {
     TokioIo::new(Batched::new(connection))
+}
+
+/// Has each request say which process it comes from: a coordinator on the same machine can then see
+/// later that this one is dead. It believes that only if the kernel says so of the socket, too.
+fn introduced(endpoint: transport::Endpoint) -> transport::Endpoint {
+    let Some(name) = ProcessName::ours() else {
+        return endpoint;
+    };
+    let said = format!("turnlock/{} {name}", env!("CARGO_PKG_VERSION"));
+    endpoint.clone().user_agent(said).unwrap_or(endpoint)
 }
 
 async fn socket(

@@ -18,6 +18,7 @@ pub mod handover;
 pub mod keyspace;
 pub mod liveness;
 pub mod name;
+pub mod process;
 pub mod rule;
 pub mod secret;
 pub mod session;

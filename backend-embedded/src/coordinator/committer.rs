@@ -13,17 +13,23 @@ use crate::store::{Failure, Store};
 /// How often a full disk is looked at again.
 const SPACE_CHECK: Duration = Duration::from_millis(500);
 
+/// After a power cut, whose a session was that is younger than this may not be known.
+const EVIDENCE_SYNC: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub(super) struct Committer {
     shared: Arc<Shared>,
     store: Store,
     /// When to look whether there is space again, while there is none.
     next_check: Option<Instant>,
+    /// When to sync the evidence, if there is any that is not.
+    next_sync: Option<Instant>,
 }
 
 enum Work {
     Commit(Pending),
     CheckSpace,
+    SyncEvidence,
     End,
 }
 
@@ -33,6 +39,7 @@ impl Committer {
             shared,
             store,
             next_check: None,
+            next_sync: None,
         }
     }
 
@@ -58,13 +65,15 @@ impl Committer {
     fn serve(&mut self) -> Result<(), Error> {
         // A full disk is known before the first request meets it.
         self.check_space()?;
+        self.sync_evidence();
         loop {
             match self.next_work() {
                 Work::Commit(pending) => self.commit(pending)?,
-                Work::CheckSpace => {}
+                Work::CheckSpace | Work::SyncEvidence => {}
                 Work::End => return Ok(()),
             }
             self.check_space()?;
+            self.sync_evidence();
         }
     }
 
@@ -81,12 +90,14 @@ impl Committer {
             if over {
                 return Work::End;
             }
-            let timeout = self
-                .next_check
-                .map(|at| at.saturating_duration_since(Instant::now()));
-            if timeout.is_some_and(|left| left.is_zero()) {
-                return Work::CheckSpace;
+            let left = |at: Instant| at.saturating_duration_since(Instant::now());
+            let [check, sync] = [self.next_check, self.next_sync].map(|at| at.map(left));
+            match (check, sync) {
+                (Some(Duration::ZERO), _) => return Work::CheckSpace,
+                (_, Some(Duration::ZERO)) => return Work::SyncEvidence,
+                _ => {}
             }
+            let timeout = check.into_iter().chain(sync).min();
             state = self.shared.wait_for_work(state, timeout);
         }
     }
@@ -160,6 +171,19 @@ impl Committer {
         // Applied on top of what is gone.
         later.answer(&undone);
         Ok(())
+    }
+
+    /// Has the evidence of some while survive a power cut: not at once, as nobody waits for it.
+    fn sync_evidence(&mut self) {
+        if !self.shared.evidence().is_unsynced() {
+            return;
+        }
+        let now = Instant::now();
+        let at = *self.next_sync.get_or_insert(now + EVIDENCE_SYNC);
+        if at <= now {
+            self.shared.evidence().sync();
+            self.next_sync = None;
+        }
     }
 
     /// Has the store keep room ahead of what it holds, so that a full disk is met here and not in

@@ -1,4 +1,4 @@
-//! The expiry of leases, in a thread of its own so that no disk delays it.
+//! The expiry of leases, in a thread of its own so that no commit delays it.
 
 use std::time::Duration;
 
@@ -52,6 +52,15 @@ pub(super) fn run(shared: &Shared) {
             && !left.is_zero()
         {
             state = shared.wait_for_lease(state, Some(left));
+        }
+        if !state.is_over() && shared.evidence().is_due() {
+            // A disk that takes long for this makes us late, and is given back.
+            drop(state);
+            let refreshed = shared.refresh_evidence();
+            state = shared.state();
+            if refreshed.is_err() {
+                continue; // It is over.
+            }
         }
         let now = shared.clock().now();
         if state.is_over() || !may_judge(&mut state.machine, planned, now) {

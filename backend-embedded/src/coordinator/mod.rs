@@ -23,6 +23,7 @@ use bytes::Bytes;
 
 use crate::config::{Config, Limits};
 use crate::error::Error;
+use crate::evidence::{Past, Process};
 use crate::machine::op::{
     Delete, KeyRange, KeyValue, LeaseId, Put, Range, RangeResult, Revision, Txn, TxnResult,
 };
@@ -108,7 +109,22 @@ pub struct Status {
 
 impl Coordinator {
     /// Opens (creating if absent) the durable coordinator in `config.data_dir`. Blocking: it reads
-    /// and checks the store's file. Every lease has its full time to live from when this returns.
+    /// and checks the store's file.
+    ///
+    /// Every lease has its full time to live from when this returns, unless what the coordinator
+    /// before has left behind shows that nobody can count on it any more:
+    ///
+    /// - the machine (as told by `/etc/machine-id`) has been started anew, and the lease's session
+    ///   belonged to a process on it;
+    /// - on the same boot, more than the time to live has passed on CLOCK_BOOTTIME since the last
+    ///   moment at which a renewal may have been acknowledged;
+    /// - on the same boot, the process of the session has ended. Then this takes a second longer, in
+    ///   which the watchdog of that process ends what ran under the lock.
+    ///
+    /// Whose a session is, is known of those of this process, and of those over a Unix socket whose
+    /// client says who it is and is confirmed by the kernel, within our own namespace of processes.
+    /// All others, over TCP or through a proxy, have their time to live. Wall clocks count for
+    /// nothing, and if another version had the folder in between, nothing is taken for shown.
     ///
     /// It stops for good, with [`Error::Displaced`], when the folder is not the one at its path any
     /// more; within a quarter of a second, and before anything else is acknowledged. Another one in
@@ -125,9 +141,10 @@ impl Coordinator {
     /// [`Error::Damaged`], [`Error::FormatVersion`], [`Error::NoSpace`], [`Error::Io`].
     pub fn open(config: Config) -> Result<Coordinator, Error> {
         let folder = Arc::new(Folder::claim(&config.data_dir)?);
+        let past = folder.past();
         let medium = Arc::clone(&folder).medium()?;
         let now = by_the_clock(SystemTime::now());
-        let coordinator = Coordinator::open_on(Box::new(medium), config.limits, now)?;
+        let coordinator = Coordinator::open_on(Box::new(medium), config.limits, now, Some(past))?;
         let shared = Arc::clone(coordinator.shared());
         Keeper::new(shared, folder)
             .and_then(|keeper| coordinator.spawn("turnlock-keeper", || keeper.run()))
@@ -138,15 +155,23 @@ impl Coordinator {
         Ok(coordinator)
     }
 
-    /// Opens the store on a medium, at this revision at least.
+    /// Opens the store on a medium, at this revision at least. There may be something of the past on
+    /// it.
     fn open_on(
         medium: Box<dyn Medium>,
         limits: Limits,
         least: Revision,
+        past: Option<Past>,
     ) -> Result<Coordinator, Error> {
         let path = medium.path().to_path_buf();
         let (store, loaded) = Store::open(medium, least)?;
-        let shared = Arc::new(Shared::new(loaded.snapshot, loaded.identity, limits, true));
+        let leases = &loaded.snapshot.leases;
+        let (over, evidence) = past.map(|past| past.judge(leases)).unwrap_or_default();
+        let (snapshot, identity) = (loaded.snapshot, loaded.identity);
+        let keys = snapshot.keys.clone();
+        let shared = Arc::new(Shared::new(snapshot, identity, limits, Some(evidence)));
+        shared.hub().remember(&keys, &loaded.deleted);
+        shared.revoke_all(&over);
         shared.set_file_size(store.file_size());
         let coordinator = Coordinator::with(shared);
         let committer = Committer::new(Arc::clone(coordinator.shared()), store);
@@ -171,7 +196,7 @@ impl Coordinator {
             keys: Vec::new(),
             leases: Vec::new(),
         };
-        let shared = Shared::new(snapshot, Identity::random(), limits, false);
+        let shared = Shared::new(snapshot, Identity::random(), limits, None);
         let coordinator = Coordinator::with(Arc::new(shared));
         coordinator.spawn_expiry().map_err(|source| Error::Io {
             path: "the thread that expires leases".into(),
@@ -278,22 +303,43 @@ impl Coordinator {
     /// [`MAX_LEASE_TTL`](crate::config::MAX_LEASE_TTL), [`Error::TooManyLeases`], and why it cannot
     /// be recorded now, as [`txn`](Self::txn).
     pub async fn grant(&self, id: LeaseId, ttl: Duration) -> Result<Granted, Error> {
-        let applied = self
-            .submit(Class::Write, |machine, clock, changes| {
-                loop {
-                    let id = if id == 0 {
-                        self.shared().choose_id()
-                    } else {
-                        id
-                    };
-                    match machine.grant(clock.now(), id, ttl, changes) {
-                        Err(Error::LeaseExists { id: taken }) if id == 0 && taken != 0 => {}
-                        granted => return granted.map(|ttl| Granted { id, ttl }),
-                    }
+        self.grant_to(None, id, ttl).await
+    }
+
+    /// Grants a lease to a process, if it is known to which: when that is found dead after a
+    /// restart, the lease is over.
+    pub(crate) async fn grant_to(
+        &self,
+        holder: Option<Process>,
+        asked: LeaseId,
+        ttl: Duration,
+    ) -> Result<Granted, Error> {
+        self.shared().sign_of_life()?;
+        loop {
+            let id = match asked {
+                0 => self.shared().choose_id(),
+                chosen => chosen,
+            };
+            self.shared().will_grant(id, asked != 0, holder)?;
+            let granted = self
+                .submit(Class::Write, |machine, clock, changes| {
+                    machine.grant(clock.now(), id, ttl, changes)
+                })
+                .await;
+            match granted {
+                Ok(granted) => {
+                    let ttl = granted.result;
+                    return Ok(Granted { id, ttl });
                 }
-            })
-            .await?;
-        Ok(applied.result)
+                Err(Error::LeaseExists { .. }) if asked == 0 => {}
+                Err(error) => {
+                    if asked == 0 {
+                        self.shared().evidence().released(id);
+                    }
+                    return Err(error);
+                }
+            }
+        }
     }
 
     /// Revokes a lease and deletes its keys; answers the store's revision.
@@ -310,8 +356,8 @@ impl Coordinator {
     }
 
     /// Renews a lease; answers its time to live, which it has in full from now on. It is not
-    /// recorded (after a restart every lease has its full time to live anyway), so it never waits
-    /// for the disk, and takes effect even while writing is refused.
+    /// recorded (after a restart a lease that may still be counted on has its full time to live), so
+    /// it never waits for a commit, and takes effect even while writing is refused.
     ///
     /// # Errors
     /// [`Error::LeaseNotFound`], [`Error::Stopped`].
@@ -352,8 +398,10 @@ impl Coordinator {
     /// Watches `keys` from revision `start`; from the next change on when `None`.
     ///
     /// # Errors
-    /// [`Error::Compacted`] when events from `start` on are no longer kept (they are kept in memory
-    /// only, up to [`Limits::history_events`] and [`Limits::history_bytes`]);
+    /// [`Error::Compacted`] when events from `start` on are no longer kept, up to
+    /// [`Limits::history_events`] and [`Limits::history_bytes`]. Of those from before the coordinator
+    /// was opened, only the last one of each key is told. A watch of one key that is there and has
+    /// not changed since `start` is never refused, unless `start` was compacted away by request;
     /// [`Error::TooManyWatches`], [`Error::EmptyKey`], [`Error::Stopped`].
     pub fn watch(&self, keys: KeyRange, start: Option<Revision>) -> Result<Watcher, Error> {
         let (id, queue) = self.shared().hub().watch(keys, start)?;

@@ -1,9 +1,7 @@
 //! What callers, the committer and the expiry thread share.
 
-#[cfg(feature = "server")]
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
@@ -14,8 +12,9 @@ use super::watch::Hub;
 use super::{Applied, Status};
 use crate::config::Limits;
 use crate::error::Error;
+use crate::evidence::{Evidence, Process};
 use crate::machine::op::LeaseId;
-use crate::machine::{Changes, Machine, Snapshot};
+use crate::machine::{Changes, LeaseChange, Machine, Snapshot};
 use crate::store::{Identity, random};
 
 /// The clock that leases are judged by: monotonic, and deliberately one that does not run while
@@ -56,6 +55,7 @@ pub(crate) struct Shared {
     file_size: AtomicU64,
     /// While the folder is looked after.
     kept: Mutex<Option<Kept>>,
+    evidence: Evidence,
 }
 
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl Shared {
         snapshot: Snapshot,
         identity: Identity,
         limits: Limits,
-        durable: bool,
+        durable: Option<Evidence>,
     ) -> Self {
         let clock = Clock {
             epoch: Instant::now(),
@@ -139,7 +139,7 @@ impl Shared {
         let (lease_count, _) = watch::channel(machine.lease_count());
         let state = State {
             machine,
-            recording: durable.then(Recording::default),
+            recording: durable.is_some().then(Recording::default),
             closing: false,
             end: None,
         };
@@ -156,6 +156,7 @@ impl Shared {
             ended: watch::channel(None).0,
             file_size: AtomicU64::new(0),
             kept: Mutex::new(None),
+            evidence: durable.unwrap_or_default(),
         }
     }
 
@@ -223,6 +224,11 @@ impl Shared {
         }
         if !changes.leases.is_empty() {
             self.tell_lease_count(&state.machine);
+            for change in &changes.leases {
+                if let LeaseChange::Removed { id } = change {
+                    self.evidence.released(*id);
+                }
+            }
         }
         let revision = state.machine.revision();
         if let Some(recording) = &mut state.recording {
@@ -256,7 +262,53 @@ impl Shared {
         }
     }
 
+    pub(super) fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// See [`Evidence::sign_of_life`].
+    pub(super) fn sign_of_life(&self) -> Result<(), Error> {
+        self.or_stop(self.evidence.sign_of_life())
+    }
+
+    /// See [`Evidence::refresh`].
+    pub(super) fn refresh_evidence(&self) -> Result<(), Error> {
+        self.or_stop(self.evidence.refresh())
+    }
+
+    /// See [`Evidence::will_grant`].
+    pub(super) fn will_grant(
+        &self,
+        id: LeaseId,
+        chosen: bool,
+        holder: Option<Process>,
+    ) -> Result<(), Error> {
+        self.or_stop(self.evidence.will_grant(id, chosen, holder))
+    }
+
+    /// Evidence that can neither be kept nor be taken back would end a live session later.
+    fn or_stop(&self, kept: std::io::Result<()>) -> Result<(), Error> {
+        kept.map_err(|source| {
+            let path = self.evidence.path();
+            let source = Arc::new(source);
+            self.stop(&Error::Io { path, source });
+            self.failure().unwrap_or_else(closed)
+        })
+    }
+
+    /// Ends leases that were found to be over.
+    pub(super) fn revoke_all(&self, ids: &[LeaseId]) {
+        let mut state = self.state();
+        for &id in ids {
+            let mut changes = Changes::default();
+            let revoked = state.machine.revoke(id, &mut changes);
+            debug_assert!(revoked.is_ok(), "only a lease that is there is judged");
+            self.record(&mut state, changes);
+        }
+    }
+
     pub(super) fn renew(&self, id: LeaseId) -> Result<Duration, Error> {
+        self.sign_of_life()?;
         let mut state = self.state();
         state.check_running()?;
         // Read under the lock: a renewal that had to wait for it counts from when it is applied.

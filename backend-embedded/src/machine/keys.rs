@@ -126,6 +126,18 @@ impl KeySpace {
 }
 
 impl KeyValue {
+    /// What an event tells of a key that was deleted at this revision.
+    pub(crate) fn deleted(key: Bytes, revision: Revision) -> Self {
+        KeyValue {
+            key,
+            value: Bytes::new(),
+            create_revision: 0,
+            mod_revision: revision,
+            version: 0,
+            lease: 0,
+        }
+    }
+
     /// Bytes of key and value.
     pub(crate) fn size(&self) -> usize {
         self.key.len() + self.value.len()

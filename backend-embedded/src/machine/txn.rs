@@ -195,14 +195,7 @@ impl<'a> Write<'a> {
             return;
         };
         self.changes.events.push(Arc::new(Event {
-            kv: Arc::new(KeyValue {
-                key: prev.key.clone(),
-                value: Bytes::new(),
-                create_revision: 0,
-                mod_revision: self.revision,
-                version: 0,
-                lease: 0,
-            }),
+            kv: Arc::new(KeyValue::deleted(prev.key.clone(), self.revision)),
             prev: Some(prev),
             deleted: true,
         }));

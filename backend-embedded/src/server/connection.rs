@@ -145,7 +145,22 @@ pub(super) struct Connection {
     socket: Batched<Socket>,
     closed: Pin<Box<dyn Future<Output = ()> + Send>>,
     preface: Option<Preface>,
+    peer: Peer,
     _slot: Slot,
+}
+
+/// The process that made a connection, if the kernel knows it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) Option<u32>);
+
+impl Peer {
+    fn of(socket: &Socket) -> Self {
+        let Either::Right(stream) = socket else {
+            return Peer(None);
+        };
+        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        Peer(pid.and_then(|pid| u32::try_from(pid).ok()))
+    }
 }
 
 struct Preface {
@@ -156,6 +171,7 @@ struct Preface {
 impl Connection {
     fn new(socket: Socket, slot: Slot, lifecycle: Lifecycle) -> Self {
         Self {
+            peer: Peer::of(&socket),
             socket: Batched::new(socket),
             closed: Box::pin(async move { lifecycle.closed().await }),
             preface: Some(Preface {
@@ -168,9 +184,11 @@ impl Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ();
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> Peer {
+        self.peer
+    }
 }
 
 impl AsyncRead for Connection {

@@ -11,10 +11,12 @@ use etcd_client::proto::{
 use futures_util::{Stream, stream};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::connection::Peer;
 use super::decode::to_u64;
 use super::encode::to_i64;
 use super::state::{Shared, State};
 use crate::error::Error;
+use crate::evidence::Process;
 
 /// The lease service.
 pub(super) struct Lease(pub(super) Shared);
@@ -29,9 +31,10 @@ impl PbLeaseService for Lease {
         &self,
         request: Request<PbLeaseGrantRequest>,
     ) -> Result<Response<PbLeaseGrantResponse>, Status> {
+        let holder = holder(&request);
         let request = request.into_inner();
         let ttl = Duration::from_secs(to_u64(request.ttl));
-        let granting = self.0.coordinator.grant(request.id, ttl);
+        let granting = self.0.coordinator.grant_to(holder, request.id, ttl);
         let granted = match self.0.commits.answer(granting).await {
             Ok(granted) => granted,
             // etcd takes negative ids; its Go client, like ours, never sends one.
@@ -124,6 +127,13 @@ impl PbLeaseService for Lease {
             leases: leases.into_iter().map(|id| PbLeaseStatus { id }).collect(),
         }))
     }
+}
+
+/// The process that asks, if it is on this machine and nothing stands between it and us.
+fn holder<T>(request: &Request<T>) -> Option<Process> {
+    let Peer(pid) = request.extensions().get()?;
+    let said = request.metadata().get("user-agent")?.to_str().ok()?;
+    Process::of_peer((*pid)?, said)
 }
 
 async fn renew(state: &State, id: i64) -> Result<PbLeaseKeepAliveResponse, Status> {

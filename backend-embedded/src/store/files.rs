@@ -5,7 +5,7 @@ use redb::{Database, StorageBackend};
 use super::journal::Journal;
 use super::problem::Problem;
 use super::tables;
-use super::{Batch, Loaded};
+use super::{Batch, Deleted, Loaded};
 
 /// Both, open.
 #[derive(Debug)]
@@ -14,6 +14,7 @@ pub(super) struct Files {
     journal: Journal,
     /// What the journal has and the tables lack.
     behind: Batch,
+    deleted: Deleted,
 }
 
 impl Files {
@@ -30,7 +31,10 @@ impl Files {
         let mut behind = Batch::default();
         if !batches.is_empty() {
             loaded.sequence += batches.len() as u64;
-            batches.into_iter().for_each(|batch| behind.add(batch));
+            for batch in batches {
+                loaded.deleted.note(&batch);
+                behind.add(batch);
+            }
             behind.apply(&mut loaded.snapshot);
             tables::check(&loaded.snapshot)?;
         }
@@ -38,18 +42,21 @@ impl Files {
             database,
             journal,
             behind,
+            deleted: loaded.deleted.clone(),
         };
         Ok((files, loaded))
     }
 
     /// Records a commit. Once this returns it survives a power cut.
     pub(super) fn write(&mut self, batch: Batch, sequence: u64) -> Result<(), Problem> {
+        self.deleted.note(&batch);
         if self.journal.append(sequence, &batch)? {
             self.behind.add(batch);
             return Ok(());
         }
         self.behind.add(batch);
-        tables::write(&self.database, &self.behind, sequence)?;
+        tables::write(&self.database, &self.behind, &self.deleted, sequence)?;
+        self.deleted.written();
         self.behind = Batch::default();
         self.journal.restart();
         Ok(())

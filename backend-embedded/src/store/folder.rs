@@ -18,6 +18,7 @@ use super::medium::{Medium, is_no_space};
 use super::place::Place;
 use super::presence::{self, Presence};
 use crate::error::Error;
+use crate::evidence::{Claim, Past};
 
 const STORE: &str = "store.redb";
 /// A store that is being made; it becomes `STORE` once it is whole.
@@ -40,6 +41,9 @@ pub(crate) struct Folder {
     place: Place,
     /// Where the other files are, once they are open.
     files: OnceLock<[Place; 3]>,
+    /// As it was found; `None` in a new folder.
+    before: Option<Claim>,
+    claim: Claim,
     /// Holds the lock for as long as it is open. The kernel lets go of it with the process, so
     /// there is no stale lock.
     _lock: File,
@@ -62,13 +66,18 @@ impl Folder {
                 Err(_) => continue,
                 Ok(()) => {}
             }
-            note_owner(&lock).map_err(|error| failed(&path.join(LOCK), error))?;
+            let at_lock = |error| failed(&path.join(LOCK), error);
+            let before = Claim::of(&lock).map_err(at_lock)?;
+            let is_new = lock.metadata().map_err(at_lock)?.len() == 0;
+            note_owner(&lock).map_err(at_lock)?;
             return Ok(Folder {
-                path,
                 presence,
                 place,
                 files: OnceLock::new(),
+                before: (!is_new).then_some(before),
+                claim: Claim::of(&lock).map_err(at_lock)?,
                 _lock: lock,
+                path,
             });
         }
     }
@@ -100,6 +109,11 @@ impl Folder {
         let timeout = Timespec::try_from(timeout).ok();
         // A signal may end the wait early.
         let _ = poll(&mut ready, timeout.as_ref());
+    }
+
+    /// What the coordinator that had the folder before has left behind.
+    pub(crate) fn past(&self) -> Past {
+        Past::read(&self.path, self.before, self.claim)
     }
 
     /// The store in the folder; makes an empty one if there never was one.

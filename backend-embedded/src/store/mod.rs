@@ -4,6 +4,7 @@
 
 mod acked;
 mod codec;
+mod deleted;
 mod file;
 mod files;
 mod folder;
@@ -32,6 +33,7 @@ use crate::error::Error;
 use crate::machine::Snapshot;
 use crate::machine::op::{KeyValue, LeaseId, Revision};
 use acked::Mark;
+pub(crate) use deleted::Deleted;
 use files::Files;
 pub(crate) use folder::Folder;
 pub(crate) use medium::Medium;
@@ -113,6 +115,7 @@ impl Batch {
 pub(crate) struct Loaded {
     pub(crate) snapshot: Snapshot,
     pub(crate) identity: Identity,
+    pub(crate) deleted: Deleted,
     sequence: u64,
 }
 

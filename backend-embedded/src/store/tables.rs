@@ -6,7 +6,7 @@ use std::time::Duration;
 use redb::{AccessGuard, Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::problem::Problem;
-use super::{Batch, Identity, Loaded, codec};
+use super::{Batch, Deleted, Identity, Loaded, codec, deleted};
 use crate::machine::op::{KeyValue, LeaseId, Revision};
 use crate::machine::{FIRST_REVISION, Snapshot};
 
@@ -88,6 +88,7 @@ pub(super) fn initialise(database: &Database, identity: Identity) -> Result<(), 
     keys.insert(HEAD, head.encode().as_slice())?;
     drop(keys);
     transaction.open_table(LEASES)?;
+    deleted::initialise(&transaction, FIRST_REVISION + 1, FIRST_SEQUENCE)?;
     let mut meta = transaction.open_table(META)?;
     meta.insert(META_FORMAT, FORMAT_VERSION)?;
     meta.insert(META_CLUSTER, identity.cluster_id)?;
@@ -112,7 +113,12 @@ pub(super) fn upgrade(database: &Database) -> Result<(), Problem> {
 
 /// Writes a batch in one transaction, up to the commit with this number. Once this returns it
 /// survives a power cut.
-pub(super) fn write(database: &Database, batch: &Batch, sequence: u64) -> Result<(), Problem> {
+pub(super) fn write(
+    database: &Database,
+    batch: &Batch,
+    deleted: &Deleted,
+    sequence: u64,
+) -> Result<(), Problem> {
     let transaction = database.begin_write()?;
     let mut keys = transaction.open_table(KEYS)?;
     let before = head(keys.get(HEAD)?)?;
@@ -138,6 +144,7 @@ pub(super) fn write(database: &Database, batch: &Batch, sequence: u64) -> Result
             };
         }
     }
+    deleted.write(&transaction, sequence)?;
     transaction.commit()?;
     Ok(())
 }
@@ -184,6 +191,7 @@ pub(super) fn load(database: &Database) -> Result<Loaded, Problem> {
             cluster_id: number(META_CLUSTER)?,
             member_id: number(META_MEMBER)?,
         },
+        deleted: deleted::load(&transaction, head.revision, head.sequence)?,
         sequence: head.sequence,
     })
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use backend_embedded::server::{BoundServer, Listen, ListenError, Server};
-use backend_embedded::{Coordinator, Limits};
+use backend_embedded::{Config, Coordinator, Limits};
 use etcd_client::Client;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -62,9 +62,19 @@ impl Served {
     }
 
     pub fn with(limits: Limits, configure: impl FnOnce(BoundServer) -> BoundServer) -> Self {
+        let coordinator = Coordinator::in_memory(limits).expect("a coordinator");
+        Self::of(coordinator, configure)
+    }
+
+    /// The same for a coordinator that is durable in this folder.
+    pub fn durable(data: &Path) -> Self {
+        let coordinator = Coordinator::open(Config::new(data)).expect("a coordinator");
+        Self::of(coordinator, |server| server)
+    }
+
+    fn of(coordinator: Coordinator, configure: impl FnOnce(BoundServer) -> BoundServer) -> Self {
         let folder = private_folder();
         let socket = folder.path().join("sock");
-        let coordinator = Coordinator::in_memory(limits).expect("a coordinator");
         let listen = vec![
             "127.0.0.1:0".parse().expect("an address"),
             Listen::Unix(socket.clone()),

@@ -9,7 +9,7 @@ use etcd_client::{
     WatchStream,
 };
 
-use crate::support::{Served, soon};
+use crate::support::{Served, private_folder, soon};
 
 async fn next(watch: &mut WatchStream) -> WatchResponse {
     soon("a watch response", watch.message())
@@ -473,4 +473,41 @@ async fn watches_go_when_their_stream_goes() {
         .await;
     }
     served.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_over_a_restart_from_where_it_was() {
+    let data = private_folder();
+    let served = Served::durable(data.path());
+    let mut client = served.client().await;
+    let first = put(&mut client, "q/a", "1").await;
+    let b = put(&mut client, "q/b", "1").await;
+    let a = put(&mut client, "q/a", "2").await;
+    put(&mut client, "other", "").await;
+    let deleted = client.delete("q/b", None).await.expect("deleted");
+    let deleted = deleted.header().expect("a header").revision();
+    let coordinator = served.coordinator.clone();
+    served.stop().await;
+    coordinator.close().expect("closed");
+
+    let served = Served::durable(data.path());
+    let mut client = served.client().await;
+    let from = |revision| {
+        WatchOptions::new()
+            .with_prefix()
+            .with_start_revision(revision)
+    };
+    let (mut watch, _) = open(&mut client, "q/", from(first)).await;
+    let past = [put_event("q/a", "2", a), delete_event("q/b", deleted)];
+    for event in past {
+        assert_eq!(events(&next(&mut watch).await), [event]);
+    }
+    let now = put(&mut client, "q/c", "1").await;
+    let present = put_event("q/c", "1", now);
+    assert_eq!(events(&next(&mut watch).await), [present]);
+    client.compact(b, None).await.expect("compacted");
+    let (mut watch, _) = open(&mut client, "q/", from(first)).await;
+    let refused = next(&mut watch).await;
+    assert!(refused.canceled());
+    assert_eq!(refused.compact_revision(), b, "as asked for");
 }

@@ -154,7 +154,7 @@ async fn a_commit_that_meets_a_full_disk_leaves_no_trace() {
 async fn going_back_to_what_is_recorded_goes_not_behind_the_clock() {
     const CLOCK: Revision = 1_000_000;
     let disk = Disk::with_store();
-    let coordinator = Coordinator::open_on(disk.medium(), Limits::default(), CLOCK).unwrap();
+    let coordinator = Coordinator::open_on(disk.medium(), Limits::default(), CLOCK, None).unwrap();
     assert_eq!(coordinator.status().revision, CLOCK);
     disk.hold_syncs(true);
     let mut first = Box::pin(coordinator.grant(0, secs(60)));
@@ -175,7 +175,7 @@ async fn going_back_to_what_is_recorded_goes_not_behind_the_clock() {
     assert_eq!(written.revision, CLOCK + 1);
     coordinator.close().unwrap();
     // A clock that was set back takes nothing back.
-    let again = Coordinator::open_on(disk.medium(), Limits::default(), CLOCK - 5).unwrap();
+    let again = Coordinator::open_on(disk.medium(), Limits::default(), CLOCK - 5, None).unwrap();
     assert_eq!(again.status().revision, CLOCK + 1);
 }
 

@@ -2,6 +2,7 @@
 
 mod durable;
 mod faults;
+mod history;
 mod memory;
 
 use std::future::Future;
@@ -58,7 +59,7 @@ fn on(disk: &Disk) -> Coordinator {
 }
 
 fn with_limits(disk: &Disk, limits: Limits) -> Coordinator {
-    Coordinator::open_on(disk.medium(), limits, 0).unwrap()
+    Coordinator::open_on(disk.medium(), limits, 0, None).unwrap()
 }
 
 impl Coordinator {

@@ -11,7 +11,8 @@ use crate::machine::op::{Event, KeyRange, Revision};
 pub(super) struct History {
     events: VecDeque<Arc<Event>>,
     bytes: usize,
-    /// All events from this revision on are here.
+    /// All events from this revision on are here; of those before the coordinator was opened, the
+    /// last one of each key.
     floor: Revision,
     max_events: usize,
     max_bytes: usize,
@@ -27,6 +28,12 @@ impl History {
             max_events,
             max_bytes,
         }
+    }
+
+    /// Knows of these events from before, the oldest first, and of all others since `floor`.
+    pub(super) fn remember(&mut self, floor: Revision, events: impl Iterator<Item = Arc<Event>>) {
+        self.floor = floor;
+        events.for_each(|event| self.push(event));
     }
 
     pub(super) fn push(&mut self, event: Arc<Event>) {

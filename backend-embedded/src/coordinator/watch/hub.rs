@@ -1,20 +1,25 @@
 //! Where durable changes become known: the published revision, the history, and every live watch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::history::History;
 use super::index::{Index, WatchId};
 use super::watcher::{Queue, WatchBatch};
 use crate::config::Limits;
 use crate::error::Error;
-use crate::machine::op::{Event, KeyRange, Revision};
+use crate::machine::op::{Event, KeyRange, KeyValue, Revision};
+use crate::store::Deleted;
 
 #[derive(Debug)]
 pub(crate) struct Hub {
     revision: Revision,
     compact_revision: Revision,
     history: History,
+    /// The revision of the last change of each key that is there.
+    changed: HashMap<Bytes, Revision>,
     watches: HashMap<WatchId, (KeyRange, Arc<Queue>)>,
     index: Index,
     last_id: WatchId,
@@ -29,12 +34,34 @@ impl Hub {
             revision,
             compact_revision,
             history: History::new(revision + 1, limits.history_events, limits.history_bytes),
+            changed: HashMap::new(),
             watches: HashMap::new(),
             index: Index::default(),
             last_id: 0,
             stopped: None,
             limits: limits.clone(),
         }
+    }
+
+    /// Takes over what was before this coordinator was opened: the keys that are there, and when
+    /// others were deleted.
+    pub(crate) fn remember(&mut self, keys: &[Arc<KeyValue>], deleted: &Deleted) {
+        let changed = keys.iter().map(|kv| (kv.key.clone(), kv.mod_revision));
+        self.changed = changed.collect();
+        let floor = deleted.floor().max(self.compact_revision);
+        let puts = keys.iter().map(|kv| past_event(kv, false));
+        let mut events: Vec<_> = puts.collect();
+        let mut told = HashSet::new();
+        for (revision, key) in deleted.rows().rev() {
+            // Only what came last of a key.
+            if !self.changed.contains_key(key) && told.insert(key) {
+                let kv = KeyValue::deleted(key.clone(), *revision);
+                events.push(past_event(&Arc::new(kv), true));
+            }
+        }
+        events.retain(|event| event.kv.mod_revision >= floor);
+        events.sort_by(|a, b| order(a).cmp(&order(b)));
+        self.history.remember(floor, events.into_iter());
     }
 
     /// The revision of the last change made known.
@@ -52,6 +79,10 @@ impl Hub {
         let mut hits: HashMap<WatchId, Vec<Arc<Event>>> = HashMap::new();
         for event in events {
             self.history.push(Arc::clone(event));
+            match event.deleted {
+                true => self.changed.remove(&event.kv.key),
+                false => self.changed.insert(event.kv.key.clone(), revision),
+            };
             self.index.each(&event.kv.key, |id| {
                 hits.entry(id).or_default().push(Arc::clone(event));
             });
@@ -96,7 +127,12 @@ impl Hub {
         }
         let start = start.unwrap_or(self.revision + 1);
         let mut backlog: Vec<WatchBatch> = Vec::new();
-        for event in self.history.since(start, &keys)? {
+        let from = if self.is_unchanged_since(start, &keys) {
+            start.max(self.revision + 1)
+        } else {
+            start
+        };
+        for event in self.history.since(from, &keys)? {
             let revision = event.kv.mod_revision;
             match backlog.last_mut() {
                 Some(batch) if batch.revision == revision => batch.events.push(Arc::clone(event)),
@@ -112,6 +148,16 @@ impl Hub {
         self.index.insert(&keys, id);
         self.watches.insert(id, (keys, Arc::clone(&queue)));
         Ok((id, queue))
+    }
+
+    /// Whether it is certain, whatever has been forgotten, that nothing has happened to these keys
+    /// from a revision on: what they are for who waits for one key to be deleted.
+    fn is_unchanged_since(&self, start: Revision, keys: &KeyRange) -> bool {
+        let KeyRange::One(key) = keys else {
+            return false;
+        };
+        let changed = self.changed.get(key);
+        start >= self.compact_revision && changed.is_some_and(|changed| *changed < start)
     }
 
     /// Ends a watch, if it is still there.
@@ -131,12 +177,23 @@ impl Hub {
     }
 }
 
+/// Events of one revision are told by key.
+fn order(event: &Event) -> (Revision, &Bytes) {
+    (event.kv.mod_revision, &event.kv.key)
+}
+
+/// An event from before, of which no more is known than what it made of the key.
+fn past_event(kv: &Arc<KeyValue>, deleted: bool) -> Arc<Event> {
+    Arc::new(Event {
+        kv: Arc::clone(kv),
+        prev: None,
+        deleted,
+    })
+}
+
 #[cfg(test)]
 pub(super) mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::machine::op::KeyValue;
 
     /// The event of a put of a new key with a value of the given length.
     pub(in crate::coordinator::watch) fn put_event(

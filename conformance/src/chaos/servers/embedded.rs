@@ -27,7 +27,7 @@ impl Embedded {
             folder: private_folder(),
             port,
             process: None,
-            observer: Observer::start([format!("127.0.0.1:{port}")]),
+            observer: Observer::start([format!("127.0.0.1:{port}")], true),
         };
         Cluster::start(&mut embedded, 0);
         embedded.observer.ready().await;

@@ -20,7 +20,7 @@ impl Etcd {
             1 => vec![Node::start().await],
             _ => Node::start_three().await.into(),
         };
-        let observer = Observer::start(nodes.iter().map(Node::address));
+        let observer = Observer::start(nodes.iter().map(Node::address), false);
         observer.ready().await;
         Etcd { nodes, observer }
     }
@@ -69,7 +69,9 @@ impl Cluster for Etcd {
         // The watches tell when; what happened is told once more by one that nothing went wrong
         // with.
         let timed = self.observer.account().await;
-        let again = Observer::start([self.nodes[0].address()]).account().await;
+        let again = Observer::start([self.nodes[0].address()], false)
+            .account()
+            .await;
         Account {
             seen: timed.seen,
             ..again

@@ -44,8 +44,10 @@ struct Watched {
 }
 
 impl Observer {
-    /// Watches the members at these addresses, `HOST:PORT`, which need not be up yet.
-    pub fn start(addresses: impl IntoIterator<Item = String>) -> Self {
+    /// Watches the members at these addresses, `HOST:PORT`, which need not be up yet. If the store
+    /// `forgets`, it tells only what came last of each key after a restart, and nothing is concluded
+    /// from what it does not tell.
+    pub fn start(addresses: impl IntoIterator<Item = String>, forgets: bool) -> Self {
         let addresses: Vec<String> = addresses.into_iter().collect();
         let watched = Watched {
             progress: vec![0; addresses.len()],
@@ -54,7 +56,7 @@ impl Observer {
         let shared = Arc::new(Mutex::new(watched));
         let mut watches = JoinSet::new();
         for (member, address) in addresses.iter().enumerate() {
-            watches.spawn(watch(member, address.clone(), shared.clone()));
+            watches.spawn(watch(member, address.clone(), shared.clone(), forgets));
         }
         Observer {
             addresses,
@@ -130,26 +132,37 @@ async fn revision(address: &str) -> Result<u64, Failure> {
 }
 
 /// Watches a member for ever, over its deaths.
-async fn watch(member: usize, address: String, shared: Arc<Mutex<Watched>>) {
+async fn watch(member: usize, address: String, shared: Arc<Mutex<Watched>>, forgets: bool) {
     loop {
         // Members die and stand still; that is what the run is about.
-        let _ = watch_once(member, &address, &shared).await;
+        let _ = watch_once(member, &address, &shared, forgets).await;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-async fn watch_once(member: usize, address: &str, shared: &Mutex<Watched>) -> Result<(), Failure> {
+async fn watch_once(
+    member: usize,
+    address: &str,
+    shared: &Mutex<Watched>,
+    forgets: bool,
+) -> Result<(), Failure> {
     let clock = Clock::system();
     let prefix = format!("{DEFAULT_NAMESPACE}/");
     let from = watched(shared).progress[member] + 1;
+    // The first watch broke off: it may have been restarted, and what it tells of before is not all.
+    let anew = forgets && from > 1;
+    let start = if anew { 0 } else { from };
     let options = WatchOptions::new()
         .with_prefix()
-        .with_start_revision(from.cast_signed());
+        .with_start_revision(start.cast_signed());
     let watching = async {
         let mut client = connect(address).await?;
         client.watch(prefix, Some(options)).await
     };
     let mut stream = tokio::time::timeout(PATIENCE, watching).await??;
+    if anew {
+        restart(member, address, shared).await?;
+    }
     loop {
         let message = match tokio::time::timeout(SILENCE, stream.message()).await {
             Ok(message) => message?.ok_or("the watch ended")?,

@@ -1,0 +1,79 @@
+//! Which places in the file are taken.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::machine::op::LeaseId;
+
+/// The places of the sessions in the file. One that is given up keeps its bytes until it is taken
+/// again, so that the end of a session costs nothing; what lies there is known.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    /// What lies in each place.
+    content: Vec<LeaseId>,
+    taken: HashMap<LeaseId, u32>,
+    free: Vec<u32>,
+}
+
+impl Slots {
+    /// Takes a place for a lease.
+    pub(super) fn take(&mut self, id: LeaseId) -> u32 {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.content.push(id);
+            u32::try_from(self.content.len() - 1).unwrap_or(u32::MAX)
+        });
+        self.content[slot as usize] = id;
+        self.taken.insert(id, slot);
+        slot
+    }
+
+    /// Gives the place of a lease up.
+    pub(super) fn release(&mut self, id: LeaseId) {
+        if let Some(slot) = self.taken.remove(&id) {
+            self.free.push(slot);
+        }
+    }
+
+    /// Finds the places that were given up and in which this lease still lies, for them to be
+    /// cleared.
+    pub(super) fn forget(&mut self, id: LeaseId) -> Vec<u32> {
+        if self.taken.contains_key(&id) {
+            return Vec::new(); // It lives; the grant will be refused.
+        }
+        let free: HashSet<u32> = self.free.iter().copied().collect();
+        let stale = self
+            .content
+            .iter_mut()
+            .zip(0..)
+            .filter_map(|(content, slot)| {
+                let is_stale = *content == id && free.contains(&slot);
+                is_stale.then(|| {
+                    *content = 0;
+                    slot
+                })
+            });
+        stale.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: [u32; 0] = [];
+
+    #[test]
+    fn a_place_is_used_again_and_what_lies_in_one_given_up_is_known() {
+        let mut slots = Slots::default();
+        assert_eq!((slots.take(7), slots.take(8)), (0, 1));
+        assert_eq!(slots.forget(7), NONE, "it lives");
+        slots.release(7);
+        slots.release(7);
+        assert_eq!(slots.forget(8), NONE);
+        assert_eq!(slots.forget(7), [0]);
+        assert_eq!(slots.forget(7), NONE, "cleared");
+        assert_eq!((slots.take(9), slots.take(10)), (0, 2));
+        slots.release(9);
+        assert_eq!(slots.take(11), 0);
+        assert_eq!(slots.forget(9), NONE, "written over");
+    }
+}

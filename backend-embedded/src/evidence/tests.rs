@@ -1,0 +1,303 @@
+//! What is left behind, and what the next coordinator makes of it.
+
+use std::process::{Child, Command, Stdio};
+
+use super::judge::{Last, Over};
+use super::*;
+use crate::config::Config;
+use crate::coordinator::Coordinator;
+
+const TTL: Duration = Duration::from_secs(60);
+const LEASE: LeaseId = 7;
+
+fn clock() -> Clock {
+    let clock = Clock::manual();
+    clock.advance(Duration::from_secs(1000));
+    clock
+}
+
+/// A coordinator's evidence in this folder, by this clock.
+fn kept(folder: &Path, clock: &Clock) -> Evidence {
+    let lock = File::create(folder.join("LOCK")).unwrap();
+    let claim = Claim::of(&lock).unwrap();
+    let host = Host::ours().unwrap();
+    let mut evidence = Evidence::begin(folder, claim, &host, &HashMap::new()).unwrap();
+    let kept = evidence.0.as_mut().unwrap();
+    kept.clock = clock.clone();
+    kept.until.store(clock.now().as_nanos(), Ordering::Release);
+    evidence
+}
+
+fn last(folder: &Path) -> Last {
+    let (header, processes) = file::read(folder).unwrap();
+    Last { header, processes }
+}
+
+fn child() -> Child {
+    let sleep = Command::new("sleep")
+        .arg("1000")
+        .stdin(Stdio::null())
+        .spawn();
+    sleep.expect("sleep starts")
+}
+
+#[test]
+fn the_file_is_ahead_of_whatever_is_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let evidence = kept(folder.path(), &clock);
+    for pause in [0, 1, 900, 1_100, 1_999, 2_001, 60_000] {
+        clock.advance(Duration::from_millis(pause));
+        let asked = clock.now();
+        evidence.sign_of_life().unwrap();
+        let until = BootInstant::from_nanos(last(folder.path()).header.until);
+        assert!(until >= asked, "after {pause} ms: {until:?} and {asked:?}");
+        assert!(until <= asked + AHEAD, "after {pause} ms");
+    }
+}
+
+#[test]
+fn the_file_is_moved_on_before_anybody_has_to_wait_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let evidence = kept(folder.path(), &clock);
+    assert!(evidence.is_due());
+    evidence.refresh().unwrap();
+    assert!(!evidence.is_due());
+    clock.advance(AHEAD / 2 + Duration::from_millis(1));
+    assert!(evidence.is_due());
+    let before = last(folder.path()).header.until;
+    evidence.refresh().unwrap();
+    assert!(last(folder.path()).header.until > before);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_says_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let mut evidence = kept(folder.path(), &clock);
+    // As on a file system that has become read-only: it can be neither written nor emptied.
+    let kept = evidence.0.as_mut().unwrap();
+    let read_only = File::open(folder.path().join(file::NAME)).unwrap();
+    kept.file = read_only;
+    assert!(
+        evidence.sign_of_life().is_err(),
+        "nothing may be acknowledged"
+    );
+    assert!(evidence.0.as_ref().unwrap().left().is_zero());
+}
+
+#[test]
+fn time_is_over_only_when_nobody_can_count_on_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let evidence = kept(folder.path(), &clock);
+    evidence.sign_of_life().unwrap();
+    let acknowledged = clock.now();
+    let last = last(folder.path());
+    let host = Host::ours().unwrap();
+    let judge = |host: &Host, after| last.judge(host, acknowledged + after, LEASE, TTL);
+    assert_eq!(judge(&host, TTL), None);
+    assert_eq!(judge(&host, TTL + AHEAD), None);
+    let long = TTL + AHEAD + Duration::from_nanos(1);
+    assert_eq!(judge(&host, long), Some(Over::OutOfTime));
+    let other_clock = Host {
+        clock_offset: 1,
+        ..host
+    };
+    assert_eq!(judge(&other_clock, 10 * long), None);
+    let other_boot = Host { boot: 1, ..host };
+    assert_eq!(
+        judge(&other_boot, 10 * long),
+        None,
+        "whose it is is not known"
+    );
+}
+
+#[test]
+fn another_boot_ends_what_ran_on_this_machine_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let evidence = kept(folder.path(), &clock);
+    evidence.will_grant(LEASE, false, Process::ours()).unwrap();
+    let mut last = last(folder.path());
+    let host = Host {
+        machine: 5,
+        ..Host::ours().unwrap()
+    };
+    last.header.host = Host { boot: 1, ..host };
+    let judge = |host: &Host, id| last.judge(host, clock.now(), id, TTL);
+    assert_eq!(judge(&host, LEASE), Some(Over::OtherBoot));
+    assert_eq!(judge(&host, LEASE + 1), None, "over TCP");
+    for machine in [0, 6] {
+        let host = Host { machine, ..host };
+        assert_eq!(judge(&host, LEASE), None, "its process may run elsewhere");
+    }
+    last.header.host.machine = 0;
+    let nameless = Host { machine: 0, ..host };
+    assert_eq!(last.judge(&nameless, clock.now(), LEASE, TTL), None);
+}
+
+#[test]
+fn a_process_is_dead_when_it_has_ended_and_not_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let evidence = kept(folder.path(), &clock);
+    let mut child = child();
+    let process = Process::of_child(&child);
+    evidence.will_grant(LEASE, false, Some(process)).unwrap();
+    let last = last(folder.path());
+    let host = Host::ours().unwrap();
+    let judge = |host: &Host| last.judge(host, clock.now(), LEASE, TTL);
+    assert_eq!(judge(&host), None);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    assert_eq!(judge(&host), None, "stopped");
+
+    child.kill().unwrap();
+    while !process.is_dead() {
+        std::thread::yield_now(); // It ends without us; its status is not asked for yet.
+    }
+    assert_eq!(judge(&host), Some(Over::ProcessEnded));
+    child.wait().unwrap();
+    assert_eq!(judge(&host), Some(Over::ProcessEnded));
+    let other_namespace = Host {
+        namespace: 1,
+        ..host
+    };
+    assert_eq!(judge(&other_namespace), None);
+
+    // An id that is used again.
+    let mut ours = Process::ours().unwrap();
+    assert!(!ours.is_dead());
+    ours.start += 1;
+    assert!(ours.is_dead());
+}
+
+impl Process {
+    fn of_child(child: &Child) -> Process {
+        let ours = lock_core::process::ProcessName::ours().unwrap();
+        let name = lock_core::process::ProcessName {
+            pid: child.id(),
+            ..ours
+        };
+        Process::of_peer(child.id(), &name.to_string()).unwrap()
+    }
+}
+
+#[test]
+fn a_peer_is_who_it_says_only_if_the_kernel_agrees() {
+    let ours = lock_core::process::ProcessName::ours().unwrap();
+    let said = ours.to_string();
+    assert_eq!(Process::of_peer(ours.pid, &said), Process::ours());
+    // A forwarder on this machine passes on what somebody else says, who may be anywhere.
+    assert_eq!(Process::of_peer(1, &said), None);
+    let elsewhere = lock_core::process::ProcessName {
+        boot: ours.boot ^ 1,
+        ..ours
+    };
+    assert_eq!(Process::of_peer(ours.pid, &elsewhere.to_string()), None);
+    let contained = lock_core::process::ProcessName {
+        namespace: ours.namespace ^ 1,
+        ..ours
+    };
+    assert_eq!(Process::of_peer(ours.pid, &contained.to_string()), None);
+    assert_eq!(Process::of_peer(ours.pid, "grpc-go/1.26.0"), None);
+}
+
+#[test]
+fn an_id_that_a_client_picks_again_is_nobody_s_from_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let evidence = kept(folder.path(), &clock());
+    evidence.will_grant(LEASE, false, Process::ours()).unwrap();
+    assert!(evidence.is_unsynced());
+    evidence.sync();
+    assert!(!evidence.is_unsynced());
+    assert_eq!(last(folder.path()).processes.len(), 1);
+    evidence.released(LEASE);
+    evidence.will_grant(LEASE, true, None).unwrap();
+    assert!(last(folder.path()).processes.is_empty());
+}
+
+/// What becomes of the leases of a folder whose coordinator has gone, after `change` was done to its
+/// file: of one of our own process, and of one of which nothing is known.
+async fn reopened(change: impl FnOnce(&mut file::Header)) -> (bool, bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Coordinator::open(Config::new(folder.path())).unwrap();
+    let coordinator = open();
+    let ours = coordinator.grant_to(Process::ours(), 0, TTL).await.unwrap();
+    let unknown = coordinator.grant(0, TTL).await.unwrap();
+    coordinator.close().unwrap();
+    let (mut header, _) = file::read(folder.path()).unwrap();
+    change(&mut header);
+    let path = folder.path().join(file::NAME);
+    let life = File::options().write(true).open(path).unwrap();
+    life.write_all_at(&header.encode(), 0).unwrap();
+    let coordinator = open();
+    let leases = coordinator.leases().await.unwrap();
+    coordinator.close().unwrap();
+    (leases.contains(&ours.id), leases.contains(&unknown.id))
+}
+
+#[tokio::test]
+async fn leases_are_over_by_what_the_file_says() {
+    assert_eq!(reopened(|_| {}).await, (true, true), "nothing has happened");
+    // A machine must be told from others for another boot to prove anything.
+    let on_this_machine = Host::ours().unwrap().machine == 0;
+    let rebooted = reopened(|header| header.host.boot ^= 1).await;
+    assert_eq!(rebooted, (on_this_machine, true));
+    let long_ago = reopened(|header| header.until -= 100_000_000_000).await;
+    assert_eq!(long_ago, (false, false));
+    let a_while_ago = reopened(|header| header.until -= 10_000_000_000).await;
+    assert_eq!(a_while_ago, (true, true));
+    // Somebody else has had the folder, who knew nothing of this file.
+    let in_between = reopened(|header| {
+        header.claim.changed.1 ^= 1;
+        header.until = 0;
+        header.host.boot ^= 1;
+    });
+    assert_eq!(in_between.await, (true, true));
+}
+
+#[tokio::test]
+async fn a_grant_after_a_long_rest_is_known_of_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Coordinator::open(Config::new(folder.path())).unwrap();
+    let ttl = Duration::from_secs(1);
+    let coordinator = open();
+    let (clock, opened) = (Clock::system(), Clock::system().now());
+    while clock.now() <= opened + ttl {
+        tokio::time::sleep(ttl / 20).await;
+    }
+    let granted = coordinator.grant(0, ttl).await.unwrap();
+    coordinator.close().unwrap();
+    let coordinator = open();
+    let left = coordinator.time_to_live(granted.id, false).await;
+    assert!(left.is_ok(), "{left:?}");
+    coordinator.close().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_session_is_handed_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Coordinator::open(Config::new(folder.path())).unwrap();
+    let mut child = child();
+    let coordinator = open();
+    let holder = Process::of_child(&child);
+    let granted = coordinator.grant_to(Some(holder), 0, TTL).await.unwrap();
+    let mut ended_by = Vec::new();
+    coordinator.close().unwrap();
+    for _ in 0..3 {
+        let coordinator = open();
+        ended_by.push(coordinator.leases().await.unwrap());
+        coordinator.close().unwrap();
+    }
+    assert_eq!(ended_by, vec![vec![granted.id]; 3], "its process lives");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let coordinator = open();
+    assert!(coordinator.leases().await.unwrap().is_empty());
+    let live = *coordinator.live_leases().borrow();
+    assert_eq!(live, 0);
+    coordinator.close().unwrap();
+}
