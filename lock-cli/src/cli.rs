@@ -1,14 +1,17 @@
-//! The command line: one definition gives the parser and the help.
+//! The command line: one definition gives the parser, the help, the completions and the manual pages.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use benches::Workload;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use turnlock::Token;
 
 use crate::exit;
+use crate::reference;
+
+pub mod packaging;
 
 const ABOUT: &str = "Run commands under a lock, first come first served, with a fencing token.";
 
@@ -144,7 +147,7 @@ need the servers stopped, or others' sessions ended, is skipped. The status is 1
 ";
 
 #[derive(Debug, Parser)]
-#[command(name = "turnlock", version, about = ABOUT, after_help = after_help(), max_term_width = 100)]
+#[command(name = "turnlock", version, about = ABOUT, after_help = after_help(), after_long_help = after_long_help(), max_term_width = 100)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -154,6 +157,10 @@ pub struct Cli {
 
 fn after_help() -> String {
     format!("{EXAMPLES}\n{}", exit::help())
+}
+
+fn after_long_help() -> String {
+    format!("{}{}", after_help(), reference::help())
 }
 
 #[derive(Debug, Args)]
@@ -208,6 +215,10 @@ pub enum Command {
     /// Try the locks on servers and contenders that are paused, killed and cut off at random
     #[command(after_help = CHAOS_HELP)]
     Chaos(Chaos),
+    /// Print what bash, zsh or fish needs to complete this command line
+    Completions(packaging::Completions),
+    /// Print the manual page of a command, or write all of them
+    Man(packaging::Man),
 }
 
 /// How to stand in the queue.
@@ -259,7 +270,7 @@ pub struct Run {
     /// The lock
     pub name: String,
     /// The command and its arguments
-    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
 }
 
@@ -297,7 +308,7 @@ pub struct Edit {
     #[command(flatten)]
     pub change: Change,
     /// The command and its arguments: reads the old content on stdin, prints the new one
-    #[arg(trailing_var_arg = true, value_name = "COMMAND", required = true)]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments, required = true)]
     pub command: Vec<OsString>,
 }
 

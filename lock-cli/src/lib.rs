@@ -7,12 +7,16 @@ mod cli;
 mod commands;
 mod coordinator;
 mod exit;
+mod manual;
 mod output;
+mod reference;
+mod version;
 mod waiting;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 
 use crate::cli::{Cli, Command, Fence};
 use crate::exit::{Exit, Failure};
@@ -28,6 +32,13 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            let verbose = version::is_verbose(std::env::args_os());
+            if error.kind() == ErrorKind::DisplayVersion && verbose {
+                return match output::print(version::verbose()) {
+                    Ok(()) => Exit::Success.into(),
+                    Err(_) => Exit::File.into(),
+                };
+            }
             // Help and version are asked for; all else is a mistake.
             let exit = if error.use_stderr() {
                 Exit::Usage
@@ -86,5 +97,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(feature = "embedded")]
         Command::Stop => commands::stop::stop(global).await,
         Command::Chaos(chaos) => commands::chaos::chaos(global, chaos).await,
+        Command::Completions(args) => commands::completions::completions(&args),
+        Command::Man(args) => commands::man::man(&args),
     }
 }

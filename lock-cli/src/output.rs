@@ -36,6 +36,16 @@ pub fn print(line: impl AsRef<str>) -> io::Result<()> {
     out.flush()
 }
 
+/// Prints a text on stdout as it is.
+///
+/// # Errors
+/// If stdout is closed.
+pub fn print_bytes(text: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text)?;
+    out.flush()
+}
+
 /// A line on stderr that changes. Erased when it is dropped.
 pub struct StatusLine(());
 

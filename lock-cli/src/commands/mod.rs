@@ -3,12 +3,14 @@
 pub mod bench;
 pub mod change;
 pub mod chaos;
+pub mod completions;
 pub mod conformance;
 pub mod edit;
 pub mod fence;
 pub mod floor;
 pub mod hold;
 pub mod ls;
+pub mod man;
 pub mod queue;
 pub mod run;
 #[cfg(feature = "embedded")]
