@@ -22,7 +22,7 @@ pub enum Exit {
     Unavailable,
     /// A bug of ours or of the coordinator's.
     Internal,
-    /// A fenced file cannot be changed.
+    /// A file cannot be read or changed, or stdout not be written to.
     File,
     /// Not acquired.
     NotAcquired,
@@ -53,7 +53,10 @@ pub const TABLE: &[(&str, &str)] = &[
     ),
     ("69", "the coordinator is out of reach"),
     ("70", "an internal error: please report it"),
-    ("74", "the file cannot be read or changed as asked"),
+    (
+        "74",
+        "a file, or stdout, cannot be read or written as asked",
+    ),
     (
         "75",
         "not acquired: somebody else has the lock (`-E` sets another status)",
@@ -107,6 +110,17 @@ pub struct Failure {
     pub exit: Exit,
     pub message: String,
     pub hint: Option<String>,
+    pub said: Said,
+}
+
+/// Whether a failure is said, or its status says it all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    Always,
+    /// Not with `-q`: it was to be expected.
+    UnlessQuiet,
+    /// Nobody would read it.
+    Never,
 }
 
 impl Failure {
@@ -115,11 +129,18 @@ impl Failure {
             exit,
             message: message.into(),
             hint: None,
+            said: Said::Always,
         }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// With `-q` its status says it all.
+    pub fn expected(mut self) -> Self {
+        self.said = Said::UnlessQuiet;
         self
     }
 }

@@ -35,6 +35,8 @@ pub struct Options {
     pub owner: String,
     /// Shown to others in the queue: what the locks are for.
     pub note: Option<String>,
+    /// Shown to others in the queue: the program that does the work.
+    pub command: Option<String>,
     /// What becomes of waits when the session is lost.
     pub on_session_loss: OnSessionLoss,
 }
@@ -54,7 +56,7 @@ pub enum OnSessionLoss {
 
 impl Default for Options {
     /// [`DEFAULT_TTL`], the user's login name as far as the environment tells it (else the user's
-    /// number), no note.
+    /// number), no note, no command.
     fn default() -> Self {
         let owner = ["USER", "LOGNAME"]
             .iter()
@@ -64,6 +66,7 @@ impl Default for Options {
             ttl: DEFAULT_TTL,
             owner: owner.unwrap_or_else(number),
             note: None,
+            command: None,
             on_session_loss: OnSessionLoss::default(),
         }
     }
@@ -111,6 +114,7 @@ impl Locks {
             ttl,
             owner,
             note,
+            command,
             on_session_loss,
         } = options;
         if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
@@ -131,6 +135,7 @@ impl Locks {
             pid: std::process::id(),
             since_unix_ms: 0,
             note,
+            command,
         };
         metadata.check()?;
         let shared = Shared {

@@ -18,7 +18,6 @@ pub fn completions(args: &Completions) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     generate(shell, &mut Cli::command(), "turnlock", &mut script);
     script.extend_from_slice(after_dashes.as_bytes());
-    output::print_bytes(&script)
-        .map_err(|error| Failure::new(Exit::File, format!("cannot write to stdout: {error}")))?;
+    output::print(String::from_utf8_lossy(&script).trim_end())?;
     Ok(Exit::Success)
 }

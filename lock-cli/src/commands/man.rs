@@ -43,6 +43,5 @@ fn print(root: &clap::Command, path: &[String]) -> Result<(), Failure> {
                     .hint("`turnlock --help` lists them")
             })?;
     }
-    output::print_bytes(manual::page(command).as_bytes())
-        .map_err(|error| Failure::new(Exit::File, format!("cannot write to stdout: {error}")))
+    output::print(manual::page(command).trim_end())
 }
