@@ -15,6 +15,7 @@ pub enum Exit {
     /// With the status of the command that ran under the lock (128 + signal, if a signal ended it).
     Of(u8),
     /// The coordinator does not keep a promise that it was asked for.
+    #[cfg(feature = "conformance")]
     NotConforming,
     /// Usage: an argument or a name breaks a rule.
     Usage,
@@ -82,6 +83,7 @@ impl Exit {
         match self {
             Exit::Success => 0,
             Exit::Of(code) => code,
+            #[cfg(feature = "conformance")]
             Exit::NotConforming => 1,
             Exit::Usage => 64,
             Exit::Unavailable => 69,

@@ -27,6 +27,7 @@ pub fn main() -> ExitCode {
     if let Some(helper) = child::helper_main() {
         return helper;
     }
+    #[cfg(feature = "conformance")]
     if let Some(helper) = conformance::chaos::helper_main() {
         return helper;
     }
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
         _ => Level::Normal,
     });
     let runtime = match cli.command {
+        #[cfg(feature = "bench")]
         Command::Bench(_) => benches::runtime(),
         // One thread: the command waits most of the time, and sessions are renewed on a thread of
         // their own.
@@ -134,12 +136,15 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Queue(queue) => commands::queue::queue(global, queue).await,
         //EV Command::Evict(evict) => commands::evict::evict(global, evict).await,
         Command::Floor(floor) => commands::floor::floor(global, floor).await,
+        #[cfg(feature = "bench")]
         Command::Bench(bench) => commands::bench::bench(global, bench).await,
+        #[cfg(feature = "conformance")]
         Command::Conformance(args) => commands::conformance::conformance(global, args).await,
         #[cfg(feature = "embedded")]
         Command::Serve(serve) => commands::serve::serve(serve).await,
         #[cfg(feature = "embedded")]
         Command::Stop => commands::stop::stop(global).await,
+        #[cfg(feature = "conformance")]
         Command::Chaos(chaos) => commands::chaos::chaos(global, chaos).await,
         Command::Completions(args) => commands::completions::completions(&args),
         Command::Man(args) => commands::man::man(&args),

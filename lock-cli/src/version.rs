@@ -10,6 +10,8 @@ const FEATURES: &[(&str, bool)] = &[
     ("embedded", cfg!(feature = "embedded")),
     ("etcd", cfg!(feature = "etcd")),
     ("zk", cfg!(feature = "zk")),
+    ("bench", cfg!(feature = "bench")),
+    ("conformance", cfg!(feature = "conformance")),
 ];
 
 /// Whether these arguments, which ask for the version, ask for all that there is to say.

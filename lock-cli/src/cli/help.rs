@@ -116,17 +116,6 @@ What comes after the check is not covered by it: where a file can be changed wit
 or `edit`, check and change are one.
 ";
 
-pub const CHAOS_HELP: &str = "\
-Examples:
-  turnlock chaos --backend etcd --nodes 3 --seconds 900 --seed 42
-  turnlock chaos --backend zk --json >report.json
-  turnlock chaos                                   the embedded coordinator, for a minute
-
-It starts servers of its own, on free ports of this machine, and stops them. etcd and ZooKeeper must be
-installed: apt-get install etcd-server, apt-get install zookeeper. The status is 70 if a rule is broken and
-it is Turnlock that breaks it; what the servers break is reported, and no failure.
-";
-
 pub const FLOOR_HELP: &str = "\
 Examples, for a fleet that moves from its own coordinators to etcd; first stop all who use locks:
   turnlock floor                                                  prints, say, 4711
@@ -135,39 +124,4 @@ Examples, for a fleet that moves from its own coordinators to etcd; first stop a
 Without this, the new coordinator would begin with lower tokens, and every fence that has seen the
 old ones would refuse the fleet. It is not done while the new one is in use: 75. Raw locks keep the
 coordinator's own tokens.
-";
-
-pub const BENCH_USAGE: &str = "turnlock bench [OPTIONS] --workload NAME
-       turnlock bench [OPTIONS] --workload NAME --find-limit[=MS]
-       turnlock bench [OPTIONS] --report DIR";
-
-pub const BENCH_HELP: &str = "\
-Workloads:
-  raw          create and delete an entry, without any lock: what no lock can do without
-  uncontended  a lock for each worker
-  contended    one lock for all
-  drain        all queue on one lock at once, each takes it once; counted from the common start
-  readers      one read/write lock for all, one turn in ten a writer's
-  churn        each time a lock of another name
-
-Examples:
-  turnlock bench --workload contended --workers 64
-  turnlock --backend etcd://etcd-1:2379 bench --workload uncontended --seconds 10 --json
-  turnlock --backend zk://zk-1,zk-2,zk-3 bench --report zookeeper/
-  turnlock bench --workload uncontended --find-limit=20
-  turnlock --backend embedded:///srv/test bench --workload drain --workers 500
-
-The locks are named turnlock-bench/...; nobody else's are touched, and nothing is left of them.
-With --json, one object a measurement: peer, workload, workers, ops, seconds, ops_per_s, p50_us, p99_us.
-";
-
-pub const CONFORMANCE_HELP: &str = "\
-Examples:
-  turnlock conformance                                          your own coordinator on this machine
-  turnlock --backend etcd://etcd-1:2379 conformance
-  turnlock --backend zk://zk-1:2181 conformance --filter order
-  turnlock conformance --list
-
-Every case runs in a namespace of its own below that of the URL, and nothing is left of it. What would
-need the servers stopped, or others' sessions ended, is skipped. The status is 1 if a case fails.
 ";

@@ -1,21 +1,27 @@
 //! The command line: one definition gives the parser, the help, the completions and the manual pages.
 
 mod acquire;
+#[cfg(feature = "bench")]
+mod bench;
 mod help;
 mod operate;
 pub mod packaging;
 mod time;
+#[cfg(feature = "conformance")]
+mod trial;
 
 use clap::{Args, Parser, Subcommand};
 
 pub use self::acquire::{
     Acquire, Append, Change, Check, Edit, Fence, FlockFlags, Hold, OnLost, Run, Write,
 };
-pub use self::operate::{Bench, Chaos, Conformance, Evict, Floor, Ls, Queue, Serve};
+#[cfg(feature = "bench")]
+pub use self::bench::Bench;
+pub use self::operate::{Evict, Floor, Ls, Queue, Serve};
+#[cfg(feature = "conformance")]
+pub use self::trial::{Chaos, Conformance};
 
-use self::help::{
-    ABOUT, CHAOS_HELP, EVICT_HELP, FLOOR_HELP, HOLD_HELP, after_help, after_long_help,
-};
+use self::help::{ABOUT, EVICT_HELP, FLOOR_HELP, HOLD_HELP, after_help, after_long_help};
 
 #[derive(Debug, Parser)]
 #[command(name = "turnlock", version, about = ABOUT, after_help = after_help(), after_long_help = after_long_help(), max_term_width = 100)]
@@ -77,8 +83,10 @@ pub enum Command {
     #[command(after_help = FLOOR_HELP)]
     Floor(Floor),
     /// Measure what locks cost on a coordinator
+    #[cfg(feature = "bench")]
     Bench(Bench),
     /// Check that a coordinator keeps the promises of locks, without harm to its users
+    #[cfg(feature = "conformance")]
     Conformance(Conformance),
     /// Run a coordinator in the foreground, behind the etcd v3 API
     #[cfg(feature = "embedded")]
@@ -87,7 +95,7 @@ pub enum Command {
     #[cfg(feature = "embedded")]
     Stop,
     /// Try the locks on servers and contenders that are paused, killed and cut off at random
-    #[command(after_help = CHAOS_HELP)]
+    #[cfg(feature = "conformance")]
     Chaos(Chaos),
     /// Print what bash, zsh or fish needs to complete this command line
     Completions(packaging::Completions),

@@ -2,26 +2,6 @@
 
 use std::time::Duration;
 
-/// The longest measurement that can be asked for.
-const LONGEST_MEASUREMENT: Duration = Duration::from_secs(3600);
-
-/// A length of time that something can be measured in.
-pub fn positive_seconds(text: &str) -> Result<Duration, String> {
-    match seconds(text)? {
-        Duration::ZERO => Err("nothing can be measured in no time: give more than 0".to_owned()),
-        time if time > LONGEST_MEASUREMENT => Err("give at most 3600".to_owned()),
-        time => Ok(time),
-    }
-}
-
-/// A bare number of milliseconds.
-pub fn milliseconds(text: &str) -> Result<Duration, String> {
-    let number = text.parse::<f64>().ok();
-    number
-        .and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok())
-        .ok_or_else(|| "not a number of milliseconds".to_owned())
-}
-
 /// Seconds with a fraction, as `flock -w` takes them; or a number with its unit.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     // `ms` before the others: it ends with one of them.

@@ -1,9 +1,12 @@
 //! The subcommands, a file each.
 
+#[cfg(feature = "bench")]
 pub mod bench;
 pub mod change;
+#[cfg(feature = "conformance")]
 pub mod chaos;
 pub mod completions;
+#[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod edit;
 //EV pub mod evict;
