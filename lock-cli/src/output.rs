@@ -10,7 +10,9 @@ use std::time::Duration;
 use turnlock::{Entry, clock};
 
 pub use self::stdout::{print, print_json, unreported, unwritable};
-pub use self::table::{cut, table, width_of};
+pub use self::table::{Shrinks, cut, table};
+
+use self::table::width_of;
 
 /// Text that somebody else chose, made safe for a terminal: control characters, and the ones that
 /// reorder text, are escaped.

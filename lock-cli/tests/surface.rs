@@ -7,7 +7,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use support::{Home, Running, eventually, text};
 
@@ -326,6 +328,36 @@ fn a_hold_ends_with_its_stdin() {
     drop(script);
     assert_eq!(code(&holding.wait()), 0);
     assert!(home.queue("a").is_empty());
+}
+
+#[test]
+fn a_killed_script_frees_its_lock_at_once() {
+    let home = Home::new();
+    let script = r#"coproc LOCKED { exec "$T" hold --ttl 300 --while-open a; }
+        read -r token <&"${LOCKED[0]}" || exit 75
+        echo "$token" >held
+        sleep 1000"#;
+    let mut bash = std::process::Command::new(support::program("bash", "bash"))
+        .args(["-c", script])
+        .env("T", env!("CARGO_BIN_EXE_turnlock"))
+        .env("TURNLOCK_HOME", home.path())
+        .env_remove("TURNLOCK_BACKEND")
+        .current_dir(home.path())
+        .process_group(0)
+        .spawn()
+        .expect("bash starts");
+    eventually("it holds", || {
+        !support::lines(&home.file("held")).is_empty()
+    });
+    let pid = bash.id();
+    support::signal(pid, rustix::process::Signal::KILL);
+    bash.wait().expect("a child of ours");
+    // What it has started, such as the sleep, does not hold the lock, nor its pipe.
+    support::within(Duration::from_secs(30), "the lock is free", || {
+        home.queue("a").is_empty()
+    });
+    let group = rustix::process::Pid::from_raw(pid.try_into().expect("an id")).expect("not zero");
+    rustix::process::kill_process_group(group, rustix::process::Signal::KILL).expect("the sleep");
 }
 
 #[test]
