@@ -42,14 +42,14 @@ async fn keep_telling(locks: &Locks, name: &LockName, line: &StatusLine) -> Infa
 
 /// Tells who made us wait, after a while. That the lock is ours in the end shows by itself.
 async fn tell_once(locks: &Locks, name: &LockName) -> Infallible {
-    let patience = match speaks(Level::Verbose) {
-        true => PATIENCE,
-        false => LONG_PATIENCE,
+    let (patience, still) = match speaks(Level::Verbose) {
+        true => (PATIENCE, ""),
+        false => (LONG_PATIENCE, "still "),
     };
     loop {
         tokio::time::sleep(patience).await;
         if let Some(text) = look(locks, name, usize::MAX).await {
-            say(format!("still {text}"));
+            say(format!("{still}{text}"));
             return std::future::pending().await;
         }
     }

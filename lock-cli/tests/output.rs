@@ -22,6 +22,7 @@ const PRINTING: &[&[&str]] = &[
     &["queue", "held"],
     &["queue", "--json", "held"],
     &["queue", "free"],
+    &["evict", "free"],
     &["floor"],
     &["floor", "--json"],
     &["hold", "b"],

@@ -5,7 +5,7 @@ pub mod change;
 pub mod chaos;
 pub mod conformance;
 pub mod edit;
-//EV pub mod evict;
+pub mod evict;
 pub mod fence;
 pub mod floor;
 pub mod hold;
