@@ -134,7 +134,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Fence(Fence::Check(check)) => commands::fence::check(global, check).await,
         Command::Ls(ls) => commands::ls::ls(global, ls).await,
         Command::Queue(queue) => commands::queue::queue(global, queue).await,
-        //EV Command::Evict(evict) => commands::evict::evict(global, evict).await,
+        Command::Evict(evict) => commands::evict::evict(global, evict).await,
         Command::Floor(floor) => commands::floor::floor(global, floor).await,
         #[cfg(feature = "bench")]
         Command::Bench(bench) => commands::bench::bench(global, bench).await,

@@ -3,6 +3,7 @@
 mod stdout;
 mod table;
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -10,7 +11,9 @@ use std::time::Duration;
 use turnlock::{Entry, clock};
 
 pub use self::stdout::{print, print_json, unreported, unwritable};
-pub use self::table::{cut, table, width_of};
+pub use self::table::{Shrinks, cut, table};
+
+use self::table::width_of;
 
 /// Text that somebody else chose, made safe for a terminal: control characters, and the ones that
 /// reorder text, are escaped.
@@ -81,9 +84,10 @@ pub fn narrate(message: impl AsRef<str>) {
 pub struct StatusLine(());
 
 impl StatusLine {
-    /// `None` where stderr is not a terminal.
+    /// `None` where stderr is not a terminal, or one that cannot erase a line (`TERM=dumb`).
     pub fn on_terminal() -> Option<Self> {
-        io::stderr().is_terminal().then_some(StatusLine(()))
+        // Lazily: one that is made is also dropped, which erases the line.
+        (io::stderr().is_terminal() && can_erase(std::env::var_os("TERM"))).then(|| StatusLine(()))
     }
 
     /// Puts this in the place of what is shown. It is cut to one line: what goes on in the next one
@@ -107,6 +111,11 @@ impl Drop for StatusLine {
     fn drop(&mut self) {
         self.clear();
     }
+}
+
+/// Whether a terminal of this type, as `TERM` says, knows the codes that move the cursor.
+fn can_erase(term: Option<OsString>) -> bool {
+    term.is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
 /// A duration for people: its two largest units.
@@ -164,6 +173,14 @@ mod tests {
             safe("a\u{1b}[2Jb\r\u{202e}c\u{9b}ü"),
             "a\\u{1b}[2Jb\\u{d}\\u{202e}c\\u{9b}ü"
         );
+    }
+
+    #[test]
+    fn a_dumb_terminal_gets_no_cursor_codes() {
+        assert!(can_erase(Some("xterm".into())));
+        for term in [None, Some(OsString::new()), Some("dumb".into())] {
+            assert!(!can_erase(term));
+        }
     }
 
     #[test]

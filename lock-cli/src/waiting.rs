@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use turnlock::{LockName, Locks, Queue, SessionId};
 
-use crate::output::{Level, StatusLine, queued, safe, say, speaks, who};
+use crate::output::{Level, StatusLine, cut, queued, safe, say, speaks, who};
 
 /// A wait shorter than this is not worth a word.
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -14,6 +14,9 @@ const PATIENCE: Duration = Duration::from_millis(400);
 const LONG_PATIENCE: Duration = Duration::from_secs(10);
 /// The line is brought up to date this often.
 const REFRESH: Duration = Duration::from_secs(2);
+
+/// So much of a name leaves room on a line for whom we wait for.
+const NAME_ON_A_LINE: usize = 24;
 
 /// Tells of the wait as long as it is polled.
 pub async fn report(locks: &Locks, name: &LockName) -> Infallible {
@@ -30,7 +33,7 @@ pub async fn report(locks: &Locks, name: &LockName) -> Infallible {
 async fn keep_telling(locks: &Locks, name: &LockName, line: &StatusLine) -> Infallible {
     tokio::time::sleep(PATIENCE).await;
     loop {
-        if let Some(text) = look(locks, name).await {
+        if let Some(text) = look(locks, name, NAME_ON_A_LINE).await {
             line.show(&text);
         }
         tokio::time::sleep(REFRESH).await;
@@ -39,32 +42,32 @@ async fn keep_telling(locks: &Locks, name: &LockName, line: &StatusLine) -> Infa
 
 /// Tells who made us wait, after a while. That the lock is ours in the end shows by itself.
 async fn tell_once(locks: &Locks, name: &LockName) -> Infallible {
-    let patience = match speaks(Level::Verbose) {
-        true => PATIENCE,
-        false => LONG_PATIENCE,
+    let (patience, still) = match speaks(Level::Verbose) {
+        true => (PATIENCE, ""),
+        false => (LONG_PATIENCE, "still "),
     };
     loop {
         tokio::time::sleep(patience).await;
-        if let Some(text) = look(locks, name).await {
-            say(format!("still {text}"));
+        if let Some(text) = look(locks, name, usize::MAX).await {
+            say(format!("{still}{text}"));
             return std::future::pending().await;
         }
     }
 }
 
-/// What there is to tell, if anything.
-async fn look(locks: &Locks, name: &LockName) -> Option<String> {
+/// What there is to tell, if anything, with no more of the name than this.
+async fn look(locks: &Locks, name: &LockName, longest: usize) -> Option<String> {
     match locks.queue(name).await {
-        Ok(queue) => describe(&queue, locks.session_id()),
+        Ok(queue) => describe(&queue, locks.session_id(), longest),
         Err(error) => Some(format!(
             "waiting for {}: {}",
-            safe(name.as_str()),
+            cut(&safe(name.as_str()), longest),
             safe(&error.to_string())
         )),
     }
 }
 
-fn describe(queue: &Queue, own: Option<SessionId>) -> Option<String> {
+fn describe(queue: &Queue, own: Option<SessionId>, longest: usize) -> Option<String> {
     let holder = queue.entries.first()?;
     let command = holder.metadata.as_ref().and_then(|m| m.command.as_deref());
     let about: Vec<String> = command
@@ -89,14 +92,14 @@ fn describe(queue: &Queue, own: Option<SessionId>) -> Option<String> {
         })
         .and_then(|place| place.checked_sub(queue.holders()))
         .map(|ahead| match ahead {
-            0 => "; we are next".to_owned(),
-            1 => "; 1 waits before us".to_owned(),
-            n => format!("; {n} wait before us"),
+            0 => " (we are next)".to_owned(),
+            1 => " (1 before us)".to_owned(),
+            n => format!(" ({n} before us)"),
         })
         .unwrap_or_default();
-    let name = safe(queue.name.as_str());
+    let name = cut(&safe(queue.name.as_str()), longest);
     Some(format!(
-        "waiting for {name}, held by {}{about}{more}{place}",
+        "waiting for {name}{place}, held by {}{about}{more}",
         who(holder)
     ))
 }
@@ -133,13 +136,18 @@ mod tests {
             name,
             entries: [5, 6, 7, 8].map(entry).to_vec(),
         };
-        let text = |own| describe(&queue, Some(SessionId(own))).expect("a holder");
+        let text = |own| describe(&queue, Some(SessionId(own)), 24).expect("a holder");
         assert_eq!(
             text(6),
-            "waiting for jobs/a, held by ann@h pid 4 (rsync); we are next"
+            "waiting for jobs/a (we are next), held by ann@h pid 4 (rsync)"
         );
-        assert!(text(7).ends_with("; 1 waits before us"));
-        assert!(text(8).ends_with("; 2 wait before us"));
-        assert!(text(99).ends_with("(rsync)"));
+        assert!(text(7).contains("jobs/a (1 before us),"));
+        assert!(text(8).contains("jobs/a (2 before us),"));
+        assert!(text(99).contains("jobs/a, held by"));
+        let short = describe(&queue, None, 4).expect("a holder");
+        assert!(
+            short.starts_with("waiting for job…, held by ann"),
+            "{short}"
+        );
     }
 }

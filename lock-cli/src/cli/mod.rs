@@ -76,9 +76,9 @@ pub enum Command {
     Ls(Ls),
     /// Show who holds a lock and who waits for it, in order
     Queue(Queue),
-    //EV/// Take a lock away from who holds it, or a waiter's place in the queue
-    //EV#[command(after_help = EVICT_HELP)]
-    //EV Evict(Evict),
+    /// Take a lock away from who holds it, or a waiter's place in the queue
+    #[command(after_help = EVICT_HELP)]
+    Evict(Evict),
     /// Print a number that no token given out so far exceeds, or have all later ones exceed one
     #[command(after_help = FLOOR_HELP)]
     Floor(Floor),

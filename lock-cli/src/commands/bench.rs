@@ -130,7 +130,7 @@ async fn report(peer: &Peer, args: &Bench, folder: &Path, json: bool) -> Result<
     let written = report.write(folder);
     if !json {
         let rows: Vec<Vec<String>> = report.table().into_iter().map(Vec::from).collect();
-        print(table(&rows))?;
+        print(table(&rows, &[]))?;
     }
     for warning in report.noise() {
         say(format!("warning: {warning}"));

@@ -27,7 +27,10 @@ pub async fn evict(global: Global, args: Evict) -> Result<Exit, Failure> {
             if holds { "held it" } else { "waited for it" }
         ))?,
         Removed::AlreadyGone => {
-            return none(&global, &format!("{name}: {} has left by itself", who(entry)));
+            return none(
+                &global,
+                &format!("{name}: {} has left by itself", who(entry)),
+            );
         }
     }
     Ok(Exit::Success)
@@ -42,7 +45,10 @@ fn none(global: &Global, words: &str) -> Result<Exit, Failure> {
 }
 
 /// Whom to evict, and whether it holds the lock; or the words for that nobody is there.
-fn choose<'a>(queue: &'a Queue, args: &Evict) -> Result<Result<(&'a Entry, bool), String>, Failure> {
+fn choose<'a>(
+    queue: &'a Queue,
+    args: &Evict,
+) -> Result<Result<(&'a Entry, bool), String>, Failure> {
     let name = &queue.name;
     let holders = &queue.entries[..queue.holders()];
     if let Some(token) = args.token {

@@ -7,10 +7,13 @@ use crate::cli::{Global, Ls};
 use crate::commands::names::prefix;
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
-use crate::output::{print, print_json, queued, safe, table, who};
+use crate::output::{Shrinks, print, print_json, queued, safe, table, who};
 
 /// Locks asked for at once: an answer stays well below the message limit.
 const PAGE: usize = 500;
+
+/// On a narrow terminal the name and the holder give way.
+const SHRINKS: &[Shrinks] = &[(0, 24), (5, 12), (0, 8)];
 
 pub async fn ls(global: Global, args: Ls) -> Result<Exit, Failure> {
     let prefix = prefix(&args.prefix)?;
@@ -42,7 +45,7 @@ pub async fn ls(global: Global, args: Ls) -> Result<Exit, Failure> {
                 "no lock whose name begins with {} is in use",
                 safe(&prefix)
             )),
-            _ => print(table(&rows)),
+            _ => print(table(&rows, SHRINKS)),
         }?;
     }
     Ok(Exit::Success)

@@ -9,7 +9,7 @@ pub mod completions;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod edit;
-//EV pub mod evict;
+pub mod evict;
 pub mod fence;
 pub mod floor;
 pub mod hold;

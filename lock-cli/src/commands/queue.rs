@@ -7,7 +7,10 @@ use crate::cli::{Global, Queue};
 use crate::commands::names::name;
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
-use crate::output::{print, print_json, queued, safe, table, who};
+use crate::output::{Shrinks, print, print_json, queued, safe, table, who};
+
+/// On a narrow terminal the note gives way first, then the command, then who it is.
+const SHRINKS: &[Shrinks] = &[(6, 8), (5, 8), (4, 8)];
 
 pub async fn queue(global: Global, args: Queue) -> Result<Exit, Failure> {
     let name = name(&args.name, args.raw)?;
@@ -29,7 +32,7 @@ pub async fn queue(global: Global, args: Queue) -> Result<Exit, Failure> {
     let head = ["STATE", "MODE", "TOKEN", "QUEUED", "WHO", "COMMAND", "NOTE"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(entries.map(|(state, entry)| row(state, entry)));
-    print(table(&rows))?;
+    print(table(&rows, SHRINKS))?;
     Ok(Exit::Success)
 }
 

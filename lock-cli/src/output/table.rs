@@ -5,8 +5,9 @@ use std::os::fd::AsFd;
 
 /// What stands for the end of a cell that was too long.
 const CUT: char = '…';
-/// Columns are not made narrower than this.
-const NARROWEST: usize = 8;
+
+/// A column that may be made narrower, and how narrow.
+pub type Shrinks = (usize, usize);
 
 /// How many columns a terminal has; `None` if it is none.
 pub fn width_of(out: &(impl IsTerminal + AsFd)) -> Option<usize> {
@@ -19,10 +20,10 @@ pub fn width_of(out: &(impl IsTerminal + AsFd)) -> Option<usize> {
     Some(if columns == 0 { 80 } else { columns })
 }
 
-/// Lines up columns; the last one is not padded. On a terminal, cells are cut until all fit; what is
-/// read by programs is whole.
-pub fn table(rows: &[Vec<String>]) -> String {
-    fit(rows, width_of(&io::stdout()))
+/// Lines up columns; the last one is not padded. On a terminal that is too narrow, cells of the
+/// columns that may shrink are cut, the first ones named first; what is read by programs is whole.
+pub fn table(rows: &[Vec<String>], shrinks: &[Shrinks]) -> String {
+    fit(rows, shrinks, width_of(&io::stdout()))
 }
 
 /// At most so many characters of it.
@@ -35,7 +36,7 @@ pub fn cut(text: &str, width: usize) -> String {
     cut
 }
 
-fn fit(rows: &[Vec<String>], limit: Option<usize>) -> String {
+fn fit(rows: &[Vec<String>], shrinks: &[Shrinks], limit: Option<usize>) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| {
         rows.iter()
@@ -47,7 +48,13 @@ fn fit(rows: &[Vec<String>], limit: Option<usize>) -> String {
     let mut widths: Vec<usize> = (0..columns).map(width).collect();
     if let Some(limit) = limit {
         let gaps = 2 * columns.saturating_sub(1);
-        shrink(&mut widths, limit.saturating_sub(gaps));
+        let mut excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(limit);
+        for &(column, narrowest) in shrinks {
+            let width = &mut widths[column];
+            let given = excess.min(width.saturating_sub(narrowest));
+            *width -= given;
+            excess -= given;
+        }
     }
     let lines = rows.iter().map(|row| {
         let cells = row
@@ -57,16 +64,6 @@ fn fit(rows: &[Vec<String>], limit: Option<usize>) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     });
     lines.collect::<Vec<_>>().join("\n")
-}
-
-/// Takes from the widest until all have room, or none has more to give.
-fn shrink(widths: &mut [usize], room: usize) {
-    while widths.iter().sum::<usize>() > room {
-        match widths.iter_mut().max() {
-            Some(widest) if *widest > NARROWEST => *widest -= 1,
-            _ => return,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -80,30 +77,29 @@ mod tests {
     #[test]
     fn columns_line_up() {
         let rows = [row(&["a", "bb"]), row(&["ccc", "d"])];
-        assert_eq!(fit(&rows, None), "a    bb\nccc  d");
+        assert_eq!(fit(&rows, &[], None), "a    bb\nccc  d");
     }
 
     #[test]
-    fn the_widest_columns_give_way_to_a_terminal() {
+    fn columns_give_way_to_a_terminal_in_their_order() {
         let long = "x".repeat(100_000);
         let rows = [
-            row(&["holds", &long, "note"]),
-            row(&["waits", "ann", &"y".repeat(40)]),
+            row(&["holds", "18446744073709551615", "ann@host", &long]),
+            row(&["waits", "2", "bob@another-host", "note"]),
         ];
-        let shown = fit(&rows, Some(80));
+        let shrinks = [(3, 8), (2, 10)];
+        let shown = fit(&rows, &shrinks, Some(80));
         for line in shown.lines() {
             assert!(line.chars().count() <= 80, "{line}");
         }
+        assert!(shown.contains("bob@another-host  note"), "{shown}");
+        let narrow = fit(&rows, &shrinks, Some(10));
+        assert!(narrow.contains("18446744073709551615"), "{narrow}");
+        assert!(narrow.contains("bob@anoth…  note"), "{narrow}");
+        assert!(narrow.contains("ann@host    xxxxxxx…"), "{narrow}");
         assert!(
-            shown.contains("x…  note") && shown.contains("waits  ann"),
-            "{shown}"
+            fit(&rows, &shrinks, None).contains(&long),
+            "programs get it whole"
         );
-        assert!(fit(&rows, None).contains(&long), "programs get it whole");
-    }
-
-    #[test]
-    fn what_cannot_fit_is_shown_narrow() {
-        let rows = [row(&["aaaaaaaaaaaa", "bbbbbbbbbbbb"])];
-        assert_eq!(fit(&rows, Some(4)), "aaaaaaa…  bbbbbbb…");
     }
 }
