@@ -14,6 +14,10 @@ const FULL: &str = "turnlock: cannot write to stdout: No space left on device";
 const PRINTING: &[&[&str]] = &[
     &["--help"],
     &["--version"],
+    &["--version", "--verbose"],
+    &["completions", "bash"],
+    &["man"],
+    &["man", "fence", "check"],
     &["help", "run"],
     &["run", "--help"],
     &["run", "--version"],

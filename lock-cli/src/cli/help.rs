@@ -47,6 +47,12 @@ pub const RUN_USAGE: &str = "turnlock run [OPTIONS] NAME -- COMMAND [ARGS]...
        turnlock run [OPTIONS] NAME -c TEXT";
 
 pub const RUN_HELP: &str = "\
+Examples:
+  turnlock run ledger -- ./post-entries          wait for our turn, then run
+  turnlock run -n nightly -- ./report            only if nobody else does; else the status is 75
+  turnlock run -w 30 -s index -- ./search        wait at most 30 s, share with other readers
+  turnlock run deploy -c 'echo $TURNLOCK_TOKEN'  a shell line
+
 The command finds TURNLOCK_NAME, TURNLOCK_TOKEN, TURNLOCK_MODE and TURNLOCK_DEADLINE_UNIX_MS in its
 environment, and in TURNLOCK_FENCING_TOKEN all that a resource needs to check a write. turnlock ends with
 its exit status: see `turnlock --help` for the others, and for names that are paths.
@@ -63,6 +69,26 @@ Examples:
   turnlock hold ledger                                           until Ctrl-C, TERM or HUP
   coproc LOCK { turnlock hold --while-open ledger; }             in bash: for the rest of the script,
   read -r token <&\"${LOCK[0]}\" || exit 75                       also if that is killed
+";
+
+pub const LS_HELP: &str = "\
+Examples:
+  turnlock ls                all locks in use
+  turnlock ls nightly/       those whose names begin so
+  turnlock ls --json         for a script: one object a lock
+";
+
+pub const QUEUE_HELP: &str = "\
+Examples:
+  turnlock queue ledger
+  turnlock queue --json ledger                                     one object an entry
+  turnlock --backend etcd://etcd-1:2379 queue --raw jobs/nightly   a queue of `etcdctl lock jobs/nightly`
+";
+
+pub const SERVE_HELP: &str = "\
+Examples:
+  turnlock serve --data /srv/locks --listen 127.0.0.1:2379     for --backend etcd://127.0.0.1:2379
+  turnlock serve --listen unix:/srv/locks/socket               for --backend etcd+unix:///srv/locks/socket
 ";
 
 pub const EVICT_HELP: &str = "\

@@ -7,9 +7,11 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 use turnlock::Token;
 
+use super::help::{LS_HELP, QUEUE_HELP, SERVE_HELP};
 use super::time::seconds;
 
 #[derive(Debug, Args)]
+#[command(after_help = LS_HELP)]
 pub struct Ls {
     /// Only locks whose names begin with this, or of files in this folder
     #[arg(default_value = "", hide_default_value = true)]
@@ -17,6 +19,7 @@ pub struct Ls {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = QUEUE_HELP)]
 pub struct Queue {
     /// Use NAME verbatim as the etcd prefix or ZooKeeper path
     #[arg(long)]
@@ -45,6 +48,7 @@ pub struct Floor {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = SERVE_HELP)]
 pub struct Serve {
     /// The folder to keep the data in [default: $TURNLOCK_HOME, or turnlock in the XDG state
     /// folder]
