@@ -2,9 +2,13 @@
 
 mod support;
 
-use std::process::Output;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Output, Stdio};
 
-use support::{Home, Running, eventually, text};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use support::{Home, Running, eventually, signal, text};
 
 fn code(output: &Output) -> i32 {
     output.status.code().expect("turnlock ends by itself")
@@ -21,41 +25,118 @@ fn holder(home: &Home, args: &[&str]) -> Running {
 }
 
 #[test]
-fn quiet_says_nothing_and_verbose_what_happens() {
+fn quiet_says_nothing_but_errors() {
     let home = Home::new();
-    let said = |args: &[&str]| text(&home.run(args).stderr);
-    let verbose = said(&["run", "-v", "a", "true"]);
-    assert!(
-        verbose.contains("a: acquired (exclusive) after 0."),
-        "{verbose}"
-    );
-    assert!(verbose.contains("a: released"), "{verbose}");
-
     let _holder = holder(&home, &["a"]);
-    let waited = said(&["run", "-v", "-w", "2", "a", "true"]);
-    assert!(
-        waited.contains(": waiting for a (we are next), held by"),
-        "{waited}"
-    );
-    assert_eq!(waited.matches("waiting").count(), 1, "{waited}");
     for args in [
         &["run", "-q", "-n", "a", "true"][..],
         &["run", "-qw", "0.1", "a", "true"],
         &["-q", "hold", "-n", "a"],
+        &["-q", "run", "b", "true"],
     ] {
         let output = home.run(args);
-        assert_eq!(code(&output), 75, "{args:?}");
-        assert!(
-            !text(&output.stderr).contains("turnlock:"),
-            "{args:?}: {}",
-            text(&output.stderr)
-        );
+        let status = if args.contains(&"b") { 0 } else { 75 };
+        assert_eq!(code(&output), status, "{args:?}");
+        assert_eq!(text(&output.stderr), "", "{args:?}");
     }
-    let error = said(&["run", "-q", "a//b", "true"]);
+    let error = text(&home.run(&["run", "-q", "a//b", "true"]).stderr);
+    assert!(error.contains("a segment is empty"), "{error}");
+}
+
+#[test]
+fn who_waits_long_says_once_for_whom_and_who_is_verbose_at_once() {
+    let home = Home::new();
+    let holding = holder(&home, &["a"]);
+    let waiters = [
+        &["run", "-v", "-s", "a", "true"][..],
+        &["run", "-s", "a", "true"],
+    ];
+    let waiters = waiters.map(|args| {
+        let child = home.turnlock(args).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("starts");
+        let mut said = BufReader::new(child.stderr.take().expect("piped"));
+        let mut line = String::new();
+        said.read_line(&mut line).expect("it says something");
+        assert!(line.contains("waiting for a"), "{line}");
+        assert!(line.contains(&format!(" pid {}", holding.id())), "{line}");
+        (Running::of(child), said, line)
+    });
+    signal(holding.id(), rustix::process::Signal::TERM);
+    let [verbose, plain] = waiters.map(|(child, mut said, first)| {
+        let mut rest = String::new();
+        said.read_to_string(&mut rest).expect("text");
+        assert_eq!(code(&child.wait()), 0);
+        (first, rest)
+    });
+    assert!(verbose.0.starts_with("turnlock: waiting"), "{verbose:?}");
     assert!(
-        error.contains("a segment is empty"),
-        "errors are said: {error}"
+        verbose.1.contains("a: acquired (shared) after "),
+        "{verbose:?}"
     );
+    assert!(verbose.1.contains("a: released"), "{verbose:?}");
+    assert!(plain.0.starts_with("turnlock: still waiting"), "{plain:?}");
+    assert_eq!(plain.1, "", "and no more");
+}
+
+/// Runs it on a terminal of 80 columns until `until` is on the screen, and tells what came.
+fn on_terminal(home: &Home, args: &[&str], until: &str) -> String {
+    let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&screen)
+        .and_then(|()| unlockpt(&screen))
+        .expect("ours");
+    let size = Winsize {
+        ws_row: 24,
+        ws_col: 80,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(&screen, size).expect("a terminal");
+    let name = ptsname(&screen, Vec::new()).expect("it has a name");
+    let terminal = File::options()
+        .read(true)
+        .write(true)
+        .open(name.to_str().expect("text"))
+        .expect("ours");
+    let again = || terminal.try_clone().expect("a descriptor");
+    let child = home
+        .turnlock(args)
+        .env("TERM", "xterm")
+        .stdout(again())
+        .stderr(again())
+        .spawn();
+    let _running = Running::of(child.expect("starts"));
+    let mut screen = File::from(screen);
+    let mut shown = String::new();
+    while !shown.contains(until) {
+        let mut bytes = [0; 4096];
+        let n = screen.read(&mut bytes).expect("it shows something");
+        shown.push_str(&text(&bytes[..n]));
+    }
+    shown
+}
+
+#[test]
+fn what_a_terminal_shows_fits_its_lines() {
+    let home = Home::new();
+    let name = "services/accounting/ledger-of-the-whole-company";
+    let note = "the report of the accounting department, not to be evicted before nine o'clock";
+    let _holder = holder(&home, &["--note", note, name]);
+    let _waiter = home.spawn(&["run", name, "true"]);
+    eventually("it waits", || home.queue(name).len() == 2);
+    for (args, until) in [
+        (&["run", name, "true"][..], "held by"),
+        (&["queue", name], "waits"),
+        (&["ls"], "exclusive"),
+    ] {
+        let shown = on_terminal(&home, args, until);
+        for line in shown.split(['\r', '\n']) {
+            let line = line.strip_prefix("\x1b[K").unwrap_or(line);
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        assert!(shown.contains('…'), "{shown}");
+    }
+    let whole = text(&home.run(&["queue", name]).stdout);
+    assert!(whole.contains(note), "{whole}");
 }
 
 #[test]

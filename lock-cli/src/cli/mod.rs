@@ -17,7 +17,9 @@ pub use self::acquire::{
 };
 #[cfg(feature = "bench")]
 pub use self::bench::Bench;
-pub use self::operate::{Evict, Floor, Ls, Queue, Serve};
+#[cfg(feature = "embedded")]
+pub use self::operate::Serve;
+pub use self::operate::{Evict, Floor, Ls, Queue};
 #[cfg(feature = "conformance")]
 pub use self::trial::{Chaos, Conformance};
 
