@@ -16,7 +16,10 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
         "the password of the user that the URL names; the command under the lock finds it, too",
     ),
     ("SHELL", "runs the text of -c; /bin/sh if not set"),
-    ("USER, LOGNAME", "the owner that others see in the queue"),
+    (
+        "USER, LOGNAME",
+        "the owner that others see in the queue, if /etc/passwd does not name it",
+    ),
     (
         "TURNLOCK_NAME, TURNLOCK_TOKEN, TURNLOCK_MODE, TURNLOCK_DEADLINE_UNIX_MS",
         "set for the command under the lock: the lock, the hold's token, exclusive or shared, and the deadline as of the start",
@@ -40,6 +43,14 @@ pub const FILES: &[(&str, &str)] = &[
     (
         "~/.local/state/turnlock/coordinator.log",
         "what it says when it runs in the background",
+    ),
+    (
+        "/etc/turnlock/backend",
+        "the URL of the coordinator of all users of this machine, if there is one: `turnlock system enable` writes it",
+    ),
+    (
+        "/run/turnlock/turnlock.sock, /var/lib/turnlock/",
+        "the socket and the data of the machine's coordinator, `turnlock serve --system`",
     ),
     (
         ".FILE.fence",
