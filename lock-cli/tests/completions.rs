@@ -23,7 +23,11 @@ fn script(dir: &Path, shell: &str, name: &str) {
 
 /// What a shell prints.
 fn run(dir: &Path, shell: &str, args: &[&str]) -> Vec<String> {
-    let output = Command::new(program(shell, shell))
+    let package = match shell {
+        "timeout" => "coreutils",
+        _ => shell,
+    };
+    let output = Command::new(program(shell, package))
         .args(args)
         .current_dir(dir)
         .env("HOME", dir)
@@ -98,20 +102,38 @@ fn fish_completes_the_command_under_the_lock() {
     assert!(!fish("turnlock run a -- cat --on").contains(&"--on-lost".to_owned()));
 }
 
-/// zsh completes only on a terminal, so this asks whether it takes the file for what it is.
-#[test]
-fn zsh_loads_the_completion_by_itself() {
+/// What zsh makes of this line when Tab is pressed: the line that it shows then, up to what is expected.
+/// zsh completes only on a terminal, so one zsh gives another one that. It waits for what is expected, and
+/// is ended if that never comes.
+fn zsh(line: &str, expected: &str) {
     let dir = TempDir::new().expect("a temporary folder");
     script(dir.path(), "zsh", "_turnlock");
-    let load = r#"
-        fpath=($PWD $fpath)
-        autoload -Uz compinit
-        compinit -D -u
-        print -- $_comps[turnlock]
-        autoload +X _turnlock
-        functions _turnlock | grep -c -- "--on-lost"
+    let complete = r#"
+        zmodload zsh/zpty
+        zpty shell zsh -f -i
+        zpty -w shell "fpath=($PWD \$fpath); autoload -Uz compinit; compinit -D -u; print re''ady"
+        zpty -r shell said '*ready*'
+        zpty -w -n shell $1$'\t'
+        zpty -r shell said "*$2*"
+        zpty -d shell
     "#;
-    let said = run(dir.path(), "zsh", &["-f", "-c", load]);
-    assert_eq!(said.first().map(String::as_str), Some("_turnlock"));
-    assert_eq!(said.len(), 2, "{said:?}");
+    let args = ["60", "zsh", "-f", "-c", complete, "zsh", line, expected];
+    run(dir.path(), "timeout", &args);
+}
+
+#[test]
+fn zsh_completes_commands_options_and_values() {
+    program("zsh", "zsh");
+    zsh("turnlock que", "turnlock queue");
+    zsh("turnlock run --on-l", "turnlock run --on-lost");
+    zsh("turnlock run --on-lost=ig", "turnlock run --on-lost=ignore");
+}
+
+#[test]
+fn zsh_completes_the_command_under_the_lock() {
+    program("zsh", "zsh");
+    zsh("turnlock run a base6", "turnlock run a base64");
+    zsh("turnlock run a -- base6", "turnlock run a -- base64");
+    zsh("turnlock run a -- nice base6", "run a -- nice base64");
+    zsh("turnlock edit a file -- base6", "edit a file -- base64");
 }
