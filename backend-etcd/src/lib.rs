@@ -1,6 +1,9 @@
 //! Turnlock's locks on etcd v3, and on everything that speaks its API: the embedded coordinator's
 //! server does.
 //!
+//! A build needs Google's `protoc`: `apt-get install protobuf-compiler`, or
+//! `cargo install protox --features bin` and `PROTOC="$HOME/.cargo/bin/protox"` in the environment.
+//!
 //! A session is a lease; an entry is a key on it, and its place in the queue is its create
 //! revision. Keys and values are those that Go's `concurrency.Mutex`, `etcdctl lock`, jetcd and the
 //! v3 Lock service queue with, so all of them share one queue.

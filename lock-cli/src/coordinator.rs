@@ -1,11 +1,16 @@
 //! Which coordinator the command talks to: the one that a URL names, or the user's own on this
 //! machine.
 
+#[cfg(feature = "conformance")]
 use std::sync::Arc;
 
+#[cfg(feature = "bench")]
 use benches::Peer;
+#[cfg(feature = "conformance")]
 use futures_util::FutureExt;
-use turnlock::{Backend, Locks, Options};
+#[cfg(feature = "conformance")]
+use turnlock::Backend;
+use turnlock::{Locks, Options};
 
 use crate::exit::{Exit, Failure};
 
@@ -14,6 +19,7 @@ pub mod local;
 
 /// A client of the coordinator of this URL, or of the user's own, in the namespace of this name below
 /// the one that locks are in. The name needs no escaping.
+#[cfg(feature = "conformance")]
 pub fn backend_below(url: Option<&str>, name: &str) -> Result<Arc<dyn Backend>, Failure> {
     let Some(url) = url else {
         return own_below(name);
@@ -25,6 +31,7 @@ pub fn backend_below(url: Option<&str>, name: &str) -> Result<Arc<dyn Backend>, 
 }
 
 /// The URL with another namespace.
+#[cfg(feature = "conformance")]
 pub fn below(url: &str, name: &str) -> String {
     let (place, query) = url.split_once('?').unwrap_or((url, ""));
     let (mut namespace, mut parameters) = ("turnlock", String::new());
@@ -62,6 +69,7 @@ pub async fn connect(url: Option<&str>, options: Options) -> Result<Locks, Failu
 
 /// The coordinator of this URL, or the user's own if there is none, to be measured. Here a
 /// coordinator inside this process is as good as any.
+#[cfg(feature = "bench")]
 pub async fn peer(url: Option<&str>) -> Result<Peer, Failure> {
     match url {
         Some(url) => Ok(Peer::connect(url).await?),
@@ -69,7 +77,7 @@ pub async fn peer(url: Option<&str>) -> Result<Peer, Failure> {
     }
 }
 
-#[cfg(feature = "embedded")]
+#[cfg(all(feature = "embedded", feature = "bench"))]
 fn own_peer() -> Result<Peer, Failure> {
     let backend = local::Home::of_user()?.backend(turnlock::etcd::Keyspace::default())?;
     Ok(Peer::with_floor("served", backend))
@@ -80,7 +88,7 @@ fn own(options: Options) -> Result<Locks, Failure> {
     local::Home::of_user()?.connect(options)
 }
 
-#[cfg(feature = "embedded")]
+#[cfg(all(feature = "embedded", feature = "conformance"))]
 fn own_below(name: &str) -> Result<Arc<dyn Backend>, Failure> {
     let keyspace = turnlock::etcd::Keyspace::new(&format!("turnlock/{name}"))?;
     Ok(local::Home::of_user()?.backend(keyspace)?)
@@ -91,12 +99,12 @@ fn own(_: Options) -> Result<Locks, Failure> {
     Err(unnamed())
 }
 
-#[cfg(not(feature = "embedded"))]
+#[cfg(all(not(feature = "embedded"), feature = "bench"))]
 fn own_peer() -> Result<Peer, Failure> {
     Err(unnamed())
 }
 
-#[cfg(not(feature = "embedded"))]
+#[cfg(all(not(feature = "embedded"), feature = "conformance"))]
 fn own_below(_: &str) -> Result<Arc<dyn Backend>, Failure> {
     Err(unnamed())
 }
@@ -107,7 +115,7 @@ fn unnamed() -> Failure {
         .hint("give --backend URL or set TURNLOCK_BACKEND; a build with the Cargo feature `embedded` starts one of its own")
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "conformance"))]
 mod tests {
     use super::*;
 

@@ -15,6 +15,7 @@ pub enum Exit {
     /// With the status of the command that ran under the lock (128 + signal, if a signal ended it).
     Of(u8),
     /// The coordinator does not keep a promise that it was asked for.
+    #[cfg(feature = "conformance")]
     NotConforming,
     /// Usage: an argument or a name breaks a rule.
     Usage,
@@ -22,7 +23,7 @@ pub enum Exit {
     Unavailable,
     /// A bug of ours or of the coordinator's.
     Internal,
-    /// A fenced file cannot be changed.
+    /// A file cannot be read or changed, or stdout not be written to.
     File,
     /// Not acquired.
     NotAcquired,
@@ -53,7 +54,10 @@ pub const TABLE: &[(&str, &str)] = &[
     ),
     ("69", "the coordinator is out of reach"),
     ("70", "an internal error: please report it"),
-    ("74", "the file cannot be read or changed as asked"),
+    (
+        "74",
+        "a file, or stdout, cannot be read or written as asked",
+    ),
     (
         "75",
         "not acquired: somebody else has the lock (`-E` sets another status)",
@@ -79,6 +83,7 @@ impl Exit {
         match self {
             Exit::Success => 0,
             Exit::Of(code) => code,
+            #[cfg(feature = "conformance")]
             Exit::NotConforming => 1,
             Exit::Usage => 64,
             Exit::Unavailable => 69,
@@ -107,6 +112,17 @@ pub struct Failure {
     pub exit: Exit,
     pub message: String,
     pub hint: Option<String>,
+    pub said: Said,
+}
+
+/// Whether a failure is said, or its status says it all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    Always,
+    /// Not with `-q`: it was to be expected.
+    UnlessQuiet,
+    /// Nobody would read it.
+    Never,
 }
 
 impl Failure {
@@ -115,11 +131,18 @@ impl Failure {
             exit,
             message: message.into(),
             hint: None,
+            said: Said::Always,
         }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// With `-q` its status says it all.
+    pub fn expected(mut self) -> Self {
+        self.said = Said::UnlessQuiet;
         self
     }
 }

@@ -1,17 +1,26 @@
 //! What users see: data on stdout, all else on stderr, and nothing from others unescaped.
 
+mod stdout;
+mod table;
+
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use turnlock::{Entry, clock};
+
+pub use self::stdout::{print, print_json, unreported, unwritable};
+pub use self::table::{Shrinks, cut, table};
+
+use self::table::width_of;
 
 /// Text that somebody else chose, made safe for a terminal: control characters, and the ones that
 /// reorder text, are escaped.
 pub fn safe(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || reorders {
+        if drives_a_terminal(c) {
             out.extend(c.escape_unicode());
         } else {
             out.push(c);
@@ -20,34 +29,74 @@ pub fn safe(text: &str) -> String {
     out
 }
 
-/// Says something about what goes on, on stderr.
+fn drives_a_terminal(c: char) -> bool {
+    let reorders = matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    c.is_control() || reorders
+}
+
+/// How much is said on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Errors (`-q`).
+    Quiet,
+    /// And what a person wants to know.
+    Normal,
+    /// And what happens (`-v`).
+    Verbose,
+}
+
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Normal as u8);
+
+/// Sets how much is said from now on.
+pub fn set_level(level: Level) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
+}
+
+/// Whether what is of this level is said.
+pub fn speaks(level: Level) -> bool {
+    level as u8 <= LEVEL.load(Ordering::Relaxed)
+}
+
+/// Says on stderr what went wrong.
 pub fn say(message: impl AsRef<str>) {
-    // Nobody to tell: stderr is closed.
+    // Nobody to tell: stderr is closed, or its disk is full.
     let _ = writeln!(io::stderr(), "turnlock: {}", safe(message.as_ref()));
 }
 
-/// Prints one line of data on stdout.
-///
-/// # Errors
-/// If stdout is closed.
-pub fn print(line: impl AsRef<str>) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{}", line.as_ref())?;
-    out.flush()
+/// Says on stderr what goes on, unless it is to be quiet.
+pub fn inform(message: impl AsRef<str>) {
+    if speaks(Level::Normal) {
+        say(message);
+    }
+}
+
+/// Says on stderr what happens, if that was asked for.
+pub fn narrate(message: impl AsRef<str>) {
+    if speaks(Level::Verbose) {
+        say(message);
+    }
 }
 
 /// A line on stderr that changes. Erased when it is dropped.
 pub struct StatusLine(());
 
 impl StatusLine {
-    /// `None` where stderr is not a terminal.
+    /// `None` where stderr is not a terminal, or one that cannot erase a line (`TERM=dumb`).
     pub fn on_terminal() -> Option<Self> {
-        io::stderr().is_terminal().then_some(StatusLine(()))
+        // Lazily: one that is made is also dropped, which erases the line.
+        (io::stderr().is_terminal() && can_erase(std::env::var_os("TERM"))).then(|| StatusLine(()))
     }
 
-    /// Puts this in the place of what is shown.
+    /// Puts this in the place of what is shown. It is cut to one line: what goes on in the next one
+    /// could not be erased.
     pub fn show(&self, text: &str) {
-        let _ = write!(io::stderr(), "\r\x1b[Kturnlock: {text}");
+        const NAME: &str = "turnlock: ";
+        let columns = width_of(&io::stderr()).unwrap_or(80);
+        let text = cut(text, columns.saturating_sub(NAME.len() + 1));
+        let _ = write!(io::stderr(), "\r\x1b[K{NAME}{text}");
         let _ = io::stderr().flush();
     }
 
@@ -64,8 +113,13 @@ impl Drop for StatusLine {
     }
 }
 
+/// Whether a terminal of this type, as `TERM` says, knows the codes that move the cursor.
+fn can_erase(term: Option<OsString>) -> bool {
+    term.is_some_and(|term| !term.is_empty() && term != "dumb")
+}
+
 /// A duration for people: its two largest units.
-pub fn human(duration: Duration) -> String {
+fn human(duration: Duration) -> String {
     let s = duration.as_secs();
     match s {
         0..60 => format!("{s}s"),
@@ -75,16 +129,20 @@ pub fn human(duration: Duration) -> String {
     }
 }
 
+/// Longest owner, host or note that a line shows, in characters. They are others' to choose.
+const LONGEST: usize = 64;
+
 /// Who an entry belongs to: `owner@host pid 12`.
 pub fn who(entry: &Entry) -> String {
+    let short = |text: &str| cut(&safe(text), LONGEST);
     match &entry.metadata {
         Some(m) if m.pid != 0 || !m.host.is_empty() => {
             let at = if m.owner.is_empty() {
                 String::new()
             } else {
-                format!("{}@", m.owner)
+                format!("{}@", short(&m.owner))
             };
-            safe(&format!("{at}{} pid {}", m.host, m.pid))
+            format!("{at}{} pid {}", short(&m.host), m.pid)
         }
         _ => match entry.session {
             Some(session) => format!("another client, session {session}"),
@@ -93,40 +151,16 @@ pub fn who(entry: &Entry) -> String {
     }
 }
 
-/// How long ago an entry queued, by the wall clocks of two machines.
-pub fn age(entry: &Entry) -> Option<Duration> {
+/// How long ago an entry queued, by the wall clocks of two machines: `3m02s ago`. When it came to
+/// hold the lock is not kept anywhere.
+pub fn queued(entry: &Entry) -> Option<String> {
     let since = entry
         .metadata
         .as_ref()
         .map(|m| m.since_unix_ms)
         .filter(|ms| *ms != 0)?;
-    Some(Duration::from_millis(
-        clock::unix_millis().saturating_sub(since),
-    ))
-}
-
-/// Lines up columns; the last one is not padded.
-pub fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| {
-        rows.iter()
-            .filter_map(|r| r.get(c))
-            .map(|s| s.chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let lines = rows.iter().map(|row| {
-        let cells = row
-            .iter()
-            .enumerate()
-            .map(|(c, cell)| match c + 1 == row.len() {
-                true => cell.clone(),
-                false => format!("{cell:<width$}", width = widths[c]),
-            });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    });
-    lines.collect::<Vec<_>>().join("\n")
+    let age = Duration::from_millis(clock::unix_millis().saturating_sub(since));
+    Some(format!("{} ago", human(age)))
 }
 
 #[cfg(test)]
@@ -142,17 +176,16 @@ mod tests {
     }
 
     #[test]
-    fn durations_show_two_units() {
-        let shown = [0, 59, 61, 3600, 90_000].map(|s| human(Duration::from_secs(s)));
-        assert_eq!(shown, ["0s", "59s", "1m01s", "1h00m", "1d01h"]);
+    fn a_dumb_terminal_gets_no_cursor_codes() {
+        assert!(can_erase(Some("xterm".into())));
+        for term in [None, Some(OsString::new()), Some("dumb".into())] {
+            assert!(!can_erase(term));
+        }
     }
 
     #[test]
-    fn columns_line_up() {
-        let rows = [
-            vec!["a".into(), "bb".into()],
-            vec!["ccc".into(), "d".into()],
-        ];
-        assert_eq!(table(&rows), "a    bb\nccc  d");
+    fn durations_show_two_units() {
+        let shown = [0, 59, 61, 3600, 90_000].map(|s| human(Duration::from_secs(s)));
+        assert_eq!(shown, ["0s", "59s", "1m01s", "1h00m", "1d01h"]);
     }
 }

@@ -10,7 +10,7 @@ use crate::name::LockName;
 use crate::session::SessionId;
 use crate::token::Token;
 
-/// Longest note, owner or host, in bytes.
+/// Longest note, owner, host or command, in bytes.
 pub const MAX_NOTE_BYTES: usize = 1024;
 
 /// How a contender wants to hold the lock.
@@ -65,6 +65,9 @@ pub struct Metadata {
     /// What for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The program that does the work. Versions that know nothing of it ignore it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
 }
 
 impl Metadata {
@@ -75,6 +78,7 @@ impl Metadata {
             ("owner", Some(&self.owner)),
             ("host", Some(&self.host)),
             ("note", self.note.as_ref()),
+            ("command", self.command.as_ref()),
         ];
         for (field, text) in fields {
             let len = text.map_or(0, String::len);
@@ -169,6 +173,7 @@ mod tests {
             pid: 7,
             since_unix_ms: 12,
             note: Some("nightly \u{1b}[31m".into()),
+            command: Some("rsync".into()),
         };
         assert_eq!(Metadata::from_bytes(&metadata.to_bytes()), Some(metadata));
         assert_eq!(Metadata::from_bytes(b"127.0.0.1"), None);

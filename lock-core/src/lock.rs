@@ -9,14 +9,14 @@ use crate::acquire::{Patience, Pending};
 use crate::background;
 use crate::clock;
 use crate::data::DataKey;
-use crate::entry::{Metadata, Mode, Queue};
+use crate::entry::{EntryId, Metadata, Mode, Queue};
 use crate::error::{Error, ErrorKind};
 use crate::floor::{Floor, Raised};
 use crate::guard::Guard;
 use crate::janitor::Tenancy;
 use crate::liveness::LossReason;
 use crate::name::LockName;
-use crate::session::{Backend, SessionId};
+use crate::session::{Backend, Removed, SessionId};
 
 /// Shortest time to live that can be asked for. The coordinator may grant a longer one.
 pub const MIN_TTL: Duration = Duration::from_secs(1);
@@ -35,6 +35,8 @@ pub struct Options {
     pub owner: String,
     /// Shown to others in the queue: what the locks are for.
     pub note: Option<String>,
+    /// Shown to others in the queue: the program that does the work.
+    pub command: Option<String>,
     /// What becomes of waits when the session is lost.
     pub on_session_loss: OnSessionLoss,
 }
@@ -54,7 +56,7 @@ pub enum OnSessionLoss {
 
 impl Default for Options {
     /// [`DEFAULT_TTL`], the user's login name as far as the environment tells it (else the user's
-    /// number), no note.
+    /// number), no note, no command.
     fn default() -> Self {
         let owner = ["USER", "LOGNAME"]
             .iter()
@@ -64,6 +66,7 @@ impl Default for Options {
             ttl: DEFAULT_TTL,
             owner: owner.unwrap_or_else(number),
             note: None,
+            command: None,
             on_session_loss: OnSessionLoss::default(),
         }
     }
@@ -111,6 +114,7 @@ impl Locks {
             ttl,
             owner,
             note,
+            command,
             on_session_loss,
         } = options;
         if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
@@ -131,6 +135,7 @@ impl Locks {
             pid: std::process::id(),
             since_unix_ms: 0,
             note,
+            command,
         };
         metadata.check()?;
         let shared = Shared {
@@ -203,6 +208,17 @@ impl Locks {
         limit: usize,
     ) -> Result<Vec<Queue>, Error> {
         self.shared.backend.locks(prefix, after, limit).await
+    }
+
+    /// Removes an entry of this lock, whoever's it is, as [`queue`](Locks::queue) has shown it: this
+    /// incarnation, so that one who came meanwhile keeps its place. Its holder or waiter is told
+    /// that it was evicted. One round trip; opens no session of ours.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if the entry is not one of this lock; as the backend's:
+    /// unreachable, refused. It may be called again.
+    pub async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error> {
+        self.shared.backend.evict(name, entry).await
     }
 
     /// The value that holders keep in the coordinator at this key: see [`Guard::put`]. Not older than

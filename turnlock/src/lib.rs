@@ -1,6 +1,9 @@
 //! Locks that processes on one or many machines can trust: first come first served, with a fencing
 //! token and a deadline on every hold.
 //!
+//! With the feature `etcd`, a build needs Google's `protoc`: `apt-get install protobuf-compiler`, or
+//! `cargo install protox --features bin` and `PROTOC="$HOME/.cargo/bin/protox"` in the environment.
+//!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! use turnlock::{Release, State};
@@ -52,7 +55,7 @@ use std::sync::Arc;
 pub use lock_core::{
     Backend, Effect, Entry, EntryId, Error, ErrorKind, Floor, Guard, LockName, Locks, LossReason,
     Metadata, Mode, Mutex, NameError, NameRule, OnSessionLoss, Options, Queue, Raised, Release,
-    RwLock, SessionId, State, Token, clock,
+    Removed, RwLock, SessionId, State, Token, clock,
 };
 pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
 

@@ -15,6 +15,7 @@ mod resource;
 mod run;
 mod servers;
 
+use std::io::{self, Write};
 #[cfg(feature = "zk")]
 use std::path::Path;
 use std::process::ExitCode;
@@ -123,12 +124,18 @@ pub fn helper_main() -> Option<ExitCode> {
     if let Some(ended) = crate::fixtures::serve_if_asked() {
         return Some(ended);
     }
-    let mut arguments = std::env::args().skip(1);
+    // Those of a command line need not be UTF-8.
+    let mut arguments = std::env::args_os().skip(1);
     if arguments.next()? != CONTENDER {
         return None;
     }
     die_with_the_run();
-    Some(contending(&arguments.next()?))
+    Some(contending(arguments.next()?.to_str()?))
+}
+
+/// Tells whoever waits for the run how it goes. Where nobody can be told, it goes on.
+fn tell(message: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{message}");
 }
 
 /// So that nothing is left of a run that is killed.
@@ -143,7 +150,7 @@ fn contending(orders: &str) -> ExitCode {
     match contended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("a contender: {error}");
+            tell(format_args!("a contender: {error}"));
             ExitCode::FAILURE
         }
     }

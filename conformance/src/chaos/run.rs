@@ -217,13 +217,13 @@ impl Run {
 
     fn tell(&self, elapsed: Duration, faults: usize) {
         let tally = self.resource.tally();
-        eprintln!(
+        super::tell(format_args!(
             "{} of {} s: {faults} faults, {} writes accepted, {} refused as stale",
             elapsed.as_secs(),
             self.settings.length.as_secs(),
             tally.accepted,
             tally.rejected,
-        );
+        ));
     }
 
     /// Nobody ends before it is told to.
@@ -243,7 +243,7 @@ impl Run {
     async fn finish(mut self) -> io::Result<Report> {
         let store = self.cluster.store(LONGEST_TTL);
         let healed = Clock::system().now();
-        eprintln!("no more faults: waiting for those who wait");
+        super::tell("no more faults: waiting for those who wait");
         fs::write(self.folder.path().join("stop"), "")?;
         let patience = store.ttl + store.recovery + SLACK;
         let deadline = Instant::now() + patience;

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use benches::{Knee, Line, Peer, Plan, Workload, find_limit, measure, survey};
 use serde_json::json;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
 
 use crate::child::Signals;
 use crate::cli::{Bench, Global};
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
-use crate::output::{StatusLine, print, say, table};
+use crate::output::{StatusLine, inform, print, print_json, say, table};
 
 /// How often the time that a measurement has taken is brought up to date.
 const REFRESH: Duration = Duration::from_millis(200);
@@ -54,8 +55,7 @@ async fn one(peer: &Peer, args: &Bench, workload: Workload, json: bool) -> Resul
     };
     let what = format!("{workload} with {}", args.workers);
     let line = with_progress(&what, args.seconds, measure(peer, plan)).await?;
-    show(&line, json);
-    Ok(())
+    show(&line, json)
 }
 
 async fn limit(
@@ -65,19 +65,23 @@ async fn limit(
     bound: Duration,
     json: bool,
 ) -> Result<(), Failure> {
-    let knee = find_limit(peer, workload, args.seconds, bound, |line| show(line, json)).await?;
+    let (tell, broken) = unbounded_channel();
+    let told = |line: &Line| {
+        if let Err(failure) = show(line, json) {
+            let _ = tell.send(failure);
+        }
+    };
+    let measuring = find_limit(peer, workload, args.seconds, bound, told);
+    let knee = while_printed(measuring, broken).await?;
     let bound_ms = bound.as_secs_f64() * 1e3;
-    let said = match json {
-        true => json!({
+    match json {
+        true => print_json(&json!({
             "bound_us": bound_ms * 1e3,
             "within": knee.within.map(|line| line.workers),
             "beyond": knee.beyond.map(|line| line.workers),
-        })
-        .to_string(),
-        false => verdict(&knee, bound_ms),
-    };
-    print(said).ok();
-    Ok(())
+        })),
+        false => print(verdict(&knee, bound_ms)),
+    }
 }
 
 fn verdict(knee: &Knee, bound_ms: f64) -> String {
@@ -98,6 +102,7 @@ async fn report(peer: &Peer, args: &Bench, folder: &Path, json: bool) -> Result<
     // Not to be found out after minutes of measuring.
     std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
     let line = StatusLine::on_terminal();
+    let (tell, broken) = unbounded_channel();
     let before = |round, _: &Peer, plan: Plan| {
         if let Some(line) = &line {
             line.show(&format!(
@@ -111,23 +116,27 @@ async fn report(peer: &Peer, args: &Bench, folder: &Path, json: bool) -> Result<
             if let Some(line) = &line {
                 line.clear();
             }
-            show(measured, json);
+            if let Err(failure) = show(measured, json) {
+                let _ = tell.send(failure);
+            }
         }
     };
     let rounds = args.rounds.into();
-    let report = survey(&[peer], rounds, args.seconds, before, after).await?;
+    let peers = [peer];
+    let measuring = survey(&peers, rounds, args.seconds, before, after);
+    let report = while_printed(measuring, broken).await?;
     drop(line);
+    // What took minutes to measure is kept, whoever reads stdout.
+    let written = report.write(folder);
     if !json {
         let rows: Vec<Vec<String>> = report.table().into_iter().map(Vec::from).collect();
-        print(table(&rows)).ok();
+        print(table(&rows, &[]))?;
     }
     for warning in report.noise() {
         say(format!("warning: {warning}"));
     }
-    report
-        .write(folder)
-        .map_err(|error| unwritable(folder, &error))?;
-    say(format!(
+    written.map_err(|error| unwritable(folder, &error))?;
+    inform(format!(
         "report.md, report.json and report.svg are in {}",
         folder.display()
     ));
@@ -142,13 +151,27 @@ fn unwritable(folder: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Exit::File, message).hint("give --report a folder that you may write to")
 }
 
-fn show(line: &Line, json: bool) {
-    let shown = match json {
-        true => json!(line).to_string(),
-        false => line.to_string(),
+fn show(line: &Line, json: bool) -> Result<(), Failure> {
+    match json {
+        true => print_json(&json!(line)),
+        false => print(line.to_string()),
+    }
+}
+
+/// Measures as long as what is measured can be printed.
+async fn while_printed<T>(
+    measuring: impl Future<Output = Result<T, turnlock::Error>>,
+    mut broken: UnboundedReceiver<Failure>,
+) -> Result<T, Failure> {
+    let measured = tokio::select! {
+        biased;
+        Some(failure) = broken.recv() => return Err(failure),
+        measured = measuring => measured?,
     };
-    // A reader who has left misses nothing else.
-    print(shown).ok();
+    match broken.try_recv() {
+        Ok(failure) => Err(failure),
+        Err(_) => Ok(measured),
+    }
 }
 
 /// Shows on a terminal how far it is.

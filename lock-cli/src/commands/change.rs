@@ -9,21 +9,22 @@ use turnlock::{Guard, LockName, Locks, Mode};
 
 use crate::child::Signals;
 use crate::cli::{Change, Global};
-use crate::commands::{Turn, name, part, release, surrounding, turn};
+use crate::commands::{Turn, Wish, deadly, name, part, release, surrounding, turn};
 use crate::exit::{Exit, Failure};
-use crate::output::print;
+use crate::output::{print_json, unreported};
 
 pub async fn write(global: Global, args: Change) -> Result<Exit, Failure> {
-    change(global, args, FencedFile::replace).await
+    change(global, args, "turnlock write", FencedFile::replace).await
 }
 
 pub async fn append(global: Global, args: Change) -> Result<Exit, Failure> {
-    change(global, args, FencedFile::append).await
+    change(global, args, "turnlock append", FencedFile::append).await
 }
 
 async fn change(
     global: Global,
     args: Change,
+    command: &str,
     operation: fn(&FencedFile, &[u8]) -> Result<(), Error>,
 ) -> Result<Exit, Failure> {
     let name = name(&args.name, args.acquire.raw)?;
@@ -33,7 +34,7 @@ async fn change(
         Ok(content) => content?,
         Err(exit) => return Ok(exit),
     };
-    let right = match right(&global, &args, &name, &mut signals).await? {
+    let right = match right(&global, &args, &name, command.to_owned(), &mut signals).await? {
         Ok(right) => right,
         Err(exit) => return Ok(exit),
     };
@@ -44,7 +45,7 @@ async fn change(
         Ok(outcome) => outcome?,
         Err(exit) => return Ok(exit),
     }
-    report(&global, &args, &token);
+    report(&global, &args, &token)?;
     Ok(Exit::Success)
 }
 
@@ -72,6 +73,7 @@ pub(super) async fn right(
     global: &Global,
     args: &Change,
     name: &LockName,
+    command: String,
     signals: &mut Signals,
 ) -> Result<Result<Right, Exit>, Failure> {
     let given = match args.token {
@@ -82,8 +84,14 @@ pub(super) async fn right(
     if let Some(token) = given {
         return Ok(Ok(Right { token, taken: None }));
     }
-    let turn = turn(global, name, Mode::Exclusive, &args.acquire, signals).await?;
-    Ok(match turn {
+    let wish = Wish {
+        global,
+        name,
+        mode: Mode::Exclusive,
+        options: &args.acquire,
+        command,
+    };
+    Ok(match turn(&wish, deadly(signals)).await? {
         Turn::Interrupted(exit) => Err(exit),
         Turn::Ours(locks, guard) => Ok(Right {
             token: FencingToken::of(&guard),
@@ -93,15 +101,16 @@ pub(super) async fn right(
 }
 
 /// What was done, for programs.
-pub(super) fn report(global: &Global, args: &Change, token: &FencingToken) {
-    if global.json {
-        let line = json!({
-            "name": token.lock.as_str(),
-            "file": args.file.to_string_lossy(),
-            "token": token.token,
-        });
-        print(line.to_string()).ok();
+pub(super) fn report(global: &Global, args: &Change, token: &FencingToken) -> Result<(), Failure> {
+    if !global.json {
+        return Ok(());
     }
+    let line = json!({
+        "name": token.lock.as_str(),
+        "file": args.file.to_string_lossy(),
+        "token": token.token,
+    });
+    print_json(&line).map_err(|failure| unreported(failure, &args.file))
 }
 
 /// Does what blocks on a thread of its own, so that signals are heard meanwhile. One that ends us

@@ -1,6 +1,6 @@
 //! `turnlock chaos`: a run of faults on servers of its own, judged by the checker.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,11 +9,11 @@ use conformance::chaos::{self, Backend, Report, Settings};
 use crate::child::Signals;
 use crate::cli::{Chaos, Global};
 use crate::exit::{Exit, Failure};
-use crate::output::{print, say};
+use crate::output::{Level, inform, print, print_json, speaks};
 
 pub async fn chaos(global: Global, args: Chaos) -> Result<Exit, Failure> {
     let settings = settings(global.backend.as_deref(), &args)?;
-    say(format!(
+    inform(format!(
         "chaos on {} ({}) with seed {}",
         settings.backend.name(),
         settings.nodes,
@@ -40,10 +40,13 @@ pub async fn chaos(global: Global, args: Chaos) -> Result<Exit, Failure> {
     let report = report.map_err(failed)?;
     if global.json {
         // The program that reads stdout is not the person who waits for it.
-        eprintln!("{report}");
-        print(serde_json::to_string(&report).map_err(|error| failed(error.into()))?).ok();
+        if speaks(Level::Normal) {
+            // What is lost on stderr is on stdout, too.
+            let _ = writeln!(io::stderr(), "{report}");
+        }
+        print_json(&serde_json::to_value(&report).map_err(|error| failed(error.into()))?)?;
     } else {
-        print(report.to_string()).ok();
+        print(report.to_string())?;
     }
     Ok(status(&report))
 }

@@ -9,7 +9,7 @@ use turnlock::{Error, ErrorKind, clock};
 use crate::cli::{Conformance, Global};
 use crate::coordinator::backend_below;
 use crate::exit::{Exit, Failure};
-use crate::output::{print, say};
+use crate::output::{print, print_json, say};
 
 pub async fn conformance(global: Global, args: Conformance) -> Result<Exit, Failure> {
     let chosen: Vec<&Case> = cases()
@@ -28,9 +28,9 @@ pub async fn conformance(global: Global, args: Conformance) -> Result<Exit, Fail
     if args.list {
         for case in chosen {
             match global.json {
-                true => print(json!({ "case": case.name() }).to_string()).ok(),
-                false => print(case.name()).ok(),
-            };
+                true => print_json(&json!({ "case": case.name() })),
+                false => print(case.name()),
+            }?;
         }
         return Ok(Exit::Success);
     }
@@ -70,26 +70,28 @@ async fn run(global: Global, chosen: Vec<&'static Case>) -> Result<Exit, Failure
             Outcome::Failed(_) => failed += 1,
             Outcome::Skipped(_) => skipped += 1,
         }
-        show(global.json, case, &outcome, started.elapsed());
+        let shown = show(global.json, case, &outcome, started.elapsed());
         live.clean().await?;
+        if shown.is_err() {
+            // Nobody learns of the others, and nothing is to be left.
+            tidy(url.as_deref(), &root).await?;
+            return shown.map(|()| Exit::NotConforming);
+        }
     }
     tidy(url.as_deref(), &root).await?;
-    if global.json {
-        let sum = json!({ "passed": passed, "failed": failed, "skipped": skipped });
-        print(sum.to_string()).ok();
-    } else {
-        print(format!(
+    match global.json {
+        true => print_json(&json!({ "passed": passed, "failed": failed, "skipped": skipped })),
+        false => print(format!(
             "{passed} passed, {failed} failed, {skipped} skipped"
-        ))
-        .ok();
-    }
+        )),
+    }?;
     Ok(match failed {
         0 => Exit::Success,
         _ => Exit::NotConforming,
     })
 }
 
-fn show(json: bool, case: &Case, outcome: &Outcome, took: Duration) {
+fn show(json: bool, case: &Case, outcome: &Outcome, took: Duration) -> Result<(), Failure> {
     let (word, reason) = match outcome {
         Outcome::Passed => ("passed", None),
         Outcome::Failed(message) => ("failed", Some(message.clone())),
@@ -98,13 +100,12 @@ fn show(json: bool, case: &Case, outcome: &Outcome, took: Duration) {
     let (name, seconds) = (case.name(), took.as_secs_f64());
     if json {
         let line = json!({ "case": name, "outcome": word, "seconds": seconds, "reason": reason });
-        print(line.to_string()).ok();
-        return;
+        return print_json(&line);
     }
-    print(format!("{word:<8} {seconds:>6.1} s  {name}")).ok();
     if let Outcome::Failed(message) = outcome {
         say(format!("{name}: {message}"));
     }
+    print(format!("{word:<8} {seconds:>6.1} s  {name}"))
 }
 
 /// Removes what the end of all sessions leaves.

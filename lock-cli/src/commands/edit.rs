@@ -12,15 +12,16 @@ use turnlock::fence::FencedFile;
 use crate::child::{Child, Ended, Signals};
 use crate::cli::{Edit, Global, OnLost};
 use crate::commands::change::{Right, interruptible, report, right};
-use crate::commands::name;
 use crate::commands::supervise::{environment, supervise};
+use crate::commands::{name, shown};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 
 pub async fn edit(global: Global, args: Edit) -> Result<Exit, Failure> {
     let name = name(&args.change.name, args.change.acquire.raw)?;
     let mut signals = Signals::install()?;
-    let right = match right(&global, &args.change, &name, &mut signals).await? {
+    let command = shown(&args.command[0]);
+    let right = match right(&global, &args.change, &name, command, &mut signals).await? {
         Ok(right) => right,
         Err(exit) => return Ok(exit),
     };
@@ -28,7 +29,7 @@ pub async fn edit(global: Global, args: Edit) -> Result<Exit, Failure> {
     let token = right.give_back().await;
     let exit = edited?;
     if exit == Exit::Success {
-        report(&global, &args.change, &token);
+        report(&global, &args.change, &token)?;
     }
     Ok(exit)
 }

@@ -8,7 +8,7 @@ use crate::cli::{Check, Global};
 use crate::commands::change::interruptible;
 use crate::commands::surrounding;
 use crate::exit::{Exit, Failure};
-use crate::output::print;
+use crate::output::print_json;
 
 pub async fn check(global: Global, args: Check) -> Result<Exit, Failure> {
     let mut signals = Signals::install()?;
@@ -36,7 +36,11 @@ pub async fn check(global: Global, args: Check) -> Result<Exit, Failure> {
             "admitted": outcome.is_ok(),
             "highest": highest,
         });
-        print(line.to_string()).ok();
+        // What the fence says of the token comes first.
+        let printed = print_json(&line);
+        outcome?;
+        printed?;
+        return Ok(Exit::Success);
     }
     outcome?;
     Ok(Exit::Success)

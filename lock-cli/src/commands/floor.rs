@@ -7,7 +7,7 @@ use crate::cli::{Floor, Global};
 use crate::commands::part;
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
-use crate::output::{print, say};
+use crate::output::{inform, print, print_json};
 
 /// The lock whose next token is asked for. Nobody needs to hold it for long.
 const PROBE: &str = "@floor";
@@ -18,12 +18,11 @@ pub async fn floor(global: Global, args: Floor) -> Result<Exit, Failure> {
         Some(floor) => raise(&locks, floor).await?,
         None => highest(&locks).await?,
     };
-    let line = match global.json {
+    match global.json {
         // A string, as tokens are.
-        true => json!({ "floor": floor.to_string() }).to_string(),
-        false => floor.to_string(),
-    };
-    print(line).ok();
+        true => print_json(&json!({ "floor": floor.to_string() })),
+        false => print(floor.to_string()),
+    }?;
     Ok(Exit::Success)
 }
 
@@ -41,7 +40,7 @@ async fn raise(locks: &Locks, floor: u64) -> Result<u64, Failure> {
 /// A coordinator numbers the holds of all locks from one counter, so a new one has the highest token.
 async fn highest(locks: &Locks) -> Result<u64, Failure> {
     if !locks.list("", None, 1).await?.is_empty() {
-        say("locks are in use: the tokens that they give out from now on are higher than this");
+        inform("locks are in use: the tokens that they give out from now on are higher than this");
     }
     let guard = locks.mutex(PROBE)?.acquire().await?;
     let floor = guard.token().0;

@@ -4,26 +4,31 @@ use serde_json::json;
 use turnlock::{LockName, Locks, Options, Queue};
 
 use crate::cli::{Global, Ls};
+use crate::commands::names::prefix;
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
-use crate::output::{age, human, print, safe, table, who};
+use crate::output::{Shrinks, print, print_json, queued, safe, table, who};
 
 /// Locks asked for at once: an answer stays well below the message limit.
 const PAGE: usize = 500;
 
+/// On a narrow terminal the name and the holder give way.
+const SHRINKS: &[Shrinks] = &[(0, 24), (5, 12), (0, 8)];
+
 pub async fn ls(global: Global, args: Ls) -> Result<Exit, Failure> {
+    let prefix = prefix(&args.prefix)?;
     let locks = coordinator::connect(global.backend.as_deref(), Options::default()).await?;
     let mut rows = vec![
-        ["NAME", "MODE", "TOKEN", "WAITING", "AGE", "HOLDER"]
+        ["NAME", "MODE", "TOKEN", "WAITING", "QUEUED", "HOLDER"]
             .map(str::to_owned)
             .to_vec(),
     ];
     let mut after: Option<LockName> = None;
     loop {
-        let page = list(&locks, &args.prefix, after.as_ref()).await?;
+        let page = list(&locks, &prefix, after.as_ref()).await?;
         for queue in &page {
             if global.json {
-                print(line(queue).to_string()).ok();
+                print_json(&line(queue))?;
             } else {
                 rows.push(row(queue));
             }
@@ -33,8 +38,15 @@ pub async fn ls(global: Global, args: Ls) -> Result<Exit, Failure> {
         }
         after = page.last().map(|queue| queue.name.clone());
     }
-    if !global.json && rows.len() > 1 {
-        print(table(&rows)).ok();
+    if !global.json {
+        match rows.len() {
+            1 if prefix.is_empty() => print("no lock is in use"),
+            1 => print(format!(
+                "no lock whose name begins with {} is in use",
+                safe(&prefix)
+            )),
+            _ => print(table(&rows, SHRINKS)),
+        }?;
     }
     Ok(Exit::Success)
 }
@@ -63,7 +75,7 @@ fn row(queue: &Queue) -> Vec<String> {
         first.mode.to_string(),
         first.token.to_string(),
         waiting.to_string(),
-        age(first).map_or_else(|| "-".to_owned(), human),
+        queued(first).unwrap_or_else(|| "-".to_owned()),
         who(first) + &more,
     ]
 }

@@ -1,14 +1,22 @@
 //! The subcommands, a file each.
 
+#[cfg(feature = "bench")]
 pub mod bench;
 pub mod change;
+#[cfg(feature = "conformance")]
 pub mod chaos;
+pub mod completions;
+#[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod edit;
+pub mod evict;
 pub mod fence;
 pub mod floor;
 pub mod hold;
+mod identity;
 pub mod ls;
+pub mod man;
+mod names;
 pub mod queue;
 pub mod run;
 #[cfg(feature = "embedded")]
@@ -18,95 +26,147 @@ pub mod stop;
 mod supervise;
 mod surrounding;
 
+use std::ffi::OsStr;
+use std::future::Future;
+use std::path::Path;
 use std::time::Duration;
 
 use turnlock::{ErrorKind, Guard, LockName, Locks, Mode, Options, Release};
 
+use self::names::name;
 use crate::child::Signals;
-use crate::cli::{Acquire, Global};
+use crate::cli::{Acquire, FlockFlags, Global};
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
-use crate::output::say;
+use crate::output::{inform, narrate};
 use crate::waiting;
 
 /// How long an answer to our last words is waited for.
 const PARTING: Duration = Duration::from_secs(1);
 
-/// The name as `--raw` has it read.
-fn name(text: &str, raw: bool) -> Result<LockName, Failure> {
-    let name = if raw {
-        LockName::raw(text)
-    } else {
-        LockName::new(text)
-    };
-    name.map_err(|error| Failure::new(Exit::Usage, error.to_string()))
+/// What a command asks for.
+struct Wish<'a> {
+    global: &'a Global,
+    name: &'a LockName,
+    mode: Mode,
+    options: &'a Acquire,
+    /// What is done under the lock, for others in the queue to see.
+    command: String,
 }
 
 /// What came of waiting for the lock.
 enum Turn {
     /// It is ours. The session ends with [`part`].
     Ours(Locks, Guard),
-    /// A signal came that would have ended us.
+    /// A signal came that would have ended us, or whoever wanted the lock has gone.
     Interrupted(Exit),
 }
 
-/// Connects, and waits for the lock as the options say.
-async fn turn(
-    global: &Global,
-    name: &LockName,
-    mode: Mode,
-    options: &Acquire,
-    signals: &mut Signals,
-) -> Result<Turn, Failure> {
-    let locks = connect(global, options).await?;
+/// Connects, and waits for the lock as the options say, until it is not wanted any more.
+async fn turn(wish: &Wish<'_>, unwanted: impl Future<Output = Exit>) -> Result<Turn, Failure> {
+    let locks = connect(wish).await?;
     let acquired = tokio::select! {
-        acquired = acquire(&locks, name, mode, options) => acquired?,
-        signal = signals.deadly() => {
+        acquired = acquire(&locks, wish) => acquired,
+        exit = unwanted => {
             // Leaves the queue now instead of when the session ends.
             part(&locks).await;
-            return Ok(Turn::Interrupted(Exit::Of(signal.status())));
+            return Ok(Turn::Interrupted(exit));
         }
     };
     match acquired {
-        Some(guard) => Ok(Turn::Ours(locks, guard)),
-        None => {
+        Ok(Some(guard)) => Ok(Turn::Ours(locks, guard)),
+        Ok(None) => {
+            let ours = surrounding::blocks(&locks, wish.name, wish.mode).await;
             part(&locks).await;
-            Err(not_acquired(name, options))
+            Err(not_acquired(wish, ours))
+        }
+        Err(failure) => {
+            part(&locks).await;
+            Err(failure)
         }
     }
 }
 
-/// How a hold that is asked for with or without `-s` is held.
-fn mode(shared: bool) -> Mode {
-    if shared {
+/// Resolves when a signal comes that would have ended us.
+async fn deadly(signals: &mut Signals) -> Exit {
+    Exit::Of(signals.deadly().await.status())
+}
+
+/// How a hold with these flags is held; what flock has and we have not is refused.
+fn mode(flags: &FlockFlags) -> Result<Mode, Failure> {
+    let refused = |why, instead| Err(Failure::new(Exit::Usage, why).hint(instead));
+    if flags.unlock {
+        return refused(
+            "-u: a lock is given back when its command or its `hold` ends, and not by a command of its own",
+            "end that one; `turnlock evict NAME` takes a lock away from its holder",
+        );
+    }
+    if flags.no_fork {
+        return refused(
+            "-F: turnlock stays beside the command, to renew the lock and to stop the command if it is lost",
+            "leave it out: signals, standard streams and the exit status pass through all the same",
+        );
+    }
+    Ok(if flags.shared {
         Mode::Shared
     } else {
         Mode::Exclusive
-    }
+    })
 }
 
-async fn connect(global: &Global, acquire: &Acquire) -> Result<Locks, Failure> {
+/// The name of a program as others in the queue see it: arguments may have secrets.
+fn shown(program: &OsStr) -> String {
+    let base = Path::new(program).file_name().unwrap_or(program);
+    base.to_string_lossy().into_owned()
+}
+
+async fn connect(wish: &Wish<'_>) -> Result<Locks, Failure> {
     let options = Options {
-        ttl: acquire.ttl,
-        note: acquire.note.clone(),
+        ttl: wish.options.ttl,
+        owner: identity::user(),
+        // It is for people, who can read around what is not UTF-8.
+        note: wish
+            .options
+            .note
+            .as_ref()
+            .map(|note| note.to_string_lossy().into_owned()),
+        command: Some(wish.command.clone()),
         ..Options::default()
     };
-    coordinator::connect(global.backend.as_deref(), options).await
+    coordinator::connect(wish.global.backend.as_deref(), options).await
 }
 
 /// Waits for the lock as the options say; `None` if somebody else has it.
-async fn acquire(
-    locks: &Locks,
-    name: &LockName,
-    mode: Mode,
-    options: &Acquire,
-) -> Result<Option<Guard>, Failure> {
-    let waiting = waiting::report(locks, name);
-    tokio::select! {
-        biased;
-        acquired = queue_up(locks, name, mode, options) => acquired,
-        never = waiting => match never {},
+async fn acquire(locks: &Locks, wish: &Wish<'_>) -> Result<Option<Guard>, Failure> {
+    let name = wish.name;
+    if !tries(wish.options) && surrounding::blocks(locks, name, wish.mode).await {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("{name}: the `turnlock run` around this command holds it, so this would wait for itself"),
+        )
+        .hint("leave out the inner `turnlock run`, or give the inner work a lock of its own"));
     }
+    let started = tokio::time::Instant::now();
+    let waiting = waiting::report(locks, name);
+    let acquired = tokio::select! {
+        biased;
+        acquired = queue_up(locks, name, wish.mode, wish.options) => acquired,
+        never = waiting => match never {},
+    }?;
+    if let Some(guard) = &acquired {
+        narrate(format!(
+            "{name}: acquired ({}) after {:.3} s, token {}",
+            guard.mode(),
+            started.elapsed().as_secs_f64(),
+            guard.token()
+        ));
+    }
+    Ok(acquired)
+}
+
+/// To wait for no time is to try.
+fn tries(options: &Acquire) -> bool {
+    options.nonblock || options.wait.is_some_and(|limit| limit.is_zero())
 }
 
 async fn queue_up(
@@ -116,8 +176,7 @@ async fn queue_up(
     options: &Acquire,
 ) -> Result<Option<Guard>, Failure> {
     let lock = locks.rwlock(name)?;
-    // To wait for no time is to try.
-    let nonblock = options.nonblock || options.wait.is_some_and(|limit| limit.is_zero());
+    let nonblock = tries(options);
     let started = tokio::time::Instant::now();
     loop {
         let left = options
@@ -134,7 +193,7 @@ async fn queue_up(
         match acquired {
             // The machine slept, or the coordinator was away for longer than our time to live.
             Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) && !nonblock => {
-                say(format!(
+                inform(format!(
                     "lost our place in the queue ({error}); queueing again"
                 ));
             }
@@ -143,13 +202,17 @@ async fn queue_up(
     }
 }
 
-/// The failure of a lock that somebody else has.
-fn not_acquired(name: &LockName, options: &Acquire) -> Failure {
+/// The failure of a lock that somebody else has; `ours` if that is the command that we run under.
+fn not_acquired(wish: &Wish<'_>, ours: bool) -> Failure {
+    let (name, options) = (wish.name, wish.options);
     let message = match options.wait {
         Some(limit) => format!("{name}: not acquired within {} s", limit.as_secs_f64()),
         None => format!("{name}: somebody else has the lock"),
     };
-    let failure = Failure::new(Exit::Of(options.conflict_exit_code), message);
+    let failure = Failure::new(Exit::Of(options.conflict_exit_code), message).expected();
+    if ours {
+        return failure.hint("it is the `turnlock run` around this command that holds it");
+    }
     failure.hint(format!(
         "`turnlock queue {}{name}` shows who",
         if options.raw { "--raw " } else { "" }
@@ -164,7 +227,12 @@ async fn part(locks: &Locks) {
 
 /// Gives the lock back. An answer that takes too long is not waited for.
 async fn release(guard: Guard) -> Release {
-    tokio::time::timeout(PARTING, guard.release())
+    let name = guard.name().clone();
+    let released = tokio::time::timeout(PARTING, guard.release())
         .await
-        .unwrap_or(Release::Unknown)
+        .unwrap_or(Release::Unknown);
+    if released == Release::Released {
+        narrate(format!("{name}: released"));
+    }
+    released
 }

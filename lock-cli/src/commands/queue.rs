@@ -1,13 +1,16 @@
 //! `turnlock queue`: who holds a lock and who waits for it, in order.
 
 use serde_json::json;
-use turnlock::{Entry, Options};
+use turnlock::{Entry, Metadata, Options};
 
 use crate::cli::{Global, Queue};
-use crate::commands::name;
+use crate::commands::names::name;
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
-use crate::output::{age, human, print, safe, table, who};
+use crate::output::{Shrinks, print, print_json, queued, safe, table, who};
+
+/// On a narrow terminal the note gives way first, then the command, then who it is.
+const SHRINKS: &[Shrinks] = &[(6, 8), (5, 8), (4, 8)];
 
 pub async fn queue(global: Global, args: Queue) -> Result<Exit, Failure> {
     let name = name(&args.name, args.raw)?;
@@ -15,51 +18,88 @@ pub async fn queue(global: Global, args: Queue) -> Result<Exit, Failure> {
     let queue = locks.queue(&name).await?;
     let holders = queue.holders();
     let states = (0..queue.entries.len()).map(|i| if i < holders { "holds" } else { "waits" });
+    let entries = states.zip(&queue.entries);
     if global.json {
-        for (state, entry) in states.zip(&queue.entries) {
-            print(line(state, entry).to_string()).ok();
+        for (state, entry) in entries {
+            print_json(&line(state, entry))?;
         }
         return Ok(Exit::Success);
     }
-    let mut rows = vec![
-        ["STATE", "MODE", "TOKEN", "AGE", "WHO", "NOTE"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
-    rows.extend(
-        states
-            .zip(&queue.entries)
-            .map(|(state, entry)| row(state, entry)),
-    );
-    if rows.len() > 1 {
-        print(table(&rows)).ok();
+    if queue.entries.is_empty() {
+        print(format!("nobody holds or waits for {name}"))?;
+        return Ok(Exit::Success);
     }
+    let head = ["STATE", "MODE", "TOKEN", "QUEUED", "WHO", "COMMAND", "NOTE"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(entries.map(|(state, entry)| row(state, entry)));
+    print(table(&rows, SHRINKS))?;
     Ok(Exit::Success)
 }
 
 fn row(state: &str, entry: &Entry) -> Vec<String> {
-    let note = entry.metadata.as_ref().and_then(|m| m.note.as_deref());
+    let said = |field: fn(&Metadata) -> Option<&str>| {
+        let text = entry.metadata.as_ref().and_then(field);
+        text.map(safe).unwrap_or_default()
+    };
     vec![
         state.to_owned(),
         entry.mode.to_string(),
         entry.token.to_string(),
-        age(entry).map_or_else(|| "-".to_owned(), human),
+        queued(entry).unwrap_or_else(|| "-".to_owned()),
         who(entry),
-        note.map(safe).unwrap_or_default(),
+        said(|m| m.command.as_deref()),
+        said(|m| m.note.as_deref()),
     ]
 }
 
-fn line(state: &str, entry: &Entry) -> serde_json::Value {
+/// An entry for programs: what it does not say is null.
+pub(super) fn line(state: &str, entry: &Entry) -> serde_json::Value {
     let metadata = entry.metadata.clone().unwrap_or_default();
+    let said = |text: String| Some(text).filter(|text| !text.is_empty());
     json!({
         "state": state,
         "mode": entry.mode,
         "token": entry.token,
         "session": entry.session.map(|session| session.to_string()),
-        "owner": metadata.owner,
-        "host": metadata.host,
-        "pid": metadata.pid,
-        "since_unix_ms": metadata.since_unix_ms,
+        "owner": said(metadata.owner),
+        "host": said(metadata.host),
+        "pid": Some(metadata.pid).filter(|pid| *pid != 0),
+        "since_unix_ms": Some(metadata.since_unix_ms).filter(|ms| *ms != 0),
+        "command": metadata.command,
         "note": metadata.note,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use turnlock::{EntryId, Mode, Token};
+
+    #[test]
+    fn what_a_foreign_entry_does_not_say_is_null() {
+        let entry = Entry {
+            id: EntryId {
+                key: [1u8].as_slice().into(),
+                token: Token(7),
+            },
+            token: Token(7),
+            mode: Mode::Exclusive,
+            session: None,
+            metadata: None,
+        };
+        let shown = line("holds", &entry);
+        for field in [
+            "session",
+            "owner",
+            "host",
+            "pid",
+            "since_unix_ms",
+            "command",
+            "note",
+        ] {
+            assert!(shown[field].is_null(), "{field}: {shown}");
+        }
+        assert_eq!(shown["token"], "7");
+        assert_eq!(row("holds", &entry)[3..], ["-", "another client", "", ""]);
+    }
 }

@@ -8,18 +8,25 @@ use turnlock::Release;
 use crate::child::{Child, Signals};
 use crate::cli::{Global, Run};
 use crate::commands::supervise::{environment, supervise};
-use crate::commands::{Turn, mode, name, part, release, turn};
+use crate::commands::{Turn, Wish, deadly, mode, name, part, release, shown, turn};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 
 pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     let name = name(&args.name, args.acquire.raw)?;
+    let mode = mode(&args.flags)?;
     let grace = grace(&args)?;
-    let command = command(&args);
+    let command = command(&args)?;
     // Before anything is queued or started, so that no signal finds us unprepared.
     let mut signals = Signals::install()?;
-    let mode = mode(args.shared);
-    let (locks, guard) = match turn(&global, &name, mode, &args.acquire, &mut signals).await? {
+    let wish = Wish {
+        global: &global,
+        name: &name,
+        mode,
+        options: &args.acquire,
+        command: shown(&command[0]),
+    };
+    let (locks, guard) = match turn(&wish, deadly(&mut signals)).await? {
         Turn::Ours(locks, guard) => (locks, guard),
         Turn::Interrupted(exit) => return Ok(exit),
     };
@@ -69,14 +76,24 @@ fn grace(args: &Run) -> Result<Duration, Failure> {
     }
 }
 
-fn command(args: &Run) -> Vec<OsString> {
-    match &args.shell {
-        Some(text) => {
-            let shell = std::env::var_os("SHELL")
-                .filter(|shell| !shell.is_empty())
-                .unwrap_or_else(|| "/bin/sh".into());
-            vec![shell, "-c".into(), text.into()]
-        }
-        None => args.command.clone(),
+/// The program and its arguments.
+fn command(args: &Run) -> Result<Vec<OsString>, Failure> {
+    if let Some(text) = &args.shell {
+        let shell = std::env::var_os("SHELL")
+            .filter(|shell| !shell.is_empty())
+            .unwrap_or_else(|| "/bin/sh".into());
+        return Ok(vec![shell, "-c".into(), text.clone()]);
     }
+    if !args.command.is_empty() {
+        return Ok(args.command.clone());
+    }
+    let failure = Failure::new(Exit::Usage, "a command is required: COMMAND, or -c TEXT");
+    let number = args
+        .name
+        .to_str()
+        .is_some_and(|name| name.parse::<u32>().is_ok());
+    Err(match number {
+        true => failure.hint("a descriptor cannot be locked: `turnlock hold --while-open NAME` holds a lock for a script"),
+        false => failure.hint("`turnlock run --help` shows examples"),
+    })
 }

@@ -1,0 +1,163 @@
+//! The commands that take a lock, or work under one.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
+use turnlock::Token;
+
+use super::help::{
+    APPEND_HELP, CHECK_HELP, EDIT_HELP, EDIT_USAGE, RUN_HELP, RUN_USAGE, WRITE_HELP,
+};
+use super::time::seconds;
+use crate::exit;
+
+/// How to stand in the queue.
+#[derive(Debug, Args)]
+pub struct Acquire {
+    /// Fail at once if the lock is not free
+    #[arg(short = 'n', long, visible_alias = "nb", conflicts_with = "wait")]
+    pub nonblock: bool,
+    /// Fail if the lock is not acquired within this many seconds, such as 0.5, or 500ms, 5s, 2m, 1h
+    #[arg(short = 'w', long = "wait", visible_alias = "timeout", value_name = "SECS", value_parser = seconds)]
+    pub wait: Option<Duration>,
+    /// The exit status when the lock is not acquired
+    #[arg(short = 'E', long = "conflict-exit-code", value_name = "CODE", default_value_t = exit::Exit::NotAcquired.code())]
+    pub conflict_exit_code: u8,
+    /// How long the lock outlives this process if it dies, and how long it can be cut off before it
+    /// loses the lock
+    #[arg(long, value_name = "SECS", value_parser = seconds, default_value = "10")]
+    pub ttl: Duration,
+    /// Shown to others in the queue
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<OsString>,
+    /// Use NAME verbatim as the etcd prefix or ZooKeeper path, to join a queue of other clients
+    #[arg(long)]
+    pub raw: bool,
+}
+
+/// The rest of flock's flags. What has no meaning here is refused with the reason, and not taken
+/// for something else.
+#[derive(Debug, Args)]
+pub struct FlockFlags {
+    /// Share the lock with other shared holders, as a reader does
+    #[arg(short = 's', long, overrides_with = "exclusive")]
+    pub shared: bool,
+    /// Hold the lock alone, which is the default
+    #[arg(short = 'x', short_alias = 'e', long, overrides_with = "shared")]
+    pub exclusive: bool,
+    /// Of no effect: a command never inherits what the lock is held by
+    #[arg(short = 'o', long)]
+    pub close: bool,
+    #[arg(short = 'u', long, hide = true)]
+    pub unlock: bool,
+    #[arg(short = 'F', long, hide = true)]
+    pub no_fork: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = RUN_USAGE, after_help = RUN_HELP)]
+pub struct Run {
+    #[command(flatten)]
+    pub acquire: Acquire,
+    #[command(flatten)]
+    pub flags: FlockFlags,
+    /// What to do when the lock is lost, or cannot be renewed and its deadline comes near
+    #[arg(long, value_enum, default_value_t = OnLost::Term)]
+    pub on_lost: OnLost,
+    /// The time between TERM and KILL [default: a fifth of the ttl; at most half of it]
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub grace: Option<Duration>,
+    /// Run this text with $SHELL, or else with /bin/sh
+    #[arg(
+        short = 'c',
+        long = "command",
+        value_name = "TEXT",
+        conflicts_with = "command"
+    )]
+    pub shell: Option<OsString>,
+    /// The lock, or the path of a file
+    pub name: OsString,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+/// A change of a fenced file: what `write`, `append` and `edit` have in common.
+#[derive(Debug, Args)]
+pub struct Change {
+    #[command(flatten)]
+    pub acquire: Acquire,
+    /// Change the file with this token, and take no lock
+    #[arg(long, value_name = "N")]
+    pub token: Option<Token>,
+    /// The lock, or the path of a file
+    pub name: OsString,
+    /// The file
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = WRITE_HELP)]
+pub struct Write {
+    #[command(flatten)]
+    pub change: Change,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = APPEND_HELP)]
+pub struct Append {
+    #[command(flatten)]
+    pub change: Change,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = EDIT_USAGE, after_help = EDIT_HELP)]
+pub struct Edit {
+    #[command(flatten)]
+    pub change: Change,
+    /// The command and its arguments: reads the old content on stdin, prints the new one
+    #[arg(trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments, required = true)]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Fence {
+    /// Admit a token at the fence of FILE, and from then on no lower one; 79 if it is stale
+    #[command(after_help = CHECK_HELP)]
+    Check(Check),
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The token [default: that of the surrounding `turnlock run`]
+    #[arg(long, value_name = "N")]
+    pub token: Option<Token>,
+    /// The file, or whatever stands for the resource: its mark lies beside it, as .FILE.fence
+    pub file: PathBuf,
+}
+
+/// What happens to the command when its lock is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnLost {
+    /// TERM to its process group, then KILL before the deadline
+    Term,
+    /// KILL at once
+    Kill,
+    /// A warning only; the exit status is 76 all the same
+    Ignore,
+}
+
+#[derive(Debug, Args)]
+pub struct Hold {
+    #[command(flatten)]
+    pub acquire: Acquire,
+    #[command(flatten)]
+    pub flags: FlockFlags,
+    /// Release the lock as soon as stdin ends, as it does when a script that feeds it is killed
+    #[arg(long)]
+    pub while_open: bool,
+    /// The lock, or the path of a file
+    pub name: OsString,
+}

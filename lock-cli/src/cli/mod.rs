@@ -1,0 +1,131 @@
+//! The command line: one definition gives the parser, the help, the completions and the manual pages.
+
+mod acquire;
+#[cfg(feature = "bench")]
+mod bench;
+mod help;
+mod operate;
+pub mod packaging;
+mod time;
+#[cfg(feature = "conformance")]
+mod trial;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use self::acquire::{
+    Acquire, Append, Change, Check, Edit, Fence, FlockFlags, Hold, OnLost, Run, Write,
+};
+#[cfg(feature = "bench")]
+pub use self::bench::Bench;
+#[cfg(feature = "embedded")]
+pub use self::operate::Serve;
+pub use self::operate::{Evict, Floor, Ls, Queue};
+#[cfg(feature = "conformance")]
+pub use self::trial::{Chaos, Conformance};
+
+use self::help::{ABOUT, EVICT_HELP, FLOOR_HELP, HOLD_HELP, after_help, after_long_help};
+
+#[derive(Debug, Parser)]
+#[command(name = "turnlock", version, about = ABOUT, after_help = after_help(), after_long_help = after_long_help(), max_term_width = 100)]
+#[command(args_override_self = true, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct Global {
+    /// The coordinator: etcd://HOST[:PORT][,...] or zk://HOST[:PORT][,...][/CHROOT], the same with
+    /// etcds:// or zks:// for TLS, or etcd+unix:///SOCKET [default: your own on this machine, started when needed]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "TURNLOCK_BACKEND",
+        hide_env_values = true
+    )]
+    pub backend: Option<String>,
+    /// Print JSON, one object a line; tokens are strings
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say on stderr for whom we wait, how long it took, and when the lock is given back
+    #[arg(short = 'v', long, global = true, overrides_with = "quiet")]
+    pub verbose: bool,
+    /// Say nothing on stderr but errors; that somebody else has the lock, the exit status tells
+    #[arg(short = 'q', long, global = true, overrides_with = "verbose")]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a command under a lock
+    Run(Run),
+    /// Hold a lock until a signal comes, or until stdin ends
+    #[command(after_help = HOLD_HELP)]
+    Hold(Hold),
+    /// Replace a file with what comes on stdin, under a lock
+    Write(Write),
+    /// Append what comes on stdin to a file, whole or not at all, under a lock
+    Append(Append),
+    /// Replace a file with what a command makes of it, under a lock
+    Edit(Edit),
+    /// Check a token where the damage would be done
+    #[command(subcommand)]
+    Fence(Fence),
+    /// List locks that somebody holds or waits for
+    Ls(Ls),
+    /// Show who holds a lock and who waits for it, in order
+    Queue(Queue),
+    /// Take a lock away from who holds it, or a waiter's place in the queue
+    #[command(after_help = EVICT_HELP)]
+    Evict(Evict),
+    /// Print a number that no token given out so far exceeds, or have all later ones exceed one
+    #[command(after_help = FLOOR_HELP)]
+    Floor(Floor),
+    /// Measure what locks cost on a coordinator
+    #[cfg(feature = "bench")]
+    Bench(Bench),
+    /// Check that a coordinator keeps the promises of locks, without harm to its users
+    #[cfg(feature = "conformance")]
+    Conformance(Conformance),
+    /// Run a coordinator in the foreground, behind the etcd v3 API
+    #[cfg(feature = "embedded")]
+    Serve(Serve),
+    /// Stop your own coordinator on this machine
+    #[cfg(feature = "embedded")]
+    Stop,
+    /// Try the locks on servers and contenders that are paused, killed and cut off at random
+    #[cfg(feature = "conformance")]
+    Chaos(Chaos),
+    /// Print what bash, zsh or fish needs to complete this command line
+    Completions(packaging::Completions),
+    /// Print the manual page of a command, or write all of them
+    Man(packaging::Man),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_may_have_options_of_its_own() {
+        for line in [
+            &["turnlock", "run", "-n", "a", "--", "ls", "-n", "--wait"][..],
+            &["turnlock", "run", "-n", "a", "ls", "-n", "--wait"],
+        ] {
+            let Command::Run(run) = Cli::parse_from(line).command else {
+                panic!("not run")
+            };
+            assert!(run.acquire.nonblock);
+            assert_eq!(run.command, ["ls", "-n", "--wait"]);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Data on stdout, whose reader may be gone and whose disk may be full.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, retry_on_intr, write};
+use rustix::stdio::stdout;
+
+use crate::exit::{Exit, Failure, Said};
+
+/// Prints one line of data on stdout.
+///
+/// # Errors
+/// With status 74 if it cannot be written. A reader that has left is told nothing: it does not want
+/// to know.
+pub fn print(line: impl AsRef<str>) -> Result<(), Failure> {
+    let line = format!("{}\n", line.as_ref());
+    write_all(stdout(), line.as_bytes()).map_err(unwritable)
+}
+
+/// Prints one line of JSON on stdout, in which nothing can drive a terminal.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+    print(escaped(&value.to_string()))
+}
+
+/// The failure of whoever could not write to stdout.
+pub fn unwritable(error: io::Error) -> Failure {
+    let said = match error.kind() {
+        io::ErrorKind::BrokenPipe => Said::Never,
+        _ => Said::Always,
+    };
+    Failure {
+        said,
+        ..Failure::new(
+            Exit::File,
+            format!("cannot write to stdout: {}", why(&error)),
+        )
+    }
+}
+
+/// The failure of whoever has changed the file and could not write about it to stdout. It is told in
+/// any case: the status alone would say that nothing was changed.
+pub fn unreported(failure: Failure, file: &std::path::Path) -> Failure {
+    let message = format!("{}; {} was changed", failure.message, file.display());
+    Failure::new(failure.exit, message)
+}
+
+/// What the system says, without its number.
+fn why(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error ") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
+/// Writes all of it. The standard library takes a stdout that is closed or only readable for one
+/// that takes everything, and gives up on one that is full for the moment.
+fn write_all(out: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match retry_on_intr(|| write(out, bytes)) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = &bytes[n..],
+            Err(Errno::AGAIN) => {
+                let mut room = [PollFd::new(&out, PollFlags::OUT)];
+                retry_on_intr(|| poll(&mut room, None))?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// JSON in which the characters that drive terminals are escaped as JSON allows. Outside of its
+/// strings there are none.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if super::drives_a_terminal(c) {
+            // All of them are in the basic plane.
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn json_cannot_drive_the_terminal_and_says_the_same() {
+        let value = serde_json::json!({"note": "a\u{9b}b\u{202e}c\u{7f}\u{1b}ü😀"});
+        let shown = escaped(&value.to_string());
+        assert_eq!(shown, r#"{"note":"a\u009bb\u202ec\u007f\u001bü😀"}"#);
+        let read: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+        assert_eq!(read, value);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_and_a_reader_that_left_is_not() {
+        let full = std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .expect("there");
+        let failure = unwritable(write_all(full.as_fd(), b"x").expect_err("full"));
+        assert_eq!(
+            failure.message,
+            "cannot write to stdout: No space left on device"
+        );
+        assert_eq!((failure.exit, failure.said), (Exit::File, Said::Always));
+
+        let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        drop(reader);
+        let failure = unwritable(write_all(writer.as_fd(), b"x").expect_err("closed"));
+        assert_eq!((failure.exit, failure.said), (Exit::File, Said::Never));
+    }
+
+    #[test]
+    fn a_pipe_that_is_full_for_the_moment_is_waited_for() {
+        use rustix::pipe::{PipeFlags, pipe_with};
+        use std::io::Read;
+        let (reader, writer) = pipe_with(PipeFlags::NONBLOCK).expect("a pipe");
+        // More than a pipe holds.
+        let sent = vec![7; 1 << 20];
+        let expected = sent.clone();
+        let writing = std::thread::spawn(move || write_all(writer.as_fd(), &sent));
+        rustix::io::ioctl_fionbio(&reader, false).expect("ours");
+        let mut read = Vec::new();
+        std::fs::File::from(reader)
+            .read_to_end(&mut read)
+            .expect("readable");
+        writing.join().expect("no panic").expect("written");
+        assert_eq!(read, expected);
+    }
+}

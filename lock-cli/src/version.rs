@@ -1,0 +1,75 @@
+//! What `--version --verbose` says of this build, for those who read a report of a fault.
+
+use std::ffi::{OsStr, OsString};
+
+/// The commit, if whoever built it has set this variable.
+const COMMIT: Option<&str> = option_env!("TURNLOCK_COMMIT");
+
+/// The Cargo features that can be left out, and whether they were not.
+const FEATURES: &[(&str, bool)] = &[
+    ("embedded", cfg!(feature = "embedded")),
+    ("etcd", cfg!(feature = "etcd")),
+    ("zk", cfg!(feature = "zk")),
+    ("bench", cfg!(feature = "bench")),
+    ("conformance", cfg!(feature = "conformance")),
+];
+
+/// Whether these arguments, which ask for the version, ask for all that there is to say.
+pub fn is_verbose(args: impl Iterator<Item = OsString>) -> bool {
+    let is_option = |arg: &OsString| arg != OsStr::new("--");
+    args.skip(1).take_while(is_option).any(|arg| {
+        // Short options may stand together, as in -vV.
+        let short = arg.to_str().and_then(|arg| arg.strip_prefix('-'));
+        arg == OsStr::new("--verbose")
+            || short.is_some_and(|letters| {
+                letters.contains('v') && letters.chars().all(|letter| "vV".contains(letter))
+            })
+    })
+}
+
+/// The version, the commit and the way in which it was built: a line each.
+pub fn verbose() -> String {
+    let features: Vec<_> = FEATURES
+        .iter()
+        .filter(|(_, compiled_in)| *compiled_in)
+        .map(|(name, _)| *name)
+        .collect();
+    let build = match cfg!(debug_assertions) {
+        true => "debug",
+        false => "release",
+    };
+    format!(
+        "turnlock {}\ncommit: {}\nfeatures: {}\nbuild: {build}\nplatform: {} {}",
+        env!("CARGO_PKG_VERSION"),
+        COMMIT.unwrap_or("unknown"),
+        features.join(" "),
+        std::env::consts::ARCH,
+        std::env::consts::OS,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verbose_is_asked_for_in_any_order() {
+        let asks = |line: &str| is_verbose(line.split(' ').map(OsString::from));
+        for line in [
+            "turnlock --version --verbose",
+            "turnlock --verbose -V",
+            "turnlock -vV",
+            "turnlock -V -v",
+        ] {
+            assert!(asks(line), "{line}");
+        }
+        for line in [
+            "turnlock --version",
+            "turnlock -V",
+            "turnlock --version -- -v",
+            "-v --version",
+        ] {
+            assert!(!asks(line), "{line}");
+        }
+    }
+}
