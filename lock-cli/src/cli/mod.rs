@@ -10,7 +10,9 @@ use clap::{Args, Parser, Subcommand};
 pub use self::acquire::{
     Acquire, Append, Change, Check, Edit, Fence, FlockFlags, Hold, OnLost, Run, Write,
 };
-pub use self::operate::{Bench, Chaos, Conformance, Evict, Floor, Ls, Queue, Serve};
+#[cfg(feature = "embedded")]
+pub use self::operate::Serve;
+pub use self::operate::{Bench, Chaos, Conformance, Evict, Floor, Ls, Queue};
 
 use self::help::{ABOUT, CHAOS_HELP, EVICT_HELP, FLOOR_HELP, HOLD_HELP, after_help};
 

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use benches::Workload;
-use clap::{ArgAction, Args};
+#[cfg(feature = "embedded")]
+use clap::ArgAction;
+use clap::Args;
 use turnlock::Token;
 
 use super::help::{BENCH_HELP, BENCH_USAGE, CONFORMANCE_HELP};
@@ -90,6 +92,7 @@ pub struct Conformance {
     pub filter: Option<String>,
 }
 
+#[cfg(feature = "embedded")]
 #[derive(Debug, Args)]
 pub struct Serve {
     /// The folder to keep the data in [default: $TURNLOCK_HOME, or turnlock in the XDG state
