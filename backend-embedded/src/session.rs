@@ -11,7 +11,7 @@ use lock_core::liveness::keep_alive;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
     Access, Accessed, Admission, AsOf, DataKey, Effect, Enqueued, EntryId, Error, ErrorKind,
-    KnownFloor, Liveness, LossReason, Placed, Removed, Session, SessionId, Ticket, Token,
+    KnownFloor, Liveness, LossReason, Metadata, Placed, Removed, Session, SessionId, Ticket, Token,
     background,
 };
 use tokio::task::AbortHandle;
@@ -445,6 +445,31 @@ impl Session for EmbeddedSession {
             _ => None,
         };
         Ok(Accessed::Done(value))
+    }
+
+    async fn describe(
+        &self,
+        _: &Ticket,
+        entry: &EntryId,
+        metadata: &Metadata,
+    ) -> Result<bool, Error> {
+        let put = Op::Put(Put {
+            key: Bytes::copy_from_slice(&entry.key),
+            value: Some(metadata.to_bytes().into()),
+            lease: Some(self.id.0),
+            prev_kv: false,
+        });
+        let done = self
+            .txn(Txn {
+                compare: ours(entry, self.id),
+                then: vec![put],
+                or_else: vec![],
+            })
+            .await?;
+        if !done.result.succeeded {
+            self.check_lease().await?;
+        }
+        Ok(done.result.succeeded)
     }
 
     async fn close(&self) -> Result<(), Error> {

@@ -14,8 +14,8 @@ use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Placed, Removed, Session, SessionId};
 use lock_core::{
-    Access, Accessed, DataKey, Effect, EntryId, Error, ErrorKind, KnownFloor, LossReason, State,
-    Ticket, background,
+    Access, Accessed, DataKey, Effect, EntryId, Error, ErrorKind, KnownFloor, LossReason, Metadata,
+    State, Ticket, background,
 };
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -467,6 +467,15 @@ impl Session for EtcdSession {
             Access::Put(value) => self.change_data(ticket, entry, &key, Some(value)).await,
             Access::Delete => self.change_data(ticket, entry, &key, None).await,
         }
+    }
+
+    async fn describe(
+        &self,
+        _: &Ticket,
+        entry: &EntryId,
+        metadata: &Metadata,
+    ) -> Result<bool, Error> {
+        self.describe_entry(entry, metadata).await
     }
 
     async fn close(&self) -> Result<(), Error> {

@@ -11,7 +11,7 @@ use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed};
 use lock_core::{
     Access, Accessed, Backend, DEFAULT_TTL, DataKey, EntryId, Error, Floor, Liveness, LockName,
-    Locks, Options, Queue, Raised, Session, SessionId, Ticket,
+    Locks, Metadata, Options, Queue, Raised, Session, SessionId, Ticket,
 };
 
 use crate::fixture::{Administrator, Deployment, Fixture, Members, Skip};
@@ -234,6 +234,15 @@ impl Session for Traced<Arc<dyn Session>> {
             locked(&self.traces.values).insert(value);
         }
         self.inner.access(ticket, entry, key, access).await
+    }
+
+    async fn describe(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        metadata: &Metadata,
+    ) -> Result<bool, Error> {
+        self.inner.describe(ticket, entry, metadata).await
     }
 
     async fn close(&self) -> Result<(), Error> {

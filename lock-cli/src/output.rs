@@ -151,16 +151,17 @@ pub fn who(entry: &Entry) -> String {
     }
 }
 
-/// How long ago an entry queued, by the wall clocks of two machines: `3m02s ago`. When it came to
-/// hold the lock is not kept anywhere.
+/// How long ago an entry queued, by the wall clocks of two machines: `3m02s ago`.
 pub fn queued(entry: &Entry) -> Option<String> {
-    let since = entry
-        .metadata
-        .as_ref()
-        .map(|m| m.since_unix_ms)
-        .filter(|ms| *ms != 0)?;
-    let age = Duration::from_millis(clock::unix_millis().saturating_sub(since));
-    Some(format!("{} ago", human(age)))
+    let told = entry.metadata.as_ref().map(|m| m.since_unix_ms);
+    told.filter(|ms| *ms != 0)
+        .map(|ms| format!("{} ago", since(ms)))
+}
+
+/// How long it is since then, by our wall clock.
+pub fn since(unix_ms: u64) -> String {
+    let age = clock::unix_millis().saturating_sub(unix_ms);
+    human(Duration::from_millis(age))
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ fn a_measurement_is_one_line_of_json_and_leaves_nothing_behind() {
     let rate = figure("ops") / figure("seconds");
     assert!((figure("ops_per_s") / rate - 1.0).abs() < 0.02, "{line}");
     assert!(figure("p50_us") > 0.0 && figure("p50_us") <= figure("p99_us"));
-    assert_eq!(text(&home.run(&["ls"]).stdout), "");
+    assert_eq!(text(&home.run(&["ls", "--json"]).stdout), "");
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn interrupted_it_leaves_nothing_behind_either() {
     support::signal(running.id(), rustix::process::Signal::INT);
     let output = running.wait();
     assert_eq!(code(&output), 128 + 2, "{}", text(&output.stderr));
-    assert_eq!(text(&home.run(&["ls"]).stdout), "");
+    assert_eq!(text(&home.run(&["ls", "--json"]).stdout), "");
 }
 
 #[test]

@@ -150,6 +150,34 @@ fn nobody_is_a_word_for_people_and_nothing_for_programs() {
 }
 
 #[test]
+fn a_queue_tells_held_time_from_queued_time() {
+    let home = Home::new();
+    let holding = holder(&home, &["a"]);
+    let entry = home.queue("a").remove(0);
+    assert_eq!(
+        entry["held_unix_ms"], entry["since_unix_ms"],
+        "it had not to wait"
+    );
+    let waiter = home.spawn(&["run", "a", "sleep", "1000"]);
+    eventually("it waits", || home.queue("a").len() == 2);
+    let queued = home.queue("a")[1]["since_unix_ms"].as_u64().expect("told");
+    assert!(home.queue("a")[1]["held_unix_ms"].is_null());
+    // For longer than what is worth telling.
+    eventually("it has waited for long", || {
+        turnlock::clock::unix_millis() > queued + 1500
+    });
+    let released = turnlock::clock::unix_millis();
+    signal(holding.id(), rustix::process::Signal::TERM);
+    eventually("it says since when it holds", || {
+        let queue = home.queue("a");
+        let held = queue[0]["held_unix_ms"].as_u64();
+        queue.len() == 1 && held.is_some_and(|held| held >= released)
+    });
+    assert_eq!(home.queue("a")[0]["since_unix_ms"], queued);
+    drop(waiter);
+}
+
+#[test]
 fn a_queue_tells_the_user_and_the_program_and_nothing_that_drives_a_terminal() {
     let home = Home::new();
     let note = "a\u{9b}31m\u{202e}b";

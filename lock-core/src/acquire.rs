@@ -159,11 +159,15 @@ impl Pending {
             return Err(Error::new(ErrorKind::Internal, "granted without an entry"));
         };
         self.uncertain.store(false, Ordering::Relaxed);
-        // The store has the metadata, and nobody asks for them again: who holds many locks need not
-        // keep them for each.
+        // The store has the metadata, and only who announces writes them again: who holds many locks
+        // need not keep them for each.
+        let announces = self.ticket.metadata.held_unix_ms.is_some();
         let ticket = Ticket {
             name: self.ticket.name.clone(),
-            metadata: Metadata::none(),
+            metadata: match announces {
+                true => self.ticket.metadata.clone(),
+                false => Metadata::none(),
+            },
             ..self.ticket
         };
         let hold = Hold::new(ticket, entry, self.token);

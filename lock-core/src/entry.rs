@@ -68,6 +68,10 @@ pub struct Metadata {
     /// The program that does the work. Versions that know nothing of it ignore it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
+    /// When it came to hold the lock, on its own wall clock; 0 if it has not said so, because it
+    /// waits or had hardly to wait. `None` for those who never say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_unix_ms: Option<u64>,
 }
 
 impl Metadata {
@@ -174,6 +178,7 @@ mod tests {
             since_unix_ms: 12,
             note: Some("nightly \u{1b}[31m".into()),
             command: Some("rsync".into()),
+            held_unix_ms: Some(13),
         };
         assert_eq!(Metadata::from_bytes(&metadata.to_bytes()), Some(metadata));
         assert_eq!(Metadata::from_bytes(b"127.0.0.1"), None);

@@ -12,9 +12,9 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::{Mutex, Notify};
 
 use crate::acquire::Patience;
-use crate::clock::BootInstant;
+use crate::clock::{self, BootInstant};
 use crate::data::{Access, Accessed, DataKey};
-use crate::entry::{EntryId, Mode, Ticket};
+use crate::entry::{EntryId, Metadata, Mode, Ticket};
 use crate::error::{Effect, Error, ErrorKind};
 use crate::janitor::Tenancy;
 use crate::liveness::{LossReason, State};
@@ -333,6 +333,38 @@ impl Guard {
             true => error.with_effect(Effect::Unknown),
             false => error,
         })
+    }
+
+    /// Tells those who look at the queue that we hold the lock since now; of themselves they know only
+    /// since when we queue. One write, which nobody needs to wait for: to be called after a long
+    /// wait, by whoever [announces](crate::Options::announces).
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] without that option; [`ErrorKind::SessionLost`] or
+    /// [`ErrorKind::Evicted`] when the lock is lost; as the backend's: unreachable, refused. It is
+    /// not tried again.
+    ///
+    /// *Cancel safe.*
+    pub async fn announce(&self) -> Result<(), Error> {
+        let Hold { ticket, entry, .. } = &*self.hold;
+        if let State::Lost(reason) = self.state() {
+            return Err(Error::hold_lost(reason));
+        }
+        if ticket.metadata.held_unix_ms.is_none() {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "the locks were not made to announce holds: set `Options::announces`",
+            ));
+        }
+        let metadata = Metadata {
+            held_unix_ms: Some(clock::unix_millis()),
+            ..(*ticket.metadata).clone()
+        };
+        let session = self.tenancy.session();
+        match session.describe(ticket, entry, &metadata).await? {
+            true => Ok(()),
+            false => Err(Error::hold_lost(self.hold.lose(LossReason::EntryGone))),
+        }
     }
 
     /// Gives the lock back and says how it went. One round trip.

@@ -37,6 +37,10 @@ pub struct Options {
     pub note: Option<String>,
     /// Shown to others in the queue: the program that does the work.
     pub command: Option<String>,
+    /// Whoever waits for long calls [`Guard::announce`](crate::Guard::announce) once it holds the
+    /// lock, so that others know since when. Of one that does not, nobody may conclude from its
+    /// silence that it had not to wait.
+    pub announces: bool,
     /// What becomes of waits when the session is lost.
     pub on_session_loss: OnSessionLoss,
 }
@@ -67,6 +71,7 @@ impl Default for Options {
             owner: owner.unwrap_or_else(number),
             note: None,
             command: None,
+            announces: false,
             on_session_loss: OnSessionLoss::default(),
         }
     }
@@ -115,6 +120,7 @@ impl Locks {
             owner,
             note,
             command,
+            announces,
             on_session_loss,
         } = options;
         if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
@@ -136,6 +142,7 @@ impl Locks {
             since_unix_ms: 0,
             note,
             command,
+            held_unix_ms: announces.then_some(0),
         };
         metadata.check()?;
         let shared = Shared {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::data::{Access, Accessed, DataKey};
-use crate::entry::{EntryId, Queue, Ticket};
+use crate::entry::{EntryId, Metadata, Queue, Ticket};
 use crate::error::{Effect, Error};
 use crate::floor::{Floor, Raised};
 use crate::liveness::Liveness;
@@ -210,6 +210,18 @@ pub trait Session: Debug + Send + Sync {
         key: &DataKey,
         access: &Access,
     ) -> Result<Accessed, Error>;
+
+    /// Has this entry, in this incarnation, say this of its contender; whether it was there. The
+    /// order in the queue stays, and who waits for the entry need not be woken.
+    ///
+    /// *Cancel safety:* when dropped, or on an error whose effect is unknown, it may have been done,
+    /// or may yet be done as long as the entry is there.
+    async fn describe(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        metadata: &Metadata,
+    ) -> Result<bool, Error>;
 
     /// Ends the session and with it all its entries. May be called again, also after it succeeded.
     ///

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
-use lock_core::{Accessed, Effect, EntryId, Error, ErrorKind, Ticket};
+use lock_core::{Accessed, Effect, EntryId, Error, ErrorKind, Metadata, Ticket};
 
 use super::{EtcdSession, GATE_TRIES};
 use crate::error;
@@ -78,6 +78,25 @@ impl EtcdSession {
             ErrorKind::Exhausted,
             "too many acquires of this session are being cancelled to write a value now",
         ))
+    }
+
+    /// Writes the entry's own key. A copy that comes late finds the entry as it is, or not at all.
+    pub(super) async fn describe_entry(
+        &self,
+        entry: &EntryId,
+        metadata: &Metadata,
+    ) -> Result<bool, Error> {
+        self.check_alive()?;
+        // Without our lease the key would outlive us.
+        let options = PutOptions::new().with_lease(self.id.0);
+        let put = TxnOp::put(&*entry.key, metadata.to_bytes(), Some(options));
+        let answer = self
+            .txn(Txn::new().when(self.ours(entry)).and_then([put]))
+            .await?;
+        if !answer.succeeded() {
+            self.check_lease().await?;
+        }
+        Ok(answer.succeeded())
     }
 
     fn change(

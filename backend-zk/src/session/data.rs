@@ -1,6 +1,6 @@
 //! Values that holders keep: read and changed together with a check that the holder's node is there.
 
-use lock_core::{Access, Accessed, DataKey, EntryId, Error, ErrorKind};
+use lock_core::{Access, Accessed, DataKey, EntryId, Error, ErrorKind, Metadata};
 use zookeeper_client::{Error as ZkError, MultiWriteError};
 
 use super::ZkSession;
@@ -72,6 +72,26 @@ impl ZkSession {
         });
         let found = self.heard(answers.await)?;
         Ok(found.map_or(Accessed::NotOurs, Accessed::Done))
+    }
+
+    /// Writes the entry's own node. No path comes twice, so it is the incarnation.
+    pub(super) async fn describe_entry(
+        &self,
+        entry: &EntryId,
+        metadata: &Metadata,
+    ) -> Result<bool, Error> {
+        let client = self.alive()?;
+        let (node, data) = (layout::path(entry)?, metadata.to_bytes());
+        let written = client.ask(|zk| {
+            Box::pin(async move {
+                match zk.set_data(&node, &data, None).await {
+                    Ok(_) => Ok(true),
+                    Err(ZkError::NoNode) => Ok(false),
+                    Err(error) => Err(error),
+                }
+            })
+        });
+        self.heard(written.await)
     }
 
     /// Sets the value, or removes it.

@@ -18,8 +18,8 @@ use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed, Session, SessionId};
 use lock_core::{
-    Access, Accessed, DataKey, EntryId, Error, ErrorKind, Floor, LossReason, State, Ticket, Token,
-    background,
+    Access, Accessed, DataKey, EntryId, Error, ErrorKind, Floor, LossReason, Metadata, State,
+    Ticket, Token, background,
 };
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -308,6 +308,15 @@ impl Session for ZkSession {
         access: &Access,
     ) -> Result<Accessed, Error> {
         self.access_data(entry, key, access).await
+    }
+
+    async fn describe(
+        &self,
+        _: &Ticket,
+        entry: &EntryId,
+        metadata: &Metadata,
+    ) -> Result<bool, Error> {
+        self.describe_entry(entry, metadata).await
     }
 
     async fn close(&self) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! What others can see.
 
-use lock_core::Mode;
+use lock_core::{Entry, ErrorKind, LossReason, Mode, Options, Queue, Release, State};
 
 use crate::bench::Bench;
 
@@ -44,6 +44,49 @@ pub async fn waiters_are_told_in_order(bench: Bench) {
     let queue = bench.queue("a").await;
     assert_eq!((queue.entries.len(), queue.holders()), (4, 1));
     assert_eq!(queue.entries[0].id.token, first.token());
+}
+
+pub async fn a_holder_says_since_when_and_keeps_its_place(bench: Bench) {
+    let announcing = bench.process_with(Options {
+        announces: true,
+        ..bench.options()
+    });
+    let lock = announcing.mutex("a").expect("a valid name");
+    let guard = lock.acquire().await.expect("the lock is free");
+    let waiter = bench.waiter("a", Mode::Exclusive).await;
+    let held = |queue: &Queue| {
+        queue.entries[0]
+            .metadata
+            .as_ref()
+            .and_then(|m| m.held_unix_ms)
+    };
+    let before = bench.queue("a").await;
+    assert_eq!(held(&before), Some(0), "it has not said");
+    guard.announce().await.expect("it is held");
+    let after = bench.queue("a").await;
+    assert!(held(&after).is_some_and(|ms| ms > 0));
+    // Of the rest nothing has changed, and it ends as ever: for the waiter, and with its session.
+    let places = |queue: &Queue| {
+        let entries = queue.entries.iter();
+        let place = |e: &Entry| (e.id.clone(), e.token, e.mode, e.session);
+        entries.map(place).collect::<Vec<_>>()
+    };
+    assert_eq!(places(&before), places(&after));
+    let said = |queue: &Queue| queue.entries[0].metadata.as_ref().map(|m| m.note.clone());
+    assert_eq!(said(&before), said(&after));
+    assert_eq!(guard.state(), State::Held);
+    assert_eq!(guard.release().await, Release::Released);
+    let next = waiter.turn().await;
+    let silent = next.announce().await.expect_err("it never says");
+    assert_eq!(silent.kind(), ErrorKind::InvalidArgument);
+    assert_eq!(next.release().await, Release::Released);
+
+    let guard = lock.acquire().await.expect("the lock is free");
+    guard.announce().await.expect("it is held");
+    announcing.close().await.expect("an answer");
+    bench.depth("a", 0).await;
+    let late = guard.announce().await.expect_err("it is lost");
+    assert_eq!(late.kind(), ErrorKind::SessionLost(LossReason::Closed));
 }
 
 pub async fn a_lock_that_nobody_uses_is_not_listed(bench: Bench) {

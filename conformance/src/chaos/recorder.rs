@@ -156,6 +156,15 @@ impl Session for Recorded {
         self.inner.access(ticket, entry, key, access).await
     }
 
+    async fn describe(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        metadata: &Metadata,
+    ) -> Result<bool, Error> {
+        self.inner.describe(ticket, entry, metadata).await
+    }
+
     async fn close(&self) -> Result<(), Error> {
         self.inner.close().await
     }

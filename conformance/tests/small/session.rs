@@ -9,8 +9,8 @@ use lock_core::liveness::keep_alive;
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed};
 use lock_core::{
-    Access, Accessed, DataKey, EntryId, Error, ErrorKind, Liveness, LossReason, Session, SessionId,
-    Ticket, background,
+    Access, Accessed, DataKey, EntryId, Error, ErrorKind, Liveness, LossReason, Metadata, Session,
+    SessionId, Ticket, background,
 };
 use tokio::task::AbortHandle;
 
@@ -124,6 +124,16 @@ impl Session for SmallSession {
     ) -> Result<Accessed, Error> {
         self.check()?;
         Ok(self.store.access(entry, key, access))
+    }
+
+    async fn describe(
+        &self,
+        _: &Ticket,
+        entry: &EntryId,
+        metadata: &Metadata,
+    ) -> Result<bool, Error> {
+        self.check()?;
+        Ok(self.store.describe(entry, metadata))
     }
 
     async fn close(&self) -> Result<(), Error> {

@@ -8,8 +8,8 @@ use lock_core::clock::{BootInstant, Clock};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, Enqueued, Placed};
 use lock_core::{
-    Access, Accessed, DataKey, Entry, EntryId, Error, ErrorKind, Floor, LockName, Mode, Queue,
-    Raised, Removed, SessionId, Ticket, Token, background,
+    Access, Accessed, DataKey, Entry, EntryId, Error, ErrorKind, Floor, LockName, Metadata, Mode,
+    Queue, Raised, Removed, SessionId, Ticket, Token, background,
 };
 use tokio::sync::watch;
 
@@ -252,6 +252,16 @@ impl Store {
             Access::Delete => drop(state.values.remove(key)),
         }
         Accessed::Done(None)
+    }
+
+    pub fn describe(&self, entry: &EntryId, metadata: &Metadata) -> bool {
+        let mut state = self.state();
+        let found = state.queues.values_mut().flatten().find(|e| e.id == *entry);
+        let Some(found) = found else {
+            return false;
+        };
+        found.metadata = Some(metadata.clone());
+        true
     }
 
     pub fn raise_floor(&self, floor: Floor) -> Raised {

@@ -44,6 +44,9 @@ use crate::waiting;
 /// How long an answer to our last words is waited for.
 const PARTING: Duration = Duration::from_secs(1);
 
+/// Who has waited for less is shown as if it had not waited at all.
+const LONG_WAIT: Duration = Duration::from_secs(1);
+
 /// What a command asks for.
 struct Wish<'a> {
     global: &'a Global,
@@ -131,6 +134,7 @@ async fn connect(wish: &Wish<'_>) -> Result<Locks, Failure> {
             .as_ref()
             .map(|note| note.to_string_lossy().into_owned()),
         command: Some(wish.command.clone()),
+        announces: true,
         ..Options::default()
     };
     coordinator::connect(wish.global.backend.as_deref(), options).await
@@ -160,8 +164,22 @@ async fn acquire(locks: &Locks, wish: &Wish<'_>) -> Result<Option<Guard>, Failur
             started.elapsed().as_secs_f64(),
             guard.token()
         ));
+        if started.elapsed() > LONG_WAIT {
+            announce(guard).await;
+        }
     }
     Ok(acquired)
+}
+
+/// Lets others know that we hold the lock since now, and not since we queue. They can do without.
+async fn announce(guard: &Guard) {
+    let announced = tokio::time::timeout(PARTING, guard.announce()).await;
+    if !matches!(announced, Ok(Ok(()))) {
+        narrate(format!(
+            "{}: `turnlock queue` will show it as held since it was asked for",
+            guard.name()
+        ));
+    }
 }
 
 /// To wait for no time is to try.

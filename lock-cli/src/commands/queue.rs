@@ -7,17 +7,20 @@ use crate::cli::{Global, Queue};
 use crate::commands::names::name;
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
-use crate::output::{Shrinks, print, print_json, queued, safe, table, who};
+use crate::output::{Shrinks, print, print_json, queued, safe, since, table, who};
+
+/// The state of an entry that holds the lock.
+const HOLDS: &str = "holds";
 
 /// On a narrow terminal the note gives way first, then the command, then who it is.
-const SHRINKS: &[Shrinks] = &[(6, 8), (5, 8), (4, 8)];
+const SHRINKS: &[Shrinks] = &[(7, 8), (6, 8), (5, 8)];
 
 pub async fn queue(global: Global, args: Queue) -> Result<Exit, Failure> {
     let name = name(&args.name, args.raw)?;
     let locks = coordinator::connect(global.backend.as_deref(), Options::default()).await?;
     let queue = locks.queue(&name).await?;
     let holders = queue.holders();
-    let states = (0..queue.entries.len()).map(|i| if i < holders { "holds" } else { "waits" });
+    let states = (0..queue.entries.len()).map(|i| if i < holders { HOLDS } else { "waits" });
     let entries = states.zip(&queue.entries);
     if global.json {
         for (state, entry) in entries {
@@ -29,14 +32,27 @@ pub async fn queue(global: Global, args: Queue) -> Result<Exit, Failure> {
         print(format!("nobody holds or waits for {name}"))?;
         return Ok(Exit::Success);
     }
-    let head = ["STATE", "MODE", "TOKEN", "QUEUED", "WHO", "COMMAND", "NOTE"];
+    let head = [
+        "STATE", "MODE", "TOKEN", "QUEUED", "HELD", "WHO", "COMMAND", "NOTE",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(entries.map(|(state, entry)| row(state, entry)));
     print(table(&rows, SHRINKS))?;
     Ok(Exit::Success)
 }
 
+/// When a holder came to hold the lock, if it says so: milliseconds since the Unix epoch.
+fn held_since(entry: &Entry) -> Option<u64> {
+    let metadata = entry.metadata.as_ref()?;
+    let held = match metadata.held_unix_ms? {
+        0 => metadata.since_unix_ms,
+        announced => announced,
+    };
+    Some(held).filter(|ms| *ms != 0)
+}
+
 fn row(state: &str, entry: &Entry) -> Vec<String> {
+    let held = held_since(entry).filter(|_| state == HOLDS);
     let said = |field: fn(&Metadata) -> Option<&str>| {
         let text = entry.metadata.as_ref().and_then(field);
         text.map(safe).unwrap_or_default()
@@ -46,6 +62,7 @@ fn row(state: &str, entry: &Entry) -> Vec<String> {
         entry.mode.to_string(),
         entry.token.to_string(),
         queued(entry).unwrap_or_else(|| "-".to_owned()),
+        held.map_or_else(|| "-".to_owned(), since),
         who(entry),
         said(|m| m.command.as_deref()),
         said(|m| m.note.as_deref()),
@@ -54,6 +71,7 @@ fn row(state: &str, entry: &Entry) -> Vec<String> {
 
 /// An entry for programs: what it does not say is null.
 pub(super) fn line(state: &str, entry: &Entry) -> serde_json::Value {
+    let held = held_since(entry).filter(|_| state == HOLDS);
     let metadata = entry.metadata.clone().unwrap_or_default();
     let said = |text: String| Some(text).filter(|text| !text.is_empty());
     json!({
@@ -65,6 +83,7 @@ pub(super) fn line(state: &str, entry: &Entry) -> serde_json::Value {
         "host": said(metadata.host),
         "pid": Some(metadata.pid).filter(|pid| *pid != 0),
         "since_unix_ms": Some(metadata.since_unix_ms).filter(|ms| *ms != 0),
+        "held_unix_ms": held,
         "command": metadata.command,
         "note": metadata.note,
     })
@@ -87,19 +106,23 @@ mod tests {
             session: None,
             metadata: None,
         };
-        let shown = line("holds", &entry);
+        let shown = line(HOLDS, &entry);
         for field in [
             "session",
             "owner",
             "host",
             "pid",
             "since_unix_ms",
+            "held_unix_ms",
             "command",
             "note",
         ] {
             assert!(shown[field].is_null(), "{field}: {shown}");
         }
         assert_eq!(shown["token"], "7");
-        assert_eq!(row("holds", &entry)[3..], ["-", "another client", "", ""]);
+        assert_eq!(
+            row(HOLDS, &entry)[3..],
+            ["-", "-", "another client", "", ""]
+        );
     }
 }

@@ -57,10 +57,13 @@ fn fit(rows: &[Vec<String>], shrinks: &[Shrinks], limit: Option<usize>) -> Strin
         }
     }
     let lines = rows.iter().map(|row| {
-        let cells = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{:<width$}", cut(cell, *width), width = *width));
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| {
+            let mut cell = cut(cell, width);
+            // Not with the formatter, which knows no cells of more than 65,535 characters.
+            let padding = width.saturating_sub(cell.chars().count());
+            cell.extend(std::iter::repeat_n(' ', padding));
+            cell
+        });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     });
     lines.collect::<Vec<_>>().join("\n")

@@ -12,8 +12,8 @@ use lock_core::clock::Clock;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
     Access, Accessed, Admission, AsOf, Backend, DataKey, Enqueued, EntryId, Error, ErrorKind,
-    Floor, Liveness, LockName, Locks, LossReason, Mode, Options, Placed, Queue, Raised, Removed,
-    Session, SessionId, Ticket, Token,
+    Floor, Liveness, LockName, Locks, LossReason, Metadata, Mode, Options, Placed, Queue, Raised,
+    Removed, Session, SessionId, Ticket, Token,
 };
 
 /// What a call does.
@@ -266,6 +266,10 @@ impl Session for ScriptedSession {
             true => Accessed::NotOurs,
             false => Accessed::Done(None),
         })
+    }
+
+    async fn describe(&self, _: &Ticket, _: &EntryId, _: &Metadata) -> Result<bool, Error> {
+        Ok(!self.script.gone.load(Ordering::SeqCst))
     }
 
     async fn close(&self) -> Result<(), Error> {
