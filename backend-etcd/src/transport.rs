@@ -54,6 +54,7 @@ pub(crate) struct Transport {
     connect_timeout: Duration,
     request_timeout: Duration,
     dialer: Option<Dialer>,
+    server_uid: Option<u32>,
     credentials: Option<Credentials>,
     /// What may be wrong with a connection that broke before anything was answered on it.
     hint: Option<&'static str>,
@@ -133,6 +134,7 @@ impl Transport {
             connect_timeout: config.connect_timeout(),
             request_timeout: config.request_timeout(),
             dialer: config.dialer().cloned(),
+            server_uid: config.server_uid(),
             credentials: config.credentials().cloned(),
             hint,
             state: Mutex::new(State {
@@ -287,7 +289,7 @@ impl Transport {
             }
             Target::Unix(endpoint, path) => {
                 let dialer = self.dialer.clone();
-                let timeout = self.connect_timeout;
+                let (timeout, server_uid) = (self.connect_timeout, self.server_uid);
                 // A connection that broke is not repaired behind our back: its repair would count
                 // against some request's time.
                 let mut first = true;
@@ -299,7 +301,9 @@ impl Transport {
                             if !dialed {
                                 return Err(io::Error::from(io::ErrorKind::NotConnected));
                             }
-                            socket(&path, timeout, dialer).await.map(batched)
+                            let stream = socket(&path, timeout, dialer).await?;
+                            require_trusted_server(&path, &stream, server_uid)?;
+                            Ok(batched(stream))
                         }
                     }))
                     .await
@@ -555,6 +559,27 @@ async fn socket(
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
         None => Err(refused),
     }
+}
+
+/// Refuses a socket that another user serves: in a folder that he can write, anybody could answer.
+fn require_trusted_server(
+    path: &std::path::Path,
+    stream: &UnixStream,
+    allowed: Option<u32>,
+) -> io::Result<()> {
+    let uid = stream.peer_cred()?.uid();
+    let us = rustix::process::geteuid().as_raw();
+    if uid == us || uid == 0 || Some(uid) == allowed {
+        return Ok(());
+    }
+    let error = Error::new(
+        ErrorKind::Configuration,
+        format!(
+            "the socket {} is served by user {uid}, who is neither root nor us (user {us}): if that is right, add server_uid={uid} to the URL",
+            path.display()
+        ),
+    );
+    Err(io::Error::other(error))
 }
 
 impl fmt::Debug for Transport {
