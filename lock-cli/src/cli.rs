@@ -8,6 +8,8 @@ use benches::Workload;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use turnlock::Token;
 
+#[cfg(feature = "embedded")]
+use crate::coordinator::machine;
 use crate::exit;
 
 const ABOUT: &str = "Run commands under a lock, first come first served, with a fencing token.";
@@ -95,6 +97,18 @@ installed: apt-get install etcd-server, apt-get install zookeeper. The status is
 it is Turnlock that breaks it; what the servers break is reported, and no failure.
 ";
 
+#[cfg(feature = "embedded")]
+const SYSTEM_HELP: &str = "\
+Example:
+  systemctl enable --now turnlock         the service, which is `turnlock serve --system`
+  usermod -aG turnlock alice              who is in the group may use it
+  turnlock system enable                  from now on all do
+
+It writes the URL into /etc/turnlock/backend, which every command reads that is given neither --backend nor
+TURNLOCK_BACKEND nor TURNLOCK_HOME. While somebody holds a lock on a coordinator of his own, or waits for
+one, it is refused: 75.
+";
+
 const FLOOR_HELP: &str = "\
 Examples, for a fleet that moves from its own coordinators to etcd; first stop all who use locks:
   turnlock floor                                                  prints, say, 4711
@@ -159,7 +173,8 @@ fn after_help() -> String {
 #[derive(Debug, Args)]
 pub struct Global {
     /// The coordinator: etcd://HOST[:PORT][,...] or zk://HOST[:PORT][,...][/CHROOT], the same with
-    /// etcds:// or zks:// for TLS, or etcd+unix:///SOCKET [default: your own on this machine, started when needed]
+    /// etcds:// or zks:// for TLS, or etcd+unix:///SOCKET [default: that of the
+    /// machine if it has one, else your own, started when needed]
     #[arg(
         long,
         global = true,
@@ -205,6 +220,12 @@ pub enum Command {
     /// Stop your own coordinator on this machine
     #[cfg(feature = "embedded")]
     Stop,
+    /// Show which coordinator is used, who decided that, and whether it answers
+    Status,
+    /// One coordinator for all users of this machine
+    #[cfg(feature = "embedded")]
+    #[command(subcommand)]
+    System(System),
     /// Try the locks on servers and contenders that are paused, killed and cut off at random
     #[command(after_help = CHAOS_HELP)]
     Chaos(Chaos),
@@ -415,12 +436,42 @@ pub struct Serve {
     /// Where to listen: HOST:PORT on loopback, or unix:PATH [default: unix:DIR/turnlock.sock]
     #[arg(long, value_name = "ADDR", action = ArgAction::Append)]
     pub listen: Vec<String>,
+    /// Let the users of this group use the sockets; their folders must be ours, and the group's to enter
+    #[arg(long, value_name = "NAME", requires = "listen")]
+    pub group: Option<String>,
+    /// Serve all users of this machine: short for --data /var/lib/turnlock
+    /// --listen unix:/run/turnlock/turnlock.sock --group turnlock
+    #[arg(long, conflicts_with_all = ["data", "listen", "group"])]
+    pub system: bool,
     /// End after this many seconds without a session
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub idle: Option<Duration>,
     /// Leave the caller's terminal
     #[arg(long, hide = true)]
     pub background: bool,
+    /// The folder is used by those who name it alone
+    #[arg(long, hide = true)]
+    pub chosen_folder: bool,
+}
+
+#[cfg(feature = "embedded")]
+#[derive(Debug, Subcommand)]
+pub enum System {
+    /// Have all users of this machine use one coordinator (as root)
+    #[command(after_help = SYSTEM_HELP)]
+    Enable(Enable),
+    /// Have every user of this machine use a coordinator of his own again (as root)
+    Disable,
+    /// Print the URL of the coordinator of this machine, if there is one
+    Show,
+}
+
+#[cfg(feature = "embedded")]
+#[derive(Debug, Args)]
+pub struct Enable {
+    /// The coordinator
+    #[arg(default_value = machine::DEFAULT_URL)]
+    pub url: String,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod commands;
 mod coordinator;
 mod exit;
 mod output;
+mod surroundings;
 mod waiting;
 
 use std::process::ExitCode;
@@ -38,22 +39,7 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
-    let runtime = match cli.command {
-        Command::Bench(_) => benches::runtime(),
-        // One thread: the command waits most of the time, and sessions are renewed on a thread of
-        // their own.
-        _ => tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build(),
-    };
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(dispatch(cli)),
-        Err(error) => Err(Failure::new(
-            Exit::Internal,
-            format!("cannot start: {error}"),
-        )),
-    };
-    match outcome {
+    match surroundings::require_descriptors().and_then(|()| run(cli)) {
         Ok(exit) => exit.into(),
         Err(failure) => {
             output::say(&failure.message);
@@ -63,6 +49,20 @@ pub fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    let runtime = match cli.command {
+        Command::Bench(_) => benches::runtime(),
+        // One thread: the command waits most of the time, and sessions are renewed on a thread of
+        // their own.
+        _ => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build(),
+    };
+    let runtime = runtime
+        .map_err(|error| Failure::new(Exit::Internal, format!("cannot start: {error}")))?;
+    runtime.block_on(dispatch(cli))
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
@@ -85,6 +85,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Serve(serve) => commands::serve::serve(serve).await,
         #[cfg(feature = "embedded")]
         Command::Stop => commands::stop::stop(global).await,
+        Command::Status => commands::status::status(global).await,
+        #[cfg(feature = "embedded")]
+        Command::System(system) => commands::system::system(system).await,
         Command::Chaos(chaos) => commands::chaos::chaos(global, chaos).await,
     }
 }

@@ -12,7 +12,10 @@ use crate::output::{age, human, print, safe, table, who};
 const PAGE: usize = 500;
 
 pub async fn ls(global: Global, args: Ls) -> Result<Exit, Failure> {
-    let locks = coordinator::connect(global.backend.as_deref(), Options::default()).await?;
+    let url = global.backend.as_deref();
+    let Some(locks) = coordinator::connect_existing(url, Options::default()).await? else {
+        return Ok(Exit::Success);
+    };
     let mut rows = vec![
         ["NAME", "MODE", "TOKEN", "WAITING", "AGE", "HOLDER"]
             .map(str::to_owned)

@@ -11,11 +11,13 @@ use crate::commands::supervise::{environment, supervise};
 use crate::commands::{Turn, mode, name, part, release, turn};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
+use crate::surroundings::require_proc;
 
 pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     let name = name(&args.name, args.acquire.raw)?;
     let grace = grace(&args)?;
     let command = command(&args);
+    require_proc()?;
     // Before anything is queued or started, so that no signal finds us unprepared.
     let mut signals = Signals::install()?;
     let mode = mode(args.shared);
