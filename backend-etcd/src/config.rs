@@ -360,7 +360,10 @@ mod tests {
                 "etcd+unix:///s?server_name=h",
                 "\"server_name\" is for TLS only",
             ),
-            ("etcd+unix:///s?server_uid=root", "\"root\": give the number"),
+            (
+                "etcd+unix:///s?server_uid=root",
+                "\"root\": give the number",
+            ),
             ("etcd://h?server_uid=0", "\"server_uid\" is not known"),
             ("etcds://h?cert=/x", "both of the parameters"),
             ("etcds://h?server_name=", "\"server_name\" is empty"),

@@ -91,7 +91,6 @@ pub(crate) fn no_connection(
             .with_source(source);
     }
     let hint = match io_kind(&*source) {
-        Some(io::ErrorKind::PermissionDenied) => "check that this user may open it",
         Some(
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::BrokenPipe

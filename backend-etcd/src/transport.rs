@@ -550,6 +550,18 @@ async fn socket(
 ) -> io::Result<UnixStream> {
     let refused = match tokio::time::timeout(timeout, UnixStream::connect(path)).await {
         Ok(Ok(stream)) => return Ok(stream),
+        // Who may open it does not change while we wait.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let error = Error::new(
+                ErrorKind::Refused,
+                format!(
+                    "this user may not open the coordinator's socket {}: its group may, if it has one",
+                    path.display()
+                ),
+            )
+            .with_source(error);
+            return Err(io::Error::other(error));
+        }
         Ok(Err(error)) => error,
         Err(_) => return Err(io::ErrorKind::TimedOut.into()),
     };

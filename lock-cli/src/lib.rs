@@ -60,8 +60,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
             .enable_all()
             .build(),
     };
-    let runtime = runtime
-        .map_err(|error| Failure::new(Exit::Internal, format!("cannot start: {error}")))?;
+    let runtime =
+        runtime.map_err(|error| Failure::new(Exit::Internal, format!("cannot start: {error}")))?;
     runtime.block_on(dispatch(cli))
 }
 

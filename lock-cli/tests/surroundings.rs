@@ -286,7 +286,10 @@ fn run_in(surroundings: &Surroundings, command: &str) -> Output {
         .stdin(Stdio::null())
         .output()
         .expect("sh starts");
-    let stop = home.turnlock(&["stop"]).env("TURNLOCK_HOME", &state).output();
+    let stop = home
+        .turnlock(&["stop"])
+        .env("TURNLOCK_HOME", &state)
+        .output();
     stop.expect("turnlock starts");
     output
 }
@@ -423,7 +426,9 @@ fn a_coordinator_takes_over_nothing_from_who_started_it() {
     for limit in ["Max open files", "Max file size"] {
         let limits = read("limits");
         let line = limits.lines().find(|line| line.starts_with(limit));
-        let numbers: Vec<&str> = line.expect(limit)[limit.len()..].split_whitespace().collect();
+        let numbers: Vec<&str> = line.expect(limit)[limit.len()..]
+            .split_whitespace()
+            .collect();
         assert_eq!(numbers[0], numbers[1], "{limit}");
     }
     if rustix::process::geteuid().is_root() {
@@ -452,7 +457,9 @@ fn a_limit_that_cannot_be_raised_is_in_the_log() {
         .expect("sh starts");
     assert!(output.status.success(), "{}", text(&output.stderr));
     let log = || fs::read_to_string(home.file("coordinator.log")).expect("a log");
-    eventually("it is said", || log().contains("after 1000 s of processor time"));
+    eventually("it is said", || {
+        log().contains("after 1000 s of processor time")
+    });
     assert!(log().contains("at most 100 descriptors"), "{}", log());
 }
 
@@ -464,7 +471,10 @@ fn the_log_is_kept_over_a_start_and_has_times() {
         assert!(home.run(&["stop"]).status.success());
     }
     let log = fs::read_to_string(home.file("coordinator.log")).expect("a log");
-    let starts: Vec<&str> = log.lines().filter(|line| line.contains("serving")).collect();
+    let starts: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("serving"))
+        .collect();
     assert_eq!(starts.len(), 2, "{log}");
     for line in starts {
         // As in 2026-01-31T12:00:00.000000Z.
@@ -472,7 +482,9 @@ fn the_log_is_kept_over_a_start_and_has_times() {
         assert!(time.len() == 27 && time.ends_with('Z'), "{line}");
         assert_eq!(&time[10..11], "T");
     }
-    let mode = fs::metadata(home.file("coordinator.log")).expect("there").mode();
+    let mode = fs::metadata(home.file("coordinator.log"))
+        .expect("there")
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -487,7 +499,12 @@ fn who_only_looks_starts_no_coordinator_and_makes_nothing() {
             .output()
             .expect("turnlock starts");
         let expected = if command == ["status"] { 69 } else { 0 };
-        assert_eq!(output.status.code(), Some(expected), "{}", text(&output.stderr));
+        assert_eq!(
+            output.status.code(),
+            Some(expected),
+            "{}",
+            text(&output.stderr)
+        );
         assert!(!state.exists(), "{command:?} made the folder");
     }
 }
@@ -503,14 +520,20 @@ fn status_says_which_coordinator_and_why() {
     assert_eq!(said["decided_by"], "TURNLOCK_HOME");
     assert_eq!(said["place"], home.path().to_str().expect("text"));
     assert_eq!(said["pid"], home.coordinator().expect("it runs"));
-    assert_eq!(said["version"], concat!("turnlock ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        said["version"],
+        concat!("turnlock ", env!("CARGO_PKG_VERSION"))
+    );
     assert_eq!(said["answers"], true);
 
     let url = format!("etcd+unix://{}", home.file("turnlock.sock").display());
     let output = home.run(&["--backend", &url, "status"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let shown = text(&output.stdout);
-    assert!(shown.contains("--backend") && shown.contains(&url), "{shown}");
+    assert!(
+        shown.contains("--backend") && shown.contains(&url),
+        "{shown}"
+    );
     assert!(home.run(&["stop"]).status.success());
     let output = home.run(&["--backend", &url, "status"]);
     assert_eq!(output.status.code(), Some(69), "{}", text(&output.stderr));

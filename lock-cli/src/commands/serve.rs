@@ -73,10 +73,7 @@ async fn in_background(args: &Serve, home: &Home) -> Result<Exit, Failure> {
     home.make_dir()?;
     let path = home.log();
     let log = Log::open(&path).map_err(|error| {
-        Failure::new(
-            Exit::Configuration,
-            format!("{}: {error}", path.display()),
-        )
+        Failure::new(Exit::Configuration, format!("{}: {error}", path.display()))
     })?;
     let log = Arc::new(log);
     tracing_subscriber::fmt()

@@ -40,20 +40,27 @@ fn show() -> Result<Exit, Failure> {
 
 async fn enable(args: Enable) -> Result<Exit, Failure> {
     require_root()?;
-    let url = machine::parse(&args.url).map_err(|why| {
-        Failure::new(Exit::Usage, format!("{:?} is not taken: {why}", args.url))
-    })?;
-    // Malformed in another way, it would stop all commands of the machine.
-    turnlock::connect(url).await?;
+    let url = machine::parse(&args.url)
+        .map_err(|why| Failure::new(Exit::Usage, format!("{:?} is not taken: {why}", args.url)))?;
     if let Some(present) = machine::url()? {
         let present = present.split("server_uid=").next().unwrap_or_default();
         if present.trim_end_matches(['?', '&']) == url {
             return Ok(Exit::Success);
         }
         let message = format!("{} names {present} already", machine::FILE);
-        return Err(Failure::new(Exit::Configuration, message)
-            .hint("first `turnlock system disable`"));
+        return Err(
+            Failure::new(Exit::Configuration, message).hint("first `turnlock system disable`")
+        );
     }
+    // One that is wrong, or does not answer, would stop all commands of the machine.
+    let locks = turnlock::connect(&machine::with_server(url)).await?;
+    locks.list("", None, 1).await.map_err(|error| {
+        let failure = Failure::from(error);
+        match machine::socket(url) {
+            Some(_) => failure.hint("start it first: systemctl enable --now turnlock"),
+            None => failure,
+        }
+    })?;
     refuse_if_in_use().await?;
     machine::write(url).map_err(of_file)?;
     // From here on nobody comes to a coordinator of his own, but those who were on their way.
@@ -108,8 +115,9 @@ async fn refuse_if_in_use() -> Result<Vec<Own>, Failure> {
         "nothing was changed, since coordinators of users' own are in use: {}",
         in_use.join("; ")
     );
-    Err(Failure::new(Exit::NotAcquired, message)
-        .hint("locks held there would be granted a second time: let their users end, and try again"))
+    Err(Failure::new(Exit::NotAcquired, message).hint(
+        "locks held there would be granted a second time: let their users end, and try again",
+    ))
 }
 
 async fn disable() -> Result<Exit, Failure> {
@@ -141,7 +149,8 @@ async fn refuse_if_locks_are_held(url: &str) -> Result<(), Failure> {
     if held.is_empty() {
         return Ok(());
     }
-    let message = "nothing was changed, since locks are held or waited for at the machine's coordinator";
+    let message =
+        "nothing was changed, since locks are held or waited for at the machine's coordinator";
     Err(Failure::new(Exit::NotAcquired, message).hint("`turnlock ls` shows them"))
 }
 

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{Gid, Group, Uid, User};
 use rustix::fs::Mode;
-use rustix::process::{geteuid, getegid, umask};
+use rustix::process::{getegid, geteuid, umask};
 
 /// As many links on the way to a file as the kernel follows.
 const MOST_LINKS: usize = 40;
@@ -275,7 +275,11 @@ mod tests {
         make(&short.join("home")).expect("all of it is ours");
         set_mode(&open, 0o777);
         let refusal = make(&short.join("home")).expect_err("open to all");
-        assert!(refusal.message.contains("/open can be changed"), "{}", refusal.message);
+        assert!(
+            refusal.message.contains("/open can be changed"),
+            "{}",
+            refusal.message
+        );
         symlink("loop", outer.path().join("loop")).expect("made");
         make(&outer.path().join("loop/home")).expect_err("it has no end");
     }
@@ -287,7 +291,11 @@ mod tests {
         fs::write(&file, "").expect("written");
         assert!(make(&file).is_err());
         let refusal = require_safe(&file).expect_err("no folder");
-        assert!(refusal.message.ends_with("is not a folder"), "{}", refusal.message);
+        assert!(
+            refusal.message.ends_with("is not a folder"),
+            "{}",
+            refusal.message
+        );
         require_safe(&outer.path().join("absent")).expect("nothing is there yet");
     }
 }

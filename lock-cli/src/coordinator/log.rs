@@ -106,7 +106,9 @@ mod tests {
         let path = folder.path().join("log");
         let aside = folder.path().join("log.1");
         let line = [b'x'; 1024];
-        (&Log::open(&path).expect("opened")).write_all(&line).expect("written");
+        (&Log::open(&path).expect("opened"))
+            .write_all(&line)
+            .expect("written");
         let log = Log::open(&path).expect("opened again");
         for _ in 0..1024 {
             (&log).write_all(&line).expect("written");

@@ -42,7 +42,9 @@ pub fn parse(text: &str) -> Result<&str, String> {
         return Err("it is not one line with one URL".to_owned());
     }
     if !SCHEMES.iter().any(|scheme| line.starts_with(scheme)) {
-        return Err("it does not begin with etcd+unix://, etcd://, etcds://, zk:// or zks://".to_owned());
+        return Err(
+            "it does not begin with etcd+unix://, etcd://, etcds://, zk:// or zks://".to_owned(),
+        );
     }
     Ok(line)
 }
@@ -115,7 +117,7 @@ fn folder() -> &'static Path {
 }
 
 /// Root chose the socket, so whoever root gave its folder to may serve it.
-fn with_server(url: &str) -> String {
+pub fn with_server(url: &str) -> String {
     let folder = socket(url).and_then(Path::parent);
     let owner = folder.and_then(|folder| fs::metadata(folder).ok());
     match owner {
@@ -156,7 +158,10 @@ mod tests {
     fn whoever_has_the_sockets_folder_may_serve_it() {
         for (url, expected) in [
             ("etcd+unix:///s", "etcd+unix:///s?server_uid=0"),
-            ("etcd+unix:///s?namespace=a", "etcd+unix:///s?namespace=a&server_uid=0"),
+            (
+                "etcd+unix:///s?namespace=a",
+                "etcd+unix:///s?namespace=a&server_uid=0",
+            ),
             ("etcd+unix:///s?server_uid=7", "etcd+unix:///s?server_uid=7"),
             ("etcd+unix:///no/such/s", "etcd+unix:///no/such/s"),
             ("etcd://h", "etcd://h"),

@@ -54,8 +54,8 @@ pub fn all() -> io::Result<Vec<Own>> {
         let Ok(line) = fs::read(entry.path().join("cmdline")) else {
             continue;
         };
-        let served = descriptors(&entry.path())
-            .find_map(|inode| Some((inode, sockets.remove(&inode)?)));
+        let served =
+            descriptors(&entry.path()).find_map(|inode| Some((inode, sockets.remove(&inode)?)));
         match (served, background(&line)) {
             (Some((_, socket)), _) if is_unasked(&line) => found.push(Own {
                 pid: Some(pid),
@@ -143,10 +143,11 @@ impl Own {
                 _ => format!("user {uid}"),
             }
         });
-        let process = self.pid.map_or(
-            "a process of another process namespace".to_owned(),
-            |pid| format!("process {}", pid.as_raw_nonzero()),
-        );
+        let process = self
+            .pid
+            .map_or("a process of another process namespace".to_owned(), |pid| {
+                format!("process {}", pid.as_raw_nonzero())
+            });
         format!("{process} of {user}, in {}", self.folder.display())
     }
 }
@@ -172,7 +173,10 @@ fn descriptors(process: &Path) -> impl Iterator<Item = u64> {
     open.into_iter().flatten().filter_map(|entry| {
         let target = fs::read_link(entry.ok()?.path()).ok()?;
         let text = target.to_str()?;
-        text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+        text.strip_prefix("socket:[")?
+            .strip_suffix(']')?
+            .parse()
+            .ok()
     })
 }
 
@@ -228,13 +232,20 @@ mod tests {
     fn who_is_come_to_unasked_is_told_by_the_command_line() {
         for (line, unasked) in [
             ("turnlock serve --background --data /h/x", true),
-            ("turnlock serve --background --data /h/x --chosen-folder", false),
+            (
+                "turnlock serve --background --data /h/x --chosen-folder",
+                false,
+            ),
             ("turnlock serve", true),
             ("turnlock serve --data /srv/locks", false),
             ("turnlock serve --data /h/.local/state/turnlock", true),
             ("turnlock serve --system", false),
         ] {
-            assert_eq!(is_unasked(line.replace(' ', "\0").as_bytes()), unasked, "{line}");
+            assert_eq!(
+                is_unasked(line.replace(' ', "\0").as_bytes()),
+                unasked,
+                "{line}"
+            );
         }
     }
 }
