@@ -58,6 +58,15 @@ pub fn choose(url: Option<&str>) -> Result<Choice, Failure> {
     })
 }
 
+/// This URL, or else that of the machine's coordinator, where no folder is named; `None` for the user's
+/// own.
+pub fn url(given: Option<&str>) -> Result<Option<String>, Failure> {
+    Ok(match choose(given)? {
+        Choice::Named(url, _) => Some(url),
+        Choice::Own => None,
+    })
+}
+
 /// A client of the coordinator of this URL, or of the machine's or the user's own, in the namespace of
 /// this name below the one that locks are in. The name needs no escaping.
 pub fn backend_below(url: Option<&str>, name: &str) -> Result<Arc<dyn Backend>, Failure> {

@@ -3,31 +3,42 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, Metadata};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::unistd::{Gid, Group, Uid, User};
-use rustix::fs::Mode;
-use rustix::process::{getegid, geteuid, umask};
+use rustix::process::{getegid, geteuid};
 
+/// How long another command may take between making a folder and setting its mode.
+const HALF_MADE: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(5);
 /// As many links on the way to a file as the kernel follows.
 const MOST_LINKS: usize = 40;
 /// The mode of a folder that everybody may put files into, but only their owners remove them.
 const STICKY: u32 = 0o1000;
 
-/// Makes the folder and its missing parents, for us alone, whatever the umask is. What is there
-/// already is left as it is, and refused if others could get at it.
+/// Makes the folder and its missing parents, for us alone, whatever the umask is: scripts set
+/// `umask 177` before they write keys, and a folder without its `x` bit cannot be entered. What is
+/// there already is left as it is, and refused if others could get at it.
 ///
 /// # Errors
 /// The reason, with the remedy.
 pub fn make(dir: &Path) -> Result<(), Refusal> {
-    require_safe_way(dir)?;
-    if let Err(error) = with_private_umask(|| make_with_parents(dir)) {
-        return Err(Refusal::io(dir, &error));
+    let started = Instant::now();
+    loop {
+        let made = require_safe_way(dir)
+            .and_then(|()| make_with_parents(dir).map_err(|error| Refusal::io(dir, &error)))
+            .and_then(|()| require_private(dir));
+        match made {
+            Err(_) if is_half_made(dir) && started.elapsed() < HALF_MADE => {
+                std::thread::sleep(POLL);
+            }
+            settled => return settled,
+        }
     }
-    require_private(dir)
 }
 
 /// Refuses a folder that another user could enter, or could put another in the place of. A folder
@@ -43,14 +54,18 @@ pub fn require_safe(dir: &Path) -> Result<(), Refusal> {
     }
 }
 
-/// Runs this with a umask that takes from others all and from us nothing: scripts set `umask 177`
-/// before they write keys, and a folder without its `x` bit cannot be entered. The umask is one for
-/// the process; the command makes no other files meanwhile.
-pub fn with_private_umask<T>(make: impl FnOnce() -> T) -> T {
-    let before = umask(Mode::RWXG | Mode::RWXO);
-    let made = make();
-    umask(before);
-    made
+/// Opens a file for us alone, whatever the umask is; makes it if it is not there.
+pub fn private_file(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
+    if file.metadata()?.permissions().mode() & 0o600 != 0o600 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
 }
 
 /// Why a folder is not used.
@@ -73,8 +88,31 @@ impl Refusal {
     }
 }
 
+/// The umask is one for the whole process, whose command may be about to start: so the mode is set
+/// afterwards.
 fn make_with_parents(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    let make = || DirBuilder::new().mode(0o700).create(dir);
+    let made = match (make(), dir.parent()) {
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+            make_with_parents(parent)?;
+            make()
+        }
+        (made, _) => made,
+    };
+    match made {
+        Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o700)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether what is there of the way is a folder of ours that we cannot use: another command of ours
+/// has just made it, and is about to set its mode.
+fn is_half_made(dir: &Path) -> bool {
+    let there = dir.ancestors().find_map(|path| fs::metadata(path).ok());
+    there.is_some_and(|metadata| {
+        metadata.uid() == geteuid().as_raw() && metadata.permissions().mode() & 0o700 != 0o700
+    })
 }
 
 fn require_private(dir: &Path) -> Result<(), Refusal> {

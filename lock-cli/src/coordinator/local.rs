@@ -211,7 +211,7 @@ impl Home {
     fn start(&self) -> io::Result<()> {
         self.make_dir().map_err(permanent)?;
         // Of twenty that start at once one gets the lock and starts it; the others find it running.
-        let starting = private_file(&self.dir.join("START")).map_err(of_mistake)?;
+        let starting = self.start_file().map_err(of_mistake)?;
         starting.lock()?;
         if self.answers() {
             return Ok(());
@@ -233,6 +233,11 @@ impl Home {
             std::thread::sleep(START_POLL);
         }
         Ok(())
+    }
+
+    fn start_file(&self) -> io::Result<File> {
+        let path = self.dir.join("START");
+        folder::private_file(&path).map_err(|error| named(&path, &error))
     }
 
     fn spawn(&self) -> io::Result<Child> {
@@ -365,18 +370,6 @@ fn is_absent(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
     )
-}
-
-fn private_file(path: &Path) -> io::Result<File> {
-    let open = || {
-        OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path)
-    };
-    folder::with_private_umask(open).map_err(|error| named(path, &error))
 }
 
 /// Passed on to those who wait for a connection, who do not try again.

@@ -194,7 +194,7 @@ fn data(arguments: &[&[u8]]) -> Option<PathBuf> {
 }
 
 fn has(arguments: &[&[u8]], option: &str) -> bool {
-    arguments.iter().any(|a| *a == option.as_bytes())
+    arguments.contains(&option.as_bytes())
 }
 
 /// Whether users come to it without naming it. A folder that was given to `serve` is named by those who
