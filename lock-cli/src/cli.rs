@@ -41,7 +41,11 @@ const RUN_USAGE: &str = "turnlock run [OPTIONS] NAME -- COMMAND [ARGS]...
 const RUN_HELP: &str = "\
 The command finds TURNLOCK_NAME, TURNLOCK_TOKEN, TURNLOCK_MODE and TURNLOCK_DEADLINE_UNIX_MS in its
 environment, and in TURNLOCK_FENCING_TOKEN all that a resource needs to check a write. turnlock ends with
-its exit status: see `turnlock --help` for the others.
+its exit status: see `turnlock --help` for the others. The command gets the rest of the environment as it
+is, TURNLOCK_ETCD_PASSWORD and TURNLOCK_ZK_PASSWORD too; password_file= in the URL keeps a password from it.
+
+The user's own coordinator knows the locks of one user alone: to exclude others on this machine, see
+`turnlock system --help`.
 ";
 
 const WRITE_HELP: &str = concat!(
@@ -215,6 +219,9 @@ pub enum Command {
     /// Check that a coordinator keeps the promises of locks, without harm to its users
     Conformance(Conformance),
     /// Run a coordinator in the foreground, behind the etcd v3 API
+    ///
+    /// Everybody who reaches a socket or a port of it may take and break all locks: on a TCP port that is every
+    /// user of this machine.
     #[cfg(feature = "embedded")]
     Serve(Serve),
     /// Stop your own coordinator on this machine
@@ -430,7 +437,7 @@ pub struct Conformance {
 #[derive(Debug, Args)]
 pub struct Serve {
     /// The folder to keep the data in [default: $TURNLOCK_HOME, or turnlock in the XDG state
-    /// folder]
+    /// folder, or in the one of the home that the database of users has, where HOME is another user's]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Where to listen: HOST:PORT on loopback, or unix:PATH [default: unix:DIR/turnlock.sock]
