@@ -23,6 +23,8 @@ pub mod machine;
 #[cfg(feature = "embedded")]
 pub mod others;
 #[cfg(feature = "embedded")]
+pub mod place;
+#[cfg(feature = "embedded")]
 pub mod system;
 
 /// Which coordinator a command uses.

@@ -361,4 +361,10 @@ fn a_file_that_is_wrong_is_not_passed_over() {
         }
     }
     assert!(!machine.exists("/home/alice/.local"));
+    // Root mends it.
+    let service = machine.serve();
+    machine.write(FILE, "nonsense", "644");
+    machine.succeeds(As::Root, &["system", "enable"]);
+    machine.succeeds(As::Alice, &["run", "a", "--", "true"]);
+    drop(service);
 }

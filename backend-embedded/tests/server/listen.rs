@@ -111,7 +111,7 @@ async fn a_socket_of_a_group_is_for_its_users_and_nobody_else() {
         set_mode(right);
         let other = bind(Listen::UnixOfGroup(socket.clone(), group + 1));
         assert!(matches!(other, Err(ListenError::UnsafeFolder { .. })));
-        let bound = bind(listen()).expect("bound");
+        let bound = Server::bind(coordinator(), vec![listen()]).expect("bound");
         assert_eq!(mode(&socket), 0o660);
         assert_eq!(fs::metadata(&socket).expect("there").gid(), group);
         drop(bound);

@@ -51,7 +51,7 @@ pub async fn serve(args: Serve) -> Result<Exit, Failure> {
 }
 
 async fn in_foreground(args: &Serve, home: &Home) -> Result<Exit, Failure> {
-    daemon::raise_limits();
+    daemon::raise_descriptors();
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::WARN)

@@ -89,7 +89,8 @@ async fn peer(socket: &std::path::Path) -> Option<u32> {
 
 #[cfg(feature = "embedded")]
 async fn own() -> Result<Report, Failure> {
-    use crate::coordinator::local::{Chosen, Found, Home};
+    use crate::coordinator::local::{Found, Home};
+    use crate::coordinator::place::Chosen;
     let home = Home::of_user()?;
     let mut report = Report {
         kind: "own",

@@ -28,7 +28,7 @@ pub async fn system(command: System) -> Result<Exit, Failure> {
 }
 
 fn show() -> Result<Exit, Failure> {
-    match machine::url()? {
+    match machine::line()? {
         Some(url) => print(url).ok(),
         None => {
             say("every user of this machine has a coordinator of his own");
@@ -42,9 +42,9 @@ async fn enable(args: Enable) -> Result<Exit, Failure> {
     require_root()?;
     let url = machine::parse(&args.url)
         .map_err(|why| Failure::new(Exit::Usage, format!("{:?} is not taken: {why}", args.url)))?;
-    if let Some(present) = machine::url()? {
-        let present = present.split("server_uid=").next().unwrap_or_default();
-        if present.trim_end_matches(['?', '&']) == url {
+    // Under a file that is wrong nobody uses the machine's coordinator.
+    if let Ok(Some(present)) = machine::line() {
+        if present == url {
             return Ok(Exit::Success);
         }
         let message = format!("{} names {present} already", machine::FILE);
@@ -122,16 +122,16 @@ async fn refuse_if_in_use() -> Result<Vec<Own>, Failure> {
 
 async fn disable() -> Result<Exit, Failure> {
     require_root()?;
-    let Some(url) = machine::url()? else {
+    let Some(line) = machine::line()? else {
         say("every user of this machine has a coordinator of his own");
         return Ok(Exit::Success);
     };
+    let url = machine::with_server(&line);
     refuse_if_locks_are_held(&url).await?;
-    let text = std::fs::read_to_string(machine::FILE).map_err(of_file)?;
     machine::remove().map_err(of_file)?;
     tokio::time::sleep(SETTLE).await;
     if let Err(failure) = refuse_if_locks_are_held(&url).await {
-        machine::write(text.trim()).map_err(of_file)?;
+        machine::write(&line).map_err(of_file)?;
         return Err(failure);
     }
     say("every user of this machine now has a coordinator of his own");

@@ -87,19 +87,24 @@ pub fn program() -> io::Result<Command> {
     Ok(command)
 }
 
-/// Raises the soft limits to the hard ones.
-pub fn raise_limits() {
-    for resource in RAISED {
-        let limit = getrlimit(resource);
-        // Only a limit that has become lower meanwhile is refused, and then the old one stays.
-        let _ = setrlimit(
-            resource,
-            Rlimit {
-                current: limit.maximum,
-                maximum: limit.maximum,
-            },
-        );
-    }
+/// Raises the limit of descriptors as far as it goes: each client takes one.
+pub fn raise_descriptors() {
+    raise(Resource::Nofile);
+}
+
+/// Raises the soft limit to the hard one.
+fn raise(resource: Resource) {
+    let Rlimit { maximum, .. } = getrlimit(resource);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    // Only a limit that has become lower meanwhile is refused, and then the old one stays.
+    let _ = setrlimit(resource, raised);
+}
+
+fn raise_limits() {
+    RAISED.into_iter().for_each(raise);
     let stack = getrlimit(Resource::Stack);
     if stack.current.is_some_and(|current| current < STACK) {
         let current = Some(stack.maximum.map_or(STACK, |hard| hard.min(STACK)));

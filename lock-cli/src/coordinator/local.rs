@@ -1,24 +1,24 @@
 //! The user's own coordinator on this machine: where it lives, how it is found, and how it is
 //! started by whoever needs it first.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backend_embedded::server::{ListenError, MAX_SOCKET_PATH_BYTES};
-use nix::unistd::{Uid, User};
 use rustix::fs::OFlags;
-use rustix::process::{Pid, geteuid};
+use rustix::process::Pid;
 use tokio::net::UnixStream;
 use turnlock::etcd::{Config, EtcdBackend, Keyspace};
 use turnlock::{Error, ErrorKind};
 
 use super::daemon;
 use super::folder::{self, Refusal};
+use super::place::{self, Chosen};
 use crate::exit::{Exit, Failure};
 
 /// A coordinator that has not answered by then after its start has failed.
@@ -39,17 +39,6 @@ pub struct Home {
     chosen: Chosen,
 }
 
-/// What decided on the folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Chosen {
-    /// `TURNLOCK_HOME`, or an option.
-    ByName,
-    StateHome,
-    Home,
-    /// The user's home in the database of users, since HOME is somebody else's.
-    Database,
-}
-
 /// Who serves a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
@@ -63,7 +52,7 @@ pub enum Found {
 impl Home {
     /// `$TURNLOCK_HOME`, or `turnlock` in the XDG state folder.
     pub fn of_user() -> Result<Self, Failure> {
-        let (dir, chosen) = choose()?;
+        let (dir, chosen) = place::choose()?;
         // The same word would mean another folder, and other locks, in every working folder.
         if !dir.is_absolute() {
             let message = format!("the coordinator's folder {} is not absolute", dir.display());
@@ -300,54 +289,6 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Failure::new(Exit::Configuration, refusal.message).hint(refusal.remedy)
     }
-}
-
-/// The folder, and what decided on it.
-fn choose() -> Result<(PathBuf, Chosen), Failure> {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
-    if let Some(dir) = set("TURNLOCK_HOME") {
-        return Ok((dir, Chosen::ByName));
-    }
-    let (dir, chosen) = if let Some(state) = set("XDG_STATE_HOME").filter(|d| d.is_absolute()) {
-        (state.join("turnlock"), Chosen::StateHome)
-    } else if let Some(home) = set("HOME") {
-        (home.join(".local/state/turnlock"), Chosen::Home)
-    } else {
-        let message = "no folder for the coordinator: HOME is not set";
-        return Err(Failure::new(Exit::Configuration, message)
-            .hint("set TURNLOCK_HOME to a folder of yours"));
-    };
-    let Some(owner) = stranger(&dir) else {
-        return Ok((dir, chosen));
-    };
-    // As `sudo` leaves it: what we made there, the user could not use any more.
-    let us = Uid::from_raw(geteuid().as_raw());
-    let entry = User::from_uid(us).ok().flatten();
-    match entry.filter(|user| user.dir.is_absolute() && stranger(&user.dir).is_none()) {
-        Some(user) => Ok((user.dir.join(".local/state/turnlock"), Chosen::Database)),
-        None => {
-            let message = format!(
-                "the folder {} would be made in a home of user {owner}, and we are user {us}",
-                dir.display()
-            );
-            Err(Failure::new(Exit::Configuration, message)
-                .hint("set HOME, or TURNLOCK_HOME, to a folder of yours"))
-        }
-    }
-}
-
-/// Another plain user than us who owns what is there of the folder's path.
-fn stranger(dir: &Path) -> Option<u32> {
-    let owner = dir
-        .ancestors()
-        .find_map(|path| fs::metadata(path).ok())?
-        .uid();
-    let root = fs::metadata("/").map_or(0, |root| root.uid());
-    (![0, root, geteuid().as_raw()].contains(&owner)).then_some(owner)
 }
 
 /// What it said before it ended.

@@ -4,7 +4,9 @@
 //! coordinator while that of the machine is down would let two run at once.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+#[cfg(feature = "embedded")]
+use std::io::Write;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -20,19 +22,27 @@ const MAX_BYTES: u64 = 4096;
 /// What can be reached by several processes.
 const SCHEMES: [&str; 5] = ["etcd://", "etcds://", "etcd+unix://", "zk://", "zks://"];
 
-/// The URL in the file, if there is one.
+/// The URL in the file, if there is one, as a client takes it.
 ///
 /// # Errors
 /// A file that cannot be read, is malformed, or could be written by others than root: to go on
 /// without it could split every lock of the machine in two.
 pub fn url() -> Result<Option<String>, Failure> {
+    Ok(line()?.map(|line| with_server(&line)))
+}
+
+/// The URL in the file, as it stands there.
+///
+/// # Errors
+/// As [`url`].
+pub fn line() -> Result<Option<String>, Failure> {
     let text = match read(Path::new(FILE)) {
         Ok(Some(text)) => text,
         Ok(None) => return Ok(None),
         Err(why) => return Err(mistake(&why)),
     };
-    let url = parse(&text).map_err(|why| mistake(&why))?;
-    Ok(Some(with_server(url)))
+    let line = parse(&text).map_err(|why| mistake(&why))?;
+    Ok(Some(line.to_owned()))
 }
 
 /// The URL in the text of the file.
@@ -132,7 +142,7 @@ pub fn with_server(url: &str) -> String {
 fn mistake(why: &str) -> Failure {
     let message = format!("{FILE}, which says which coordinator this machine uses: {why}");
     Failure::new(Exit::Configuration, message)
-        .hint("let root mend it: `turnlock system enable` writes it, `turnlock system disable` removes it")
+        .hint("let root mend it: `turnlock system enable` writes it anew")
 }
 
 #[cfg(test)]
