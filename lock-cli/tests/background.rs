@@ -119,6 +119,21 @@ fn a_limit_that_cannot_be_raised_is_in_the_log() {
 }
 
 #[test]
+fn a_limit_that_lets_nothing_be_written_is_a_mistake_and_no_outage() {
+    let home = Home::new();
+    let output = Command::new("sh")
+        .args(["-c", r#"ulimit -f 0; exec "$0" run a -- true"#])
+        .arg(readable_turnlock())
+        .env("TURNLOCK_HOME", home.path())
+        .env_remove("TURNLOCK_BACKEND")
+        .output()
+        .expect("sh starts");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("File too large"), "{said}");
+}
+
+#[test]
 fn the_log_is_kept_over_a_start_and_has_times() {
     let home = Home::new();
     for _ in 0..2 {

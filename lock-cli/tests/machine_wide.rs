@@ -342,6 +342,24 @@ fn it_is_not_switched_off_under_a_holder() {
 }
 
 #[test]
+fn without_a_service_manager_root_gets_the_folders_made() {
+    let machine = Machine::new();
+    let script = "rmdir /run/turnlock /var/lib/turnlock";
+    let removed = machine.program(As::Root, &["sh", "-c", script]).status();
+    assert!(removed.expect("nsenter starts").success());
+    let service = machine.spawn(As::Root, &["serve", "--system"]);
+    let url = "etcd+unix:///run/turnlock/turnlock.sock";
+    eventually("it listens", || {
+        machine.says(As::Alice, &["--backend", url, "status"]).0 == Some(0)
+    });
+    let script = "stat -c %a:%g /run/turnlock /run/turnlock/turnlock.sock /var/lib/turnlock";
+    let modes = machine.program(As::Root, &["sh", "-c", script]).output();
+    let modes = text(&modes.expect("nsenter starts").stdout);
+    assert_eq!(modes, "750:12000\n660:12000\n700:0\n");
+    drop(service);
+}
+
+#[test]
 fn a_file_that_is_wrong_is_not_passed_over() {
     let machine = Machine::new();
     let url = "etcd+unix:///run/turnlock/turnlock.sock";

@@ -7,6 +7,7 @@ use std::time::Duration;
 use backend_embedded::server::{BoundServer, Listen, Server, remove_stale_socket};
 use backend_embedded::{Config, Coordinator, Error};
 use nix::unistd::Group;
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
@@ -142,6 +143,8 @@ async fn run(
     // Before the signals of a person or of `turnlock stop` can come in.
     let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
+    // Caught, it lets the write fail that goes over the limit, and the store says so.
+    let _too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map_err(internal)?;
     // In the foreground, `nohup` is to have its way.
     let mut hangup = match args.background {
         true => Some(signal(SignalKind::hangup()).map_err(internal)?),
