@@ -38,11 +38,11 @@ pub fn this_program() -> io::Result<PathBuf> {
         return Ok(here);
     }
     let called = env::args_os().next().map(PathBuf::from);
-    match called.filter(|path| path.is_absolute()) {
-        Some(path) => Ok(path),
+    match called.filter(|path| path.components().count() > 1) {
+        Some(path) => std::path::absolute(path),
         None => Err(io::Error::new(
             io::ErrorKind::NotFound,
-            "/proc is not mounted, so this program cannot find itself: mount it (mount -t proc proc /proc), or call turnlock by its absolute path",
+            "/proc is not mounted, so this program cannot find itself: mount it (mount -t proc proc /proc), or call turnlock by its path",
         )),
     }
 }

@@ -46,7 +46,7 @@ const STACK: u64 = 8 * 1024 * 1024;
 const DESCRIPTORS: u64 = 1024;
 /// With less, the store cannot grow to its own limit.
 const MEMORY: u64 = 4 << 30;
-/// Some cannot be caught, nor ignored.
+/// The highest number of a signal. Some cannot be caught, nor ignored.
 const LAST_SIGNAL: i32 = 64;
 
 /// Starts this program over without what was inherited: descriptors, environment, signal mask and
