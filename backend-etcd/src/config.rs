@@ -21,7 +21,9 @@ const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_ENDPOINTS: usize = 32;
 
 /// Opens the Unix socket of a coordinator when a plain connect finds nobody there, starting one if
-/// need be. It is called on the background thread: it must not block. It is given up after 30 s.
+/// need be. It is called on the background thread: it must not block. It is given up after 30 s. An
+/// I/O error made of an [`Error`] reaches the callers as that error, so one that no retry mends is
+/// not tried again.
 pub type Dialer = Arc<dyn Fn() -> BoxFuture<'static, io::Result<UnixStream>> + Send + Sync>;
 
 /// Where the coordinator is, which namespace to use there, and how long to wait for it.
@@ -32,6 +34,7 @@ pub struct Config {
     connect_timeout: Duration,
     request_timeout: Duration,
     dialer: Option<Dialer>,
+    server_uid: Option<u32>,
     tls: Option<Tls>,
     credentials: Option<Credentials>,
 }
@@ -106,6 +109,7 @@ impl Config {
     /// | `user` | the user of etcd's authentication |
     /// | `password_file` | the file with the user's password |
     /// | `password_env` | the environment variable with it; `TURNLOCK_ETCD_PASSWORD` if neither is given |
+    /// | `server_uid` | with `etcd+unix://`, a user by number who may serve the socket, besides us and root |
     ///
     /// `ca`, `cert`, `key` and `server_name` need `etcds://`. The server's certificate is always
     /// checked, its name too. A key or password in a file that every user of the machine may read
@@ -157,10 +161,17 @@ impl Config {
                 "namespace" => config.with_keyspace(Keyspace::new(&value)?),
                 "connect_timeout" => config.with_connect_timeout(url::duration(key, &value)?)?,
                 "request_timeout" => config.with_request_timeout(url::duration(key, &value)?)?,
+                "server_uid" if scheme == "etcd+unix" => {
+                    config.with_server_uid(value.parse().map_err(|_| {
+                        wrong(format!(
+                            "the parameter server_uid is {value:?}: give the number of a user, such as `id -u` prints"
+                        ))
+                    })?)
+                }
                 // The value is not shown: it may be a secret in the wrong place.
                 _ => security.take(key, value).map(|()| config).ok_or_else(|| {
                     wrong(format!(
-                        "the parameter {key:?} is not known: use namespace, connect_timeout, request_timeout, {}",
+                        "the parameter {key:?} is not known: use namespace, connect_timeout, request_timeout, server_uid (with etcd+unix://), {}",
                         Parameters::NAMES
                     ))
                 })?,
@@ -178,6 +189,7 @@ impl Config {
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: DEFAULT_REQUEST_TIMEOUT,
             dialer: None,
+            server_uid: None,
             tls: None,
             credentials: None,
         }
@@ -217,6 +229,14 @@ impl Config {
         self
     }
 
+    /// A user who may serve the Unix socket, besides ourselves and root: whoever it is learns all
+    /// names of locks and grants what he likes. Not used for addresses on the network.
+    #[must_use]
+    pub fn with_server_uid(mut self, uid: u32) -> Self {
+        self.server_uid = Some(uid);
+        self
+    }
+
     pub(crate) fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
     }
@@ -237,6 +257,10 @@ impl Config {
         self.dialer.as_ref()
     }
 
+    pub(crate) fn server_uid(&self) -> Option<u32> {
+        self.server_uid
+    }
+
     pub(crate) fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
     }
@@ -254,6 +278,7 @@ impl fmt::Debug for Config {
             .field("connect_timeout", &self.connect_timeout)
             .field("request_timeout", &self.request_timeout)
             .field("dialer", &self.dialer.is_some())
+            .field("server_uid", &self.server_uid)
             .field("tls", &self.tls)
             .field("credentials", &self.credentials)
             .finish()
@@ -335,6 +360,11 @@ mod tests {
                 "etcd+unix:///s?server_name=h",
                 "\"server_name\" is for TLS only",
             ),
+            (
+                "etcd+unix:///s?server_uid=root",
+                "\"root\": give the number",
+            ),
+            ("etcd://h?server_uid=0", "\"server_uid\" is not known"),
             ("etcds://h?cert=/x", "both of the parameters"),
             ("etcds://h?server_name=", "\"server_name\" is empty"),
             ("etcds://h?ca=/no/such/file", "\"/no/such/file\""),

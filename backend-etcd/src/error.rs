@@ -82,12 +82,15 @@ pub(crate) fn no_connection(
     source: impl Into<Box<dyn StdError + Send + Sync>>,
 ) -> Error {
     let source = source.into();
+    // Whoever opens the sockets knows best why there is none.
+    if let Some(told) = chain(&*source).find_map(|e| e.downcast_ref::<Error>()) {
+        return told.clone();
+    }
     if let Some((kind, text)) = tls_error::explain(&*source) {
         return Error::new(kind, format!("the coordinator at {address} {text}"))
             .with_source(source);
     }
     let hint = match io_kind(&*source) {
-        Some(io::ErrorKind::PermissionDenied) => "check that this user may open it",
         Some(
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::BrokenPipe
@@ -475,6 +478,18 @@ mod tests {
         let text = error.to_string();
         assert!(text.len() < 500 && !text.contains('\u{1b}'), "{text}");
         assert!(text.contains("h:1"), "{text}");
+    }
+
+    #[test]
+    fn what_a_dialer_knows_reaches_the_caller() {
+        let told = Error::new(ErrorKind::Configuration, "the folder is read-only");
+        let mut status = Status::unavailable("connect error");
+        let told = Box::new(io::Error::other(told));
+        status.set_source(std::sync::Arc::new(tonic::ConnectError(told)));
+        let failed = failure("/s", etcd_client::Error::GRpcStatus(status)).error;
+        assert_eq!(failed.kind(), ErrorKind::Configuration);
+        assert_eq!(failed.to_string(), "the folder is read-only");
+        assert!(!failed.is_retryable());
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub(crate) struct Transport {
     connect_timeout: Duration,
     request_timeout: Duration,
     dialer: Option<Dialer>,
+    server_uid: Option<u32>,
     credentials: Option<Credentials>,
     /// What may be wrong with a connection that broke before anything was answered on it.
     hint: Option<&'static str>,
@@ -134,6 +135,7 @@ impl Transport {
             connect_timeout: config.connect_timeout(),
             request_timeout: config.request_timeout(),
             dialer: config.dialer().cloned(),
+            server_uid: config.server_uid(),
             credentials: config.credentials().cloned(),
             hint,
             state: Mutex::new(State {
@@ -288,7 +290,7 @@ impl Transport {
             }
             Target::Unix(endpoint, path) => {
                 let dialer = self.dialer.clone();
-                let timeout = self.connect_timeout;
+                let (timeout, server_uid) = (self.connect_timeout, self.server_uid);
                 // A connection that broke is not repaired behind our back: its repair would count
                 // against some request's time.
                 let mut first = true;
@@ -300,7 +302,9 @@ impl Transport {
                             if !dialed {
                                 return Err(io::Error::from(io::ErrorKind::NotConnected));
                             }
-                            socket(&path, timeout, dialer).await.map(batched)
+                            let stream = socket(&path, timeout, dialer).await?;
+                            require_trusted_server(&path, &stream, server_uid)?;
+                            Ok(batched(stream))
                         }
                     }))
                     .await
@@ -563,6 +567,18 @@ async fn socket(
 ) -> io::Result<UnixStream> {
     let refused = match tokio::time::timeout(timeout, UnixStream::connect(path)).await {
         Ok(Ok(stream)) => return Ok(stream),
+        // Who may open it does not change while we wait.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let error = Error::new(
+                ErrorKind::Refused,
+                format!(
+                    "this user may not open the coordinator's socket {}: its group may, if it has one",
+                    path.display()
+                ),
+            )
+            .with_source(error);
+            return Err(io::Error::other(error));
+        }
         Ok(Err(error)) => error,
         Err(_) => return Err(io::ErrorKind::TimedOut.into()),
     };
@@ -572,6 +588,27 @@ async fn socket(
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
         None => Err(refused),
     }
+}
+
+/// Refuses a socket that another user serves: in a folder that he can write, anybody could answer.
+fn require_trusted_server(
+    path: &std::path::Path,
+    stream: &UnixStream,
+    allowed: Option<u32>,
+) -> io::Result<()> {
+    let uid = stream.peer_cred()?.uid();
+    let us = rustix::process::geteuid().as_raw();
+    if uid == us || uid == 0 || Some(uid) == allowed {
+        return Ok(());
+    }
+    let error = Error::new(
+        ErrorKind::Configuration,
+        format!(
+            "the socket {} is served by user {uid}, who is neither root nor us (user {us}): if that is right, add server_uid={uid} to the URL",
+            path.display()
+        ),
+    );
+    Err(io::Error::other(error))
 }
 
 impl fmt::Debug for Transport {

@@ -1,5 +1,5 @@
-//! Which coordinator the command talks to: the one that a URL names, or the user's own on this
-//! machine.
+//! Which coordinator the command talks to: the one that a URL names, that of the machine, or the
+//! user's own.
 
 #[cfg(feature = "conformance")]
 use std::sync::Arc;
@@ -15,17 +15,75 @@ use turnlock::{Locks, Options};
 use crate::exit::{Exit, Failure};
 
 #[cfg(feature = "embedded")]
+pub mod daemon;
+#[cfg(feature = "embedded")]
+pub mod ending;
+#[cfg(feature = "embedded")]
+pub mod folder;
+#[cfg(feature = "embedded")]
 pub mod local;
+#[cfg(feature = "embedded")]
+pub mod log;
+pub mod machine;
+#[cfg(feature = "embedded")]
+pub mod others;
+#[cfg(feature = "embedded")]
+pub mod place;
+#[cfg(feature = "embedded")]
+pub mod system;
 
-/// A client of the coordinator of this URL, or of the user's own, in the namespace of this name below
-/// the one that locks are in. The name needs no escaping.
+/// Which coordinator a command uses.
+#[derive(Debug)]
+pub enum Choice {
+    /// The one that a URL names, and where that URL stands.
+    Named(String, By),
+    /// The user's own on this machine.
+    Own,
+}
+
+/// Who named a coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// An option, or `TURNLOCK_BACKEND`.
+    User,
+    /// [`machine::FILE`].
+    Machine,
+}
+
+/// The coordinator of this URL, or else of `TURNLOCK_HOME`, or else of the machine, or else the user's
+/// own. Nobody is asked: where a coordinator is down, no other one is used.
+pub fn choose(url: Option<&str>) -> Result<Choice, Failure> {
+    if let Some(url) = url {
+        return Ok(Choice::Named(url.to_owned(), By::User));
+    }
+    if std::env::var_os("TURNLOCK_HOME").is_some_and(|dir| !dir.is_empty()) {
+        return Ok(Choice::Own);
+    }
+    Ok(match machine::url()? {
+        Some(url) => Choice::Named(url, By::Machine),
+        None => Choice::Own,
+    })
+}
+
+/// This URL, or else that of the machine's coordinator, where no folder is named; `None` for the user's
+/// own.
+pub fn url(given: Option<&str>) -> Result<Option<String>, Failure> {
+    Ok(match choose(given)? {
+        Choice::Named(url, _) => Some(url),
+        Choice::Own => None,
+    })
+}
+
+/// A client of the coordinator of this URL, or of the machine's or the user's own, in the namespace of
+/// this name below the one that locks are in. The name needs no escaping.
 #[cfg(feature = "conformance")]
 pub fn backend_below(url: Option<&str>, name: &str) -> Result<Arc<dyn Backend>, Failure> {
-    let Some(url) = url else {
-        return own_below(name);
+    let url = match choose(url)? {
+        Choice::Named(url, _) => url,
+        Choice::Own => return own_below(name),
     };
-    refuse_in_process(url)?;
-    let url = below(url, name);
+    refuse_in_process(&url)?;
+    let url = below(&url, name);
     let backend = turnlock::backend(&url).now_or_never();
     Ok(backend.expect("only a folder takes time to open")?)
 }
@@ -46,7 +104,7 @@ pub fn below(url: &str, name: &str) -> String {
     format!("{place}?{parameters}namespace={namespace}/{name}")
 }
 
-fn refuse_in_process(url: &str) -> Result<(), Failure> {
+pub fn refuse_in_process(url: &str) -> Result<(), Failure> {
     if !url.starts_with("embedded:") {
         return Ok(());
     }
@@ -56,24 +114,39 @@ fn refuse_in_process(url: &str) -> Result<(), Failure> {
         .hint("leave --backend out for your own coordinator, or run `turnlock serve --data DIR`"))
 }
 
-/// Locks on the coordinator of this URL, or on the user's own if there is none.
+/// Locks on the coordinator of this URL, or on the machine's or the user's own if there is none. The
+/// user's own is started if need be.
 pub async fn connect(url: Option<&str>, options: Options) -> Result<Locks, Failure> {
-    match url {
-        Some(url) => {
-            refuse_in_process(url)?;
-            Ok(turnlock::connect_with(url, options).await?)
-        }
-        None => own(options),
+    match choose(url)? {
+        Choice::Named(url, _) => named(&url, options).await,
+        Choice::Own => own(options),
     }
 }
 
-/// The coordinator of this URL, or the user's own if there is none, to be measured. Here a
-/// coordinator inside this process is as good as any.
+/// The same for those who only look: where the user's own coordinator does not run, nobody holds a lock
+/// on it, and none is started.
+pub async fn connect_existing(
+    url: Option<&str>,
+    options: Options,
+) -> Result<Option<Locks>, Failure> {
+    match choose(url)? {
+        Choice::Named(url, _) => named(&url, options).await.map(Some),
+        Choice::Own => own_existing(options).await,
+    }
+}
+
+async fn named(url: &str, options: Options) -> Result<Locks, Failure> {
+    refuse_in_process(url)?;
+    Ok(turnlock::connect_with(url, options).await?)
+}
+
+/// The coordinator of this URL, or the machine's or the user's own if there is none, to be measured.
+/// Here a coordinator inside this process is as good as any.
 #[cfg(feature = "bench")]
 pub async fn peer(url: Option<&str>) -> Result<Peer, Failure> {
-    match url {
-        Some(url) => Ok(Peer::connect(url).await?),
-        None => own_peer(),
+    match choose(url)? {
+        Choice::Named(url, _) => Ok(Peer::connect(&url).await?),
+        Choice::Own => own_peer(),
     }
 }
 
@@ -85,7 +158,17 @@ fn own_peer() -> Result<Peer, Failure> {
 
 #[cfg(feature = "embedded")]
 fn own(options: Options) -> Result<Locks, Failure> {
-    local::Home::of_user()?.connect(options)
+    let backend = local::Home::of_user()?.backend(turnlock::etcd::Keyspace::default())?;
+    Ok(Locks::new(backend, options)?)
+}
+
+#[cfg(feature = "embedded")]
+async fn own_existing(options: Options) -> Result<Option<Locks>, Failure> {
+    let home = local::Home::of_user()?;
+    match home.existing(turnlock::etcd::Keyspace::default()).await? {
+        Some(backend) => Ok(Some(Locks::new(backend, options)?)),
+        None => Ok(None),
+    }
 }
 
 #[cfg(all(feature = "embedded", feature = "conformance"))]
@@ -96,6 +179,11 @@ fn own_below(name: &str) -> Result<Arc<dyn Backend>, Failure> {
 
 #[cfg(not(feature = "embedded"))]
 fn own(_: Options) -> Result<Locks, Failure> {
+    Err(unnamed())
+}
+
+#[cfg(not(feature = "embedded"))]
+async fn own_existing(_: Options) -> Result<Option<Locks>, Failure> {
     Err(unnamed())
 }
 

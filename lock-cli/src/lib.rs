@@ -10,6 +10,7 @@ mod exit;
 mod manual;
 mod output;
 mod reference;
+mod surroundings;
 mod version;
 mod waiting;
 
@@ -40,23 +41,7 @@ pub fn main() -> ExitCode {
         (_, true) => Level::Verbose,
         _ => Level::Normal,
     });
-    let runtime = match cli.command {
-        #[cfg(feature = "bench")]
-        Command::Bench(_) => benches::runtime(),
-        // One thread: the command waits most of the time, and sessions are renewed on a thread of
-        // their own.
-        _ => tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build(),
-    };
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(dispatch(cli)),
-        Err(error) => Err(Failure::new(
-            Exit::Internal,
-            format!("cannot start: {error}"),
-        )),
-    };
-    match outcome {
+    match surroundings::require_descriptors().and_then(|()| run(cli)) {
         Ok(exit) => exit.into(),
         Err(failure) => {
             tell(&failure);
@@ -121,6 +106,21 @@ fn tell(failure: &Failure) {
     }
 }
 
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    let runtime = match cli.command {
+        #[cfg(feature = "bench")]
+        Command::Bench(_) => benches::runtime(),
+        // One thread: the command waits most of the time, and sessions are renewed on a thread of
+        // their own.
+        _ => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build(),
+    };
+    let runtime =
+        runtime.map_err(|error| Failure::new(Exit::Internal, format!("cannot start: {error}")))?;
+    runtime.block_on(dispatch(cli))
+}
+
 async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let mut global = cli.global;
     // As with the other variables: empty is not set.
@@ -144,6 +144,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Serve(serve) => commands::serve::serve(serve).await,
         #[cfg(feature = "embedded")]
         Command::Stop => commands::stop::stop(global).await,
+        Command::Status => commands::status::status(global).await,
+        #[cfg(feature = "embedded")]
+        Command::System(system) => commands::system::system(system).await,
         #[cfg(feature = "conformance")]
         Command::Chaos(chaos) => commands::chaos::chaos(global, chaos).await,
         Command::Completions(args) => commands::completions::completions(&args),

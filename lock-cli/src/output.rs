@@ -119,7 +119,7 @@ fn can_erase(term: Option<OsString>) -> bool {
 }
 
 /// A duration for people: its two largest units.
-fn human(duration: Duration) -> String {
+pub fn human(duration: Duration) -> String {
     let s = duration.as_secs();
     match s {
         0..60 => format!("{s}s"),

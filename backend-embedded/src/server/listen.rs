@@ -27,6 +27,9 @@ pub enum Listen {
     /// The path of a Unix socket, at most [`MAX_SOCKET_PATH_BYTES`] long, in a folder that only
     /// this user can enter.
     Unix(PathBuf),
+    /// The same for all users of a group, of this number: in a folder of ours that the group can
+    /// enter, and nobody but us can change.
+    UnixOfGroup(PathBuf, u32),
 }
 
 /// Why the server cannot listen on an address.
@@ -107,7 +110,7 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Unix(path) | Self::UnixOfGroup(path, _) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -211,7 +214,11 @@ impl Bound {
                 Ok(Self::Tcp(TcpListener::from_std(listener).map_err(io)?))
             }
             Listen::Unix(path) => {
-                let (listener, file) = bind_unix(path, io)?;
+                let (listener, file) = bind_unix(path, None, io)?;
+                Ok(Self::Unix(listener, file))
+            }
+            Listen::UnixOfGroup(path, group) => {
+                let (listener, file) = bind_unix(path, Some(*group), io)?;
                 Ok(Self::Unix(listener, file))
             }
         }
@@ -236,6 +243,7 @@ impl Bound {
 
 fn bind_unix(
     path: &Path,
+    group: Option<u32>,
     io: impl Fn(io::Error) -> ListenError,
 ) -> Result<(UnixListener, SocketFile), ListenError> {
     if path.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
@@ -243,14 +251,14 @@ fn bind_unix(
             path: path.to_owned(),
         });
     }
-    require_private_folder(path, &io)?;
+    require_safe_folder(path, group, &io)?;
     if fs::symlink_metadata(path).is_ok() {
         return Err(ListenError::Exists {
             path: path.to_owned(),
         });
     }
-    // Between `bind` and `set_permissions` the socket has the umask's mode; nobody else can reach
-    // it then, as nobody else can enter the folder.
+    // Between `bind` and `set_permissions` the socket has the umask's mode; nobody but the group can
+    // reach it then, as nobody else can enter the folder.
     let listener = UnixListener::bind(path).map_err(&io)?;
     let metadata = fs::symlink_metadata(path).map_err(&io)?;
     let file = SocketFile(Socket {
@@ -258,13 +266,21 @@ fn bind_unix(
         device: metadata.dev(),
         inode: metadata.ino(),
     });
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(&io)?;
+    let mode = match group {
+        Some(_) => {
+            std::os::unix::fs::chown(path, None, group).map_err(&io)?;
+            0o660
+        }
+        None => 0o600,
+    };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(&io)?;
     Ok((listener, file))
 }
 
 /// The folder, not the socket's own mode, is what keeps others out on every system.
-fn require_private_folder(
+fn require_safe_folder(
     path: &Path,
+    group: Option<u32>,
     io: &impl Fn(io::Error) -> ListenError,
 ) -> Result<(), ListenError> {
     let folder = match path.parent() {
@@ -286,6 +302,22 @@ fn require_private_folder(
         ));
     }
     let mode = metadata.permissions().mode() & 0o7777;
+    if let Some(group) = group {
+        // The group enters and may list; nobody but us writes.
+        if metadata.gid() != group || mode & 0o010 == 0 || mode & 0o027 != 0 {
+            return Err(unsafe_folder(
+                format!(
+                    "has group {} and mode {mode:04o}, so not just group {group} can enter it",
+                    metadata.gid()
+                ),
+                format!(
+                    "run `chgrp {group} {folder}` and `chmod 750 {folder}`",
+                    folder = folder.display()
+                ),
+            ));
+        }
+        return Ok(());
+    }
     if mode & 0o077 != 0 {
         return Err(unsafe_folder(
             format!("has mode {mode:04o}, so other users can enter it"),

@@ -229,7 +229,7 @@ async fn gone(sockets: &[Socket]) -> ListenError {
 fn client_url(address: &Listen) -> String {
     match address {
         Listen::Tcp(address) => format!("http://{address}"),
-        Listen::Unix(path) => format!("unix://{}", path.display()),
+        Listen::Unix(path) | Listen::UnixOfGroup(path, _) => format!("unix://{}", path.display()),
     }
 }
 

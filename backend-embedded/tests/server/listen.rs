@@ -92,6 +92,33 @@ async fn a_socket_in_an_open_folder_is_refused() {
 }
 
 #[tokio::test]
+async fn a_socket_of_a_group_is_for_its_users_and_nobody_else() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = private_folder();
+    let socket = folder.path().join("sock");
+    let group = fs::metadata(folder.path()).expect("there").gid();
+    let listen = || Listen::UnixOfGroup(socket.clone(), group);
+    let set_mode = |mode| {
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).expect("chmod");
+    };
+    for wrong in [0o700, 0o770, 0o755, 0o751, 0o1777] {
+        set_mode(wrong);
+        let err = bind(listen()).expect_err("not just the group's");
+        assert!(matches!(err, ListenError::UnsafeFolder { .. }), "{err}");
+        assert!(err.to_string().contains("chmod 750"), "{err}");
+    }
+    for right in [0o750, 0o710] {
+        set_mode(right);
+        let other = bind(Listen::UnixOfGroup(socket.clone(), group + 1));
+        assert!(matches!(other, Err(ListenError::UnsafeFolder { .. })));
+        let bound = Server::bind(coordinator(), vec![listen()]).expect("bound");
+        assert_eq!(mode(&socket), 0o660);
+        assert_eq!(fs::metadata(&socket).expect("there").gid(), group);
+        drop(bound);
+    }
+}
+
+#[tokio::test]
 async fn a_path_too_long_for_the_system_is_refused() {
     let folder = private_folder();
     let pad = |length: usize| -> PathBuf {

@@ -27,10 +27,24 @@ pub fn helper_main() -> Option<ExitCode> {
 }
 
 /// What to execute to get this very program, also when its file was replaced or removed since we
-/// were started.
+/// were started. Without `/proc`, what we were called by, if that is a path.
+///
+/// # Errors
+/// `/proc` is not mounted, and we were called by a bare name.
 #[cfg(target_os = "linux")]
 pub fn this_program() -> io::Result<PathBuf> {
-    Ok(PathBuf::from("/proc/self/exe"))
+    let here = PathBuf::from("/proc/self/exe");
+    if here.symlink_metadata().is_ok() {
+        return Ok(here);
+    }
+    let called = env::args_os().next().map(PathBuf::from);
+    match called.filter(|path| path.components().count() > 1) {
+        Some(path) => std::path::absolute(path),
+        None => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "/proc is not mounted, so this program cannot find itself: mount it (mount -t proc proc /proc), or call turnlock by its path",
+        )),
+    }
 }
 
 /// What to execute to get this program.

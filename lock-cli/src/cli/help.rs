@@ -55,7 +55,12 @@ Examples:
 
 The command finds TURNLOCK_NAME, TURNLOCK_TOKEN, TURNLOCK_MODE and TURNLOCK_DEADLINE_UNIX_MS in its
 environment, and in TURNLOCK_FENCING_TOKEN all that a resource needs to check a write. turnlock ends with
-its exit status: see `turnlock --help` for the others, and for names that are paths.
+its exit status: see `turnlock --help` for the others, and for names that are paths. The command gets the rest
+of the environment as it is, TURNLOCK_ETCD_PASSWORD and TURNLOCK_ZK_PASSWORD too; password_file= in the URL
+keeps a password from it.
+
+The user's own coordinator knows the locks of one user alone: to exclude others on this machine, see
+`turnlock system --help`.
 
 flock's flags mean what they mean there, before NAME or after it. Of them -u and -F are refused: a hold ends
 with its command, and turnlock stays beside the command to keep the lock. Others in the queue are shown the
@@ -89,6 +94,17 @@ pub const SERVE_HELP: &str = "\
 Examples:
   turnlock serve --data /srv/locks --listen 127.0.0.1:2379     for --backend etcd://127.0.0.1:2379
   turnlock serve --listen unix:/srv/locks/socket               for --backend etcd+unix:///srv/locks/socket
+";
+
+pub const SYSTEM_HELP: &str = "\
+Examples:
+  systemctl enable --now turnlock         the service, which is `turnlock serve --system`
+  usermod -aG turnlock alice              who is in the group may use it
+  turnlock system enable                  from now on all do
+
+It writes the URL into /etc/turnlock/backend, which every command reads that is given neither --backend nor
+TURNLOCK_BACKEND nor TURNLOCK_HOME. While somebody holds a lock on a coordinator of his own, or waits for
+one, it is refused: 75.
 ";
 
 pub const EVICT_HELP: &str = "\

@@ -6,6 +6,8 @@ mod bench;
 mod help;
 mod operate;
 pub mod packaging;
+#[cfg(feature = "embedded")]
+mod serve;
 mod time;
 #[cfg(feature = "conformance")]
 mod trial;
@@ -17,9 +19,9 @@ pub use self::acquire::{
 };
 #[cfg(feature = "bench")]
 pub use self::bench::Bench;
-#[cfg(feature = "embedded")]
-pub use self::operate::Serve;
 pub use self::operate::{Evict, Floor, Ls, Queue};
+#[cfg(feature = "embedded")]
+pub use self::serve::{Enable, Serve, System};
 #[cfg(feature = "conformance")]
 pub use self::trial::{Chaos, Conformance};
 
@@ -38,7 +40,8 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct Global {
     /// The coordinator: etcd://HOST[:PORT][,...] or zk://HOST[:PORT][,...][/CHROOT], the same with
-    /// etcds:// or zks:// for TLS, or etcd+unix:///SOCKET [default: your own on this machine, started when needed]
+    /// etcds:// or zks:// for TLS, or etcd+unix:///SOCKET [default: that of the
+    /// machine if it has one, else your own, started when needed]
     #[arg(
         long,
         global = true,
@@ -91,11 +94,20 @@ pub enum Command {
     #[cfg(feature = "conformance")]
     Conformance(Conformance),
     /// Run a coordinator in the foreground, behind the etcd v3 API
+    ///
+    /// Everybody who reaches a socket or a port of it may take and break all locks: on a TCP port that is every
+    /// user of this machine.
     #[cfg(feature = "embedded")]
     Serve(Serve),
     /// Stop your own coordinator on this machine
     #[cfg(feature = "embedded")]
     Stop,
+    /// Show which coordinator is used, who decided that, and whether it answers
+    Status,
+    /// One coordinator for all users of this machine
+    #[cfg(feature = "embedded")]
+    #[command(subcommand)]
+    System(System),
     /// Try the locks on servers and contenders that are paused, killed and cut off at random
     #[cfg(feature = "conformance")]
     Chaos(Chaos),

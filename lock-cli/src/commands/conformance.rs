@@ -7,7 +7,7 @@ use serde_json::json;
 use turnlock::{Error, ErrorKind, clock};
 
 use crate::cli::{Conformance, Global};
-use crate::coordinator::backend_below;
+use crate::coordinator::{self, backend_below};
 use crate::exit::{Exit, Failure};
 use crate::output::{print, print_json, say};
 
@@ -38,7 +38,7 @@ pub async fn conformance(global: Global, args: Conformance) -> Result<Exit, Fail
 }
 
 async fn run(global: Global, chosen: Vec<&'static Case>) -> Result<Exit, Failure> {
-    let url = global.backend.clone();
+    let url = coordinator::url(global.backend.as_deref())?;
     // A namespace that no lock and no other run can have.
     let root = format!(
         "@conformance-{:x}-{}",
@@ -114,7 +114,7 @@ async fn tidy(url: Option<&str>, root: &str) -> Result<(), Failure> {
     if let Some(url) = url.filter(|url| url.starts_with("zk")) {
         use turnlock::zk::{Config, ZkBackend};
 
-        let config = Config::from_url(&crate::coordinator::below(url, root))?;
+        let config = Config::from_url(&coordinator::below(url, root))?;
         ZkBackend::new(config)?.tidy().await?;
     }
     // Elsewhere, nothing is left.

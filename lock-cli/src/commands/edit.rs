@@ -16,9 +16,11 @@ use crate::commands::supervise::{environment, supervise};
 use crate::commands::{name, shown};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
+use crate::surroundings::require_proc;
 
 pub async fn edit(global: Global, args: Edit) -> Result<Exit, Failure> {
     let name = name(&args.change.name, args.change.acquire.raw)?;
+    require_proc()?;
     let mut signals = Signals::install()?;
     let command = shown(&args.command[0]);
     let right = match right(&global, &args.change, &name, command, &mut signals).await? {

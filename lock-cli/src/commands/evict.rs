@@ -11,7 +11,10 @@ use crate::output::{print, print_json, who};
 
 pub async fn evict(global: Global, args: Evict) -> Result<Exit, Failure> {
     let name = name(&args.name, args.raw)?;
-    let locks = coordinator::connect(global.backend.as_deref(), Options::default()).await?;
+    let url = global.backend.as_deref();
+    let Some(locks) = coordinator::connect_existing(url, Options::default()).await? else {
+        return none(&global, &format!("nobody holds {name}"));
+    };
     let queue = locks.queue(&name).await?;
     let (entry, holds) = match choose(&queue, &args)? {
         Ok(chosen) => chosen,

@@ -17,7 +17,10 @@ const SHRINKS: &[Shrinks] = &[(0, 24), (5, 12), (0, 8)];
 
 pub async fn ls(global: Global, args: Ls) -> Result<Exit, Failure> {
     let prefix = prefix(&args.prefix)?;
-    let locks = coordinator::connect(global.backend.as_deref(), Options::default()).await?;
+    let url = global.backend.as_deref();
+    let Some(locks) = coordinator::connect_existing(url, Options::default()).await? else {
+        return Ok(Exit::Success);
+    };
     let mut rows = vec![
         ["NAME", "MODE", "TOKEN", "WAITING", "QUEUED", "HOLDER"]
             .map(str::to_owned)

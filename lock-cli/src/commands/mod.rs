@@ -21,10 +21,13 @@ pub mod queue;
 pub mod run;
 #[cfg(feature = "embedded")]
 pub mod serve;
+pub mod status;
 #[cfg(feature = "embedded")]
 pub mod stop;
 mod supervise;
 mod surrounding;
+#[cfg(feature = "embedded")]
+pub mod system;
 
 use std::ffi::OsStr;
 use std::future::Future;

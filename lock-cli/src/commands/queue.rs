@@ -17,8 +17,14 @@ const SHRINKS: &[Shrinks] = &[(7, 8), (6, 8), (5, 8)];
 
 pub async fn queue(global: Global, args: Queue) -> Result<Exit, Failure> {
     let name = name(&args.name, args.raw)?;
-    let locks = coordinator::connect(global.backend.as_deref(), Options::default()).await?;
-    let queue = locks.queue(&name).await?;
+    let url = global.backend.as_deref();
+    let queue = match coordinator::connect_existing(url, Options::default()).await? {
+        Some(locks) => locks.queue(&name).await?,
+        None => turnlock::Queue {
+            name: name.clone(),
+            entries: vec![],
+        },
+    };
     let holders = queue.holders();
     let states = (0..queue.entries.len()).map(|i| if i < holders { HOLDS } else { "waits" });
     let entries = states.zip(&queue.entries);

@@ -11,12 +11,14 @@ use crate::commands::supervise::{environment, supervise};
 use crate::commands::{Turn, Wish, deadly, mode, name, part, release, shown, turn};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
+use crate::surroundings::require_proc;
 
 pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     let name = name(&args.name, args.acquire.raw)?;
     let mode = mode(&args.flags)?;
     let grace = grace(&args)?;
     let command = command(&args)?;
+    require_proc()?;
     // Before anything is queued or started, so that no signal finds us unprepared.
     let mut signals = Signals::install()?;
     let wish = Wish {

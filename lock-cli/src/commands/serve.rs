@@ -1,17 +1,20 @@
 //! `turnlock serve`: a coordinator in the foreground.
 
 use std::future::Future;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backend_embedded::server::{BoundServer, Listen, Server, remove_stale_socket};
 use backend_embedded::{Config, Coordinator, Error};
+use nix::unistd::Group;
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
 
-use crate::child::this_program;
 use crate::cli::Serve;
 use crate::coordinator::local::Home;
+use crate::coordinator::log::Log;
+use crate::coordinator::{daemon, machine, system};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 
@@ -19,30 +22,146 @@ use crate::output::say;
 const PREDECESSOR: Duration = Duration::from_secs(5);
 
 pub async fn serve(args: Serve) -> Result<Exit, Failure> {
-    if args.background && rustix::process::setsid().is_ok() {
-        return Err(become_daemon());
-    }
+    let args = match args.system {
+        true => Serve {
+            data: Some(system::DATA.into()),
+            listen: vec![format!("unix:{}", system::SOCKET)],
+            group: Some(system::GROUP.to_owned()),
+            ..args
+        },
+        false => args,
+    };
     let home = match &args.data {
         Some(dir) => Home::at(dir)?,
         None => Home::of_user()?,
     };
-    home.create_dir()
-        .map_err(|error| Failure::new(Exit::Configuration, error.to_string()))?;
-    let listeners = listeners(&args.listen, &home)?;
+    if !args.background {
+        return in_foreground(&args, &home).await;
+    }
+    // Fails when we are the first of a session already: then we have started over.
+    if rustix::process::setsid().is_ok() {
+        let error = daemon::start_over();
+        let exit = match error.kind() {
+            std::io::ErrorKind::NotFound => Exit::Configuration,
+            _ => Exit::Internal,
+        };
+        let message = format!("cannot start in the background: {error}");
+        return Err(Failure::new(exit, message));
+    }
+    in_background(&args, &home).await
+}
+
+async fn in_foreground(args: &Serve, home: &Home) -> Result<Exit, Failure> {
+    daemon::raise_descriptors();
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::WARN)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
+    home.make_dir()?;
+    run(args, home, |addresses| {
+        for address in addresses {
+            say(format!("serving {} on {address}", home.dir().display()));
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Whoever started us reads on stderr why we did not start. From when we serve, all goes to the log.
+async fn in_background(args: &Serve, home: &Home) -> Result<Exit, Failure> {
+    home.make_dir()?;
+    let path = home.log();
+    let log = Log::open(&path).map_err(|error| {
+        Failure::new(Exit::Configuration, format!("{}: {error}", path.display()))
+    })?;
+    let log = Arc::new(log);
+    tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::INFO)
+        .with_ansi(false)
+        .with_target(false)
+        .with_writer(log.clone())
+        .init();
+    let mut serving = false;
+    let outcome = match refuse_beside_the_machines(args) {
+        Ok(()) => {
+            run(args, home, |addresses| {
+                for address in addresses {
+                    tracing::info!(
+                        pid = std::process::id(),
+                        version = env!("CARGO_PKG_VERSION"),
+                        "serving {} on {address}",
+                        home.dir().display()
+                    );
+                }
+                if let Some(nice) = daemon::niceness() {
+                    tracing::warn!("the nice value of whoever started us stays, {nice}: a busy machine lets us wait");
+                }
+                serving = true;
+                log.take_stderr()
+            })
+            .await
+        }
+        Err(failure) => Err(failure),
+    };
+    match outcome {
+        Err(failure) => {
+            tracing::error!("{}", failure.message);
+            match serving {
+                true => Ok(failure.exit),
+                false => Err(failure),
+            }
+        }
+        ended => {
+            tracing::info!("ended");
+            ended
+        }
+    }
+}
+
+/// A coordinator of one user's own beside that of the machine would split locks in two.
+fn refuse_beside_the_machines(args: &Serve) -> Result<(), Failure> {
+    if args.chosen_folder || machine::url()?.is_none() {
+        return Ok(());
+    }
+    let message = format!(
+        "this machine has a coordinator for all its users: {} names it",
+        machine::FILE
+    );
+    Err(Failure::new(Exit::Configuration, message)
+        .hint("start the command anew; for locks of your own, set TURNLOCK_HOME"))
+}
+
+/// Serves until a signal comes, or nobody needs it. `ready` is called once it does.
+async fn run(
+    args: &Serve,
+    home: &Home,
+    ready: impl FnOnce(&[Listen]) -> std::io::Result<()>,
+) -> Result<Exit, Failure> {
+    let listeners = listeners(args, home)?;
     // Before the signals of a person or of `turnlock stop` can come in.
     let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
+    // Caught, it lets the write fail that goes over the limit, and the store says so.
+    let _too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map_err(internal)?;
+    // In the foreground, `nohup` is to have its way.
+    let mut hangup = match args.background {
+        true => Some(signal(SignalKind::hangup()).map_err(internal)?),
+        false => None,
+    };
 
     let patience = if args.background {
         PREDECESSOR
     } else {
         Duration::ZERO
     };
-    let coordinator = open(&home, patience).await?;
+    let coordinator = open(home, patience).await?;
     for listen in &listeners {
-        // We own the data folder, so a socket in it that is left over belongs to nobody else.
-        if let Listen::Unix(path) = listen
-            && path.starts_with(home.dir())
+        // We own the data folder, so a socket in it that is left over belongs to nobody else; and
+        // the machine's socket is served from this folder alone.
+        if let Listen::Unix(path) | Listen::UnixOfGroup(path, _) = listen
+            && (path.starts_with(home.dir()) || args.system)
         {
             remove_stale_socket(path).map_err(|error| {
                 Failure::new(Exit::Configuration, format!("{}: {error}", path.display()))
@@ -51,16 +170,24 @@ pub async fn serve(args: Serve) -> Result<Exit, Failure> {
     }
     let server = Server::bind(coordinator.clone(), listeners)
         .map_err(|error| Failure::new(Exit::Configuration, chain(&error)))?;
-    for address in server.addresses() {
-        say(format!("serving {} on {address}", home.dir().display()));
+    ready(server.addresses()).map_err(internal)?;
+    for shortage in daemon::shortages() {
+        tracing::warn!("{shortage}");
     }
     let idle = idle(&coordinator, &server, args.idle);
     let served = server
         .serve(async {
+            let hung_up = async {
+                match &mut hangup {
+                    Some(hangup) => hangup.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
-                () = idle => {}
+                _ = hung_up => {}
+                () = idle => tracing::info!("nobody has needed it for {:?}", args.idle),
             }
         })
         .await;
@@ -70,24 +197,6 @@ pub async fn serve(args: Serve) -> Result<Exit, Failure> {
         .map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
     served.map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
     Ok(Exit::Success)
-}
-
-/// Starts this program over, in a session of its own by now, so that the caller's terminal and its
-/// signals are not ours; and without the descriptors that the caller had left open: a lock or a
-/// pipe of a script must not live as long as we do. Returns only if that fails.
-fn become_daemon() -> Failure {
-    close_fds::set_fds_cloexec(3, &[]);
-    let again = this_program().map(|program| {
-        Command::new(program)
-            .arg0("turnlock")
-            .args(std::env::args_os().skip(1))
-            .exec()
-    });
-    let error = again.unwrap_or_else(|error| error);
-    Failure::new(
-        Exit::Internal,
-        format!("cannot start in the background: {error}"),
-    )
 }
 
 /// Opens the data folder; waits so long for one that is about to let go of it.
@@ -112,15 +221,43 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
 }
 
-fn listeners(given: &[String], home: &Home) -> Result<Vec<Listen>, Failure> {
-    if given.is_empty() {
+fn listeners(args: &Serve, home: &Home) -> Result<Vec<Listen>, Failure> {
+    if args.listen.is_empty() {
         return Ok(vec![Listen::Unix(home.socket())]);
     }
-    let parse = |text: &String| {
-        text.parse()
-            .map_err(|error| Failure::new(Exit::Usage, format!("--listen {text}: {error}")))
-    };
-    given.iter().map(parse).collect()
+    let group = args.group.as_deref().map(group).transpose()?;
+    let mut listeners = Vec::with_capacity(args.listen.len());
+    for text in &args.listen {
+        let listen = text
+            .parse()
+            .map_err(|error| Failure::new(Exit::Usage, format!("--listen {text}: {error}")))?;
+        listeners.push(match (listen, group) {
+            (Listen::Unix(path), Some(group)) => {
+                if args.system {
+                    system::make_runtime_folder(&path, group)?;
+                }
+                Listen::UnixOfGroup(path, group)
+            }
+            (listen, _) => listen,
+        });
+    }
+    Ok(listeners)
+}
+
+/// The number of a group.
+fn group(name: &str) -> Result<u32, Failure> {
+    match Group::from_name(name) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        Ok(None) => Err(Failure::new(
+            Exit::Configuration,
+            format!("there is no group {name:?} on this machine"),
+        )
+        .hint(format!("root makes it: groupadd --system {name}"))),
+        Err(error) => Err(Failure::new(
+            Exit::Configuration,
+            format!("cannot look up the group {name:?}: {error}"),
+        )),
+    }
 }
 
 /// Resolves after this long without a session and without a request on its way to open one.

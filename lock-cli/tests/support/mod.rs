@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -90,6 +91,20 @@ impl Drop for Home {
     fn drop(&mut self) {
         let _ = self.run(&["stop"]);
     }
+}
+
+/// The program where other users can execute it.
+pub fn readable_turnlock() -> &'static Path {
+    static COPY: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
+        let folder = tempfile::Builder::new()
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .tempdir()
+            .expect("a temporary folder");
+        let path = folder.path().join("turnlock");
+        fs::copy(env!("CARGO_BIN_EXE_turnlock"), &path).expect("copied");
+        (folder, path)
+    });
+    &COPY.1
 }
 
 /// A process of ours that does not outlive the test.

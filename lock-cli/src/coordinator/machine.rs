@@ -1,0 +1,183 @@
+//! The coordinator of the machine: one for all its users, if root says so in a file.
+//!
+//! The file decides, never whether a socket answers: a command that went to its user's own
+//! coordinator while that of the machine is down would let two run at once.
+
+use std::fs::{self, File};
+#[cfg(feature = "embedded")]
+use std::io::Write;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use crate::exit::{Exit, Failure};
+
+/// The coordinator that `turnlock serve --system` is.
+#[cfg(feature = "embedded")]
+pub const DEFAULT_URL: &str = "etcd+unix:///run/turnlock/turnlock.sock";
+/// One line: the URL of the coordinator that all users of the machine use.
+pub const FILE: &str = "/etc/turnlock/backend";
+/// A longer file is not what it should be.
+const MAX_BYTES: u64 = 4096;
+/// What can be reached by several processes.
+const SCHEMES: [&str; 5] = ["etcd://", "etcds://", "etcd+unix://", "zk://", "zks://"];
+
+/// The URL in the file, if there is one, as a client takes it.
+///
+/// # Errors
+/// A file that cannot be read, is malformed, or could be written by others than root: to go on
+/// without it could split every lock of the machine in two.
+pub fn url() -> Result<Option<String>, Failure> {
+    Ok(line()?.map(|line| with_server(&line)))
+}
+
+/// The URL in the file, as it stands there.
+///
+/// # Errors
+/// As [`url`].
+pub fn line() -> Result<Option<String>, Failure> {
+    let text = match read(Path::new(FILE)) {
+        Ok(Some(text)) => text,
+        Ok(None) => return Ok(None),
+        Err(why) => return Err(mistake(&why)),
+    };
+    let line = parse(&text).map_err(|why| mistake(&why))?;
+    Ok(Some(line.to_owned()))
+}
+
+/// The URL in the text of the file.
+pub fn parse(text: &str) -> Result<&str, String> {
+    let line = text.trim();
+    if line.is_empty() || line.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("it is not one line with one URL".to_owned());
+    }
+    if !SCHEMES.iter().any(|scheme| line.starts_with(scheme)) {
+        return Err(
+            "it does not begin with etcd+unix://, etcd://, etcds://, zk:// or zks://".to_owned(),
+        );
+    }
+    Ok(line)
+}
+
+fn read(path: &Path) -> Result<Option<String>, String> {
+    let failed = |error: io::Error| error.to_string();
+    // Some systems have links to where their settings are made: whose the end is counts.
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(failed)?,
+    };
+    let root = fs::metadata("/").map_err(failed)?.uid();
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    for (what, metadata) in [
+        ("it", file.metadata()),
+        ("its folder", fs::metadata(folder)),
+    ] {
+        let metadata = metadata.map_err(failed)?;
+        if ![0, root].contains(&metadata.uid()) || metadata.permissions().mode() & 0o022 != 0 {
+            return Err(format!("others than root can write {what}"));
+        }
+    }
+    let mut text = String::new();
+    let read = file.take(MAX_BYTES + 1).read_to_string(&mut text);
+    match read.map_err(failed)? as u64 > MAX_BYTES {
+        true => Err(format!("it has more than {MAX_BYTES} bytes")),
+        false => Ok(Some(text)),
+    }
+}
+
+/// The socket that a URL names, if it names one.
+pub fn socket(url: &str) -> Option<&Path> {
+    let place = url.strip_prefix("etcd+unix://")?;
+    let place = place.split_once('?').map_or(place, |(place, _)| place);
+    // One with escapes is for the parser of URLs.
+    (!place.contains('%')).then(|| Path::new(place))
+}
+
+/// Puts the URL into the file, at once or not at all, and sees to it that it stays.
+#[cfg(feature = "embedded")]
+pub fn write(url: &str) -> io::Result<()> {
+    let folder = folder();
+    if !folder.exists() {
+        fs::create_dir(folder)?;
+        fs::set_permissions(folder, PermissionsExt::from_mode(0o755))?;
+    }
+    let draft = folder.join(format!(".backend.{}", std::process::id()));
+    let written = File::create(&draft).and_then(|mut file| {
+        file.write_all(format!("{url}\n").as_bytes())?;
+        file.set_permissions(PermissionsExt::from_mode(0o644))?;
+        file.sync_all()?;
+        fs::rename(&draft, FILE)
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    written.and_then(|()| File::open(folder)?.sync_all())
+}
+
+/// Removes the file.
+#[cfg(feature = "embedded")]
+pub fn remove() -> io::Result<()> {
+    fs::remove_file(FILE)?;
+    File::open(folder())?.sync_all()
+}
+
+#[cfg(feature = "embedded")]
+fn folder() -> &'static Path {
+    Path::new(FILE).parent().unwrap_or(Path::new("/"))
+}
+
+/// Root chose the socket, so whoever root gave its folder to may serve it.
+pub fn with_server(url: &str) -> String {
+    let folder = socket(url).and_then(Path::parent);
+    let owner = folder.and_then(|folder| fs::metadata(folder).ok());
+    match owner {
+        Some(owner) if !url.contains("server_uid=") => {
+            let mark = if url.contains('?') { '&' } else { '?' };
+            format!("{url}{mark}server_uid={}", owner.uid())
+        }
+        _ => url.to_owned(),
+    }
+}
+
+fn mistake(why: &str) -> Failure {
+    let message = format!("{FILE}, which says which coordinator this machine uses: {why}");
+    Failure::new(Exit::Configuration, message)
+        .hint("let root mend it: `turnlock system enable` writes it anew")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_one_url() {
+        assert_eq!(parse("etcd+unix:///run/s\n"), Ok("etcd+unix:///run/s"));
+        for wrong in [
+            "",
+            "\n",
+            "etcd://a\netcd://b",
+            "etcd://a b",
+            "embedded:memory",
+            "/run/s",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_has_the_sockets_folder_may_serve_it() {
+        for (url, expected) in [
+            ("etcd+unix:///s", "etcd+unix:///s?server_uid=0"),
+            (
+                "etcd+unix:///s?namespace=a",
+                "etcd+unix:///s?namespace=a&server_uid=0",
+            ),
+            ("etcd+unix:///s?server_uid=7", "etcd+unix:///s?server_uid=7"),
+            ("etcd+unix:///no/such/s", "etcd+unix:///no/such/s"),
+            ("etcd://h", "etcd://h"),
+        ] {
+            // The root folder is root's.
+            assert_eq!(with_server(url), expected);
+        }
+    }
+}

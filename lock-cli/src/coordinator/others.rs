@@ -1,0 +1,251 @@
+//! The coordinators of all users' own that run on this machine, as the kernel lists them. Root alone
+//! sees them all.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Uid, User};
+use rustix::process::Pid;
+use tokio::net::UnixStream;
+use turnlock::etcd::{Config, EtcdBackend};
+
+/// The flag of a socket that listens, in the kernel's list.
+const LISTENS: u32 = 0x10000;
+/// Its name in every user's folder.
+const SOCKET: &str = "/turnlock.sock";
+
+/// A coordinator of one user's own.
+#[derive(Debug)]
+pub struct Own {
+    /// Unknown in another process namespace.
+    pid: Option<Pid>,
+    /// `None` if it does not listen yet.
+    socket: Option<PathBuf>,
+    folder: PathBuf,
+}
+
+/// Whether somebody holds or waits for a lock there.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Use {
+    Idle,
+    /// So many sessions.
+    Sessions(usize),
+    /// It cannot be asked, for this reason.
+    Unknown(String),
+}
+
+/// Those that run, except those of folders that somebody names: nobody comes to them unasked, now or
+/// later.
+pub fn all() -> io::Result<Vec<Own>> {
+    let mut sockets = listening(&fs::read_to_string("/proc/net/unix")?);
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Ok(entry) = entry else { continue };
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.parse().ok());
+        let Some(pid) = number.and_then(Pid::from_raw) else {
+            continue;
+        };
+        // One that ends meanwhile has nothing to say.
+        let Ok(line) = fs::read(entry.path().join("cmdline")) else {
+            continue;
+        };
+        let served =
+            descriptors(&entry.path()).find_map(|inode| Some((inode, sockets.remove(&inode)?)));
+        match (served, background(&line)) {
+            (Some((_, socket)), _) if is_unasked(&line) => found.push(Own {
+                pid: Some(pid),
+                folder: socket.parent().unwrap_or(Path::new("/")).to_owned(),
+                socket: Some(socket),
+            }),
+            (None, Some(folder)) if is_unasked(&line) => found.push(Own {
+                pid: Some(pid),
+                folder,
+                socket: None,
+            }),
+            _ => {}
+        }
+    }
+    // Whose process we do not see.
+    found.extend(sockets.into_values().map(|socket| Own {
+        pid: None,
+        folder: socket.parent().unwrap_or(Path::new("/")).to_owned(),
+        socket: Some(socket),
+    }));
+    Ok(found)
+}
+
+impl Own {
+    pub fn pid(&self) -> Option<Pid> {
+        self.pid
+    }
+
+    pub fn listens(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Asks whether it is in use.
+    pub async fn usage(&self) -> Use {
+        match self.sessions().await {
+            Ok(0) => Use::Idle,
+            Ok(count) => Use::Sessions(count),
+            Err(why) => Use::Unknown(why),
+        }
+    }
+
+    async fn sessions(&self) -> Result<usize, String> {
+        let socket = self.socket.as_ref().ok_or("it does not answer yet")?;
+        let seen = self.reachable(socket).await;
+        let (path, uid) = seen.map_err(|error| error.to_string())?;
+        let config = Config::unix(path).with_server_uid(uid);
+        let answer = async {
+            let backend = EtcdBackend::new(config)?;
+            let mut client = backend.client().await?;
+            Ok::<_, turnlock::Error>(client.leases().await)
+        };
+        let leases = answer.await.map_err(|error| error.to_string())?;
+        let leases = leases.map_err(|error| error.to_string())?;
+        Ok(leases.leases().len())
+    }
+
+    /// The path under which we get to the process, and its user: its root may be another one than ours.
+    async fn reachable(&self, socket: &Path) -> io::Result<(PathBuf, u32)> {
+        let inside = self.pid.map(|pid| {
+            let relative = socket.strip_prefix("/").unwrap_or(socket);
+            Path::new(&format!("/proc/{}/root", pid.as_raw_nonzero())).join(relative)
+        });
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        for path in [Some(socket.to_owned()), inside].into_iter().flatten() {
+            match UnixStream::connect(&path).await.and_then(|s| s.peer_cred()) {
+                Ok(peer) if peer.pid().and_then(Pid::from_raw) == self.pid => {
+                    return Ok((path, peer.uid()));
+                }
+                Ok(_) => {}
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Process, user and folder, for people.
+    pub fn describe(&self) -> String {
+        let uid = self.pid.and_then(|pid| {
+            let folder = format!("/proc/{}", pid.as_raw_nonzero());
+            Some(fs::metadata(folder).ok()?.uid())
+        });
+        let user = uid.map_or("an unknown user".to_owned(), |uid| {
+            match User::from_uid(Uid::from_raw(uid)) {
+                Ok(Some(user)) => format!("user {}", user.name),
+                _ => format!("user {uid}"),
+            }
+        });
+        let process = self
+            .pid
+            .map_or("a process of another process namespace".to_owned(), |pid| {
+                format!("process {}", pid.as_raw_nonzero())
+            });
+        format!("{process} of {user}, in {}", self.folder.display())
+    }
+}
+
+/// The sockets with our name that listen, by inode.
+fn listening(list: &str) -> HashMap<u64, PathBuf> {
+    let parse = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let flags = u32::from_str_radix(fields.get(3)?, 16).ok()?;
+        let inode = fields.get(6)?.parse().ok()?;
+        let at = line.find(fields.get(7)?)?;
+        // A path may have spaces in it.
+        let path = &line[at..];
+        (flags & LISTENS != 0 && path.ends_with(SOCKET) && path != super::system::SOCKET)
+            .then(|| (inode, PathBuf::from(path)))
+    };
+    list.lines().skip(1).filter_map(parse).collect()
+}
+
+/// The inodes of a process's sockets.
+fn descriptors(process: &Path) -> impl Iterator<Item = u64> {
+    let open = fs::read_dir(process.join("fd")).ok();
+    open.into_iter().flatten().filter_map(|entry| {
+        let target = fs::read_link(entry.ok()?.path()).ok()?;
+        let text = target.to_str()?;
+        text.strip_prefix("socket:[")?
+            .strip_suffix(']')?
+            .parse()
+            .ok()
+    })
+}
+
+/// The folder of a coordinator that a command has started, by its command line.
+fn background(line: &[u8]) -> Option<PathBuf> {
+    let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    let is_one = arguments.get(1) == Some(&&b"serve"[..]) && has(&arguments, "--background");
+    is_one.then(|| data(&arguments).unwrap_or_default())
+}
+
+fn data(arguments: &[&[u8]]) -> Option<PathBuf> {
+    let at = arguments.iter().position(|a| *a == b"--data")?;
+    let folder = arguments.get(at + 1)?;
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(folder)))
+}
+
+fn has(arguments: &[&[u8]], option: &str) -> bool {
+    arguments.contains(&option.as_bytes())
+}
+
+/// Whether users come to it without naming it. A folder that was given to `serve` is named by those who
+/// use it, unless it is where a state folder has ours.
+fn is_unasked(line: &[u8]) -> bool {
+    let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    if has(&arguments, "--chosen-folder") || has(&arguments, "--system") {
+        return false;
+    }
+    match data(&arguments) {
+        Some(folder) if !has(&arguments, "--background") => folder.ends_with("state/turnlock"),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_that_listen_are_read_from_the_kernels_list() {
+        let list = "Num       RefCount Protocol Flags    Type St Inode Path
+0000000000000000: 00000002 00000000 00010000 0001 01 11 /home/a b/state/turnlock/turnlock.sock
+0000000000000000: 00000003 00000000 00000000 0001 03 12 /home/a/turnlock/turnlock.sock
+0000000000000000: 00000002 00000000 00010000 0001 01 13 /run/turnlock/turnlock.sock
+0000000000000000: 00000002 00000000 00010000 0001 01 14 /run/other.sock
+0000000000000000: 00000003 00000000 00000000 0001 03 15
+";
+        let found = listening(list);
+        let expected = PathBuf::from("/home/a b/state/turnlock/turnlock.sock");
+        assert_eq!(found, HashMap::from([(11, expected)]));
+    }
+
+    #[test]
+    fn who_is_come_to_unasked_is_told_by_the_command_line() {
+        for (line, unasked) in [
+            ("turnlock serve --background --data /h/x", true),
+            (
+                "turnlock serve --background --data /h/x --chosen-folder",
+                false,
+            ),
+            ("turnlock serve", true),
+            ("turnlock serve --data /srv/locks", false),
+            ("turnlock serve --data /h/.local/state/turnlock", true),
+            ("turnlock serve --system", false),
+        ] {
+            assert_eq!(
+                is_unasked(line.replace(' ', "\0").as_bytes()),
+                unasked,
+                "{line}"
+            );
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What the command needs of the process that it runs in, looked at before anything is begun: whoever
+//! runs short in the middle can say less about it, and some libraries end the process then.
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+
+use crate::exit::{Exit, Failure};
+
+/// As many files as a command has open at once, and some to spare.
+const DESCRIPTORS: usize = 24;
+
+/// Refuses to begin where not enough files can be opened.
+pub fn require_descriptors() -> Result<(), Failure> {
+    let spare: Result<Vec<_>, Errno> = (0..DESCRIPTORS)
+        .map(|_| eventfd(0, EventfdFlags::CLOEXEC))
+        .collect();
+    let Err(error) = spare else {
+        return Ok(());
+    };
+    let hint = match error {
+        Errno::MFILE => "raise the limit (ulimit -n)",
+        _ => "the whole machine is short of them",
+    };
+    let message = format!("cannot open the {DESCRIPTORS} files that it takes: {error}");
+    Err(Failure::new(Exit::Configuration, message).hint(hint))
+}
+
+/// Refuses to supervise a command without `/proc`, where its processes are seen.
+pub fn require_proc() -> Result<(), Failure> {
+    if cfg!(target_os = "linux") && !std::path::Path::new("/proc/self/stat").exists() {
+        let message = "/proc is not mounted, and without it a command cannot be supervised";
+        return Err(Failure::new(Exit::Configuration, message)
+            .hint("mount it (mount -t proc proc /proc); `turnlock hold` does without"));
+    }
+    Ok(())
+}
