@@ -202,3 +202,54 @@ fn pid(stream: &UnixStream) -> Option<u32> {
     let pid = u32::try_from(peer(stream)?.pid()).ok()?;
     (pid != 0).then_some(pid)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Takes names, and holds them until its input ends.
+    const SQUATTER: &str = r"
+import socket, sys
+held = []
+for name in sys.argv[1:]:
+    taken = socket.socket(socket.AF_UNIX)
+    taken.bind('\0' + name)
+    taken.listen()
+    held.append(taken)
+print('taken', flush=True)
+sys.stdin.read()
+";
+
+    #[test]
+    fn names_that_another_user_has_taken_keep_nobody_out() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().canonicalize().unwrap();
+        let lock = File::create(folder.join("LOCK")).unwrap();
+        let place = Place::of(&folder, "LOCK", &lock).unwrap();
+        for (taken, left) in [(NAMES - 1, 1), (NAMES, 0)] {
+            let names = (0..taken).map(|nth| String::from_utf8(name(&folder, nth)).unwrap());
+            let mut squatter = Command::new("setpriv")
+                .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+                .args(["/usr/bin/python3", "-c", SQUATTER])
+                .args(names)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("setpriv runs");
+            let mut said = String::new();
+            let stdout = squatter.stdout.take().unwrap();
+            BufReader::new(stdout).read_line(&mut said).unwrap();
+            assert_eq!(said, "taken\n", "run these tests as root");
+            let began = Instant::now();
+            let presence = Presence::take(&place).unwrap();
+            assert_eq!(presence.names.len(), left);
+            assert!(began.elapsed() < PATIENCE, "nobody was waited for");
+            drop(squatter.stdin.take());
+            squatter.wait().unwrap();
+        }
+    }
+}
