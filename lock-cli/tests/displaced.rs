@@ -74,9 +74,12 @@ impl Drop for Place {
     }
 }
 
+/// A way for a coordinator's folder to go away.
+type Way = (&'static str, fn(&Place));
+
 #[test]
 fn a_holder_whose_coordinators_folder_goes_away_loses_before_another_holds() {
-    let ways: [(&str, fn(&Place)); 3] = [
+    let ways: [Way; 3] = [
         ("removed", |place| {
             fs::remove_dir_all(place.folder()).expect("removed");
         }),

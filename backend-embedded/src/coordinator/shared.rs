@@ -167,6 +167,11 @@ impl Shared {
         *self.kept() = Some(kept);
     }
 
+    /// Wakes the keeper, which has nothing to look after any more.
+    pub(super) fn let_go(&self) {
+        self.kept().take();
+    }
+
     /// Looks at once whether the folder is still in its place, and stops if it is not.
     #[cfg(feature = "server")]
     pub(super) fn check_place(&self) {
@@ -316,7 +321,7 @@ impl Shared {
         self.state().closing = true;
         self.work.notify_all();
         self.granted.notify_all();
-        self.kept().take();
+        self.let_go();
     }
 
     /// Ends, as asked for, unless it has ended already.
@@ -360,7 +365,7 @@ impl Shared {
             pending.answer(&Outcome::Stopped(error.clone()));
         }
         self.ended.send_replace(Some(error));
-        self.kept().take();
+        self.let_go();
     }
 
     /// Why it stopped by itself, if it did.
