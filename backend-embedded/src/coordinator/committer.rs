@@ -51,7 +51,7 @@ impl Committer {
                 reason: "the thread that records changes panicked".into(),
             })
         });
-        // Releases the folder before anybody is told that it is free.
+        // The keeper lets go of the folder about now, too, or after those who have to be told.
         drop(self.store);
         match result {
             Ok(()) => self.shared.end_closed(),

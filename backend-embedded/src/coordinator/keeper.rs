@@ -82,6 +82,8 @@ impl Keeper {
                 self.folder.wait(&self.wake, TICK);
             }
         }
+        // It may have been over before there was a keeper.
+        self.shared.let_go();
         // Found here, or by the committer. Otherwise whoever comes next goes on with this store.
         if let Some(Error::Displaced { .. }) = self.shared.failure() {
             // An error either way: all have been told, or there was no time.

@@ -168,6 +168,11 @@ impl Shared {
         *self.kept() = Some(kept);
     }
 
+    /// Wakes the keeper, which has nothing to look after any more.
+    pub(super) fn let_go(&self) {
+        self.kept().take();
+    }
+
     /// Looks at once whether the folder is still in its place, and stops if it is not.
     #[cfg(feature = "server")]
     pub(super) fn check_place(&self) {
@@ -368,7 +373,7 @@ impl Shared {
         self.state().closing = true;
         self.work.notify_all();
         self.granted.notify_all();
-        self.kept().take();
+        self.let_go();
     }
 
     /// Ends, as asked for, unless it has ended already.
@@ -412,7 +417,7 @@ impl Shared {
             pending.answer(&Outcome::Stopped(error.clone()));
         }
         self.ended.send_replace(Some(error));
-        self.kept().take();
+        self.let_go();
     }
 
     /// Why it stopped by itself, if it did.

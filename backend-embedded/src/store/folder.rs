@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use redb::StorageBackend;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::acked::{self, Mark};
 use super::file::StoreFile;
@@ -31,6 +32,9 @@ const OWN_LINGER: Duration = Duration::from_secs(2);
 
 /// How long a folder may be replaced over and over while it is claimed.
 const UNREST: Duration = Duration::from_secs(5);
+
+/// How long to wait before the next try where the system is short of something.
+pub(super) const SHORTAGE: Duration = Duration::from_millis(100);
 
 /// A claimed data folder. Dropping it gives the folder up.
 #[derive(Debug)]
@@ -107,8 +111,11 @@ impl Folder {
             .collect();
         ready.push(PollFd::new(wake, PollFlags::IN));
         let timeout = Timespec::try_from(timeout).ok();
-        // A signal may end the wait early.
-        let _ = poll(&mut ready, timeout.as_ref());
+        match poll(&mut ready, timeout.as_ref()) {
+            // A signal may end the wait early.
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => std::thread::sleep(SHORTAGE),
+        }
     }
 
     /// What the coordinator that had the folder before has left behind.

@@ -10,7 +10,7 @@
 //! Such names are Linux's, and those of one network namespace: an owner in another one is not met.
 //! It notices by itself within a moment (`coordinator/keeper.rs`).
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -19,13 +19,14 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, UnixAddr, UnixCredentials, connect, getsockopt, socket,
-    sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials, connect, getsockopt,
+    send, socket, sockopt,
 };
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::process::geteuid;
 
 use super::acked::checksum;
+use super::folder::SHORTAGE;
 use super::place::{Identity, Place};
 use crate::error::Error;
 
@@ -33,6 +34,8 @@ use crate::error::Error;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many may serve different folders that have the same path, each in its own view.
 const NAMES: usize = 8;
+/// How many are answered at once.
+const AT_ONCE: usize = 64;
 /// An answer: device and inode.
 const ANSWER: usize = 16;
 
@@ -76,9 +79,17 @@ impl Presence {
     pub(super) fn asking(&self) -> Vec<UnixStream> {
         let mut asking = Vec::new();
         for name in &self.names {
-            while let Ok((stream, _)) = name.accept() {
-                if is_of_our_user(&stream) {
-                    asking.push(stream);
+            // Whoever goes on asking must not keep us from looking.
+            for _ in 0..AT_ONCE {
+                match name.accept() {
+                    Ok((stream, _)) if is_of_our_user(&stream) => asking.push(stream),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    // No descriptors: whoever asks goes on waiting, and we are called again at once.
+                    Err(_) => {
+                        std::thread::sleep(SHORTAGE);
+                        break;
+                    }
                 }
             }
         }
@@ -91,9 +102,10 @@ pub(super) fn answer(asking: Vec<UnixStream>, identity: Identity) {
     let mut answer = [0; ANSWER];
     answer[..8].copy_from_slice(&identity.device.to_le_bytes());
     answer[8..].copy_from_slice(&identity.inode.to_le_bytes());
-    for mut stream in asking {
-        // Fits into any socket's buffer. Whoever has gone away needs no answer.
-        let _ = stream.write_all(&answer);
+    for stream in asking {
+        // Fits into any socket's buffer. Whoever has gone away needs no answer, and is no reason for
+        // a signal.
+        let _ = send(stream.as_raw_fd(), &answer, MsgFlags::MSG_NOSIGNAL);
     }
 }
 
@@ -201,4 +213,55 @@ fn is_of_our_user(stream: &UnixStream) -> bool {
 fn pid(stream: &UnixStream) -> Option<u32> {
     let pid = u32::try_from(peer(stream)?.pid()).ok()?;
     (pid != 0).then_some(pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Takes names, and holds them until its input ends.
+    const SQUATTER: &str = r"
+import socket, sys
+held = []
+for name in sys.argv[1:]:
+    taken = socket.socket(socket.AF_UNIX)
+    taken.bind('\0' + name)
+    taken.listen()
+    held.append(taken)
+print('taken', flush=True)
+sys.stdin.read()
+";
+
+    #[test]
+    fn names_that_another_user_has_taken_keep_nobody_out() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().canonicalize().unwrap();
+        let lock = File::create(folder.join("LOCK")).unwrap();
+        let place = Place::of(&folder, "LOCK", &lock).unwrap();
+        for (taken, left) in [(NAMES - 1, 1), (NAMES, 0)] {
+            let names = (0..taken).map(|nth| String::from_utf8(name(&folder, nth)).unwrap());
+            let mut squatter = Command::new("setpriv")
+                .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+                .args(["/usr/bin/python3", "-c", SQUATTER])
+                .args(names)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("setpriv runs");
+            let mut said = String::new();
+            let stdout = squatter.stdout.take().unwrap();
+            BufReader::new(stdout).read_line(&mut said).unwrap();
+            assert_eq!(said, "taken\n", "run these tests as root");
+            let began = Instant::now();
+            let presence = Presence::take(&place).unwrap();
+            assert_eq!(presence.names.len(), left);
+            assert!(began.elapsed() < PATIENCE, "nobody was waited for");
+            drop(squatter.stdin.take());
+            squatter.wait().unwrap();
+        }
+    }
 }

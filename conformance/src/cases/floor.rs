@@ -9,6 +9,10 @@ use lock_core::{ErrorKind, Locks, Raised, Release, Token};
 use crate::bench::Bench;
 use crate::fixture::Skip;
 
+/// Above what any coordinator numbers by itself: the embedded one begins at the microseconds since
+/// 1970.
+const FAR: u64 = 1 << 60;
+
 async fn raise(bench: &Bench, locks: &Locks, floor: u64) -> Raised {
     let raised = bench.soon("an answer", locks.raise_floor(floor)).await;
     raised.expect("an answer")
@@ -43,12 +47,11 @@ async fn token(bench: &Bench, name: &str) -> Token {
 pub async fn tokens_stand_on_the_floor(bench: Bench) -> Result<(), Skip> {
     let admin = bench.floor_raiser()?;
     let before = token(&bench, "a").await;
-    let far = 1 << 40;
-    assert!(before < Token(far));
-    assert_eq!(raise_in_the_end(&bench, &admin, far).await, far);
+    assert!(before < Token(FAR));
+    assert_eq!(raise_in_the_end(&bench, &admin, FAR).await, FAR);
     for _ in 0..3 {
-        assert!(token(&bench, "a").await > Token(far));
-        assert!(token(&bench, "b/c").await > Token(far));
+        assert!(token(&bench, "a").await > Token(FAR));
+        assert!(token(&bench, "b/c").await > Token(FAR));
     }
     let listed = bench.process();
     let guard = bench.mutex("a").acquire().await.expect("the lock is free");
@@ -63,13 +66,12 @@ pub async fn tokens_stand_on_the_floor(bench: Bench) -> Result<(), Skip> {
 pub async fn raw_locks_have_no_floor(bench: Bench) -> Result<(), Skip> {
     let name = bench.raw("/raw/floor")?;
     let admin = bench.floor_raiser()?;
-    let far = 1 << 40;
-    assert_eq!(raise_in_the_end(&bench, &admin, far).await, far);
+    assert_eq!(raise_in_the_end(&bench, &admin, FAR).await, FAR);
     // Other clients in the queue have the coordinator's own numbers, so we have, too.
     let raw = bench.process();
     let lock = raw.mutex(&name).expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
-    assert!(guard.token() < Token(far));
+    assert!(guard.token() < Token(FAR));
     let queue = raw.queue(&name).await.expect("an answer");
     assert_eq!(queue.entries[0].token, guard.token());
     Ok(())
@@ -107,23 +109,23 @@ pub async fn the_floor_is_not_raised_under_locks_in_use(bench: Bench) -> Result<
     let locks = bench.process();
     let lock = locks.mutex("a").expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
-    assert_eq!(raise(&bench, &admin, 1 << 40).await, Raised::InUse);
+    assert_eq!(raise(&bench, &admin, FAR).await, Raised::InUse);
     let next = bench.process();
     let waiter = next.rwlock("a").expect("a valid name");
     let waiter = tokio::spawn(async move { waiter.read().await });
     bench.depth("a", 2).await;
-    assert_eq!(raise(&bench, &admin, 1 << 40).await, Raised::InUse);
+    assert_eq!(raise(&bench, &admin, FAR).await, Raised::InUse);
     let first = guard.token();
-    assert!(first < Token(1 << 40));
+    assert!(first < Token(FAR));
     assert_eq!(guard.release().await, Release::Released);
     let second = bench.soon("its turn", waiter).await.expect("no panic");
     let second = second.expect("granted");
-    assert!(second.token() > first && second.token() < Token(1 << 40));
-    assert_eq!(raise(&bench, &admin, 1 << 40).await, Raised::InUse);
+    assert!(second.token() > first && second.token() < Token(FAR));
+    assert_eq!(raise(&bench, &admin, FAR).await, Raised::InUse);
     assert_eq!(second.release().await, Release::Released);
     locks.close().await.expect("an answer");
     next.close().await.expect("an answer");
-    assert_eq!(raise_in_the_end(&bench, &admin, 1 << 40).await, 1 << 40);
+    assert_eq!(raise_in_the_end(&bench, &admin, FAR).await, FAR);
     Ok(())
 }
 
@@ -134,19 +136,19 @@ pub async fn a_session_from_before_knows_of_the_new_floor(bench: Bench) -> Resul
     let guard = lock.acquire().await.expect("the lock is free");
     assert_eq!(guard.release().await, Release::Released);
     let session = idle.session_id();
-    match raise(&bench, &admin, 1 << 40).await {
+    match raise(&bench, &admin, FAR).await {
         Raised::To(floor) => {
-            assert_eq!(floor.get(), 1 << 40);
+            assert_eq!(floor.get(), FAR);
             assert_eq!(idle.session_id(), session, "and goes on");
         }
         // Where sessions cannot be told, they are in the way, idle or not.
         Raised::InUse => {
             idle.close().await.expect("an answer");
-            assert_eq!(raise_in_the_end(&bench, &admin, 1 << 40).await, 1 << 40);
+            assert_eq!(raise_in_the_end(&bench, &admin, FAR).await, FAR);
         }
     }
     let guard = lock.try_acquire().await.expect("an answer");
-    assert!(guard.expect("the lock is free").token() > Token(1 << 40));
+    assert!(guard.expect("the lock is free").token() > Token(FAR));
     Ok(())
 }
 
