@@ -55,18 +55,6 @@ fn the_first_to_come_after_a_crash_of_all_is_not_refused() {
 }
 
 #[test]
-fn a_coordinator_within_the_holder_is_no_different() {
-    let home = Home::new();
-    let url = format!("embedded://{}", home.file("locks").display());
-    let (holder, command) = hold(&home, Some(&url));
-    kill(holder.id());
-    let again = ["--backend", &url, "run", "-n", "a", "--", "echo", "mine"];
-    let next = home.run(&again);
-    assert_eq!(next.status.code(), Some(0), "{}", text(&next.stderr));
-    assert!(!alive(command));
-}
-
-#[test]
 fn nobody_is_let_in_beside_a_holder_that_lives() {
     let home = Home::new();
     let (holder, command) = hold(&home, None);

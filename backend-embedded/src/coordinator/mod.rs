@@ -9,6 +9,7 @@
 mod committer;
 mod expiry;
 mod keeper;
+mod leases;
 mod pending;
 mod shared;
 #[cfg(test)]
@@ -23,7 +24,7 @@ use bytes::Bytes;
 
 use crate::config::{Config, Limits};
 use crate::error::Error;
-use crate::evidence::{Past, Process};
+use crate::evidence::Past;
 use crate::machine::op::{
     Delete, KeyRange, KeyValue, LeaseId, Put, Range, RangeResult, Revision, Txn, TxnResult,
 };
@@ -293,106 +294,6 @@ impl Coordinator {
             })
             .await?;
         Ok(applied.revision)
-    }
-
-    /// Grants a lease. Id 0 has a free one chosen. The time to live is rounded up to whole seconds,
-    /// and to [`MIN_LEASE_TTL`](crate::config::MIN_LEASE_TTL).
-    ///
-    /// # Errors
-    /// [`Error::LeaseExists`], [`Error::InvalidLeaseId`], [`Error::LeaseTtlTooLarge`] over
-    /// [`MAX_LEASE_TTL`](crate::config::MAX_LEASE_TTL), [`Error::TooManyLeases`], and why it cannot
-    /// be recorded now, as [`txn`](Self::txn).
-    pub async fn grant(&self, id: LeaseId, ttl: Duration) -> Result<Granted, Error> {
-        self.grant_to(None, id, ttl).await
-    }
-
-    /// Grants a lease to a process, if it is known to which: when that is found dead after a
-    /// restart, the lease is over.
-    pub(crate) async fn grant_to(
-        &self,
-        holder: Option<Process>,
-        asked: LeaseId,
-        ttl: Duration,
-    ) -> Result<Granted, Error> {
-        self.shared().sign_of_life()?;
-        loop {
-            let id = match asked {
-                0 => self.shared().choose_id(),
-                chosen => chosen,
-            };
-            self.shared().will_grant(id, asked != 0, holder)?;
-            let granted = self
-                .submit(Class::Write, |machine, clock, changes| {
-                    machine.grant(clock.now(), id, ttl, changes)
-                })
-                .await;
-            match granted {
-                Ok(granted) => {
-                    let ttl = granted.result;
-                    return Ok(Granted { id, ttl });
-                }
-                Err(Error::LeaseExists { .. }) if asked == 0 => {}
-                Err(error) => {
-                    if asked == 0 {
-                        self.shared().evidence().released(id);
-                    }
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    /// Revokes a lease and deletes its keys; answers the store's revision.
-    ///
-    /// # Errors
-    /// [`Error::LeaseNotFound`], and why it cannot be recorded now, as [`txn`](Self::txn).
-    pub async fn revoke(&self, id: LeaseId) -> Result<Revision, Error> {
-        let applied = self
-            .submit(Class::Release, |machine, _, changes| {
-                machine.revoke(id, changes)
-            })
-            .await?;
-        Ok(applied.revision)
-    }
-
-    /// Renews a lease; answers its time to live, which it has in full from now on. It is not
-    /// recorded (after a restart a lease that may still be counted on has its full time to live), so
-    /// it never waits for a commit, and takes effect even while writing is refused.
-    ///
-    /// # Errors
-    /// [`Error::LeaseNotFound`], [`Error::Stopped`].
-    pub async fn keep_alive(&self, id: LeaseId) -> Result<Duration, Error> {
-        self.shared().renew(id)
-    }
-
-    /// What is left of a lease and, if `keys`, which keys are attached. Cancel safe.
-    ///
-    /// # Errors
-    /// [`Error::LeaseNotFound`], [`Error::Overloaded`], [`Error::Stopped`].
-    pub async fn time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseInfo, Error> {
-        let applied = self
-            .submit(Class::Read, |machine, clock, _| {
-                let (granted, remaining, attached) = machine.lease(clock.now(), id)?;
-                Ok(LeaseInfo {
-                    id,
-                    granted,
-                    remaining,
-                    keys: attached.filter(|_| keys).cloned().collect(),
-                })
-            })
-            .await?;
-        Ok(applied.result)
-    }
-
-    /// The ids of all leases, ascending. Cancel safe.
-    ///
-    /// # Errors
-    /// [`Error::Overloaded`], [`Error::Stopped`].
-    pub async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
-        let applied = self
-            .submit(Class::Read, |machine, _, _| Ok(machine.leases()))
-            .await?;
-        Ok(applied.result)
     }
 
     /// Watches `keys` from revision `start`; from the next change on when `None`.

@@ -1,7 +1,7 @@
 //! What callers, the committer and the expiry thread share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
@@ -12,7 +12,7 @@ use super::watch::Hub;
 use super::{Applied, Status};
 use crate::config::Limits;
 use crate::error::Error;
-use crate::evidence::{Evidence, Process};
+use crate::evidence::Evidence;
 use crate::machine::op::LeaseId;
 use crate::machine::{Changes, LeaseChange, Machine, Snapshot};
 use crate::store::{Identity, random};
@@ -95,7 +95,7 @@ impl State {
         self.closing || self.end.is_some()
     }
 
-    fn check_running(&self) -> Result<(), Error> {
+    pub(super) fn check_running(&self) -> Result<(), Error> {
         match &self.end {
             Some(end) => Err(end.error.clone()),
             None if self.closing => Err(closed()),
@@ -118,7 +118,7 @@ impl State {
     }
 }
 
-fn closed() -> Error {
+pub(super) fn closed() -> Error {
     Error::Stopped {
         reason: "it was closed".into(),
     }
@@ -269,56 +269,6 @@ impl Shared {
 
     pub(super) fn evidence(&self) -> &Evidence {
         &self.evidence
-    }
-
-    /// See [`Evidence::sign_of_life`].
-    pub(super) fn sign_of_life(&self) -> Result<(), Error> {
-        self.or_stop(self.evidence.sign_of_life())
-    }
-
-    /// See [`Evidence::refresh`].
-    pub(super) fn refresh_evidence(&self) -> Result<(), Error> {
-        self.or_stop(self.evidence.refresh())
-    }
-
-    /// See [`Evidence::will_grant`].
-    pub(super) fn will_grant(
-        &self,
-        id: LeaseId,
-        chosen: bool,
-        holder: Option<Process>,
-    ) -> Result<(), Error> {
-        self.or_stop(self.evidence.will_grant(id, chosen, holder))
-    }
-
-    /// Evidence that can neither be kept nor be taken back would end a live session later.
-    fn or_stop(&self, kept: std::io::Result<()>) -> Result<(), Error> {
-        kept.map_err(|source| {
-            let path = self.evidence.path();
-            let source = Arc::new(source);
-            self.stop(&Error::Io { path, source });
-            self.failure().unwrap_or_else(closed)
-        })
-    }
-
-    /// Ends leases that were found to be over.
-    pub(super) fn revoke_all(&self, ids: &[LeaseId]) {
-        let mut state = self.state();
-        for &id in ids {
-            let mut changes = Changes::default();
-            let revoked = state.machine.revoke(id, &mut changes);
-            debug_assert!(revoked.is_ok(), "only a lease that is there is judged");
-            self.record(&mut state, changes);
-        }
-    }
-
-    pub(super) fn renew(&self, id: LeaseId) -> Result<Duration, Error> {
-        self.sign_of_life()?;
-        let mut state = self.state();
-        state.check_running()?;
-        // Read under the lock: a renewal that had to wait for it counts from when it is applied.
-        let now = self.clock.now();
-        state.machine.renew(now, id)
     }
 
     /// A random positive lease id.

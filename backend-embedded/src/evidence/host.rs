@@ -65,6 +65,7 @@ impl Process {
     /// Returns the process behind a connection, if it is the one that speaks on it: the kernel's
     /// word for the process that connected, and its own, are the same. They are not where something
     /// passes on what others say, on this machine or another one.
+    #[cfg(any(feature = "server", test))]
     pub(crate) fn of_peer(pid: u32, said: &str) -> Option<Process> {
         let (name, ours) = (ProcessName::find_in(said)?, ProcessName::ours()?);
         let same = name.pid == pid && name.namespace == ours.namespace && name.boot == ours.boot;

@@ -60,6 +60,7 @@ pub(crate) struct Evidence(Option<Kept>);
 
 #[derive(Debug)]
 struct Kept {
+    folder: PathBuf,
     path: PathBuf,
     file: File,
     clock: Clock,
@@ -92,6 +93,7 @@ impl Evidence {
             .collect();
         let (path, file) = file::create(folder, &header, &entries)?;
         Ok(Evidence(Some(Kept {
+            folder: folder.to_path_buf(),
             path,
             file,
             clock,
@@ -176,10 +178,7 @@ impl Evidence {
             return;
         };
         kept.unsynced.store(false, Ordering::Relaxed);
-        let folder = kept.path.parent().map(File::open);
-        let synced = (kept.file.sync_data())
-            .and_then(|()| folder.map_or(Ok(()), |folder| folder?.sync_all()));
-        if let Err(error) = synced {
+        if let Err(error) = kept.sync() {
             tracing::warn!(%error, file = %kept.path.display(), "it may not survive a power cut");
         }
     }
@@ -213,6 +212,14 @@ impl Kept {
         written?;
         self.until.store(header.until, Ordering::Release);
         Ok(())
+    }
+
+    /// Syncs the file, its name, and the state of `LOCK` that it is believed by.
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()?;
+        // Opened anew: a copy of the descriptor that has it locked would keep it so.
+        File::open(self.folder.join(crate::store::LOCK))?.sync_all()?;
+        File::open(&self.folder)?.sync_all()
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {

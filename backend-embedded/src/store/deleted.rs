@@ -31,8 +31,9 @@ type Row = (Revision, Bytes);
 /// The deletions that are kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Deleted {
-    /// All deletions from this revision on are here.
-    floor: Revision,
+    /// All deletions from this revision on are here; `None` until the first commit that is noted:
+    /// what was before, in this store or in one that was in its place, is not known.
+    floor: Option<Revision>,
     rows: BTreeSet<Row>,
     bytes: usize,
     /// How the table differs from `rows`; `None` if it is of no use.
@@ -46,7 +47,7 @@ struct Behind {
 }
 
 impl Deleted {
-    fn none_before(floor: Revision, behind: Option<Behind>) -> Self {
+    fn none_before(floor: Option<Revision>, behind: Option<Behind>) -> Self {
         Self {
             floor,
             rows: BTreeSet::new(),
@@ -55,8 +56,8 @@ impl Deleted {
         }
     }
 
-    /// All deletions from this revision on are known.
-    pub(crate) fn floor(&self) -> Revision {
+    /// All deletions from this revision on are known; none if there is none.
+    pub(crate) fn floor(&self) -> Option<Revision> {
         self.floor
     }
 
@@ -65,11 +66,18 @@ impl Deleted {
         self.rows.iter()
     }
 
+    /// No deletion from this revision on.
+    #[cfg(test)]
+    pub(crate) fn complete_since(floor: Revision) -> Self {
+        Self::none_before(Some(floor), None)
+    }
+
     /// Keeps the deletions of a commit.
     pub(super) fn note(&mut self, batch: &Batch) {
         let Some(revision) = batch.revision else {
             return;
         };
+        self.floor.get_or_insert(revision);
         let gone = batch.keys.iter().filter(|(_, kv)| kv.is_none());
         for (key, _) in gone {
             let row = (revision, key.clone());
@@ -84,12 +92,13 @@ impl Deleted {
             let Some(oldest) = self.rows.pop_first() else {
                 break;
             };
-            self.floor = oldest.0 + 1;
+            let floor = oldest.0 + 1;
+            self.floor = Some(floor);
             self.bytes -= oldest.1.len();
             self.drop_from_table(oldest);
             // A revision is kept whole or not at all.
             while let Some(next) = self.rows.first()
-                && next.0 < self.floor
+                && next.0 < floor
                 && let Some(next) = self.rows.pop_first()
             {
                 self.bytes -= next.1.len();
@@ -128,7 +137,9 @@ impl Deleted {
         for (revision, key) in lacks {
             table.insert((*revision, key.as_ref()), 0)?;
         }
-        table.insert(FLOOR, self.floor)?;
+        if let Some(floor) = self.floor {
+            table.insert(FLOOR, floor)?;
+        }
         table.insert(SEQUENCE, sequence)?;
         Ok(())
     }
@@ -139,22 +150,14 @@ impl Deleted {
     }
 }
 
-/// Writes the table of an empty store, which has a deletion from this revision on at the earliest.
-pub(super) fn initialise(
-    transaction: &WriteTransaction,
-    floor: Revision,
-    sequence: u64,
-) -> Result<(), Problem> {
-    Deleted::none_before(floor, Some(Behind::default())).write(transaction, sequence)
+/// Writes the table of an empty store.
+pub(super) fn initialise(transaction: &WriteTransaction, sequence: u64) -> Result<(), Problem> {
+    Deleted::none_before(None, Some(Behind::default())).write(transaction, sequence)
 }
 
-/// Reads the table of a store that is at this revision, after the commit with this number.
-pub(super) fn load(
-    transaction: &ReadTransaction,
-    revision: Revision,
-    sequence: u64,
-) -> Result<Deleted, Problem> {
-    let anew = Deleted::none_before(revision + 1, None);
+/// Reads the table of a store that has come to the commit with this number.
+pub(super) fn load(transaction: &ReadTransaction, sequence: u64) -> Result<Deleted, Problem> {
+    let anew = Deleted::none_before(None, None);
     let table = match transaction.open_table(TABLE) {
         Err(TableError::TableDoesNotExist(_)) => return Ok(anew),
         table => table?,
@@ -163,8 +166,7 @@ pub(super) fn load(
     if number(SEQUENCE)? != Some(sequence) {
         return Ok(anew); // Written by a version that does not keep it up.
     }
-    let floor = number(FLOOR)?.unwrap_or(revision + 1);
-    let mut deleted = Deleted::none_before(floor, Some(Behind::default()));
+    let mut deleted = Deleted::none_before(number(FLOOR)?, Some(Behind::default()));
     for row in table.range((1, b"".as_slice())..)? {
         let (row, _) = row?;
         let (revision, key) = row.value();
@@ -199,48 +201,48 @@ mod tests {
             change(&transaction);
             transaction.commit().unwrap();
         };
-        let found = |revision, sequence| {
+        let found = |sequence| {
             let transaction = database.begin_read().unwrap();
-            let found = load(&transaction, revision, sequence).unwrap();
+            let found = load(&transaction, sequence).unwrap();
             let rows: Vec<_> = found.rows().map(|(revision, _)| *revision).collect();
             (found.floor(), rows)
         };
         // Made by such a version.
         commit(&|_| {});
-        assert_eq!(found(9, 4), (10, vec![]));
-        let mut deleted = load(&database.begin_read().unwrap(), 9, 4).unwrap();
+        assert_eq!(found(4), (None, vec![]));
+        let mut deleted = load(&database.begin_read().unwrap(), 4).unwrap();
         deleted.note(&deletion(11, &["a", "b"]));
         commit(&|transaction| deleted.write(transaction, 5).unwrap());
         deleted.written();
         deleted.note(&deletion(12, &["a"]));
         commit(&|transaction| deleted.write(transaction, 6).unwrap());
-        assert_eq!(found(12, 6), (10, vec![11, 11, 12]));
+        assert_eq!(found(6), (Some(11), vec![11, 11, 12]));
         // It wrote commit 7, and perhaps deleted something.
-        assert_eq!(found(20, 7), (21, vec![]));
-        let mut anew = load(&database.begin_read().unwrap(), 20, 7).unwrap();
+        assert_eq!(found(7), (None, vec![]));
+        let mut anew = load(&database.begin_read().unwrap(), 7).unwrap();
         anew.note(&deletion(22, &["c"]));
         commit(&|transaction| anew.write(transaction, 8).unwrap());
-        assert_eq!(found(22, 8), (21, vec![22]), "nothing of what was before");
+        assert_eq!(found(8), (Some(22), vec![22]), "nothing of what was before");
     }
 
     #[test]
     fn the_oldest_go_whole_revisions_at_a_time() {
-        let mut deleted = Deleted::none_before(2, Some(Behind::default()));
+        let mut deleted = Deleted::none_before(Some(2), Some(Behind::default()));
         deleted.note(&deletion(3, &["a", "b"]));
         for revision in 4..4 + MAX_ROWS as u64 - 2 {
             deleted.note(&deletion(revision, &["k"]));
         }
-        assert_eq!((deleted.floor(), deleted.rows().count()), (2, MAX_ROWS));
+        assert_eq!((deleted.floor, deleted.rows.len()), (Some(2), MAX_ROWS));
         deleted.written();
         let last = 4 + MAX_ROWS as u64;
         deleted.note(&deletion(last, &["k"]));
-        assert_eq!((deleted.floor(), deleted.rows().count()), (4, MAX_ROWS - 1));
+        assert_eq!((deleted.floor, deleted.rows.len()), (Some(4), MAX_ROWS - 1));
         let behind = deleted.behind.as_ref().unwrap();
         assert_eq!((behind.holds.len(), behind.lacks.len()), (2, 1));
 
         let long = "k".repeat(MAX_BYTES + 1);
         deleted.note(&deletion(last + 1, &[&long]));
-        assert_eq!((deleted.floor(), deleted.rows().count()), (last + 2, 0));
+        assert_eq!((deleted.floor, deleted.rows.len()), (Some(last + 2), 0));
         assert_eq!(deleted.bytes, 0);
         assert!(deleted.behind.unwrap().lacks.is_empty(), "never written");
     }

@@ -26,7 +26,8 @@ const STORE: &str = "store.redb";
 const NEW_STORE: &str = "store.redb.new";
 const JOURNAL: &str = "JOURNAL";
 const MARK: &str = "ACKED";
-const LOCK: &str = "LOCK";
+/// Whoever has this file locked has the folder; its process id is in it.
+pub(crate) const LOCK: &str = "LOCK";
 /// How long a coordinator of this process that was dropped may take to let go of its folder.
 const OWN_LINGER: Duration = Duration::from_secs(2);
 

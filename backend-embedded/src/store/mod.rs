@@ -35,7 +35,7 @@ use crate::machine::op::{KeyValue, LeaseId, Revision};
 use acked::Mark;
 pub(crate) use deleted::Deleted;
 use files::Files;
-pub(crate) use folder::Folder;
+pub(crate) use folder::{Folder, LOCK};
 pub(crate) use medium::Medium;
 use medium::{FaultLog, Logged, Operation, is_no_space};
 use problem::{Problem, guarded};

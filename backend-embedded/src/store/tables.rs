@@ -88,7 +88,7 @@ pub(super) fn initialise(database: &Database, identity: Identity) -> Result<(), 
     keys.insert(HEAD, head.encode().as_slice())?;
     drop(keys);
     transaction.open_table(LEASES)?;
-    deleted::initialise(&transaction, FIRST_REVISION + 1, FIRST_SEQUENCE)?;
+    deleted::initialise(&transaction, FIRST_SEQUENCE)?;
     let mut meta = transaction.open_table(META)?;
     meta.insert(META_FORMAT, FORMAT_VERSION)?;
     meta.insert(META_CLUSTER, identity.cluster_id)?;
@@ -191,7 +191,7 @@ pub(super) fn load(database: &Database) -> Result<Loaded, Problem> {
             cluster_id: number(META_CLUSTER)?,
             member_id: number(META_MEMBER)?,
         },
-        deleted: deleted::load(&transaction, head.revision, head.sequence)?,
+        deleted: deleted::load(&transaction, head.sequence)?,
         sequence: head.sequence,
     })
 }

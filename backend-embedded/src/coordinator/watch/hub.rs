@@ -1,6 +1,7 @@
 //! Where durable changes become known: the published revision, the history, and every live watch.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,6 +21,8 @@ pub(crate) struct Hub {
     history: History,
     /// The revision of the last change of each key that is there.
     changed: HashMap<Bytes, Revision>,
+    /// Where a watch begins that has seen changes which were never recorded here.
+    unheard_of: Range<Revision>,
     watches: HashMap<WatchId, (KeyRange, Arc<Queue>)>,
     index: Index,
     last_id: WatchId,
@@ -35,6 +38,7 @@ impl Hub {
             compact_revision,
             history: History::new(revision + 1, limits.history_events, limits.history_bytes),
             changed: HashMap::new(),
+            unheard_of: 0..0,
             watches: HashMap::new(),
             index: Index::default(),
             last_id: 0,
@@ -48,7 +52,8 @@ impl Hub {
     pub(crate) fn remember(&mut self, keys: &[Arc<KeyValue>], deleted: &Deleted) {
         let changed = keys.iter().map(|kv| (kv.key.clone(), kv.mod_revision));
         self.changed = changed.collect();
-        let floor = deleted.floor().max(self.compact_revision);
+        let floor = deleted.floor().unwrap_or(self.revision + 1);
+        let floor = floor.max(self.compact_revision);
         let puts = keys.iter().map(|kv| past_event(kv, false));
         let mut events: Vec<_> = puts.collect();
         let mut told = HashSet::new();
@@ -59,8 +64,10 @@ impl Hub {
                 events.push(past_event(&Arc::new(kv), true));
             }
         }
-        events.retain(|event| event.kv.mod_revision >= floor);
         events.sort_by(|a, b| order(a).cmp(&order(b)));
+        let recorded = events.last().map_or(0, |last| last.kv.mod_revision);
+        self.unheard_of = recorded + 2..self.revision + 1;
+        events.retain(|event| event.kv.mod_revision >= floor);
         self.history.remember(floor, events.into_iter());
     }
 
@@ -126,6 +133,12 @@ impl Hub {
             return Err(Error::TooManyWatches { limit });
         }
         let start = start.unwrap_or(self.revision + 1);
+        if self.is_of_another_past(start, &keys) {
+            return Err(Error::Compacted {
+                requested: start,
+                compact_revision: self.unheard_of.end,
+            });
+        }
         let mut backlog: Vec<WatchBatch> = Vec::new();
         let from = if self.is_unchanged_since(start, &keys) {
             start.max(self.revision + 1)
@@ -148,6 +161,15 @@ impl Hub {
         self.index.insert(&keys, id);
         self.watches.insert(id, (keys, Arc::clone(&queue)));
         Ok((id, queue))
+    }
+
+    /// Whether a watch that waits for one key may have seen it in a store that was in the place of
+    /// this one, or in a later state of it: nobody would ever tell of its deletion.
+    fn is_of_another_past(&self, start: Revision, keys: &KeyRange) -> bool {
+        let KeyRange::One(key) = keys else {
+            return false;
+        };
+        self.unheard_of.contains(&start) && !self.changed.contains_key(key)
     }
 
     /// Whether it is certain, whatever has been forgotten, that nothing has happened to these keys
@@ -261,6 +283,23 @@ pub(super) mod tests {
             assert_eq!(woken, usize::from(revision >= 4));
         }
         assert_eq!(queue.pop().unwrap().unwrap().revision, 4);
+    }
+
+    #[test]
+    fn who_saw_what_was_never_recorded_is_not_left_waiting() {
+        // The store ends with revision 10, and goes on from 100.
+        let mut hub = Hub::new(100, 0, &Limits::default());
+        let kept = Arc::clone(&put_event("kept", 10, 0).kv);
+        hub.remember(&[kept], &Deleted::complete_since(2));
+        for start in [12, 50, 100] {
+            let refused = hub.watch(one("lost"), Some(start));
+            assert!(matches!(refused, Err(Error::Compacted { .. })), "{start}");
+            assert!(hub.watch(one("kept"), Some(start)).is_ok());
+            assert!(hub.watch(KeyRange::prefix("q/"), Some(start)).is_ok());
+        }
+        for start in [2, 11, 101, 102] {
+            assert!(hub.watch(one("new"), Some(start)).is_ok(), "{start}");
+        }
     }
 
     #[test]

@@ -1,0 +1,166 @@
+//! What is asked of leases, and what is left behind of them for the next coordinator.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::pending::Class;
+use super::shared::{Shared, closed};
+use super::{Coordinator, Granted, LeaseInfo};
+use crate::error::Error;
+use crate::evidence::Process;
+use crate::machine::Changes;
+use crate::machine::op::{LeaseId, Revision};
+
+impl Coordinator {
+    /// Grants a lease. Id 0 has a free one chosen. The time to live is rounded up to whole seconds,
+    /// and to [`MIN_LEASE_TTL`](crate::config::MIN_LEASE_TTL).
+    ///
+    /// # Errors
+    /// [`Error::LeaseExists`], [`Error::InvalidLeaseId`], [`Error::LeaseTtlTooLarge`] over
+    /// [`MAX_LEASE_TTL`](crate::config::MAX_LEASE_TTL), [`Error::TooManyLeases`], and why it cannot
+    /// be recorded now, as [`txn`](Self::txn).
+    pub async fn grant(&self, id: LeaseId, ttl: Duration) -> Result<Granted, Error> {
+        self.grant_to(None, id, ttl).await
+    }
+
+    /// Grants a lease to a process, if it is known to which: when that is found dead after a
+    /// restart, the lease is over.
+    pub(crate) async fn grant_to(
+        &self,
+        holder: Option<Process>,
+        asked: LeaseId,
+        ttl: Duration,
+    ) -> Result<Granted, Error> {
+        self.shared().sign_of_life()?;
+        loop {
+            let id = match asked {
+                0 => self.shared().choose_id(),
+                chosen => chosen,
+            };
+            self.shared().will_grant(id, asked != 0, holder)?;
+            let granted = self
+                .submit(Class::Write, |machine, clock, changes| {
+                    machine.grant(clock.now(), id, ttl, changes)
+                })
+                .await;
+            match granted {
+                Ok(granted) => {
+                    let ttl = granted.result;
+                    return Ok(Granted { id, ttl });
+                }
+                Err(Error::LeaseExists { .. }) if asked == 0 => {}
+                Err(error) => {
+                    if asked == 0 {
+                        self.shared().evidence().released(id);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Revokes a lease and deletes its keys; answers the store's revision.
+    ///
+    /// # Errors
+    /// [`Error::LeaseNotFound`], and why it cannot be recorded now, as [`txn`](Self::txn).
+    pub async fn revoke(&self, id: LeaseId) -> Result<Revision, Error> {
+        let applied = self
+            .submit(Class::Release, |machine, _, changes| {
+                machine.revoke(id, changes)
+            })
+            .await?;
+        Ok(applied.revision)
+    }
+
+    /// Renews a lease; answers its time to live, which it has in full from now on. It is not
+    /// recorded (after a restart a lease that may still be counted on has its full time to live), so
+    /// it never waits for a commit, and takes effect even while writing is refused.
+    ///
+    /// # Errors
+    /// [`Error::LeaseNotFound`], [`Error::Stopped`].
+    pub async fn keep_alive(&self, id: LeaseId) -> Result<Duration, Error> {
+        self.shared().renew(id)
+    }
+
+    /// What is left of a lease and, if `keys`, which keys are attached. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Error::LeaseNotFound`], [`Error::Overloaded`], [`Error::Stopped`].
+    pub async fn time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseInfo, Error> {
+        let applied = self
+            .submit(Class::Read, |machine, clock, _| {
+                let (granted, remaining, attached) = machine.lease(clock.now(), id)?;
+                Ok(LeaseInfo {
+                    id,
+                    granted,
+                    remaining,
+                    keys: attached.filter(|_| keys).cloned().collect(),
+                })
+            })
+            .await?;
+        Ok(applied.result)
+    }
+
+    /// The ids of all leases, ascending. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`], [`Error::Stopped`].
+    pub async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
+        let applied = self
+            .submit(Class::Read, |machine, _, _| Ok(machine.leases()))
+            .await?;
+        Ok(applied.result)
+    }
+}
+
+impl Shared {
+    /// See [`Evidence::sign_of_life`].
+    pub(super) fn sign_of_life(&self) -> Result<(), Error> {
+        self.or_stop(self.evidence().sign_of_life())
+    }
+
+    /// See [`Evidence::refresh`].
+    pub(super) fn refresh_evidence(&self) -> Result<(), Error> {
+        self.or_stop(self.evidence().refresh())
+    }
+
+    /// See [`Evidence::will_grant`].
+    pub(super) fn will_grant(
+        &self,
+        id: LeaseId,
+        chosen: bool,
+        holder: Option<Process>,
+    ) -> Result<(), Error> {
+        self.or_stop(self.evidence().will_grant(id, chosen, holder))
+    }
+
+    /// Evidence that can neither be kept nor be taken back would end a live session later.
+    fn or_stop(&self, kept: std::io::Result<()>) -> Result<(), Error> {
+        kept.map_err(|source| {
+            let path = self.evidence().path();
+            let source = Arc::new(source);
+            self.stop(&Error::Io { path, source });
+            self.failure().unwrap_or_else(closed)
+        })
+    }
+
+    /// Ends leases that were found to be over.
+    pub(super) fn revoke_all(&self, ids: &[LeaseId]) {
+        let mut state = self.state();
+        for &id in ids {
+            let mut changes = Changes::default();
+            let revoked = state.machine.revoke(id, &mut changes);
+            debug_assert!(revoked.is_ok(), "only a lease that is there is judged");
+            self.record(&mut state, changes);
+        }
+    }
+
+    pub(super) fn renew(&self, id: LeaseId) -> Result<Duration, Error> {
+        self.sign_of_life()?;
+        let mut state = self.state();
+        state.check_running()?;
+        // Read under the lock: a renewal that had to wait for it counts from when it is applied.
+        let now = self.clock().now();
+        state.machine.renew(now, id)
+    }
+}
