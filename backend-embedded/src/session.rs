@@ -43,8 +43,8 @@ impl EmbeddedSession {
         let clock = Clock::system();
         let sent = clock.now();
         let granted = coordinator.grant(0, ttl).await.map_err(refused)?;
-        let liveness = Liveness::new(clock, sent, clock::validity(granted.ttl));
-        let renewal = background::handle().spawn({
+        let liveness = Liveness::granted(clock, sent, granted.ttl, Duration::ZERO);
+        let renewal = background::handle()?.spawn({
             let (coordinator, liveness) = (coordinator.clone(), liveness.clone());
             async move {
                 keep_alive(&liveness, granted.ttl, async || {

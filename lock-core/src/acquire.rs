@@ -14,7 +14,8 @@ use crate::liveness::State;
 use crate::rule::{self, Verdict};
 use crate::session::{Admission, Enqueued, Placed};
 use crate::token::Token;
-use crate::wait::{self, persist};
+use crate::named::seconds;
+use crate::wait::{self, PERSISTENCE, Persistence, persist};
 
 /// Giving a place up is waited for this long, so that the caller who goes on is not in its own way;
 /// then it goes on in the background.
@@ -23,19 +24,25 @@ const WITHDRAWAL: Duration = Duration::from_secs(1);
 /// How long to wait for a turn.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Patience {
-    Try,
+    /// Takes it if it is free. The coordinator has until then to say so.
+    Try(BootInstant),
     Until(BootInstant),
     Forever,
 }
 
 impl Patience {
+    /// For a try.
+    pub(crate) fn once() -> Self {
+        Patience::Try(Clock::system().now() + PERSISTENCE)
+    }
+
     pub(crate) fn of(limit: Duration) -> Self {
         Patience::Until(Clock::system().now() + limit)
     }
 
     /// Resolves when it is at its end, if it has one.
     pub(crate) async fn ended(self) {
-        let Patience::Until(end) = self else {
+        let Some(end) = self.end() else {
             return std::future::pending().await;
         };
         let clock = Clock::system();
@@ -44,6 +51,17 @@ impl Patience {
                 Duration::ZERO => return,
                 left => background::sleep(left).await,
             }
+        }
+    }
+
+    pub(crate) fn is_over(self) -> bool {
+        self.end().is_some_and(|end| Clock::system().now() >= end)
+    }
+
+    fn end(self) -> Option<BootInstant> {
+        match self {
+            Patience::Try(end) | Patience::Until(end) => Some(end),
+            Patience::Forever => None,
         }
     }
 }
@@ -65,6 +83,8 @@ enum Turn {
     Granted,
     /// Somebody else has the lock, and we would have to wait.
     Busy,
+    /// The patience is at its end.
+    TimeUp,
 }
 
 impl Pending {
@@ -83,15 +103,20 @@ impl Pending {
         self.uncertain.load(Ordering::Relaxed) || self.entry.is_some()
     }
 
-    /// Waits for the lock; `None` if somebody else has it and the patience is at its end.
-    pub(crate) async fn acquire(&mut self, patience: Patience) -> Result<Option<Guard>, Error> {
+    /// Waits for the lock; `None` if somebody else has it and the patience is at its end. Who waits
+    /// `anew` takes a coordinator that is short of something for one that comes back.
+    pub(crate) async fn acquire(
+        &mut self,
+        patience: Patience,
+        anew: bool,
+    ) -> Result<Option<Guard>, Error> {
         let tenancy = self.tenancy.clone();
         let turn = tokio::select! {
             biased;
             // First of all: a busy coordinator must not make us overstay.
-            () = patience.ended() => Ok(Turn::Busy),
+            () = patience.ended() => Ok(Turn::TimeUp),
             reason = tenancy.session().liveness().lost() => Err(Error::session_lost(reason)),
-            turn = self.turn(patience) => turn,
+            turn = self.turn(patience, anew) => turn,
         };
         match turn? {
             Turn::Granted => self.hold(),
@@ -99,22 +124,45 @@ impl Pending {
                 self.withdraw().await;
                 Ok(None)
             }
+            Turn::TimeUp => {
+                let placed = self.entry.is_some();
+                // What answers now would have answered who had the lock.
+                match self.withdraw().await && placed {
+                    true => Ok(None),
+                    false => Err(self.unasked(placed)),
+                }
+            }
         }
     }
 
-    async fn turn(&mut self, patience: Patience) -> Result<Turn, Error> {
-        let Some(Placed { entry, view, .. }) = self.enqueue(patience).await? else {
+    /// The failure of a wait whose time was up while nobody could be asked.
+    fn unasked(&self, placed: bool) -> Error {
+        let name = self.ticket.name.as_str();
+        let unheard = seconds(self.tenancy.session().liveness().unheard());
+        let text = match placed {
+            true => format!(
+                "the time to wait for {name:?} is over, and the coordinator does not say who has it: it last renewed our session {unheard} ago"
+            ),
+            false => format!(
+                "the coordinator did not take us into the queue of {name:?} in the time given: it last renewed our session {unheard} ago"
+            ),
+        };
+        Error::new(ErrorKind::Unreachable, text)
+    }
+
+    async fn turn(&mut self, patience: Patience, anew: bool) -> Result<Turn, Error> {
+        let Some(Placed { entry, view, .. }) = self.enqueue(patience, anew).await? else {
             return Ok(Turn::Busy);
         };
         match rule::judge(self.ticket.mode, &view) {
             Verdict::Granted => Ok(Turn::Granted),
-            Verdict::Blocked(_) if matches!(patience, Patience::Try) => Ok(Turn::Busy),
+            Verdict::Blocked(_) if matches!(patience, Patience::Try(_)) => Ok(Turn::Busy),
             // On the background thread from event to grant: each crossing to another thread would
             // be a part of the time in which nobody holds the lock.
             Verdict::Blocked(_) | Verdict::Evicted => {
                 let (tenancy, ticket) = (self.tenancy.clone(), self.ticket.clone());
                 // In a box: who need not wait does without room for it.
-                let waiting = wait::turn(tenancy, ticket, entry, view, patience);
+                let waiting = wait::turn(tenancy, ticket, entry, view);
                 Box::pin(background::run(waiting)).await?;
                 Ok(Turn::Granted)
             }
@@ -122,16 +170,21 @@ impl Pending {
     }
 
     /// Takes a place in the queue; `None` if the lock is busy and we would not wait.
-    async fn enqueue(&mut self, patience: Patience) -> Result<Option<Placed>, Error> {
+    async fn enqueue(&mut self, patience: Patience, anew: bool) -> Result<Option<Placed>, Error> {
         let tenancy = self.tenancy.clone();
         let ticket = self.ticket.clone();
         let ask = rule::ask(ticket.mode);
         let admission = match patience {
-            Patience::Try => Admission::IfFree,
+            Patience::Try(_) => Admission::IfFree,
             Patience::Until(_) | Patience::Forever => Admission::Always,
         };
+        let persistence = match patience {
+            Patience::Try(_) => Persistence::OfTry,
+            Patience::Until(_) | Patience::Forever if anew => Persistence::Endless,
+            Patience::Until(_) | Patience::Forever => Persistence::Usual,
+        };
         let uncertain = &self.uncertain;
-        let outcome = persist(patience, || async {
+        let outcome = persist(persistence, || async {
             let before = uncertain.swap(true, Ordering::Relaxed);
             let outcome = tenancy.session().enqueue(&ticket, ask, admission).await;
             let effect = outcome
@@ -171,9 +224,10 @@ impl Pending {
         Ok(Some(Guard::new(self.tenancy.clone(), hold)))
     }
 
-    async fn withdraw(&mut self) {
+    /// Gives the place up; whether that is done.
+    async fn withdraw(&mut self) -> bool {
         if !self.had_a_place() {
-            return;
+            return true;
         }
         let removed = self
             .tenancy
@@ -187,6 +241,7 @@ impl Pending {
             self.entry = None;
             self.uncertain.store(false, Ordering::Relaxed);
         }
+        done
     }
 }
 

@@ -13,7 +13,7 @@ use crate::child::{Child, Ended, Signals};
 use crate::cli::{Edit, Global, OnLost};
 use crate::commands::change::{Right, interruptible, report, right};
 use crate::commands::name;
-use crate::commands::supervise::{environment, supervise};
+use crate::commands::supervise::{default_grace, environment, supervise};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 
@@ -55,8 +55,7 @@ async fn make(args: &Edit, right: &Right, mut signals: Signals) -> Result<Exit, 
     let mut child = Child::spawn(&args.command, &environment, signals).await?;
     let (ended, lost) = match &right.taken {
         Some((_, guard)) => {
-            let grace = args.change.acquire.ttl / 5;
-            supervise(child, guard, OnLost::Term, grace).await?
+            supervise(child, guard, OnLost::Term, default_grace(guard)).await?
         }
         // Whoever holds the lock looks after us.
         None => (child.wait(|| true).await?, false),

@@ -17,7 +17,7 @@ pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
         Turn::Ours(locks, guard) => (locks, guard),
         Turn::Interrupted(exit) => return Ok(exit),
     };
-    let token = guard.token();
+    let (token, ttl) = (guard.token(), guard.ttl());
     let shown = match global.json {
         true => json!({"name": name.as_str(), "mode": guard.mode(), "token": token}).to_string(),
         false => token.to_string(),
@@ -40,7 +40,7 @@ pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
         (None, Release::Unknown) => {
             say(format!(
                 "{name}: the coordinator did not answer the release; the lock is free within {} s",
-                args.acquire.ttl.as_secs_f64()
+                ttl.as_secs_f64()
             ));
             Ok(Exit::Success)
         }

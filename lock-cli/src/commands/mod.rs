@@ -20,7 +20,7 @@ mod surrounding;
 
 use std::time::Duration;
 
-use turnlock::{ErrorKind, Guard, LockName, Locks, Mode, Options, Release};
+use turnlock::{Guard, LockName, Locks, Mode, OnRequeue, OnSessionLoss, Options, Release};
 
 use crate::child::Signals;
 use crate::cli::{Acquire, Global};
@@ -68,7 +68,16 @@ async fn turn(
         }
     };
     match acquired {
-        Some(guard) => Ok(Turn::Ours(locks, guard)),
+        Some(guard) => {
+            if guard.ttl() < options.ttl {
+                say(format!(
+                    "{name}: the coordinator grants {} s of the {} s asked for (--ttl)",
+                    guard.ttl().as_secs_f64(),
+                    options.ttl.as_secs_f64()
+                ));
+            }
+            Ok(Turn::Ours(locks, guard))
+        }
         None => {
             part(&locks).await;
             Err(not_acquired(name, options))
@@ -89,6 +98,13 @@ async fn connect(global: &Global, acquire: &Acquire) -> Result<Locks, Failure> {
     let options = Options {
         ttl: acquire.ttl,
         note: acquire.note.clone(),
+        on_session_loss: OnSessionLoss::Requeue,
+        // The machine slept, or the coordinator was away for longer than our time to live.
+        on_requeue: Some(OnRequeue::new(|name, error| {
+            say(format!(
+                "{name}: lost our place in the queue ({error}); queueing again"
+            ));
+        })),
         ..Options::default()
     };
     coordinator::connect(global.backend.as_deref(), options).await
@@ -118,29 +134,15 @@ async fn queue_up(
     let lock = locks.rwlock(name)?;
     // To wait for no time is to try.
     let nonblock = options.nonblock || options.wait.is_some_and(|limit| limit.is_zero());
-    let started = tokio::time::Instant::now();
-    loop {
-        let left = options
-            .wait
-            .map(|limit| limit.saturating_sub(started.elapsed()));
-        let acquired = match (nonblock, left, mode) {
-            (true, _, Mode::Shared) => lock.try_read().await,
-            (true, _, Mode::Exclusive) => lock.try_write().await,
-            (false, Some(limit), Mode::Shared) => lock.read_timeout(limit).await,
-            (false, Some(limit), Mode::Exclusive) => lock.write_timeout(limit).await,
-            (false, None, Mode::Shared) => lock.read().await.map(Some),
-            (false, None, Mode::Exclusive) => lock.write().await.map(Some),
-        };
-        match acquired {
-            // The machine slept, or the coordinator was away for longer than our time to live.
-            Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) && !nonblock => {
-                say(format!(
-                    "lost our place in the queue ({error}); queueing again"
-                ));
-            }
-            other => return Ok(other?),
-        }
-    }
+    let acquired = match (nonblock, options.wait, mode) {
+        (true, _, Mode::Shared) => lock.try_read().await,
+        (true, _, Mode::Exclusive) => lock.try_write().await,
+        (false, Some(limit), Mode::Shared) => lock.read_timeout(limit).await,
+        (false, Some(limit), Mode::Exclusive) => lock.write_timeout(limit).await,
+        (false, None, Mode::Shared) => lock.read().await.map(Some),
+        (false, None, Mode::Exclusive) => lock.write().await.map(Some),
+    };
+    Ok(acquired?)
 }
 
 /// The failure of a lock that somebody else has.
