@@ -42,16 +42,11 @@ pub fn main() -> ExitCode {
         Command::Bench(_) => benches::runtime(),
         // One thread: the command waits most of the time, and sessions are renewed on a thread of
         // their own.
-        _ => tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build(),
+        _ => lock_core::background::runtime(),
     };
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(cli)),
-        Err(error) => Err(Failure::new(
-            Exit::Internal,
-            format!("cannot start: {error}"),
-        )),
+        Err(error) => Err(Failure::of_system("cannot start", &error)),
     };
     match outcome {
         Ok(exit) => exit.into(),

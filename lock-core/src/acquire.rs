@@ -72,6 +72,8 @@ pub(crate) struct Pending {
     tenancy: Arc<Tenancy>,
     ticket: Ticket,
     entry: Option<EntryId>,
+    /// When the coordinator said so.
+    placed: Option<BootInstant>,
     /// The entry's, once there is one.
     token: Token,
     /// An `enqueue` is under way, or its outcome is not known.
@@ -93,6 +95,7 @@ impl Pending {
             tenancy,
             ticket,
             entry: None,
+            placed: None,
             token: Token(0),
             uncertain: AtomicBool::new(false),
         }
@@ -124,30 +127,29 @@ impl Pending {
                 self.withdraw().await;
                 Ok(None)
             }
-            Turn::TimeUp => {
-                let placed = self.entry.is_some();
-                // What answers now would have answered who had the lock.
-                match self.withdraw().await && placed {
-                    true => Ok(None),
-                    false => Err(self.unasked(placed)),
-                }
-            }
+            Turn::TimeUp => self.end_of_patience().await,
         }
     }
 
-    /// The failure of a wait whose time was up while nobody could be asked.
-    fn unasked(&self, placed: bool) -> Error {
-        let name = self.ticket.name.as_str();
-        let unheard = seconds(self.tenancy.session().liveness().unheard());
-        let text = match placed {
-            true => format!(
-                "the time to wait for {name:?} is over, and the coordinator does not say who has it: it last renewed our session {unheard} ago"
+    /// Gives up, and tells whether others had the lock or nobody could be asked.
+    async fn end_of_patience(&mut self) -> Result<Option<Guard>, Error> {
+        let unheard = self.tenancy.session().liveness().unheard();
+        let unheard = self.placed.map_or(unheard, |placed| {
+            unheard.min(Clock::system().now().saturating_since(placed))
+        });
+        // A coordinator that answers now would have told of a grant, too.
+        let answers = self.withdraw().await || unheard < WITHDRAWAL;
+        let (name, unheard) = (self.ticket.name.as_str(), seconds(unheard));
+        let text = match self.placed {
+            Some(_) if answers => return Ok(None),
+            Some(_) => format!(
+                "the time to wait for {name:?} is over, and the coordinator does not say who has it: it last answered {unheard} before"
             ),
-            false => format!(
-                "the coordinator did not take us into the queue of {name:?} in the time given: it last renewed our session {unheard} ago"
+            None => format!(
+                "the coordinator did not take us into the queue of {name:?} in the time given: it last answered {unheard} before its end"
             ),
         };
-        Error::new(ErrorKind::Unreachable, text)
+        Err(Error::new(ErrorKind::Unreachable, text))
     }
 
     async fn turn(&mut self, patience: Patience, anew: bool) -> Result<Turn, Error> {
@@ -197,6 +199,7 @@ impl Pending {
             Enqueued::Busy => Ok(None),
             Enqueued::Placed(placed) => {
                 self.entry = Some(placed.entry.clone());
+                self.placed = Some(Clock::system().now());
                 self.token = placed.token;
                 Ok(Some(placed))
             }

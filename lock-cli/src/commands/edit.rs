@@ -97,8 +97,5 @@ fn content(file: &File) -> io::Result<Vec<u8>> {
 }
 
 fn internal(error: io::Error) -> Failure {
-    Failure::new(
-        Exit::Internal,
-        format!("cannot pass the content on: {error}"),
-    )
+    Failure::of_system("cannot pass the content on", &error)
 }
