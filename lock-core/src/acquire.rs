@@ -11,10 +11,10 @@ use crate::error::{Effect, Error, ErrorKind};
 use crate::guard::{Guard, Hold};
 use crate::janitor::Tenancy;
 use crate::liveness::State;
+use crate::named::seconds;
 use crate::rule::{self, Verdict};
 use crate::session::{Admission, Enqueued, Placed};
 use crate::token::Token;
-use crate::named::seconds;
 use crate::wait::{self, PERSISTENCE, Persistence, persist};
 
 /// Giving a place up is waited for this long, so that the caller who goes on is not in its own way;

@@ -134,14 +134,17 @@ pub async fn finish<T: Send + 'static>(
 ) -> Result<T, Error> {
     // Boxed: the task would be aligned to a cache line, and kilobytes that are come out of glibc's
     // allocator as holes that no later request fits into.
-    handle()?.spawn(Box::pin(work)).await.unwrap_or_else(|died| {
-        Err(Error::new(
-            ErrorKind::Internal,
-            "a request to the coordinator ended abnormally: please report this",
-        )
-        .with_effect(Effect::Unknown)
-        .with_source(died))
-    })
+    handle()?
+        .spawn(Box::pin(work))
+        .await
+        .unwrap_or_else(|died| {
+            Err(Error::new(
+                ErrorKind::Internal,
+                "a request to the coordinator ended abnormally: please report this",
+            )
+            .with_effect(Effect::Unknown)
+            .with_source(died))
+        })
 }
 
 /// Does what blocks, on a thread of its own. *Cancel safety:* it is done all the same.

@@ -200,7 +200,8 @@ impl Liveness {
             .is_ok()
         {
             self.validity_nanos.store(nanos(validity), Ordering::SeqCst);
-            self.heard_nanos.fetch_max(sent.as_nanos(), Ordering::SeqCst);
+            self.heard_nanos
+                .fetch_max(sent.as_nanos(), Ordering::SeqCst);
             self.doubted.store(false, Ordering::SeqCst);
         }
     }

@@ -367,7 +367,9 @@ impl Drop for Shared {
     fn drop(&mut self) {
         if background::is_forked() {
             std::mem::forget(self.backend.clone());
-            std::mem::forget(std::mem::take(self.slot.get_mut().unwrap_or_else(PoisonError::into_inner)));
+            std::mem::forget(std::mem::take(
+                self.slot.get_mut().unwrap_or_else(PoisonError::into_inner),
+            ));
         }
     }
 }

@@ -77,7 +77,10 @@ pub(crate) async fn turn(
                 Ok(()) => as_of = AsOf::Change,
             }
         }
-        view = persist(Persistence::Endless, || session.look(&ticket, &entry, ask, as_of)).await?;
+        view = persist(Persistence::Endless, || {
+            session.look(&ticket, &entry, ask, as_of)
+        })
+        .await?;
         // Woken for nothing: allowed, but not as fast as we can.
         match rule::judge(ticket.mode, &view) {
             Verdict::Blocked(still) if still == blocker && watch.is_none() => {

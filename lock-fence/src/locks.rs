@@ -237,7 +237,11 @@ impl FileGuard {
         let file = FencedFile::new(&self.path, FencingToken::of(&self.guard));
         match background::block(move || change(&file)).await {
             Ok(outcome) => outcome,
-            Err(short) => Err(Error::io("change", &self.path, std::io::Error::other(short))),
+            Err(short) => Err(Error::io(
+                "change",
+                &self.path,
+                std::io::Error::other(short),
+            )),
         }
     }
 }

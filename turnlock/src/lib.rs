@@ -66,8 +66,8 @@ use std::sync::Arc;
 
 pub use lock_core::{
     Backend, Effect, Entry, EntryId, Error, ErrorKind, Floor, Guard, LockName, Locks, LossReason,
-    Metadata, Mode, Mutex, NameError, NameRule, OnRequeue, OnSessionLoss, Options, Queue, Raised, Release,
-    RwLock, SessionId, State, Token, clock,
+    Metadata, Mode, Mutex, NameError, NameRule, OnRequeue, OnSessionLoss, Options, Queue, Raised,
+    Release, RwLock, SessionId, State, Token, clock,
 };
 pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
 

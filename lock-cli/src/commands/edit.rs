@@ -54,9 +54,7 @@ async fn make(args: &Edit, right: &Right, mut signals: Signals) -> Result<Exit, 
     };
     let mut child = Child::spawn(&args.command, &environment, signals).await?;
     let (ended, lost) = match &right.taken {
-        Some((_, guard)) => {
-            supervise(child, guard, OnLost::Term, default_grace(guard)).await?
-        }
+        Some((_, guard)) => supervise(child, guard, OnLost::Term, default_grace(guard)).await?,
         // Whoever holds the lock looks after us.
         None => (child.wait(|| true).await?, false),
     };

@@ -165,6 +165,10 @@ impl Server {
         format!("etcd://{}", self.address)
     }
 
+    pub fn id(&self) -> u32 {
+        self.running.id()
+    }
+
     /// Ends it as a service manager does.
     pub fn stop(self) -> Output {
         signal(self.running.id(), rustix::process::Signal::TERM);
