@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use conformance::fixture::{Deployment, Fixture};
-use conformance::fixtures::{Durable, Etcd, Memory};
+use conformance::fixtures::{Durable, Etcd, Memory, Zk};
+use conformance::{Deployment, Fixture};
 use fork::Fork;
 use lock_core::{Error, ErrorKind, Guard, LockName, Locks, Mutex, Options, Release, State};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .expect("a runtime");
-    let fixtures: [&dyn Fixture; 3] = [&Memory, &Durable, &Etcd::single()];
+    let fixtures: [&dyn Fixture; 4] = [&Memory, &Durable, &Etcd::single(), &Zk::single()];
     for fixture in fixtures {
         let deployment = fixture.start();
         println!("{}", fixture.name());
