@@ -410,8 +410,8 @@ impl Mutex {
     ///
     /// # Errors
     /// [`ErrorKind::SessionLost`] or [`ErrorKind::Evicted`] when our place in the queue is gone
-    /// (acquire again to queue anew); what the backend says when it refuses; an unreachable
-    /// coordinator when there is no session yet.
+    /// (acquire again to queue anew, or see [`OnSessionLoss::Requeue`]); what the backend says when
+    /// it refuses; an unreachable coordinator when there is no session yet.
     ///
     /// *Cancel safety:* dropped at any await, it leaves no entry behind.
     pub async fn acquire(&self) -> Result<Guard, Error> {
@@ -422,7 +422,8 @@ impl Mutex {
     /// two when it is not free.
     ///
     /// # Errors
-    /// As [`acquire`](Mutex::acquire). *Cancel safety:* the same.
+    /// As [`acquire`](Mutex::acquire); [`ErrorKind::Unreachable`] if nobody has answered for 5 s.
+    /// *Cancel safety:* the same.
     pub async fn try_acquire(&self) -> Result<Option<Guard>, Error> {
         self.0.acquire(Mode::Exclusive, Patience::once()).await
     }
@@ -430,8 +431,8 @@ impl Mutex {
     /// Waits for our turn at most this long. `None` if others held it all the time.
     ///
     /// # Errors
-    /// As [`acquire`](Mutex::acquire); [`ErrorKind::Unreachable`] if the coordinator did not even
-    /// take us into the queue in that time. *Cancel safety:* the same.
+    /// As [`acquire`](Mutex::acquire); [`ErrorKind::Unreachable`] if the coordinator did not take us
+    /// into the queue in that time, or does not answer at its end. *Cancel safety:* the same.
     pub async fn acquire_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
         self.0.acquire(Mode::Exclusive, Patience::of(limit)).await
     }
