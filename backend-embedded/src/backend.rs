@@ -41,7 +41,7 @@ impl EmbeddedBackend {
     }
 
     /// The backend of a URL: `embedded:///DIR`, a coordinator that is durable in the folder DIR, or
-    /// `embedded:memory`. A folder is read and checked now, on the background thread's pool.
+    /// `embedded:memory`. A folder is read and checked now, on a thread of its own.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if the URL is malformed or the folder cannot be opened.
@@ -50,11 +50,7 @@ impl EmbeddedBackend {
             Some("memory") => Coordinator::in_memory(Limits::default()),
             Some(rest) if rest.starts_with("///") => {
                 let config = Config::new(&rest["//".len()..]);
-                let opening = background::handle().spawn_blocking(|| Coordinator::open(config));
-                match opening.await {
-                    Ok(opened) => opened,
-                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-                }
+                background::block(|| Coordinator::open(config)).await?
             }
             Some(_) | None => {
                 return Err(lock_core::Error::new(

@@ -46,8 +46,8 @@ impl EmbeddedSession {
         let sent = clock.now();
         let granting = coordinator.grant_to(Process::ours(), 0, ttl);
         let granted = granting.await.map_err(refused)?;
-        let liveness = Liveness::new(clock, sent, clock::validity(granted.ttl));
-        let renewal = background::handle().spawn({
+        let liveness = Liveness::granted(clock, sent, granted.ttl, Duration::ZERO);
+        let renewal = background::handle()?.spawn({
             let (coordinator, liveness) = (coordinator.clone(), liveness.clone());
             let farewell = coordinator.farewell();
             async move {

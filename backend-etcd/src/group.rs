@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use etcd_client::proto::{PbTxnOpResponse as Answer, PbTxnResponse};
 use etcd_client::{Txn, TxnOp, TxnResponse};
 use lock_core::{Effect, Error, ErrorKind, background};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::transport::Transport;
@@ -95,7 +96,7 @@ impl Group {
         change: Change<'_>,
         txn: Arc<Txn>,
     ) -> Result<TxnResponse, Error> {
-        match self.join(change, &txn) {
+        match self.join(change, &txn, background::handle()?) {
             Some(answer) => answer.await.unwrap_or_else(|_| {
                 let text = "a group of requests ended abnormally: please report this";
                 Err(Error::new(ErrorKind::Internal, text).with_effect(Effect::Unknown))
@@ -109,6 +110,7 @@ impl Group {
         self: &Arc<Self>,
         change: Change<'_>,
         txn: &Arc<Txn>,
+        background: &Handle,
     ) -> Option<oneshot::Receiver<Result<TxnResponse, Error>>> {
         let (Change::Make(key) | Change::Remove(key)) = change;
         let lock = self.hasher.hash_one(layout::queue(key).unwrap_or(key));
@@ -130,17 +132,17 @@ impl Group {
             Change::Make(_) => state.waiting.push_back(waiting),
             Change::Remove(_) => state.waiting.push_front(waiting),
         }
-        self.start(&mut state);
+        self.start(&mut state, background);
         Some(answer)
     }
 
     /// Begins another request, if that may be.
-    fn start(self: &Arc<Self>, state: &mut State) {
+    fn start(self: &Arc<Self>, state: &mut State, background: &Handle) {
         if state.under_way < AT_ONCE && !state.gathering {
             state.under_way += 1;
             state.gathering = true;
             // Until this is run, others may come.
-            background::handle().spawn(self.clone().send_while_any_wait());
+            background.spawn(self.clone().send_while_any_wait());
         }
     }
 
@@ -171,7 +173,7 @@ impl Group {
         if members.is_empty() {
             state.under_way -= 1;
         } else if !state.waiting.is_empty() {
-            self.start(&mut state);
+            self.start(&mut state, &Handle::current());
         }
         members
     }
@@ -204,7 +206,7 @@ impl Group {
                 } in members
                 {
                     let transport = self.transport.clone();
-                    background::handle().spawn(async move {
+                    tokio::spawn(async move {
                         let _ = caller.send(alone(&transport, request.txn.clone()).await);
                     });
                 }

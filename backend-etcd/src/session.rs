@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use etcd_client::{Txn, TxnResponse};
-use lock_core::clock::{self, Clock};
+use lock_core::clock::Clock;
 use lock_core::handover::{Fronts, Leaving};
 use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ask, View};
@@ -55,7 +55,7 @@ pub(crate) struct EtcdSession {
 /// again.
 pub(crate) async fn open(client: Arc<Client>, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
     let (opened, opening) = oneshot::channel();
-    background::handle().spawn(async move {
+    background::handle()?.spawn(async move {
         let session = grant(client, ttl).await;
         if let Err(Ok(unwanted)) = opened.send(session)
             && let Err(error) = unwanted.close().await
@@ -95,8 +95,8 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
     }
     // Positive, as was just seen.
     let ttl = Duration::from_secs(granted.unsigned_abs());
-    let liveness = Liveness::new(clock, sent, clock::validity(ttl));
-    let renewal = background::handle().spawn({
+    let liveness = Liveness::granted(clock, sent, ttl, Duration::ZERO);
+    let renewal = background::handle()?.spawn({
         let liveness = liveness.clone();
         let renewer = Arc::new(Renewer::new(transport.clone(), id, ttl));
         async move {
@@ -266,6 +266,8 @@ impl EtcdSession {
                 self.liveness.lose(LossReason::SessionGone);
                 Err(error::session_gone())
             }
+            // It may well be gone: nobody is told that the entry alone is.
+            Err(error) if error.is_retryable() => Err(error),
             // Then the renewals will tell.
             Ok(_) | Err(_) => Ok(()),
         }

@@ -214,7 +214,7 @@ impl Transport {
                     return Err(error.clone());
                 }
                 Link::Down | Link::Refused(..) => {
-                    let task = background::handle().spawn(self.clone().dial(state.member));
+                    let task = background::handle()?.spawn(self.clone().dial(state.member));
                     let dial = task
                         .map(|outcome| {
                             outcome.unwrap_or_else(|died| {
@@ -531,7 +531,7 @@ fn is_of_store(error: &Error) -> bool {
 /// When that fails, the next request that is turned away tells.
 fn keep_fresh(client: &Arc<Client>, limit: Duration) {
     let client = Arc::downgrade(client);
-    background::handle().spawn(async move {
+    tokio::spawn(async move {
         loop {
             tokio::time::sleep(TOKEN_REFRESH).await;
             let Some(client) = client.upgrade() else {

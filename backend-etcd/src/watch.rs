@@ -79,9 +79,10 @@ impl Watches {
     /// Watches for a deletion of a key after this revision, from about now on. Resolves once the
     /// watch sees deletions, or has seen one already.
     pub(crate) async fn watch(&self, key: Arc<[u8]>, after: i64) -> Result<Watched, Error> {
+        let background = background::handle()?;
         let commands = self.commands.get_or_init(|| {
             let (commands, queue) = mpsc::unbounded_channel();
-            background::handle().spawn(Watcher::new(self.transport.clone(), queue).run());
+            background.spawn(Watcher::new(self.transport.clone(), queue).run());
             commands
         });
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use lock_core::clock::{BootInstant, Clock, validity};
-use lock_core::{Effect, Error, ErrorKind};
+use lock_core::{Effect, Error, ErrorKind, liveness};
 use zookeeper_client::{Error as ZkError, StateWatcher};
 
 use crate::client::Client;
@@ -46,7 +46,7 @@ impl Proofs {
     fn new(length: Duration, tick: Option<Duration>, opening: Write) -> Self {
         Proofs {
             length,
-            half_tick: tick.unwrap_or(length / 2) / 2,
+            half_tick: half_tick(length, tick),
             writes: VecDeque::from([opening]),
         }
     }
@@ -64,6 +64,15 @@ impl Proofs {
         self.writes.push_back(write);
         validity(self.length).saturating_sub(age)
     }
+}
+
+fn half_tick(length: Duration, tick: Option<Duration>) -> Duration {
+    tick.unwrap_or(length / 2) / 2
+}
+
+/// How long before a renewal was sent the one was, at most, that it proves the session from.
+pub(crate) fn lag(length: Duration, tick: Option<Duration>) -> Duration {
+    half_tick(length, tick) + liveness::interval(length)
 }
 
 /// Renews one session, by writing to a node of its own.

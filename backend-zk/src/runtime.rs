@@ -31,14 +31,21 @@ where
     }
 }
 
+/// The time was over before there was an answer.
+#[derive(Debug)]
+pub(crate) struct Elapsed;
+
 /// Bounds a future by the background thread's timer. *Cancel safe if the future is.*
-pub(crate) fn timeout<F: Future + Send>(
+pub(crate) async fn timeout<F: Future + Send>(
     limit: Duration,
     future: F,
-) -> impl Future<Output = Result<F::Output, tokio::time::error::Elapsed>> + Send
+) -> Result<F::Output, Elapsed>
 where
     F::Output: Send,
 {
-    let _entered = background::handle().enter();
-    tokio::time::timeout(limit, future)
+    tokio::select! {
+        biased;
+        output = future => Ok(output),
+        () = background::sleep(limit) => Err(Elapsed),
+    }
 }

@@ -1,8 +1,10 @@
 //! What the command's exit status says. One table: `--help`, the README and a test are made from
 //! it.
 
+use std::io;
 use std::process::ExitCode;
 
+use rustix::io::Errno;
 use turnlock::{Error, ErrorKind, fence};
 
 use crate::child::SpawnError;
@@ -52,7 +54,10 @@ pub const TABLE: &[(&str, &str)] = &[
         "64",
         "usage: an option, an argument or a name breaks a rule",
     ),
-    ("69", "the coordinator is out of reach"),
+    (
+        "69",
+        "the coordinator is out of reach, or descriptors, threads or memory are short",
+    ),
     ("70", "an internal error: please report it"),
     (
         "74",
@@ -135,6 +140,16 @@ impl Failure {
         }
     }
 
+    /// The failure of what the operating system refused: a bug of ours, unless it is short of
+    /// descriptors, threads or memory.
+    pub fn of_system(what: &str, error: &io::Error) -> Self {
+        let message = format!("{what}: {error}");
+        match is_short(error) {
+            true => Failure::new(Exit::Unavailable, message).hint(MORE),
+            false => Failure::new(Exit::Internal, message),
+        }
+    }
+
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -145,6 +160,14 @@ impl Failure {
         self.said = Said::UnlessQuiet;
         self
     }
+}
+
+/// What to do where something is short.
+const MORE: &str = "raise the limits (`ulimit -n`, `ulimit -u`), or try again later";
+
+fn is_short(error: &io::Error) -> bool {
+    const SHORT: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| SHORT.contains(&errno))
 }
 
 impl From<Error> for Failure {
@@ -191,18 +214,19 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 
 impl From<SpawnError> for Failure {
     fn from(error: SpawnError) -> Self {
-        let exit = match &error {
+        let message = error.to_string();
+        let exit = match error {
             SpawnError::NotFound(_) => Exit::NotFound,
             SpawnError::NotExecutable(..) => Exit::NotExecutable,
-            SpawnError::Supervision(_) => Exit::Internal,
+            SpawnError::Supervision(error) => return error.into(),
         };
-        Failure::new(exit, error.to_string())
+        Failure::new(exit, message)
     }
 }
 
 impl From<crate::child::Error> for Failure {
     fn from(error: crate::child::Error) -> Self {
-        Failure::new(Exit::Internal, error.to_string())
+        Failure::of_system(&error.what(), error.cause())
     }
 }
 

@@ -112,12 +112,9 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Bench(_) => benches::runtime(),
         // One thread: the command waits most of the time, and sessions are renewed on a thread of
         // their own.
-        _ => tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build(),
+        _ => lock_core::background::runtime(),
     };
-    let runtime =
-        runtime.map_err(|error| Failure::new(Exit::Internal, format!("cannot start: {error}")))?;
+    let runtime = runtime.map_err(|error| Failure::of_system("cannot start", &error))?;
     runtime.block_on(dispatch(cli))
 }
 

@@ -11,10 +11,11 @@ use crate::error::{Effect, Error, ErrorKind};
 use crate::guard::{Guard, Hold};
 use crate::janitor::Tenancy;
 use crate::liveness::State;
+use crate::named::seconds;
 use crate::rule::{self, Verdict};
 use crate::session::{Admission, Enqueued, Placed};
 use crate::token::Token;
-use crate::wait::{self, persist};
+use crate::wait::{self, PERSISTENCE, Persistence, persist};
 
 /// Giving a place up is waited for this long, so that the caller who goes on is not in its own way;
 /// then it goes on in the background.
@@ -23,19 +24,25 @@ const WITHDRAWAL: Duration = Duration::from_secs(1);
 /// How long to wait for a turn.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Patience {
-    Try,
+    /// Takes it if it is free. The coordinator has until then to say so.
+    Try(BootInstant),
     Until(BootInstant),
     Forever,
 }
 
 impl Patience {
+    /// For a try.
+    pub(crate) fn once() -> Self {
+        Patience::Try(Clock::system().now() + PERSISTENCE)
+    }
+
     pub(crate) fn of(limit: Duration) -> Self {
         Patience::Until(Clock::system().now() + limit)
     }
 
     /// Resolves when it is at its end, if it has one.
     pub(crate) async fn ended(self) {
-        let Patience::Until(end) = self else {
+        let Some(end) = self.end() else {
             return std::future::pending().await;
         };
         let clock = Clock::system();
@@ -46,6 +53,17 @@ impl Patience {
             }
         }
     }
+
+    pub(crate) fn is_over(self) -> bool {
+        self.end().is_some_and(|end| Clock::system().now() >= end)
+    }
+
+    fn end(self) -> Option<BootInstant> {
+        match self {
+            Patience::Try(end) | Patience::Until(end) => Some(end),
+            Patience::Forever => None,
+        }
+    }
 }
 
 /// An entry that is not a hold yet, or may come to be one. Dropped at any await, it leaves its
@@ -54,6 +72,8 @@ pub(crate) struct Pending {
     tenancy: Arc<Tenancy>,
     ticket: Ticket,
     entry: Option<EntryId>,
+    /// When the coordinator said so.
+    placed: Option<BootInstant>,
     /// The entry's, once there is one.
     token: Token,
     /// An `enqueue` is under way, or its outcome is not known.
@@ -65,6 +85,8 @@ enum Turn {
     Granted,
     /// Somebody else has the lock, and we would have to wait.
     Busy,
+    /// The patience is at its end.
+    TimeUp,
 }
 
 impl Pending {
@@ -73,6 +95,7 @@ impl Pending {
             tenancy,
             ticket,
             entry: None,
+            placed: None,
             token: Token(0),
             uncertain: AtomicBool::new(false),
         }
@@ -83,15 +106,20 @@ impl Pending {
         self.uncertain.load(Ordering::Relaxed) || self.entry.is_some()
     }
 
-    /// Waits for the lock; `None` if somebody else has it and the patience is at its end.
-    pub(crate) async fn acquire(&mut self, patience: Patience) -> Result<Option<Guard>, Error> {
+    /// Waits for the lock; `None` if somebody else has it and the patience is at its end. Who waits
+    /// `anew` takes a coordinator that is short of something for one that comes back.
+    pub(crate) async fn acquire(
+        &mut self,
+        patience: Patience,
+        anew: bool,
+    ) -> Result<Option<Guard>, Error> {
         let tenancy = self.tenancy.clone();
         let turn = tokio::select! {
             biased;
             // First of all: a busy coordinator must not make us overstay.
-            () = patience.ended() => Ok(Turn::Busy),
+            () = patience.ended() => Ok(Turn::TimeUp),
             reason = tenancy.session().liveness().lost() => Err(Error::session_lost(reason)),
-            turn = self.turn(patience) => turn,
+            turn = self.turn(patience, anew) => turn,
         };
         match turn? {
             Turn::Granted => self.hold(),
@@ -99,22 +127,44 @@ impl Pending {
                 self.withdraw().await;
                 Ok(None)
             }
+            Turn::TimeUp => self.end_of_patience().await,
         }
     }
 
-    async fn turn(&mut self, patience: Patience) -> Result<Turn, Error> {
-        let Some(Placed { entry, view, .. }) = self.enqueue(patience).await? else {
+    /// Gives up, and tells whether others had the lock or nobody could be asked.
+    async fn end_of_patience(&mut self) -> Result<Option<Guard>, Error> {
+        let unheard = self.tenancy.session().liveness().unheard();
+        let unheard = self.placed.map_or(unheard, |placed| {
+            unheard.min(Clock::system().now().saturating_since(placed))
+        });
+        // A coordinator that answers now would have told of a grant, too.
+        let answers = self.withdraw().await || unheard < WITHDRAWAL;
+        let (name, unheard) = (self.ticket.name.as_str(), seconds(unheard));
+        let text = match self.placed {
+            Some(_) if answers => return Ok(None),
+            Some(_) => format!(
+                "the time to wait for {name:?} is over, and the coordinator does not say who has it: it last answered {unheard} before"
+            ),
+            None => format!(
+                "the coordinator did not take us into the queue of {name:?} in the time given: it last answered {unheard} before its end"
+            ),
+        };
+        Err(Error::new(ErrorKind::Unreachable, text))
+    }
+
+    async fn turn(&mut self, patience: Patience, anew: bool) -> Result<Turn, Error> {
+        let Some(Placed { entry, view, .. }) = self.enqueue(patience, anew).await? else {
             return Ok(Turn::Busy);
         };
         match rule::judge(self.ticket.mode, &view) {
             Verdict::Granted => Ok(Turn::Granted),
-            Verdict::Blocked(_) if matches!(patience, Patience::Try) => Ok(Turn::Busy),
+            Verdict::Blocked(_) if matches!(patience, Patience::Try(_)) => Ok(Turn::Busy),
             // On the background thread from event to grant: each crossing to another thread would
             // be a part of the time in which nobody holds the lock.
             Verdict::Blocked(_) | Verdict::Evicted => {
                 let (tenancy, ticket) = (self.tenancy.clone(), self.ticket.clone());
                 // In a box: who need not wait does without room for it.
-                let waiting = wait::turn(tenancy, ticket, entry, view, patience);
+                let waiting = wait::turn(tenancy, ticket, entry, view);
                 Box::pin(background::run(waiting)).await?;
                 Ok(Turn::Granted)
             }
@@ -122,16 +172,21 @@ impl Pending {
     }
 
     /// Takes a place in the queue; `None` if the lock is busy and we would not wait.
-    async fn enqueue(&mut self, patience: Patience) -> Result<Option<Placed>, Error> {
+    async fn enqueue(&mut self, patience: Patience, anew: bool) -> Result<Option<Placed>, Error> {
         let tenancy = self.tenancy.clone();
         let ticket = self.ticket.clone();
         let ask = rule::ask(ticket.mode);
         let admission = match patience {
-            Patience::Try => Admission::IfFree,
+            Patience::Try(_) => Admission::IfFree,
             Patience::Until(_) | Patience::Forever => Admission::Always,
         };
+        let persistence = match patience {
+            Patience::Try(_) => Persistence::OfTry,
+            Patience::Until(_) | Patience::Forever if anew => Persistence::Endless,
+            Patience::Until(_) | Patience::Forever => Persistence::Usual,
+        };
         let uncertain = &self.uncertain;
-        let outcome = persist(patience, || async {
+        let outcome = persist(persistence, || async {
             let before = uncertain.swap(true, Ordering::Relaxed);
             let outcome = tenancy.session().enqueue(&ticket, ask, admission).await;
             let effect = outcome
@@ -144,6 +199,7 @@ impl Pending {
             Enqueued::Busy => Ok(None),
             Enqueued::Placed(placed) => {
                 self.entry = Some(placed.entry.clone());
+                self.placed = Some(Clock::system().now());
                 self.token = placed.token;
                 Ok(Some(placed))
             }
@@ -175,9 +231,10 @@ impl Pending {
         Ok(Some(Guard::new(self.tenancy.clone(), hold)))
     }
 
-    async fn withdraw(&mut self) {
+    /// Gives the place up; whether that is done.
+    async fn withdraw(&mut self) -> bool {
         if !self.had_a_place() {
-            return;
+            return true;
         }
         let removed = self
             .tenancy
@@ -191,6 +248,7 @@ impl Pending {
             self.entry = None;
             self.uncertain.store(false, Ordering::Relaxed);
         }
+        done
     }
 }
 

@@ -34,8 +34,8 @@ pub enum ErrorKind {
     Configuration,
     /// The coordinator cannot be reached, or did not answer in time. Worth a retry.
     Unreachable,
-    /// The coordinator is there but short of something (disk, quota, a leader, room in a queue).
-    /// Worth a retry later.
+    /// The coordinator is there but short of something (disk, quota, a leader, room in a queue), or
+    /// this process is (descriptors, threads). Worth a retry later.
     Exhausted,
     /// The coordinator knows us and says no (permission, credentials, certificate).
     Refused,
@@ -48,6 +48,9 @@ pub enum ErrorKind {
     Unsupported,
     /// An answer breaks the protocol, or a bug of ours.
     Internal,
+    /// This process was forked from one that uses locks, and cannot use any. Fork before the first
+    /// use, or execute a program in the child.
+    Forked,
 }
 
 /// Whether a failed operation may have taken effect all the same.

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::task::AtomicWaker;
 use tokio::sync::{Mutex, Notify};
 
-use crate::acquire::Patience;
+use crate::background;
 use crate::clock::{self, BootInstant};
 use crate::data::{Access, Accessed, DataKey};
 use crate::entry::{EntryId, Metadata, Mode, Ticket};
@@ -21,7 +21,7 @@ use crate::liveness::{LossReason, State};
 use crate::name::LockName;
 use crate::session::Removed;
 use crate::token::Token;
-use crate::wait::persist;
+use crate::wait::{Persistence, persist};
 
 /// What the guard and the janitor share of one hold.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ pub enum Release {
     /// with another holder.
     AlreadyGone,
     /// The coordinator did not answer. It goes on in the background until it is done or the session
-    /// is over.
+    /// is over. In a forked child: the lock is the parent's.
     Unknown,
 }
 
@@ -219,6 +219,19 @@ impl Guard {
             let now = self.tenancy.session().liveness().clock().now();
             deadline.saturating_since(now)
         })
+    }
+
+    /// The time to live that the coordinator granted, which may be less or more than
+    /// [`Options::ttl`](crate::Options::ttl) asked for. Without a renewal the lock is free so long
+    /// after the last one.
+    pub fn ttl(&self) -> Duration {
+        self.tenancy.session().liveness().ttl()
+    }
+
+    /// The least that [`remaining`](Guard::remaining) ever is while every renewal is answered at
+    /// once: what is to be done between the first sign of trouble and the deadline must fit in.
+    pub fn assured(&self) -> Duration {
+        self.tenancy.session().liveness().assured()
     }
 
     /// The instant up to which the coordinator cannot have given the lock to anybody else, as
@@ -301,6 +314,7 @@ impl Guard {
     }
 
     async fn access(&self, key: &DataKey, access: Access) -> Result<Option<Vec<u8>>, Error> {
+        background::check_process()?;
         let Hold { ticket, entry, .. } = &*self.hold;
         let _turn = self.hold.waits().access.lock().await;
         if let State::Lost(reason) = self.state() {
@@ -309,7 +323,7 @@ impl Guard {
         // Whether an attempt may have been done whose answer we do not have.
         let uncertain = AtomicBool::new(false);
         let session = self.tenancy.session();
-        let accessed = persist(Patience::Forever, || async {
+        let accessed = persist(Persistence::Usual, || async {
             let before = uncertain.swap(true, Ordering::Relaxed);
             let outcome = session.access(ticket, entry, key, &access).await;
             let effect = outcome
@@ -371,6 +385,9 @@ impl Guard {
     ///
     /// *Cancel safety:* dropped midway, it goes on in the background.
     pub async fn release(mut self) -> Release {
+        if background::is_forked() {
+            return Release::Unknown;
+        }
         let session = self.tenancy.session();
         match session
             .remove(&self.hold.ticket, Some(&self.hold.entry))
@@ -393,6 +410,10 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        if background::is_forked() {
+            // The lock is the parent's.
+            return;
+        }
         self.hold.end(End::Released);
         self.tenancy.unregister(self.hold.serial());
         if !self.released {

@@ -31,6 +31,7 @@ mod error;
 mod guard;
 mod janitor;
 mod lock;
+mod named;
 mod wait;
 
 pub use data::{Access, Accessed, DataKey};
@@ -39,7 +40,9 @@ pub use error::{Effect, Error, ErrorKind};
 pub use floor::{Floor, KnownFloor, Raised};
 pub use guard::{Guard, Release};
 pub use liveness::{Liveness, LossReason, State};
-pub use lock::{DEFAULT_TTL, Locks, MAX_TTL, MIN_TTL, Mutex, OnSessionLoss, Options, RwLock};
+pub use lock::{
+    DEFAULT_TTL, Locks, MAX_TTL, MIN_TTL, Mutex, OnRequeue, OnSessionLoss, Options, RwLock,
+};
 pub use name::{LockName, NameError, NameRule};
 pub use session::{Admission, AsOf, Backend, Enqueued, Placed, Removed, Session, SessionId};
 pub use token::Token;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::background;
-use crate::clock::{BootInstant, Clock};
+use crate::clock::{self, BootInstant, Clock};
 use crate::error::{Error, ErrorKind};
 
 /// Jeopardy begins when less than this part of the validity is left.
@@ -67,6 +67,10 @@ pub struct Liveness {
     /// compare-and-swap, so that no "lost" is ever followed by a "held".
     word: AtomicU64,
     validity_nanos: AtomicU64,
+    /// When the latest request was sent that was acknowledged.
+    heard_nanos: AtomicU64,
+    ttl: Duration,
+    lag: Duration,
     doubted: AtomicBool,
     loss: watch::Sender<Option<LossReason>>,
 }
@@ -103,13 +107,32 @@ impl Word {
 }
 
 impl Liveness {
-    /// A session that was opened by a request sent at `sent` and lives for `validity` from there:
-    /// what [`clock::validity`](crate::clock::validity) or the backend's own formula makes of the
-    /// time to live granted.
+    /// A session that was opened by a request sent at `sent`, with this time to live as the
+    /// coordinator granted it. A renewal proves it from up to `lag` before the renewal was sent;
+    /// from then on, if that is zero.
+    pub fn granted(clock: Clock, sent: BootInstant, ttl: Duration, lag: Duration) -> Arc<Self> {
+        Self::open(clock, sent, ttl, clock::validity(ttl), lag)
+    }
+
+    /// A session that was opened by a request sent at `sent` and lives for exactly `validity` from
+    /// there, with nothing kept back.
     pub fn new(clock: Clock, sent: BootInstant, validity: Duration) -> Arc<Self> {
+        Self::open(clock, sent, validity, validity, Duration::ZERO)
+    }
+
+    fn open(
+        clock: Clock,
+        sent: BootInstant,
+        ttl: Duration,
+        validity: Duration,
+        lag: Duration,
+    ) -> Arc<Self> {
         Arc::new(Liveness {
             word: AtomicU64::new((sent + validity).as_nanos()),
             validity_nanos: AtomicU64::new(nanos(validity)),
+            heard_nanos: AtomicU64::new(sent.as_nanos()),
+            ttl,
+            lag,
             doubted: AtomicBool::new(false),
             loss: watch::Sender::new(None),
             clock,
@@ -136,7 +159,25 @@ impl Liveness {
             })
     }
 
-    /// The validity that one renewal proves.
+    /// The time to live that the coordinator granted, which may be less or more than was asked for:
+    /// so long it keeps the session after the last renewal that reached it.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// The least that is ever left until the deadline while every renewal is answered at once.
+    pub fn assured(&self) -> Duration {
+        let kept_back = self.lag + interval(self.ttl);
+        clock::validity(self.ttl).saturating_sub(kept_back)
+    }
+
+    /// How long ago the coordinator was asked the last time that it answered a renewal.
+    pub fn unheard(&self) -> Duration {
+        let heard = BootInstant::from_nanos(self.heard_nanos.load(Ordering::SeqCst));
+        self.clock.now().saturating_since(heard)
+    }
+
+    /// The validity that the last renewal proved, or the opening if there was none yet.
     pub fn validity(&self) -> Duration {
         Duration::from_nanos(self.validity_nanos.load(Ordering::SeqCst))
     }
@@ -163,6 +204,8 @@ impl Liveness {
             .is_ok()
         {
             self.validity_nanos.store(nanos(validity), Ordering::SeqCst);
+            self.heard_nanos
+                .fetch_max(sent.as_nanos(), Ordering::SeqCst);
             self.doubted.store(false, Ordering::SeqCst);
         }
     }
@@ -208,12 +251,16 @@ impl Liveness {
     }
 
     /// Resolves with the reason once the session is lost: at the deadline at the latest, whether or
-    /// not anybody renews. *Cancel safe.*
+    /// not anybody renews. In a child that was forked from the process whose session it is, at once:
+    /// nothing is proved there. *Cancel safe.*
     pub async fn lost(&self) -> LossReason {
         let mut loss = self.loss.subscribe();
         loop {
             if let State::Lost(reason) = self.state() {
                 return reason;
+            }
+            if background::is_forked() {
+                return LossReason::Expired;
             }
             tokio::select! {
                 // The sender is a field of ours, so it is a loss that was told.
@@ -243,6 +290,11 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// How long after a renewal was sent the next one is.
+pub fn interval(ttl: Duration) -> Duration {
+    ttl / RENEWALS_PER_TTL
+}
+
 /// Renews a session until it is lost: five times in a `ttl`, each attempt bounded by a fifth of it,
 /// a failed one followed by the next after a short pause. Returns when the session is lost, also
 /// when its deadline passes in the middle of an attempt.
@@ -255,7 +307,7 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<Duration, Error>>,
 {
-    let interval = ttl / RENEWALS_PER_TTL;
+    let interval = interval(ttl);
     let limit = interval.min(LONGEST_ATTEMPT);
     let pause = (ttl / 50).clamp(Duration::from_millis(20), Duration::from_secs(1));
     let mut next = liveness.clock.now() + interval;

@@ -1,11 +1,12 @@
 //! What users hold: the connection to a coordinator, and the locks on it.
 
+use std::fmt;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::acquire::{Patience, Pending};
+use crate::acquire::Patience;
 use crate::background;
 use crate::clock;
 use crate::data::DataKey;
@@ -14,8 +15,8 @@ use crate::error::{Error, ErrorKind};
 use crate::floor::{Floor, Raised};
 use crate::guard::Guard;
 use crate::janitor::Tenancy;
-use crate::liveness::LossReason;
 use crate::name::LockName;
+use crate::named::Named;
 use crate::session::{Backend, Removed, SessionId};
 
 /// Shortest time to live that can be asked for. The coordinator may grant a longer one.
@@ -43,6 +44,32 @@ pub struct Options {
     pub announces: bool,
     /// What becomes of waits when the session is lost.
     pub on_session_loss: OnSessionLoss,
+    /// Told when a wait has lost its place and queues anew.
+    pub on_requeue: Option<OnRequeue>,
+}
+
+/// A function that is told of each wait that has lost its place in the queue and begins anew at its
+/// end, and by what error. It must not block.
+#[derive(Clone)]
+pub struct OnRequeue(Arc<Told>);
+
+type Told = dyn Fn(&LockName, &Error) + Send + Sync;
+
+impl OnRequeue {
+    /// Tells this function.
+    pub fn new(told: impl Fn(&LockName, &Error) + Send + Sync + 'static) -> Self {
+        OnRequeue(Arc::new(told))
+    }
+
+    pub(crate) fn tell(&self, name: &LockName, error: &Error) {
+        (self.0)(name, error);
+    }
+}
+
+impl fmt::Debug for OnRequeue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnRequeue").finish_non_exhaustive()
+    }
 }
 
 /// What becomes of a wait when its session is lost, and with it its place in the queue. A hold is
@@ -53,8 +80,10 @@ pub enum OnSessionLoss {
     /// first.
     #[default]
     Fail,
-    /// It opens a new session and queues anew, at the end, for what is left of its time. It fails
-    /// where a first wait would: when no session can be opened, or by [`Locks::close`].
+    /// It opens a new session and queues anew, at the end, for what is left of its time; without a
+    /// limit, through an outage of any length. It tries again, with growing pauses, while the
+    /// coordinator is out of reach or short of something, and fails when that refuses us, and by
+    /// [`Locks::close`].
     Requeue,
 }
 
@@ -73,6 +102,7 @@ impl Default for Options {
             command: None,
             announces: false,
             on_session_loss: OnSessionLoss::default(),
+            on_requeue: None,
         }
     }
 }
@@ -92,6 +122,7 @@ struct Shared {
     backend: Arc<dyn Backend>,
     ttl: Duration,
     on_session_loss: OnSessionLoss,
+    on_requeue: Option<OnRequeue>,
     metadata: Metadata,
     slot: StdMutex<Slot>,
 }
@@ -122,6 +153,7 @@ impl Locks {
             command,
             announces,
             on_session_loss,
+            on_requeue,
         } = options;
         if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
             return Err(Error::new(
@@ -149,6 +181,7 @@ impl Locks {
             backend,
             ttl,
             on_session_loss,
+            on_requeue,
             metadata,
             slot: StdMutex::default(),
         };
@@ -188,10 +221,7 @@ impl Locks {
         N: TryInto<LockName>,
         Error: From<N::Error>,
     {
-        Ok(Named {
-            locks: self.clone(),
-            name: name.try_into()?,
-        })
+        Ok(Named::new(self.clone(), name.try_into()?))
     }
 
     /// Who holds and who waits for a lock, in order. One round trip; opens no session.
@@ -199,6 +229,7 @@ impl Locks {
     /// # Errors
     /// As the backend's: unreachable, refused.
     pub async fn queue(&self, name: &LockName) -> Result<Queue, Error> {
+        background::check_process()?;
         self.shared.backend.queue(name).await
     }
 
@@ -214,6 +245,7 @@ impl Locks {
         after: Option<&LockName>,
         limit: usize,
     ) -> Result<Vec<Queue>, Error> {
+        background::check_process()?;
         self.shared.backend.locks(prefix, after, limit).await
     }
 
@@ -235,6 +267,7 @@ impl Locks {
     /// [`ErrorKind::InvalidArgument`] if the key breaks a rule; as the backend's: unreachable,
     /// refused.
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        background::check_process()?;
         self.shared.backend.get(&DataKey::new(key)?).await
     }
 
@@ -250,11 +283,15 @@ impl Locks {
     /// [`ErrorKind::InvalidArgument`] above [`MAX_FLOOR`](crate::floor::MAX_FLOOR); as the backend's:
     /// unreachable, refused. It may be called again.
     pub async fn raise_floor(&self, floor: u64) -> Result<Raised, Error> {
+        background::check_process()?;
         self.shared.backend.raise_floor(Floor::new(floor)?).await
     }
 
     /// The session that is open now, if any.
     pub fn session_id(&self) -> Option<SessionId> {
+        if background::is_forked() {
+            return None;
+        }
         self.current().map(|t| t.session().id())
     }
 
@@ -265,6 +302,7 @@ impl Locks {
     /// If the coordinator cannot be told yet: it is told in the background, and the session ends
     /// with its time to live at the latest.
     pub async fn close(&self) -> Result<(), Error> {
+        background::check_process()?;
         let slot = std::mem::take(&mut *self.shared.slot());
         let tenancy = match slot {
             Slot::None => return Ok(()),
@@ -287,14 +325,15 @@ impl Locks {
 
     /// The session; opens one if there is none. The opening goes on when its callers have left, for
     /// the next one, and its outcome is told to all who wait for it.
-    async fn tenancy(&self) -> Result<Arc<Tenancy>, Error> {
+    pub(crate) async fn tenancy(&self) -> Result<Arc<Tenancy>, Error> {
+        background::check_process()?;
         let opening = {
             let mut slot = self.shared.slot();
             match &*slot {
                 Slot::Open(tenancy) if tenancy.is_alive() => return Ok(tenancy.clone()),
                 Slot::Opening(opening) => opening.clone(),
                 Slot::Open(_) | Slot::None => {
-                    let opening = self.open();
+                    let opening = self.open()?;
                     *slot = Slot::Opening(opening.clone());
                     opening
                 }
@@ -303,12 +342,13 @@ impl Locks {
         opened(opening).await
     }
 
-    fn open(&self) -> Opening {
+    fn open(&self) -> Result<Opening, Error> {
+        let background = background::handle()?;
         let (tell, opening) = watch::channel(None);
         let (backend, ttl) = (self.shared.backend.clone(), self.shared.ttl);
         let (shared, ours) = (Arc::downgrade(&self.shared), opening.clone());
-        background::handle().spawn(async move {
-            let outcome = backend.open_session(ttl).await.map(Tenancy::new);
+        background.spawn(async move {
+            let outcome = backend.open_session(ttl).await.and_then(Tenancy::new);
             // Without anybody to use it, it is dropped here, and so closed.
             if let Some(shared) = shared.upgrade() {
                 let mut slot = shared.slot();
@@ -321,7 +361,39 @@ impl Locks {
             }
             tell.send_replace(Some(outcome));
         });
-        opening
+        Ok(opening)
+    }
+
+    pub(crate) fn requeues(&self) -> bool {
+        self.shared.on_session_loss == OnSessionLoss::Requeue
+    }
+
+    /// Says that a wait queues anew.
+    pub(crate) fn tell_requeue(&self, name: &LockName, error: &Error) {
+        if let Some(told) = &self.shared.on_requeue {
+            told.tell(name, error);
+        }
+    }
+
+    /// What an entry that is made now says about us.
+    pub(crate) fn metadata(&self) -> Metadata {
+        Metadata {
+            since_unix_ms: clock::unix_millis(),
+            ..self.shared.metadata.clone()
+        }
+    }
+}
+
+/// In a forked child the parent's session is left alone, and everything that could tell of it: to
+/// drop it might wait for what is locked for ever.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if background::is_forked() {
+            std::mem::forget(self.backend.clone());
+            std::mem::forget(std::mem::take(
+                self.slot.get_mut().unwrap_or_else(PoisonError::into_inner),
+            ));
+        }
     }
 }
 
@@ -345,60 +417,6 @@ fn never_opened() -> Error {
     )
 }
 
-/// What a mutex and a read/write lock have in common.
-#[derive(Debug, Clone)]
-struct Named {
-    locks: Locks,
-    name: LockName,
-}
-
-impl Named {
-    async fn acquire(&self, mode: Mode, patience: Patience) -> Result<Option<Guard>, Error> {
-        // A loop of acquires that never have to wait must let others run.
-        tokio::task::coop::consume_budget().await;
-        let requeue = self.locks.shared.on_session_loss == OnSessionLoss::Requeue;
-        let mut again = true;
-        loop {
-            let tenancy = tokio::select! {
-                biased;
-                tenancy = self.locks.tenancy() => tenancy?,
-                () = patience.ended() => return Err(Error::new(
-                    ErrorKind::Unreachable,
-                    "the coordinator did not open a session in the time given",
-                )),
-            };
-            let since_unix_ms = clock::unix_millis();
-            let metadata = Metadata {
-                since_unix_ms,
-                ..self.locks.shared.metadata.clone()
-            };
-            let ticket = tenancy.ticket(self.name.clone(), mode, Arc::new(metadata));
-            let mut pending = Pending::new(tenancy, ticket);
-            match pending.acquire(patience).await {
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::SessionLost(reason) if reason != LossReason::Closed)
-                        && (pending.had_a_place() && requeue
-                            || again && !pending.had_a_place()) =>
-                {
-                    // A session that ended before we had a place in the queue to lose with it is
-                    // replaced once; the loss of a place, as often as it comes.
-                    again = pending.had_a_place();
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-
-    async fn acquire_forever(&self, mode: Mode) -> Result<Guard, Error> {
-        self.acquire(mode, Patience::Forever).await?.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Internal,
-                "a wait without a limit ended without a lock: please report this",
-            )
-        })
-    }
-}
-
 /// A lock with one holder at a time, first come first served. Each acquire is a contender of its
 /// own, also when tasks share a session: a task that acquires a mutex it already holds waits for
 /// itself.
@@ -408,15 +426,15 @@ pub struct Mutex(Named);
 impl Mutex {
     /// Its name.
     pub fn name(&self) -> &LockName {
-        &self.0.name
+        self.0.name()
     }
 
     /// Waits for our turn, without limit. Uncontended: one round trip.
     ///
     /// # Errors
     /// [`ErrorKind::SessionLost`] or [`ErrorKind::Evicted`] when our place in the queue is gone
-    /// (acquire again to queue anew); what the backend says when it refuses; an unreachable
-    /// coordinator when there is no session yet.
+    /// (acquire again to queue anew, or see [`OnSessionLoss::Requeue`]); what the backend says when
+    /// it refuses; an unreachable coordinator when there is no session yet.
     ///
     /// *Cancel safety:* dropped at any await, it leaves no entry behind.
     pub async fn acquire(&self) -> Result<Guard, Error> {
@@ -427,16 +445,17 @@ impl Mutex {
     /// two when it is not free.
     ///
     /// # Errors
-    /// As [`acquire`](Mutex::acquire). *Cancel safety:* the same.
+    /// As [`acquire`](Mutex::acquire); [`ErrorKind::Unreachable`] if nobody has answered for 5 s.
+    /// *Cancel safety:* the same.
     pub async fn try_acquire(&self) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Exclusive, Patience::Try).await
+        self.0.acquire(Mode::Exclusive, Patience::once()).await
     }
 
     /// Waits for our turn at most this long. `None` if others held it all the time.
     ///
     /// # Errors
-    /// As [`acquire`](Mutex::acquire); [`ErrorKind::Unreachable`] if the coordinator did not even
-    /// take us into the queue in that time. *Cancel safety:* the same.
+    /// As [`acquire`](Mutex::acquire); [`ErrorKind::Unreachable`] if the coordinator did not take us
+    /// into the queue in that time, or does not answer at its end. *Cancel safety:* the same.
     pub async fn acquire_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
         self.0.acquire(Mode::Exclusive, Patience::of(limit)).await
     }
@@ -449,7 +468,7 @@ pub struct RwLock(Named);
 impl RwLock {
     /// Its name.
     pub fn name(&self) -> &LockName {
-        &self.0.name
+        self.0.name()
     }
 
     /// Waits for our turn to hold it together with other readers. See [`Mutex::acquire`] for errors
@@ -466,7 +485,7 @@ impl RwLock {
     /// # Errors
     /// As [`Mutex::acquire`].
     pub async fn try_read(&self) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Shared, Patience::Try).await
+        self.0.acquire(Mode::Shared, Patience::once()).await
     }
 
     /// Waits at most this long to hold it for reading. See [`Mutex::acquire_timeout`].
@@ -490,7 +509,7 @@ impl RwLock {
     /// # Errors
     /// As [`Mutex::acquire`].
     pub async fn try_write(&self) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Exclusive, Patience::Try).await
+        self.0.acquire(Mode::Exclusive, Patience::once()).await
     }
 
     /// Waits at most this long to hold it alone. See [`Mutex::acquire_timeout`].

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 
-use crate::acquire::Patience;
 use crate::background;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
@@ -26,7 +25,7 @@ const OWN_WATCH: Duration = Duration::from_millis(50);
 
 /// How long a coordinator that is there but short of something is asked again, and how long a
 /// `try` asks one that does not answer.
-const PERSISTENCE: Duration = Duration::from_secs(5);
+pub(crate) const PERSISTENCE: Duration = Duration::from_secs(5);
 
 /// Waits until it is this entry's turn, from what was seen of the queue when it was made.
 pub(crate) async fn turn(
@@ -34,7 +33,6 @@ pub(crate) async fn turn(
     ticket: Ticket,
     entry: EntryId,
     mut view: View,
-    patience: Patience,
 ) -> Result<(), Error> {
     let session = tenancy.session();
     let ask = rule::ask(ticket.mode);
@@ -79,7 +77,10 @@ pub(crate) async fn turn(
                 Ok(()) => as_of = AsOf::Change,
             }
         }
-        view = persist(patience, || session.look(&ticket, &entry, ask, as_of)).await?;
+        view = persist(Persistence::Endless, || {
+            session.look(&ticket, &entry, ask, as_of)
+        })
+        .await?;
         // Woken for nothing: allowed, but not as fast as we can.
         match rule::judge(ticket.mode, &view) {
             Verdict::Blocked(still) if still == blocker && watch.is_none() => {
@@ -102,10 +103,22 @@ async fn changed(session: &dyn Session, own: EntryId, blocker: EntryId) -> Resul
     }
 }
 
+/// How long to try what fails in a way that may pass.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Persistence {
+    /// For [`PERSISTENCE`], and not at all where something is short.
+    OfTry,
+    /// For [`PERSISTENCE`] where something is short. What was not answered may have taken effect,
+    /// and the coordinator may come back to our session.
+    Usual,
+    /// As long as the session lives: there is a place in a queue to keep, or one was lost before.
+    Endless,
+}
+
 /// Tries until it succeeds, fails for good, or has failed for too long. The session's end is the
 /// caller's to watch for.
 pub(crate) async fn persist<T, F>(
-    patience: Patience,
+    persistence: Persistence,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, Error>
 where
@@ -121,10 +134,9 @@ where
         };
         let now = clock.now();
         let failing = now.saturating_since(*since.get_or_insert(now));
-        let tolerable = match (error.kind(), patience) {
-            (ErrorKind::Exhausted, Patience::Try) => false,
-            // It may have taken effect, and the coordinator may come back to our session.
-            (ErrorKind::Unreachable, Patience::Until(_) | Patience::Forever) => true,
+        let tolerable = match (error.kind(), persistence) {
+            (_, Persistence::Endless) | (ErrorKind::Unreachable, Persistence::Usual) => true,
+            (ErrorKind::Exhausted, Persistence::OfTry) => false,
             _ => failing < PERSISTENCE,
         };
         if !tolerable {

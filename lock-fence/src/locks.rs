@@ -235,12 +235,13 @@ impl FileGuard {
             return Err(Error::new(ErrorKind::Lost, message));
         }
         let file = FencedFile::new(&self.path, FencingToken::of(&self.guard));
-        match background::handle()
-            .spawn_blocking(move || change(&file))
-            .await
-        {
+        match background::block(move || change(&file)).await {
             Ok(outcome) => outcome,
-            Err(ended) => std::panic::resume_unwind(ended.into_panic()),
+            Err(short) => Err(Error::io(
+                "change",
+                &self.path,
+                std::io::Error::other(short),
+            )),
         }
     }
 }

@@ -45,6 +45,21 @@
 //! bounds ([`clock::DRIFT`], [`clock::MARGIN`]): no lock over a network can do better, so check the
 //! token where the damage would be done: the module [`fence`] does, for files and for anything else.
 //!
+//! # Fork
+//!
+//! Sessions are renewed on a thread that is started when a lock is first used, and a fork does not
+//! take threads along. So the child of a process that has used a lock can use none: everything that
+//! asks a coordinator fails there with [`ErrorKind::Forked`] at once, [`Guard::release`] answers
+//! [`Release::Unknown`], [`Guard::lost`] resolves, and to drop what was the parent's does nothing.
+//! The locks stay the parent's. A process that turns into a daemon forks before it uses a lock; a
+//! child that executes a program, as [`std::process::Command`] has it, starts anew and is not
+//! meant. A future that was polled before the fork must not be polled in the child.
+//!
+//! # Short of descriptors or threads
+//!
+//! Where the operating system refuses the thread or its descriptors, the first use of a lock fails
+//! with [`ErrorKind::Exhausted`], and a later one tries again.
+//!
 //! # Features
 //!
 //! One a backend: `embedded` (the default), `etcd` and `zk`. They change which URLs [`connect`] takes,
@@ -54,8 +69,8 @@ use std::sync::Arc;
 
 pub use lock_core::{
     Backend, Effect, Entry, EntryId, Error, ErrorKind, Floor, Guard, LockName, Locks, LossReason,
-    Metadata, Mode, Mutex, NameError, NameRule, OnSessionLoss, Options, Queue, Raised, Release,
-    Removed, RwLock, SessionId, State, Token, clock,
+    Metadata, Mode, Mutex, NameError, NameRule, OnRequeue, OnSessionLoss, Options, Queue, Raised,
+    Release, Removed, RwLock, SessionId, State, Token, clock,
 };
 pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
 

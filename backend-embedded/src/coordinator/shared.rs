@@ -1,5 +1,7 @@
 //! What callers, the committer and the expiry thread share.
 
+#[cfg(feature = "server")]
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lock_core::clock::{Clock, validity};
+use lock_core::clock::Clock;
 use lock_core::handover::Fronts;
 use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ahead, Ask, View};
@@ -30,7 +30,7 @@ use crate::client::{Client, Cluster};
 use crate::error;
 use crate::floor;
 use crate::layout;
-use crate::liveness::Renewer;
+use crate::liveness::{Renewer, lag};
 use crate::runtime::persist;
 
 pub(crate) struct ZkSession {
@@ -62,7 +62,7 @@ pub(crate) struct ZkSession {
 pub(crate) async fn open(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
     cluster.config().check_session(ttl)?;
     let (opened, opening) = oneshot::channel();
-    background::handle().spawn(async move {
+    background::handle()?.spawn(async move {
         let session = connect(cluster, ttl).await;
         if let Err(Ok(unwanted)) = opened.send(session)
             && let Err(error) = unwanted.close().await
@@ -88,7 +88,8 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
     let ttl = client.timeout();
     cluster.config().check_session(ttl)?;
     let (id, state) = (client.session(), client.state());
-    let liveness = Liveness::new(clock.clone(), sent, validity(ttl));
+    let lag = lag(ttl, cluster.config().tick_time());
+    let liveness = Liveness::granted(clock.clone(), sent, ttl, lag);
     let renewer = Arc::new(Renewer::new(
         client.clone(),
         cluster.layout.session_node(id),
@@ -101,7 +102,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
     persist(|| renewer.attempt()).await?;
     let path = cluster.layout.floor_node();
     let floor = persist(|| floor::read(&client, &path)).await?;
-    let renewal = background::handle().spawn({
+    let renewal = background::handle()?.spawn({
         let liveness = liveness.clone();
         async move {
             let renew = || {
@@ -111,7 +112,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
             liveness::keep_alive(&liveness, ttl, renew).await;
         }
     });
-    let listener = background::handle().spawn(listen(state.clone(), liveness.clone()));
+    let listener = background::handle()?.spawn(listen(state.clone(), liveness.clone()));
     let fronts = Fronts::new(cluster.handovers.clone());
     let session = Arc::new(ZkSession {
         id,
@@ -128,7 +129,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         alone: Mutex::default(),
         fronts,
     });
-    background::handle().spawn(let_go(Arc::downgrade(&session)));
+    background::handle()?.spawn(let_go(Arc::downgrade(&session)));
     Ok(session)
 }
 

@@ -29,7 +29,7 @@ pub fn open(store: Arc<Store>, ttl: Duration) -> Arc<dyn Session> {
     let clock = Clock::system();
     let sent = clock.now();
     let id = store.open(ttl);
-    let liveness = Liveness::new(clock, sent, clock::validity(ttl));
+    let liveness = Liveness::granted(clock, sent, ttl, Duration::ZERO);
     let renewing = {
         let (store, liveness) = (store.clone(), liveness.clone());
         async move {
@@ -44,7 +44,10 @@ pub fn open(store: Arc<Store>, ttl: Duration) -> Arc<dyn Session> {
         store,
         id,
         liveness,
-        renewal: background::handle().spawn(renewing).abort_handle(),
+        renewal: background::handle()
+            .expect("a background thread")
+            .spawn(renewing)
+            .abort_handle(),
     })
 }
 

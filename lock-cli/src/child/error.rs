@@ -15,6 +15,16 @@ impl Error {
     pub(super) fn new(what: &'static str, source: io::Error) -> Self {
         Error { what, source }
     }
+
+    /// What failed.
+    pub fn what(&self) -> String {
+        format!("cannot {}", self.what)
+    }
+
+    /// Why.
+    pub fn cause(&self) -> &io::Error {
+        &self.source
+    }
 }
 
 impl fmt::Display for Error {

@@ -66,7 +66,8 @@ pub struct Run {
     /// What to do when the lock is lost, or cannot be renewed and its deadline comes near
     #[arg(long, value_enum, default_value_t = OnLost::Term)]
     pub on_lost: OnLost,
-    /// The time between TERM and KILL [default: a fifth of the ttl; at most half of it]
+    /// The time between TERM and KILL [default: a fifth of the ttl that the coordinator grants; at
+    /// most half of the --ttl]
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub grace: Option<Duration>,
     /// Run this text with $SHELL, or else with /bin/sh

@@ -123,7 +123,7 @@ pub(super) async fn interruptible<T: Send + 'static>(
     std::thread::Builder::new()
         .name("file".to_owned())
         .spawn(move || tell.send(work()))
-        .map_err(|error| Failure::new(Exit::Internal, format!("cannot start a thread: {error}")))?;
+        .map_err(|error| Failure::of_system("cannot start a thread", &error))?;
     tokio::select! {
         biased;
         done = told => done.map(Ok).map_err(|_| {

@@ -12,7 +12,7 @@ use turnlock::fence::FencedFile;
 use crate::child::{Child, Ended, Signals};
 use crate::cli::{Edit, Global, OnLost};
 use crate::commands::change::{Right, interruptible, report, right};
-use crate::commands::supervise::{environment, supervise};
+use crate::commands::supervise::{default_grace, environment, supervise};
 use crate::commands::{name, shown};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
@@ -57,10 +57,7 @@ async fn make(args: &Edit, right: &Right, mut signals: Signals) -> Result<Exit, 
     };
     let mut child = Child::spawn(&args.command, &environment, signals).await?;
     let (ended, lost) = match &right.taken {
-        Some((_, guard)) => {
-            let grace = args.change.acquire.ttl / 5;
-            supervise(child, guard, OnLost::Term, grace).await?
-        }
+        Some((_, guard)) => supervise(child, guard, OnLost::Term, default_grace(guard)).await?,
         // Whoever holds the lock looks after us.
         None => (child.wait(|| true).await?, false),
     };
@@ -101,8 +98,5 @@ fn content(file: &File) -> io::Result<Vec<u8>> {
 }
 
 fn internal(error: io::Error) -> Failure {
-    Failure::new(
-        Exit::Internal,
-        format!("cannot pass the content on: {error}"),
-    )
+    Failure::of_system("cannot pass the content on", &error)
 }

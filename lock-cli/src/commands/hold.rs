@@ -46,7 +46,7 @@ pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
         Turn::Ours(locks, guard) => (locks, guard),
         Turn::Interrupted(exit) => return Ok(exit),
     };
-    let token = guard.token();
+    let (token, ttl) = (guard.token(), guard.ttl());
     let printed = match global.json {
         true => print_json(&json!({"name": name.as_str(), "mode": guard.mode(), "token": token})),
         false => print(token.to_string()),
@@ -74,7 +74,7 @@ pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
         (None, Release::Unknown) => {
             say(format!(
                 "{name}: the coordinator did not answer the release; the lock is free within {} s",
-                args.acquire.ttl.as_secs_f64()
+                ttl.as_secs_f64()
             ));
             Ok(Exit::Success)
         }

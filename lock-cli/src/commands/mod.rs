@@ -34,7 +34,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use turnlock::{ErrorKind, Guard, LockName, Locks, Mode, Options, Release};
+use turnlock::{Guard, LockName, Locks, Mode, OnRequeue, OnSessionLoss, Options, Release};
 
 use self::names::name;
 use crate::child::Signals;
@@ -80,7 +80,10 @@ async fn turn(wish: &Wish<'_>, unwanted: impl Future<Output = Exit>) -> Result<T
         }
     };
     match acquired {
-        Ok(Some(guard)) => Ok(Turn::Ours(locks, guard)),
+        Ok(Some(guard)) => {
+            say_what_was_granted(wish, &guard);
+            Ok(Turn::Ours(locks, guard))
+        }
         Ok(None) => {
             let ours = surrounding::blocks(&locks, wish.name, wish.mode).await;
             part(&locks).await;
@@ -96,6 +99,19 @@ async fn turn(wish: &Wish<'_>, unwanted: impl Future<Output = Exit>) -> Result<T
 /// Resolves when a signal comes that would have ended us.
 async fn deadly(signals: &mut Signals) -> Exit {
     Exit::Of(signals.deadly().await.status())
+}
+
+/// Tells who asked for a longer time to live than the coordinator grants.
+fn say_what_was_granted(wish: &Wish<'_>, guard: &Guard) {
+    let (granted, asked) = (guard.ttl(), wish.options.ttl);
+    if granted < asked {
+        inform(format!(
+            "{}: the coordinator grants {} s of the {} s asked for (--ttl)",
+            wish.name,
+            granted.as_secs_f64(),
+            asked.as_secs_f64()
+        ));
+    }
 }
 
 /// How a hold with these flags is held; what flock has and we have not is refused.
@@ -138,6 +154,13 @@ async fn connect(wish: &Wish<'_>) -> Result<Locks, Failure> {
             .map(|note| note.to_string_lossy().into_owned()),
         command: Some(wish.command.clone()),
         announces: true,
+        on_session_loss: OnSessionLoss::Requeue,
+        // The machine slept, or the coordinator was away for longer than our time to live.
+        on_requeue: Some(OnRequeue::new(|name, error| {
+            inform(format!(
+                "{name}: lost our place in the queue ({error}); queueing again"
+            ));
+        })),
         ..Options::default()
     };
     coordinator::connect(wish.global.backend.as_deref(), options).await
@@ -197,30 +220,15 @@ async fn queue_up(
     options: &Acquire,
 ) -> Result<Option<Guard>, Failure> {
     let lock = locks.rwlock(name)?;
-    let nonblock = tries(options);
-    let started = tokio::time::Instant::now();
-    loop {
-        let left = options
-            .wait
-            .map(|limit| limit.saturating_sub(started.elapsed()));
-        let acquired = match (nonblock, left, mode) {
-            (true, _, Mode::Shared) => lock.try_read().await,
-            (true, _, Mode::Exclusive) => lock.try_write().await,
-            (false, Some(limit), Mode::Shared) => lock.read_timeout(limit).await,
-            (false, Some(limit), Mode::Exclusive) => lock.write_timeout(limit).await,
-            (false, None, Mode::Shared) => lock.read().await.map(Some),
-            (false, None, Mode::Exclusive) => lock.write().await.map(Some),
-        };
-        match acquired {
-            // The machine slept, or the coordinator was away for longer than our time to live.
-            Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) && !nonblock => {
-                inform(format!(
-                    "lost our place in the queue ({error}); queueing again"
-                ));
-            }
-            other => return Ok(other?),
-        }
-    }
+    let acquired = match (tries(options), options.wait, mode) {
+        (true, _, Mode::Shared) => lock.try_read().await,
+        (true, _, Mode::Exclusive) => lock.try_write().await,
+        (false, Some(limit), Mode::Shared) => lock.read_timeout(limit).await,
+        (false, Some(limit), Mode::Exclusive) => lock.write_timeout(limit).await,
+        (false, None, Mode::Shared) => lock.read().await.map(Some),
+        (false, None, Mode::Exclusive) => lock.write().await.map(Some),
+    };
+    Ok(acquired?)
 }
 
 /// The failure of a lock that somebody else has; `ours` if that is the command that we run under.

@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use turnlock::Release;
+use turnlock::{Guard, Release};
 
 use crate::child::{Child, Signals};
-use crate::cli::{Global, Run};
-use crate::commands::supervise::{environment, supervise};
+use crate::cli::{Global, OnLost, Run};
+use crate::commands::supervise::{default_grace, environment, longest_grace, supervise};
 use crate::commands::{Turn, Wish, deadly, mode, name, part, release, shown, turn};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
@@ -16,7 +16,7 @@ use crate::surroundings::require_proc;
 pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     let name = name(&args.name, args.acquire.raw)?;
     let mode = mode(&args.flags)?;
-    let grace = grace(&args)?;
+    check_grace(&args)?;
     let command = command(&args)?;
     require_proc()?;
     // Before anything is queued or started, so that no signal finds us unprepared.
@@ -32,6 +32,15 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
         Turn::Ours(locks, guard) => (locks, guard),
         Turn::Interrupted(exit) => return Ok(exit),
     };
+    let grace = match granted_grace(&args, &guard) {
+        Ok(grace) => grace,
+        Err(failure) => {
+            release(guard).await;
+            part(&locks).await;
+            return Err(failure);
+        }
+    };
+    let ttl = guard.ttl();
 
     let child = match Child::spawn(&command, &environment(&guard), signals).await {
         Ok(child) => child,
@@ -52,7 +61,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     if released == Release::Unknown && !lost {
         say(format!(
             "{name}: the coordinator did not answer the release; the lock is free within {} s",
-            args.acquire.ttl.as_secs_f64()
+            ttl.as_secs_f64()
         ));
     }
     if lost || released == Release::AlreadyGone {
@@ -61,7 +70,8 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     Ok(Exit::Of(ended.status()))
 }
 
-fn grace(args: &Run) -> Result<Duration, Failure> {
+/// Refuses a grace before anything is asked of a coordinator, if none could grant enough.
+fn check_grace(args: &Run) -> Result<(), Failure> {
     let ttl = args.acquire.ttl;
     match args.grace {
         Some(grace) if grace > ttl / 2 => Err(Failure::new(
@@ -73,8 +83,28 @@ fn grace(args: &Run) -> Result<Duration, Failure> {
             ),
         )
         .hint("give at most half of the ttl, or a longer --ttl")),
+        _ => Ok(()),
+    }
+}
+
+/// The grace as it fits into what the coordinator granted. A longer one would have the command
+/// stopped as soon as it runs, or at the first renewal that is a little late.
+fn granted_grace(args: &Run, guard: &Guard) -> Result<Duration, Failure> {
+    let most = longest_grace(guard);
+    match args.grace {
+        Some(grace) if grace > most && args.on_lost == OnLost::Term => Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "{}: a grace of {} s does not fit into the {} s that the coordinator grants: its renewals leave {:.1} s",
+                guard.name(),
+                grace.as_secs_f64(),
+                guard.ttl().as_secs_f64(),
+                most.as_secs_f64()
+            ),
+        )
+        .hint("give a shorter --grace, or have the coordinator grant longer sessions")),
         Some(grace) => Ok(grace),
-        None => Ok(ttl / 5),
+        None => Ok(default_grace(guard)),
     }
 }
 

@@ -16,6 +16,22 @@ use crate::output::say;
 /// process.
 const KILL_RESERVE: Duration = Duration::from_millis(100);
 
+/// What renewals leave is not counted on to the last: one may be a little late.
+const PUNCTUALITY: f64 = 0.9;
+
+/// The time between TERM and KILL if none is asked for: a fifth of the time to live that was granted.
+pub fn default_grace(guard: &Guard) -> Duration {
+    (guard.ttl() / 5).min(longest_grace(guard))
+}
+
+/// The longest time between TERM and KILL that does not stop the command while all is well.
+pub fn longest_grace(guard: &Guard) -> Duration {
+    guard
+        .assured()
+        .mul_f64(PUNCTUALITY)
+        .saturating_sub(KILL_RESERVE)
+}
+
 /// What the command learns of its hold. Set after the inherited ones: those of an outer hold must
 /// not win.
 pub fn environment(guard: &Guard) -> Vec<(OsString, OsString)> {

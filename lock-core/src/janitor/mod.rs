@@ -53,16 +53,16 @@ enum Job {
 }
 
 impl Tenancy {
-    pub(crate) fn new(session: Arc<dyn Session>) -> Arc<Self> {
+    pub(crate) fn new(session: Arc<dyn Session>) -> Result<Arc<Self>, Error> {
         let (jobs, queue) = mpsc::unbounded_channel();
         let fresh = Arc::new(Fresh::default());
-        background::handle().spawn(work(session.clone(), fresh.clone(), queue));
-        Arc::new(Tenancy {
+        background::handle()?.spawn(work(session.clone(), fresh.clone(), queue));
+        Ok(Arc::new(Tenancy {
             session,
             serial: AtomicU64::new(1),
             jobs,
             fresh,
-        })
+        }))
     }
 
     pub(crate) fn session(&self) -> &dyn Session {
@@ -85,6 +85,9 @@ impl Tenancy {
     /// Removes an entry in the background, for as long as it takes. Callable from `Drop`: does not
     /// block or spawn.
     pub(crate) fn discard(&self, ticket: Ticket, entry: Option<EntryId>) {
+        if background::is_forked() {
+            return;
+        }
         // A janitor that is gone has closed the session, and the entry went with it.
         let _ = self.jobs.send(Job::Remove(ticket, entry));
     }
@@ -104,6 +107,16 @@ impl Tenancy {
 
     pub(crate) fn unregister(&self, serial: u64) {
         self.fresh.remove(serial);
+    }
+}
+
+/// A forked child keeps what it has of its parent's session: to drop it would tell the background
+/// thread, which is not there, and might wait for what that had locked.
+impl Drop for Tenancy {
+    fn drop(&mut self) {
+        if background::is_forked() {
+            std::mem::forget((self.session.clone(), self.jobs.clone(), self.fresh.clone()));
+        }
     }
 }
 

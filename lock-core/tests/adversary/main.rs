@@ -4,11 +4,13 @@ mod session;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use lock_core::clock::Clock;
-use lock_core::{Effect, ErrorKind, LossReason, Mutex, OnSessionLoss, Options, Release, State};
+use lock_core::{
+    Effect, ErrorKind, LossReason, Mutex, OnRequeue, OnSessionLoss, Options, Release, State,
+};
 use session::{Act, Script};
 
 /// Bounds what takes a second or two.
@@ -127,6 +129,52 @@ async fn a_silent_coordinator_does_not_hold_up_those_who_give_up() {
             .await
             .expect("a value")
             .is_none()
+    );
+}
+
+#[tokio::test]
+async fn a_wait_at_whose_end_nobody_answers_is_not_taken_for_contention() {
+    let script = script();
+    script.blocked.store(true, Ordering::SeqCst);
+    script.remove.will(Act::Hang);
+    let limit = Duration::from_millis(1500);
+    let lock = mutex(&script);
+    let started = Instant::now();
+    let error = soon("the wait ends", lock.acquire_timeout(limit)).await;
+    assert_eq!(
+        error.expect_err("nobody said").kind(),
+        ErrorKind::Unreachable
+    );
+    // The withdrawal is given a second.
+    assert!(
+        started.elapsed() < limit + Duration::from_secs(3),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn who_was_never_taken_into_the_queue_hears_that_nobody_answered() {
+    let script = script();
+    script.enqueue.will(Act::Hang);
+    let lock = mutex(&script);
+    let waited = lock.acquire_timeout(Duration::from_millis(100));
+    let error = soon("the wait ends", waited).await;
+    assert_eq!(
+        error.expect_err("never placed").kind(),
+        ErrorKind::Unreachable
+    );
+    let started = Instant::now();
+    let error = soon("the try ends", lock.try_acquire()).await;
+    assert_eq!(
+        error.expect_err("never placed").kind(),
+        ErrorKind::Unreachable
+    );
+    // Five seconds, and a little for a busy machine.
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        started.elapsed()
     );
 }
 
@@ -452,6 +500,100 @@ async fn a_wait_whose_session_is_lost_fails_or_queues_anew_as_the_caller_chose()
     let (outcome, enqueues) = wait_over_a_session_loss(OnSessionLoss::Requeue).await;
     assert_eq!(outcome, Ok(()));
     assert!(enqueues >= 2, "{enqueues}");
+}
+
+/// A waiter that queues anew has lost its session, and every try to open another one fails. How its
+/// wait ends is told when that is over; also, how often it has said that it queues anew.
+async fn over_an_outage(script: &Arc<Script>, open: ErrorKind) -> (Result<(), ErrorKind>, usize) {
+    let told = Arc::new(AtomicUsize::new(0));
+    let locks = script.locks_with(Options {
+        ttl: HOUR,
+        on_session_loss: OnSessionLoss::Requeue,
+        on_requeue: Some(OnRequeue::new({
+            let told = told.clone();
+            move |name, error| {
+                assert_eq!(name.as_str(), "a");
+                assert!(matches!(error.kind(), ErrorKind::SessionLost(_)));
+                told.fetch_add(1, Ordering::SeqCst);
+            }
+        })),
+        ..Options::default()
+    });
+    let lock = locks.mutex("a").expect("a valid name");
+    let first = lock.acquire().await.expect("free");
+    assert_eq!(first.release().await, Release::Released);
+
+    script.blocked.store(true, Ordering::SeqCst);
+    script.open.will(Act::Fail(open));
+    let gone = ErrorKind::SessionLost(LossReason::SessionGone);
+    script.changed.will(Act::Fail(gone));
+    let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
+    eventually("it asks again, or gives up", || {
+        script.open.count() > 6 || waiter.is_finished()
+    })
+    .await;
+    script.blocked.store(false, Ordering::SeqCst);
+    script.open.will(Act::Succeed);
+    let outcome = soon("the wait ends", waiter).await.expect("no panic");
+    (
+        outcome.map_err(|error| error.kind()),
+        told.load(Ordering::SeqCst),
+    )
+}
+
+#[tokio::test]
+async fn a_waiter_asks_for_a_new_session_for_as_long_as_there_is_none() {
+    for passing in [ErrorKind::Unreachable, ErrorKind::Exhausted] {
+        let outcome = over_an_outage(&script(), passing).await;
+        assert_eq!(outcome, (Ok(()), 1), "{passing:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_waiter_that_is_refused_a_new_session_does_not_go_on() {
+    for final_ in [ErrorKind::Refused, ErrorKind::Configuration] {
+        let script = script();
+        let outcome = over_an_outage(&script, final_).await;
+        assert_eq!(outcome, (Err(final_), 1));
+        assert_eq!(script.open.count(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_first_session_is_not_asked_for_without_an_end() {
+    let script = script();
+    script.open.will(Act::Fail(ErrorKind::Unreachable));
+    let locks = script.locks_with(Options {
+        on_session_loss: OnSessionLoss::Requeue,
+        ..Options::default()
+    });
+    let lock = locks.mutex("a").expect("a valid name");
+    let error = soon("it fails", lock.acquire())
+        .await
+        .expect_err("nobody is there");
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+    assert_eq!(script.open.count(), 1);
+}
+
+#[tokio::test]
+async fn a_place_is_kept_while_the_coordinator_is_short_of_something() {
+    let script = script();
+    script.blocked.store(true, Ordering::SeqCst);
+    // It looks by itself.
+    script.look.will(Act::Fail(ErrorKind::Exhausted));
+    script.changed.will(Act::Fail(ErrorKind::Exhausted));
+    let lock = mutex(&script);
+    let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
+    // For longer than a first request would be tried.
+    let started = Instant::now();
+    eventually("it has looked for long", || {
+        started.elapsed() > Duration::from_secs(6) && script.look.count() > 6
+    })
+    .await;
+    script.blocked.store(false, Ordering::SeqCst);
+    script.look.will(Act::Succeed);
+    let outcome = soon("the wait ends", waiter).await.expect("no panic");
+    outcome.expect("granted");
 }
 
 #[tokio::test]

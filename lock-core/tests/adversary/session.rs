@@ -237,7 +237,13 @@ impl Session for ScriptedSession {
 
     async fn changed(&self, _: &EntryId, _: &EntryId) -> Result<(), Error> {
         let _watch = Watch::of(&self.script.watches);
-        self.script.changed.play().await
+        let changed = self.script.changed.play().await;
+        if let Err(error) = &changed
+            && let ErrorKind::SessionLost(reason) = error.kind()
+        {
+            self.liveness.lose(reason);
+        }
+        changed
     }
 
     async fn remove(&self, ticket: &Ticket, _: Option<&EntryId>) -> Result<Removed, Error> {

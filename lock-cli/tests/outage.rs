@@ -1,0 +1,218 @@
+//! Who waits without a limit outlives an outage that is longer than its session: it queues anew, and
+//! has its turn in the end.
+
+mod support;
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use conformance::fixtures::etcd::Node;
+use conformance::fixtures::zk::{Ensemble, Settings};
+use rustix::process::Signal;
+use support::{Home, Running, Server, eventually, lines, signal, text};
+use turnlock::{Guard, OnSessionLoss, Options};
+
+/// Waiters of each test.
+const WAITERS: usize = 40;
+/// Those of them that are the command, where the others are tasks with sessions of their own.
+const COMMANDS: usize = 4;
+/// Much shorter than the outages.
+const TTL: Duration = Duration::from_secs(6);
+/// For all to have their turns when the outage is over.
+const AFTERWARDS: Duration = Duration::from_secs(60);
+
+/// What those who hold the lock change, in steps that would lose an update of two at a time.
+struct Ledger(PathBuf);
+
+impl Ledger {
+    fn of(home: &Home) -> Arc<Self> {
+        fs::write(home.file("count"), "0").expect("writable");
+        Arc::new(Ledger(home.path().to_owned()))
+    }
+
+    /// The same steps for a shell.
+    fn script() -> &'static str {
+        "n=$(cat count); echo $TURNLOCK_TOKEN >> tokens; sleep 0.02; echo $((n + 1)) > count"
+    }
+
+    async fn visit(&self, guard: &Guard) {
+        let count = self.count();
+        let tokens = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.0.join("tokens"));
+        writeln!(tokens.expect("opens"), "{}", guard.token()).expect("writable");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        fs::write(self.0.join("count"), (count + 1).to_string()).expect("writable");
+    }
+
+    fn count(&self) -> usize {
+        let count = fs::read_to_string(self.0.join("count")).expect("readable");
+        count.trim().parse().expect("a number")
+    }
+
+    /// All were there, one after another, and the tokens have risen.
+    fn check(&self) {
+        assert_eq!(self.count(), WAITERS, "an update was lost");
+        let tokens: Vec<u64> = lines(&self.0.join("tokens"))
+            .iter()
+            .map(|token| token.parse().expect("a number"))
+            .collect();
+        assert_eq!(tokens.len(), WAITERS);
+        assert!(tokens.is_sorted_by(|a, b| a < b), "{tokens:?}");
+    }
+}
+
+fn command(home: &Home, url: &str) -> Command {
+    let ttl = TTL.as_secs().to_string();
+    let script = Ledger::script();
+    home.turnlock(&[
+        "--backend",
+        url,
+        "run",
+        "--ttl",
+        &ttl,
+        "x",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ])
+}
+
+fn spawn(home: &Home, url: &str) -> Running {
+    let mut command = command(home, url);
+    let errors = fs::File::create(home.file(&format!("errors-{}", fastrand::u64(..))));
+    command.stderr(errors.expect("a file"));
+    Running::of(command.spawn().expect("turnlock starts"))
+}
+
+/// What the commands have said.
+fn said(home: &Home) -> String {
+    let files = fs::read_dir(home.path()).expect("readable");
+    let files = files.map(|file| file.expect("readable").path());
+    let errors = files.filter(|file| file.to_string_lossy().contains("/errors-"));
+    errors
+        .map(|file| text(&fs::read(file).expect("readable")))
+        .collect()
+}
+
+async fn wait_and_visit(url: String, ledger: Arc<Ledger>) -> Result<(), turnlock::Error> {
+    let options = Options {
+        ttl: TTL,
+        on_session_loss: OnSessionLoss::Requeue,
+        ..Options::default()
+    };
+    let locks = turnlock::connect_with(&url, options).await?;
+    let guard = locks.mutex("x")?.acquire().await?;
+    ledger.visit(&guard).await;
+    guard.release().await;
+    locks.close().await
+}
+
+/// Has `tasks` in this process and the rest as commands wait behind a holder through an outage.
+async fn outlive(url: &str, tasks: usize, outage: impl AsyncFnOnce()) {
+    let home = Home::new();
+    let ledger = Ledger::of(&home);
+    let locks = turnlock::connect(url).await.expect("a valid URL");
+    let holder = locks.mutex("x").expect("valid").acquire().await;
+    let holder = holder.expect("free");
+    let waiting: Vec<_> = (0..tasks)
+        .map(|_| tokio::spawn(wait_and_visit(url.to_owned(), ledger.clone())))
+        .collect();
+    let commands: Vec<_> = (tasks..WAITERS).map(|_| spawn(&home, url)).collect();
+    let all_wait = async {
+        while locks
+            .queue(holder.name())
+            .await
+            .map_or(0, |q| q.entries.len())
+            <= WAITERS
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let all_wait = tokio::time::timeout(AFTERWARDS, all_wait).await;
+    all_wait.expect("all are in the queue");
+
+    outage().await;
+    drop(holder);
+    let turns = async {
+        for waiter in waiting {
+            waiter.await.expect("no panic").expect("its turn");
+        }
+    };
+    let turns = tokio::time::timeout(AFTERWARDS, turns).await;
+    turns.expect("all have their turns");
+    let ended = tokio::task::spawn_blocking(move || {
+        let ended = commands.into_iter().map(|mut command| {
+            eventually("a command has had its turn", || command.ended());
+            command.wait().status
+        });
+        ended.collect::<Vec<_>>()
+    });
+    let said = said(&home);
+    for status in ended.await.expect("they end") {
+        assert!(status.success(), "{status}: {said}");
+    }
+    ledger.check();
+    let losses = said.matches("lost our place in the queue").count();
+    assert!((1..=WAITERS * 2).contains(&losses), "{losses}: {said}");
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(test);
+}
+
+#[test]
+fn waiters_outlive_an_isolated_zookeeper_leader() {
+    run(async {
+        let ensemble = Ensemble::start(Settings {
+            nodes: 3,
+            ..Settings::default()
+        });
+        let leader = ensemble.wait_leader();
+        let url = format!("{}?allow_short_sessions=true", ensemble.url());
+        outlive(&url, WAITERS - COMMANDS, async || {
+            ensemble.isolate(leader);
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            ensemble.rejoin(leader);
+        })
+        .await;
+    });
+}
+
+#[test]
+fn waiters_outlive_an_etcd_that_is_away() {
+    run(async {
+        let mut node = Node::start().await;
+        let url = format!("etcd://{}", node.address());
+        outlive(&url, WAITERS - COMMANDS, async || {
+            node.kill();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert!(node.resume().await, "it starts again");
+        })
+        .await;
+    });
+}
+
+#[test]
+fn waiters_outlive_a_stopped_coordinator() {
+    run(async {
+        let home = Home::new();
+        let server = Server::start(&home);
+        outlive(&server.url(), 0, async || {
+            signal(server.id(), Signal::STOP);
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            signal(server.id(), Signal::CONT);
+        })
+        .await;
+        server.stop();
+    });
+}

@@ -1,0 +1,84 @@
+//! Short of descriptors, and of time to live: a status and a message, never a panic, and everything
+//! works again when there is enough.
+
+mod support;
+
+use std::process::Output;
+
+use conformance::fixtures::zk::{Ensemble, Settings};
+use support::{Home, text};
+
+/// Runs the command where it can have so many descriptors.
+fn with_descriptors(home: &Home, count: u32, args: &[&str]) -> Output {
+    let turnlock = home.turnlock(args);
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .arg("-c")
+        .arg(format!("ulimit -n {count}; exec \"$@\""))
+        .arg("sh")
+        .arg(turnlock.get_program())
+        .args(turnlock.get_args())
+        .env("TURNLOCK_HOME", home.path())
+        .env_remove("TURNLOCK_BACKEND")
+        .current_dir(home.path());
+    shell.output().expect("a shell")
+}
+
+#[test]
+fn without_descriptors_every_command_says_so() {
+    let home = Home::new();
+    assert!(home.run(&["run", "a", "--", "true"]).status.success());
+    let commands: [&[&str]; 6] = [
+        &["run", "a", "--", "true"],
+        &["run", "-n", "a", "--", "true"],
+        &["append", "a", "file"],
+        &["edit", "a", "file", "--", "cat"],
+        &["queue", "a"],
+        &["ls"],
+    ];
+    for args in commands {
+        // Fewer than 4 do not load the C library.
+        for count in 4..=24 {
+            let output = with_descriptors(&home, count, args);
+            let said = text(&output.stderr);
+            let status = output.status.code().expect("not ended by a signal");
+            assert!(
+                status == 0 || status == 69 && !said.trim().is_empty(),
+                "{args:?} with {count}: {status}: {said}"
+            );
+            assert!(!said.contains("panicked"), "{args:?} with {count}: {said}");
+        }
+    }
+    assert!(home.run(&["run", "a", "--", "true"]).status.success());
+}
+
+#[test]
+fn what_zookeeper_grants_counts_and_not_what_was_asked() {
+    let ensemble = Ensemble::start(Settings::default());
+    let home = Home::new();
+    let run = |grace: &[&str]| {
+        let mut command = home.turnlock(&["--backend", &ensemble.url(), "run", "--ttl", "300"]);
+        command.args(grace).args(["x", "--", "sleep", "1"]);
+        command.output().expect("turnlock starts")
+    };
+    let output = run(&[]);
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(
+        said.matches("of the 300 s asked for (--ttl)").count(),
+        1,
+        "{said}"
+    );
+    let output = run(&["--grace", "100"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    assert!(said.contains("a grace of 100 s does not fit"), "{said}");
+    let queue = home
+        .turnlock(&["--backend", &ensemble.url(), "queue", "--json", "x"])
+        .output();
+    assert_eq!(
+        text(&queue.expect("turnlock starts").stdout).trim(),
+        "",
+        "left the queue"
+    );
+}

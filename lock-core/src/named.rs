@@ -1,0 +1,157 @@
+//! What a mutex and a read/write lock have in common: a wait for a turn, over as many sessions as it
+//! takes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::acquire::{Patience, Pending};
+use crate::background;
+use crate::backoff::Backoff;
+use crate::clock::{BootInstant, Clock};
+use crate::entry::Mode;
+use crate::error::{Error, ErrorKind};
+use crate::guard::Guard;
+use crate::janitor::Tenancy;
+use crate::liveness::LossReason;
+use crate::lock::Locks;
+use crate::name::LockName;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    locks: Locks,
+    name: LockName,
+}
+
+impl Named {
+    pub(crate) fn new(locks: Locks, name: LockName) -> Self {
+        Named { locks, name }
+    }
+
+    pub(crate) fn name(&self) -> &LockName {
+        &self.name
+    }
+
+    pub(crate) async fn acquire(
+        &self,
+        mode: Mode,
+        patience: Patience,
+    ) -> Result<Option<Guard>, Error> {
+        // A loop of acquires that never have to wait must let others run.
+        tokio::task::coop::consume_budget().await;
+        let requeues = self.locks.requeues();
+        let mut tenancy = self.session(patience, None).await?;
+        let mut replaced = false;
+        let mut backoff = Backoff::default();
+        loop {
+            let metadata = Arc::new(self.locks.metadata());
+            let ticket = tenancy.ticket(self.name.clone(), mode, metadata);
+            let mut pending = Pending::new(tenancy, ticket);
+            let error = match pending.acquire(patience, replaced && requeues).await {
+                Err(error) if is_loss(&error) => error,
+                outcome => return outcome,
+            };
+            let had_a_place = pending.had_a_place();
+            drop(pending);
+            if had_a_place && requeues {
+                self.locks.tell_requeue(&self.name, &error);
+            } else if had_a_place || replaced && !requeues {
+                return Err(error);
+            }
+            // A session that ended before we had a place in the queue to lose with it is replaced
+            // once; the loss of a place, as often as it comes.
+            if had_a_place {
+                backoff = Backoff::default();
+            } else if replaced {
+                background::sleep(backoff.next_pause()).await;
+            }
+            replaced = true;
+            tenancy = match requeues {
+                true => self.session_after_outage(patience).await?,
+                false => self.session(patience, None).await?,
+            };
+        }
+    }
+
+    pub(crate) async fn acquire_forever(&self, mode: Mode) -> Result<Guard, Error> {
+        self.acquire(mode, Patience::Forever).await?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Internal,
+                "a wait without a limit ended without a lock: please report this",
+            )
+        })
+    }
+
+    /// The session; opens one if there is none.
+    async fn session(
+        &self,
+        patience: Patience,
+        outage: Option<&Outage>,
+    ) -> Result<Arc<Tenancy>, Error> {
+        tokio::select! {
+            biased;
+            tenancy = self.locks.tenancy() => tenancy,
+            () = patience.ended() => Err(no_session(outage)),
+        }
+    }
+
+    /// A session in place of one that was lost. The coordinator may be away for longer than any
+    /// session lives: asks again, for as long as the patience lasts.
+    async fn session_after_outage(&self, patience: Patience) -> Result<Arc<Tenancy>, Error> {
+        let mut backoff = Backoff::of_outage();
+        let mut outage = Outage {
+            since: Clock::system().now(),
+            cause: None,
+        };
+        loop {
+            let error = match self.session(patience, Some(&outage)).await {
+                Err(error) if may_pass(&error) && !patience.is_over() => error,
+                outcome => return outcome,
+            };
+            tracing::debug!(%error, lock = %self.name, "a session will be opened later");
+            outage.cause = Some(error);
+            tokio::select! {
+                () = background::sleep(backoff.next_pause()) => {}
+                () = patience.ended() => return Err(no_session(Some(&outage))),
+            }
+        }
+    }
+}
+
+/// A time without a session.
+struct Outage {
+    since: BootInstant,
+    /// Why there is none, as far as it is known.
+    cause: Option<Error>,
+}
+
+/// The session was lost, other than by ourselves.
+fn is_loss(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::SessionLost(reason) if reason != LossReason::Closed)
+}
+
+fn may_pass(error: &Error) -> bool {
+    error.is_retryable() || is_loss(error)
+}
+
+/// The time is up, and there is no session.
+fn no_session(outage: Option<&Outage>) -> Error {
+    let text = "the coordinator did not open a session in the time given";
+    let Some(Outage { since, cause }) = outage else {
+        return Error::new(ErrorKind::Unreachable, text);
+    };
+    let lasted = Clock::system().now().saturating_since(*since);
+    let text = format!(
+        "{text}: the last one was lost {} before that",
+        seconds(lasted)
+    );
+    let error = Error::new(ErrorKind::Unreachable, text);
+    match cause {
+        Some(cause) => error.with_source(cause.clone()),
+        None => error,
+    }
+}
+
+/// For people.
+pub(crate) fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
