@@ -17,12 +17,13 @@ pub fn require_descriptors() -> Result<(), Failure> {
     let Err(error) = spare else {
         return Ok(());
     };
-    let hint = match error {
-        Errno::MFILE => "raise the limit (ulimit -n)",
-        _ => "the whole machine is short of them",
+    // The limit is a setting; what the whole machine is short of may be there again.
+    let (exit, hint) = match error {
+        Errno::MFILE => (Exit::Configuration, "raise the limit (ulimit -n)"),
+        _ => (Exit::Unavailable, "the whole machine is short of them"),
     };
     let message = format!("cannot open the {DESCRIPTORS} files that it takes: {error}");
-    Err(Failure::new(Exit::Configuration, message).hint(hint))
+    Err(Failure::new(exit, message).hint(hint))
 }
 
 /// Refuses to supervise a command without `/proc`, where its processes are seen.
