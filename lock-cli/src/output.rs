@@ -1,5 +1,6 @@
 //! What users see: data on stdout, all else on stderr, and nothing from others unescaped.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
@@ -40,9 +41,10 @@ pub fn print(line: impl AsRef<str>) -> io::Result<()> {
 pub struct StatusLine(());
 
 impl StatusLine {
-    /// `None` where stderr is not a terminal.
+    /// `None` where stderr is not a terminal, or one that cannot erase a line (`TERM=dumb`).
     pub fn on_terminal() -> Option<Self> {
-        io::stderr().is_terminal().then_some(StatusLine(()))
+        // Lazily: one that is made is also dropped, which erases the line.
+        (io::stderr().is_terminal() && can_erase(std::env::var_os("TERM"))).then(|| StatusLine(()))
     }
 
     /// Puts this in the place of what is shown.
@@ -62,6 +64,11 @@ impl Drop for StatusLine {
     fn drop(&mut self) {
         self.clear();
     }
+}
+
+/// Whether a terminal of this type, as `TERM` says, knows the codes that move the cursor.
+fn can_erase(term: Option<OsString>) -> bool {
+    term.is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
 /// A duration for people: its two largest units.
@@ -139,6 +146,14 @@ mod tests {
             safe("a\u{1b}[2Jb\r\u{202e}c\u{9b}ü"),
             "a\\u{1b}[2Jb\\u{d}\\u{202e}c\\u{9b}ü"
         );
+    }
+
+    #[test]
+    fn a_dumb_terminal_gets_no_cursor_codes() {
+        assert!(can_erase(Some("xterm".into())));
+        for term in [None, Some(OsString::new()), Some("dumb".into())] {
+            assert!(!can_erase(term));
+        }
     }
 
     #[test]
