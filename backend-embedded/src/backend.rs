@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lock_core::keyspace::{Keyspace, Span};
 use lock_core::{
-    Backend, DataKey, Effect, Entry, ErrorKind, Floor, KnownFloor, LockName, LossReason, Queue,
-    Raised, Session, background,
+    Backend, DataKey, Effect, Entry, EntryId, ErrorKind, Floor, KnownFloor, LockName, LossReason,
+    Queue, Raised, Removed, Session, background,
 };
 
 use crate::config::{Config, Limits};
@@ -18,7 +18,7 @@ use crate::machine::op::{
     Compare, CompareOp, CompareTarget, KeyRange, KeyValue, Op, Put, Range, RangeResult, SortOrder,
     SortTarget, Txn,
 };
-use crate::session::EmbeddedSession;
+use crate::session::{self, EmbeddedSession};
 
 /// Keys read at once for a listing: the coordinator serves others in between.
 const CHUNK: usize = 1000;
@@ -148,6 +148,13 @@ impl Backend for EmbeddedBackend {
         let range = Range::all(KeyRange::One(key.into()));
         let found = self.coordinator.range(range).await.map_err(refused)?;
         Ok(found.result.kvs.first().map(|kv| kv.value.to_vec()))
+    }
+
+    async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, lock_core::Error> {
+        self.keyspace.check_entry(name, entry)?;
+        let removal = session::removal(&entry.key, session::incarnation(&entry.key, entry.token));
+        let done = self.coordinator.txn(removal).await.map_err(refused)?;
+        Ok(session::removed(&done.result))
     }
 
     async fn raise_floor(&self, floor: Floor) -> Result<Raised, lock_core::Error> {

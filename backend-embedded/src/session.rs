@@ -240,8 +240,29 @@ fn ours(entry: &EntryId, session: SessionId) -> Vec<Compare> {
     vec![incarnation, lease]
 }
 
+/// Removes the key, if this is so of it.
+pub(crate) fn removal(key: &[u8], compare: Compare) -> Txn {
+    let delete = Delete {
+        keys: KeyRange::One(key.to_vec().into()),
+        prev_kv: false,
+    };
+    Txn {
+        compare: vec![compare],
+        then: vec![Op::Delete(delete)],
+        or_else: vec![],
+    }
+}
+
+/// What came of a [`removal`].
+pub(crate) fn removed(result: &TxnResult) -> Removed {
+    match result.succeeded {
+        true => Removed::Removed,
+        false => Removed::AlreadyGone,
+    }
+}
+
 /// The key is there in this incarnation; not there at all, for token 0.
-fn incarnation(key: &[u8], token: Token) -> Compare {
+pub(crate) fn incarnation(key: &[u8], token: Token) -> Compare {
     Compare {
         keys: KeyRange::One(key.to_vec().into()),
         op: CompareOp::Equal,
@@ -327,8 +348,8 @@ impl Session for EmbeddedSession {
     }
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
-        let (key, compare) = match entry {
-            Some(entry) => (entry.key.to_vec(), incarnation(&entry.key, entry.token)),
+        let removal = match entry {
+            Some(entry) => removal(&entry.key, incarnation(&entry.key, entry.token)),
             None => {
                 let key = self
                     .keyspace
@@ -338,25 +359,11 @@ impl Session for EmbeddedSession {
                     op: CompareOp::Greater,
                     ..incarnation(&key, Token(0))
                 };
-                (key, exists)
+                removal(&key, exists)
             }
         };
-        let delete = Delete {
-            keys: KeyRange::One(key.into()),
-            prev_kv: false,
-        };
-        let done = self
-            .txn(Txn {
-                compare: vec![compare],
-                then: vec![Op::Delete(delete)],
-                or_else: vec![],
-            })
-            .await?;
-        Ok(if done.result.succeeded {
-            Removed::Removed
-        } else {
-            Removed::AlreadyGone
-        })
+        let done = self.txn(removal).await?;
+        Ok(removed(&done.result))
     }
 
     async fn access(

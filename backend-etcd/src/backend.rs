@@ -1,12 +1,15 @@
 //! The backend: one client of a cluster, shared by all sessions opened on it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lock_core::handover::Handovers;
 use lock_core::keyspace::Keyspace;
-use lock_core::{Backend, DataKey, Error, Floor, LockName, Queue, Raised, Session};
+use lock_core::{
+    Backend, DataKey, Effect, EntryId, Error, Floor, LockName, Queue, Raised, Removed, Session,
+};
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
@@ -93,6 +96,30 @@ impl Backend for EtcdBackend {
 
     async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
         listing::get(&self.client, key).await
+    }
+
+    async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error> {
+        self.client.keyspace.check_entry(name, entry)?;
+        let (transport, removal) = (&self.client.transport, layout::remove(entry, &[]));
+        // Whether an earlier try may have done it.
+        let doubtful = AtomicBool::new(false);
+        let removed = transport
+            .persist(|| async {
+                let removal = removal.clone();
+                let answer = transport.txn(move || removal.clone()).await;
+                if answer
+                    .as_ref()
+                    .is_err_and(|e| e.effect() == Effect::Unknown)
+                {
+                    doubtful.store(true, Ordering::SeqCst);
+                }
+                Ok(answer?.succeeded())
+            })
+            .await?;
+        Ok(match removed || doubtful.into_inner() {
+            true => Removed::Removed,
+            false => Removed::AlreadyGone,
+        })
     }
 
     async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {

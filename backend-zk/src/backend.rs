@@ -4,12 +4,14 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lock_core::{Backend, DataKey, Error, Floor, LockName, Queue, Raised, Session, background};
+use lock_core::{
+    Backend, DataKey, EntryId, Error, Floor, LockName, Queue, Raised, Removed, Session, background,
+};
 
 use crate::client::Cluster;
 use crate::config::Config;
 use crate::runtime::persist;
-use crate::{floor, listing, session, tidy};
+use crate::{evict, floor, listing, session, tidy};
 
 /// Locks on a ZooKeeper ensemble.
 #[derive(Debug)]
@@ -89,6 +91,10 @@ impl Backend for ZkBackend {
 
     async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
         listing::get(&self.cluster, key).await
+    }
+
+    async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error> {
+        evict::evict(&self.cluster, name, entry).await
     }
 
     async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {

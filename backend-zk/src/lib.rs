@@ -11,6 +11,7 @@ mod backend;
 mod client;
 mod config;
 mod error;
+mod evict;
 mod floor;
 mod layout;
 mod listing;

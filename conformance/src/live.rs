@@ -176,6 +176,10 @@ impl Backend for Traced<Arc<dyn Backend>> {
         self.inner.get(key).await
     }
 
+    async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error> {
+        self.inner.evict(name, entry).await
+    }
+
     async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
         self.inner.raise_floor(floor).await
     }

@@ -133,6 +133,11 @@ fn a_former_holder_still_writes() {
 }
 
 #[test]
+fn an_eviction_takes_who_came_since() {
+    caught(Promise::Eviction, &["evict::another_incarnation_stays"]);
+}
+
+#[test]
 fn the_floor_is_raised_under_a_holder() {
     caught(
         Promise::Floor,

@@ -180,6 +180,11 @@ impl Guard {
         }
     }
 
+    /// Our entry in the queue, for who is to [remove it](crate::Locks::evict) should this process die.
+    pub fn entry(&self) -> &EntryId {
+        self.hold.entry()
+    }
+
     /// The fencing token: higher than that of every earlier grant of this lock.
     pub fn token(&self) -> Token {
         self.hold.token

@@ -120,6 +120,20 @@ impl Keyspace {
         Span::under(&self.prefix(name))
     }
 
+    /// Checks that an entry stands in the queue of this lock.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if its key is another lock's, or none's.
+    pub fn check_entry(&self, name: &LockName, entry: &EntryId) -> Result<(), Error> {
+        if entry.key.starts_with(self.prefix(name).as_bytes()) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!("{entry:?} is no entry of the lock {name}"),
+        ))
+    }
+
     /// The keys among which a contender finds what it asks for.
     pub fn ahead(&self, name: &LockName, ask: Ask) -> Vec<Span> {
         let prefix = self.prefix(name);
@@ -223,6 +237,22 @@ mod tests {
             serial: 0x1f,
             metadata: Arc::default(),
         }
+    }
+
+    #[test]
+    fn an_entry_is_one_of_its_own_lock_only() {
+        let keys = Keyspace::default();
+        let [lock, other] = ["a", "a/b"].map(|name| LockName::new(name).expect("valid"));
+        let key = keys.entry_key(SessionId(1), &ticket(&lock, Mode::Shared), 0);
+        let entry = EntryId {
+            key: key.as_bytes().into(),
+            token: Token(1),
+        };
+        keys.check_entry(&lock, &entry).expect("its own");
+        let refused = keys
+            .check_entry(&other, &entry)
+            .expect_err("another lock's");
+        assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
     }
 
     #[test]

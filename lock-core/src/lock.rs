@@ -9,14 +9,14 @@ use crate::acquire::{Patience, Pending};
 use crate::background;
 use crate::clock;
 use crate::data::DataKey;
-use crate::entry::{Metadata, Mode, Queue};
+use crate::entry::{EntryId, Metadata, Mode, Queue};
 use crate::error::{Error, ErrorKind};
 use crate::floor::{Floor, Raised};
 use crate::guard::Guard;
 use crate::janitor::Tenancy;
 use crate::liveness::LossReason;
 use crate::name::LockName;
-use crate::session::{Backend, SessionId};
+use crate::session::{Backend, Removed, SessionId};
 
 /// Shortest time to live that can be asked for. The coordinator may grant a longer one.
 pub const MIN_TTL: Duration = Duration::from_secs(1);
@@ -203,6 +203,17 @@ impl Locks {
         limit: usize,
     ) -> Result<Vec<Queue>, Error> {
         self.shared.backend.locks(prefix, after, limit).await
+    }
+
+    /// Removes an entry of this lock, whoever's it is, as [`queue`](Locks::queue) has shown it: this
+    /// incarnation, so that one who came meanwhile keeps its place. Its holder or waiter is told
+    /// that it was evicted. One round trip; opens no session of ours.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if the entry is not one of this lock; as the backend's:
+    /// unreachable, refused. It may be called again.
+    pub async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error> {
+        self.shared.backend.evict(name, entry).await
     }
 
     /// The value that holders keep in the coordinator at this key: see [`Guard::put`]. Not older than

@@ -53,6 +53,13 @@ pub trait Backend: Debug + Send + Sync {
     /// The value that holders keep at this key, not older than the call. Needs no session.
     async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error>;
 
+    /// Removes an entry of this lock, whoever's it is: this incarnation, never "whatever has this
+    /// name". Needs no session. A copy of the request that is still under way when it is answered
+    /// removes nothing else.
+    ///
+    /// *Cancel safety:* may or may not have removed; call again.
+    async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error>;
+
     /// Raises the [floor](crate::floor) under the tokens of the namespace's native locks, and never
     /// lowers it: in one step with the proof that no entry of such a lock is there, and that no
     /// session will make one that does not know of it. May be called again after an error.

@@ -52,7 +52,7 @@ use std::sync::Arc;
 pub use lock_core::{
     Backend, Effect, Entry, EntryId, Error, ErrorKind, Floor, Guard, LockName, Locks, LossReason,
     Metadata, Mode, Mutex, NameError, NameRule, OnSessionLoss, Options, Queue, Raised, Release,
-    RwLock, SessionId, State, Token, clock,
+    Removed, RwLock, SessionId, State, Token, clock,
 };
 pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
 

@@ -1,6 +1,7 @@
 //! The cases, in groups.
 
 mod cancel;
+mod evict;
 mod exclusion;
 mod floor;
 mod limits;
@@ -104,6 +105,7 @@ cases! {
         a_silent_network_is_a_loss_by_the_deadline a_cut_connection_is_no_loss
         a_connection_gone_silent_is_no_loss servers_that_stand_still_for_a_moment_cost_no_lock
         servers_that_stand_still_for_too_long_cost_the_lock;
+    evict: an_evicted_holder_loses_and_the_next_is_served an_evicted_waiter_leaves_the_line another_incarnation_stays;
     lost_replies: an_enqueue_tried_again_finds_its_own_entry a_removal_tried_again_finds_nothing
         a_removal_may_not_know_the_entry an_old_removal_leaves_the_next_entry_alone closing_twice_is_closing_once
         the_lost_reply_of_an_acquire_makes_one_entry the_lost_reply_of_a_release_frees_the_lock_once

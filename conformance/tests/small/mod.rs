@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use conformance::{Administrator, Deployment, Fixture, Link, Members, Skip};
 use lock_core::{
-    Backend, DataKey, EntryId, Error, Floor, LockName, Queue, Raised, Session, SessionId,
+    Backend, DataKey, EntryId, Error, Floor, LockName, Queue, Raised, Removed, Session, SessionId,
 };
 
 use store::Store;
@@ -42,6 +42,8 @@ pub enum Promise {
     Writes,
     /// It raises the floor under those who stand on it.
     Floor,
+    /// It removes somebody else's entry by its place, whatever has come there since.
+    Eviction,
 }
 
 /// The backend; broken, if a promise is named.
@@ -131,6 +133,10 @@ impl Backend for Client {
 
     async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.0.value(key))
+    }
+
+    async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error> {
+        self.0.evict(name, entry)
     }
 
     async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {

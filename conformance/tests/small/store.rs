@@ -8,8 +8,8 @@ use lock_core::clock::{BootInstant, Clock};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, Enqueued, Placed};
 use lock_core::{
-    Access, Accessed, DataKey, Entry, EntryId, Error, Floor, LockName, Mode, Queue, Raised,
-    SessionId, Ticket, Token, background,
+    Access, Accessed, DataKey, Entry, EntryId, Error, ErrorKind, Floor, LockName, Mode, Queue,
+    Raised, Removed, SessionId, Ticket, Token, background,
 };
 use tokio::sync::watch;
 
@@ -218,6 +218,22 @@ impl Store {
         state.queues.retain(|_, queue| !queue.is_empty());
         self.changed.send_replace(());
         removed
+    }
+
+    /// Removes an entry of this lock, whoever's it is.
+    pub fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error> {
+        let any = self.breaks(Promise::Eviction);
+        let is_it = |found: &Entry| found.id == *entry || any && found.id.key == entry.key;
+        let own = self.key(name);
+        let elsewhere = |(key, queue): (&_, &Vec<Entry>)| *key != own && queue.iter().any(is_it);
+        if self.state().queues.iter().any(elsewhere) {
+            let text = format!("{entry:?} is no entry of the lock {name}");
+            return Err(Error::new(ErrorKind::InvalidArgument, text));
+        }
+        Ok(match self.remove(is_it) {
+            true => Removed::Removed,
+            false => Removed::AlreadyGone,
+        })
     }
 
     pub fn value(&self, key: &DataKey) -> Option<Vec<u8>> {

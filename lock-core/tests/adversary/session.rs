@@ -187,6 +187,10 @@ impl Backend for Scripted {
         Ok(None)
     }
 
+    async fn evict(&self, _: &LockName, _: &EntryId) -> Result<Removed, Error> {
+        Ok(Removed::AlreadyGone)
+    }
+
     async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
         Ok(Raised::To(floor))
     }
