@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use turnlock::{Error, ErrorKind, fence};
 
-use crate::child::SpawnError;
+use crate::child::{Signal, SpawnError};
 
 /// How the command ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum Exit {
     Success,
     /// With the status of the command that ran under the lock (128 + signal, if a signal ended it).
     Of(u8),
+    /// By this signal, which ended the command, or our wait for the lock.
+    Signal(Signal),
     /// The coordinator does not keep a promise that it was asked for.
     NotConforming,
     /// Usage: an argument or a name breaks a rule.
@@ -79,6 +81,7 @@ impl Exit {
         match self {
             Exit::Success => 0,
             Exit::Of(code) => code,
+            Exit::Signal(signal) => signal.status(),
             Exit::NotConforming => 1,
             Exit::Usage => 64,
             Exit::Unavailable => 69,
@@ -96,8 +99,12 @@ impl Exit {
 }
 
 impl From<Exit> for ExitCode {
+    /// For a process that ends now: by a signal, if that is how.
     fn from(exit: Exit) -> Self {
-        ExitCode::from(exit.code())
+        match exit {
+            Exit::Signal(signal) => signal.end_this_process(),
+            other => ExitCode::from(other.code()),
+        }
     }
 }
 
@@ -168,10 +175,10 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 
 impl From<SpawnError> for Failure {
     fn from(error: SpawnError) -> Self {
-        let exit = match &error {
+        let exit = match error {
             SpawnError::NotFound(_) => Exit::NotFound,
             SpawnError::NotExecutable(..) => Exit::NotExecutable,
-            SpawnError::Supervision(_) => Exit::Internal,
+            SpawnError::Supervision(error) => return error.into(),
         };
         Failure::new(exit, error.to_string())
     }
@@ -179,7 +186,11 @@ impl From<SpawnError> for Failure {
 
 impl From<crate::child::Error> for Failure {
     fn from(error: crate::child::Error) -> Self {
-        Failure::new(Exit::Internal, error.to_string())
+        let exit = match error.is_permanent() {
+            true => Exit::Configuration,
+            false => Exit::Internal,
+        };
+        Failure::new(exit, error.to_string())
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use turnlock::{Entry, clock};
 
+use crate::child::unstopped;
+
 /// Text that somebody else chose, made safe for a terminal: control characters, and the ones that
 /// reorder text, are escaped.
 pub fn safe(text: &str) -> String {
@@ -24,7 +26,7 @@ pub fn safe(text: &str) -> String {
 /// Says something about what goes on, on stderr.
 pub fn say(message: impl AsRef<str>) {
     // Nobody to tell: stderr is closed.
-    let _ = writeln!(io::stderr(), "turnlock: {}", safe(message.as_ref()));
+    let _ = unstopped(|| writeln!(io::stderr(), "turnlock: {}", safe(message.as_ref())));
 }
 
 /// Prints one line of data on stdout.

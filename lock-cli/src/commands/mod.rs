@@ -8,6 +8,7 @@ pub mod edit;
 pub mod fence;
 pub mod floor;
 pub mod hold;
+pub mod last_will;
 pub mod ls;
 pub mod queue;
 pub mod run;
@@ -64,7 +65,7 @@ async fn turn(
         signal = signals.deadly() => {
             // Leaves the queue now instead of when the session ends.
             part(&locks).await;
-            return Ok(Turn::Interrupted(Exit::Of(signal.status())));
+            return Ok(Turn::Interrupted(Exit::Signal(signal)));
         }
     };
     match acquired {

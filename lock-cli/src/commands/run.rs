@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use turnlock::Release;
 
-use crate::child::{Child, Signals};
+use crate::child::{Child, Plan, Signals, Watchdog};
 use crate::cli::{Global, Run};
 use crate::commands::supervise::{environment, supervise};
-use crate::commands::{Turn, mode, name, part, release, turn};
+use crate::commands::{Turn, last_will, mode, name, part, release, turn};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 
@@ -18,13 +18,22 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     let command = command(&args);
     // Before anything is queued or started, so that no signal finds us unprepared.
     let mut signals = Signals::install()?;
+    // It comes up while we queue.
+    let watchdog = Watchdog::start()?;
     let mode = mode(args.shared);
     let (locks, guard) = match turn(&global, &name, mode, &args.acquire, &mut signals).await? {
         Turn::Ours(locks, guard) => (locks, guard),
         Turn::Interrupted(exit) => return Ok(exit),
     };
 
-    let child = match Child::spawn(&command, &environment(&guard), signals).await {
+    let plan = Plan {
+        command,
+        env: environment(&guard),
+        grace,
+        whole: args.wait_all,
+        last_will: last_will::text(&global, &guard),
+    };
+    let mut child = match Child::spawn(watchdog, plan, signals).await {
         Ok(child) => child,
         Err(error) => {
             release(guard).await;
@@ -32,8 +41,11 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
             return Err(error.into());
         }
     };
-    let (ended, lost) = supervise(child, &guard, args.on_lost, grace).await?;
+    let (ended, lost) = supervise(&mut child, &guard, args.on_lost, grace).await?;
+    let end = child.shared_end();
     let released = release(guard).await;
+    // Until now, it would have released the lock in our place.
+    child.leave();
     part(&locks).await;
     if released == Release::AlreadyGone && !lost {
         say(format!(
@@ -49,7 +61,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     if lost || released == Release::AlreadyGone {
         return Ok(Exit::Lost);
     }
-    Ok(Exit::Of(ended.status()))
+    Ok(end.map_or(Exit::Of(ended.status()), Exit::Signal))
 }
 
 fn grace(args: &Run) -> Result<Duration, Failure> {
