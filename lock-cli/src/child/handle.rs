@@ -15,6 +15,7 @@ use super::error::Error;
 use super::family;
 use super::helper::{WATCHDOG, this_program};
 use super::proc;
+use super::signals::Signals;
 use super::wire::{self, MESSAGE, Order, Report, Start};
 
 /// A watchdog process that guards nothing yet. It ends by itself when this is dropped.
@@ -34,7 +35,7 @@ impl Watchdog {
     /// # Errors
     /// If the system is out of processes or descriptors, or has no /proc, without which nothing
     /// would be seen of what the command starts.
-    pub fn start() -> Result<Self, Error> {
+    pub fn start(signals: &Signals) -> Result<Self, Error> {
         if !proc::is_usable() {
             return Err(Error::new(
                 "see the processes that a command starts",
@@ -48,15 +49,16 @@ impl Watchdog {
         family::adopt_orphans().map_err(refused)?;
         let (line, theirs) = UnixStream::pair().map_err(refused)?;
         let process = this_program().and_then(|program| {
-            Command::new(program)
+            let mut watchdog = Command::new(program);
+            watchdog
                 .arg(WATCHDOG)
                 .stdin(OwnedFd::from(theirs))
                 // Whoever reads our output must not have to wait for the watchdog.
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 // What is sent to our group is not meant for it, and a KILL least of all.
-                .process_group(0)
-                .spawn()
+                .process_group(0);
+            signals.as_before(|| watchdog.spawn())
         });
         Ok(Watchdog {
             process: process.map_err(refused)?,

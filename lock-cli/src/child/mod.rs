@@ -34,7 +34,7 @@ pub use self::ended::Ended;
 pub use self::error::{Error, SpawnError};
 pub use self::handle::{Deadline, Watchdog};
 pub use self::helper::{LAST_WILL, helper_main, this_program};
-pub use self::signals::{Signal, Signals, unstopped};
+pub use self::signals::{Signal, Signals, accept_all, unstopped};
 
 use self::handle::Handle;
 use self::proc::SignalMask;
@@ -230,6 +230,10 @@ impl Child {
             Some(Report::Ended { ended, through_us }) => {
                 self.ended = Some(ended);
                 self.whole |= through_us;
+                // What has ended it has come in for us by now, if it did.
+                while let Some(arrival) = self.signals.pending() {
+                    self.received.insert(arrival.signal.as_raw());
+                }
             }
             Some(Report::AllEnded) => self.all_ended = true,
             Some(Report::Survivor(process)) => self.survivor = Some(process),

@@ -7,12 +7,12 @@
 
 use std::process::ExitCode;
 
-use nix::sys::signal::{self as posix, SigSet};
-use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as Posix, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::{
     Resource, Rlimit, Signal as Raw, getpid, getrlimit, kill_process, setrlimit,
 };
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
 use tokio::signal::unix::{self, SignalKind};
 
 use super::error::Error;
@@ -33,6 +33,9 @@ const CAUGHT: [Raw; 9] = [
 
 /// Of a signal that the kernel sent, the terminal's keys for example (`SI_KERNEL`).
 const BY_KERNEL: i32 = 0x80;
+
+/// The size of what the kernel tells of a signal.
+const INFO: usize = 128;
 
 /// A signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,12 +94,27 @@ pub(super) struct Arrival {
     pub sender: Sender,
 }
 
+/// Blocks all signals for this thread, and answers which ones were blocked before.
+pub(super) fn block_all() -> SigSet {
+    let all = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    // A valid set cannot be refused.
+    all.unwrap_or_else(|_| SigSet::empty())
+}
+
+/// Lets all signals come in for this thread: who has started this process may have blocked some.
+pub fn accept_all() {
+    // A valid set cannot be refused.
+    let _ = SigSet::all().thread_unblock();
+}
+
 /// The signals that are meant for the command or for our own end, caught from the moment this is
 /// made. A signal that this process was started to ignore (by `nohup`, or in the background of a
 /// script) stays ignored, by us and by the command.
 #[derive(Debug)]
 pub struct Signals {
-    arrivals: AsyncFd<SignalFd>,
+    arrivals: pipe::Receiver,
+    /// What was blocked before.
+    before: SigSet,
     /// Whoever started us may have had SIGCHLD ignored, and the kernel would throw the command's
     /// status away.
     _child: Option<unix::Signal>,
@@ -123,17 +141,19 @@ impl Signals {
                 caught.add(posix(signal));
             }
         }
-        caught
-            .thread_block()
-            .map_err(|errno| refused(errno.into()))?;
+        let before = caught.thread_swap_mask(SigmaskHow::SIG_BLOCK);
+        let before = before.map_err(|errno| refused(errno.into()))?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        let arrivals =
-            SignalFd::with_flags(&caught, flags).map_err(|errno| refused(errno.into()))?;
+        let arrivals = SignalFd::with_flags(&caught, flags);
+        let arrivals = arrivals.map_err(|errno| refused(errno.into()))?;
+        // No pipe, but waited for and read in the same way.
+        let arrivals = pipe::Receiver::from_owned_fd_unchecked(arrivals.into()).map_err(refused)?;
         let child = ignored
             .contains(Raw::CHILD.as_raw())
             .then(|| unix::signal(SignalKind::child()));
         Ok(Signals {
-            arrivals: AsyncFd::register(arrivals).map_err(refused)?,
+            arrivals,
+            before,
             _child: child.transpose().map_err(refused)?,
         })
     }
@@ -157,27 +177,44 @@ impl Signals {
     /// The next signal. Cancel safe.
     pub(super) async fn recv(&mut self) -> Arrival {
         loop {
-            let Ok(mut ready) = self.arrivals.readable().await else {
+            if self.arrivals.readable().await.is_err() {
                 // The runtime is shutting down, and we with it.
                 return std::future::pending().await;
-            };
-            match ready.get_inner().read_signal() {
-                Ok(Some(info)) => {
-                    if let Some(arrival) = arrival(&info) {
-                        return arrival;
-                    }
-                }
-                Ok(None) | Err(_) => ready.clear_ready(),
             }
+            if let Some(arrival) = self.pending() {
+                return arrival;
+            }
+        }
+    }
+
+    /// Starts a process with the signals as they were when this one was started.
+    pub(super) fn as_before<T>(&self, start: impl FnOnce() -> T) -> T {
+        let caught = self.before.thread_swap_mask(SigmaskHow::SIG_SETMASK);
+        let started = start();
+        if let Ok(caught) = caught {
+            let _ = caught.thread_set_mask();
+        }
+        started
+    }
+
+    /// A signal that has come in already.
+    pub(super) fn pending(&mut self) -> Option<Arrival> {
+        let mut info = [0; INFO];
+        match self.arrivals.try_read(&mut info) {
+            Ok(INFO) => parse(&info),
+            _ => None,
         }
     }
 }
 
-fn arrival(info: &siginfo) -> Option<Arrival> {
-    let number = i32::try_from(info.ssi_signo).ok()?;
-    let sender = match info.ssi_code {
+/// What the kernel tells of a signal (`struct signalfd_siginfo`): its number, an error number, how
+/// it was sent, by which process, and more.
+fn parse(info: &[u8; INFO]) -> Option<Arrival> {
+    let field = |at| Some(i32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
+    let (number, code, process) = (field(0)?, field(8)?, field(12)?);
+    let sender = match code {
         BY_KERNEL => Sender::Kernel,
-        _ => Sender::Process(i32::try_from(info.ssi_pid).unwrap_or_default()),
+        _ => Sender::Process(process),
     };
     let signal = CAUGHT
         .into_iter()
@@ -190,7 +227,7 @@ fn arrival(info: &siginfo) -> Option<Arrival> {
 pub(super) fn suspend() {
     let stop = set(Raw::TSTP);
     let _ = stop.thread_unblock();
-    let _ = posix::raise(posix(Raw::TSTP));
+    let _ = raise(posix(Raw::TSTP));
     let _ = stop.thread_block();
 }
 
@@ -198,8 +235,8 @@ pub(super) fn suspend() {
 /// has forbidden that (`stty tostop`): there is a command to be stopped, and the time is short.
 pub fn unstopped<T>(write: impl FnOnce() -> T) -> T {
     let mut objection = SigSet::empty();
-    objection.add(posix::Signal::SIGTTOU);
-    let before = objection.thread_swap_mask(posix::SigmaskHow::SIG_BLOCK);
+    objection.add(Posix::SIGTTOU);
+    let before = objection.thread_swap_mask(SigmaskHow::SIG_BLOCK);
     let written = write();
     if let Ok(before) = before {
         let _ = before.thread_set_mask();
@@ -212,6 +249,6 @@ fn set(signal: Raw) -> SigSet {
 }
 
 /// The same signal in the other library's words.
-fn posix(signal: Raw) -> posix::Signal {
-    posix::Signal::try_from(signal.as_raw()).expect("both name all signals of POSIX")
+fn posix(signal: Raw) -> Posix {
+    Posix::try_from(signal.as_raw()).expect("both name all signals of POSIX")
 }

@@ -25,7 +25,7 @@ use super::ended::Ended;
 use super::family;
 use super::helper::{LAST_WILL, this_program};
 use super::proc::SignalMask;
-use super::signals::Sender;
+use super::signals::{self, Sender};
 use super::wire::{self, MESSAGE, Order, Report, Start};
 
 /// How long killed processes are waited for. They end at once, except for those that hang in the
@@ -40,16 +40,16 @@ const DEADLY: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HU
 pub(super) fn main() -> ExitCode {
     // A TERM for all processes of a service, say, must not take the watchdog away while the command
     // lives.
-    let _ = SigSet::all().thread_block();
+    let before = signals::block_all();
     // Not to be taken for what it guards, by `killall` for one.
     let _ = rustix::thread::set_name(c"lock-watchdog");
-    match guard() {
+    match guard(before) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn guard() -> io::Result<()> {
+fn guard(mask: SigSet) -> io::Result<()> {
     let line = UnixStream::from(fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);
     family::adopt_orphans()?;
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
@@ -59,7 +59,11 @@ fn guard() -> io::Result<()> {
         return Ok(());
     };
     let start = Start::receive(&line)?;
-    let command = match execute(&start, streams) {
+    // The command is started as we were. What comes in for us meanwhile is nothing.
+    mask.thread_set_mask()?;
+    let executed = execute(&start, streams);
+    signals::block_all();
+    let command = match executed {
         Ok(command) => command,
         Err(error) => {
             let errno = error.raw_os_error().unwrap_or(Errno::INVAL.raw_os_error());

@@ -64,7 +64,8 @@ async fn make(
             .map(|guard| last_will::text(global, guard))
             .unwrap_or_default(),
     };
-    let mut child = Child::spawn(Watchdog::start()?, plan, signals).await?;
+    let watchdog = Watchdog::start(&signals)?;
+    let mut child = Child::spawn(watchdog, plan, signals).await?;
     let (ended, lost) = match guard {
         Some(guard) => supervise(&mut child, guard, OnLost::Term, grace).await?,
         // Whoever holds the lock looks after us.

@@ -19,7 +19,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     // Before anything is queued or started, so that no signal finds us unprepared.
     let mut signals = Signals::install()?;
     // It comes up while we queue.
-    let watchdog = Watchdog::start()?;
+    let watchdog = Watchdog::start(&signals)?;
     let mode = mode(args.shared);
     let (locks, guard) = match turn(&global, &name, mode, &args.acquire, &mut signals).await? {
         Turn::Ours(locks, guard) => (locks, guard),

@@ -9,7 +9,7 @@ use backend_embedded::server::{BoundServer, Listen, Server, remove_stale_socket}
 use backend_embedded::{Config, Coordinator, Error};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::child::this_program;
+use crate::child::{accept_all, this_program};
 use crate::cli::Serve;
 use crate::coordinator::local::Home;
 use crate::exit::{Exit, Failure};
@@ -19,6 +19,8 @@ use crate::output::say;
 const PREDECESSOR: Duration = Duration::from_secs(5);
 
 pub async fn serve(args: Serve) -> Result<Exit, Failure> {
+    // Whoever needs us first may have blocked those that are to end us.
+    accept_all();
     if args.background && rustix::process::setsid().is_ok() {
         return Err(become_daemon());
     }

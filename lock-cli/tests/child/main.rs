@@ -2,10 +2,11 @@
 //! own.
 //!
 //! This program is also that supervisor, and its helpers: the supervisor starts its own executable
-//! as watchdog and launcher, so whoever uses it must hand over to them first, which a test with the
+//! as watchdog, so whoever uses it must hand over to them first, which a test with the
 //! usual harness cannot.
 
 mod death;
+mod family;
 mod harness;
 mod signals;
 mod start;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         start::CASES,
         signals::CASES,
         death::CASES,
+        family::CASES,
         stop::CASES,
         terminal::CASES,
     ]
