@@ -123,10 +123,10 @@ impl Child {
                 Err(not_executed(&program, source))
             }
             Some(_) => Ok(child),
+            // It may have started the command before it was killed.
             None => {
                 child.take_over().await;
-                let source = io::ErrorKind::BrokenPipe.into();
-                Err(Error::new("keep the watchdog process", source).into())
+                Ok(child)
             }
         }
     }

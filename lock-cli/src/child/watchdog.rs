@@ -309,6 +309,7 @@ impl Watch {
             }
         });
         self.ended = ended;
+        self.childless = killed.is_ok();
         (self.deadline, self.kill_at) = (None, None);
         self.report();
         // There is no more that we can do.

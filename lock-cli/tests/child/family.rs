@@ -152,7 +152,7 @@ fn what_is_left_running_ends_with_who_waits_for_it() {
         let left = supervised.line();
         supervised.signal(signal);
         assert_eq!(supervised.rest(), Vec::<String>::new());
-        assert_eq!(state(&left), None);
+        eventually("it is gone", || state(&left).is_none().then_some(()));
         assert_eq!(supervised.code(), code);
     }
 }

@@ -8,6 +8,8 @@
 mod death;
 mod family;
 mod harness;
+#[cfg(feature = "embedded")]
+mod script;
 mod signals;
 mod start;
 mod stop;
@@ -32,6 +34,8 @@ fn main() -> ExitCode {
         family::CASES,
         stop::CASES,
         terminal::CASES,
+        #[cfg(feature = "embedded")]
+        script::CASES,
     ]
     .concat();
     let trials = cases

@@ -119,6 +119,23 @@ impl Screen {
         }
     }
 
+    /// What is shown until nobody has the terminal any more.
+    #[cfg(feature = "embedded")]
+    #[track_caller]
+    pub fn rest(&mut self) -> String {
+        loop {
+            match self.output.recv_timeout(PATIENCE) {
+                Ok(bytes) => self.shown.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return std::mem::take(&mut self.shown);
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    panic!("the terminal is still in use, after {:?}", self.shown)
+                }
+            }
+        }
+    }
+
     /// Waits until the shell says that the job has stopped, and answers the job's first process.
     #[track_caller]
     fn expect_stop(&mut self) -> String {
