@@ -19,8 +19,11 @@ use super::proc::{self, Stat};
 /// How the arguments of a coordinator begin that a command has started in passing: it serves others,
 /// and ends by itself.
 const COORDINATOR: &[u8] = b"turnlock\0serve\0--background\0";
-/// A chain of processes that fork and exit is met again and again before all are looked at.
-const CHASES: usize = 64;
+/// A chain of processes that fork and exit is looked for so often in a row, which takes longer than
+/// one of them lives.
+const QUIET_LOOKS: usize = 64;
+/// It is chased no longer than for so many looks before all are looked at again.
+const LOOKS: usize = 2048;
 /// So often new processes are only stopped before all that are known are killed.
 const STOPS: usize = 16;
 /// Killed processes need a moment.
@@ -115,7 +118,10 @@ pub(super) fn end(limit: Duration, mut reap: impl FnMut()) -> Result<(), i32> {
     let mut stopped = HashSet::new();
     for pass in 1.. {
         reap();
-        chase();
+        // What is new after two looks is made faster than we look.
+        if pass > 2 {
+            chase();
+        }
         let members = members();
         let Some(first) = members.first() else {
             reap();
@@ -145,17 +151,18 @@ pub(super) fn end(limit: Duration, mut reap: impl FnMut()) -> Result<(), i32> {
 /// Stops our children, and what takes their place meanwhile.
 fn chase() {
     let mut met = HashSet::new();
-    for _ in 0..CHASES {
-        let mut fresh = false;
+    let mut quiet = 0;
+    for _ in 0..LOOKS {
+        quiet += 1;
         for child in proc::children() {
             if met.insert(child) && !proc::arguments(child).starts_with(COORDINATOR) {
-                fresh = true;
+                quiet = 0;
                 if let Some(child) = proc::pid(child) {
                     let _ = kill_process(child, Signal::STOP);
                 }
             }
         }
-        if !fresh {
+        if quiet == QUIET_LOOKS {
             return;
         }
     }

@@ -44,9 +44,9 @@ use self::wire::{Order, Report, Start};
 /// Timers stand still while the machine sleeps, the time left before a KILL does not.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 /// A watchdog that has not ended the command by then, after the time given to it, never will.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(12);
 /// How long we try ourselves when there is no watchdog any more.
-const KILLED_LIMIT: Duration = Duration::from_secs(3);
+const KILLED_LIMIT: Duration = Duration::from_secs(10);
 
 /// What to start, and what is to become of it.
 #[derive(Debug, Default)]

@@ -30,7 +30,7 @@ use super::wire::{self, MESSAGE, Order, Report, Start};
 
 /// How long killed processes are waited for. They end at once, except for those that hang in the
 /// kernel or belong to another user.
-const KILLED_LIMIT: Duration = Duration::from_secs(3);
+const KILLED_LIMIT: Duration = Duration::from_secs(10);
 /// The timer stands still while the machine sleeps, the deadline does not.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 /// What asks a command to end. Whoever sends them to us means all that runs under the lock.

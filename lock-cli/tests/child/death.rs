@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Supervised, cases, eventually, state};
 
@@ -78,10 +78,22 @@ fn a_command_is_stopped_although_its_watchdog_is() {
     assert_eq!(supervised.code(), 137);
 }
 
+/// Whether the process has blocked all that can be blocked.
+fn is_deaf(process: Pid) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let mut lines = status.lines();
+    let blocked = lines.find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+    // TERM and HUP stand for the others.
+    u64::from_str_radix(blocked.trim(), 16).unwrap() & 0x4001 == 0x4001
+}
+
 fn the_watchdog_is_deaf_to_all_other_signals() {
     let supervised = Supervised::script(&[], PARENT_AND_CHILD);
     supervised.line();
     let watchdog = supervised.watchdog();
+    eventually("it has started the command", || {
+        is_deaf(watchdog).then_some(())
+    });
     for signal in [
         Signal::HUP,
         Signal::INT,

@@ -20,6 +20,9 @@ cases![
 
 const QUIT: char = '\x1c';
 
+/// What people press, and the shells that are ended by it: bash ignores QUIT.
+const ENDS: [(char, &str); 3] = [(CTRL_C, "bash"), (CTRL_C, "sh"), (QUIT, "sh")];
+
 /// A coordinator of its own.
 struct Home(TempDir);
 
@@ -45,11 +48,15 @@ impl Home {
 
     /// A script on a terminal of its own. `$T` is `turnlock`.
     fn script(&self, text: &str) -> Screen {
+        self.script_of("bash", text)
+    }
+
+    fn script_of(&self, shell: &str, text: &str) -> Screen {
         let (program, home) = (env!("CARGO_BIN_EXE_turnlock"), self.0.path().display());
         let settings = format!(
             "T={program}; export TURNLOCK_HOME={home}; unset TURNLOCK_BACKEND; cd {home}; ulimit -c 0; "
         );
-        Screen::start(&["bash", "-c", &(settings + text)])
+        Screen::start(&[shell, "-c", &(settings + text)])
     }
 
     /// How many stand in this queue.
@@ -68,10 +75,13 @@ impl Drop for Home {
 fn ctrl_c_and_quit_end_the_script_as_they_do_around_flock() {
     let home = Home::new();
     for tool in ["flock file", "$T run a --"] {
-        for key in [CTRL_C, QUIT] {
-            let mut screen = home.script(&format!(
-                "for i in 1 2; do {tool} sh -c 'echo ready; exec sleep 1000'; done; echo next"
-            ));
+        for (key, shell) in ENDS {
+            let mut screen = home.script_of(
+                shell,
+                &format!(
+                    "for i in 1 2; do {tool} sh -c 'echo ready; exec sleep 1000'; done; echo next"
+                ),
+            );
             screen.expect("ready");
             screen.press(key);
             let rest = screen.rest();
@@ -85,10 +95,11 @@ fn ctrl_c_and_quit_end_the_script_as_they_do_around_flock() {
 
 fn they_end_the_script_while_it_waits() {
     let home = Home::new();
-    for key in [CTRL_C, QUIT] {
+    for (key, shell) in ENDS {
         let mut holder = home.script("exec $T hold a");
         eventually("it is held", || (home.queue("a") == 1).then_some(()));
-        let mut screen = home.script("for i in 1 2; do $T run a -- true; done; echo next");
+        let mut screen =
+            home.script_of(shell, "for i in 1 2; do $T run a -- true; done; echo next");
         eventually("it waits", || (home.queue("a") == 2).then_some(()));
         screen.press(key);
         let rest = screen.rest();
