@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal,
-    set_child_subreaper,
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, pidfd_open, pidfd_send_signal,
+    set_child_subreaper, waitpid,
 };
 
 use super::proc::{self, Stat};
@@ -91,6 +91,30 @@ pub(super) fn members() -> Vec<Member> {
     members
 }
 
+/// Whether there are no descendants, except for coordinators. A look at all processes can miss one
+/// that others have started and died for meanwhile; it is our child by then, or below one.
+pub(super) fn is_extinct() -> bool {
+    members().is_empty() && first_child().is_none()
+}
+
+/// A child that is not a coordinator. One that has ended and is not reaped counts: what it started
+/// became our child after this list was made.
+fn first_child() -> Option<i32> {
+    let is_coordinator = |child: &i32| proc::arguments(*child).starts_with(COORDINATOR);
+    proc::children()
+        .into_iter()
+        .find(|child| !is_coordinator(child))
+}
+
+/// Reaps the children that have ended, each by its number.
+pub(super) fn reap_children() {
+    for child in proc::children() {
+        if Stat::of(child).is_some_and(|stat| stat.has_ended()) {
+            let _ = waitpid(proc::pid(child), WaitOptions::NOHANG);
+        }
+    }
+}
+
 /// Whether this process is one of the descendants.
 pub(super) fn contains(process: i32) -> bool {
     members().iter().any(|member| member.process == process)
@@ -124,8 +148,11 @@ pub(super) fn end(limit: Duration, mut reap: impl FnMut()) -> Result<(), i32> {
         }
         let members = members();
         let Some(first) = members.first() else {
-            reap();
-            return Ok(());
+            match first_child() {
+                None => return Ok(()),
+                Some(child) if Instant::now() >= until => return Err(child),
+                Some(_) => continue,
+            }
         };
         let mut fresh = false;
         for member in &members {

@@ -246,7 +246,8 @@ impl Child {
     async fn take_over(&mut self) {
         self.handle.dismiss();
         self.unwatched = true;
-        let killed = tokio::task::spawn_blocking(|| family::end(KILLED_LIMIT, || {})).await;
+        let killed =
+            tokio::task::spawn_blocking(|| family::end(KILLED_LIMIT, family::reap_children)).await;
         self.survivor = killed.ok().and_then(Result::err);
         self.all_ended = true;
         self.ended

@@ -240,7 +240,7 @@ impl Watch {
                 self.end_politely(self.start.grace);
             }
         }
-        let all = self.childless || self.guards_something() && family::members().is_empty();
+        let all = self.childless || self.guards_something() && family::is_extinct();
         if all && !self.told.all {
             self.told.all = true;
             self.kill_at = None;
