@@ -74,6 +74,8 @@ pub struct Child {
     handle: Handle,
     signals: Signals,
     received: SignalMask,
+    by_terminal: SignalMask,
+    grace: Duration,
     /// All that it starts counts.
     whole: bool,
     ended: Option<Ended>,
@@ -111,6 +113,8 @@ impl Child {
             handle: watchdog.guard(&start).await?,
             signals,
             received: SignalMask::default(),
+            by_terminal: SignalMask::default(),
+            grace: plan.grace,
             whole: plan.whole,
             ended: None,
             all_ended: false,
@@ -232,7 +236,12 @@ impl Child {
                 self.whole |= through_us;
                 // What has ended it has come in for us by now, if it did.
                 while let Some(arrival) = self.signals.pending() {
-                    self.received.insert(arrival.signal.as_raw());
+                    self.note(arrival);
+                }
+                if !self.whole && self.by_terminal.contains_end(ended) {
+                    // The watchdog did not know that yet.
+                    self.whole = true;
+                    self.handle.order(Order::End(Some(self.grace)));
                 }
             }
             Some(Report::AllEnded) => self.all_ended = true,
@@ -254,8 +263,15 @@ impl Child {
             .get_or_insert(Ended::Killed(Raw::KILL.as_raw() as u8));
     }
 
-    fn signalled(&mut self, Arrival { signal, sender }: Arrival) {
+    fn note(&mut self, Arrival { signal, sender }: Arrival) {
         self.received.insert(signal.as_raw());
+        if sender == Sender::Kernel {
+            self.by_terminal.insert(signal.as_raw());
+        }
+    }
+
+    fn signalled(&mut self, Arrival { signal, sender }: Arrival) {
+        self.note(Arrival { signal, sender });
         if signal == Raw::TSTP && sender == Sender::Kernel {
             if proc::parent_controls_jobs() {
                 signals::suspend();

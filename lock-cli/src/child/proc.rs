@@ -4,6 +4,11 @@ use std::fs;
 
 use rustix::process::{Pid, Signal, getpid};
 
+use super::ended::Ended;
+
+/// What asks a command to end. Whoever sends them to us means all that runs under the lock.
+pub(super) const DEADLY: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
+
 /// A set of signals, as a bit mask.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct SignalMask(u64);
@@ -15,6 +20,12 @@ impl SignalMask {
 
     pub fn insert(&mut self, signal: i32) {
         self.0 |= 1 << (signal - 1);
+    }
+
+    /// Whether it contains the one that has asked for this end.
+    pub fn contains_end(self, ended: Ended) -> bool {
+        let mut deadly = DEADLY.iter().map(|signal| signal.as_raw());
+        deadly.any(|signal| self.contains(signal) && ended.is_by(signal))
     }
 
     pub fn contains_any(self, signals: &[Signal]) -> bool {

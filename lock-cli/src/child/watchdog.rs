@@ -24,7 +24,7 @@ use turnlock::clock::{BootInstant, Clock};
 use super::ended::Ended;
 use super::family;
 use super::helper::{LAST_WILL, this_program};
-use super::proc::SignalMask;
+use super::proc::{DEADLY, SignalMask};
 use super::signals::{self, Sender};
 use super::wire::{self, MESSAGE, Order, Report, Start};
 
@@ -33,8 +33,6 @@ use super::wire::{self, MESSAGE, Order, Report, Start};
 const KILLED_LIMIT: Duration = Duration::from_secs(10);
 /// The timer stands still while the machine sleeps, the deadline does not.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
-/// What asks a command to end. Whoever sends them to us means all that runs under the lock.
-const DEADLY: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
 
 /// The watchdog process.
 pub(super) fn main() -> ExitCode {
@@ -253,13 +251,10 @@ impl Watch {
     /// A HUP may have told it to read its configuration anew, and what the terminal sends may be
     /// dealt with, long before it ends for another reason.
     fn ended_through_us(&self, ended: Ended) -> bool {
-        let by = |signal: &Signal| {
-            let signal = signal.as_raw();
-            let came = self.by_terminal.contains(signal) || self.by_others.contains(signal);
-            came && ended.is_by(signal)
-        };
         let to_end = [Signal::TERM, Signal::INT, Signal::QUIT];
-        self.by_others.contains_any(&to_end) || DEADLY.iter().any(by)
+        self.by_others.contains_any(&to_end)
+            || self.by_others.contains_end(ended)
+            || self.by_terminal.contains_end(ended)
     }
 
     /// A signal has come in for the supervisor.
