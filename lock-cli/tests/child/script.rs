@@ -133,7 +133,7 @@ fn a_dumb_terminal_gets_no_cursor_codes() {
 fn the_lock_of_a_killed_holder_is_free_when_its_command_is_dead() {
     let home = Home::new();
     let mut screen = home.script(
-        "$T run --ttl 600 a -- sh -c 'setsid sleep 1000 & echo pids=$$/$!; read x' & \
+        "$T run --ttl 600 a -- sh -c 'setsid sleep 1000 & echo pids=$$/$!; exec sleep 1000' & \
          echo holder=$!; wait; sleep 1000",
     );
     screen.expect("holder=");

@@ -62,7 +62,7 @@ impl Screen {
             .arg(std::ffi::OsString::from_vec(name.into_bytes()))
             .args(command)
             .env("SUPERVISE", format!("{} supervise", this.display()))
-            .env("PS1", "")
+            .env("PS1", "<$?>")
             .env_remove("HISTFILE")
             .stdin(Stdio::null())
             .spawn()
@@ -155,12 +155,11 @@ impl Screen {
         });
     }
 
-    /// Waits until the shell shows the status of what it has waited for. A shell gives the rest of a
-    /// line up when something on it was ended by Ctrl-C.
+    /// Waits until the shell asks for the next line, after something with this status. What is typed
+    /// before, a shell throws away at Ctrl-C.
     #[track_caller]
     fn expect_status(&mut self, status: u8) {
-        self.enter("echo status=$?");
-        self.expect(&format!("status={status}"));
+        self.expect(&format!("<{status}>"));
     }
 
     /// Waits until the shell shows the number, and answers it.
@@ -214,7 +213,8 @@ fn ctrl_z_stops_the_job_and_fg_continues_it() {
     screen.enter("after");
     screen.expect("after");
     screen.press(CTRL_D);
-    screen.expect_status(0);
+    screen.enter("echo status=$?");
+    screen.expect("status=0");
 }
 
 /// In the background it runs on; brought back, it is the one for Ctrl-C.
