@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::tcgetpgrp;
 
 use crate::harness::{PATIENCE, cases, eventually, parent, pid, state};
 use crate::supervisor::SESSION;
@@ -140,6 +141,7 @@ impl Screen {
     #[track_caller]
     fn expect_stop(&mut self) -> String {
         self.expect("Stopped");
+        self.expect_status(148);
         self.enter("jobs -p | sed s/^/job=/");
         self.expect_number("job=")
     }
@@ -149,9 +151,9 @@ impl Screen {
     fn bring_back(&mut self, job: &str) {
         self.enter("fg");
         self.expect("SUPERVISE");
-        // The shell gives it the terminal before.
-        eventually("the job is continued", || {
-            (state(job) != Some('T')).then_some(())
+        eventually("the job is in the foreground and continued", || {
+            let foreground = tcgetpgrp(&self.keyboard).ok()?.to_string();
+            (foreground == job && state(job) != Some('T')).then_some(())
         });
     }
 
@@ -226,6 +228,8 @@ fn bg_continues_the_command_and_fg_brings_it_back() {
     let job = screen.expect_stop();
     assert_eq!(state(&command), Some('T'), "the command is stopped too");
     screen.enter("bg");
+    screen.expect("SUPERVISE");
+    screen.expect_status(0);
     for process in [&job, &command] {
         eventually("all of it is continued", || {
             (state(process) == Some('S')).then_some(())
