@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -103,6 +103,19 @@ impl Screen {
         writeln!(self.keyboard, "{line}").unwrap();
     }
 
+    /// Whether this is shown within the limit.
+    fn shows(&mut self, text: &str, limit: Duration) -> bool {
+        let begun = Instant::now();
+        while !self.shown.contains(text) {
+            let left = limit.saturating_sub(begun.elapsed());
+            match self.output.recv_timeout(left) {
+                Ok(bytes) => self.shown.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
     /// Waits until this is shown, and answers what was shown before it.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
@@ -142,7 +155,13 @@ impl Screen {
     fn expect_stop(&mut self) -> String {
         self.expect("Stopped");
         self.expect_status(148);
+        // A shell that has just taken the terminal back may throw away what is typed.
+        let begun = Instant::now();
         self.enter("jobs -p | sed s/^/job=/");
+        while !self.shows("job=", Duration::from_secs(2)) {
+            assert!(begun.elapsed() < PATIENCE, "saw {:?}", self.shown);
+            self.enter("jobs -p | sed s/^/job=/");
+        }
         self.expect_number("job=")
     }
 
