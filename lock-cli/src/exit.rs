@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use rustix::io::Errno;
 use turnlock::{Error, ErrorKind, fence};
 
-use crate::child::SpawnError;
+use crate::child::{Signal, SpawnError};
 
 /// How the command ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum Exit {
     Success,
     /// With the status of the command that ran under the lock (128 + signal, if a signal ended it).
     Of(u8),
+    /// By this signal, which ended the command, or our wait for the lock.
+    Signal(Signal),
     /// The coordinator does not keep a promise that it was asked for.
     #[cfg(feature = "conformance")]
     NotConforming,
@@ -88,6 +90,7 @@ impl Exit {
         match self {
             Exit::Success => 0,
             Exit::Of(code) => code,
+            Exit::Signal(signal) => signal.status(),
             #[cfg(feature = "conformance")]
             Exit::NotConforming => 1,
             Exit::Usage => 64,
@@ -106,8 +109,12 @@ impl Exit {
 }
 
 impl From<Exit> for ExitCode {
+    /// For a process that ends now: by a signal, if that is how.
     fn from(exit: Exit) -> Self {
-        ExitCode::from(exit.code())
+        match exit {
+            Exit::Signal(signal) => signal.end_this_process(),
+            other => ExitCode::from(other.code()),
+        }
     }
 }
 
@@ -226,6 +233,10 @@ impl From<SpawnError> for Failure {
 
 impl From<crate::child::Error> for Failure {
     fn from(error: crate::child::Error) -> Self {
+        if error.is_permanent() {
+            return Failure::new(Exit::Configuration, error.to_string())
+                .hint("mount it (mount -t proc proc /proc); `turnlock hold` does without");
+        }
         Failure::of_system(&error.what(), error.cause())
     }
 }

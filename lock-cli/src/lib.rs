@@ -28,6 +28,9 @@ pub fn main() -> ExitCode {
     if let Some(helper) = child::helper_main() {
         return helper;
     }
+    if let Some(helper) = commands::last_will::helper_main() {
+        return helper;
+    }
     #[cfg(feature = "conformance")]
     if let Some(helper) = conformance::chaos::helper_main() {
         return helper;

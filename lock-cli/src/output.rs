@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use turnlock::{Entry, clock};
 
+use crate::child::unstopped;
+
 pub use self::stdout::{print, print_json, unreported, unwritable};
 pub use self::table::{Shrinks, cut, table};
 
@@ -63,7 +65,7 @@ pub fn speaks(level: Level) -> bool {
 /// Says on stderr what went wrong.
 pub fn say(message: impl AsRef<str>) {
     // Nobody to tell: stderr is closed, or its disk is full.
-    let _ = writeln!(io::stderr(), "turnlock: {}", safe(message.as_ref()));
+    let _ = unstopped(|| writeln!(io::stderr(), "turnlock: {}", safe(message.as_ref())));
 }
 
 /// Says on stderr what goes on, unless it is to be quiet.

@@ -25,13 +25,3 @@ pub fn require_descriptors() -> Result<(), Failure> {
     let message = format!("cannot open the {DESCRIPTORS} files that it takes: {error}");
     Err(Failure::new(exit, message).hint(hint))
 }
-
-/// Refuses to supervise a command without `/proc`, where its processes are seen.
-pub fn require_proc() -> Result<(), Failure> {
-    if cfg!(target_os = "linux") && !std::path::Path::new("/proc/self/stat").exists() {
-        let message = "/proc is not mounted, and without it a command cannot be supervised";
-        return Err(Failure::new(Exit::Configuration, message)
-            .hint("mount it (mount -t proc proc /proc); `turnlock hold` does without"));
-    }
-    Ok(())
-}

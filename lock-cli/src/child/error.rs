@@ -1,5 +1,6 @@
 //! What can go wrong around the command.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -7,13 +8,21 @@ use std::io;
 /// The system denied something that supervision needs.
 #[derive(Debug)]
 pub struct Error {
-    what: &'static str,
+    what: Cow<'static, str>,
     source: io::Error,
 }
 
 impl Error {
-    pub(super) fn new(what: &'static str, source: io::Error) -> Self {
-        Error { what, source }
+    pub(super) fn new(what: impl Into<Cow<'static, str>>, source: io::Error) -> Self {
+        Error {
+            what: what.into(),
+            source,
+        }
+    }
+
+    /// Whether the system is not set up for supervision, which will not change by itself.
+    pub fn is_permanent(&self) -> bool {
+        self.source.kind() == io::ErrorKind::Unsupported
     }
 
     /// What failed.

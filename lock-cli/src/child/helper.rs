@@ -5,25 +5,18 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{launcher, watchdog};
+use super::watchdog;
 
 /// The first argument that makes this program the watchdog.
 pub(super) const WATCHDOG: &str = "__watchdog";
-/// The first argument that makes this program the launcher.
-pub(super) const LAUNCHER: &str = "__launch";
+/// The first argument that makes this program carry out, when the supervisor was killed, what it
+/// finds on its standard input.
+pub const LAST_WILL: &str = "__last-will";
 
 /// Does the work of a helper process if that is what this process was started as, and answers its
 /// exit status. `main` asks first of all.
 pub fn helper_main() -> Option<ExitCode> {
-    let mut args = env::args_os().skip(1);
-    let role = args.next()?;
-    if role == WATCHDOG {
-        Some(watchdog::main())
-    } else if role == LAUNCHER {
-        Some(launcher::main(args))
-    } else {
-        None
-    }
+    (env::args_os().nth(1)? == WATCHDOG).then(watchdog::main)
 }
 
 /// What to execute to get this very program, also when its file was replaced or removed since we
@@ -31,7 +24,6 @@ pub fn helper_main() -> Option<ExitCode> {
 ///
 /// # Errors
 /// `/proc` is not mounted, and we were called by a bare name.
-#[cfg(target_os = "linux")]
 pub fn this_program() -> io::Result<PathBuf> {
     let here = PathBuf::from("/proc/self/exe");
     if here.symlink_metadata().is_ok() {
@@ -45,10 +37,4 @@ pub fn this_program() -> io::Result<PathBuf> {
             "/proc is not mounted, so this program cannot find itself: mount it (mount -t proc proc /proc), or call turnlock by its path",
         )),
     }
-}
-
-/// What to execute to get this program.
-#[cfg(not(target_os = "linux"))]
-pub fn this_program() -> io::Result<PathBuf> {
-    env::current_exe()
 }

@@ -1,95 +1,94 @@
 //! The command that runs under the lock: started, supervised, and stopped together with everything
 //! it started.
 //!
-//! The command leads a process group of its own, so that it can be signalled and killed as a whole.
-//! Two helper processes, both this program under a hidden first argument, see to it that it never
-//! outlives us:
+//! It runs in our own process group, as it would under flock: the terminal's keys, background reads
+//! and pipelines find it where they look. Between us and it is the *watchdog*, this program again
+//! under a hidden first argument: its parent, and the parent of all that loses its own. So nothing
+//! that the command starts gets out of sight, in whatever group or session it hides. The watchdog
+//! ends all of it when we are gone, however we went, and when its deadline passes while we are
+//! stopped. It is there before the command is, so there is no instant at which that runs unwatched;
+//! should the watchdog be killed, we are the parent of all that it leaves, and end it.
 //!
-//! - The *launcher* becomes the command. It is in the new group from its first instruction, asks
-//!   the kernel to kill it when we die, and executes the command only when told to.
-//! - The *watchdog* kills the group when we are gone, however we went, and when its deadline passes
-//!   while we are stopped. It has acknowledged the group before the launcher is told to go on, so
-//!   there is no instant at which the command runs unwatched.
-//!
-//! A process that leaves the group (`setsid`) or takes another user's identity is out of reach.
-//! Processes of the group that outlive the command itself are left alone, as flock leaves them,
-//! unless the lock is lost.
+//! What the command leaves running when it ends by itself is left alone, as flock leaves it, unless
+//! asked otherwise.
 
+mod ended;
 mod error;
-mod group;
+mod family;
+mod handle;
 mod helper;
-mod keeper;
-mod launcher;
 mod proc;
 mod signals;
-mod terminal;
 mod watchdog;
+mod wire;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::Signal as Raw;
-use tokio::sync::mpsc;
+use rustix::process::{Signal as Raw, getpgrp, kill_current_process_group};
 use turnlock::clock::Clock;
 
+pub use self::ended::Ended;
 pub use self::error::{Error, SpawnError};
-pub use self::group::Ended;
-pub use self::helper::{helper_main, this_program};
-pub use self::signals::Signals;
-pub use self::watchdog::Deadline;
+pub use self::handle::{Deadline, Watchdog};
+pub use self::helper::{LAST_WILL, helper_main, this_program};
+pub use self::signals::{Signal, Signals, accept_all, unstopped};
 
-use self::group::Group;
-use self::keeper::{Event, Plan, Started};
-use self::terminal::Terminal;
+use self::handle::Handle;
+use self::proc::SignalMask;
+use self::signals::{Arrival, Sender};
+use self::wire::{Order, Report, Start};
 
-/// How often a group whose leader has ended is looked at: nothing tells when its other processes
-/// end.
-const GROUP_POLL: Duration = Duration::from_millis(20);
 /// Timers stand still while the machine sleeps, the time left before a KILL does not.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
-/// How long killed processes are waited for after the command itself has ended. They end at once,
-/// except for those that hang in the kernel or belong to another user.
-const KILLED_LIMIT: Duration = Duration::from_secs(1);
+/// A watchdog that has not ended the command by then, after the time given to it, never will.
+const PATIENCE: Duration = Duration::from_secs(12);
+/// How long we try ourselves when there is no watchdog any more.
+const KILLED_LIMIT: Duration = Duration::from_secs(10);
 
-/// A command that runs in a process group of its own. Dropped before it has ended, it is killed
-/// with its whole group.
-///
-/// Signals that come in for this process are passed on, and Ctrl-Z and `fg` are followed, while
-/// [`Child::wait`] or [`Child::stop`] is polled.
-#[derive(Debug)]
-pub struct Child {
-    group: Group,
-    events: mpsc::Receiver<Event>,
-    signals: Signals,
-    terminal: Option<Terminal>,
-    /// The command has had the terminal or has asked for it: it gets it when our job is brought to
-    /// the foreground.
-    wants_terminal: bool,
-    progress: Progress,
+/// What to start, and what is to become of it.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
+    /// Set over the environment that we inherited.
+    pub env: Vec<(OsString, OsString)>,
+    /// How long what the command leaves has to clean up when a signal to us has ended the command.
+    pub grace: Duration,
+    /// All that the command starts counts as the command.
+    pub whole: bool,
+    /// Given to this program as its standard input, with [`LAST_WILL`] as its first argument, when
+    /// we have died and the command with us. Nothing is done if it is empty.
+    pub last_will: Vec<u8>,
 }
 
-/// Where the command itself, the leader of its group, stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Running,
-    Stopped,
-    /// Ended but not reaped: its process id, and so the group's, cannot be given to another.
-    Zombie,
-    Reaped(Ended),
+/// A command that runs. Dropped before it has ended, it is killed with all that it started.
+///
+/// Signals that come in for this process are passed on while [`Child::wait`] or [`Child::stop`] is
+/// polled: those that a process sent to us alone, as far as that can be told. What the terminal
+/// sends has reached the command already, and what the command or its kin send is their own affair.
+#[derive(Debug)]
+pub struct Child {
+    handle: Handle,
+    signals: Signals,
+    received: SignalMask,
+    by_terminal: SignalMask,
+    grace: Duration,
+    /// All that it starts counts.
+    whole: bool,
+    ended: Option<Ended>,
+    all_ended: bool,
+    survivor: Option<i32>,
+    unwatched: bool,
 }
 
 impl Child {
-    /// Starts `command` (the program and its arguments) with our stdin, stdout and stderr, and with
-    /// `env` set over the environment that we inherited.
+    /// Starts the command with our stdin, stdout and stderr.
     ///
     /// `signals` is made before, so that none finds us unprepared: what has come in since is passed
-    /// on to the command. If our standard input and output are a terminal and we are in its
-    /// foreground, the command is in the foreground from its start; otherwise it gets the terminal
-    /// when it asks for it.
-    ///
-    /// From here on this thread ignores the terminal's objection to background output (SIGTTOU):
-    /// what we say while the command has the terminal must not stop us. So a process starts one
-    /// command.
+    /// on to the command.
     ///
     /// # Errors
     /// If the command could not be executed; nothing is left running then.
@@ -97,206 +96,207 @@ impl Child {
     /// # Cancel safety
     /// Dropped before it is done, it kills what it has started.
     pub async fn spawn(
-        command: &[OsString],
-        env: &[(OsString, OsString)],
+        watchdog: Watchdog,
+        plan: Plan,
         signals: Signals,
     ) -> Result<Self, SpawnError> {
-        let plan = Plan {
-            command: command.to_vec(),
-            env: env.to_vec(),
+        let program = plan.command.first().cloned().unwrap_or_default();
+        let start = Start {
+            command: plan.command,
+            env: plan.env,
+            group: getpgrp().as_raw_nonzero().get(),
+            grace: plan.grace,
+            whole: plan.whole,
+            last_will: plan.last_will,
         };
-        let (started, events) = keeper::start(plan)?;
-        terminal::allow_background_output();
-        let Started {
-            group,
-            terminal,
-            foreground,
-        } = started.await.unwrap_or_else(|_| {
-            Err(Error::new("start the command", std::io::ErrorKind::Other.into()).into())
-        })?;
-        Ok(Child {
-            group,
-            events,
+        let mut child = Child {
+            handle: watchdog.guard(&start).await?,
             signals,
-            terminal,
-            wants_terminal: foreground,
-            progress: Progress::Running,
-        })
+            received: SignalMask::default(),
+            by_terminal: SignalMask::default(),
+            grace: plan.grace,
+            whole: plan.whole,
+            ended: None,
+            all_ended: false,
+            survivor: None,
+            unwatched: false,
+        };
+        match child.handle.report().await {
+            Some(Report::Failed(errno)) => {
+                let source = io::Error::from_raw_os_error(errno);
+                Err(not_executed(&program, source))
+            }
+            Some(_) => Ok(child),
+            // It may have started the command before it was killed.
+            None => {
+                child.take_over().await;
+                Ok(child)
+            }
+        }
     }
 
-    /// To tell until when the command may run: it is killed then with its group, also if this
-    /// process is stopped.
-    ///
-    /// # Errors
-    /// If the system is out of descriptors.
-    pub fn deadline(&self) -> Result<Option<Deadline>, Error> {
-        self.group
-            .deadline()
-            .map_err(|source| Error::new("reach the watchdog", source))
+    /// To tell until when the command may run: it is killed then with all that it started, also if
+    /// this process is stopped.
+    pub fn deadline(&self) -> Deadline {
+        self.handle.deadline()
     }
 
-    /// Waits for the command to end. Once it has, every further call answers the same.
-    ///
-    /// `may_continue` is asked before a command that had been stopped (Ctrl-Z, which stops us as
-    /// well) is continued: the lock may have been lost meanwhile. If it says no, the command stays
-    /// stopped, for [`Child::stop`] to end it.
+    /// Waits for the command to end; for all that it started, if that counts or a signal to us has
+    /// ended the command. Once it has, every further call answers the same.
     ///
     /// # Errors
-    /// If the kernel denies us the command's status, which it has no reason to.
+    /// If something cannot be ended that should be, because it runs as another user.
     ///
     /// # Cancel safety
     /// May be dropped and called again at will; no event is lost.
-    pub async fn wait(&mut self, may_continue: impl Fn() -> bool) -> Result<Ended, Error> {
+    pub async fn wait(&mut self) -> Result<Ended, Error> {
         loop {
-            match self.progress {
-                Progress::Reaped(ended) => return Ok(ended),
-                Progress::Zombie => return self.reap(),
-                Progress::Running | Progress::Stopped => {}
+            if let Some(outcome) = self.outcome() {
+                return outcome;
             }
             tokio::select! {
-                event = self.events.recv() => match known(event)? {
-                    Event::Ended => self.progress = Progress::Zombie,
-                    Event::Stopped(signal) => self.stopped(signal),
-                },
-                signal = self.signals.recv() => match signal.raw() {
-                    Raw::CONT => self.continued(&may_continue),
-                    other => self.pass_on(other),
-                },
+                biased;
+                report = self.handle.report() => self.reported(report).await,
+                arrival = self.signals.recv() => self.signalled(arrival),
             }
         }
     }
 
-    /// Ends the command and all processes of its group: with `term_first` they get TERM (and CONT,
-    /// in case they are stopped) and up to `kill_after` to end; then, or else at once, KILL. The
-    /// time counts through suspend.
+    /// Ends the command and all that it started: with `term_first` they get TERM (and CONT, in case
+    /// they are stopped) and up to `kill_after` to end; then, or else at once, KILL. The time counts
+    /// through suspend.
     ///
-    /// Answers once the command has ended and, as far as it is in our power, its whole group.
+    /// Answers once all of it has ended.
     ///
     /// # Errors
-    /// If the command cannot be killed because it runs as another user. It runs on then.
+    /// If something cannot be killed because it runs as another user. It runs on then.
     ///
     /// # Cancel safety
-    /// Dropped, it stops waiting, and signals that have been sent stay sent; call it again to go
-    /// on.
+    /// Dropped, it stops waiting, and the end goes on; call it again to wait for it.
     pub async fn stop(&mut self, term_first: bool, kill_after: Duration) -> Result<Ended, Error> {
-        if let Progress::Reaped(ended) = self.progress {
-            return Ok(ended);
+        self.whole = true;
+        if let Some(outcome) = self.outcome() {
+            return outcome;
         }
+        self.handle
+            .order(Order::End(term_first.then_some(kill_after)));
         let clock = Clock::system();
-        if term_first {
-            self.pass_on(Raw::TERM);
-            self.pass_on(Raw::CONT);
-            let kill_at = clock.now() + kill_after;
-            while self.has_processes() && clock.now() < kill_at {
-                self.observe(kill_at.saturating_since(clock.now())).await?;
+        let give_up = clock.now() + kill_after + PATIENCE;
+        loop {
+            if let Some(outcome) = self.outcome() {
+                return outcome;
+            }
+            if clock.now() >= give_up {
+                // Somebody has stopped the watchdog.
+                self.take_over().await;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                report = self.handle.report() => self.reported(report).await,
+                arrival = self.signals.recv() => self.signalled(arrival),
+                () = tokio::time::sleep(LONGEST_SLEEP) => {}
             }
         }
-        if self.has_processes() {
-            self.group
-                .kill()
-                .map_err(|source| Error::new("kill the command", source))?;
-            while self.progress != Progress::Zombie {
-                self.observe(LONGEST_SLEEP).await?;
-            }
-            let give_up = clock.now() + KILLED_LIMIT;
-            while self.has_processes() && clock.now() < give_up {
-                self.observe(GROUP_POLL).await?;
-            }
-        }
-        self.reap()
     }
 
-    /// Waits until the group may have changed, `limit` at the longest. A stop is no longer
-    /// followed: what is being ended may stop, but takes neither us nor the terminal along.
-    async fn observe(&mut self, limit: Duration) -> Result<(), Error> {
-        let zombie = self.progress == Progress::Zombie;
-        let pause = limit.min(if zombie { GROUP_POLL } else { LONGEST_SLEEP });
-        tokio::select! {
-            event = self.events.recv(), if !zombie => {
-                if known(event)? == Event::Ended {
-                    self.progress = Progress::Zombie;
+    /// Ends the watchdog, when the lock has been given back. What the command left running runs on.
+    pub fn leave(mut self) {
+        self.handle.dismiss();
+    }
+
+    /// The signal that has ended the command and came in for us as well: then it was meant for us,
+    /// too.
+    pub fn shared_end(&self) -> Option<Signal> {
+        match self.ended {
+            Some(Ended::Killed(signal)) if self.received.contains(signal.into()) => {
+                Signal::of(signal.into())
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the watchdog was killed, and the command was ended for that: it never runs unwatched.
+    pub fn was_unwatched(&self) -> bool {
+        self.unwatched
+    }
+
+    fn outcome(&self) -> Option<Result<Ended, Error>> {
+        if let Some(process) = self.survivor {
+            let what = format!("end the process {process}");
+            return Some(Err(Error::new(what, rustix::io::Errno::PERM.into())));
+        }
+        self.ended.filter(|_| self.all_ended || !self.whole).map(Ok)
+    }
+
+    async fn reported(&mut self, report: Option<Report>) {
+        match report {
+            Some(Report::Ended { ended, through_us }) => {
+                self.ended = Some(ended);
+                self.whole |= through_us;
+                // What has ended it has come in for us by now, if it did.
+                while let Some(arrival) = self.signals.pending() {
+                    self.note(arrival);
+                }
+                if !self.whole && self.by_terminal.contains_end(ended) {
+                    // The watchdog did not know that yet.
+                    self.whole = true;
+                    self.handle.order(Order::End(Some(self.grace)));
                 }
             }
-            signal = self.signals.recv() => {
-                if signal.raw() != Raw::TSTP {
-                    self.pass_on(signal.raw());
-                }
+            Some(Report::AllEnded) => self.all_ended = true,
+            Some(Report::Survivor(process)) => self.survivor = Some(process),
+            Some(Report::Started | Report::Failed(_)) => {}
+            None => self.take_over().await,
+        }
+    }
+
+    /// The watchdog is gone, or does nothing: all that it guarded is ours to end.
+    async fn take_over(&mut self) {
+        self.handle.dismiss();
+        self.unwatched = true;
+        let killed =
+            tokio::task::spawn_blocking(|| family::end(KILLED_LIMIT, family::reap_children)).await;
+        self.survivor = killed.ok().and_then(Result::err);
+        self.all_ended = true;
+        self.ended
+            .get_or_insert(Ended::Killed(Raw::KILL.as_raw() as u8));
+    }
+
+    fn note(&mut self, Arrival { signal, sender }: Arrival) {
+        self.received.insert(signal.as_raw());
+        if sender == Sender::Kernel {
+            self.by_terminal.insert(signal.as_raw());
+        }
+    }
+
+    fn signalled(&mut self, Arrival { signal, sender }: Arrival) {
+        self.note(Arrival { signal, sender });
+        if signal == Raw::TSTP && sender == Sender::Kernel {
+            if proc::parent_controls_jobs() {
+                signals::suspend();
+            } else {
+                // Nobody could bring us back.
+                let _ = kill_current_process_group(Raw::CONT);
             }
-            () = tokio::time::sleep(pause) => {}
-        }
-        Ok(())
-    }
-
-    fn has_processes(&self) -> bool {
-        self.progress != Progress::Zombie || proc::group_is_alive(self.group.id())
-    }
-
-    /// To all of the group. A process that may not be signalled runs as another user: as after
-    /// `kill`, there is nothing to be done about it.
-    fn pass_on(&self, signal: Raw) {
-        let _ = self.group.signal(signal);
-    }
-
-    /// The command was stopped: by Ctrl-Z, by using the terminal from the background, or by
-    /// somebody's `kill`.
-    fn stopped(&mut self, signal: i32) {
-        self.progress = Progress::Stopped;
-        let Some(terminal) = &self.terminal else {
-            return;
-        };
-        let group = self.group.id();
-        let asks_for_terminal = signal == Raw::TTIN.as_raw() || signal == Raw::TTOU.as_raw();
-        if asks_for_terminal && terminal.give(group) {
-            self.wants_terminal = true;
-            self.progress = Progress::Running;
-            self.pass_on(Raw::CONT);
             return;
         }
-        let foreground = terminal.is_of(group);
-        self.wants_terminal |= foreground || asks_for_terminal;
-        if !proc::parent_controls_jobs() {
-            // Nobody could bring us back. The kernel would not have let Ctrl-Z stop the command if
-            // it were in our place.
-            if foreground && signal == Raw::TSTP.as_raw() {
-                self.progress = Progress::Running;
-                self.pass_on(Raw::CONT);
-            }
-        } else if (foreground || signal != Raw::STOP.as_raw()) && proc::is_stopped(group) {
-            // A STOP in the background is an operator's: we go on and keep the lock.
-            terminal.take_back(group);
-            signals::suspend(foreground);
-        }
-    }
-
-    /// Somebody continues us: the shell's `fg` or `bg`, or a `kill -CONT`.
-    fn continued(&mut self, may_continue: &impl Fn() -> bool) {
-        if self.progress == Progress::Stopped && !may_continue() {
-            return;
-        }
-        if let Some(terminal) = &self.terminal
-            && self.wants_terminal
-        {
-            terminal.give(self.group.id());
-        }
-        self.progress = Progress::Running;
-        self.pass_on(Raw::CONT);
-    }
-
-    /// The order matters: the group's id is ours until the command is reaped, and nobody may act on
-    /// it afterwards.
-    fn reap(&mut self) -> Result<Ended, Error> {
-        if let Some(terminal) = &self.terminal {
-            terminal.take_back(self.group.id());
-        }
-        let ended = self
-            .group
-            .reap()
-            .map_err(|source| Error::new("learn how the command ended", source))?;
-        self.progress = Progress::Reaped(ended);
-        Ok(ended)
+        self.handle.order(Order::Signal(signal.as_raw(), sender));
     }
 }
 
-fn known(event: Option<Event>) -> Result<Event, Error> {
-    event.ok_or_else(|| Error::new("follow the command", std::io::ErrorKind::BrokenPipe.into()))
+fn not_executed(program: &OsStr, source: io::Error) -> SpawnError {
+    match source.kind() {
+        io::ErrorKind::NotFound => {}
+        io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => {
+            return Error::new("start a process for the command", source).into();
+        }
+        _ => return SpawnError::NotExecutable(program.to_owned(), source),
+    }
+    let path = Path::new(program);
+    if path.components().count() > 1 && path.exists() {
+        let source = io::Error::other("the interpreter that it names was not found");
+        return SpawnError::NotExecutable(program.to_owned(), source);
+    }
+    SpawnError::NotFound(program.to_owned())
 }

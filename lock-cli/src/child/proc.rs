@@ -1,160 +1,179 @@
-//! What the system tells about processes: from /proc on Linux; elsewhere as near as the portable
-//! calls come.
+//! What /proc tells about processes.
 
-use rustix::process::{Pid, Signal};
+use std::fs;
 
-pub(super) use self::imp::{group_is_alive, ignored_signals, is_stopped, parent_controls_jobs};
+use rustix::process::{Pid, Signal, getpid};
+
+use super::ended::Ended;
+
+/// What asks a command to end. Whoever sends them to us means all that runs under the lock.
+pub(super) const DEADLY: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
 
 /// A set of signals, as a bit mask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct SignalMask(u64);
 
 impl SignalMask {
-    pub fn contains(self, signal: Signal) -> bool {
-        self.0 >> (signal.as_raw() - 1) & 1 == 1
+    pub fn contains(self, signal: i32) -> bool {
+        self.0 >> (signal - 1) & 1 == 1
+    }
+
+    pub fn insert(&mut self, signal: i32) {
+        self.0 |= 1 << (signal - 1);
+    }
+
+    /// Whether it contains the one that has asked for this end.
+    pub fn contains_end(self, ended: Ended) -> bool {
+        let mut deadly = DEADLY.iter().map(|signal| signal.as_raw());
+        deadly.any(|signal| self.contains(signal) && ended.is_by(signal))
+    }
+
+    pub fn contains_any(self, signals: &[Signal]) -> bool {
+        signals.iter().any(|signal| self.contains(signal.as_raw()))
     }
 }
 
-#[cfg(target_os = "linux")]
-mod imp {
-    use super::{Pid, SignalMask};
-
-    use std::fs;
-
-    /// What /proc/PID/stat says, as far as we need it.
-    #[derive(Debug, PartialEq, Eq)]
-    pub(super) struct Stat {
-        pub state: char,
-        pub parent: i32,
-        pub group: i32,
-        pub session: i32,
-    }
-
-    impl Stat {
-        fn of(process: &str) -> Option<Self> {
-            Stat::parse(&fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
-        }
-
-        pub(super) fn parse(text: &str) -> Option<Self> {
-            // The second field is the program's name in parentheses, and may itself contain
-            // anything.
-            let (_, fields) = text.rsplit_once(") ")?;
-            let mut fields = fields.split(' ');
-            Some(Stat {
-                state: fields.next()?.chars().next()?,
-                parent: fields.next()?.parse().ok()?,
-                group: fields.next()?.parse().ok()?,
-                session: fields.next()?.parse().ok()?,
-            })
-        }
-
-        fn has_ended(&self) -> bool {
-            matches!(self.state, 'Z' | 'X')
-        }
-    }
-
-    /// Whether the group has a process that has not ended. If in doubt, it has.
-    pub(in super::super) fn group_is_alive(group: Pid) -> bool {
-        let Ok(processes) = fs::read_dir("/proc") else {
-            return true;
-        };
-        processes
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()))
-            .filter_map(|process| Stat::of(&process))
-            .any(|stat| stat.group == group.as_raw_nonzero().get() && !stat.has_ended())
-    }
-
-    /// Whether this process is stopped.
-    pub(in super::super) fn is_stopped(process: Pid) -> bool {
-        Stat::of(&process.as_raw_nonzero().to_string()).is_some_and(|stat| stat.state == 'T')
-    }
-
-    /// Whether there is a shell, or the like, that brings us back when we are stopped: a process
-    /// above us in the same session that put us into a group other than its own. Without one our
-    /// group is orphaned, as POSIX says, and the kernel lets no Ctrl-Z stop it.
-    pub(in super::super) fn parent_controls_jobs() -> bool {
-        let Some(own) = Stat::of("self") else {
-            return false;
-        };
-        let mut parent = own.parent;
-        while let Some(above) = Stat::of(&parent.to_string()) {
-            if above.session != own.session {
-                return false;
-            }
-            if above.group != own.group {
-                return true;
-            }
-            parent = above.parent;
-        }
-        false
-    }
-
-    /// The signals that this process ignores.
-    pub(in super::super) fn ignored_signals() -> SignalMask {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        parse_ignored(&status).unwrap_or(SignalMask(0))
-    }
-
-    pub(super) fn parse_ignored(status: &str) -> Option<SignalMask> {
-        let mask = status
-            .lines()
-            .find_map(|line| line.strip_prefix("SigIgn:"))?;
-        u64::from_str_radix(mask.trim(), 16).ok().map(SignalMask)
-    }
+/// What /proc/PID/stat says, as far as we need it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub state: char,
+    pub parent: i32,
+    pub group: i32,
+    pub session: i32,
+    threads: u32,
+    /// In ticks since the machine was started: with the process id, which process this is.
+    pub started: u64,
 }
 
-#[cfg(not(target_os = "linux"))]
-mod imp {
-    use rustix::process::{getpgid, getpgrp, getppid, getsid, test_kill_process_group};
-
-    use super::{Pid, SignalMask};
-
-    /// Whether the group has a process that has not ended.
-    pub(in super::super) fn group_is_alive(group: Pid) -> bool {
-        // The BSDs do not count those that have ended.
-        test_kill_process_group(group).is_ok()
+impl Stat {
+    pub fn of(process: i32) -> Option<Self> {
+        Stat::parse(&fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
     }
 
-    /// Whether this process is stopped. Not to be found out here: taken from what the kernel has
-    /// just reported.
-    pub(in super::super) fn is_stopped(_process: Pid) -> bool {
-        true
-    }
-
-    /// Whether our parent is in our session and put us into a group other than its own, as a shell
-    /// does.
-    pub(in super::super) fn parent_controls_jobs() -> bool {
-        getppid().is_some_and(|parent| {
-            getsid(Some(parent)) == getsid(None)
-                && getpgid(Some(parent)).is_ok_and(|group| group != getpgrp())
+    fn parse(text: &str) -> Option<Self> {
+        // The second field is the program's name in parentheses, and may itself contain anything.
+        let (_, fields) = text.rsplit_once(") ")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        Some(Stat {
+            state: fields.first()?.chars().next()?,
+            parent: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
+            threads: fields.get(17)?.parse().ok()?,
+            started: fields.get(19)?.parse().ok()?,
         })
     }
 
-    /// The signals that this process ignores. Not to be found out here without unsafe code: none.
-    pub(in super::super) fn ignored_signals() -> SignalMask {
-        SignalMask(0)
+    /// Whether it runs no more. The first thread of a process may end before the others.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X') && self.threads <= 1
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+/// Whether /proc is there, and shows the processes that we see ourselves.
+pub(super) fn is_usable() -> bool {
+    fs::read_link("/proc/self").is_ok_and(|own| own.as_os_str() == getpid().to_string().as_str())
+}
+
+/// The processes of this machine, as far as we may see them.
+pub(super) fn all() -> Vec<(i32, Stat)> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|process| Some((process, Stat::of(process)?)))
+        .collect()
+}
+
+/// The children of this process, ended ones among them. None where the kernel does not tell.
+pub(super) fn children() -> Vec<i32> {
+    let Ok(threads) = fs::read_dir("/proc/self/task") else {
+        return Vec::new();
+    };
+    threads
+        .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok())
+        .flat_map(|children| {
+            let parsed = children.split_whitespace().map(str::parse);
+            parsed.filter_map(Result::ok).collect::<Vec<i32>>()
+        })
+        .collect()
+}
+
+/// The arguments of a process, each with a zero byte behind it.
+pub(super) fn arguments(process: i32) -> Vec<u8> {
+    fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default()
+}
+
+/// Whether there is a shell, or the like, that brings us back when we are stopped: a process above
+/// us in the same session that put us into a group other than its own. Without one our group would
+/// be orphaned, as POSIX says, and the kernel would let no Ctrl-Z stop it, if it were not for the
+/// watchdog, which is in the same session and in another group, too.
+pub(super) fn parent_controls_jobs() -> bool {
+    let Some(own) = Stat::of(getpid().as_raw_nonzero().get()) else {
+        return false;
+    };
+    let mut parent = own.parent;
+    while let Some(above) = Stat::of(parent) {
+        if above.session != own.session {
+            return false;
+        }
+        if above.group != own.group {
+            return true;
+        }
+        parent = above.parent;
+    }
+    false
+}
+
+/// The signals that this process ignores.
+pub(super) fn ignored_signals() -> SignalMask {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    parse_ignored(&status).unwrap_or_default()
+}
+
+fn parse_ignored(status: &str) -> Option<SignalMask> {
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok().map(SignalMask)
+}
+
+/// A process id as the kernel writes it.
+pub(super) fn pid(process: i32) -> Option<Pid> {
+    // One below zero would mean others.
+    Pid::from_raw(process.max(0))
+}
+
+#[cfg(test)]
 mod tests {
-    use super::imp::{Stat, parse_ignored};
     use super::*;
+
+    const STAT: &str =
+        "4711 (a) R 1 2 3 (b) T 12 4711 40 34817 4711 4194304 0 0 0 0 0 0 0 0 20 0 2 0 99 7 8";
 
     #[test]
     fn a_name_with_parentheses_does_not_confuse() {
-        let stat = Stat::parse("4711 (a) R 1 2 3 (b) T 12 4711 40 34817 4711 4194304 0").unwrap();
-        assert_eq!(
-            stat,
-            Stat {
-                state: 'T',
-                parent: 12,
-                group: 4711,
-                session: 40
-            }
-        );
+        let stat = Stat::parse(STAT).unwrap();
+        let expected = Stat {
+            state: 'T',
+            parent: 12,
+            group: 4711,
+            session: 40,
+            threads: 2,
+            started: 99,
+        };
+        assert_eq!(stat, expected);
         assert_eq!(Stat::parse("4711 (cut"), None);
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_lives() {
+        let mut stat = Stat::parse(STAT).unwrap();
+        stat.state = 'Z';
+        assert!(!stat.has_ended());
+        stat.threads = 1;
+        assert!(stat.has_ended());
     }
 
     #[test]
@@ -162,32 +181,21 @@ mod tests {
         let mask =
             parse_ignored("Name:\tx\nSigBlk:\t0000000000000002\nSigIgn:\t0000000000004003\n")
                 .unwrap();
-        assert!(
-            mask.contains(Signal::HUP) && mask.contains(Signal::INT) && mask.contains(Signal::TERM)
-        );
-        assert!(!mask.contains(Signal::QUIT));
+        for signal in [Signal::HUP, Signal::INT, Signal::TERM] {
+            assert!(mask.contains(signal.as_raw()));
+        }
+        assert!(!mask.contains(Signal::QUIT.as_raw()));
         assert_eq!(parse_ignored("Name:\tx\n"), None);
     }
 
     #[test]
-    fn a_group_of_zombies_is_not_alive() {
-        use std::os::unix::process::CommandExt;
-        use std::process::{Command, Stdio};
-
-        let mut child = Command::new("cat")
-            .stdin(Stdio::piped())
-            .process_group(0)
-            .spawn()
+    fn this_process_is_seen() {
+        let own = getpid().as_raw_nonzero().get();
+        assert!(is_usable());
+        let (_, stat) = all()
+            .into_iter()
+            .find(|(process, _)| *process == own)
             .unwrap();
-        let group = Pid::from_child(&child);
-        assert!(group_is_alive(group));
-        drop(child.stdin.take());
-        rustix::process::waitid(
-            rustix::process::WaitId::Pid(group),
-            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT,
-        )
-        .unwrap();
-        assert!(!group_is_alive(group));
-        child.wait().unwrap();
+        assert!(!stat.has_ended());
     }
 }

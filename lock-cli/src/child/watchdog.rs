@@ -1,145 +1,324 @@
-//! The watchdog: a process that kills the command's group when we are gone without having ended it,
-//! and when a deadline passes that we have not moved on: we may be stopped, and the command not.
+//! The watchdog process: it starts the command, is the parent of all that the command leaves
+//! behind, and ends all of it when its supervisor is gone, when a deadline passes that the
+//! supervisor has not moved on (it may be stopped, and the command not), and when it is told to.
 //!
-//! It learns of our end from a socket whose other end only we hold: the kernel closes it, whatever
-//! ended us. To disarm it, we kill it. That needs no answer from it, works if it was stopped, and
-//! once it is reaped it surely signals nobody.
+//! It learns of the supervisor's end from a socket whose other end only that one holds: the kernel
+//! closes it, whatever ended the supervisor.
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{self, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal as Posix};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::retry_on_intr;
+use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 use rustix::net::{SendFlags, send};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitOptions, getpgid, kill_process, wait};
 use turnlock::clock::{BootInstant, Clock};
 
-use super::helper::{WATCHDOG, this_program};
+use super::ended::Ended;
+use super::family;
+use super::helper::{LAST_WILL, this_program};
+use super::proc::{DEADLY, SignalMask};
+use super::signals::{self, Sender};
+use super::wire::{self, MESSAGE, Order, Report, Start};
 
-/// The handle on the watchdog process. Dropped, it disarms the watchdog and ends it.
-#[derive(Debug)]
-pub(super) struct Watchdog {
-    process: process::Child,
-    line: UnixStream,
-}
-
-impl Watchdog {
-    /// Starts the process. It guards nothing yet.
-    pub fn start() -> io::Result<Self> {
-        let (line, theirs) = UnixStream::pair()?;
-        let process = Command::new(this_program()?)
-            .arg(WATCHDOG)
-            .stdin(OwnedFd::from(theirs))
-            // Whoever reads our output must not have to wait for the watchdog.
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // What is sent to our group is not meant for it.
-            .process_group(0)
-            .spawn()?;
-        Ok(Watchdog { process, line })
-    }
-
-    /// Has it guard this group. Answers when it does.
-    pub fn arm(&mut self, group: Pid) -> io::Result<()> {
-        self.line
-            .write_all(&group.as_raw_nonzero().get().to_ne_bytes())?;
-        self.line.read_exact(&mut [0])
-    }
-}
-
-/// Tells the watchdog until when the command may run.
-#[derive(Debug)]
-pub struct Deadline(UnixStream);
-
-impl Watchdog {
-    pub fn deadline(&self) -> io::Result<Deadline> {
-        self.line.try_clone().map(Deadline)
-    }
-}
-
-impl Deadline {
-    /// The group is killed at this instant, unless it is moved on before. Does not block: a
-    /// watchdog that does not listen is stopped, or gone, and will not kill anybody either.
-    pub fn set(&self, at: BootInstant) {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let _ = send(&self.0, &at.as_nanos().to_ne_bytes(), flags);
-    }
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        // Our own child, not reaped yet: neither can fail.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
+/// How long killed processes are waited for. They end at once, except for those that hang in the
+/// kernel or belong to another user.
+const KILLED_LIMIT: Duration = Duration::from_secs(10);
+/// The timer stands still while the machine sleeps, the deadline does not.
+const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 
 /// The watchdog process.
 pub(super) fn main() -> ExitCode {
     // A TERM for all processes of a service, say, must not take the watchdog away while the command
     // lives.
-    let _ = SigSet::all().thread_block();
+    let before = signals::block_all();
     // Not to be taken for what it guards, by `killall` for one.
-    #[cfg(target_os = "linux")]
     let _ = rustix::thread::set_name(c"lock-watchdog");
-    match watch() {
+    match guard(before) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn watch() -> io::Result<()> {
-    let mut line = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);
-    let mut group = [0; 4];
-    // The line ends here if the supervisor dies before there is a group. The launcher has not
-    // executed anything then.
-    line.read_exact(&mut group)?;
-    let Some(group) =
-        Pid::from_raw(i32::from_ne_bytes(group).max(0)).filter(|group| !group.is_init())
-    else {
-        return Err(io::ErrorKind::InvalidData.into());
+fn guard(mask: SigSet) -> io::Result<()> {
+    let line = UnixStream::from(fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);
+    family::adopt_orphans()?;
+    let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+    let children = SignalFd::with_flags(&SigSet::from(Posix::SIGCHLD), flags)?;
+    // The line ends here if there was nothing to start after all.
+    let Some(streams) = wire::receive_streams(&line)? else {
+        return Ok(());
+    };
+    let start = Start::receive(&line)?;
+    // The command is started as we were. What comes in for us meanwhile is nothing.
+    mask.thread_set_mask()?;
+    let executed = execute(&start, streams);
+    signals::block_all();
+    let command = match executed {
+        Ok(command) => command,
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(Errno::INVAL.raw_os_error());
+            (&line).write_all(&Report::Failed(errno).encode())?;
+            return Ok(());
+        }
     };
     // If the supervisor is gone already, the next step finds out.
-    let _ = line.write_all(&[1]);
-    until_deadline_or_end(&mut line);
-    // No other process can have got the group's id: its leader is reaped by the supervisor, after
-    // the watchdog, or has been orphaned this very moment.
-    Ok(kill_process_group(group, Signal::KILL)?)
+    let _ = (&line).write_all(&Report::Started.encode());
+    let mut watch = Watch {
+        line,
+        children,
+        clock: Clock::system(),
+        command,
+        ended: None,
+        childless: false,
+        told: Told::default(),
+        deadline: None,
+        kill_at: None,
+        by_terminal: SignalMask::default(),
+        by_others: SignalMask::default(),
+        start,
+    };
+    watch.until_the_supervisor_is_gone();
+    if watch.guards_something() {
+        // What cannot be ended takes the last will away.
+        let _ = watch.kill();
+    }
+    carry_out(&watch.start.last_will)
 }
 
-/// Follows the deadline that the supervisor moves on. Returns when it has passed, or the supervisor
-/// is gone.
-fn until_deadline_or_end(line: &mut UnixStream) {
-    // The timer stands still while the machine sleeps, the deadline does not.
-    const LONGEST_SLEEP: Duration = Duration::from_millis(250);
-    let clock = Clock::system();
-    let mut deadline: Option<BootInstant> = None;
-    loop {
-        let left = deadline.map(|at| at.saturating_since(clock.now()));
-        // Both fit: at most a quarter of a second.
-        let timeout = left
-            .map(|left| left.min(LONGEST_SLEEP))
-            .map(|nap| Timespec {
-                tv_sec: 0,
-                tv_nsec: nap.subsec_nanos().into(),
+/// Starts the command, with its own streams and in the supervisor's group. They are not kept open:
+/// whoever reads its output must not have to wait for us.
+fn execute(start: &Start, [stdin, stdout, stderr]: [std::os::fd::OwnedFd; 3]) -> io::Result<Pid> {
+    let (program, arguments) = start.command.split_first().ok_or(Errno::INVAL)?;
+    let process = Command::new(program)
+        .args(arguments)
+        .envs(start.env.iter().map(|(name, value)| (name, value)))
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(stderr)
+        .process_group(start.group)
+        .spawn()?;
+    Ok(Pid::from_child(&process))
+}
+
+/// Becomes this program in the role that does what is to be done when the supervisor has died.
+fn carry_out(last_will: &[u8]) -> io::Result<()> {
+    if last_will.is_empty() {
+        return Ok(());
+    }
+    let mut text = std::fs::File::from(memfd_create("last will", MemfdFlags::CLOEXEC)?);
+    text.write_all(last_will)?;
+    seek(&text, SeekFrom::Start(0))?;
+    Err(Command::new(this_program()?)
+        .arg(OsStr::new(LAST_WILL))
+        .stdin(text)
+        .exec())
+}
+
+/// What the supervisor knows.
+#[derive(Default)]
+struct Told {
+    ended: bool,
+    all: bool,
+}
+
+struct Watch {
+    line: UnixStream,
+    children: SignalFd,
+    clock: Clock,
+    start: Start,
+    command: Pid,
+    ended: Option<Ended>,
+    /// The last look found no child of ours: none is there that has not been reaped.
+    childless: bool,
+    told: Told,
+    deadline: Option<BootInstant>,
+    /// All that is left is killed then.
+    kill_at: Option<BootInstant>,
+    by_terminal: SignalMask,
+    by_others: SignalMask,
+}
+
+impl Watch {
+    fn until_the_supervisor_is_gone(&mut self) {
+        loop {
+            self.reap();
+            self.report();
+            let now = self.clock.now();
+            let next = match self.guards_something() {
+                true => self.deadline.into_iter().chain(self.kill_at).min(),
+                false => None,
+            };
+            if next.is_some_and(|at| at <= now) {
+                if let Err(survivor) = self.kill() {
+                    self.tell(Report::Survivor(survivor));
+                }
+                continue;
+            }
+            let timeout = next.map(|at| {
+                let nap = at.saturating_since(now).min(LONGEST_SLEEP);
+                Timespec {
+                    tv_sec: 0,
+                    tv_nsec: nap.subsec_nanos().into(),
+                }
             });
-        let mut ready = [PollFd::new(&*line, PollFlags::IN)];
-        match retry_on_intr(|| poll(&mut ready, timeout.as_ref())) {
-            // Nothing newer is waiting to be read: it was not moved on.
-            Ok(0) if left == Some(Duration::ZERO) => return,
-            Ok(0) => continue,
-            Ok(_) => {}
-            Err(_) => return,
+            let mut ready = [
+                PollFd::new(&self.line, PollFlags::IN),
+                PollFd::new(&self.children, PollFlags::IN),
+            ];
+            if retry_on_intr(|| poll(&mut ready, timeout.as_ref())).is_err() {
+                return;
+            }
+            let [line, children] = ready.map(|fd| !fd.revents().is_empty());
+            if children {
+                // That some have ended is all it tells.
+                while let Ok(Some(_)) = self.children.read_signal() {}
+            }
+            if line {
+                let mut message = [0; MESSAGE];
+                if (&self.line).read_exact(&mut message).is_err() {
+                    return;
+                }
+                if let Some(order) = Order::decode(message) {
+                    self.obey(order);
+                }
+            }
         }
-        let mut nanos = [0; 8];
-        match line.read_exact(&mut nanos) {
-            Ok(()) => deadline = Some(BootInstant::from_nanos(u64::from_ne_bytes(nanos))),
-            Err(_) => return,
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Deadline(at) => self.deadline = Some(at),
+            Order::Signal(signal, sender) => {
+                if let Some(signal) = Signal::from_named_raw(signal) {
+                    self.signalled(signal, sender);
+                }
+            }
+            Order::End(Some(grace)) => self.end_politely(grace),
+            Order::End(None) => self.kill_at = Some(self.clock.now()),
         }
+    }
+
+    /// Whether there is, or may be, something that must not outlive the lock. What the command left
+    /// running when it ended by itself is none of our business.
+    fn guards_something(&self) -> bool {
+        let left = self.start.whole || self.kill_at.is_some();
+        !self.told.all && (self.ended.is_none() || left)
+    }
+
+    fn reap(&mut self) {
+        self.childless = loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((process, status))) => {
+                    if process == self.command {
+                        self.ended = Some(Ended::from_wait(status));
+                    }
+                }
+                Ok(None) => break false,
+                Err(_) => break true,
+            }
+        };
+    }
+
+    /// Tells the supervisor what it does not know yet.
+    fn report(&mut self) {
+        let Some(ended) = self.ended else { return };
+        if !self.told.ended {
+            self.told.ended = true;
+            let through_us = self.ended_through_us(ended);
+            self.tell(Report::Ended { ended, through_us });
+            if through_us && !self.childless {
+                self.end_politely(self.start.grace);
+            }
+        }
+        let all = self.childless || self.guards_something() && family::is_extinct();
+        if all && !self.told.all {
+            self.told.all = true;
+            self.kill_at = None;
+            self.tell(Report::AllEnded);
+        }
+    }
+
+    /// Whether the command ended because the supervisor was to end: then so does what it left.
+    ///
+    /// A HUP may have told it to read its configuration anew, and what the terminal sends may be
+    /// dealt with, long before it ends for another reason.
+    fn ended_through_us(&self, ended: Ended) -> bool {
+        let to_end = [Signal::TERM, Signal::INT, Signal::QUIT];
+        self.by_others.contains_any(&to_end)
+            || self.by_others.contains_end(ended)
+            || self.by_terminal.contains_end(ended)
+    }
+
+    /// A signal has come in for the supervisor.
+    fn signalled(&mut self, signal: Signal, sender: Sender) {
+        let deadly = DEADLY.contains(&signal);
+        match sender {
+            Sender::Kernel => self.by_terminal.insert(signal.as_raw()),
+            // What runs under the lock has signalled its own group, in which the supervisor is, too.
+            Sender::Process(process) if family::contains(process) => return,
+            Sender::Process(_) => self.by_others.insert(signal.as_raw()),
+        }
+        if self.ended.is_some() {
+            if deadly && self.start.whole {
+                self.end_politely(self.start.grace);
+            }
+            return;
+        }
+        let group = getpgid(Some(self.command)).map_or(0, |group| group.as_raw_nonzero().get());
+        match sender {
+            // It has reached the command with its group, unless that has left the group.
+            Sender::Kernel if group == self.start.group => {}
+            Sender::Kernel => {
+                let _ = kill_process(self.command, signal);
+            }
+            Sender::Process(_) => family::signal(&[signal], |member| {
+                deadly || signal == Signal::CONT || member.stat.group == group
+            }),
+        }
+    }
+
+    /// Asks all that the command started to end, and kills what has not after this time.
+    fn end_politely(&mut self, grace: Duration) {
+        family::signal(&[Signal::TERM, Signal::CONT], |_| true);
+        let at = self.clock.now() + grace;
+        self.kill_at = Some(self.kill_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Ends all of it. Answers what is left, if some of it cannot be ended.
+    fn kill(&mut self) -> Result<(), i32> {
+        let command = self.command;
+        let mut ended = self.ended;
+        let killed = family::end(KILLED_LIMIT, || {
+            while let Ok(Some((process, status))) = wait(WaitOptions::NOHANG) {
+                if process == command {
+                    ended = Some(Ended::from_wait(status));
+                }
+            }
+        });
+        self.ended = ended;
+        self.childless = killed.is_ok();
+        (self.deadline, self.kill_at) = (None, None);
+        self.report();
+        // There is no more that we can do.
+        self.told.all = true;
+        if killed.is_err() {
+            // What runs on, runs under the lock for as long as that lasts.
+            self.start.last_will.clear();
+        }
+        killed
+    }
+
+    /// Does not wait for a supervisor that is stopped.
+    fn tell(&self, report: Report) {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let _ = send(&self.line, &report.encode(), flags);
     }
 }

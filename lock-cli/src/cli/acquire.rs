@@ -70,6 +70,9 @@ pub struct Run {
     /// most half of the --ttl]
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub grace: Option<Duration>,
+    /// Keep the lock until all that COMMAND started has ended, also in the background
+    #[arg(long)]
+    pub wait_all: bool,
     /// Run this text with $SHELL, or else with /bin/sh
     #[arg(
         short = 'c',
@@ -142,7 +145,7 @@ pub struct Check {
 /// What happens to the command when its lock is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OnLost {
-    /// TERM to its process group, then KILL before the deadline
+    /// TERM to all that it started, then KILL before the deadline
     Term,
     /// KILL at once
     Kill,

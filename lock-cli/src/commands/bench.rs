@@ -26,7 +26,7 @@ pub async fn bench(global: Global, args: Bench) -> Result<Exit, Failure> {
     let peer = coordinator::peer(global.backend.as_deref()).await?;
     let outcome = tokio::select! {
         outcome = run(&peer, &args, global.json) => outcome.map(|()| Exit::Success),
-        signal = signals.deadly() => Ok(Exit::Of(signal.status())),
+        signal = signals.deadly() => Ok(Exit::Signal(signal)),
     };
     // What was measured to its end has none left.
     let parted = tokio::time::timeout(PARTING, peer.part()).await;

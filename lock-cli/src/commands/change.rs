@@ -129,7 +129,7 @@ pub(super) async fn interruptible<T: Send + 'static>(
         done = told => done.map(Ok).map_err(|_| {
             Failure::new(Exit::Internal, "the change of the file was not brought to its end")
         }),
-        signal = signals.deadly() => Ok(Err(Exit::Of(signal.status()))),
+        signal = signals.deadly() => Ok(Err(Exit::Signal(signal))),
     }
 }
 

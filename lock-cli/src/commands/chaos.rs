@@ -30,7 +30,7 @@ pub async fn chaos(global: Global, args: Chaos) -> Result<Exit, Failure> {
             // It stops its servers, and then ends by itself.
             interrupted.store(true, Ordering::Relaxed);
             let _ = run.await;
-            return Ok(Exit::Of(signal.status()));
+            return Ok(Exit::Signal(signal));
         }
     };
     // A panic has said why on stderr.

@@ -9,25 +9,25 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::stdio::{dup2_stdin, dup2_stdout, stdout};
 use turnlock::fence::FencedFile;
 
-use crate::child::{Child, Ended, Signals};
+use crate::child::{Child, Ended, Plan, Signals, Watchdog};
 use crate::cli::{Edit, Global, OnLost};
 use crate::commands::change::{Right, interruptible, report, right};
 use crate::commands::supervise::{default_grace, environment, supervise};
-use crate::commands::{name, shown};
+use crate::commands::{last_will, name, shown};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
-use crate::surroundings::require_proc;
 
 pub async fn edit(global: Global, args: Edit) -> Result<Exit, Failure> {
     let name = name(&args.change.name, args.change.acquire.raw)?;
-    require_proc()?;
     let mut signals = Signals::install()?;
+    // It comes up while we queue.
+    let watchdog = Watchdog::start(&signals)?;
     let command = shown(&args.command[0]);
     let right = match right(&global, &args.change, &name, command, &mut signals).await? {
         Ok(right) => right,
         Err(exit) => return Ok(exit),
     };
-    let edited = make(&args, &right, signals).await;
+    let edited = make(&global, &args, &right, watchdog, signals).await;
     let token = right.give_back().await;
     let exit = edited?;
     if exit == Exit::Success {
@@ -36,7 +36,13 @@ pub async fn edit(global: Global, args: Edit) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-async fn make(args: &Edit, right: &Right, mut signals: Signals) -> Result<Exit, Failure> {
+async fn make(
+    global: &Global,
+    args: &Edit,
+    right: &Right,
+    watchdog: Watchdog,
+    mut signals: Signals,
+) -> Result<Exit, Failure> {
     let file = FencedFile::new(&args.change.file, right.token.clone());
     let begin = move || file.begin_edit();
     let edit = match interruptible(&mut signals, begin).await? {
@@ -51,16 +57,25 @@ async fn make(args: &Edit, right: &Right, mut signals: Signals) -> Result<Exit, 
     let exchanged = dup2_stdin(&input).and_then(|()| dup2_stdout(&output));
     exchanged.map_err(|error| internal(error.into()))?;
 
-    let environment = match &right.taken {
-        Some((_, guard)) => environment(guard),
-        None => Vec::new(),
+    let guard = right.taken.as_ref().map(|(_, guard)| guard);
+    let grace = guard.map_or(args.change.acquire.ttl / 5, default_grace);
+    let plan = Plan {
+        command: args.command.clone(),
+        env: guard.map(environment).unwrap_or_default(),
+        grace,
+        whole: false,
+        last_will: guard
+            .map(|guard| last_will::text(global, guard))
+            .unwrap_or_default(),
     };
-    let mut child = Child::spawn(&args.command, &environment, signals).await?;
-    let (ended, lost) = match &right.taken {
-        Some((_, guard)) => supervise(child, guard, OnLost::Term, default_grace(guard)).await?,
+    let mut child = Child::spawn(watchdog, plan, signals).await?;
+    let (ended, lost) = match guard {
+        Some(guard) => supervise(&mut child, guard, OnLost::Term, grace).await?,
         // Whoever holds the lock looks after us.
-        None => (child.wait(|| true).await?, false),
+        None => (child.wait().await?, false),
     };
+    let end = child.shared_end();
+    child.leave();
     // For what we say ourselves; it may have been closed from the start.
     if let Ok(stdout) = stdout {
         dup2_stdout(stdout).map_err(|error| internal(error.into()))?;
@@ -73,7 +88,7 @@ async fn make(args: &Edit, right: &Right, mut signals: Signals) -> Result<Exit, 
             "{}: the command failed, and nothing was changed",
             args.change.file.display()
         ));
-        return Ok(Exit::Of(ended.status()));
+        return Ok(end.map_or(Exit::Of(ended.status()), Exit::Signal));
     }
     edit.commit(&content(&output).map_err(internal)?)?;
     Ok(Exit::Success)

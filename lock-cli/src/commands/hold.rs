@@ -57,11 +57,15 @@ pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
         part(&locks).await;
         return Err(failure);
     }
-    let lost = tokio::select! {
-        reason = guard.lost() => Some(reason),
-        _ = signals.deadly() => None,
-        () = ended(&mut open) => None,
+    let (lost, signal) = tokio::select! {
+        reason = guard.lost() => (Some(reason), None),
+        signal = signals.deadly() => (None, Some(signal)),
+        () = ended(&mut open) => (None, None),
     };
+    // A TERM is how it is meant to end. Ctrl-C is for the script around us as well.
+    let ended = signal
+        .filter(|signal| signal.is_a_terminals())
+        .map_or(Exit::Success, Exit::Signal);
     let released = release(guard).await;
     part(&locks).await;
     match (lost, released) {
@@ -70,13 +74,13 @@ pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
             Exit::Lost,
             format!("{name}: the lock had been lost before the release"),
         )),
-        (None, Release::Released) => Ok(Exit::Success),
+        (None, Release::Released) => Ok(ended),
         (None, Release::Unknown) => {
             say(format!(
                 "{name}: the coordinator did not answer the release; the lock is free within {} s",
                 ttl.as_secs_f64()
             ));
-            Ok(Exit::Success)
+            Ok(ended)
         }
     }
 }

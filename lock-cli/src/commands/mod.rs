@@ -14,6 +14,7 @@ pub mod fence;
 pub mod floor;
 pub mod hold;
 mod identity;
+pub mod last_will;
 pub mod ls;
 pub mod man;
 mod names;
@@ -98,7 +99,7 @@ async fn turn(wish: &Wish<'_>, unwanted: impl Future<Output = Exit>) -> Result<T
 
 /// Resolves when a signal comes that would have ended us.
 async fn deadly(signals: &mut Signals) -> Exit {
-    Exit::Of(signals.deadly().await.status())
+    Exit::Signal(signals.deadly().await)
 }
 
 /// Tells who asked for a longer time to live than the coordinator grants.

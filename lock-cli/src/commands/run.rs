@@ -5,22 +5,22 @@ use std::time::Duration;
 
 use turnlock::{Guard, Release};
 
-use crate::child::{Child, Signals};
+use crate::child::{Child, Plan, Signals, Watchdog};
 use crate::cli::{Global, OnLost, Run};
 use crate::commands::supervise::{default_grace, environment, longest_grace, supervise};
-use crate::commands::{Turn, Wish, deadly, mode, name, part, release, shown, turn};
+use crate::commands::{Turn, Wish, deadly, last_will, mode, name, part, release, shown, turn};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
-use crate::surroundings::require_proc;
 
 pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     let name = name(&args.name, args.acquire.raw)?;
     let mode = mode(&args.flags)?;
     check_grace(&args)?;
     let command = command(&args)?;
-    require_proc()?;
     // Before anything is queued or started, so that no signal finds us unprepared.
     let mut signals = Signals::install()?;
+    // It comes up while we queue.
+    let watchdog = Watchdog::start(&signals)?;
     let wish = Wish {
         global: &global,
         name: &name,
@@ -42,7 +42,14 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     };
     let ttl = guard.ttl();
 
-    let child = match Child::spawn(&command, &environment(&guard), signals).await {
+    let plan = Plan {
+        command,
+        env: environment(&guard),
+        grace,
+        whole: args.wait_all,
+        last_will: last_will::text(&global, &guard),
+    };
+    let mut child = match Child::spawn(watchdog, plan, signals).await {
         Ok(child) => child,
         Err(error) => {
             release(guard).await;
@@ -50,8 +57,11 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
             return Err(error.into());
         }
     };
-    let (ended, lost) = supervise(child, &guard, args.on_lost, grace).await?;
+    let (ended, lost) = supervise(&mut child, &guard, args.on_lost, grace).await?;
+    let end = child.shared_end();
     let released = release(guard).await;
+    // Until now, it would have released the lock in our place.
+    child.leave();
     part(&locks).await;
     if released == Release::AlreadyGone && !lost {
         say(format!(
@@ -67,7 +77,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     if lost || released == Release::AlreadyGone {
         return Ok(Exit::Lost);
     }
-    Ok(Exit::Of(ended.status()))
+    Ok(end.map_or(Exit::Of(ended.status()), Exit::Signal))
 }
 
 /// Refuses a grace before anything is asked of a coordinator, if none could grant enough.

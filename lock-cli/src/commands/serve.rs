@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
+use crate::child::accept_all;
 use crate::cli::Serve;
 use crate::coordinator::local::Home;
 use crate::coordinator::log::Log;
@@ -22,6 +23,8 @@ use crate::output::say;
 const PREDECESSOR: Duration = Duration::from_secs(5);
 
 pub async fn serve(args: Serve) -> Result<Exit, Failure> {
+    // Whoever needs us first may have blocked those that are to end us.
+    accept_all();
     let args = match args.system {
         true => Serve {
             data: Some(system::DATA.into()),

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use turnlock::fence::FencingToken;
-use turnlock::{Guard, State, clock};
+use turnlock::{Guard, LockName, State, clock};
 
-use crate::child::{Child, Deadline, Ended};
+use crate::child::{Child, Deadline, Ended, Error};
 use crate::cli::OnLost;
 use crate::commands::surrounding;
 use crate::exit::{Exit, Failure};
@@ -52,7 +52,7 @@ pub fn environment(guard: &Guard) -> Vec<(OsString, OsString)> {
 /// Waits for the command to end, and stops it when the lock is lost or about to be. Answers how it
 /// ended and whether the lock was lost.
 pub async fn supervise(
-    mut child: Child,
+    child: &mut Child,
     guard: &Guard,
     on_lost: OnLost,
     grace: Duration,
@@ -64,12 +64,15 @@ pub async fn supervise(
     };
     let deadline = match on_lost {
         OnLost::Ignore => None,
-        OnLost::Term | OnLost::Kill => child.deadline()?,
+        OnLost::Term | OnLost::Kill => Some(child.deadline()),
     };
     tokio::select! {
         biased;
-        ended = child.wait(|| may_continue(guard, reserve)) => {
-            let ended = ended?;
+        ended = child.wait() => {
+            let ended = ended.map_err(|error| runs_on(name, &error))?;
+            if child.was_unwatched() {
+                say(format!("{name}: the watchdog process was killed; the command has been stopped"));
+            }
             let State::Lost(reason) = guard.state() else {
                 return Ok((ended, false));
             };
@@ -86,21 +89,22 @@ pub async fn supervise(
     };
     if on_lost == OnLost::Ignore {
         say(format!("{name}: {why}; the command runs on, as asked"));
-        let ended = child.wait(|| true).await?;
+        let ended = child.wait().await.map_err(|error| runs_on(name, &error))?;
         return Ok((ended, matches!(guard.state(), State::Lost(_))));
     }
     say(format!("{name}: {why}; stopping the command"));
     // Past the deadline another may hold: then there is no time left to be polite.
     let left = guard.remaining().saturating_sub(KILL_RESERVE);
     let term = on_lost == OnLost::Term && !left.is_zero();
-    match child.stop(term, left.min(grace)).await {
-        Ok(ended) => Ok((ended, true)),
-        // It runs as another user: the lock is lost, and the command is not under our control.
-        Err(error) => Err(Failure::new(
-            Exit::Lost,
-            format!("{name}: {error}; it runs on"),
-        )),
-    }
+    let stopped = child.stop(term, left.min(grace)).await;
+    stopped
+        .map(|ended| (ended, true))
+        .map_err(|error| runs_on(name, &error))
+}
+
+/// Something of it runs as another user: it is not under our control, and soon not under the lock.
+fn runs_on(name: &LockName, error: &Error) -> Failure {
+    Failure::new(Exit::Lost, format!("{name}: {error}; it runs on"))
 }
 
 /// Resolves when less than `reserve` is left before the deadline, renewals or not, or the lock is
@@ -124,9 +128,4 @@ async fn beyond_hope(guard: &Guard, reserve: Duration, watchdog: Option<&Deadlin
             _ = guard.lost() => return,
         }
     }
-}
-
-/// A command that was stopped (Ctrl-Z) for too long must not run on.
-fn may_continue(guard: &Guard, reserve: Duration) -> bool {
-    guard.remaining() > reserve
 }

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Supervised, cases, eventually, state};
 
@@ -11,9 +11,9 @@ cases![
     the_group_dies_with_the_supervisor,
     a_stopped_group_dies_with_the_supervisor,
     no_instant_of_the_start_is_unguarded,
-    the_command_dies_even_if_the_watchdog_is_gone,
+    a_command_never_runs_unwatched,
+    a_command_is_stopped_although_its_watchdog_is,
     the_watchdog_is_deaf_to_all_other_signals,
-    a_command_ends_as_usual_without_its_watchdog,
 ];
 
 const PARENT_AND_CHILD: &str = "(trap '' HUP TERM; echo ready; sleep 1000) & wait";
@@ -56,21 +56,44 @@ fn no_instant_of_the_start_is_unguarded() {
     println!("the command ran in {ran} of 120 starts");
 }
 
-fn the_command_dies_even_if_the_watchdog_is_gone() {
-    let supervised = Supervised::script(&[], "echo $$; exec sleep 1000");
+fn a_command_never_runs_unwatched() {
+    let mut supervised = Supervised::script(&[], "echo $$; exec sleep 1000");
     let command = supervised.line();
     kill_process(supervised.watchdog(), Signal::KILL).unwrap();
-    assert!(state(&command).is_some());
-    supervised.signal(Signal::KILL);
-    eventually("the command is gone", || {
-        state(&command).is_none().then_some(())
-    });
+    assert_eq!(supervised.code(), 137);
+    assert_eq!(state(&command), None);
+}
+
+/// A stopped watchdog cannot end the command, so the supervisor does.
+fn a_command_is_stopped_although_its_watchdog_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let when = dir.path().join("when");
+    let options = ["--when", when.to_str().unwrap()];
+    let mut supervised = Supervised::script(&options, "(setsid sleep 1000 &); echo $$; read x");
+    let command = supervised.line();
+    kill_process(supervised.watchdog(), Signal::STOP).unwrap();
+    std::fs::write(&when, "").unwrap();
+    assert!(supervised.rest()[0].starts_with("stopped Killed(9)"));
+    assert_eq!(state(&command), None);
+    assert_eq!(supervised.code(), 137);
+}
+
+/// Whether the process has blocked all that can be blocked.
+fn is_deaf(process: Pid) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let mut lines = status.lines();
+    let blocked = lines.find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+    // TERM and HUP stand for the others.
+    u64::from_str_radix(blocked.trim(), 16).unwrap() & 0x4001 == 0x4001
 }
 
 fn the_watchdog_is_deaf_to_all_other_signals() {
     let supervised = Supervised::script(&[], PARENT_AND_CHILD);
     supervised.line();
     let watchdog = supervised.watchdog();
+    eventually("it has started the command", || {
+        is_deaf(watchdog).then_some(())
+    });
     for signal in [
         Signal::HUP,
         Signal::INT,
@@ -84,12 +107,4 @@ fn the_watchdog_is_deaf_to_all_other_signals() {
     }
     supervised.signal(Signal::KILL);
     supervised.rest();
-}
-
-fn a_command_ends_as_usual_without_its_watchdog() {
-    let mut supervised = Supervised::script(&[], "trap 'exit 3' USR1; echo ready; read x");
-    supervised.line();
-    kill_process(supervised.watchdog(), Signal::KILL).unwrap();
-    supervised.signal(Signal::USR1);
-    assert_eq!(supervised.code(), 3);
 }

@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -103,27 +104,24 @@ impl Supervised {
         eventually("the supervisor ends", || self.process.try_wait().unwrap())
     }
 
-    /// The exit status of the supervisor.
+    /// The exit status of the supervisor, as a shell shows it.
     #[track_caller]
     pub fn code(&mut self) -> i32 {
-        self.status().code().expect("not ended by a signal")
+        shown(self.status())
     }
 
     /// The watchdog process of this supervisor.
     #[track_caller]
     pub fn watchdog(&self) -> Pid {
         let parent = self.process.id().to_string();
-        eventually("there is a watchdog", || {
+        let watchdog = eventually("there is a watchdog", || {
             processes().find(|process| {
                 let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
                 name.trim() == "lock-watchdog"
                     && field(process, 1).is_some_and(|field| field == parent)
             })
-        })
-        .parse::<i32>()
-        .ok()
-        .and_then(Pid::from_raw)
-        .unwrap()
+        });
+        pid(&watchdog)
     }
 }
 
@@ -170,6 +168,12 @@ pub fn outcome(mut line: Command, input: &str) -> (i32, String, String) {
     )
 }
 
+/// The exit status as a shell shows it.
+pub fn shown(status: ExitStatus) -> i32 {
+    let by_signal = || 128 + status.signal().expect("one or the other");
+    status.code().unwrap_or_else(by_signal)
+}
+
 /// Looks until there is something to see.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -181,6 +185,11 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// A process id as text.
+pub fn pid(process: &str) -> Pid {
+    Pid::from_raw(process.parse().unwrap()).unwrap()
 }
 
 fn processes() -> impl Iterator<Item = String> {
@@ -195,6 +204,12 @@ fn field(process: impl AsRef<OsStr>, index: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_ref().display())).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;
     fields.split(' ').nth(index).map(str::to_owned)
+}
+
+/// The parent of a process.
+#[track_caller]
+pub fn parent(process: &str) -> String {
+    field(process, 1).expect("it is there")
 }
 
 /// The state of a process: R, S, T, ...; `None` if it has ended.

@@ -2,11 +2,14 @@
 //! own.
 //!
 //! This program is also that supervisor, and its helpers: the supervisor starts its own executable
-//! as watchdog and launcher, so whoever uses it must hand over to them first, which a test with the
+//! as watchdog, so whoever uses it must hand over to them first, which a test with the
 //! usual harness cannot.
 
 mod death;
+mod family;
 mod harness;
+#[cfg(feature = "embedded")]
+mod script;
 mod signals;
 mod start;
 mod stop;
@@ -28,8 +31,11 @@ fn main() -> ExitCode {
         start::CASES,
         signals::CASES,
         death::CASES,
+        family::CASES,
         stop::CASES,
         terminal::CASES,
+        #[cfg(feature = "embedded")]
+        script::CASES,
     ]
     .concat();
     let trials = cases

@@ -1,12 +1,17 @@
 //! Signals that come in for the supervisor.
 
+use std::os::unix::process::ExitStatusExt;
+
 use rustix::process::Signal;
 
 use crate::harness::{Supervised, cases, eventually, state};
 
 cases![
     every_signal_is_passed_on,
-    signals_reach_the_whole_group,
+    signals_reach_all_that_the_command_started,
+    a_signal_of_the_commands_own_is_not_passed_on,
+    what_ends_the_command_ends_the_supervisor,
+    what_the_command_deals_with_does_not_end_the_supervisor,
     a_stopped_command_is_continued
 ];
 
@@ -32,7 +37,7 @@ fn every_signal_is_passed_on() {
     }
 }
 
-fn signals_reach_the_whole_group() {
+fn signals_reach_all_that_the_command_started() {
     let mut supervised = Supervised::script(
         &[],
         "exec 3<&0; (trap 'echo inner; exit' TERM; echo ready; read x <&3) & wait",
@@ -41,6 +46,38 @@ fn signals_reach_the_whole_group() {
     supervised.signal(Signal::TERM);
     assert_eq!(supervised.rest(), ["inner"]);
     assert_eq!(supervised.code(), 143);
+}
+
+/// As in `trap 'kill 0' EXIT`: the supervisor is in the same group, and the command has had it.
+fn a_signal_of_the_commands_own_is_not_passed_on() {
+    let script =
+        "trap 'echo got' TERM; trap 'echo later; exit 7' WINCH; kill -TERM 0; read x; read x";
+    let mut supervised = Supervised::script(&[], script);
+    assert_eq!(supervised.line(), "got");
+    // Comes behind the other one, should that be passed on.
+    supervised.signal(Signal::WINCH);
+    assert_eq!(supervised.rest(), ["later"]);
+    assert_eq!(supervised.code(), 7);
+}
+
+/// A shell around it ends its script at Ctrl-C only if that has ended what it waits for.
+fn what_ends_the_command_ends_the_supervisor() {
+    for signal in [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP] {
+        let mut supervised = Supervised::script(&[], "echo ready; exec cat");
+        assert_eq!(supervised.line(), "ready");
+        supervised.signal(signal);
+        assert_eq!(supervised.status().signal(), Some(signal.as_raw()));
+    }
+}
+
+fn what_the_command_deals_with_does_not_end_the_supervisor() {
+    let mut supervised = Supervised::script(&[], "trap 'exit 0' INT; echo ready; read x");
+    assert_eq!(supervised.line(), "ready");
+    supervised.signal(Signal::INT);
+    assert_eq!(supervised.status().code(), Some(0));
+    // Nor what only the command gets.
+    let mut supervised = Supervised::script(&[], "kill -INT $$");
+    assert_eq!(supervised.status().code(), Some(130));
 }
 
 /// Without a terminal, a stop is the command's alone: the supervisor goes on to keep the lock.

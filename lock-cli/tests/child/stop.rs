@@ -101,7 +101,10 @@ fn a_kill_at_once_takes_the_whole_group() {
 }
 
 fn a_stopped_group_is_killed() {
-    let (_, rest) = act(&[], "sleep 1000 & echo stopped $$; kill -STOP 0");
+    let (_, rest) = act(
+        &[],
+        "sleep 1000 & kill -STOP $!; echo stopped $$; kill -STOP $$",
+    );
     assert_eq!(outcome(&rest).0, "Killed(9)");
 }
 

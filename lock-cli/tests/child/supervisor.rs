@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use lock_cli::child::{Child, Signals, SpawnError};
+use lock_cli::child::{Child, Plan, Signals, SpawnError, Watchdog};
 use rustix::fs::{Mode, OFlags};
+use turnlock::clock::Clock;
 
 /// `supervise [OPTION VALUE]... -- COMMAND...`
 pub const SUPERVISE: &str = "supervise";
@@ -36,8 +37,12 @@ struct Options {
     detach: bool,
     /// Variables for the command.
     env: Vec<(OsString, OsString)>,
-    /// A stopped command may continue only if this file exists.
-    gate: Option<PathBuf>,
+    /// How long what a signal to us leaves over has to clean up.
+    grace: Duration,
+    /// All that the command starts counts.
+    whole: bool,
+    /// The command may run for so long.
+    deadline: Option<Duration>,
     /// Act as soon as this file exists.
     when: Option<PathBuf>,
     /// Before the act, say this.
@@ -58,14 +63,13 @@ fn supervise(mut args: impl Iterator<Item = OsString>) -> ExitCode {
             "--detach" => options.detach = true,
             "--drop" => options.drop = true,
             "--env" => options.env.push((value(), value())),
-            "--gate" => options.gate = Some(value().into()),
+            "--whole" => options.whole = true,
+            "--grace" => options.grace = millis(&value()),
+            "--deadline" => options.deadline = Some(millis(&value())),
             "--say" => options.say = Some(value()),
             "--await" => options.lock = Some(value().into()),
             "--when" => options.when = Some(value().into()),
-            "--term" => {
-                let millis = value().into_string().unwrap().parse().unwrap();
-                options.term = Some(Duration::from_millis(millis));
-            }
+            "--term" => options.term = Some(millis(&value())),
             other => panic!("no option {other}"),
         }
     }
@@ -77,37 +81,54 @@ fn supervise(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         .enable_all()
         .build()
         .unwrap();
-    ExitCode::from(runtime.block_on(run(options, command)))
+    runtime.block_on(run(options, command))
 }
 
-async fn run(options: Options, command: Vec<OsString>) -> u8 {
+fn millis(text: &OsString) -> Duration {
+    Duration::from_millis(text.to_str().unwrap().parse().unwrap())
+}
+
+async fn run(options: Options, command: Vec<OsString>) -> ExitCode {
     let mut signals = Signals::install().unwrap();
     if let Some(lock) = &options.lock {
         println!("waiting");
         tokio::select! {
             () = exists(Some(lock)) => {}
-            signal = signals.deadly() => return signal.status(),
+            signal = signals.deadly() => return signal.end_this_process(),
         }
     }
-    let mut child = match Child::spawn(&command, &options.env, signals).await {
+    let plan = Plan {
+        command,
+        env: options.env.clone(),
+        grace: options.grace,
+        whole: options.whole,
+        last_will: Vec::new(),
+    };
+    let watchdog = Watchdog::start(&signals).unwrap();
+    let mut child = match Child::spawn(watchdog, plan, signals).await {
         Ok(child) => child,
         Err(error) => {
             eprintln!("{error}");
-            return match error {
+            return ExitCode::from(match error {
                 SpawnError::NotFound(_) => 127,
                 SpawnError::NotExecutable(..) => 126,
                 SpawnError::Supervision(_) => 70,
-            };
+            });
         }
     };
-    let may_continue = || {
-        options.gate.as_ref().is_none_or(|gate| {
-            println!("may it continue?");
-            gate.exists()
-        })
-    };
+    if let Some(deadline) = options.deadline {
+        child.deadline().set(Clock::system().now() + deadline);
+    }
     tokio::select! {
-        ended = child.wait(may_continue) => return ended.unwrap().status(),
+        ended = child.wait() => {
+            let status = ended.unwrap().status();
+            let end = child.shared_end();
+            child.leave();
+            return match end {
+                Some(signal) => signal.end_this_process(),
+                None => ExitCode::from(status),
+            };
+        }
         () = exists(options.when.as_deref()) => {}
     }
     if options.drop {
@@ -125,11 +146,12 @@ async fn run(options: Options, command: Vec<OsString>) -> u8 {
         .unwrap();
     println!("stopped {ended:?} after {}", begun.elapsed().as_millis());
     assert_eq!(
-        child.wait(|| true).await.unwrap(),
+        child.wait().await.unwrap(),
         ended,
         "the answer stays the same"
     );
-    ended.status()
+    child.leave();
+    ExitCode::from(ended.status())
 }
 
 async fn exists(file: Option<&std::path::Path>) {

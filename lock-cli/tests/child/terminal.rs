@@ -8,20 +8,20 @@ use std::os::unix::ffi::OsStringExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::tcgetpgrp;
 
-use crate::harness::{PATIENCE, cases, eventually, state};
+use crate::harness::{PATIENCE, cases, eventually, parent, pid, state};
 use crate::supervisor::SESSION;
 
 cases![
     ctrl_c_reaches_the_command_once,
     ctrl_c_shows_in_the_status,
     ctrl_z_stops_the_job_and_fg_continues_it,
-    fg_puts_the_command_into_the_foreground,
+    bg_continues_the_command_and_fg_brings_it_back,
     a_job_in_the_background_gets_the_terminal_when_it_asks,
     a_line_of_a_script_stops_with_the_script,
     in_a_pipeline_the_terminal_goes_to_who_asks,
@@ -33,14 +33,15 @@ cases![
     ctrl_z_works_before_there_is_a_command,
     background_output_does_not_stop_the_supervisor,
     the_terminal_survives_the_death_of_the_supervisor,
+    a_closed_terminal_ends_the_command_and_what_hides,
 ];
 
-const CTRL_C: char = '\x03';
+pub const CTRL_C: char = '\x03';
 const CTRL_D: char = '\x04';
 const CTRL_Z: char = '\x1a';
 
 /// A terminal with something running on it.
-struct Screen {
+pub struct Screen {
     process: Child,
     keyboard: File,
     output: Receiver<Vec<u8>>,
@@ -50,7 +51,7 @@ struct Screen {
 
 impl Screen {
     /// Runs a command as the first process of a terminal. `$SUPERVISE` starts a supervisor.
-    fn start(command: &[&str]) -> Self {
+    pub fn start(command: &[&str]) -> Self {
         let keyboard =
             openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&keyboard).unwrap();
@@ -62,7 +63,7 @@ impl Screen {
             .arg(std::ffi::OsString::from_vec(name.into_bytes()))
             .args(command)
             .env("SUPERVISE", format!("{} supervise", this.display()))
-            .env("PS1", "")
+            .env("PS1", "<$?>")
             .env_remove("HISTFILE")
             .stdin(Stdio::null())
             .spawn()
@@ -94,17 +95,30 @@ impl Screen {
         screen
     }
 
-    fn press(&mut self, key: char) {
+    pub fn press(&mut self, key: char) {
         write!(self.keyboard, "{key}").unwrap();
     }
 
-    fn enter(&mut self, line: &str) {
+    pub fn enter(&mut self, line: &str) {
         writeln!(self.keyboard, "{line}").unwrap();
+    }
+
+    /// Whether this is shown within the limit.
+    fn shows(&mut self, text: &str, limit: Duration) -> bool {
+        let begun = Instant::now();
+        while !self.shown.contains(text) {
+            let left = limit.saturating_sub(begun.elapsed());
+            match self.output.recv_timeout(left) {
+                Ok(bytes) => self.shown.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(_) => return false,
+            }
+        }
+        true
     }
 
     /// Waits until this is shown, and answers what was shown before it.
     #[track_caller]
-    fn expect(&mut self, text: &str) -> String {
+    pub fn expect(&mut self, text: &str) -> String {
         let begun = Instant::now();
         loop {
             if let Some(at) = self.shown.find(text) {
@@ -119,29 +133,54 @@ impl Screen {
         }
     }
 
+    /// What is shown until nobody has the terminal any more.
+    #[cfg(feature = "embedded")]
+    #[track_caller]
+    pub fn rest(&mut self) -> String {
+        loop {
+            match self.output.recv_timeout(PATIENCE) {
+                Ok(bytes) => self.shown.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return std::mem::take(&mut self.shown);
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    panic!("the terminal is still in use, after {:?}", self.shown)
+                }
+            }
+        }
+    }
+
     /// Waits until the shell says that the job has stopped, and answers the job's first process.
     #[track_caller]
     fn expect_stop(&mut self) -> String {
         self.expect("Stopped");
+        self.expect_status(148);
+        // A shell that has just taken the terminal back may throw away what is typed.
+        let begun = Instant::now();
         self.enter("jobs -p | sed s/^/job=/");
+        while !self.shows("job=", Duration::from_secs(2)) {
+            assert!(begun.elapsed() < PATIENCE, "saw {:?}", self.shown);
+            self.enter("jobs -p | sed s/^/job=/");
+        }
         self.expect_number("job=")
     }
 
-    /// Has the shell continue the job in the foreground, and show its status when it ends. What is
-    /// typed when it ends might still go to the job.
+    /// Has the shell continue the job in the foreground.
     #[track_caller]
     fn bring_back(&mut self, job: &str) {
-        self.enter("fg; echo status=$?");
+        self.enter("fg");
         self.expect("SUPERVISE");
-        // The shell gives it the terminal before.
-        eventually("the job is continued", || {
-            (state(job) != Some('T')).then_some(())
+        eventually("the job is in the foreground and continued", || {
+            let foreground = tcgetpgrp(&self.keyboard).ok()?.to_string();
+            (foreground == job && state(job) != Some('T')).then_some(())
         });
     }
 
-    /// The process group in the foreground of the terminal.
-    fn foreground(&self) -> String {
-        tcgetpgrp(&self.keyboard).unwrap().to_string()
+    /// Waits until the shell asks for the next line, after something with this status. What is typed
+    /// before, a shell throws away at Ctrl-C.
+    #[track_caller]
+    fn expect_status(&mut self, status: u8) {
+        self.expect(&format!("<{status}>"));
     }
 
     /// Waits until the shell shows the number, and answers it.
@@ -159,13 +198,12 @@ impl Drop for Screen {
     }
 }
 
-/// It is alone in the foreground, and what reaches it by itself is not passed on to it as well.
+/// It is in the foreground with us, and what reaches it by itself is not passed on to it as well.
 fn ctrl_c_reaches_the_command_once() {
     let mut screen = Screen::shell();
     let command = r#"trap "echo caught" INT; echo pid=$$; until [ "$x" = quit ]; do read x; done"#;
     screen.enter(&format!("$SUPERVISE -- sh -c '{command}'; echo status=$?"));
-    let pid = screen.expect_number("pid=");
-    assert_eq!(screen.foreground(), pid);
+    screen.expect_number("pid=");
     screen.press(CTRL_C);
     screen.expect("caught");
     screen.enter("quit");
@@ -175,10 +213,10 @@ fn ctrl_c_reaches_the_command_once() {
 
 fn ctrl_c_shows_in_the_status() {
     let mut screen = Screen::shell();
-    screen.enter("$SUPERVISE -- sh -c 'echo ready; exec cat'; echo status=$?");
+    screen.enter("$SUPERVISE -- sh -c 'echo ready; exec cat'");
     screen.expect("ready");
     screen.press(CTRL_C);
-    screen.expect("status=130");
+    screen.expect_status(130);
 }
 
 fn ctrl_z_stops_the_job_and_fg_continues_it() {
@@ -196,23 +234,32 @@ fn ctrl_z_stops_the_job_and_fg_continues_it() {
     screen.enter("after");
     screen.expect("after");
     screen.press(CTRL_D);
+    screen.enter("echo status=$?");
     screen.expect("status=0");
 }
 
-/// Without waiting for it to ask: it may not even read, and yet be the one for Ctrl-C.
-fn fg_puts_the_command_into_the_foreground() {
+/// In the background it runs on; brought back, it is the one for Ctrl-C.
+fn bg_continues_the_command_and_fg_brings_it_back() {
     let mut screen = Screen::shell();
     screen.enter("$SUPERVISE -- sh -c 'echo pid=$$; exec sleep 1000'");
     let command = screen.expect_number("pid=");
-    assert_eq!(screen.foreground(), command);
     screen.press(CTRL_Z);
     let job = screen.expect_stop();
+    assert_eq!(state(&command), Some('T'), "the command is stopped too");
+    screen.enter("bg");
+    screen.expect("SUPERVISE");
+    screen.expect_status(0);
+    for process in [&job, &command] {
+        eventually("all of it is continued", || {
+            (state(process) == Some('S')).then_some(())
+        });
+    }
+    screen.enter("echo shell=$((2 + 2))");
+    screen.expect("shell=4");
     screen.bring_back(&job);
-    eventually("the command is in the foreground", || {
-        (screen.foreground() == command).then_some(())
-    });
     screen.press(CTRL_C);
-    screen.expect("status=130");
+    screen.expect_status(130);
+    assert_eq!(state(&command), None);
 }
 
 fn a_job_in_the_background_gets_the_terminal_when_it_asks() {
@@ -224,10 +271,10 @@ fn a_job_in_the_background_gets_the_terminal_when_it_asks() {
     screen.enter("text");
     screen.expect("text");
     screen.press(CTRL_C);
-    screen.expect("status=130");
+    screen.expect_status(130);
 }
 
-/// Ctrl-Z reaches only the command; the shell, though, waits for the script.
+/// The shell waits for the script.
 fn a_line_of_a_script_stops_with_the_script() {
     let mut screen = Screen::shell();
     screen.enter("sh -c '$SUPERVISE -- cat; echo script=$?'");
@@ -254,8 +301,8 @@ fn in_a_pipeline_the_terminal_goes_to_who_asks() {
     screen.expect("shell=4");
 }
 
-/// As in `turnlock run x -- make | less`: the pager reads the keyboard, and is in our group, not in
-/// the command's.
+/// As in `turnlock run x -- make | less`: the pager reads the keyboard, and is in our group, as
+/// the command is.
 fn a_pager_behind_the_command_keeps_the_terminal() {
     let mut screen = Screen::shell();
     let command =
@@ -267,7 +314,6 @@ fn a_pager_behind_the_command_keeps_the_terminal() {
     screen.expect("ready");
     screen.enter("text");
     screen.expect("got=text");
-    // Ctrl-C reaches the supervisor here, which passes it on.
     screen.press(CTRL_C);
     screen.expect("caught");
 }
@@ -321,25 +367,23 @@ fn the_terminal_comes_back_without_a_shell() {
 }
 
 fn what_lost_its_lock_while_stopped_is_not_continued() {
-    let dir = tempfile::tempdir().unwrap();
-    let gate = dir.path().join("gate");
-    let when = dir.path().join("when");
     let mut screen = Screen::shell();
-    screen.enter(&format!(
-        r#"$SUPERVISE --gate {} --when {} -- sh -c 'echo ready; read x; echo continued=$((1 + 1))'"#,
-        gate.display(),
-        when.display()
-    ));
-    screen.expect("ready");
+    screen.enter(
+        "$SUPERVISE --deadline 2000 -- sh -c 'echo pid=$$; read x; echo continued=$((1 + 1))'",
+    );
+    let command = screen.expect_number("pid=");
     screen.press(CTRL_Z);
     let job = screen.expect_stop();
+    eventually("the command is gone", || {
+        state(&command).is_none().then_some(())
+    });
+    assert_eq!(
+        state(&job),
+        Some('T'),
+        "which the supervisor has slept through"
+    );
     screen.bring_back(&job);
-    screen.expect("may it continue?");
-    // Were it continued, it would read this.
-    screen.enter("text");
-    std::fs::write(&when, "").unwrap();
-    let between = screen.expect("stopped Killed(9)");
-    assert!(!between.contains("continued=2"), "{between:?}");
+    screen.expect_status(137);
 }
 
 /// While we wait for the lock, the signals are caught already.
@@ -353,7 +397,7 @@ fn ctrl_z_works_before_there_is_a_command() {
     let job = screen.expect_stop();
     screen.bring_back(&job);
     screen.press(CTRL_C);
-    screen.expect("status=130");
+    screen.expect_status(130);
 }
 
 /// The supervisor says that the lock is lost while the command has a terminal that forbids output
@@ -376,11 +420,23 @@ fn the_terminal_survives_the_death_of_the_supervisor() {
     let mut screen = Screen::shell();
     screen.enter("$SUPERVISE -- sh -c 'echo pids=$$/$PPID; exec cat'; echo status=$?");
     let pids = screen.expect_number("pids=");
-    let (command, supervisor) = pids.split_once('/').unwrap();
-    let supervisor = rustix::process::Pid::from_raw(supervisor.parse().unwrap()).unwrap();
-    rustix::process::kill_process(supervisor, Signal::KILL).unwrap();
+    let (command, watchdog) = pids.split_once('/').unwrap();
+    rustix::process::kill_process(pid(&parent(watchdog)), Signal::KILL).unwrap();
     screen.expect("status=137");
     eventually("the command is gone", || {
         state(command).is_none().then_some(())
     });
+}
+
+fn a_closed_terminal_ends_the_command_and_what_hides() {
+    let mut screen = Screen::start(&[
+        "sh",
+        "-c",
+        "$SUPERVISE -- sh -c 'setsid sleep 1000 & echo pids=$$/$!; exec cat'; echo next",
+    ]);
+    let pids = screen.expect_number("pids=");
+    drop(screen);
+    for process in pids.split('/') {
+        eventually("all are gone", || state(process).is_none().then_some(()));
+    }
 }
