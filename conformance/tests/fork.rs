@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use conformance::fixtures::{Durable, Etcd, Memory, Zk};
 use conformance::{Deployment, Fixture};
 use fork::Fork;
+use libtest_mimic::{Arguments, Trial};
 use lock_core::{Error, ErrorKind, Guard, LockName, Locks, Mutex, Options, Release, State};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
@@ -15,17 +16,26 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let fixtures: [&dyn Fixture; 4] = [&Memory, &Durable, &Etcd::single(), &Zk::single()];
-    for fixture in fixtures {
-        let deployment = fixture.start();
-        println!("{}", fixture.name());
-        runtime.block_on(fork_while_holding(&*deployment));
-    }
-    ExitCode::SUCCESS
+    let mut arguments = Arguments::from_args();
+    // One at a time, and on this thread: a child has no other.
+    arguments.test_threads = Some(1);
+    let fixtures: [Box<dyn Fixture>; 4] = [
+        Box::new(Memory),
+        Box::new(Durable),
+        Box::new(Etcd::single()),
+        Box::new(Zk::single()),
+    ];
+    let trials = fixtures.map(|fixture| {
+        Trial::test(fixture.name(), move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let deployment = fixture.start();
+            runtime.block_on(fork_while_holding(&*deployment));
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&arguments, trials.into()).exit_code()
 }
 
 async fn fork_while_holding(deployment: &dyn Deployment) {
