@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -80,8 +81,8 @@ fn a_signal_ends_it_and_all_that_it_started() {
     signal(run.id(), Signal::TERM);
     let output = run.wait();
     assert_eq!(
-        output.status.code(),
-        Some(128 + 15),
+        output.status.signal(),
+        Some(Signal::TERM.as_raw()),
         "{}",
         text(&output.stderr)
     );

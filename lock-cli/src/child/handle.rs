@@ -55,9 +55,12 @@ impl Watchdog {
                 .stdin(OwnedFd::from(theirs))
                 // Whoever reads our output must not have to wait for the watchdog.
                 .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                // What is sent to our group is not meant for it, and a KILL least of all.
-                .process_group(0);
+                .stderr(Stdio::null());
+            // What is sent to our group is not meant for it, and a KILL least of all. A group without
+            // a number cannot be joined again by the command, so there it stays inside.
+            if proc::group_of(None) != proc::UNSEEN {
+                watchdog.process_group(0);
+            }
             signals.as_before(|| watchdog.spawn())
         });
         Ok(Watchdog {

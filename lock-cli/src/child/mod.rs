@@ -27,7 +27,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Signal as Raw, getpgrp, kill_current_process_group};
+use rustix::process::{Signal as Raw, kill_current_process_group};
 use turnlock::clock::Clock;
 
 pub use self::ended::Ended;
@@ -104,7 +104,7 @@ impl Child {
         let start = Start {
             command: plan.command,
             env: plan.env,
-            group: getpgrp().as_raw_nonzero().get(),
+            group: proc::group_of(None),
             grace: plan.grace,
             whole: plan.whole,
             last_will: plan.last_will,

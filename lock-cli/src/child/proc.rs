@@ -33,6 +33,15 @@ impl SignalMask {
     }
 }
 
+/// The process group that lies outside of our namespace of processes, as seen from inside.
+pub(super) const UNSEEN: i32 = 0;
+
+/// Returns the process group of this process, or of another one; [`UNSEEN`] if it has no number here.
+pub(super) fn group_of(process: Option<Pid>) -> i32 {
+    let process = process.unwrap_or_else(getpid).as_raw_nonzero().get();
+    Stat::of(process).map_or(UNSEEN, |stat| stat.group)
+}
+
 /// What /proc/PID/stat says, as far as we need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stat {

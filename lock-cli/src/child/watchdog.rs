@@ -18,13 +18,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 use rustix::net::{SendFlags, send};
-use rustix::process::{Pid, Signal, WaitOptions, getpgid, kill_process, wait};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use turnlock::clock::{BootInstant, Clock};
 
 use super::ended::Ended;
 use super::family;
 use super::helper::{LAST_WILL, this_program};
-use super::proc::{DEADLY, SignalMask};
+use super::proc::{self, DEADLY, SignalMask};
 use super::signals::{self, Sender};
 use super::wire::{self, MESSAGE, Order, Report, Start};
 
@@ -97,15 +97,17 @@ fn guard(mask: SigSet) -> io::Result<()> {
 /// whoever reads its output must not have to wait for us.
 fn execute(start: &Start, [stdin, stdout, stderr]: [std::os::fd::OwnedFd; 3]) -> io::Result<Pid> {
     let (program, arguments) = start.command.split_first().ok_or(Errno::INVAL)?;
-    let process = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .envs(start.env.iter().map(|(name, value)| (name, value)))
         .stdin(stdin)
         .stdout(stdout)
-        .stderr(stderr)
-        .process_group(start.group)
-        .spawn()?;
-    Ok(Pid::from_child(&process))
+        .stderr(stderr);
+    if start.group != proc::UNSEEN {
+        command.process_group(start.group);
+    }
+    Ok(Pid::from_child(&command.spawn()?))
 }
 
 /// Becomes this program in the role that does what is to be done when the supervisor has died.
@@ -272,7 +274,7 @@ impl Watch {
             }
             return;
         }
-        let group = getpgid(Some(self.command)).map_or(0, |group| group.as_raw_nonzero().get());
+        let group = proc::group_of(Some(self.command));
         match sender {
             // It has reached the command with its group, unless that has left the group.
             Sender::Kernel if group == self.start.group => {}

@@ -382,7 +382,8 @@ fn what_lost_its_lock_while_stopped_is_not_continued() {
         Some('T'),
         "which the supervisor has slept through"
     );
-    screen.bring_back(&job);
+    // It ends as soon as it is continued.
+    screen.enter("fg");
     screen.expect_status(137);
 }
 
