@@ -54,7 +54,11 @@ fn without_descriptors_every_command_says_so() {
 
 #[test]
 fn what_zookeeper_grants_counts_and_not_what_was_asked() {
-    let ensemble = Ensemble::start(Settings::default());
+    // As servers have it unless they are told otherwise: twenty ticks.
+    let ensemble = Ensemble::start(Settings {
+        config: vec!["maxSessionTimeout=40000".to_owned()],
+        ..Settings::default()
+    });
     let home = Home::new();
     let run = |grace: &[&str]| {
         let mut command = home.turnlock(&["--backend", &ensemble.url(), "run", "--ttl", "300"]);
