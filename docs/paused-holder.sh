@@ -8,11 +8,11 @@ play() {
         echo \"A, with token \$TURNLOCK_TOKEN\" | $1
         echo \"A's write ends with status \$?\"" 2>said &
     until [ -s holding ]; do sleep 0.05; done
-    kill -STOP $! -"$(cat holding)"
+    kill -STOP $! "$(cat holding)"
     turnlock run ledger -c "echo \"B, with token \$TURNLOCK_TOKEN\" | $1"
     echo "B has written:  $(cat ledger)"
     touch wake
-    kill -CONT -"$(cat holding)" $!
+    kill -CONT "$(cat holding)" $!
     wait $!
     echo "A has ended:    $(cat ledger)"
     grep stale said

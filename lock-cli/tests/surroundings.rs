@@ -249,7 +249,7 @@ fn run_in(surroundings: &Surroundings, command: &str) -> Output {
     let mut shell = Command::new("sh");
     shell.args(["-c", surroundings.script, "sh"]);
     if command.starts_with("hold") {
-        shell.args(["timeout", "--preserve-status", "--signal=INT", "1"]);
+        shell.args(["timeout", "--preserve-status", "--signal=TERM", "1"]);
     }
     let state = home.file("state");
     let output = shell

@@ -18,17 +18,16 @@ const SHRINKS: &[Shrinks] = &[(0, 24), (5, 12), (0, 8)];
 pub async fn ls(global: Global, args: Ls) -> Result<Exit, Failure> {
     let prefix = prefix(&args.prefix)?;
     let url = global.backend.as_deref();
-    let Some(locks) = coordinator::connect_existing(url, Options::default()).await? else {
-        return Ok(Exit::Success);
-    };
+    let locks = coordinator::connect_existing(url, Options::default()).await?;
     let mut rows = vec![
         ["NAME", "MODE", "TOKEN", "WAITING", "QUEUED", "HOLDER"]
             .map(str::to_owned)
             .to_vec(),
     ];
     let mut after: Option<LockName> = None;
-    loop {
-        let page = list(&locks, &prefix, after.as_ref()).await?;
+    // Where the user's own coordinator does not run, no lock of it is in use.
+    while let Some(locks) = &locks {
+        let page = list(locks, &prefix, after.as_ref()).await?;
         for queue in &page {
             if global.json {
                 print_json(&line(queue))?;
