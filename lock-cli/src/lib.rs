@@ -112,7 +112,11 @@ fn tell(failure: &Failure) {
 fn run(cli: Cli) -> Result<Exit, Failure> {
     let runtime = match cli.command {
         #[cfg(feature = "bench")]
-        Command::Bench(_) => benches::runtime(),
+        Command::Bench(_) => {
+            // Its threads would be ended by what is to be caught.
+            child::block_caught();
+            benches::runtime()
+        }
         // One thread: the command waits most of the time, and sessions are renewed on a thread of
         // their own.
         _ => lock_core::background::runtime(),

@@ -163,7 +163,7 @@ impl Machine {
         let queue = self.succeeds(user, &["queue", "--json", "a"]);
         let entry: serde_json::Value = serde_json::from_str(queue.trim()).expect("one holder");
         let pid = entry["pid"].to_string();
-        let told = self.program(As::Root, &["kill", "-INT", &pid]).status();
+        let told = self.program(As::Root, &["kill", "-TERM", &pid]).status();
         assert!(told.expect("nsenter starts").success());
         assert!(holder.wait().status.success());
     }

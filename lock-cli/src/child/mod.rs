@@ -34,6 +34,8 @@ pub use self::ended::Ended;
 pub use self::error::{Error, SpawnError};
 pub use self::handle::{Deadline, Watchdog};
 pub use self::helper::{LAST_WILL, helper_main, this_program};
+#[cfg(feature = "bench")]
+pub use self::signals::block_caught;
 pub use self::signals::{Signal, Signals, accept_all, unstopped};
 
 use self::handle::Handle;

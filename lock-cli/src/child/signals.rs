@@ -16,7 +16,7 @@ use tokio::net::unix::pipe;
 use tokio::signal::unix::{self, SignalKind};
 
 use super::error::Error;
-use super::proc;
+use super::proc::{self, SignalMask};
 
 /// What is caught.
 const CAUGHT: [Raw; 9] = [
@@ -107,6 +107,27 @@ pub fn accept_all() {
     let _ = SigSet::all().thread_unblock();
 }
 
+/// Blocks what [`Signals`] is to catch, for this thread and those that it starts: for a program that
+/// starts threads before there is a runtime to catch signals in.
+#[cfg(feature = "bench")]
+pub fn block_caught() {
+    // A valid set cannot be refused.
+    let _ = caught(proc::ignored_signals()).thread_block();
+}
+
+/// The signals to be caught, by one that was started to ignore these.
+fn caught(ignored: SignalMask) -> SigSet {
+    let mut caught = SigSet::empty();
+    for signal in CAUGHT {
+        // One that is blocked comes in although it is ignored. We must learn that we are continued,
+        // whatever others want.
+        if signal == Raw::CONT || !ignored.contains(signal.as_raw()) {
+            caught.add(posix(signal));
+        }
+    }
+    caught
+}
+
 /// The signals that are meant for the command or for our own end, caught from the moment this is
 /// made. A signal that this process was started to ignore (by `nohup`, or in the background of a
 /// script) stays ignored, by us and by the command.
@@ -133,14 +154,7 @@ impl Signals {
     pub fn install() -> Result<Self, Error> {
         let refused = |source| Error::new("catch signals", source);
         let ignored = proc::ignored_signals();
-        let mut caught = SigSet::empty();
-        for signal in CAUGHT {
-            // One that is blocked comes in although it is ignored. We must learn that we are
-            // continued, whatever others want.
-            if signal == Raw::CONT || !ignored.contains(signal.as_raw()) {
-                caught.add(posix(signal));
-            }
-        }
+        let caught = caught(ignored);
         let before = caught.thread_swap_mask(SigmaskHow::SIG_BLOCK);
         let before = before.map_err(|errno| refused(errno.into()))?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;

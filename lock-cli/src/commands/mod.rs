@@ -162,7 +162,6 @@ async fn connect(wish: &Wish<'_>) -> Result<Locks, Failure> {
                 "{name}: lost our place in the queue ({error}); queueing again"
             ));
         })),
-        ..Options::default()
     };
     coordinator::connect(wish.global.backend.as_deref(), options).await
 }
