@@ -67,6 +67,7 @@ pub fn choose(url: Option<&str>) -> Result<Choice, Failure> {
 
 /// This URL, or else that of the machine's coordinator, where no folder is named; `None` for the user's
 /// own.
+#[cfg(feature = "conformance")]
 pub fn url(given: Option<&str>) -> Result<Option<String>, Failure> {
     Ok(match choose(given)? {
         Choice::Named(url, _) => Some(url),

@@ -90,12 +90,14 @@ Examples:
   turnlock --backend etcd://etcd-1:2379 queue --raw jobs/nightly   a queue of `etcdctl lock jobs/nightly`
 ";
 
+#[cfg(feature = "embedded")]
 pub const SERVE_HELP: &str = "\
 Examples:
   turnlock serve --data /srv/locks --listen 127.0.0.1:2379     for --backend etcd://127.0.0.1:2379
   turnlock serve --listen unix:/srv/locks/socket               for --backend etcd+unix:///srv/locks/socket
 ";
 
+#[cfg(feature = "embedded")]
 pub const SYSTEM_HELP: &str = "\
 Examples:
   systemctl enable --now turnlock         the service, which is `turnlock serve --system`
