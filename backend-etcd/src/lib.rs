@@ -13,6 +13,7 @@
 
 mod backend;
 mod config;
+mod creations;
 mod error;
 mod floor;
 mod group;
@@ -20,6 +21,7 @@ mod layout;
 mod listing;
 mod liveness;
 mod places;
+mod relay;
 mod security;
 mod session;
 mod tls_error;

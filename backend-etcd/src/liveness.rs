@@ -7,6 +7,7 @@ use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
 use lock_core::{Error, clock};
 
 use crate::error::{self, Failure, Scope};
+use crate::relay::Relay;
 use crate::transport::{Connection, Transport};
 
 /// Renews one lease.
@@ -15,16 +16,25 @@ pub(crate) struct Renewer {
     lease: i64,
     /// As granted.
     ttl: Duration,
+    /// A key of the session's own.
+    key: String,
     slot: Mutex<Slot>,
 }
 
 /// What an attempt leaves to the next one.
 enum Slot {
     Empty,
-    /// A stream on which every request was answered.
-    Ready(Box<Stream>),
+    Kept(Kept),
     /// An attempt is under way. Who finds this knows that it was given up, unanswered.
     Waiting(Connection),
+}
+
+/// What the next attempt goes on with.
+enum Kept {
+    /// A stream on which every request was answered.
+    Stream(Box<Stream>),
+    /// A proxy that renews.
+    Relay(Relay),
 }
 
 struct Stream {
@@ -33,12 +43,22 @@ struct Stream {
     connection: Connection,
 }
 
+impl Kept {
+    fn connection(&self) -> &Connection {
+        match self {
+            Kept::Stream(stream) => &stream.connection,
+            Kept::Relay(relay) => relay.connection(),
+        }
+    }
+}
+
 impl Renewer {
-    pub(crate) fn new(transport: Arc<Transport>, lease: i64, ttl: Duration) -> Self {
+    pub(crate) fn new(transport: Arc<Transport>, lease: i64, ttl: Duration, key: &str) -> Self {
         Renewer {
             transport,
             lease,
             ttl,
+            key: key.to_owned(),
             slot: Mutex::new(Slot::Empty),
         }
     }
@@ -57,17 +77,16 @@ impl Renewer {
     }
 
     async fn try_once(&self) -> Result<Duration, Failure> {
-        let stream = match self.swap(Slot::Empty) {
-            Slot::Ready(stream) if self.transport.is_in_use(&stream.connection) => Some(stream),
-            Slot::Ready(_) => None,
-            Slot::Empty => None,
+        let kept = match self.swap(Slot::Empty) {
+            Slot::Kept(kept) if self.transport.is_in_use(kept.connection()) => Some(kept),
+            Slot::Kept(_) | Slot::Empty => None,
             Slot::Waiting(connection) => {
                 self.transport.failed(&connection, Scope::Connection);
                 None
             }
         };
-        let connection = match &stream {
-            Some(stream) => stream.connection.clone(),
+        let connection = match &kept {
+            Some(kept) => kept.connection().clone(),
             None => self.transport.connection().await.map_err(|error| Failure {
                 error,
                 scope: Scope::Request,
@@ -75,12 +94,12 @@ impl Renewer {
         };
         self.swap(Slot::Waiting(connection.clone()));
         let limit = self.transport.patience();
-        let renewed = tokio::time::timeout(limit, self.renew(stream, &connection))
+        let renewed = tokio::time::timeout(limit, self.renew(kept, &connection))
             .await
             .unwrap_or_else(|_| Err(error::silence(&connection.address, limit)));
         match renewed {
-            Ok((stream, ttl)) => {
-                self.swap(Slot::Ready(stream));
+            Ok((kept, ttl)) => {
+                self.swap(Slot::Kept(kept));
                 Ok(clock::validity(ttl))
             }
             Err(failure) => {
@@ -91,14 +110,36 @@ impl Renewer {
         }
     }
 
+    /// Renews, and answers how long the lease lives from when that was asked for.
     async fn renew(
         &self,
-        stream: Option<Box<Stream>>,
+        kept: Option<Kept>,
         connection: &Connection,
-    ) -> Result<(Box<Stream>, Duration), Failure> {
-        let Some(mut stream) = stream else {
-            return self.open(connection).await;
+    ) -> Result<(Kept, Duration), Failure> {
+        let (kept, ttl) = match kept {
+            Some(Kept::Stream(mut stream)) => {
+                let ttl = self.renew_on(&mut stream).await?;
+                (Kept::Stream(stream), ttl)
+            }
+            Some(Kept::Relay(relay)) => {
+                let ttl = relay.remaining().await?;
+                (Kept::Relay(relay), ttl)
+            }
+            None if connection.is_relayed(&self.key).await? => {
+                let relay = Relay::start(connection.clone(), self.lease);
+                let ttl = relay.remaining().await?;
+                (Kept::Relay(relay), ttl)
+            }
+            None => {
+                let (stream, ttl) = self.open(connection).await?;
+                (Kept::Stream(stream), ttl)
+            }
         };
+        Ok((kept, ttl.ok_or_else(gone)?))
+    }
+
+    async fn renew_on(&self, stream: &mut Stream) -> Result<Option<Duration>, Failure> {
+        let connection = &stream.connection;
         stream
             .keeper
             .keep_alive()
@@ -115,16 +156,17 @@ impl Renewer {
                 "a renewal is answered for another lease",
             )));
         }
-        match u64::try_from(answer.ttl()) {
-            Ok(seconds) if seconds > 0 => Ok((stream, Duration::from_secs(seconds))),
-            _ => Err(gone()),
-        }
+        let seconds = u64::try_from(answer.ttl()).unwrap_or_default();
+        Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
     }
 
     /// Opening a stream sends the first keep-alive on it and takes its answer. That one's time to
     /// live is not passed on by the client, but a lease's never becomes shorter than it was
     /// granted.
-    async fn open(&self, connection: &Connection) -> Result<(Box<Stream>, Duration), Failure> {
+    async fn open(
+        &self,
+        connection: &Connection,
+    ) -> Result<(Box<Stream>, Option<Duration>), Failure> {
         let opened = connection
             .client
             .lease_client()
@@ -141,7 +183,7 @@ impl Renewer {
                     answers,
                     connection,
                 };
-                Ok((Box::new(stream), self.ttl))
+                Ok((Box::new(stream), Some(self.ttl)))
             }
             // The client's words for an answer without time to live.
             Err(etcd_client::Error::LeaseKeepAliveError(text)) if text == "lease not found" => {

@@ -96,9 +96,10 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
     // Positive, as was just seen.
     let ttl = Duration::from_secs(granted.unsigned_abs());
     let liveness = Liveness::granted(clock, sent, ttl, Duration::ZERO);
+    let layout = Layout::new(client.keyspace.clone(), SessionId(id));
     let renewal = background::handle()?.spawn({
         let liveness = liveness.clone();
-        let renewer = Arc::new(Renewer::new(transport.clone(), id, ttl));
+        let renewer = Arc::new(Renewer::new(transport.clone(), id, ttl, layout.gate()));
         async move {
             let renew = || {
                 let renewer = renewer.clone();
@@ -111,7 +112,7 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
     let fronts = Fronts::new(client.handovers.clone());
     Ok(Arc::new(EtcdSession {
         id,
-        layout: Layout::new(client.keyspace.clone(), id),
+        layout,
         client,
         liveness,
         renewal: renewal.abort_handle(),

@@ -18,12 +18,13 @@ use lock_core::secret::Credentials;
 use lock_core::{Error, ErrorKind, LossReason, background};
 use tokio::io::AsyncWrite;
 use tokio::net::UnixStream;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tonic::transport;
 use tower::{ServiceExt, service_fn};
 
 use crate::config::{Config, Dialer, Endpoint};
 use crate::error::{self, Failure, Scope};
+use crate::relay;
 use crate::security::Tls;
 
 /// A dialer may have to start a coordinator.
@@ -105,6 +106,8 @@ pub(crate) struct Connection {
     generation: u64,
     /// Whether anything was answered on it.
     heard: Arc<AtomicBool>,
+    /// Whether it leads to a proxy, once that was looked at.
+    relayed: Arc<OnceCell<bool>>,
 }
 
 impl Transport {
@@ -258,6 +261,7 @@ impl Transport {
                     address: self.members[member].address.clone(),
                     generation: *self.generation.borrow(),
                     heard: Arc::new(AtomicBool::new(self.credentials.is_some())),
+                    relayed: Arc::default(),
                 };
                 if self.credentials.is_some() {
                     keep_fresh(&connection.client, self.request_timeout);
@@ -484,6 +488,12 @@ impl Transport {
 }
 
 impl Connection {
+    /// Whether it leads to a proxy. The key is one that may be read.
+    pub(crate) async fn is_relayed(&self, key: &str) -> Result<bool, Failure> {
+        let look = || relay::is_relayed(self, key);
+        self.relayed.get_or_try_init(look).await.copied()
+    }
+
     /// What an error on a stream over this connection means.
     pub(crate) fn failure(&self, error: etcd_client::Error) -> Failure {
         error::failure(&self.address, error)

@@ -17,6 +17,7 @@ use smallvec::{SmallVec, smallvec};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
+use crate::creations::{Creation, Creations};
 use crate::error::{self, Failure, Scope};
 use crate::transport::{Connection, Transport};
 use crate::watch::{Command, Waiting};
@@ -77,8 +78,7 @@ struct Stream {
     connection: Connection,
     requests: WatchRequestSender,
     responses: WatchResponseStream,
-    /// Creations not yet confirmed: the server confirms them in the order of the requests.
-    creating: VecDeque<(u64, Key)>,
+    creating: Creations,
     keys: HashMap<i64, Key>,
     given_up: BoxFuture<'static, ()>,
     heard: Instant,
@@ -202,32 +202,39 @@ impl Watcher {
                 lingers: 0,
             }),
         );
+        self.create(creation, key).await
+    }
+
+    /// Asks for a watch.
+    async fn create(&mut self, serial: u64, key: Key) -> Result<(), Failure> {
         let limit = self.transport.patience();
         match &mut self.stream {
             Some(stream) => {
                 let Stream {
                     requests,
                     connection,
+                    creating,
                     ..
                 } = stream;
-                sent(connection, limit, requests.watch(&*key, Some(options()))).await?;
+                let asked = requests.watch(&*key, Some(options(creating.next_id())));
+                sent(connection, limit, asked).await?;
                 stream.due.get_or_insert((Instant::now(), limit));
-                stream.creating.push_back((creation, key));
+                stream.creating.push(Creation { serial, key });
             }
-            None => self.open(creation, key).await?,
+            None => self.open(serial, key).await?,
         }
         Ok(())
     }
 
     /// Opens the stream with its first watch.
-    async fn open(&mut self, creation: u64, key: Key) -> Result<(), Failure> {
+    async fn open(&mut self, serial: u64, key: Key) -> Result<(), Failure> {
         let limit = self.transport.patience();
         let connection = self.transport.connection().await.map_err(|error| Failure {
             error,
             scope: Scope::Request,
         })?;
         let mut client = connection.client.watch_client();
-        let opened = timeout(limit, client.watch(&*key, Some(options())))
+        let opened = timeout(limit, client.watch(&*key, Some(options(0))))
             .await
             .map_err(|_| error::silence(&connection.address, limit))
             .and_then(|opened| opened.map_err(|e| connection.failure(e)));
@@ -240,16 +247,18 @@ impl Watcher {
         };
         let (requests, responses) = opened.split();
         let now = Instant::now();
-        self.stream = Some(Stream {
+        let mut stream = Stream {
             given_up: self.transport.given_up(&connection).boxed(),
             connection,
             requests,
             responses,
-            creating: VecDeque::from([(creation, key)]),
+            creating: Creations::default(),
             keys: HashMap::new(),
             heard: now,
             due: Some((now, limit)),
-        });
+        };
+        stream.creating.push(Creation { serial, key });
+        self.stream = Some(stream);
         Ok(())
     }
 
@@ -319,15 +328,15 @@ impl Watcher {
         let id = response.watch_id();
         stream.heard = Instant::now();
         let confirmed = match response.created() {
-            true => stream.creating.pop_front(),
+            true => stream.creating.confirmed(id),
             false => None,
         };
         stream.due = match stream.creating.is_empty() {
             true => None,
             false => Some((stream.heard, limit)),
         };
-        if let Some((creation, key)) = confirmed {
-            let watched = self.keys.get_mut(&key).filter(|w| w.is_of(creation));
+        if let Some(Creation { serial, key, .. }) = confirmed {
+            let watched = self.keys.get_mut(&key).filter(|w| w.is_of(serial));
             match watched {
                 Some(_) if response.canceled() => self.break_off(&key, cancelled(&response)),
                 Some(watched) => {
@@ -395,14 +404,15 @@ impl Watcher {
         if quiet < QUIET {
             return Ok(());
         }
+        // Not a request of progress, which etcd's proxy does not answer, and some versions of it die
+        // of. A watch that belongs to nobody is ended when it is confirmed.
+        let Some(key) = self.keys.keys().next().cloned() else {
+            return Ok(());
+        };
         let limit = self.transport.patience();
         stream.due = Some((Instant::now(), limit.min(PATIENCE)));
-        sent(
-            &stream.connection,
-            limit,
-            stream.requests.request_progress(),
-        )
-        .await
+        self.creations += 1;
+        self.create(self.creations, key).await
     }
 
     fn deleted(&mut self, key: &Key, revision: i64) {
@@ -449,8 +459,10 @@ impl Watcher {
 
 /// From now on, and only deletions. A watch that begins at a revision of the past waits for the
 /// server's catch-up loop, which comes round ten times a second.
-fn options() -> WatchOptions {
-    WatchOptions::new().with_filters([WatchFilterType::NoPut])
+fn options(id: i64) -> WatchOptions {
+    WatchOptions::new()
+        .with_filters([WatchFilterType::NoPut])
+        .with_watch_id(id)
 }
 
 async fn sent(

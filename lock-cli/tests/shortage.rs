@@ -52,6 +52,38 @@ fn without_descriptors_every_command_says_so() {
     assert!(home.run(&["run", "a", "--", "true"]).status.success());
 }
 
+/// Root is exempt from that limit.
+#[test]
+fn without_threads_every_command_says_so() {
+    let home = Home::new();
+    let chown = std::os::unix::fs::chown(home.path(), Some(65534), Some(65534));
+    chown.expect("this test needs root");
+    let commands: [&[&str]; 4] = [
+        &["run", "a", "--", "true"],
+        &["hold", "-n", "a"],
+        &["queue", "a"],
+        &["ls"],
+    ];
+    for args in commands {
+        // Without one that is named, `queue` and `ls` need not ask anybody.
+        let mut turnlock = home.turnlock(&["--backend", "etcd://127.0.0.1:9"]);
+        turnlock.args(args);
+        let output = std::process::Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+            .args(["prlimit", "--nproc=1", "--"])
+            .arg(turnlock.get_program())
+            .args(turnlock.get_args())
+            .env("TURNLOCK_HOME", home.path())
+            .env_remove("TURNLOCK_BACKEND")
+            .current_dir(home.path())
+            .output()
+            .expect("setpriv starts");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(69), "{args:?}: {said}");
+        assert!(said.contains("of threads"), "{args:?}: {said}");
+    }
+}
+
 #[test]
 fn what_zookeeper_grants_counts_and_not_what_was_asked() {
     // As servers have it unless they are told otherwise: twenty ticks.

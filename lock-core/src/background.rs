@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -60,12 +60,20 @@ fn start() -> Result<Background, Error> {
         let text = "this process cannot start the thread that renews its sessions: raise its limits of open files and of threads, or try again later";
         Error::new(ErrorKind::Exhausted, text).with_source(error)
     };
-    let runtime = runtime().map_err(short)?;
-    let handle = runtime.handle().clone();
+    // The thread first: a runtime for which there is none could not be dropped here, where another
+    // one may be running us.
+    let (hand_over, handed_over) = mpsc::sync_channel::<Runtime>(1);
     std::thread::Builder::new()
         .name("turnlock".into())
-        .spawn(move || runtime.block_on(std::future::pending::<()>()))
+        .spawn(move || {
+            if let Ok(runtime) = handed_over.recv() {
+                runtime.block_on(std::future::pending::<()>());
+            }
+        })
         .map_err(short)?;
+    let runtime = runtime().map_err(short)?;
+    let handle = runtime.handle().clone();
+    let _ = hand_over.send(runtime);
     Ok(Background {
         handle,
         process: std::process::id(),

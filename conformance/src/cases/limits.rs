@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lock_core::entry::MAX_NOTE_BYTES;
-use lock_core::{ErrorKind, Locks, MAX_TTL, MIN_TTL, Mode, Options};
+use lock_core::{ErrorKind, Locks, MAX_TTL, MIN_TTL, Mode, Options, Release};
 
 use crate::bench::Bench;
 
@@ -58,6 +58,37 @@ pub async fn times_to_live_out_of_bounds_are_refused(bench: Bench) {
             let refusals = [ErrorKind::InvalidArgument, ErrorKind::Configuration];
             assert!(refusals.contains(&error.kind()), "{error}");
         }
+    }
+}
+
+/// Stores have bounds of their own.
+pub async fn a_guard_tells_the_time_to_live_that_was_granted(bench: Bench) {
+    for asked in [MIN_TTL, bench.ttl(), MAX_TTL] {
+        let locks = bench.process_with(Options {
+            ttl: asked,
+            ..bench.options()
+        });
+        let guard = match locks.mutex("a").expect("a valid name").acquire().await {
+            Ok(guard) => guard,
+            Err(error) => {
+                let refusals = [ErrorKind::InvalidArgument, ErrorKind::Configuration];
+                assert!(
+                    asked != bench.ttl() && refusals.contains(&error.kind()),
+                    "{error}"
+                );
+                continue;
+            }
+        };
+        let (remaining, granted) = (guard.remaining(), guard.ttl());
+        assert!(granted >= MIN_TTL, "{granted:?} of {asked:?}");
+        assert!(
+            !remaining.is_zero() && remaining <= granted,
+            "{remaining:?} of {granted:?}"
+        );
+        if asked == bench.ttl() {
+            assert_eq!(granted, asked, "within the bounds of every store");
+        }
+        assert_eq!(guard.release().await, Release::Released);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lock_core::{ErrorKind, Guard, LossReason, Mode, Release, State};
+use lock_core::{ErrorKind, Guard, LossReason, Mode, OnSessionLoss, Options, Release, State};
 
 use crate::bench::{Bench, is_ours};
 use crate::fixture::{Members, Skip};
@@ -249,5 +249,34 @@ pub async fn servers_that_stand_still_for_too_long_cost_the_lock(bench: Bench) -
     });
     assert!(next.await.token() > guard.token());
     assert_eq!(guard.state(), State::Lost(LossReason::Expired));
+    Ok(())
+}
+
+/// It queues anew, as often and as long as it takes.
+pub async fn a_waiter_without_a_limit_outlives_an_outage(bench: Bench) -> Result<(), Skip> {
+    let bench = bench.short_lived();
+    let members = bench.members()?;
+    let (_, guard) = bench.holder("a").await;
+    let locks = bench.process_with(Options {
+        on_session_loss: OnSessionLoss::Requeue,
+        ..bench.options()
+    });
+    let waiter = bench.waiter_of(locks, "a", Mode::Exclusive).await;
+    let session = waiter.locks.session_id().expect("open");
+    pause_all(members).await;
+    bench
+        .eventually("its session is lost", async || {
+            waiter.locks.session_id() != Some(session)
+        })
+        .await;
+    // The outage goes on.
+    tokio::time::sleep(bench.ttl()).await;
+    assert!(waiter.waits());
+    resume_all(members).await;
+    let token = guard.token();
+    drop(guard);
+    let turn = waiter.turn().await;
+    assert!(turn.token() > token);
+    assert_eq!(turn.release().await, Release::Released);
     Ok(())
 }

@@ -104,7 +104,7 @@ cases! {
         a_session_that_ended_is_not_made_anew a_waiters_session_that_ended_fails_the_wait a_removed_entry_is_never_made_anew
         a_silent_network_is_a_loss_by_the_deadline a_cut_connection_is_no_loss
         a_connection_gone_silent_is_no_loss servers_that_stand_still_for_a_moment_cost_no_lock
-        servers_that_stand_still_for_too_long_cost_the_lock;
+        servers_that_stand_still_for_too_long_cost_the_lock a_waiter_without_a_limit_outlives_an_outage;
     evict: an_evicted_holder_loses_and_the_next_is_served an_evicted_waiter_leaves_the_line another_incarnation_stays;
     lost_replies: an_enqueue_tried_again_finds_its_own_entry a_removal_tried_again_finds_nothing
         a_removal_may_not_know_the_entry an_old_removal_leaves_the_next_entry_alone closing_twice_is_closing_once
@@ -113,7 +113,7 @@ cases! {
     round_trips: an_acquire_and_a_release_take_one_each a_try_of_a_held_lock_takes_one
         a_release_wakes_one_waiter;
     limits: the_longest_note_is_kept_and_a_longer_one_refused times_to_live_out_of_bounds_are_refused
-        bad_names_are_refused a_session_holds_many_locks a_long_queue_is_told_whole;
+        a_guard_tells_the_time_to_live_that_was_granted bad_names_are_refused a_session_holds_many_locks a_long_queue_is_told_whole;
     security: a_forged_token_removes_nothing no_name_leads_out_of_the_namespace what_others_say_is_told_as_it_is
         a_prefix_is_only_a_prefix;
     writes: a_holder_writes_what_all_can_read a_put_without_the_entry_changes_nothing a_stale_put_never_follows_the_next_holders

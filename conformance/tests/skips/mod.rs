@@ -10,6 +10,7 @@ pub const IN_PROCESS: &[&str] = &[
     "loss::a_connection_gone_silent_is_no_loss",
     "loss::servers_that_stand_still_for_a_moment_cost_no_lock",
     "loss::servers_that_stand_still_for_too_long_cost_the_lock",
+    "loss::a_waiter_without_a_limit_outlives_an_outage",
     "lost_replies::the_lost_reply_of_an_acquire_makes_one_entry",
     "lost_replies::the_lost_reply_of_a_release_frees_the_lock_once",
     "lost_replies::a_lost_wake_up_delays_the_turn_and_no_more",

@@ -27,6 +27,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use lock_core::background;
 use rustix::process::{Signal as Raw, kill_current_process_group};
 use turnlock::clock::Clock;
 
@@ -257,9 +258,10 @@ impl Child {
     async fn take_over(&mut self) {
         self.handle.dismiss();
         self.unwatched = true;
-        let killed =
-            tokio::task::spawn_blocking(|| family::end(KILLED_LIMIT, family::reap_children)).await;
-        self.survivor = killed.ok().and_then(Result::err);
+        let end = || family::end(KILLED_LIMIT, family::reap_children);
+        // Without a thread to be had, nothing is more urgent.
+        let killed = background::block(end).await.unwrap_or_else(|_| end());
+        self.survivor = killed.err();
         self.all_ended = true;
         self.ended
             .get_or_insert(Ended::Killed(Raw::KILL.as_raw() as u8));

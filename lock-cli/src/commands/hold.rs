@@ -115,7 +115,7 @@ fn end_of_stdin() -> Result<impl Future<Output = ()>, Failure> {
             let _ = io::copy(&mut input, &mut io::sink());
             drop(tell);
         })
-        .map_err(|error| Failure::new(Exit::Internal, format!("cannot start a thread: {error}")))?;
+        .map_err(|error| Failure::of_system("cannot start a thread", &error))?;
     Ok(async {
         let _ = told.await;
     })

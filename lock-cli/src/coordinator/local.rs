@@ -191,7 +191,7 @@ impl Home {
             other => return other,
         }
         let home = self.clone();
-        let started = tokio::task::spawn_blocking(move || home.start()).await;
+        let started = lock_core::background::block(move || home.start()).await;
         started.map_err(io::Error::other)??;
         UnixStream::connect(self.socket()).await
     }
