@@ -15,7 +15,7 @@ use super::error::Error;
 use super::family;
 use super::helper::{WATCHDOG, this_program};
 use super::proc;
-use super::signals::Signals;
+use super::signals::Before;
 use super::wire::{self, MESSAGE, Order, Report, Start};
 
 /// A watchdog process that guards nothing yet. It ends by itself when this is dropped.
@@ -35,7 +35,7 @@ impl Watchdog {
     /// # Errors
     /// If the system is out of processes or descriptors, or has no /proc, without which nothing
     /// would be seen of what the command starts.
-    pub fn start(signals: &Signals) -> Result<Self, Error> {
+    pub fn start(signals: Before) -> Result<Self, Error> {
         if !proc::is_usable() {
             return Err(Error::new(
                 "see the processes that a command starts",
@@ -61,7 +61,7 @@ impl Watchdog {
             if proc::group_of(None) != proc::UNSEEN {
                 watchdog.process_group(0);
             }
-            signals.as_before(|| watchdog.spawn())
+            signals.start(|| watchdog.spawn())
         });
         Ok(Watchdog {
             process: process.map_err(refused)?,
@@ -132,9 +132,15 @@ impl Handle {
 
     /// Ends the watchdog, and nothing else. Needs no answer from it, so it works if it is stopped.
     pub fn dismiss(&mut self) {
-        // Our own child, not reaped yet: neither can fail.
-        let _ = self.process.kill();
+        self.kill();
+        // Our own child, not reaped yet: this cannot fail.
         let _ = self.process.wait();
+    }
+
+    /// Ends the watchdog, and does not wait for that. It is [dismissed](Self::dismiss) later.
+    pub fn kill(&mut self) {
+        // Our own child, not reaped yet: this cannot fail.
+        let _ = self.process.kill();
     }
 }
 

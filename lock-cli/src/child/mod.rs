@@ -203,8 +203,12 @@ impl Child {
         }
     }
 
-    /// Ends the watchdog, when the lock has been given back. What the command left running runs on.
-    pub fn leave(mut self) {
+    /// Ends the watchdog, when the lock has been given back, while the session is closed. What the
+    /// command left running runs on.
+    pub async fn leave(mut self, closing: impl Future<Output = ()>) {
+        // It takes the kernel a moment to end a process.
+        self.handle.kill();
+        closing.await;
         self.handle.dismiss();
     }
 

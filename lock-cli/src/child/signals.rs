@@ -201,14 +201,9 @@ impl Signals {
         }
     }
 
-    /// Starts a process with the signals as they were when this one was started.
-    pub(super) fn as_before<T>(&self, start: impl FnOnce() -> T) -> T {
-        let caught = self.before.thread_swap_mask(SigmaskHow::SIG_SETMASK);
-        let started = start();
-        if let Ok(caught) = caught {
-            let _ = caught.thread_set_mask();
-        }
-        started
+    /// Returns what was blocked when this process was started.
+    pub fn before(&self) -> Before {
+        Before(self.before)
     }
 
     /// A signal that has come in already.
@@ -218,6 +213,22 @@ impl Signals {
             Ok(INFO) => parse(&info),
             _ => None,
         }
+    }
+}
+
+/// The signals that were blocked when this process was started.
+#[derive(Debug, Clone, Copy)]
+pub struct Before(SigSet);
+
+impl Before {
+    /// Starts a process with the signals as they were.
+    pub(super) fn start<T>(self, start: impl FnOnce() -> T) -> T {
+        let caught = self.0.thread_swap_mask(SigmaskHow::SIG_SETMASK);
+        let started = start();
+        if let Ok(caught) = caught {
+            let _ = caught.thread_set_mask();
+        }
+        started
     }
 }
 

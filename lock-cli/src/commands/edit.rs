@@ -21,7 +21,7 @@ pub async fn edit(global: Global, args: Edit) -> Result<Exit, Failure> {
     let name = name(&args.change.name, args.change.acquire.raw)?;
     let mut signals = Signals::install()?;
     // It comes up while we queue.
-    let watchdog = Watchdog::start(&signals)?;
+    let watchdog = Watchdog::start(signals.before())?;
     let command = shown(&args.command[0]);
     let right = match right(&global, &args.change, &name, command, &mut signals).await? {
         Ok(right) => right,
@@ -75,7 +75,7 @@ async fn make(
         None => (child.wait().await?, false),
     };
     let end = child.shared_end();
-    child.leave();
+    child.leave(std::future::ready(())).await;
     // For what we say ourselves; it may have been closed from the start.
     if let Ok(stdout) = stdout {
         dup2_stdout(stdout).map_err(|error| internal(error.into()))?;

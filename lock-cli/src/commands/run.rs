@@ -19,8 +19,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     let command = command(&args)?;
     // Before anything is queued or started, so that no signal finds us unprepared.
     let mut signals = Signals::install()?;
-    // It comes up while we queue.
-    let watchdog = Watchdog::start(&signals)?;
+    let before = signals.before();
     let wish = Wish {
         global: &global,
         name: &name,
@@ -28,7 +27,11 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
         options: &args.acquire,
         command: shown(&command[0]),
     };
-    let (locks, guard) = match turn(&wish, deadly(&mut signals)).await? {
+    // The watchdog is started once the coordinator has been asked, and comes up while we queue.
+    let (turn, watchdog) = tokio::join!(turn(&wish, deadly(&mut signals)), async move {
+        Watchdog::start(before)
+    });
+    let (locks, guard) = match turn? {
         Turn::Ours(locks, guard) => (locks, guard),
         Turn::Interrupted(exit) => return Ok(exit),
     };
@@ -49,7 +52,8 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
         whole: args.wait_all,
         last_will: last_will::text(&global, &guard),
     };
-    let mut child = match Child::spawn(watchdog, plan, signals).await {
+    let spawned = async { Child::spawn(watchdog?, plan, signals).await };
+    let mut child = match spawned.await {
         Ok(child) => child,
         Err(error) => {
             release(guard).await;
@@ -61,8 +65,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     let end = child.shared_end();
     let released = release(guard).await;
     // Until now, it would have released the lock in our place.
-    child.leave();
-    part(&locks).await;
+    child.leave(part(&locks)).await;
     if released == Release::AlreadyGone && !lost {
         say(format!(
             "{name}: the lock had been lost before the command ended"

@@ -104,7 +104,7 @@ async fn run(options: Options, command: Vec<OsString>) -> ExitCode {
         whole: options.whole,
         last_will: Vec::new(),
     };
-    let watchdog = Watchdog::start(&signals).unwrap();
+    let watchdog = Watchdog::start(signals.before()).unwrap();
     let mut child = match Child::spawn(watchdog, plan, signals).await {
         Ok(child) => child,
         Err(error) => {
@@ -123,7 +123,7 @@ async fn run(options: Options, command: Vec<OsString>) -> ExitCode {
         ended = child.wait() => {
             let status = ended.unwrap().status();
             let end = child.shared_end();
-            child.leave();
+            child.leave(std::future::ready(())).await;
             return match end {
                 Some(signal) => signal.end_this_process(),
                 None => ExitCode::from(status),
@@ -150,7 +150,7 @@ async fn run(options: Options, command: Vec<OsString>) -> ExitCode {
         ended,
         "the answer stays the same"
     );
-    child.leave();
+    child.leave(std::future::ready(())).await;
     ExitCode::from(ended.status())
 }
 
