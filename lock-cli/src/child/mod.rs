@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use lock_core::background;
 use rustix::process::{Signal as Raw, kill_current_process_group};
-use turnlock::clock::Clock;
+use turnlock::clock::{BootInstant, Clock};
 
 pub use self::ended::Ended;
 pub use self::error::{Error, SpawnError};
@@ -62,6 +62,9 @@ pub struct Plan {
     pub grace: Duration,
     /// All that the command starts counts as the command.
     pub whole: bool,
+    /// It is killed then, with all that it started, unless [`Child::deadline`] moves that on: from
+    /// its first instant, whatever becomes of us.
+    pub deadline: Option<BootInstant>,
     /// Given to this program as its standard input, with [`LAST_WILL`] as its first argument, when
     /// we have died and the command with us. Nothing is done if it is empty.
     pub last_will: Vec<u8>,
@@ -110,6 +113,7 @@ impl Child {
             group: proc::group_of(None),
             grace: plan.grace,
             whole: plan.whole,
+            deadline: plan.deadline,
             last_will: plan.last_will,
         };
         let mut child = Child {

@@ -79,7 +79,7 @@ fn guard(mask: SigSet) -> io::Result<()> {
         ended: None,
         childless: false,
         told: Told::default(),
-        deadline: None,
+        deadline: start.deadline,
         kill_at: None,
         by_terminal: SignalMask::default(),
         by_others: SignalMask::default(),

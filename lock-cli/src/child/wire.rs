@@ -35,6 +35,8 @@ pub(super) struct Start {
     pub grace: Duration,
     /// What the command leaves running counts as the command.
     pub whole: bool,
+    /// The command is killed then, unless the deadline is moved on before.
+    pub deadline: Option<BootInstant>,
     /// To be handed to this program, in another role, when the supervisor has died and the command
     /// with it. Nothing if that has nothing to do.
     pub last_will: Vec<u8>,
@@ -46,6 +48,8 @@ impl Start {
         put(&mut body, &self.group.to_le_bytes());
         put(&mut body, &millis(self.grace).to_le_bytes());
         put(&mut body, &[self.whole.into()]);
+        let deadline = self.deadline.map(|at| at.as_nanos().to_le_bytes());
+        put(&mut body, deadline.as_ref().map_or(&[], |at| &at[..]));
         put(&mut body, &self.last_will);
         put(&mut body, &(self.env.len() as u64).to_le_bytes());
         for (name, value) in &self.env {
@@ -73,6 +77,10 @@ impl Start {
         let group = i32::from_le_bytes(take(&mut rest)?.try_into().ok()?);
         let grace = u64::from_le_bytes(take(&mut rest)?.try_into().ok()?);
         let whole = take(&mut rest)? == [1];
+        let deadline = match take(&mut rest)? {
+            [] => None,
+            at => Some(u64::from_le_bytes(at.try_into().ok()?)),
+        };
         let last_will = take(&mut rest)?.to_vec();
         let word = |rest: &mut &[u8]| take(rest).map(|word| OsString::from_vec(word.to_vec()));
         let variables = u64::from_le_bytes(take(&mut rest)?.try_into().ok()?);
@@ -90,6 +98,7 @@ impl Start {
             group,
             grace: Duration::from_millis(grace),
             whole,
+            deadline: deadline.map(BootInstant::from_nanos),
             last_will,
         })
     }
@@ -290,6 +299,7 @@ mod tests {
             group: 4711,
             grace: Duration::from_millis(2500),
             whole: true,
+            deadline: Some(BootInstant::from_nanos(7)),
             last_will: b"{}".to_vec(),
         };
         assert_eq!(Start::decode(&start.encode()[8..]), Some(start));

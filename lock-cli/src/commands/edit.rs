@@ -12,7 +12,7 @@ use turnlock::fence::FencedFile;
 use crate::child::{Child, Ended, Plan, Signals, Watchdog};
 use crate::cli::{Edit, Global, OnLost};
 use crate::commands::change::{Right, interruptible, report, right};
-use crate::commands::supervise::{default_grace, environment, supervise};
+use crate::commands::supervise::{default_grace, environment, kill_at, supervise};
 use crate::commands::{last_will, name, shown};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
@@ -64,6 +64,7 @@ async fn make(
         env: guard.map(environment).unwrap_or_default(),
         grace,
         whole: false,
+        deadline: guard.map(kill_at),
         last_will: guard
             .map(|guard| last_will::text(global, guard))
             .unwrap_or_default(),

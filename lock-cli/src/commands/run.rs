@@ -7,7 +7,7 @@ use turnlock::{Guard, Release};
 
 use crate::child::{Child, Plan, Signals, Watchdog};
 use crate::cli::{Global, OnLost, Run};
-use crate::commands::supervise::{default_grace, environment, longest_grace, supervise};
+use crate::commands::supervise::{default_grace, environment, kill_at, longest_grace, supervise};
 use crate::commands::{Turn, Wish, deadly, last_will, mode, name, part, release, shown, turn};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
@@ -50,6 +50,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
         env: environment(&guard),
         grace,
         whole: args.wait_all,
+        deadline: (args.on_lost != OnLost::Ignore).then(|| kill_at(&guard)),
         last_will: last_will::text(&global, &guard),
     };
     let spawned = async { Child::spawn(watchdog?, plan, signals).await };

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use turnlock::clock::{BootInstant, Clock};
 use turnlock::fence::FencingToken;
 use turnlock::{Guard, LockName, State, clock};
 
@@ -30,6 +31,12 @@ pub fn longest_grace(guard: &Guard) -> Duration {
         .assured()
         .mul_f64(PUNCTUALITY)
         .saturating_sub(KILL_RESERVE)
+}
+
+/// Returns when the watchdog kills what runs under this hold, unless the hold is renewed: after our own
+/// turn to be polite, before the deadline.
+pub fn kill_at(guard: &Guard) -> BootInstant {
+    Clock::system().now() + guard.remaining().saturating_sub(KILL_RESERVE / 2)
 }
 
 /// What the command learns of its hold. Set after the inherited ones: those of an outer hold must
@@ -112,12 +119,10 @@ fn runs_on(name: &LockName, error: &Error) -> Failure {
 async fn beyond_hope(guard: &Guard, reserve: Duration, watchdog: Option<&Deadline>) {
     // Timers stand still while the machine sleeps; the deadline does not.
     const LONGEST_SLEEP: Duration = Duration::from_millis(500);
-    let clock = clock::Clock::system();
     loop {
         let remaining = guard.remaining();
         if let Some(watchdog) = watchdog {
-            // After our own turn to be polite, before the deadline.
-            watchdog.set(clock.now() + remaining.saturating_sub(KILL_RESERVE / 2));
+            watchdog.set(kill_at(guard));
         }
         let spare = remaining.saturating_sub(reserve);
         if spare.is_zero() {

@@ -102,6 +102,9 @@ async fn run(options: Options, command: Vec<OsString>) -> ExitCode {
         env: options.env.clone(),
         grace: options.grace,
         whole: options.whole,
+        deadline: options
+            .deadline
+            .map(|deadline| Clock::system().now() + deadline),
         last_will: Vec::new(),
     };
     let watchdog = Watchdog::start(signals.before()).unwrap();
@@ -116,9 +119,6 @@ async fn run(options: Options, command: Vec<OsString>) -> ExitCode {
             });
         }
     };
-    if let Some(deadline) = options.deadline {
-        child.deadline().set(Clock::system().now() + deadline);
-    }
     tokio::select! {
         ended = child.wait() => {
             let status = ended.unwrap().status();
