@@ -163,7 +163,7 @@ fn a_background_coordinator_is_spared() {
                   echo $!; read x";
     let dir = tempfile::tempdir().unwrap();
     // What the shell runs by the name of its first argument.
-    fs::write(dir.path().join("serve"), "sleep 1000\n").unwrap();
+    fs::write(dir.path().join("serve"), "kill -STOP $$\n").unwrap();
     let mut line = crate::harness::supervise(&["--whole"], &["sh", "-c", script]);
     line.current_dir(dir.path())
         .stdin(std::process::Stdio::piped());
