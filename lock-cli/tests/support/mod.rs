@@ -89,7 +89,16 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        let _ = self.run(&["stop"]);
+        // As `stop` does, which also waits until somebody has fetched its status.
+        let found = self.coordinator().and_then(|pid| i32::try_from(pid).ok());
+        if let Some(pid) = found.and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            let started = Instant::now();
+            while found.is_some_and(|pid| alive(pid.unsigned_abs())) && started.elapsed() < PATIENCE
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
     }
 }
 
