@@ -155,12 +155,14 @@ impl Screen {
     fn expect_stop(&mut self) -> String {
         self.expect("Stopped");
         self.expect_status(148);
+        // A terminal that shows what is typed, as after a stop it may, must not show the answer.
+        const LIST: &str = "jobs -p | sed s/^/jo''b=/";
         // A shell that has just taken the terminal back may throw away what is typed.
         let begun = Instant::now();
-        self.enter("jobs -p | sed s/^/job=/");
+        self.enter(LIST);
         while !self.shows("job=", Duration::from_secs(2)) {
             assert!(begun.elapsed() < PATIENCE, "saw {:?}", self.shown);
-            self.enter("jobs -p | sed s/^/job=/");
+            self.enter(LIST);
         }
         self.expect_number("job=")
     }
