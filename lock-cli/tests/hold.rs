@@ -8,20 +8,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use support::{Home, Running, eventually, text};
+use support::{Home, Running, eventually, holder, text};
 
 fn code(output: &Output) -> i32 {
     output.status.code().expect("turnlock ends by itself")
-}
-
-/// Somebody who holds the lock.
-fn holder(home: &Home, args: &[&str]) -> Running {
-    let before = home.queue(args.last().expect("a name")).len();
-    let holder = home.spawn(&[&["hold"], args].concat());
-    eventually("it holds", || {
-        home.queue(args.last().expect("a name")).len() > before
-    });
-    holder
 }
 
 #[test]

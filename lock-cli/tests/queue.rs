@@ -8,20 +8,10 @@ use std::process::{Output, Stdio};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
-use support::{Home, Running, eventually, signal, text};
+use support::{Home, Running, eventually, holder, signal, text};
 
 fn code(output: &Output) -> i32 {
     output.status.code().expect("turnlock ends by itself")
-}
-
-/// Somebody who holds the lock.
-fn holder(home: &Home, args: &[&str]) -> Running {
-    let before = home.queue(args.last().expect("a name")).len();
-    let holder = home.spawn(&[&["hold"], args].concat());
-    eventually("it holds", || {
-        home.queue(args.last().expect("a name")).len() > before
-    });
-    holder
 }
 
 #[test]

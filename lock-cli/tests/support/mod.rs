@@ -102,6 +102,16 @@ impl Drop for Home {
     }
 }
 
+/// Somebody who holds the lock.
+pub fn holder(home: &Home, args: &[&str]) -> Running {
+    let before = home.queue(args.last().expect("a name")).len();
+    let holder = home.spawn(&[&["hold"], args].concat());
+    eventually("it holds", || {
+        home.queue(args.last().expect("a name")).len() > before
+    });
+    holder
+}
+
 /// The program where other users can execute it.
 pub fn readable_turnlock() -> &'static Path {
     static COPY: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
