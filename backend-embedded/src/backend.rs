@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lock_core::keyspace::{Keyspace, Span};
+use backend_kit::keyspace::{Keyspace, Span};
 use lock_core::{
-    Backend, DataKey, Effect, Entry, EntryId, ErrorKind, Floor, KnownFloor, LockName, LossReason,
-    Queue, Raised, Removed, Session, background,
+    Backend, DataKey, Effect, Entry, EntryId, ErrorKind, KnownTokenOffset, LockName, LossReason,
+    Queue, Raised, Removed, Session, TokenOffset, background,
 };
 
 use crate::config::{Config, Limits};
@@ -87,9 +87,9 @@ impl Backend for EmbeddedBackend {
             ..Range::all(between(self.keyspace.lock(name)))
         };
         let found = self.coordinator.range(range).await.map_err(refused)?;
-        let floor = self.floor().await?.floor;
+        let offset = self.offset().await?.offset;
         let entries = found.result.kvs.iter();
-        let entries = entries.map(|kv| self.entry(name, kv, floor));
+        let entries = entries.map(|kv| self.entry(name, kv, offset));
         Ok(Queue {
             name: name.clone(),
             entries: entries.collect::<Result<_, _>>()?,
@@ -103,7 +103,7 @@ impl Backend for EmbeddedBackend {
         limit: usize,
     ) -> Result<Vec<Queue>, lock_core::Error> {
         let mut spans = VecDeque::from(self.keyspace.locks(prefix, after));
-        let floor = self.floor().await?.floor;
+        let offset = self.offset().await?.offset;
         let mut queues: Vec<Queue> = Vec::new();
         'chunks: while let Some(span) = spans.pop_front() {
             let range = Range {
@@ -125,7 +125,7 @@ impl Backend for EmbeddedBackend {
                     });
                 }
                 if let Some(queue) = queues.last_mut() {
-                    queue.entries.push(self.entry(&name, kv, floor)?);
+                    queue.entries.push(self.entry(&name, kv, offset)?);
                 }
             }
             if let (true, Some(last)) = (found.more, found.kvs.last()) {
@@ -153,11 +153,11 @@ impl Backend for EmbeddedBackend {
         Ok(session::removed(&done.result))
     }
 
-    async fn raise_floor(&self, floor: Floor) -> Result<Raised, lock_core::Error> {
+    async fn raise_token_offset(&self, offset: TokenOffset) -> Result<Raised, lock_core::Error> {
         loop {
-            let known = self.floor().await?;
-            if known.floor >= floor {
-                return Ok(Raised::To(known.floor));
+            let known = self.offset().await?;
+            if known.offset >= offset {
+                return Ok(Raised::To(known.offset));
             }
             let unused = |span| Compare {
                 keys: between(span),
@@ -168,8 +168,8 @@ impl Backend for EmbeddedBackend {
             let mut compare: Vec<Compare> = locks.map(unused).collect();
             compare.push(still(&self.keyspace, known));
             let put = Put {
-                key: self.keyspace.floor_key().into(),
-                value: Some(floor.to_bytes().into()),
+                key: self.keyspace.token_offset_key().into(),
+                value: Some(offset.to_bytes().into()),
                 lease: Some(0),
                 prev_kv: false,
             };
@@ -179,34 +179,34 @@ impl Backend for EmbeddedBackend {
                 or_else: vec![],
             });
             if done.await.map_err(refused)?.result.succeeded {
-                return Ok(Raised::To(floor));
+                return Ok(Raised::To(offset));
             }
-            if self.floor().await? == known {
+            if self.offset().await? == known {
                 return Ok(Raised::InUse);
             }
         }
     }
 }
 
-/// The floor is still what is known of it.
-pub(crate) fn still(keyspace: &Keyspace, known: KnownFloor) -> Compare {
+/// The offset is still what is known of it.
+pub(crate) fn still(keyspace: &Keyspace, known: KnownTokenOffset) -> Compare {
     Compare {
-        keys: KeyRange::One(keyspace.floor_key().into()),
+        keys: KeyRange::One(keyspace.token_offset_key().into()),
         op: CompareOp::Equal,
         target: CompareTarget::Mod(known.revision),
     }
 }
 
-/// What a read of the floor's key says of it.
+/// What a read of the offset's key says of it.
 pub(crate) fn known(
     keyspace: &Keyspace,
     found: &RangeResult,
-) -> Result<KnownFloor, lock_core::Error> {
+) -> Result<KnownTokenOffset, lock_core::Error> {
     let Some(kv) = found.kvs.first() else {
-        return Ok(KnownFloor::default());
+        return Ok(KnownTokenOffset::default());
     };
-    Ok(KnownFloor {
-        floor: Floor::from_bytes(&kv.value, &keyspace.floor_key())?,
+    Ok(KnownTokenOffset {
+        offset: TokenOffset::from_bytes(&kv.value, &keyspace.token_offset_key())?,
         revision: kv.mod_revision,
     })
 }
@@ -216,15 +216,15 @@ impl EmbeddedBackend {
         &self,
         name: &LockName,
         kv: &KeyValue,
-        floor: Floor,
+        offset: TokenOffset,
     ) -> Result<Entry, lock_core::Error> {
         let (created, lease) = (kv.create_revision, kv.lease);
         self.keyspace
-            .entry(name, &kv.key, created, lease, &kv.value, floor)
+            .entry(name, &kv.key, created, lease, &kv.value, offset)
     }
 
-    async fn floor(&self) -> Result<KnownFloor, lock_core::Error> {
-        let key = self.keyspace.floor_key().into_bytes();
+    async fn offset(&self) -> Result<KnownTokenOffset, lock_core::Error> {
+        let key = self.keyspace.token_offset_key().into_bytes();
         let range = Range::all(KeyRange::One(key.into()));
         let found = self.coordinator.range(range).await.map_err(refused)?;
         known(&self.keyspace, &found.result)

@@ -4,15 +4,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backend_kit::keyspace::Keyspace;
 use bytes::Bytes;
 use lock_core::clock::{self, Clock};
-use lock_core::keyspace::Keyspace;
 use lock_core::liveness::keep_alive;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
     Access, Accessed, Admission, AsOf, DataKey, Effect, Enqueued, EntryId, Error, ErrorKind,
-    KnownFloor, Liveness, LossReason, Metadata, Placed, Removed, Session, SessionId, Ticket, Token,
-    background,
+    KnownTokenOffset, Liveness, LossReason, Metadata, Placed, Removed, Session, SessionId, Ticket,
+    Token, background,
 };
 use tokio::task::AbortHandle;
 
@@ -33,7 +33,7 @@ pub(crate) struct EmbeddedSession {
     id: SessionId,
     liveness: Arc<Liveness>,
     renewal: AbortHandle,
-    floor: Mutex<KnownFloor>,
+    offset: Mutex<KnownTokenOffset>,
 }
 
 impl EmbeddedSession {
@@ -71,7 +71,7 @@ impl EmbeddedSession {
             id: SessionId(granted.id),
             liveness,
             renewal: renewal.abort_handle(),
-            floor: Mutex::default(),
+            offset: Mutex::default(),
         }))
     }
 
@@ -141,7 +141,7 @@ impl EmbeddedSession {
         Ok(())
     }
 
-    /// One attempt; `None` if the floor had been raised, and is known now.
+    /// One attempt; `None` if the offset had been raised, and is known now.
     async fn try_enqueue(
         &self,
         ticket: &Ticket,
@@ -154,7 +154,7 @@ impl EmbeddedSession {
             .into_bytes();
         let own = KeyRange::One(key.clone().into());
         let mut compare = vec![incarnation(&key, Token(0))];
-        let known = *self.floor();
+        let known = *self.offset();
         if !ticket.name.is_raw() {
             compare.push(still(&self.keyspace, known));
         }
@@ -177,13 +177,13 @@ impl EmbeddedSession {
             prev_kv: false,
         })];
         then.extend(self.ahead(ticket, ask, None));
-        let floor_key = self.keyspace.floor_key().into_bytes();
+        let token_offset_key = self.keyspace.token_offset_key().into_bytes();
         let or_else = vec![
             Op::Range(Range {
                 keys_only: true,
                 ..Range::all(own)
             }),
-            Op::Range(Range::all(KeyRange::One(floor_key.into()))),
+            Op::Range(Range::all(KeyRange::One(token_offset_key.into()))),
         ];
         let done = self
             .txn(Txn {
@@ -198,16 +198,16 @@ impl EmbeddedSession {
                 key: key.into(),
                 token: Token(done.revision),
             };
-            let placed = Placed::on(known.floor, &ticket.name, entry, view)?;
+            let placed = Placed::on(known.offset, &ticket.name, entry, view)?;
             return Ok(Some(Enqueued::Placed(placed)));
         }
-        let [OpResult::Range(found), OpResult::Range(floor)] = &done.result.results[..] else {
+        let [OpResult::Range(found), OpResult::Range(offset)] = &done.result.results[..] else {
             return Err(Error::new(
                 ErrorKind::Internal,
                 "the coordinator left an answer out",
             ));
         };
-        let now = backend::known(&self.keyspace, floor)?;
+        let now = backend::known(&self.keyspace, offset)?;
         match (found.kvs.first(), admission) {
             // An earlier try of this ticket got through.
             (Some(kv), _) => {
@@ -216,12 +216,12 @@ impl EmbeddedSession {
                     token: Token(kv.create_revision),
                 };
                 let view = self.look(ticket, &entry, ask, AsOf::Now).await?;
-                // No floor is raised over an entry, so it was made on this one.
-                let placed = Placed::on(known.floor, &ticket.name, entry, view)?;
+                // No offset is raised over an entry, so it was made on this one.
+                let placed = Placed::on(known.offset, &ticket.name, entry, view)?;
                 Ok(Some(Enqueued::Placed(placed)))
             }
             (None, _) if !ticket.name.is_raw() && now != known => {
-                *self.floor() = now;
+                *self.offset() = now;
                 Ok(None)
             }
             (None, Admission::IfFree) => Ok(Some(Enqueued::Busy)),
@@ -232,8 +232,8 @@ impl EmbeddedSession {
         }
     }
 
-    fn floor(&self) -> MutexGuard<'_, KnownFloor> {
-        self.floor.lock().unwrap_or_else(PoisonError::into_inner)
+    fn offset(&self) -> MutexGuard<'_, KnownTokenOffset> {
+        self.offset.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

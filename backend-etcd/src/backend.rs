@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lock_core::handover::Handovers;
-use lock_core::keyspace::Keyspace;
+use backend_kit::keyspace::Keyspace;
+use lock_core::handoff::HandoffRegistry;
 use lock_core::{
-    Backend, DataKey, Effect, EntryId, Error, Floor, LockName, Queue, Raised, Removed, Session,
+    Backend, DataKey, Effect, EntryId, Error, LockName, Queue, Raised, Removed, Session,
+    TokenOffset,
 };
 use tokio::sync::Semaphore;
 
@@ -16,7 +17,7 @@ use crate::config::Config;
 use crate::group::Group;
 use crate::transport::Transport;
 use crate::watch::Watches;
-use crate::{floor, layout, listing, session};
+use crate::{layout, listing, offset, session};
 
 /// Holders whose entries come under watch at once. When the stream of the watches breaks, it may be
 /// that of a hundred thousand: asked about all at once, no server would answer in time.
@@ -35,7 +36,7 @@ pub(crate) struct Client {
     pub(crate) transport: Arc<Transport>,
     pub(crate) group: Arc<Group>,
     pub(crate) watches: Watches,
-    pub(crate) handovers: Arc<Handovers>,
+    pub(crate) handoffs: Arc<HandoffRegistry>,
     /// For the holders whose entries come under watch.
     pub(crate) settling: Semaphore,
 }
@@ -56,7 +57,7 @@ impl EtcdBackend {
                 group: Group::new(transport.clone()),
                 watches: Watches::new(transport.clone()),
                 transport,
-                handovers: Handovers::new(layout::NAMING),
+                handoffs: HandoffRegistry::new(layout::KEY_SCHEME),
                 settling: Semaphore::new(SETTLING),
             }),
         }))
@@ -70,7 +71,7 @@ impl EtcdBackend {
     /// [`ErrorKind::Refused`](lock_core::ErrorKind::Refused) if no connection can be made.
     pub async fn client(&self) -> Result<etcd_client::Client, Error> {
         let transport = &self.client.transport;
-        let connection = transport.persist(|| transport.connection()).await?;
+        let connection = transport.retry(|| transport.connection()).await?;
         Ok((*connection.client).clone())
     }
 }
@@ -104,7 +105,7 @@ impl Backend for EtcdBackend {
         // Whether an earlier try may have done it.
         let doubtful = AtomicBool::new(false);
         let removed = transport
-            .persist(|| async {
+            .retry(|| async {
                 let removal = removal.clone();
                 let answer = transport.txn(move || removal.clone()).await;
                 if answer
@@ -122,7 +123,7 @@ impl Backend for EtcdBackend {
         })
     }
 
-    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
-        floor::raise(&self.client, floor).await
+    async fn raise_token_offset(&self, offset: TokenOffset) -> Result<Raised, Error> {
+        offset::raise(&self.client, offset).await
     }
 }

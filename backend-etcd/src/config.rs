@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use backend_kit::keyspace::Keyspace;
+use backend_kit::secret::Credentials;
+use backend_kit::url;
 use futures_util::future::BoxFuture;
-use lock_core::keyspace::Keyspace;
-use lock_core::secret::Credentials;
-use lock_core::{Error, ErrorKind, url};
+use lock_core::{Error, ErrorKind};
 use tokio::net::UnixStream;
 
 use crate::security::{Parameters, Tls};

@@ -7,7 +7,7 @@
 //!
 //! Transactions about the same lock never go together: what they write would have the same
 //! revision, which is what tells who came first. They do not wait for each other either, since a
-//! hand-over is made of them.
+//! handoff is made of them.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};

@@ -1,24 +1,24 @@
 //! The transactions that entries are made, looked at and removed by, and what their answers say.
 
+use backend_kit::keyspace::{Keyspace, Span};
 use etcd_client::proto::{PbRangeResponse, PbTxnOpResponse as Answer};
 use etcd_client::{
     Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp,
     TxnResponse,
 };
-use lock_core::handover::Naming;
-use lock_core::keyspace::{Keyspace, Span};
+use lock_core::handoff::KeyScheme;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::Admission;
-use lock_core::{EntryId, Error, KnownFloor, LockName, Removed, SessionId, Ticket, Token};
+use lock_core::{EntryId, Error, KnownTokenOffset, LockName, Removed, SessionId, Ticket, Token};
 
-use crate::{error, floor};
+use crate::{error, offset};
 
 /// The keys of one session.
 #[derive(Debug)]
 pub(crate) struct Layout {
     keyspace: Keyspace,
     session: SessionId,
-    gate: String,
+    epoch: String,
 }
 
 /// Who answers a read.
@@ -49,10 +49,10 @@ pub(crate) enum Found {
     Own(Token),
     /// The key is there, but not on our lease.
     Foreign,
-    /// The gate had moved on, to this revision: nothing was done.
+    /// The epoch had moved on, to this revision: nothing was done.
     Shut(i64),
-    /// The floor under the tokens had been raised, to this one: nothing was done.
-    Raised(KnownFloor),
+    /// The token offset had been raised, to this one: nothing was done.
+    Raised(KnownTokenOffset),
     /// The lock is not free, and a place was asked for only if it is: nothing was done.
     Busy,
 }
@@ -60,15 +60,15 @@ pub(crate) enum Found {
 impl Layout {
     pub(crate) fn new(keyspace: Keyspace, session: SessionId) -> Self {
         Layout {
-            gate: keyspace.session_key(session),
+            epoch: keyspace.session_key(session),
             keyspace,
             session,
         }
     }
 
     /// The session's own key: see [`enqueue`](Layout::enqueue).
-    pub(crate) fn gate(&self) -> &str {
-        &self.gate
+    pub(crate) fn epoch(&self) -> &str {
+        &self.epoch
     }
 
     pub(crate) fn key(&self, ticket: &Ticket, place: u64) -> String {
@@ -80,7 +80,7 @@ impl Layout {
     ///
     /// A request whose reply was lost may still lie in the socket of a member that stands still,
     /// and be carried out long after the entry was removed. So every one compares the revision of
-    /// the session's gate, and a removal that may have such a request behind it moves the gate.
+    /// the session's epoch, and a removal that may have such a request behind it moves the epoch.
     ///
     /// To be taken in only if the lock is free means that nothing stands in the keys to be read:
     /// the comparison of a range with a create revision of zero holds for an empty one.
@@ -90,8 +90,8 @@ impl Layout {
         key: &str,
         ask: Ask,
         admission: Admission,
-        gate: i64,
-        floor: KnownFloor,
+        epoch: i64,
+        offset: KnownTokenOffset,
     ) -> Txn {
         let mut make = self.ahead(&ticket.name, ask, None, Consistency::Cluster);
         make.push(TxnOp::put(
@@ -101,10 +101,10 @@ impl Layout {
         ));
         let mut compares = vec![
             Compare::create_revision(key, CompareOp::Equal, 0),
-            Compare::mod_revision(self.gate.clone(), CompareOp::Equal, gate),
+            Compare::mod_revision(self.epoch.clone(), CompareOp::Equal, epoch),
         ];
         if !ticket.name.is_raw() {
-            compares.push(floor::still(&self.keyspace, floor));
+            compares.push(offset::still(&self.keyspace, offset));
         }
         if admission == Admission::IfFree {
             let spans = self.keyspace.ahead(&ticket.name, ask).into_iter();
@@ -114,8 +114,8 @@ impl Layout {
         }
         Txn::new().when(compares).and_then(make).or_else([
             bare(key, Consistency::Cluster),
-            bare(self.gate.clone(), Consistency::Cluster),
-            TxnOp::get(self.keyspace.floor_key(), None),
+            bare(self.epoch.clone(), Consistency::Cluster),
+            TxnOp::get(self.keyspace.token_offset_key(), None),
         ])
     }
 
@@ -123,8 +123,8 @@ impl Layout {
         &self,
         ticket: &Ticket,
         ask: Ask,
-        gate: i64,
-        floor: KnownFloor,
+        epoch: i64,
+        offset: KnownTokenOffset,
         answer: &TxnResponse,
     ) -> Result<Found, Error> {
         if answer.succeeded() {
@@ -140,13 +140,13 @@ impl Layout {
         else {
             return Err(error::protocol("an enqueue is not answered by three reads"));
         };
-        let raised = floor::known(&self.keyspace, raised.kvs.first())?;
+        let raised = offset::known(&self.keyspace, raised.kvs.first())?;
         Ok(match own.kvs.first() {
             Some(kv) if kv.lease == self.session.0 => Found::Own(token(kv.create_revision)?),
             Some(_) => Found::Foreign,
             None => match now.kvs.first().map_or(0, |kv| kv.mod_revision) {
-                _ if !ticket.name.is_raw() && raised != floor => Found::Raised(raised),
-                same if same == gate => Found::Busy,
+                _ if !ticket.name.is_raw() && raised != offset => Found::Raised(raised),
+                same if same == epoch => Found::Busy,
                 moved => Found::Shut(moved),
             },
         })
@@ -184,12 +184,12 @@ impl Layout {
         Ok(View { present, ahead })
     }
 
-    /// Removes whatever an enqueue of this ticket made, and moves the gate before any that is still
+    /// Removes whatever an enqueue of this ticket made, and moves the epoch before any that is still
     /// under way.
     pub(crate) fn remove_for_good(&self, ticket: &Ticket, place: u64) -> Txn {
         let key = self.key(ticket, place);
         let shut = TxnOp::put(
-            self.gate.clone(),
+            self.epoch.clone(),
             Vec::new(),
             Some(PutOptions::new().with_lease(self.session.0)),
         );
@@ -204,7 +204,7 @@ impl Layout {
             .or_else([shut])
     }
 
-    /// What a removal for good found, and the gate's new revision. An entry that came to be anew
+    /// What a removal for good found, and the epoch's new revision. An entry that came to be anew
     /// after ours had been removed is not the one asked for.
     pub(crate) fn removed_for_good(
         &self,
@@ -297,7 +297,7 @@ pub(crate) fn there(answer: &TxnResponse, waiters: &[EntryId]) -> Vec<EntryId> {
 }
 
 /// How entries are named here.
-pub(crate) const NAMING: Naming = Naming {
+pub(crate) const KEY_SCHEME: KeyScheme = KeyScheme {
     queue: |entry| queue(&entry.key),
     seen: EntryId::clone,
 };

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
+use backend_kit::keyspace::Span;
 use etcd_client::{GetOptions, KeyValue};
-use lock_core::keyspace::Span;
-use lock_core::{DataKey, Error, Floor, LockName, Queue};
+use lock_core::{DataKey, Error, LockName, Queue, TokenOffset};
 
 use crate::backend::Client;
-use crate::floor;
+use crate::offset;
 
 /// Keys in one answer. Values of other clients may have 1.5 MiB each.
 const PAGE: i64 = 128;
@@ -22,9 +22,9 @@ pub(crate) async fn queue(client: &Client, name: &LockName) -> Result<Queue, Err
         name: name.clone(),
         entries: Vec::new(),
     };
-    let floor = floor::read(client).await?.floor;
+    let offset = offset::read(client).await?.offset;
     while let Some(kv) = pages.next().await? {
-        push(client, &mut queue, &kv, floor)?;
+        push(client, &mut queue, &kv, offset)?;
     }
     sort(&mut queue);
     Ok(queue)
@@ -41,7 +41,7 @@ pub(crate) async fn locks(
     if limit == 0 {
         return Ok(queues);
     }
-    let floor = floor::read(client).await?.floor;
+    let offset = offset::read(client).await?.offset;
     while let Some(kv) = pages.next().await? {
         let Some(name) = client.keyspace.name_of(kv.key()) else {
             continue;
@@ -55,17 +55,22 @@ pub(crate) async fn locks(
             queues.push(Queue { name, entries });
         }
         if let Some(queue) = queues.last_mut() {
-            push(client, queue, &kv, floor)?;
+            push(client, queue, &kv, offset)?;
         }
     }
     queues.iter_mut().for_each(sort);
     Ok(queues)
 }
 
-fn push(client: &Client, queue: &mut Queue, kv: &KeyValue, floor: Floor) -> Result<(), Error> {
+fn push(
+    client: &Client,
+    queue: &mut Queue,
+    kv: &KeyValue,
+    offset: TokenOffset,
+) -> Result<(), Error> {
     let (created, lease) = (kv.create_revision().unsigned_abs(), kv.lease());
     let keyspace = &client.keyspace;
-    let entry = keyspace.entry(&queue.name, kv.key(), created, lease, kv.value(), floor)?;
+    let entry = keyspace.entry(&queue.name, kv.key(), created, lease, kv.value(), offset)?;
     queue.entries.push(entry);
     Ok(())
 }
@@ -78,7 +83,7 @@ fn sort(queue: &mut Queue) {
 pub(crate) async fn get(client: &Client, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
     let (transport, key) = (&client.transport, client.keyspace.data_key(key));
     let mut answer = transport
-        .persist(|| {
+        .retry(|| {
             let key = key.clone();
             transport.call(move |client| {
                 let key = key.clone();
@@ -123,7 +128,7 @@ impl<'a> Pages<'a> {
         let Span { start, end } = span;
         let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
         let mut answer = transport
-            .persist(|| {
+            .retry(|| {
                 let (start, options) = (start.clone(), options.clone());
                 transport.call(move |client| {
                     let (start, options) = (start.clone(), options.clone());

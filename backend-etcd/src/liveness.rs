@@ -93,7 +93,7 @@ impl Renewer {
             })?,
         };
         self.swap(Slot::Waiting(connection.clone()));
-        let limit = self.transport.patience();
+        let limit = self.transport.limit();
         let renewed = tokio::time::timeout(limit, self.renew(kept, &connection))
             .await
             .unwrap_or_else(|_| Err(error::silence(&connection.address, limit)));

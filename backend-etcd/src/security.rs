@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use lock_core::secret::{self, Credentials, CredentialsSource, Privacy, Secret};
+use backend_kit::secret::{self, Credentials, CredentialsSource, Privacy, Secret};
 use lock_core::{Error, ErrorKind};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 

@@ -9,13 +9,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use etcd_client::{Txn, TxnResponse};
 use lock_core::clock::Clock;
-use lock_core::handover::{Fronts, Leaving};
+use lock_core::handoff::{Departure, SessionHandoff};
 use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Placed, Removed, Session, SessionId};
 use lock_core::{
-    Access, Accessed, DataKey, Effect, EntryId, Error, ErrorKind, KnownFloor, LossReason, Metadata,
-    State, Ticket, background,
+    Access, Accessed, DataKey, Effect, EntryId, Error, ErrorKind, KnownTokenOffset, LossReason,
+    Metadata, State, Ticket, background,
 };
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -23,14 +23,14 @@ use tokio::task::AbortHandle;
 use crate::backend::Client;
 use crate::error;
 use crate::group::Change;
+use crate::key_slots::KeySlots;
 use crate::layout::{self, Consistency, Found, Layout};
 use crate::liveness::Renewer;
-use crate::places::Places;
 use crate::watch::{Watch, Watched};
 
 /// Longest time to live that etcd grants, in seconds.
 const MAX_TTL_SECS: i64 = 9_000_000_000;
-/// How often an enqueue that finds the gate moved tries again by itself: as often as entries are
+/// How often an enqueue that finds the epoch moved tries again by itself: as often as entries are
 /// removed meanwhile whose enqueue was cut short.
 const GATE_TRIES: u32 = 32;
 
@@ -41,14 +41,14 @@ pub(crate) struct EtcdSession {
     liveness: Arc<Liveness>,
     renewal: AbortHandle,
     revoked: AtomicBool,
-    /// The highest revision of the gate that is known; zero before it exists.
-    gate: AtomicI64,
-    places: Places,
-    /// What is known of the floor under the tokens.
-    floor: Mutex<KnownFloor>,
+    /// The highest revision of the epoch that is known; zero before it exists.
+    epoch: AtomicI64,
+    key_slots: KeySlots,
+    /// What is known of the token offset.
+    offset: Mutex<KnownTokenOffset>,
     /// The highest revision of a change that a waiter was told of.
     told: AtomicI64,
-    fronts: Fronts,
+    session_handoff: SessionHandoff,
 }
 
 /// Opens a session: on the background thread, so that one whose caller has gone away is closed
@@ -76,7 +76,7 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
     let clock = Clock::system();
     let transport = &client.transport;
     let (sent, id, granted) = transport
-        .persist(|| {
+        .retry(|| {
             let clock = clock.clone();
             transport.call(move |client| {
                 let clock = clock.clone();
@@ -99,7 +99,7 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
     let layout = Layout::new(client.keyspace.clone(), SessionId(id));
     let renewal = background::handle()?.spawn({
         let liveness = liveness.clone();
-        let renewer = Arc::new(Renewer::new(transport.clone(), id, ttl, layout.gate()));
+        let renewer = Arc::new(Renewer::new(transport.clone(), id, ttl, layout.epoch()));
         async move {
             let renew = || {
                 let renewer = renewer.clone();
@@ -109,7 +109,7 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
         }
     });
     let id = SessionId(id);
-    let fronts = Fronts::new(client.handovers.clone());
+    let session_handoff = SessionHandoff::new(client.handoffs.clone());
     Ok(Arc::new(EtcdSession {
         id,
         layout,
@@ -117,11 +117,11 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
         liveness,
         renewal: renewal.abort_handle(),
         revoked: AtomicBool::new(false),
-        gate: AtomicI64::new(0),
-        places: Places::default(),
-        floor: Mutex::default(),
+        epoch: AtomicI64::new(0),
+        key_slots: KeySlots::default(),
+        offset: Mutex::default(),
         told: AtomicI64::new(0),
-        fronts,
+        session_handoff,
     }))
 }
 
@@ -171,29 +171,29 @@ impl EtcdSession {
         settled: bool,
         ask: Ask,
         admission: Admission,
-        floor: KnownFloor,
+        offset: KnownTokenOffset,
     ) -> Result<Found, Error> {
-        let gate = self.gate.load(Ordering::SeqCst);
+        let epoch = self.epoch.load(Ordering::SeqCst);
         let txn = self
             .layout
-            .enqueue(ticket, key, ask, admission, gate, floor);
+            .enqueue(ticket, key, ask, admission, epoch, offset);
         let made = Change::Make(key.as_bytes());
         let answer = self.entry_txn(ticket, made, Arc::new(txn)).await;
         let known = answer.as_ref().map_or_else(Error::effect, |_| Effect::None) == Effect::None;
         if settled && known {
-            self.places.settle(ticket.serial);
+            self.key_slots.resolve(ticket.serial);
         }
         let found =
-            answer.and_then(|answer| self.layout.enqueued(ticket, ask, gate, floor, &answer));
+            answer.and_then(|answer| self.layout.enqueued(ticket, ask, epoch, offset, &answer));
         let placed = matches!(found, Ok(Found::Made(..) | Found::Own(_)));
         if settled && known && !placed {
-            self.places.vacate(ticket.serial);
+            self.key_slots.free(ticket.serial);
         }
         found
     }
 
-    fn floor(&self) -> MutexGuard<'_, KnownFloor> {
-        self.floor.lock().unwrap_or_else(PoisonError::into_inner)
+    fn offset(&self) -> MutexGuard<'_, KnownTokenOffset> {
+        self.offset.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A transaction that only reads: answered by the member alone if that has got as far as this
@@ -213,7 +213,7 @@ impl EtcdSession {
     /// Resolves when the entry is gone.
     async fn gone(&self, entry: &EntryId, held: bool) -> Result<(), Error> {
         // Kilobytes, which are not kept while a lock is held.
-        let Some(mut watch) = Box::pin(self.settle(entry, held)).await? else {
+        let Some(mut watch) = Box::pin(self.resolve(entry, held)).await? else {
             return Ok(());
         };
         let revision = watch.gone().await?;
@@ -223,7 +223,7 @@ impl EtcdSession {
 
     /// Has the entry watched; `None` if it is gone. Nobody is in a hurry to see a `held` one
     /// watched, and there may be very many of them at once.
-    async fn settle(&self, entry: &EntryId, held: bool) -> Result<Option<Watch>, Error> {
+    async fn resolve(&self, entry: &EntryId, held: bool) -> Result<Option<Watch>, Error> {
         let _turn = match held {
             true => self.client.settling.acquire().await.ok(),
             false => None,
@@ -293,11 +293,11 @@ impl Session for EtcdSession {
     ) -> Result<Enqueued, Error> {
         for _ in 0..GATE_TRIES {
             self.check_alive()?;
-            let known = *self.floor();
-            let (place, settled) = self.places.unsettle(ticket.serial);
+            let known = *self.offset();
+            let (place, settled) = self.key_slots.begin(ticket.serial);
             let key = self.layout.key(ticket, place);
             let queue = layout::queue(key.as_bytes()).unwrap_or_default();
-            let arrival = self.fronts.arrive(queue, ask, admission);
+            let arrival = self.session_handoff.arrive(queue, ask, admission);
             let found = self
                 .try_enqueue(ticket, &key, settled, arrival.ask(), admission, known)
                 .await?;
@@ -316,14 +316,14 @@ impl Session for EtcdSession {
                             // The entry is there, but where it stands is not known.
                             .map_err(|error| error.with_effect(Effect::Unknown))?,
                     };
-                    let placed = Placed::on(known.floor, &ticket.name, entry, view)?;
+                    let placed = Placed::on(known.offset, &ticket.name, entry, view)?;
                     return Ok(Enqueued::Placed(placed));
                 }
                 Found::Own(token) => {
                     let entry = entry(token);
                     let view = self.look(ticket, &entry, ask, AsOf::Now).await?;
-                    // No floor is raised over an entry, so it was made on this one.
-                    let placed = Placed::on(known.floor, &ticket.name, entry, view)?;
+                    // No offset is raised over an entry, so it was made on this one.
+                    let placed = Placed::on(known.offset, &ticket.name, entry, view)?;
                     return Ok(Enqueued::Placed(placed));
                 }
                 Found::Busy if admission == Admission::IfFree => return Ok(Enqueued::Busy),
@@ -335,10 +335,10 @@ impl Session for EtcdSession {
                         format!("another client took the key {key:?} that only this session makes"),
                     ));
                 }
-                Found::Raised(now) => *self.floor() = now,
+                Found::Raised(now) => *self.offset() = now,
                 Found::Shut(revision) => {
-                    // Not a maximum: a gate that somebody deleted begins anew.
-                    self.gate.store(revision, Ordering::SeqCst);
+                    // Not a maximum: a epoch that somebody deleted begins anew.
+                    self.epoch.store(revision, Ordering::SeqCst);
                 }
             }
         }
@@ -356,7 +356,7 @@ impl Session for EtcdSession {
         as_of: AsOf,
     ) -> Result<View, Error> {
         self.check_alive()?;
-        if let Some(view) = self.fronts.told(ticket, entry, ask, as_of) {
+        if let Some(view) = self.session_handoff.told(ticket, entry, ask, as_of) {
             return Ok(view);
         }
         let txn = |consistency| self.layout.look(ticket, entry, ask, consistency);
@@ -370,7 +370,7 @@ impl Session for EtcdSession {
             AsOf::Now => self.txn(txn(Consistency::Cluster)).await?,
         };
         let view = self.layout.looked(ticket, entry, ask, &answer)?;
-        self.fronts.looked(ticket, ask, &view);
+        self.session_handoff.looked(ticket, ask, &view);
         if !view.present {
             self.check_lease().await?;
         }
@@ -382,29 +382,35 @@ impl Session for EtcdSession {
         let changed = match entry == own {
             true => self.gone(entry, true).await,
             // Apart, so that no holder keeps room for it.
-            false => Box::pin(self.fronts.changed(entry, own, self.gone(entry, false))).await,
+            false => {
+                Box::pin(
+                    self.session_handoff
+                        .changed(entry, own, self.gone(entry, false)),
+                )
+                .await
+            }
         };
         self.heard(changed)
     }
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
         // By incarnation, if nothing else can have come of the ticket; else for good.
-        let place = self.places.get(ticket.serial);
+        let place = self.key_slots.get(ticket.serial);
         let settled = entry.filter(|_| place.is_none_or(|place| !place.unsettled));
-        let leaving = self.fronts.leave(ticket, settled);
+        let departure = self.session_handoff.leave(ticket, settled);
         let (for_good, txn) = match (settled, place) {
             (Some(entry), _) => {
-                let waiters = leaving.as_ref().map_or(&[][..], Leaving::waiters);
+                let waiters = departure.as_ref().map_or(&[][..], Departure::waiters);
                 (false, layout::remove(entry, waiters))
             }
             (None, None) => return Ok(Removed::AlreadyGone),
             (None, Some(_)) => {
-                let (place, _) = self.places.unsettle(ticket.serial);
+                let (place, _) = self.key_slots.begin(ticket.serial);
                 (true, self.layout.remove_for_good(ticket, place))
             }
         };
         if self.liveness.state() == State::Lost(LossReason::StoreGone) {
-            self.places.vacate(ticket.serial);
+            self.key_slots.free(ticket.serial);
             return Ok(Removed::AlreadyGone);
         }
         let txn = Arc::new(txn);
@@ -412,7 +418,7 @@ impl Session for EtcdSession {
         // Whether an earlier try of this removal may have done it.
         let doubtful = AtomicBool::new(false);
         let removed = transport
-            .persist(|| async {
+            .retry(|| async {
                 let answer = match settled {
                     Some(entry) => {
                         let removed = Change::Remove(&entry.key);
@@ -422,13 +428,13 @@ impl Session for EtcdSession {
                 };
                 match answer {
                     Ok(answer) if for_good => {
-                        let (removed, gate) = self.layout.removed_for_good(entry, &answer)?;
-                        self.gate.fetch_max(gate, Ordering::SeqCst);
+                        let (removed, epoch) = self.layout.removed_for_good(entry, &answer)?;
+                        self.epoch.fetch_max(epoch, Ordering::SeqCst);
                         Ok(removed)
                     }
                     Ok(answer) if answer.succeeded() => {
-                        if let Some(leaving) = &leaving {
-                            leaving.left(layout::there(&answer, leaving.waiters()));
+                        if let Some(departure) = &departure {
+                            departure.left(layout::there(&answer, departure.waiters()));
                         }
                         Ok(Removed::Removed)
                     }
@@ -447,7 +453,7 @@ impl Session for EtcdSession {
                 }
             })
             .await?;
-        self.places.vacate(ticket.serial);
+        self.key_slots.free(ticket.serial);
         Ok(match removed {
             // An end of the session may have come before that try; but not while we are alive.
             Removed::AlreadyGone if doubtful.into_inner() && self.check_alive().is_ok() => {
@@ -495,7 +501,7 @@ impl Session for EtcdSession {
         let id = self.id.0;
         let transport = &self.client.transport;
         let revoked = transport
-            .persist(|| {
+            .retry(|| {
                 transport.call(move |client| async move { client.lease_client().revoke(id).await })
             })
             .await;

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use backend_kit::batched::Batched;
+use backend_kit::secret::Credentials;
 use etcd_client::{Channel, Client, ConnectOptions, Txn, TxnResponse};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use lock_core::batched::Batched;
 use lock_core::process::ProcessName;
-use lock_core::secret::Credentials;
 use lock_core::{Error, ErrorKind, LossReason, background};
 use tokio::io::AsyncWrite;
 use tokio::net::UnixStream;
@@ -32,7 +32,7 @@ const DIALER_TIMEOUT: Duration = Duration::from_secs(30);
 /// etcd closes connections that are pinged more often than every 5 s, or without a stream open.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// [`Transport::persist`] begins no attempt later than this.
+/// [`Transport::retry`] begins no attempt later than this.
 const PERSISTENCE: Duration = Duration::from_secs(4);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// How often a new token is asked for. etcd lets one lapse after five minutes unless told otherwise.
@@ -155,7 +155,7 @@ impl Transport {
     /// request timeout while the others of its cluster would answer, and those let requests lie that
     /// they are asked before an election. So for a while the wait is short, but never so short that
     /// a cluster that is merely slow is taken for dead.
-    pub(crate) fn patience(&self) -> Duration {
+    pub(crate) fn limit(&self) -> Duration {
         if !self.is_in_haste() {
             return self.request_timeout;
         }
@@ -166,7 +166,7 @@ impl Transport {
     }
 
     /// The same for a connection and the check of a password, which take several round trips.
-    fn patience_to_connect(&self) -> Duration {
+    fn connect_limit(&self) -> Duration {
         match self.is_in_haste() {
             true => self.connect_timeout / 2,
             false => self.connect_timeout,
@@ -284,7 +284,7 @@ impl Transport {
         let Member { address, target } = self.members[member].clone();
         let channel = match target {
             Target::Tcp(endpoint) => {
-                let limit = self.patience_to_connect();
+                let limit = self.connect_limit();
                 let mut tcp = HttpConnector::new();
                 tcp.enforce_http(false);
                 tcp.set_nodelay(true);
@@ -331,7 +331,7 @@ impl Transport {
             options = options.with_user(user, password.expose());
         }
         let client = Client::from_channel(Channel::Tonic(channel), Some(options));
-        let limit = self.patience_to_connect();
+        let limit = self.connect_limit();
         let failure = match tokio::time::timeout(limit, client).await {
             Ok(Ok(client)) => return Ok(client),
             Ok(Err(error)) => error::failure(address, error),
@@ -370,7 +370,7 @@ impl Transport {
             loop {
                 let connection = transport.connection().await?;
                 let answer = request(connection.client.clone());
-                let (sent, limit) = (Instant::now(), transport.patience());
+                let (sent, limit) = (Instant::now(), transport.limit());
                 let failure = match tokio::time::timeout(limit, answer).await {
                     Ok(Ok(answer)) => {
                         connection.heard.store(true, Ordering::Relaxed);
@@ -444,7 +444,7 @@ impl Transport {
     /// Tries a few times, every member at least four times, before it lets a failure that may pass reach
     /// somebody who does not try again. Takes a few seconds at most, and less than one where
     /// connections are refused.
-    pub(crate) async fn persist<T, Fut>(&self, mut attempt: impl FnMut() -> Fut) -> Result<T, Error>
+    pub(crate) async fn retry<T, Fut>(&self, mut attempt: impl FnMut() -> Fut) -> Result<T, Error>
     where
         Fut: Future<Output = Result<T, Error>>,
     {

@@ -156,7 +156,7 @@ impl Watcher {
 
     fn timer(&self) -> impl Future<Output = ()> + use<> {
         let at = self.stream.as_ref().map(|stream| match stream.due {
-            Some((since, patience)) => since + patience,
+            Some((since, limit)) => since + limit,
             None if self.keys.is_empty() => stream.heard + IDLE,
             None => stream.heard + QUIET,
         });
@@ -207,7 +207,7 @@ impl Watcher {
 
     /// Asks for a watch.
     async fn create(&mut self, serial: u64, key: Key) -> Result<(), Failure> {
-        let limit = self.transport.patience();
+        let limit = self.transport.limit();
         match &mut self.stream {
             Some(stream) => {
                 let Stream {
@@ -228,7 +228,7 @@ impl Watcher {
 
     /// Opens the stream with its first watch.
     async fn open(&mut self, serial: u64, key: Key) -> Result<(), Failure> {
-        let limit = self.transport.patience();
+        let limit = self.transport.limit();
         let connection = self.transport.connection().await.map_err(|error| Failure {
             error,
             scope: Scope::Request,
@@ -297,7 +297,7 @@ impl Watcher {
     }
 
     async fn cancel(&mut self, id: i64) -> Result<(), Failure> {
-        let limit = self.transport.patience();
+        let limit = self.transport.limit();
         let Some(stream) = &mut self.stream else {
             return Ok(());
         };
@@ -309,7 +309,7 @@ impl Watcher {
         &mut self,
         response: Result<Option<WatchResponse>, etcd_client::Error>,
     ) -> Result<(), Failure> {
-        let limit = self.transport.patience();
+        let limit = self.transport.limit();
         let authenticated = self.transport.has_credentials();
         let Some(stream) = &mut self.stream else {
             return Ok(());
@@ -388,11 +388,11 @@ impl Watcher {
         let Some(stream) = &mut self.stream else {
             return Ok(());
         };
-        if let Some((since, patience)) = stream.due {
-            if since.elapsed() < patience {
+        if let Some((since, limit)) = stream.due {
+            if since.elapsed() < limit {
                 return Ok(());
             }
-            return Err(error::silence(&stream.connection.address, patience));
+            return Err(error::silence(&stream.connection.address, limit));
         }
         let quiet = stream.heard.elapsed();
         if self.keys.is_empty() {
@@ -409,7 +409,7 @@ impl Watcher {
         let Some(key) = self.keys.keys().next().cloned() else {
             return Ok(());
         };
-        let limit = self.transport.patience();
+        let limit = self.transport.limit();
         stream.due = Some((Instant::now(), limit.min(PATIENCE)));
         self.creations += 1;
         self.create(self.creations, key).await

@@ -9,10 +9,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use backend_etcd::{Config, EtcdBackend};
-use conformance::fixtures::certs::private;
 use futures_util::future::join_all;
 use lock_core::{Error, ErrorKind, Locks, Release, State};
 use support::{Node, backend, locks, soon};
+use testkit::fixtures::certs::private;
 
 const TTL: Duration = Duration::from_secs(3);
 const CANARY: &str = "canary-7f3a";

@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use conformance::proxy::Proxy;
+use conformance::Proxy;
 use lock_core::session::{AsOf, Session};
 use lock_core::{Backend, ErrorKind, LockName, LossReason, Metadata, Mode, Release, State, Ticket};
 use support::{
@@ -347,7 +347,7 @@ async fn a_compaction_during_a_wait_does_not_disturb_it() {
 
 #[tokio::test]
 async fn a_dead_address_is_named_in_good_time() {
-    let address = format!("127.0.0.1:{}", conformance::fixtures::free_port());
+    let address = format!("127.0.0.1:{}", testkit::fixtures::free_port());
     let locks = locks(backend(&format!("etcd://{address}")), TTL);
     let mutex = locks.mutex("x").expect("valid");
     let started = Instant::now();
@@ -362,7 +362,7 @@ async fn a_dead_address_is_named_in_good_time() {
 #[tokio::test]
 async fn a_dead_member_is_passed_over() {
     let etcd = Node::start().await;
-    let dead = conformance::fixtures::free_port();
+    let dead = testkit::fixtures::free_port();
     let url = format!("etcd://127.0.0.1:{dead},{}", etcd.address());
     let locks = locks(backend(&url), TTL);
     let mutex = locks.mutex("x").expect("valid");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backend_etcd::EtcdBackend;
-use conformance::proxy::Proxy;
+use conformance::Proxy;
 use futures_util::future::{FutureExt, join_all};
 use lock_core::session::{Admission, Enqueued, Session};
 use lock_core::{Backend, ErrorKind, LockName, LossReason, Metadata, Mode, Removed, Ticket};

@@ -6,10 +6,10 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use conformance::fixtures::etcd::GrpcProxy;
-use conformance::proxy::Proxy;
+use conformance::Proxy;
 use lock_core::{ErrorKind, Guard, Locks, LossReason, OnSessionLoss, Options, Release, State};
 use support::{Node, backend, locks, locks_of, soon};
+use testkit::fixtures::etcd::GrpcProxy;
 use tokio::task::JoinHandle;
 
 const TTL: Duration = Duration::from_secs(10);

@@ -125,9 +125,9 @@ async fn acquires_dropped_anywhere_leave_no_key_and_no_lease() {
     for round in 0..1000u64 {
         let mutex = mutex(&locks, if round % 2 == 0 { "held" } else { "free" });
         // From before the request is sent to well into the wait.
-        let patience = Duration::from_micros(round * round % 6007);
+        let limit = Duration::from_micros(round * round % 6007);
         dropped.push(tokio::spawn(async move {
-            let _ = tokio::time::timeout(patience, mutex.acquire()).await;
+            let _ = tokio::time::timeout(limit, mutex.acquire()).await;
         }));
         if round % 7 == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -5,7 +5,7 @@ mod support;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use conformance::proxy::Proxy;
+use conformance::Proxy;
 use etcd_client::{EventType, WatchOptions};
 use lock_core::{ErrorKind, LossReason, Release, State};
 use support::{Node, backend, locks, locks_of, soon};

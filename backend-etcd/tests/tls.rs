@@ -4,9 +4,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use conformance::fixtures::certs::{Ca, Issued};
 use lock_core::{Error, ErrorKind, Release};
 use support::{Node, backend, locks, soon};
+use testkit::fixtures::certs::{Ca, Issued};
 
 const TTL: Duration = Duration::from_secs(10);
 

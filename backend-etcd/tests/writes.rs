@@ -5,7 +5,7 @@ mod support;
 use std::future::Future;
 use std::time::Duration;
 
-use conformance::proxy::Proxy;
+use conformance::Proxy;
 use lock_core::{Error, Guard, Locks, Release};
 use support::{Node, backend, deliver, locks, locks_of, soon, wait_until};
 

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lock_core::{
-    Backend, DataKey, EntryId, Error, Floor, LockName, Queue, Raised, Removed, Session, background,
+    Backend, DataKey, EntryId, Error, LockName, Queue, Raised, Removed, Session, TokenOffset,
+    background,
 };
 
 use crate::client::Cluster;
 use crate::config::Config;
-use crate::runtime::persist;
-use crate::{evict, floor, listing, session, tidy};
+use crate::runtime::retry;
+use crate::{evict, listing, offset, session, tidy};
 
 /// Locks on a ZooKeeper ensemble.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl ZkBackend {
     /// [`ErrorKind::Refused`](lock_core::ErrorKind::Refused) if no session can be opened.
     pub async fn client(&self, session: Duration) -> Result<zookeeper_client::Client, Error> {
         let cluster = self.cluster.clone();
-        let connecting = async move { persist(|| cluster.connect(session)).await };
+        let connecting = async move { retry(|| cluster.connect(session)).await };
         Ok(background::finish(connecting).await?.into_inner())
     }
 
@@ -97,7 +98,7 @@ impl Backend for ZkBackend {
         evict::evict(&self.cluster, name, entry).await
     }
 
-    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
-        floor::raise(&self.cluster, floor).await
+    async fn raise_token_offset(&self, offset: TokenOffset) -> Result<Raised, Error> {
+        offset::raise(&self.cluster, offset).await
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use lock_core::handover::Handovers;
+use lock_core::handoff::HandoffRegistry;
 use lock_core::{Error, SessionId, background};
 use zookeeper_client::{
     Acls, Connector, CreateMode, CreateOptions, Error as ZkError, StateWatcher,
@@ -27,7 +27,7 @@ pub(crate) struct Cluster {
     /// The servers, for the client library.
     rounds: String,
     connector: Connector,
-    pub(crate) handovers: Arc<Handovers>,
+    pub(crate) handoffs: Arc<HandoffRegistry>,
 }
 
 /// A session's connection. The session is closed when it is dropped.
@@ -57,7 +57,7 @@ impl Cluster {
             servers: config.cluster().into(),
             rounds: rounds(&config.cluster(), config.hosts().count()),
             connector: config.security().apply(connector, config.hosts())?,
-            handovers: Handovers::new(layout::NAMING),
+            handoffs: HandoffRegistry::new(layout::KEY_SCHEME),
             config,
         }))
     }
@@ -124,8 +124,8 @@ impl Cluster {
     {
         let cluster = self.clone();
         background::finish(async move {
-            let client = runtime::persist(|| cluster.connect(BRIEF_SESSION)).await?;
-            let outcome = runtime::persist(|| work(&client)).await;
+            let client = runtime::retry(|| cluster.connect(BRIEF_SESSION)).await?;
+            let outcome = runtime::retry(|| work(&client)).await;
             let state = client.state();
             drop(client);
             if let Err(error) = cluster.wait_for_end(state).await {

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use lock_core::{Error, ErrorKind, url};
+use backend_kit::url;
+use lock_core::{Error, ErrorKind};
 
 use crate::layout::{self, Layout};
 use crate::security::{Parameters, Security};
@@ -65,12 +66,12 @@ impl Config {
     /// | `user` | who we are to ZooKeeper |
     /// | `password_file` | the file with the user's password |
     /// | `password_env` | the environment variable with it; `TURNLOCK_ZK_PASSWORD` if neither is given |
-    /// | `auth` | how the user is proved: `digest` (the default) or `sasl` (DIGEST-MD5) |
+    /// | `auth` | how the user is proven: `digest` (the default) or `sasl` (DIGEST-MD5) |
     ///
     /// `zks://` needs `ca`; `ca`, `cert` and `key` need `zks://`. The servers' certificates are
     /// always checked, their names too. A key or password in a file that every user of the machine
     /// may read is not taken. With a user or a client certificate, nodes belong to their creator
-    /// alone; without, everybody may change them.
+    /// sole_contender; without, everybody may change them.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] names the part or the file that is wrong and the remedy. Its

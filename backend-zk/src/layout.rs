@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use lock_core::handover::Naming;
+use lock_core::handoff::KeyScheme;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{DataKey, EntryId, Error, ErrorKind, LockName, Mode, SessionId, Token, name};
 
@@ -77,8 +77,8 @@ impl Layout {
         format!("{}/@sessions", self.namespace)
     }
 
-    /// The node of the floor under the tokens.
-    pub(crate) fn floor_node(&self) -> String {
+    /// The node of the token offset.
+    pub(crate) fn token_offset_node(&self) -> String {
         format!("{}/@floor", self.namespace)
     }
 
@@ -141,7 +141,7 @@ pub(crate) fn split(entry: &EntryId) -> Result<(&str, &str), Error> {
 }
 
 /// How entries are named here.
-pub(crate) const NAMING: Naming = Naming {
+pub(crate) const KEY_SCHEME: KeyScheme = KeyScheme {
     queue: |entry| split(entry).ok().map(|(directory, _)| directory.as_bytes()),
     seen: listed,
 };

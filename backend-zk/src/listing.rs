@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use lock_core::{DataKey, Entry, Error, Floor, LockName, Metadata, Queue, SessionId};
+use lock_core::{DataKey, Entry, Error, LockName, Metadata, Queue, SessionId, TokenOffset};
 use zookeeper_client::{Error as ZkError, Stat};
 
 use crate::client::{Client, Cluster};
 use crate::node::{Contender, Place};
-use crate::{floor, layout, session};
+use crate::{layout, offset, session};
 
 /// Nodes read at a time. Those of other clients may have 1 MiB each.
 const PAGE: usize = 128;
@@ -16,13 +16,13 @@ const PAGE: usize = 128;
 /// A lock's queue. Not a snapshot: entries that come or go while it is read may be in it or not.
 pub(crate) async fn queue(cluster: &Arc<Cluster>, name: &LockName) -> Result<Queue, Error> {
     let (name, directory) = (name.clone(), cluster.layout.directory(name)?);
-    let path = cluster.layout.floor_node();
+    let path = cluster.layout.token_offset_node();
     cluster
         .briefly(move |client| {
             let (name, directory, path) = (name.clone(), directory.clone(), path.clone());
             Box::pin(async move {
-                let floor = floor::read(client, &path).await?;
-                read(client, name, &directory, floor).await
+                let offset = offset::read(client, &path).await?;
+                read(client, name, &directory, offset).await
             })
         })
         .await
@@ -41,7 +41,7 @@ pub(crate) async fn locks(
             let (prefix, after, layout) = (prefix.clone(), after.clone(), layout.clone());
             Box::pin(async move {
                 let after = after.map(|name| lock_core::name::encode(name.as_str()));
-                let floor = floor::read(client, &layout.floor_node()).await?;
+                let offset = offset::read(client, &layout.token_offset_node()).await?;
                 let mut children = list(client, layout.namespace()).await?;
                 children.retain(|child| {
                     child.starts_with(&prefix) && after.as_ref().is_none_or(|after| child > after)
@@ -56,7 +56,7 @@ pub(crate) async fn locks(
                         continue;
                     };
                     let directory = layout.directory(&name)?;
-                    let queue = read(client, name, &directory, floor).await?;
+                    let queue = read(client, name, &directory, offset).await?;
                     // A directory stays for a while after its last entry went.
                     if !queue.entries.is_empty() {
                         queues.push(queue);
@@ -112,7 +112,7 @@ async fn read(
     client: &Client,
     name: LockName,
     directory: &str,
-    floor: Floor,
+    offset: TokenOffset,
 ) -> Result<Queue, Error> {
     let children = list(client, directory).await?;
     let contenders: Vec<Contender<'_>> = children
@@ -139,7 +139,7 @@ async fn read(
             let place = contender.place().unwrap_or(Place::Created(token));
             let entry = Entry {
                 id: layout::entry(directory, contender.name, token),
-                token: floor.token(&name, token)?,
+                token: offset.token(&name, token)?,
                 mode: contender.mode,
                 session: (stat.ephemeral_owner != 0).then_some(SessionId(stat.ephemeral_owner)),
                 metadata: data.as_deref().and_then(Metadata::from_bytes),

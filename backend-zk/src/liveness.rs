@@ -1,10 +1,10 @@
-//! What proves that a session lives, and until when.
+//! What proves_sole that a session lives, and until when.
 //!
 //! A server answers pings by itself, also when it is cut off from its peers; the clock of a session
 //! runs on the leader. So only an acknowledged write counts: it was committed, so the server was in
 //! touch with the leader after the write was sent.
 //!
-//! That proves less than it seems. The leader does not count the write itself as a sign of life. It
+//! That proves_sole less than it seems. The leader does not count the write itself as a sign of life. It
 //! learns of those from a table that each server sends along when the leader pings it, every half
 //! tick. Table and write travel in order on one connection, so when a write was sent at `s` and
 //! committed, a table of `s - tick / 2` or later had arrived before it; in it, or in one before, is
@@ -51,7 +51,7 @@ impl Proofs {
         }
     }
 
-    /// Counts a write that was acknowledged, and answers how long it proves the session to live,
+    /// Counts a write that was acknowledged, and answers how long it proves_sole the session to live,
     /// from when it was sent.
     fn acknowledged(&mut self, write: Write) -> Duration {
         let reported = |w: &Write| write.sent.saturating_since(w.answered) >= self.half_tick;
@@ -70,7 +70,7 @@ fn half_tick(length: Duration, tick: Option<Duration>) -> Duration {
     tick.unwrap_or(length / 2) / 2
 }
 
-/// How long before a renewal was sent the one was, at most, that it proves the session from.
+/// How long before a renewal was sent the one was, at most, that it proves_sole the session from.
 pub(crate) fn lag(length: Duration, tick: Option<Duration>) -> Duration {
     half_tick(length, tick) + liveness::interval(length)
 }
@@ -115,7 +115,7 @@ impl Renewer {
         }
     }
 
-    /// One attempt: answers the validity that it proves.
+    /// One attempt: answers the validity that it proves_sole.
     ///
     /// The client library goes on under another session if a server gives it one when it comes
     /// back. So the first write on each connection makes the node anew, and its owner tells whose
@@ -226,8 +226,8 @@ mod tests {
         }
     }
 
-    /// Until when, in milliseconds, each of these writes proves the session to live.
-    fn proved(tick: Option<Duration>, writes: &[(u64, u64)]) -> Vec<u64> {
+    /// Until when, in milliseconds, each of these writes proves_sole the session to live.
+    fn proven(tick: Option<Duration>, writes: &[(u64, u64)]) -> Vec<u64> {
         let mut proofs = Proofs::new(LENGTH, tick, write(0, 10));
         let millis = |sent: u64, d: Duration| sent + u64::try_from(d.as_millis()).expect("small");
         writes
@@ -240,28 +240,28 @@ mod tests {
     fn a_write_proves_the_one_before_it_when_half_a_tick_lies_between() {
         let tick = Some(Duration::from_secs(2));
         let writes = [(2000, 2010), (4000, 4010), (6000, 6010)];
-        // The first proves no more than the opening did: 10 s less drift and margin.
-        assert_eq!(proved(tick, &writes), [9_800, 11_800, 13_800]);
+        // The first proves_sole no more than the opening did: 10 s less drift and margin.
+        assert_eq!(proven(tick, &writes), [9_800, 11_800, 13_800]);
     }
 
     #[test]
     fn without_a_known_tick_the_one_before_that_counts() {
         let writes = [(2000, 2010), (4000, 4010), (6000, 6010), (8000, 8010)];
-        assert_eq!(proved(None, &writes), [9_800, 9_800, 11_800, 13_800]);
+        assert_eq!(proven(None, &writes), [9_800, 9_800, 11_800, 13_800]);
     }
 
     #[test]
     fn a_late_answer_proves_nothing_before_half_a_tick_after_it_came() {
         let tick = Some(Duration::from_secs(2));
         let writes = [(2000, 3900), (4000, 4010), (5000, 5010)];
-        assert_eq!(proved(tick, &writes), [9_800, 9_800, 11_800]);
+        assert_eq!(proven(tick, &writes), [9_800, 9_800, 11_800]);
     }
 
     #[test]
     fn a_pause_extends_nothing() {
         let tick = Some(Duration::from_secs(2));
         // The server may not have heard of us between 2 s and 20 s.
-        assert_eq!(proved(tick, &[(2000, 2010), (20_000, 20_010)])[1], 20_000);
+        assert_eq!(proven(tick, &[(2000, 2010), (20_000, 20_010)])[1], 20_000);
     }
 
     #[test]

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use lock_core::{Error, background};
 
-/// [`persist`] begins no attempt later than this.
+/// [`retry`] begins no attempt later than this.
 const PERSISTENCE: Duration = Duration::from_secs(4);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// Tries a few times before it lets a failure that may pass reach somebody who does not try again.
 /// Takes a few seconds at most.
-pub(crate) async fn persist<T, Fut>(mut attempt: impl FnMut() -> Fut) -> Result<T, Error>
+pub(crate) async fn retry<T, Fut>(mut attempt: impl FnMut() -> Fut) -> Result<T, Error>
 where
     Fut: Future<Output = Result<T, Error>>,
 {

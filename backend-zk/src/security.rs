@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lock_core::secret::{self, Credentials, CredentialsSource, Privacy, Secret};
+use backend_kit::secret::{self, Credentials, CredentialsSource, Privacy, Secret};
 use lock_core::{Error, ErrorKind};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
@@ -21,7 +21,7 @@ pub(crate) struct Security {
     scheme: Scheme,
 }
 
-/// How a user is proved to the servers.
+/// How a user is proven to the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Scheme {
     /// ZooKeeper's own: the password itself is sent, and any user is taken.

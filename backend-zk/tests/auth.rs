@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use backend_zk::{Config, ZkBackend};
-use conformance::fixtures::certs::private;
-use conformance::fixtures::zk::{Ensemble, Settings};
 use lock_core::{Error, ErrorKind, LockName, Release};
 use support::{acquire, process, soon};
 use tempfile::TempDir;
+use testkit::fixtures::certs::private;
+use testkit::fixtures::zk::{Ensemble, Settings};
 use zookeeper_client::{Client, Error as ZkError};
 
 const TTL: Duration = Duration::from_secs(10);

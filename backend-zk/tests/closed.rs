@@ -4,9 +4,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use conformance::fixtures::zk::{Ensemble, Settings};
 use lock_core::{ErrorKind, Locks, LossReason, OnSessionLoss, Options, Release, State};
 use support::{acquire, depth, eventually, locks, name, soon, with_options};
+use testkit::fixtures::zk::{Ensemble, Settings};
 
 /// Long: nobody is to find out by a deadline.
 const TTL: Duration = Duration::from_secs(60);

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use conformance::fixtures::zk::java::{self, Program};
-use conformance::fixtures::zk::{Ensemble, Settings};
 use lock_core::{LockName, Release, Token};
 use support::{acquire, depth, locks, soon};
+use testkit::fixtures::zk::java::{self, Program};
+use testkit::fixtures::zk::{Ensemble, Settings};
 use tokio::sync::mpsc;
 
 const TTL: Duration = Duration::from_secs(10);

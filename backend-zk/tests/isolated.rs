@@ -7,10 +7,10 @@ mod support;
 
 use std::time::Duration;
 
-use conformance::fixtures::zk::{Ensemble, Settings, ping_until_silent};
 use lock_core::clock::{BootInstant, Clock};
 use lock_core::{Guard, LockName, Locks};
 use support::{acquire, eventually, locks, name, soon};
+use testkit::fixtures::zk::{Ensemble, Settings, ping_until_silent};
 
 const SESSIONS_S: [u64; 4] = [4, 6, 8, 12];
 /// Holders of each session length in a round, each with a lock of its own and a rival for it.

@@ -4,9 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use conformance::fixtures::zk::{Ensemble, Settings};
 use lock_core::{Release, State};
 use support::{acquire, depth, eventually, locks_that_know_the_tick, name, soon};
+use testkit::fixtures::zk::{Ensemble, Settings};
 use tokio::sync::mpsc;
 
 /// Leaves ten seconds of a busy machine's for what an election takes on an idle one.

@@ -4,9 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use conformance::fixtures::zk::{Ensemble, Settings};
 use lock_core::{Locks, Release};
 use support::{acquire, eventually, locks, name};
+use testkit::fixtures::zk::{Ensemble, Settings};
 
 const TTL: Duration = Duration::from_secs(10);
 const DROPS: u64 = 1000;

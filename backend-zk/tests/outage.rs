@@ -4,8 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use conformance::fixtures::zk::{Ensemble, Settings};
 use support::{eventually, locks, name};
+use testkit::fixtures::zk::{Ensemble, Settings};
 
 #[tokio::test]
 async fn servers_without_a_quorum_are_not_overrun() {
@@ -29,8 +29,8 @@ async fn servers_without_a_quorum_are_not_overrun() {
     let mutex = locks(&url, Duration::from_secs(10))
         .mutex(name("a"))
         .expect("valid");
-    let patience = Duration::from_secs(5);
-    let error = mutex.acquire_timeout(patience).await;
+    let limit = Duration::from_secs(5);
+    let error = mutex.acquire_timeout(limit).await;
     error.expect_err("nobody serves");
     let times = turned_away() - before;
     assert!((2..100).contains(&times), "{times} connections");

@@ -4,9 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use conformance::fixtures::zk::{Ensemble, Settings};
 use lock_core::{LockName, Release, Token};
 use support::{acquire, eventually, locks, name};
+use testkit::fixtures::zk::{Ensemble, Settings};
 use zookeeper_client::Client;
 
 const TTL: Duration = Duration::from_secs(10);

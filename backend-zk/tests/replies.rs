@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backend_zk::{Config, ZkBackend};
-use conformance::fixtures::zk::{Ensemble, Settings};
-use conformance::proxy::Proxy;
+use conformance::Proxy;
 use lock_core::rule;
 use lock_core::session::{Admission, Enqueued, Placed, Removed, Session};
 use lock_core::{
     Backend, Effect, EntryId, Error, ErrorKind, LockName, Metadata, Mode, State, Ticket,
 };
 use support::{eventually, soon};
+use testkit::fixtures::zk::{Ensemble, Settings};
 use zookeeper_client::Client;
 
 const TTL: Duration = Duration::from_secs(60);

@@ -6,11 +6,11 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use backend_zk::{Config, ZkBackend};
-use conformance::fixtures::certs::{Ca, Issued, private};
-use conformance::fixtures::free_port;
-use conformance::fixtures::zk::{Ensemble, Settings};
 use lock_core::{Error, ErrorKind, LockName, Release};
 use support::{acquire, eventually, locks, name, process, soon};
+use testkit::fixtures::certs::{Ca, Issued, private};
+use testkit::fixtures::free_port;
+use testkit::fixtures::zk::{Ensemble, Settings};
 use zookeeper_client::Client;
 
 const TTL: Duration = Duration::from_secs(10);

@@ -4,10 +4,10 @@ mod support;
 
 use std::time::Duration;
 
-use conformance::fixtures::zk::{Ensemble, Settings};
-use conformance::proxy::Proxy;
+use conformance::Proxy;
 use lock_core::{Guard, Locks, Release};
 use support::{acquire, eventually, locks, name, soon};
+use testkit::fixtures::zk::{Ensemble, Settings};
 
 const TTL: Duration = Duration::from_secs(20);
 

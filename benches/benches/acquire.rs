@@ -11,9 +11,9 @@ fn main() {
     let runtime = runtime().expect("the operating system gives threads");
     for name in servers::names() {
         let server = Server::start(name);
-        let peer = server.peer();
+        let target = server.target();
         let mut group = criterion.benchmark_group(name);
-        let locks = peer.session().expect("valid options");
+        let locks = target.session().expect("valid options");
         let lock = locks.mutex("a").expect("a valid name");
         group.bench_function("acquire and release", |bencher| {
             bencher.to_async(&runtime).iter(async || {
@@ -31,7 +31,7 @@ fn main() {
         });
         drop(reader);
         group.finish();
-        runtime.block_on(peer.part()).expect("the sessions end");
+        runtime.block_on(target.part()).expect("the sessions end");
     }
     criterion.final_summary();
 }

@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backend_kit::keyspace::Keyspace;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use lock_core::keyspace::Keyspace;
 use lock_core::rule::{self, Ahead, View};
 use lock_core::{EntryId, LockName, Metadata, Mode, SessionId, Ticket, Token};
 use turnlock::embedded::Limits;

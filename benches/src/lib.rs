@@ -3,43 +3,43 @@
 //!
 //! `turnlock bench` measures a coordinator that runs; the program of this crate starts servers of
 //! its own and measures all of them; its Criterion benches measure single steps. All of them take
-//! their peers, workloads and figures from here.
+//! their targets, workloads and figures from here.
 //!
 //! ```
 //! # benches::runtime().unwrap().block_on(async {
 //! use std::time::Duration;
-//! use benches::{Peer, Plan, Workload};
+//! use benches::{Target, Plan, Workload};
 //!
-//! let peer = Peer::connect("embedded:memory").await?;
+//! let target = Target::connect("embedded:memory").await?;
 //! let plan = Plan {
 //!     workload: Workload::Contended,
 //!     workers: 4,
 //!     length: Duration::from_millis(50),
 //! };
-//! let line = benches::measure(&peer, plan).await?;
+//! let line = benches::measure(&target, plan).await?;
 //! assert!(line.ops > 0 && line.p50_us <= line.p99_us);
 //! # Ok::<(), turnlock::Error>(())
 //! # }).unwrap();
 //! ```
 
 mod limit;
-mod line;
 mod load;
-mod peer;
+mod measurement;
 mod raw;
 mod report;
 #[cfg(feature = "servers")]
 pub mod servers;
 mod survey;
+mod target;
 mod workload;
 
 pub use limit::{Knee, find_limit};
-pub use line::Line;
 pub use load::{Plan, measure};
-pub use peer::Peer;
-pub use raw::{Floor, Place, Raw};
+pub use measurement::Measurement;
+pub use raw::{Baseline, Place, Raw};
 pub use report::{Machine, Report, Row};
 pub use survey::{RUNS, survey};
+pub use target::Target;
 pub use workload::{UnknownWorkload, Workload};
 
 /// The executor that figures are taken on: two threads, whatever the machine has, so that the

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use turnlock::Error;
 
-use crate::line::Line;
 use crate::load::{Plan, measure};
-use crate::peer::Peer;
+use crate::measurement::Measurement;
+use crate::target::Target;
 use crate::workload::Workload;
 
 /// More than this are not tried.
@@ -16,9 +16,9 @@ const MOST_WORKERS: usize = 4096;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Knee {
     /// The most workers that were within the bound; `None` if not even one was.
-    pub within: Option<Line>,
+    pub within: Option<Measurement>,
     /// The fewest that were not; `None` if 4,096 were still within it.
-    pub beyond: Option<Line>,
+    pub beyond: Option<Measurement>,
 }
 
 /// Raises the load until one operation in a hundred takes longer than `bound`: doubles the workers,
@@ -27,11 +27,11 @@ pub struct Knee {
 /// # Errors
 /// As [`measure`].
 pub async fn find_limit(
-    peer: &Peer,
+    target: &Target,
     workload: Workload,
     length: Duration,
     bound: Duration,
-    mut told: impl FnMut(&Line),
+    mut told: impl FnMut(&Measurement),
 ) -> Result<Knee, Error> {
     let bound_us = bound.as_secs_f64() * 1e6;
     let mut knee = Knee {
@@ -44,7 +44,7 @@ pub async fn find_limit(
             workers,
             length,
         };
-        let line = measure(peer, plan).await?;
+        let line = measure(target, plan).await?;
         told(&line);
         // What did not even end once took the whole time.
         match line.ops > 0 && line.p99_us <= bound_us {
@@ -72,9 +72,9 @@ fn next(knee: &Knee) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn line(workers: usize) -> Option<Line> {
-        (workers > 0).then(|| Line {
-            peer: "p".into(),
+    fn line(workers: usize) -> Option<Measurement> {
+        (workers > 0).then(|| Measurement {
+            target: "p".into(),
             workload: Workload::Uncontended,
             workers,
             ops: 1,

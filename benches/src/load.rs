@@ -10,8 +10,8 @@ use tokio::sync::{Barrier, Semaphore, watch};
 use tokio::task::JoinSet;
 use turnlock::Error;
 
-use crate::line::Line;
-use crate::peer::Peer;
+use crate::measurement::Measurement;
+use crate::target::Target;
 use crate::workload::{Worker, Workload};
 
 /// Sessions are opened, and queues and caches filled, before anything counts: so long at least, and
@@ -33,16 +33,16 @@ pub struct Plan {
     pub length: Duration,
 }
 
-/// Measures a workload on a peer, and ends the sessions that it took. Runs on the caller's tokio
+/// Measures a workload on a target, and ends the sessions that it took. Runs on the caller's tokio
 /// runtime; figures are compared that were taken on [`runtime`](crate::runtime)'s.
 ///
-/// *Cancel safety:* the workers stop; [`Peer::part`] ends their sessions.
+/// *Cancel safety:* the workers stop; [`Target::part`] ends their sessions.
 ///
 /// # Errors
 /// The first error that any worker met.
-pub async fn measure(peer: &Peer, plan: Plan) -> Result<Line, Error> {
-    let outcome = run(peer, plan).await;
-    let parted = peer.part().await;
+pub async fn measure(target: &Target, plan: Plan) -> Result<Measurement, Error> {
+    let outcome = run(target, plan).await;
+    let parted = target.part().await;
     let line = outcome?;
     parted.map(|()| line)
 }
@@ -50,10 +50,10 @@ pub async fn measure(peer: &Peer, plan: Plan) -> Result<Line, Error> {
 /// The workers at work. Dropped, it stops them.
 type Crew = JoinSet<Result<Histogram<u32>, Error>>;
 
-async fn run(peer: &Peer, plan: Plan) -> Result<Line, Error> {
+async fn run(target: &Target, plan: Plan) -> Result<Measurement, Error> {
     let mut workers = Vec::with_capacity(plan.workers);
     for number in 0..plan.workers {
-        workers.push(plan.workload.worker(peer, number).await?);
+        workers.push(plan.workload.worker(target, number).await?);
     }
     let mut crew = Crew::new();
     let elapsed = match plan.workload {
@@ -65,7 +65,7 @@ async fn run(peer: &Peer, plan: Plan) -> Result<Line, Error> {
         let of_worker = outcome(ended)?;
         latency.add(of_worker).expect("it grows as it has to");
     }
-    Ok(Line::new(peer.name(), plan, elapsed, &latency))
+    Ok(Measurement::new(target.name(), plan, elapsed, &latency))
 }
 
 /// Each worker by itself, over and over. Answers how long that was measured.

@@ -1,4 +1,4 @@
-//! Measures every peer that was compiled in, on a real server that it starts itself, beside the
+//! Measures every target that was compiled in, on a real server that it starts itself, beside the
 //! bare requests of the same round.
 //!
 //! ```sh
@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use benches::servers::{self, Server};
-use benches::{Line, Peer, Plan, Report, runtime, survey};
+use benches::{Measurement, Plan, Report, Target, runtime, survey};
 use clap::{Parser, Subcommand};
 
 /// That of the command `turnlock`.
@@ -38,9 +38,9 @@ struct Arguments {
     /// How long each measurement takes, in seconds
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// Only these peers [default: all that were compiled in]
+    /// Only these targets [default: all that were compiled in]
     #[arg(long, value_delimiter = ',')]
-    peers: Vec<String>,
+    targets: Vec<String>,
     /// Write report.md, report.json and report.svg into this folder
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
@@ -52,7 +52,7 @@ struct Arguments {
 enum Command {
     /// Check what is promised of costs; ends with 1 if something is missed
     Shows {
-        /// Only these [default: all whose peers were compiled in]
+        /// Only these [default: all whose targets were compiled in]
         names: Vec<shows::Show>,
     },
 }
@@ -69,27 +69,28 @@ fn main() -> ExitCode {
 fn report(arguments: &Arguments) -> ExitCode {
     let known = servers::names();
     if let Some(unknown) = arguments
-        .peers
+        .targets
         .iter()
         .find(|name| !known.contains(&&***name))
     {
         eprintln!(
-            "there is no peer {unknown:?}: give {}, or compile more of them in with --features etcd,zk",
+            "there is no target {unknown:?}: give {}, or compile more of them in with --features etcd,zk",
             known.join(", ")
         );
         return ExitCode::from(64);
     }
-    let chosen =
-        |name: &&str| arguments.peers.is_empty() || arguments.peers.iter().any(|peer| peer == name);
+    let chosen = |name: &&str| {
+        arguments.targets.is_empty() || arguments.targets.iter().any(|target| target == name)
+    };
     let servers: Vec<Server> = known
         .into_iter()
         .filter(chosen)
         .map(Server::start)
         .collect();
     let length = Duration::from_secs_f64(arguments.seconds);
-    let peers: Vec<&Peer> = servers.iter().map(Server::peer).collect();
-    let before = |round: usize, peer: &Peer, plan: Plan| {
-        let name = peer.name();
+    let targets: Vec<&Target> = servers.iter().map(Server::target).collect();
+    let before = |round: usize, target: &Target, plan: Plan| {
+        let name = target.name();
         let (workload, workers) = (plan.workload, plan.workers);
         eprintln!(
             "round {round} of {}: {name}, {workload} {workers}",
@@ -97,7 +98,7 @@ fn report(arguments: &Arguments) -> ExitCode {
         );
     };
     let runtime = runtime().expect("the operating system gives threads");
-    let surveyed = runtime.block_on(survey(&peers, arguments.rounds, length, before, print));
+    let surveyed = runtime.block_on(survey(&targets, arguments.rounds, length, before, print));
     let mut report = match surveyed {
         Ok(report) => report,
         Err(error) => {
@@ -118,9 +119,9 @@ fn report(arguments: &Arguments) -> ExitCode {
 
 fn conclude(report: &Report, arguments: &Arguments) -> ExitCode {
     for row in report.table() {
-        let [peer, workload, rest @ ..] = row;
+        let [target, workload, rest @ ..] = row;
         let rest = rest.map(|cell| format!("{cell:>10}")).join(" ");
-        eprintln!("{peer:<10} {workload:<12} {rest}");
+        eprintln!("{target:<10} {workload:<12} {rest}");
     }
     for warning in report.noise() {
         eprintln!("warning: {warning}");
@@ -134,7 +135,7 @@ fn conclude(report: &Report, arguments: &Arguments) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn print(line: &Line) {
+fn print(line: &Measurement) {
     let text = serde_json::to_string(line).expect("plain data");
     println!("{text}");
 }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use turnlock::Error;
 
-use crate::line::Line;
 use crate::load::{Plan, measure};
-use crate::peer::Peer;
+use crate::measurement::Measurement;
 use crate::report::Report;
+use crate::target::Target;
 use crate::workload::Workload;
 
-/// The whole set: each workload with its workers. The floors come first.
+/// The whole set: each workload with its workers. The baselines come first.
 pub const RUNS: [(Workload, usize); 13] = [
     (Workload::Raw, 1),
     (Workload::Raw, 4),
@@ -27,32 +27,33 @@ pub const RUNS: [(Workload, usize); 13] = [
     (Workload::Churn, 64),
 ];
 
-/// Measures the whole set on each of these peers. Rounds go through everything in turn, because a
+/// Measures the whole set on each of these targets. Rounds go through everything in turn, because a
 /// machine that is busy for a while must not spoil one workload only. `before` is told what is
 /// about to be measured and `after` what was.
 ///
 /// # Errors
 /// As [`measure`].
 pub async fn survey(
-    peers: &[&Peer],
+    targets: &[&Target],
     rounds: usize,
     length: Duration,
-    mut before: impl FnMut(usize, &Peer, Plan),
-    mut after: impl FnMut(&Line),
+    mut before: impl FnMut(usize, &Target, Plan),
+    mut after: impl FnMut(&Measurement),
 ) -> Result<Report, Error> {
     let mut report = Report::default();
     for round in 1..=rounds {
-        for peer in peers {
+        for target in targets {
             let runs = RUNS.into_iter();
-            for (workload, workers) in runs.filter(|run| peer.has_floor() || run.0 != Workload::Raw)
+            for (workload, workers) in
+                runs.filter(|run| target.has_baseline() || run.0 != Workload::Raw)
             {
                 let plan = Plan {
                     workload,
                     workers,
                     length,
                 };
-                before(round, peer, plan);
-                let line = measure(peer, plan).await?;
+                before(round, target, plan);
+                let line = measure(target, plan).await?;
                 after(&line);
                 report.add(line);
             }

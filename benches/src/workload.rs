@@ -7,8 +7,8 @@ use fastrand::Rng;
 use serde::Serialize;
 use turnlock::{Error, ErrorKind, Locks, Mutex, Release, RwLock};
 
-use crate::peer::Peer;
 use crate::raw::Raw;
+use crate::target::Target;
 
 /// Of the readers' workload, one turn in so many is a writer's.
 const WRITER_SHARE: u32 = 10;
@@ -20,7 +20,7 @@ const SEED: u64 = 20_260_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Workload {
-    /// Bare creates and deletes without any lock: the floor.
+    /// Bare creates and deletes without any lock: the baseline.
     Raw,
     /// A lock for each.
     Uncontended,
@@ -49,7 +49,7 @@ impl fmt::Display for UnknownWorkload {
 }
 
 impl Workload {
-    /// All of them, the floor first.
+    /// All of them, the baseline first.
     pub const ALL: [Workload; 6] = [
         Workload::Raw,
         Workload::Uncontended,
@@ -71,35 +71,40 @@ impl Workload {
         }
     }
 
-    /// How many workers make the floor of this workload with so many: one where the lock goes from
+    /// How many workers make the baseline of this workload with so many: one where the lock goes from
     /// hand to hand, as many where they can go on side by side.
-    pub fn floor(self, workers: usize) -> usize {
+    pub fn baseline(self, workers: usize) -> usize {
         match self {
             Workload::Contended | Workload::Drain => 1,
             Workload::Raw | Workload::Uncontended | Workload::Readers | Workload::Churn => workers,
         }
     }
 
-    pub(crate) async fn worker(self, peer: &Peer, number: usize) -> Result<Worker, Error> {
-        let turns = |name: String| peer.session()?.mutex(peer.lock(&name)).map(Worker::Turns);
+    pub(crate) async fn worker(self, target: &Target, number: usize) -> Result<Worker, Error> {
+        let turns = |name: String| {
+            target
+                .session()?
+                .mutex(target.lock(&name))
+                .map(Worker::Turns)
+        };
         match self {
-            Workload::Raw => match peer.raw(number).await? {
+            Workload::Raw => match target.raw(number).await? {
                 Some(raw) => Ok(Worker::Bare(raw)),
                 None => Err(Error::new(
                     ErrorKind::Unsupported,
-                    format!("the bare requests of {} are not known", peer.name()),
+                    format!("the bare requests of {} are not known", target.name()),
                 )),
             },
             Workload::Uncontended => turns(format!("own-{number}")),
             Workload::Contended => turns("shared".into()),
             Workload::Drain => turns("drained".into()),
             Workload::Readers => Ok(Worker::Readers {
-                lock: peer.session()?.rwlock(peer.lock("read"))?,
+                lock: target.session()?.rwlock(target.lock("read"))?,
                 random: Rng::with_seed(SEED + number as u64),
             }),
             Workload::Churn => Ok(Worker::Churn {
-                locks: peer.session()?,
-                prefix: peer.lock(&format!("churn-{number}")),
+                locks: target.session()?,
+                prefix: target.lock(&format!("churn-{number}")),
                 next: 0,
             }),
         }
@@ -137,7 +142,7 @@ pub(crate) enum Worker {
 }
 
 impl Worker {
-    /// One operation: for all but the floor, a lock acquired and released.
+    /// One operation: for all but the baseline, a lock acquired and released.
     pub(crate) async fn step(&mut self) -> Result<(), Error> {
         let guard = match self {
             Worker::Bare(raw) => return raw.pair().await,

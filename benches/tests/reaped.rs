@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use benches::{Peer, Plan, Workload, measure, runtime};
-use conformance::fixtures::zk::{Ensemble, Settings};
+use benches::{Plan, Target, Workload, measure, runtime};
+use testkit::fixtures::zk::{Ensemble, Settings};
 
 #[test]
-fn the_floor_is_measured_while_directories_are_removed() {
+fn the_offset_is_measured_while_directories_are_removed() {
     let ensemble = Ensemble::start(Settings {
         properties: vec![
             "znode.container.checkIntervalMs=1".to_owned(),
@@ -21,8 +21,8 @@ fn the_floor_is_measured_while_directories_are_removed() {
         length: Duration::from_millis(500),
     };
     let measured = runtime.block_on(async {
-        let peer = Peer::connect(&ensemble.url()).await?;
-        measure(&peer, plan).await
+        let target = Target::connect(&ensemble.url()).await?;
+        measure(&target, plan).await
     });
     let line = measured.expect("no request failed");
     assert!(line.ops > 0, "{line}");

@@ -35,7 +35,7 @@ pub trait Deployment: Send + Sync {
     fn shortest_ttl(&self) -> Duration;
 
     /// Whether all of the store is the case's own, and not only one namespace: then it may use raw
-    /// names, and raise the floor under the tokens, which stays.
+    /// names, and raise the token offset, which stays.
     ///
     /// # Errors
     /// A [`Skip`] if others use the store too.

@@ -5,16 +5,19 @@
 //! Write a [`Fixture`], which starts a server for one case and makes clients of it, and a test file:
 //!
 //! ```no_run
-//! # use conformance::fixtures::{Memory, Served};
+//! # use std::sync::Arc;
+//! # use conformance::{Administrator, Deployment, Fixture};
+//! # struct Mine;
+//! # impl Fixture for Mine {
+//! #     fn name(&self) -> &'static str { "mine" }
+//! #     fn start(&self) -> Box<dyn Deployment> { unimplemented!() }
+//! # }
 //! use std::process::ExitCode;
 //!
-//! use conformance::Suite;
-//!
-//! /// What cannot be shown without a network.
-//! const IN_PROCESS: &[&str] = &["round_trips::a_try_of_a_held_lock_takes_one"];
+//! use conformance::{Suite, skips};
 //!
 //! fn main() -> ExitCode {
-//!     conformance::main([Suite::new(Served), Suite::new(Memory).skips(IN_PROCESS)])
+//!     conformance::main([Suite::new(Mine).skips(skips::IN_PROCESS)])
 //! }
 //! ```
 //!
@@ -39,23 +42,21 @@
 //! [`cases`] and [`Case::run`] run the suite one by one: `turnlock conformance` does so on a
 //! coordinator that others use, as a [`Live`] fixture.
 
-pub mod chaos;
-pub mod checker;
-pub mod fixtures;
-pub mod history;
-pub mod proxy;
+mod proxy;
+pub mod skips;
 
-mod bench;
 mod cases;
 mod fixture;
 mod link;
 mod live;
 mod run;
 mod suite;
+mod test_bed;
 
 pub use cases::{Case, all as cases};
 pub use fixture::{Administrator, Deployment, Fixture, Members, Skip};
 pub use link::Link;
 pub use live::Live;
+pub use proxy::Proxy;
 pub use run::{Outcome, PATIENCE};
 pub use suite::{Suite, main};

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed};
 use lock_core::{
-    Access, Accessed, Backend, DEFAULT_TTL, DataKey, EntryId, Error, Floor, Liveness, LockName,
-    Locks, Metadata, Options, Queue, Raised, Session, SessionId, Ticket,
+    Access, Accessed, Backend, DEFAULT_TTL, DataKey, EntryId, Error, Liveness, LockName, Locks,
+    Metadata, Options, Queue, Raised, Session, SessionId, Ticket, TokenOffset,
 };
 
 use crate::fixture::{Administrator, Deployment, Fixture, Members, Skip};
@@ -123,7 +123,7 @@ impl Deployment for Namespace {
     }
 
     fn whole_store(&self) -> Result<(), Skip> {
-        not_ours("raw names may be theirs, and a floor is never lowered again")
+        not_ours("raw names may be theirs, and an offset is never lowered again")
     }
 
     fn administrator(&self) -> Result<&dyn Administrator, Skip> {
@@ -180,8 +180,8 @@ impl Backend for Traced<Arc<dyn Backend>> {
         self.inner.evict(name, entry).await
     }
 
-    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
-        self.inner.raise_floor(floor).await
+    async fn raise_token_offset(&self, offset: TokenOffset) -> Result<Raised, Error> {
+        self.inner.raise_token_offset(offset).await
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::bench::Bench;
 use crate::cases::Case;
 use crate::fixture::{Fixture, Skip};
+use crate::test_bed::TestBed;
 
 /// How long a case waits for something that takes milliseconds on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,16 +31,16 @@ impl Case {
     /// Runs the case on a deployment of its own. What must come is waited for this long,
     /// [`PATIENCE`] unless the machine is known to be idle, and the whole case takes five times as
     /// long at most.
-    pub fn run(&self, fixture: &dyn Fixture, patience: Duration) -> Outcome {
+    pub fn run(&self, fixture: &dyn Fixture, limit: Duration) -> Outcome {
         let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
                 .enable_all()
                 .build()
                 .expect("a runtime for the case");
-            let bench = Bench::new(fixture.start(), patience);
-            let limit = LONGEST * patience;
-            let ended = runtime.block_on(async { timeout(limit, self.on(bench)).await });
+            let bed = TestBed::new(fixture.start(), limit);
+            let limit = LONGEST * limit;
+            let ended = runtime.block_on(async { timeout(limit, self.on(bed)).await });
             // Whatever hangs is not waited for.
             runtime.shutdown_background();
             ended.unwrap_or_else(|_| panic!("it hangs: not within {limit:?}"))

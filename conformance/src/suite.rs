@@ -73,10 +73,6 @@ fn verdict(case: &Case, outcome: Outcome, skip_expected: bool) -> Result<Option<
 /// Runs all cases of these suites, as the arguments of the test program choose: the `main` of a
 /// backend's test file, which needs `harness = false` in its `Cargo.toml`.
 pub fn main(suites: impl IntoIterator<Item = Suite>) -> ExitCode {
-    #[cfg(feature = "embedded")]
-    if let Some(exit) = crate::fixtures::serve_if_asked() {
-        return exit;
-    }
     let arguments = Arguments::from_args();
     let trials = suites.into_iter().flat_map(Suite::trials).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -138,9 +138,9 @@ fn an_eviction_takes_who_came_since() {
 }
 
 #[test]
-fn the_floor_is_raised_under_a_holder() {
+fn the_offset_is_raised_under_a_holder() {
     caught(
-        Promise::Floor,
-        &["floor::the_floor_is_not_raised_under_locks_in_use"],
+        Promise::TokenOffset,
+        &["token_offset::the_offset_is_not_raised_under_locks_in_use"],
     );
 }

@@ -1,11 +1,10 @@
 //! The suite on a backend that is not one of Turnlock's own.
 
-mod skips;
 mod small;
 
 use std::process::ExitCode;
 
-use conformance::Suite;
+use conformance::{Suite, skips};
 
 fn main() -> ExitCode {
     conformance::main([Suite::new(small::Small(None)).skips(skips::IN_PROCESS)])

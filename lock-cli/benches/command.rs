@@ -5,7 +5,7 @@
 //! cargo bench -p lock-cli --bench command
 //! ```
 //!
-//! Both programs run in turn in the same round, and the medians of the ratios count. The floors
+//! Both programs run in turn in the same round, and the medians of the ratios count. The baselines
 //! below them tell where the time goes: what it costs to start any program, to start this one, and
 //! to ask the coordinator one question.
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 #[cfg(feature = "bench")]
-use benches::Peer;
+use benches::Target;
 #[cfg(feature = "conformance")]
 use futures_util::FutureExt;
 #[cfg(feature = "conformance")]
@@ -144,17 +144,17 @@ async fn named(url: &str, options: Options) -> Result<Locks, Failure> {
 /// The coordinator of this URL, or the machine's or the user's own if there is none, to be measured.
 /// Here a coordinator inside this process is as good as any.
 #[cfg(feature = "bench")]
-pub async fn peer(url: Option<&str>) -> Result<Peer, Failure> {
+pub async fn target(url: Option<&str>) -> Result<Target, Failure> {
     match choose(url)? {
-        Choice::Named(url, _) => Ok(Peer::connect(&url).await?),
+        Choice::Named(url, _) => Ok(Target::connect(&url).await?),
         Choice::Own => own_peer(),
     }
 }
 
 #[cfg(all(feature = "embedded", feature = "bench"))]
-fn own_peer() -> Result<Peer, Failure> {
+fn own_peer() -> Result<Target, Failure> {
     let backend = local::Home::of_user()?.backend(turnlock::etcd::Keyspace::default())?;
-    Ok(Peer::with_floor("served", backend))
+    Ok(Target::with_baseline("served", backend))
 }
 
 #[cfg(feature = "embedded")]
@@ -189,7 +189,7 @@ async fn own_existing(_: Options) -> Result<Option<Locks>, Failure> {
 }
 
 #[cfg(all(not(feature = "embedded"), feature = "bench"))]
-fn own_peer() -> Result<Peer, Failure> {
+fn own_peer() -> Result<Target, Failure> {
     Err(unnamed())
 }
 

@@ -32,7 +32,7 @@ pub fn main() -> ExitCode {
         return helper;
     }
     #[cfg(feature = "conformance")]
-    if let Some(helper) = conformance::chaos::helper_main() {
+    if let Some(helper) = testkit::chaos::helper_main() {
         return helper;
     }
     let cli = match Cli::try_parse() {
@@ -139,7 +139,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Ls(ls) => commands::ls::ls(global, ls).await,
         Command::Queue(queue) => commands::queue::queue(global, queue).await,
         Command::Evict(evict) => commands::evict::evict(global, evict).await,
-        Command::Floor(floor) => commands::floor::floor(global, floor).await,
+        Command::TokenOffset(args) => commands::token_offset::token_offset(global, args).await,
         #[cfg(feature = "bench")]
         Command::Bench(bench) => commands::bench::bench(global, bench).await,
         #[cfg(feature = "conformance")]

@@ -11,7 +11,7 @@ use crate::output::{Level, StatusLine, cut, queued, safe, say, speaks, who};
 /// A wait shorter than this is not worth a word.
 const PATIENCE: Duration = Duration::from_millis(400);
 /// Where each word ends up in a log or a mail, one shorter than this is not.
-const LONG_PATIENCE: Duration = Duration::from_secs(10);
+const LONG_LIMIT: Duration = Duration::from_secs(10);
 /// The line is brought up to date this often.
 const REFRESH: Duration = Duration::from_secs(2);
 
@@ -42,12 +42,12 @@ async fn keep_telling(locks: &Locks, name: &LockName, line: &StatusLine) -> Infa
 
 /// Tells who made us wait, after a while. That the lock is ours in the end shows by itself.
 async fn tell_once(locks: &Locks, name: &LockName) -> Infallible {
-    let (patience, still) = match speaks(Level::Verbose) {
+    let (limit, still) = match speaks(Level::Verbose) {
         true => (PATIENCE, ""),
-        false => (LONG_PATIENCE, "still "),
+        false => (LONG_LIMIT, "still "),
     };
     loop {
-        tokio::time::sleep(patience).await;
+        tokio::time::sleep(limit).await;
         if let Some(text) = look(locks, name, usize::MAX).await {
             say(format!("{still}{text}"));
             return std::future::pending().await;

@@ -5,9 +5,9 @@ mod support;
 
 use std::process::Command;
 
-use conformance::fixtures::etcd::Node;
-use conformance::fixtures::zk::{Ensemble, Settings};
 use support::{Home, Server, program, text};
+use testkit::fixtures::etcd::Node;
+use testkit::fixtures::zk::{Ensemble, Settings};
 
 /// Everything that is stored, as etcd's own command line shows it.
 fn keys(address: &str) -> String {

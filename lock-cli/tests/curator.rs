@@ -4,9 +4,9 @@ mod support;
 
 use std::process::Command;
 
-use conformance::fixtures::zk::java::{self, Program};
-use conformance::fixtures::zk::{Ensemble, Settings};
 use support::turns::Turns;
+use testkit::fixtures::zk::java::{self, Program};
+use testkit::fixtures::zk::{Ensemble, Settings};
 
 const TURNS: usize = 100;
 

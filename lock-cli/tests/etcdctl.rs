@@ -4,9 +4,9 @@ mod support;
 
 use std::process::Command;
 
-use conformance::fixtures::etcd::Node;
 use support::turns::Turns;
 use support::{Home, Server, program};
+use testkit::fixtures::etcd::Node;
 
 const TURNS: usize = 100;
 

@@ -5,9 +5,9 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use conformance::fixtures::zk::{Ensemble, Settings};
 use support::turns::Turns;
 use support::{program, text};
+use testkit::fixtures::zk::{Ensemble, Settings};
 
 const TURNS: usize = 100;
 

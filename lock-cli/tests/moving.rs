@@ -5,9 +5,9 @@ mod support;
 use std::fs;
 use std::process::Output;
 
-use conformance::fixtures::etcd::Node;
-use conformance::fixtures::zk::{Ensemble, Settings};
 use support::{Home, eventually, text};
+use testkit::fixtures::etcd::Node;
+use testkit::fixtures::zk::{Ensemble, Settings};
 
 /// The lock, and the file that it guards.
 const NAME: &str = "ledger";
@@ -50,21 +50,25 @@ fn taken(home: &Home) -> Vec<u64> {
 fn move_to(home: &Home, from: &Coordinator, to: &Coordinator) {
     let before = fs::read(home.file("file")).expect("readable");
     let late = write(home, to);
-    assert_eq!(late.status.code(), Some(79), "without the floor: {late:?}");
+    assert_eq!(late.status.code(), Some(79), "without the offset: {late:?}");
     assert_eq!(fs::read(home.file("file")).expect("readable"), before);
 
-    let floor = said(&turnlock(home, from, &["floor"]));
+    let offset = said(&turnlock(home, from, &["token-offset"]));
     let highest = *taken(home).last().expect("the file has tokens");
-    assert!(floor.parse::<u64>().expect("a number") > highest);
-    let raise = ["floor", "--raise-to", &floor];
-    assert_eq!(said(&turnlock(home, to, &raise)), floor);
+    assert!(offset.parse::<u64>().expect("a number") > highest);
+    let raise = ["token-offset", "--raise-to", &offset];
+    assert_eq!(said(&turnlock(home, to, &raise)), offset);
     for _ in 0..3 {
         said(&write(home, to));
     }
-    let again = said(&turnlock(home, to, &["--json", "floor", "--raise-to", "1"]));
+    let again = said(&turnlock(
+        home,
+        to,
+        &["--json", "token-offset", "--raise-to", "1"],
+    ));
     assert_eq!(
         again,
-        format!("{{\"floor\":\"{floor}\"}}"),
+        format!("{{\"token_offset\":\"{offset}\"}}"),
         "it never falls"
     );
 }
@@ -95,19 +99,22 @@ fn tokens_rise_from_the_embedded_coordinator_to_etcd_to_zookeeper() {
 }
 
 #[test]
-fn a_floor_is_not_raised_under_a_lock_in_use() {
+fn an_offset_is_not_raised_under_a_lock_in_use() {
     let home = Home::new();
     let holder = home.spawn(&["hold", NAME]);
     eventually("it holds", || home.queue(NAME).len() == 1);
-    let refused = home.run(&["floor", "--raise-to", "1000"]);
+    let refused = home.run(&["token-offset", "--raise-to", "1000"]);
     assert_eq!(refused.status.code(), Some(75));
     assert!(text(&refused.stderr).contains("in use"), "{refused:?}");
-    let printed = home.run(&["floor"]);
+    let printed = home.run(&["token-offset"]);
     assert!(text(&printed.stderr).contains("in use"), "{printed:?}");
     support::signal(holder.id(), rustix::process::Signal::TERM);
     holder.wait();
-    assert_eq!(said(&home.run(&["floor", "--raise-to", "1000"])), "1000");
-    let too_high = home.run(&["floor", "--raise-to", "18446744073709551615"]);
+    assert_eq!(
+        said(&home.run(&["token-offset", "--raise-to", "1000"])),
+        "1000"
+    );
+    let too_high = home.run(&["token-offset", "--raise-to", "18446744073709551615"]);
     assert_eq!(too_high.status.code(), Some(64));
     assert!(text(&too_high.stderr).contains("4611686018427387904"));
 }

@@ -10,10 +10,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use conformance::fixtures::etcd::Node;
-use conformance::fixtures::zk::{Ensemble, Settings};
 use rustix::process::Signal;
 use support::{Home, Running, Server, eventually, lines, signal, text};
+use testkit::fixtures::etcd::Node;
+use testkit::fixtures::zk::{Ensemble, Settings};
 use turnlock::{Guard, OnSessionLoss, Options};
 
 /// Waiters of each test.

@@ -5,8 +5,8 @@ mod support;
 
 use std::process::Output;
 
-use conformance::fixtures::zk::{Ensemble, Settings};
 use support::{Home, text};
+use testkit::fixtures::zk::{Ensemble, Settings};
 
 /// Runs the command where it can have so many descriptors.
 fn with_descriptors(home: &Home, count: u32, args: &[&str]) -> Output {

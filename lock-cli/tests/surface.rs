@@ -108,7 +108,7 @@ fn a_flag_that_does_not_exist_is_never_taken_for_a_name() {
         "append -- -Z file",
         "edit -- -Z file touch ran",
         "fence check -Z",
-        "floor -Z",
+        "token-offset -Z",
         "-Z ls",
     ] {
         let args: Vec<&str> = line.split(' ').collect();

@@ -9,13 +9,13 @@ use crate::clock::{BootInstant, Clock};
 use crate::entry::{EntryId, Metadata, Ticket};
 use crate::error::{Effect, Error, ErrorKind};
 use crate::guard::{Guard, Hold};
-use crate::janitor::Tenancy;
+use crate::janitor::SharedSession;
 use crate::liveness::State;
 use crate::named::seconds;
 use crate::rule::{self, Verdict};
 use crate::session::{Admission, Enqueued, Placed};
 use crate::token::Token;
-use crate::wait::{self, PERSISTENCE, Persistence, persist};
+use crate::wait::{self, RETRY_TIME, RetryPolicy, retry};
 
 /// Giving a place up is waited for this long, so that the caller who goes on is not in its own way;
 /// then it goes on in the background.
@@ -23,21 +23,21 @@ const WITHDRAWAL: Duration = Duration::from_secs(1);
 
 /// How long to wait for a turn.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Patience {
+pub(crate) enum WaitLimit {
     /// Takes it if it is free. The coordinator has until then to say so.
     Try(BootInstant),
     Until(BootInstant),
     Forever,
 }
 
-impl Patience {
+impl WaitLimit {
     /// For a try.
     pub(crate) fn once() -> Self {
-        Patience::Try(Clock::system().now() + PERSISTENCE)
+        WaitLimit::Try(Clock::system().now() + RETRY_TIME)
     }
 
     pub(crate) fn of(limit: Duration) -> Self {
-        Patience::Until(Clock::system().now() + limit)
+        WaitLimit::Until(Clock::system().now() + limit)
     }
 
     /// Resolves when it is at its end, if it has one.
@@ -60,8 +60,8 @@ impl Patience {
 
     fn end(self) -> Option<BootInstant> {
         match self {
-            Patience::Try(end) | Patience::Until(end) => Some(end),
-            Patience::Forever => None,
+            WaitLimit::Try(end) | WaitLimit::Until(end) => Some(end),
+            WaitLimit::Forever => None,
         }
     }
 }
@@ -69,7 +69,7 @@ impl Patience {
 /// An entry that is not a hold yet, or may come to be one. Dropped at any await, it leaves its
 /// removal to the janitor.
 pub(crate) struct Pending {
-    tenancy: Arc<Tenancy>,
+    shared_session: Arc<SharedSession>,
     ticket: Ticket,
     entry: Option<EntryId>,
     /// When the coordinator said so.
@@ -85,14 +85,14 @@ enum Turn {
     Granted,
     /// Somebody else has the lock, and we would have to wait.
     Busy,
-    /// The patience is at its end.
+    /// The limit is at its end.
     TimeUp,
 }
 
 impl Pending {
-    pub(crate) fn new(tenancy: Arc<Tenancy>, ticket: Ticket) -> Self {
+    pub(crate) fn new(shared_session: Arc<SharedSession>, ticket: Ticket) -> Self {
         Pending {
-            tenancy,
+            shared_session,
             ticket,
             entry: None,
             placed: None,
@@ -106,20 +106,20 @@ impl Pending {
         self.uncertain.load(Ordering::Relaxed) || self.entry.is_some()
     }
 
-    /// Waits for the lock; `None` if somebody else has it and the patience is at its end. Who waits
+    /// Waits for the lock; `None` if somebody else has it and the limit is at its end. Who waits
     /// `anew` takes a coordinator that is short of something for one that comes back.
     pub(crate) async fn acquire(
         &mut self,
-        patience: Patience,
+        limit: WaitLimit,
         anew: bool,
     ) -> Result<Option<Guard>, Error> {
-        let tenancy = self.tenancy.clone();
+        let shared_session = self.shared_session.clone();
         let turn = tokio::select! {
             biased;
             // First of all: a busy coordinator must not make us overstay.
-            () = patience.ended() => Ok(Turn::TimeUp),
-            reason = tenancy.session().liveness().lost() => Err(Error::session_lost(reason)),
-            turn = self.turn(patience, anew) => turn,
+            () = limit.ended() => Ok(Turn::TimeUp),
+            reason = shared_session.session().liveness().lost() => Err(Error::session_lost(reason)),
+            turn = self.turn(limit, anew) => turn,
         };
         match turn? {
             Turn::Granted => self.hold(),
@@ -127,13 +127,13 @@ impl Pending {
                 self.withdraw().await;
                 Ok(None)
             }
-            Turn::TimeUp => self.end_of_patience().await,
+            Turn::TimeUp => self.end_of_limit().await,
         }
     }
 
     /// Gives up, and tells whether others had the lock or nobody could be asked.
-    async fn end_of_patience(&mut self) -> Result<Option<Guard>, Error> {
-        let unheard = self.tenancy.session().liveness().unheard();
+    async fn end_of_limit(&mut self) -> Result<Option<Guard>, Error> {
+        let unheard = self.shared_session.session().liveness().unheard();
         let unheard = self.placed.map_or(unheard, |placed| {
             unheard.min(Clock::system().now().saturating_since(placed))
         });
@@ -152,19 +152,19 @@ impl Pending {
         Err(Error::new(ErrorKind::Unreachable, text))
     }
 
-    async fn turn(&mut self, patience: Patience, anew: bool) -> Result<Turn, Error> {
-        let Some(Placed { entry, view, .. }) = self.enqueue(patience, anew).await? else {
+    async fn turn(&mut self, limit: WaitLimit, anew: bool) -> Result<Turn, Error> {
+        let Some(Placed { entry, view, .. }) = self.enqueue(limit, anew).await? else {
             return Ok(Turn::Busy);
         };
         match rule::judge(self.ticket.mode, &view) {
             Verdict::Granted => Ok(Turn::Granted),
-            Verdict::Blocked(_) if matches!(patience, Patience::Try(_)) => Ok(Turn::Busy),
+            Verdict::Blocked(_) if matches!(limit, WaitLimit::Try(_)) => Ok(Turn::Busy),
             // On the background thread from event to grant: each crossing to another thread would
             // be a part of the time in which nobody holds the lock.
             Verdict::Blocked(_) | Verdict::Evicted => {
-                let (tenancy, ticket) = (self.tenancy.clone(), self.ticket.clone());
+                let (shared_session, ticket) = (self.shared_session.clone(), self.ticket.clone());
                 // In a box: who need not wait does without room for it.
-                let waiting = wait::turn(tenancy, ticket, entry, view);
+                let waiting = wait::wait_for_grant(shared_session, ticket, entry, view);
                 Box::pin(background::run(waiting)).await?;
                 Ok(Turn::Granted)
             }
@@ -172,23 +172,26 @@ impl Pending {
     }
 
     /// Takes a place in the queue; `None` if the lock is busy and we would not wait.
-    async fn enqueue(&mut self, patience: Patience, anew: bool) -> Result<Option<Placed>, Error> {
-        let tenancy = self.tenancy.clone();
+    async fn enqueue(&mut self, limit: WaitLimit, anew: bool) -> Result<Option<Placed>, Error> {
+        let shared_session = self.shared_session.clone();
         let ticket = self.ticket.clone();
         let ask = rule::ask(ticket.mode);
-        let admission = match patience {
-            Patience::Try(_) => Admission::IfFree,
-            Patience::Until(_) | Patience::Forever => Admission::Always,
+        let admission = match limit {
+            WaitLimit::Try(_) => Admission::IfFree,
+            WaitLimit::Until(_) | WaitLimit::Forever => Admission::Always,
         };
-        let persistence = match patience {
-            Patience::Try(_) => Persistence::OfTry,
-            Patience::Until(_) | Patience::Forever if anew => Persistence::Endless,
-            Patience::Until(_) | Patience::Forever => Persistence::Usual,
+        let policy = match limit {
+            WaitLimit::Try(_) => RetryPolicy::OfTry,
+            WaitLimit::Until(_) | WaitLimit::Forever if anew => RetryPolicy::Endless,
+            WaitLimit::Until(_) | WaitLimit::Forever => RetryPolicy::Usual,
         };
         let uncertain = &self.uncertain;
-        let outcome = persist(persistence, || async {
+        let outcome = retry(policy, || async {
             let before = uncertain.swap(true, Ordering::Relaxed);
-            let outcome = tenancy.session().enqueue(&ticket, ask, admission).await;
+            let outcome = shared_session
+                .session()
+                .enqueue(&ticket, ask, admission)
+                .await;
             let effect = outcome
                 .as_ref()
                 .map_or_else(Error::effect, |_| Effect::None);
@@ -208,7 +211,7 @@ impl Pending {
 
     fn hold(&mut self) -> Result<Option<Guard>, Error> {
         // A grant that was long on its way may find its session over.
-        if let State::Lost(reason) = self.tenancy.session().liveness().state() {
+        if let State::Lost(reason) = self.shared_session.session().liveness().state() {
             return Err(Error::session_lost(reason));
         }
         let Some(entry) = self.entry.take() else {
@@ -227,8 +230,8 @@ impl Pending {
             ..self.ticket
         };
         let hold = Hold::new(ticket, entry, self.token);
-        self.tenancy.register(&hold);
-        Ok(Some(Guard::new(self.tenancy.clone(), hold)))
+        self.shared_session.register(&hold);
+        Ok(Some(Guard::new(self.shared_session.clone(), hold)))
     }
 
     /// Gives the place up; whether that is done.
@@ -237,7 +240,7 @@ impl Pending {
             return true;
         }
         let removed = self
-            .tenancy
+            .shared_session
             .session()
             .remove(&self.ticket, self.entry.as_ref());
         let done = tokio::select! {
@@ -255,7 +258,8 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if self.had_a_place() {
-            self.tenancy.discard(self.ticket.clone(), self.entry.take());
+            self.shared_session
+                .discard(self.ticket.clone(), self.entry.take());
         }
     }
 }

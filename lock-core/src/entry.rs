@@ -123,7 +123,7 @@ impl Metadata {
 pub struct EntryId {
     /// The backend's key or path. Opaque to the core.
     pub key: Arc<[u8]>,
-    /// The incarnation: the token before the [floor](crate::floor) is added.
+    /// The incarnation: the token before the [offset](crate::token_offset) is added.
     pub token: Token,
 }
 

@@ -16,12 +16,12 @@ use crate::clock::{self, BootInstant};
 use crate::data::{Access, Accessed, DataKey};
 use crate::entry::{EntryId, Metadata, Mode, Ticket};
 use crate::error::{Effect, Error, ErrorKind};
-use crate::janitor::Tenancy;
+use crate::janitor::SharedSession;
 use crate::liveness::{LossReason, State};
 use crate::name::LockName;
 use crate::session::Removed;
 use crate::token::Token;
-use crate::wait::{Persistence, persist};
+use crate::wait::{RetryPolicy, retry};
 
 /// What the guard and the janitor share of one hold.
 #[derive(Debug)]
@@ -167,15 +167,15 @@ pub enum Release {
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct Guard {
     hold: Arc<Hold>,
-    tenancy: Arc<Tenancy>,
+    shared_session: Arc<SharedSession>,
     released: bool,
 }
 
 impl Guard {
-    pub(crate) fn new(tenancy: Arc<Tenancy>, hold: Arc<Hold>) -> Self {
+    pub(crate) fn new(shared_session: Arc<SharedSession>, hold: Arc<Hold>) -> Self {
         Guard {
             hold,
-            tenancy,
+            shared_session,
             released: false,
         }
     }
@@ -206,7 +206,7 @@ impl Guard {
         if let Some(reason) = self.hold.loss() {
             return State::Lost(reason);
         }
-        match self.tenancy.session().liveness().state() {
+        match self.shared_session.session().liveness().state() {
             State::Lost(reason) => State::Lost(self.hold.lose(reason)),
             state => state,
         }
@@ -216,7 +216,7 @@ impl Guard {
     /// it is lost.
     pub fn remaining(&self) -> Duration {
         self.deadline().map_or(Duration::ZERO, |deadline| {
-            let now = self.tenancy.session().liveness().clock().now();
+            let now = self.shared_session.session().liveness().clock().now();
             deadline.saturating_since(now)
         })
     }
@@ -225,22 +225,22 @@ impl Guard {
     /// [`Options::ttl`](crate::Options::ttl) asked for. Without a renewal the lock is free so long
     /// after the last one.
     pub fn ttl(&self) -> Duration {
-        self.tenancy.session().liveness().ttl()
+        self.shared_session.session().liveness().ttl()
     }
 
     /// The least that [`remaining`](Guard::remaining) ever is while every renewal is answered at
     /// once: what is to be done between the first sign of trouble and the deadline must fit in.
     pub fn assured(&self) -> Duration {
-        self.tenancy.session().liveness().assured()
+        self.shared_session.session().liveness().assured()
     }
 
     /// The instant up to which the coordinator cannot have given the lock to anybody else, as
-    /// proved so far; renewals move it on. `None` once the lock is lost.
+    /// proven so far; renewals move it on. `None` once the lock is lost.
     pub fn deadline(&self) -> Option<BootInstant> {
         if self.hold.loss().is_some() {
             return None;
         }
-        self.tenancy.session().liveness().deadline()
+        self.shared_session.session().liveness().deadline()
     }
 
     /// Resolves when the lock is lost, with the reason: at the deadline at the latest, and as soon
@@ -248,7 +248,7 @@ impl Guard {
     pub async fn lost(&self) -> LossReason {
         tokio::select! {
             () = self.hold.over() => {}
-            reason = self.tenancy.session().liveness().lost() => {
+            reason = self.shared_session.session().liveness().lost() => {
                 self.hold.lose(reason);
             }
         }
@@ -322,8 +322,8 @@ impl Guard {
         }
         // Whether an attempt may have been done whose answer we do not have.
         let uncertain = AtomicBool::new(false);
-        let session = self.tenancy.session();
-        let accessed = persist(Persistence::Usual, || async {
+        let session = self.shared_session.session();
+        let accessed = retry(RetryPolicy::Usual, || async {
             let before = uncertain.swap(true, Ordering::Relaxed);
             let outcome = session.access(ticket, entry, key, &access).await;
             let effect = outcome
@@ -374,7 +374,7 @@ impl Guard {
             held_unix_ms: Some(clock::unix_millis()),
             ..(*ticket.metadata).clone()
         };
-        let session = self.tenancy.session();
+        let session = self.shared_session.session();
         match session.describe(ticket, entry, &metadata).await? {
             true => Ok(()),
             false => Err(Error::hold_lost(self.hold.lose(LossReason::EntryGone))),
@@ -388,7 +388,7 @@ impl Guard {
         if background::is_forked() {
             return Release::Unknown;
         }
-        let session = self.tenancy.session();
+        let session = self.shared_session.session();
         match session
             .remove(&self.hold.ticket, Some(&self.hold.entry))
             .await
@@ -415,9 +415,9 @@ impl Drop for Guard {
             return;
         }
         self.hold.end(End::Released);
-        self.tenancy.unregister(self.hold.serial());
+        self.shared_session.unregister(self.hold.serial());
         if !self.released {
-            self.tenancy
+            self.shared_session
                 .discard(self.hold.ticket.clone(), Some(self.hold.entry.clone()));
         }
     }

@@ -5,25 +5,21 @@
 //!
 //! A lock is a queue of ephemeral entries. A backend puts an entry at the end, tells what stands
 //! ahead of it, tells when something changed, and removes it. The [`rule`] decides from that who
-//! holds; one loop waits; [`Liveness`] knows until when the session is proved to live; a background
+//! holds; one loop waits; [`Liveness`] knows until when the session is proven to live; a background
 //! thread cleans up whatever was dropped.
 
 pub mod background;
-pub mod batched;
 pub mod clock;
 pub mod data;
 pub mod entry;
-pub mod floor;
-pub mod handover;
-pub mod keyspace;
+pub mod handoff;
 pub mod liveness;
 pub mod name;
 pub mod process;
 pub mod rule;
-pub mod secret;
 pub mod session;
 pub mod token;
-pub mod url;
+pub mod token_offset;
 
 mod acquire;
 mod backoff;
@@ -37,7 +33,6 @@ mod wait;
 pub use data::{Access, Accessed, DataKey};
 pub use entry::{Entry, EntryId, Metadata, Mode, Queue, Ticket};
 pub use error::{Effect, Error, ErrorKind};
-pub use floor::{Floor, KnownFloor, Raised};
 pub use guard::{Guard, Release};
 pub use liveness::{Liveness, LossReason, State};
 pub use lock::{
@@ -46,3 +41,4 @@ pub use lock::{
 pub use name::{LockName, NameError, NameRule};
 pub use session::{Admission, AsOf, Backend, Enqueued, Placed, Removed, Session, SessionId};
 pub use token::Token;
+pub use token_offset::{KnownTokenOffset, Raised, TokenOffset};

@@ -1,4 +1,4 @@
-//! How long a session is proved to live, and the one loop that renews it.
+//! How long a session is proven to live, and the one loop that renews it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub enum LossReason {
 /// The state of a held lock at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Proved to be ours.
+    /// Proven to be ours.
     Held,
     /// Still ours, but a renewal failed or is late: finish or stop.
     Jeopardy,
@@ -62,7 +62,7 @@ pub enum State {
 #[derive(Debug)]
 pub struct Liveness {
     clock: Clock,
-    /// Nanoseconds of the boot clock, or the reason of the loss: see [`Word`]. The one truth: a
+    /// Nanoseconds of the boot clock, or the reason of the loss: see [`Packed`]. The one truth: a
     /// question that finds the deadline passed and a renewal that extends it meet here in a
     /// compare-and-swap, so that no "lost" is ever followed by a "held".
     word: AtomicU64,
@@ -76,7 +76,7 @@ pub struct Liveness {
 }
 
 /// What the one atomic word says.
-enum Word {
+enum Packed {
     Until(BootInstant),
     Lost(LossReason),
 }
@@ -90,11 +90,11 @@ const REASONS: [LossReason; 5] = [
     LossReason::StoreGone,
 ];
 
-impl Word {
-    fn of(word: u64) -> Word {
+impl Packed {
+    fn of(word: u64) -> Packed {
         match usize::try_from(word).ok().and_then(|w| REASONS.get(w)) {
-            Some(reason) => Word::Lost(*reason),
-            None => Word::Until(BootInstant::from_nanos(word)),
+            Some(reason) => Packed::Lost(*reason),
+            None => Packed::Until(BootInstant::from_nanos(word)),
         }
     }
 
@@ -177,7 +177,7 @@ impl Liveness {
         self.clock.now().saturating_since(heard)
     }
 
-    /// The validity that the last renewal proved, or the opening if there was none yet.
+    /// The validity that the last renewal proven, or the opening if there was none yet.
     pub fn validity(&self) -> Duration {
         Duration::from_nanos(self.validity_nanos.load(Ordering::SeqCst))
     }
@@ -218,9 +218,9 @@ impl Liveness {
     ) -> Result<(BootInstant, BootInstant), LossReason> {
         loop {
             let word = self.word.load(Ordering::SeqCst);
-            let deadline = match Word::of(word) {
-                Word::Lost(reason) => return Err(reason),
-                Word::Until(deadline) => deadline,
+            let deadline = match Packed::of(word) {
+                Packed::Lost(reason) => return Err(reason),
+                Packed::Until(deadline) => deadline,
             };
             // Read after the deadline: the answer is never older than the question.
             let now = self.clock.now();
@@ -244,7 +244,7 @@ impl Liveness {
     pub fn lose(&self, reason: LossReason) {
         loop {
             let word = self.word.load(Ordering::SeqCst);
-            if matches!(Word::of(word), Word::Lost(_)) || self.end(word, reason) {
+            if matches!(Packed::of(word), Packed::Lost(_)) || self.end(word, reason) {
                 return;
             }
         }
@@ -252,7 +252,7 @@ impl Liveness {
 
     /// Resolves with the reason once the session is lost: at the deadline at the latest, whether or
     /// not anybody renews. In a child that was forked from the process whose session it is, at once:
-    /// nothing is proved there. *Cancel safe.*
+    /// nothing is proven there. *Cancel safe.*
     pub async fn lost(&self) -> LossReason {
         let mut loss = self.loss.subscribe();
         loop {
@@ -272,7 +272,7 @@ impl Liveness {
     }
 
     fn end(&self, word: u64, reason: LossReason) -> bool {
-        let won = self.swap(word, Word::lost(reason));
+        let won = self.swap(word, Packed::lost(reason));
         if won {
             self.loss.send_replace(Some(reason));
         }

@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::acquire::Patience;
+use crate::acquire::WaitLimit;
 use crate::background;
 use crate::clock;
 use crate::data::DataKey;
 use crate::entry::{EntryId, Metadata, Mode, Queue};
 use crate::error::{Error, ErrorKind};
-use crate::floor::{Floor, Raised};
 use crate::guard::Guard;
-use crate::janitor::Tenancy;
+use crate::janitor::SharedSession;
 use crate::name::LockName;
 use crate::named::Named;
 use crate::session::{Backend, Removed, SessionId};
+use crate::token_offset::{Raised, TokenOffset};
 
 /// Shortest time to live that can be asked for. The coordinator may grant a longer one.
 pub const MIN_TTL: Duration = Duration::from_secs(1);
@@ -134,11 +134,11 @@ enum Slot {
     None,
     /// On its way. All who need it wait for the same one.
     Opening(Opening),
-    Open(Arc<Tenancy>),
+    Open(Arc<SharedSession>),
 }
 
 /// Says how the opening of a session went, once it has.
-type Opening = watch::Receiver<Option<Result<Arc<Tenancy>, Error>>>;
+type Opening = watch::Receiver<Option<Result<Arc<SharedSession>, Error>>>;
 
 impl Locks {
     /// Locks on this backend. Does no I/O.
@@ -272,19 +272,22 @@ impl Locks {
     }
 
     /// Has every token that a native lock of this namespace gives out from now on be higher than
-    /// `floor`, which is that of another coordinator that its users come from. Never lowers
+    /// `offset`, which is that of another coordinator that its users come from. Never lowers
     /// anything. A few round trips; opens no session of ours.
     ///
     /// Not done while the namespace is in use: while somebody stands in the queue of a native lock,
-    /// and on ZooKeeper while a session is open, idle or not. Raw locks have no floor, since other
+    /// and on ZooKeeper while a session is open, idle or not. Raw locks have no offset, since other
     /// clients in their queues would know nothing of it.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] above [`MAX_FLOOR`](crate::floor::MAX_FLOOR); as the backend's:
+    /// [`ErrorKind::InvalidArgument`] above [`MAX_TOKEN_OFFSET`](crate::token_offset::MAX_TOKEN_OFFSET); as the backend's:
     /// unreachable, refused. It may be called again.
-    pub async fn raise_floor(&self, floor: u64) -> Result<Raised, Error> {
+    pub async fn raise_token_offset(&self, offset: u64) -> Result<Raised, Error> {
         background::check_process()?;
-        self.shared.backend.raise_floor(Floor::new(floor)?).await
+        self.shared
+            .backend
+            .raise_token_offset(TokenOffset::new(offset)?)
+            .await
     }
 
     /// The session that is open now, if any.
@@ -304,33 +307,35 @@ impl Locks {
     pub async fn close(&self) -> Result<(), Error> {
         background::check_process()?;
         let slot = std::mem::take(&mut *self.shared.slot());
-        let tenancy = match slot {
+        let shared_session = match slot {
             Slot::None => return Ok(()),
-            Slot::Open(tenancy) => tenancy,
+            Slot::Open(shared_session) => shared_session,
             // Whoever waits for it is told that it was closed.
             Slot::Opening(opening) => match opened(opening).await {
-                Ok(tenancy) => tenancy,
+                Ok(shared_session) => shared_session,
                 Err(_) => return Ok(()),
             },
         };
-        tenancy.close().await
+        shared_session.close().await
     }
 
-    fn current(&self) -> Option<Arc<Tenancy>> {
+    fn current(&self) -> Option<Arc<SharedSession>> {
         match &*self.shared.slot() {
-            Slot::Open(tenancy) if tenancy.is_alive() => Some(tenancy.clone()),
+            Slot::Open(shared_session) if shared_session.is_alive() => Some(shared_session.clone()),
             _ => None,
         }
     }
 
     /// The session; opens one if there is none. The opening goes on when its callers have left, for
     /// the next one, and its outcome is told to all who wait for it.
-    pub(crate) async fn tenancy(&self) -> Result<Arc<Tenancy>, Error> {
+    pub(crate) async fn shared_session(&self) -> Result<Arc<SharedSession>, Error> {
         background::check_process()?;
         let opening = {
             let mut slot = self.shared.slot();
             match &*slot {
-                Slot::Open(tenancy) if tenancy.is_alive() => return Ok(tenancy.clone()),
+                Slot::Open(shared_session) if shared_session.is_alive() => {
+                    return Ok(shared_session.clone());
+                }
                 Slot::Opening(opening) => opening.clone(),
                 Slot::Open(_) | Slot::None => {
                     let opening = self.open()?;
@@ -348,13 +353,13 @@ impl Locks {
         let (backend, ttl) = (self.shared.backend.clone(), self.shared.ttl);
         let (shared, ours) = (Arc::downgrade(&self.shared), opening.clone());
         background.spawn(async move {
-            let outcome = backend.open_session(ttl).await.and_then(Tenancy::new);
+            let outcome = backend.open_session(ttl).await.and_then(SharedSession::new);
             // Without anybody to use it, it is dropped here, and so closed.
             if let Some(shared) = shared.upgrade() {
                 let mut slot = shared.slot();
                 if matches!(&*slot, Slot::Opening(other) if other.same_channel(&ours)) {
                     *slot = match &outcome {
-                        Ok(tenancy) => Slot::Open(tenancy.clone()),
+                        Ok(shared_session) => Slot::Open(shared_session.clone()),
                         Err(_) => Slot::None,
                     };
                 }
@@ -403,7 +408,7 @@ impl Shared {
     }
 }
 
-async fn opened(mut opening: Opening) -> Result<Arc<Tenancy>, Error> {
+async fn opened(mut opening: Opening) -> Result<Arc<SharedSession>, Error> {
     match opening.wait_for(Option::is_some).await {
         Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(never_opened())),
         Err(_) => Err(never_opened()),
@@ -448,7 +453,7 @@ impl Mutex {
     /// As [`acquire`](Mutex::acquire); [`ErrorKind::Unreachable`] if nobody has answered for 5 s.
     /// *Cancel safety:* the same.
     pub async fn try_acquire(&self) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Exclusive, Patience::once()).await
+        self.0.acquire(Mode::Exclusive, WaitLimit::once()).await
     }
 
     /// Waits for our turn at most this long. `None` if others held it all the time.
@@ -457,7 +462,7 @@ impl Mutex {
     /// As [`acquire`](Mutex::acquire); [`ErrorKind::Unreachable`] if the coordinator did not take us
     /// into the queue in that time, or does not answer at its end. *Cancel safety:* the same.
     pub async fn acquire_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Exclusive, Patience::of(limit)).await
+        self.0.acquire(Mode::Exclusive, WaitLimit::of(limit)).await
     }
 }
 
@@ -485,7 +490,7 @@ impl RwLock {
     /// # Errors
     /// As [`Mutex::acquire`].
     pub async fn try_read(&self) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Shared, Patience::once()).await
+        self.0.acquire(Mode::Shared, WaitLimit::once()).await
     }
 
     /// Waits at most this long to hold it for reading. See [`Mutex::acquire_timeout`].
@@ -493,7 +498,7 @@ impl RwLock {
     /// # Errors
     /// As [`Mutex::acquire_timeout`].
     pub async fn read_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Shared, Patience::of(limit)).await
+        self.0.acquire(Mode::Shared, WaitLimit::of(limit)).await
     }
 
     /// Waits for our turn to hold it alone. See [`Mutex::acquire`].
@@ -509,7 +514,7 @@ impl RwLock {
     /// # Errors
     /// As [`Mutex::acquire`].
     pub async fn try_write(&self) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Exclusive, Patience::once()).await
+        self.0.acquire(Mode::Exclusive, WaitLimit::once()).await
     }
 
     /// Waits at most this long to hold it alone. See [`Mutex::acquire_timeout`].
@@ -517,6 +522,6 @@ impl RwLock {
     /// # Errors
     /// As [`Mutex::acquire_timeout`].
     pub async fn write_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Exclusive, Patience::of(limit)).await
+        self.0.acquire(Mode::Exclusive, WaitLimit::of(limit)).await
     }
 }

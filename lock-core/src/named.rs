@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::acquire::{Patience, Pending};
+use crate::acquire::{Pending, WaitLimit};
 use crate::background;
 use crate::backoff::Backoff;
 use crate::clock::{BootInstant, Clock};
 use crate::entry::Mode;
 use crate::error::{Error, ErrorKind};
 use crate::guard::Guard;
-use crate::janitor::Tenancy;
+use crate::janitor::SharedSession;
 use crate::liveness::LossReason;
 use crate::lock::Locks;
 use crate::name::LockName;
@@ -34,19 +34,19 @@ impl Named {
     pub(crate) async fn acquire(
         &self,
         mode: Mode,
-        patience: Patience,
+        limit: WaitLimit,
     ) -> Result<Option<Guard>, Error> {
         // A loop of acquires that never have to wait must let others run.
         tokio::task::coop::consume_budget().await;
         let requeues = self.locks.requeues();
-        let mut tenancy = self.session(patience, None).await?;
+        let mut shared_session = self.session(limit, None).await?;
         let mut replaced = false;
         let mut backoff = Backoff::default();
         loop {
             let metadata = Arc::new(self.locks.metadata());
-            let ticket = tenancy.ticket(self.name.clone(), mode, metadata);
-            let mut pending = Pending::new(tenancy, ticket);
-            let error = match pending.acquire(patience, replaced && requeues).await {
+            let ticket = shared_session.ticket(self.name.clone(), mode, metadata);
+            let mut pending = Pending::new(shared_session, ticket);
+            let error = match pending.acquire(limit, replaced && requeues).await {
                 Err(error) if is_loss(&error) => error,
                 outcome => return outcome,
             };
@@ -65,53 +65,55 @@ impl Named {
                 background::sleep(backoff.next_pause()).await;
             }
             replaced = true;
-            tenancy = match requeues {
-                true => self.session_after_outage(patience).await?,
-                false => self.session(patience, None).await?,
+            shared_session = match requeues {
+                true => self.session_after_outage(limit).await?,
+                false => self.session(limit, None).await?,
             };
         }
     }
 
     pub(crate) async fn acquire_forever(&self, mode: Mode) -> Result<Guard, Error> {
-        self.acquire(mode, Patience::Forever).await?.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Internal,
-                "a wait without a limit ended without a lock: please report this",
-            )
-        })
+        self.acquire(mode, WaitLimit::Forever)
+            .await?
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Internal,
+                    "a wait without a limit ended without a lock: please report this",
+                )
+            })
     }
 
     /// The session; opens one if there is none.
     async fn session(
         &self,
-        patience: Patience,
+        limit: WaitLimit,
         outage: Option<&Outage>,
-    ) -> Result<Arc<Tenancy>, Error> {
+    ) -> Result<Arc<SharedSession>, Error> {
         tokio::select! {
             biased;
-            tenancy = self.locks.tenancy() => tenancy,
-            () = patience.ended() => Err(no_session(outage)),
+            shared_session = self.locks.shared_session() => shared_session,
+            () = limit.ended() => Err(no_session(outage)),
         }
     }
 
     /// A session in place of one that was lost. The coordinator may be away for longer than any
-    /// session lives: asks again, for as long as the patience lasts.
-    async fn session_after_outage(&self, patience: Patience) -> Result<Arc<Tenancy>, Error> {
+    /// session lives: asks again, for as long as the limit lasts.
+    async fn session_after_outage(&self, limit: WaitLimit) -> Result<Arc<SharedSession>, Error> {
         let mut backoff = Backoff::of_outage();
         let mut outage = Outage {
             since: Clock::system().now(),
             cause: None,
         };
         loop {
-            let error = match self.session(patience, Some(&outage)).await {
-                Err(error) if may_pass(&error) && !patience.is_over() => error,
+            let error = match self.session(limit, Some(&outage)).await {
+                Err(error) if may_pass(&error) && !limit.is_over() => error,
                 outcome => return outcome,
             };
             tracing::debug!(%error, lock = %self.name, "a session will be opened later");
             outage.cause = Some(error);
             tokio::select! {
                 () = background::sleep(backoff.next_pause()) => {}
-                () = patience.ended() => return Err(no_session(Some(&outage))),
+                () = limit.ended() => return Err(no_session(Some(&outage))),
             }
         }
     }

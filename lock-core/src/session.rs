@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use crate::data::{Access, Accessed, DataKey};
 use crate::entry::{EntryId, Metadata, Queue, Ticket};
 use crate::error::{Effect, Error};
-use crate::floor::{Floor, Raised};
 use crate::liveness::Liveness;
 use crate::name::LockName;
 use crate::rule::{Ask, View};
 use crate::token::Token;
+use crate::token_offset::{Raised, TokenOffset};
 
 /// A session's identity: the lease id on etcd and on the embedded coordinator, the session id on
 /// ZooKeeper.
@@ -60,10 +60,10 @@ pub trait Backend: Debug + Send + Sync {
     /// *Cancel safety:* may or may not have removed; call again.
     async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error>;
 
-    /// Raises the [floor](crate::floor) under the tokens of the namespace's native locks, and never
+    /// Raises the [offset](crate::token_offset) under the tokens of the namespace's native locks, and never
     /// lowers it: in one step with the proof that no entry of such a lock is there, and that no
     /// session will make one that does not know of it. May be called again after an error.
-    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error>;
+    async fn raise_token_offset(&self, offset: TokenOffset) -> Result<Raised, Error>;
 }
 
 /// Whom a queue takes in.
@@ -108,12 +108,17 @@ pub struct Placed {
 }
 
 impl Placed {
-    /// The place of an entry of this lock that was made on this floor.
+    /// The place of an entry of this lock that was made with this offset.
     ///
     /// # Errors
-    /// As [`Floor::token`]. The entry is there all the same.
-    pub fn on(floor: Floor, lock: &LockName, entry: EntryId, view: View) -> Result<Self, Error> {
-        let token = floor.token(lock, entry.token);
+    /// As [`TokenOffset::token`]. The entry is there all the same.
+    pub fn on(
+        offset: TokenOffset,
+        lock: &LockName,
+        entry: EntryId,
+        view: View,
+    ) -> Result<Self, Error> {
+        let token = offset.token(lock, entry.token);
         Ok(Placed {
             token: token.map_err(|error| error.with_effect(Effect::Unknown))?,
             entry,
@@ -148,7 +153,7 @@ pub trait Session: Debug + Send + Sync {
     /// Its identity.
     fn id(&self) -> SessionId;
 
-    /// How long it is proved to live.
+    /// How long it is proven to live.
     fn liveness(&self) -> &Arc<Liveness>;
 
     /// Puts an entry for this ticket at the end of its lock's queue, or finds the one that an

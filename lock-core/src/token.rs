@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// It is the entry's create revision on etcd and on the embedded coordinator, and its czxid on
 /// ZooKeeper: 64 bits that outlive the lock's directory. Where locks have moved from one coordinator
-/// to another, a [floor](crate::floor) is added. In JSON it is a string, because many readers of JSON
+/// to another, a [offset](crate::token_offset) is added. In JSON it is a string, because many readers of JSON
 /// lose digits above 2^53.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);

@@ -11,7 +11,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::entry::{EntryId, Ticket};
 use crate::error::{Error, ErrorKind};
-use crate::janitor::Tenancy;
+use crate::janitor::SharedSession;
 use crate::rule::{self, Verdict, View};
 use crate::session::{AsOf, Session};
 
@@ -25,16 +25,16 @@ const OWN_WATCH: Duration = Duration::from_millis(50);
 
 /// How long a coordinator that is there but short of something is asked again, and how long a
 /// `try` asks one that does not answer.
-pub(crate) const PERSISTENCE: Duration = Duration::from_secs(5);
+pub(crate) const RETRY_TIME: Duration = Duration::from_secs(5);
 
 /// Waits until it is this entry's turn, from what was seen of the queue when it was made.
-pub(crate) async fn turn(
-    tenancy: Arc<Tenancy>,
+pub(crate) async fn wait_for_grant(
+    shared_session: Arc<SharedSession>,
     ticket: Ticket,
     entry: EntryId,
     mut view: View,
 ) -> Result<(), Error> {
-    let session = tenancy.session();
+    let session = shared_session.session();
     let ask = rule::ask(ticket.mode);
     let mut watch: Option<(EntryId, BoxFuture<'_, Result<(), Error>>)> = None;
     let mut backoff = Backoff::default();
@@ -77,7 +77,7 @@ pub(crate) async fn turn(
                 Ok(()) => as_of = AsOf::Change,
             }
         }
-        view = persist(Persistence::Endless, || {
+        view = retry(RetryPolicy::Endless, || {
             session.look(&ticket, &entry, ask, as_of)
         })
         .await?;
@@ -105,10 +105,10 @@ async fn changed(session: &dyn Session, own: EntryId, blocker: EntryId) -> Resul
 
 /// How long to try what fails in a way that may pass.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Persistence {
-    /// For [`PERSISTENCE`], and not at all where something is short.
+pub(crate) enum RetryPolicy {
+    /// For [`RETRY_TIME`], and not at all where something is short.
     OfTry,
-    /// For [`PERSISTENCE`] where something is short. What was not answered may have taken effect,
+    /// For [`RETRY_TIME`] where something is short. What was not answered may have taken effect,
     /// and the coordinator may come back to our session.
     Usual,
     /// As long as the session lives: there is a place in a queue to keep, or one was lost before.
@@ -117,8 +117,8 @@ pub(crate) enum Persistence {
 
 /// Tries until it succeeds, fails for good, or has failed for too long. The session's end is the
 /// caller's to watch for.
-pub(crate) async fn persist<T, F>(
-    persistence: Persistence,
+pub(crate) async fn retry<T, F>(
+    policy: RetryPolicy,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, Error>
 where
@@ -134,10 +134,10 @@ where
         };
         let now = clock.now();
         let failing = now.saturating_since(*since.get_or_insert(now));
-        let tolerable = match (error.kind(), persistence) {
-            (_, Persistence::Endless) | (ErrorKind::Unreachable, Persistence::Usual) => true,
-            (ErrorKind::Exhausted, Persistence::OfTry) => false,
-            _ => failing < PERSISTENCE,
+        let tolerable = match (error.kind(), policy) {
+            (_, RetryPolicy::Endless) | (ErrorKind::Unreachable, RetryPolicy::Usual) => true,
+            (ErrorKind::Exhausted, RetryPolicy::OfTry) => false,
+            _ => failing < RETRY_TIME,
         };
         if !tolerable {
             return Err(error);

@@ -77,7 +77,7 @@ impl Process {
         Some(Process { pid, start })
     }
 
-    /// Whether it is proved that the process has ended.
+    /// Whether it is proven that the process has ended.
     #[cfg(target_os = "linux")]
     pub(super) fn is_dead(self) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -33,7 +33,7 @@ type Row = (Revision, Bytes);
 pub(crate) struct Deleted {
     /// All deletions from this revision on are here; `None` until the first commit that is noted:
     /// what was before, in this store or in one that was in its place, is not known.
-    floor: Option<Revision>,
+    known_since: Option<Revision>,
     rows: BTreeSet<Row>,
     bytes: usize,
     /// How the table differs from `rows`; `None` if it is of no use.
@@ -47,9 +47,9 @@ struct Behind {
 }
 
 impl Deleted {
-    fn none_before(floor: Option<Revision>, behind: Option<Behind>) -> Self {
+    fn none_before(known_since: Option<Revision>, behind: Option<Behind>) -> Self {
         Self {
-            floor,
+            known_since,
             rows: BTreeSet::new(),
             bytes: 0,
             behind,
@@ -57,8 +57,8 @@ impl Deleted {
     }
 
     /// All deletions from this revision on are known; none if there is none.
-    pub(crate) fn floor(&self) -> Option<Revision> {
-        self.floor
+    pub(crate) fn known_since(&self) -> Option<Revision> {
+        self.known_since
     }
 
     /// The deletions, the first one first; a key may have been put again since.
@@ -68,8 +68,8 @@ impl Deleted {
 
     /// No deletion from this revision on.
     #[cfg(test)]
-    pub(crate) fn complete_since(floor: Revision) -> Self {
-        Self::none_before(Some(floor), None)
+    pub(crate) fn complete_since(known_since: Revision) -> Self {
+        Self::none_before(Some(known_since), None)
     }
 
     /// Keeps the deletions of a commit.
@@ -77,7 +77,7 @@ impl Deleted {
         let Some(revision) = batch.revision else {
             return;
         };
-        self.floor.get_or_insert(revision);
+        self.known_since.get_or_insert(revision);
         let gone = batch.keys.iter().filter(|(_, kv)| kv.is_none());
         for (key, _) in gone {
             let row = (revision, key.clone());
@@ -92,13 +92,13 @@ impl Deleted {
             let Some(oldest) = self.rows.pop_first() else {
                 break;
             };
-            let floor = oldest.0 + 1;
-            self.floor = Some(floor);
+            let known_since = oldest.0 + 1;
+            self.known_since = Some(known_since);
             self.bytes -= oldest.1.len();
             self.drop_from_table(oldest);
             // A revision is kept whole or not at all.
             while let Some(next) = self.rows.first()
-                && next.0 < floor
+                && next.0 < known_since
                 && let Some(next) = self.rows.pop_first()
             {
                 self.bytes -= next.1.len();
@@ -137,8 +137,8 @@ impl Deleted {
         for (revision, key) in lacks {
             table.insert((*revision, key.as_ref()), 0)?;
         }
-        if let Some(floor) = self.floor {
-            table.insert(FLOOR, floor)?;
+        if let Some(known_since) = self.known_since {
+            table.insert(FLOOR, known_since)?;
         }
         table.insert(SEQUENCE, sequence)?;
         Ok(())
@@ -205,7 +205,7 @@ mod tests {
             let transaction = database.begin_read().unwrap();
             let found = load(&transaction, sequence).unwrap();
             let rows: Vec<_> = found.rows().map(|(revision, _)| *revision).collect();
-            (found.floor(), rows)
+            (found.known_since(), rows)
         };
         // Made by such a version.
         commit(&|_| {});
@@ -232,17 +232,26 @@ mod tests {
         for revision in 4..4 + MAX_ROWS as u64 - 2 {
             deleted.note(&deletion(revision, &["k"]));
         }
-        assert_eq!((deleted.floor, deleted.rows.len()), (Some(2), MAX_ROWS));
+        assert_eq!(
+            (deleted.known_since, deleted.rows.len()),
+            (Some(2), MAX_ROWS)
+        );
         deleted.written();
         let last = 4 + MAX_ROWS as u64;
         deleted.note(&deletion(last, &["k"]));
-        assert_eq!((deleted.floor, deleted.rows.len()), (Some(4), MAX_ROWS - 1));
+        assert_eq!(
+            (deleted.known_since, deleted.rows.len()),
+            (Some(4), MAX_ROWS - 1)
+        );
         let behind = deleted.behind.as_ref().unwrap();
         assert_eq!((behind.holds.len(), behind.lacks.len()), (2, 1));
 
         let long = "k".repeat(MAX_BYTES + 1);
         deleted.note(&deletion(last + 1, &[&long]));
-        assert_eq!((deleted.floor, deleted.rows.len()), (Some(last + 2), 0));
+        assert_eq!(
+            (deleted.known_since, deleted.rows.len()),
+            (Some(last + 2), 0)
+        );
         assert_eq!(deleted.bytes, 0);
         assert!(deleted.behind.unwrap().lacks.is_empty(), "never written");
     }

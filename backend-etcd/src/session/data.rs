@@ -30,7 +30,7 @@ impl EtcdSession {
     ///
     /// A copy of one whose reply was lost, or whose caller went away, may lie in the socket of a
     /// member that stands still. It must not be carried out after what the holder writes next. So
-    /// each compares the session's gate, as an enqueue does, and the one after such a copy moves it.
+    /// each compares the session's epoch, as an enqueue does, and the one after such a copy moves it.
     pub(super) async fn change_data(
         &self,
         ticket: &Ticket,
@@ -40,22 +40,22 @@ impl EtcdSession {
     ) -> Result<Accessed, Error> {
         for _ in 0..GATE_TRIES {
             self.check_alive()?;
-            let gate = self.gate.load(Ordering::SeqCst);
-            let (_, settled) = self.places.unsettle(ticket.serial);
+            let epoch = self.epoch.load(Ordering::SeqCst);
+            let (_, settled) = self.key_slots.begin(ticket.serial);
             let answer = self
-                .txn(self.change(entry, key, value, gate, !settled))
+                .txn(self.change(entry, key, value, epoch, !settled))
                 .await;
             let known =
                 answer.as_ref().map_or_else(Error::effect, |_| Effect::None) == Effect::None;
             if settled && known {
-                self.places.settle(ticket.serial);
+                self.key_slots.resolve(ticket.serial);
             }
             let answer = answer?;
             if answer.succeeded() {
                 if !settled {
                     let moved = layout::revision(&answer)?;
-                    self.gate.fetch_max(moved, Ordering::SeqCst);
-                    self.places.settle(ticket.serial);
+                    self.epoch.fetch_max(moved, Ordering::SeqCst);
+                    self.key_slots.resolve(ticket.serial);
                 }
                 return Ok(Accessed::Done(None));
             }
@@ -71,8 +71,8 @@ impl EtcdSession {
                 return Ok(Accessed::NotOurs);
             }
             let now = now.kvs.first().map_or(0, |kv| kv.mod_revision);
-            // Not a maximum: a gate that somebody deleted begins anew.
-            self.gate.store(now, Ordering::SeqCst);
+            // Not a maximum: a epoch that somebody deleted begins anew.
+            self.epoch.store(now, Ordering::SeqCst);
         }
         Err(Error::new(
             ErrorKind::Exhausted,
@@ -104,14 +104,14 @@ impl EtcdSession {
         entry: &EntryId,
         key: &str,
         value: Option<&[u8]>,
-        gate: i64,
+        epoch: i64,
         move_gate: bool,
     ) -> Txn {
         let mut compares = self.ours(entry).to_vec();
         compares.push(Compare::mod_revision(
-            self.layout.gate(),
+            self.layout.epoch(),
             CompareOp::Equal,
-            gate,
+            epoch,
         ));
         let mut operations = vec![match value {
             Some(value) => TxnOp::put(key, value, None),
@@ -119,11 +119,11 @@ impl EtcdSession {
         }];
         if move_gate {
             let options = PutOptions::new().with_lease(self.id.0);
-            operations.push(TxnOp::put(self.layout.gate(), [], Some(options)));
+            operations.push(TxnOp::put(self.layout.epoch(), [], Some(options)));
         }
         Txn::new().when(compares).and_then(operations).or_else([
             layout::bare(&*entry.key, Consistency::Cluster),
-            layout::bare(self.layout.gate(), Consistency::Cluster),
+            layout::bare(self.layout.epoch(), Consistency::Cluster),
         ])
     }
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backend_etcd::{Config, EtcdBackend};
-pub use conformance::fixtures::etcd::Node;
-use conformance::proxy::Proxy;
+use conformance::Proxy;
 use lock_core::rule::{self, Ask};
 use lock_core::session::{Admission, Enqueued, Placed, Session};
 use lock_core::{Error, Locks, Mode, Options, Ticket};
+pub use testkit::fixtures::etcd::Node;
 
 /// Generous: the machine may be busy with other things.
 pub const SOON: Duration = Duration::from_secs(30);

@@ -7,7 +7,7 @@ use lock_core::{Effect, EntryId, Error, ErrorKind, Ticket};
 use zookeeper_client::Error as ZkError;
 
 use super::ZkSession;
-use super::alone::Last;
+use super::sole_contender::LastSole;
 use crate::client::Client;
 use crate::{error, layout, node};
 
@@ -39,24 +39,26 @@ impl ZkSession {
             return Ok(Enqueued::Busy);
         }
         let before = self.alone().take(&directory);
-        let mut arrival = self.fronts.arrive(directory.as_bytes(), ask, admission);
+        let mut arrival = self
+            .session_handoff
+            .arrive(directory.as_bytes(), ask, admission);
         if tried {
             arrival.must_read();
         }
         for _ in 0..DIRECTORY_TRIES {
             let reading = arrival.ask();
-            let expects_others = reading.limit > 0 && !before.is_some_and(|before| before.proved);
+            let expects_others = reading.limit > 0 && !before.is_some_and(|before| before.proven);
             let made = self.make(&client, &directory, ticket, expects_others);
             let Some((own, children)) = made.await? else {
                 client.make_directory(&directory).await?;
                 arrival.must_read();
                 continue;
             };
-            let last = Last::next(before, &own);
-            let proved = last.is_some_and(|last| last.proved);
+            let last = LastSole::next(before, &own);
+            let proven = last.is_some_and(|last| last.proven);
             let (entry, view, alone) = match children {
                 // That is enough of a view where nothing need be read.
-                None if proved || reading.limit == 0 => (own, layout::FREE, proved),
+                None if proven || reading.limit == 0 => (own, layout::FREE, proven),
                 children => {
                     let children = match children {
                         Some(children) => children,
@@ -187,7 +189,7 @@ impl ZkSession {
     }
 
     fn placed(&self, ticket: &Ticket, entry: EntryId, view: View) -> Result<Enqueued, Error> {
-        Placed::on(self.floor, &ticket.name, entry, view).map(Enqueued::Placed)
+        Placed::on(self.offset, &ticket.name, entry, view).map(Enqueued::Placed)
     }
 
     /// The names of this ticket's nodes.

@@ -1,10 +1,10 @@
 //! A session, renewed in the background, and the entries of it.
 
-mod alone;
 mod data;
 mod enqueue;
 mod look;
 mod remove;
+mod sole_contender;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,25 +13,25 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lock_core::clock::Clock;
-use lock_core::handover::Fronts;
+use lock_core::handoff::SessionHandoff;
 use lock_core::liveness::{self, Liveness};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed, Session, SessionId};
 use lock_core::{
-    Access, Accessed, DataKey, EntryId, Error, ErrorKind, Floor, LossReason, Metadata, State,
-    Ticket, Token, background,
+    Access, Accessed, DataKey, EntryId, Error, ErrorKind, LossReason, Metadata, State, Ticket,
+    Token, TokenOffset, background,
 };
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use zookeeper_client::{EventType, SessionState, Stat, StateWatcher};
 
-use self::alone::Alone;
+use self::sole_contender::Alone;
 use crate::client::{Client, Cluster};
 use crate::error;
-use crate::floor;
 use crate::layout;
 use crate::liveness::{Renewer, lag};
-use crate::runtime::persist;
+use crate::offset;
+use crate::runtime::retry;
 
 pub(crate) struct ZkSession {
     id: SessionId,
@@ -43,7 +43,7 @@ pub(crate) struct ZkSession {
     state: StateWatcher,
     liveness: Arc<Liveness>,
     /// The one under the tokens, which cannot be raised while we live.
-    floor: Floor,
+    offset: TokenOffset,
     tasks: [AbortHandle; 2],
     /// The servers have acknowledged the end.
     ended: AtomicBool,
@@ -54,7 +54,7 @@ pub(crate) struct ZkSession {
     only: Mutex<HashMap<u64, Ahead>>,
     /// Where nobody else was when we were there last.
     alone: Mutex<Alone>,
-    fronts: Fronts,
+    session_handoff: SessionHandoff,
 }
 
 /// Opens a session: on the background thread, so that one whose caller has gone away is closed
@@ -79,7 +79,7 @@ pub(crate) async fn open(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<dyn
 
 async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>, Error> {
     let clock = Clock::system();
-    let (sent, client) = persist(|| async {
+    let (sent, client) = retry(|| async {
         let sent = clock.now();
         Ok((sent, Arc::new(cluster.connect(ttl).await?)))
     })
@@ -98,10 +98,10 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         sent,
         answered,
     ));
-    // In this order: see the module `floor`.
-    persist(|| renewer.attempt()).await?;
-    let path = cluster.layout.floor_node();
-    let floor = persist(|| floor::read(&client, &path)).await?;
+    // In this order: see the module `offset`.
+    retry(|| renewer.attempt()).await?;
+    let path = cluster.layout.token_offset_node();
+    let offset = retry(|| offset::read(&client, &path)).await?;
     let renewal = background::handle()?.spawn({
         let liveness = liveness.clone();
         async move {
@@ -113,7 +113,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         }
     });
     let listener = background::handle()?.spawn(listen(state.clone(), liveness.clone()));
-    let fronts = Fronts::new(cluster.handovers.clone());
+    let session_handoff = SessionHandoff::new(cluster.handoffs.clone());
     let session = Arc::new(ZkSession {
         id,
         nonce: fastrand::u64(..),
@@ -121,13 +121,13 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         client: Mutex::new(Some(client)),
         state,
         liveness,
-        floor,
+        offset,
         tasks: [renewal.abort_handle(), listener.abort_handle()],
         ended: AtomicBool::new(false),
         unsettled: Mutex::default(),
         only: Mutex::default(),
         alone: Mutex::default(),
-        fronts,
+        session_handoff,
     });
     background::handle()?.spawn(let_go(Arc::downgrade(&session)));
     Ok(session)
@@ -280,12 +280,12 @@ impl Session for ZkSession {
         ask: Ask,
         as_of: AsOf,
     ) -> Result<View, Error> {
-        if let Some(view) = self.fronts.told(ticket, entry, ask, as_of) {
+        if let Some(view) = self.session_handoff.told(ticket, entry, ask, as_of) {
             self.alive()?;
             return Ok(view);
         }
         let view = self.look_ahead(ticket, entry, ask, as_of).await?;
-        self.fronts.looked(ticket, ask, &view);
+        self.session_handoff.looked(ticket, ask, &view);
         Ok(view)
     }
 
@@ -293,7 +293,7 @@ impl Session for ZkSession {
         match entry == own {
             true => self.gone(entry).await,
             // Apart, so that no holder keeps room for it.
-            false => Box::pin(self.fronts.changed(entry, own, self.gone(entry))).await,
+            false => Box::pin(self.session_handoff.changed(entry, own, self.gone(entry))).await,
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::try_join_all;
-use lock_core::handover::Leaving;
+use lock_core::handoff::Departure;
 use lock_core::session::Removed;
 use lock_core::{Effect, EntryId, Error, ErrorKind, LossReason, Ticket, background};
 use zookeeper_client::{Error as ZkError, Stat};
@@ -12,7 +12,7 @@ use zookeeper_client::{Error as ZkError, Stat};
 use super::{ZkSession, token};
 use crate::client::Client;
 use crate::layout;
-use crate::runtime::persist;
+use crate::runtime::retry;
 
 impl ZkSession {
     pub(super) async fn give_up(
@@ -24,13 +24,13 @@ impl ZkSession {
         let settled = entry.filter(|entry| {
             !self.unsettled().contains(&ticket.serial) && self.made_by(ticket, entry)
         });
-        let leaving = self.fronts.leave(ticket, settled);
-        let leaving = leaving.map(Arc::new);
+        let departure = self.session_handoff.leave(ticket, settled);
+        let departure = departure.map(Arc::new);
         // Whether an earlier try of this removal may have done it.
         let doubtful = AtomicBool::new(false);
-        let removed = persist(|| async {
+        let removed = retry(|| async {
             let outcome = self
-                .try_remove(ticket, entry, settled, leaving.as_ref())
+                .try_remove(ticket, entry, settled, departure.as_ref())
                 .await;
             if let Err(error) = &outcome
                 && error.effect() == Effect::Unknown
@@ -59,15 +59,15 @@ impl ZkSession {
         ticket: &Ticket,
         entry: Option<&EntryId>,
         settled: Option<&EntryId>,
-        leaving: Option<&Arc<Leaving>>,
+        departure: Option<&Arc<Departure>>,
     ) -> Result<Removed, Error> {
         let Ok(client) = self.client() else {
             // With the session goes all that is of it.
             self.wait_for_end().await?;
             return Ok(Removed::AlreadyGone);
         };
-        let removed = match (settled, leaving) {
-            (Some(_), Some(leaving)) => self.hand_over(&client, leaving).await,
+        let removed = match (settled, departure) {
+            (Some(_), Some(departure)) => self.hand_over(&client, departure).await,
             (Some(entry), None) => self.delete(&client, layout::path(entry)?).await,
             (None, _) => self.remove_for_good(&client, ticket).await.map(|paths| {
                 let asked = |path: &String| entry.is_none_or(|e| *e.key == *path.as_bytes());
@@ -115,13 +115,17 @@ impl ZkSession {
 
     /// Removes an entry and looks, in the same round trip, who of those behind it is still there.
     /// Answers whether it was there itself.
-    async fn hand_over(&self, client: &Arc<Client>, leaving: &Arc<Leaving>) -> Result<bool, Error> {
-        let (client, leaving) = (client.clone(), leaving.clone());
+    async fn hand_over(
+        &self,
+        client: &Arc<Client>,
+        departure: &Arc<Departure>,
+    ) -> Result<bool, Error> {
+        let (client, departure) = (client.clone(), departure.clone());
         // Where the waiters are woken: each crossing to another thread would be a part of the time
         // in which nobody holds the lock.
         let removed = background::finish(async move {
-            let path = layout::path(leaving.entry())?;
-            let waiters = leaving.waiters();
+            let path = layout::path(departure.entry())?;
+            let waiters = departure.waiters();
             let behind: Vec<String> = waiters.iter().map(layout::path).collect::<Result<_, _>>()?;
             let answers = client.ask(|zk| {
                 Box::pin(async move {
@@ -142,7 +146,7 @@ impl ZkSession {
                 let is_it = token(&stat?).is_ok_and(|token| token == waiter.token);
                 is_it.then(|| waiter.clone())
             };
-            leaving.left(waiters.iter().zip(stats).filter_map(there).collect());
+            departure.left(waiters.iter().zip(stats).filter_map(there).collect());
             Ok(true)
         });
         self.heard(removed.await)

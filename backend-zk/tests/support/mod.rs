@@ -6,8 +6,8 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use backend_zk::{Config, ZkBackend};
-use conformance::fixtures::zk::Ensemble;
 use lock_core::{Guard, LockName, Locks, Options};
+use testkit::fixtures::zk::Ensemble;
 
 /// Generous: the machine may be busy with other things.
 pub const SOON: Duration = Duration::from_secs(60);

@@ -5,10 +5,10 @@ use turnlock::Error;
 use turnlock::embedded::machine::op::{Delete, KeyRange, Put};
 use turnlock::embedded::{Coordinator, EmbeddedBackend};
 
-use super::{Floor, Place, Raw};
+use super::{Baseline, Place, Raw};
 
 #[async_trait]
-impl Floor for EmbeddedBackend {
+impl Baseline for EmbeddedBackend {
     async fn raw(&self, place: Place) -> Result<Box<dyn Raw>, Error> {
         let coordinator = self.coordinator().clone();
         Ok(Box::new(Bare { coordinator, place }))

@@ -5,10 +5,10 @@ use etcd_client::{Client, PutOptions};
 use turnlock::Error;
 use turnlock::etcd::EtcdBackend;
 
-use super::{Floor, Place, Raw, failed};
+use super::{Baseline, Place, Raw, failed};
 
 #[async_trait]
-impl Floor for EtcdBackend {
+impl Baseline for EtcdBackend {
     async fn raw(&self, place: Place) -> Result<Box<dyn Raw>, Error> {
         let client = self.client().await?;
         Ok(Box::new(Bare { client, place }))

@@ -1,4 +1,4 @@
-//! The floor: the bare requests that a lock cannot do without, made with the same client, without
+//! The baseline: the bare requests that a lock cannot do without, made with the same client, without
 //! any lock. One entry that goes with its session is created and deleted again.
 
 use std::fmt::Debug;
@@ -16,7 +16,7 @@ mod zk;
 
 /// A backend whose bare requests are known.
 #[async_trait]
-pub trait Floor: Debug + Send + Sync {
+pub trait Baseline: Debug + Send + Sync {
     /// A client for them.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use turnlock::zk::ZkBackend;
 use turnlock::{Error, ErrorKind};
 use zookeeper_client::{Acls, Client, CreateMode, Error as ZkError};
 
-use super::{Floor, Place, Raw, failed};
+use super::{Baseline, Place, Raw, failed};
 
 /// Pinged by the client, so never too short for a measurement.
 const SESSION: Duration = Duration::from_secs(30);
@@ -19,7 +19,7 @@ const NAME: &str = "_c_00000000-0000-4000-8000-000000000000-raw-";
 const DATA: [u8; 90] = [b' '; 90];
 
 #[async_trait]
-impl Floor for ZkBackend {
+impl Baseline for ZkBackend {
     async fn raw(&self, place: Place) -> Result<Box<dyn Raw>, Error> {
         let path = str::from_utf8(&place.key).ok();
         let Some((directory, _)) = path.and_then(|path| path.rsplit_once('/')) else {

@@ -1,4 +1,4 @@
-//! What a survey found: medians over its rounds, their ratios to the floor of the same round, and
+//! What a survey found: medians over its rounds, their ratios to the baseline of the same round, and
 //! whether they can be believed.
 
 mod machine;
@@ -10,26 +10,26 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::line::{Line, latency, rate};
+use crate::measurement::{Measurement, latency, rate};
 use crate::workload::Workload;
 
 pub use machine::Machine;
 
-/// The floor of the same requests by the same worker may differ so much between rounds. If it
+/// The baseline of the same requests by the same worker may differ so much between rounds. If it
 /// differs more, the machine did other things meanwhile.
 const BELIEVABLE_SPREAD: f64 = 0.3;
 
 /// All measurements of a survey, in the order in which they were taken.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    lines: Vec<Line>,
+    lines: Vec<Measurement>,
 }
 
-/// The medians of one peer, workload and number of workers.
+/// The medians of one target, workload and number of workers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     /// Which coordinator.
-    pub peer: String,
+    pub target: String,
     /// What was done.
     pub workload: Workload,
     /// By how many at once.
@@ -40,7 +40,7 @@ pub struct Row {
     pub p50_us: f64,
     /// The median of the rounds' 99th percentiles, in microseconds.
     pub p99_us: f64,
-    /// The median of the ratios to the [floor](Workload::floor) of the same round; `None` if that
+    /// The median of the ratios to the [baseline](Workload::baseline) of the same round; `None` if that
     /// was not measured.
     pub of_raw: Option<f64>,
 }
@@ -51,38 +51,40 @@ struct Document<'a> {
     version: &'static str,
     noise: Vec<String>,
     medians: Vec<Row>,
-    lines: &'a [Line],
+    lines: &'a [Measurement],
 }
 
 impl Report {
     /// Takes a measurement in.
-    pub fn add(&mut self, line: Line) {
+    pub fn add(&mut self, line: Measurement) {
         self.lines.push(line);
     }
 
-    /// The medians, in the order in which they were first measured, peer by peer.
+    /// The medians, in the order in which they were first measured, target by target.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows: Vec<Row> = vec![];
-        for peer in self.peers() {
-            for line in self.lines.iter().filter(|line| line.peer == peer) {
+        for target in self.targets() {
+            for line in self.lines.iter().filter(|line| line.target == target) {
                 let is_new = |row: &Row| {
-                    row.peer != peer || (row.workload, row.workers) != (line.workload, line.workers)
+                    row.target != target
+                        || (row.workload, row.workers) != (line.workload, line.workers)
                 };
                 if rows.iter().all(is_new) {
-                    rows.push(self.row(&peer, line.workload, line.workers));
+                    rows.push(self.row(&target, line.workload, line.workers));
                 }
             }
         }
         rows
     }
 
-    fn row(&self, peer: &str, workload: Workload, workers: usize) -> Row {
-        let of =
-            |figure: fn(&Line) -> f64| median(self.rounds(peer, workload, workers).map(figure));
-        let floors = self.rounds(peer, Workload::Raw, workload.floor(workers));
-        let ratios = self.rounds(peer, workload, workers).zip(floors);
+    fn row(&self, target: &str, workload: Workload, workers: usize) -> Row {
+        let of = |figure: fn(&Measurement) -> f64| {
+            median(self.rounds(target, workload, workers).map(figure))
+        };
+        let baselines = self.rounds(target, Workload::Raw, workload.baseline(workers));
+        let ratios = self.rounds(target, workload, workers).zip(baselines);
         Row {
-            peer: peer.to_owned(),
+            target: target.to_owned(),
             workload,
             workers,
             ops_per_s: of(|line| line.ops_per_s).unwrap_or_default(),
@@ -94,52 +96,52 @@ impl Report {
 
     fn rounds(
         &self,
-        peer: &str,
+        target: &str,
         workload: Workload,
         workers: usize,
-    ) -> impl Iterator<Item = &Line> {
+    ) -> impl Iterator<Item = &Measurement> {
         self.lines.iter().filter(move |line| {
-            line.peer == peer && line.workload == workload && line.workers == workers
+            line.target == target && line.workload == workload && line.workers == workers
         })
     }
 
-    fn peers(&self) -> Vec<String> {
-        let mut peers: Vec<String> = vec![];
+    fn targets(&self) -> Vec<String> {
+        let mut targets: Vec<String> = vec![];
         for line in &self.lines {
-            if !peers.contains(&line.peer) {
-                peers.push(line.peer.clone());
+            if !targets.contains(&line.target) {
+                targets.push(line.target.clone());
             }
         }
-        peers
+        targets
     }
 
-    /// Reasons not to believe the figures: floors that were not the same in all rounds.
+    /// Reasons not to believe the figures: baselines that were not the same in all rounds.
     pub fn noise(&self) -> Vec<String> {
-        let noisy = |peer: &String| {
+        let noisy = |target: &String| {
             let rates: Vec<f64> = self
-                .rounds(peer, Workload::Raw, 1)
+                .rounds(target, Workload::Raw, 1)
                 .map(|line| line.ops_per_s)
                 .collect();
             let spread = spread(&rates)?;
             (spread > BELIEVABLE_SPREAD).then(|| {
                 format!(
-                    "the bare requests to {peer} differ by {:.0} % between rounds: the machine was too noisy for these figures to be believed",
+                    "the bare requests to {target} differ by {:.0} % between rounds: the machine was too noisy for these figures to be believed",
                     spread * 100.0
                 )
             })
         };
-        self.peers().iter().filter_map(noisy).collect()
+        self.targets().iter().filter_map(noisy).collect()
     }
 
     /// The medians as rows of text, a heading first.
     pub fn table(&self) -> Vec<[String; 7]> {
         let heading = [
-            "peer", "workload", "workers", "ops/s", "p50", "p99", "of raw",
+            "target", "workload", "workers", "ops/s", "p50", "p99", "of raw",
         ];
         let mut table = vec![heading.map(str::to_owned)];
         table.extend(self.rows().into_iter().map(|row| {
             [
-                row.peer,
+                row.target,
                 row.workload.to_string(),
                 row.workers.to_string(),
                 rate(row.ops_per_s),
@@ -204,9 +206,9 @@ fn spread(values: &[f64]) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn line(workload: Workload, workers: usize, ops_per_s: f64) -> Line {
-        Line {
-            peer: "etcd".into(),
+    fn line(workload: Workload, workers: usize, ops_per_s: f64) -> Measurement {
+        Measurement {
+            target: "etcd".into(),
             workload,
             workers,
             ops: 10,
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_floor_that_moves_is_told() {
+    fn a_baseline_that_moves_is_told() {
         assert_eq!(report([1000.0, 900.0, 1100.0]).noise(), [""; 0]);
         let noise = report([1000.0, 400.0, 1100.0]).noise();
         assert!(noise[0].contains("to etcd differ by 70 %"), "{noise:?}");

@@ -1,9 +1,9 @@
-//! Latency against workers: a line a backend, and its floor in a lighter one.
+//! Latency against workers: a line a backend, and its baseline in a lighter one.
 
 use plotters::prelude::*;
 
 use super::Row;
-use crate::line::latency;
+use crate::measurement::latency;
 use crate::workload::Workload;
 
 const SIZE: (u32, u32) = (760, 480);
@@ -22,8 +22,8 @@ pub(super) fn svg(rows: &[Row]) -> Result<String, Box<dyn std::error::Error + Se
 fn draw(rows: &[Row], image: &mut String) -> Drawn {
     let area = SVGBackend::with_string(image, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
-    let mut peers: Vec<&str> = rows.iter().map(|row| &*row.peer).collect();
-    peers.dedup();
+    let mut targets: Vec<&str> = rows.iter().map(|row| &*row.target).collect();
+    targets.dedup();
     let most = rows.iter().map(|row| row.workers).max().unwrap_or(1);
     let latencies = || rows.iter().map(|row| row.p50_us).filter(|us| *us > 0.0);
     let least_us = latencies().fold(f64::INFINITY, f64::min).min(1e6);
@@ -44,19 +44,19 @@ fn draw(rows: &[Row], image: &mut String) -> Drawn {
         .y_label_formatter(&|us| latency(*us))
         .light_line_style(TRANSPARENT)
         .draw()?;
-    for (number, peer) in peers.into_iter().enumerate() {
+    for (number, target) in targets.into_iter().enumerate() {
         let colour = HSLColor((number as f64 * HUE_STEP).fract(), 0.75, 0.4);
         let points = |workload| {
             rows.iter()
-                .filter(move |row| row.peer == peer && row.workload == workload)
+                .filter(move |row| row.target == target && row.workload == workload)
                 .map(|row| (row.workers as f64, row.p50_us))
         };
-        let floor = LineSeries::new(points(Workload::Raw), colour.mix(0.35).stroke_width(1));
-        chart.draw_series(floor)?;
+        let baseline = LineSeries::new(points(Workload::Raw), colour.mix(0.35).stroke_width(1));
+        chart.draw_series(baseline)?;
         let locks = points(Workload::Uncontended);
         chart
             .draw_series(LineSeries::new(locks, colour.stroke_width(2)).point_size(3))?
-            .label(peer)
+            .label(target)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
     }
     chart

@@ -1,6 +1,6 @@
 //! One node of etcd.
 
-use conformance::fixtures::etcd::Node;
+use testkit::fixtures::etcd::Node;
 
 use super::{Running, Server, blocking};
 

@@ -8,24 +8,24 @@ mod zookeeper;
 
 use std::time::Duration;
 
-use crate::{Line, Peer};
+use crate::{Measurement, Target};
 
 pub use served::serve_if_asked;
 
-/// A server, or a coordinator in this process, and the peer on it.
+/// A server, or a coordinator in this process, and the target on it.
 pub struct Server {
-    peer: Peer,
+    target: Target,
     running: Box<dyn Running>,
 }
 
 /// What ends when it is dropped.
 trait Running {
-    fn others(&self, _length: Duration) -> Vec<Line> {
+    fn others(&self, _length: Duration) -> Vec<Measurement> {
         vec![]
     }
 }
 
-/// The peers that were compiled in. A program that starts `served` calls [`serve_if_asked`] first of
+/// The targets that were compiled in. A program that starts `served` calls [`serve_if_asked`] first of
 /// all, since it is started again as that server.
 pub fn names() -> Vec<&'static str> {
     vec![
@@ -56,20 +56,20 @@ impl Server {
     }
 
     fn new(url: &str, running: impl Running + 'static) -> Self {
-        let connecting = blocking().block_on(Peer::connect(url));
+        let connecting = blocking().block_on(Target::connect(url));
         Server {
-            peer: connecting.expect("a coordinator of our own"),
+            target: connecting.expect("a coordinator of our own"),
             running: Box::new(running),
         }
     }
 
-    /// The peer on it.
-    pub fn peer(&self) -> &Peer {
-        &self.peer
+    /// The target on it.
+    pub fn target(&self) -> &Target {
+        &self.target
     }
 
     /// What others' clients do on the same server, for comparison; each measurement takes so long.
-    pub fn others(&self, length: Duration) -> Vec<Line> {
+    pub fn others(&self, length: Duration) -> Vec<Measurement> {
         self.running.others(length)
     }
 }

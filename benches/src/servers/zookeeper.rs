@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use conformance::fixtures::zk::java::{self, Program};
-use conformance::fixtures::zk::{Ensemble, Settings};
+use testkit::fixtures::zk::java::{self, Program};
+use testkit::fixtures::zk::{Ensemble, Settings};
 
 use super::{Running, Server};
-use crate::{Line, Workload};
+use crate::{Measurement, Workload};
 
 pub fn start() -> Server {
     let ensemble = Ensemble::start(Settings::default());
@@ -20,7 +20,7 @@ struct Node {
 }
 
 impl Running for Node {
-    fn others(&self, length: Duration) -> Vec<Line> {
+    fn others(&self, length: Duration) -> Vec<Measurement> {
         [(Workload::Uncontended, 1), (Workload::Contended, 16)]
             .into_iter()
             .map(|(workload, workers)| self.curator(workload, workers, length))
@@ -29,7 +29,7 @@ impl Running for Node {
 }
 
 impl Node {
-    fn curator(&self, workload: Workload, workers: usize, length: Duration) -> Line {
+    fn curator(&self, workload: Workload, workers: usize, length: Duration) -> Measurement {
         let servers = self.ensemble.connection_string();
         let seconds = length.as_secs().max(1).to_string();
         let path = format!("/curator-{workers}");
@@ -38,8 +38,8 @@ impl Node {
             .run(&[&servers, &path, &workers.to_string(), &seconds]);
         let figures: serde_json::Value = serde_json::from_str(&printed).expect("one line of JSON");
         let figure = |name: &str| figures[name].as_f64().expect("a figure");
-        Line {
-            peer: "curator".into(),
+        Measurement {
+            target: "curator".into(),
             workload,
             workers,
             ops: figures["ops"].as_u64().expect("a count"),

@@ -23,7 +23,7 @@ const PROCESSOR: f64 = 1.0;
 pub(super) fn findings() -> Vec<Finding> {
     let runtime = runtime().expect("the operating system gives threads");
     let server = Server::start("served");
-    let locks = server.peer().session().expect("valid options");
+    let locks = server.target().session().expect("valid options");
     let first = runtime.block_on(hold(&locks, 0, 1));
     let alone = runtime.block_on(processor_share(SETTLED));
     let before = resident_bytes();

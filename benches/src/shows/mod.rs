@@ -1,8 +1,8 @@
 //! What is promised of costs, each checked as anybody can check it. Ratios are medians over rounds
 //! in which both sides were measured one after the other.
 
-mod floor;
-mod handover;
+mod baseline;
+mod handoff;
 mod idle;
 mod speed;
 
@@ -10,18 +10,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use benches::servers::Server;
-use benches::{Line, Plan, Workload, measure};
+use benches::{Measurement, Plan, Workload, measure};
 use clap::ValueEnum;
 
 /// A promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Show {
     /// Locks on etcd and ZooKeeper against their bare requests
-    Floor,
+    Baseline,
     /// The embedded coordinator against etcd on the same disk, and what a lock in memory costs
     Speed,
     /// A turn with 1,000 waiters against one with 10, on every backend
-    Handover,
+    Handoff,
     /// The memory of 100,000 held locks, and the processor time that they take (three minutes)
     Idle,
 }
@@ -45,9 +45,9 @@ pub fn check(chosen: &[Show]) -> ExitCode {
     let mut kept = true;
     for show in if chosen.is_empty() { all } else { chosen } {
         let findings = match show {
-            Show::Floor => floor::findings(),
+            Show::Baseline => baseline::findings(),
             Show::Speed => speed::findings(),
-            Show::Handover => handover::findings(),
+            Show::Handoff => handoff::findings(),
             Show::Idle => idle::findings(),
         };
         for finding in findings {
@@ -97,13 +97,13 @@ fn take(
     workload: Workload,
     workers: usize,
     length: Duration,
-) -> Line {
+) -> Measurement {
     let plan = Plan {
         workload,
         workers,
         length,
     };
-    let line = runtime.block_on(measure(server.peer(), plan));
+    let line = runtime.block_on(measure(server.target(), plan));
     let line = line.expect("a server of our own serves");
     eprintln!("{line}");
     line

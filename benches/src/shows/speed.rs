@@ -9,7 +9,7 @@ use super::{Bound, Finding, median, take};
 
 const ROUNDS: usize = 5;
 const LENGTH: Duration = Duration::from_millis(700);
-/// Peer, workers, and how many times etcd's rate is promised.
+/// Target, workers, and how many times etcd's rate is promised.
 const PROMISED: [(&str, usize, f64); 4] = [
     ("durable", 1, 2.5),
     ("durable", 64, 8.0),
@@ -31,9 +31,9 @@ pub(super) fn findings() -> Vec<Finding> {
         };
         turns_us.push(1e6 / uncontended(&memory, 1));
         for workers in [1, 64] {
-            let floor = uncontended(&etcd, workers);
+            let baseline = uncontended(&etcd, workers);
             for (name, server) in &ours {
-                let ratio = uncontended(server, workers) / floor;
+                let ratio = uncontended(server, workers) / baseline;
                 let promised = PROMISED.iter().position(|p| (p.0, p.1) == (*name, workers));
                 ratios[promised.expect("all are promised")].push(ratio);
             }

@@ -2,16 +2,16 @@
 
 use lock_core::{EntryId, ErrorKind, LockName, LossReason, Mode, Release, Removed, State, Token};
 
-use crate::bench::Bench;
+use crate::test_bed::TestBed;
 
-pub async fn an_evicted_holder_loses_and_the_next_is_served(bench: Bench) {
-    let (_, guard) = bench.holder("a").await;
-    let waiter = bench.waiter("a", Mode::Exclusive).await;
-    let operator = bench.process();
-    let queue = bench.queue("a").await;
+pub async fn an_evicted_holder_loses_and_the_next_is_served(bed: TestBed) {
+    let (_, guard) = bed.holder("a").await;
+    let waiter = bed.waiter("a", Mode::Exclusive).await;
+    let operator = bed.process();
+    let queue = bed.queue("a").await;
     let evicted = operator.evict(&queue.name, &queue.entries[0].id).await;
     assert_eq!(evicted.expect("an answer"), Removed::Removed);
-    let reason = bench.soon("the holder is told", guard.lost()).await;
+    let reason = bed.soon("the holder is told", guard.lost()).await;
     assert_eq!(reason, LossReason::EntryGone);
     let next = waiter.turn().await;
     assert!(next.token() > guard.token());
@@ -20,11 +20,11 @@ pub async fn an_evicted_holder_loses_and_the_next_is_served(bench: Bench) {
     assert_eq!(operator.session_id(), None, "it needs no session");
 }
 
-pub async fn an_evicted_waiter_leaves_the_line(bench: Bench) {
-    let (_, guard) = bench.holder("a").await;
-    let waiter = bench.waiter("a", Mode::Exclusive).await;
-    let operator = bench.process();
-    let queue = bench.queue("a").await;
+pub async fn an_evicted_waiter_leaves_the_line(bed: TestBed) {
+    let (_, guard) = bed.holder("a").await;
+    let waiter = bed.waiter("a", Mode::Exclusive).await;
+    let operator = bed.process();
+    let queue = bed.queue("a").await;
     let evicted = operator.evict(&queue.name, &queue.entries[1].id).await;
     assert_eq!(evicted.expect("an answer"), Removed::Removed);
     let error = waiter.outcome().await.expect_err("evicted");
@@ -33,10 +33,10 @@ pub async fn an_evicted_waiter_leaves_the_line(bench: Bench) {
     assert_eq!(guard.release().await, Release::Released);
 }
 
-pub async fn another_incarnation_stays(bench: Bench) {
-    let (_, guard) = bench.holder("a").await;
-    let operator = bench.process();
-    let queue = bench.queue("a").await;
+pub async fn another_incarnation_stays(bed: TestBed) {
+    let (_, guard) = bed.holder("a").await;
+    let operator = bed.process();
+    let queue = bed.queue("a").await;
     let entry = &queue.entries[0].id;
     for token in [entry.token.0 - 1, entry.token.0 + 1] {
         let (key, token) = (entry.key.clone(), Token(token));
@@ -48,10 +48,10 @@ pub async fn another_incarnation_stays(bench: Bench) {
     let refused = operator.evict(&other, entry).await.expect_err("refused");
     assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
     assert_eq!(guard.state(), State::Held);
-    assert_eq!(bench.queue("a").await.entries, queue.entries);
+    assert_eq!(bed.queue("a").await.entries, queue.entries);
     let evicted = operator.evict(&queue.name, entry).await;
     assert_eq!(evicted.expect("an answer"), Removed::Removed);
     let again = operator.evict(&queue.name, entry).await;
     assert_eq!(again.expect("an answer"), Removed::AlreadyGone);
-    bench.soon("the holder is told", guard.lost()).await;
+    bed.soon("the holder is told", guard.lost()).await;
 }

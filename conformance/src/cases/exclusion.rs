@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use lock_core::clock::Clock;
 use lock_core::{Admission, Enqueued, Locks, LossReason, Mode, Release, rule};
 
-use crate::bench::{Bench, ticket};
 use crate::fixture::Skip;
+use crate::test_bed::{TestBed, ticket};
 
-async fn take_turns(bench: &Bench, clients: Vec<Locks>, turns: usize) {
+async fn take_turns(bed: &TestBed, clients: Vec<Locks>, turns: usize) {
     let inside = Arc::new(AtomicUsize::new(0));
     let tasks: Vec<_> = clients
         .into_iter()
@@ -31,38 +31,38 @@ async fn take_turns(bench: &Bench, clients: Vec<Locks>, turns: usize) {
         })
         .collect();
     for task in tasks {
-        bench.soon("all turns", task).await.expect("no panic");
+        bed.soon("all turns", task).await.expect("no panic");
     }
-    bench.depth("a", 0).await;
+    bed.depth("a", 0).await;
 }
 
-pub async fn tasks_that_share_a_session_exclude_each_other(bench: Bench) {
-    let locks = bench.process();
-    take_turns(&bench, vec![locks; 8], 20).await;
+pub async fn tasks_that_share_a_session_exclude_each_other(bed: TestBed) {
+    let locks = bed.process();
+    take_turns(&bed, vec![locks; 8], 20).await;
 }
 
-pub async fn processes_exclude_each_other(bench: Bench) {
-    let processes = (0..8).map(|_| bench.process()).collect();
-    take_turns(&bench, processes, 20).await;
+pub async fn processes_exclude_each_other(bed: TestBed) {
+    let processes = (0..8).map(|_| bed.process()).collect();
+    take_turns(&bed, processes, 20).await;
 }
 
-pub async fn contention_is_a_value(bench: Bench) {
-    let (_, guard) = bench.holder("a").await;
-    let other = bench.mutex("a");
+pub async fn contention_is_a_value(bed: TestBed) {
+    let (_, guard) = bed.holder("a").await;
+    let other = bed.mutex("a");
     assert!(other.try_acquire().await.expect("an answer").is_none());
     let (started, limit) = (Instant::now(), Duration::from_millis(300));
     let waited = other.acquire_timeout(limit).await;
     assert!(waited.expect("an answer").is_none());
     assert!(started.elapsed() >= limit);
-    bench.depth("a", 1).await;
+    bed.depth("a", 1).await;
     drop(guard);
-    let guard = other.acquire_timeout(bench.patience()).await;
+    let guard = other.acquire_timeout(bed.limit()).await;
     let guard = guard.expect("an answer").expect("the lock is free again");
     assert_eq!(guard.release().await, Release::Released);
 }
 
-pub async fn a_task_waits_for_itself(bench: Bench) {
-    let lock = bench.mutex("a");
+pub async fn a_task_waits_for_itself(bed: TestBed) {
+    let lock = bed.mutex("a");
     let guard = lock.acquire().await.expect("the lock is free");
     assert!(lock.try_acquire().await.expect("an answer").is_none());
     let again = lock.acquire_timeout(Duration::from_millis(100)).await;
@@ -72,10 +72,10 @@ pub async fn a_task_waits_for_itself(bench: Bench) {
     assert!(again.is_some(), "nothing of the waits is left");
 }
 
-pub async fn a_session_does_not_take_the_entry_of_another_for_its_own(bench: Bench) {
+pub async fn a_session_does_not_take_the_entry_of_another_for_its_own(bed: TestBed) {
     let ask = rule::ask(Mode::Exclusive);
     let ticket = ticket("a", Mode::Exclusive, 1);
-    let (old, new) = (bench.session().await, bench.session().await);
+    let (old, new) = (bed.session().await, bed.session().await);
     let enqueued = old.enqueue(&ticket, ask, Admission::Always).await;
     let Ok(Enqueued::Placed(first)) = enqueued else {
         panic!("a place is expected: {enqueued:?}")
@@ -89,18 +89,18 @@ pub async fn a_session_does_not_take_the_entry_of_another_for_its_own(bench: Ben
     // Which incarnation it is, not every store tells of those ahead.
     assert_eq!(second.view.ahead[0].id.key, first.entry.key);
     new.remove(&ticket, None).await.expect("removed");
-    let queue = bench.queue("a").await;
+    let queue = bed.queue("a").await;
     assert_eq!(queue.entries.len(), 1);
     assert_eq!(queue.entries[0].id, first.entry);
 }
 
 /// The holder's network falls silent, so that it can only go by its clock.
-pub async fn a_silent_holder_has_lost_before_the_next_is_granted(bench: Bench) -> Result<(), Skip> {
-    let bench = bench.short_lived();
-    let (link, locks) = bench.distant_process()?;
+pub async fn a_silent_holder_has_lost_before_the_next_is_granted(bed: TestBed) -> Result<(), Skip> {
+    let bed = bed.short_lived();
+    let (link, locks) = bed.distant_process()?;
     let lock = locks.mutex("a").expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
-    let next = bench.waiter("a", Mode::Exclusive).await;
+    let next = bed.waiter("a", Mode::Exclusive).await;
     link.silence();
     let silent = Instant::now();
     let believing = async {
@@ -122,10 +122,7 @@ pub async fn a_silent_holder_has_lost_before_the_next_is_granted(bench: Bench) -
     assert!(next.token() > guard.token());
     // Twice what the server waits, for those who come from a new leader, and a busy machine.
     let freed = silent.elapsed();
-    assert!(
-        freed < 2 * bench.ttl() + Duration::from_secs(10),
-        "{freed:?}"
-    );
+    assert!(freed < 2 * bed.ttl() + Duration::from_secs(10), "{freed:?}");
     assert_eq!(next.release().await, Release::Released);
     Ok(())
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use lock_core::entry::MAX_NOTE_BYTES;
 use lock_core::{ErrorKind, Locks, MAX_TTL, MIN_TTL, Mode, Options, Release};
 
-use crate::bench::Bench;
+use crate::test_bed::TestBed;
 
-pub async fn the_longest_note_is_kept_and_a_longer_one_refused(bench: Bench) {
+pub async fn the_longest_note_is_kept_and_a_longer_one_refused(bed: TestBed) {
     // Two bytes each, and every one of them escaped in JSON.
     let (owner, note) = (
         "\u{85}".repeat(MAX_NOTE_BYTES / 2),
@@ -16,42 +16,42 @@ pub async fn the_longest_note_is_kept_and_a_longer_one_refused(bench: Bench) {
     let options = Options {
         owner: owner.clone(),
         note: Some(note.clone()),
-        ..bench.options()
+        ..bed.options()
     };
-    let locks = bench.process_with(options);
+    let locks = bed.process_with(options);
     let guard = locks.mutex("a").expect("a valid name").acquire().await;
     let _guard = guard.expect("the lock is free");
-    let entry = bench.queue("a").await.entries.remove(0);
+    let entry = bed.queue("a").await.entries.remove(0);
     let metadata = entry.metadata.expect("ours");
     assert_eq!((metadata.owner, metadata.note), (owner, Some(note)));
     refused(
-        &bench,
+        &bed,
         Options {
             note: Some("x".repeat(MAX_NOTE_BYTES + 1)),
-            ..bench.options()
+            ..bed.options()
         },
         "note",
     );
 }
 
-fn refused(bench: &Bench, options: Options, named: &str) {
-    let error = Locks::new(bench.backend(), options).expect_err("out of bounds");
+fn refused(bed: &TestBed, options: Options, named: &str) {
+    let error = Locks::new(bed.backend(), options).expect_err("out of bounds");
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert!(error.to_string().contains(named), "{error}");
 }
 
-pub async fn times_to_live_out_of_bounds_are_refused(bench: Bench) {
+pub async fn times_to_live_out_of_bounds_are_refused(bed: TestBed) {
     let nano = Duration::from_nanos(1);
     for ttl in [Duration::ZERO, MIN_TTL - nano, MAX_TTL + nano] {
         let options = Options {
             ttl,
-            ..bench.options()
+            ..bed.options()
         };
-        refused(&bench, options, "time to live");
+        refused(&bed, options, "time to live");
     }
     // Less than the store can do is raised, or refused with the reason: the store may have been set
     // up to do more.
-    let brief = bench.with_ttl(MIN_TTL);
+    let brief = bed.with_ttl(MIN_TTL);
     match brief.mutex("a").acquire().await {
         Ok(guard) => assert!(guard.remaining() > Duration::ZERO),
         Err(error) => {
@@ -62,18 +62,18 @@ pub async fn times_to_live_out_of_bounds_are_refused(bench: Bench) {
 }
 
 /// Stores have bounds of their own.
-pub async fn a_guard_tells_the_time_to_live_that_was_granted(bench: Bench) {
-    for asked in [MIN_TTL, bench.ttl(), MAX_TTL] {
-        let locks = bench.process_with(Options {
+pub async fn a_guard_tells_the_time_to_live_that_was_granted(bed: TestBed) {
+    for asked in [MIN_TTL, bed.ttl(), MAX_TTL] {
+        let locks = bed.process_with(Options {
             ttl: asked,
-            ..bench.options()
+            ..bed.options()
         });
         let guard = match locks.mutex("a").expect("a valid name").acquire().await {
             Ok(guard) => guard,
             Err(error) => {
                 let refusals = [ErrorKind::InvalidArgument, ErrorKind::Configuration];
                 assert!(
-                    asked != bench.ttl() && refusals.contains(&error.kind()),
+                    asked != bed.ttl() && refusals.contains(&error.kind()),
                     "{error}"
                 );
                 continue;
@@ -85,15 +85,15 @@ pub async fn a_guard_tells_the_time_to_live_that_was_granted(bench: Bench) {
             !remaining.is_zero() && remaining <= granted,
             "{remaining:?} of {granted:?}"
         );
-        if asked == bench.ttl() {
+        if asked == bed.ttl() {
             assert_eq!(granted, asked, "within the bounds of every store");
         }
         assert_eq!(guard.release().await, Release::Released);
     }
 }
 
-pub async fn bad_names_are_refused(bench: Bench) {
-    let locks = bench.process();
+pub async fn bad_names_are_refused(bed: TestBed) {
+    let locks = bed.process();
     let long = "x".repeat(1024 * 1024);
     let too_long = vec!["x".repeat(255); 5].join("/");
     for name in [
@@ -120,15 +120,15 @@ pub async fn bad_names_are_refused(bench: Bench) {
     }
 }
 
-pub async fn a_session_holds_many_locks(bench: Bench) {
+pub async fn a_session_holds_many_locks(bed: TestBed) {
     const LOCKS: usize = 100;
-    let locks = bench.process();
+    let locks = bed.process();
     let mut guards = vec![];
     for i in 0..LOCKS {
         let lock = locks.mutex(format!("many/{i}")).expect("a valid name");
         guards.push(lock.acquire().await.expect("the lock is free"));
     }
-    let other = bench.process();
+    let other = bed.process();
     let listed = other.list("many/", None, 2 * LOCKS).await;
     assert_eq!(listed.expect("an answer").len(), LOCKS);
     locks.close().await.expect("an answer");
@@ -136,9 +136,9 @@ pub async fn a_session_holds_many_locks(bench: Bench) {
     assert_eq!(listed.expect("an answer"), []);
 }
 
-pub async fn a_long_queue_is_told_whole(bench: Bench) {
+pub async fn a_long_queue_is_told_whole(bed: TestBed) {
     const WAITERS: usize = 100;
-    let (locks, guard) = bench.holder("a").await;
+    let (locks, guard) = bed.holder("a").await;
     let lock = locks.mutex("a").expect("a valid name");
     let waiters: Vec<_> = (0..WAITERS)
         .map(|_| {
@@ -146,8 +146,8 @@ pub async fn a_long_queue_is_told_whole(bench: Bench) {
             tokio::spawn(async move { lock.acquire().await.map(drop) })
         })
         .collect();
-    bench.depth("a", WAITERS + 1).await;
-    let queue = bench.queue("a").await;
+    bed.depth("a", WAITERS + 1).await;
+    let queue = bed.queue("a").await;
     assert_eq!(queue.holders(), 1);
     assert!(
         queue
@@ -157,8 +157,8 @@ pub async fn a_long_queue_is_told_whole(bench: Bench) {
     );
     drop(guard);
     for waiter in waiters {
-        let turn = bench.soon("a turn", waiter).await.expect("no panic");
+        let turn = bed.soon("a turn", waiter).await.expect("no panic");
         turn.expect("its turn comes");
     }
-    bench.depth("a", 0).await;
+    bed.depth("a", 0).await;
 }

@@ -2,13 +2,13 @@
 
 use lock_core::{Entry, ErrorKind, LossReason, Mode, Options, Queue, Release, State};
 
-use crate::bench::Bench;
+use crate::test_bed::TestBed;
 
-pub async fn queues_tell_who_stands_there(bench: Bench) {
-    let locks = bench.process();
+pub async fn queues_tell_who_stands_there(bed: TestBed) {
+    let locks = bed.process();
     let lock = locks.rwlock("a").expect("a valid name");
     let guard = lock.read().await.expect("the lock is free");
-    let queue = bench.queue("a").await;
+    let queue = bed.queue("a").await;
     assert_eq!((queue.entries.len(), queue.holders()), (1, 1));
     let entry = &queue.entries[0];
     assert_eq!(
@@ -24,46 +24,46 @@ pub async fn queues_tell_who_stands_there(bench: Bench) {
     assert!(metadata.since_unix_ms > 0 && !metadata.host.is_empty());
 }
 
-pub async fn waiters_are_told_in_order(bench: Bench) {
-    let (holder, guard) = bench.holder("a").await;
+pub async fn waiters_are_told_in_order(bed: TestBed) {
+    let (holder, guard) = bed.holder("a").await;
     let modes = [Mode::Shared, Mode::Exclusive, Mode::Shared, Mode::Shared];
     let mut expected = vec![(Mode::Exclusive, holder.session_id())];
     let mut waiters = vec![];
     for mode in modes {
-        let waiter = bench.waiter("a", mode).await;
+        let waiter = bed.waiter("a", mode).await;
         expected.push((mode, waiter.locks.session_id()));
         waiters.push(waiter);
     }
-    let queue = bench.queue("a").await;
+    let queue = bed.queue("a").await;
     let told = queue.entries.iter().map(|e| (e.mode, e.session));
     assert_eq!(told.collect::<Vec<_>>(), expected);
     assert!(queue.entries.is_sorted_by(|a, b| a.id.token < b.id.token));
     assert_eq!(queue.holders(), 1);
     drop(guard);
     let first = waiters.remove(0).turn().await;
-    let queue = bench.queue("a").await;
+    let queue = bed.queue("a").await;
     assert_eq!((queue.entries.len(), queue.holders()), (4, 1));
     assert_eq!(queue.entries[0].id.token, first.token());
 }
 
-pub async fn a_holder_says_since_when_and_keeps_its_place(bench: Bench) {
-    let announcing = bench.process_with(Options {
+pub async fn a_holder_says_since_when_and_keeps_its_place(bed: TestBed) {
+    let announcing = bed.process_with(Options {
         announces: true,
-        ..bench.options()
+        ..bed.options()
     });
     let lock = announcing.mutex("a").expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
-    let waiter = bench.waiter("a", Mode::Exclusive).await;
+    let waiter = bed.waiter("a", Mode::Exclusive).await;
     let held = |queue: &Queue| {
         queue.entries[0]
             .metadata
             .as_ref()
             .and_then(|m| m.held_unix_ms)
     };
-    let before = bench.queue("a").await;
+    let before = bed.queue("a").await;
     assert_eq!(held(&before), Some(0), "it has not said");
     guard.announce().await.expect("it is held");
-    let after = bench.queue("a").await;
+    let after = bed.queue("a").await;
     assert!(held(&after).is_some_and(|ms| ms > 0));
     // Of the rest nothing has changed, and it ends as ever: for the waiter, and with its session.
     let places = |queue: &Queue| {
@@ -84,27 +84,27 @@ pub async fn a_holder_says_since_when_and_keeps_its_place(bench: Bench) {
     let guard = lock.acquire().await.expect("the lock is free");
     guard.announce().await.expect("it is held");
     announcing.close().await.expect("an answer");
-    bench.depth("a", 0).await;
+    bed.depth("a", 0).await;
     let late = guard.announce().await.expect_err("it is lost");
     assert_eq!(late.kind(), ErrorKind::SessionLost(LossReason::Closed));
 }
 
-pub async fn a_lock_that_nobody_uses_is_not_listed(bench: Bench) {
-    let locks = bench.process();
-    assert_eq!(bench.queue("a").await.entries, []);
+pub async fn a_lock_that_nobody_uses_is_not_listed(bed: TestBed) {
+    let locks = bed.process();
+    assert_eq!(bed.queue("a").await.entries, []);
     let listed = locks.list("", None, 10).await.expect("an answer");
     assert_eq!(listed, []);
-    let (_, guard) = bench.holder("a").await;
+    let (_, guard) = bed.holder("a").await;
     let listed = locks.list("", None, 10).await.expect("an answer");
-    assert_eq!(listed, [bench.queue("a").await]);
+    assert_eq!(listed, [bed.queue("a").await]);
     drop(guard);
-    bench.depth("a", 0).await;
+    bed.depth("a", 0).await;
     let listed = locks.list("", None, 10).await.expect("an answer");
     assert_eq!(listed, []);
 }
 
-pub async fn pages_follow_each_other(bench: Bench) {
-    let locks = bench.process();
+pub async fn pages_follow_each_other(bed: TestBed) {
+    let locks = bed.process();
     let names = ["b", "a", "a/b", "a/b/c", "ab", "a%2Fb", "c"];
     let mut guards = vec![];
     for name in names {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use lock_core::{Mode, Release};
 
-use crate::bench::{Bench, is_ours};
 use crate::fixture::Skip;
+use crate::test_bed::{TestBed, is_ours};
 
-pub async fn renewal_goes_on_while_the_executor_is_blocked(bench: Bench) {
-    let bench = bench.short_lived();
-    let (lock, ttl) = (bench.mutex("a"), bench.ttl());
+pub async fn renewal_goes_on_while_the_executor_is_blocked(bed: TestBed) {
+    let bed = bed.short_lived();
+    let (lock, ttl) = (bed.mutex("a"), bed.ttl());
     let user = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -28,8 +28,8 @@ pub async fn renewal_goes_on_while_the_executor_is_blocked(bench: Bench) {
         .expect("no panic");
 }
 
-pub async fn any_executor_will_do(bench: Bench) {
-    let lock = bench.mutex("a");
+pub async fn any_executor_will_do(bed: TestBed) {
+    let lock = bed.mutex("a");
     let user = std::thread::spawn(move || {
         let guard = futures_executor::block_on(lock.acquire()).expect("the lock is free");
         let nobody = lock.acquire_timeout(Duration::from_millis(50));
@@ -43,36 +43,35 @@ pub async fn any_executor_will_do(bench: Bench) {
         .expect("no panic");
 }
 
-pub async fn a_wait_goes_on_while_a_member_stands_still(bench: Bench) -> Result<(), Skip> {
+pub async fn a_wait_goes_on_while_a_member_stands_still(bed: TestBed) -> Result<(), Skip> {
     // An election takes a while on a busy machine.
-    let bench = bench.with_ttl(Duration::from_secs(30));
-    let members = bench.cluster()?;
+    let bed = bed.with_ttl(Duration::from_secs(30));
+    let members = bed.cluster()?;
     for member in 0..members.count() {
-        let (_, guard) = bench.holder("a").await;
-        let waiter = bench.waiter("a", Mode::Exclusive).await;
+        let (_, guard) = bed.holder("a").await;
+        let waiter = bed.waiter("a", Mode::Exclusive).await;
         members.pause(member).await;
         // The holder may have to find another member, too.
-        let released = bench.soon("an answer", guard.release()).await;
+        let released = bed.soon("an answer", guard.release()).await;
         assert_ne!(released, Release::AlreadyGone);
         let turn = waiter.turn().await;
         members.resume(member).await;
         drop(turn);
-        bench.depth("a", 0).await;
+        bed.depth("a", 0).await;
     }
     Ok(())
 }
 
-pub async fn holders_survive_a_rolling_restart(bench: Bench) -> Result<(), Skip> {
-    let bench = bench.with_ttl(Duration::from_secs(60));
-    let members = bench.cluster()?;
-    let (_, guard) = bench.holder("a").await;
+pub async fn holders_survive_a_rolling_restart(bed: TestBed) -> Result<(), Skip> {
+    let bed = bed.with_ttl(Duration::from_secs(60));
+    let members = bed.cluster()?;
+    let (_, guard) = bed.holder("a").await;
     let token = guard.token();
     for member in 0..members.count() {
         members.kill(member).await;
         assert!(is_ours(&guard), "{guard:?}");
         members.start(member).await;
-        bench
-            .eventually("it serves again", async || members.serves(member).await)
+        bed.eventually("it serves again", async || members.serves(member).await)
             .await;
     }
     assert!(is_ours(&guard) && guard.token() == token, "{guard:?}");

@@ -4,19 +4,19 @@ use std::time::{Duration, Instant};
 
 use lock_core::{ErrorKind, Guard, LossReason, Mode, OnSessionLoss, Options, Release, State};
 
-use crate::bench::{Bench, is_ours};
 use crate::fixture::{Members, Skip};
+use crate::test_bed::{TestBed, is_ours};
 
 /// Well before the deadline, which is what a blind holder would wait for.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-pub async fn a_removed_entry_is_a_loss_for_the_holder(bench: Bench) -> Result<(), Skip> {
-    let administrator = bench.administrator()?;
-    let (_, guard) = bench.holder("a").await;
-    let entry = bench.queue("a").await.entries[0].id.clone();
+pub async fn a_removed_entry_is_a_loss_for_the_holder(bed: TestBed) -> Result<(), Skip> {
+    let administrator = bed.administrator()?;
+    let (_, guard) = bed.holder("a").await;
+    let entry = bed.queue("a").await.entries[0].id.clone();
     administrator.remove(&entry).await;
     let removed = Instant::now();
-    let reason = bench.soon("the holder is told", guard.lost()).await;
+    let reason = bed.soon("the holder is told", guard.lost()).await;
     assert_eq!(reason, LossReason::EntryGone);
     assert!(removed.elapsed() < AT_ONCE, "{:?}", removed.elapsed());
     assert_eq!(guard.state(), State::Lost(LossReason::EntryGone));
@@ -25,11 +25,11 @@ pub async fn a_removed_entry_is_a_loss_for_the_holder(bench: Bench) -> Result<()
     Ok(())
 }
 
-pub async fn a_removed_entry_evicts_the_waiter(bench: Bench) -> Result<(), Skip> {
-    let administrator = bench.administrator()?;
-    let (_, guard) = bench.holder("a").await;
-    let waiter = bench.waiter("a", Mode::Exclusive).await;
-    let entry = bench.queue("a").await.entries[1].id.clone();
+pub async fn a_removed_entry_evicts_the_waiter(bed: TestBed) -> Result<(), Skip> {
+    let administrator = bed.administrator()?;
+    let (_, guard) = bed.holder("a").await;
+    let waiter = bed.waiter("a", Mode::Exclusive).await;
+    let entry = bed.queue("a").await.entries[1].id.clone();
     administrator.remove(&entry).await;
     let error = waiter.outcome().await.expect_err("evicted");
     assert_eq!(error.kind(), ErrorKind::Evicted, "{error}");
@@ -38,23 +38,22 @@ pub async fn a_removed_entry_evicts_the_waiter(bench: Bench) -> Result<(), Skip>
     Ok(())
 }
 
-pub async fn a_session_that_ended_is_lost_for_ever(bench: Bench) -> Result<(), Skip> {
-    let administrator = bench.administrator()?;
-    let (locks, guard) = bench.holder("a").await;
+pub async fn a_session_that_ended_is_lost_for_ever(bed: TestBed) -> Result<(), Skip> {
+    let administrator = bed.administrator()?;
+    let (locks, guard) = bed.holder("a").await;
     let (id, old) = (locks.session_id().expect("open"), guard.token());
     administrator.end_session(id).await;
     let ended = Instant::now();
-    let reason = bench.soon("the holder is told", guard.lost()).await;
+    let reason = bed.soon("the holder is told", guard.lost()).await;
     assert!(ended.elapsed() < AT_ONCE, "{:?}", ended.elapsed());
     assert!(
         matches!(reason, LossReason::SessionGone | LossReason::EntryGone),
         "{reason:?}"
     );
-    bench
-        .eventually("the session is known to be over", async || {
-            locks.session_id() != Some(id)
-        })
-        .await;
+    bed.eventually("the session is known to be over", async || {
+        locks.session_id() != Some(id)
+    })
+    .await;
     assert!(!is_ours(&guard));
     let next = locks.mutex("a").expect("a valid name").acquire().await;
     let next = next.expect("a new session takes it");
@@ -65,29 +64,28 @@ pub async fn a_session_that_ended_is_lost_for_ever(bench: Bench) -> Result<(), S
     Ok(())
 }
 
-pub async fn a_session_that_ended_is_not_made_anew(bench: Bench) -> Result<(), Skip> {
-    let bench = bench.short_lived();
-    let administrator = bench.administrator()?;
-    let locks = bench.process();
+pub async fn a_session_that_ended_is_not_made_anew(bed: TestBed) -> Result<(), Skip> {
+    let bed = bed.short_lived();
+    let administrator = bed.administrator()?;
+    let locks = bed.process();
     let lock = locks.mutex("a").expect("a valid name");
     // It holds nothing, so only its renewals can tell.
     let guard = lock.acquire().await.expect("the lock is free");
     assert_eq!(guard.release().await, Release::Released);
     let id = locks.session_id().expect("open");
     administrator.end_session(id).await;
-    bench
-        .eventually("the session is known to be over", async || {
-            locks.session_id() != Some(id)
-        })
-        .await;
+    bed.eventually("the session is known to be over", async || {
+        locks.session_id() != Some(id)
+    })
+    .await;
     assert!(!administrator.sessions().await.contains(&id));
     Ok(())
 }
 
-pub async fn a_waiters_session_that_ended_fails_the_wait(bench: Bench) -> Result<(), Skip> {
-    let administrator = bench.administrator()?;
-    let (_, guard) = bench.holder("a").await;
-    let waiter = bench.waiter("a", Mode::Exclusive).await;
+pub async fn a_waiters_session_that_ended_fails_the_wait(bed: TestBed) -> Result<(), Skip> {
+    let administrator = bed.administrator()?;
+    let (_, guard) = bed.holder("a").await;
+    let waiter = bed.waiter("a", Mode::Exclusive).await;
     let session = waiter.locks.session_id().expect("open");
     administrator.end_session(session).await;
     let error = waiter.outcome().await.expect_err("its session is over");
@@ -95,55 +93,55 @@ pub async fn a_waiters_session_that_ended_fails_the_wait(bench: Bench) -> Result
         matches!(error.kind(), ErrorKind::SessionLost(_) | ErrorKind::Evicted),
         "{error}"
     );
-    bench.depth("a", 1).await;
+    bed.depth("a", 1).await;
     assert_eq!(guard.release().await, Release::Released);
     Ok(())
 }
 
 /// Neither by a renewal nor by a retry: others may have held the lock in between.
-pub async fn a_removed_entry_is_never_made_anew(bench: Bench) -> Result<(), Skip> {
-    let bench = bench.short_lived();
-    let administrator = bench.administrator()?;
-    let (locks, guard) = bench.holder("a").await;
-    let entry = bench.queue("a").await.entries[0].id.clone();
+pub async fn a_removed_entry_is_never_made_anew(bed: TestBed) -> Result<(), Skip> {
+    let bed = bed.short_lived();
+    let administrator = bed.administrator()?;
+    let (locks, guard) = bed.holder("a").await;
+    let entry = bed.queue("a").await.entries[0].id.clone();
     administrator.remove(&entry).await;
-    bench.soon("the holder is told", guard.lost()).await;
+    bed.soon("the holder is told", guard.lost()).await;
     // Several renewals of the session, which lives on.
     let session = locks.session_id().expect("open");
-    tokio::time::sleep(bench.ttl()).await;
+    tokio::time::sleep(bed.ttl()).await;
     assert_eq!(locks.session_id(), Some(session));
-    assert_eq!(bench.queue("a").await.entries, []);
+    assert_eq!(bed.queue("a").await.entries, []);
     assert_eq!(guard.state(), State::Lost(LossReason::EntryGone));
     Ok(())
 }
 
 /// Waits until the guard is in doubt, which comes before the loss.
-async fn jeopardy(bench: &Bench, guard: &Guard) {
+async fn jeopardy(bed: &TestBed, guard: &Guard) {
     let doubted = async {
         while guard.state() == State::Held {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(guard.state(), State::Jeopardy, "before it is lost");
     };
-    bench.soon("jeopardy", doubted).await;
+    bed.soon("jeopardy", doubted).await;
 }
 
-async fn held_again(bench: &Bench, guard: &Guard) {
+async fn held_again(bed: &TestBed, guard: &Guard) {
     let held = async || {
         assert!(is_ours(guard), "{guard:?}");
         guard.state() == State::Held
     };
-    bench.eventually("it is held again", held).await;
+    bed.eventually("it is held again", held).await;
 }
 
-pub async fn a_silent_network_is_a_loss_by_the_deadline(bench: Bench) -> Result<(), Skip> {
-    let bench = bench.short_lived();
-    let (link, locks) = bench.distant_process()?;
+pub async fn a_silent_network_is_a_loss_by_the_deadline(bed: TestBed) -> Result<(), Skip> {
+    let bed = bed.short_lived();
+    let (link, locks) = bed.distant_process()?;
     let lock = locks.mutex("a").expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
     link.silence();
-    jeopardy(&bench, &guard).await;
-    let reason = bench.soon("the loss", guard.lost()).await;
+    jeopardy(&bed, &guard).await;
+    let reason = bed.soon("the loss", guard.lost()).await;
     assert_eq!(reason, LossReason::Expired);
     assert_eq!(
         (guard.deadline(), guard.remaining()),
@@ -151,47 +149,45 @@ pub async fn a_silent_network_is_a_loss_by_the_deadline(bench: Bench) -> Result<
     );
     // What was under way arrives: late answers revive nothing.
     link.resume();
-    let next = bench.soon("a new session", lock.acquire()).await;
+    let next = bed.soon("a new session", lock.acquire()).await;
     assert!(next.expect("its turn comes").token() > guard.token());
     assert_eq!(guard.state(), State::Lost(LossReason::Expired));
     Ok(())
 }
 
-pub async fn a_cut_connection_is_no_loss(bench: Bench) -> Result<(), Skip> {
-    let (link, locks) = bench.distant_process()?;
+pub async fn a_cut_connection_is_no_loss(bed: TestBed) -> Result<(), Skip> {
+    let (link, locks) = bed.distant_process()?;
     let lock = locks.mutex("a").expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
     let token = guard.token();
     for _ in 0..3 {
         let before = guard.deadline().expect("held");
         link.cut();
-        bench
-            .eventually("a renewal", async || {
-                guard.deadline().expect("not lost") > before
-            })
-            .await;
+        bed.eventually("a renewal", async || {
+            guard.deadline().expect("not lost") > before
+        })
+        .await;
     }
-    held_again(&bench, &guard).await;
-    assert_eq!(bench.queue("a").await.entries[0].id.token, token);
+    held_again(&bed, &guard).await;
+    assert_eq!(bed.queue("a").await.entries[0].id.token, token);
     assert_eq!(guard.release().await, Release::Released);
     Ok(())
 }
 
 /// The server goes on and is not heard on the connections that there are.
-pub async fn a_connection_gone_silent_is_no_loss(bench: Bench) -> Result<(), Skip> {
-    let bench = bench.with_ttl(Duration::from_secs(20));
-    let (link, locks) = bench.distant_process()?;
+pub async fn a_connection_gone_silent_is_no_loss(bed: TestBed) -> Result<(), Skip> {
+    let bed = bed.with_ttl(Duration::from_secs(20));
+    let (link, locks) = bed.distant_process()?;
     let lock = locks.mutex("a").expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
     let before = guard.deadline().expect("held");
     link.mute();
-    bench
-        .eventually("a renewal by another connection", async || {
-            let renewed = guard.deadline().expect("not lost") > before + Duration::from_secs(2);
-            renewed && link.muted_bytes() > 0
-        })
-        .await;
-    held_again(&bench, &guard).await;
+    bed.eventually("a renewal by another connection", async || {
+        let renewed = guard.deadline().expect("not lost") > before + Duration::from_secs(2);
+        renewed && link.muted_bytes() > 0
+    })
+    .await;
+    held_again(&bed, &guard).await;
     assert_eq!(guard.release().await, Release::Released);
     Ok(())
 }
@@ -209,33 +205,33 @@ async fn resume_all(members: &dyn Members) {
 }
 
 /// The servers count the time in which they stood still against nobody.
-pub async fn servers_that_stand_still_for_a_moment_cost_no_lock(bench: Bench) -> Result<(), Skip> {
-    let bench = bench.with_ttl(Duration::from_secs(30));
-    let members = bench.members()?;
-    let (_, guard) = bench.holder("a").await;
-    let waiter = bench.waiter("a", Mode::Exclusive).await;
+pub async fn servers_that_stand_still_for_a_moment_cost_no_lock(bed: TestBed) -> Result<(), Skip> {
+    let bed = bed.with_ttl(Duration::from_secs(30));
+    let members = bed.members()?;
+    let (_, guard) = bed.holder("a").await;
+    let waiter = bed.waiter("a", Mode::Exclusive).await;
     let token = guard.token();
     pause_all(members).await;
-    jeopardy(&bench, &guard).await;
+    jeopardy(&bed, &guard).await;
     resume_all(members).await;
-    held_again(&bench, &guard).await;
-    assert_eq!(bench.queue("a").await.entries[0].id.token, token);
+    held_again(&bed, &guard).await;
+    assert_eq!(bed.queue("a").await.entries[0].id.token, token);
     assert!(waiter.waits());
     assert_eq!(guard.release().await, Release::Released);
     assert_eq!(waiter.turn().await.release().await, Release::Released);
     Ok(())
 }
 
-pub async fn servers_that_stand_still_for_too_long_cost_the_lock(bench: Bench) -> Result<(), Skip> {
-    let bench = bench.short_lived();
-    let members = bench.members()?;
-    let (locks, guard) = bench.holder("a").await;
+pub async fn servers_that_stand_still_for_too_long_cost_the_lock(bed: TestBed) -> Result<(), Skip> {
+    let bed = bed.short_lived();
+    let members = bed.members()?;
+    let (locks, guard) = bed.holder("a").await;
     pause_all(members).await;
-    let reason = bench.soon("the loss", guard.lost()).await;
+    let reason = bed.soon("the loss", guard.lost()).await;
     assert_eq!(reason, LossReason::Expired);
     resume_all(members).await;
     let lock = locks.mutex("a").expect("a valid name");
-    let next = bench.soon("a new session", async {
+    let next = bed.soon("a new session", async {
         // Until the servers are back, there is none to be had.
         loop {
             match lock.acquire().await {
@@ -253,24 +249,23 @@ pub async fn servers_that_stand_still_for_too_long_cost_the_lock(bench: Bench) -
 }
 
 /// It queues anew, as often and as long as it takes.
-pub async fn a_waiter_without_a_limit_outlives_an_outage(bench: Bench) -> Result<(), Skip> {
-    let bench = bench.short_lived();
-    let members = bench.members()?;
-    let (_, guard) = bench.holder("a").await;
-    let locks = bench.process_with(Options {
+pub async fn a_waiter_without_a_limit_outlives_an_outage(bed: TestBed) -> Result<(), Skip> {
+    let bed = bed.short_lived();
+    let members = bed.members()?;
+    let (_, guard) = bed.holder("a").await;
+    let locks = bed.process_with(Options {
         on_session_loss: OnSessionLoss::Requeue,
-        ..bench.options()
+        ..bed.options()
     });
-    let waiter = bench.waiter_of(locks, "a", Mode::Exclusive).await;
+    let waiter = bed.waiter_of(locks, "a", Mode::Exclusive).await;
     let session = waiter.locks.session_id().expect("open");
     pause_all(members).await;
-    bench
-        .eventually("its session is lost", async || {
-            waiter.locks.session_id() != Some(session)
-        })
-        .await;
+    bed.eventually("its session is lost", async || {
+        waiter.locks.session_id() != Some(session)
+    })
+    .await;
     // The outage goes on.
-    tokio::time::sleep(bench.ttl()).await;
+    tokio::time::sleep(bed.ttl()).await;
     assert!(waiter.waits());
     resume_all(members).await;
     let token = guard.token();

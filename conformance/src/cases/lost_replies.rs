@@ -6,8 +6,8 @@ use std::time::Duration;
 use lock_core::session::Placed;
 use lock_core::{Admission, Enqueued, ErrorKind, Mode, Release, Removed, Session, Ticket, rule};
 
-use crate::bench::{Bench, is_ours, ticket};
 use crate::fixture::Skip;
+use crate::test_bed::{TestBed, is_ours, ticket};
 
 async fn enqueue(session: &Arc<dyn Session>, ticket: &Ticket) -> Placed {
     let ask = rule::ask(ticket.mode);
@@ -17,8 +17,8 @@ async fn enqueue(session: &Arc<dyn Session>, ticket: &Ticket) -> Placed {
     }
 }
 
-pub async fn an_enqueue_tried_again_finds_its_own_entry(bench: Bench) {
-    let session = bench.session().await;
+pub async fn an_enqueue_tried_again_finds_its_own_entry(bed: TestBed) {
+    let session = bed.session().await;
     for (mode, depth) in [(Mode::Exclusive, 1), (Mode::Shared, 2)] {
         let ticket = ticket("a", mode, depth);
         let first = enqueue(&session, &ticket).await;
@@ -27,26 +27,26 @@ pub async fn an_enqueue_tried_again_finds_its_own_entry(bench: Bench) {
             assert_eq!(again, first);
             assert!(again.view.present);
         }
-        bench.depth("a", depth as usize).await;
+        bed.depth("a", depth as usize).await;
     }
 }
 
-pub async fn a_removal_tried_again_finds_nothing(bench: Bench) {
-    let session = bench.session().await;
+pub async fn a_removal_tried_again_finds_nothing(bed: TestBed) {
+    let session = bed.session().await;
     let ticket = ticket("a", Mode::Exclusive, 1);
     let placed = enqueue(&session, &ticket).await;
     for expected in [Removed::Removed, Removed::AlreadyGone] {
         let removed = session.remove(&ticket, Some(&placed.entry)).await;
         assert_eq!(removed.expect("done"), expected);
-        bench.depth("a", 0).await;
+        bed.depth("a", 0).await;
     }
     let gone = session.changed(&placed.entry, &placed.entry);
-    bench.soon("the change", gone).await.expect("told at once");
+    bed.soon("the change", gone).await.expect("told at once");
 }
 
 /// As for an acquire that was dropped before its enqueue was answered, or even sent.
-pub async fn a_removal_may_not_know_the_entry(bench: Bench) {
-    let session = bench.session().await;
+pub async fn a_removal_may_not_know_the_entry(bed: TestBed) {
+    let session = bed.session().await;
     let made = ticket("a", Mode::Exclusive, 1);
     enqueue(&session, &made).await;
     let removed = session.remove(&made, None).await.expect("done");
@@ -54,12 +54,12 @@ pub async fn a_removal_may_not_know_the_entry(bench: Bench) {
     let never_made = ticket("a", Mode::Exclusive, 2);
     let removed = session.remove(&never_made, None).await.expect("done");
     assert_eq!(removed, Removed::AlreadyGone);
-    bench.depth("a", 0).await;
+    bed.depth("a", 0).await;
 }
 
 /// Nothing is removed by name alone, also not what the same session made later.
-pub async fn an_old_removal_leaves_the_next_entry_alone(bench: Bench) {
-    let session = bench.session().await;
+pub async fn an_old_removal_leaves_the_next_entry_alone(bed: TestBed) {
+    let session = bed.session().await;
     let old = ticket("a", Mode::Exclusive, 1);
     let old_entry = enqueue(&session, &old).await.entry;
     session.remove(&old, Some(&old_entry)).await.expect("done");
@@ -67,70 +67,70 @@ pub async fn an_old_removal_leaves_the_next_entry_alone(bench: Bench) {
     let new_entry = enqueue(&session, &new).await.entry;
     let again = session.remove(&old, Some(&old_entry)).await.expect("done");
     assert_eq!(again, Removed::AlreadyGone);
-    let queue = bench.queue("a").await;
+    let queue = bed.queue("a").await;
     assert_eq!(queue.entries.len(), 1);
     assert_eq!(queue.entries[0].id, new_entry);
 }
 
-pub async fn closing_twice_is_closing_once(bench: Bench) {
-    let session = bench.session().await;
+pub async fn closing_twice_is_closing_once(bed: TestBed) {
+    let session = bed.session().await;
     let first = ticket("a", Mode::Exclusive, 1);
     enqueue(&session, &first).await;
     for _ in 0..2 {
         session.close().await.expect("closed");
-        assert_eq!(bench.queue("a").await.entries, []);
+        assert_eq!(bed.queue("a").await.entries, []);
     }
     let late = ticket("a", Mode::Exclusive, 2);
     let ask = rule::ask(Mode::Exclusive);
     let error = session.enqueue(&late, ask, Admission::Always).await;
     let error = error.expect_err("nothing is made in a session that is over");
     assert!(matches!(error.kind(), ErrorKind::SessionLost(_)), "{error}");
-    assert_eq!(bench.queue("a").await.entries, []);
+    assert_eq!(bed.queue("a").await.entries, []);
 }
 
-pub async fn the_lost_reply_of_an_acquire_makes_one_entry(bench: Bench) -> Result<(), Skip> {
-    let (link, locks) = bench.distant_process()?;
+pub async fn the_lost_reply_of_an_acquire_makes_one_entry(bed: TestBed) -> Result<(), Skip> {
+    let (link, locks) = bed.distant_process()?;
     let lock = locks.mutex("a").expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
     assert_eq!(guard.release().await, Release::Released);
     link.mute();
-    let acquired = bench.soon("an answer in the end", lock.acquire()).await;
+    let acquired = bed.soon("an answer in the end", lock.acquire()).await;
     let guard = acquired.expect("the lock is free");
     assert!(link.muted_bytes() > 0, "an answer was lost");
-    let queue = bench.queue("a").await;
+    let queue = bed.queue("a").await;
     assert_eq!(queue.entries.len(), 1, "{queue:?}");
     assert_eq!(queue.entries[0].id.token, guard.token());
     assert_eq!(guard.release().await, Release::Released);
-    bench.depth("a", 0).await;
+    bed.depth("a", 0).await;
     Ok(())
 }
 
-pub async fn the_lost_reply_of_a_release_frees_the_lock_once(bench: Bench) -> Result<(), Skip> {
-    let (link, locks) = bench.distant_process()?;
+pub async fn the_lost_reply_of_a_release_frees_the_lock_once(bed: TestBed) -> Result<(), Skip> {
+    let (link, locks) = bed.distant_process()?;
     let lock = locks.mutex("a").expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
     link.mute();
-    let released = bench.soon("an answer in the end", guard.release()).await;
+    let released = bed.soon("an answer in the end", guard.release()).await;
     assert_ne!(released, Release::AlreadyGone);
     // The same session goes on at once, with a lock that an old removal must not hit.
-    let acquired = bench.soon("our turn", lock.acquire()).await;
+    let acquired = bed.soon("our turn", lock.acquire()).await;
     let guard = acquired.expect("the lock is free");
     assert!(link.muted_bytes() > 0, "an answer was lost");
     // Longer than a removal is tried again after.
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(is_ours(&guard), "{guard:?}");
-    let queue = bench.queue("a").await;
+    let queue = bed.queue("a").await;
     assert_eq!(queue.entries.len(), 1, "{queue:?}");
     assert_eq!(queue.entries[0].id.token, guard.token());
     assert_eq!(guard.release().await, Release::Released);
     Ok(())
 }
 
-pub async fn a_lost_wake_up_delays_the_turn_and_no_more(bench: Bench) -> Result<(), Skip> {
-    let bench = bench.with_ttl(Duration::from_secs(30));
-    let (_, guard) = bench.holder("a").await;
-    let (link, locks) = bench.distant_process()?;
-    let waiter = bench.waiter_of(locks, "a", Mode::Exclusive).await;
+pub async fn a_lost_wake_up_delays_the_turn_and_no_more(bed: TestBed) -> Result<(), Skip> {
+    let bed = bed.with_ttl(Duration::from_secs(30));
+    let (_, guard) = bed.holder("a").await;
+    let (link, locks) = bed.distant_process()?;
+    let waiter = bed.waiter_of(locks, "a", Mode::Exclusive).await;
     link.mute();
     assert_eq!(guard.release().await, Release::Released);
     let turn = waiter.turn().await;
@@ -140,10 +140,10 @@ pub async fn a_lost_wake_up_delays_the_turn_and_no_more(bench: Bench) -> Result<
 
 /// The request may be on its way, and arrives when nobody wants it any more.
 pub async fn an_acquire_dropped_behind_a_silent_network_leaves_no_entry(
-    bench: Bench,
+    bed: TestBed,
 ) -> Result<(), Skip> {
-    let bench = bench.with_ttl(Duration::from_secs(30));
-    let (link, locks) = bench.distant_process()?;
+    let bed = bed.with_ttl(Duration::from_secs(30));
+    let (link, locks) = bed.distant_process()?;
     let lock = locks.mutex("a").expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
     assert_eq!(guard.release().await, Release::Released);
@@ -153,9 +153,9 @@ pub async fn an_acquire_dropped_behind_a_silent_network_leaves_no_entry(
         assert!(!matches!(dropped, Ok(Some(_))), "nobody can have answered");
         link.resume();
         // Behind what may still arrive, and out of its way once it is gone.
-        let (_, next) = bench.holder("a").await;
+        let (_, next) = bed.holder("a").await;
         assert_eq!(next.release().await, Release::Released);
-        bench.depth("a", 0).await;
+        bed.depth("a", 0).await;
     }
     Ok(())
 }

@@ -3,7 +3,6 @@
 mod cancel;
 mod evict;
 mod exclusion;
-mod floor;
 mod limits;
 mod listing;
 mod liveness;
@@ -14,17 +13,18 @@ mod order;
 mod round_trips;
 mod security;
 mod sharing;
+mod token_offset;
 mod tokens;
 mod writes;
 
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::bench::Bench;
 use crate::fixture::Skip;
+use crate::test_bed::TestBed;
 
 type Ended = Result<(), Skip>;
-type Run = fn(Bench) -> Pin<Box<dyn Future<Output = Ended>>>;
+type Run = fn(TestBed) -> Pin<Box<dyn Future<Output = Ended>>>;
 
 /// One case: something that every backend must do.
 pub struct Case {
@@ -38,8 +38,8 @@ impl Case {
         self.name
     }
 
-    pub(crate) async fn on(&self, bench: Bench) -> Ended {
-        (self.run)(bench).await
+    pub(crate) async fn on(&self, bed: TestBed) -> Ended {
+        (self.run)(bed).await
     }
 }
 
@@ -70,7 +70,7 @@ macro_rules! cases {
         pub(crate) const ALL: &[Case] = &[
             $($(Case {
                 name: concat!(stringify!($group), "::", stringify!($case)),
-                run: |bench| Box::pin(async { $group::$case(bench).await.ended() }),
+                run: |bed| Box::pin(async { $group::$case(bed).await.ended() }),
             },)*)*
         ];
     };
@@ -118,8 +118,8 @@ cases! {
         a_prefix_is_only_a_prefix;
     writes: a_holder_writes_what_all_can_read a_put_without_the_entry_changes_nothing a_stale_put_never_follows_the_next_holders
         a_put_given_up_midway_never_follows_a_later_one values_and_keys_up_to_the_limits_are_kept values_are_not_locks;
-    floor: tokens_stand_on_the_floor raw_locks_have_no_floor the_floor_never_falls the_floor_is_not_raised_under_locks_in_use
-        a_session_from_before_knows_of_the_new_floor tokens_rise_while_the_floor_is_raised;
+    token_offset: tokens_include_the_offset raw_locks_have_no_offset the_offset_never_falls the_offset_is_not_raised_under_locks_in_use
+        a_session_from_before_knows_of_the_new_offset tokens_rise_while_the_offset_is_raised;
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 use lock_core::{Mode, Release};
 
-use crate::bench::Bench;
 use crate::fixture::Skip;
+use crate::test_bed::TestBed;
 
-pub async fn names_that_begin_alike_are_different_locks(bench: Bench) {
-    let locks = bench.process();
+pub async fn names_that_begin_alike_are_different_locks(bed: TestBed) {
+    let locks = bed.process();
     let mut guards = vec![];
     for name in ["a", "a/b", "a/b/c", "ab", "a%2Fb", "a/read", "a/write"] {
         let lock = locks.mutex(name).expect("a valid name");
@@ -15,7 +15,7 @@ pub async fn names_that_begin_alike_are_different_locks(bench: Bench) {
     }
 }
 
-pub async fn odd_names_work(bench: Bench) {
+pub async fn odd_names_work(bed: TestBed) {
     let longest = [
         &*"x".repeat(255),
         &*"y".repeat(255),
@@ -34,19 +34,19 @@ pub async fn odd_names_work(bench: Bench) {
         "_c_-lock-",
         &longest,
     ] {
-        let guard = bench.mutex(name).acquire().await;
+        let guard = bed.mutex(name).acquire().await;
         let guard = guard.unwrap_or_else(|error| panic!("{name:?}: {error}"));
-        let other = bench.mutex(name).try_acquire().await.expect("an answer");
+        let other = bed.mutex(name).try_acquire().await.expect("an answer");
         assert!(other.is_none(), "{name:?}");
-        let queue = bench.queue(name).await;
+        let queue = bed.queue(name).await;
         assert_eq!((queue.name.as_str(), queue.entries.len()), (name, 1));
         drop(guard);
     }
 }
 
-pub async fn raw_and_native_names_are_different_locks(bench: Bench) -> Result<(), Skip> {
-    let raw = bench.raw("/raw/a")?;
-    let locks = bench.process();
+pub async fn raw_and_native_names_are_different_locks(bed: TestBed) -> Result<(), Skip> {
+    let raw = bed.raw("/raw/a")?;
+    let locks = bed.process();
     let mut guards = vec![];
     for lock in [locks.mutex(&raw), locks.mutex("raw/a")] {
         let lock = lock.expect("a valid name");
@@ -61,12 +61,12 @@ pub async fn raw_and_native_names_are_different_locks(bench: Bench) -> Result<()
 }
 
 /// What is below a name neither holds its lock nor stands in its queue.
-pub async fn nested_names_are_handed_over_apart(bench: Bench) {
+pub async fn nested_names_are_handed_over_apart(bed: TestBed) {
     let mut queues = vec![];
     // Those below are handed over while those above are held, and the other way round.
     for name in ["a/b", "a", "a/b/c"] {
-        let (_, holder) = bench.holder(name).await;
-        let waiter = bench.waiter(name, Mode::Exclusive).await;
+        let (_, holder) = bed.holder(name).await;
+        let waiter = bed.waiter(name, Mode::Exclusive).await;
         queues.push((holder, waiter));
     }
     while !queues.is_empty() {

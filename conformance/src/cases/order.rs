@@ -5,26 +5,26 @@ use std::time::Duration;
 
 use lock_core::{Backend, ErrorKind, Guard, Locks, Mode, Release, Token};
 
-use crate::bench::{Bench, Waiter};
 use crate::fixture::Skip;
+use crate::test_bed::{TestBed, Waiter};
 
-pub async fn first_come_first_served(bench: Bench) {
-    let (_, holder) = bench.holder("a").await;
+pub async fn first_come_first_served(bed: TestBed) {
+    let (_, holder) = bed.holder("a").await;
     let order = Arc::new(Mutex::new(Vec::<(usize, Token)>::new()));
     let mut waiters = vec![];
     for i in 0..20 {
-        let (lock, order) = (bench.mutex("a"), order.clone());
+        let (lock, order) = (bed.mutex("a"), order.clone());
         waiters.push(tokio::spawn(async move {
             let guard = lock.acquire().await.expect("our turn comes");
             order.lock().expect("no panic").push((i, guard.token()));
             assert_eq!(guard.release().await, Release::Released);
         }));
-        bench.depth("a", i + 2).await;
+        bed.depth("a", i + 2).await;
     }
     let first = holder.token();
     assert_eq!(holder.release().await, Release::Released);
     for waiter in waiters {
-        bench.soon("a turn", waiter).await.expect("no panic");
+        bed.soon("a turn", waiter).await.expect("no panic");
     }
     let order = order.lock().expect("no panic").clone();
     assert!(order.iter().map(|(i, _)| *i).eq(0..20), "{order:?}");
@@ -32,11 +32,11 @@ pub async fn first_come_first_served(bench: Bench) {
     assert!(order[0].1 > first && rises, "{order:?}");
 }
 
-pub async fn waiters_that_leave_do_not_break_the_line(bench: Bench) {
-    let (_, holder) = bench.holder("a").await;
+pub async fn waiters_that_leave_do_not_break_the_line(bed: TestBed) {
+    let (_, holder) = bed.holder("a").await;
     let mut waiters = vec![];
     for _ in 0..12 {
-        waiters.push(bench.waiter("a", Mode::Exclusive).await);
+        waiters.push(bed.waiter("a", Mode::Exclusive).await);
     }
     // Their sessions live on.
     let (mut stay, mut left) = (vec![], vec![]);
@@ -48,7 +48,7 @@ pub async fn waiters_that_leave_do_not_break_the_line(bench: Bench) {
             stay.push(waiter);
         }
     }
-    bench.depth("a", stay.len() + 1).await;
+    bed.depth("a", stay.len() + 1).await;
     drop(holder);
     let mut last = Token(0);
     for waiter in stay {
@@ -57,28 +57,28 @@ pub async fn waiters_that_leave_do_not_break_the_line(bench: Bench) {
         last = guard.token();
         assert_eq!(guard.release().await, Release::Released);
     }
-    bench.depth("a", 0).await;
+    bed.depth("a", 0).await;
 }
 
 /// Sessions that share a client, as the tasks of a process do, may hand locks over to each other.
-pub async fn whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder(bench: Bench) {
+pub async fn whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder(bed: TestBed) {
     const LEAVERS: usize = 8;
-    let backend = bench.backend();
-    let session = || Locks::new(backend.clone(), bench.options()).expect("options within bounds");
+    let backend = bed.backend();
+    let session = || Locks::new(backend.clone(), bed.options()).expect("options within bounds");
     let guard = session().mutex("a").expect("a valid name").acquire().await;
     let guard = guard.expect("the lock is free");
     let mut waiting = vec![];
     for _ in 0..LEAVERS {
-        waiting.push(bench.waiter_of(session(), "a", Mode::Exclusive).await);
+        waiting.push(bed.waiter_of(session(), "a", Mode::Exclusive).await);
     }
-    let stayer = bench.waiter_of(session(), "a", Mode::Exclusive).await;
+    let stayer = bed.waiter_of(session(), "a", Mode::Exclusive).await;
     // Their sessions stay: else the entries could go with those.
     let mut left = vec![];
     // From the one right before it on, each a chance to take somebody else's turn for its own.
     while let Some(leaver) = waiting.pop() {
         leaver.leave();
         left.push(leaver);
-        bench.depth("a", waiting.len() + 2).await;
+        bed.depth("a", waiting.len() + 2).await;
         // A wrong grant comes at once.
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(stayer.waits(), "it is held");
@@ -89,9 +89,9 @@ pub async fn whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder(
 }
 
 /// Another task, with a session of its own, of the process that has this backend.
-async fn task_of(bench: &Bench, backend: &Arc<dyn Backend>, mode: Mode) -> Waiter {
-    let locks = Locks::new(backend.clone(), bench.options()).expect("options within bounds");
-    bench.waiter_of(locks, "a", mode).await
+async fn task_of(bed: &TestBed, backend: &Arc<dyn Backend>, mode: Mode) -> Waiter {
+    let locks = Locks::new(backend.clone(), bed.options()).expect("options within bounds");
+    bed.waiter_of(locks, "a", mode).await
 }
 
 /// In this order, each of them when the one before has released, and not earlier.
@@ -110,42 +110,42 @@ async fn served_one_by_one(waiters: Vec<Waiter>) {
 }
 
 /// A task of a process in which others wait may know that it has to wait, too, but not for whom.
-pub async fn whoever_comes_between_two_of_one_process_is_served_between(bench: Bench) {
-    let backend = bench.backend();
+pub async fn whoever_comes_between_two_of_one_process_is_served_between(bed: TestBed) {
+    let backend = bed.backend();
     let mut waiters = vec![];
     for _ in 0..6 {
-        waiters.push(task_of(&bench, &backend, Mode::Exclusive).await);
+        waiters.push(task_of(&bed, &backend, Mode::Exclusive).await);
     }
     for mode in [Mode::Exclusive, Mode::Shared, Mode::Exclusive] {
-        waiters.push(bench.waiter("a", mode).await);
+        waiters.push(bed.waiter("a", mode).await);
         for _ in 0..2 {
-            waiters.push(task_of(&bench, &backend, Mode::Exclusive).await);
+            waiters.push(task_of(&bed, &backend, Mode::Exclusive).await);
         }
     }
     served_one_by_one(waiters).await;
-    bench.depth("a", 0).await;
+    bed.depth("a", 0).await;
 }
 
-pub async fn whoever_gives_up_before_others_of_its_process_leaves_the_rest_in_order(bench: Bench) {
-    let backend = bench.backend();
-    let (_, holder) = bench.holder("a").await;
+pub async fn whoever_gives_up_before_others_of_its_process_leaves_the_rest_in_order(bed: TestBed) {
+    let backend = bed.backend();
+    let (_, holder) = bed.holder("a").await;
     let mut stay = vec![];
     for _ in 0..4 {
-        stay.push(task_of(&bench, &backend, Mode::Exclusive).await);
+        stay.push(task_of(&bed, &backend, Mode::Exclusive).await);
     }
-    let mut left = vec![task_of(&bench, &backend, Mode::Exclusive).await];
-    stay.push(bench.waiter("a", Mode::Exclusive).await);
-    left.push(task_of(&bench, &backend, Mode::Exclusive).await);
-    stay.push(task_of(&bench, &backend, Mode::Exclusive).await);
-    left.push(task_of(&bench, &backend, Mode::Shared).await);
-    stay.push(task_of(&bench, &backend, Mode::Exclusive).await);
+    let mut left = vec![task_of(&bed, &backend, Mode::Exclusive).await];
+    stay.push(bed.waiter("a", Mode::Exclusive).await);
+    left.push(task_of(&bed, &backend, Mode::Exclusive).await);
+    stay.push(task_of(&bed, &backend, Mode::Exclusive).await);
+    left.push(task_of(&bed, &backend, Mode::Shared).await);
+    stay.push(task_of(&bed, &backend, Mode::Exclusive).await);
     for (gone, leaver) in left.iter().enumerate() {
         leaver.leave();
-        bench.depth("a", stay.len() + left.len() - gone).await;
+        bed.depth("a", stay.len() + left.len() - gone).await;
     }
     assert_eq!(holder.release().await, Release::Released);
     served_one_by_one(stay).await;
-    bench.depth("a", 0).await;
+    bed.depth("a", 0).await;
 }
 
 /// Who is inside, as tasks of several processes tell it.
@@ -182,16 +182,16 @@ impl Inside {
     }
 }
 
-/// Readers, writers and those who lose their patience, as tasks of two processes.
-pub async fn a_crowd_of_two_processes_is_served_in_order(bench: Bench) {
+/// Readers, writers and those who lose their limit, as tasks of two processes.
+pub async fn a_crowd_of_two_processes_is_served_in_order(bed: TestBed) {
     const TASKS: usize = 10;
     const TURNS: usize = 15;
-    let (one, other) = (bench.backend(), bench.backend());
+    let (one, other) = (bed.backend(), bed.backend());
     let inside = Arc::new(Mutex::new(Inside::default()));
     let mut tasks = vec![];
     for task in 0..2 * TASKS {
         let backend = if task < TASKS { &one } else { &other };
-        let locks = Locks::new(backend.clone(), bench.options()).expect("options within bounds");
+        let locks = Locks::new(backend.clone(), bed.options()).expect("options within bounds");
         let lock = locks.rwlock("a").expect("a valid name");
         let inside = inside.clone();
         tasks.push(tokio::spawn(async move {
@@ -203,11 +203,11 @@ pub async fn a_crowd_of_two_processes_is_served_in_order(bench: Bench) {
                     };
                     acquired.expect("our turn comes")
                 };
-                let patience = match (task + 3 * turn) % 5 {
+                let limit = match (task + 3 * turn) % 5 {
                     0 => Duration::from_millis(fastrand::u64(0..10)),
                     _ => Duration::MAX,
                 };
-                let Ok(guard) = tokio::time::timeout(patience, acquire).await else {
+                let Ok(guard) = tokio::time::timeout(limit, acquire).await else {
                     continue;
                 };
                 inside.lock().expect("no panic").enter(&guard);
@@ -218,17 +218,17 @@ pub async fn a_crowd_of_two_processes_is_served_in_order(bench: Bench) {
         }));
     }
     for task in tasks {
-        bench.soon("all turns", task).await.expect("no panic");
+        bed.soon("all turns", task).await.expect("no panic");
     }
-    bench.depth("a", 0).await;
+    bed.depth("a", 0).await;
 }
 
-pub async fn waiters_whose_sessions_end_do_not_break_the_line(bench: Bench) -> Result<(), Skip> {
-    let administrator = bench.administrator()?;
-    let (_, holder) = bench.holder("a").await;
+pub async fn waiters_whose_sessions_end_do_not_break_the_line(bed: TestBed) -> Result<(), Skip> {
+    let administrator = bed.administrator()?;
+    let (_, holder) = bed.holder("a").await;
     let mut waiters = vec![];
     for _ in 0..6 {
-        waiters.push(bench.waiter("a", Mode::Exclusive).await);
+        waiters.push(bed.waiter("a", Mode::Exclusive).await);
     }
     for place in [4, 2, 0] {
         let waiter = waiters.remove(place);
@@ -240,7 +240,7 @@ pub async fn waiters_whose_sessions_end_do_not_break_the_line(bench: Bench) -> R
             "{error}"
         );
     }
-    bench.depth("a", waiters.len() + 1).await;
+    bed.depth("a", waiters.len() + 1).await;
     assert_eq!(holder.release().await, Release::Released);
     let mut last = Token(0);
     for waiter in waiters {
@@ -249,15 +249,15 @@ pub async fn waiters_whose_sessions_end_do_not_break_the_line(bench: Bench) -> R
         last = guard.token();
         assert_eq!(guard.release().await, Release::Released);
     }
-    bench.depth("a", 0).await;
+    bed.depth("a", 0).await;
     Ok(())
 }
 
-pub async fn a_storm_of_tries_does_not_hold_up_a_waiter(bench: Bench) {
-    let (_, holder) = bench.holder("a").await;
-    let waiter = bench.waiter("a", Mode::Exclusive).await;
+pub async fn a_storm_of_tries_does_not_hold_up_a_waiter(bed: TestBed) {
+    let (_, holder) = bed.holder("a").await;
+    let waiter = bed.waiter("a", Mode::Exclusive).await;
     let tries = (0..4).map(|_| {
-        let lock = bench.mutex("a");
+        let lock = bed.mutex("a");
         tokio::spawn(async move {
             for _ in 0..50 {
                 let tried = lock.try_acquire().await.expect("an answer");
@@ -269,9 +269,9 @@ pub async fn a_storm_of_tries_does_not_hold_up_a_waiter(bench: Bench) {
     assert_eq!(holder.release().await, Release::Released);
     let guard = waiter.turn().await;
     for task in tries {
-        bench.soon("the tries", task).await.expect("no panic");
+        bed.soon("the tries", task).await.expect("no panic");
     }
-    bench.depth("a", 1).await;
+    bed.depth("a", 1).await;
     assert_eq!(guard.release().await, Release::Released);
-    bench.depth("a", 0).await;
+    bed.depth("a", 0).await;
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use lock_core::{Mode, Release};
 
-use crate::bench::Bench;
 use crate::fixture::Skip;
+use crate::test_bed::TestBed;
 
 /// Each way. Whatever a client says within twice this belongs to one round trip. Short enough for a
 /// hold that is over before its entry is watched.
@@ -21,9 +21,9 @@ fn within(budget: usize, counts: &[usize]) {
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
 }
 
-pub async fn an_acquire_and_a_release_take_one_each(bench: Bench) -> Result<(), Skip> {
-    let bench = bench.with_ttl(TTL);
-    let (link, locks) = bench.distant_process()?;
+pub async fn an_acquire_and_a_release_take_one_each(bed: TestBed) -> Result<(), Skip> {
+    let bed = bed.with_ttl(TTL);
+    let (link, locks) = bed.distant_process()?;
     let lock = locks.mutex("a").expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
     assert_eq!(guard.release().await, Release::Released);
@@ -42,10 +42,10 @@ pub async fn an_acquire_and_a_release_take_one_each(bench: Bench) -> Result<(), 
     Ok(())
 }
 
-pub async fn a_try_of_a_held_lock_takes_one(bench: Bench) -> Result<(), Skip> {
-    let bench = bench.with_ttl(TTL);
-    let (_, _guard) = bench.holder("a").await;
-    let (link, locks) = bench.distant_process()?;
+pub async fn a_try_of_a_held_lock_takes_one(bed: TestBed) -> Result<(), Skip> {
+    let bed = bed.with_ttl(TTL);
+    let (_, _guard) = bed.holder("a").await;
+    let (link, locks) = bed.distant_process()?;
     let lock = locks.mutex("a").expect("a valid name");
     assert!(lock.try_acquire().await.expect("an answer").is_none());
     link.delay(DELAY);
@@ -60,14 +60,14 @@ pub async fn a_try_of_a_held_lock_takes_one(bench: Bench) -> Result<(), Skip> {
 }
 
 /// The others hear nothing and say nothing, however many they are.
-pub async fn a_release_wakes_one_waiter(bench: Bench) -> Result<(), Skip> {
+pub async fn a_release_wakes_one_waiter(bed: TestBed) -> Result<(), Skip> {
     const WAITERS: usize = 10;
-    let bench = bench.with_ttl(TTL);
-    let (_, mut guard) = bench.holder("a").await;
+    let bed = bed.with_ttl(TTL);
+    let (_, mut guard) = bed.holder("a").await;
     let (mut links, mut waiters) = (vec![], vec![]);
     for _ in 0..WAITERS {
-        let (link, locks) = bench.distant_process()?;
-        waiters.push(bench.waiter_of(locks, "a", Mode::Exclusive).await);
+        let (link, locks) = bed.distant_process()?;
+        waiters.push(bed.waiter_of(locks, "a", Mode::Exclusive).await);
         links.push(link);
     }
     // Until all have settled down, each before the one ahead of it.

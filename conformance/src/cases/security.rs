@@ -4,13 +4,13 @@ use lock_core::{
     Admission, Enqueued, EntryId, Mode, Options, Release, Removed, State, Token, rule,
 };
 
-use crate::bench::{Bench, ticket};
+use crate::test_bed::{TestBed, ticket};
 
 /// Whoever guesses at names and tokens frees nobody's lock.
-pub async fn a_forged_token_removes_nothing(bench: Bench) {
-    let (_, guard) = bench.holder("a").await;
-    let true_entry = bench.queue("a").await.entries[0].id.clone();
-    let session = bench.session().await;
+pub async fn a_forged_token_removes_nothing(bed: TestBed) {
+    let (_, guard) = bed.holder("a").await;
+    let true_entry = bed.queue("a").await.entries[0].id.clone();
+    let session = bed.session().await;
     for token in [0, true_entry.token.0 - 1, true_entry.token.0 + 1, u64::MAX] {
         let forged = EntryId {
             token: Token(token),
@@ -20,7 +20,7 @@ pub async fn a_forged_token_removes_nothing(bench: Bench) {
         let removed = session.remove(&ticket, Some(&forged)).await;
         assert!(!matches!(removed, Ok(Removed::Removed)), "token {token}");
     }
-    assert_eq!(bench.queue("a").await.entries[0].id, true_entry);
+    assert_eq!(bed.queue("a").await.entries[0].id, true_entry);
     // A queue is not jumped by naming somebody else's ticket, either.
     let (ask, ticket) = (rule::ask(Mode::Exclusive), ticket("a", Mode::Exclusive, 2));
     let enqueued = session.enqueue(&ticket, ask, Admission::IfFree).await;
@@ -32,8 +32,8 @@ pub async fn a_forged_token_removes_nothing(bench: Bench) {
     assert_eq!(guard.release().await, Release::Released);
 }
 
-pub async fn no_name_leads_out_of_the_namespace(bench: Bench) {
-    let locks = bench.process();
+pub async fn no_name_leads_out_of_the_namespace(bed: TestBed) {
+    let locks = bed.process();
     let names = [
         "..%2F..%2Fetc",
         "%2e%2e/x",
@@ -62,17 +62,17 @@ pub async fn no_name_leads_out_of_the_namespace(bench: Bench) {
     assert_eq!(listed, expected);
 }
 
-pub async fn what_others_say_is_told_as_it_is(bench: Bench) {
+pub async fn what_others_say_is_told_as_it_is(bed: TestBed) {
     let hostile = "\u{1b}]0;title\u{7}\r\n\"},{\"owner\":\"root\"}\0%s\u{202e}";
     let options = Options {
         owner: hostile.into(),
         note: Some(hostile.into()),
-        ..bench.options()
+        ..bed.options()
     };
-    let locks = bench.process_with(options);
+    let locks = bed.process_with(options);
     let guard = locks.mutex("a").expect("a valid name").acquire().await;
     let _guard = guard.expect("the lock is free");
-    let queue = bench.queue("a").await;
+    let queue = bed.queue("a").await;
     assert_eq!(queue.entries.len(), 1);
     let metadata = queue.entries[0].metadata.as_ref().expect("ours");
     assert_eq!(metadata.owner, hostile);
@@ -80,8 +80,8 @@ pub async fn what_others_say_is_told_as_it_is(bench: Bench) {
 }
 
 /// A listing for one prefix tells nothing of other names.
-pub async fn a_prefix_is_only_a_prefix(bench: Bench) {
-    let locks = bench.process();
+pub async fn a_prefix_is_only_a_prefix(bed: TestBed) {
+    let locks = bed.process();
     let mut guards = vec![];
     for name in ["a", "a%", "a%2F", "a*", "b", "b/a", "\u{ffff}"] {
         let lock = locks.mutex(name).expect("a valid name");

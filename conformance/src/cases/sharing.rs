@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use lock_core::{Mode, Release};
 
-use crate::bench::{Bench, Waiter};
+use crate::test_bed::{TestBed, Waiter};
 
-pub async fn readers_share_and_a_waiting_writer_stops_new_readers(bench: Bench) {
-    let one = bench.rwlock("a").read().await.expect("the lock is free");
-    let two = bench.rwlock("a").read().await.expect("readers share");
+pub async fn readers_share_and_a_waiting_writer_stops_new_readers(bed: TestBed) {
+    let one = bed.rwlock("a").read().await.expect("the lock is free");
+    let two = bed.rwlock("a").read().await.expect("readers share");
     assert_eq!(two.mode(), Mode::Shared);
-    let writer = bench.waiter("a", Mode::Exclusive).await;
-    let try_read = bench.rwlock("a").try_read().await;
+    let writer = bed.waiter("a", Mode::Exclusive).await;
+    let try_read = bed.rwlock("a").try_read().await;
     let refused = try_read.expect("an answer").is_none();
     assert!(refused, "the writer came first");
-    let try_write = bench.mutex("a").try_acquire().await;
+    let try_write = bed.mutex("a").try_acquire().await;
     assert!(try_write.expect("an answer").is_none());
-    bench.depth("a", 3).await;
-    let late = bench.waiter("a", Mode::Shared).await;
+    bed.depth("a", 3).await;
+    let late = bed.waiter("a", Mode::Shared).await;
     assert_eq!(one.release().await, Release::Released);
     assert!(writer.waits());
     assert_eq!(two.release().await, Release::Released);
@@ -29,11 +29,11 @@ pub async fn readers_share_and_a_waiting_writer_stops_new_readers(bench: Bench) 
     assert_eq!(late.turn().await.release().await, Release::Released);
 }
 
-pub async fn a_batch_of_readers_starts_together(bench: Bench) {
-    let writer = bench.rwlock("a").write().await.expect("the lock is free");
+pub async fn a_batch_of_readers_starts_together(bed: TestBed) {
+    let writer = bed.rwlock("a").write().await.expect("the lock is free");
     let mut readers = vec![];
     for _ in 0..5 {
-        readers.push(bench.waiter("a", Mode::Shared).await);
+        readers.push(bed.waiter("a", Mode::Shared).await);
     }
     assert!(readers.iter().all(Waiter::waits));
     assert_eq!(writer.release().await, Release::Released);
@@ -41,44 +41,44 @@ pub async fn a_batch_of_readers_starts_together(bench: Bench) {
     for reader in readers {
         guards.push(reader.turn().await);
     }
-    assert_eq!(bench.queue("a").await.holders(), 5);
+    assert_eq!(bed.queue("a").await.holders(), 5);
 }
 
 /// Whoever waits for the nearest reader alone gets in beside the others.
-pub async fn a_writer_waits_for_every_reader(bench: Bench) {
+pub async fn a_writer_waits_for_every_reader(bed: TestBed) {
     let mut readers = vec![];
     for _ in 0..3 {
-        readers.push(bench.rwlock("a").read().await.expect("readers share"));
+        readers.push(bed.rwlock("a").read().await.expect("readers share"));
     }
-    let writer = bench.waiter("a", Mode::Exclusive).await;
+    let writer = bed.waiter("a", Mode::Exclusive).await;
     while let Some(nearest) = readers.pop() {
         assert!(writer.waits());
         assert_eq!(nearest.release().await, Release::Released);
-        bench.depth("a", readers.len() + 1).await;
-        assert_eq!(bench.queue("a").await.holders(), readers.len().max(1));
+        bed.depth("a", readers.len() + 1).await;
+        assert_eq!(bed.queue("a").await.holders(), readers.len().max(1));
     }
     assert_eq!(writer.turn().await.release().await, Release::Released);
 }
 
-pub async fn a_writer_that_leaves_lets_readers_in(bench: Bench) {
-    let first = bench.rwlock("a").read().await.expect("the lock is free");
-    let writer = bench.waiter("a", Mode::Exclusive).await;
-    let two = bench.waiter("a", Mode::Shared).await;
-    let three = bench.waiter("a", Mode::Shared).await;
+pub async fn a_writer_that_leaves_lets_readers_in(bed: TestBed) {
+    let first = bed.rwlock("a").read().await.expect("the lock is free");
+    let writer = bed.waiter("a", Mode::Exclusive).await;
+    let two = bed.waiter("a", Mode::Shared).await;
+    let three = bed.waiter("a", Mode::Shared).await;
     assert!(two.waits() && three.waits());
     writer.leave();
     let guards = [two.turn().await, three.turn().await];
-    assert_eq!(bench.queue("a").await.holders(), 3);
+    assert_eq!(bed.queue("a").await.holders(), 3);
     drop((first, guards));
-    bench.depth("a", 0).await;
+    bed.depth("a", 0).await;
 }
 
-pub async fn readers_and_writers_exclude_each_other(bench: Bench) {
+pub async fn readers_and_writers_exclude_each_other(bed: TestBed) {
     // So many readers are inside, or a writer, which counts as many.
     const WRITER: i64 = 1000;
     let inside = Arc::new(AtomicI64::new(0));
     let tasks = (0..6).map(|i| {
-        let (lock, inside) = (bench.rwlock("a"), inside.clone());
+        let (lock, inside) = (bed.rwlock("a"), inside.clone());
         tokio::spawn(async move {
             for turn in 0..15 {
                 let writes = (i + turn) % 3 == 0;
@@ -99,7 +99,7 @@ pub async fn readers_and_writers_exclude_each_other(bench: Bench) {
         })
     });
     for task in tasks.collect::<Vec<_>>() {
-        bench.soon("all turns", task).await.expect("no panic");
+        bed.soon("all turns", task).await.expect("no panic");
     }
-    bench.depth("a", 0).await;
+    bed.depth("a", 0).await;
 }

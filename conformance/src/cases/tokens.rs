@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use lock_core::{Mode, Release, Token};
 
-use crate::bench::{Bench, is_ours};
 use crate::fixture::Skip;
+use crate::test_bed::{TestBed, is_ours};
 
-pub async fn tokens_rise_over_sessions(bench: Bench) {
+pub async fn tokens_rise_over_sessions(bed: TestBed) {
     let mut last = Token(0);
     for _ in 0..5 {
-        let (locks, guard) = bench.holder("a").await;
+        let (locks, guard) = bed.holder("a").await;
         assert!(guard.token() > last, "{} after {last}", guard.token());
         last = guard.token();
         assert_eq!(guard.release().await, Release::Released);
@@ -18,25 +18,25 @@ pub async fn tokens_rise_over_sessions(bench: Bench) {
     }
 }
 
-pub async fn tokens_rise_within_a_session(bench: Bench) {
-    let lock = bench.mutex("a");
+pub async fn tokens_rise_within_a_session(bed: TestBed) {
+    let lock = bed.mutex("a");
     let mut last = Token(0);
     for _ in 0..20 {
         let guard = lock.acquire().await.expect("the lock is free");
         assert!(guard.token() > last, "{} after {last}", guard.token());
         last = guard.token();
-        assert_eq!(bench.queue("a").await.entries[0].id.token, last);
+        assert_eq!(bed.queue("a").await.entries[0].id.token, last);
         assert_eq!(guard.release().await, Release::Released);
     }
 }
 
-pub async fn readers_have_tokens_of_their_own(bench: Bench) {
-    let lock = bench.rwlock("a");
+pub async fn readers_have_tokens_of_their_own(bed: TestBed) {
+    let lock = bed.rwlock("a");
     let mut readers = vec![];
     for _ in 0..3 {
         readers.push(lock.read().await.expect("readers share"));
     }
-    let writer = bench.waiter("a", Mode::Exclusive).await;
+    let writer = bed.waiter("a", Mode::Exclusive).await;
     let tokens: Vec<Token> = readers.iter().map(|guard| guard.token()).collect();
     assert!(
         tokens.windows(2).all(|pair| pair[0] < pair[1]),
@@ -48,17 +48,17 @@ pub async fn readers_have_tokens_of_their_own(bench: Bench) {
 }
 
 pub async fn tokens_rise_over_a_restart_and_a_holder_keeps_its_own(
-    bench: Bench,
+    bed: TestBed,
 ) -> Result<(), Skip> {
     // The servers may be away for long on a busy machine.
-    let bench = bench.with_ttl(Duration::from_secs(60));
-    let members = bench.members()?;
-    let (_, guard) = bench.holder("a").await;
+    let bed = bed.with_ttl(Duration::from_secs(60));
+    let members = bed.members()?;
+    let (_, guard) = bed.holder("a").await;
     let token = guard.token();
-    let waiter = bench.waiter("a", Mode::Exclusive).await;
-    bench.restart_all(members).await;
-    bench.depth("a", 2).await;
-    assert_eq!(bench.queue("a").await.entries[0].id.token, token);
+    let waiter = bed.waiter("a", Mode::Exclusive).await;
+    bed.restart_all(members).await;
+    bed.depth("a", 2).await;
+    assert_eq!(bed.queue("a").await.entries[0].id.token, token);
     assert!(is_ours(&guard) && waiter.waits());
     assert_eq!(guard.token(), token);
     assert_eq!(guard.release().await, Release::Released);

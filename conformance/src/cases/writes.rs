@@ -6,8 +6,8 @@ use std::task::{Context, Poll, Waker};
 use lock_core::data::MAX_VALUE_BYTES;
 use lock_core::{Effect, ErrorKind, Guard, Locks, LossReason, Release, State};
 
-use crate::bench::Bench;
 use crate::fixture::Skip;
+use crate::test_bed::TestBed;
 
 async fn value(locks: &Locks, key: &str) -> Option<String> {
     let value = locks.get(key).await.expect("an answer");
@@ -18,9 +18,9 @@ async fn put(guard: &Guard, key: &str, value: &str) {
     guard.put(key, value).await.expect("the lock is ours");
 }
 
-pub async fn a_holder_writes_what_all_can_read(bench: Bench) {
-    let others = bench.process();
-    let guard = bench.mutex("a").acquire().await.expect("the lock is free");
+pub async fn a_holder_writes_what_all_can_read(bed: TestBed) {
+    let others = bed.process();
+    let guard = bed.mutex("a").acquire().await.expect("the lock is free");
     assert_eq!(value(&others, "k/1").await, None);
     assert_eq!(guard.get("k/1").await.expect("ours"), None);
     guard
@@ -43,17 +43,17 @@ pub async fn a_holder_writes_what_all_can_read(bench: Bench) {
         Some("other"),
         "it outlives the hold"
     );
-    let reader = bench.rwlock("a").read().await.expect("the lock is free");
+    let reader = bed.rwlock("a").read().await.expect("the lock is free");
     let read = reader.get("k").await.expect("readers read");
     assert_eq!(read.as_deref(), Some(&b"other"[..]));
 }
 
-pub async fn a_put_without_the_entry_changes_nothing(bench: Bench) -> Result<(), Skip> {
-    let administrator = bench.administrator()?;
-    let others = bench.process();
-    let guard = bench.mutex("a").acquire().await.expect("the lock is free");
+pub async fn a_put_without_the_entry_changes_nothing(bed: TestBed) -> Result<(), Skip> {
+    let administrator = bed.administrator()?;
+    let others = bed.process();
+    let guard = bed.mutex("a").acquire().await.expect("the lock is free");
     put(&guard, "k", "mine").await;
-    let entry = bench.queue("a").await.entries[0].id.clone();
+    let entry = bed.queue("a").await.entries[0].id.clone();
     administrator.remove(&entry).await;
     // Whether or not the guard knows by now.
     let error = guard.put("k", "late").await.expect_err("not ours");
@@ -66,7 +66,7 @@ pub async fn a_put_without_the_entry_changes_nothing(bench: Bench) -> Result<(),
     assert!(guard.delete("k").await.is_err() && guard.get("k").await.is_err());
     assert_eq!(value(&others, "k").await.as_deref(), Some("mine"));
 
-    let locks = bench.process();
+    let locks = bed.process();
     let lock = locks.mutex("b").expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
     put(&guard, "k", "again").await;
@@ -77,25 +77,24 @@ pub async fn a_put_without_the_entry_changes_nothing(bench: Bench) -> Result<(),
         matches!(error.kind(), ErrorKind::SessionLost(_) | ErrorKind::Evicted),
         "{error}"
     );
-    bench
-        .eventually("the guard is lost", async || {
-            matches!(guard.state(), State::Lost(_))
-        })
-        .await;
+    bed.eventually("the guard is lost", async || {
+        matches!(guard.state(), State::Lost(_))
+    })
+    .await;
     assert_eq!(value(&others, "k").await.as_deref(), Some("again"));
     Ok(())
 }
 
-pub async fn a_stale_put_never_follows_the_next_holders(bench: Bench) -> Result<(), Skip> {
-    let administrator = bench.administrator()?;
-    let others = bench.process();
+pub async fn a_stale_put_never_follows_the_next_holders(bed: TestBed) -> Result<(), Skip> {
+    let administrator = bed.administrator()?;
+    let others = bed.process();
     for round in 0..5 {
         let name = format!("a{round}");
-        let stale = bench.mutex(&name).acquire().await.expect("free");
-        let lock = bench.mutex(&name);
+        let stale = bed.mutex(&name).acquire().await.expect("free");
+        let lock = bed.mutex(&name);
         let next = tokio::spawn(async move { lock.acquire().await });
-        bench.depth(&name, 2).await;
-        let entry = bench.queue(&name).await.entries[0].id.clone();
+        bed.depth(&name, 2).await;
+        let entry = bed.queue(&name).await.entries[0].id.clone();
         // The old holder writes all the time, and is told of nothing but by what it writes.
         let old = async {
             for serial in 0u64.. {
@@ -107,15 +106,13 @@ pub async fn a_stale_put_never_follows_the_next_holders(bench: Bench) -> Result<
         };
         let new = async {
             administrator.remove(&entry).await;
-            let next = bench.soon("its turn", next).await.expect("no panic");
+            let next = bed.soon("its turn", next).await.expect("no panic");
             let next = next.expect("granted");
             assert!(next.token() > stale.token());
             put(&next, "k", "new").await;
             next
         };
-        let (_, next) = bench
-            .soon("both end", async { tokio::join!(old, new) })
-            .await;
+        let (_, next) = bed.soon("both end", async { tokio::join!(old, new) }).await;
         let read = next.get("k").await.expect("ours");
         assert_eq!(read.as_deref(), Some(&b"new"[..]));
         assert!(stale.put("k", "later still").await.is_err());
@@ -124,8 +121,8 @@ pub async fn a_stale_put_never_follows_the_next_holders(bench: Bench) -> Result<
     Ok(())
 }
 
-pub async fn a_put_given_up_midway_never_follows_a_later_one(bench: Bench) {
-    let guard = bench.mutex("a").acquire().await.expect("the lock is free");
+pub async fn a_put_given_up_midway_never_follows_a_later_one(bed: TestBed) {
+    let guard = bed.mutex("a").acquire().await.expect("the lock is free");
     for round in 0..50 {
         {
             let text = format!("given up {round}");
@@ -146,13 +143,13 @@ pub async fn a_put_given_up_midway_never_follows_a_later_one(bench: Bench) {
     }
     // Whatever was under way has come to its end by the time that all before is answered.
     assert_eq!(guard.release().await, Release::Released);
-    let others = bench.process();
+    let others = bed.process();
     assert_eq!(value(&others, "k").await.as_deref(), Some("last 49"));
 }
 
-pub async fn values_and_keys_up_to_the_limits_are_kept(bench: Bench) {
-    let others = bench.process();
-    let guard = bench.mutex("a").acquire().await.expect("the lock is free");
+pub async fn values_and_keys_up_to_the_limits_are_kept(bed: TestBed) {
+    let others = bed.process();
+    let guard = bed.mutex("a").acquire().await.expect("the lock is free");
     let segment = "\u{20ac}".repeat(85);
     let key = [segment.as_str(); 4].join("/");
     assert_eq!(key.len(), 1023);
@@ -173,23 +170,22 @@ pub async fn values_and_keys_up_to_the_limits_are_kept(bench: Bench) {
     }
 }
 
-pub async fn values_are_not_locks(bench: Bench) {
-    let locks = bench.process();
-    let guard = bench.mutex("k").acquire().await.expect("the lock is free");
+pub async fn values_are_not_locks(bed: TestBed) {
+    let locks = bed.process();
+    let guard = bed.mutex("k").acquire().await.expect("the lock is free");
     for key in ["k", "k/1", "z"] {
         put(&guard, key, "value").await;
     }
     let listed = locks.list("", None, 10).await.expect("an answer");
     let names: Vec<_> = listed.iter().map(|queue| queue.name.as_str()).collect();
     assert_eq!(names, ["k"]);
-    let other = bench.mutex("k/1").try_acquire().await.expect("an answer");
+    let other = bed.mutex("k/1").try_acquire().await.expect("an answer");
     assert!(other.is_some(), "a value is in nobody's way");
     assert_eq!(guard.release().await, Release::Released);
-    bench
-        .eventually("no lock is left", async || {
-            let listed = locks.list("k", None, 10).await.expect("an answer");
-            listed.iter().all(|queue| queue.name.as_str() != "k")
-        })
-        .await;
+    bed.eventually("no lock is left", async || {
+        let listed = locks.list("k", None, 10).await.expect("an answer");
+        listed.iter().all(|queue| queue.name.as_str() != "k")
+    })
+    .await;
     assert_eq!(value(&locks, "k").await.as_deref(), Some("value"));
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use conformance::{Administrator, Deployment, Fixture, Link, Members, Skip};
 use lock_core::{
-    Backend, DataKey, EntryId, Error, Floor, LockName, Queue, Raised, Removed, Session, SessionId,
+    Backend, DataKey, EntryId, Error, LockName, Queue, Raised, Removed, Session, SessionId,
+    TokenOffset,
 };
 
 use store::Store;
@@ -40,8 +41,8 @@ pub enum Promise {
     Names,
     /// It keeps what a former holder writes.
     Writes,
-    /// It raises the floor under those who stand on it.
-    Floor,
+    /// It raises the offset under those who stand on it.
+    TokenOffset,
     /// It removes somebody else's entry by its place, whatever has come there since.
     Eviction,
 }
@@ -139,7 +140,7 @@ impl Backend for Client {
         self.0.evict(name, entry)
     }
 
-    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
-        Ok(self.0.raise_floor(floor))
+    async fn raise_token_offset(&self, offset: TokenOffset) -> Result<Raised, Error> {
+        Ok(self.0.raise_token_offset(offset))
     }
 }

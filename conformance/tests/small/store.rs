@@ -8,8 +8,8 @@ use lock_core::clock::{BootInstant, Clock};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, Enqueued, Placed};
 use lock_core::{
-    Access, Accessed, DataKey, Entry, EntryId, Error, ErrorKind, Floor, LockName, Metadata, Mode,
-    Queue, Raised, Removed, SessionId, Ticket, Token, background,
+    Access, Accessed, DataKey, Entry, EntryId, Error, ErrorKind, LockName, Metadata, Mode, Queue,
+    Raised, Removed, SessionId, Ticket, Token, TokenOffset, background,
 };
 use tokio::sync::watch;
 
@@ -35,7 +35,7 @@ struct State {
     /// By whether the name is raw, and the name.
     queues: BTreeMap<(bool, String), Vec<Entry>>,
     values: HashMap<DataKey, Vec<u8>>,
-    floor: Floor,
+    offset: TokenOffset,
 }
 
 impl State {
@@ -151,7 +151,7 @@ impl Store {
         if let Some(found) = queue.iter().find(|e| e.id.key == own && !again) {
             let entry = found.id.clone();
             let view = self.view(queue, &entry, ask);
-            let placed = Placed::on(state.floor, &ticket.name, entry, view)?;
+            let placed = Placed::on(state.offset, &ticket.name, entry, view)?;
             return Ok(Enqueued::Placed(placed));
         }
         let in_the_way = |e: &Entry| !ask.exclusive_only || e.mode == Mode::Exclusive;
@@ -167,7 +167,7 @@ impl Store {
             key: own,
             token: Token(token),
         };
-        let floor = state.floor;
+        let offset = state.offset;
         let queue = state.queues.entry(key).or_default();
         let at = match self.breaks(Promise::Order) {
             true => queue.len().min(1),
@@ -175,14 +175,14 @@ impl Store {
         };
         let placed = Entry {
             id: entry.clone(),
-            token: floor.token(&ticket.name, entry.token)?,
+            token: offset.token(&ticket.name, entry.token)?,
             mode: ticket.mode,
             session: Some(session),
             metadata: Some((*ticket.metadata).clone()),
         };
         queue.insert(at, placed);
         let view = self.view(queue, &entry, ask);
-        let placed = Placed::on(floor, &ticket.name, entry, view)?;
+        let placed = Placed::on(offset, &ticket.name, entry, view)?;
         Ok(Enqueued::Placed(placed))
     }
 
@@ -264,16 +264,16 @@ impl Store {
         true
     }
 
-    pub fn raise_floor(&self, floor: Floor) -> Raised {
+    pub fn raise_token_offset(&self, offset: TokenOffset) -> Raised {
         let mut state = self.state();
         let in_use = state.queues.keys().any(|(raw, _)| !raw);
-        if floor > state.floor {
-            if in_use && !self.breaks(Promise::Floor) {
+        if offset > state.offset {
+            if in_use && !self.breaks(Promise::TokenOffset) {
                 return Raised::InUse;
             }
-            state.floor = floor;
+            state.offset = offset;
         }
-        Raised::To(state.floor)
+        Raised::To(state.offset)
     }
 
     /// Resolves when there is no such entry.

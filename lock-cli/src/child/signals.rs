@@ -89,7 +89,7 @@ pub(super) enum Sender {
 
 /// A signal that has come in.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival {
+pub(super) struct EnqueuePlan {
     pub signal: Raw,
     pub sender: Sender,
 }
@@ -189,7 +189,7 @@ impl Signals {
     }
 
     /// The next signal. Cancel safe.
-    pub(super) async fn recv(&mut self) -> Arrival {
+    pub(super) async fn recv(&mut self) -> EnqueuePlan {
         loop {
             if self.arrivals.readable().await.is_err() {
                 // The runtime is shutting down, and we with it.
@@ -207,7 +207,7 @@ impl Signals {
     }
 
     /// A signal that has come in already.
-    pub(super) fn pending(&mut self) -> Option<Arrival> {
+    pub(super) fn pending(&mut self) -> Option<EnqueuePlan> {
         let mut info = [0; INFO];
         match self.arrivals.try_read(&mut info) {
             Ok(INFO) => parse(&info),
@@ -234,7 +234,7 @@ impl Before {
 
 /// What the kernel tells of a signal (`struct signalfd_siginfo`): its number, an error number, how
 /// it was sent, by which process, and more.
-fn parse(info: &[u8; INFO]) -> Option<Arrival> {
+fn parse(info: &[u8; INFO]) -> Option<EnqueuePlan> {
     let field = |at| Some(i32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
     let (number, code, process) = (field(0)?, field(8)?, field(12)?);
     let sender = match code {
@@ -244,7 +244,7 @@ fn parse(info: &[u8; INFO]) -> Option<Arrival> {
     let signal = CAUGHT
         .into_iter()
         .find(|signal| signal.as_raw() == number)?;
-    Some(Arrival { signal, sender })
+    Some(EnqueuePlan { signal, sender })
 }
 
 /// Stops this process as Ctrl-Z would have, until somebody continues it. Does nothing where nobody

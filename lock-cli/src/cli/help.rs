@@ -162,8 +162,8 @@ or `edit`, check and change are one.
 
 pub const FLOOR_HELP: &str = "\
 Examples, for a fleet that moves from its own coordinators to etcd; first stop all who use locks:
-  turnlock floor                                                  prints, say, 4711
-  turnlock --backend etcd://etcd-1:2379 floor --raise-to 4711     then start them with this backend
+  turnlock token-offset                                                  prints, say, 4711
+  turnlock --backend etcd://etcd-1:2379 token-offset --raise-to 4711     then start them with this backend
 
 Without this, the new coordinator would begin with lower tokens, and every fence that has seen the
 old ones would refuse the fleet. It is not done while the new one is in use: 75. Raw locks keep the

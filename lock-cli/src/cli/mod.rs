@@ -19,7 +19,7 @@ pub use self::acquire::{
 };
 #[cfg(feature = "bench")]
 pub use self::bench::Bench;
-pub use self::operate::{Evict, Floor, Ls, Queue};
+pub use self::operate::{Evict, Ls, Queue, TokenOffset};
 #[cfg(feature = "embedded")]
 pub use self::serve::{Enable, Serve, System};
 #[cfg(feature = "conformance")]
@@ -86,7 +86,7 @@ pub enum Command {
     Evict(Evict),
     /// Print a number that no token given out so far exceeds, or have all later ones exceed one
     #[command(after_help = FLOOR_HELP)]
-    Floor(Floor),
+    TokenOffset(TokenOffset),
     /// Measure what locks cost on a coordinator
     #[cfg(feature = "bench")]
     Bench(Bench),

@@ -38,7 +38,7 @@ pub struct Evict {
 }
 
 #[derive(Debug, Args)]
-pub struct Floor {
+pub struct TokenOffset {
     /// Have every token from now on exceed N, which another coordinator printed. Lowers nothing
     #[arg(long, value_name = "N")]
     pub raise_to: Option<u64>,

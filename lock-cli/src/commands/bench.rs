@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use benches::{Knee, Line, Peer, Plan, Workload, find_limit, measure, survey};
+use benches::{Knee, Measurement, Plan, Target, Workload, find_limit, measure, survey};
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
@@ -23,55 +23,55 @@ const PARTING: Duration = Duration::from_secs(5);
 
 pub async fn bench(global: Global, args: Bench) -> Result<Exit, Failure> {
     let mut signals = Signals::install()?;
-    let peer = coordinator::peer(global.backend.as_deref()).await?;
+    let target = coordinator::target(global.backend.as_deref()).await?;
     let outcome = tokio::select! {
-        outcome = run(&peer, &args, global.json) => outcome.map(|()| Exit::Success),
+        outcome = run(&target, &args, global.json) => outcome.map(|()| Exit::Success),
         signal = signals.deadly() => Ok(Exit::Signal(signal)),
     };
     // What was measured to its end has none left.
-    let parted = tokio::time::timeout(PARTING, peer.part()).await;
+    let parted = tokio::time::timeout(PARTING, target.part()).await;
     if !matches!(parted, Ok(Ok(()))) {
         say("the coordinator did not answer; what is left of our locks is gone in 30 s");
     }
     outcome
 }
 
-async fn run(peer: &Peer, args: &Bench, json: bool) -> Result<(), Failure> {
+async fn run(target: &Target, args: &Bench, json: bool) -> Result<(), Failure> {
     match (&args.report, args.workload) {
-        (Some(folder), _) => report(peer, args, folder, json).await,
+        (Some(folder), _) => report(target, args, folder, json).await,
         (None, Some(workload)) => match args.find_limit {
-            Some(bound) => limit(peer, args, workload, bound, json).await,
-            None => one(peer, args, workload, json).await,
+            Some(bound) => limit(target, args, workload, bound, json).await,
+            None => one(target, args, workload, json).await,
         },
         (None, None) => Err(Failure::new(Exit::Usage, "no workload is named")),
     }
 }
 
-async fn one(peer: &Peer, args: &Bench, workload: Workload, json: bool) -> Result<(), Failure> {
+async fn one(target: &Target, args: &Bench, workload: Workload, json: bool) -> Result<(), Failure> {
     let plan = Plan {
         workload,
         workers: args.workers.into(),
         length: args.seconds,
     };
     let what = format!("{workload} with {}", args.workers);
-    let line = with_progress(&what, args.seconds, measure(peer, plan)).await?;
+    let line = with_progress(&what, args.seconds, measure(target, plan)).await?;
     show(&line, json)
 }
 
 async fn limit(
-    peer: &Peer,
+    target: &Target,
     args: &Bench,
     workload: Workload,
     bound: Duration,
     json: bool,
 ) -> Result<(), Failure> {
     let (tell, broken) = unbounded_channel();
-    let told = |line: &Line| {
+    let told = |line: &Measurement| {
         if let Err(failure) = show(line, json) {
             let _ = tell.send(failure);
         }
     };
-    let measuring = find_limit(peer, workload, args.seconds, bound, told);
+    let measuring = find_limit(target, workload, args.seconds, bound, told);
     let knee = while_printed(measuring, broken).await?;
     let bound_ms = bound.as_secs_f64() * 1e3;
     match json {
@@ -98,12 +98,12 @@ fn verdict(knee: &Knee, bound_ms: f64) -> String {
     }
 }
 
-async fn report(peer: &Peer, args: &Bench, folder: &Path, json: bool) -> Result<(), Failure> {
+async fn report(target: &Target, args: &Bench, folder: &Path, json: bool) -> Result<(), Failure> {
     // Not to be found out after minutes of measuring.
     std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
     let line = StatusLine::on_terminal();
     let (tell, broken) = unbounded_channel();
-    let before = |round, _: &Peer, plan: Plan| {
+    let before = |round, _: &Target, plan: Plan| {
         if let Some(line) = &line {
             line.show(&format!(
                 "round {round} of {}: {} with {}",
@@ -111,7 +111,7 @@ async fn report(peer: &Peer, args: &Bench, folder: &Path, json: bool) -> Result<
             ));
         }
     };
-    let after = |measured: &Line| {
+    let after = |measured: &Measurement| {
         if json {
             if let Some(line) = &line {
                 line.clear();
@@ -122,7 +122,7 @@ async fn report(peer: &Peer, args: &Bench, folder: &Path, json: bool) -> Result<
         }
     };
     let rounds = args.rounds.into();
-    let peers = [peer];
+    let peers = [target];
     let measuring = survey(&peers, rounds, args.seconds, before, after);
     let report = while_printed(measuring, broken).await?;
     drop(line);
@@ -151,7 +151,7 @@ fn unwritable(folder: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Exit::File, message).hint("give --report a folder that you may write to")
 }
 
-fn show(line: &Line, json: bool) -> Result<(), Failure> {
+fn show(line: &Measurement, json: bool) -> Result<(), Failure> {
     match json {
         true => print_json(&json!(line)),
         false => print(line.to_string()),

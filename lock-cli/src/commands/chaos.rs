@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use conformance::chaos::{self, Backend, Report, Settings};
+use testkit::chaos::{self, Backend, Report, Settings};
 
 use crate::child::Signals;
 use crate::cli::{Chaos, Global};

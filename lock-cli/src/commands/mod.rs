@@ -11,7 +11,6 @@ pub mod conformance;
 pub mod edit;
 pub mod evict;
 pub mod fence;
-pub mod floor;
 pub mod hold;
 mod identity;
 pub mod last_will;
@@ -29,6 +28,7 @@ mod supervise;
 mod surrounding;
 #[cfg(feature = "embedded")]
 pub mod system;
+pub mod token_offset;
 
 use std::ffi::OsStr;
 use std::future::Future;

@@ -154,12 +154,12 @@ async fn run(
         false => None,
     };
 
-    let patience = if args.background {
+    let limit = if args.background {
         PREDECESSOR
     } else {
         Duration::ZERO
     };
-    let coordinator = open(home, patience).await?;
+    let coordinator = open(home, limit).await?;
     for listen in &listeners {
         // We own the data folder, so a socket in it that is left over belongs to nobody else; and
         // the machine's socket is served from this folder alone.
@@ -203,11 +203,11 @@ async fn run(
 }
 
 /// Opens the data folder; waits so long for one that is about to let go of it.
-async fn open(home: &Home, patience: Duration) -> Result<Coordinator, Failure> {
+async fn open(home: &Home, limit: Duration) -> Result<Coordinator, Failure> {
     let started = tokio::time::Instant::now();
     loop {
         match Coordinator::open(Config::new(home.dir())) {
-            Err(Error::AlreadyOpen { .. }) if started.elapsed() < patience => {
+            Err(Error::AlreadyOpen { .. }) if started.elapsed() < limit => {
                 tokio::time::sleep(PREDECESSOR / 200).await;
             }
             Err(error) => return Err(Failure::new(Exit::Configuration, error.to_string())),

@@ -37,7 +37,7 @@ const REMOVALS: usize = 64;
 /// A session in use: shared by the locks, waiters and guards that rest on it. When the last of them
 /// goes, the janitor finishes its removals and closes the session.
 #[derive(Debug)]
-pub(crate) struct Tenancy {
+pub(crate) struct SharedSession {
     session: Arc<dyn Session>,
     serial: AtomicU64,
     /// An entry is removed once, so the entries are its limit; a bound of its own could not be
@@ -52,12 +52,12 @@ enum Job {
     Close(oneshot::Sender<Result<(), Error>>),
 }
 
-impl Tenancy {
+impl SharedSession {
     pub(crate) fn new(session: Arc<dyn Session>) -> Result<Arc<Self>, Error> {
         let (jobs, queue) = mpsc::unbounded_channel();
         let fresh = Arc::new(Fresh::default());
         background::handle()?.spawn(work(session.clone(), fresh.clone(), queue));
-        Ok(Arc::new(Tenancy {
+        Ok(Arc::new(SharedSession {
             session,
             serial: AtomicU64::new(1),
             jobs,
@@ -112,7 +112,7 @@ impl Tenancy {
 
 /// A forked child keeps what it has of its parent's session: to drop it would tell the background
 /// thread, which is not there, and might wait for what that had locked.
-impl Drop for Tenancy {
+impl Drop for SharedSession {
     fn drop(&mut self) {
         if background::is_forked() {
             std::mem::forget((self.session.clone(), self.jobs.clone(), self.fresh.clone()));

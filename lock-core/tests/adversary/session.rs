@@ -12,8 +12,8 @@ use lock_core::clock::Clock;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
     Access, Accessed, Admission, AsOf, Backend, DataKey, Enqueued, EntryId, Error, ErrorKind,
-    Floor, Liveness, LockName, Locks, LossReason, Metadata, Mode, Options, Placed, Queue, Raised,
-    Removed, Session, SessionId, Ticket, Token,
+    Liveness, LockName, Locks, LossReason, Metadata, Mode, Options, Placed, Queue, Raised, Removed,
+    Session, SessionId, Ticket, Token, TokenOffset,
 };
 
 /// What a call does.
@@ -191,8 +191,8 @@ impl Backend for Scripted {
         Ok(Removed::AlreadyGone)
     }
 
-    async fn raise_floor(&self, floor: Floor) -> Result<Raised, Error> {
-        Ok(Raised::To(floor))
+    async fn raise_token_offset(&self, offset: TokenOffset) -> Result<Raised, Error> {
+        Ok(Raised::To(offset))
     }
 }
 

@@ -235,9 +235,9 @@ fn judge(
             "{seen}: any reader sees the same"
         );
     }
-    let floor = old.map(|_| Token(5));
+    let lowest = old.map(|_| Token(5));
     assert!(
-        mark == floor || mark == Some(Token(7)),
+        mark == lowest || mark == Some(Token(7)),
         "{seen}: the mark is {mark:?}"
     );
     if content != old || done {

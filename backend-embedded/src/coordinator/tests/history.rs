@@ -142,13 +142,13 @@ async fn who_waits_for_one_key_is_served_whatever_was_forgotten() {
     change(&before, &["held", "old", "x", "y", "z", "x", "y", "z"]).await;
     let after = with_limits(&disk.after_kill(), limits);
     // After the restart only what came last counts.
-    for (coordinator, floor) in [(before, 7), (after, 4)] {
+    for (coordinator, known_since) in [(before, 7), (after, 4)] {
         let forgotten = told(&coordinator, KeyRange::all(), 3).await;
-        assert_eq!(forgotten, Err(floor));
+        assert_eq!(forgotten, Err(known_since));
         assert_eq!(told(&coordinator, one("held"), 3).await, all(&[]));
         // It has changed since, and what it was then is not known any more.
-        assert_eq!(told(&coordinator, one("old"), 3).await, Err(floor));
-        assert_eq!(told(&coordinator, one("none"), 3).await, Err(floor));
+        assert_eq!(told(&coordinator, one("old"), 3).await, Err(known_since));
+        assert_eq!(told(&coordinator, one("none"), 3).await, Err(known_since));
         let mut waiter = coordinator.watch(one("held"), Some(3)).unwrap();
         change(&coordinator, &["-held"]).await;
         let gone = soon("the deletion", waiter.next()).await.unwrap();

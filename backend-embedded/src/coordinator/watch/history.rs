@@ -13,26 +13,30 @@ pub(super) struct History {
     bytes: usize,
     /// All events from this revision on are here; of those before the coordinator was opened, the
     /// last one of each key.
-    floor: Revision,
+    known_since: Revision,
     max_events: usize,
     max_bytes: usize,
 }
 
 impl History {
-    /// Knows nothing before `floor`.
-    pub(super) fn new(floor: Revision, max_events: usize, max_bytes: usize) -> Self {
+    /// Knows nothing before `known_since`.
+    pub(super) fn new(known_since: Revision, max_events: usize, max_bytes: usize) -> Self {
         Self {
             events: VecDeque::new(),
             bytes: 0,
-            floor,
+            known_since,
             max_events,
             max_bytes,
         }
     }
 
-    /// Knows of these events from before, the oldest first, and of all others since `floor`.
-    pub(super) fn remember(&mut self, floor: Revision, events: impl Iterator<Item = Arc<Event>>) {
-        self.floor = floor;
+    /// Knows of these events from before, the oldest first, and of all others since `known_since`.
+    pub(super) fn remember(
+        &mut self,
+        known_since: Revision,
+        events: impl Iterator<Item = Arc<Event>>,
+    ) {
+        self.known_since = known_since;
         events.for_each(|event| self.push(event));
     }
 
@@ -50,9 +54,9 @@ impl History {
 
     /// Forgets the events before `revision`.
     pub(super) fn truncate(&mut self, revision: Revision) {
-        self.floor = self.floor.max(revision);
+        self.known_since = self.known_since.max(revision);
         while let Some(oldest) = self.events.front()
-            && oldest.kv.mod_revision < self.floor
+            && oldest.kv.mod_revision < self.known_since
         {
             self.bytes -= size(oldest);
             self.events.pop_front();
@@ -65,10 +69,10 @@ impl History {
         start: Revision,
         keys: &'a KeyRange,
     ) -> Result<impl Iterator<Item = &'a Arc<Event>>, Error> {
-        if start < self.floor {
+        if start < self.known_since {
             return Err(Error::Compacted {
                 requested: start,
-                compact_revision: self.floor,
+                compact_revision: self.known_since,
             });
         }
         let first = (self.events).partition_point(|event| event.kv.mod_revision < start);
@@ -119,7 +123,10 @@ mod tests {
         }
         assert_eq!(revisions(&history, 40).unwrap().len(), 10);
         history.push(put_event("k", 50, 5000));
-        assert_eq!(history.floor, 51, "one event above the limit is not kept");
+        assert_eq!(
+            history.known_since, 51,
+            "one event above the limit is not kept"
+        );
         assert_eq!(history.bytes, 0);
     }
 }

@@ -52,8 +52,8 @@ impl Hub {
     pub(crate) fn remember(&mut self, keys: &[Arc<KeyValue>], deleted: &Deleted) {
         let changed = keys.iter().map(|kv| (kv.key.clone(), kv.mod_revision));
         self.changed = changed.collect();
-        let floor = deleted.floor().unwrap_or(self.revision + 1);
-        let floor = floor.max(self.compact_revision);
+        let known_since = deleted.known_since().unwrap_or(self.revision + 1);
+        let known_since = known_since.max(self.compact_revision);
         let puts = keys.iter().map(|kv| past_event(kv, false));
         let mut events: Vec<_> = puts.collect();
         let mut told = HashSet::new();
@@ -67,8 +67,8 @@ impl Hub {
         events.sort_by(|a, b| order(a).cmp(&order(b)));
         let recorded = events.last().map_or(0, |last| last.kv.mod_revision);
         self.unheard_of = recorded + 2..self.revision + 1;
-        events.retain(|event| event.kv.mod_revision >= floor);
-        self.history.remember(floor, events.into_iter());
+        events.retain(|event| event.kv.mod_revision >= known_since);
+        self.history.remember(known_since, events.into_iter());
     }
 
     /// The revision of the last change made known.

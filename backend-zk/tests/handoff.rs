@@ -1,0 +1,100 @@
+//! Handoffs among contenders that share a backend, as the tasks of one process do.
+
+mod support;
+
+use std::sync::Arc;
+
+use backend_zk::{Config, ZkBackend};
+use lock_core::{ErrorKind, LockName, Locks, Options, Release};
+use support::{acquire, requests, soon};
+use testkit::fixtures::zk::{Ensemble, Settings};
+use zookeeper_client::Client;
+
+fn backend(ensemble: &Ensemble) -> Arc<ZkBackend> {
+    let config = Config::from_url(&ensemble.url()).expect("a valid URL");
+    ZkBackend::new(config).expect("a usable configuration")
+}
+
+/// A session of its own on the shared backend.
+fn session(backend: &Arc<ZkBackend>) -> Locks {
+    Locks::new(backend.clone(), Options::default()).expect("valid options")
+}
+
+fn lock() -> LockName {
+    LockName::raw("/jobs").expect("valid")
+}
+
+#[tokio::test]
+async fn whoever_is_next_needs_no_look_of_its_own() {
+    const TURNS: usize = 50;
+    // Create, list, watch, delete, and the holder's question for the waiter. With two questions of the
+    // waiter's own instead they would be six.
+    let (least, turns) = contend(2, TURNS).await;
+    assert!(2 * least < 11 * turns, "{least} requests for {turns} turns");
+}
+
+#[tokio::test]
+async fn of_many_who_arrive_few_list_the_queue() {
+    const TURNS: usize = 20;
+    // The same, but a listing by one of four only.
+    let (least, turns) = contend(8, TURNS).await;
+    assert!(
+        10 * least < 47 * turns,
+        "{least} requests for {turns} turns"
+    );
+}
+
+/// How many requests so many contenders with so many turns each make at least, and for how many
+/// turns.
+async fn contend(contenders: usize, turns: usize) -> (usize, usize) {
+    let ensemble = Ensemble::start(Settings::default());
+    let backend = backend(&ensemble);
+    let contenders: Vec<_> = (0..contenders).map(|_| session(&backend)).collect();
+    let mut least = usize::MAX;
+    for _ in 0..10 {
+        let before = requests(&ensemble);
+        let contending = contenders.iter().cloned().map(|locks| {
+            tokio::spawn(async move {
+                for _ in 0..turns {
+                    let guard = acquire(&locks, &lock()).await;
+                    assert_eq!(guard.release().await, Release::Released);
+                }
+            })
+        });
+        let contending: Vec<_> = contending.collect();
+        for contender in contending {
+            soon("its turns", contender).await.expect("no panic");
+        }
+        // On a slow machine there are pings, and looks where an answer came late.
+        least = least.min(requests(&ensemble) - before);
+    }
+    (least, contenders.len() * turns)
+}
+
+#[tokio::test]
+async fn whoever_was_removed_is_not_next() {
+    const ROUNDS: usize = 10;
+    let ensemble = Ensemble::start(Settings::default());
+    let by_hand = Client::connect(&ensemble.connection_string()).await;
+    let by_hand = by_hand.expect("ZooKeeper serves");
+    let backend = backend(&ensemble);
+    let (holder, waiter) = (session(&backend), session(&backend));
+    for _ in 0..ROUNDS {
+        let guard = acquire(&holder, &lock()).await;
+        let held = by_hand.list_children("/jobs").await.expect("the directory");
+        let mutex = waiter.mutex(lock()).expect("valid");
+        let waiting = tokio::spawn(async move { mutex.acquire().await });
+        let mut both = held.clone();
+        while both.len() < 2 {
+            both = by_hand.list_children("/jobs").await.expect("the directory");
+        }
+        let waits = both.into_iter().find(|node| !held.contains(node));
+        let path = format!("/jobs/{}", waits.expect("the waiter's"));
+        // Before the waiter watches its own entry, which it does after 50 ms.
+        by_hand.delete(&path, None).await.expect("deleted");
+        assert_eq!(guard.release().await, Release::Released);
+        let error = soon("an end", waiting).await.expect("no panic");
+        let error = error.expect_err("it has no entry any more");
+        assert_eq!(error.kind(), ErrorKind::Evicted, "{error}");
+    }
+}

@@ -1,0 +1,171 @@
+//! A backend that writes down what is asked of it, and notes on every entry whose it is.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lock_core::rule::{Ask, View};
+use lock_core::{
+    Access, Accessed, Admission, AsOf, Backend, DataKey, Enqueued, EntryId, Error, Liveness,
+    LockName, Metadata, Queue, Raised, Removed, Session, SessionId, Ticket, TokenOffset,
+};
+
+use crate::history::journal::Journal;
+use crate::history::{Event, OpId};
+
+tokio::task_local! {
+    static OP: OpId;
+}
+
+/// Runs an acquire, so that what it asks of the backend is written down as its own.
+pub async fn within<T>(op: OpId, acquire: impl Future<Output = T>) -> T {
+    OP.scope(op, acquire).await
+}
+
+/// A backend whose sessions write to a journal.
+#[derive(Debug)]
+pub struct Recorder {
+    inner: Arc<dyn Backend>,
+    journal: Journal,
+}
+
+impl Recorder {
+    pub fn new(inner: Arc<dyn Backend>, journal: Journal) -> Arc<Self> {
+        Arc::new(Recorder { inner, journal })
+    }
+}
+
+#[async_trait]
+impl Backend for Recorder {
+    async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
+        Ok(Arc::new(Recorded {
+            inner: self.inner.open_session(ttl).await?,
+            journal: self.journal.clone(),
+            ops: Mutex::default(),
+        }))
+    }
+
+    async fn queue(&self, name: &LockName) -> Result<Queue, Error> {
+        self.inner.queue(name).await
+    }
+
+    async fn locks(
+        &self,
+        prefix: &str,
+        after: Option<&LockName>,
+        limit: usize,
+    ) -> Result<Vec<Queue>, Error> {
+        self.inner.locks(prefix, after, limit).await
+    }
+
+    async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
+        self.inner.get(key).await
+    }
+
+    async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error> {
+        self.inner.evict(name, entry).await
+    }
+
+    async fn raise_token_offset(&self, offset: TokenOffset) -> Result<Raised, Error> {
+        self.inner.raise_token_offset(offset).await
+    }
+}
+
+#[derive(Debug)]
+struct Recorded {
+    inner: Arc<dyn Session>,
+    journal: Journal,
+    /// The acquires of this session's tickets, by serial.
+    ops: Mutex<HashMap<u64, OpId>>,
+}
+
+impl Recorded {
+    /// The acquire of a ticket; the first who shows it is the acquire itself.
+    fn op(&self, ticket: &Ticket) -> OpId {
+        let mut ops = self.ops.lock().unwrap_or_else(PoisonError::into_inner);
+        *ops.entry(ticket.serial).or_insert_with(|| OP.get())
+    }
+}
+
+#[async_trait]
+impl Session for Recorded {
+    fn id(&self) -> SessionId {
+        self.inner.id()
+    }
+
+    fn liveness(&self) -> &Arc<Liveness> {
+        self.inner.liveness()
+    }
+
+    async fn enqueue(
+        &self,
+        ticket: &Ticket,
+        ask: Ask,
+        admission: Admission,
+    ) -> Result<Enqueued, Error> {
+        let op = self.op(ticket);
+        let metadata = Metadata {
+            note: Some(op.to_string()),
+            ..(*ticket.metadata).clone()
+        };
+        let noted = Ticket {
+            metadata: Arc::new(metadata),
+            ..ticket.clone()
+        };
+        self.journal.write(Event::ask(op, self.id()));
+        let enqueued = self.inner.enqueue(&noted, ask, admission).await?;
+        if let Enqueued::Placed(placed) = &enqueued {
+            let token = placed.entry.token;
+            self.journal.write(Event::Placed { op, token });
+        }
+        Ok(enqueued)
+    }
+
+    async fn look(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        ask: Ask,
+        as_of: AsOf,
+    ) -> Result<View, Error> {
+        self.inner.look(ticket, entry, ask, as_of).await
+    }
+
+    async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error> {
+        self.inner.changed(entry, own).await
+    }
+
+    async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
+        let op = self.op(ticket);
+        self.journal.write(Event::Remove { op });
+        let removed = self.inner.remove(ticket, entry).await?;
+        let did = removed == Removed::Removed;
+        self.journal.write(Event::Removed { op, did });
+        Ok(removed)
+    }
+
+    async fn access(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        key: &DataKey,
+        access: &Access,
+    ) -> Result<Accessed, Error> {
+        self.inner.access(ticket, entry, key, access).await
+    }
+
+    async fn describe(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        metadata: &Metadata,
+    ) -> Result<bool, Error> {
+        self.inner.describe(ticket, entry, metadata).await
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        self.inner.close().await
+    }
+}

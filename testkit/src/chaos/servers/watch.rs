@@ -1,0 +1,272 @@
+//! The account of a store that speaks the etcd v3 API: a watch on every member, from the first
+//! revision on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use backend_kit::keyspace::{DEFAULT_NAMESPACE, Keyspace};
+use etcd_client::{Client, ConnectOptions, EventType, GetOptions, KeyValue, WatchOptions};
+use lock_core::clock::{BootInstant, Clock};
+use lock_core::{Metadata, SessionId};
+use tokio::task::JoinSet;
+
+use super::Account;
+use crate::history::{Cause, Deletion, Entry};
+
+/// How long a member that stands still is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the last revision may be on its way once nothing is wrong any more.
+const CATCHING_UP: Duration = Duration::from_secs(60);
+/// A watch that was silent for so long is asked how far it is.
+const SILENCE: Duration = Duration::from_millis(500);
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Watches until it is dropped.
+pub struct Observer {
+    addresses: Vec<String>,
+    shared: Arc<Mutex<Watched>>,
+    _watches: JoinSet<()>,
+}
+
+/// What all watches together have told.
+#[derive(Default)]
+struct Watched {
+    /// By key and revision of creation.
+    entries: BTreeMap<(Vec<u8>, u64), Entry>,
+    /// The instant at which a revision was first told of.
+    seen: BTreeMap<u64, BootInstant>,
+    /// Revisions that a member had no account of: both ends included.
+    gaps: BTreeSet<(u64, u64)>,
+    /// How far each member's watch is.
+    progress: Vec<u64>,
+}
+
+impl Observer {
+    /// Watches the members at these addresses, `HOST:PORT`, which need not be up yet. If the store
+    /// `forgets`, it tells only what came last of each key after a restart, and nothing is concluded
+    /// from what it does not tell.
+    pub fn start(addresses: impl IntoIterator<Item = String>, forgets: bool) -> Self {
+        let addresses: Vec<String> = addresses.into_iter().collect();
+        let watched = Watched {
+            progress: vec![0; addresses.len()],
+            ..Watched::default()
+        };
+        let shared = Arc::new(Mutex::new(watched));
+        let mut watches = JoinSet::new();
+        for (member, address) in addresses.iter().enumerate() {
+            watches.spawn(watch(member, address.clone(), shared.clone(), forgets));
+        }
+        Observer {
+            addresses,
+            shared,
+            _watches: watches,
+        }
+    }
+
+    /// Waits until some member answers.
+    pub async fn ready(&self) {
+        self.revision().await;
+    }
+
+    /// The store's revision, by the word of its quorum.
+    ///
+    /// # Panics
+    /// If no member answers within a minute.
+    async fn revision(&self) -> u64 {
+        let started = tokio::time::Instant::now();
+        loop {
+            for address in &self.addresses {
+                if let Ok(revision) = revision(address).await {
+                    return revision;
+                }
+            }
+            assert!(started.elapsed() < CATCHING_UP, "no server answers");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// All that happened until now.
+    ///
+    /// # Panics
+    /// If no member's watch gets so far within a minute.
+    pub async fn account(&self) -> Account {
+        let revision = self.revision().await;
+        let started = tokio::time::Instant::now();
+        let furthest = || watched(&self.shared).progress.iter().copied().max();
+        // The first revision is that of an empty store.
+        while revision > 1 && furthest() < Some(revision) {
+            assert!(
+                started.elapsed() < CATCHING_UP,
+                "the watches are at revision {:?} of {revision}",
+                furthest()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let watched = watched(&self.shared);
+        let mut entries: Vec<Entry> = watched.entries.values().cloned().collect();
+        entries.sort_by_key(|entry| entry.created);
+        Account {
+            entries,
+            seen: watched.seen.iter().map(|(r, at)| (*r, *at)).collect(),
+            gaps: watched.gaps.iter().copied().collect(),
+        }
+    }
+}
+
+fn watched(shared: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn connect(address: &str) -> Result<Client, etcd_client::Error> {
+    let options = ConnectOptions::new().with_connect_timeout(PATIENCE);
+    Client::connect([address], Some(options)).await
+}
+
+async fn revision(address: &str) -> Result<u64, Failure> {
+    let ask = async { connect(address).await?.get("probe", None).await };
+    let answer = tokio::time::timeout(PATIENCE, ask).await??;
+    let header = answer.header().ok_or("an answer without a header")?;
+    Ok(header.revision().cast_unsigned())
+}
+
+/// Watches a member for ever, over its deaths.
+async fn watch(member: usize, address: String, shared: Arc<Mutex<Watched>>, forgets: bool) {
+    loop {
+        // Members die and stand still; that is what the run is about.
+        let _ = watch_once(member, &address, &shared, forgets).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn watch_once(
+    member: usize,
+    address: &str,
+    shared: &Mutex<Watched>,
+    forgets: bool,
+) -> Result<(), Failure> {
+    let clock = Clock::system();
+    let prefix = format!("{DEFAULT_NAMESPACE}/");
+    let from = watched(shared).progress[member] + 1;
+    // The first watch broke off: it may have been restarted, and what it tells of before is not all.
+    let anew = forgets && from > 1;
+    let start = if anew { 0 } else { from };
+    let options = WatchOptions::new()
+        .with_prefix()
+        .with_start_revision(start.cast_signed());
+    let watching = async {
+        let mut client = connect(address).await?;
+        client.watch(prefix, Some(options)).await
+    };
+    let mut stream = tokio::time::timeout(PATIENCE, watching).await??;
+    if anew {
+        restart(member, address, shared).await?;
+    }
+    loop {
+        let message = match tokio::time::timeout(SILENCE, stream.message()).await {
+            Ok(message) => message?.ok_or("the watch ended")?,
+            Err(_) => {
+                // Also tells a store that died without a word.
+                stream.request_progress().await?;
+                let answer = tokio::time::timeout(PATIENCE, stream.message()).await?;
+                answer?.ok_or("the watch ended")?
+            }
+        };
+        let at = clock.now();
+        if message.canceled() {
+            if message.compact_revision() == 0 {
+                return Err("the watch was refused".into());
+            }
+            return restart(member, address, shared).await;
+        }
+        let mut watched = watched(shared);
+        for event in message.events() {
+            let Some(kv) = event.kv() else { continue };
+            let made = event.event_type() == EventType::Put;
+            watched.tell(kv, made, at);
+        }
+        // By events alone: etcd before 3.4.25 may report progress past events that are yet to come.
+        let told = message.events().iter().filter_map(|event| event.kv());
+        let told = told.map(|kv| kv.mod_revision().cast_unsigned()).max();
+        let progress = &mut watched.progress[member];
+        *progress = (*progress).max(told.unwrap_or_default());
+    }
+}
+
+/// Goes on with what there is now where a store has forgotten what happened meanwhile.
+async fn restart(member: usize, address: &str, shared: &Mutex<Watched>) -> Result<(), Failure> {
+    let read = async {
+        let options = GetOptions::new().with_prefix();
+        let prefix = format!("{DEFAULT_NAMESPACE}/");
+        connect(address).await?.get(prefix, Some(options)).await
+    };
+    let answer = tokio::time::timeout(PATIENCE, read).await??;
+    let at = Clock::system().now();
+    let header = answer.header().ok_or("an answer without a header")?;
+    let revision = header.revision().cast_unsigned();
+    let mut watched = watched(shared);
+    let first = watched.progress[member] + 1;
+    for kv in answer.kvs() {
+        watched.tell(kv, true, at);
+    }
+    let there: BTreeSet<_> = (answer.kvs().iter())
+        .map(|kv| (kv.key().to_vec(), kv.create_revision().cast_unsigned()))
+        .collect();
+    for (id, entry) in &mut watched.entries {
+        if entry.deleted.is_none() && !there.contains(id) {
+            entry.deleted = Some(Deletion {
+                from: first,
+                to: revision,
+                cause: Cause::Unknown,
+                decided: None,
+            });
+        }
+    }
+    watched.seen.entry(revision).or_insert(at);
+    watched.gaps.insert((first, revision));
+    watched.progress[member] = revision;
+    Ok(())
+}
+
+impl Watched {
+    /// A key was made or deleted.
+    fn tell(&mut self, kv: &KeyValue, made: bool, at: BootInstant) {
+        let revision = kv.mod_revision().cast_unsigned();
+        self.seen.entry(revision).or_insert(at);
+        if made {
+            // What is no lock's key is a session's own.
+            if let Some(entry) = entry(kv) {
+                let id = (kv.key().to_vec(), entry.created);
+                self.entries.entry(id).or_insert(entry);
+            }
+            return;
+        }
+        let mut incarnations = self.entries.range_mut((kv.key().to_vec(), 0)..);
+        let own = |(id, _): &(&(Vec<u8>, u64), &mut Entry)| id.0 == kv.key() && id.1 < revision;
+        if let Some((_, entry)) = incarnations.by_ref().take_while(own).last() {
+            // Several members tell of it.
+            entry.deleted.get_or_insert(Deletion {
+                from: revision,
+                to: revision,
+                cause: Cause::Unknown,
+                decided: None,
+            });
+        }
+    }
+}
+
+fn entry(kv: &KeyValue) -> Option<Entry> {
+    let keyspace = Keyspace::default();
+    let name = keyspace.name_of(kv.key())?;
+    let note = Metadata::from_bytes(kv.value()).and_then(|metadata| metadata.note);
+    Some(Entry {
+        key: String::from_utf8_lossy(kv.key()).into_owned(),
+        lock: name.as_str().to_owned(),
+        mode: keyspace.mode_of(&name, kv.key()),
+        session: SessionId(kv.lease()),
+        op: note.and_then(|note| note.parse().ok()),
+        created: kv.create_revision().cast_unsigned(),
+        deleted: None,
+    })
+}

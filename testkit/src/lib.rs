@@ -1,0 +1,21 @@
+//! Real servers, histories, the checker, chaos and the museum: what Turnlock's own tests need. Not
+//! published.
+
+pub mod chaos;
+pub mod checker;
+pub mod fixtures;
+pub mod history;
+
+use std::process::ExitCode;
+
+use conformance::Suite;
+
+/// Runs these suites as [`conformance::main`] does, or the coordinator that one of them has started
+/// this program for: the fixture [`Served`](fixtures::Served) runs it as a process of its own.
+#[cfg(feature = "embedded")]
+pub fn main(suites: impl IntoIterator<Item = Suite>) -> ExitCode {
+    match fixtures::serve_if_asked() {
+        Some(exit) => exit,
+        None => conformance::main(suites),
+    }
+}
