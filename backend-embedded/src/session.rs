@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use backend_kit::keyspace::Keyspace;
 use bytes::Bytes;
 use lock_core::clock::{self, Clock};
-use lock_core::liveness::keep_alive;
+use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
     Access, Accessed, Admission, AsOf, DataKey, Effect, Enqueued, EntryId, Error, ErrorKind,

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use etcd_client::{Txn, TxnResponse};
+use lock_core::SessionId;
 use lock_core::clock::Clock;
 use lock_core::handoff::{Departure, SessionHandoff};
-use lock_core::liveness::{self, Liveness};
+use lock_core::liveness::Liveness;
+use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ask, View};
-use lock_core::session::{Admission, AsOf, Enqueued, Placed, Removed, Session, SessionId};
+use lock_core::session::{Admission, AsOf, Enqueued, Placed, Removed, Session};
 use lock_core::{
     Access, Accessed, DataKey, Effect, EntryId, Error, ErrorKind, KnownTokenOffset, LossReason,
     Metadata, State, Ticket, background,
@@ -105,7 +107,7 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
                 let renewer = renewer.clone();
                 async move { renewer.attempt().await }
             };
-            liveness::keep_alive(&liveness, ttl, renew).await;
+            keep_alive(&liveness, ttl, renew).await;
         }
     });
     let id = SessionId(id);

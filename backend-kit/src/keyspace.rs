@@ -9,11 +9,11 @@
 //! `write/` and puts its own under the same two directories. So all of them exclude each other
 //! rightly; whatever lies outside `read/` is exclusive.
 
+use lock_core::SessionId;
 use lock_core::data::DataKey;
 use lock_core::entry::{Entry, EntryId, Metadata, Mode, Ticket};
 use lock_core::name::{self, LockName};
 use lock_core::rule::Ask;
-use lock_core::session::SessionId;
 use lock_core::token::Token;
 use lock_core::token_offset::TokenOffset;
 use lock_core::{Error, ErrorKind};

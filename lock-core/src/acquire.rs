@@ -8,63 +8,21 @@ use crate::background;
 use crate::clock::{BootInstant, Clock};
 use crate::entry::{EntryId, Metadata, Ticket};
 use crate::error::{Effect, Error, ErrorKind};
-use crate::guard::{Guard, Hold};
+use crate::guard::Guard;
+use crate::hold::Hold;
 use crate::janitor::SharedSession;
 use crate::liveness::State;
 use crate::named::seconds;
+use crate::retry::{RetryPolicy, retry};
 use crate::rule::{self, Verdict};
 use crate::session::{Admission, Enqueued, Placed};
 use crate::token::Token;
-use crate::wait::{self, RETRY_TIME, RetryPolicy, retry};
+use crate::wait;
+use crate::wait_limit::WaitLimit;
 
 /// Giving a place up is waited for this long, so that the caller who goes on is not in its own way;
 /// then it goes on in the background.
 const WITHDRAWAL: Duration = Duration::from_secs(1);
-
-/// How long to wait for a turn.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum WaitLimit {
-    /// Takes it if it is free. The coordinator has until then to say so.
-    Try(BootInstant),
-    Until(BootInstant),
-    Forever,
-}
-
-impl WaitLimit {
-    /// For a try.
-    pub(crate) fn once() -> Self {
-        WaitLimit::Try(Clock::system().now() + RETRY_TIME)
-    }
-
-    pub(crate) fn of(limit: Duration) -> Self {
-        WaitLimit::Until(Clock::system().now() + limit)
-    }
-
-    /// Resolves when it is at its end, if it has one.
-    pub(crate) async fn ended(self) {
-        let Some(end) = self.end() else {
-            return std::future::pending().await;
-        };
-        let clock = Clock::system();
-        loop {
-            match end.saturating_since(clock.now()) {
-                Duration::ZERO => return,
-                left => background::sleep(left).await,
-            }
-        }
-    }
-
-    pub(crate) fn is_over(self) -> bool {
-        self.end().is_some_and(|end| Clock::system().now() >= end)
-    }
-
-    fn end(self) -> Option<BootInstant> {
-        match self {
-            WaitLimit::Try(end) | WaitLimit::Until(end) => Some(end),
-            WaitLimit::Forever => None,
-        }
-    }
-}
 
 /// An entry that is not a hold yet, or may come to be one. Dropped at any await, it leaves its
 /// removal to the janitor.
@@ -162,9 +120,9 @@ impl Pending {
             // On the background thread from event to grant: each crossing to another thread would
             // be a part of the time in which nobody holds the lock.
             Verdict::Blocked(_) | Verdict::Evicted => {
-                let (shared_session, ticket) = (self.shared_session.clone(), self.ticket.clone());
+                let session = self.shared_session.session().clone();
                 // In a box: who need not wait does without room for it.
-                let waiting = wait::wait_for_grant(shared_session, ticket, entry, view);
+                let waiting = wait::wait_for_grant(session, self.ticket.clone(), entry, view);
                 Box::pin(background::run(waiting)).await?;
                 Ok(Turn::Granted)
             }

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 use crate::name::LockName;
-use crate::session::SessionId;
 use crate::token::Token;
 
 /// Longest note, owner, host or command, in bytes.
@@ -29,6 +28,17 @@ impl fmt::Display for Mode {
             Mode::Exclusive => "exclusive",
             Mode::Shared => "shared",
         })
+    }
+}
+
+/// A session's identity: the lease id on etcd and on the embedded coordinator, the session id on
+/// ZooKeeper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId(pub i64);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
     }
 }
 
@@ -146,23 +156,6 @@ pub struct Entry {
     pub session: Option<SessionId>,
     /// Who; `None` for an entry of another client.
     pub metadata: Option<Metadata>,
-}
-
-/// A lock's whole queue, in the order of arrival.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Queue {
-    /// The lock.
-    pub name: LockName,
-    /// First come first.
-    pub entries: Vec<Entry>,
-}
-
-impl Queue {
-    /// How many of the entries hold the lock, by the same rule that grants it: they are the first
-    /// ones.
-    pub fn holders(&self) -> usize {
-        crate::rule::holders(self.entries.iter().map(|entry| entry.mode))
-    }
 }
 
 #[cfg(test)]

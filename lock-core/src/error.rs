@@ -3,7 +3,6 @@
 use std::error::Error as StdError;
 use std::sync::Arc;
 
-use crate::liveness::LossReason;
 use crate::name::NameError;
 
 /// Why an operation failed.
@@ -51,6 +50,28 @@ pub enum ErrorKind {
     /// This process was forked from one that uses locks, and cannot use any. Fork before the first
     /// use, or execute a program in the child.
     Forked,
+}
+
+/// Why a session, or one lock, was lost. For ever: neither comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum LossReason {
+    /// The deadline passed without a renewal: the coordinator out of reach, or this process or
+    /// machine stood still.
+    #[error("it could not be renewed before its deadline")]
+    Expired,
+    /// The coordinator says that the session is gone.
+    #[error("the coordinator ended the session")]
+    SessionGone,
+    /// Our entry in the queue was removed, by an administrator or by another client.
+    #[error("the entry was removed from the queue")]
+    EntryGone,
+    /// We closed it.
+    #[error("it was closed")]
+    Closed,
+    /// The coordinator has lost its store, and the session with it.
+    #[error("the coordinator's folder was moved, removed or replaced")]
+    StoreGone,
 }
 
 /// Whether a failed operation may have taken effect all the same.

@@ -1,145 +1,22 @@
 //! A held lock.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, OnceLock};
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-use futures_util::FutureExt;
-use futures_util::task::AtomicWaker;
-use tokio::sync::{Mutex, Notify};
 
 use crate::background;
 use crate::clock::{self, BootInstant};
 use crate::data::{Access, Accessed, DataKey};
-use crate::entry::{EntryId, Metadata, Mode, Ticket};
-use crate::error::{Effect, Error, ErrorKind};
+use crate::entry::{EntryId, Metadata, Mode};
+use crate::error::{Effect, Error, ErrorKind, LossReason};
+use crate::hold::{End, Hold};
 use crate::janitor::SharedSession;
-use crate::liveness::{LossReason, State};
+use crate::liveness::State;
 use crate::name::LockName;
+use crate::retry::{RetryPolicy, retry};
 use crate::session::Removed;
 use crate::token::Token;
-use crate::wait::{RetryPolicy, retry};
-
-/// What the guard and the janitor share of one hold.
-#[derive(Debug)]
-pub(crate) struct Hold {
-    ticket: Ticket,
-    entry: EntryId,
-    token: Token,
-    /// Why it is over; set once.
-    end: OnceLock<End>,
-    /// Who watches the entry: told of the end.
-    watcher: AtomicWaker,
-    /// Most holders never need it.
-    waits: OnceLock<Box<Waits>>,
-}
-
-/// What a hold is waited with.
-#[derive(Debug, Default)]
-struct Waits {
-    ended: Notify,
-    /// Held by the access that is under way: each is done before the next one begins.
-    access: Mutex<()>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Lost(LossReason),
-    /// The guard is giving the lock back, or is gone.
-    Released,
-}
-
-impl Hold {
-    pub(crate) fn new(ticket: Ticket, entry: EntryId, token: Token) -> Arc<Self> {
-        Arc::new(Hold {
-            ticket,
-            entry,
-            token,
-            end: OnceLock::new(),
-            watcher: AtomicWaker::new(),
-            waits: OnceLock::new(),
-        })
-    }
-
-    pub(crate) fn ticket(&self) -> &Ticket {
-        &self.ticket
-    }
-
-    pub(crate) fn entry(&self) -> &EntryId {
-        &self.entry
-    }
-
-    pub(crate) fn serial(&self) -> u64 {
-        self.ticket.serial
-    }
-
-    /// The lock is not ours any more. Answers the reason that came first, which stays.
-    pub(crate) fn lose(&self, reason: LossReason) -> LossReason {
-        match self.end(End::Lost(reason)) {
-            End::Lost(first) => first,
-            End::Released => LossReason::Closed,
-        }
-    }
-
-    fn end(&self, end: End) -> End {
-        let mut first = false;
-        let settled = *self.end.get_or_init(|| {
-            first = true;
-            end
-        });
-        if first {
-            // With the one in `over`: either the end is seen there, or who waits is seen here.
-            fence(Ordering::SeqCst);
-            if let Some(waits) = self.waits.get() {
-                waits.ended.notify_waiters();
-            }
-            self.watcher.wake();
-        }
-        settled
-    }
-
-    pub(crate) fn is_over(&self) -> bool {
-        self.end.get().is_some()
-    }
-
-    fn loss(&self) -> Option<LossReason> {
-        match self.end.get() {
-            Some(End::Lost(reason)) => Some(*reason),
-            Some(End::Released) | None => None,
-        }
-    }
-
-    fn waits(&self) -> &Waits {
-        self.waits.get_or_init(Box::default)
-    }
-
-    /// Resolves once it is lost or released.
-    async fn over(&self) {
-        let ended = self.waits().ended.notified();
-        fence(Ordering::SeqCst);
-        if !self.is_over() {
-            ended.await;
-        }
-    }
-
-    /// Resolves as the watch on its entry does, or with `None` once it is over. For the janitor,
-    /// who has one of these for each hold: a waker takes a quarter of the room of a wait for `over`.
-    pub(crate) fn unless_over<W: Future + Unpin>(
-        &self,
-        mut watch: W,
-    ) -> impl Future<Output = Option<W::Output>> {
-        poll_fn(move |context| {
-            self.watcher.register(context.waker());
-            match self.is_over() {
-                true => Poll::Ready(None),
-                false => watch.poll_unpin(context).map(Some),
-            }
-        })
-    }
-}
 
 /// What became of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -187,17 +64,17 @@ impl Guard {
 
     /// The fencing token: higher than that of every earlier grant of this lock.
     pub fn token(&self) -> Token {
-        self.hold.token
+        self.hold.token()
     }
 
     /// The lock.
     pub fn name(&self) -> &LockName {
-        &self.hold.ticket.name
+        &self.hold.ticket().name
     }
 
     /// How it is held.
     pub fn mode(&self) -> Mode {
-        self.hold.ticket.mode
+        self.hold.ticket().mode
     }
 
     /// The state now, by the clock and by all that the coordinator told. Costs no round trip. Once
@@ -315,7 +192,7 @@ impl Guard {
 
     async fn access(&self, key: &DataKey, access: Access) -> Result<Option<Vec<u8>>, Error> {
         background::check_process()?;
-        let Hold { ticket, entry, .. } = &*self.hold;
+        let (ticket, entry) = (self.hold.ticket(), self.hold.entry());
         let _turn = self.hold.waits().access.lock().await;
         if let State::Lost(reason) = self.state() {
             return Err(Error::hold_lost(reason));
@@ -360,7 +237,7 @@ impl Guard {
     ///
     /// *Cancel safe.*
     pub async fn announce(&self) -> Result<(), Error> {
-        let Hold { ticket, entry, .. } = &*self.hold;
+        let (ticket, entry) = (self.hold.ticket(), self.hold.entry());
         if let State::Lost(reason) = self.state() {
             return Err(Error::hold_lost(reason));
         }
@@ -390,7 +267,7 @@ impl Guard {
         }
         let session = self.shared_session.session();
         match session
-            .remove(&self.hold.ticket, Some(&self.hold.entry))
+            .remove(self.hold.ticket(), Some(self.hold.entry()))
             .await
         {
             Ok(removed) => {
@@ -401,7 +278,7 @@ impl Guard {
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, lock = %self.hold.ticket.name, "a release goes on in the background");
+                tracing::debug!(%error, lock = %self.hold.ticket().name, "a release goes on in the background");
                 Release::Unknown
             }
         }
@@ -418,7 +295,7 @@ impl Drop for Guard {
         self.shared_session.unregister(self.hold.serial());
         if !self.released {
             self.shared_session
-                .discard(self.hold.ticket.clone(), Some(self.hold.entry.clone()));
+                .discard(self.hold.ticket().clone(), Some(self.hold.entry().clone()));
         }
     }
 }
@@ -431,51 +308,5 @@ impl fmt::Debug for Guard {
             .field("token", &self.token())
             .field("state", &self.state())
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::entry::Metadata;
-
-    impl Hold {
-        /// Of the lock `a`, by nobody.
-        pub(crate) fn sample(serial: u64) -> Arc<Self> {
-            let ticket = Ticket {
-                name: LockName::new("a").expect("valid"),
-                mode: Mode::Exclusive,
-                serial,
-                metadata: Metadata::none(),
-            };
-            let entry = EntryId {
-                key: b"key".as_slice().into(),
-                token: Token(serial),
-            };
-            Hold::new(ticket, entry, Token(serial))
-        }
-    }
-
-    #[test]
-    fn the_end_is_seen_by_who_begins_to_wait_for_it_just_then() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .expect("the operating system gives an event queue");
-        for serial in 0..2000 {
-            let hold = Hold::sample(serial);
-            let both = std::sync::Barrier::new(2);
-            std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    both.wait();
-                    hold.lose(LossReason::EntryGone);
-                });
-                both.wait();
-                let over =
-                    async { tokio::time::timeout(Duration::from_secs(60), hold.over()).await };
-                runtime.block_on(over).expect("told");
-            });
-            assert_eq!(hold.loss(), Some(LossReason::EntryGone));
-        }
     }
 }

@@ -16,6 +16,8 @@ pub mod handoff;
 pub mod liveness;
 pub mod name;
 pub mod process;
+pub mod queue;
+pub mod renewal;
 pub mod rule;
 pub mod session;
 pub mod token;
@@ -25,20 +27,25 @@ mod acquire;
 mod backoff;
 mod error;
 mod guard;
+mod hold;
 mod janitor;
 mod lock;
 mod named;
+mod retry;
+mod session_slot;
 mod wait;
+mod wait_limit;
 
 pub use data::{Access, Accessed, DataKey};
-pub use entry::{Entry, EntryId, Metadata, Mode, Queue, Ticket};
-pub use error::{Effect, Error, ErrorKind};
+pub use entry::{Entry, EntryId, Metadata, Mode, SessionId, Ticket};
+pub use error::{Effect, Error, ErrorKind, LossReason};
 pub use guard::{Guard, Release};
-pub use liveness::{Liveness, LossReason, State};
+pub use liveness::{Liveness, State};
 pub use lock::{
     DEFAULT_TTL, Locks, MAX_TTL, MIN_TTL, Mutex, OnRequeue, OnSessionLoss, Options, RwLock,
 };
 pub use name::{LockName, NameError, NameRule};
-pub use session::{Admission, AsOf, Backend, Enqueued, Placed, Removed, Session, SessionId};
+pub use queue::Queue;
+pub use session::{Admission, AsOf, Backend, Enqueued, Placed, Removed, Session};
 pub use token::Token;
 pub use token_offset::{KnownTokenOffset, Raised, TokenOffset};

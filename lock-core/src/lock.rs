@@ -1,23 +1,23 @@
 //! What users hold: the connection to a coordinator, and the locks on it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
-use crate::acquire::WaitLimit;
 use crate::background;
 use crate::clock;
 use crate::data::DataKey;
-use crate::entry::{EntryId, Metadata, Mode, Queue};
+use crate::entry::{EntryId, Metadata, Mode, SessionId};
 use crate::error::{Error, ErrorKind};
 use crate::guard::Guard;
 use crate::janitor::SharedSession;
 use crate::name::LockName;
 use crate::named::Named;
-use crate::session::{Backend, Removed, SessionId};
+use crate::queue::Queue;
+use crate::session::{Backend, Removed};
+use crate::session_slot::SessionSlot;
 use crate::token_offset::{Raised, TokenOffset};
+use crate::wait_limit::WaitLimit;
 
 /// Shortest time to live that can be asked for. The coordinator may grant a longer one.
 pub const MIN_TTL: Duration = Duration::from_secs(1);
@@ -119,26 +119,11 @@ pub struct Locks {
 
 #[derive(Debug)]
 struct Shared {
-    backend: Arc<dyn Backend>,
-    ttl: Duration,
+    sessions: Arc<SessionSlot>,
     on_session_loss: OnSessionLoss,
     on_requeue: Option<OnRequeue>,
     metadata: Metadata,
-    slot: StdMutex<Slot>,
 }
-
-/// The session of all clones.
-#[derive(Debug, Default)]
-enum Slot {
-    #[default]
-    None,
-    /// On its way. All who need it wait for the same one.
-    Opening(Opening),
-    Open(Arc<SharedSession>),
-}
-
-/// Says how the opening of a session went, once it has.
-type Opening = watch::Receiver<Option<Result<Arc<SharedSession>, Error>>>;
 
 impl Locks {
     /// Locks on this backend. Does no I/O.
@@ -178,12 +163,10 @@ impl Locks {
         };
         metadata.check()?;
         let shared = Shared {
-            backend,
-            ttl,
+            sessions: SessionSlot::new(backend, ttl),
             on_session_loss,
             on_requeue,
             metadata,
-            slot: StdMutex::default(),
         };
         Ok(Locks {
             shared: Arc::new(shared),
@@ -230,7 +213,7 @@ impl Locks {
     /// As the backend's: unreachable, refused.
     pub async fn queue(&self, name: &LockName) -> Result<Queue, Error> {
         background::check_process()?;
-        self.shared.backend.queue(name).await
+        self.shared.sessions.backend().queue(name).await
     }
 
     /// The queues of the native locks whose names begin with `prefix` (all, if it is empty), in the
@@ -246,7 +229,11 @@ impl Locks {
         limit: usize,
     ) -> Result<Vec<Queue>, Error> {
         background::check_process()?;
-        self.shared.backend.locks(prefix, after, limit).await
+        self.shared
+            .sessions
+            .backend()
+            .locks(prefix, after, limit)
+            .await
     }
 
     /// Removes an entry of this lock, whoever's it is, as [`queue`](Locks::queue) has shown it: this
@@ -257,7 +244,7 @@ impl Locks {
     /// [`ErrorKind::InvalidArgument`] if the entry is not one of this lock; as the backend's:
     /// unreachable, refused. It may be called again.
     pub async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error> {
-        self.shared.backend.evict(name, entry).await
+        self.shared.sessions.backend().evict(name, entry).await
     }
 
     /// The value that holders keep in the coordinator at this key: see [`Guard::put`]. Not older than
@@ -268,7 +255,11 @@ impl Locks {
     /// refused.
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         background::check_process()?;
-        self.shared.backend.get(&DataKey::new(key)?).await
+        self.shared
+            .sessions
+            .backend()
+            .get(&DataKey::new(key)?)
+            .await
     }
 
     /// Has every token that a native lock of this namespace gives out from now on be higher than
@@ -285,7 +276,8 @@ impl Locks {
     pub async fn raise_token_offset(&self, offset: u64) -> Result<Raised, Error> {
         background::check_process()?;
         self.shared
-            .backend
+            .sessions
+            .backend()
             .raise_token_offset(TokenOffset::new(offset)?)
             .await
     }
@@ -295,7 +287,7 @@ impl Locks {
         if background::is_forked() {
             return None;
         }
-        self.current().map(|t| t.session().id())
+        self.shared.sessions.current().map(|t| t.session().id())
     }
 
     /// Ends the session, and with it every hold and every wait of all clones, and says so to the
@@ -306,67 +298,12 @@ impl Locks {
     /// with its time to live at the latest.
     pub async fn close(&self) -> Result<(), Error> {
         background::check_process()?;
-        let slot = std::mem::take(&mut *self.shared.slot());
-        let shared_session = match slot {
-            Slot::None => return Ok(()),
-            Slot::Open(shared_session) => shared_session,
-            // Whoever waits for it is told that it was closed.
-            Slot::Opening(opening) => match opened(opening).await {
-                Ok(shared_session) => shared_session,
-                Err(_) => return Ok(()),
-            },
-        };
-        shared_session.close().await
+        self.shared.sessions.close().await
     }
 
-    fn current(&self) -> Option<Arc<SharedSession>> {
-        match &*self.shared.slot() {
-            Slot::Open(shared_session) if shared_session.is_alive() => Some(shared_session.clone()),
-            _ => None,
-        }
-    }
-
-    /// The session; opens one if there is none. The opening goes on when its callers have left, for
-    /// the next one, and its outcome is told to all who wait for it.
+    /// The session; opens one if there is none.
     pub(crate) async fn shared_session(&self) -> Result<Arc<SharedSession>, Error> {
-        background::check_process()?;
-        let opening = {
-            let mut slot = self.shared.slot();
-            match &*slot {
-                Slot::Open(shared_session) if shared_session.is_alive() => {
-                    return Ok(shared_session.clone());
-                }
-                Slot::Opening(opening) => opening.clone(),
-                Slot::Open(_) | Slot::None => {
-                    let opening = self.open()?;
-                    *slot = Slot::Opening(opening.clone());
-                    opening
-                }
-            }
-        };
-        opened(opening).await
-    }
-
-    fn open(&self) -> Result<Opening, Error> {
-        let background = background::handle()?;
-        let (tell, opening) = watch::channel(None);
-        let (backend, ttl) = (self.shared.backend.clone(), self.shared.ttl);
-        let (shared, ours) = (Arc::downgrade(&self.shared), opening.clone());
-        background.spawn(async move {
-            let outcome = backend.open_session(ttl).await.and_then(SharedSession::new);
-            // Without anybody to use it, it is dropped here, and so closed.
-            if let Some(shared) = shared.upgrade() {
-                let mut slot = shared.slot();
-                if matches!(&*slot, Slot::Opening(other) if other.same_channel(&ours)) {
-                    *slot = match &outcome {
-                        Ok(shared_session) => Slot::Open(shared_session.clone()),
-                        Err(_) => Slot::None,
-                    };
-                }
-            }
-            tell.send_replace(Some(outcome));
-        });
-        Ok(opening)
+        self.shared.sessions.shared_session().await
     }
 
     pub(crate) fn requeues(&self) -> bool {
@@ -387,39 +324,6 @@ impl Locks {
             ..self.shared.metadata.clone()
         }
     }
-}
-
-/// In a forked child the parent's session is left alone, and everything that could tell of it: to
-/// drop it might wait for what is locked for ever.
-impl Drop for Shared {
-    fn drop(&mut self) {
-        if background::is_forked() {
-            std::mem::forget(self.backend.clone());
-            std::mem::forget(std::mem::take(
-                self.slot.get_mut().unwrap_or_else(PoisonError::into_inner),
-            ));
-        }
-    }
-}
-
-impl Shared {
-    fn slot(&self) -> std::sync::MutexGuard<'_, Slot> {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn opened(mut opening: Opening) -> Result<Arc<SharedSession>, Error> {
-    match opening.wait_for(Option::is_some).await {
-        Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(never_opened())),
-        Err(_) => Err(never_opened()),
-    }
-}
-
-fn never_opened() -> Error {
-    Error::new(
-        ErrorKind::Internal,
-        "the opening of a session ended without one: please report this",
-    )
 }
 
 /// A lock with one holder at a time, first come first served. Each acquire is a contender of its

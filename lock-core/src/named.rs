@@ -4,17 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::acquire::{Pending, WaitLimit};
+use crate::acquire::Pending;
 use crate::background;
 use crate::backoff::Backoff;
 use crate::clock::{BootInstant, Clock};
 use crate::entry::Mode;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, LossReason};
 use crate::guard::Guard;
 use crate::janitor::SharedSession;
-use crate::liveness::LossReason;
 use crate::lock::Locks;
 use crate::name::LockName;
+use crate::wait_limit::WaitLimit;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Named {

@@ -1,30 +1,20 @@
 //! What a backend implements: a queue of ephemeral entries, and the session that keeps them alive.
 
-use std::fmt::{self, Debug};
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::data::{Access, Accessed, DataKey};
-use crate::entry::{EntryId, Metadata, Queue, Ticket};
+use crate::entry::{EntryId, Metadata, SessionId, Ticket};
 use crate::error::{Effect, Error};
 use crate::liveness::Liveness;
 use crate::name::LockName;
+use crate::queue::Queue;
 use crate::rule::{Ask, View};
 use crate::token::Token;
 use crate::token_offset::{Raised, TokenOffset};
-
-/// A session's identity: the lease id on etcd and on the embedded coordinator, the session id on
-/// ZooKeeper.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SessionId(pub i64);
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}", self.0)
-    }
-}
 
 /// A coordinator that sessions are opened on.
 ///

@@ -1,6 +1,5 @@
 //! The one waiting loop: wait for a change, look, judge.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +7,9 @@ use futures_util::future::{BoxFuture, FutureExt};
 
 use crate::background;
 use crate::backoff::Backoff;
-use crate::clock::Clock;
 use crate::entry::{EntryId, Ticket};
 use crate::error::{Error, ErrorKind};
-use crate::janitor::SharedSession;
+use crate::retry::{RetryPolicy, retry};
 use crate::rule::{self, Verdict, View};
 use crate::session::{AsOf, Session};
 
@@ -23,18 +21,14 @@ const BACKSTOP: Duration = Duration::from_secs(5);
 /// handed over faster is not worth the requests.
 const OWN_WATCH: Duration = Duration::from_millis(50);
 
-/// How long a coordinator that is there but short of something is asked again, and how long a
-/// `try` asks one that does not answer.
-pub(crate) const RETRY_TIME: Duration = Duration::from_secs(5);
-
 /// Waits until it is this entry's turn, from what was seen of the queue when it was made.
 pub(crate) async fn wait_for_grant(
-    shared_session: Arc<SharedSession>,
+    session: Arc<dyn Session>,
     ticket: Ticket,
     entry: EntryId,
     mut view: View,
 ) -> Result<(), Error> {
-    let session = shared_session.session();
+    let session = &*session;
     let ask = rule::ask(ticket.mode);
     let mut watch: Option<(EntryId, BoxFuture<'_, Result<(), Error>>)> = None;
     let mut backoff = Backoff::default();
@@ -100,49 +94,5 @@ async fn changed(session: &dyn Session, own: EntryId, blocker: EntryId) -> Resul
     tokio::select! {
         changed = session.changed(&blocker, &own) => changed,
         changed = evicted => changed,
-    }
-}
-
-/// How long to try what fails in a way that may pass.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum RetryPolicy {
-    /// For [`RETRY_TIME`], and not at all where something is short.
-    OfTry,
-    /// For [`RETRY_TIME`] where something is short. What was not answered may have taken effect,
-    /// and the coordinator may come back to our session.
-    Usual,
-    /// As long as the session lives: there is a place in a queue to keep, or one was lost before.
-    Endless,
-}
-
-/// Tries until it succeeds, fails for good, or has failed for too long. The session's end is the
-/// caller's to watch for.
-pub(crate) async fn retry<T, F>(
-    policy: RetryPolicy,
-    mut attempt: impl FnMut() -> F,
-) -> Result<T, Error>
-where
-    F: Future<Output = Result<T, Error>>,
-{
-    let clock = Clock::system();
-    let mut since = None;
-    let mut backoff = Backoff::default();
-    loop {
-        let error = match attempt().await {
-            Err(error) if error.is_retryable() => error,
-            settled => return settled,
-        };
-        let now = clock.now();
-        let failing = now.saturating_since(*since.get_or_insert(now));
-        let tolerable = match (error.kind(), policy) {
-            (_, RetryPolicy::Endless) | (ErrorKind::Unreachable, RetryPolicy::Usual) => true,
-            (ErrorKind::Exhausted, RetryPolicy::OfTry) => false,
-            _ => failing < RETRY_TIME,
-        };
-        if !tolerable {
-            return Err(error);
-        }
-        tracing::debug!(%error, "a request will be tried again");
-        background::sleep(backoff.next_pause()).await;
     }
 }

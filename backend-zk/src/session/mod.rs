@@ -12,11 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lock_core::SessionId;
 use lock_core::clock::Clock;
 use lock_core::handoff::SessionHandoff;
-use lock_core::liveness::{self, Liveness};
+use lock_core::liveness::Liveness;
+use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ahead, Ask, View};
-use lock_core::session::{Admission, AsOf, Enqueued, Removed, Session, SessionId};
+use lock_core::session::{Admission, AsOf, Enqueued, Removed, Session};
 use lock_core::{
     Access, Accessed, DataKey, EntryId, Error, ErrorKind, LossReason, Metadata, State, Ticket,
     Token, TokenOffset, background,
@@ -109,7 +111,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
                 let renewer = renewer.clone();
                 async move { renewer.attempt().await }
             };
-            liveness::keep_alive(&liveness, ttl, renew).await;
+            keep_alive(&liveness, ttl, renew).await;
         }
     });
     let listener = background::handle()?.spawn(listen(state.clone(), liveness.clone()));

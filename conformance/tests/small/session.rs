@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lock_core::clock::{self, Clock};
-use lock_core::liveness::keep_alive;
+use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed};
 use lock_core::{

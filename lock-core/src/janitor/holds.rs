@@ -16,9 +16,8 @@ use tokio::time::Instant;
 
 use super::guarded;
 use crate::backoff::Backoff;
-use crate::error::Error;
-use crate::guard::Hold;
-use crate::liveness::LossReason;
+use crate::error::{Error, LossReason};
+use crate::hold::Hold;
 use crate::rule::{self, View};
 use crate::session::{AsOf, Session};
 

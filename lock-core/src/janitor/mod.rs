@@ -21,9 +21,9 @@ use self::holds::Fresh;
 use crate::background;
 use crate::backoff::Backoff;
 use crate::entry::{EntryId, Metadata, Mode, Ticket};
-use crate::error::{Error, ErrorKind};
-use crate::guard::Hold;
-use crate::liveness::{LossReason, State};
+use crate::error::{Error, ErrorKind, LossReason};
+use crate::hold::Hold;
+use crate::liveness::State;
 use crate::name::LockName;
 use crate::session::Session;
 
@@ -65,8 +65,8 @@ impl SharedSession {
         }))
     }
 
-    pub(crate) fn session(&self) -> &dyn Session {
-        &*self.session
+    pub(crate) fn session(&self) -> &Arc<dyn Session> {
+        &self.session
     }
 
     pub(crate) fn is_alive(&self) -> bool {
