@@ -5,40 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backend_kit::keyspace::Keyspace;
-use lock_core::handoff::HandoffRegistry;
 use lock_core::{
     Backend, DataKey, Effect, EntryId, Error, LockName, Queue, Raised, Removed, Session,
     TokenOffset,
 };
-use tokio::sync::Semaphore;
 
+use crate::client::Client;
 use crate::config::Config;
-use crate::group::Group;
-use crate::transport::Transport;
-use crate::watch::Watches;
 use crate::{layout, listing, offset, session};
-
-/// Holders whose entries come under watch at once. When the stream of the watches breaks, it may be
-/// that of a hundred thousand: asked about all at once, no server would answer in time.
-const SETTLING: usize = 64;
 
 /// Locks on an etcd cluster, or on a coordinator that speaks etcd's API.
 #[derive(Debug)]
 pub struct EtcdBackend {
     client: Arc<Client>,
-}
-
-/// What the sessions of one backend share.
-#[derive(Debug)]
-pub(crate) struct Client {
-    pub(crate) keyspace: Keyspace,
-    pub(crate) transport: Arc<Transport>,
-    pub(crate) group: Arc<Group>,
-    pub(crate) watches: Watches,
-    pub(crate) handoffs: Arc<HandoffRegistry>,
-    /// For the holders whose entries come under watch.
-    pub(crate) settling: Semaphore,
 }
 
 impl EtcdBackend {
@@ -49,18 +28,8 @@ impl EtcdBackend {
     /// [`ErrorKind::Configuration`](lock_core::ErrorKind::Configuration) if an address, a
     /// certificate or a key cannot be used.
     pub fn new(config: Config) -> Result<Arc<Self>, Error> {
-        let keyspace = config.keyspace().clone();
-        let transport = Transport::new(config)?;
-        Ok(Arc::new(EtcdBackend {
-            client: Arc::new(Client {
-                keyspace,
-                group: Group::new(transport.clone()),
-                watches: Watches::new(transport.clone()),
-                transport,
-                handoffs: HandoffRegistry::new(layout::KEY_SCHEME),
-                settling: Semaphore::new(SETTLING),
-            }),
-        }))
+        let client = Client::new(config)?;
+        Ok(Arc::new(EtcdBackend { client }))
     }
 
     /// A client for requests of the caller's own, over the connection that the sessions use now.

@@ -1,7 +1,7 @@
 //! The transactions that entries are made, looked at and removed by, and what their answers say.
 
 use backend_kit::keyspace::{Keyspace, Span};
-use etcd_client::proto::{PbRangeResponse, PbTxnOpResponse as Answer};
+use etcd_client::proto::{PbKeyValue, PbRangeResponse, PbTxnOpResponse as Answer};
 use etcd_client::{
     Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp,
     TxnResponse,
@@ -9,9 +9,11 @@ use etcd_client::{
 use lock_core::handoff::KeyScheme;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::Admission;
-use lock_core::{EntryId, Error, KnownTokenOffset, LockName, Removed, SessionId, Ticket, Token};
+use lock_core::{
+    EntryId, Error, KnownTokenOffset, LockName, Removed, SessionId, Ticket, Token, TokenOffset,
+};
 
-use crate::{error, offset};
+use crate::error;
 
 /// The keys of one session.
 #[derive(Debug)]
@@ -104,7 +106,7 @@ impl Layout {
             Compare::mod_revision(self.epoch.clone(), CompareOp::Equal, epoch),
         ];
         if !ticket.name.is_raw() {
-            compares.push(offset::still(&self.keyspace, offset));
+            compares.push(offset_unchanged(&self.keyspace, offset));
         }
         if admission == Admission::IfFree {
             let spans = self.keyspace.ahead(&ticket.name, ask).into_iter();
@@ -140,7 +142,7 @@ impl Layout {
         else {
             return Err(error::protocol("an enqueue is not answered by three reads"));
         };
-        let raised = offset::known(&self.keyspace, raised.kvs.first())?;
+        let raised = parse_offset(&self.keyspace, raised.kvs.first())?;
         Ok(match own.kvs.first() {
             Some(kv) if kv.lease == self.session.0 => Found::Own(token(kv.create_revision)?),
             Some(_) => Found::Foreign,
@@ -325,6 +327,26 @@ pub(crate) fn incarnation(entry: &EntryId) -> Compare {
 pub(crate) fn bare(key: impl Into<Vec<u8>>, consistency: Consistency) -> TxnOp {
     let options = GetOptions::new().with_keys_only();
     TxnOp::get(key, Some(consistency.apply(options)))
+}
+
+/// Parses what a read of the token offset's key found.
+pub(crate) fn parse_offset(
+    keyspace: &Keyspace,
+    found: Option<&PbKeyValue>,
+) -> Result<KnownTokenOffset, Error> {
+    let Some(kv) = found else {
+        return Ok(KnownTokenOffset::default());
+    };
+    Ok(KnownTokenOffset {
+        offset: TokenOffset::from_bytes(&kv.value, &keyspace.token_offset_key())?,
+        revision: kv.mod_revision.unsigned_abs(),
+    })
+}
+
+/// Returns the comparison that holds while the token offset has not changed since it was read.
+pub(crate) fn offset_unchanged(keyspace: &Keyspace, known: KnownTokenOffset) -> Compare {
+    let revision = i64::try_from(known.revision).unwrap_or(i64::MAX);
+    Compare::mod_revision(keyspace.token_offset_key(), CompareOp::Equal, revision)
 }
 
 fn answers(answer: &TxnResponse) -> impl Iterator<Item = &Answer> {

@@ -12,8 +12,8 @@
 //! executor.
 
 mod backend;
+mod client;
 mod config;
-mod creations;
 mod error;
 mod group;
 mod key_slots;
@@ -24,10 +24,8 @@ mod offset;
 mod relay;
 mod security;
 mod session;
-mod tls_error;
 mod transport;
 mod watch;
-mod watcher;
 
 pub use backend::EtcdBackend;
 pub use backend_kit::keyspace::Keyspace;

@@ -6,7 +6,7 @@ use backend_kit::keyspace::Span;
 use etcd_client::{GetOptions, KeyValue};
 use lock_core::{DataKey, Error, LockName, Queue, TokenOffset};
 
-use crate::backend::Client;
+use crate::client::Client;
 use crate::offset;
 
 /// Keys in one answer. Values of other clients may have 1.5 MiB each.

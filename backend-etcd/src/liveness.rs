@@ -7,7 +7,7 @@ use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
 use lock_core::{Error, clock};
 
 use crate::error::{self, Failure, Scope};
-use crate::relay::Relay;
+use crate::relay::{self, Relay};
 use crate::transport::{Connection, Transport};
 
 /// Renews one lease.
@@ -125,7 +125,7 @@ impl Renewer {
                 let ttl = relay.remaining().await?;
                 (Kept::Relay(relay), ttl)
             }
-            None if connection.is_relayed(&self.key).await? => {
+            None if relay::is_relayed(connection, &self.key).await? => {
                 let relay = Relay::start(connection.clone(), self.lease);
                 let ttl = relay.remaining().await?;
                 (Kept::Relay(relay), ttl)

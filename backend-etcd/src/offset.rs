@@ -1,32 +1,10 @@
 //! The token offset, as it lies in etcd.
 
-use backend_kit::keyspace::Keyspace;
-use etcd_client::proto::PbKeyValue;
 use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 use lock_core::{Error, KnownTokenOffset, Raised, TokenOffset};
 
-use crate::backend::Client;
+use crate::client::Client;
 use crate::layout;
-
-/// What a read of the offset's key says.
-pub(crate) fn known(
-    keyspace: &Keyspace,
-    found: Option<&PbKeyValue>,
-) -> Result<KnownTokenOffset, Error> {
-    let Some(kv) = found else {
-        return Ok(KnownTokenOffset::default());
-    };
-    Ok(KnownTokenOffset {
-        offset: TokenOffset::from_bytes(&kv.value, &keyspace.token_offset_key())?,
-        revision: kv.mod_revision.unsigned_abs(),
-    })
-}
-
-/// The offset is still what is known of it.
-pub(crate) fn still(keyspace: &Keyspace, known: KnownTokenOffset) -> Compare {
-    let revision = i64::try_from(known.revision).unwrap_or(i64::MAX);
-    Compare::mod_revision(keyspace.token_offset_key(), CompareOp::Equal, revision)
-}
 
 /// The offset as it is now.
 pub(crate) async fn read(client: &Client) -> Result<KnownTokenOffset, Error> {
@@ -39,7 +17,7 @@ pub(crate) async fn read(client: &Client) -> Result<KnownTokenOffset, Error> {
         })
         .await?;
     let found = layout::reads(&answer).find_map(|read| read.kvs.first());
-    known(&client.keyspace, found)
+    layout::parse_offset(&client.keyspace, found)
 }
 
 /// Raises the offset, if no entry of a native lock is there. Entries are made only by those who know
@@ -57,7 +35,9 @@ pub(crate) async fn raise(client: &Client, offset: TokenOffset) -> Result<Raised
                 let unused = locks.map(|span| {
                     Compare::create_revision(span.start, CompareOp::Equal, 0).with_range(span.end)
                 });
-                let compares: Vec<Compare> = unused.chain([still(keyspace, now)]).collect();
+                let compares: Vec<Compare> = unused
+                    .chain([layout::offset_unchanged(keyspace, now)])
+                    .collect();
                 let raise = Txn::new()
                     .when(compares)
                     .and_then([TxnOp::put(&*key, offset.to_bytes(), None)])
@@ -67,7 +47,7 @@ pub(crate) async fn raise(client: &Client, offset: TokenOffset) -> Result<Raised
                     return Ok(Raised::To(offset));
                 }
                 let found = layout::reads(&answer).find_map(|read| read.kvs.first());
-                let before = std::mem::replace(&mut now, known(keyspace, found)?);
+                let before = std::mem::replace(&mut now, layout::parse_offset(keyspace, found)?);
                 if now.offset >= offset {
                     return Ok(Raised::To(now.offset));
                 }

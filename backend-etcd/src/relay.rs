@@ -19,6 +19,11 @@ const NAME: i64 = 0x7475_726e;
 /// Whether what answers is no server, but passes on what is said to one. A server from before
 /// watches had names is taken for such a one, too. The key is one that we may read.
 pub(crate) async fn is_relayed(connection: &Connection, key: &str) -> Result<bool, Failure> {
+    let look = || probe(connection, key);
+    connection.relayed.get_or_try_init(look).await.copied()
+}
+
+async fn probe(connection: &Connection, key: &str) -> Result<bool, Failure> {
     let named = WatchOptions::new().with_watch_id(NAME);
     let mut client = connection.client.watch_client();
     let watch = client.watch(key, Some(named)).await;

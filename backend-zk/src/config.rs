@@ -7,6 +7,7 @@ use backend_kit::url;
 use lock_core::{Error, ErrorKind};
 
 use crate::layout::{self, Layout};
+use crate::node::Recipe;
 use crate::security::{Parameters, Security};
 
 const DEFAULT_PORT: u16 = 2181;
@@ -21,18 +22,6 @@ const MAX_SERVERS: usize = 32;
 pub(crate) const SHORT_SESSION: Duration = Duration::from_secs(10);
 /// The same in ticks of the servers.
 pub(crate) const SHORT_SESSION_TICKS: u32 = 5;
-
-/// Which of Curator's recipes the nodes of exclusive entries are named for. Users of the one do not
-/// see those of the other, so all users of a queue must agree; Turnlock itself reads both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Recipe {
-    /// `InterProcessMutex`: `-lock-`. Also go-zookeeper's lock, and kazoo's with
-    /// `extra_lock_patterns=["lock-"]`.
-    #[default]
-    Mutex,
-    /// `InterProcessReadWriteLock`: `__WRIT__`.
-    ReadWrite,
-}
 
 /// Where ZooKeeper is, how locks are laid out there, and how long to wait for it.
 #[derive(Clone)]

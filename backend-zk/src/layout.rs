@@ -8,8 +8,7 @@ use lock_core::handoff::KeyScheme;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{DataKey, EntryId, Error, ErrorKind, LockName, Mode, SessionId, Token, name};
 
-use crate::config::Recipe;
-use crate::node::{Contender, Place};
+use crate::node::{Contender, Place, Recipe};
 
 /// The paths of one namespace.
 #[derive(Debug, Clone)]

@@ -23,4 +23,5 @@ mod session;
 mod tidy;
 
 pub use backend::ZkBackend;
-pub use config::{Config, Recipe};
+pub use config::Config;
+pub use node::Recipe;

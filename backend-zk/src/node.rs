@@ -3,8 +3,6 @@
 use lock_core::{Mode, Ticket, Token};
 use uuid::Uuid;
 
-use crate::config::Recipe;
-
 /// What stands before the sequence number of a contender: Curator's and go-zookeeper's mutex,
 /// Curator's read/write lock, kazoo's lock and read lock.
 const MARKERS: [(&str, Mode); 5] = [
@@ -19,6 +17,18 @@ const WRITE: &str = "__WRIT__";
 /// ZooKeeper writes a sequence number as `%010d`: ten characters at least, the sign among them. A
 /// hyphen in front of ten digits is the prefix's if it can be, since most prefixes end in one.
 const NUMBER_LENGTHS: [usize; 2] = [10, 11];
+
+/// Which of Curator's recipes the nodes of exclusive entries are named for. Users of the one do not
+/// see those of the other, so all users of a queue must agree; Turnlock itself reads both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Recipe {
+    /// `InterProcessMutex`: `-lock-`. Also go-zookeeper's lock, and kazoo's with
+    /// `extra_lock_patterns=["lock-"]`.
+    #[default]
+    Mutex,
+    /// `InterProcessReadWriteLock`: `__WRIT__`.
+    ReadWrite,
+}
 
 /// A node that stands in a lock's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,8 @@
 //! What a failed request means: for the caller, and for the connection it went over.
 
+mod causes;
+mod tls;
+
 use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
@@ -7,7 +10,7 @@ use std::time::Duration;
 use lock_core::{Effect, Error, ErrorKind, LossReason};
 use tonic::{Code, Status};
 
-use crate::tls_error;
+use self::causes::causes;
 
 /// Longest part of a server's message that is shown.
 const SHOWN: usize = 300;
@@ -83,10 +86,10 @@ pub(crate) fn no_connection(
 ) -> Error {
     let source = source.into();
     // Whoever opens the sockets knows best why there is none.
-    if let Some(told) = chain(&*source).find_map(|e| e.downcast_ref::<Error>()) {
+    if let Some(told) = causes(&*source).find_map(|e| e.downcast_ref::<Error>()) {
         return told.clone();
     }
-    if let Some((kind, text)) = tls_error::explain(&*source) {
+    if let Some((kind, text)) = tls::explain(&*source) {
         return Error::new(kind, format!("the coordinator at {address} {text}"))
             .with_source(source);
     }
@@ -271,7 +274,7 @@ fn of_transport(address: &str, never_sent: bool, status: Status) -> Failure {
             scope: Scope::NeverSent,
         };
     }
-    let error = match tls_error::explain(&status) {
+    let error = match tls::explain(&status) {
         Some((kind, text)) => Error::new(kind, format!("the coordinator at {address} {text}")),
         None => Error::new(
             ErrorKind::Unreachable,
@@ -299,26 +302,11 @@ fn is_of_token(status: &Status) -> bool {
 
 /// Whether the request failed because a connection could not be made for it.
 fn never_sent(error: &(dyn StdError + 'static)) -> bool {
-    chain(error).any(|e| e.is::<tonic::ConnectError>())
+    causes(error).any(|e| e.is::<tonic::ConnectError>())
 }
 
 fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
-    chain(error).find_map(|e| e.downcast_ref::<io::Error>().map(io::Error::kind))
-}
-
-/// The error and its causes, also those that an I/O error has in it but does not name.
-pub(crate) fn chain<'a>(
-    error: &'a (dyn StdError + 'static),
-) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |e| {
-        match (*e)
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-        {
-            Some(inner) => Some(inner as &(dyn StdError + 'static)),
-            None => (*e).source(),
-        }
-    })
+    causes(error).find_map(|e| e.downcast_ref::<io::Error>().map(io::Error::kind))
 }
 
 /// A hostile server must not flood a log.

@@ -22,7 +22,7 @@ use lock_core::{
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use crate::backend::Client;
+use crate::client::Client;
 use crate::error;
 use crate::group::Change;
 use crate::key_slots::KeySlots;

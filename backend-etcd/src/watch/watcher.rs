@@ -17,10 +17,9 @@ use smallvec::{SmallVec, smallvec};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use crate::creations::{Creation, Creations};
+use super::creations::{Creation, Creations};
 use crate::error::{self, Failure, Scope};
 use crate::transport::{Connection, Transport};
-use crate::watch::{Command, Waiting};
 
 /// When a stream with watches on it was silent for so long, it is asked for a sign of life: a
 /// member that stands still says nothing of it.
@@ -36,7 +35,35 @@ const LINGERING: usize = 1000;
 
 type Key = Arc<[u8]>;
 
-pub(crate) struct Watcher {
+/// What a watcher is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    Add {
+        key: Arc<[u8]>,
+        waiting: Waiting,
+        /// To be told, once the server has confirmed the watch, after which revision it sees every
+        /// deletion. Dropped, if it has seen one before.
+        created: oneshot::Sender<i64>,
+    },
+    Remove {
+        key: Arc<[u8]>,
+        serial: u64,
+    },
+}
+
+/// Somebody who waits for a deletion of a key.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) serial: u64,
+    /// After this revision.
+    pub(super) after: i64,
+    pub(super) gone: oneshot::Sender<Deletion>,
+}
+
+/// At which revision the key was deleted; or why the watch sees nothing any more.
+pub(super) type Deletion = Result<i64, Arc<Error>>;
+
+pub(super) struct Watcher {
     transport: Arc<Transport>,
     commands: mpsc::UnboundedReceiver<Command>,
     /// In boxes: a table is up to half empty, and while it grows there are two.
@@ -102,7 +129,7 @@ impl Watched {
 }
 
 impl Watcher {
-    pub(crate) fn new(
+    pub(super) fn new(
         transport: Arc<Transport>,
         commands: mpsc::UnboundedReceiver<Command>,
     ) -> Self {
@@ -117,7 +144,7 @@ impl Watcher {
     }
 
     /// Runs until the backend and all watches are gone.
-    pub(crate) async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         loop {
             let timer = self.timer();
             let response = async {

@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use lock_core::ErrorKind;
 use rustls::{AlertDescription, CertificateError};
 
-use crate::error::chain;
+use super::causes::causes;
 
 /// What an alert of the server's begins with where only the words are left of it.
 const ALERT: &str = "received fatal alert: ";
@@ -23,8 +23,8 @@ const TURNED_DOWN: [AlertDescription; 8] = [
 
 /// The kind of the failure, and what follows "the coordinator at ADDRESS"; `None` if it has nothing
 /// to do with TLS.
-pub(crate) fn explain(error: &(dyn StdError + 'static)) -> Option<(ErrorKind, String)> {
-    chain(error).find_map(|e| match e.downcast_ref::<rustls::Error>() {
+pub(super) fn explain(error: &(dyn StdError + 'static)) -> Option<(ErrorKind, String)> {
+    causes(error).find_map(|e| match e.downcast_ref::<rustls::Error>() {
         Some(error) => of_rustls(error),
         None => of_words(&e.to_string()),
     })

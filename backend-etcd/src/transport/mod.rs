@@ -24,7 +24,6 @@ use tower::{ServiceExt, service_fn};
 
 use crate::config::{Config, Dialer, Endpoint};
 use crate::error::{self, Failure, Scope};
-use crate::relay;
 use crate::security::Tls;
 
 /// A dialer may have to start a coordinator.
@@ -107,7 +106,7 @@ pub(crate) struct Connection {
     /// Whether anything was answered on it.
     heard: Arc<AtomicBool>,
     /// Whether it leads to a proxy, once that was looked at.
-    relayed: Arc<OnceCell<bool>>,
+    pub(crate) relayed: Arc<OnceCell<bool>>,
 }
 
 impl Transport {
@@ -488,12 +487,6 @@ impl Transport {
 }
 
 impl Connection {
-    /// Whether it leads to a proxy. The key is one that may be read.
-    pub(crate) async fn is_relayed(&self, key: &str) -> Result<bool, Failure> {
-        let look = || relay::is_relayed(self, key);
-        self.relayed.get_or_try_init(look).await.copied()
-    }
-
     /// What an error on a stream over this connection means.
     pub(crate) fn failure(&self, error: etcd_client::Error) -> Failure {
         error::failure(&self.address, error)

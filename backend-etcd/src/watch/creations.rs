@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// In the order of the requests. etcd confirms in that order, its `grpc-proxy` as it pleases; either
 /// names the watches of a stream from zero on, in the order of the requests.
 #[derive(Debug, Default)]
-pub(crate) struct Creations {
+pub(super) struct Creations {
     pending: VecDeque<(i64, Creation)>,
     /// The name of the next watch.
     next: i64,
@@ -14,34 +14,34 @@ pub(crate) struct Creations {
 
 /// A watch that was asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Creation {
+pub(super) struct Creation {
     /// Which one it is: the same key may have been watched before.
-    pub(crate) serial: u64,
-    pub(crate) key: Arc<[u8]>,
+    pub(super) serial: u64,
+    pub(super) key: Arc<[u8]>,
 }
 
 impl Creations {
     /// The name that the next watch will have. Servers that take names from us are to be asked for
     /// it.
-    pub(crate) fn next_id(&self) -> i64 {
+    pub(super) fn next_id(&self) -> i64 {
         self.next
     }
 
     /// Takes note of one that was asked for.
-    pub(crate) fn push(&mut self, creation: Creation) {
+    pub(super) fn push(&mut self, creation: Creation) {
         self.pending.push_back((self.next, creation));
         self.next += 1;
     }
 
     /// Which one was confirmed under this name. A refusal names none, and is taken for that of the
     /// first.
-    pub(crate) fn confirmed(&mut self, id: i64) -> Option<Creation> {
+    pub(super) fn confirmed(&mut self, id: i64) -> Option<Creation> {
         let named = self.pending.iter().position(|(name, _)| *name == id);
         let (_, creation) = self.pending.remove(named.unwrap_or_default())?;
         Some(creation)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }
 }

@@ -1,5 +1,8 @@
 //! Watches on single keys, many on one stream.
 
+mod creations;
+mod watcher;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -7,8 +10,8 @@ use futures_util::FutureExt;
 use lock_core::{Error, ErrorKind, background};
 use tokio::sync::{mpsc, oneshot};
 
+use self::watcher::{Command, Deletion, Waiting, Watcher};
 use crate::transport::Transport;
-use crate::watcher::Watcher;
 
 /// The watches of one backend. All go over one stream, which is opened with the first and closed a
 /// while after the last. A watch that nobody needs any more stays for a moment: whoever waits on the
@@ -20,34 +23,6 @@ pub(crate) struct Watches {
     commands: OnceLock<mpsc::UnboundedSender<Command>>,
     serial: AtomicU64,
 }
-
-/// What a watcher is told.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Add {
-        key: Arc<[u8]>,
-        waiting: Waiting,
-        /// To be told, once the server has confirmed the watch, after which revision it sees every
-        /// deletion. Dropped, if it has seen one before.
-        created: oneshot::Sender<i64>,
-    },
-    Remove {
-        key: Arc<[u8]>,
-        serial: u64,
-    },
-}
-
-/// Somebody who waits for a deletion of a key.
-#[derive(Debug)]
-pub(crate) struct Waiting {
-    pub(crate) serial: u64,
-    /// After this revision.
-    pub(crate) after: i64,
-    pub(crate) gone: oneshot::Sender<Gone>,
-}
-
-/// At which revision the key was deleted; or why the watch sees nothing any more.
-pub(crate) type Gone = Result<i64, Arc<Error>>;
 
 /// What is known of a key once it is watched.
 #[derive(Debug)]
@@ -63,7 +38,7 @@ pub(crate) enum Watched {
 pub(crate) struct Watch {
     serial: u64,
     key: Arc<[u8]>,
-    gone: oneshot::Receiver<Gone>,
+    gone: oneshot::Receiver<Deletion>,
     commands: mpsc::UnboundedSender<Command>,
 }
 
