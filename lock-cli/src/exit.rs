@@ -1,5 +1,5 @@
-//! What the command's exit status says. One table: `--help`, the README and a test are made from
-//! it.
+//! What the command's exit status says. One table: `--help`, `docs/command.md` and a test are made
+//! from it.
 
 use std::io;
 use std::process::ExitCode;
@@ -255,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_status_of_ours_is_in_the_table_and_the_readme() {
+    fn every_status_of_ours_is_in_the_table_and_on_the_page() {
         let all = [
             Exit::Success,
             Exit::Usage,
@@ -277,10 +277,10 @@ mod tests {
                 "{exit:?} is not in the table"
             );
         }
-        let readme = include_str!("../../README.md");
+        let page = include_str!("../../docs/command.md");
         for (code, meaning) in TABLE {
             let row = format!("| {code} | {meaning} |");
-            assert!(readme.contains(&row), "README.md lacks the row {row}");
+            assert!(page.contains(&row), "docs/command.md lacks the row {row}");
         }
     }
 }

@@ -182,10 +182,15 @@ fn not_compiled_in(url: &str, _: &str, feature: &str) -> Error {
     )
 }
 
-/// The README's example is compiled with the others.
+/// Compiles the README's example with the others.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// Compiles the example of the page about fencing with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/files-and-fencing.md")]
+struct FilesAndFencing;
 
 #[cfg(test)]
 mod tests {
