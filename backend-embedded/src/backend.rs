@@ -18,6 +18,7 @@ use crate::machine::op::{
     Compare, CompareOp, CompareTarget, KeyRange, KeyValue, Op, Put, Range, RangeResult, SortOrder,
     SortTarget, Txn,
 };
+use crate::on_use::Place;
 use crate::session::{self, EmbeddedSession};
 
 /// Keys read at once for a listing: the coordinator serves others in between.
@@ -40,36 +41,38 @@ impl EmbeddedBackend {
         })
     }
 
-    /// The backend of a URL: `embedded:///DIR`, a coordinator that is durable in the folder DIR, or
-    /// `embedded:memory`. A folder is read and checked now, on a thread of its own.
+    /// Returns the backend of a URL: `embedded:///DIR`, a coordinator that is durable in the folder
+    /// DIR, or `embedded:memory`. Reads and checks the folder now, on a thread of its own;
+    /// [`from_url`](crate::from_url) leaves that to the first request.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if the URL is malformed or the folder cannot be opened.
+    ///
+    /// # Cancel safety
+    /// The folder is opened all the same, and closed at once.
     pub async fn open(url: &str) -> Result<Arc<Self>, lock_core::Error> {
-        let opened = match url.strip_prefix("embedded:") {
-            Some("memory") => Coordinator::in_memory(Limits::default()),
-            Some(rest) if rest.starts_with("///") => {
-                let config = Config::new(&rest["//".len()..]);
-                background::block(|| Coordinator::open(config)).await?
+        match Place::parse(url)? {
+            Place::Folder(config) => EmbeddedBackend::open_folder(config).await,
+            Place::Memory => {
+                let coordinator = Coordinator::in_memory(Limits::default());
+                Ok(EmbeddedBackend::new(coordinator.map_err(cannot_open)?))
             }
-            Some(_) | None => {
-                return Err(lock_core::Error::new(
-                    ErrorKind::Configuration,
-                    format!(
-                        "the backend URL {url:?} is not valid: give embedded:///DIR, with the whole path of the folder, or embedded:memory"
-                    ),
-                ));
-            }
-        };
-        let failed =
-            |error: Error| lock_core::Error::new(ErrorKind::Configuration, error.to_string());
-        Ok(EmbeddedBackend::new(opened.map_err(failed)?))
+        }
+    }
+
+    pub(crate) async fn open_folder(config: Config) -> Result<Arc<Self>, lock_core::Error> {
+        let coordinator = background::block(|| Coordinator::open(config)).await?;
+        Ok(EmbeddedBackend::new(coordinator.map_err(cannot_open)?))
     }
 
     /// The coordinator behind it.
     pub fn coordinator(&self) -> &Coordinator {
         &self.coordinator
     }
+}
+
+pub(crate) fn cannot_open(error: Error) -> lock_core::Error {
+    lock_core::Error::new(ErrorKind::Configuration, error.to_string())
 }
 
 #[async_trait]

@@ -32,6 +32,7 @@ pub mod coordinator;
 pub mod error;
 mod evidence;
 pub mod machine;
+mod on_use;
 mod session;
 mod store;
 
@@ -42,3 +43,4 @@ pub use backend::EmbeddedBackend;
 pub use config::{Config, Limits};
 pub use coordinator::{Applied, Coordinator, Granted, LeaseInfo, Status, WatchBatch, Watcher};
 pub use error::Error;
+pub use on_use::from_url;

@@ -57,7 +57,7 @@ impl Target {
                     turnlock::zk::ZkBackend::new(config)?,
                 ))
             }
-            _ => Ok(Target::new(scheme, turnlock::backend(url).await?, None)),
+            _ => Ok(Target::new(scheme, turnlock::backend(url)?, None)),
         }
     }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 #[cfg(feature = "bench")]
 use benches::Target;
 #[cfg(feature = "conformance")]
-use futures_util::FutureExt;
-#[cfg(feature = "conformance")]
 use turnlock::Backend;
+#[cfg(feature = "conformance")]
+use turnlock::registry::Scheme;
 use turnlock::{Locks, Options};
 
 use crate::exit::{Exit, Failure};
@@ -85,8 +85,7 @@ pub fn backend_below(url: Option<&str>, name: &str) -> Result<Arc<dyn Backend>, 
     };
     refuse_in_process(&url)?;
     let url = below(&url, name);
-    let backend = turnlock::backend(&url).now_or_never();
-    Ok(backend.expect("only a folder takes time to open")?)
+    Ok(turnlock::backend(&url)?)
 }
 
 /// The URL with another namespace.
@@ -106,7 +105,7 @@ pub fn below(url: &str, name: &str) -> String {
 }
 
 pub fn refuse_in_process(url: &str) -> Result<(), Failure> {
-    if !url.starts_with("embedded:") {
+    if !Scheme::of(url).is_some_and(|scheme| scheme.in_process) {
         return Ok(());
     }
     let message =
@@ -138,7 +137,7 @@ pub async fn connect_existing(
 
 async fn named(url: &str, options: Options) -> Result<Locks, Failure> {
     refuse_in_process(url)?;
-    Ok(turnlock::connect_with(url, options).await?)
+    Ok(turnlock::connect_with(url, options)?)
 }
 
 /// The coordinator of this URL, or the machine's or the user's own if there is none, to be measured.

@@ -107,7 +107,7 @@ async fn wait_and_visit(url: String, ledger: Arc<Ledger>) -> Result<(), turnlock
         on_session_loss: OnSessionLoss::Requeue,
         ..Options::default()
     };
-    let locks = turnlock::connect_with(&url, options).await?;
+    let locks = turnlock::connect_with(&url, options)?;
     let guard = locks.mutex("x")?.acquire().await?;
     ledger.visit(&guard).await;
     guard.release().await;
@@ -118,7 +118,7 @@ async fn wait_and_visit(url: String, ledger: Arc<Ledger>) -> Result<(), turnlock
 async fn outlive(url: &str, tasks: usize, outage: impl AsyncFnOnce()) {
     let home = Home::new();
     let ledger = Ledger::of(&home);
-    let locks = turnlock::connect(url).await.expect("a valid URL");
+    let locks = turnlock::connect(url).expect("a valid URL");
     let holder = locks.mutex("x").expect("valid").acquire().await;
     let holder = holder.expect("free");
     let waiting: Vec<_> = (0..tasks)

@@ -108,16 +108,10 @@ fn show(json: bool, case: &Case, outcome: &Outcome, took: Duration) -> Result<()
     print(format!("{word:<8} {seconds:>6.1} s  {name}"))
 }
 
-/// Removes what the end of all sessions leaves.
+/// Removes what the end of all sessions leaves. The user's own coordinator keeps nothing.
 async fn tidy(url: Option<&str>, root: &str) -> Result<(), Failure> {
-    #[cfg(feature = "zk")]
-    if let Some(url) = url.filter(|url| url.starts_with("zk")) {
-        use turnlock::zk::{Config, ZkBackend};
-
-        let config = Config::from_url(&coordinator::below(url, root))?;
-        ZkBackend::new(config)?.tidy().await?;
+    if let Some(url) = url {
+        turnlock::registry::tidy(&coordinator::below(url, root)).await?;
     }
-    // Elsewhere, nothing is left.
-    let _ = (url, root);
     Ok(())
 }

@@ -75,7 +75,7 @@ async fn named(url: &str, by: By) -> Result<Report, Failure> {
         report.ask(version(&*turnlock::etcd::EtcdBackend::new(config)?).await)?;
         return Ok(report);
     }
-    let backend = turnlock::backend(url).await?;
+    let backend = turnlock::backend(url)?;
     report.ask(answers(&*backend).await.map(|()| None))?;
     Ok(report)
 }

@@ -53,7 +53,7 @@ async fn enable(args: Enable) -> Result<Exit, Failure> {
         );
     }
     // One that is wrong, or does not answer, would stop all commands of the machine.
-    let locks = turnlock::connect(&machine::with_server(url)).await?;
+    let locks = turnlock::connect(&machine::with_server(url))?;
     locks.list("", None, 1).await.map_err(|error| {
         let failure = Failure::from(error);
         match machine::socket(url) {
@@ -139,7 +139,7 @@ async fn disable() -> Result<Exit, Failure> {
 }
 
 async fn refuse_if_locks_are_held(url: &str) -> Result<(), Failure> {
-    let locks = turnlock::connect_with(url, Options::default()).await?;
+    let locks = turnlock::connect_with(url, Options::default())?;
     let held = locks.list("", None, 1).await.map_err(|error| {
         Failure::from(error).hint(format!(
             "to remove {} by hand is safe when nobody on this machine holds a lock",

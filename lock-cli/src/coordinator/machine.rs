@@ -10,6 +10,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use turnlock::registry::{SCHEMES, Scheme};
+
 use crate::exit::{Exit, Failure};
 
 /// The coordinator that `turnlock serve --system` is.
@@ -19,8 +21,6 @@ pub const DEFAULT_URL: &str = "etcd+unix:///run/turnlock/turnlock.sock";
 pub const FILE: &str = "/etc/turnlock/backend";
 /// A longer file is not what it should be.
 const MAX_BYTES: u64 = 4096;
-/// What can be reached by several processes.
-const SCHEMES: [&str; 5] = ["etcd://", "etcds://", "etcd+unix://", "zk://", "zks://"];
 
 /// The URL in the file, if there is one, as a client takes it.
 ///
@@ -51,10 +51,17 @@ pub fn parse(text: &str) -> Result<&str, String> {
     if line.is_empty() || line.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err("it is not one line with one URL".to_owned());
     }
-    if !SCHEMES.iter().any(|scheme| line.starts_with(scheme)) {
-        return Err(
-            "it does not begin with etcd+unix://, etcd://, etcds://, zk:// or zks://".to_owned(),
-        );
+    // A coordinator inside one process is no coordinator of the machine.
+    let shared = || SCHEMES.iter().filter(|scheme| !scheme.in_process);
+    let begins = |scheme: &Scheme| line.starts_with(&format!("{}://", scheme.name));
+    if !shared().any(begins) {
+        let names: Vec<_> = shared()
+            .map(|scheme| format!("{}://", scheme.name))
+            .collect();
+        return Err(format!(
+            "it does not begin with one of {}",
+            names.join(", ")
+        ));
     }
     Ok(line)
 }

@@ -85,7 +85,7 @@ fn work(
     let mut journal = journal(life)?;
     let mut store = Store::open(store)?;
     let mut sleepy = life == SLEEPER;
-    let locks = block_on(turnlock::connect_with(url, options))?;
+    let locks = turnlock::connect_with(url, options)?;
     let ledger = locks.mutex("ledger")?;
     for serial in 0u64.. {
         let guard = match block_on(ledger.acquire()) {
