@@ -1,0 +1,141 @@
+//! The pages for readers, compared with what they are about: a page that names a file, a test or a
+//! figure which is no longer there fails here.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn page(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Returns the files below a folder of the repository that end with this.
+fn files_below(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            files_below(&path, ending, found);
+        } else if name.ends_with(ending) {
+            found.push(path);
+        }
+    }
+}
+
+/// Returns what stands between single backquotes, outside of fenced blocks.
+fn quoted(text: &str) -> Vec<&str> {
+    let outside = text.split("```").step_by(2);
+    outside
+        .flat_map(|part| part.lines())
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .collect()
+}
+
+#[test]
+fn every_file_that_a_page_names_exists() {
+    let mut pages = Vec::new();
+    files_below(&root(), ".md", &mut pages);
+    let mut missing = Vec::new();
+    for path in pages {
+        let changes = path.ends_with("CHANGELOG.md");
+        let text = fs::read_to_string(&path).expect("a page");
+        let rooms = ["src/", "tests/", "museum/", "examples/", "report/"];
+        for name in quoted(&text) {
+            let Some((folder, rest)) = name.split_once('/') else {
+                continue;
+            };
+            let is_path = root().join(folder).join("Cargo.toml").exists()
+                && rooms.iter().any(|room| rest.starts_with(room))
+                && !name.contains([' ', '*', '{', '<', ':']);
+            if is_path && !changes && !root().join(name).exists() {
+                missing.push(format!("{}: {name}", path.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "not there: {missing:#?}");
+}
+
+#[test]
+fn every_test_that_holds_an_invariant_exists() {
+    let mut sources = Vec::new();
+    files_below(&root(), ".rs", &mut sources);
+    let text: String = sources
+        .iter()
+        .map(|path| fs::read_to_string(path).expect("a source"))
+        .collect();
+    let architecture = page("ARCHITECTURE.md");
+    let (_, invariants) = architecture
+        .split_once("## Invariants")
+        .expect("the section");
+    let (invariants, _) = invariants.split_once("\n## ").expect("the next section");
+    let rows = invariants.lines().filter(|line| line.starts_with("| "));
+    // Behind the heading of the table.
+    let rows: Vec<_> = rows.skip(1).collect();
+    assert!(rows.len() >= 15, "{rows:#?}");
+    for row in rows {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").collect();
+        let [_, _, kept_in, tests] = cells[..] else {
+            panic!("no invariant, file and test: {row}");
+        };
+        assert!(!quoted(kept_in).is_empty(), "no file in: {row}");
+        assert!(!quoted(tests).is_empty(), "no test in: {row}");
+        for test in quoted(tests) {
+            let exists = match test.ends_with(".rs") {
+                true => root().join(test).exists(),
+                false => text.contains(&format!("fn {test}(")),
+            };
+            assert!(exists, "there is no test {test}, named in: {row}");
+        }
+    }
+}
+
+#[test]
+fn pages_for_scanning_stay_short() {
+    for (name, limit) in [("README.md", 150), ("ARCHITECTURE.md", 200)] {
+        let lines = page(name).lines().count();
+        assert!(
+            lines <= limit,
+            "{name} has {lines} lines, more than {limit}"
+        );
+    }
+}
+
+/// What the report calls a target, and the page about the choice of a backend.
+const TARGETS: [(&str, &str); 5] = [
+    ("memory", "`embedded:memory`"),
+    ("durable", "`embedded:///DIR`"),
+    ("served", "`turnlock serve`, Unix socket"),
+    ("etcd", "etcd"),
+    ("zookeeper", "ZooKeeper"),
+];
+
+#[test]
+fn the_figures_of_the_choice_are_those_of_the_report() {
+    let report = page("benches/report/report.md");
+    let mut figures = BTreeMap::new();
+    for line in report.lines() {
+        let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
+        if let [target, workload, workers, rate, p50, p99, _] = cells[..] {
+            figures.insert((target, workload, workers), (rate, p50, p99));
+        }
+    }
+    let of = |target, workload, workers| {
+        let found = figures.get(&(target, workload, workers));
+        found.unwrap_or_else(|| panic!("{target} {workload} {workers} is not in the report"))
+    };
+    let rows = TARGETS.map(|(target, name)| {
+        let (alone, p50, p99) = of(target, "uncontended", "1");
+        let (many, _, many_p99) = of(target, "uncontended", "64");
+        let (one, _, one_p99) = of(target, "contended", "16");
+        format!("| {name} | {alone} | {p50} | {p99} | {many} | {many_p99} | {one} | {one_p99} |")
+    });
+    let table = rows.join("\n");
+    assert!(
+        page("docs/choosing-a-backend.md").contains(&table),
+        "docs/choosing-a-backend.md has other figures than the report, or an older date; put in:\n{table}"
+    );
+}
