@@ -1,28 +1,28 @@
-//! `turnlock evict`: take a lock away from who holds it, or a waiter's place in the queue.
+//! `turnlock evict`: take a lock away from its holder, or remove a waiter from the queue.
 
 use turnlock::{Entry, Options, Queue, Removed};
 
 use crate::cli::{Evict, Global};
-use crate::commands::names::name;
-use crate::commands::queue::line;
+use crate::commands::names::parse_name;
+use crate::commands::queue::to_json;
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
 use crate::output::{print, print_json, who};
 
 pub async fn evict(global: Global, args: Evict) -> Result<Exit, Failure> {
-    let name = name(&args.name, args.raw)?;
+    let name = parse_name(&args.name, args.raw)?;
     let url = global.backend.as_deref();
     let Some(locks) = coordinator::connect_existing(url, Options::default()).await? else {
-        return none(&global, &format!("nobody holds {name}"));
+        return report_nothing_to_do(&global, &format!("nobody holds {name}"));
     };
     let queue = locks.queue(&name).await?;
     let (entry, holds) = match choose(&queue, &args)? {
         Ok(chosen) => chosen,
-        Err(nobody) => return none(&global, &nobody),
+        Err(nobody) => return report_nothing_to_do(&global, &nobody),
     };
     let removed = locks.evict(&name, &entry.id).await?;
     match removed {
-        Removed::Removed if global.json => print_json(&line("evicted", entry))?,
+        Removed::Removed if global.json => print_json(&to_json("evicted", entry))?,
         Removed::Removed => print(format!(
             "{name}: evicted {} (token {}), which {}",
             who(entry),
@@ -30,7 +30,7 @@ pub async fn evict(global: Global, args: Evict) -> Result<Exit, Failure> {
             if holds { "held it" } else { "waited for it" }
         ))?,
         Removed::AlreadyGone => {
-            return none(
+            return report_nothing_to_do(
                 &global,
                 &format!("{name}: {} has left by itself", who(entry)),
             );
@@ -39,15 +39,16 @@ pub async fn evict(global: Global, args: Evict) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// What was asked for is so already.
-fn none(global: &Global, words: &str) -> Result<Exit, Failure> {
+/// Says that there is nobody to evict. That is a success: what was asked for is so already.
+fn report_nothing_to_do(global: &Global, message: &str) -> Result<Exit, Failure> {
     if !global.json {
-        print(words)?;
+        print(message)?;
     }
     Ok(Exit::Success)
 }
 
-/// Whom to evict, and whether it holds the lock; or the words for that nobody is there.
+/// Chooses the entry to evict. Returns whether it holds the lock, or the message that there is no such
+/// entry as the inner error.
 fn choose<'a>(
     queue: &'a Queue,
     args: &Evict,

@@ -5,17 +5,17 @@ use turnlock::fence::{ErrorKind, Fence, FencingToken};
 
 use crate::child::Signals;
 use crate::cli::{Check, Global};
-use crate::commands::change::interruptible;
-use crate::commands::surrounding;
+use crate::commands::blocking::run_interruptibly;
+use crate::commands::outer_hold;
 use crate::exit::{Exit, Failure};
 use crate::output::print_json;
 
 pub async fn check(global: Global, args: Check) -> Result<Exit, Failure> {
     let mut signals = Signals::install()?;
     let fence = Fence::new(&args.file);
-    let surrounding = surrounding::token()?;
-    let checked = interruptible(&mut signals, move || {
-        let token = token(&args, surrounding, &fence)?;
+    let outer = outer_hold::read_token()?;
+    let checked = run_interruptibly(&mut signals, move || {
+        let token = choose_token(&args, outer, &fence)?;
         let outcome = fence.admit(&token);
         Ok::<_, Failure>((args, token, outcome))
     });
@@ -36,7 +36,7 @@ pub async fn check(global: Global, args: Check) -> Result<Exit, Failure> {
             "admitted": outcome.is_ok(),
             "highest": highest,
         });
-        // What the fence says of the token comes first.
+        // The fence's own failure comes before that of printing.
         let printed = print_json(&line);
         outcome?;
         printed?;
@@ -46,16 +46,16 @@ pub async fn check(global: Global, args: Check) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// The token to check: a number means the lock that we run under, or else the one that the fence
-/// knows.
-fn token(
+/// Chooses the token to check. A number on the command line is a token of the lock that this process
+/// runs under, or else of the lock that the fence last admitted.
+fn choose_token(
     args: &Check,
-    surrounding: Option<FencingToken>,
+    outer: Option<FencingToken>,
     fence: &Fence,
 ) -> Result<FencingToken, Failure> {
-    let known = match (surrounding, args.token) {
+    let known = match (outer, args.token) {
         (None, Some(_)) => fence.highest()?,
-        (surrounding, _) => surrounding,
+        (outer, _) => outer,
     };
     let Some(known) = known else {
         return Err(Failure::new(Exit::Usage, "no lock is held here")

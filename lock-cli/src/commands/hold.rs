@@ -14,37 +14,41 @@ use turnlock::Release;
 
 use crate::child::Signals;
 use crate::cli::{Global, Hold};
-use crate::commands::{Turn, Wish, deadly, mode, name, part, release, turn};
+use crate::commands::acquiring::{
+    Acquisition, Request, acquire, parse_mode, wait_for_deadly_signal,
+};
+use crate::commands::names::parse_name;
+use crate::commands::release::{close_session, release};
 use crate::exit::{Exit, Failure};
 use crate::output::{inform, print, print_json, say};
 
 pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
-    let name = name(&args.name, args.acquire.raw)?;
-    let mode = mode(&args.flags)?;
-    let mut open = match args.while_open {
-        true => Some(Box::pin(end_of_stdin()?)),
+    let name = parse_name(&args.name, args.acquire.raw)?;
+    let mode = parse_mode(&args.flags)?;
+    let mut stdin_end = match args.while_open {
+        true => Some(Box::pin(watch_stdin()?)),
         false => None,
     };
     let mut signals = Signals::install()?;
-    let wish = Wish {
+    let request = Request {
         global: &global,
         name: &name,
         mode,
         options: &args.acquire,
         command: "turnlock hold".to_owned(),
     };
-    let unwanted = async {
+    let abandoned = async {
         tokio::select! {
-            exit = deadly(&mut signals) => exit,
-            () = ended(&mut open) => {
+            exit = wait_for_deadly_signal(&mut signals) => exit,
+            () = wait_for_end(&mut stdin_end) => {
                 inform(format!("{name}: stdin has ended before the lock was acquired"));
                 Exit::Of(args.acquire.conflict_exit_code)
             }
         }
     };
-    let (locks, guard) = match turn(&wish, unwanted).await? {
-        Turn::Ours(locks, guard) => (locks, guard),
-        Turn::Interrupted(exit) => return Ok(exit),
+    let (locks, guard) = match acquire(&request, abandoned).await? {
+        Acquisition::Held(locks, guard) => (locks, guard),
+        Acquisition::Abandoned(exit) => return Ok(exit),
     };
     let (token, ttl) = (guard.token(), guard.ttl());
     let printed = match global.json {
@@ -52,77 +56,77 @@ pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
         false => print(token.to_string()),
     };
     if let Err(failure) = printed {
-        // Whoever was to learn of the lock has not.
+        // The reader who was to learn of the lock did not.
         release(guard).await;
-        part(&locks).await;
+        close_session(&locks).await;
         return Err(failure);
     }
     let (lost, signal) = tokio::select! {
         reason = guard.lost() => (Some(reason), None),
         signal = signals.deadly() => (None, Some(signal)),
-        () = ended(&mut open) => (None, None),
+        () = wait_for_end(&mut stdin_end) => (None, None),
     };
-    // A TERM is how it is meant to end. Ctrl-C is for the script around us as well.
-    let ended = signal
+    // A TERM is how `hold` is meant to end. Ctrl-C is meant for the script around it as well.
+    let exit = signal
         .filter(|signal| signal.is_a_terminals())
         .map_or(Exit::Success, Exit::Signal);
     let released = release(guard).await;
-    part(&locks).await;
+    close_session(&locks).await;
     match (lost, released) {
         (Some(reason), _) => Err(Failure::new(Exit::Lost, format!("{name}: lost: {reason}"))),
         (None, Release::AlreadyGone) => Err(Failure::new(
             Exit::Lost,
             format!("{name}: the lock had been lost before the release"),
         )),
-        (None, Release::Released) => Ok(ended),
+        (None, Release::Released) => Ok(exit),
         (None, Release::Unknown) => {
             say(format!(
                 "{name}: the coordinator did not answer the release; the lock is free within {} s",
                 ttl.as_secs_f64()
             ));
-            Ok(ended)
+            Ok(exit)
         }
     }
 }
 
-/// Resolves when stdin has ended, if it is read at all.
-async fn ended(open: &mut Option<impl Future<Output = ()> + Unpin>) {
-    match open {
-        Some(open) => open.await,
+/// Waits until stdin has ended; for ever if it is not read.
+async fn wait_for_end(stdin_end: &mut Option<impl Future<Output = ()> + Unpin>) {
+    match stdin_end {
+        Some(end) => end.await,
         None => std::future::pending().await,
     }
 }
 
-/// Reads stdin and throws it away, until it has ended.
-fn end_of_stdin() -> Result<impl Future<Output = ()>, Failure> {
+/// Starts to read stdin, and throws away what it reads. Returns a future that resolves at the end.
+fn watch_stdin() -> Result<impl Future<Output = ()>, Failure> {
     let unreadable =
         |error: io::Error| Failure::new(Exit::File, format!("cannot read stdin: {error}"));
     let input = fcntl_dupfd_cloexec(stdin(), 3).map_err(|error| unreadable(error.into()))?;
     let mut input = File::from(input);
     let kind = FileType::from_raw_mode(fstat(&input).map_err(|e| unreadable(e.into()))?.st_mode);
-    if kind == FileType::RegularFile || at_its_end(&mut input).map_err(unreadable)? {
+    if kind == FileType::RegularFile || is_at_end(&mut input).map_err(unreadable)? {
         return Err(Failure::new(
             Exit::Usage,
             "--while-open: nobody holds stdin open, so the lock would be released at once",
         )
         .hint("give it a pipe whose other end is the script's: see docs/coming-from-flock.md"));
     }
-    let (tell, told) = tokio::sync::oneshot::channel::<Infallible>();
-    // Nothing ends a read that waits, but the end of this process.
+    let (sender, end) = tokio::sync::oneshot::channel::<Infallible>();
+    // A read that waits ends only with this process.
     std::thread::Builder::new()
         .name("stdin".to_owned())
         .spawn(move || {
             let _ = io::copy(&mut input, &mut io::sink());
-            drop(tell);
+            drop(sender);
         })
         .map_err(|error| Failure::of_system("cannot start a thread", &error))?;
     Ok(async {
-        let _ = told.await;
+        let _ = end.await;
     })
 }
 
-/// Whether there is nothing to read, and never will be.
-fn at_its_end(input: &mut File) -> io::Result<bool> {
+/// Returns whether there is nothing to read, and never will be.
+fn is_at_end(input: &mut File) -> io::Result<bool> {
     const NOW: Timespec = Timespec {
         tv_sec: 0,
         tv_nsec: 0,

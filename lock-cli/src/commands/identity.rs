@@ -1,4 +1,4 @@
-//! Who we are to others in a queue.
+//! The user's name as others in a queue see it.
 
 use std::fs;
 
@@ -6,30 +6,35 @@ use rustix::process::geteuid;
 
 /// Where the users of a machine are listed.
 const USERS: &str = "/etc/passwd";
-/// An owner is not kept longer than this.
-const LONGEST: usize = 256;
+/// The longest name that is passed on, in characters.
+const MAX_CHARS: usize = 256;
 
-/// The name of the user that we act as: from this machine's list of users, or else from the
-/// environment, which may still tell of who called `su`; or else the number.
+/// Returns the name of the effective user: from this machine's list of users, or else from the
+/// environment, or else the number. The environment comes second because after `su` it may still name
+/// the user who called it.
 ///
-/// Directory services are not asked: one that does not answer would hold up every lock.
-pub fn user() -> String {
+/// Directory services are not asked: one that does not reply would hold up every lock.
+pub fn user_name() -> String {
     let number = geteuid().as_raw();
     let listed = fs::read(USERS)
         .ok()
-        .and_then(|users| named(&String::from_utf8_lossy(&users), number).map(str::to_owned));
+        .and_then(|users| find_user(&String::from_utf8_lossy(&users), number).map(str::to_owned));
     listed
-        .or_else(|| ["USER", "LOGNAME"].iter().find_map(|name| told(name)))
+        .or_else(|| {
+            ["USER", "LOGNAME"]
+                .iter()
+                .find_map(|name| read_variable(name))
+        })
         .unwrap_or_else(|| format!("uid:{number}"))
 }
 
-fn told(variable: &str) -> Option<String> {
+fn read_variable(variable: &str) -> Option<String> {
     let text = std::env::var_os(variable)?;
-    let name: String = text.to_string_lossy().chars().take(LONGEST).collect();
+    let name: String = text.to_string_lossy().chars().take(MAX_CHARS).collect();
     Some(name).filter(|name| !name.is_empty())
 }
 
-fn named(users: &str, number: u32) -> Option<&str> {
+fn find_user(users: &str, number: u32) -> Option<&str> {
     users.lines().find_map(|line| {
         let mut fields = line.split(':');
         let (name, _password, id) = (fields.next()?, fields.next()?, fields.next()?);
@@ -44,8 +49,8 @@ mod tests {
     #[test]
     fn a_user_has_the_first_name_of_its_number() {
         let users = "root:x:0:0:root:/root:/bin/sh\n\n+::::::\ntoor:x:0:0::/:\nann:x:1000:1000::/:/bin/sh\n";
-        assert_eq!(named(users, 0), Some("root"));
-        assert_eq!(named(users, 1000), Some("ann"));
-        assert_eq!(named(users, 7), None);
+        assert_eq!(find_user(users, 0), Some("root"));
+        assert_eq!(find_user(users, 1000), Some("ann"));
+        assert_eq!(find_user(users, 7), None);
     }
 }

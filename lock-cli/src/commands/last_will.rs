@@ -1,5 +1,5 @@
-//! What is left to do when `turnlock` was killed and its command has been ended: the lock is given
-//! back, instead of with the end of a session that nobody renews, a time to live later.
+//! The release of a lock whose `turnlock` was killed, once its command has been ended. Without it the
+//! lock would stay taken until its session ends, a time to live later.
 
 use std::io::{self, Read};
 use std::process::ExitCode;
@@ -12,11 +12,11 @@ use crate::child::LAST_WILL;
 use crate::cli::Global;
 use crate::coordinator;
 
-/// A coordinator that has not answered by then ends the session first.
+/// How long the coordinator is waited for. After that the session ends by itself.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Says whose place in which queue is to be given up.
-pub fn text(global: &Global, guard: &Guard) -> Vec<u8> {
+/// Writes down which entry of which queue is to be removed.
+pub fn to_bytes(global: &Global, guard: &Guard) -> Vec<u8> {
     let (name, entry) = (guard.name(), guard.entry());
     let will = json!({
         "backend": global.backend,
@@ -28,14 +28,15 @@ pub fn text(global: &Global, guard: &Guard) -> Vec<u8> {
     will.to_string().into_bytes()
 }
 
-/// Does it, if that is what this process was started for, and answers its exit status.
+/// Removes the entry, if this process was started for that. Returns the exit status, or `None` in any
+/// other process.
 pub fn helper_main() -> Option<ExitCode> {
     if std::env::args_os().nth(1)? != LAST_WILL {
         return None;
     }
     let mut will = String::new();
     let read = io::stdin().read_to_string(&mut will);
-    // Nobody hears what goes wrong. The session ends by itself.
+    // Nobody reads what goes wrong. The session ends by itself.
     let done = read.ok().and_then(|_| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

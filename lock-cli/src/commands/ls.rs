@@ -4,19 +4,19 @@ use serde_json::json;
 use turnlock::{LockName, Locks, Options, Queue};
 
 use crate::cli::{Global, Ls};
-use crate::commands::names::prefix;
+use crate::commands::names::parse_prefix;
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
 use crate::output::{Shrinks, print, print_json, queued, safe, table, who};
 
-/// Locks asked for at once: an answer stays well below the message limit.
-const PAGE: usize = 500;
+/// The number of locks in one request: its reply stays well below the message limit.
+const PAGE_SIZE: usize = 500;
 
-/// On a narrow terminal the name and the holder give way.
+/// On a narrow terminal the name and the holder are shortened.
 const SHRINKS: &[Shrinks] = &[(0, 24), (5, 12), (0, 8)];
 
 pub async fn ls(global: Global, args: Ls) -> Result<Exit, Failure> {
-    let prefix = prefix(&args.prefix)?;
+    let prefix = parse_prefix(&args.prefix)?;
     let url = global.backend.as_deref();
     let locks = coordinator::connect_existing(url, Options::default()).await?;
     let mut rows = vec![
@@ -25,17 +25,17 @@ pub async fn ls(global: Global, args: Ls) -> Result<Exit, Failure> {
             .to_vec(),
     ];
     let mut after: Option<LockName> = None;
-    // Where the user's own coordinator does not run, no lock of it is in use.
+    // `None`: the user's own coordinator does not run, so none of its locks is in use.
     while let Some(locks) = &locks {
         let page = list(locks, &prefix, after.as_ref()).await?;
         for queue in &page {
             if global.json {
-                print_json(&line(queue))?;
+                print_json(&to_json(queue))?;
             } else {
-                rows.push(row(queue));
+                rows.push(to_row(queue));
             }
         }
-        if page.len() < PAGE {
+        if page.len() < PAGE_SIZE {
             break;
         }
         after = page.last().map(|queue| queue.name.clone());
@@ -58,10 +58,10 @@ async fn list(
     prefix: &str,
     after: Option<&LockName>,
 ) -> Result<Vec<Queue>, Failure> {
-    Ok(locks.list(prefix, after, PAGE).await?)
+    Ok(locks.list(prefix, after, PAGE_SIZE).await?)
 }
 
-fn row(queue: &Queue) -> Vec<String> {
+fn to_row(queue: &Queue) -> Vec<String> {
     let holders = queue.holders();
     let waiting = queue.entries.len() - holders;
     let Some(first) = queue.entries.first() else {
@@ -82,7 +82,7 @@ fn row(queue: &Queue) -> Vec<String> {
     ]
 }
 
-fn line(queue: &Queue) -> serde_json::Value {
+fn to_json(queue: &Queue) -> serde_json::Value {
     let holders = queue.holders();
     json!({
         "name": queue.name.as_str(),

@@ -1,4 +1,4 @@
-//! What a NAME on the command line means.
+//! The meaning of NAME and PREFIX on the command line.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,12 +9,13 @@ use turnlock::fence::PathNames;
 
 use crate::exit::{Exit, Failure};
 
-/// The lock that a NAME means: that of a file if it is written as a path, or else the one of this
-/// name; with `--raw` the queue at exactly this prefix or path.
-pub fn name(text: impl AsRef<OsStr>, raw: bool) -> Result<LockName, Failure> {
+/// Returns the lock that a NAME means. A NAME that is written as a path means the lock of that file;
+/// any other means the lock of this name. With `--raw` it means the queue at exactly this prefix or
+/// path.
+pub fn parse_name(text: impl AsRef<OsStr>, raw: bool) -> Result<LockName, Failure> {
     let text = text.as_ref();
     if !raw && is_path(text) {
-        return of_file(text);
+        return to_file_lock(text);
     }
     let Some(plain) = text.to_str() else {
         let message = format!("the name {} is not UTF-8", text.to_string_lossy());
@@ -34,24 +35,25 @@ pub fn name(text: impl AsRef<OsStr>, raw: bool) -> Result<LockName, Failure> {
     name.map_err(|error| Failure::new(Exit::Usage, error.to_string()))
 }
 
-/// The beginning of names that a PREFIX means: of the names of files in a folder if it is written as
-/// a path that ends with a slash, or names one.
-pub fn prefix(text: &OsStr) -> Result<String, Failure> {
+/// Returns the beginning of lock names that a PREFIX means. A path that ends with a slash, or that
+/// names a folder, means the files in that folder.
+pub fn parse_prefix(text: &OsStr) -> Result<String, Failure> {
     if !is_path(text) {
         let plain = text.to_str().map(str::to_owned);
         let message = || format!("the prefix {} is not UTF-8", text.to_string_lossy());
         return plain.ok_or_else(|| Failure::new(Exit::Usage, message()));
     }
     let folder = text.as_bytes().ends_with(b"/") || Path::new(text).is_dir();
-    // Of all folders, this one has no name in another.
+    // The root folder is the only one that has no name in another folder.
     if std::fs::canonicalize(text).is_ok_and(|real| real == Path::new("/")) {
         return Ok("file/".to_owned());
     }
-    let name = of_file(text)?;
+    let name = to_file_lock(text)?;
     Ok(format!("{name}{}", if folder { "/" } else { "" }))
 }
 
-/// The names of locks cannot begin like this, so no lock is taken for a file.
+/// Returns whether the text is written as a path. No name of a lock begins like this, so no lock is
+/// taken for a file.
 fn is_path(text: &OsStr) -> bool {
     let text = text.as_bytes();
     text.starts_with(b"/")
@@ -61,7 +63,7 @@ fn is_path(text: &OsStr) -> bool {
         || text == b".."
 }
 
-fn of_file(path: &OsStr) -> Result<LockName, Failure> {
+fn to_file_lock(path: &OsStr) -> Result<LockName, Failure> {
     PathNames::default().lock_name(path).map_err(|error| {
         Failure::from(error)
             .hint("a NAME that begins with `/`, `./` or `../` is the path of a file")
@@ -73,7 +75,7 @@ mod tests {
     use super::*;
 
     fn meaning(text: &str) -> String {
-        name(text, false).expect("a name").to_string()
+        parse_name(text, false).expect("a name").to_string()
     }
 
     #[test]
@@ -95,12 +97,15 @@ mod tests {
         let here = here.canonicalize().expect("there");
         assert_eq!(meaning("./a"), format!("file{}/a", here.display()));
         assert_eq!(meaning("a/b"), "a/b", "a name stays one");
-        assert_eq!(name("/jobs/x", true).expect("raw").to_string(), "/jobs/x");
+        assert_eq!(
+            parse_name("/jobs/x", true).expect("raw").to_string(),
+            "/jobs/x"
+        );
     }
 
     #[test]
     fn a_path_without_its_folder_is_refused() {
-        let failure = name("/nowhere/at/all", false).expect_err("no folder");
+        let failure = parse_name("/nowhere/at/all", false).expect_err("no folder");
         assert_eq!(failure.exit, Exit::File);
         assert!(
             failure.message.contains("/nowhere/at"),
@@ -112,7 +117,7 @@ mod tests {
     #[test]
     fn what_looks_like_an_option_is_no_name() {
         for text in ["-x", "-", "--nb"] {
-            let failure = name(text, false).expect_err("refused");
+            let failure = parse_name(text, false).expect_err("refused");
             assert_eq!(failure.exit, Exit::Usage, "{text}");
         }
     }
@@ -122,7 +127,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let shown = dir.path().canonicalize().expect("there");
         let shown = shown.to_str().expect("text");
-        let begins = |text: &str| prefix(OsStr::new(text)).expect("a prefix");
+        let begins = |text: &str| parse_prefix(OsStr::new(text)).expect("a prefix");
         assert_eq!(begins(shown), format!("file{shown}/"));
         assert_eq!(begins(&format!("{shown}/a")), format!("file{shown}/a"));
         assert_eq!(begins("/"), "file/");

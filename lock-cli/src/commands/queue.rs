@@ -4,19 +4,19 @@ use serde_json::json;
 use turnlock::{Entry, Metadata, Options};
 
 use crate::cli::{Global, Queue};
-use crate::commands::names::name;
+use crate::commands::names::parse_name;
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
 use crate::output::{Shrinks, print, print_json, queued, safe, since, table, who};
 
-/// The state of an entry that holds the lock.
+/// The word for an entry that holds the lock.
 const HOLDS: &str = "holds";
 
-/// On a narrow terminal the note gives way first, then the command, then who it is.
+/// On a narrow terminal the note is shortened first, then the command, then the owner.
 const SHRINKS: &[Shrinks] = &[(7, 8), (6, 8), (5, 8)];
 
 pub async fn queue(global: Global, args: Queue) -> Result<Exit, Failure> {
-    let name = name(&args.name, args.raw)?;
+    let name = parse_name(&args.name, args.raw)?;
     let url = global.backend.as_deref();
     let queue = match coordinator::connect_existing(url, Options::default()).await? {
         Some(locks) => locks.queue(&name).await?,
@@ -30,7 +30,7 @@ pub async fn queue(global: Global, args: Queue) -> Result<Exit, Failure> {
     let entries = states.zip(&queue.entries);
     if global.json {
         for (state, entry) in entries {
-            print_json(&line(state, entry))?;
+            print_json(&to_json(state, entry))?;
         }
         return Ok(Exit::Success);
     }
@@ -42,12 +42,12 @@ pub async fn queue(global: Global, args: Queue) -> Result<Exit, Failure> {
         "STATE", "MODE", "TOKEN", "QUEUED", "HELD", "WHO", "COMMAND", "NOTE",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    rows.extend(entries.map(|(state, entry)| row(state, entry)));
+    rows.extend(entries.map(|(state, entry)| to_row(state, entry)));
     print(table(&rows, SHRINKS))?;
     Ok(Exit::Success)
 }
 
-/// When a holder came to hold the lock, if it says so: milliseconds since the Unix epoch.
+/// Returns when a holder acquired the lock, in milliseconds since the Unix epoch, if its entry says so.
 fn held_since(entry: &Entry) -> Option<u64> {
     let metadata = entry.metadata.as_ref()?;
     let held = match metadata.held_unix_ms? {
@@ -57,9 +57,9 @@ fn held_since(entry: &Entry) -> Option<u64> {
     Some(held).filter(|ms| *ms != 0)
 }
 
-fn row(state: &str, entry: &Entry) -> Vec<String> {
+fn to_row(state: &str, entry: &Entry) -> Vec<String> {
     let held = held_since(entry).filter(|_| state == HOLDS);
-    let said = |field: fn(&Metadata) -> Option<&str>| {
+    let text_of = |field: fn(&Metadata) -> Option<&str>| {
         let text = entry.metadata.as_ref().and_then(field);
         text.map(safe).unwrap_or_default()
     };
@@ -70,23 +70,23 @@ fn row(state: &str, entry: &Entry) -> Vec<String> {
         queued(entry).unwrap_or_else(|| "-".to_owned()),
         held.map_or_else(|| "-".to_owned(), since),
         who(entry),
-        said(|m| m.command.as_deref()),
-        said(|m| m.note.as_deref()),
+        text_of(|m| m.command.as_deref()),
+        text_of(|m| m.note.as_deref()),
     ]
 }
 
-/// An entry for programs: what it does not say is null.
-pub(super) fn line(state: &str, entry: &Entry) -> serde_json::Value {
+/// Returns an entry as programs get it. What the entry does not say is null.
+pub fn to_json(state: &str, entry: &Entry) -> serde_json::Value {
     let held = held_since(entry).filter(|_| state == HOLDS);
     let metadata = entry.metadata.clone().unwrap_or_default();
-    let said = |text: String| Some(text).filter(|text| !text.is_empty());
+    let non_empty = |text: String| Some(text).filter(|text| !text.is_empty());
     json!({
         "state": state,
         "mode": entry.mode,
         "token": entry.token,
         "session": entry.session.map(|session| session.to_string()),
-        "owner": said(metadata.owner),
-        "host": said(metadata.host),
+        "owner": non_empty(metadata.owner),
+        "host": non_empty(metadata.host),
         "pid": Some(metadata.pid).filter(|pid| *pid != 0),
         "since_unix_ms": Some(metadata.since_unix_ms).filter(|ms| *ms != 0),
         "held_unix_ms": held,
@@ -112,7 +112,7 @@ mod tests {
             session: None,
             metadata: None,
         };
-        let shown = line(HOLDS, &entry);
+        let shown = to_json(HOLDS, &entry);
         for field in [
             "session",
             "owner",
@@ -127,7 +127,7 @@ mod tests {
         }
         assert_eq!(shown["token"], "7");
         assert_eq!(
-            row(HOLDS, &entry)[3..],
+            to_row(HOLDS, &entry)[3..],
             ["-", "-", "another client", "", ""]
         );
     }

@@ -7,39 +7,45 @@ use turnlock::{Guard, Release};
 
 use crate::child::{Child, Plan, Signals, Watchdog};
 use crate::cli::{Global, OnLost, Run};
+use crate::commands::acquiring::{
+    Acquisition, Request, acquire, display_name, parse_mode, wait_for_deadly_signal,
+};
+use crate::commands::last_will;
+use crate::commands::names::parse_name;
+use crate::commands::release::{close_session, release};
 use crate::commands::supervise::{default_grace, environment, kill_at, longest_grace, supervise};
-use crate::commands::{Turn, Wish, deadly, last_will, mode, name, part, release, shown, turn};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 
 pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
-    let name = name(&args.name, args.acquire.raw)?;
-    let mode = mode(&args.flags)?;
+    let name = parse_name(&args.name, args.acquire.raw)?;
+    let mode = parse_mode(&args.flags)?;
     check_grace(&args)?;
-    let command = command(&args)?;
-    // Before anything is queued or started, so that no signal finds us unprepared.
+    let command = parse_command(&args)?;
+    // Installed before anything is queued or started, so that no signal is missed.
     let mut signals = Signals::install()?;
     let before = signals.before();
-    let wish = Wish {
+    let request = Request {
         global: &global,
         name: &name,
         mode,
         options: &args.acquire,
-        command: shown(&command[0]),
+        command: display_name(&command[0]),
     };
     // The watchdog is started once the coordinator has been asked, and comes up while we queue.
-    let (turn, watchdog) = tokio::join!(turn(&wish, deadly(&mut signals)), async move {
-        Watchdog::start(before)
-    });
-    let (locks, guard) = match turn? {
-        Turn::Ours(locks, guard) => (locks, guard),
-        Turn::Interrupted(exit) => return Ok(exit),
+    let (acquisition, watchdog) = tokio::join!(
+        acquire(&request, wait_for_deadly_signal(&mut signals)),
+        async move { Watchdog::start(before) }
+    );
+    let (locks, guard) = match acquisition? {
+        Acquisition::Held(locks, guard) => (locks, guard),
+        Acquisition::Abandoned(exit) => return Ok(exit),
     };
     let grace = match granted_grace(&args, &guard) {
         Ok(grace) => grace,
         Err(failure) => {
             release(guard).await;
-            part(&locks).await;
+            close_session(&locks).await;
             return Err(failure);
         }
     };
@@ -51,22 +57,22 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
         grace,
         whole: args.wait_all,
         deadline: (args.on_lost != OnLost::Ignore).then(|| kill_at(&guard)),
-        last_will: last_will::text(&global, &guard),
+        last_will: last_will::to_bytes(&global, &guard),
     };
     let spawned = async { Child::spawn(watchdog?, plan, signals).await };
     let mut child = match spawned.await {
         Ok(child) => child,
         Err(error) => {
             release(guard).await;
-            part(&locks).await;
+            close_session(&locks).await;
             return Err(error.into());
         }
     };
     let (ended, lost) = supervise(&mut child, &guard, args.on_lost, grace).await?;
     let end = child.shared_end();
     let released = release(guard).await;
-    // Until now, it would have released the lock in our place.
-    child.leave(part(&locks)).await;
+    // Until now the watchdog would have released the lock in our place.
+    child.leave(close_session(&locks)).await;
     if released == Release::AlreadyGone && !lost {
         say(format!(
             "{name}: the lock had been lost before the command ended"
@@ -84,7 +90,8 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     Ok(end.map_or(Exit::Of(ended.status()), Exit::Signal))
 }
 
-/// Refuses a grace before anything is asked of a coordinator, if none could grant enough.
+/// Refuses a grace that does not fit into the time to live that is asked for, before a coordinator is
+/// asked.
 fn check_grace(args: &Run) -> Result<(), Failure> {
     let ttl = args.acquire.ttl;
     match args.grace {
@@ -101,8 +108,8 @@ fn check_grace(args: &Run) -> Result<(), Failure> {
     }
 }
 
-/// The grace as it fits into what the coordinator granted. A longer one would have the command
-/// stopped as soon as it runs, or at the first renewal that is a little late.
+/// Returns the grace, if it fits into the time to live that the coordinator granted. With a longer one
+/// the command would be stopped as soon as it runs, or at the first renewal that is a little late.
 fn granted_grace(args: &Run, guard: &Guard) -> Result<Duration, Failure> {
     let most = longest_grace(guard);
     match args.grace {
@@ -122,8 +129,8 @@ fn granted_grace(args: &Run, guard: &Guard) -> Result<Duration, Failure> {
     }
 }
 
-/// The program and its arguments.
-fn command(args: &Run) -> Result<Vec<OsString>, Failure> {
+/// Returns the program to run and its arguments.
+fn parse_command(args: &Run) -> Result<Vec<OsString>, Failure> {
     if let Some(text) = &args.shell {
         let shell = std::env::var_os("SHELL")
             .filter(|shell| !shell.is_empty())

@@ -9,7 +9,7 @@ use turnlock::{Guard, LockName, State, clock};
 
 use crate::child::{Child, Deadline, Ended, Error};
 use crate::cli::OnLost;
-use crate::commands::surrounding;
+use crate::commands::outer_hold;
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 
@@ -48,7 +48,7 @@ pub fn environment(guard: &Guard) -> Vec<(OsString, OsString)> {
         ("TURNLOCK_NAME", guard.name().to_string()),
         ("TURNLOCK_TOKEN", guard.token().to_string()),
         ("TURNLOCK_MODE", guard.mode().to_string()),
-        (surrounding::VARIABLE, FencingToken::of(guard).to_string()),
+        (outer_hold::VARIABLE, FencingToken::of(guard).to_string()),
         // As of the start: renewals move it on while the command runs.
         ("TURNLOCK_DEADLINE_UNIX_MS", deadline.to_string()),
     ]

@@ -1,0 +1,79 @@
+//! The right to change a fenced file: a token, and the lock that it came with if it was taken for this.
+
+use serde_json::json;
+use turnlock::fence::FencingToken;
+use turnlock::{Guard, LockName, Locks, Mode};
+
+use crate::child::Signals;
+use crate::cli::{Change, Global};
+use crate::commands::acquiring::{Acquisition, Request, acquire, wait_for_deadly_signal};
+use crate::commands::outer_hold;
+use crate::commands::release::{close_session, release};
+use crate::exit::{Exit, Failure};
+use crate::output::{print_json, unreported};
+
+/// The right to change a fenced file.
+pub struct WriteRight {
+    pub token: FencingToken,
+    /// The lock, if it was taken for this change.
+    pub lock: Option<(Locks, Guard)>,
+}
+
+impl WriteRight {
+    /// Uses the token that the options or the hold around this process give, or else takes the lock.
+    /// Returns an exit status as the inner error if a signal came meanwhile.
+    pub async fn obtain(
+        global: &Global,
+        args: &Change,
+        name: &LockName,
+        command: String,
+        signals: &mut Signals,
+    ) -> Result<Result<WriteRight, Exit>, Failure> {
+        let given = match args.token {
+            Some(token) => Some(FencingToken::new(name.clone(), token)),
+            // A token of another lock does not count for this one.
+            None => outer_hold::read_token()?.filter(|token| token.lock == *name),
+        };
+        if let Some(token) = given {
+            return Ok(Ok(WriteRight { token, lock: None }));
+        }
+        let request = Request {
+            global,
+            name,
+            mode: Mode::Exclusive,
+            options: &args.acquire,
+            command,
+        };
+        let acquisition = acquire(&request, wait_for_deadly_signal(signals)).await?;
+        Ok(match acquisition {
+            Acquisition::Abandoned(exit) => Err(exit),
+            Acquisition::Held(locks, guard) => Ok(WriteRight {
+                token: FencingToken::of(&guard),
+                lock: Some((locks, guard)),
+            }),
+        })
+    }
+
+    /// Releases the lock, if it was taken for this change. How that ends changes nothing of what was
+    /// written: it was written in the order of the tokens.
+    pub async fn give_back(self) -> FencingToken {
+        if let Some((locks, guard)) = self.lock {
+            release(guard).await;
+            close_session(&locks).await;
+        }
+        self.token
+    }
+}
+
+/// Prints what was changed under which token, for programs.
+pub fn print_change(global: &Global, args: &Change, token: &FencingToken) -> Result<(), Failure> {
+    if !global.json {
+        return Ok(());
+    }
+    let line = json!({
+        "name": token.lock.as_str(),
+        "file": args.file.to_string_lossy(),
+        "token": token.token,
+    });
+    print_json(&line).map_err(|failure| unreported(failure, &args.file))
+}
