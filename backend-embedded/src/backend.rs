@@ -137,7 +137,7 @@ impl Backend for EmbeddedBackend {
             }
         }
         for queue in &mut queues {
-            queue.entries.sort_by_key(|entry| entry.id.token);
+            queue.entries.sort_by_key(|entry| entry.id.incarnation);
         }
         Ok(queues)
     }
@@ -151,7 +151,7 @@ impl Backend for EmbeddedBackend {
 
     async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, lock_core::Error> {
         self.keyspace.check_entry(name, entry)?;
-        let removal = session::removal(&entry.key, session::incarnation(&entry.key, entry.token));
+        let removal = session::removal(&entry.key, session::incarnation(entry));
         let done = self.coordinator.txn(removal).await.map_err(refused)?;
         Ok(session::removed(&done.result))
     }

@@ -11,8 +11,8 @@ use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
     Access, Accessed, Admission, AsOf, DataKey, Effect, Enqueued, EntryId, Error, ErrorKind,
-    KnownTokenOffset, Liveness, LossReason, Metadata, Placed, Removed, Session, SessionId, Ticket,
-    Token, background,
+    Incarnation, KnownTokenOffset, Liveness, LossReason, Metadata, Placed, Removed, Session,
+    SessionId, Ticket, background,
 };
 use tokio::task::AbortHandle;
 
@@ -76,7 +76,7 @@ impl EmbeddedSession {
     }
 
     /// The ranges that answer what the contender asks, each sorted nearest first.
-    fn ahead(&self, ticket: &Ticket, ask: Ask, before: Option<Token>) -> Vec<Op> {
+    fn ahead(&self, ticket: &Ticket, ask: Ask, before: Option<&EntryId>) -> Vec<Op> {
         let ranges = self
             .keyspace
             .ahead(&ticket.name, ask)
@@ -87,7 +87,7 @@ impl EmbeddedSession {
                     limit: ask.limit + usize::from(before.is_none()),
                     sort_target: SortTarget::Create,
                     sort_order: SortOrder::Descend,
-                    max_create_revision: before.map_or(0, |token| token.0 - 1),
+                    max_create_revision: before.map_or(0, |own| create_revision(own) - 1),
                     keys_only: true,
                     ..Range::all(between(span))
                 })
@@ -106,12 +106,12 @@ impl EmbeddedSession {
             .map(|kv| Ahead {
                 id: EntryId {
                     key: kv.key.as_ref().into(),
-                    token: Token(kv.create_revision),
+                    incarnation: Incarnation::new(kv.create_revision),
                 },
                 mode: self.keyspace.mode_of(&ticket.name, &kv.key),
             })
             .collect();
-        ahead.sort_by_key(|a| std::cmp::Reverse(a.id.token));
+        ahead.sort_by_key(|a| std::cmp::Reverse(a.id.incarnation));
         ahead.truncate(ask.limit);
         View {
             present: true,
@@ -153,7 +153,7 @@ impl EmbeddedSession {
             .entry_key(self.id, ticket, ticket.serial)
             .into_bytes();
         let own = KeyRange::One(key.clone().into());
-        let mut compare = vec![incarnation(&key, Token(0))];
+        let mut compare = vec![created_at(&key, ABSENT)];
         let known = *self.offset();
         if !ticket.name.is_raw() {
             compare.push(still(&self.keyspace, known));
@@ -166,7 +166,7 @@ impl EmbeddedSession {
                     .into_iter()
                     .map(|span| Compare {
                         keys: between(span),
-                        ..incarnation(&[], Token(0))
+                        ..created_at(&[], ABSENT)
                     }),
             );
         }
@@ -196,7 +196,7 @@ impl EmbeddedSession {
             let view = self.view(ticket, ask, &key, &done.result.results);
             let entry = EntryId {
                 key: key.into(),
-                token: Token(done.revision),
+                incarnation: Incarnation::new(done.revision),
             };
             let placed = Placed::on(known.offset, &ticket.name, entry, view)?;
             return Ok(Some(Enqueued::Placed(placed)));
@@ -213,7 +213,7 @@ impl EmbeddedSession {
             (Some(kv), _) => {
                 let entry = EntryId {
                     key: key.into(),
-                    token: Token(kv.create_revision),
+                    incarnation: Incarnation::new(kv.create_revision),
                 };
                 let view = self.look(ticket, &entry, ask, AsOf::Now).await?;
                 // No offset is raised over an entry, so it was made on this one.
@@ -264,7 +264,7 @@ async fn store_gone(coordinator: &Coordinator) {
 
 /// The entry is there, on our lease: a key that somebody put again without one would outlive us.
 fn ours(entry: &EntryId, session: SessionId) -> Vec<Compare> {
-    let incarnation = incarnation(&entry.key, entry.token);
+    let incarnation = incarnation(entry);
     let lease = Compare {
         target: CompareTarget::Lease(session.0),
         ..incarnation.clone()
@@ -293,12 +293,25 @@ pub(crate) fn removed(result: &TxnResult) -> Removed {
     }
 }
 
-/// The key is there in this incarnation; not there at all, for token 0.
-pub(crate) fn incarnation(key: &[u8], token: Token) -> Compare {
+/// The create revision of a key that is not there.
+const ABSENT: u64 = 0;
+
+/// Returns the create revision that the key of this entry has while the entry is there. It is one
+/// that no key ever has if the incarnation is not known.
+fn create_revision(entry: &EntryId) -> u64 {
+    entry.incarnation.map_or(u64::MAX, Incarnation::get)
+}
+
+/// Compares whether the entry is there, in this incarnation.
+pub(crate) fn incarnation(entry: &EntryId) -> Compare {
+    created_at(&entry.key, create_revision(entry))
+}
+
+fn created_at(key: &[u8], create_revision: u64) -> Compare {
     Compare {
         keys: KeyRange::One(key.to_vec().into()),
         op: CompareOp::Equal,
-        target: CompareTarget::Create(token.0),
+        target: CompareTarget::Create(create_revision),
     }
 }
 
@@ -335,7 +348,7 @@ impl Session for EmbeddedSession {
         let done = self
             .txn(Txn {
                 compare: ours(entry, self.id),
-                then: self.ahead(ticket, ask, Some(entry.token)),
+                then: self.ahead(ticket, ask, Some(entry)),
                 or_else: vec![],
             })
             .await?;
@@ -367,7 +380,7 @@ impl Session for EmbeddedSession {
         if !found
             .kvs
             .iter()
-            .any(|kv| kv.create_revision == entry.token.0)
+            .any(|kv| kv.create_revision == create_revision(entry))
         {
             return Ok(());
         }
@@ -384,7 +397,7 @@ impl Session for EmbeddedSession {
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
         let removal = match entry {
-            Some(entry) => removal(&entry.key, incarnation(&entry.key, entry.token)),
+            Some(entry) => removal(&entry.key, incarnation(entry)),
             None => {
                 let key = self
                     .keyspace
@@ -392,7 +405,7 @@ impl Session for EmbeddedSession {
                     .into_bytes();
                 let exists = Compare {
                     op: CompareOp::Greater,
-                    ..incarnation(&key, Token(0))
+                    ..created_at(&key, ABSENT)
                 };
                 removal(&key, exists)
             }

@@ -10,7 +10,8 @@ use lock_core::handoff::KeyScheme;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::Admission;
 use lock_core::{
-    EntryId, Error, KnownTokenOffset, LockName, Removed, SessionId, Ticket, Token, TokenOffset,
+    EntryId, Error, Incarnation, KnownTokenOffset, LockName, Removed, SessionId, Ticket,
+    TokenOffset,
 };
 
 use crate::error;
@@ -45,10 +46,10 @@ impl Consistency {
 /// What the transaction of an enqueue found.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// Nothing of ours: the entry was made, with this token, behind what stands ahead.
-    Made(Token, Vec<Ahead>),
-    /// An earlier try had made it, with this token.
-    Own(Token),
+    /// Nothing of ours: the entry was made, in this incarnation, behind what stands ahead.
+    Made(Incarnation, Vec<Ahead>),
+    /// An earlier try had made it, in this incarnation.
+    Own(Incarnation),
     /// The key is there, but not on our lease.
     Foreign,
     /// The epoch had moved on, to this revision: nothing was done.
@@ -131,10 +132,10 @@ impl Layout {
     ) -> Result<Found, Error> {
         if answer.succeeded() {
             // The revision of a transaction that writes is that of what it wrote.
-            let token = token(revision(answer)?)?;
+            let made = parse_incarnation(revision(answer)?)?;
             return Ok(Found::Made(
-                token,
-                self.nearest(&ticket.name, ask, token, answer)?,
+                made,
+                self.nearest(&ticket.name, ask, Some(made), answer)?,
             ));
         }
         let mut reads = reads(answer);
@@ -144,7 +145,9 @@ impl Layout {
         };
         let raised = parse_offset(&self.keyspace, raised.kvs.first())?;
         Ok(match own.kvs.first() {
-            Some(kv) if kv.lease == self.session.0 => Found::Own(token(kv.create_revision)?),
+            Some(kv) if kv.lease == self.session.0 => {
+                Found::Own(parse_incarnation(kv.create_revision)?)
+            }
             Some(_) => Found::Foreign,
             None => match now.kvs.first().map_or(0, |kv| kv.mod_revision) {
                 _ if !ticket.name.is_raw() && raised != offset => Found::Raised(raised),
@@ -167,7 +170,7 @@ impl Layout {
                 incarnation(entry),
                 Compare::lease(&*entry.key, CompareOp::Equal, self.session.0),
             ])
-            .and_then(self.ahead(&ticket.name, ask, Some(entry.token), consistency))
+            .and_then(self.ahead(&ticket.name, ask, Some(entry), consistency))
     }
 
     pub(crate) fn looked(
@@ -179,7 +182,7 @@ impl Layout {
     ) -> Result<View, Error> {
         let present = answer.succeeded();
         let ahead = if present {
-            self.nearest(&ticket.name, ask, entry.token, answer)?
+            self.nearest(&ticket.name, ask, entry.incarnation, answer)?
         } else {
             Vec::new()
         };
@@ -219,7 +222,7 @@ impl Layout {
         });
         let removed = match (deleted, entry) {
             (Some(_), None) => Removed::Removed,
-            (Some(created), Some(entry)) if created == signed(entry.token) => Removed::Removed,
+            (Some(created), Some(entry)) if created == create_revision(entry) => Removed::Removed,
             _ => Removed::AlreadyGone,
         };
         Ok((removed, revision(answer)?))
@@ -229,7 +232,7 @@ impl Layout {
         &self,
         name: &LockName,
         ask: Ask,
-        of: Option<Token>,
+        of: Option<&EntryId>,
         consistency: Consistency,
     ) -> Vec<TxnOp> {
         if ask.limit == 0 {
@@ -240,8 +243,8 @@ impl Layout {
             .with_keys_only()
             .with_sort(SortTarget::Create, SortOrder::Descend)
             .with_limit(i64::try_from(ask.limit).unwrap_or(i64::MAX));
-        if let Some(token) = of {
-            options = options.with_max_create_revision(signed(token) - 1);
+        if let Some(entry) = of {
+            options = options.with_max_create_revision(create_revision(entry) - 1);
         }
         let options = consistency.apply(options);
         let read = |span: Span| TxnOp::get(span.start, Some(options.clone().with_range(span.end)));
@@ -252,25 +255,25 @@ impl Layout {
             .collect()
     }
 
-    /// Of all that was read, what stands ahead of the entry with this token.
+    /// Of all that was read, what stands ahead of the entry in this incarnation.
     fn nearest(
         &self,
         name: &LockName,
         ask: Ask,
-        token: Token,
+        own: Option<Incarnation>,
         answer: &TxnResponse,
     ) -> Result<Vec<Ahead>, Error> {
         let mut ahead = Vec::new();
         for kv in reads(answer).flat_map(|read| &read.kvs) {
             let id = EntryId {
                 key: kv.key.as_slice().into(),
-                token: self::token(kv.create_revision)?,
+                incarnation: Some(parse_incarnation(kv.create_revision)?),
             };
             let mode = self.keyspace.mode_of(name, &kv.key);
             ahead.push(Ahead { id, mode });
         }
-        ahead.retain(|a| a.id.token < token);
-        ahead.sort_unstable_by_key(|a| std::cmp::Reverse(a.id.token));
+        ahead.retain(|a| a.id.incarnation < own);
+        ahead.sort_unstable_by_key(|a| std::cmp::Reverse(a.id.incarnation));
         ahead.truncate(ask.limit);
         Ok(ahead)
     }
@@ -289,7 +292,7 @@ pub(crate) fn remove(entry: &EntryId, waiters: &[EntryId]) -> Txn {
 pub(crate) fn there(answer: &TxnResponse, waiters: &[EntryId]) -> Vec<EntryId> {
     let there = |(waiter, read): (&EntryId, &PbRangeResponse)| {
         let found = read.kvs.first()?;
-        (found.create_revision == signed(waiter.token)).then(|| waiter.clone())
+        (found.create_revision == create_revision(waiter)).then(|| waiter.clone())
     };
     waiters
         .iter()
@@ -321,7 +324,7 @@ pub(crate) fn present(entry: &EntryId, consistency: Consistency) -> Txn {
 }
 
 pub(crate) fn incarnation(entry: &EntryId) -> Compare {
-    Compare::create_revision(&*entry.key, CompareOp::Equal, signed(entry.token))
+    Compare::create_revision(&*entry.key, CompareOp::Equal, create_revision(entry))
 }
 
 pub(crate) fn bare(key: impl Into<Vec<u8>>, consistency: Consistency) -> TxnOp {
@@ -372,13 +375,18 @@ pub(crate) fn revision(answer: &TxnResponse) -> Result<i64, Error> {
     Ok(header.revision())
 }
 
-fn token(revision: i64) -> Result<Token, Error> {
-    match u64::try_from(revision) {
-        Ok(revision) if revision > 0 => Ok(Token(revision)),
-        _ => Err(error::protocol("a create revision is not positive")),
-    }
+fn parse_incarnation(create_revision: i64) -> Result<Incarnation, Error> {
+    let incarnation = u64::try_from(create_revision)
+        .ok()
+        .and_then(Incarnation::new);
+    incarnation.ok_or_else(|| error::protocol("a create revision is not positive"))
 }
 
-pub(crate) fn signed(token: Token) -> i64 {
-    i64::try_from(token.0).unwrap_or(i64::MAX)
+/// Returns the create revision that the key of this entry has while the entry is there. It is one
+/// that no key ever has if the incarnation is not known.
+pub(crate) fn create_revision(entry: &EntryId) -> i64 {
+    let revision = entry.incarnation.map(Incarnation::get);
+    revision.map_or(i64::MAX, |revision| {
+        i64::try_from(revision).unwrap_or(i64::MAX)
+    })
 }

@@ -76,7 +76,7 @@ fn push(
 }
 
 fn sort(queue: &mut Queue) {
-    queue.entries.sort_by_key(|entry| entry.id.token);
+    queue.entries.sort_by_key(|entry| entry.id.incarnation);
 }
 
 /// The value that holders keep at this key.

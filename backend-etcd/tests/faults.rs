@@ -140,7 +140,10 @@ async fn a_removal_that_arrives_late_leaves_the_next_user_of_the_key_alone() {
     assert_eq!(removed.expect("done"), lock_core::Removed::Removed);
     let next = enqueue(&session, &ticket("x", 2)).await.expect("queued");
     assert_eq!(next.entry.key, entry.key, "the key is used again");
-    assert!(next.entry.token > entry.token, "in another incarnation");
+    assert!(
+        next.entry.incarnation > entry.incarnation,
+        "in another incarnation"
+    );
 
     deliver(&proxy).await;
     assert_eq!(etcd.keys("turnlock/x/").await.len(), 1);
@@ -213,7 +216,8 @@ async fn retries_after_lost_replies_find_what_was_done() {
     let enqueued = soon("enqueue", enqueue(&session, &ticket)).await;
     let enqueued = enqueued.expect("found");
     assert_eq!(&*enqueued.entry.key, keys[0].as_bytes());
-    assert_eq!(enqueued.entry.token.0, created.unsigned_abs());
+    let incarnation = enqueued.entry.incarnation.expect("known");
+    assert_eq!(incarnation.get(), created.unsigned_abs());
     assert!(enqueued.view.present && enqueued.view.ahead.is_empty());
 
     proxy.mute();

@@ -117,12 +117,12 @@ async fn those_who_wait_go_together_and_no_two_of_one_lock() {
         "{spent} transactions, where the rest is to be one"
     );
 
-    let tokens = |entries: &[lock_core::EntryId]| -> HashSet<_> {
-        entries.iter().map(|entry| entry.token).collect()
+    let incarnations = |entries: &[lock_core::EntryId]| -> HashSet<_> {
+        entries.iter().map(|entry| entry.incarnation).collect()
     };
     let (others, contenders) = placed.split_at(LOCKS);
-    assert_eq!(tokens(others).len(), 1, "one revision");
-    assert_eq!(tokens(contenders).len(), contenders.len(), "an order");
+    assert_eq!(incarnations(others).len(), 1, "one revision");
+    assert_eq!(incarnations(contenders).len(), contenders.len(), "an order");
 
     let removals = tickets.iter().zip(&placed);
     let removals = removals.map(|(ticket, entry)| session.remove(ticket, Some(entry)));
@@ -211,7 +211,7 @@ async fn what_shares_a_queue_under_two_names_does_not_go_together() {
     begin(&mut both);
     let (below, above) = stalled.resume(fillers, both).await;
     let (below, above) = (below.expect("queued"), above.expect("queued"));
-    assert_ne!(below.entry.token, above.entry.token, "an order");
+    assert_ne!(below.entry.incarnation, above.entry.incarnation, "an order");
     let ahead = |id: &lock_core::EntryId| above.view.ahead.iter().any(|a| a.id == *id);
     assert!(ahead(&held) || ahead(&below.entry), "{above:?}");
 }

@@ -186,7 +186,7 @@ async fn a_lock_that_was_freed_or_taken_on_etcd_itself_is_so_behind_the_proxy() 
         let taken = soon("a try", mutex.try_acquire()).await;
         let taken = taken.expect("an answer").expect("it is free");
         let queue = other.queue(mutex.name()).await.expect("an answer");
-        assert_eq!(queue.entries[0].id.token, taken.token());
+        assert_eq!(queue.entries[0].token, taken.token());
         assert_eq!(taken.release().await, Release::Released);
         let queue = other.queue(mutex.name()).await.expect("an answer");
         assert_eq!(queue.entries, []);

@@ -181,11 +181,12 @@ async fn queues_are_listed_in_order_and_locks_page_by_page() {
     etcd.wait_keys("turnlock/list%2Fshared/", 61).await;
 
     let queue = locks.queue(shared.name()).await.expect("listed");
-    let tokens: Vec<_> = queue.entries.iter().map(|e| e.id.token).collect();
-    assert!(tokens.is_sorted(), "{tokens:?}");
+    let entries = queue.entries.iter();
+    let incarnations: Vec<_> = entries.map(|e| e.id.incarnation).collect();
+    assert!(incarnations.is_sorted(), "{incarnations:?}");
     assert_eq!(queue.entries.len(), 61);
     assert_eq!(queue.holders(), 60);
-    assert_eq!(queue.entries[0].id.token, readers[0].token());
+    assert_eq!(queue.entries[0].token, readers[0].token());
     assert_eq!(queue.entries[60].mode, Mode::Exclusive);
     assert_eq!(queue.entries[0].session, locks.session_id());
     let metadata = queue.entries[0].metadata.as_ref().expect("ours");

@@ -14,9 +14,8 @@ use lock_core::data::DataKey;
 use lock_core::entry::{Entry, EntryId, Metadata, Mode, Ticket};
 use lock_core::name::{self, LockName};
 use lock_core::rule::Ask;
-use lock_core::token::Token;
 use lock_core::token_offset::TokenOffset;
-use lock_core::{Error, ErrorKind};
+use lock_core::{Error, ErrorKind, Incarnation};
 
 /// Where native locks live when nothing else is configured.
 pub const DEFAULT_NAMESPACE: &str = "turnlock";
@@ -198,7 +197,7 @@ impl Keyspace {
     /// The entry that a key of a lock, its create revision, lease and value make.
     ///
     /// # Errors
-    /// As [`TokenOffset::token`].
+    /// Those of [`TokenOffset::token`]; [`ErrorKind::Internal`] if the create revision is zero.
     pub fn entry(
         &self,
         name: &LockName,
@@ -208,12 +207,16 @@ impl Keyspace {
         value: &[u8],
         offset: TokenOffset,
     ) -> Result<Entry, Error> {
+        let incarnation = Incarnation::new(create_revision).ok_or_else(|| {
+            let text = "the coordinator listed a key without a create revision";
+            Error::new(ErrorKind::Internal, text)
+        })?;
         Ok(Entry {
             id: EntryId {
                 key: key.into(),
-                token: Token(create_revision),
+                incarnation: Some(incarnation),
             },
-            token: offset.token(name, Token(create_revision))?,
+            token: offset.token(name, incarnation)?,
             mode: self.mode_of(name, key),
             session: (lease != 0).then_some(SessionId(lease)),
             metadata: Metadata::from_bytes(value),
@@ -246,7 +249,7 @@ mod tests {
         let key = keys.entry_key(SessionId(1), &ticket(&lock, Mode::Shared), 0);
         let entry = EntryId {
             key: key.as_bytes().into(),
-            token: Token(1),
+            incarnation: Incarnation::new(1),
         };
         keys.check_entry(&lock, &entry).expect("its own");
         let refused = keys

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lock_core::{Effect, EntryId, Error, ErrorKind, LockName, Removed, Token};
+use lock_core::{Effect, EntryId, Error, ErrorKind, Incarnation, LockName, Removed};
 use zookeeper_client::Error as ZkError;
 
 use crate::client::{Client, Cluster};
@@ -26,7 +26,7 @@ pub(crate) async fn evict(
             format!("{entry:?} is no entry of the lock {name}"),
         ));
     }
-    let (path, token) = (layout::path(entry)?, entry.token);
+    let (path, incarnation) = (layout::path(entry)?, entry.incarnation);
     // Whether an earlier try may have done it.
     let doubtful = Arc::new(AtomicBool::new(false));
     let removed = cluster.briefly({
@@ -34,7 +34,7 @@ pub(crate) async fn evict(
         move |client| {
             let (path, doubtful) = (path.clone(), doubtful.clone());
             Box::pin(async move {
-                let removed = remove(client, path, token).await;
+                let removed = remove(client, path, incarnation).await;
                 if removed
                     .as_ref()
                     .is_err_and(|error| error.effect() == Effect::Unknown)
@@ -52,7 +52,11 @@ pub(crate) async fn evict(
 }
 
 /// Whether it was there.
-async fn remove(client: &Client, path: String, incarnation: Token) -> Result<bool, Error> {
+async fn remove(
+    client: &Client,
+    path: String,
+    incarnation: Option<Incarnation>,
+) -> Result<bool, Error> {
     let found = client.ask({
         let path = path.clone();
         |zk| {
@@ -67,7 +71,7 @@ async fn remove(client: &Client, path: String, incarnation: Token) -> Result<boo
     let Some(stat) = found.await? else {
         return Ok(false);
     };
-    if session::token(&stat)? != incarnation {
+    if Some(session::incarnation(&stat)?) != incarnation {
         return Ok(false);
     }
     let deleted = client.ask(|zk| {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use lock_core::handoff::KeyScheme;
 use lock_core::rule::{Ahead, Ask, View};
-use lock_core::{DataKey, EntryId, Error, ErrorKind, LockName, Mode, SessionId, Token, name};
+use lock_core::{DataKey, EntryId, Error, ErrorKind, Incarnation, LockName, Mode, SessionId, name};
 
 use crate::node::{Contender, Place, Recipe};
 
@@ -145,10 +145,10 @@ pub(crate) const KEY_SCHEME: KeyScheme = KeyScheme {
     seen: listed,
 };
 
-pub(crate) fn entry(directory: &str, name: &str, token: Token) -> EntryId {
+pub(crate) fn entry(directory: &str, name: &str, incarnation: Option<Incarnation>) -> EntryId {
     EntryId {
         key: child(directory, name).into_bytes().into(),
-        token,
+        incarnation,
     }
 }
 
@@ -156,7 +156,7 @@ pub(crate) fn entry(directory: &str, name: &str, token: Token) -> EntryId {
 /// is never used twice.
 fn listed(entry: &EntryId) -> EntryId {
     EntryId {
-        token: Token(0),
+        incarnation: None,
         ..entry.clone()
     }
 }
@@ -211,7 +211,7 @@ pub(crate) fn view(
     own: &EntryId,
     children: &[String],
     ask: Ask,
-    created: &HashMap<String, Token>,
+    created: &HashMap<String, Incarnation>,
 ) -> Result<Seen, Error> {
     let (directory, name) = split(own)?;
     let listed = children.iter().any(|child| child == name);
@@ -221,7 +221,13 @@ pub(crate) fn view(
             only: None,
         });
     };
-    let place = contender.place().unwrap_or(Place::Created(own.token));
+    let place = contender
+        .place()
+        .or(own.incarnation.map(Place::Created))
+        .ok_or_else(|| {
+            let text = format!("{own:?} needs an incarnation to have a place in the order");
+            Error::new(ErrorKind::Internal, text)
+        })?;
     let mut ahead: Vec<(Place, Contender<'_>)> = contenders(children, ask)
         .filter_map(|other| {
             let czxid = || created.get(other.name).copied().map(Place::Created);
@@ -232,9 +238,8 @@ pub(crate) fn view(
     // Nearest first.
     ahead.sort_unstable_by_key(|(place, _)| Reverse(*place));
     let stand = |other: &Contender<'_>| Ahead {
-        // Only its name was listed. That alone is the incarnation, since no uuid comes twice, so
-        // the token is left at zero: it is not known, and nothing is compared with it.
-        id: entry(directory, other.name, Token(0)),
+        // Only its name was listed. That alone identifies it, since no uuid comes twice.
+        id: entry(directory, other.name, None),
         mode: other.mode,
     };
     let only = match ahead.as_slice() {
@@ -266,6 +271,10 @@ mod tests {
         Layout::new(chroot, "turnlock", Recipe::Mutex)
     }
 
+    fn known(czxid: u64) -> Incarnation {
+        Incarnation::new(czxid).expect("not zero")
+    }
+
     fn children(names: &[&str]) -> Vec<String> {
         names.iter().map(|n| (*n).to_owned()).collect()
     }
@@ -278,9 +287,9 @@ mod tests {
         let created = nodes
             .iter()
             .filter(|(name, _)| unplaced.contains(name))
-            .map(|(name, czxid)| ((*name).to_owned(), Token(*czxid)))
+            .map(|(name, czxid)| ((*name).to_owned(), known(*czxid)))
             .collect();
-        let own = entry("/d", own.0, Token(own.1));
+        let own = entry("/d", own.0, Incarnation::new(own.1));
         let Seen { view, only } = view(&own, &names, ask, &created).expect("a path");
         assert!(view.present);
         assert!(only.is_none_or(|only| view.ahead == [only]));
@@ -367,7 +376,7 @@ mod tests {
     #[test]
     fn only_one_that_leaves_no_heir_is_known_to_be_the_last_ahead() {
         let only = |names: &[&str], mode| {
-            let own = entry("/d", "own-lock-0000000005", Token(5));
+            let own = entry("/d", "own-lock-0000000005", Incarnation::new(5));
             let names = children(&[names, &["own-lock-0000000005"]].concat());
             let seen = view(&own, &names, rule::ask(mode), &HashMap::new()).expect("a path");
             seen.only.is_some()
@@ -392,7 +401,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_is_not_listed_is_not_there() {
-        let own = entry("/d", "own-lock-0000000005", Token(5));
+        let own = entry("/d", "own-lock-0000000005", Incarnation::new(5));
         let seen = view(
             &own,
             &children(&["a-lock-0000000001"]),

@@ -135,11 +135,11 @@ async fn read(
             let Some((data, stat)) = node.map_err(|error| client.error(error))? else {
                 continue;
             };
-            let token = session::token(&stat)?;
-            let place = contender.place().unwrap_or(Place::Created(token));
+            let incarnation = session::incarnation(&stat)?;
+            let place = contender.place().unwrap_or(Place::Created(incarnation));
             let entry = Entry {
-                id: layout::entry(directory, contender.name, token),
-                token: offset.token(&name, token)?,
+                id: layout::entry(directory, contender.name, Some(incarnation)),
+                token: offset.token(&name, incarnation)?,
                 mode: contender.mode,
                 session: (stat.ephemeral_owner != 0).then_some(SessionId(stat.ephemeral_owner)),
                 metadata: data.as_deref().and_then(Metadata::from_bytes),

@@ -1,6 +1,6 @@
 //! The names of nodes in a lock's directory: whose they are, in which mode, and in what order.
 
-use lock_core::{Mode, Ticket, Token};
+use lock_core::{Incarnation, Mode, Ticket};
 use uuid::Uuid;
 
 /// What stands before the sequence number of a contender: Curator's and go-zookeeper's mutex,
@@ -47,7 +47,7 @@ pub(crate) enum Place {
     /// The sequence number tells.
     Number(i32),
     /// The counter of the directory was used up by then, so it is when the node was created.
-    Created(Token),
+    Created(Incarnation),
 }
 
 impl<'a> Contender<'a> {
@@ -170,7 +170,8 @@ mod tests {
     fn numbers_tell_the_order_until_the_counter_is_used_up() {
         let place = |name: &str| Contender::parse(name).expect("a contender").place();
         let (first, last) = (place("lock-0000000000"), place("lock-2147483646"));
-        assert!(first < last && last < Some(Place::Created(Token(1))));
+        let created = Incarnation::new(1).map(Place::Created);
+        assert!(first < last && last < created);
         for name in ["lock-2147483647", "lock--2147483648", "lock--000000001"] {
             assert_eq!(place(name), None, "{name}");
         }

@@ -110,7 +110,8 @@ impl Link {
         let stat = self.observer.check_stat(&path).await.expect("read");
         let stat = stat.expect("it is there");
         assert_eq!(stat.ephemeral_owner, self.session.id().0);
-        assert_eq!(stat.czxid.cast_unsigned(), entry.token.0);
+        let incarnation = entry.incarnation.expect("known");
+        assert_eq!(stat.czxid.cast_unsigned(), incarnation.get());
     }
 
     fn is_alive(&self) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use backend_kit::keyspace::Keyspace;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use lock_core::rule::{self, Ahead, View};
-use lock_core::{EntryId, LockName, Metadata, Mode, SessionId, Ticket, Token};
+use lock_core::{EntryId, Incarnation, LockName, Metadata, Mode, SessionId, Ticket};
 use turnlock::embedded::Limits;
 use turnlock::embedded::machine::op::{
     Compare, CompareOp, CompareTarget, Delete, KeyRange, Op, Put, Range, SortOrder, SortTarget, Txn,
@@ -21,7 +21,7 @@ fn rule(criterion: &mut Criterion) {
     let ahead = Ahead {
         id: EntryId {
             key: b"turnlock/a/write/7-1".as_slice().into(),
-            token: Token(1),
+            incarnation: Incarnation::new(1),
         },
         mode: Mode::Exclusive,
     };

@@ -107,7 +107,7 @@ fn describe(queue: &Queue, own: Option<SessionId>, longest: usize) -> Option<Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use turnlock::{Entry, EntryId, Metadata, Mode, Token};
+    use turnlock::{Entry, EntryId, Incarnation, Metadata, Mode, Token};
 
     fn entry(session: i64) -> Entry {
         let metadata = Metadata {
@@ -120,7 +120,7 @@ mod tests {
         Entry {
             id: EntryId {
                 key: [1u8].as_slice().into(),
-                token: Token(session as u64),
+                incarnation: Incarnation::new(session as u64),
             },
             token: Token(session as u64),
             mode: Mode::Exclusive,

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
+use crate::incarnation::Incarnation;
 use crate::name::LockName;
 use crate::token::Token;
 
@@ -127,19 +128,25 @@ impl Metadata {
     }
 }
 
-/// Which entry, in which incarnation: a key of the store and the number that the store gave it when
-/// it was made. An entry that was removed and made anew under the same key is another one.
+/// Identifies an entry by its key and its incarnation. An entry that was removed and made anew under
+/// the same key is another one.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EntryId {
     /// The backend's key or path. Opaque to the core.
     pub key: Arc<[u8]>,
-    /// The incarnation: the token before the [offset](crate::token_offset) is added.
-    pub token: Token,
+    /// The store's number for this life of the entry. `None` if it is not known: a listing on
+    /// ZooKeeper does not include it. Such an id is good for waiting until the entry is gone, and
+    /// for nothing else. Our own entries always have one.
+    pub incarnation: Option<Incarnation>,
 }
 
 impl fmt::Debug for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", String::from_utf8_lossy(&self.key), self.token)
+        let key = String::from_utf8_lossy(&self.key);
+        match self.incarnation {
+            Some(incarnation) => write!(f, "{key}@{incarnation}"),
+            None => write!(f, "{key}@?"),
+        }
     }
 }
 

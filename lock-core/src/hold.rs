@@ -141,6 +141,7 @@ mod tests {
 
     use super::*;
     use crate::entry::{Metadata, Mode};
+    use crate::incarnation::Incarnation;
     use crate::name::LockName;
 
     impl Hold {
@@ -154,7 +155,7 @@ mod tests {
             };
             let entry = EntryId {
                 key: b"key".as_slice().into(),
-                token: Token(serial),
+                incarnation: Incarnation::new(serial),
             };
             Hold::new(ticket, entry, Token(serial))
         }

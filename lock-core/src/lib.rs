@@ -28,6 +28,7 @@ mod backoff;
 mod error;
 mod guard;
 mod hold;
+mod incarnation;
 mod janitor;
 mod lock;
 mod named;
@@ -40,6 +41,7 @@ pub use data::{Access, Accessed, DataKey};
 pub use entry::{Entry, EntryId, Metadata, Mode, SessionId, Ticket};
 pub use error::{Effect, Error, ErrorKind, LossReason};
 pub use guard::{Guard, Release};
+pub use incarnation::Incarnation;
 pub use liveness::{Liveness, State};
 pub use lock::{
     DEFAULT_TTL, Locks, MAX_TTL, MIN_TTL, Mutex, OnRequeue, OnSessionLoss, Options, RwLock,

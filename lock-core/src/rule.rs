@@ -81,14 +81,14 @@ pub fn holders(modes: impl IntoIterator<Item = Mode>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::Token;
+    use crate::incarnation::Incarnation;
     use Mode::{Exclusive, Shared};
     use proptest::prelude::*;
 
     fn id(n: usize) -> EntryId {
         EntryId {
             key: n.to_string().into_bytes().into(),
-            token: Token(n as u64),
+            incarnation: Incarnation::new(n as u64 + 1),
         }
     }
 
@@ -160,7 +160,7 @@ mod tests {
             for start in 0..queue.len() {
                 let mut at = start;
                 while let Verdict::Blocked(by) = &verdicts[at] {
-                    let next = by.token.0 as usize;
+                    let next = by.incarnation.expect("known").get() as usize - 1;
                     prop_assert!(next < at);
                     at = next;
                 }

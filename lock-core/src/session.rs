@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use crate::data::{Access, Accessed, DataKey};
 use crate::entry::{EntryId, Metadata, SessionId, Ticket};
-use crate::error::{Effect, Error};
+use crate::error::{Effect, Error, ErrorKind};
 use crate::liveness::Liveness;
 use crate::name::LockName;
 use crate::queue::Queue;
@@ -98,17 +98,24 @@ pub struct Placed {
 }
 
 impl Placed {
-    /// The place of an entry of this lock that was made with this offset.
+    /// Returns the place of an entry of this lock that was made with this offset.
     ///
     /// # Errors
-    /// As [`TokenOffset::token`]. The entry is there all the same.
+    /// Those of [`TokenOffset::token`]; [`ErrorKind::Internal`] if the entry has no incarnation. The
+    /// entry is there all the same.
     pub fn on(
         offset: TokenOffset,
         lock: &LockName,
         entry: EntryId,
         view: View,
     ) -> Result<Self, Error> {
-        let token = offset.token(lock, entry.token);
+        let incarnation = entry.incarnation.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Internal,
+                format!("{entry:?} was made without an incarnation"),
+            )
+        });
+        let token = incarnation.and_then(|incarnation| offset.token(lock, incarnation));
         Ok(Placed {
             token: token.map_err(|error| error.with_effect(Effect::Unknown))?,
             entry,

@@ -7,6 +7,7 @@
 //! entry's token never changes, and each is higher than those before.
 
 use crate::error::{Error, ErrorKind};
+use crate::incarnation::Incarnation;
 use crate::name::LockName;
 use crate::token::Token;
 
@@ -36,16 +37,17 @@ impl TokenOffset {
         self.0
     }
 
-    /// The token of an entry of this lock to which the store gave this number. Raw locks have no
-    /// offset: other clients in their queues know nothing of it.
+    /// Returns the token of an entry of this lock in this incarnation. Raw locks have no offset:
+    /// other clients in their queues know nothing of it.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if it would not fit into the 63 bits that a database has.
-    pub fn token(self, name: &LockName, number: Token) -> Result<Token, Error> {
+    pub fn token(self, name: &LockName, incarnation: Incarnation) -> Result<Token, Error> {
+        let number = incarnation.get();
         if name.is_raw() {
-            return Ok(number);
+            return Ok(Token(number));
         }
-        let token = self.0.checked_add(number.0);
+        let token = self.0.checked_add(number);
         let fits = token.filter(|token| i64::try_from(*token).is_ok());
         fits.map(Token).ok_or_else(|| {
             Error::new(
@@ -104,15 +106,22 @@ pub enum Raised {
 mod tests {
     use super::*;
 
+    fn incarnation(number: u64) -> Incarnation {
+        Incarnation::new(number).expect("not zero")
+    }
+
     #[test]
     fn tokens_include_the_offset_unless_they_are_raw() {
         let (native, raw) = (LockName::new("a"), LockName::raw("a"));
         let (native, raw) = (native.expect("valid"), raw.expect("valid"));
         let offset = TokenOffset::new(1000).expect("valid");
-        assert_eq!(offset.token(&native, Token(7)).ok(), Some(Token(1007)));
-        assert_eq!(offset.token(&raw, Token(7)).ok(), Some(Token(7)));
         assert_eq!(
-            TokenOffset::default().token(&native, Token(7)).ok(),
+            offset.token(&native, incarnation(7)).ok(),
+            Some(Token(1007))
+        );
+        assert_eq!(offset.token(&raw, incarnation(7)).ok(), Some(Token(7)));
+        assert_eq!(
+            TokenOffset::default().token(&native, incarnation(7)).ok(),
             Some(Token(7))
         );
     }
@@ -124,13 +133,15 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         assert!(error.to_string().contains("4611686018427387905"), "{error}");
         let highest = TokenOffset::new(MAX_TOKEN_OFFSET).expect("valid");
-        let last = Token(MAX_TOKEN_OFFSET - 1);
+        let last = incarnation(MAX_TOKEN_OFFSET - 1);
         assert_eq!(
             highest.token(&name, last).ok(),
             Some(Token(i64::MAX.unsigned_abs()))
         );
         for number in [MAX_TOKEN_OFFSET, u64::MAX] {
-            let error = highest.token(&name, Token(number)).expect_err("too high");
+            let error = highest
+                .token(&name, incarnation(number))
+                .expect_err("too high");
             assert_eq!(error.kind(), ErrorKind::Configuration);
         }
     }

@@ -10,7 +10,7 @@ use fastrand::Rng;
 use lock_core::rule::{self, Ahead, View};
 use lock_core::session::{Admission, AsOf, Enqueued};
 use lock_core::{
-    Entry, EntryId, Error, ErrorKind, LockName, Metadata, Mode, Queue, Session, Ticket, Token,
+    Entry, EntryId, Error, ErrorKind, Incarnation, LockName, Metadata, Mode, Queue, Session, Ticket,
 };
 use testkit::fixtures::{Etcd, Memory};
 
@@ -126,8 +126,8 @@ struct Side {
     deployment: Box<dyn Deployment>,
     sessions: Vec<Arc<dyn Session>>,
     wishes: HashMap<Wish, (Ticket, Option<EntryId>)>,
-    /// In the order of their grants.
-    tokens: Vec<Token>,
+    /// In the order of their making.
+    incarnations: Vec<Incarnation>,
 }
 
 impl Side {
@@ -136,7 +136,7 @@ impl Side {
             deployment,
             sessions: vec![],
             wishes: HashMap::new(),
-            tokens: vec![],
+            incarnations: vec![],
         };
         for _ in 0..SESSIONS {
             let session = side.open().await;
@@ -150,14 +150,16 @@ impl Side {
         session.expect("a session is opened")
     }
 
-    /// Which one it is in the order of the grants.
-    fn rank(&self, token: Token) -> usize {
-        let known = self.tokens.iter().position(|known| *known == token);
-        known.unwrap_or_else(|| panic!("nobody was given the token {token}"))
+    /// Which one it is in the order of the making.
+    fn rank(&self, id: &EntryId) -> usize {
+        let made = self.incarnations.iter();
+        let mut made = made.map(|incarnation| Some(*incarnation));
+        let known = made.position(|incarnation| incarnation == id.incarnation);
+        known.unwrap_or_else(|| panic!("nobody has the entry {id:?}"))
     }
 
     fn view(&self, view: &View) -> String {
-        let ahead = view.ahead.iter().map(|a| (self.rank(a.id.token), a.mode));
+        let ahead = view.ahead.iter().map(|a| (self.rank(&a.id), a.mode));
         format!("{} {:?}", view.present, ahead.collect::<Vec<_>>())
     }
 
@@ -167,18 +169,18 @@ impl Side {
             self.sessions.iter().position(|session| session.id() == id)
         };
         let entries = queue.entries.iter();
-        let entries = entries.map(|e| (self.rank(e.id.token), e.mode, session(e)));
+        let entries = entries.map(|e| (self.rank(&e.id), e.mode, session(e)));
         format!("{} {:?}", queue.name, entries.collect::<Vec<_>>())
     }
 
     /// The view, with the nearest of those that stand ahead for the one that was told: an enqueue
     /// that does without reading the queue may tell of any of them.
-    async fn nearest(&self, name: &LockName, own: Token, mut view: View) -> View {
+    async fn nearest(&self, name: &LockName, own: &EntryId, mut view: View) -> View {
         let queue = self.deployment.backend().queue(name).await;
         let mut ahead = queue.expect("the queue is read").entries;
-        ahead.retain(|entry| entry.id.token < own);
+        ahead.retain(|entry| entry.id.incarnation < own.incarnation);
         for told in &mut view.ahead {
-            let is_told = |entry: &Entry| entry.id.token == told.id.token;
+            let is_told = |entry: &Entry| entry.id.incarnation == told.id.incarnation;
             assert!(ahead.iter().any(is_told), "{told:?} is not in {ahead:?}");
             if let Some(nearest) = ahead.last() {
                 *told = Ahead {
@@ -208,20 +210,24 @@ impl Side {
                     Ok(Enqueued::Busy) => return "busy".into(),
                     Err(error) => return failed(&error),
                 };
-                let token = placed.entry.token;
-                if !self.tokens.contains(&token) {
-                    let highest = self.tokens.last().copied();
-                    assert!(highest < Some(token), "{token} after {highest:?}");
-                    self.tokens.push(token);
+                let entry = placed.entry;
+                let incarnation = entry.incarnation.expect("known");
+                if !self.incarnations.contains(&incarnation) {
+                    let highest = self.incarnations.last();
+                    assert!(
+                        highest < Some(&incarnation),
+                        "{incarnation} after {highest:?}"
+                    );
+                    self.incarnations.push(incarnation);
                 }
-                self.wishes.insert(wish, (ticket, Some(placed.entry)));
+                self.wishes.insert(wish, (ticket, Some(entry.clone())));
                 let view = match (mode, admission) {
                     (Mode::Exclusive, Admission::Always) => {
-                        self.nearest(&lock(name), token, placed.view).await
+                        self.nearest(&lock(name), &entry, placed.view).await
                     }
                     _ => placed.view,
                 };
-                format!("{} {}", self.rank(token), self.view(&view))
+                format!("{} {}", self.rank(&entry), self.view(&view))
             }
             Step::Look(wish) => {
                 let Some((ticket, Some(entry))) = self.wishes.get(&wish) else {

@@ -71,9 +71,9 @@ pub mod registry;
 use std::sync::Arc;
 
 pub use lock_core::{
-    Backend, Effect, Entry, EntryId, Error, ErrorKind, Guard, LockName, Locks, LossReason,
-    Metadata, Mode, Mutex, NameError, NameRule, OnRequeue, OnSessionLoss, Options, Queue, Raised,
-    Release, Removed, RwLock, SessionId, State, Token, TokenOffset, clock,
+    Backend, Effect, Entry, EntryId, Error, ErrorKind, Guard, Incarnation, LockName, Locks,
+    LossReason, Metadata, Mode, Mutex, NameError, NameRule, OnRequeue, OnSessionLoss, Options,
+    Queue, Raised, Release, Removed, RwLock, SessionId, State, Token, TokenOffset, clock,
 };
 pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
 

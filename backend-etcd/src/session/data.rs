@@ -64,7 +64,7 @@ impl EtcdSession {
                 return Err(error::protocol("a change is not answered by two reads"));
             };
             let present = own.kvs.first().is_some_and(|kv| {
-                kv.create_revision == layout::signed(entry.token) && kv.lease == self.id.0
+                kv.create_revision == layout::create_revision(entry) && kv.lease == self.id.0
             });
             if !present {
                 self.check_lease().await?;

@@ -240,12 +240,16 @@ impl EtcdSession {
     }
 
     async fn watch(&self, entry: &EntryId) -> Result<Watched, Error> {
-        let token = layout::signed(entry.token);
-        let watched = self.client.watches.watch(entry.key.clone(), token).await?;
+        let created = layout::create_revision(entry);
+        let watched = self
+            .client
+            .watches
+            .watch(entry.key.clone(), created)
+            .await?;
         // One that began before the entry did has seen all that became of it. Else what went before
         // the watch began.
         if let Watched::Since(since, _) = watched
-            && since >= token
+            && since >= created
         {
             let present = |consistency| layout::present(entry, consistency);
             let answer = self.read(since, present).await?;
@@ -303,13 +307,13 @@ impl Session for EtcdSession {
             let found = self
                 .try_enqueue(ticket, &key, settled, arrival.ask(), admission, known)
                 .await?;
-            let entry = |token| EntryId {
+            let entry = |incarnation| EntryId {
                 key: key.as_bytes().into(),
-                token,
+                incarnation: Some(incarnation),
             };
             match found {
-                Found::Made(token, ahead) => {
-                    let (entry, present) = (entry(token), true);
+                Found::Made(incarnation, ahead) => {
+                    let (entry, present) = (entry(incarnation), true);
                     let view = match arrival.placed(ticket, &entry, View { present, ahead }) {
                         Some(view) => view,
                         None => self
@@ -321,8 +325,8 @@ impl Session for EtcdSession {
                     let placed = Placed::on(known.offset, &ticket.name, entry, view)?;
                     return Ok(Enqueued::Placed(placed));
                 }
-                Found::Own(token) => {
-                    let entry = entry(token);
+                Found::Own(incarnation) => {
+                    let entry = entry(incarnation);
                     let view = self.look(ticket, &entry, ask, AsOf::Now).await?;
                     // No offset is raised over an entry, so it was made on this one.
                     let placed = Placed::on(known.offset, &ticket.name, entry, view)?;
@@ -366,7 +370,7 @@ impl Session for EtcdSession {
             // Also far enough to have our entry.
             AsOf::Change => {
                 let seen = self.told.load(Ordering::SeqCst);
-                self.read(seen.max(layout::signed(entry.token)), txn)
+                self.read(seen.max(layout::create_revision(entry)), txn)
                     .await?
             }
             AsOf::Now => self.txn(txn(Consistency::Cluster)).await?,

@@ -141,7 +141,7 @@ impl ZkSession {
             }
         };
         let name = format!("{prefix}{sequence}");
-        let own = layout::entry(directory, &name, self.token(&stat)?);
+        let own = layout::entry(directory, &name, Some(self.incarnation(&stat)?));
         let children = children.transpose().map_err(|error| {
             // The entry is there, but where it stands is not known.
             self.cluster.error(error).with_effect(Effect::Unknown)
@@ -176,7 +176,7 @@ impl ZkSession {
                 None => own.extend(self.find(client, directory, name).await?),
             }
         }
-        own.sort_unstable_by_key(|entry| entry.token);
+        own.sort_unstable_by_key(|entry| entry.incarnation);
         let mut own = own.into_iter();
         let Some(entry) = own.next() else {
             return Ok(None);
@@ -218,7 +218,10 @@ impl ZkSession {
         let path = layout::child(directory, name);
         let stat = client.ask(|zk| Box::pin(async move { zk.check_stat(&path).await }));
         match self.heard(stat.await)? {
-            Some(stat) => Ok(Some(layout::entry(directory, name, self.token(&stat)?))),
+            Some(stat) => {
+                let incarnation = self.incarnation(&stat)?;
+                Ok(Some(layout::entry(directory, name, Some(incarnation))))
+            }
             None => Ok(None),
         }
     }

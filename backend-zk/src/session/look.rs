@@ -8,7 +8,7 @@ use lock_core::session::AsOf;
 use lock_core::{EntryId, Error, Ticket};
 use zookeeper_client::Error as ZkError;
 
-use super::{ZkSession, token};
+use super::{ZkSession, incarnation};
 use crate::client::Client;
 use crate::layout;
 
@@ -63,7 +63,7 @@ impl ZkSession {
             });
             for (name, stat) in unplaced.into_iter().zip(self.heard(stats.await)?) {
                 if let Some(stat) = stat {
-                    created.insert(name.to_owned(), token(&stat)?);
+                    created.insert(name.to_owned(), incarnation(&stat)?);
                 }
             }
         }

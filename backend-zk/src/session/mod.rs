@@ -20,8 +20,8 @@ use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed, Session};
 use lock_core::{
-    Access, Accessed, DataKey, EntryId, Error, ErrorKind, LossReason, Metadata, State, Ticket,
-    Token, TokenOffset, background,
+    Access, Accessed, DataKey, EntryId, Error, ErrorKind, Incarnation, LossReason, Metadata, State,
+    Ticket, TokenOffset, background,
 };
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -224,13 +224,13 @@ impl ZkSession {
         answer
     }
 
-    /// The token of a node that must be our session's.
-    fn token(&self, stat: &Stat) -> Result<Token, Error> {
+    /// Returns the incarnation of a node that must be our session's.
+    fn incarnation(&self, stat: &Stat) -> Result<Incarnation, Error> {
         // The client library may go on under another session than ours, which had ended.
         if stat.ephemeral_owner != self.id.0 {
             return self.heard(Err(error::session_gone()));
         }
-        token(stat)
+        incarnation(stat)
     }
 
     fn unsettled(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
@@ -248,12 +248,11 @@ impl ZkSession {
     }
 }
 
-/// A node's token: the transaction that created it.
-pub(crate) fn token(stat: &Stat) -> Result<Token, Error> {
-    match u64::try_from(stat.czxid) {
-        Ok(czxid) if czxid > 0 => Ok(Token(czxid)),
-        _ => Err(error::protocol("a czxid is not positive")),
-    }
+/// Returns a node's incarnation: the number of the transaction that created it.
+pub(crate) fn incarnation(stat: &Stat) -> Result<Incarnation, Error> {
+    let czxid = u64::try_from(stat.czxid).ok();
+    let incarnation = czxid.and_then(Incarnation::new);
+    incarnation.ok_or_else(|| error::protocol("a czxid is not positive"))
 }
 
 #[async_trait]

@@ -9,7 +9,7 @@ use lock_core::session::Removed;
 use lock_core::{Effect, EntryId, Error, ErrorKind, LossReason, Ticket, background};
 use zookeeper_client::{Error as ZkError, Stat};
 
-use super::{ZkSession, token};
+use super::{ZkSession, incarnation};
 use crate::client::Client;
 use crate::layout;
 use crate::runtime::retry;
@@ -143,7 +143,8 @@ impl ZkSession {
                 return Ok(false);
             };
             let there = |(waiter, stat): (&EntryId, Option<Stat>)| {
-                let is_it = token(&stat?).is_ok_and(|token| token == waiter.token);
+                let is_it =
+                    incarnation(&stat?).is_ok_and(|found| Some(found) == waiter.incarnation);
                 is_it.then(|| waiter.clone())
             };
             departure.left(waiters.iter().zip(stats).filter_map(there).collect());

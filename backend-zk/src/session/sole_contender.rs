@@ -7,12 +7,12 @@
 //! Unless the directory was removed in between and made anew: its counter began again at 0, and for
 //! ours to get `n + 1` as well, others must have made `n + 1` nodes in it, each in a transaction of
 //! its own as all clients do that queue, after our last entry and before this one. Every transaction
-//! of an ensemble has a number of its own, and the tokens are those of the two entries: if not even
+//! of an ensemble has a number of its own, and the incarnations are those of the two entries: if not even
 //! `n + 1` numbers lie between them, the directory is the same.
 
 use std::collections::HashMap;
 
-use lock_core::{EntryId, Token};
+use lock_core::{EntryId, Incarnation};
 
 use crate::layout;
 use crate::node::{Contender, Place};
@@ -28,7 +28,7 @@ pub(super) struct Alone(HashMap<String, LastSole>);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LastSole {
     number: i32,
-    token: Token,
+    incarnation: Incarnation,
     gone: bool,
     /// It could have been proven to be alone without a listing. Then that is to be expected of the
     /// next one, too; where others come and go, a proof that fails would cost a round trip.
@@ -42,18 +42,18 @@ impl LastSole {
         let Some(Place::Number(number)) = Contender::parse(name)?.place() else {
             return None;
         };
-        let token = entry.token;
+        let incarnation = entry.incarnation?;
         Some(LastSole {
             number,
-            token,
+            incarnation,
             gone: false,
-            proven: before.is_some_and(|before| before.proves_sole(number, token)),
+            proven: before.is_some_and(|before| before.proves_sole(number, incarnation)),
         })
     }
 
-    /// Whether an entry of this number and token is alone, since this one was.
-    fn proves_sole(&self, number: i32, token: Token) -> bool {
-        let transactions = token.0.checked_sub(self.token.0 + 1);
+    /// Whether an entry of this number and incarnation is alone, since this one was.
+    fn proves_sole(&self, number: i32, incarnation: Incarnation) -> bool {
+        let transactions = incarnation.get().checked_sub(self.incarnation.get() + 1);
         let needed = i64::from(self.number) + 1;
         self.gone
             && i64::from(number) == needed
@@ -79,7 +79,7 @@ impl Alone {
     pub(super) fn left(&mut self, entry: &EntryId) {
         if let Ok((directory, _)) = layout::split(entry)
             && let Some(last) = self.0.get_mut(directory)
-            && last.token == entry.token
+            && Some(last.incarnation) == entry.incarnation
         {
             last.gone = true;
         }
@@ -92,8 +92,9 @@ mod tests {
 
     const DIRECTORY: &str = "/d";
 
-    fn entry(number: i32, token: u64) -> EntryId {
-        layout::entry(DIRECTORY, &format!("x-lock-{number:010}"), Token(token))
+    fn entry(number: i32, czxid: u64) -> EntryId {
+        let name = format!("x-lock-{number:010}");
+        layout::entry(DIRECTORY, &name, Incarnation::new(czxid))
     }
 
     /// Whether the second entry is known to be alone after the first one was, and is gone.
@@ -126,7 +127,8 @@ mod tests {
         alone.entered(DIRECTORY, LastSole::next(None, &first).expect("placed"));
         alone.left(&entry(7, 99));
         let last = alone.take(DIRECTORY).expect("known");
-        assert!(!last.proves_sole(8, Token(102)));
+        let next = Incarnation::new(102).expect("not zero");
+        assert!(!last.proves_sole(8, next));
         assert!(alone.take(DIRECTORY).is_none(), "for one entry only");
     }
 

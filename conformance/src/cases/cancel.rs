@@ -142,7 +142,7 @@ pub async fn a_timeout_at_the_instant_of_the_grant_gives_a_guard_or_nothing(bed:
         if let Ok(Some(guard)) = waited {
             let queue = bed.queue("a").await;
             assert_eq!(queue.entries.len(), 1);
-            assert_eq!(queue.entries[0].id.token, guard.token());
+            assert_eq!(queue.entries[0].token, guard.token());
             assert_eq!(guard.release().await, Release::Released);
         }
         bed.depth("a", 0).await;

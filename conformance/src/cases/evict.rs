@@ -1,6 +1,8 @@
 //! An operator removes somebody else's entry.
 
-use lock_core::{EntryId, ErrorKind, LockName, LossReason, Mode, Release, Removed, State, Token};
+use lock_core::{
+    EntryId, ErrorKind, Incarnation, LockName, LossReason, Mode, Release, Removed, State,
+};
 
 use crate::test_bed::TestBed;
 
@@ -38,9 +40,13 @@ pub async fn another_incarnation_stays(bed: TestBed) {
     let operator = bed.process();
     let queue = bed.queue("a").await;
     let entry = &queue.entries[0].id;
-    for token in [entry.token.0 - 1, entry.token.0 + 1] {
-        let (key, token) = (entry.key.clone(), Token(token));
-        let evicted = operator.evict(&queue.name, &EntryId { key, token }).await;
+    let number = entry.incarnation.expect("listed").get();
+    for other in [number - 1, number + 1] {
+        let other = EntryId {
+            key: entry.key.clone(),
+            incarnation: Incarnation::new(other),
+        };
+        let evicted = operator.evict(&queue.name, &other).await;
         assert_eq!(evicted.expect("an answer"), Removed::AlreadyGone);
     }
     // Nor does a mistake in the name reach it.

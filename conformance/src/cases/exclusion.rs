@@ -84,7 +84,7 @@ pub async fn a_session_does_not_take_the_entry_of_another_for_its_own(bed: TestB
     let Ok(Enqueued::Placed(second)) = enqueued else {
         panic!("a place is expected: {enqueued:?}")
     };
-    assert!(second.entry.token > first.entry.token);
+    assert!(second.entry.incarnation > first.entry.incarnation);
     assert_eq!(second.view.ahead.len(), 1, "{:?}", second.view);
     // Which incarnation it is, not every store tells of those ahead.
     assert_eq!(second.view.ahead[0].id.key, first.entry.key);

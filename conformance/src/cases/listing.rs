@@ -37,13 +37,17 @@ pub async fn waiters_are_told_in_order(bed: TestBed) {
     let queue = bed.queue("a").await;
     let told = queue.entries.iter().map(|e| (e.mode, e.session));
     assert_eq!(told.collect::<Vec<_>>(), expected);
-    assert!(queue.entries.is_sorted_by(|a, b| a.id.token < b.id.token));
+    assert!(
+        queue
+            .entries
+            .is_sorted_by(|a, b| a.id.incarnation < b.id.incarnation)
+    );
     assert_eq!(queue.holders(), 1);
     drop(guard);
     let first = waiters.remove(0).turn().await;
     let queue = bed.queue("a").await;
     assert_eq!((queue.entries.len(), queue.holders()), (4, 1));
-    assert_eq!(queue.entries[0].id.token, first.token());
+    assert_eq!(queue.entries[0].token, first.token());
 }
 
 pub async fn a_holder_says_since_when_and_keeps_its_place(bed: TestBed) {

@@ -99,7 +99,7 @@ pub async fn the_lost_reply_of_an_acquire_makes_one_entry(bed: TestBed) -> Resul
     assert!(link.muted_bytes() > 0, "an answer was lost");
     let queue = bed.queue("a").await;
     assert_eq!(queue.entries.len(), 1, "{queue:?}");
-    assert_eq!(queue.entries[0].id.token, guard.token());
+    assert_eq!(queue.entries[0].token, guard.token());
     assert_eq!(guard.release().await, Release::Released);
     bed.depth("a", 0).await;
     Ok(())
@@ -121,7 +121,7 @@ pub async fn the_lost_reply_of_a_release_frees_the_lock_once(bed: TestBed) -> Re
     assert!(is_ours(&guard), "{guard:?}");
     let queue = bed.queue("a").await;
     assert_eq!(queue.entries.len(), 1, "{queue:?}");
-    assert_eq!(queue.entries[0].id.token, guard.token());
+    assert_eq!(queue.entries[0].token, guard.token());
     assert_eq!(guard.release().await, Release::Released);
     Ok(())
 }

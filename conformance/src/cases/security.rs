@@ -1,7 +1,7 @@
 //! What others send does no harm.
 
 use lock_core::{
-    Admission, Enqueued, EntryId, Mode, Options, Release, Removed, State, Token, rule,
+    Admission, Enqueued, EntryId, Incarnation, Mode, Options, Release, Removed, State, rule,
 };
 
 use crate::test_bed::{TestBed, ticket};
@@ -11,14 +11,18 @@ pub async fn a_forged_token_removes_nothing(bed: TestBed) {
     let (_, guard) = bed.holder("a").await;
     let true_entry = bed.queue("a").await.entries[0].id.clone();
     let session = bed.session().await;
-    for token in [0, true_entry.token.0 - 1, true_entry.token.0 + 1, u64::MAX] {
+    let number = true_entry.incarnation.expect("listed").get();
+    for guess in [0, number - 1, number + 1, u64::MAX] {
         let forged = EntryId {
-            token: Token(token),
+            incarnation: Incarnation::new(guess),
             ..true_entry.clone()
         };
         let ticket = ticket("a", Mode::Exclusive, 1);
         let removed = session.remove(&ticket, Some(&forged)).await;
-        assert!(!matches!(removed, Ok(Removed::Removed)), "token {token}");
+        assert!(
+            !matches!(removed, Ok(Removed::Removed)),
+            "incarnation {guess}"
+        );
     }
     assert_eq!(bed.queue("a").await.entries[0].id, true_entry);
     // A queue is not jumped by naming somebody else's ticket, either.

@@ -25,7 +25,7 @@ pub async fn tokens_rise_within_a_session(bed: TestBed) {
         let guard = lock.acquire().await.expect("the lock is free");
         assert!(guard.token() > last, "{} after {last}", guard.token());
         last = guard.token();
-        assert_eq!(bed.queue("a").await.entries[0].id.token, last);
+        assert_eq!(bed.queue("a").await.entries[0].token, last);
         assert_eq!(guard.release().await, Release::Released);
     }
 }
@@ -58,7 +58,7 @@ pub async fn tokens_rise_over_a_restart_and_a_holder_keeps_its_own(
     let waiter = bed.waiter("a", Mode::Exclusive).await;
     bed.restart_all(members).await;
     bed.depth("a", 2).await;
-    assert_eq!(bed.queue("a").await.entries[0].id.token, token);
+    assert_eq!(bed.queue("a").await.entries[0].token, token);
     assert!(is_ours(&guard) && waiter.waits());
     assert_eq!(guard.token(), token);
     assert_eq!(guard.release().await, Release::Released);

@@ -8,8 +8,8 @@ use lock_core::clock::{BootInstant, Clock};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, Enqueued, Placed};
 use lock_core::{
-    Access, Accessed, DataKey, Entry, EntryId, Error, ErrorKind, LockName, Metadata, Mode, Queue,
-    Raised, Removed, SessionId, Ticket, Token, TokenOffset, background,
+    Access, Accessed, DataKey, Entry, EntryId, Error, ErrorKind, Incarnation, LockName, Metadata,
+    Mode, Queue, Raised, Removed, SessionId, Ticket, TokenOffset, background,
 };
 use tokio::sync::watch;
 
@@ -28,7 +28,7 @@ pub struct Store {
 
 #[derive(Debug, Default)]
 struct State {
-    latest_token: u64,
+    latest_number: u64,
     latest_session: i64,
     /// Until when they live.
     sessions: HashMap<SessionId, BootInstant>,
@@ -158,14 +158,18 @@ impl Store {
         if admission == Admission::IfFree && queue.iter().any(in_the_way) {
             return Ok(Enqueued::Busy);
         }
-        let token = match self.breaks(Promise::TokensRise) {
-            true => queue.last().map_or(1, |last| last.id.token.0 + 1),
-            false => state.latest_token + 1,
+        let number = match self.breaks(Promise::TokensRise) {
+            true => {
+                let last = queue.last().and_then(|last| last.id.incarnation);
+                last.map_or(1, |last| last.get() + 1)
+            }
+            false => state.latest_number + 1,
         };
-        state.latest_token = token;
+        state.latest_number = number;
+        let incarnation = Incarnation::new(number).expect("counted from one");
         let entry = EntryId {
             key: own,
-            token: Token(token),
+            incarnation: Some(incarnation),
         };
         let offset = state.offset;
         let queue = state.queues.entry(key).or_default();
@@ -175,7 +179,7 @@ impl Store {
         };
         let placed = Entry {
             id: entry.clone(),
-            token: offset.token(&ticket.name, entry.token)?,
+            token: offset.token(&ticket.name, incarnation)?,
             mode: ticket.mode,
             session: Some(session),
             metadata: Some((*ticket.metadata).clone()),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use turnlock::{EntryId, Guard, LockName, Options, Token};
+use turnlock::{EntryId, Guard, Incarnation, LockName, Options};
 
 use crate::child::LAST_WILL;
 use crate::cli::Global;
@@ -23,7 +23,7 @@ pub fn to_bytes(global: &Global, guard: &Guard) -> Vec<u8> {
         "name": name.as_str(),
         "raw": name.is_raw(),
         "key": &entry.key[..],
-        "token": entry.token.0,
+        "token": entry.incarnation.map(Incarnation::get),
     });
     will.to_string().into_bytes()
 }
@@ -61,7 +61,7 @@ async fn carry_out(will: &Value) -> Option<()> {
     let key: Option<Vec<u8>> = will["key"].as_array()?.iter().map(byte).collect();
     let entry = EntryId {
         key: key?.into(),
-        token: Token(will["token"].as_u64()?),
+        incarnation: Some(Incarnation::new(will["token"].as_u64()?)?),
     };
     let backend = will["backend"].as_str();
     let locks = coordinator::connect(backend, Options::default())

@@ -98,14 +98,14 @@ pub fn to_json(state: &str, entry: &Entry) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use turnlock::{EntryId, Mode, Token};
+    use turnlock::{EntryId, Incarnation, Mode, Token};
 
     #[test]
     fn what_a_foreign_entry_does_not_say_is_null() {
         let entry = Entry {
             id: EntryId {
                 key: [1u8].as_slice().into(),
-                token: Token(7),
+                incarnation: Incarnation::new(7),
             },
             token: Token(7),
             mode: Mode::Exclusive,

@@ -11,8 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::entry::{EntryId, Mode};
+use crate::incarnation::Incarnation;
 use crate::rule::{Ahead, View};
-use crate::token::Token;
 
 /// At most this many assume before the next one reads.
 const GUESSES: usize = 32;
@@ -37,9 +37,9 @@ pub(super) struct Order {
 #[derive(Debug, Default)]
 struct LocalQueue {
     /// Our entries that wait, in the order of plan.
-    waiting: BTreeMap<Token, Waiting>,
+    waiting: BTreeMap<Incarnation, Waiting>,
     /// Those of them that assumed, and that nobody has read the queue behind since.
-    open: BTreeSet<Token>,
+    open: BTreeSet<Incarnation>,
     /// Enqueues under way, whether they read or assume.
     arriving: usize,
     /// How many that assume were sent since the last one that reads.
@@ -92,7 +92,8 @@ impl Order {
     /// stands ahead is good enough, and the nearest is the best assume. `None` if nobody is known to.
     pub(super) fn assume(&mut self, own: &EntryId, mode: Mode) -> Option<Ahead> {
         let naming = self.naming;
-        let (_, nearest) = self.line(own)?.waiting.range(..own.token).next_back()?;
+        let incarnation = own.incarnation?;
+        let (_, nearest) = self.line(own)?.waiting.range(..incarnation).next_back()?;
         let ahead = nearest.seen(naming);
         self.wait(own, mode, ahead.id.clone(), false);
         Some(ahead)
@@ -109,16 +110,18 @@ impl Order {
     /// This is the nearest part of all that stood ahead of one of our entries, whatever the mode.
     pub(super) fn read(&mut self, own: &EntryId, ahead: &[Ahead]) {
         let naming = self.naming;
-        let Some(line) = self.line(own) else { return };
-        let younger = line.open.split_off(&own.token);
+        let (Some(incarnation), Some(line)) = (own.incarnation, self.line(own)) else {
+            return;
+        };
+        let younger = line.open.split_off(&incarnation);
         let read_behind = std::mem::replace(&mut line.open, younger);
         if read_behind.is_empty() {
             return;
         }
         let pairs = ahead.windows(2).map(|pair| (&pair[0].id, &pair[1].id));
         let pairs: HashMap<_, _> = pairs.collect();
-        for token in read_behind {
-            if let Some(waiting) = line.waiting.get_mut(&token) {
+        for incarnation in read_behind {
+            if let Some(waiting) = line.waiting.get_mut(&incarnation) {
                 let next = pairs.get(&(naming.seen)(&waiting.own));
                 waiting.confirmed = next.is_some_and(|next| **next == waiting.blocker);
             }
@@ -128,30 +131,30 @@ impl Order {
     /// Whether one of our entries waits for this one and for nothing else.
     pub(super) fn stands_right_behind(&self, own: &EntryId, entry: &EntryId) -> bool {
         let line = (self.naming.queue)(own).and_then(|queue| self.lines.get(queue));
-        let waiting = line.and_then(|line| line.waiting.get(&own.token));
+        let waiting = line.and_then(|line| line.waiting.get(&own.incarnation?));
         waiting.is_some_and(|w| w.own == *own && w.blocker == *entry && w.confirmed)
     }
 
     /// One of our entries does not wait any more.
     pub(super) fn forget(&mut self, own: &EntryId) {
-        let Some(queue) = (self.naming.queue)(own) else {
+        let (Some(incarnation), Some(queue)) = (own.incarnation, (self.naming.queue)(own)) else {
             return;
         };
         if let Some(line) = self.lines.get_mut(queue) {
-            line.waiting.remove(&own.token);
-            line.open.remove(&own.token);
+            line.waiting.remove(&incarnation);
+            line.open.remove(&incarnation);
             self.drop_if_empty(queue);
         }
     }
 
     fn wait(&mut self, own: &EntryId, mode: Mode, blocker: EntryId, confirmed: bool) {
-        let Some(queue) = (self.naming.queue)(own) else {
+        let (Some(incarnation), Some(queue)) = (own.incarnation, (self.naming.queue)(own)) else {
             return;
         };
         let line = self.lines.entry(queue.into()).or_default();
         match confirmed {
-            true => line.open.remove(&own.token),
-            false => line.open.insert(own.token),
+            true => line.open.remove(&incarnation),
+            false => line.open.insert(incarnation),
         };
         let own = own.clone();
         let waiting = Waiting {
@@ -160,7 +163,7 @@ impl Order {
             blocker,
             confirmed,
         };
-        line.waiting.insert(waiting.own.token, waiting);
+        line.waiting.insert(incarnation, waiting);
     }
 
     fn line(&mut self, own: &EntryId) -> Option<&mut LocalQueue> {
@@ -206,7 +209,7 @@ mod tests {
             }
             let ahead = self.assume(&entry(token), Exclusive);
             self.arrived(QUEUE);
-            ahead.map(|ahead| ahead.id.token.0)
+            Some(ahead?.id.incarnation?.get())
         }
 
         /// One arrives and reads this.

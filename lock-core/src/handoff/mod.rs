@@ -238,9 +238,9 @@ mod tests {
 
     use super::*;
     use crate::entry::Mode;
+    use crate::incarnation::Incarnation;
     use crate::name::LockName;
     use crate::rule::{self, Ahead};
-    use crate::token::Token;
 
     const QUEUE: &[u8] = b"queue";
 
@@ -252,7 +252,7 @@ mod tests {
     pub(super) fn entry(token: u64) -> EntryId {
         EntryId {
             key: b"queue/write/1-1".as_slice().into(),
-            token: Token(token),
+            incarnation: Incarnation::new(token),
         }
     }
 

@@ -12,8 +12,8 @@ use lock_core::clock::Clock;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
     Access, Accessed, Admission, AsOf, Backend, DataKey, Enqueued, EntryId, Error, ErrorKind,
-    Liveness, LockName, Locks, LossReason, Metadata, Mode, Options, Placed, Queue, Raised, Removed,
-    Session, SessionId, Ticket, Token, TokenOffset,
+    Incarnation, Liveness, LockName, Locks, LossReason, Metadata, Mode, Options, Placed, Queue,
+    Raised, Removed, Session, SessionId, Ticket, Token, TokenOffset,
 };
 
 /// What a call does.
@@ -113,7 +113,7 @@ impl Script {
         let other = Ahead {
             id: EntryId {
                 key: b"other".as_slice().into(),
-                token: Token(1),
+                incarnation: Incarnation::new(1),
             },
             mode: Mode::Exclusive,
         };
@@ -221,10 +221,10 @@ impl Session for ScriptedSession {
         let key = ticket.serial.to_string().into_bytes().into();
         let entry = EntryId {
             key,
-            token: Token(ticket.serial + 10),
+            incarnation: Incarnation::new(ticket.serial + 10),
         };
         Ok(Enqueued::Placed(Placed {
-            token: entry.token,
+            token: Token(ticket.serial + 10),
             entry,
             view: self.script.view(),
         }))

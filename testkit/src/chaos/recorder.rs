@@ -117,7 +117,7 @@ impl Session for Recorded {
         self.journal.write(Event::ask(op, self.id()));
         let enqueued = self.inner.enqueue(&noted, ask, admission).await?;
         if let Enqueued::Placed(placed) = &enqueued {
-            let token = placed.entry.token;
+            let token = placed.token;
             self.journal.write(Event::Placed { op, token });
         }
         Ok(enqueued)
