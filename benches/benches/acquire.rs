@@ -1,9 +1,9 @@
 //! An acquire and a release by one client, on each backend that was compiled in, beside the bare
 //! requests.
 
-use benches::runtime;
 use benches::servers::{self, Server};
 use criterion::Criterion;
+use load::runtime;
 
 fn main() {
     servers::serve_if_asked();

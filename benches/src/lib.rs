@@ -1,55 +1,6 @@
-//! What Turnlock's locks cost: workloads, each written once, over any backend, and beside them the
-//! bare requests that a lock cannot do without.
+//! Servers for measurements of Turnlock's locks, each started for one run.
 //!
-//! `turnlock bench` measures a coordinator that runs; the program of this crate starts servers of
-//! its own and measures all of them; its Criterion benches measure single steps. All of them take
-//! their targets, workloads and figures from here.
-//!
-//! ```
-//! # benches::runtime().unwrap().block_on(async {
-//! use std::time::Duration;
-//! use benches::{Target, Plan, Workload};
-//!
-//! let target = Target::connect("embedded:memory").await?;
-//! let plan = Plan {
-//!     workload: Workload::Contended,
-//!     workers: 4,
-//!     length: Duration::from_millis(50),
-//! };
-//! let line = benches::measure(&target, plan).await?;
-//! assert!(line.ops > 0 && line.p50_us <= line.p99_us);
-//! # Ok::<(), turnlock::Error>(())
-//! # }).unwrap();
-//! ```
+//! The program of this crate measures all of them with the workloads of [`load`]. Its Criterion
+//! benches measure single steps.
 
-mod limit;
-mod load;
-mod measurement;
-mod raw;
-mod report;
-#[cfg(feature = "servers")]
 pub mod servers;
-mod survey;
-mod target;
-mod workload;
-
-pub use limit::{Knee, find_limit};
-pub use load::{Plan, measure};
-pub use measurement::Measurement;
-pub use raw::{Baseline, Place, Raw};
-pub use report::{Machine, Report, Row};
-pub use survey::{RUNS, survey};
-pub use target::Target;
-pub use workload::{UnknownWorkload, Workload};
-
-/// The executor that figures are taken on: two threads, whatever the machine has, so that the
-/// workers do not wait for one another's code.
-///
-/// # Errors
-/// If the operating system refuses the threads.
-pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-}

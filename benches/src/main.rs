@@ -2,7 +2,7 @@
 //! bare requests of the same round.
 //!
 //! ```sh
-//! cargo run --release -p benches --features etcd,zk -- --rounds 5 --seconds 2
+//! cargo run --release -p benches --features zk -- --rounds 5 --seconds 2
 //! ```
 //!
 //! On standard output: one line of JSON a measurement. On standard error: the medians. With
@@ -10,7 +10,7 @@
 //! missed:
 //!
 //! ```sh
-//! cargo run --release -p benches --features etcd,zk -- shows
+//! cargo run --release -p benches --features zk -- shows
 //! ```
 
 mod shows;
@@ -22,8 +22,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use benches::servers::{self, Server};
-use benches::{Measurement, Plan, Report, Target, runtime, survey};
 use clap::{Parser, Subcommand};
+use load::{Measurement, Plan, Report, Target, runtime, survey};
 
 /// That of the command `turnlock`.
 #[global_allocator]
@@ -74,7 +74,7 @@ fn report(arguments: &Arguments) -> ExitCode {
         .find(|name| !known.contains(&&***name))
     {
         eprintln!(
-            "there is no target {unknown:?}: give {}, or compile more of them in with --features etcd,zk",
+            "there is no target {unknown:?}: give {}, or compile more of them in with --features zk",
             known.join(", ")
         );
         return ExitCode::from(64);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use benches::{Plan, Target, Workload, measure, runtime};
+use load::{Plan, Target, Workload, measure, runtime};
 use testkit::fixtures::zk::{Ensemble, Settings};
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! # For authors of a backend
 //!
+//! This part needs the feature `harness`, which is on by default.
+//!
 //! Write a [`Fixture`], which starts a server for one case and makes clients of it, and a test file:
 //!
 //! ```no_run
@@ -42,14 +44,15 @@
 //! [`cases`] and [`Case::run`] run the suite one by one: `turnlock conformance` does so on a
 //! coordinator that others use, as a [`Live`] fixture.
 
-mod proxy;
-pub mod skips;
-
 mod cases;
 mod fixture;
 mod link;
 mod live;
+mod proxy;
 mod run;
+#[cfg(feature = "harness")]
+pub mod skips;
+#[cfg(feature = "harness")]
 mod suite;
 mod test_bed;
 
@@ -58,5 +61,6 @@ pub use fixture::{Administrator, Deployment, Fixture, Members, Skip};
 pub use link::Link;
 pub use live::Live;
 pub use proxy::Proxy;
-pub use run::{Outcome, PATIENCE};
+pub use run::{Outcome, TIME_LIMIT};
+#[cfg(feature = "harness")]
 pub use suite::{Suite, main};

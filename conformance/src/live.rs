@@ -16,7 +16,7 @@ use lock_core::{
 
 use crate::fixture::{Administrator, Deployment, Fixture, Members, Skip};
 use crate::link::Link;
-use crate::run::PATIENCE;
+use crate::run::TIME_LIMIT;
 
 /// How to make a client of its own in the namespace of this number.
 type Connect = dyn Fn(u64) -> Result<Arc<dyn Backend>, Error> + Send + Sync;
@@ -61,7 +61,7 @@ impl Live {
         for session in sessions {
             let started = Instant::now();
             while let Err(error) = session.close().await {
-                if !error.is_retryable() || started.elapsed() > PATIENCE {
+                if !error.is_retryable() || started.elapsed() > TIME_LIMIT {
                     return Err(error);
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;

@@ -11,7 +11,7 @@ use crate::fixture::{Fixture, Skip};
 use crate::test_bed::TestBed;
 
 /// How long a case waits for something that takes milliseconds on an idle machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// A whole case takes this many times as long at most.
 const LONGEST: u32 = 5;
@@ -29,7 +29,7 @@ pub enum Outcome {
 
 impl Case {
     /// Runs the case on a deployment of its own. What must come is waited for this long,
-    /// [`PATIENCE`] unless the machine is known to be idle, and the whole case takes five times as
+    /// [`TIME_LIMIT`] unless the machine is known to be idle, and the whole case takes five times as
     /// long at most.
     pub fn run(&self, fixture: &dyn Fixture, limit: Duration) -> Outcome {
         let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {

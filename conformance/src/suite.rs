@@ -7,7 +7,7 @@ use libtest_mimic::{Arguments, Completion, Trial};
 
 use crate::cases::{self, Case};
 use crate::fixture::{Fixture, Skip};
-use crate::run::{Outcome, PATIENCE};
+use crate::run::{Outcome, TIME_LIMIT};
 
 /// All cases on one fixture, and which of them it is known to skip.
 pub struct Suite {
@@ -44,7 +44,7 @@ impl Suite {
             let (fixture, expected) = (self.fixture.clone(), self.skips.contains(&case.name()));
             let name = format!("{}::{}", fixture.name(), case.name());
             Trial::ignorable_test(name, move || {
-                match verdict(case, case.run(&*fixture, PATIENCE), expected)? {
+                match verdict(case, case.run(&*fixture, TIME_LIMIT), expected)? {
                     None => Ok(Completion::Completed),
                     Some(skip) => Ok(Completion::ignored_with(skip)),
                 }

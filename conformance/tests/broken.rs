@@ -8,14 +8,14 @@ use conformance::{Outcome, cases};
 use small::{Promise, Small};
 
 /// What does not come in this time does not come: nothing here waits for a disk or a network.
-const PATIENCE: Duration = Duration::from_secs(4);
+const TIME_LIMIT: Duration = Duration::from_secs(4);
 
 /// Runs these cases on the backend that breaks this promise; each must fail there.
 fn caught(promise: Promise, by: &[&str]) {
     for name in by {
         let case = cases().iter().find(|case| case.name() == *name);
         let case = case.unwrap_or_else(|| panic!("no case {name}"));
-        let outcome = case.run(&Small(Some(promise)), PATIENCE);
+        let outcome = case.run(&Small(Some(promise)), TIME_LIMIT);
         let Outcome::Failed(message) = outcome else {
             panic!("{promise:?} is broken, and {name}: {outcome:?}")
         };

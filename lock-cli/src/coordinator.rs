@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 #[cfg(feature = "bench")]
-use benches::Target;
+use load::Target;
 #[cfg(feature = "conformance")]
 use turnlock::Backend;
 #[cfg(feature = "conformance")]

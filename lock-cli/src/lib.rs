@@ -31,10 +31,6 @@ pub fn main() -> ExitCode {
     if let Some(helper) = commands::last_will::helper_main() {
         return helper;
     }
-    #[cfg(feature = "conformance")]
-    if let Some(helper) = testkit::chaos::helper_main() {
-        return helper;
-    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return unparsed(error).into(),
@@ -115,7 +111,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Bench(_) => {
             // Its threads would be ended by what is to be caught.
             child::block_caught();
-            benches::runtime()
+            load::runtime()
         }
         // One thread: the command waits most of the time, and sessions are renewed on a thread of
         // their own.
@@ -151,8 +147,6 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Status => commands::status::status(global).await,
         #[cfg(feature = "embedded")]
         Command::System(system) => commands::system::system(system).await,
-        #[cfg(feature = "conformance")]
-        Command::Chaos(chaos) => commands::chaos::chaos(global, chaos).await,
         Command::Completions(args) => commands::completions::completions(&args),
         Command::Man(args) => commands::man::man(&args),
     }

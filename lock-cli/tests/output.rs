@@ -190,19 +190,6 @@ fn a_stderr_that_fails_changes_no_status() {
 }
 
 #[test]
-fn chaos_needs_a_stdout_to_report_to_and_no_stderr() {
-    let home = Home::new();
-    let args = &["chaos", "--seconds", "1", "--seed", "1"];
-    let output = run(&home, args, full(), Stdio::piped());
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(74), "{said}");
-    assert!(said.contains(FULL), "{said}");
-    let output = run(&home, args, Stdio::piped(), full());
-    assert_eq!(output.status.code(), Some(0));
-    assert!(text(&output.stdout).contains("seed 1"));
-}
-
-#[test]
 fn stdout_that_is_closed_or_only_readable_takes_nothing() {
     let home = Home::new();
     assert!(home.run(&["run", "a", "--", "true"]).status.success());

@@ -8,7 +8,7 @@ mod zookeeper;
 
 use std::time::Duration;
 
-use crate::{Measurement, Target};
+use load::{Measurement, Target};
 
 pub use served::serve_if_asked;
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use load::{Measurement, Workload};
 use testkit::fixtures::zk::java::{self, Program};
 use testkit::fixtures::zk::{Ensemble, Settings};
 
 use super::{Running, Server};
-use crate::{Measurement, Workload};
 
 pub fn start() -> Server {
     let ensemble = Ensemble::start(Settings::default());

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use benches::runtime;
 use benches::servers::Server;
+use load::runtime;
 use turnlock::{Guard, Locks};
 
 use super::{Bound, Finding};

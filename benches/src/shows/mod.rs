@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use benches::servers::Server;
-use benches::{Measurement, Plan, Workload, measure};
 use clap::ValueEnum;
+use load::{Measurement, Plan, Workload, measure};
 
 /// A promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use benches::servers::Server;
-use benches::{Workload, runtime};
+use load::{Workload, runtime};
 
 use super::{Bound, Finding, median, take};
 

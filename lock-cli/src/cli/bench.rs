@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use benches::Workload;
 use clap::Args;
+use load::Workload;
 
 use super::time::seconds;
 

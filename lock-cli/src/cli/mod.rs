@@ -23,7 +23,7 @@ pub use self::operate::{Evict, Ls, Queue, TokenOffset};
 #[cfg(feature = "embedded")]
 pub use self::serve::{Enable, Serve, System};
 #[cfg(feature = "conformance")]
-pub use self::trial::{Chaos, Conformance};
+pub use self::trial::Conformance;
 
 use self::help::{ABOUT, EVICT_HELP, FLOOR_HELP, HOLD_HELP, after_help, after_long_help};
 
@@ -108,9 +108,6 @@ pub enum Command {
     #[cfg(feature = "embedded")]
     #[command(subcommand)]
     System(System),
-    /// Try the locks on servers and contenders that are paused, killed and cut off at random
-    #[cfg(feature = "conformance")]
-    Chaos(Chaos),
     /// Print what bash, zsh or fish needs to complete this command line
     Completions(packaging::Completions),
     /// Print the manual page of a command, or write all of them

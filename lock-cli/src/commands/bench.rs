@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use benches::{Knee, Measurement, Plan, Target, Workload, find_limit, measure, survey};
+use load::{Knee, Measurement, Plan, Target, Workload, find_limit, measure, survey};
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;

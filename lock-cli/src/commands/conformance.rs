@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use conformance::{Case, Live, Outcome, PATIENCE, cases};
+use conformance::{Case, Live, Outcome, TIME_LIMIT, cases};
 use serde_json::json;
 use turnlock::{Error, ErrorKind, clock};
 
@@ -60,7 +60,7 @@ async fn run(global: Global, chosen: Vec<&'static Case>) -> Result<Exit, Failure
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for case in chosen {
         let (started, fixture) = (Instant::now(), live.clone());
-        let running = tokio::task::spawn_blocking(move || case.run(&fixture, PATIENCE));
+        let running = tokio::task::spawn_blocking(move || case.run(&fixture, TIME_LIMIT));
         let outcome = match running.await {
             Ok(outcome) => outcome,
             Err(died) => Outcome::Failed(died.to_string()),

@@ -5,8 +5,6 @@ mod acquiring;
 pub mod bench;
 mod blocking;
 pub mod change;
-#[cfg(feature = "conformance")]
-pub mod chaos;
 pub mod completions;
 #[cfg(feature = "conformance")]
 pub mod conformance;

@@ -130,7 +130,7 @@ impl Target {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "embedded"))]
 mod tests {
     use super::*;
     use crate::{Plan, Workload, measure};

@@ -28,7 +28,8 @@ pub struct Report {
 /// The medians of one target, workload and number of workers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// Which coordinator.
+    /// The name of the coordinator; in JSON, the field `peer`.
+    #[serde(rename = "peer")]
     pub target: String,
     /// What was done.
     pub workload: Workload,

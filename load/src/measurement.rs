@@ -5,13 +5,14 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::load::Plan;
+use crate::generator::Plan;
 use crate::workload::Workload;
 
 /// One measurement: a line of JSON. Latencies are those of whole operations, in microseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Measurement {
-    /// Which coordinator.
+    /// The name of the coordinator; in JSON, the field `peer`.
+    #[serde(rename = "peer")]
     pub target: String,
     /// What was done.
     pub workload: Workload,
@@ -141,7 +142,7 @@ mod tests {
         let line = Measurement::new("etcd", plan, Duration::from_millis(1500), &nanos);
         assert_eq!(
             serde_json::to_string(&line).expect("plain data"),
-            r#"{"target":"etcd","workload":"drain","workers":2,"ops":3,"seconds":1.5,"ops_per_s":2.0,"p50_us":2.0,"p99_us":3.0}"#
+            r#"{"peer":"etcd","workload":"drain","workers":2,"ops":3,"seconds":1.5,"ops_per_s":2.0,"p50_us":2.0,"p99_us":3.0}"#
         );
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use turnlock::Error;
 
-use crate::load::{Plan, measure};
+use crate::generator::{Plan, measure};
 use crate::measurement::Measurement;
 use crate::report::Report;
 use crate::target::Target;
