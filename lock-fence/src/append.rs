@@ -1,8 +1,8 @@
-//! Records at the end of a file, whole or not at all.
+//! Appends records to a file, each whole or not at all.
 //!
-//! A record is written in place, and a process may die in the middle of it. So the mark first says
-//! what is to come: where, how long, with which checksum. Who comes next finds the record whole and
-//! leaves it, or finds a part of it and cuts that off.
+//! A record is written in place, and a process may die in the middle of the write. So the mark first
+//! describes the record: its place, its length and its checksum. The next process finds the record
+//! whole and keeps it, or finds a part of it and cuts that part off.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -14,10 +14,10 @@ use crate::fence::Section;
 use crate::mark::Pending;
 use crate::place::Place;
 
-/// Read at once.
+/// Bytes read at once for a checksum.
 const CHUNK_BYTES: usize = 1 << 16;
 
-/// Appends to a file that is there, within a section.
+/// Appends a record to an existing file, within a section.
 pub(crate) fn append(
     place: &Place,
     section: &Section,
@@ -39,15 +39,14 @@ pub(crate) fn append(
         .and_then(|()| file.sync_data())
         .map_err(|error| Error::io("append to", place.path(), error));
     if written.is_err() {
-        // If this fails as well, the next one does it.
+        // If this fails as well, the next append repairs the file.
         let _ = file.set_len(at);
         return written;
     }
-    section.settle()
+    section.finish_append()
 }
 
-/// How much of a file counts: all of it, or what was there before an append that did not get to its
-/// end.
+/// Returns the length of the file without an append that did not get to its end.
 pub(crate) fn sound_length(
     place: &Place,
     file: &File,
@@ -60,7 +59,7 @@ pub(crate) fn sound_length(
         return Ok(size);
     };
     let end = pending.at.saturating_add(pending.bytes);
-    // Shorter or longer than our append can have left it: others have been here, without a fence.
+    // Shorter or longer than the append can have left it: another program wrote without the fence.
     if size <= pending.at || size > end {
         return Ok(size);
     }
@@ -74,8 +73,9 @@ pub(crate) fn sound_length(
     Ok(pending.at)
 }
 
-/// Cuts off what is left of an append that did not get to its end, or makes a whole record durable:
-/// after this nothing rests on what the mark says of it. Nobody was told that it was written.
+/// Cuts off the part of an append that did not get to its end, or makes the record durable if it is
+/// whole. After this the mark's description of the append is no longer needed. The append was never
+/// acknowledged, so both outcomes are right.
 pub(crate) fn repair(place: &Place, file: &File, unfinished: Option<Pending>) -> Result<(), Error> {
     if unfinished.is_none() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What can go wrong at a fence.
+//! The errors of a fence.
 
 use std::error::Error as StdError;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use lock_core::Token;
 
-/// Why a write was not done.
+/// The reason why a write was not done.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -19,32 +19,33 @@ pub struct Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The resource has seen a higher token: the lock is another's by now. Nothing was changed.
+    /// The resource has seen a higher token: another contender has held the lock since. Nothing was
+    /// changed.
     Stale {
         /// The token of the write.
         offered: Token,
-        /// The highest that the resource has seen.
+        /// The highest token that the resource has seen.
         highest: Token,
     },
-    /// The resource is fenced by another lock, whose tokens cannot be compared with ours.
+    /// The resource is fenced by another lock. Tokens of different locks cannot be compared.
     OtherLock,
-    /// The lock is held in shared mode, as readers hold it: they do not write.
+    /// The token is a reader's. Readers do not write.
     Shared,
     /// The lock was known to be lost before the write began.
     Lost,
-    /// The mark is damaged, so what the resource has seen is not known.
+    /// The mark is damaged, so the highest token seen is not known.
     Untrusted,
-    /// Another process has been in the middle of a change for too long. It may be stopped.
+    /// Another process has been changing the resource for too long. It may be stopped.
     Busy,
-    /// The file was changed between the reading and the writing of an edit.
+    /// The file was changed after an edit had read it and before the edit wrote it.
     Changed,
-    /// The file is not one that a fence can protect, or the path names none.
+    /// A fence cannot protect this file, or the path names no file.
     Unsuitable,
     /// The register has no room for one more lock.
     Full,
     /// The text is not a fencing token.
     Malformed,
-    /// The caller's own part of an edit failed.
+    /// The closure that the caller passed to an edit failed.
     Edit,
     /// The operating system refused: see [`io::ErrorKind`].
     Io(io::ErrorKind),
@@ -64,7 +65,7 @@ impl Error {
         self
     }
 
-    /// `what` was tried on this path, and the system said no.
+    /// Returns the error of the operating system for an attempt to do `what` to this path.
     pub(crate) fn io(what: &str, path: &Path, error: impl Into<io::Error>) -> Self {
         let error = error.into();
         let message = format!("cannot {what} {}: {error}", path.display());
@@ -76,12 +77,12 @@ impl Error {
         Error::new(ErrorKind::Unsuitable, message)
     }
 
-    /// What to act on.
+    /// Returns the kind of failure, for the caller to act on.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Whether the token was refused because a higher one has been seen.
+    /// Returns whether the token was refused because the resource has seen a higher one.
     pub fn is_stale(&self) -> bool {
         matches!(self.kind, ErrorKind::Stale { .. })
     }

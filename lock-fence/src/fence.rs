@@ -15,19 +15,19 @@ use crate::mark::{self, Mark, Pending};
 use crate::place::Place;
 use crate::token::FencingToken;
 
-/// How long a process that is in the middle of a change is waited for. A change takes
-/// milliseconds; a process that takes longer is stopped, or its disk is.
+/// The longest time that a call waits for another process that is changing the resource. A change
+/// takes milliseconds; a process that takes longer is stopped, or its disk hangs.
 pub const BUSY_LIMIT: Duration = Duration::from_secs(30);
 
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// A fence around a resource: it refuses a token lower than one it has admitted, in whatever
-/// process, before or after whatever crash.
+/// A fence around a resource: it refuses every token lower than one that it has admitted, in any
+/// process, also after a crash.
 ///
 /// The mark is the file `.NAME.fence` beside the path that the fence is made with, which need not
-/// exist itself: a fence can stand for anything. The mark is trusted as far as the folder is:
-/// whoever removes it takes the fence down.
+/// exist itself: a fence can stand for anything. The mark is as trustworthy as its folder: a process
+/// that removes the mark takes the fence down.
 ///
 /// All calls block on the disk, and on another process that is inside at that moment.
 #[derive(Debug, Clone)]
@@ -36,15 +36,28 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// The fence of this resource. Does no I/O.
+    /// Returns the fence of this resource. Does no I/O.
+    ///
+    /// ```
+    /// use lock_fence::{Fence, FencingToken};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("printer");
+    /// let fence = Fence::new(path);
+    /// let later: FencingToken = "v1:exclusive:43::printer".parse()?;
+    /// let earlier: FencingToken = "v1:exclusive:42::printer".parse()?;
+    /// fence.admit(&later)?;
+    /// assert!(fence.admit(&earlier).is_err_and(|error| error.is_stale()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Fence { path: path.into() }
     }
 
-    /// Admits a token, and from then on no lower one. The mark is durable when it answers.
+    /// Admits a token, and from then on no lower one. The mark is durable when this returns.
     ///
-    /// What the caller then does to the resource comes after the check, and a pause may lie
-    /// between: where the resource cannot check by itself, use [`enter`](Fence::enter).
+    /// The caller's change of the resource comes after this check, and the caller may be paused in
+    /// between. Use [`enter`](Fence::enter) where the resource cannot check the token itself.
     ///
     /// # Errors
     /// [`ErrorKind::Stale`] names both tokens; [`OtherLock`](ErrorKind::OtherLock) and
@@ -55,37 +68,38 @@ impl Fence {
         self.enter(token).map(drop)
     }
 
-    /// Admits a token and keeps all others out until the answer is dropped: what is done meanwhile
-    /// is ordered by token. Keep it short; a process that dies inside is out at once.
+    /// Admits a token and keeps all other tokens out until the returned value is dropped: the changes
+    /// made meanwhile are ordered by token. Keep them short. A process that dies inside leaves the
+    /// fence open for others at once.
     ///
     /// # Errors
     /// As [`admit`](Fence::admit).
     pub fn enter(&self, token: &FencingToken) -> Result<Admitted, Error> {
         let place = Place::of(&self.path)?;
         let section = Section::open(&place, token)?;
-        // Not ours to end.
+        // The unfinished append belongs to the file, which this call does not open.
         section.raise(section.unfinished())?;
         Ok(Admitted { _section: section })
     }
 
-    /// The highest token admitted so far, with its lock; `None` if there was none yet.
+    /// Returns the highest token admitted so far, with its lock; `None` before the first one.
     ///
     /// # Errors
-    /// As [`admit`](Fence::admit), but for the token's.
+    /// As [`admit`](Fence::admit), except for the errors about the token.
     pub fn highest(&self) -> Result<Option<FencingToken>, Error> {
         let place = Place::of(&self.path)?;
         Ok(read(&place)?.map(|found| FencingToken::new(found.mark.lock, found.mark.token)))
     }
 }
 
-/// A token that was admitted; while this lives no other is.
+/// An admitted token. No other token is admitted while this value lives.
 #[derive(Debug)]
-#[must_use = "others are let in when it is dropped"]
+#[must_use = "other tokens are admitted when it is dropped"]
 pub struct Admitted {
     _section: Section,
 }
 
-/// The moment of check and change: the mark is open, and locked for us.
+/// A critical section around check and change: the mark is open, and this process has locked it.
 #[derive(Debug)]
 pub(crate) struct Section {
     file: File,
@@ -95,7 +109,7 @@ pub(crate) struct Section {
 }
 
 impl Section {
-    /// Waits for the mark, makes it if there is none, and checks the token against it. Changes
+    /// Waits for the mark, creates it if there is none, and checks the token against it. Changes
     /// nothing else.
     pub(crate) fn open(place: &Place, token: &FencingToken) -> Result<Section, Error> {
         token.check_writes()?;
@@ -119,7 +133,7 @@ impl Section {
         };
         let seen = load(&file, &path)?;
         if let Some(seen) = &seen {
-            check(seen, token, place)?;
+            check_token(seen, token, place)?;
         }
         Ok(Section {
             file,
@@ -129,15 +143,15 @@ impl Section {
         })
     }
 
-    /// The append that was under way when its process died.
+    /// Returns the append that was under way when its process died.
     pub(crate) fn unfinished(&self) -> Option<Pending> {
         self.seen.as_ref()?.pending
     }
 
-    /// Raises the mark to our token, durably, and notes the append that is to follow. Nothing may be
-    /// visible of a change before this.
+    /// Raises the mark to our token, durably, and records the append that is to follow. No part of a
+    /// change may be visible before this.
     ///
-    /// It writes also what seems to be there: an earlier write may have come no further than to
+    /// Writes the mark even if it seems to be there already: an earlier write may have reached only
     /// this machine's memory.
     pub(crate) fn raise(&self, pending: Option<Pending>) -> Result<(), Error> {
         self.write(pending)?;
@@ -145,8 +159,9 @@ impl Section {
             .map_err(|error| Error::io("make durable", &self.path, error))
     }
 
-    /// Notes that the append is done. Should this be lost, the next one finds out by itself.
-    pub(crate) fn settle(&self) -> Result<(), Error> {
+    /// Records that the append is done. If this record is lost, the next append finds out from the
+    /// file.
+    pub(crate) fn finish_append(&self) -> Result<(), Error> {
         self.write(None)
     }
 
@@ -157,7 +172,7 @@ impl Section {
             pending,
         };
         let bytes = mark.encode();
-        // The name stays as it is.
+        // The name of the lock, which follows the line, stays as it is.
         let bytes = match self.seen {
             Some(_) => &bytes[..mark::LINE_BYTES],
             None => &bytes[..],
@@ -168,7 +183,7 @@ impl Section {
     }
 }
 
-fn check(seen: &Mark, token: &FencingToken, place: &Place) -> Result<(), Error> {
+fn check_token(seen: &Mark, token: &FencingToken, place: &Place) -> Result<(), Error> {
     if seen.lock != token.lock {
         return Err(Error::new(
             ErrorKind::OtherLock,
@@ -188,14 +203,14 @@ fn check(seen: &Mark, token: &FencingToken, place: &Place) -> Result<(), Error> 
     Ok(())
 }
 
-/// A mark that somebody reads: while this lives nobody changes it, or what it stands for.
+/// A mark that is being read. Nobody changes it, or the resource, while this value lives.
 #[derive(Debug)]
 pub(crate) struct Reading {
     _locked: File,
     pub mark: Mark,
 }
 
-/// The mark as it is now, for those who write nothing; `None` if nothing was admitted yet.
+/// Reads the mark without the right to change it; `None` if no token was admitted yet.
 pub(crate) fn read(place: &Place) -> Result<Option<Reading>, Error> {
     let Some(file) = lock(place, OFlags::RDONLY, FlockOperation::NonBlockingLockShared)? else {
         return Ok(None);
@@ -207,7 +222,7 @@ pub(crate) fn read(place: &Place) -> Result<Option<Reading>, Error> {
     }))
 }
 
-/// Opens and locks the mark; `None` if there is none.
+/// Opens and locks the mark; `None` if there is none. Waits for others at most [`BUSY_LIMIT`].
 pub(crate) fn lock(
     place: &Place,
     access: OFlags,
@@ -225,7 +240,7 @@ pub(crate) fn lock(
             Err(error) => return Err(Error::io("open", &path, error)),
         };
         match rustix::fs::flock(&file, operation) {
-            // Removed while we waited for it: then it is nobody's mark any more.
+            // A mark that was removed while we waited for its lock is no mark any more: try again.
             Ok(()) if is_current(place, &file)? => return Ok(Some(file)),
             Ok(()) | Err(Errno::INTR) => continue,
             Err(Errno::WOULDBLOCK) => {}
@@ -247,26 +262,27 @@ pub(crate) fn lock(
     }
 }
 
+/// Returns whether the open file is still the one that the mark's name leads to.
 fn is_current(place: &Place, file: &File) -> Result<bool, Error> {
     let found = rustix::fs::statat(place.folder(), place.mark_name(), AtFlags::SYMLINK_NOFOLLOW);
-    let there = match found {
+    let named = match found {
         Ok(stat) => stat,
         Err(Errno::NOENT) => return Ok(false),
         Err(error) => return Err(Error::io("examine", &place.mark_path(), error)),
     };
-    let ours = place.stat(file)?;
-    Ok((ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino))
+    let open = place.stat(file)?;
+    Ok((open.st_dev, open.st_ino) == (named.st_dev, named.st_ino))
 }
 
-/// Makes an empty mark, which says that nothing was admitted yet: whoever may write the file may
-/// write its mark.
+/// Creates an empty mark, which means that no token was admitted yet. Users who may write the file
+/// may write its mark.
 fn create(place: &Place) -> Result<(), Error> {
     let path = place.mark_path();
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
     let file = match rustix::fs::openat(place.folder(), place.mark_name(), flags, mode) {
         Ok(fd) => File::from(fd),
-        // Another made it just now.
+        // Another process has just created it.
         Err(Errno::EXIST) => return Ok(()),
         Err(error) => return Err(Error::io("make", &path, error)),
     };
@@ -274,17 +290,19 @@ fn create(place: &Place) -> Result<(), Error> {
     if let Ok(stat) = protected
         && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
     {
-        share(&file, &stat).map_err(|error| Error::io("set the permissions of", &path, error))?;
+        copy_permissions(&file, &stat)
+            .map_err(|error| Error::io("set the permissions of", &path, error))?;
     }
     place.sync_folder()
 }
 
-fn share(mark: &File, protected: &Stat) -> Result<(), Errno> {
+/// Gives the mark the owner, the group and the permissions of the file that it protects.
+fn copy_permissions(mark: &File, protected: &Stat) -> Result<(), Errno> {
     use rustix::fs::{Gid, Uid};
     let owner = Uid::from_raw(protected.st_uid);
     let group = Gid::from_raw(protected.st_gid);
     match rustix::fs::fchown(mark, Some(owner), Some(group)) {
-        // Only the superuser gives files away; the permissions have to do then.
+        // Only the superuser may give files away. For others the permissions have to suffice.
         Ok(()) | Err(Errno::PERM) => {}
         Err(error) => return Err(error),
     }
@@ -310,8 +328,8 @@ fn load(file: &File, path: &Path) -> Result<Option<Mark>, Error> {
         Error::new(
             ErrorKind::Untrusted,
             format!(
-                "the mark {} is damaged, or of a later version: which tokens have been seen is not known. When no \
-                 earlier holder can still write, remove it, and the next write sets it anew",
+                "the mark {} is damaged, or of a later version, so the highest token seen is not known. When no \
+                 earlier holder can still write, remove it; the next write creates it again",
                 path.display()
             ),
         )

@@ -1,4 +1,4 @@
-//! Files that only the holder of the latest token changes.
+//! Changes files under the check of a fencing token.
 
 use std::error::Error as StdError;
 use std::fs::File;
@@ -17,8 +17,8 @@ use crate::token::FencingToken;
 /// A file and the token to change it with.
 ///
 /// Each change checks the token and raises the mark under one lock of the operating system, so a
-/// stale token changes not one byte. What was answered `Ok` is durable. After an error, or a crash,
-/// the file is as it was or as it was to be, never in between. The crate's page says what happens
+/// stale token changes not one byte. A change that returned `Ok` is durable. After an error or a crash
+/// the file has its old content or its new one, never a mixture. The crate's page says what happens
 /// to links, permissions and full disks.
 ///
 /// All calls block on the disk. [`FileGuard`](crate::FileGuard) is the same for async code.
@@ -29,7 +29,21 @@ pub struct FencedFile {
 }
 
 impl FencedFile {
-    /// This file, to be changed with this token: [`FencingToken::of`] a guard. Does no I/O.
+    /// Returns a handle that changes this file with this token, which [`FencingToken::of`] takes from a
+    /// guard. Does no I/O.
+    ///
+    /// ```
+    /// use lock_fence::{FencedFile, FencingToken};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("ledger");
+    /// let token: FencingToken = "v1:exclusive:42::ledger".parse()?;
+    /// let file = FencedFile::new(&path, token);
+    /// file.replace(b"a")?;
+    /// file.append(b"b")?;
+    /// assert_eq!(lock_fence::read(&path)?, b"ab");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(path: impl Into<PathBuf>, token: FencingToken) -> Self {
         FencedFile {
             path: path.into(),
@@ -37,7 +51,8 @@ impl FencedFile {
         }
     }
 
-    /// Gives the file this content, or makes it. Readers see the old content or the new one.
+    /// Replaces the content of the file, or creates the file. Readers see the old content or the new
+    /// one.
     ///
     /// # Errors
     /// As [`Fence::admit`](crate::Fence::admit); [`ErrorKind::Unsuitable`] if a fence cannot protect
@@ -47,9 +62,9 @@ impl FencedFile {
         replace::replace(&place, &section, old.as_ref(), content)
     }
 
-    /// Puts a record at the end of the file, or makes the file. The record is there whole or not at
-    /// all for [`read`] and for every later change; another program that reads the file meanwhile, or
-    /// after a crash and before the next change, can see the beginning of one.
+    /// Appends a record to the file, or creates the file. [`read`] and every later change find the
+    /// record whole or not at all. Another program that reads the file during the append, or after a
+    /// crash and before the next change, can see the beginning of the record.
     ///
     /// # Errors
     /// As [`replace`](FencedFile::replace).
@@ -61,9 +76,9 @@ impl FencedFile {
         }
     }
 
-    /// Reads the file (an absent one is empty), has `change` make the new content of it, and
-    /// replaces it. No other token's change comes in between: from the reading on, lower ones are
-    /// refused, and if a higher one comes, this is refused.
+    /// Reads the file (an absent one is empty), passes its content to `change`, and replaces it with
+    /// the result. No change under another token comes in between: after the reading, lower tokens
+    /// are refused, and this edit is refused if a higher token was admitted.
     ///
     /// # Errors
     /// As [`replace`](FencedFile::replace); [`ErrorKind::Edit`] with the error of `change` as its
@@ -84,19 +99,19 @@ impl FencedFile {
         edit.commit(&content)
     }
 
-    /// The first half of an [`edit`](FencedFile::edit), for a change that takes its time.
+    /// Does the first half of an [`edit`](FencedFile::edit), for a change that takes time.
     ///
     /// # Errors
     /// As [`replace`](FencedFile::replace).
     pub fn begin_edit(&self) -> Result<Edit, Error> {
         let (place, section, old) = self.enter()?;
-        // Before the reading: a lower token that came after it would be lost under our change.
+        // Before the reading: our change would overwrite that of a lower token admitted after it.
         section.raise(None)?;
         let (read, content) = match old {
             None => (None, Vec::new()),
             Some(file) => {
                 let version = Version::of(&place.stat(&file)?);
-                let content = content(&place, &file, u64::MAX)?;
+                let content = read_content(&place, &file, u64::MAX)?;
                 (Some((file, version)), content)
             }
         };
@@ -107,10 +122,10 @@ impl FencedFile {
         })
     }
 
-    /// Checks the token and the file, and ends an append that a crash left unfinished.
+    /// Checks the token and the file, and repairs an append that a crash left unfinished.
     fn enter(&self) -> Result<(Place, Section, Option<File>), Error> {
         let place = Place::of(&self.path)?;
-        // Before a mark is made for it.
+        // Before the section creates a mark for a file that no fence can protect.
         place.open_to_write()?;
         let section = Section::open(&place, &self.token)?;
         let file = place.open_to_write()?;
@@ -121,7 +136,7 @@ impl FencedFile {
     }
 }
 
-/// A file that was read to be changed.
+/// An edit between its two halves: the file was read and is not changed yet.
 #[derive(Debug)]
 pub struct Edit {
     file: FencedFile,
@@ -130,12 +145,12 @@ pub struct Edit {
 }
 
 impl Edit {
-    /// What was read; empty if there was no file.
+    /// Returns the content that was read; empty if there was no file.
     pub fn content(&self) -> &[u8] {
         &self.content
     }
 
-    /// Replaces what was read.
+    /// Replaces the content that was read by this one.
     ///
     /// # Errors
     /// As [`FencedFile::edit`].
@@ -156,11 +171,11 @@ impl Edit {
     }
 }
 
-/// The content of a fenced file, without what an append under way, or one cut short by a crash, has
-/// written of its record. Needs no token; waits for a change that is being made.
+/// Returns the content of a fenced file without a record that is only partly written, by an append
+/// under way or by one that a crash cut short. Needs no token. Waits for a change under way.
 ///
 /// # Errors
-/// What the file system said; [`ErrorKind::Untrusted`] if the mark is damaged;
+/// [`ErrorKind::Io`] as the file system reports it; [`ErrorKind::Untrusted`] if the mark is damaged;
 /// [`ErrorKind::Busy`] as for a write.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, Error> {
     let place = Place::of(path.as_ref())?;
@@ -170,11 +185,11 @@ pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, Error> {
     };
     let unfinished = reading.as_ref().and_then(|reading| reading.mark.pending);
     let length = append::sound_length(&place, &file, unfinished)?;
-    content(&place, &file, length)
+    read_content(&place, &file, length)
 }
 
-/// At most `limit` bytes from its start.
-fn content(place: &Place, file: &File, limit: u64) -> Result<Vec<u8>, Error> {
+/// Reads at most `limit` bytes from the start of the file.
+fn read_content(place: &Place, file: &File, limit: u64) -> Result<Vec<u8>, Error> {
     use std::io::Read;
     let mut content = Vec::new();
     file.take(limit)

@@ -1,25 +1,25 @@
-//! A fence in front of an HTTP service, as `tower` middleware.
+//! `tower` middleware that puts a fence in front of an HTTP service.
 //!
-//! A client sends the header `Fencing-Token` with the portable form of its token, which `turnlock run`
-//! hands to its command:
+//! A client sends the portable form of its token in the header `Fencing-Token`. `turnlock run` passes
+//! that form to its command:
 //!
 //! ```sh
 //! turnlock run printer -c 'curl --fail -H "Fencing-Token: $TURNLOCK_FENCING_TOKEN" -d @page http://printer/'
 //! ```
 //!
-//! | The request | The answer |
+//! | Request | Response |
 //! |---|---|
-//! | is safe (GET, HEAD, OPTIONS, TRACE) | the service's |
-//! | has a token that is admitted | the service's, when earlier requests of that lock are done; the service finds the [`FencingToken`] among the request's extensions |
-//! | has no token | 428 Precondition Required |
-//! | has something else for a token, or two | 400 Bad Request |
-//! | has a reader's token | 403 Forbidden |
-//! | has a stale token | 412 Precondition Failed |
-//! | is of a lock that finds the register full | 503 Service Unavailable |
+//! | a safe method (GET, HEAD, OPTIONS, TRACE) | the service's |
+//! | an admitted token | the service's, after earlier requests of the same lock; the service finds the [`FencingToken`] among the request's extensions |
+//! | no token | 428 Precondition Required |
+//! | a malformed token, or two tokens | 400 Bad Request |
+//! | a reader's token | 403 Forbidden |
+//! | a stale token | 412 Precondition Failed |
+//! | a token of a lock for which the register has no room | 503 Service Unavailable |
 //!
-//! The check covers what the service does until it answers, not what it leaves to be done later. A
-//! client can claim any token: this orders the writes of those who are allowed to write, and keeps
-//! nobody out. The example `http` of this crate is a whole server.
+//! The check covers the work that the service does before it responds, not work that it leaves for
+//! later. A client can claim any token: the fence orders the writes of clients that are allowed to
+//! write, and does not authenticate anybody. The example `http` of this crate is a whole server.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -37,14 +37,14 @@ use crate::token::FencingToken;
 pub const HEADER: &str = "fencing-token";
 
 /// Puts a fence in front of a service. Services made by one layer, or by layers with clones of one
-/// register, share what they have seen.
+/// register, share the tokens that they have seen.
 #[derive(Debug, Clone, Default)]
 pub struct FenceLayer {
     register: Register,
 }
 
 impl FenceLayer {
-    /// A fence that uses this register.
+    /// Returns a layer that uses this register.
     pub fn new(register: Register) -> Self {
         FenceLayer { register }
     }
@@ -84,7 +84,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // The one that was asked whether it is ready goes along.
+        // The service that `poll_ready` was called on handles this request.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         let register = self.register.clone();
@@ -92,13 +92,13 @@ where
             if request.method().is_safe() {
                 return inner.call(request).await;
             }
-            let token = match token(&request) {
+            let token = match parse_token(&request) {
                 Ok(token) => token,
                 Err((status, why)) => return Ok(refusal(status, why)),
             };
             let entered = match register.enter(&token).await {
                 Ok(entered) => entered,
-                Err(error) => return Ok(refusal(status(&error), error.to_string())),
+                Err(error) => return Ok(refusal(to_status(&error), error.to_string())),
             };
             request.extensions_mut().insert(token);
             let answer = inner.call(request).await;
@@ -108,7 +108,7 @@ where
     }
 }
 
-fn token<B>(request: &Request<B>) -> Result<FencingToken, (StatusCode, String)> {
+fn parse_token<B>(request: &Request<B>) -> Result<FencingToken, (StatusCode, String)> {
     let mut values = request.headers().get_all(HEADER).iter();
     let Some(value) = values.next() else {
         let why = format!("a write needs the header {HEADER} with the token of the lock");
@@ -123,7 +123,7 @@ fn token<B>(request: &Request<B>) -> Result<FencingToken, (StatusCode, String)> 
         .map_err(|error: Error| (StatusCode::BAD_REQUEST, error.to_string()))
 }
 
-fn status(error: &Error) -> StatusCode {
+fn to_status(error: &Error) -> StatusCode {
     match error.kind() {
         ErrorKind::Stale { .. } => StatusCode::PRECONDITION_FAILED,
         ErrorKind::Shared => StatusCode::FORBIDDEN,

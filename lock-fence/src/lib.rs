@@ -1,9 +1,10 @@
-//! The check where the damage would be done.
+//! Checks fencing tokens where the damage would be done.
 //!
-//! A lock can be lost while its holder is paused: a virtual machine is moved, a disk hangs, a laptop
-//! sleeps. When the holder wakes it does not know yet, and its write lands on top of the next
-//! holder's. No lock can prevent that, because the pause may come after the last question it was
-//! asked. The resource can: it refuses a token lower than one it has seen. This crate is that check.
+//! A holder can lose its lock while it is paused: a virtual machine is moved, a disk hangs, a laptop
+//! sleeps. When the holder wakes, it does not know yet, and its write lands on top of the next
+//! holder's. No lock can prevent that, because the pause may come after the holder's last check. The
+//! resource can prevent it: it refuses every token lower than one that it has seen. This crate is
+//! that check.
 //!
 //! ```
 //! # futures_executor::block_on(async {
@@ -14,7 +15,7 @@
 //! # let locks = lock_core::Locks::new(backend, lock_core::Options::default())?;
 //! use lock_fence::FileLocks;
 //!
-//! // `locks` is what `turnlock::connect` answers.
+//! // `locks` is what `turnlock::connect` returns.
 //! let ledger = locks.file(&path)?;
 //! let guard = ledger.acquire().await?;
 //! guard.replace("[]").await?;
@@ -27,7 +28,7 @@
 //!
 //! # What checks what
 //!
-//! | The resource | The check |
+//! | Resource | Check |
 //! |---|---|
 //! | a file | [`FileLocks::file`] in async code, [`FencedFile`] in any other, `turnlock write`, `append` and `edit` in a shell |
 //! | anything on one machine, or in a folder that several share | [`Fence`], `turnlock fence check` |
@@ -39,51 +40,51 @@
 //!
 //! # What is promised of a file
 //!
-//! The highest token seen, the *mark*, is the file `.NAME.fence` beside the file `NAME`. A change locks the
-//! mark (`flock`), compares, makes the mark durable, makes the change, and unlocks. So:
+//! The *mark*, the highest token seen, is the file `.NAME.fence` beside the file `NAME`. A change locks the
+//! mark (`flock`), compares the tokens, makes the mark durable, makes the change, and unlocks. So:
 //!
-//! - A change with a token lower than one that was admitted changes not one byte. The same token is
-//!   admitted again: it is the same holder.
+//! - A change with a token lower than an admitted one changes not one byte. The same token is admitted
+//!   again, because it belongs to the same holder.
 //! - Changes are in the order of their tokens, and `Ok` means durable (`fsync`, of the folder too).
-//! - After a `kill -9` or a power cut at any moment the file is as before or as after. The mark never
-//!   falls.
-//! - Readers see no half-written file after [`replace`](FencedFile::replace) and
-//!   [`edit`](FencedFile::edit), which put a new file in the old one's place. An
+//! - After a `kill -9` or a power cut at any moment the file has its old content or its new one. The
+//!   mark never falls.
+//! - Readers see no half-written file: [`replace`](FencedFile::replace) and
+//!   [`edit`](FencedFile::edit) put a new file in the place of the old one. An
 //!   [`append`](FencedFile::append) writes in place, so a reader that does not use [`read`] can see
 //!   the beginning of the last record while it is written, and after a crash until the next change.
-//! - A damaged mark refuses everything ([`ErrorKind::Untrusted`]). A mark that was removed is a fence
-//!   that was taken down: nothing can tell that it was there.
-//! - A program that writes to the file without this check is not stopped. If it does so during an
-//!   edit, the edit is refused ([`ErrorKind::Changed`]).
+//! - A damaged mark refuses every token ([`ErrorKind::Untrusted`]). Removing the mark takes the fence
+//!   down, and nobody can see afterwards that there was one.
+//! - The fence does not stop a program that writes to the file without this check. An edit is refused
+//!   if such a program writes meanwhile ([`ErrorKind::Changed`]).
 //!
-//! | What | What happens |
+//! | Case | Outcome |
 //! |---|---|
-//! | a symbolic link | is followed: the file it names changes, and has the mark beside it |
-//! | a symbolic link to nothing | refused |
+//! | a symbolic link | is followed: the target changes, and the mark is beside the target |
+//! | a symbolic link to a missing file | refused |
 //! | several hard links | refused: a write through another name would find another mark |
 //! | a folder, device, pipe or socket | refused |
 //! | permissions, owner, group | stay; if the system does not let us give the new file to the old one's owner, refused |
 //! | `user.` attributes, access control lists | stay; security labels are the system's to set |
-//! | a file we may not write | refused, also where its folder would let us replace it |
+//! | a file without write permission | refused, even where the folder's permissions allow a replacement |
 //! | a full disk, a quota | an error; the file is unchanged, the mark is or has risen to the token that was tried |
 //! | a read-only file system | an error, nothing changed |
-//! | a missing folder | an error; it is not made |
-//! | a missing file | is made; an edit reads it as empty |
-//! | a process that is stopped in the middle of a change | is waited for, [`BUSY_LIMIT`] long, then [`ErrorKind::Busy`]; one that is killed is not |
-//! | another lock's token | refused: the mark knows the lock it was made for |
+//! | a missing folder | an error; the folder is not created |
+//! | a missing file | is created; an edit reads it as empty |
+//! | a process that is stopped in the middle of a change | others wait for it up to [`BUSY_LIMIT`], then fail with [`ErrorKind::Busy`]; they do not wait for a killed one |
+//! | another lock's token | refused: the mark has the name of its lock |
 //!
-//! # Where it holds
+//! # File systems
 //!
-//! - *Local file systems* (ext4, XFS, btrfs, tmpfs): as above; tested on ext4 and tmpfs. The mark relies on a
-//!   disk's writing 512 bytes whole or not at all; a checksum tells if one does not.
-//! - *NFS*: `flock` is taken on the server, so it holds between machines, with NFS 4, or NFS 3 and a
-//!   lock service; taking it makes a client read the mark anew. Not with the mount options `nolock` and
-//!   `local_lock=flock` or `all`, which keep the lock on one machine. When the server does not hear from
-//!   a client for the lease time it gives the client's locks away, and a write that was already
-//!   on its way can then land late: the window is that of one write, not of a whole hold.
-//! - *SMB*: `flock` is taken on the server unless the mount has `nobrl`. The mark cannot be read by others
-//!   while it is locked. Replacing a file that somebody has open can be refused by the server: an error,
-//!   with nothing changed. Owner and mode are what the mount options say.
+//! - *Local file systems* (ext4, XFS, btrfs, tmpfs): as above; tested on ext4 and tmpfs. The mark relies on
+//!   disks that write 512 bytes whole or not at all; a checksum detects a disk that does not.
+//! - *NFS*: the server takes the `flock`, so it works between machines, with NFS 4, or NFS 3 and a lock
+//!   service; a client that takes it reads the mark anew. Not with the mount options `nolock` and
+//!   `local_lock=flock` or `all`, which keep the lock on one machine. A server
+//!   that does not hear from a client for the lease time gives the client's locks away. A write that was
+//!   already under way can then arrive late: the window is one write, not a whole hold.
+//! - *SMB*: the server takes the `flock` unless the mount has `nobrl`. Others cannot read the mark
+//!   while it is locked. The server can refuse to replace a file that is open elsewhere: an error, with
+//!   nothing changed. The mount options determine owner and mode.
 //! - *Overlay and FUSE*: as the layer below, if it passes `flock` on.
 //!
 //! Not tested on NFS, SMB and FUSE.

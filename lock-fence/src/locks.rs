@@ -1,4 +1,4 @@
-//! The lock of a file: its name comes from the path, its guard changes the file.
+//! Locks of files: the name of the lock comes from the path, and the guard changes the file.
 
 use std::error::Error as StdError;
 use std::path::{Component, Path, PathBuf};
@@ -11,32 +11,44 @@ use crate::file::FencedFile;
 use crate::place::Place;
 use crate::token::FencingToken;
 
-/// How the path of a file becomes the name of its lock, on every machine the same.
+/// The mapping from the path of a file to the name of its lock, the same on every machine.
 ///
 /// A path without symbolic links, such as `/srv/ledger.json`, is the lock `file/srv/ledger.json`.
-/// Where one folder is mounted in different places, each machine says where it has it: with
-/// `mount("/mnt/nfs7", "accounts")` here and `mount("/data", "accounts")` there, both call
-/// `ledger.json` in it `share/accounts/ledger.json`. A machine that says nothing, or something else,
-/// comes with another lock, and the fence refuses it.
+/// Where machines mount one folder in different places, each machine names the mount: with
+/// `mount("/mnt/nfs7", "accounts")` on one and `mount("/data", "accounts")` on the other, both call
+/// the file `ledger.json` in it `share/accounts/ledger.json`. A machine that names no mount, or another
+/// one, uses another lock, and the fence refuses its tokens.
 #[derive(Debug, Clone, Default)]
 pub struct PathNames {
     mounts: Vec<(PathBuf, String)>,
 }
 
 impl PathNames {
-    /// What is in this folder is named after it, and not after where it is mounted. The innermost
-    /// folder counts.
+    /// Names the files in this folder by this name instead of the folder's path. The innermost folder
+    /// counts.
+    ///
+    /// ```
+    /// use lock_fence::PathNames;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let folder = dir.path();
+    /// let names = PathNames::default().mount(folder, "accounts");
+    /// let name = names.lock_name(folder.join("ledger.json"))?;
+    /// assert_eq!(name.as_str(), "share/accounts/ledger.json");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn mount(mut self, folder: impl Into<PathBuf>, name: impl Into<String>) -> Self {
         self.mounts.push((folder.into(), name.into()));
         self
     }
 
-    /// The name of the lock of this file, which need not exist; its folder must. Looks at the disk.
+    /// Returns the name of the lock of this file. The file need not exist, but its folder must. Reads the
+    /// disk.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsuitable`] if the path is not UTF-8 or too long for a name: give the lock a
-    /// name of your own; what the file system said.
+    /// [`ErrorKind::Unsuitable`] if the path is not UTF-8 or too long for a name: use
+    /// [`file_named`](FileLocks::file_named) then; [`ErrorKind::Io`] as the file system reports it.
     pub fn lock_name(&self, path: impl AsRef<Path>) -> Result<LockName, Error> {
         let place = Place::of(path.as_ref())?;
         let path = place.path();
@@ -74,17 +86,17 @@ impl PathNames {
     }
 }
 
-/// Locks of files.
+/// Locks of files, as methods of [`Locks`].
 pub trait FileLocks {
-    /// The lock of the file at this path, named as [`PathNames`] without mounts does. Looks at the
+    /// Returns the lock of the file at this path, named by [`PathNames`] without mounts. Reads the
     /// disk.
     ///
     /// # Errors
     /// As [`PathNames::lock_name`].
     fn file(&self, path: impl AsRef<Path>) -> Result<FileLock, Error>;
 
-    /// The lock of this name, for the file at this path: all who change the file must give the same
-    /// name, such as the one that [`PathNames`] with mounts makes. Does no I/O.
+    /// Returns the lock of this name for the file at this path. All programs that change the file must
+    /// give the same name, such as one that [`PathNames`] with mounts makes. Does no I/O.
     ///
     /// # Errors
     /// As [`Locks::mutex`].
@@ -126,12 +138,12 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    /// The lock's name.
+    /// Returns the lock's name.
     pub fn name(&self) -> &LockName {
         self.mutex.name()
     }
 
-    /// Waits for our turn, without limit: see [`Mutex::acquire`] for errors and cancel safety.
+    /// Waits for the lock without a limit, as [`Mutex::acquire`] does.
     ///
     /// # Errors
     /// As [`Mutex::acquire`].
@@ -139,7 +151,7 @@ impl FileLock {
         self.mutex.acquire().await.map(|guard| self.guard(guard))
     }
 
-    /// Takes the lock if it is free: see [`Mutex::try_acquire`].
+    /// Takes the lock if it is free, as [`Mutex::try_acquire`] does; `None` if it is not.
     ///
     /// # Errors
     /// As [`Mutex::try_acquire`].
@@ -148,7 +160,8 @@ impl FileLock {
         Ok(guard.map(|guard| self.guard(guard)))
     }
 
-    /// Waits for our turn at most this long: see [`Mutex::acquire_timeout`].
+    /// Waits for the lock at most this long, as [`Mutex::acquire_timeout`] does; `None` if others held
+    /// it all the time.
     ///
     /// # Errors
     /// As [`Mutex::acquire_timeout`].
@@ -168,11 +181,12 @@ impl FileLock {
     }
 }
 
-/// The held lock of a file, and the changes that its holder may make. They run on a thread of their
-/// own; any executor will do.
+/// The held lock of a file, with the changes that its holder may make. Changes run on a thread of
+/// their own, so any executor can await them.
 ///
-/// *Cancel safety* of all of them: a change that is dropped midway is done whole or not at all, also
-/// after the guard is gone; then its token decides.
+/// # Cancel safety
+/// A change that is dropped midway is done whole or not at all. It may still happen after the guard
+/// is gone; then the fence decides by its token.
 #[derive(Debug)]
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct FileGuard {
@@ -181,12 +195,12 @@ pub struct FileGuard {
 }
 
 impl FileGuard {
-    /// The lock: its token, state and deadline.
+    /// Returns the guard of the lock, which has the token, the state and the deadline.
     pub fn lock(&self) -> &Guard {
         &self.guard
     }
 
-    /// As [`FencedFile::replace`].
+    /// Replaces the content of the file, as [`FencedFile::replace`] does.
     ///
     /// # Errors
     /// As there; [`ErrorKind::Lost`] if the lock is known to be lost.
@@ -195,7 +209,7 @@ impl FileGuard {
         self.change(move |file| file.replace(&content)).await
     }
 
-    /// As [`FencedFile::append`].
+    /// Appends a record to the file, as [`FencedFile::append`] does.
     ///
     /// # Errors
     /// As there; [`ErrorKind::Lost`] if the lock is known to be lost.
@@ -204,7 +218,7 @@ impl FileGuard {
         self.change(move |file| file.append(&record)).await
     }
 
-    /// As [`FencedFile::edit`].
+    /// Changes the content of the file, as [`FencedFile::edit`] does.
     ///
     /// # Errors
     /// As there; [`ErrorKind::Lost`] if the lock is known to be lost.
@@ -225,7 +239,7 @@ impl FileGuard {
     where
         F: FnOnce(&FencedFile) -> Result<(), Error> + Send + 'static,
     {
-        // The fence would find out, too, if another has written since.
+        // The fence would refuse the change only if another holder has written since.
         if let State::Lost(reason) = self.guard.state() {
             let message = format!(
                 "the lock {:?} is lost ({reason}): {} was not changed",

@@ -1,15 +1,15 @@
-//! What a fence writes down: the highest token seen, and the append that may be under way.
+//! The mark of a fence: the highest token seen, and the append that may be under way.
 //!
-//! A mark is a file of two lines. The first has a fixed length and is written over in place, in one
-//! write within the first 512 bytes of the file: a disk writes a sector whole or not at all, which
-//! is what databases rest their own control files on. Should one tear all the same, the checksum
-//! tells. The second line, the lock's name, never changes.
+//! A mark is a file of two lines. The first line has a fixed length and is overwritten in place, by
+//! one write within the first 512 bytes of the file: a disk writes a sector whole or not at all, which
+//! databases rely on for their own control files. The checksum detects a torn write all the same. The
+//! second line, the lock's name, never changes.
 
 use lock_core::{LockName, Token};
 
 /// Length of the first line with its line break.
 pub(crate) const LINE_BYTES: usize = 256;
-/// More than any mark has.
+/// More bytes than any mark has.
 pub(crate) const MAX_BYTES: usize = 2048;
 
 const VERSION: &str = "turnlock-fence-1";
@@ -19,25 +19,25 @@ const VERSION: &str = "turnlock-fence-1";
 pub(crate) struct Mark {
     /// The lock whose tokens count here.
     pub lock: LockName,
-    /// The highest seen.
+    /// The highest token seen.
     pub token: Token,
-    /// The append that is being done, or was when its process died.
+    /// The append that is under way, or was when its process died.
     pub pending: Option<Pending>,
 }
 
 /// An append that has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pending {
-    /// The file.
+    /// The file's inode number.
     pub inode: u64,
-    /// When it was made, in nanoseconds since the Unix epoch, because inodes are used again; 0 where
-    /// the file system does not tell.
+    /// The time at which the file was created, in nanoseconds since the Unix epoch, because inode
+    /// numbers are used again; 0 where the file system does not record it.
     pub born: u64,
-    /// Where the record begins: the length of the file before.
+    /// The offset of the record: the length of the file before the append.
     pub at: u64,
-    /// Its length.
+    /// The length of the record, in bytes.
     pub bytes: u64,
-    /// Its CRC-32.
+    /// The CRC-32 of the record.
     pub checksum: u32,
 }
 
@@ -51,7 +51,7 @@ impl Mark {
         format!("{line:<width$}\n{name}").into_bytes()
     }
 
-    /// `None` if the bytes are not what [`encode`](Mark::encode) makes.
+    /// Decodes a mark; `None` if [`encode`](Mark::encode) does not return exactly these bytes.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Mark> {
         let text = std::str::from_utf8(bytes).ok()?;
         let name = text.get(LINE_BYTES..)?.strip_suffix('\n')?;
@@ -76,7 +76,7 @@ impl Mark {
             token,
             pending: (pending.bytes > 0).then_some(pending),
         };
-        // Whatever else differs, the version and the checksum first of all, shows here.
+        // This comparison covers every other field, first of all the version and the checksum.
         (mark.encode() == bytes).then_some(mark)
     }
 

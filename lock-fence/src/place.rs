@@ -1,4 +1,4 @@
-//! Where a fenced resource is: an open folder, and a name in it.
+//! The location of a fenced resource: an open folder, and a name in it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -12,10 +12,10 @@ use rustix::io::Errno;
 
 use crate::error::Error;
 
-/// Longest name of a file, on every file system that matters here.
+/// Longest name of a file, in bytes, on the usual file systems.
 const MAX_NAME_BYTES: usize = 255;
 
-/// A name in an open folder. What is done through it stays in that folder, whatever is renamed
+/// A name in an open folder. Operations through it stay in that folder even if the folder is renamed
 /// meanwhile.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -25,8 +25,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Finds the place that a path means: a symbolic link is followed, so that all who name one
-    /// file by several links meet at one mark.
+    /// Finds the folder and the name that a path leads to. A symbolic link is followed, so that all
+    /// links to one file share one mark.
     pub(crate) fn of(path: &Path) -> Result<Place, Error> {
         let real = resolve(path)?;
         let (Some(parent), Some(name)) = (real.parent(), real.file_name()) else {
@@ -50,7 +50,7 @@ impl Place {
         Ok(place)
     }
 
-    /// The file, without symbolic links.
+    /// Returns the path of the file, without symbolic links.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -63,12 +63,13 @@ impl Place {
         &self.folder
     }
 
-    /// `.NAME.fence`
+    /// Returns `.NAME.fence`, the name of the mark.
     pub(crate) fn mark_name(&self) -> OsString {
         self.beside("fence")
     }
 
-    /// `.NAME.new`, where a replacement is made ready. Whoever uses it has the mark locked.
+    /// Returns `.NAME.new`, the name of a replacement that is being written. Only the process that has
+    /// locked the mark uses it.
     pub(crate) fn draft_name(&self) -> OsString {
         self.beside("new")
     }
@@ -82,8 +83,8 @@ impl Place {
         OsStr::from_bytes(&name).to_owned()
     }
 
-    /// Opens the file to change it, if there is one, and checks that a fence can protect it. It has
-    /// to be writable also for a replacement, which the system would let us do without.
+    /// Opens the file for a change, if there is one, and checks that a fence can protect it. The file
+    /// must be writable for a replacement too, although the operating system would not ask for that.
     pub(crate) fn open_to_write(&self) -> Result<Option<fs::File>, Error> {
         let Some(file) = self.open(OFlags::RDWR)? else {
             return Ok(None);
@@ -96,9 +97,9 @@ impl Place {
         Ok(Some(file))
     }
 
-    /// Opens the file, if there is one.
+    /// Opens the file, if there is one; `None` if there is none.
     pub(crate) fn open(&self, access: OFlags) -> Result<Option<fs::File>, Error> {
-        // Without O_NONBLOCK a named pipe would be waited for here.
+        // Without O_NONBLOCK this would wait for the other end of a named pipe.
         let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = openat(&self.folder, &self.name, flags, Mode::empty());
         let file = match opened {
@@ -125,26 +126,27 @@ impl Place {
     /// Makes the names in the folder durable.
     pub(crate) fn sync_folder(&self) -> Result<(), Error> {
         match rustix::fs::fsync(&self.folder) {
-            // Network file systems that know no such thing make names durable on the server.
+            // Network file systems without this call make names durable on the server.
             Ok(()) | Err(Errno::INVAL) => Ok(()),
             Err(error) => Err(Error::io("make durable the folder of", &self.path, error)),
         }
     }
 }
 
+/// Returns the path without symbolic links; the file itself need not exist.
 fn resolve(path: &Path) -> Result<PathBuf, Error> {
     match fs::canonicalize(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => return other.map_err(|error| Error::io("find", path, error)),
     }
     if fs::symlink_metadata(path).is_ok() {
-        let why = "it is a symbolic link to nothing: make the file it names, or remove the link";
+        let why = "it is a symbolic link to a missing file: create that file, or remove the link";
         return Err(Error::unsuitable(path, why));
     }
     let Some(name) = path.file_name() else {
         return Err(Error::unsuitable(path, "it names no file"));
     };
-    // `components` would drop a slash at the end, which asks for a folder.
+    // `components` would drop a slash at the end, which means a folder.
     if path.as_os_str().as_bytes().ends_with(b"/") {
         return Err(Error::unsuitable(path, "it names a folder"));
     }

@@ -1,4 +1,4 @@
-//! A fence in memory, for a resource that lives in this process.
+//! A fence in memory, for a resource inside this process.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,12 +9,12 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use crate::error::{Error, ErrorKind};
 use crate::token::FencingToken;
 
-/// How many locks a [`Register`] knows at most.
+/// The greatest number of locks that a [`Register`] keeps a token of.
 pub const MAX_LOCKS: usize = 65_536;
 
-/// The highest token seen of each lock, as long as this process lives: after a restart it admits
-/// what comes. A resource that outlives the process needs a mark that does, too. Clones share what
-/// they have seen.
+/// The highest token seen of each lock, kept for as long as this process lives: after a restart the
+/// register admits any token. A resource that outlives the process needs a [`Fence`](crate::Fence).
+/// Clones share the tokens that they have seen.
 ///
 /// ```
 /// # futures_executor::block_on(async {
@@ -37,33 +37,35 @@ pub struct Register {
     seen: Arc<Mutex<HashMap<LockName, Cell>>>,
 }
 
-/// One lock's highest token. Locked while somebody acts with it.
+/// One lock's highest token. It stays locked while a writer acts with it.
 type Cell = Arc<AsyncMutex<Token>>;
 
-/// A token that was admitted by a [`Register`]; while this lives no other one of its lock is.
+/// A token admitted by a [`Register`]. No other token of the same lock is admitted while this value
+/// lives.
 #[derive(Debug)]
-#[must_use = "others are let in when it is dropped"]
+#[must_use = "other tokens are admitted when it is dropped"]
 pub struct Entered {
-    _turn: OwnedMutexGuard<Token>,
+    _token: OwnedMutexGuard<Token>,
 }
 
 impl Register {
-    /// Admits a token, when those that came before are done, and keeps all others of its lock out
-    /// until the answer is dropped: what is done meanwhile is ordered by token.
+    /// Waits for earlier tokens of the lock to leave, admits this one, and keeps all others of the lock
+    /// out until the returned value is dropped: the changes made meanwhile are ordered by token.
     ///
     /// # Errors
-    /// [`ErrorKind::Stale`] names both tokens; [`Shared`](ErrorKind::Shared) for a reader's;
-    /// [`Full`](ErrorKind::Full) for a lock beyond [`MAX_LOCKS`].
+    /// [`ErrorKind::Stale`] names both tokens; [`Shared`](ErrorKind::Shared) for a reader's
+    /// token; [`Full`](ErrorKind::Full) for a lock beyond [`MAX_LOCKS`].
     ///
-    /// *Cancel safe.*
+    /// # Cancel safety
+    /// A dropped call admits nothing and keeps nobody out.
     pub async fn enter(&self, token: &FencingToken) -> Result<Entered, Error> {
         token.check_writes()?;
-        let mut turn = self.cell(&token.lock)?.lock_owned().await;
-        if token.token < *turn {
-            return Err(token.stale("the resource", *turn));
+        let mut highest = self.cell(&token.lock)?.lock_owned().await;
+        if token.token < *highest {
+            return Err(token.stale("the resource", *highest));
         }
-        *turn = token.token;
-        Ok(Entered { _turn: turn })
+        *highest = token.token;
+        Ok(Entered { _token: highest })
     }
 
     fn cell(&self, lock: &LockName) -> Result<Cell, Error> {
@@ -71,7 +73,7 @@ impl Register {
         if let Some(cell) = seen.get(lock) {
             return Ok(cell.clone());
         }
-        // To forget one would be to admit its stale tokens.
+        // A register that forgot a lock would admit its stale tokens.
         if seen.len() >= MAX_LOCKS {
             let message = format!(
                 "the lock {:?} would be one too many: a register knows {MAX_LOCKS}",

@@ -1,4 +1,4 @@
-//! The new content of a file, made ready beside it and put into its place in one step.
+//! Replaces a file: the new content is written beside it and takes its place in one step.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -10,21 +10,21 @@ use crate::error::{Error, ErrorKind};
 use crate::fence::Section;
 use crate::place::Place;
 
-/// Extended attributes that belong to the content, and not to the system that guards it: the
-/// user's own, and the access control list.
+/// The extended attributes that a replacement keeps, because they belong to the content: the user's
+/// own, and the access control list.
 const KEPT: [&str; 2] = ["user.", "system.posix_acl_access"];
 
-/// Replaces the file, within a section. The mark is raised when the new content is durable and
-/// before it can be seen, so that a failure for want of room changes nothing at all.
+/// Replaces the file, within a section. The mark is raised after the new content is durable and
+/// before it is visible, so that a full disk changes nothing at all.
 pub(crate) fn replace(
     place: &Place,
     section: &Section,
     old: Option<&File>,
     content: &[u8],
 ) -> Result<(), Error> {
-    let draft = make_ready(place, old, content).and_then(|()| section.raise(None));
+    let draft = write_draft(place, old, content).and_then(|()| section.raise(None));
     if let Err(error) = draft {
-        // What is left of it is overwritten by the next one.
+        // The next replacement removes a draft that is left.
         let _ = rustix::fs::unlinkat(place.folder(), place.draft_name(), AtFlags::empty());
         return Err(error);
     }
@@ -38,15 +38,15 @@ pub(crate) fn replace(
     place.sync_folder()
 }
 
-fn make_ready(place: &Place, old: Option<&File>, content: &[u8]) -> Result<(), Error> {
+fn write_draft(place: &Place, old: Option<&File>, content: &[u8]) -> Result<(), Error> {
     let failed = |what: &'static str| move |error: io::Error| Error::io(what, place.path(), error);
-    // A leftover of a process that died; we alone have the mark locked.
+    // A draft of a process that died: only this process has the mark locked.
     match rustix::fs::unlinkat(place.folder(), place.draft_name(), AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(error) => return Err(failed("make a new version of")(error.into())),
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // Nobody may read it before it has the permissions of the old one.
+    // No other user may read the draft before it has the permissions of the old file.
     let mode = match old {
         Some(_) => Mode::RUSR | Mode::WUSR,
         None => Mode::from_raw_mode(0o666),
@@ -65,7 +65,7 @@ fn make_ready(place: &Place, old: Option<&File>, content: &[u8]) -> Result<(), E
         .map_err(failed("make durable a new version of"))
 }
 
-/// The new version belongs to whom the old one did, with the same permissions and attributes.
+/// Gives the new version the owner, the permissions and the attributes of the old one.
 fn keep_attributes(place: &Place, old: &File, new: &File) -> Result<(), Error> {
     let (was, is) = (place.stat(old)?, place.stat(new)?);
     let cannot = |what: &str, error: Errno| {
@@ -112,7 +112,7 @@ fn attribute(file: &File, name: &str) -> Result<Vec<u8>, Errno> {
     grow(|buffer| rustix::fs::fgetxattr(file, name, buffer))
 }
 
-/// Calls again with a larger buffer until the answer fits: attributes end at 64 KiB.
+/// Calls `read` with ever larger buffers until its answer fits. Attributes have at most 64 KiB.
 fn grow(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
     let mut buffer = vec![0; 1024];
     loop {
@@ -127,7 +127,7 @@ fn grow(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Err
     }
 }
 
-/// What tells that a file is still the one that was read, unchanged.
+/// The facts by which a file is known to be unchanged since it was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Version {
     device: u64,
@@ -138,7 +138,8 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    /// Only sound while the file that was read is kept open: otherwise its inode may be another's.
+    /// Takes the facts from `stat`. They are sound only while the file that was read stays open:
+    /// otherwise its inode number can be given to another file.
     pub(crate) fn of(stat: &Stat) -> Version {
         Version {
             device: stat.st_dev,

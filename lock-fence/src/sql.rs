@@ -1,9 +1,10 @@
-//! A fence in a database: the statement is one and the same for SQLite and PostgreSQL.
+//! A fence in a database, by one statement for both SQLite and PostgreSQL.
 //!
-//! [`ADMIT`] is the first statement of each transaction that writes what the lock protects. It
-//! takes the lock's name and the token. A stale token violates the table's constraint
-//! `stale_token`: the database itself refuses, whatever the program makes of the answer. It also
-//! keeps other tokens of that lock waiting until the transaction ends, so check and change are one.
+//! [`ADMIT`] is the first statement of each transaction that writes the data which the lock protects.
+//! It takes the lock's name and the token. A stale token violates the table's constraint
+//! `stale_token`, so the database itself refuses the transaction, even if the program ignores the
+//! error. Other tokens of the same lock wait until the transaction ends, so check and change are one
+//! step.
 //!
 //! ```
 //! use lock_fence::{FencingToken, sql};
@@ -28,19 +29,18 @@
 //! # }
 //! ```
 //!
-//! Both columns of a row are the database's own types: a token is a `BIGINT`, and no coordinator
-//! makes one that does not fit. With PostgreSQL, every isolation level will do; from REPEATABLE
-//! READ on, a transaction that had to wait can be told to try again. The examples `sqlite` and
+//! A token is a `BIGINT`; every coordinator's tokens fit. With PostgreSQL, every isolation level works;
+//! from REPEATABLE READ on, a transaction that had to wait can fail with the request to try again. The examples `sqlite` and
 //! `postgres` of this crate are whole programs.
 
-/// Makes the table, if there is none: the highest token seen of each lock.
+/// Creates the table of the highest token seen of each lock, if there is none.
 pub const TABLE: &str = "\
 CREATE TABLE IF NOT EXISTS turnlock_fence (
     lock TEXT PRIMARY KEY,
     token BIGINT NOT NULL CONSTRAINT stale_token CHECK (token >= 0)
 )";
 
-/// Admits the token `$2` of the lock `$1`, or fails.
+/// Admits the token `$2` of the lock `$1`, or fails if it is stale.
 pub const ADMIT: &str = "\
 INSERT INTO turnlock_fence (lock, token) VALUES ($1, $2)
 ON CONFLICT (lock) DO UPDATE SET token =

@@ -1,4 +1,4 @@
-//! The portable form of a fencing token: what travels with a write to the resource.
+//! The portable form of a fencing token, which travels with a write to the resource.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind};
 /// Longest name of a coordinator, in bytes.
 pub const MAX_COORDINATOR_BYTES: usize = 128;
 
-/// Which lock is held, how, and by which grant.
+/// The proof of a hold that a resource can check: the lock, the mode, and the number of the grant.
 ///
 /// Its text is one line of printable ASCII without spaces, fit for a header, an environment
 /// variable or a column:
@@ -32,17 +32,16 @@ pub const MAX_COORDINATOR_BYTES: usize = 128;
 pub struct FencingToken {
     /// The lock. Numbers of different locks must not be compared.
     pub lock: LockName,
-    /// How it is held. A shared holder does not write.
+    /// The mode of the hold. A shared holder does not write.
     pub mode: Mode,
-    /// The number that rises with every grant.
+    /// The number that rises with every grant of the lock.
     pub token: Token,
-    /// What its users call the coordinator, for people to read. At most
-    /// [`MAX_COORDINATOR_BYTES`].
+    /// The coordinator's name, for people to read. At most [`MAX_COORDINATOR_BYTES`].
     pub coordinator: Option<String>,
 }
 
 impl FencingToken {
-    /// An exclusive holder's token.
+    /// Returns the token of an exclusive holder.
     pub fn new(lock: LockName, token: Token) -> Self {
         FencingToken {
             lock,
@@ -52,7 +51,7 @@ impl FencingToken {
         }
     }
 
-    /// The token of a held lock.
+    /// Returns the token of a held lock.
     pub fn of(guard: &Guard) -> Self {
         FencingToken {
             lock: guard.name().clone(),
@@ -71,14 +70,14 @@ impl FencingToken {
             Mode::Shared => Err(Error::new(
                 ErrorKind::Shared,
                 format!(
-                    "the lock {:?} is held in shared mode, in which nobody writes: hold it exclusively",
+                    "the lock {:?} is held in shared mode, which does not allow writes: hold it exclusively",
                     self.lock.as_str()
                 ),
             )),
         }
     }
 
-    /// The refusal of this token by a resource that has seen a higher one.
+    /// Returns the error of a resource that refuses this token because it has seen a higher one.
     pub(crate) fn stale(&self, resource: &str, highest: Token) -> Error {
         let offered = self.token;
         let kind = ErrorKind::Stale { offered, highest };
@@ -86,7 +85,7 @@ impl FencingToken {
             kind,
             format!(
                 "stale token: {resource} has seen token {highest} of the lock {:?}, and {offered} is lower: \
-                 the lock is another's by now, and nothing was changed",
+                 another contender has held the lock since, and nothing was changed",
                 self.lock.as_str()
             ),
         )
@@ -122,7 +121,7 @@ impl FromStr for FencingToken {
         };
         let parts: Vec<&str> = text.split(':').collect();
         let [version, mode, number, coordinator, lock] = parts[..] else {
-            return Err(malformed("it has not five parts"));
+            return Err(malformed("it does not have five parts"));
         };
         if version != "v1" {
             return Err(malformed("its version is not known"));
@@ -158,7 +157,7 @@ impl FromStr for FencingToken {
     }
 }
 
-/// What [`name::encode`] made this of, and nothing else: one token has one text.
+/// Returns the text that [`name::encode`] encodes to exactly this, so that one token has one text.
 fn decode(encoded: &str) -> Option<String> {
     let text = percent_encoding::percent_decode_str(encoded)
         .decode_utf8()

@@ -261,7 +261,7 @@ fn a_symbolic_link_is_followed() {
     symlink("nowhere", &dangling).expect("made");
     unsuitable(
         fenced(&dangling, 5).replace(b"x"),
-        "a symbolic link to nothing",
+        "a symbolic link to a missing file",
     );
     assert!(!folder.file("nowhere").exists());
 }
