@@ -1,12 +1,35 @@
 //! The semantics of Turnlock's locks, written once over a small trait.
 //!
-//! Programs depend on the crate `turnlock`; this one is for those who write a backend: implement
-//! [`Backend`] and [`Session`], and everything else here comes with it.
+//! Programs depend on the crate `turnlock`. This crate is for authors of backends. A backend implements
+//! [`Backend`] and [`Session`], and passes the suite of the crate `conformance`. The page
+//! `docs/adding-a-backend.md` of the repository is the way there.
 //!
-//! A lock is a queue of ephemeral entries. A backend puts an entry at the end, tells what stands
-//! ahead of it, tells when something changed, and removes it. The [`rule`] decides from that who
-//! holds; one loop waits; [`Liveness`] knows until when the session is proven to live; a background
-//! thread cleans up whatever was dropped.
+//! A lock is a queue of ephemeral entries. A backend puts an entry at the end, shows what stands ahead
+//! of it, reports that an entry is gone, and removes entries. The core does everything else: the
+//! [`rule`] decides who holds, one loop waits, [`Liveness`] knows until when the session is proven to
+//! live, and a background thread removes the entries of dropped guards and acquires.
+//!
+//! ```
+//! use lock_core::Mode;
+//! use lock_core::rule::{self, Verdict, View};
+//!
+//! // An entry with nothing ahead of it holds the lock; an entry that is gone does not.
+//! let first = View { present: true, ahead: vec![] };
+//! assert_eq!(rule::judge(Mode::Exclusive, &first), Verdict::Granted);
+//! let gone = View { present: false, ahead: vec![] };
+//! assert_eq!(rule::judge(Mode::Exclusive, &gone), Verdict::Evicted);
+//! ```
+//!
+//! # Where to start
+//!
+//! | You want to know | Read |
+//! |---|---|
+//! | what a backend must do | [`Session`], [`Backend`], [`session`] |
+//! | who holds, and who waits for whom | [`rule`] |
+//! | until when a hold can be trusted | [`Liveness`], [`clock`] |
+//! | what a token is made of | [`Token`], [`token_offset`] |
+//! | what programs call | [`Locks`], [`Mutex`], [`RwLock`], [`Guard`] |
+//! | where all of it runs | [`background`] |
 
 pub mod background;
 pub mod clock;
