@@ -7,5 +7,5 @@ use std::process::ExitCode;
 use conformance::{Suite, skips};
 
 fn main() -> ExitCode {
-    conformance::main([Suite::new(small::Small(None)).skips(skips::IN_PROCESS)])
+    conformance::main([Suite::new(small::Small).skips(skips::IN_PROCESS)])
 }

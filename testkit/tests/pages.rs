@@ -1,7 +1,7 @@
 //! The pages for readers, compared with what they are about: a page that names a file, a test or a
 //! figure which is no longer there fails here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -138,4 +138,44 @@ fn the_figures_of_the_choice_are_those_of_the_report() {
         page("docs/choosing-a-backend.md").contains(&table),
         "docs/choosing-a-backend.md has other figures than the report, or an older date; put in:\n{table}"
     );
+}
+
+/// Puts the file of its first line into each block of code that names one.
+fn with_code(text: &str) -> (String, BTreeSet<String>) {
+    let mut shown = BTreeSet::new();
+    let parts = text.split("```").enumerate().map(|(at, part)| {
+        let named = part.strip_prefix("rust,ignore\n// conformance/tests/");
+        let Some((name, _)) = named.and_then(|rest| rest.split_once('\n')) else {
+            return part.to_owned();
+        };
+        assert!(at % 2 == 1, "it is a block");
+        let name = format!("conformance/tests/{name}");
+        let code = page(&name);
+        shown.insert(name.clone());
+        format!("rust,ignore\n// {name}\n{code}")
+    });
+    (parts.collect::<Vec<_>>().join("```"), shown)
+}
+
+/// The page shows the whole small backend, so that nobody has to look for more of it.
+#[test]
+fn the_worked_example_is_the_backend_that_passes_the_suite() {
+    const PAGE: &str = "docs/adding-a-backend.md";
+    let text = page(PAGE);
+    let (true_text, shown) = with_code(&text);
+    if std::env::var_os("UPDATE_PAGES").is_some() {
+        fs::write(root().join(PAGE), &true_text).expect("the page is written");
+        return;
+    }
+    assert!(
+        text == true_text,
+        "{PAGE} shows other code than conformance/tests has: run this test with UPDATE_PAGES=1"
+    );
+    let mut small = Vec::new();
+    files_below(&root().join("conformance/tests/small"), ".rs", &mut small);
+    for path in small {
+        let name = path.file_name().expect("a file").to_string_lossy();
+        let name = format!("conformance/tests/small/{name}");
+        assert!(shown.contains(&name), "{PAGE} lacks {name}");
+    }
 }

@@ -1,4 +1,4 @@
-//! A session on the store.
+//! A session on the store: the client side of the small backend.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,7 @@ use lock_core::{
 };
 use tokio::task::AbortHandle;
 
-use super::Promise;
-use super::store::{Store, own_key};
+use super::store::{Store, entry_key};
 
 #[derive(Debug)]
 struct SmallSession {
@@ -25,8 +24,10 @@ struct SmallSession {
     renewal: AbortHandle,
 }
 
-pub fn open(store: Arc<Store>, ttl: Duration) -> Arc<dyn Session> {
+/// Opens a session, and renews it until it is closed, dropped or lost.
+pub fn open(store: Arc<Store>, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
     let clock = Clock::system();
+    // Before the request: the deadline counts from when it was sent.
     let sent = clock.now();
     let id = store.open(ttl);
     let liveness = Liveness::granted(clock, sent, ttl, Duration::ZERO);
@@ -35,23 +36,21 @@ pub fn open(store: Arc<Store>, ttl: Duration) -> Arc<dyn Session> {
         async move {
             keep_alive(&liveness, ttl, async || match store.renew(id, ttl) {
                 true => Ok(clock::validity(ttl)),
-                false => Err(over()),
+                false => Err(session_lost()),
             })
             .await;
         }
     };
-    Arc::new(SmallSession {
+    Ok(Arc::new(SmallSession {
         store,
         id,
         liveness,
-        renewal: background::handle()
-            .expect("a background thread")
-            .spawn(renewing)
-            .abort_handle(),
-    })
+        // On the core's own thread: renewals go on while the user's executor is blocked.
+        renewal: background::handle()?.spawn(renewing).abort_handle(),
+    }))
 }
 
-fn over() -> Error {
+fn session_lost() -> Error {
     Error::new(
         ErrorKind::SessionLost(LossReason::SessionGone),
         "the session is over",
@@ -59,12 +58,13 @@ fn over() -> Error {
 }
 
 impl SmallSession {
+    /// Returns an error if the session has ended, and reports the loss to all who hold a lock by it.
     fn check(&self) -> Result<(), Error> {
         if self.store.lives(self.id) {
             return Ok(());
         }
         self.liveness.lose(LossReason::SessionGone);
-        Err(over())
+        Err(session_lost())
     }
 }
 
@@ -105,11 +105,10 @@ impl Session for SmallSession {
     }
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
-        let key = own_key(self.id, ticket);
-        let by_name = self.store.breaks(Promise::Incarnations);
+        let key = entry_key(self.id, ticket);
         let removed = self.store.remove(|found| match entry {
-            Some(_) if by_name => found.session == Some(self.id),
             Some(entry) => found.id == *entry,
+            // The ticket is never used again, so its key alone means one entry.
             None => found.id.key == key,
         });
         Ok(match removed {

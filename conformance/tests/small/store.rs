@@ -1,4 +1,4 @@
-//! Queues and sessions in memory.
+//! Queues and sessions in memory: the server side of the small backend.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,33 +13,44 @@ use lock_core::{
 };
 use tokio::sync::watch;
 
-use super::Promise;
-
-/// How often those who wait look whether a session has come to its end.
+/// How often waiters check whether a session has expired.
 const TICK: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub struct Store {
-    broken: Option<Promise>,
     state: Mutex<State>,
     changed: watch::Sender<()>,
     clock: Clock,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    latest_number: u64,
+pub struct State {
+    /// The incarnation of the latest entry. It only ever rises.
+    pub latest_number: u64,
     latest_session: i64,
-    /// Until when they live.
-    sessions: HashMap<SessionId, BootInstant>,
-    /// By whether the name is raw, and the name.
-    queues: BTreeMap<(bool, String), Vec<Entry>>,
-    values: HashMap<DataKey, Vec<u8>>,
-    offset: TokenOffset,
+    /// The instants at which the sessions expire.
+    pub sessions: HashMap<SessionId, BootInstant>,
+    /// The queues, by their locks. A lock without entries has none.
+    pub queues: BTreeMap<QueueKey, Vec<Entry>>,
+    pub values: HashMap<DataKey, Vec<u8>>,
+    pub offset: TokenOffset,
+}
+
+/// Whether a lock's name is raw, and the name: a raw and a native lock of one name are two locks.
+pub type QueueKey = (bool, String);
+
+/// Returns the key of a lock's queue.
+pub fn queue_key(name: &LockName) -> QueueKey {
+    (name.is_raw(), name.as_str().to_owned())
+}
+
+/// Returns the key of an entry. It is the same for each try of one ticket.
+pub fn entry_key(session: SessionId, ticket: &Ticket) -> Arc<[u8]> {
+    format!("{session}-{}", ticket.serial).into_bytes().into()
 }
 
 impl State {
-    /// Drops the entries of sessions that are over.
+    /// Removes the entries of sessions that have ended.
     fn tidy(&mut self) {
         for queue in self.queues.values_mut() {
             queue.retain(|entry| {
@@ -49,24 +60,42 @@ impl State {
         }
         self.queues.retain(|_, queue| !queue.is_empty());
     }
+
+    /// Returns whether this entry is there, in this incarnation.
+    fn contains(&self, entry: &EntryId) -> bool {
+        self.queues.values().flatten().any(|e| e.id == *entry)
+    }
+
+    /// Returns the part of the queue that the rule asks for: what stands ahead of the own entry,
+    /// nearest first.
+    pub fn view(&self, queue: &QueueKey, own: &EntryId, ask: Ask) -> View {
+        let queue = self.queues.get(queue).map_or(&[][..], Vec::as_slice);
+        let at = queue.iter().position(|entry| entry.id == *own);
+        let ahead = queue[..at.unwrap_or(0)].iter().rev();
+        let ahead = ahead.filter(|entry| !ask.exclusive_only || entry.mode == Mode::Exclusive);
+        let ahead = ahead.take(ask.limit).map(|entry| Ahead {
+            id: entry.id.clone(),
+            mode: entry.mode,
+        });
+        View {
+            present: at.is_some(),
+            ahead: ahead.collect(),
+        }
+    }
 }
 
 impl Store {
-    pub fn new(broken: Option<Promise>) -> Arc<Self> {
+    /// Returns an empty store.
+    pub fn new() -> Arc<Self> {
         Arc::new(Store {
-            broken,
             state: Mutex::default(),
             changed: watch::Sender::new(()),
             clock: Clock::system(),
         })
     }
 
-    pub fn breaks(&self, promise: Promise) -> bool {
-        self.broken == Some(promise)
-    }
-
-    /// Whoever has not renewed in time is gone by now.
-    fn state(&self) -> MutexGuard<'_, State> {
+    /// Locks the state, after it has ended the sessions that were not renewed in time.
+    pub fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now();
         if state.sessions.values().any(|until| *until <= now) {
@@ -77,14 +106,7 @@ impl Store {
         state
     }
 
-    fn key(&self, name: &LockName) -> (bool, String) {
-        let text = match self.breaks(Promise::Names) {
-            true => name.as_str().split('/').next().unwrap_or_default(),
-            false => name.as_str(),
-        };
-        (name.is_raw(), text.to_owned())
-    }
-
+    /// Opens a session.
     pub fn open(&self, ttl: Duration) -> SessionId {
         let mut state = self.state();
         state.latest_session += 1;
@@ -93,49 +115,54 @@ impl Store {
         id
     }
 
-    /// Whether the session lived to be renewed.
+    /// Renews a session. Returns whether it was still there: a session that has ended stays so.
     pub fn renew(&self, id: SessionId, ttl: Duration) -> bool {
         let until = self.clock.now() + ttl;
-        let renewed = self.state().sessions.insert(id, until).is_some();
-        if !renewed && !self.breaks(Promise::SessionEnds) {
-            self.state().sessions.remove(&id);
+        match self.state().sessions.get_mut(&id) {
+            Some(expiry) => {
+                *expiry = until;
+                true
+            }
+            None => false,
         }
-        renewed || self.breaks(Promise::SessionEnds)
     }
 
+    /// Returns whether a session is there.
     pub fn lives(&self, id: SessionId) -> bool {
-        self.state().sessions.contains_key(&id) || self.breaks(Promise::SessionEnds)
+        self.state().sessions.contains_key(&id)
     }
 
+    /// Ends a session, with all its entries.
     pub fn end(&self, id: SessionId) {
         let mut state = self.state();
         state.sessions.remove(&id);
-        if !self.breaks(Promise::Closing) {
-            state.tidy();
-        }
+        state.tidy();
         self.changed.send_replace(());
     }
 
+    /// Returns the sessions that are there.
     pub fn sessions(&self) -> Vec<SessionId> {
         self.state().sessions.keys().copied().collect()
     }
 
+    /// Returns the entries of a lock, in order.
     pub fn queue(&self, name: &LockName) -> Vec<Entry> {
-        let entries = self.state().queues.get(&self.key(name)).cloned();
+        let entries = self.state().queues.get(&queue_key(name)).cloned();
         entries.unwrap_or_default()
     }
 
-    /// In the order of their names.
+    /// Returns the queues of the native locks, in the order of their names.
     pub fn native_queues(&self) -> Vec<Queue> {
         let state = self.state();
         let native = state.queues.iter().filter(|((raw, _), _)| !raw);
-        let queue = |((_, name), entries): (&(bool, String), &Vec<Entry>)| Queue {
+        let queue = |((_, name), entries): (&QueueKey, &Vec<Entry>)| Queue {
             name: LockName::new(name).expect("it was one"),
             entries: entries.clone(),
         };
         native.map(queue).collect()
     }
 
+    /// Puts an entry at the end of its lock's queue, or finds the one of an earlier try.
     pub fn enqueue(
         &self,
         session: SessionId,
@@ -143,111 +170,85 @@ impl Store {
         ask: Ask,
         admission: Admission,
     ) -> Result<Enqueued, Error> {
-        let key = self.key(&ticket.name);
+        let (key, own) = (queue_key(&ticket.name), entry_key(session, ticket));
+        // Held to the end: the entry and its view belong to one instant.
         let mut state = self.state();
-        let again = self.breaks(Promise::Idempotence);
-        let own = own_key(session, ticket);
-        let queue = state.queues.get(&key).map_or(&[][..], |queue| queue);
-        if let Some(found) = queue.iter().find(|e| e.id.key == own && !again) {
-            let entry = found.id.clone();
-            let view = self.view(queue, &entry, ask);
-            let placed = Placed::on(state.offset, &ticket.name, entry, view)?;
-            return Ok(Enqueued::Placed(placed));
-        }
-        let in_the_way = |e: &Entry| !ask.exclusive_only || e.mode == Mode::Exclusive;
-        if admission == Admission::IfFree && queue.iter().any(in_the_way) {
-            return Ok(Enqueued::Busy);
-        }
-        let number = match self.breaks(Promise::TokensRise) {
-            true => {
-                let last = queue.last().and_then(|last| last.id.incarnation);
-                last.map_or(1, |last| last.get() + 1)
-            }
-            false => state.latest_number + 1,
-        };
-        state.latest_number = number;
-        let incarnation = Incarnation::new(number).expect("counted from one");
-        let entry = EntryId {
-            key: own,
-            incarnation: Some(incarnation),
-        };
         let offset = state.offset;
-        let queue = state.queues.entry(key).or_default();
-        let at = match self.breaks(Promise::Order) {
-            true => queue.len().min(1),
-            false => queue.len(),
+        let queue = state.queues.get(&key).map_or(&[][..], Vec::as_slice);
+        let id = match queue.iter().find(|entry| entry.id.key == own) {
+            Some(found) => found.id.clone(),
+            None => {
+                let blocks = |e: &Entry| !ask.exclusive_only || e.mode == Mode::Exclusive;
+                if admission == Admission::IfFree && queue.iter().any(blocks) {
+                    return Ok(Enqueued::Busy);
+                }
+                // One counter for all locks, so that a queue that was empty goes on above its past.
+                state.latest_number += 1;
+                let incarnation = Incarnation::new(state.latest_number).expect("above zero");
+                let id = EntryId {
+                    key: own,
+                    incarnation: Some(incarnation),
+                };
+                let entry = Entry {
+                    id: id.clone(),
+                    token: offset.token(&ticket.name, incarnation)?,
+                    mode: ticket.mode,
+                    session: Some(session),
+                    metadata: Some((*ticket.metadata).clone()),
+                };
+                state.queues.entry(key.clone()).or_default().push(entry);
+                id
+            }
         };
-        let placed = Entry {
-            id: entry.clone(),
-            token: offset.token(&ticket.name, incarnation)?,
-            mode: ticket.mode,
-            session: Some(session),
-            metadata: Some((*ticket.metadata).clone()),
-        };
-        queue.insert(at, placed);
-        let view = self.view(queue, &entry, ask);
-        let placed = Placed::on(offset, &ticket.name, entry, view)?;
+        let view = state.view(&key, &id, ask);
+        let placed = Placed::on(offset, &ticket.name, id, view)?;
         Ok(Enqueued::Placed(placed))
     }
 
+    /// Returns what stands ahead of an entry.
     pub fn look(&self, name: &LockName, entry: &EntryId, ask: Ask) -> View {
-        self.view(&self.queue(name), entry, ask)
+        self.state().view(&queue_key(name), entry, ask)
     }
 
-    fn view(&self, queue: &[Entry], own: &EntryId, ask: Ask) -> View {
-        let at = queue.iter().position(|entry| entry.id == *own);
-        let exclusive_only = ask.exclusive_only && !self.breaks(Promise::Sharing);
-        let ahead = queue[..at.unwrap_or(0)].iter().rev().map(|entry| Ahead {
-            id: entry.id.clone(),
-            mode: entry.mode,
-        });
-        let ahead = ahead.filter(|ahead| !exclusive_only || ahead.mode == Mode::Exclusive);
-        let limit = match self.breaks(Promise::Exclusion) {
-            true => 0,
-            false => ask.limit,
-        };
-        View {
-            present: at.is_some(),
-            ahead: ahead.take(limit).collect(),
-        }
-    }
-
-    /// Whether there was such an entry.
-    pub fn remove(&self, is_it: impl Fn(&Entry) -> bool) -> bool {
+    /// Removes the entries that match. Returns whether there was one.
+    pub fn remove(&self, matches: impl Fn(&Entry) -> bool) -> bool {
         let mut state = self.state();
         let mut removed = false;
         for queue in state.queues.values_mut() {
-            removed |= queue.extract_if(.., |entry| is_it(entry)).count() > 0;
+            removed |= queue.extract_if(.., |entry| matches(entry)).count() > 0;
         }
         state.queues.retain(|_, queue| !queue.is_empty());
         self.changed.send_replace(());
         removed
     }
 
-    /// Removes an entry of this lock, whoever's it is.
+    /// Removes an entry of this lock, of whatever session.
     pub fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error> {
-        let any = self.breaks(Promise::Eviction);
-        let is_it = |found: &Entry| found.id == *entry || any && found.id.key == entry.key;
-        let own = self.key(name);
-        let elsewhere = |(key, queue): (&_, &Vec<Entry>)| *key != own && queue.iter().any(is_it);
-        if self.state().queues.iter().any(elsewhere) {
+        let own = queue_key(name);
+        let is_elsewhere = self
+            .state()
+            .queues
+            .iter()
+            .any(|(key, queue)| *key != own && queue.iter().any(|found| found.id == *entry));
+        if is_elsewhere {
             let text = format!("{entry:?} is no entry of the lock {name}");
             return Err(Error::new(ErrorKind::InvalidArgument, text));
         }
-        Ok(match self.remove(is_it) {
+        Ok(match self.remove(|found| found.id == *entry) {
             true => Removed::Removed,
             false => Removed::AlreadyGone,
         })
     }
 
+    /// Returns the value at a key.
     pub fn value(&self, key: &DataKey) -> Option<Vec<u8>> {
         self.state().values.get(key).cloned()
     }
 
+    /// Reads or changes a value, if this entry is there.
     pub fn access(&self, entry: &EntryId, key: &DataKey, access: &Access) -> Accessed {
         let mut state = self.state();
-        let present = state.queues.values().flatten().any(|e| e.id == *entry);
-        if !present && !self.breaks(Promise::Writes) {
+        if !state.contains(entry) {
             return Accessed::NotOurs;
         }
         match access {
@@ -258,21 +259,21 @@ impl Store {
         Accessed::Done(None)
     }
 
+    /// Replaces an entry's metadata. Returns whether it was there.
     pub fn describe(&self, entry: &EntryId, metadata: &Metadata) -> bool {
         let mut state = self.state();
-        let found = state.queues.values_mut().flatten().find(|e| e.id == *entry);
-        let Some(found) = found else {
-            return false;
-        };
-        found.metadata = Some(metadata.clone());
-        true
+        let mut entries = state.queues.values_mut().flatten();
+        let found = entries.find(|found| found.id == *entry);
+        found
+            .map(|found| found.metadata = Some(metadata.clone()))
+            .is_some()
     }
 
+    /// Raises the token offset, unless a native lock is in use.
     pub fn raise_token_offset(&self, offset: TokenOffset) -> Raised {
         let mut state = self.state();
-        let in_use = state.queues.keys().any(|(raw, _)| !raw);
         if offset > state.offset {
-            if in_use && !self.breaks(Promise::TokenOffset) {
+            if state.queues.keys().any(|(raw, _)| !raw) {
                 return Raised::InUse;
             }
             state.offset = offset;
@@ -280,25 +281,15 @@ impl Store {
         Raised::To(state.offset)
     }
 
-    /// Resolves when there is no such entry.
+    /// Waits until there is no such entry.
     pub async fn gone(&self, entry: &EntryId) {
-        if self.breaks(Promise::WakeUps) {
-            return std::future::pending().await;
-        }
+        // Subscribed before the first look, so that no change between the two is missed.
         let mut changed = self.changed.subscribe();
-        let is_there = || {
-            let state = self.state();
-            state.queues.values().flatten().any(|e| e.id == *entry)
-        };
-        while is_there() {
+        while self.state().contains(entry) {
             tokio::select! {
                 _ = changed.changed() => {}
                 () = background::sleep(TICK) => {}
             }
         }
     }
-}
-
-pub fn own_key(session: SessionId, ticket: &Ticket) -> Arc<[u8]> {
-    format!("{session}-{}", ticket.serial).into_bytes().into()
 }
