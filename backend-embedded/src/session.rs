@@ -121,12 +121,7 @@ impl EmbeddedSession {
 
     async fn txn(&self, txn: Txn) -> Result<Applied<TxnResult>, Error> {
         let done = self.coordinator.txn(txn).await.map_err(lost_or_refused);
-        if let Err(error) = &done
-            && let ErrorKind::SessionLost(reason) = error.kind()
-        {
-            self.liveness.lose(reason);
-        }
-        done
+        self.liveness.note_session_loss(done)
     }
 
     /// Our entry is not there. Tells whether that is because the session is not either.
@@ -240,15 +235,9 @@ impl EmbeddedSession {
 /// What the coordinator's errors mean to a session.
 fn lost_or_refused(error: crate::Error) -> Error {
     match error {
-        crate::Error::Displaced { .. } => {
-            let reason = LossReason::StoreGone;
-            Error::new(
-                ErrorKind::SessionLost(reason),
-                format!("the session is over: {reason}"),
-            )
+        crate::Error::Displaced { .. } => Error::session_lost(LossReason::StoreGone)
             .with_effect(Effect::Unknown)
-            .with_source(error)
-        }
+            .with_source(error),
         error => refused(error),
     }
 }

@@ -1,13 +1,11 @@
 //! The backend: one client of a cluster, shared by all sessions opened on it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lock_core::{
-    Backend, DataKey, Effect, EntryId, Error, LockName, Queue, Raised, Removed, Session,
-    TokenOffset,
+    Backend, DataKey, EntryId, Error, LockName, Queue, Raised, Removed, Session, TokenOffset, retry,
 };
 
 use crate::client::Client;
@@ -40,7 +38,7 @@ impl EtcdBackend {
     /// [`ErrorKind::Refused`](lock_core::ErrorKind::Refused) if no connection can be made.
     pub async fn client(&self) -> Result<etcd_client::Client, Error> {
         let transport = &self.client.transport;
-        let connection = transport.retry(|| transport.connection()).await?;
+        let connection = retry::briefly(|| transport.connection()).await?;
         Ok((*connection.client).clone())
     }
 }
@@ -70,23 +68,9 @@ impl Backend for EtcdBackend {
 
     async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error> {
         self.client.keyspace.check_entry(name, entry)?;
-        let (transport, removal) = (&self.client.transport, layout::remove(entry, &[]));
-        // Whether an earlier try may have done it.
-        let doubtful = AtomicBool::new(false);
-        let removed = transport
-            .retry(|| async {
-                let removal = removal.clone();
-                let answer = transport.txn(move || removal.clone()).await;
-                if answer
-                    .as_ref()
-                    .is_err_and(|e| e.effect() == Effect::Unknown)
-                {
-                    doubtful.store(true, Ordering::SeqCst);
-                }
-                Ok(answer?.succeeded())
-            })
-            .await?;
-        Ok(match removed || doubtful.into_inner() {
+        let removal = layout::remove(entry, &[]);
+        let answer = self.client.transport.txn(move || removal.clone()).await?;
+        Ok(match answer.succeeded() {
             true => Removed::Removed,
             false => Removed::AlreadyGone,
         })

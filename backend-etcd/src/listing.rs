@@ -83,12 +83,9 @@ fn sort(queue: &mut Queue) {
 pub(crate) async fn get(client: &Client, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
     let (transport, key) = (&client.transport, client.keyspace.data_key(key));
     let mut answer = transport
-        .retry(|| {
+        .call(move |client| {
             let key = key.clone();
-            transport.call(move |client| {
-                let key = key.clone();
-                async move { client.kv_client().get(key, None).await }
-            })
+            async move { client.kv_client().get(key, None).await }
         })
         .await?;
     let found = answer.take_kvs().pop();
@@ -128,15 +125,12 @@ impl<'a> Pages<'a> {
         let Span { start, end } = span;
         let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
         let mut answer = transport
-            .retry(|| {
+            .call(move |client| {
                 let (start, options) = (start.clone(), options.clone());
-                transport.call(move |client| {
-                    let (start, options) = (start.clone(), options.clone());
-                    let mut kv = client
-                        .kv_client()
-                        .max_decoding_message_size(MAX_ANSWER_BYTES);
-                    async move { kv.get(start, Some(options)).await }
-                })
+                let mut kv = client
+                    .kv_client()
+                    .max_decoding_message_size(MAX_ANSWER_BYTES);
+                async move { kv.get(start, Some(options)).await }
             })
             .await?;
         self.page = answer.take_kvs().into();

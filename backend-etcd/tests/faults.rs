@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use conformance::Proxy;
 use lock_core::session::{AsOf, Session};
-use lock_core::{Backend, ErrorKind, LockName, LossReason, Metadata, Mode, Release, State, Ticket};
+use lock_core::{
+    Backend, ErrorKind, LockName, LossReason, Metadata, Mode, Release, State, Ticket, retry,
+};
 use support::{
     Node, SOON, ask, backend, backend_of, deliver, enqueue, locks, locks_of, soon, wait_until,
 };
@@ -57,7 +59,7 @@ async fn an_entry_put_back_by_hand_is_not_ours() {
     soon("the change", session.changed(&entry, &entry))
         .await
         .expect("told at once");
-    let removed = session.remove(&ticket, Some(&entry)).await;
+    let removed = retry::remove(&*session, &ticket, Some(&entry)).await;
     assert_eq!(
         removed.expect("no failure"),
         lock_core::Removed::AlreadyGone
@@ -84,7 +86,7 @@ async fn a_request_that_arrives_after_the_removal_makes_no_ghost() {
     }
     proxy.cut();
     // Whether it finds something is not known to it if its own first try was cut off too.
-    let removed = soon("remove", session.remove(&ticket, None)).await;
+    let removed = soon("remove", retry::remove(&*session, &ticket, None)).await;
     removed.expect("done");
 
     deliver(&proxy).await;
@@ -116,7 +118,7 @@ async fn a_lost_reply_makes_one_entry_and_no_ghost_after_its_removal() {
     // On another connection, while the first request is still under way.
     let enqueued = soon("enqueue", enqueue(&session, &ticket)).await;
     let entry = enqueued.expect("queued").entry;
-    let removed = soon("remove", session.remove(&ticket, Some(&entry))).await;
+    let removed = soon("remove", retry::remove(&*session, &ticket, Some(&entry))).await;
     assert_eq!(removed.expect("done"), lock_core::Removed::Removed);
 
     deliver(&proxy).await;
@@ -135,7 +137,7 @@ async fn a_removal_that_arrives_late_leaves_the_next_user_of_the_key_alone() {
         wait_until("the request", || proxy.kept_bytes() > 0).await;
         proxy.cut();
     };
-    let removal = soon("remove", session.remove(&first, Some(&entry)));
+    let removal = soon("remove", retry::remove(&*session, &first, Some(&entry)));
     let (removed, ()) = tokio::join!(removal, cut);
     assert_eq!(removed.expect("done"), lock_core::Removed::Removed);
     let next = enqueue(&session, &ticket("x", 2)).await.expect("queued");
@@ -163,7 +165,7 @@ async fn a_removal_tried_again_after_the_session_ended_does_not_claim_to_have_do
     soon("the loss", session.liveness().lost()).await;
     let removal = tokio::spawn({
         let session = session.clone();
-        async move { session.remove(&ticket, Some(&entry)).await }
+        async move { retry::remove(&*session, &ticket, Some(&entry)).await }
     });
     // Its first try is given up; it goes on trying for five seconds.
     tokio::time::sleep(Duration::from_millis(1200)).await;
@@ -190,7 +192,7 @@ async fn a_key_whose_enqueue_may_arrive_late_is_not_used_again() {
     };
     let (failed, ()) = tokio::join!(soon("enqueue", enqueue(&session, &first)), cut);
     failed.expect_err("no answer");
-    soon("remove", session.remove(&first, None))
+    soon("remove", retry::remove(&*session, &first, None))
         .await
         .expect("done");
     let next = enqueue(&session, &ticket("x", 2)).await.expect("queued");
@@ -221,14 +223,18 @@ async fn retries_after_lost_replies_find_what_was_done() {
     assert!(enqueued.view.present && enqueued.view.ahead.is_empty());
 
     proxy.mute();
-    let removed = soon("remove", session.remove(&ticket, Some(&enqueued.entry))).await;
+    let removed = soon(
+        "remove",
+        retry::remove(&*session, &ticket, Some(&enqueued.entry)),
+    )
+    .await;
     assert_eq!(
         removed.expect("done"),
         lock_core::Removed::Removed,
         "by the try whose reply was lost"
     );
     assert_eq!(etcd.keys("turnlock/x/").await, Vec::<String>::new());
-    let again = session.remove(&ticket, Some(&enqueued.entry)).await;
+    let again = retry::remove(&*session, &ticket, Some(&enqueued.entry)).await;
     assert_eq!(again.expect("done"), lock_core::Removed::AlreadyGone);
     assert!(matches!(
         session.liveness().state(),
@@ -395,7 +401,7 @@ async fn a_session_that_is_dropped_or_closed_is_not_renewed() {
     let error = enqueue(&session, &ticket("x", 2)).await;
     let kind = error.expect_err("over").kind();
     assert_eq!(kind, ErrorKind::SessionLost(LossReason::Closed));
-    let removed = session.remove(&ticket("x", 1), Some(&queued.entry)).await;
+    let removed = retry::remove(&*session, &ticket("x", 1), Some(&queued.entry)).await;
     assert_eq!(removed.expect("done"), lock_core::Removed::AlreadyGone);
     session.close().await.expect("closing twice does no harm");
 }

@@ -5,5 +5,6 @@
 
 pub mod batched;
 pub mod keyspace;
+pub mod opening;
 pub mod secret;
 pub mod url;

@@ -6,12 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lock_core::{
     Backend, DataKey, EntryId, Error, LockName, Queue, Raised, Removed, Session, TokenOffset,
-    background,
+    background, retry,
 };
 
 use crate::client::Cluster;
 use crate::config::Config;
-use crate::runtime::retry;
 use crate::{evict, listing, offset, session, tidy};
 
 /// Locks on a ZooKeeper ensemble.
@@ -55,7 +54,7 @@ impl ZkBackend {
     /// [`ErrorKind::Refused`](lock_core::ErrorKind::Refused) if no session can be opened.
     pub async fn client(&self, session: Duration) -> Result<zookeeper_client::Client, Error> {
         let cluster = self.cluster.clone();
-        let connecting = async move { retry(|| cluster.connect(session)).await };
+        let connecting = async move { retry::briefly(|| cluster.connect(session)).await };
         Ok(background::finish(connecting).await?.into_inner())
     }
 
@@ -67,7 +66,7 @@ impl ZkBackend {
     /// # Errors
     /// As the servers': unreachable, refused.
     pub async fn tidy(&self) -> Result<(), Error> {
-        tidy::tidy(&self.cluster).await
+        retry::briefly(|| tidy::tidy(&self.cluster)).await
     }
 }
 

@@ -120,12 +120,12 @@ impl Cluster {
     pub(crate) async fn briefly<T, F>(self: &Arc<Self>, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: for<'a> Fn(&'a Client) -> BoxFuture<'a, Result<T, Error>> + Send + Sync + 'static,
+        F: for<'a> FnOnce(&'a Client) -> BoxFuture<'a, Result<T, Error>> + Send + 'static,
     {
         let cluster = self.clone();
         background::finish(async move {
-            let client = runtime::retry(|| cluster.connect(BRIEF_SESSION)).await?;
-            let outcome = runtime::retry(|| work(&client)).await;
+            let client = cluster.connect(BRIEF_SESSION).await?;
+            let outcome = work(&client).await;
             let state = client.state();
             drop(client);
             if let Err(error) = cluster.wait_for_end(state).await {

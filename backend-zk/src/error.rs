@@ -11,7 +11,7 @@ pub(crate) fn of(cluster: &str, error: ZkError) -> Error {
     use ErrorKind::{Exhausted, Internal, InvalidArgument, Refused, Unreachable, Unsupported};
     let (kind, effect, text) = match &error {
         ZkError::SessionExpired => return session_gone().with_source(error),
-        ZkError::ClientClosed => return lost(LossReason::Closed).with_source(error),
+        ZkError::ClientClosed => return Error::session_lost(LossReason::Closed).with_source(error),
         ZkError::NoHosts => (
             Unreachable,
             None,
@@ -88,15 +88,7 @@ pub(crate) fn silence(cluster: &str, waited: Duration) -> Error {
 
 /// The server says that our session is gone.
 pub(crate) fn session_gone() -> Error {
-    lost(LossReason::SessionGone)
-}
-
-/// The session was lost, for this reason.
-pub(crate) fn lost(reason: LossReason) -> Error {
-    Error::new(
-        ErrorKind::SessionLost(reason),
-        format!("the session is over: {reason}"),
-    )
+    Error::session_lost(LossReason::SessionGone)
 }
 
 /// An answer that no ZooKeeper gives.

@@ -1,9 +1,8 @@
 //! Removing an entry, whoever's it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use lock_core::{Effect, EntryId, Error, ErrorKind, Incarnation, LockName, Removed};
+use lock_core::{EntryId, Error, ErrorKind, Incarnation, LockName, Removed};
 use zookeeper_client::Error as ZkError;
 
 use crate::client::{Client, Cluster};
@@ -27,25 +26,8 @@ pub(crate) async fn evict(
         ));
     }
     let (path, incarnation) = (layout::path(entry)?, entry.incarnation);
-    // Whether an earlier try may have done it.
-    let doubtful = Arc::new(AtomicBool::new(false));
-    let removed = cluster.briefly({
-        let doubtful = doubtful.clone();
-        move |client| {
-            let (path, doubtful) = (path.clone(), doubtful.clone());
-            Box::pin(async move {
-                let removed = remove(client, path, incarnation).await;
-                if removed
-                    .as_ref()
-                    .is_err_and(|error| error.effect() == Effect::Unknown)
-                {
-                    doubtful.store(true, Ordering::SeqCst);
-                }
-                removed
-            })
-        }
-    });
-    Ok(match removed.await? || doubtful.load(Ordering::SeqCst) {
+    let removed = cluster.briefly(move |client| Box::pin(remove(client, path, incarnation)));
+    Ok(match removed.await? {
         true => Removed::Removed,
         false => Removed::AlreadyGone,
     })

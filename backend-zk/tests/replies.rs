@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use backend_zk::{Config, ZkBackend};
 use conformance::Proxy;
-use lock_core::rule;
 use lock_core::session::{Admission, Enqueued, Placed, Removed, Session};
 use lock_core::{
     Backend, Effect, EntryId, Error, ErrorKind, LockName, Metadata, Mode, State, Ticket,
 };
+use lock_core::{retry, rule};
 use support::{eventually, soon};
 use testkit::fixtures::zk::{Ensemble, Settings};
 use zookeeper_client::Client;
@@ -86,7 +86,7 @@ impl Link {
         };
         // What comes first makes the directories.
         let first = enqueue_again(&link.session, &ticket(1)).await;
-        let removed = link.session.remove(&ticket(1), Some(&first.entry)).await;
+        let removed = retry::remove(&*link.session, &ticket(1), Some(&first.entry)).await;
         assert_eq!(removed.expect("removed"), Removed::Removed);
         link
     }
@@ -139,14 +139,18 @@ async fn late_replies_on_the_same_connection() {
     let placed = enqueue_again(&link.session, &ticket).await;
     assert!(placed.view.present && placed.view.ahead.is_empty());
     link.is_the_only_one(&placed.entry).await;
-    let removed = soon("removed", link.session.remove(&ticket, Some(&placed.entry))).await;
+    let removed = soon(
+        "removed",
+        retry::remove(&*link.session, &ticket, Some(&placed.entry)),
+    )
+    .await;
     assert_eq!(removed.expect("done"), Removed::Removed);
     link.count(0).await;
 
     let ticket = self::ticket(3);
     let placed = enqueue_again(&link.session, &ticket).await;
     link.proxy.delay(late);
-    let removing = link.session.remove(&ticket, Some(&placed.entry));
+    let removing = retry::remove(&*link.session, &ticket, Some(&placed.entry));
     let hurry = async {
         link.count(0).await;
         link.proxy.delay(Duration::ZERO);
@@ -154,7 +158,7 @@ async fn late_replies_on_the_same_connection() {
     let (removed, ()) = tokio::join!(soon("removed", removing), hurry);
     // By the try whose reply was late.
     assert_eq!(removed.expect("done"), Removed::Removed);
-    let again = link.session.remove(&ticket, Some(&placed.entry)).await;
+    let again = retry::remove(&*link.session, &ticket, Some(&placed.entry)).await;
     assert_eq!(again.expect("done"), Removed::AlreadyGone);
     link.count(0).await;
     link.is_alive();
@@ -173,14 +177,18 @@ async fn lost_replies_and_another_connection() {
     let placed = enqueue_again(&link.session, &ticket).await;
     assert!(placed.view.present && placed.view.ahead.is_empty());
     link.is_the_only_one(&placed.entry).await;
-    let removed = soon("removed", link.session.remove(&ticket, Some(&placed.entry))).await;
+    let removed = soon(
+        "removed",
+        retry::remove(&*link.session, &ticket, Some(&placed.entry)),
+    )
+    .await;
     assert_eq!(removed.expect("done"), Removed::Removed);
     link.count(0).await;
 
     let ticket = self::ticket(3);
     let placed = enqueue_again(&link.session, &ticket).await;
     link.proxy.mute();
-    let removing = link.session.remove(&ticket, Some(&placed.entry));
+    let removing = retry::remove(&*link.session, &ticket, Some(&placed.entry));
     let cut = async {
         link.count(0).await;
         link.proxy.cut();
@@ -195,7 +203,7 @@ async fn lost_replies_and_another_connection() {
     unanswered(enqueue(&link.session, &ticket).await);
     link.count(1).await;
     link.proxy.cut();
-    let removed = soon("removed", link.session.remove(&ticket, None)).await;
+    let removed = soon("removed", retry::remove(&*link.session, &ticket, None)).await;
     assert_eq!(removed.expect("done"), Removed::Removed);
     link.count(0).await;
     link.is_alive();
@@ -224,7 +232,7 @@ async fn an_enqueue_that_arrives_after_its_removal_through_a_server_that_was_lef
             }
         }
         link.proxy.cut();
-        soon("removed", link.session.remove(&ticket, None))
+        soon("removed", retry::remove(&*link.session, &ticket, None))
             .await
             .expect("done");
         link.proxy.deliver();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lock_core::{
     Backend, DEFAULT_TTL, Error, Guard, LockName, Locks, Metadata, Mode, Mutex, Options, Queue,
-    RwLock, Session, State, Ticket,
+    RwLock, Session, State, Ticket, retry,
 };
 use tokio::task::JoinHandle;
 
@@ -169,7 +169,8 @@ impl TestBed {
 
     /// A session of another process.
     pub async fn session(&self) -> Arc<dyn Session> {
-        let session = self.deployment.backend().open_session(self.ttl).await;
+        let backend = self.deployment.backend();
+        let session = retry::briefly(|| backend.open_session(self.ttl)).await;
         session.expect("a session is opened")
     }
 

@@ -1,19 +1,18 @@
 //! An acquire: a place in the queue, and what becomes of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::background;
 use crate::clock::{BootInstant, Clock};
 use crate::entry::{EntryId, Metadata, Ticket};
-use crate::error::{Effect, Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 use crate::guard::Guard;
 use crate::hold::Hold;
 use crate::janitor::SharedSession;
 use crate::liveness::State;
 use crate::named::seconds;
-use crate::retry::{RetryPolicy, retry};
+use crate::retry::{self, Doubt, RetryPolicy, retry};
 use crate::rule::{self, Verdict};
 use crate::session::{Admission, Enqueued, Placed};
 use crate::token::Token;
@@ -34,8 +33,8 @@ pub(crate) struct Pending {
     placed: Option<BootInstant>,
     /// The entry's, once there is one.
     token: Token,
-    /// An `enqueue` is under way, or its outcome is not known.
-    uncertain: AtomicBool,
+    /// Whether an `enqueue` is under way, or was made whose outcome is not known.
+    doubt: Doubt,
 }
 
 /// How a wait ended, other than by an error.
@@ -55,13 +54,13 @@ impl Pending {
             entry: None,
             placed: None,
             token: Token(0),
-            uncertain: AtomicBool::new(false),
+            doubt: Doubt::default(),
         }
     }
 
     /// Whether the coordinator ever took us into the queue, or may have.
     pub(crate) fn had_a_place(&self) -> bool {
-        self.uncertain.load(Ordering::Relaxed) || self.entry.is_some()
+        self.doubt.remains() || self.entry.is_some()
     }
 
     /// Waits for the lock; `None` if somebody else has it and the limit is at its end. Who waits
@@ -143,20 +142,12 @@ impl Pending {
             WaitLimit::Until(_) | WaitLimit::Forever if anew => RetryPolicy::Endless,
             WaitLimit::Until(_) | WaitLimit::Forever => RetryPolicy::Usual,
         };
-        let uncertain = &self.uncertain;
-        let outcome = retry(policy, || async {
-            let before = uncertain.swap(true, Ordering::Relaxed);
-            let outcome = shared_session
-                .session()
-                .enqueue(&ticket, ask, admission)
-                .await;
-            let effect = outcome
-                .as_ref()
-                .map_or_else(Error::effect, |_| Effect::None);
-            uncertain.store(before || effect == Effect::Unknown, Ordering::Relaxed);
-            outcome
+        let session = shared_session.session();
+        let doubt = &self.doubt;
+        let enqueued = retry(policy, || {
+            doubt.observe(session.enqueue(&ticket, ask, admission))
         });
-        match outcome.await? {
+        match enqueued.await? {
             Enqueued::Busy => Ok(None),
             Enqueued::Placed(placed) => {
                 self.entry = Some(placed.entry.clone());
@@ -175,7 +166,7 @@ impl Pending {
         let Some(entry) = self.entry.take() else {
             return Err(Error::new(ErrorKind::Internal, "granted without an entry"));
         };
-        self.uncertain.store(false, Ordering::Relaxed);
+        self.doubt.resolve();
         // The store has the metadata, and only who announces writes them again: who holds many locks
         // need not keep them for each.
         let announces = self.ticket.metadata.held_unix_ms.is_some();
@@ -197,17 +188,15 @@ impl Pending {
         if !self.had_a_place() {
             return true;
         }
-        let removed = self
-            .shared_session
-            .session()
-            .remove(&self.ticket, self.entry.as_ref());
+        let session = &**self.shared_session.session();
+        let removed = retry::remove(session, &self.ticket, self.entry.as_ref());
         let done = tokio::select! {
             removed = removed => removed.is_ok(),
             () = background::sleep(WITHDRAWAL) => false,
         };
         if done {
             self.entry = None;
-            self.uncertain.store(false, Ordering::Relaxed);
+            self.doubt.resolve();
         }
         done
     }

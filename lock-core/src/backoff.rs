@@ -7,6 +7,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct Backoff {
     tries: u32,
+    first: Duration,
     longest: Duration,
 }
 
@@ -14,28 +15,35 @@ impl Default for Backoff {
     fn default() -> Self {
         Backoff {
             tries: 0,
-            longest: Self::LONGEST,
+            first: Duration::from_millis(20),
+            longest: Duration::from_secs(1),
         }
     }
 }
 
 impl Backoff {
-    const FIRST: Duration = Duration::from_millis(20);
-    const LONGEST: Duration = Duration::from_secs(1);
-    const LONGEST_OF_OUTAGE: Duration = Duration::from_secs(4);
-
-    /// Between tries to open a session on a coordinator that went away, each of which is many
-    /// requests.
+    /// Returns the pauses between tries to open a session on a coordinator that went away, each of
+    /// which is many requests: up to 4 s.
     pub(crate) fn of_outage() -> Self {
         Backoff {
-            longest: Self::LONGEST_OF_OUTAGE,
+            longest: Duration::from_secs(4),
             ..Backoff::default()
         }
     }
 
-    /// The next pause: random, up to a bound that doubles from 20 ms to 1 s, or 4 s in an outage.
+    /// Returns the pauses between the few tries of a brief retry: from up to 50 ms to up to 400 ms.
+    pub(crate) fn of_brief_retry() -> Self {
+        Backoff {
+            first: Duration::from_millis(50),
+            longest: Duration::from_millis(400),
+            ..Backoff::default()
+        }
+    }
+
+    /// Returns the next pause: random, up to a bound that doubles from try to try, by default from
+    /// 20 ms to 1 s.
     pub(crate) fn next_pause(&mut self) -> Duration {
-        let bound = (Self::FIRST * 2u32.saturating_pow(self.tries)).min(self.longest);
+        let bound = (self.first * 2u32.saturating_pow(self.tries)).min(self.longest);
         self.tries = (self.tries + 1).min(16);
         bound.mul_f64(fastrand::f64())
     }
@@ -47,10 +55,17 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_stay_bounded() {
-        let mut backoff = Backoff::default();
-        assert!(backoff.next_pause() <= Backoff::FIRST);
-        for _ in 0..100 {
-            assert!(backoff.next_pause() <= Backoff::LONGEST);
+        for make in [
+            Backoff::default,
+            Backoff::of_outage,
+            Backoff::of_brief_retry,
+        ] {
+            let mut backoff = make();
+            let (first, longest) = (backoff.first, backoff.longest);
+            assert!(backoff.next_pause() <= first);
+            for _ in 0..100 {
+                assert!(backoff.next_pause() <= longest);
+            }
         }
     }
 }

@@ -109,7 +109,18 @@ impl Error {
         self
     }
 
-    pub(crate) fn session_lost(reason: LossReason) -> Self {
+    /// Returns the error of an operation whose session was lost for this reason. No effect, no
+    /// source.
+    ///
+    /// # Examples
+    /// ```
+    /// use lock_core::{Error, ErrorKind, LossReason};
+    ///
+    /// let error = Error::session_lost(LossReason::SessionGone);
+    /// assert_eq!(error.kind(), ErrorKind::SessionLost(LossReason::SessionGone));
+    /// assert!(!error.is_retryable());
+    /// ```
+    pub fn session_lost(reason: LossReason) -> Self {
         Error::new(
             ErrorKind::SessionLost(reason),
             format!("the session is over: {reason}"),

@@ -2,19 +2,18 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::background;
 use crate::clock::{self, BootInstant};
 use crate::data::{Access, Accessed, DataKey};
 use crate::entry::{EntryId, Metadata, Mode};
-use crate::error::{Effect, Error, ErrorKind, LossReason};
+use crate::error::{Error, ErrorKind, LossReason};
 use crate::hold::{End, Hold};
 use crate::janitor::SharedSession;
 use crate::liveness::State;
 use crate::name::LockName;
-use crate::retry::{RetryPolicy, retry};
+use crate::retry::{self, Doubt, RetryPolicy, retry};
 use crate::session::Removed;
 use crate::token::Token;
 
@@ -148,7 +147,7 @@ impl Guard {
     ///
     /// # Errors
     /// [`ErrorKind::SessionLost`] or [`ErrorKind::Evicted`] when the lock is lost: nothing was
-    /// changed after that, and with [`Effect::None`] nothing at all.
+    /// changed after that, and with [`Effect::None`](crate::Effect::None) nothing at all.
     /// [`ErrorKind::InvalidArgument`], before anything is sent, if the key or the value breaks a
     /// limit, or the lock is shared, as readers hold it; what the coordinator says when it refuses.
     ///
@@ -197,17 +196,10 @@ impl Guard {
         if let State::Lost(reason) = self.state() {
             return Err(Error::hold_lost(reason));
         }
-        // Whether an attempt may have been done whose answer we do not have.
-        let uncertain = AtomicBool::new(false);
+        let doubt = Doubt::default();
         let session = self.shared_session.session();
-        let accessed = retry(RetryPolicy::Usual, || async {
-            let before = uncertain.swap(true, Ordering::Relaxed);
-            let outcome = session.access(ticket, entry, key, &access).await;
-            let effect = outcome
-                .as_ref()
-                .map_or_else(Error::effect, |_| Effect::None);
-            uncertain.store(before || effect == Effect::Unknown, Ordering::Relaxed);
-            outcome
+        let accessed = retry(RetryPolicy::Usual, || {
+            doubt.observe(session.access(ticket, entry, key, &access))
         });
         let outcome = tokio::select! {
             biased;
@@ -220,10 +212,7 @@ impl Guard {
             Ok(Accessed::NotOurs) => Error::hold_lost(self.hold.lose(LossReason::EntryGone)),
             Err(error) => error,
         };
-        Err(match uncertain.into_inner() {
-            true => error.with_effect(Effect::Unknown),
-            false => error,
-        })
+        Err(doubt.apply(error))
     }
 
     /// Tells those who look at the queue that we hold the lock since now; of themselves they know only
@@ -265,11 +254,8 @@ impl Guard {
         if background::is_forked() {
             return Release::Unknown;
         }
-        let session = self.shared_session.session();
-        match session
-            .remove(self.hold.ticket(), Some(self.hold.entry()))
-            .await
-        {
+        let session = &**self.shared_session.session();
+        match retry::remove(session, self.hold.ticket(), Some(self.hold.entry())).await {
             Ok(removed) => {
                 self.released = true;
                 match removed {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::background;
 use crate::clock::{self, BootInstant, Clock};
-use crate::error::LossReason;
+use crate::error::{Error, ErrorKind, LossReason};
 
 /// Jeopardy begins when less than this part of the validity is left.
 const JEOPARDY: f64 = 0.3;
@@ -219,6 +219,21 @@ impl Liveness {
                 return;
             }
         }
+    }
+
+    /// Ends the session if this outcome of a request reports that the session is lost, and returns
+    /// the outcome. For a backend: holders and waiters learn of the loss from the first request that
+    /// meets it.
+    ///
+    /// # Errors
+    /// That of the outcome.
+    pub fn note_session_loss<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
+        if let Err(error) = &outcome
+            && let ErrorKind::SessionLost(reason) = error.kind()
+        {
+            self.lose(reason);
+        }
+        outcome
     }
 
     /// Resolves with the reason once the session is lost: at the deadline at the latest, whether or

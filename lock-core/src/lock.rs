@@ -14,6 +14,7 @@ use crate::janitor::SharedSession;
 use crate::name::LockName;
 use crate::named::Named;
 use crate::queue::Queue;
+use crate::retry;
 use crate::session::{Backend, Removed};
 use crate::session_slot::SessionSlot;
 use crate::token_offset::{Raised, TokenOffset};
@@ -213,7 +214,8 @@ impl Locks {
     /// As the backend's: unreachable, refused.
     pub async fn queue(&self, name: &LockName) -> Result<Queue, Error> {
         background::check_process()?;
-        self.shared.sessions.backend().queue(name).await
+        let backend = self.shared.sessions.backend();
+        retry::briefly(|| backend.queue(name)).await
     }
 
     /// The queues of the native locks whose names begin with `prefix` (all, if it is empty), in the
@@ -229,11 +231,8 @@ impl Locks {
         limit: usize,
     ) -> Result<Vec<Queue>, Error> {
         background::check_process()?;
-        self.shared
-            .sessions
-            .backend()
-            .locks(prefix, after, limit)
-            .await
+        let backend = self.shared.sessions.backend();
+        retry::briefly(|| backend.locks(prefix, after, limit)).await
     }
 
     /// Removes an entry of this lock, whoever's it is, as [`queue`](Locks::queue) has shown it: this
@@ -244,7 +243,7 @@ impl Locks {
     /// [`ErrorKind::InvalidArgument`] if the entry is not one of this lock; as the backend's:
     /// unreachable, refused. It may be called again.
     pub async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error> {
-        self.shared.sessions.backend().evict(name, entry).await
+        retry::evict(self.shared.sessions.backend(), name, entry).await
     }
 
     /// The value that holders keep in the coordinator at this key: see [`Guard::put`]. Not older than
@@ -255,11 +254,9 @@ impl Locks {
     /// refused.
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         background::check_process()?;
-        self.shared
-            .sessions
-            .backend()
-            .get(&DataKey::new(key)?)
-            .await
+        let backend = self.shared.sessions.backend();
+        let key = DataKey::new(key)?;
+        retry::briefly(|| backend.get(&key)).await
     }
 
     /// Has every token that a native lock of this namespace gives out from now on be higher than
@@ -275,11 +272,9 @@ impl Locks {
     /// unreachable, refused. It may be called again.
     pub async fn raise_token_offset(&self, offset: u64) -> Result<Raised, Error> {
         background::check_process()?;
-        self.shared
-            .sessions
-            .backend()
-            .raise_token_offset(TokenOffset::new(offset)?)
-            .await
+        let backend = self.shared.sessions.backend();
+        let offset = TokenOffset::new(offset)?;
+        retry::briefly(|| backend.raise_token_offset(offset)).await
     }
 
     /// The session that is open now, if any.

@@ -1,31 +1,49 @@
-//! Tries what may succeed later, until it does or has failed for too long.
+//! Retries: how long a failure that may pass is tried again, and what several tries of one
+//! operation have done together. Nothing else in the workspace retries a whole operation: a backend
+//! makes one attempt and reports what it knows of its effect.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::background;
 use crate::backoff::Backoff;
-use crate::clock::Clock;
-use crate::error::{Error, ErrorKind};
+use crate::clock::{BootInstant, Clock};
+use crate::entry::{EntryId, Ticket};
+use crate::error::{Effect, Error, ErrorKind, LossReason};
+use crate::liveness::State;
+use crate::name::LockName;
+use crate::session::{Backend, Removed, Session};
 
 /// How long a coordinator that is there but short of something is asked again, and how long a
 /// `try` asks one that does not answer.
 pub(crate) const RETRY_TIME: Duration = Duration::from_secs(5);
 
-/// How long to try what fails in a way that may pass.
-#[derive(Debug, Clone, Copy)]
+/// [`RetryPolicy::Brief`] begins no try later than this after the first one.
+const BRIEF_TIME: Duration = Duration::from_secs(4);
+
+/// [`RetryPolicy::Brief`] makes so many tries of a request that cannot even be sent. With the pauses
+/// in between, they take about half a second where connections are refused at once. Each goes to
+/// another server if the coordinator has several.
+const UNSENT_TRIES: u32 = 6;
+
+/// How long an operation that fails in a way that may pass is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RetryPolicy {
-    /// For [`RETRY_TIME`], and not at all where something is short.
+    /// A few seconds at most: the caller wants to know, or somebody else goes on trying.
+    Brief,
+    /// [`RETRY_TIME`], and not at all if the coordinator is short of something.
     OfTry,
-    /// For [`RETRY_TIME`] where something is short. What was not answered may have taken effect,
-    /// and the coordinator may come back to our session.
+    /// [`RETRY_TIME`] if the coordinator is short of something. Without a limit if it cannot be
+    /// reached: a request may have taken effect, and the coordinator may come back while our session
+    /// lives.
     Usual,
     /// As long as the session lives: there is a place in a queue to keep, or one was lost before.
     Endless,
 }
 
-/// Tries until it succeeds, fails for good, or has failed for too long. The session's end is the
-/// caller's to watch for.
+/// Tries an operation until it succeeds, fails for good, or has failed for too long. Returns the
+/// last error then. The caller watches for the end of the session.
 pub(crate) async fn retry<T, F>(
     policy: RetryPolicy,
     mut attempt: impl FnMut() -> F,
@@ -34,24 +52,260 @@ where
     F: Future<Output = Result<T, Error>>,
 {
     let clock = Clock::system();
-    let mut since = None;
-    let mut backoff = Backoff::default();
+    let mut tries = Tries::new(policy, clock.now());
+    let mut backoff = match policy {
+        RetryPolicy::Brief => Backoff::of_brief_retry(),
+        RetryPolicy::OfTry | RetryPolicy::Usual | RetryPolicy::Endless => Backoff::default(),
+    };
     loop {
         let error = match attempt().await {
-            Err(error) if error.is_retryable() => error,
-            settled => return settled,
+            Ok(done) => return Ok(done),
+            Err(error) => error,
         };
-        let now = clock.now();
-        let failing = now.saturating_since(*since.get_or_insert(now));
-        let tolerable = match (error.kind(), policy) {
-            (_, RetryPolicy::Endless) | (ErrorKind::Unreachable, RetryPolicy::Usual) => true,
-            (ErrorKind::Exhausted, RetryPolicy::OfTry) => false,
-            _ => failing < RETRY_TIME,
-        };
-        if !tolerable {
+        if !tries.allow_another(&error, clock.now()) {
             return Err(error);
         }
         tracing::debug!(%error, "a request will be tried again");
         background::sleep(backoff.next_pause()).await;
+    }
+}
+
+/// The tries of one operation so far.
+struct Tries {
+    policy: RetryPolicy,
+    begun: BootInstant,
+    failing_since: Option<BootInstant>,
+    /// The latest tries in a row that reached no coordinator.
+    unsent: u32,
+}
+
+impl Tries {
+    fn new(policy: RetryPolicy, now: BootInstant) -> Self {
+        Tries {
+            policy,
+            begun: now,
+            failing_since: None,
+            unsent: 0,
+        }
+    }
+
+    /// Counts a failure, and returns whether the policy allows another try.
+    fn allow_another(&mut self, error: &Error, now: BootInstant) -> bool {
+        let failing_since = *self.failing_since.get_or_insert(now);
+        let failing_briefly = now.saturating_since(failing_since) < RETRY_TIME;
+        self.unsent = match (error.kind(), error.effect()) {
+            (ErrorKind::Unreachable, Effect::None) => self.unsent + 1,
+            _ => 0,
+        };
+        match self.policy {
+            RetryPolicy::Brief => {
+                // Where a coordinator has lost its store, another one serves soon.
+                let passing = error.is_retryable()
+                    || error.kind() == ErrorKind::SessionLost(LossReason::StoreGone);
+                let early = now.saturating_since(self.begun) < BRIEF_TIME;
+                passing && early && self.unsent < UNSENT_TRIES
+            }
+            RetryPolicy::OfTry => error.kind() == ErrorKind::Unreachable && failing_briefly,
+            RetryPolicy::Usual => {
+                error.kind() == ErrorKind::Unreachable || error.is_retryable() && failing_briefly
+            }
+            RetryPolicy::Endless => error.is_retryable(),
+        }
+    }
+}
+
+/// Whether an earlier try of an operation may have done it: the effects of all tries, folded.
+#[derive(Debug, Default)]
+pub(crate) struct Doubt(AtomicBool);
+
+impl Doubt {
+    /// Makes one try and keeps what is known of its effect. The operation is in doubt while a try is
+    /// under way, and stays so if this future is dropped.
+    pub(crate) async fn observe<T>(
+        &self,
+        attempt: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        // Only the operation's own task changes this, so the order of other memory is no matter.
+        let before = self.0.swap(true, Ordering::Relaxed);
+        let outcome = attempt.await;
+        let unknown = matches!(&outcome, Err(error) if error.effect() == Effect::Unknown);
+        self.0.store(before || unknown, Ordering::Relaxed);
+        outcome
+    }
+
+    /// Returns whether a try may have taken effect whose outcome is not known.
+    pub(crate) fn remains(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Ends the doubt: whatever the tries did has been found out, or undone.
+    pub(crate) fn resolve(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Adds the doubt to the error of the last try, which knows of its own effect alone.
+    pub(crate) fn apply(&self, error: Error) -> Error {
+        match self.remains() {
+            true => error.with_effect(Effect::Unknown),
+            false => error,
+        }
+    }
+
+    /// Interprets what the last try of a removal found: an entry that is gone after an earlier try
+    /// of unknown effect was removed by that try.
+    pub(crate) fn apply_to_removal(&self, found: Removed) -> Removed {
+        match self.remains() {
+            true => Removed::Removed,
+            false => found,
+        }
+    }
+}
+
+/// Tries one call of a [`Backend`] as [`Locks`](crate::Locks) does: for 4 s at most, and about half
+/// a second if no request can even be sent. For programs and tests that call a backend by
+/// themselves; a backend makes one attempt for each call.
+///
+/// # Errors
+/// Those of the last try.
+///
+/// # Cancel safety
+/// That of the call.
+///
+/// # Examples
+/// ```
+/// use lock_core::{Backend, Error, LockName, Queue, retry};
+///
+/// async fn waiting(backend: &dyn Backend, name: &LockName) -> Result<usize, Error> {
+///     let queue: Queue = retry::briefly(|| backend.queue(name)).await?;
+///     Ok(queue.entries.len() - queue.holders())
+/// }
+/// ```
+pub async fn briefly<T, F>(attempt: impl FnMut() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    retry(RetryPolicy::Brief, attempt).await
+}
+
+/// Removes an entry as [`Guard::release`](crate::Guard::release) does: tries for 4 s at most, and
+/// returns [`Removed::Removed`] also if an earlier try removed the entry and its reply was lost.
+///
+/// # Errors
+/// Those of the last try.
+///
+/// # Cancel safety
+/// The entry may or may not have been removed. The caller may call again.
+pub async fn remove(
+    session: &dyn Session,
+    ticket: &Ticket,
+    entry: Option<&EntryId>,
+) -> Result<Removed, Error> {
+    let doubt = Doubt::default();
+    let found = briefly(|| doubt.observe(session.remove(ticket, entry))).await?;
+    Ok(match session.liveness().state() {
+        // The end of the session may have removed the entry before any try did.
+        State::Lost(_) => found,
+        State::Held | State::Jeopardy => doubt.apply_to_removal(found),
+    })
+}
+
+/// Evicts an entry; see [`Backend::evict`]. An entry that is gone after a try of unknown effect
+/// counts as removed.
+pub(crate) async fn evict(
+    backend: &dyn Backend,
+    name: &LockName,
+    entry: &EntryId,
+) -> Result<Removed, Error> {
+    let doubt = Doubt::default();
+    let found = briefly(|| doubt.observe(backend.evict(name, entry))).await?;
+    Ok(doubt.apply_to_removal(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: ErrorKind, effect: Effect) -> Error {
+        Error::new(kind, "for a test").with_effect(effect)
+    }
+
+    /// The number of tries that a policy allows if each takes this long and fails like this, up to
+    /// a thousand.
+    fn count_tries(policy: RetryPolicy, each: Duration, kind: ErrorKind, effect: Effect) -> u32 {
+        let start = BootInstant::from_nanos(1_000_000_000);
+        let mut tries = Tries::new(policy, start);
+        let failed = |number| start + each * number;
+        (1..1000)
+            .find(|number| !tries.allow_another(&error(kind, effect), failed(*number)))
+            .unwrap_or(1000)
+    }
+
+    #[test]
+    fn a_brief_retry_ends_after_four_seconds_and_sooner_where_nothing_can_be_sent() {
+        use Effect::{None, Unknown};
+        use ErrorKind::{Exhausted, Refused, Unreachable};
+        let brief = |each, kind, effect| {
+            count_tries(
+                RetryPolicy::Brief,
+                Duration::from_millis(each),
+                kind,
+                effect,
+            )
+        };
+        assert_eq!(brief(10, Unreachable, None), UNSENT_TRIES);
+        assert_eq!(brief(1_000, Unreachable, None), 4);
+        assert_eq!(brief(10, Unreachable, Unknown), 400);
+        assert_eq!(brief(10, Exhausted, None), 400);
+        assert_eq!(brief(5_000, Unreachable, Unknown), 1);
+        assert_eq!(brief(10, Refused, None), 1);
+        let moved = ErrorKind::SessionLost(LossReason::StoreGone);
+        assert_eq!(brief(10, moved, Unknown), 400);
+        let gone = ErrorKind::SessionLost(LossReason::SessionGone);
+        assert_eq!(brief(10, gone, None), 1);
+    }
+
+    #[test]
+    fn an_acquire_waits_longer_for_a_coordinator_out_of_reach_than_for_one_that_is_short() {
+        let tries = |policy, kind| {
+            let each = Duration::from_millis(100);
+            count_tries(policy, each, kind, Effect::Unknown)
+        };
+        use ErrorKind::{Exhausted, Refused, Unreachable};
+        assert_eq!(tries(RetryPolicy::OfTry, Exhausted), 1);
+        assert_eq!(tries(RetryPolicy::OfTry, Unreachable), 51);
+        assert_eq!(tries(RetryPolicy::Usual, Exhausted), 51);
+        assert_eq!(tries(RetryPolicy::Usual, Unreachable), 1000);
+        assert_eq!(tries(RetryPolicy::Endless, Exhausted), 1000);
+        for policy in [RetryPolicy::OfTry, RetryPolicy::Usual, RetryPolicy::Endless] {
+            assert_eq!(tries(policy, Refused), 1, "{policy:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_doubt_stays_over_later_tries_and_over_a_try_that_is_dropped() {
+        let doubt = Doubt::default();
+        let unsent =
+            || std::future::ready(Err::<(), _>(error(ErrorKind::Unreachable, Effect::None)));
+        doubt.observe(unsent()).await.expect_err("as made");
+        assert!(!doubt.remains());
+        assert_eq!(
+            doubt.apply_to_removal(Removed::AlreadyGone),
+            Removed::AlreadyGone
+        );
+        let lost = error(ErrorKind::Unreachable, Effect::Unknown);
+        let lost = doubt.observe(std::future::ready(Err::<(), _>(lost))).await;
+        lost.expect_err("as made");
+        let last = doubt.observe(unsent()).await.expect_err("as made");
+        assert_eq!(last.effect(), Effect::None);
+        assert_eq!(doubt.apply(last).effect(), Effect::Unknown);
+        assert_eq!(
+            doubt.apply_to_removal(Removed::AlreadyGone),
+            Removed::Removed
+        );
+        doubt.resolve();
+        assert!(!doubt.remains());
+        let hanging = doubt.observe(std::future::pending::<Result<(), Error>>());
+        assert!(futures_util::FutureExt::now_or_never(hanging).is_none());
+        assert!(doubt.remains());
     }
 }

@@ -140,10 +140,12 @@ pub enum Removed {
 /// forgets to forward one does not compile.
 ///
 /// # For implementors
-/// An error that [is retryable](Error::is_retryable) is retried by the core with a growing pause
-/// until the session is lost or, for want of room and for a `try`, 5 s have passed; the backend
-/// bounds each attempt in time. After the session is lost,
-/// every method fails with [`ErrorKind::SessionLost`](crate::ErrorKind::SessionLost) or the truth,
+/// Each method makes one attempt, bounds it in time, and reports by the [`Effect`] of its error what
+/// it knows of its outcome. The core alone retries, see [`retry`](crate::retry): a failed `enqueue`,
+/// `look`, `access`, `remove` or `close` whose error [is retryable](Error::is_retryable) is called
+/// again after a growing pause, and an entry that is gone after a `remove` of unknown effect counts
+/// as removed. After the session is lost, every method fails with
+/// [`ErrorKind::SessionLost`](crate::ErrorKind::SessionLost) or the truth,
 /// never with a success that rests on an entry of the past.
 #[async_trait]
 pub trait Session: Debug + Send + Sync {

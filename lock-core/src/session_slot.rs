@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::background;
 use crate::error::{Error, ErrorKind};
 use crate::janitor::SharedSession;
+use crate::retry;
 use crate::session::Backend;
 
 #[derive(Debug)]
@@ -94,7 +95,8 @@ impl SessionSlot {
         let (backend, ttl) = (self.backend.clone(), self.ttl);
         let (shared, ours) = (Arc::downgrade(self), opening.clone());
         background.spawn(async move {
-            let outcome = backend.open_session(ttl).await.and_then(SharedSession::new);
+            let opened = retry::briefly(|| backend.open_session(ttl)).await;
+            let outcome = opened.and_then(SharedSession::new);
             // Without anybody to use it, it is dropped here, and so closed.
             if let Some(shared) = shared.upgrade() {
                 let mut slot = shared.slot();

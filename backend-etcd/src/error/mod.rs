@@ -127,7 +127,7 @@ pub(crate) fn token_lapsed(source: Error) -> Error {
 
 /// The coordinator says that our lease is gone.
 pub(crate) fn session_gone() -> Error {
-    lost(LossReason::SessionGone)
+    Error::session_lost(LossReason::SessionGone)
 }
 
 /// What the embedded coordinator's server says when its folder is not in its place any more.
@@ -135,14 +135,6 @@ const STORE_GONE: &str = "turnlock: the store is gone from its place";
 
 /// Where the embedded coordinator's server puts its own words into the trailing metadata.
 const DETAIL_KEY: &str = "turnlock-detail";
-
-/// The session was lost, for this reason.
-pub(crate) fn lost(reason: LossReason) -> Error {
-    Error::new(
-        ErrorKind::SessionLost(reason),
-        format!("the session is over: {reason}"),
-    )
-}
 
 /// An answer that no etcd gives.
 pub(crate) fn protocol(what: &str) -> Error {
@@ -188,7 +180,9 @@ fn of_status(address: &str, status: Status) -> Failure {
         Code::Unavailable if message == STORE_GONE => {
             let reason = LossReason::StoreGone;
             return Failure {
-                error: lost(reason).with_source(status).with_effect(Unknown),
+                error: Error::session_lost(reason)
+                    .with_source(status)
+                    .with_effect(Unknown),
                 scope: Scope::Connection,
             };
         }

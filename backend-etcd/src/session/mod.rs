@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backend_kit::opening::open_in_background;
 use etcd_client::{Txn, TxnResponse};
 use lock_core::SessionId;
 use lock_core::clock::Clock;
@@ -19,7 +20,6 @@ use lock_core::{
     Access, Accessed, DataKey, Effect, EntryId, Error, ErrorKind, KnownTokenOffset, LossReason,
     Metadata, State, Ticket, background,
 };
-use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use crate::client::Client;
@@ -53,23 +53,9 @@ pub(crate) struct EtcdSession {
     session_handoff: SessionHandoff,
 }
 
-/// Opens a session: on the background thread, so that one whose caller has gone away is closed
-/// again.
+/// Opens a session.
 pub(crate) async fn open(client: Arc<Client>, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
-    let (opened, opening) = oneshot::channel();
-    background::handle()?.spawn(async move {
-        let session = grant(client, ttl).await;
-        if let Err(Ok(unwanted)) = opened.send(session)
-            && let Err(error) = unwanted.close().await
-        {
-            tracing::debug!(%error, "a session that nobody waits for ends by its time to live");
-        }
-    });
-    let session = opening.await.unwrap_or_else(|_| {
-        let text = "opening a session ended abnormally: please report this";
-        Err(Error::new(ErrorKind::Internal, text))
-    })?;
-    Ok(session)
+    open_in_background(grant(client, ttl)).await
 }
 
 async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, Error> {
@@ -78,16 +64,16 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
     let clock = Clock::system();
     let transport = &client.transport;
     let (sent, id, granted) = transport
-        .retry(|| {
+        .call({
             let clock = clock.clone();
-            transport.call(move |client| {
+            move |client| {
                 let clock = clock.clone();
                 async move {
                     let sent = clock.now();
                     let answer = client.lease_client().grant(asked, None).await?;
                     Ok((sent, answer.id(), answer.ttl()))
                 }
-            })
+            }
         })
         .await?;
     if id == 0 || !(1..=MAX_TTL_SECS).contains(&granted) {
@@ -130,14 +116,15 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
 impl EtcdSession {
     fn check_alive(&self) -> Result<(), Error> {
         match self.liveness.state() {
-            State::Lost(reason) => Err(error::lost(reason)),
+            State::Lost(reason) => Err(Error::session_lost(reason)),
             State::Held | State::Jeopardy => Ok(()),
         }
     }
 
     /// One attempt.
     async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
-        self.heard(self.client.transport.txn(move || txn.clone()).await)
+        self.liveness
+            .note_session_loss(self.client.transport.txn(move || txn.clone()).await)
     }
 
     /// One attempt of what makes or removes an entry, and does nothing else.
@@ -150,18 +137,10 @@ impl EtcdSession {
         // The queue of a raw lock holds those of all raw locks whose names lie below its own.
         match ticket.name.is_raw() {
             true => self.txn(Txn::clone(&txn)).await,
-            false => self.heard(self.client.group.txn(change, txn).await),
+            false => self
+                .liveness
+                .note_session_loss(self.client.group.txn(change, txn).await),
         }
-    }
-
-    /// Takes note of an answer that tells of the session's end.
-    fn heard<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
-        if let Err(error) = &answer
-            && let ErrorKind::SessionLost(reason) = error.kind()
-        {
-            self.liveness.lose(reason);
-        }
-        answer
     }
 
     /// One attempt of an enqueue of the entry with this key. From before it is sent until its
@@ -396,7 +375,7 @@ impl Session for EtcdSession {
                 .await
             }
         };
-        self.heard(changed)
+        self.liveness.note_session_loss(changed)
     }
 
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
@@ -419,54 +398,33 @@ impl Session for EtcdSession {
             self.key_slots.free(ticket.serial);
             return Ok(Removed::AlreadyGone);
         }
-        let txn = Arc::new(txn);
-        let transport = &self.client.transport;
-        // Whether an earlier try of this removal may have done it.
-        let doubtful = AtomicBool::new(false);
-        let removed = transport
-            .retry(|| async {
-                let answer = match settled {
-                    Some(entry) => {
-                        let removed = Change::Remove(&entry.key);
-                        self.entry_txn(ticket, removed, txn.clone()).await
-                    }
-                    None => self.txn(Txn::clone(&txn)).await,
-                };
-                match answer {
-                    Ok(answer) if for_good => {
-                        let (removed, epoch) = self.layout.removed_for_good(entry, &answer)?;
-                        self.epoch.fetch_max(epoch, Ordering::SeqCst);
-                        Ok(removed)
-                    }
-                    Ok(answer) if answer.succeeded() => {
-                        if let Some(departure) = &departure {
-                            departure.left(layout::there(&answer, departure.waiters()));
-                        }
-                        Ok(Removed::Removed)
-                    }
-                    Ok(_) => Ok(Removed::AlreadyGone),
-                    // With the lease went all that was on it, and what is under way cannot be put
-                    // on it any more.
-                    Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) => {
-                        Ok(Removed::AlreadyGone)
-                    }
-                    Err(error) => {
-                        if error.effect() == Effect::Unknown {
-                            doubtful.store(true, Ordering::SeqCst);
-                        }
-                        Err(error)
-                    }
+        let answer = match settled {
+            Some(entry) => {
+                let removed = Change::Remove(&entry.key);
+                self.entry_txn(ticket, removed, Arc::new(txn)).await
+            }
+            None => self.txn(txn).await,
+        };
+        let removed = match answer {
+            Ok(answer) if for_good => {
+                let (removed, epoch) = self.layout.removed_for_good(entry, &answer)?;
+                self.epoch.fetch_max(epoch, Ordering::SeqCst);
+                removed
+            }
+            Ok(answer) if answer.succeeded() => {
+                if let Some(departure) = &departure {
+                    departure.left(layout::there(&answer, departure.waiters()));
                 }
-            })
-            .await?;
-        self.key_slots.free(ticket.serial);
-        Ok(match removed {
-            // An end of the session may have come before that try; but not while we are alive.
-            Removed::AlreadyGone if doubtful.into_inner() && self.check_alive().is_ok() => {
                 Removed::Removed
             }
-            removed => removed,
-        })
+            Ok(_) => Removed::AlreadyGone,
+            // With the lease went all that was on it, and what is under way cannot be put on it any
+            // more.
+            Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) => Removed::AlreadyGone,
+            Err(error) => return Err(error),
+        };
+        self.key_slots.free(ticket.serial);
+        Ok(removed)
     }
 
     async fn access(
@@ -505,11 +463,10 @@ impl Session for EtcdSession {
             return Ok(());
         }
         let id = self.id.0;
-        let transport = &self.client.transport;
-        let revoked = transport
-            .retry(|| {
-                transport.call(move |client| async move { client.lease_client().revoke(id).await })
-            })
+        let revoked = self
+            .client
+            .transport
+            .call(move |client| async move { client.lease_client().revoke(id).await })
             .await;
         match revoked {
             Err(error) if !matches!(error.kind(), ErrorKind::SessionLost(_)) => Err(error),

@@ -15,7 +15,7 @@ use futures_util::future::{BoxFuture, Shared};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use lock_core::process::ProcessName;
-use lock_core::{Error, ErrorKind, LossReason, background};
+use lock_core::{Error, ErrorKind, background};
 use tokio::io::AsyncWrite;
 use tokio::net::UnixStream;
 use tokio::sync::{OnceCell, watch};
@@ -31,9 +31,6 @@ const DIALER_TIMEOUT: Duration = Duration::from_secs(30);
 /// etcd closes connections that are pinged more often than every 5 s, or without a stream open.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// [`Transport::retry`] begins no attempt later than this.
-const PERSISTENCE: Duration = Duration::from_secs(4);
-const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// How often a new token is asked for. etcd lets one lapse after five minutes unless told otherwise.
 const TOKEN_REFRESH: Duration = Duration::from_secs(60);
 /// How long after our credentials were refused they are not shown again: to check a password costs
@@ -82,6 +79,8 @@ struct State {
     link: Link,
     /// When a member failed, if none has answered since.
     failing: Option<Instant>,
+    /// How often we moved on to the next member since one answered.
+    passed: usize,
     /// The slowest of the latest answers, forgotten by and by.
     slowest: Duration,
 }
@@ -144,6 +143,7 @@ impl Transport {
                 member: 0,
                 link: Link::Down,
                 failing: None,
+                passed: 0,
                 slowest: Duration::ZERO,
             }),
             generation: watch::Sender::new(0),
@@ -182,6 +182,7 @@ impl Transport {
     fn answered(&self, took: Duration) {
         let mut state = self.state();
         state.failing = None;
+        state.passed = 0;
         state.slowest = took.max(state.slowest - state.slowest / 64);
     }
 
@@ -367,7 +368,10 @@ impl Transport {
         background::finish(async move {
             let mut again = true;
             loop {
-                let connection = transport.connection().await?;
+                let connection = match transport.connection().await {
+                    Ok(connection) => connection,
+                    Err(error) => return Err(transport.explain(error)),
+                };
                 let answer = request(connection.client.clone());
                 let (sent, limit) = (Instant::now(), transport.limit());
                 let failure = match tokio::time::timeout(limit, answer).await {
@@ -390,7 +394,7 @@ impl Transport {
                 if elsewhere && std::mem::take(&mut again) {
                     continue;
                 }
-                return Err(failure.error);
+                return Err(transport.explain(failure.error));
             }
         })
         .await
@@ -432,6 +436,7 @@ impl Transport {
     fn next(&self, state: &mut State) {
         state.member = (state.member + 1) % self.members.len();
         state.failing.get_or_insert_with(Instant::now);
+        state.passed = state.passed.saturating_add(1);
         self.hang_up(state);
     }
 
@@ -440,34 +445,10 @@ impl Transport {
         state.link = Link::Down;
     }
 
-    /// Tries a few times, every member at least four times, before it lets a failure that may pass reach
-    /// somebody who does not try again. Takes a few seconds at most, and less than one where
-    /// connections are refused.
-    pub(crate) async fn retry<T, Fut>(&self, mut attempt: impl FnMut() -> Fut) -> Result<T, Error>
-    where
-        Fut: Future<Output = Result<T, Error>>,
-    {
-        let started = Instant::now();
-        let mut pause = Duration::from_millis(50);
-        let mut left = 1 + 4 * self.members.len();
-        loop {
-            let error = match attempt().await {
-                Err(error) if error.is_retryable() || is_of_store(&error) => error,
-                settled => return settled,
-            };
-            if left == 0 || started.elapsed() >= PERSISTENCE {
-                return Err(self.of_all(error));
-            }
-            left -= 1;
-            tracing::debug!(%error, "a request will be tried again");
-            background::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    /// The error, with the addresses of all members that were tried.
-    fn of_all(&self, last: Error) -> Error {
-        if self.members.len() == 1 {
+    /// Adds the addresses of all members to the error of the last one, once each of them has failed.
+    fn explain(&self, last: Error) -> Error {
+        let count = self.members.len();
+        if count == 1 || !last.is_retryable() || self.state().passed < count {
             return last;
         }
         let addresses: Vec<&str> = self.members.iter().map(|m| &*m.address).collect();
@@ -522,12 +503,6 @@ impl Member {
             target,
         })
     }
-}
-
-/// Whether a coordinator has lost its store. Another one is there soon; what rests on no session is
-/// asked of that.
-fn is_of_store(error: &Error) -> bool {
-    error.kind() == ErrorKind::SessionLost(LossReason::StoreGone)
 }
 
 /// Asks for a new token before the present one can lapse, for as long as the connection is in use.

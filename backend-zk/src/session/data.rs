@@ -70,7 +70,7 @@ impl ZkSession {
                 Ok(own.await?.map(|_| value))
             })
         });
-        let found = self.heard(answers.await)?;
+        let found = self.liveness.note_session_loss(answers.await)?;
         Ok(found.map_or(Accessed::NotOurs, Accessed::Done))
     }
 
@@ -91,7 +91,7 @@ impl ZkSession {
                 }
             })
         });
-        self.heard(written.await)
+        self.liveness.note_session_loss(written.await)
     }
 
     /// Sets the value, or removes it.
@@ -167,6 +167,6 @@ impl ZkSession {
                 })
             })
         });
-        self.heard(written.await)
+        self.liveness.note_session_loss(written.await)
     }
 }

@@ -119,7 +119,7 @@ impl ZkSession {
                 })
             })
             .await;
-        let (created, children) = self.heard(answers)?;
+        let (created, children) = self.liveness.note_session_loss(answers)?;
         let (stat, sequence) = match created {
             Ok(created) => created,
             Err(error) => {
@@ -136,7 +136,7 @@ impl ZkSession {
                 return if absent {
                     Ok(None)
                 } else {
-                    self.heard(Err(error))
+                    self.liveness.note_session_loss(Err(error))
                 };
             }
         };
@@ -146,7 +146,7 @@ impl ZkSession {
             // The entry is there, but where it stands is not known.
             self.cluster.error(error).with_effect(Effect::Unknown)
         });
-        Ok(Some((own, self.heard(children)?)))
+        Ok(Some((own, self.liveness.note_session_loss(children)?)))
     }
 
     /// Lists a directory in which we just made a node.
@@ -217,7 +217,7 @@ impl ZkSession {
     ) -> Result<Option<EntryId>, Error> {
         let path = layout::child(directory, name);
         let stat = client.ask(|zk| Box::pin(async move { zk.check_stat(&path).await }));
-        match self.heard(stat.await)? {
+        match self.liveness.note_session_loss(stat.await)? {
             Some(stat) => {
                 let incarnation = self.incarnation(&stat)?;
                 Ok(Some(layout::entry(directory, name, Some(incarnation))))

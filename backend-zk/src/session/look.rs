@@ -61,7 +61,10 @@ impl ZkSession {
             let stats = client.ask(|zk| {
                 Box::pin(async move { try_join_all(paths.iter().map(|p| zk.check_stat(p))).await })
             });
-            for (name, stat) in unplaced.into_iter().zip(self.heard(stats.await)?) {
+            for (name, stat) in unplaced
+                .into_iter()
+                .zip(self.liveness.note_session_loss(stats.await)?)
+            {
                 if let Some(stat) = stat {
                     created.insert(name.to_owned(), incarnation(&stat)?);
                 }
@@ -94,7 +97,7 @@ impl ZkSession {
                 Ok((own.await?.is_some(), other.await?.is_some()))
             })
         });
-        let (present, blocked) = self.heard(there.await)?;
+        let (present, blocked) = self.liveness.note_session_loss(there.await)?;
         Ok(View {
             present,
             ahead: Vec::from_iter(blocked.then_some(only)),
@@ -123,6 +126,6 @@ impl ZkSession {
                 }
             })
         });
-        self.heard(listed.await)
+        self.liveness.note_session_loss(listed.await)
     }
 }

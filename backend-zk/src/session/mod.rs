@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backend_kit::opening::open_in_background;
 use lock_core::SessionId;
 use lock_core::clock::Clock;
 use lock_core::handoff::SessionHandoff;
@@ -20,10 +21,9 @@ use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed, Session};
 use lock_core::{
-    Access, Accessed, DataKey, EntryId, Error, ErrorKind, Incarnation, LossReason, Metadata, State,
-    Ticket, TokenOffset, background,
+    Access, Accessed, DataKey, EntryId, Error, Incarnation, LossReason, Metadata, State, Ticket,
+    TokenOffset, background,
 };
-use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use zookeeper_client::{EventType, SessionState, Stat, StateWatcher};
 
@@ -33,7 +33,6 @@ use crate::error;
 use crate::layout;
 use crate::liveness::{Renewer, lag};
 use crate::offset;
-use crate::runtime::retry;
 
 pub(crate) struct ZkSession {
     id: SessionId,
@@ -59,33 +58,16 @@ pub(crate) struct ZkSession {
     session_handoff: SessionHandoff,
 }
 
-/// Opens a session: on the background thread, so that one whose caller has gone away is closed
-/// again.
+/// Opens a session.
 pub(crate) async fn open(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
     cluster.config().check_session(ttl)?;
-    let (opened, opening) = oneshot::channel();
-    background::handle()?.spawn(async move {
-        let session = connect(cluster, ttl).await;
-        if let Err(Ok(unwanted)) = opened.send(session)
-            && let Err(error) = unwanted.close().await
-        {
-            tracing::debug!(%error, "a session that nobody waits for ends by its time to live");
-        }
-    });
-    let session = opening.await.unwrap_or_else(|_| {
-        let text = "opening a session ended abnormally: please report this";
-        Err(Error::new(ErrorKind::Internal, text))
-    })?;
-    Ok(session)
+    open_in_background(connect(cluster, ttl)).await
 }
 
 async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>, Error> {
     let clock = Clock::system();
-    let (sent, client) = retry(|| async {
-        let sent = clock.now();
-        Ok((sent, Arc::new(cluster.connect(ttl).await?)))
-    })
-    .await?;
+    let sent = clock.now();
+    let client = Arc::new(cluster.connect(ttl).await?);
     let answered = clock.now();
     let ttl = client.timeout();
     cluster.config().check_session(ttl)?;
@@ -101,9 +83,9 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         answered,
     ));
     // In this order: see the module `offset`.
-    retry(|| renewer.attempt()).await?;
+    renewer.attempt().await?;
     let path = cluster.layout.token_offset_node();
-    let offset = retry(|| offset::read(&client, &path)).await?;
+    let offset = offset::read(&client, &path).await?;
     let renewal = background::handle()?.spawn({
         let liveness = liveness.clone();
         async move {
@@ -166,7 +148,7 @@ impl ZkSession {
     /// The client, for an operation that needs the session to live.
     fn alive(&self) -> Result<Arc<Client>, Error> {
         match self.liveness.state() {
-            State::Lost(reason) => Err(error::lost(reason)),
+            State::Lost(reason) => Err(Error::session_lost(reason)),
             State::Held | State::Jeopardy => self.client(),
         }
     }
@@ -175,7 +157,7 @@ impl ZkSession {
         let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         client
             .clone()
-            .ok_or_else(|| error::lost(LossReason::Closed))
+            .ok_or_else(|| Error::session_lost(LossReason::Closed))
     }
 
     fn take_client(&self) -> Option<Arc<Client>> {
@@ -201,34 +183,25 @@ impl ZkSession {
             .await;
         // While we wait: it would keep the session from being closed.
         drop(client);
-        let (Some(_), watcher) = self.heard(watched)? else {
+        let (Some(_), watcher) = self.liveness.note_session_loss(watched)? else {
             return Ok(());
         };
         let event = watcher.changed().await;
         if event.event_type != EventType::Session {
             return Ok(());
         }
-        self.heard(Err(match event.session_state {
-            SessionState::Closed => error::lost(LossReason::Closed),
-            _ => error::session_gone(),
-        }))
-    }
-
-    /// Has everybody know at once if this error means that the session is gone.
-    fn heard<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
-        if let Err(error) = &answer
-            && let ErrorKind::SessionLost(reason) = error.kind()
-        {
-            self.liveness.lose(reason);
-        }
-        answer
+        self.liveness
+            .note_session_loss(Err(match event.session_state {
+                SessionState::Closed => Error::session_lost(LossReason::Closed),
+                _ => error::session_gone(),
+            }))
     }
 
     /// Returns the incarnation of a node that must be our session's.
     fn incarnation(&self, stat: &Stat) -> Result<Incarnation, Error> {
         // The client library may go on under another session than ours, which had ended.
         if stat.ephemeral_owner != self.id.0 {
-            return self.heard(Err(error::session_gone()));
+            return self.liveness.note_session_loss(Err(error::session_gone()));
         }
         incarnation(stat)
     }

@@ -1,18 +1,16 @@
 //! Giving a place up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::try_join_all;
 use lock_core::handoff::Departure;
 use lock_core::session::Removed;
-use lock_core::{Effect, EntryId, Error, ErrorKind, LossReason, Ticket, background};
+use lock_core::{EntryId, Error, ErrorKind, LossReason, Ticket, background};
 use zookeeper_client::{Error as ZkError, Stat};
 
 use super::{ZkSession, incarnation};
 use crate::client::Client;
 use crate::layout;
-use crate::runtime::retry;
 
 impl ZkSession {
     pub(super) async fn give_up(
@@ -26,32 +24,15 @@ impl ZkSession {
         });
         let departure = self.session_handoff.leave(ticket, settled);
         let departure = departure.map(Arc::new);
-        // Whether an earlier try of this removal may have done it.
-        let doubtful = AtomicBool::new(false);
-        let removed = retry(|| async {
-            let outcome = self
-                .try_remove(ticket, entry, settled, departure.as_ref())
-                .await;
-            if let Err(error) = &outcome
-                && error.effect() == Effect::Unknown
-            {
-                doubtful.store(true, Ordering::SeqCst);
-            }
-            outcome
-        })
-        .await?;
+        let removed = self
+            .try_remove(ticket, entry, settled, departure.as_ref())
+            .await?;
         self.unsettled().remove(&ticket.serial);
         self.only().remove(&ticket.serial);
         if let Some(entry) = entry {
             self.alone().left(entry);
         }
-        Ok(match removed {
-            // An end of the session may have come before that try; but not while we are alive.
-            Removed::AlreadyGone if doubtful.into_inner() && self.alive().is_ok() => {
-                Removed::Removed
-            }
-            removed => removed,
-        })
+        Ok(removed)
     }
 
     async fn try_remove(
@@ -96,7 +77,7 @@ impl ZkSession {
                 }
             })
         });
-        self.heard(written.await)
+        self.liveness.note_session_loss(written.await)
     }
 
     /// Whether the node was there.
@@ -110,7 +91,7 @@ impl ZkSession {
                 }
             })
         });
-        self.heard(deleted.await)
+        self.liveness.note_session_loss(deleted.await)
     }
 
     /// Removes an entry and looks, in the same round trip, who of those behind it is still there.
@@ -150,7 +131,7 @@ impl ZkSession {
             departure.left(waiters.iter().zip(stats).filter_map(there).collect());
             Ok(true)
         });
-        self.heard(removed.await)
+        self.liveness.note_session_loss(removed.await)
     }
 
     /// Removes whatever an enqueue of this ticket made; answers the paths.
@@ -182,7 +163,7 @@ impl ZkSession {
                 }
             })
         });
-        let children = self.heard(answers.await)?;
+        let children = self.liveness.note_session_loss(answers.await)?;
         let mut removed = Vec::new();
         for name in self.own(ticket, &children) {
             let path = layout::child(&directory, name);

@@ -25,6 +25,7 @@ use crate::error::{Error, ErrorKind, LossReason};
 use crate::hold::Hold;
 use crate::liveness::State;
 use crate::name::LockName;
+use crate::retry;
 use crate::session::Session;
 
 /// A session that could not be closed has ended by itself so long after its time to live.
@@ -189,7 +190,11 @@ async fn close(session: &dyn Session, told: Option<oneshot::Sender<Result<(), Er
     let mut told = told;
     let mut backoff = Backoff::default();
     loop {
-        let closed = guarded(session.close()).await;
+        // For the caller who waits: a few tries. The rest is nobody's time.
+        let closed = match told {
+            Some(_) => retry::briefly(|| guarded(session.close())).await,
+            None => guarded(session.close()).await,
+        };
         if let Err(error) = &closed {
             tracing::debug!(%error, session = %session.id(), "a session could not be closed yet");
         }

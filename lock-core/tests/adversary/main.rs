@@ -17,6 +17,9 @@ use session::{Act, Script};
 const PATIENCE: Duration = Duration::from_secs(30);
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// So often a request that cannot even be sent is tried for one who waits for it.
+const UNSENT_TRIES: usize = 6;
+
 fn mutex(script: &Arc<Script>) -> Mutex {
     script.locks(HOUR).mutex("a").expect("a valid name")
 }
@@ -60,7 +63,8 @@ async fn a_close_that_fails_is_tried_again_and_removals_go_on_beside_it() {
 #[tokio::test]
 async fn a_close_by_hand_that_fails_is_said_and_goes_on() {
     let script = script();
-    script.close.will(Act::FailTimes(3));
+    // More often than a close is tried for one who waits.
+    script.close.will(Act::FailTimes(12));
     let locks = script.locks(HOUR);
     let guard = locks
         .mutex("a")
@@ -220,10 +224,47 @@ async fn a_release_without_an_answer_goes_on_until_it_is_done() {
     let script = script();
     let lock = mutex(&script);
     let guard = lock.acquire().await.expect("granted");
-    script.remove.will(Act::FailTimes(3));
+    // More often than a removal is tried for one who waits.
+    script.remove.will(Act::FailTimes(12));
     assert_eq!(guard.release().await, Release::Unknown);
     eventually("the entry is gone", || script.left() == 0).await;
     assert_eq!(script.close.count(), 0, "by its removal");
+}
+
+#[tokio::test]
+async fn what_passes_is_tried_again_within_one_call() {
+    let script = script();
+    for call in [&script.open, &script.remove, &script.close] {
+        call.will(Act::FailTimes(3));
+    }
+    let locks = script.locks(HOUR);
+    let lock = locks.mutex("a").expect("a valid name");
+    let guard = lock
+        .acquire()
+        .await
+        .expect("a session after three failures");
+    assert_eq!(script.open.count(), 4);
+    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(script.remove.count(), 4);
+    locks.close().await.expect("closed after three failures");
+    assert_eq!(script.close.count(), 4);
+}
+
+#[tokio::test]
+async fn a_release_whose_reply_was_lost_says_that_it_released() {
+    let script = script();
+    let lock = mutex(&script);
+    let guard = lock.acquire().await.expect("granted");
+    script.remove.will(Act::LoseReplies(2));
+    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(script.remove.count(), 3);
+    assert_eq!(script.left(), 0);
+
+    // No try of ours can have removed what was gone: none was even sent.
+    let guard = lock.acquire().await.expect("granted");
+    script.entries.lock().expect("no panic").clear();
+    script.remove.will(Act::FailTimes(2));
+    assert_eq!(guard.release().await, Release::AlreadyGone);
 }
 
 #[tokio::test]
@@ -339,16 +380,19 @@ async fn short_waits_share_one_opening_that_takes_longer() {
 async fn the_failure_of_an_opening_is_told_to_all_who_wait_for_it() {
     let script = script();
     *script.open_takes.lock().expect("no panic") = Duration::from_millis(50);
-    script.open.will(Act::Fail(ErrorKind::Unreachable));
-    let lock = mutex(&script);
-    let waits = futures_util::future::join_all((0..30).map(|_| lock.acquire()));
-    for outcome in soon("all fail", waits).await {
-        assert_eq!(
-            outcome.expect_err("no session").kind(),
-            ErrorKind::Unreachable
-        );
+    for (kind, tries) in [
+        (ErrorKind::Refused, 1),
+        (ErrorKind::Unreachable, UNSENT_TRIES),
+    ] {
+        let before = script.open.count();
+        script.open.will(Act::Fail(kind));
+        let lock = mutex(&script);
+        let waits = futures_util::future::join_all((0..30).map(|_| lock.acquire()));
+        for outcome in soon("all fail", waits).await {
+            assert_eq!(outcome.expect_err("no session").kind(), kind);
+        }
+        assert_eq!(script.open.count() - before, tries, "of one opening");
     }
-    assert_eq!(script.open.count(), 1);
 }
 
 #[tokio::test]
@@ -529,7 +573,8 @@ async fn over_an_outage(script: &Arc<Script>, open: ErrorKind) -> (Result<(), Er
     script.changed.will(Act::Fail(gone));
     let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
     eventually("it asks again, or gives up", || {
-        script.open.count() > 6 || waiter.is_finished()
+        // More tries than one opening makes, of either kind.
+        script.open.count() > 40 || waiter.is_finished()
     })
     .await;
     script.blocked.store(false, Ordering::SeqCst);
@@ -572,7 +617,7 @@ async fn a_first_session_is_not_asked_for_without_an_end() {
         .await
         .expect_err("nobody is there");
     assert_eq!(error.kind(), ErrorKind::Unreachable);
-    assert_eq!(script.open.count(), 1);
+    assert_eq!(script.open.count(), UNSENT_TRIES, "of one opening");
 }
 
 #[tokio::test]

@@ -11,9 +11,9 @@ use async_trait::async_trait;
 use lock_core::clock::Clock;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
-    Access, Accessed, Admission, AsOf, Backend, DataKey, Enqueued, EntryId, Error, ErrorKind,
-    Incarnation, Liveness, LockName, Locks, LossReason, Metadata, Mode, Options, Placed, Queue,
-    Raised, Removed, Session, SessionId, Ticket, Token, TokenOffset,
+    Access, Accessed, Admission, AsOf, Backend, DataKey, Effect, Enqueued, EntryId, Error,
+    ErrorKind, Incarnation, Liveness, LockName, Locks, LossReason, Metadata, Mode, Options, Placed,
+    Queue, Raised, Removed, Session, SessionId, Ticket, Token, TokenOffset,
 };
 
 /// What a call does.
@@ -24,6 +24,8 @@ pub enum Act {
     Fail(ErrorKind),
     /// Fails so many times, then succeeds.
     FailTimes(usize),
+    /// Does what is asked, but so many times the reply is lost. Of a removal only.
+    LoseReplies(usize),
     Hang,
     Panic,
 }
@@ -55,11 +57,26 @@ impl Call {
             now
         };
         match act {
-            Act::Succeed | Act::FailTimes(0) => Ok(()),
+            Act::Succeed | Act::FailTimes(0) | Act::LoseReplies(_) => Ok(()),
             Act::Fail(kind) => Err(Error::new(kind, "as the script says")),
             Act::FailTimes(_) => Err(Error::new(ErrorKind::Unreachable, "this time")),
             Act::Hang => std::future::pending().await,
             Act::Panic => panic!("as the script says"),
+        }
+    }
+}
+
+impl Call {
+    /// Sends the reply, unless that is to be lost.
+    fn reply<T>(&self, reply: T) -> Result<T, Error> {
+        let mut act = self.act.lock().unwrap_or_else(PoisonError::into_inner);
+        match *act {
+            Act::LoseReplies(times) if times > 0 => {
+                *act = Act::LoseReplies(times - 1);
+                let error = Error::new(ErrorKind::Unreachable, "the reply was lost");
+                Err(error.with_effect(Effect::Unknown))
+            }
+            _ => Ok(reply),
         }
     }
 }
@@ -253,11 +270,12 @@ impl Session for ScriptedSession {
             .entries
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        Ok(if entries.remove(&ticket.serial) {
-            Removed::Removed
-        } else {
-            Removed::AlreadyGone
-        })
+        self.script
+            .remove
+            .reply(match entries.remove(&ticket.serial) {
+                true => Removed::Removed,
+                false => Removed::AlreadyGone,
+            })
     }
 
     async fn access(
