@@ -34,9 +34,9 @@ impl Config {
         }
     }
 
-    /// Replaces the limits.
+    /// Sets the limits.
     #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
+    pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
@@ -84,5 +84,70 @@ impl Default for Limits {
             pending_requests: 16_384,
             pending_bytes: 32 << 20,
         }
+    }
+}
+
+impl Limits {
+    /// Sets [`store_bytes`](Self::store_bytes).
+    #[must_use]
+    pub fn with_store_bytes(mut self, bytes: u64) -> Self {
+        self.store_bytes = bytes;
+        self
+    }
+
+    /// Sets [`leases`](Self::leases).
+    #[must_use]
+    pub fn with_leases(mut self, leases: usize) -> Self {
+        self.leases = leases;
+        self
+    }
+
+    /// Sets [`watches`](Self::watches).
+    #[must_use]
+    pub fn with_watches(mut self, watches: usize) -> Self {
+        self.watches = watches;
+        self
+    }
+
+    /// Sets [`history_events`](Self::history_events).
+    #[must_use]
+    pub fn with_history_events(mut self, events: usize) -> Self {
+        self.history_events = events;
+        self
+    }
+
+    /// Sets [`history_bytes`](Self::history_bytes).
+    #[must_use]
+    pub fn with_history_bytes(mut self, bytes: usize) -> Self {
+        self.history_bytes = bytes;
+        self
+    }
+
+    /// Sets [`watch_queue_events`](Self::watch_queue_events).
+    #[must_use]
+    pub fn with_watch_queue_events(mut self, events: usize) -> Self {
+        self.watch_queue_events = events;
+        self
+    }
+
+    /// Sets [`watch_queue_bytes`](Self::watch_queue_bytes).
+    #[must_use]
+    pub fn with_watch_queue_bytes(mut self, bytes: usize) -> Self {
+        self.watch_queue_bytes = bytes;
+        self
+    }
+
+    /// Sets [`pending_requests`](Self::pending_requests).
+    #[must_use]
+    pub fn with_pending_requests(mut self, requests: usize) -> Self {
+        self.pending_requests = requests;
+        self
+    }
+
+    /// Sets [`pending_bytes`](Self::pending_bytes).
+    #[must_use]
+    pub fn with_pending_bytes(mut self, bytes: usize) -> Self {
+        self.pending_bytes = bytes;
+        self
     }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lock_core::{Effect, ErrorKind, LossReason};
+
 use crate::machine::op::{LeaseId, Revision};
 
 /// Why the coordinator refused a request, or cannot be opened.
@@ -224,4 +226,42 @@ pub enum Error {
         /// What the system said.
         source: Arc<io::Error>,
     },
+}
+
+/// Converts an error from opening a coordinator into the error that a user of locks gets.
+pub(crate) fn to_open_error(error: Error) -> lock_core::Error {
+    lock_core::Error::new(ErrorKind::Configuration, error.to_string())
+}
+
+/// Converts an error of the coordinator into the error that a user of locks gets.
+pub(crate) fn to_lock_error(error: Error) -> lock_core::Error {
+    let (kind, effect) = match &error {
+        Error::LeaseNotFound { .. } => (
+            ErrorKind::SessionLost(LossReason::SessionGone),
+            Effect::None,
+        ),
+        Error::NoSpace { .. }
+        | Error::QuotaExceeded { .. }
+        | Error::Overloaded
+        | Error::TooManyLeases { .. }
+        | Error::TooManyWatches { .. } => (ErrorKind::Exhausted, Effect::None),
+        // Final: nothing in this process starts the coordinator again.
+        Error::Stopped { .. } | Error::Displaced { .. } => {
+            (ErrorKind::Configuration, Effect::Unknown)
+        }
+        Error::AlreadyOpen { .. }
+        | Error::Lingering { .. }
+        | Error::Damaged { .. }
+        | Error::FormatVersion { .. }
+        | Error::Io { .. } => (ErrorKind::Configuration, Effect::None),
+        _ => (ErrorKind::Internal, Effect::None),
+    };
+    let message = match &error {
+        Error::Stopped { .. } | Error::Displaced { .. } => "the embedded coordinator has stopped",
+        Error::LeaseNotFound { .. } => "the coordinator ended the session",
+        _ => "the embedded coordinator refused the request",
+    };
+    lock_core::Error::new(kind, message)
+        .with_effect(effect)
+        .with_source(error)
 }

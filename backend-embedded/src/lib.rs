@@ -1,37 +1,42 @@
 //! Turnlock's embedded coordinator: a durable single-node store of revision-ordered keys, leases
-//! and watches.
+//! and watches, and the locks on it.
 //!
-//! - [`machine`]: etcd's rules as a pure state machine, without I/O and without a clock.
-//! - [`coordinator`]: the machine made durable, with group commit, expiry of leases, and watches.
+//! - [`EmbeddedBackend`]: locks on a coordinator in this process.
+//! - [`Coordinator`]: the store, durable in a folder ([`Config`]) or in memory. It commits many
+//!   requests at once, expires leases and serves watches.
 //! - `server` (feature `server`): the coordinator behind etcd's v3 gRPC API.
 //!
+//! The state machine under the coordinator follows etcd's rules. Its types are public for tests and
+//! measurements only. They are hidden from this page and may change in any release.
+//!
 //! ```
-//! use backend_embedded::machine::op::{KeyRange, Put};
-//! use backend_embedded::{Coordinator, Limits};
+//! use backend_embedded::{Config, Coordinator, EmbeddedBackend};
+//! use lock_core::{Locks, Options};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), backend_embedded::Error> {
-//! let coordinator = Coordinator::in_memory(Limits::default())?;
-//! let mut watcher = coordinator.watch(KeyRange::prefix("jobs/"), None)?;
-//! let written = coordinator
-//!     .put(Put {
-//!         key: "jobs/1".into(),
-//!         value: Some("ready".into()),
-//!         lease: Some(0),
-//!         prev_kv: false,
-//!     })
-//!     .await?;
-//! assert_eq!(watcher.next().await?.revision, written.revision);
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let folder = dir.path().join("locks");
+//! let coordinator = Coordinator::open(Config::new(&folder))?;
+//! let locks = Locks::new(EmbeddedBackend::new(coordinator.clone()), Options::default())?;
+//! let guard = locks.mutex("jobs/nightly")?.acquire().await?;
+//! println!("held with token {}", guard.token());
+//! drop(guard);
+//! coordinator.close()?;
 //! # Ok(())
 //! # }
 //! ```
 
 mod backend;
 pub mod config;
-pub mod coordinator;
-pub mod error;
+mod coordinator;
+mod error;
 mod evidence;
+mod layout;
+mod listing;
+#[doc(hidden)]
 pub mod machine;
+mod offset;
 mod on_use;
 mod session;
 mod store;
@@ -41,6 +46,8 @@ pub mod server;
 
 pub use backend::EmbeddedBackend;
 pub use config::{Config, Limits};
-pub use coordinator::{Applied, Coordinator, Granted, LeaseInfo, Status, WatchBatch, Watcher};
+#[doc(hidden)]
+pub use coordinator::{Applied, Granted, LeaseInfo, WatchBatch, Watcher};
+pub use coordinator::{Coordinator, Status};
 pub use error::Error;
 pub use on_use::from_url;

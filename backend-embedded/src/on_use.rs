@@ -10,9 +10,10 @@ use lock_core::{
 };
 use tokio::sync::OnceCell;
 
-use crate::backend::{self, EmbeddedBackend};
+use crate::backend::EmbeddedBackend;
 use crate::config::{Config, Limits};
 use crate::coordinator::Coordinator;
+use crate::error::to_open_error;
 
 /// Returns the backend of a URL: `embedded:///DIR`, a coordinator that is durable in the folder DIR,
 /// or `embedded:memory`. Does no I/O: the folder is opened by the first request, and each request
@@ -30,11 +31,11 @@ use crate::coordinator::Coordinator;
 /// [`ErrorKind::Configuration`] if the URL is malformed. The first request fails with the same kind
 /// if the folder cannot be opened.
 pub fn from_url(url: &str) -> Result<Arc<dyn Backend>, Error> {
-    Ok(match Place::parse(url)? {
-        Place::Memory => EmbeddedBackend::new(
-            Coordinator::in_memory(Limits::default()).map_err(backend::cannot_open)?,
+    Ok(match Location::parse(url)? {
+        Location::Memory => EmbeddedBackend::new(
+            Coordinator::in_memory(Limits::default()).map_err(to_open_error)?,
         ),
-        Place::Folder(config) => Arc::new(OpenOnUse {
+        Location::Folder(config) => Arc::new(OpenOnUse {
             config,
             opened: Arc::default(),
         }),
@@ -42,17 +43,17 @@ pub fn from_url(url: &str) -> Result<Arc<dyn Backend>, Error> {
 }
 
 /// Where a URL says that the data is.
-pub(crate) enum Place {
+pub(crate) enum Location {
     Memory,
     Folder(Config),
 }
 
-impl Place {
+impl Location {
     pub(crate) fn parse(url: &str) -> Result<Self, Error> {
         match url.strip_prefix("embedded:") {
-            Some("memory") => Ok(Place::Memory),
+            Some("memory") => Ok(Location::Memory),
             Some(rest) if rest.starts_with("///") => {
-                Ok(Place::Folder(Config::new(&rest["//".len()..])))
+                Ok(Location::Folder(Config::new(&rest["//".len()..])))
             }
             Some(_) | None => Err(Error::new(
                 ErrorKind::Configuration,

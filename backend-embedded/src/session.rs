@@ -16,9 +16,10 @@ use lock_core::{
 };
 use tokio::task::AbortHandle;
 
-use crate::backend::{self, between, refused, still};
 use crate::coordinator::{Applied, Coordinator};
+use crate::error::to_lock_error as refused;
 use crate::evidence::Process;
+use crate::layout::{self, offset_unchanged as still, to_key_range as between};
 use crate::machine::op::{
     Compare, CompareOp, CompareTarget, Delete, KeyRange, Op, OpResult, Put, Range, SortOrder,
     SortTarget, Txn, TxnResult,
@@ -202,7 +203,7 @@ impl EmbeddedSession {
                 "the coordinator left an answer out",
             ));
         };
-        let now = backend::known(&self.keyspace, offset)?;
+        let now = layout::parse_offset(&self.keyspace, offset)?;
         match (found.kvs.first(), admission) {
             // An earlier try of this ticket got through.
             (Some(kv), _) => {

@@ -11,10 +11,10 @@ use crate::machine::Machine;
 use crate::store::{Failure, Store};
 
 /// How often a full disk is looked at again.
-const SPACE_CHECK: Duration = Duration::from_millis(500);
+const SPACE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// After a power cut, whose a session was that is younger than this may not be known.
-const EVIDENCE_SYNC: Duration = Duration::from_secs(1);
+const EVIDENCE_SYNC_DELAY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Committer {
@@ -54,7 +54,7 @@ impl Committer {
         // The keeper lets go of the folder about now, too, or after those who have to be told.
         drop(self.store);
         match result {
-            Ok(()) => self.shared.end_closed(),
+            Ok(()) => self.shared.finish_close(),
             Err(error) => {
                 tracing::error!(%error, "the coordinator stops");
                 self.shared.stop(&error);
@@ -105,9 +105,9 @@ impl Committer {
     fn commit(&mut self, mut pending: Pending) -> Result<(), Error> {
         match self.store.commit(std::mem::take(&mut pending.batch)) {
             // What is recorded where nobody will look for it must not be acknowledged.
-            Ok(()) => match self.store.check_place() {
+            Ok(()) => match self.store.check_location() {
                 Ok(()) => {
-                    self.settle(pending);
+                    self.finish(pending);
                     Ok(())
                 }
                 Err(error) => Err(self.fail(pending, error)),
@@ -118,7 +118,7 @@ impl Committer {
     }
 
     /// Makes durable changes known, and answers.
-    fn settle(&self, pending: Pending) {
+    fn finish(&self, pending: Pending) {
         self.shared.set_file_size(self.store.file_size());
         let mut state = self.shared.state();
         self.publish(&pending);
@@ -126,7 +126,7 @@ impl Committer {
             recording.committing = false;
         }
         drop(state);
-        pending.answer(&Outcome::Durable);
+        pending.notify(&Outcome::Durable);
     }
 
     fn publish(&self, pending: &Pending) {
@@ -149,14 +149,14 @@ impl Committer {
                 return Err(self.fail(pending, error));
             }
         };
-        let recorded = self.store.holds_last_tried();
+        let recorded = self.store.is_last_attempt_recorded();
         let mut state = self.shared.state();
         let limits = self.shared.limits().clone();
         let now = self.shared.clock().now();
         let mut machine = Machine::restore(limits, loaded.snapshot, now);
         machine.adopt_deadlines(&state.machine);
         state.machine = machine;
-        self.shared.tell_lease_count(&state.machine);
+        self.shared.publish_lease_count(&state.machine);
         let mut later = Pending::default();
         if let Some(recording) = &mut state.recording {
             recording.committing = false;
@@ -167,9 +167,9 @@ impl Committer {
         }
         drop(state);
         let undone = Outcome::Undone(error);
-        pending.answer(if recorded { &Outcome::Durable } else { &undone });
+        pending.notify(if recorded { &Outcome::Durable } else { &undone });
         // Applied on top of what is gone.
-        later.answer(&undone);
+        later.notify(&undone);
         Ok(())
     }
 
@@ -179,7 +179,7 @@ impl Committer {
             return;
         }
         let now = Instant::now();
-        let at = *self.next_sync.get_or_insert(now + EVIDENCE_SYNC);
+        let at = *self.next_sync.get_or_insert(now + EVIDENCE_SYNC_DELAY);
         if at <= now {
             self.shared.evidence().sync();
             self.next_sync = None;
@@ -208,7 +208,9 @@ impl Committer {
     }
 
     fn set_full(&mut self, full: Option<Error>) {
-        self.next_check = full.is_some().then(|| Instant::now() + SPACE_CHECK);
+        self.next_check = full
+            .is_some()
+            .then(|| Instant::now() + SPACE_CHECK_INTERVAL);
         if let Some(recording) = &mut self.shared.state().recording {
             recording.full = full;
         }
@@ -218,7 +220,7 @@ impl Committer {
     fn fail(&self, pending: Pending, error: Error) -> Error {
         self.shared.stop(&error);
         if let Some(stopped) = self.shared.failure() {
-            pending.answer(&Outcome::Stopped(stopped));
+            pending.notify(&Outcome::Stopped(stopped));
         }
         error
     }

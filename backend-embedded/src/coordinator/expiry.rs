@@ -13,10 +13,10 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// Leases expired under one hold of the lock; so that a thousand sessions that die at once do not
 /// keep everybody else waiting.
-const AT_ONCE: usize = 256;
+const MAX_BATCH: usize = 256;
 
 /// When to look again.
-fn next_look(machine: &Machine, now: Duration) -> Option<Duration> {
+fn next_check(machine: &Machine, now: Duration) -> Option<Duration> {
     let first = machine.next_expiry()?;
     Some(first.clamp(now, now + TICK))
 }
@@ -24,11 +24,11 @@ fn next_look(machine: &Machine, now: Duration) -> Option<Duration> {
 /// Whether leases may be judged now, at a look that was planned for an earlier time. After a delay
 /// they may not: it is given back to every lease, and a tick passes in which the renewals that have
 /// been waiting are taken.
-fn may_judge(machine: &mut Machine, planned: Duration, now: Duration) -> bool {
+fn may_expire(machine: &mut Machine, planned: Duration, now: Duration) -> bool {
     let late = now.saturating_sub(planned);
     if late > TICK {
         tracing::warn!(?late, "woken late; the delay is given back to every lease");
-        machine.give_back(late);
+        machine.extend_leases(late);
         return false;
     }
     true
@@ -41,7 +41,7 @@ pub(super) fn run(shared: &Shared) {
         if state.is_over() {
             break;
         }
-        let Some(planned) = next_look(&state.machine, shared.clock().now()) else {
+        let Some(planned) = next_check(&state.machine, shared.clock().now()) else {
             state = shared.wait_for_lease(state, None);
             continue;
         };
@@ -53,7 +53,7 @@ pub(super) fn run(shared: &Shared) {
         {
             state = shared.wait_for_lease(state, Some(left));
         }
-        if !state.is_over() && shared.evidence().is_due() {
+        if !state.is_over() && shared.evidence().is_refresh_due() {
             // A disk that takes long for this makes us late, and is given back.
             drop(state);
             let refreshed = shared.refresh_evidence();
@@ -63,11 +63,11 @@ pub(super) fn run(shared: &Shared) {
             }
         }
         let now = shared.clock().now();
-        if state.is_over() || !may_judge(&mut state.machine, planned, now) {
+        if state.is_over() || !may_expire(&mut state.machine, planned, now) {
             continue;
         }
-        for _ in 0..AT_ONCE {
-            let Some(id) = state.machine.expired(now) else {
+        for _ in 0..MAX_BATCH {
+            let Some(id) = state.machine.first_expired(now) else {
                 break;
             };
             let mut changes = Changes::default();
@@ -76,7 +76,7 @@ pub(super) fn run(shared: &Shared) {
             }
             shared.record(&mut state, changes);
         }
-        if state.machine.expired(now).is_some() {
+        if state.machine.first_expired(now).is_some() {
             drop(state);
             state = shared.state();
         }
@@ -85,7 +85,7 @@ pub(super) fn run(shared: &Shared) {
     let in_memory = state.recording.is_none();
     drop(state);
     if in_memory {
-        shared.end_closed();
+        shared.finish_close();
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
         let mut expired = Vec::new();
         let mut now = Duration::ZERO;
         while now < end {
-            let Some(planned) = next_look(machine, now) else {
+            let Some(planned) = next_check(machine, now) else {
                 break;
             };
             while now < planned {
@@ -120,8 +120,8 @@ mod tests {
                     client(machine, now);
                 }
             }
-            if may_judge(machine, planned, now) {
-                while let Some(id) = machine.expired(now) {
+            if may_expire(machine, planned, now) {
+                while let Some(id) = machine.first_expired(now) {
                     machine.revoke(id, &mut Changes::default()).unwrap();
                     expired.push((id, now));
                 }

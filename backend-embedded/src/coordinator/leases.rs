@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pending::Class;
-use super::shared::{Shared, closed};
+use super::shared::{Shared, closed_error};
 use super::{Coordinator, Granted, LeaseInfo};
 use crate::error::Error;
 use crate::evidence::Process;
 use crate::machine::Changes;
 use crate::machine::op::{LeaseId, Revision};
 
+/// Leases as the server and the tests use them, no stable API.
+#[doc(hidden)]
 impl Coordinator {
     /// Grants a lease. Id 0 has a free one chosen. The time to live is rounded up to whole seconds,
     /// and to [`MIN_LEASE_TTL`](crate::config::MIN_LEASE_TTL).
@@ -31,13 +33,13 @@ impl Coordinator {
         asked: LeaseId,
         ttl: Duration,
     ) -> Result<Granted, Error> {
-        self.shared().sign_of_life()?;
+        self.shared().extend_before_ack()?;
         loop {
             let id = match asked {
                 0 => self.shared().choose_id(),
                 chosen => chosen,
             };
-            self.shared().will_grant(id, asked != 0, holder)?;
+            self.shared().record_holder(id, asked != 0, holder)?;
             let granted = self
                 .submit(Class::Write, |machine, clock, changes| {
                     machine.grant(clock.now(), id, ttl, changes)
@@ -51,7 +53,7 @@ impl Coordinator {
                 Err(Error::LeaseExists { .. }) if asked == 0 => {}
                 Err(error) => {
                     if asked == 0 {
-                        self.shared().evidence().released(id);
+                        self.shared().evidence().forget(id);
                     }
                     return Err(error);
                 }
@@ -114,33 +116,33 @@ impl Coordinator {
 }
 
 impl Shared {
-    /// See [`Evidence::sign_of_life`].
-    pub(super) fn sign_of_life(&self) -> Result<(), Error> {
-        self.or_stop(self.evidence().sign_of_life())
+    /// See [`Evidence::extend_before_ack`].
+    pub(super) fn extend_before_ack(&self) -> Result<(), Error> {
+        self.stop_on_error(self.evidence().extend_before_ack())
     }
 
     /// See [`Evidence::refresh`].
     pub(super) fn refresh_evidence(&self) -> Result<(), Error> {
-        self.or_stop(self.evidence().refresh())
+        self.stop_on_error(self.evidence().refresh())
     }
 
-    /// See [`Evidence::will_grant`].
-    pub(super) fn will_grant(
+    /// See [`Evidence::record_holder`].
+    pub(super) fn record_holder(
         &self,
         id: LeaseId,
-        chosen: bool,
+        client_chosen: bool,
         holder: Option<Process>,
     ) -> Result<(), Error> {
-        self.or_stop(self.evidence().will_grant(id, chosen, holder))
+        self.stop_on_error(self.evidence().record_holder(id, client_chosen, holder))
     }
 
     /// Evidence that can neither be kept nor be taken back would end a live session later.
-    fn or_stop(&self, kept: std::io::Result<()>) -> Result<(), Error> {
-        kept.map_err(|source| {
+    fn stop_on_error(&self, result: std::io::Result<()>) -> Result<(), Error> {
+        result.map_err(|source| {
             let path = self.evidence().path();
             let source = Arc::new(source);
             self.stop(&Error::Io { path, source });
-            self.failure().unwrap_or_else(closed)
+            self.failure().unwrap_or_else(closed_error)
         })
     }
 
@@ -156,7 +158,7 @@ impl Shared {
     }
 
     pub(super) fn renew(&self, id: LeaseId) -> Result<Duration, Error> {
-        self.sign_of_life()?;
+        self.extend_before_ack()?;
         let mut state = self.state();
         state.check_running()?;
         // Read under the lock: a renewal that had to wait for it counts from when it is applied.

@@ -8,9 +8,10 @@
 
 mod committer;
 mod expiry;
-mod keeper;
+mod folder_watchdog;
 mod leases;
 mod pending;
+mod requests;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -24,17 +25,14 @@ use bytes::Bytes;
 
 use crate::config::{Config, Limits};
 use crate::error::Error;
-use crate::evidence::Past;
-use crate::machine::op::{
-    Delete, KeyRange, KeyValue, LeaseId, Put, Range, RangeResult, Revision, Txn, TxnResult,
-};
-use crate::machine::{Changes, FIRST_REVISION, Machine, Snapshot};
+use crate::evidence::PreviousRun;
+use crate::machine::op::{LeaseId, Revision};
+use crate::machine::{FIRST_REVISION, Snapshot};
 use crate::store::{Folder, Identity, Medium, Store};
 use committer::Committer;
-pub(crate) use keeper::Farewell;
-use keeper::Keeper;
-use pending::{Class, Outcome};
-use shared::Clock;
+use folder_watchdog::FolderWatchdog;
+pub(crate) use folder_watchdog::ShutdownGuard;
+pub use requests::Applied;
 pub(crate) use shared::Shared;
 pub use watch::{WatchBatch, Watcher};
 
@@ -54,15 +52,6 @@ pub struct Coordinator {
 struct Inner {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// An answer, and the store's revision after the request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied<T> {
-    /// The store's revision after the request (etcd's `header.revision`).
-    pub revision: Revision,
-    /// The answer.
-    pub result: T,
 }
 
 /// A granted lease.
@@ -142,13 +131,18 @@ impl Coordinator {
     /// [`Error::Damaged`], [`Error::FormatVersion`], [`Error::NoSpace`], [`Error::Io`].
     pub fn open(config: Config) -> Result<Coordinator, Error> {
         let folder = Arc::new(Folder::claim(&config.data_dir)?);
-        let past = folder.past();
+        let previous = folder.previous_run();
         let medium = Arc::clone(&folder).medium()?;
-        let now = by_the_clock(SystemTime::now());
-        let coordinator = Coordinator::open_on(Box::new(medium), config.limits, now, Some(past))?;
+        let min_revision = to_clock_revision(SystemTime::now());
+        let coordinator = Coordinator::open_on(
+            Box::new(medium),
+            config.limits,
+            min_revision,
+            Some(previous),
+        )?;
         let shared = Arc::clone(coordinator.shared());
-        Keeper::new(shared, folder)
-            .and_then(|keeper| coordinator.spawn("turnlock-keeper", || keeper.run()))
+        FolderWatchdog::new(shared, folder)
+            .and_then(|watchdog| coordinator.spawn("turnlock-folder", || watchdog.run()))
             .map_err(|source| Error::Io {
                 path: config.data_dir,
                 source: Arc::new(source),
@@ -156,23 +150,24 @@ impl Coordinator {
         Ok(coordinator)
     }
 
-    /// Opens the store on a medium, at this revision at least. There may be something of the past on
+    /// Opens the store on a medium, at this revision at min_revision. There may be something of the past on
     /// it.
     fn open_on(
         medium: Box<dyn Medium>,
         limits: Limits,
-        least: Revision,
-        past: Option<Past>,
+        min_revision: Revision,
+        previous: Option<PreviousRun>,
     ) -> Result<Coordinator, Error> {
         let path = medium.path().to_path_buf();
-        let (store, loaded) = Store::open(medium, least)?;
+        let (store, loaded) = Store::open(medium, min_revision)?;
         let leases = &loaded.snapshot.leases;
-        let (over, evidence) = past.map(|past| past.judge(leases)).unwrap_or_default();
+        let (ended, evidence) =
+            (previous.map(|previous| previous.find_ended_leases(leases))).unwrap_or_default();
         let (snapshot, identity) = (loaded.snapshot, loaded.identity);
         let keys = snapshot.keys.clone();
         let shared = Arc::new(Shared::new(snapshot, identity, limits, Some(evidence)));
-        shared.hub().remember(&keys, &loaded.deleted);
-        shared.revoke_all(&over);
+        shared.hub().restore(&keys, &loaded.deletions);
+        shared.revoke_all(&ended);
         shared.set_file_size(store.file_size());
         let coordinator = Coordinator::with(shared);
         let committer = Committer::new(Arc::clone(coordinator.shared()), store);
@@ -234,81 +229,6 @@ impl Coordinator {
         &self.inner.shared
     }
 
-    /// Runs a transaction: wholly, at one new revision if it changes anything, or not at all.
-    ///
-    /// # Errors
-    /// What is wrong with the request ([`Error::DuplicateKey`], [`Error::LeaseNotFound`] and so
-    /// on), or why it cannot be recorded now ([`Error::NoSpace`], [`Error::Overloaded`],
-    /// [`Error::QuotaExceeded`], [`Error::Stopped`]).
-    pub async fn txn(&self, txn: Txn) -> Result<Applied<TxnResult>, Error> {
-        self.submit(Class::of(&txn), |machine, _, changes| {
-            machine.txn(&txn, changes)
-        })
-        .await
-    }
-
-    /// Reads a range. Cancel safe.
-    ///
-    /// # Errors
-    /// [`Error::Compacted`] for a past revision, as only the current state is kept;
-    /// [`Error::FutureRevision`], [`Error::EmptyKey`], [`Error::Overloaded`], [`Error::Stopped`].
-    pub async fn range(&self, range: Range) -> Result<Applied<RangeResult>, Error> {
-        self.submit(Class::Read, |machine, _, _| machine.range(&range))
-            .await
-    }
-
-    /// Writes a key; answers its previous state if asked for.
-    ///
-    /// # Errors
-    /// As [`txn`](Self::txn).
-    pub async fn put(&self, put: Put) -> Result<Applied<Option<Arc<KeyValue>>>, Error> {
-        self.submit(Class::Write, |machine, _, changes| {
-            machine.put(&put, changes)
-        })
-        .await
-    }
-
-    /// Deletes a range; answers how many keys went and, if asked for, which.
-    ///
-    /// # Errors
-    /// As [`txn`](Self::txn).
-    pub async fn delete(
-        &self,
-        delete: Delete,
-    ) -> Result<Applied<(u64, Vec<Arc<KeyValue>>)>, Error> {
-        self.submit(Class::Release, |machine, _, changes| {
-            machine.delete(&delete, changes)
-        })
-        .await
-    }
-
-    /// Forgets the events before `revision`; answers the store's revision.
-    ///
-    /// # Errors
-    /// [`Error::Compacted`] if that was done up to there already, [`Error::FutureRevision`], and
-    /// why it cannot be recorded now, as [`txn`](Self::txn).
-    pub async fn compact(&self, revision: Revision) -> Result<Revision, Error> {
-        let applied = self
-            .submit(Class::Write, |machine, _, changes| {
-                machine.compact(revision, changes)
-            })
-            .await?;
-        Ok(applied.revision)
-    }
-
-    /// Watches `keys` from revision `start`; from the next change on when `None`.
-    ///
-    /// # Errors
-    /// [`Error::Compacted`] when events from `start` on are no longer kept, up to
-    /// [`Limits::history_events`] and [`Limits::history_bytes`]. Of those from before the coordinator
-    /// was opened, only the last one of each key is told. A watch of one key that is there and has
-    /// not changed since `start` is never refused, unless `start` was compacted away by request;
-    /// [`Error::TooManyWatches`], [`Error::EmptyKey`], [`Error::Stopped`].
-    pub fn watch(&self, keys: KeyRange, start: Option<Revision>) -> Result<Watcher, Error> {
-        let (id, queue) = self.shared().hub().watch(keys, start)?;
-        Ok(Watcher::new(Arc::clone(self.shared()), id, queue))
-    }
-
     /// The vital signs.
     pub fn status(&self) -> Status {
         self.shared().status()
@@ -321,7 +241,7 @@ impl Coordinator {
 
     /// Resolves, with the reason, once the coordinator has stopped. Cancel safe.
     pub async fn closed(&self) -> Error {
-        self.shared().ended().await
+        self.shared().wait_for_end().await
     }
 
     /// Why it stopped by itself, if it did.
@@ -332,12 +252,12 @@ impl Coordinator {
 
     /// Looks at once whether the folder is still in its place, and stops if it is not.
     #[cfg(feature = "server")]
-    pub(crate) fn check_place(&self) {
-        self.shared().check_place();
+    pub(crate) fn check_location(&self) {
+        self.shared().check_location();
     }
 
     /// To be kept by whoever has to tell others when the coordinator stops, until that is done.
-    pub(crate) fn farewell(&self) -> Farewell {
+    pub(crate) fn farewell(&self) -> ShutdownGuard {
         self.shared().farewell()
     }
 
@@ -353,36 +273,14 @@ impl Coordinator {
             // A thread that panicked has said so already; what matters is that it is gone.
             let _ = thread.join();
         }
-        self.shared().end_closed();
+        self.shared().finish_close();
         self.shared().failure().map_or(Ok(()), Err)
-    }
-
-    /// Applies a request and waits until what it has changed, or seen, is durable.
-    async fn submit<T>(
-        &self,
-        class: Class,
-        mut apply: impl FnMut(&mut Machine, Clock, &mut Changes) -> Result<T, Error>,
-    ) -> Result<Applied<T>, Error> {
-        let mut again = class.may_be_repeated();
-        loop {
-            let (answer, durable) = self.shared().apply(class, &mut apply)?;
-            let Some(durable) = durable else {
-                return answer;
-            };
-            match durable.await {
-                Ok(Outcome::Durable) => return answer,
-                // Undone with the requests beside it that needed space, which are refused now.
-                Ok(Outcome::Undone(_)) if again => again = false,
-                Ok(Outcome::Undone(error) | Outcome::Stopped(error)) => return Err(error),
-                Err(_) => return Err(self.shared().ended().await),
-            }
-        }
     }
 }
 
-/// The revision that a store is at least at. No store makes a million revisions a second, so one
+/// The revision that a store is at min_revision at. No store makes a million revisions a second, so one
 /// that runs on stays behind the clock, and one that begins anew is ahead of what it was.
-fn by_the_clock(now: SystemTime) -> Revision {
+fn to_clock_revision(now: SystemTime) -> Revision {
     /// In 2255. A later date is an error of the clock's, and those who read revisions as JSON may
     /// have no larger integers.
     const LATEST: u128 = 1 << 53;

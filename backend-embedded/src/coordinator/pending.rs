@@ -101,7 +101,7 @@ impl Pending {
     }
 
     /// To wait for the outcome of this commit.
-    pub(super) fn wait(&mut self) -> oneshot::Receiver<Outcome> {
+    pub(super) fn add_waiter(&mut self) -> oneshot::Receiver<Outcome> {
         let (sender, receiver) = oneshot::channel();
         self.waiters.push(sender);
         // A request that changed something has been counted with its changes.
@@ -112,7 +112,7 @@ impl Pending {
     }
 
     /// Tells all that wait. Those that no longer do are not missed.
-    pub(super) fn answer(self, outcome: &Outcome) {
+    pub(super) fn notify(self, outcome: &Outcome) {
         for waiter in self.waiters {
             let _ = waiter.send(outcome.clone());
         }

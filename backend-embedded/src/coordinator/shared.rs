@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
-use super::keeper::{Farewell, Kept};
+use super::folder_watchdog::{ShutdownGuard, WatchdogHandle};
 use super::pending::{Class, Outcome, Pending};
 use super::watch::Hub;
 use super::{Applied, Status};
@@ -56,7 +56,7 @@ pub(crate) struct Shared {
     ended: watch::Sender<Option<Error>>,
     file_size: AtomicU64,
     /// While the folder is looked after.
-    kept: Mutex<Option<Kept>>,
+    watchdog: Mutex<Option<WatchdogHandle>>,
     evidence: Evidence,
 }
 
@@ -80,7 +80,7 @@ pub(super) struct Recording {
 
 impl Recording {
     /// Whether all that was applied is recorded. Only then does the committer wait for work.
-    fn is_settled(&self) -> bool {
+    fn is_idle(&self) -> bool {
         !self.committing && self.pending.is_empty()
     }
 }
@@ -100,7 +100,7 @@ impl State {
     pub(super) fn check_running(&self) -> Result<(), Error> {
         match &self.end {
             Some(end) => Err(end.error.clone()),
-            None if self.closing => Err(closed()),
+            None if self.closing => Err(closed_error()),
             None => Ok(()),
         }
     }
@@ -120,7 +120,7 @@ impl State {
     }
 }
 
-pub(super) fn closed() -> Error {
+pub(super) fn closed_error() -> Error {
     Error::Stopped {
         reason: "it was closed".into(),
     }
@@ -157,36 +157,39 @@ impl Shared {
             lease_count,
             ended: watch::channel(None).0,
             file_size: AtomicU64::new(0),
-            kept: Mutex::new(None),
+            watchdog: Mutex::new(None),
             evidence: durable.unwrap_or_default(),
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn watchdog(&self) -> MutexGuard<'_, Option<WatchdogHandle>> {
+        self.watchdog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn set_kept(&self, kept: Kept) {
-        *self.kept() = Some(kept);
+    pub(super) fn set_watchdog(&self, watchdog: WatchdogHandle) {
+        *self.watchdog() = Some(watchdog);
     }
 
     /// Wakes the keeper, which has nothing to look after any more.
-    pub(super) fn let_go(&self) {
-        self.kept().take();
+    pub(super) fn stop_watchdog(&self) {
+        self.watchdog().take();
     }
 
     /// Looks at once whether the folder is still in its place, and stops if it is not.
     #[cfg(feature = "server")]
-    pub(super) fn check_place(&self) {
-        let folder = self.kept().as_ref().map(|kept| Arc::clone(&kept.folder));
+    pub(super) fn check_location(&self) {
+        let folder = self
+            .watchdog()
+            .as_ref()
+            .map(|watchdog| Arc::clone(&watchdog.folder));
         if let Some(Err(error)) = folder.map(|folder| folder.check()) {
             self.stop(&error);
         }
     }
 
     /// To be kept by whoever has to tell others when the coordinator stops, until that is done.
-    pub(super) fn farewell(&self) -> Farewell {
-        Farewell::from(self.kept().as_ref())
+    pub(super) fn farewell(&self) -> ShutdownGuard {
+        ShutdownGuard::new(self.watchdog().as_ref())
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -218,8 +221,8 @@ impl Shared {
         let result = request(&mut state.machine, self.clock, &mut changes);
         let revision = state.machine.revision();
         self.record(&mut state, changes);
-        let unsettled = state.recording.as_mut().filter(|it| !it.is_settled());
-        let durable = unsettled.map(|it| it.pending.wait());
+        let busy = state.recording.as_mut().filter(|it| !it.is_idle());
+        let durable = busy.map(|it| it.pending.add_waiter());
         let answer = result.map(|result| Applied { revision, result });
         Ok((answer, durable))
     }
@@ -230,10 +233,10 @@ impl Shared {
             return;
         }
         if !changes.leases.is_empty() {
-            self.tell_lease_count(&state.machine);
+            self.publish_lease_count(&state.machine);
             for change in &changes.leases {
                 if let LeaseChange::Removed { id } = change {
-                    self.evidence.released(*id);
+                    self.evidence.forget(*id);
                 }
             }
         }
@@ -241,9 +244,9 @@ impl Shared {
         if let Some(recording) = &mut state.recording {
             // A committer that is at work looks for more before it waits; to notify it would cost
             // a system call all the same.
-            let settled = recording.is_settled();
+            let idle = recording.is_idle();
             recording.pending.add(revision, changes);
-            if settled {
+            if idle {
                 self.work.notify_one();
             }
             return;
@@ -257,12 +260,12 @@ impl Shared {
         }
     }
 
-    pub(super) fn tell_lease_count(&self, machine: &Machine) {
+    pub(super) fn publish_lease_count(&self, machine: &Machine) {
         let count = machine.lease_count();
         let mut first = false;
-        self.lease_count.send_if_modified(|told| {
-            first = *told == 0 && count > 0;
-            std::mem::replace(told, count) != count
+        self.lease_count.send_if_modified(|published| {
+            first = *published == 0 && count > 0;
+            std::mem::replace(published, count) != count
         });
         if first {
             self.granted.notify_one();
@@ -325,13 +328,13 @@ impl Shared {
         self.state().closing = true;
         self.work.notify_all();
         self.granted.notify_all();
-        self.let_go();
+        self.stop_watchdog();
     }
 
     /// Ends, as asked for, unless it has ended already.
-    pub(super) fn end_closed(&self) {
+    pub(super) fn finish_close(&self) {
         self.end(End {
-            error: closed(),
+            error: closed_error(),
             failed: false,
         });
     }
@@ -366,10 +369,10 @@ impl Shared {
         self.work.notify_all();
         self.granted.notify_all();
         if let Some(pending) = pending {
-            pending.answer(&Outcome::Stopped(error.clone()));
+            pending.notify(&Outcome::Stopped(error.clone()));
         }
         self.ended.send_replace(Some(error));
-        self.let_go();
+        self.stop_watchdog();
     }
 
     /// Why it stopped by itself, if it did.
@@ -380,11 +383,11 @@ impl Shared {
     }
 
     /// Resolves once it has ended.
-    pub(super) async fn ended(&self) -> Error {
+    pub(super) async fn wait_for_end(&self) -> Error {
         let mut ended = self.ended.subscribe();
         match ended.wait_for(Option::is_some).await {
-            Ok(error) => error.clone().unwrap_or_else(closed),
-            Err(_) => closed(),
+            Ok(error) => error.clone().unwrap_or_else(closed_error),
+            Err(_) => closed_error(),
         }
     }
 }

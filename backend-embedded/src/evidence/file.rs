@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::{Buf, BufMut};
 
-use super::{Claim, Host, Process};
+use super::{Host, LockStamp, Process};
 use crate::machine::op::LeaseId;
 
 pub(super) const NAME: &str = "LIFE";
@@ -24,7 +24,7 @@ pub(super) const SLOT: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     /// By whom it was written.
-    pub(super) claim: Claim,
+    pub(super) lock_stamp: LockStamp,
     pub(super) host: Host,
     /// No renewal was acknowledged whose request came later than this, in nanoseconds since boot.
     pub(super) until: u64,
@@ -34,28 +34,28 @@ impl Header {
     pub(super) fn encode(&self) -> [u8; HEADER] {
         let mut bytes = Vec::with_capacity(HEADER);
         bytes.put_u64_le(MAGIC);
-        bytes.put_u64_le(self.claim.inode);
-        bytes.put_i64_le(self.claim.changed.0);
-        bytes.put_i64_le(self.claim.changed.1);
+        bytes.put_u64_le(self.lock_stamp.inode);
+        bytes.put_i64_le(self.lock_stamp.ctime.0);
+        bytes.put_i64_le(self.lock_stamp.ctime.1);
         bytes.put_u128_le(self.host.machine);
         bytes.put_u128_le(self.host.boot);
         bytes.put_u64_le(self.host.namespace);
         bytes.put_i64_le(self.host.clock_offset);
         bytes.put_u64_le(self.until);
         bytes.put_u64_le(0);
-        sealed(bytes)
+        seal(bytes)
     }
 
     /// `None` if these are not the bytes of a header.
     pub(super) fn decode(bytes: &[u8]) -> Option<Header> {
-        let mut bytes = unsealed::<HEADER>(bytes)?;
+        let mut bytes = unseal::<HEADER>(bytes)?;
         if bytes.get_u64_le() != MAGIC {
             return None;
         }
         Some(Header {
-            claim: Claim {
+            lock_stamp: LockStamp {
                 inode: bytes.get_u64_le(),
-                changed: (bytes.get_i64_le(), bytes.get_i64_le()),
+                ctime: (bytes.get_i64_le(), bytes.get_i64_le()),
             },
             host: Host {
                 machine: bytes.get_u128_le(),
@@ -69,7 +69,7 @@ impl Header {
 }
 
 /// Where a session's place is.
-pub(super) fn offset(slot: u32) -> u64 {
+pub(super) fn slot_offset(slot: u32) -> u64 {
     SLOTS + u64::from(slot) * SLOT as u64
 }
 
@@ -79,25 +79,25 @@ pub(super) fn encode_slot(id: LeaseId, process: Process) -> [u8; SLOT] {
     bytes.put_u64_le(process.start);
     bytes.put_u64_le(u64::from(process.pid));
     bytes.put_u32_le(0);
-    sealed(bytes)
+    seal(bytes)
 }
 
 fn decode_slot(bytes: &[u8]) -> Option<(LeaseId, Process)> {
-    let mut bytes = unsealed::<SLOT>(bytes)?;
+    let mut bytes = unseal::<SLOT>(bytes)?;
     let (id, start) = (bytes.get_i64_le(), bytes.get_u64_le());
     let pid = u32::try_from(bytes.get_u64_le()).ok()?;
     (id > 0).then_some((id, Process { pid, start }))
 }
 
 /// Adds the checksum of all before it.
-fn sealed<const N: usize>(mut bytes: Vec<u8>) -> [u8; N] {
+fn seal<const N: usize>(mut bytes: Vec<u8>) -> [u8; N] {
     bytes.put_u32_le(crc32fast::hash(&bytes));
     let mut whole = [0; N];
     whole.copy_from_slice(&bytes);
     whole
 }
 
-fn unsealed<const N: usize>(bytes: &[u8]) -> Option<&[u8]> {
+fn unseal<const N: usize>(bytes: &[u8]) -> Option<&[u8]> {
     let (bytes, mut sum) = bytes.get(..N)?.split_at(N - 4);
     (sum.get_u32_le() == crc32fast::hash(bytes)).then_some(bytes)
 }
@@ -114,7 +114,7 @@ pub(super) fn create(
     let file = options.mode(0o600).open(&new)?;
     file.write_all_at(&header.encode(), 0)?;
     for &(slot, id, process) in sessions {
-        file.write_all_at(&encode_slot(id, process), offset(slot))?;
+        file.write_all_at(&encode_slot(id, process), slot_offset(slot))?;
     }
     fs::rename(&new, &path)?;
     Ok((path, file))
@@ -136,9 +136,9 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back_and_any_flipped_bit_is_noticed() {
         let header = Header {
-            claim: Claim {
+            lock_stamp: LockStamp {
                 inode: 1,
-                changed: (-2, 3),
+                ctime: (-2, 3),
             },
             host: Host {
                 machine: 4,

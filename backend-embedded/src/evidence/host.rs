@@ -19,24 +19,24 @@ pub(crate) struct Host {
 
 impl Host {
     /// Returns what is known of this one; `None` where the system does not tell.
-    pub(crate) fn ours() -> Option<Host> {
+    pub(crate) fn current() -> Option<Host> {
         let name = ProcessName::ours()?;
         Some(Host {
-            machine: machine().unwrap_or(0),
+            machine: read_machine_id().unwrap_or(0),
             boot: name.boot,
             namespace: name.namespace,
-            clock_offset: clock_offset()?,
+            clock_offset: read_clock_offset()?,
         })
     }
 }
 
-fn machine() -> Option<u128> {
+fn read_machine_id() -> Option<u128> {
     let text = fs::read_to_string("/etc/machine-id").ok()?;
     u128::from_str_radix(text.trim(), 16).ok()
 }
 
 /// Zero on a kernel that has no namespaces of time.
-fn clock_offset() -> Option<i64> {
+fn read_clock_offset() -> Option<i64> {
     let Ok(text) = fs::read_to_string("/proc/self/timens_offsets") else {
         return Some(0);
     };
@@ -59,21 +59,21 @@ pub(crate) struct Process {
 impl Process {
     /// Returns this very process.
     pub(crate) fn ours() -> Option<Process> {
-        Process::with_id(std::process::id())
+        Process::from_pid(std::process::id())
     }
 
     /// Returns the process behind a connection, if it is the one that speaks on it: the kernel's
     /// word for the process that connected, and its own, are the same. They are not where something
     /// passes on what others say, on this machine or another one.
     #[cfg(any(feature = "server", test))]
-    pub(crate) fn of_peer(pid: u32, said: &str) -> Option<Process> {
-        let (name, ours) = (ProcessName::find_in(said)?, ProcessName::ours()?);
-        let same = name.pid == pid && name.namespace == ours.namespace && name.boot == ours.boot;
-        same.then(|| Process::with_id(pid)).flatten()
+    pub(crate) fn from_peer(pid: u32, user_agent: &str) -> Option<Process> {
+        let (name, own) = (ProcessName::find_in(user_agent)?, ProcessName::ours()?);
+        let same = name.pid == pid && name.namespace == own.namespace && name.boot == own.boot;
+        same.then(|| Process::from_pid(pid)).flatten()
     }
 
-    fn with_id(pid: u32) -> Option<Process> {
-        let start = start(pid)?;
+    fn from_pid(pid: u32) -> Option<Process> {
+        let start = read_start_time(pid)?;
         Some(Process { pid, start })
     }
 
@@ -92,7 +92,7 @@ impl Process {
             Err(error) => return error == Errno::SRCH,
         };
         // Looked up after the process was taken hold of: this is its own, or it has ended.
-        if start(self.pid).is_some_and(|start| start != self.start) {
+        if read_start_time(self.pid).is_some_and(|start| start != self.start) {
             return true;
         }
         // Readable once it has ended, also while nobody has asked for its status.
@@ -108,7 +108,7 @@ impl Process {
 }
 
 /// When a process was started, by the 22nd field of its status line.
-fn start(pid: u32) -> Option<u64> {
+fn read_start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, the second field, may hold anything.
     let (_, after_the_name) = stat.rsplit_once(") ")?;

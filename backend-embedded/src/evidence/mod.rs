@@ -1,7 +1,7 @@
 //! What a coordinator leaves behind for the next one in its folder, so that sessions that ended with
 //! it, or while there was none, do not get their time to live once more.
 //!
-//! Two things are kept in the file `LIFE`: up to when this coordinator may have acknowledged a
+//! Two things are life in the file `LIFE`: up to when this coordinator may have acknowledged a
 //! renewal, on the clock that runs through suspend, and the processes that sessions belong to. It is
 //! written before what it tells of is acknowledged, and outlives the process. It is synced a moment
 //! later, for what counts after a power cut: which boot it was, and which sessions were of this
@@ -10,7 +10,7 @@
 
 mod file;
 mod host;
-mod judge;
+mod previous_run;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -29,7 +29,7 @@ use lock_core::clock::{BootInstant, Clock};
 use crate::machine::op::LeaseId;
 pub(crate) use host::Host;
 pub(crate) use host::Process;
-pub(crate) use judge::Past;
+pub(crate) use previous_run::PreviousRun;
 use slots::Slots;
 
 /// How far ahead the file says that renewals may be acknowledged. It is moved on when less than half
@@ -39,27 +39,27 @@ const AHEAD: Duration = Duration::from_secs(2);
 /// What tells one owner of a folder from the next: the state of the file that each of them writes
 /// its process id to. A version that knows nothing of evidence writes it, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Claim {
+pub(crate) struct LockStamp {
     inode: u64,
-    changed: (i64, i64),
+    ctime: (i64, i64),
 }
 
-impl Claim {
-    pub(crate) fn of(lock: &File) -> io::Result<Claim> {
+impl LockStamp {
+    pub(crate) fn read(lock: &File) -> io::Result<LockStamp> {
         let metadata = lock.metadata()?;
-        Ok(Claim {
+        Ok(LockStamp {
             inode: metadata.ino(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            ctime: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
 }
 
 /// The evidence that a coordinator keeps while it runs.
 #[derive(Debug, Default)]
-pub(crate) struct Evidence(Option<Kept>);
+pub(crate) struct Evidence(Option<LifeFile>);
 
 #[derive(Debug)]
-struct Kept {
+struct LifeFile {
     folder: PathBuf,
     path: PathBuf,
     file: File,
@@ -75,13 +75,13 @@ impl Evidence {
     /// Begins a coordinator's evidence, with what is known of the leases that it takes over.
     fn begin(
         folder: &Path,
-        claim: Claim,
+        lock_stamp: LockStamp,
         host: &Host,
         processes: &HashMap<LeaseId, Process>,
     ) -> io::Result<Evidence> {
         let clock = Clock::system();
         let header = file::Header {
-            claim,
+            lock_stamp,
             host: *host,
             // Whatever was acknowledged before was so by now.
             until: clock.now().as_nanos(),
@@ -92,7 +92,7 @@ impl Evidence {
             .map(|(&id, &process)| (slots.take(id), id, process))
             .collect();
         let (path, file) = file::create(folder, &header, &entries)?;
-        Ok(Evidence(Some(Kept {
+        Ok(Evidence(Some(LifeFile {
             folder: folder.to_path_buf(),
             path,
             file,
@@ -106,80 +106,82 @@ impl Evidence {
 
     /// Sees to it that the file says that we live. To be called before a grant or a renewal is
     /// acknowledged, and when its request is there.
-    pub(crate) fn sign_of_life(&self) -> io::Result<()> {
+    pub(crate) fn extend_before_ack(&self) -> io::Result<()> {
         match &self.0 {
-            Some(kept) if kept.left().is_zero() => kept.move_on(),
+            Some(life) if life.remaining().is_zero() => life.extend(),
             _ => Ok(()),
         }
     }
 
     /// Whether [`refresh`](Self::refresh) has something to do.
-    pub(crate) fn is_due(&self) -> bool {
-        self.0.as_ref().is_some_and(|kept| kept.left() < AHEAD / 2)
+    pub(crate) fn is_refresh_due(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|life| life.remaining() < AHEAD / 2)
     }
 
     /// Moves on up to when renewals may be acknowledged, so that none of them has to wait for it.
     pub(crate) fn refresh(&self) -> io::Result<()> {
         match &self.0 {
-            Some(kept) if kept.left() < AHEAD / 2 => kept.move_on(),
+            Some(life) if life.remaining() < AHEAD / 2 => life.extend(),
             _ => Ok(()),
         }
     }
 
-    /// Keeps in mind whose lease this will be. To be called before it is granted; `chosen` tells
+    /// Keeps in mind whose lease this will be. To be called before it is granted; `client_chosen` tells
     /// that its id was picked by the client, who may pick the same one again.
-    pub(crate) fn will_grant(
+    pub(crate) fn record_holder(
         &self,
         id: LeaseId,
-        chosen: bool,
+        client_chosen: bool,
         process: Option<Process>,
     ) -> io::Result<()> {
-        let Some(kept) = &self.0 else {
+        let Some(life) = &self.0 else {
             return Ok(());
         };
-        if chosen {
-            let stale = kept.slots().forget(id);
+        if client_chosen {
+            let stale = life.slots().take_stale(id);
             for slot in &stale {
-                (kept.file).write_all_at(&[0; file::SLOT], file::offset(*slot))?;
+                (life.file).write_all_at(&[0; file::SLOT], file::slot_offset(*slot))?;
             }
             // After a power cut, too, nobody else may be taken for the holder.
             if !stale.is_empty() {
-                kept.file.sync_data()?;
+                life.file.sync_data()?;
             }
         } else if let Some(process) = process {
-            let slot = kept.slots().take(id);
+            let slot = life.slots().take(id);
             let bytes = file::encode_slot(id, process);
-            if let Err(error) = kept.file.write_all_at(&bytes, file::offset(slot)) {
+            if let Err(error) = life.file.write_all_at(&bytes, file::slot_offset(slot)) {
                 tracing::warn!(%error, "whose session this is will not be known after a restart");
-                kept.slots().release(id);
+                life.slots().release(id);
                 return Ok(());
             }
-            kept.unsynced.store(true, Ordering::Relaxed);
+            life.unsynced.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 
     /// Forgets a lease that is gone.
-    pub(crate) fn released(&self, id: LeaseId) {
-        if let Some(kept) = &self.0 {
-            kept.slots().release(id);
+    pub(crate) fn forget(&self, id: LeaseId) {
+        if let Some(life) = &self.0 {
+            life.slots().release(id);
         }
     }
 
-    /// Whether a power cut would lose what is kept.
+    /// Whether a power cut would lose what is life.
     pub(crate) fn is_unsynced(&self) -> bool {
-        let kept = self.0.as_ref();
-        kept.is_some_and(|kept| kept.unsynced.load(Ordering::Relaxed))
+        let life = self.0.as_ref();
+        life.is_some_and(|life| life.unsynced.load(Ordering::Relaxed))
     }
 
-    /// Has what is kept survive a power cut.
+    /// Has what is life survive a power cut.
     pub(crate) fn sync(&self) {
-        let Some(kept) = &self.0 else {
+        let Some(life) = &self.0 else {
             return;
         };
-        kept.unsynced.store(false, Ordering::Relaxed);
-        if let Err(error) = kept.sync() {
-            tracing::warn!(%error, file = %kept.path.display(), "it may not survive a power cut");
+        life.unsynced.store(false, Ordering::Relaxed);
+        if let Err(error) = life.sync() {
+            tracing::warn!(%error, file = %life.path.display(), "it may not survive a power cut");
         }
     }
 
@@ -187,20 +189,20 @@ impl Evidence {
     pub(crate) fn path(&self) -> PathBuf {
         self.0
             .as_ref()
-            .map_or_else(PathBuf::new, |kept| kept.path.clone())
+            .map_or_else(PathBuf::new, |life| life.path.clone())
     }
 }
 
-impl Kept {
+impl LifeFile {
     /// How long renewals may still be acknowledged without a word in the file.
-    fn left(&self) -> Duration {
+    fn remaining(&self) -> Duration {
         let until = BootInstant::from_nanos(self.until.load(Ordering::Acquire));
         until.saturating_since(self.clock.now())
     }
 
-    fn move_on(&self) -> io::Result<()> {
+    fn extend(&self) -> io::Result<()> {
         let mut header = self.header.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.left() >= AHEAD / 2 {
+        if self.remaining() >= AHEAD / 2 {
             return Ok(()); // Done by another thread meanwhile.
         }
         header.until = (self.clock.now() + AHEAD).as_nanos();

@@ -35,7 +35,7 @@ impl Slots {
 
     /// Finds the places that were given up and in which this lease still lies, for them to be
     /// cleared.
-    pub(super) fn forget(&mut self, id: LeaseId) -> Vec<u32> {
+    pub(super) fn take_stale(&mut self, id: LeaseId) -> Vec<u32> {
         if self.taken.contains_key(&id) {
             return Vec::new(); // It lives; the grant will be refused.
         }
@@ -65,15 +65,15 @@ mod tests {
     fn a_place_is_used_again_and_what_lies_in_one_given_up_is_known() {
         let mut slots = Slots::default();
         assert_eq!((slots.take(7), slots.take(8)), (0, 1));
-        assert_eq!(slots.forget(7), NONE, "it lives");
+        assert_eq!(slots.take_stale(7), NONE, "it lives");
         slots.release(7);
         slots.release(7);
-        assert_eq!(slots.forget(8), NONE);
-        assert_eq!(slots.forget(7), [0]);
-        assert_eq!(slots.forget(7), NONE, "cleared");
+        assert_eq!(slots.take_stale(8), NONE);
+        assert_eq!(slots.take_stale(7), [0]);
+        assert_eq!(slots.take_stale(7), NONE, "cleared");
         assert_eq!((slots.take(9), slots.take(10)), (0, 2));
         slots.release(9);
         assert_eq!(slots.take(11), 0);
-        assert_eq!(slots.forget(9), NONE, "written over");
+        assert_eq!(slots.take_stale(9), NONE, "written over");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use super::judge::{Last, Over};
+use super::previous_run::{EndReason, PreviousRecord};
 use super::*;
 use crate::config::Config;
 use crate::coordinator::Coordinator;
@@ -17,20 +17,20 @@ fn clock() -> Clock {
 }
 
 /// A coordinator's evidence in this folder, by this clock.
-fn kept(folder: &Path, clock: &Clock) -> Evidence {
+fn begin_in(folder: &Path, clock: &Clock) -> Evidence {
     let lock = File::create(folder.join("LOCK")).unwrap();
-    let claim = Claim::of(&lock).unwrap();
-    let host = Host::ours().unwrap();
-    let mut evidence = Evidence::begin(folder, claim, &host, &HashMap::new()).unwrap();
-    let kept = evidence.0.as_mut().unwrap();
-    kept.clock = clock.clone();
-    kept.until.store(clock.now().as_nanos(), Ordering::Release);
+    let lock_stamp = LockStamp::read(&lock).unwrap();
+    let host = Host::current().unwrap();
+    let mut evidence = Evidence::begin(folder, lock_stamp, &host, &HashMap::new()).unwrap();
+    let life = evidence.0.as_mut().unwrap();
+    life.clock = clock.clone();
+    life.until.store(clock.now().as_nanos(), Ordering::Release);
     evidence
 }
 
-fn last(folder: &Path) -> Last {
+fn last(folder: &Path) -> PreviousRecord {
     let (header, processes) = file::read(folder).unwrap();
-    Last { header, processes }
+    PreviousRecord { header, processes }
 }
 
 fn child() -> Child {
@@ -45,11 +45,11 @@ fn child() -> Child {
 fn the_file_is_ahead_of_whatever_is_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let clock = clock();
-    let evidence = kept(folder.path(), &clock);
+    let evidence = begin_in(folder.path(), &clock);
     for pause in [0, 1, 900, 1_100, 1_999, 2_001, 60_000] {
         clock.advance(Duration::from_millis(pause));
         let asked = clock.now();
-        evidence.sign_of_life().unwrap();
+        evidence.extend_before_ack().unwrap();
         let until = BootInstant::from_nanos(last(folder.path()).header.until);
         assert!(until >= asked, "after {pause} ms: {until:?} and {asked:?}");
         assert!(until <= asked + AHEAD, "after {pause} ms");
@@ -60,12 +60,12 @@ fn the_file_is_ahead_of_whatever_is_acknowledged() {
 fn the_file_is_moved_on_before_anybody_has_to_wait_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let clock = clock();
-    let evidence = kept(folder.path(), &clock);
-    assert!(evidence.is_due());
+    let evidence = begin_in(folder.path(), &clock);
+    assert!(evidence.is_refresh_due());
     evidence.refresh().unwrap();
-    assert!(!evidence.is_due());
+    assert!(!evidence.is_refresh_due());
     clock.advance(AHEAD / 2 + Duration::from_millis(1));
-    assert!(evidence.is_due());
+    assert!(evidence.is_refresh_due());
     let before = last(folder.path()).header.until;
     evidence.refresh().unwrap();
     assert!(last(folder.path()).header.until > before);
@@ -75,32 +75,32 @@ fn the_file_is_moved_on_before_anybody_has_to_wait_for_it() {
 fn a_file_that_cannot_be_written_says_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let clock = clock();
-    let mut evidence = kept(folder.path(), &clock);
+    let mut evidence = begin_in(folder.path(), &clock);
     // As on a file system that has become read-only: it can be neither written nor emptied.
-    let kept = evidence.0.as_mut().unwrap();
+    let life = evidence.0.as_mut().unwrap();
     let read_only = File::open(folder.path().join(file::NAME)).unwrap();
-    kept.file = read_only;
+    life.file = read_only;
     assert!(
-        evidence.sign_of_life().is_err(),
+        evidence.extend_before_ack().is_err(),
         "nothing may be acknowledged"
     );
-    assert!(evidence.0.as_ref().unwrap().left().is_zero());
+    assert!(evidence.0.as_ref().unwrap().remaining().is_zero());
 }
 
 #[test]
 fn time_is_over_only_when_nobody_can_count_on_it() {
     let folder = tempfile::tempdir().unwrap();
     let clock = clock();
-    let evidence = kept(folder.path(), &clock);
-    evidence.sign_of_life().unwrap();
+    let evidence = begin_in(folder.path(), &clock);
+    evidence.extend_before_ack().unwrap();
     let acknowledged = clock.now();
     let last = last(folder.path());
-    let host = Host::ours().unwrap();
-    let judge = |host: &Host, after| last.judge(host, acknowledged + after, LEASE, TTL);
+    let host = Host::current().unwrap();
+    let judge = |host: &Host, after| last.find_end_reason(host, acknowledged + after, LEASE, TTL);
     assert_eq!(judge(&host, TTL), None);
     assert_eq!(judge(&host, TTL + AHEAD), None);
     let long = TTL + AHEAD + Duration::from_nanos(1);
-    assert_eq!(judge(&host, long), Some(Over::OutOfTime));
+    assert_eq!(judge(&host, long), Some(EndReason::OutOfTime));
     let other_clock = Host {
         clock_offset: 1,
         ..host
@@ -118,16 +118,18 @@ fn time_is_over_only_when_nobody_can_count_on_it() {
 fn another_boot_ends_what_ran_on_this_machine_before() {
     let folder = tempfile::tempdir().unwrap();
     let clock = clock();
-    let evidence = kept(folder.path(), &clock);
-    evidence.will_grant(LEASE, false, Process::ours()).unwrap();
+    let evidence = begin_in(folder.path(), &clock);
+    evidence
+        .record_holder(LEASE, false, Process::ours())
+        .unwrap();
     let mut last = last(folder.path());
     let host = Host {
         machine: 5,
-        ..Host::ours().unwrap()
+        ..Host::current().unwrap()
     };
     last.header.host = Host { boot: 1, ..host };
-    let judge = |host: &Host, id| last.judge(host, clock.now(), id, TTL);
-    assert_eq!(judge(&host, LEASE), Some(Over::OtherBoot));
+    let judge = |host: &Host, id| last.find_end_reason(host, clock.now(), id, TTL);
+    assert_eq!(judge(&host, LEASE), Some(EndReason::OtherBoot));
     assert_eq!(judge(&host, LEASE + 1), None, "over TCP");
     for machine in [0, 6] {
         let host = Host { machine, ..host };
@@ -135,20 +137,23 @@ fn another_boot_ends_what_ran_on_this_machine_before() {
     }
     last.header.host.machine = 0;
     let nameless = Host { machine: 0, ..host };
-    assert_eq!(last.judge(&nameless, clock.now(), LEASE, TTL), None);
+    assert_eq!(
+        last.find_end_reason(&nameless, clock.now(), LEASE, TTL),
+        None
+    );
 }
 
 #[test]
 fn a_process_is_dead_when_it_has_ended_and_not_before() {
     let folder = tempfile::tempdir().unwrap();
     let clock = clock();
-    let evidence = kept(folder.path(), &clock);
+    let evidence = begin_in(folder.path(), &clock);
     let mut child = child();
     let process = Process::of_child(&child);
-    evidence.will_grant(LEASE, false, Some(process)).unwrap();
+    evidence.record_holder(LEASE, false, Some(process)).unwrap();
     let last = last(folder.path());
-    let host = Host::ours().unwrap();
-    let judge = |host: &Host| last.judge(host, clock.now(), LEASE, TTL);
+    let host = Host::current().unwrap();
+    let judge = |host: &Host| last.find_end_reason(host, clock.now(), LEASE, TTL);
     assert_eq!(judge(&host), None);
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
@@ -158,9 +163,9 @@ fn a_process_is_dead_when_it_has_ended_and_not_before() {
     while !process.is_dead() {
         std::thread::yield_now(); // It ends without us; its status is not asked for yet.
     }
-    assert_eq!(judge(&host), Some(Over::ProcessEnded));
+    assert_eq!(judge(&host), Some(EndReason::ProcessEnded));
     child.wait().unwrap();
-    assert_eq!(judge(&host), Some(Over::ProcessEnded));
+    assert_eq!(judge(&host), Some(EndReason::ProcessEnded));
     let other_namespace = Host {
         namespace: 1,
         ..host
@@ -181,7 +186,7 @@ impl Process {
             pid: child.id(),
             ..ours
         };
-        Process::of_peer(child.id(), &name.to_string()).unwrap()
+        Process::from_peer(child.id(), &name.to_string()).unwrap()
     }
 }
 
@@ -189,33 +194,35 @@ impl Process {
 fn a_peer_is_who_it_says_only_if_the_kernel_agrees() {
     let ours = lock_core::process::ProcessName::ours().unwrap();
     let said = ours.to_string();
-    assert_eq!(Process::of_peer(ours.pid, &said), Process::ours());
+    assert_eq!(Process::from_peer(ours.pid, &said), Process::ours());
     // A forwarder on this machine passes on what somebody else says, who may be anywhere.
-    assert_eq!(Process::of_peer(1, &said), None);
+    assert_eq!(Process::from_peer(1, &said), None);
     let elsewhere = lock_core::process::ProcessName {
         boot: ours.boot ^ 1,
         ..ours
     };
-    assert_eq!(Process::of_peer(ours.pid, &elsewhere.to_string()), None);
+    assert_eq!(Process::from_peer(ours.pid, &elsewhere.to_string()), None);
     let contained = lock_core::process::ProcessName {
         namespace: ours.namespace ^ 1,
         ..ours
     };
-    assert_eq!(Process::of_peer(ours.pid, &contained.to_string()), None);
-    assert_eq!(Process::of_peer(ours.pid, "grpc-go/1.26.0"), None);
+    assert_eq!(Process::from_peer(ours.pid, &contained.to_string()), None);
+    assert_eq!(Process::from_peer(ours.pid, "grpc-go/1.26.0"), None);
 }
 
 #[test]
 fn an_id_that_a_client_picks_again_is_nobody_s_from_before() {
     let folder = tempfile::tempdir().unwrap();
-    let evidence = kept(folder.path(), &clock());
-    evidence.will_grant(LEASE, false, Process::ours()).unwrap();
+    let evidence = begin_in(folder.path(), &clock());
+    evidence
+        .record_holder(LEASE, false, Process::ours())
+        .unwrap();
     assert!(evidence.is_unsynced());
     evidence.sync();
     assert!(!evidence.is_unsynced());
     assert_eq!(last(folder.path()).processes.len(), 1);
-    evidence.released(LEASE);
-    evidence.will_grant(LEASE, true, None).unwrap();
+    evidence.forget(LEASE);
+    evidence.record_holder(LEASE, true, None).unwrap();
     assert!(last(folder.path()).processes.is_empty());
 }
 
@@ -243,7 +250,7 @@ async fn reopened(change: impl FnOnce(&mut file::Header)) -> (bool, bool) {
 async fn leases_are_over_by_what_the_file_says() {
     assert_eq!(reopened(|_| {}).await, (true, true), "nothing has happened");
     // A machine must be told from others for another boot to prove anything.
-    let on_this_machine = Host::ours().unwrap().machine == 0;
+    let on_this_machine = Host::current().unwrap().machine == 0;
     let rebooted = reopened(|header| header.host.boot ^= 1).await;
     assert_eq!(rebooted, (on_this_machine, true));
     let long_ago = reopened(|header| header.until -= 100_000_000_000).await;
@@ -252,7 +259,7 @@ async fn leases_are_over_by_what_the_file_says() {
     assert_eq!(a_while_ago, (true, true));
     // Somebody else has had the folder, who knew nothing of this file.
     let in_between = reopened(|header| {
-        header.claim.changed.1 ^= 1;
+        header.lock_stamp.ctime.1 ^= 1;
         header.until = 0;
         header.host.boot ^= 1;
     });

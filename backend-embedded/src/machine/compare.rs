@@ -7,15 +7,15 @@ use super::op::{Compare, CompareOp, CompareTarget, KeyValue};
 
 /// Whether the condition holds for every key in its range. An absent key compares as one whose
 /// numbers are all 0, except that its value compares as nothing at all (as etcd).
-pub(super) fn holds(keys: &KeySpace, compare: &Compare) -> bool {
+pub(super) fn is_satisfied(keys: &KeySpace, compare: &Compare) -> bool {
     let mut found = keys.iter(&compare.keys).peekable();
     if found.peek().is_none() {
-        return absent_holds(compare);
+        return is_satisfied_by_absence(compare);
     }
-    found.all(|kv| matches(compare.op, order(kv, &compare.target)))
+    found.all(|kv| matches(compare.op, compare_property(kv, &compare.target)))
 }
 
-fn absent_holds(compare: &Compare) -> bool {
+fn is_satisfied_by_absence(compare: &Compare) -> bool {
     let order = match &compare.target {
         CompareTarget::Value(_) => return false,
         CompareTarget::Version(number)
@@ -26,7 +26,7 @@ fn absent_holds(compare: &Compare) -> bool {
     matches(compare.op, order)
 }
 
-fn order(kv: &KeyValue, target: &CompareTarget) -> Ordering {
+fn compare_property(kv: &KeyValue, target: &CompareTarget) -> Ordering {
     match target {
         CompareTarget::Version(version) => kv.version.cmp(version),
         CompareTarget::Create(revision) => kv.create_revision.cmp(revision),

@@ -10,7 +10,7 @@ use super::op::LeaseId;
 #[derive(Debug)]
 struct Lease {
     ttl: Duration,
-    /// On the table's own scale, see [`LeaseTable::given_back`].
+    /// On the table's own scale, see [`LeaseTable::extension`].
     deadline: Duration,
     keys: BTreeSet<Bytes>,
 }
@@ -22,7 +22,7 @@ pub(super) struct LeaseTable {
     deadlines: BTreeSet<(Duration, LeaseId)>,
     /// The sum of all delays given back. Deadlines are kept less this sum, so that giving a delay
     /// back to every lease is one addition, however many there are.
-    given_back: Duration,
+    extension: Duration,
 }
 
 impl LeaseTable {
@@ -57,7 +57,7 @@ impl LeaseTable {
     pub(super) fn renew(&mut self, now: Duration, id: LeaseId) -> Option<Duration> {
         let ttl = self.leases.get(&id)?.ttl;
         let deadline = self.deadline(now, ttl);
-        self.postpone(id, deadline);
+        self.set_deadline(id, deadline);
         Some(ttl)
     }
 
@@ -88,18 +88,18 @@ impl LeaseTable {
     /// When the lease expires unless it is renewed.
     pub(super) fn expires_at(&self, id: LeaseId) -> Option<Duration> {
         let lease = self.leases.get(&id)?;
-        Some(lease.deadline + self.given_back)
+        Some(lease.deadline + self.extension)
     }
 
     /// The lease that expires first, and when.
     pub(super) fn first_to_expire(&self) -> Option<(Duration, LeaseId)> {
         let &(deadline, id) = self.deadlines.first()?;
-        Some((deadline + self.given_back, id))
+        Some((deadline + self.extension, id))
     }
 
     /// Moves every deadline later by `delay`.
-    pub(super) fn give_back(&mut self, delay: Duration) {
-        self.given_back += delay;
+    pub(super) fn extend_all(&mut self, delay: Duration) {
+        self.extension += delay;
     }
 
     /// Gives the leases that `old` knows the deadline they have there, if that is other than the
@@ -107,18 +107,18 @@ impl LeaseTable {
     pub(super) fn adopt_deadlines(&mut self, old: &LeaseTable) {
         for (&id, lease) in &old.leases {
             if self.contains(id) {
-                let expires_at = lease.deadline + old.given_back;
-                self.postpone(id, expires_at.saturating_sub(self.given_back));
+                let expires_at = lease.deadline + old.extension;
+                self.set_deadline(id, expires_at.saturating_sub(self.extension));
             }
         }
     }
 
     fn deadline(&self, now: Duration, ttl: Duration) -> Duration {
         // What was given back has passed, so it is never more than `now`.
-        (now + ttl).saturating_sub(self.given_back)
+        (now + ttl).saturating_sub(self.extension)
     }
 
-    fn postpone(&mut self, id: LeaseId, deadline: Duration) {
+    fn set_deadline(&mut self, id: LeaseId, deadline: Duration) {
         if let Some(lease) = self.leases.get_mut(&id) {
             self.deadlines.remove(&(lease.deadline, id));
             lease.deadline = deadline;

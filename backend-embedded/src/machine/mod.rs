@@ -148,7 +148,7 @@ impl Machine {
     pub fn txn(&mut self, txn: &Txn, changes: &mut Changes) -> Result<TxnResult, Error> {
         validate::txn(txn)?;
         let mut path = Vec::with_capacity(1);
-        txn::choose(self, txn, &mut path);
+        txn::choose_branches(self, txn, &mut path);
         txn::Check::new(self).txn(txn, &mut path.iter().copied())?;
         let mut write = txn::Write::new(self, changes);
         let result = write.txn(txn, &mut path.into_iter());
@@ -290,13 +290,13 @@ impl Machine {
     }
 
     /// The lease that expired first, if any has by `now`. It is up to the caller to revoke it.
-    pub fn expired(&self, now: Duration) -> Option<LeaseId> {
+    pub fn first_expired(&self, now: Duration) -> Option<LeaseId> {
         let (expires_at, id) = self.leases.first_to_expire()?;
         (expires_at <= now).then_some(id)
     }
 
     /// Moves every lease's deadline later by `delay`, a time in which renewals could not be taken.
-    pub fn give_back(&mut self, delay: Duration) {
-        self.leases.give_back(delay);
+    pub fn extend_leases(&mut self, delay: Duration) {
+        self.leases.extend_all(delay);
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn read(keys: &KeySpace, range: &Range) -> RangeResult {
         0 => usize::MAX,
         limit => limit.saturating_add(1),
     };
-    let mut found = match by_create(keys, range, wanted) {
+    let mut found = match read_by_creation(keys, range, wanted) {
         Some(found) => found,
         None => scan(keys, range, wanted),
     };
@@ -43,7 +43,7 @@ pub(super) fn read(keys: &KeySpace, range: &Range) -> RangeResult {
 }
 
 /// The first `wanted` by the index of create revisions, if it can answer this.
-fn by_create<'a>(
+fn read_by_creation<'a>(
     keys: &'a KeySpace,
     range: &Range,
     wanted: usize,
@@ -58,7 +58,7 @@ fn by_create<'a>(
         found.extend(
             walk(directory, range)
                 .filter_map(|key| keys.get(key))
-                .filter(|kv| within_bounds(kv, range))
+                .filter(|kv| is_within_bounds(kv, range))
                 .take(wanted),
         );
     }
@@ -98,14 +98,14 @@ fn scan<'a>(keys: &'a KeySpace, range: &Range, wanted: usize) -> Vec<&'a Arc<Key
     let mut found: Vec<_> = if as_stored && !bounded {
         found.take(wanted).collect()
     } else {
-        found.filter(|kv| within_bounds(kv, range)).collect()
+        found.filter(|kv| is_within_bounds(kv, range)).collect()
     };
     sort(&mut found, range);
     found.truncate(wanted);
     found
 }
 
-fn within_bounds(kv: &KeyValue, range: &Range) -> bool {
+fn is_within_bounds(kv: &KeyValue, range: &Range) -> bool {
     let within = |revision, min, max| min <= revision && (max == 0 || revision <= max);
     within(
         kv.mod_revision,

@@ -12,12 +12,13 @@ use crate::error::Error;
 
 /// Which branch each transaction takes, nested ones in the order they are met. All conditions are
 /// judged on the state before the whole transaction (as etcd).
-pub(super) fn choose(machine: &Machine, txn: &Txn, path: &mut Vec<bool>) {
-    let succeeded = (txn.compare.iter()).all(|compare| compare::holds(&machine.keys, compare));
+pub(super) fn choose_branches(machine: &Machine, txn: &Txn, path: &mut Vec<bool>) {
+    let succeeded =
+        (txn.compare.iter()).all(|compare| compare::is_satisfied(&machine.keys, compare));
     path.push(succeeded);
     for op in branch(txn, succeeded) {
         if let Op::Txn(nested) = op {
-            choose(machine, nested, path);
+            choose_branches(machine, nested, path);
         }
     }
 }

@@ -36,8 +36,8 @@ pub(super) fn txn(txn: &Txn) -> Result<(), Error> {
     let mut size = Size::default();
     size.txn(txn, MAX_TXN_OPS)?;
     size.check()?;
-    written_and_deleted(&txn.then)?;
-    written_and_deleted(&txn.or_else)?;
+    collect_writes(&txn.then)?;
+    collect_writes(&txn.or_else)?;
     Ok(())
 }
 
@@ -102,42 +102,42 @@ impl Size {
 
 /// What a list of operations may write and delete, on any path through nested transactions.
 #[derive(Default)]
-struct Touched<'a> {
+struct WriteSet<'a> {
     puts: BTreeSet<&'a [u8]>,
     deletes: Spans<'a>,
 }
 
-fn written_and_deleted(ops: &[Op]) -> Result<Touched<'_>, Error> {
-    let mut touched = Touched::default();
+fn collect_writes(ops: &[Op]) -> Result<WriteSet<'_>, Error> {
+    let mut writes = WriteSet::default();
     for op in ops {
         if let Op::Delete(delete) = op {
-            touched.deletes.insert(&delete.keys);
+            writes.deletes.insert(&delete.keys);
         }
     }
     for op in ops {
         if let Op::Txn(nested) = op {
-            let then = written_and_deleted(&nested.then)?;
-            let or_else = written_and_deleted(&nested.or_else)?;
+            let then = collect_writes(&nested.then)?;
+            let or_else = collect_writes(&nested.or_else)?;
             // The two branches exclude each other, so each is held only against the rest.
             for key in then.puts.union(&or_else.puts) {
-                touched.check(key)?;
+                writes.check(key)?;
             }
-            touched.puts.extend(then.puts);
-            touched.puts.extend(or_else.puts);
-            touched.deletes.merge(then.deletes);
-            touched.deletes.merge(or_else.deletes);
+            writes.puts.extend(then.puts);
+            writes.puts.extend(or_else.puts);
+            writes.deletes.merge(then.deletes);
+            writes.deletes.merge(or_else.deletes);
         }
     }
     for op in ops {
         if let Op::Put(put) = op {
-            touched.check(&put.key)?;
-            touched.puts.insert(&put.key);
+            writes.check(&put.key)?;
+            writes.puts.insert(&put.key);
         }
     }
-    Ok(touched)
+    Ok(writes)
 }
 
-impl Touched<'_> {
+impl WriteSet<'_> {
     fn check(&self, key: &[u8]) -> Result<(), Error> {
         if self.puts.contains(key) || self.deletes.contains(key) {
             return Err(Error::DuplicateKey {

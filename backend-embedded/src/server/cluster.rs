@@ -7,8 +7,8 @@ use etcd_client::proto::{
 };
 use tonic::{Request, Response, Status};
 
-use super::refusal::unimplemented;
 use super::state::Shared;
+use super::unimplemented::unimplemented;
 
 /// The member's name; without one, etcd's tools take it for not started.
 const MEMBER_NAME: &str = "turnlock";

@@ -18,7 +18,7 @@ use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
 use super::lifecycle::Lifecycle;
-use super::listen::Bound;
+use super::listen::BoundListener;
 
 /// Connections served at once; one more is closed as soon as it is accepted, which a gRPC client
 /// reports as `UNAVAILABLE` and retries.
@@ -35,7 +35,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The connections that arrive on all listeners.
 pub(super) struct Incoming {
-    listeners: Vec<Bound>,
+    listeners: Vec<BoundListener>,
     /// The listener to ask first, so that a busy one cannot starve the others.
     next: usize,
     live: Arc<watch::Sender<usize>>,
@@ -45,7 +45,7 @@ pub(super) struct Incoming {
 
 impl Incoming {
     pub(super) fn new(
-        listeners: Vec<Bound>,
+        listeners: Vec<BoundListener>,
         live: Arc<watch::Sender<usize>>,
         lifecycle: Lifecycle,
     ) -> Self {
@@ -63,10 +63,10 @@ impl Incoming {
         for offset in 0..count {
             let index = (self.next + offset) % count;
             let accepted = match &self.listeners[index] {
-                Bound::Tcp(listener) => listener
+                BoundListener::Tcp(listener) => listener
                     .poll_accept(cx)
                     .map_ok(|(stream, _)| Either::Left(stream)),
-                Bound::Unix(listener, _) => listener
+                BoundListener::Unix(listener, _) => listener
                     .poll_accept(cx)
                     .map_ok(|(stream, _)| Either::Right(stream)),
             };
@@ -154,7 +154,7 @@ pub(super) struct Connection {
 pub(super) struct Peer(pub(super) Option<u32>);
 
 impl Peer {
-    fn of(socket: &Socket) -> Self {
+    fn from_socket(socket: &Socket) -> Self {
         let Either::Right(stream) = socket else {
             return Peer(None);
         };
@@ -171,9 +171,9 @@ struct Preface {
 impl Connection {
     fn new(socket: Socket, slot: Slot, lifecycle: Lifecycle) -> Self {
         Self {
-            peer: Peer::of(&socket),
+            peer: Peer::from_socket(&socket),
             socket: Batched::new(socket),
-            closed: Box::pin(async move { lifecycle.closed().await }),
+            closed: Box::pin(async move { lifecycle.wait_for_close().await }),
             preface: Some(Preface {
                 bytes: 0,
                 deadline: Box::pin(tokio::time::sleep(PREFACE_TIMEOUT)),

@@ -35,7 +35,7 @@ pub(super) fn key_range(key: Vec<u8>, range_end: Vec<u8>) -> KeyRange {
     }
 }
 
-fn checked_key_range(key: Vec<u8>, range_end: Vec<u8>) -> Result<KeyRange, Status> {
+fn parse_key_range(key: Vec<u8>, range_end: Vec<u8>) -> Result<KeyRange, Status> {
     if key.is_empty() {
         return Err(Status::invalid_argument(status::EMPTY_KEY));
     }
@@ -46,7 +46,7 @@ fn checked_key_range(key: Vec<u8>, range_end: Vec<u8>) -> Result<KeyRange, Statu
 pub(super) fn range(request: PbRangeRequest) -> Result<Range, Status> {
     let invalid_sort = || Status::invalid_argument(status::INVALID_SORT);
     Ok(Range {
-        keys: checked_key_range(request.key, request.range_end)?,
+        keys: parse_key_range(request.key, request.range_end)?,
         sort_order: match request.sort_order {
             0 => SortOrder::None,
             1 => SortOrder::Ascend,
@@ -64,16 +64,16 @@ pub(super) fn range(request: PbRangeRequest) -> Result<Range, Status> {
         revision: to_u64(request.revision),
         limit: usize::try_from(request.limit).unwrap_or(0),
         min_mod_revision: to_u64(request.min_mod_revision),
-        max_mod_revision: upper_bound(request.max_mod_revision),
+        max_mod_revision: to_upper_bound(request.max_mod_revision),
         min_create_revision: to_u64(request.min_create_revision),
-        max_create_revision: upper_bound(request.max_create_revision),
+        max_create_revision: to_upper_bound(request.max_create_revision),
         keys_only: request.keys_only,
         count_only: request.count_only,
     })
 }
 
 /// A negative upper bound leaves nothing. So does 1, as the first write makes revision 2.
-fn upper_bound(revision: i64) -> Revision {
+fn to_upper_bound(revision: i64) -> Revision {
     u64::try_from(revision).unwrap_or(1)
 }
 
@@ -99,7 +99,7 @@ pub(super) fn put(request: PbPutRequest) -> Result<Put, Status> {
 /// A delete, in a transaction or not.
 pub(super) fn delete(request: PbDeleteRequest) -> Result<Delete, Status> {
     Ok(Delete {
-        keys: checked_key_range(request.key, request.range_end)?,
+        keys: parse_key_range(request.key, request.range_end)?,
         prev_kv: request.prev_kv,
     })
 }
@@ -107,7 +107,7 @@ pub(super) fn delete(request: PbDeleteRequest) -> Result<Delete, Status> {
 /// The delete of one key.
 pub(super) fn delete_key(key: Vec<u8>) -> Result<Delete, Status> {
     Ok(Delete {
-        keys: checked_key_range(key, Vec::new())?,
+        keys: parse_key_range(key, Vec::new())?,
         prev_kv: false,
     })
 }
@@ -156,7 +156,7 @@ fn compare(request: PbCompare) -> Result<Compare, Status> {
     let unknown = |what: &str, number: i32| {
         Status::invalid_argument(format!("turnlock: unknown compare {what} {number}"))
     };
-    let keys = checked_key_range(request.key, request.range_end)?;
+    let keys = parse_key_range(request.key, request.range_end)?;
     let op = match request.result {
         0 => CompareOp::Equal,
         1 => CompareOp::Greater,
@@ -173,7 +173,7 @@ fn compare(request: PbCompare) -> Result<Compare, Status> {
                 Some(PbTargetUnion::Version(number)) => number,
                 _ => 0,
             };
-            let (op, number) = against(op, number);
+            let (op, number) = to_unsigned_compare(op, number);
             (op, CompareTarget::Version(number))
         }
         (PbCompareTarget::Create, union) => {
@@ -181,7 +181,7 @@ fn compare(request: PbCompare) -> Result<Compare, Status> {
                 Some(PbTargetUnion::CreateRevision(number)) => number,
                 _ => 0,
             };
-            let (op, number) = against(op, number);
+            let (op, number) = to_unsigned_compare(op, number);
             (op, CompareTarget::Create(number))
         }
         (PbCompareTarget::Mod, union) => {
@@ -189,7 +189,7 @@ fn compare(request: PbCompare) -> Result<Compare, Status> {
                 Some(PbTargetUnion::ModRevision(number)) => number,
                 _ => 0,
             };
-            let (op, number) = against(op, number);
+            let (op, number) = to_unsigned_compare(op, number);
             (op, CompareTarget::Mod(number))
         }
         (PbCompareTarget::Value, Some(PbTargetUnion::Value(value))) => {
@@ -203,7 +203,7 @@ fn compare(request: PbCompare) -> Result<Compare, Status> {
 }
 
 /// Every revision and version is above any negative number, and none is `u64::MAX`.
-fn against(op: CompareOp, number: i64) -> (CompareOp, u64) {
+fn to_unsigned_compare(op: CompareOp, number: i64) -> (CompareOp, u64) {
     match (u64::try_from(number), op) {
         (Ok(number), op) => (op, number),
         (Err(_), CompareOp::Equal | CompareOp::Less) => (CompareOp::Equal, u64::MAX),
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn comparing_with_a_negative_number_keeps_its_meaning() {
         let holds = |op, number: i64, value: u64| {
-            let (op, number) = against(op, number);
+            let (op, number) = to_unsigned_compare(op, number);
             match op {
                 CompareOp::Equal => value == number,
                 CompareOp::NotEqual => value != number,

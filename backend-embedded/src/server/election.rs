@@ -31,15 +31,15 @@ fn not_leader() -> Status {
     Status::unknown("election: not leader")
 }
 
-fn required(leader: Option<PbLeaderKey>) -> Result<PbLeaderKey, Status> {
+fn require_leader(leader: Option<PbLeaderKey>) -> Result<PbLeaderKey, Status> {
     leader.ok_or_else(|| Status::unknown("\"leader\" field must be provided"))
 }
 
 /// Does `op` if `leader` still leads or stands in the queue.
-fn if_unchanged(leader: &PbLeaderKey, op: Op) -> Txn {
+fn txn_if_unchanged(leader: &PbLeaderKey, op: Op) -> Txn {
     let key = Bytes::from(leader.key.clone());
     Txn {
-        compare: vec![queue::is_created_at(key, to_u64(leader.rev))],
+        compare: vec![queue::compare_create_revision(key, to_u64(leader.rev))],
         then: vec![op],
         or_else: vec![],
     }
@@ -52,14 +52,14 @@ impl super::proto::Election for Election {
         request: Request<CampaignRequest>,
     ) -> Result<Response<PbCampaignResponse>, Status> {
         let CampaignRequest { name, lease, value } = request.into_inner();
-        let place = queue::acquire(&self.0, name.clone(), lease, Some(value.into())).await?;
+        let queue_key = queue::acquire(&self.0, name.clone(), lease, Some(value.into())).await?;
         Ok(Response::new(PbCampaignResponse {
-            header: Some(self.0.header(place.revision)),
+            header: Some(self.0.header(queue_key.revision)),
             leader: Some(PbLeaderKey {
                 name,
-                key: place.key.to_vec(),
-                rev: to_i64(place.created),
-                lease: place.lease,
+                key: queue_key.key.to_vec(),
+                rev: to_i64(queue_key.create_revision),
+                lease: queue_key.lease,
             }),
         }))
     }
@@ -69,14 +69,18 @@ impl super::proto::Election for Election {
         request: Request<ProclaimRequest>,
     ) -> Result<Response<PbProclaimResponse>, Status> {
         let ProclaimRequest { leader, value } = request.into_inner();
-        let leader = required(leader)?;
+        let leader = require_leader(leader)?;
         let put = Op::Put(Put {
             key: leader.key.clone().into(),
             value: Some(value.into()),
             lease: Some(leader.lease),
             prev_kv: false,
         });
-        let done = self.0.coordinator.txn(if_unchanged(&leader, put)).await?;
+        let done = self
+            .0
+            .coordinator
+            .txn(txn_if_unchanged(&leader, put))
+            .await?;
         if !done.result.succeeded {
             return Err(not_leader());
         }
@@ -89,7 +93,7 @@ impl super::proto::Election for Election {
         &self,
         request: Request<LeaderRequest>,
     ) -> Result<Response<PbLeaderResponse>, Status> {
-        let found = queue::head(&self.0.coordinator, &request.into_inner().name).await?;
+        let found = queue::read_head(&self.0.coordinator, &request.into_inner().name).await?;
         let leader = found.result.ok_or_else(no_leader)?;
         Ok(Response::new(PbLeaderResponse {
             header: Some(self.0.header(found.revision)),
@@ -112,7 +116,7 @@ impl super::proto::Election for Election {
             let shared = Arc::clone(&observer.shared);
             let proclaimed = tokio::select! {
                 proclaimed = observer.next() => proclaimed?,
-                () = shared.lifecycle.draining() => return Err(shared.stopped()),
+                () = shared.lifecycle.wait_for_draining() => return Err(shared.stop_status()),
             };
             Ok(Some((proclaimed, observer)))
         });
@@ -123,7 +127,7 @@ impl super::proto::Election for Election {
         &self,
         request: Request<ResignRequest>,
     ) -> Result<Response<PbResignResponse>, Status> {
-        let leader = required(request.into_inner().leader)?;
+        let leader = require_leader(request.into_inner().leader)?;
         let delete = Op::Delete(Delete {
             keys: KeyRange::One(leader.key.clone().into()),
             prev_kv: false,
@@ -131,7 +135,7 @@ impl super::proto::Election for Election {
         let done = self
             .0
             .coordinator
-            .txn(if_unchanged(&leader, delete))
+            .txn(txn_if_unchanged(&leader, delete))
             .await?;
         Ok(Response::new(PbResignResponse {
             header: Some(self.0.header(done.revision)),
@@ -166,7 +170,7 @@ impl Observer {
                     Err(err) => return Err(err),
                 },
                 None => {
-                    if let Some(found) = self.look().await? {
+                    if let Some(found) = self.read_leader().await? {
                         return Ok(found);
                     }
                 }
@@ -175,11 +179,11 @@ impl Observer {
     }
 
     /// The leader of now, or `None` once there may be another to look for.
-    async fn look(&mut self) -> Result<Option<PbLeaderResponse>, Error> {
+    async fn read_leader(&mut self) -> Result<Option<PbLeaderResponse>, Error> {
         let coordinator = &self.shared.coordinator;
         // First the watch, then the look: a leader that comes in between wakes us.
-        let mut candidates = coordinator.watch(queue::keys(&self.name), None)?;
-        let found = queue::head(coordinator, &self.name).await?;
+        let mut candidates = coordinator.watch(queue::to_key_range(&self.name), None)?;
+        let found = queue::read_head(coordinator, &self.name).await?;
         let Some(leader) = found.result else {
             return match candidates.next().await {
                 Ok(_) | Err(Error::SlowWatcher { .. }) => Ok(None),

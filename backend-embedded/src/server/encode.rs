@@ -72,7 +72,7 @@ pub(super) fn delete(
 
 /// The answer to a transaction that left the store at `header.revision`.
 pub(super) fn txn(header: PbResponseHeader, result: &TxnResult) -> PbTxnResponse {
-    let changes = result.results.iter().any(changed_something);
+    let changes = result.results.iter().any(is_change);
     let mut progress = TxnProgress {
         before: header.revision - i64::from(changes),
         changed: false,
@@ -84,12 +84,12 @@ pub(super) fn txn(header: PbResponseHeader, result: &TxnResult) -> PbTxnResponse
     }
 }
 
-fn changed_something(result: &OpResult) -> bool {
+fn is_change(result: &OpResult) -> bool {
     match result {
         OpResult::Range(_) => false,
         OpResult::Put(_) => true,
         OpResult::Delete { deleted, .. } => *deleted > 0,
-        OpResult::Txn(txn) => txn.results.iter().any(changed_something),
+        OpResult::Txn(txn) => txn.results.iter().any(is_change),
     }
 }
 
@@ -112,7 +112,7 @@ impl TxnProgress {
 
     fn response(&mut self, result: &OpResult) -> PbTxnOpResponse {
         if !matches!(result, OpResult::Txn(_)) {
-            self.changed |= changed_something(result);
+            self.changed |= is_change(result);
         }
         let header = Some(PbResponseHeader {
             revision: self.before + i64::from(self.changed),

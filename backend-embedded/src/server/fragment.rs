@@ -4,7 +4,7 @@ use etcd_client::proto::PbWatchResponse;
 use prost::Message;
 
 /// Splits a response whose message would be over `limit` bytes; an event is never split.
-pub(super) fn fragments(response: PbWatchResponse, limit: usize) -> Vec<PbWatchResponse> {
+pub(super) fn split_response(response: PbWatchResponse, limit: usize) -> Vec<PbWatchResponse> {
     if response.encoded_len() <= limit {
         return vec![response];
     }
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn a_large_revision_is_split_and_only_the_last_part_is_not_marked() {
         let whole = response(&[400, 400, 400, 2000, 10]);
-        let parts = fragments(whole.clone(), 1000);
+        let parts = split_response(whole.clone(), 1000);
         let marks: Vec<bool> = parts.iter().map(|part| part.fragment).collect();
         assert_eq!(marks, [true, true, true, false]);
         for part in &parts {
@@ -76,6 +76,6 @@ mod tests {
     #[test]
     fn what_fits_is_sent_whole() {
         let whole = response(&[100, 100]);
-        assert_eq!(fragments(whole.clone(), 1000), [whole]);
+        assert_eq!(split_response(whole.clone(), 1000), [whole]);
     }
 }

@@ -12,7 +12,7 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::state::Shared;
-use super::{decode, encode, refusal, status};
+use super::{decode, encode, status, unimplemented};
 use crate::config::MAX_REQUEST_BYTES;
 use crate::machine::op::Op;
 
@@ -20,7 +20,7 @@ use crate::machine::op::Op;
 pub(super) struct Kv(pub(super) Shared);
 
 /// Only writes are limited in etcd: what is to be stored must fit.
-fn require_size(request: &impl Message) -> Result<(), Status> {
+fn check_size(request: &impl Message) -> Result<(), Status> {
     if request.encoded_len() > MAX_REQUEST_BYTES {
         return Err(Status::invalid_argument(status::REQUEST_TOO_LARGE));
     }
@@ -45,15 +45,19 @@ impl PbKvService for Kv {
         &self,
         _: Request<PbRangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
-        Err(refusal::unimplemented())
+        Err(unimplemented::unimplemented())
     }
 
     async fn put(&self, request: Request<PbPutRequest>) -> Result<Response<PbPutResponse>, Status> {
         let request = request.into_inner();
-        let size = require_size(&request);
+        let size = check_size(&request);
         let put = decode::put(request)?;
         size?;
-        let done = self.0.commits.answer(self.0.coordinator.put(put)).await?;
+        let done = self
+            .0
+            .commit_wait
+            .wait_for(self.0.coordinator.put(put))
+            .await?;
         let header = self.0.header(done.revision);
         Ok(Response::new(encode::put(
             Some(header),
@@ -66,11 +70,11 @@ impl PbKvService for Kv {
         request: Request<PbDeleteRequest>,
     ) -> Result<Response<PbDeleteResponse>, Status> {
         let request = request.into_inner();
-        let size = require_size(&request);
+        let size = check_size(&request);
         let delete = decode::delete(request)?;
         size?;
         let deleting = self.0.coordinator.delete(delete);
-        let done = self.0.commits.answer(deleting).await?;
+        let done = self.0.commit_wait.wait_for(deleting).await?;
         let header = self.0.header(done.revision);
         let (deleted, prev_kvs): (u64, Vec<Arc<_>>) = done.result;
         Ok(Response::new(encode::delete(
@@ -82,14 +86,14 @@ impl PbKvService for Kv {
 
     async fn txn(&self, request: Request<PbTxnRequest>) -> Result<Response<PbTxnResponse>, Status> {
         let request = request.into_inner();
-        let size = require_size(&request);
+        let size = check_size(&request);
         let txn = decode::txn(request)?;
         size?;
         // A client sends the transactions of several callers as one.
         let callers = txn.then.iter().filter(|op| matches!(op, Op::Txn(_)));
         let callers = callers.count().max(1);
         let answer = self.0.coordinator.txn(txn);
-        let done = self.0.commits.answer_all(callers, answer).await?;
+        let done = self.0.commit_wait.wait_for_callers(callers, answer).await?;
         let header = self.0.header(done.revision);
         Ok(Response::new(encode::txn(header, &done.result)))
     }

@@ -21,7 +21,7 @@ use crate::evidence::Process;
 /// The lease service.
 pub(super) struct Lease(pub(super) Shared);
 
-fn seconds(duration: Duration) -> i64 {
+fn to_seconds(duration: Duration) -> i64 {
     to_i64(duration.as_secs())
 }
 
@@ -31,11 +31,11 @@ impl PbLeaseService for Lease {
         &self,
         request: Request<PbLeaseGrantRequest>,
     ) -> Result<Response<PbLeaseGrantResponse>, Status> {
-        let holder = holder(&request);
+        let holder = find_holder(&request);
         let request = request.into_inner();
         let ttl = Duration::from_secs(to_u64(request.ttl));
         let granting = self.0.coordinator.grant_to(holder, request.id, ttl);
-        let granted = match self.0.commits.answer(granting).await {
+        let granted = match self.0.commit_wait.wait_for(granting).await {
             Ok(granted) => granted,
             // etcd takes negative ids; its Go client, like ours, never sends one.
             Err(err @ Error::InvalidLeaseId { .. }) => {
@@ -46,7 +46,7 @@ impl PbLeaseService for Lease {
         Ok(Response::new(PbLeaseGrantResponse {
             header: Some(self.0.header_now()),
             id: granted.id,
-            ttl: seconds(granted.ttl),
+            ttl: to_seconds(granted.ttl),
             error: String::new(),
         }))
     }
@@ -56,7 +56,7 @@ impl PbLeaseService for Lease {
         request: Request<PbLeaseRevokeRequest>,
     ) -> Result<Response<PbLeaseRevokeResponse>, Status> {
         let revoking = self.0.coordinator.revoke(request.into_inner().id);
-        let revision = self.0.commits.answer(revoking).await?;
+        let revision = self.0.commit_wait.wait_for(revoking).await?;
         Ok(Response::new(PbLeaseRevokeResponse {
             header: Some(self.0.header(revision)),
         }))
@@ -75,7 +75,7 @@ impl PbLeaseService for Lease {
             |(state, mut requests)| async move {
                 let request = tokio::select! {
                     request = requests.message() => request?,
-                    () = state.lifecycle.draining() => return Err(state.stopped()),
+                    () = state.lifecycle.wait_for_draining() => return Err(state.stop_status()),
                 };
                 match request {
                     None => Ok(None),
@@ -106,8 +106,8 @@ impl PbLeaseService for Lease {
             .await
         {
             Ok(lease) => {
-                response.ttl = seconds(lease.remaining);
-                response.granted_ttl = seconds(lease.granted);
+                response.ttl = to_seconds(lease.remaining);
+                response.granted_ttl = to_seconds(lease.granted);
                 response.keys = lease.keys.iter().map(|key| key.to_vec()).collect();
             }
             Err(Error::LeaseNotFound { .. } | Error::InvalidLeaseId { .. }) => {}
@@ -130,17 +130,17 @@ impl PbLeaseService for Lease {
 }
 
 /// The process that asks, if it is on this machine and nothing stands between it and us.
-fn holder<T>(request: &Request<T>) -> Option<Process> {
+fn find_holder<T>(request: &Request<T>) -> Option<Process> {
     let Peer(pid) = request.extensions().get()?;
-    let said = request.metadata().get("user-agent")?.to_str().ok()?;
-    Process::of_peer((*pid)?, said)
+    let user_agent = request.metadata().get("user-agent")?.to_str().ok()?;
+    Process::from_peer((*pid)?, user_agent)
 }
 
 async fn renew(state: &State, id: i64) -> Result<PbLeaseKeepAliveResponse, Status> {
     // Taken first: a lease must not seem renewed at a revision at which it was gone.
     let header = state.header_now();
     let ttl = match state.coordinator.keep_alive(id).await {
-        Ok(ttl) => seconds(ttl),
+        Ok(ttl) => to_seconds(ttl),
         Err(Error::LeaseNotFound { .. } | Error::InvalidLeaseId { .. }) => 0,
         Err(err) => return Err(err.into()),
     };

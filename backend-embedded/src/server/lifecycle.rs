@@ -25,16 +25,16 @@ impl Lifecycle {
     }
 
     /// Resolves when streams should end.
-    pub(super) async fn draining(&self) {
-        self.reached(Phase::Draining).await;
+    pub(super) async fn wait_for_draining(&self) {
+        self.wait_for(Phase::Draining).await;
     }
 
     /// Resolves when connections are cut.
-    pub(super) async fn closed(&self) {
-        self.reached(Phase::Closed).await;
+    pub(super) async fn wait_for_close(&self) {
+        self.wait_for(Phase::Closed).await;
     }
 
-    async fn reached(&self, phase: Phase) {
+    async fn wait_for(&self, phase: Phase) {
         // An error means that the server is gone, which is as good as closed.
         let _ = self.0.clone().wait_for(|now| *now >= phase).await;
     }

@@ -194,12 +194,12 @@ pub fn remove_stale_socket(path: &Path) -> io::Result<()> {
 
 /// A bound, listening socket.
 #[derive(Debug)]
-pub(super) enum Bound {
+pub(super) enum BoundListener {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
 }
 
-impl Bound {
+impl BoundListener {
     /// Binds and listens; must be called within a Tokio runtime.
     pub(super) fn new(listen: &Listen) -> Result<Self, ListenError> {
         let io = |source| ListenError::Io {
@@ -225,7 +225,7 @@ impl Bound {
     }
 
     /// The file that clients find us by.
-    pub(super) fn socket(&self) -> Option<Socket> {
+    pub(super) fn socket(&self) -> Option<SocketPath> {
         match self {
             Self::Tcp(_) => None,
             Self::Unix(_, file) => Some(file.0.clone()),
@@ -261,7 +261,7 @@ fn bind_unix(
     // reach it then, as nobody else can enter the folder.
     let listener = UnixListener::bind(path).map_err(&io)?;
     let metadata = fs::symlink_metadata(path).map_err(&io)?;
-    let file = SocketFile(Socket {
+    let file = SocketFile(SocketPath {
         path: path.to_owned(),
         device: metadata.dev(),
         inode: metadata.ino(),
@@ -329,13 +329,13 @@ fn require_safe_folder(
 
 /// Where the file of a socket is. No other file is like it while we listen.
 #[derive(Debug, Clone)]
-pub(super) struct Socket {
+pub(super) struct SocketPath {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
-impl Socket {
+impl SocketPath {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -343,7 +343,7 @@ impl Socket {
     /// Whether clients find it. They do if the system does not tell.
     pub(super) async fn is_in_place(&self) -> bool {
         match tokio::fs::symlink_metadata(&self.path).await {
-            Ok(found) => self.is(&found),
+            Ok(found) => self.matches(&found),
             Err(error) => !matches!(
                 error.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
@@ -351,19 +351,19 @@ impl Socket {
         }
     }
 
-    fn is(&self, found: &fs::Metadata) -> bool {
+    fn matches(&self, found: &fs::Metadata) -> bool {
         found.dev() == self.device && found.ino() == self.inode
     }
 }
 
 /// The file of a listening Unix socket; removed when dropped, if it is still the one we made.
 #[derive(Debug)]
-pub(super) struct SocketFile(Socket);
+pub(super) struct SocketFile(SocketPath);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let path = &self.0.path;
-        let ours = fs::symlink_metadata(path).is_ok_and(|found| self.0.is(&found));
+        let ours = fs::symlink_metadata(path).is_ok_and(|found| self.0.matches(&found));
         if ours && let Err(err) = fs::remove_file(path) {
             tracing::warn!(path = %path.display(), %err, "cannot remove the socket file");
         }

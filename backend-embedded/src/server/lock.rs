@@ -18,10 +18,10 @@ impl super::proto::Lock for Lock {
         request: Request<LockRequest>,
     ) -> Result<Response<PbLockResponse>, Status> {
         let LockRequest { name, lease } = request.into_inner();
-        let place = queue::acquire(&self.0, name, lease, None).await?;
+        let queue_key = queue::acquire(&self.0, name, lease, None).await?;
         Ok(Response::new(PbLockResponse {
-            header: Some(self.0.header(place.revision)),
-            key: place.key.to_vec(),
+            header: Some(self.0.header(queue_key.revision)),
+            key: queue_key.key.to_vec(),
         }))
     }
 

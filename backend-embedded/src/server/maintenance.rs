@@ -10,8 +10,8 @@ use futures_util::stream;
 use tonic::{Request, Response, Status};
 
 use super::encode::to_i64;
-use super::refusal::unimplemented;
 use super::state::{RAFT_TERM, Shared};
+use super::unimplemented::unimplemented;
 
 /// The etcd version whose API is spoken, with our own as semantic versioning's build metadata.
 const VERSION: &str = concat!("3.5.0+turnlock.", env!("CARGO_PKG_VERSION"));

@@ -21,8 +21,9 @@
 //! # }
 //! ```
 
+mod call_registry;
 mod cluster;
-mod commits;
+mod commit_wait;
 mod connection;
 mod decode;
 mod election;
@@ -37,10 +38,9 @@ mod maintenance;
 mod progress;
 mod proto;
 mod queue;
-mod refusal;
-mod standing;
 mod state;
 mod status;
+mod unimplemented;
 mod watch;
 
 use std::pin::pin;
@@ -55,9 +55,9 @@ use tonic::transport;
 
 use self::connection::Incoming;
 use self::lifecycle::{Lifecycle, Phase};
-use self::listen::{Bound, Socket};
-use self::refusal::NameRefusals;
+use self::listen::{BoundListener, SocketPath};
 use self::state::State;
+use self::unimplemented::NameUnimplemented;
 use crate::config::MAX_REQUEST_BYTES;
 use crate::coordinator::Coordinator;
 
@@ -86,7 +86,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often it is looked for whether clients still find us.
-const SOCKET_CHECK: Duration = Duration::from_millis(250);
+const SOCKET_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How often an idle watch that asked for it is told how far it is, by default (as etcd).
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
@@ -108,7 +108,7 @@ impl Server {
     ) -> Result<BoundServer, ListenError> {
         let bound = listeners
             .iter()
-            .map(Bound::new)
+            .map(BoundListener::new)
             .collect::<Result<Vec<_>, _>>()?;
         let mut addresses = Vec::with_capacity(bound.len());
         for (bound, listen) in bound.iter().zip(&listeners) {
@@ -131,7 +131,7 @@ impl Server {
 #[derive(Debug)]
 pub struct BoundServer {
     coordinator: Coordinator,
-    bound: Vec<Bound>,
+    bound: Vec<BoundListener>,
     addresses: Vec<Listen>,
     live: Arc<tokio::sync::watch::Sender<usize>>,
     progress_interval: Duration,
@@ -151,7 +151,7 @@ impl BoundServer {
     /// How often an idle watch that asked for progress notifications gets one; 10 minutes by
     /// default.
     #[must_use]
-    pub fn watch_progress_interval(mut self, interval: Duration) -> Self {
+    pub fn with_progress_interval(mut self, interval: Duration) -> Self {
         self.progress_interval = interval.max(Duration::from_millis(1));
         self
     }
@@ -176,7 +176,11 @@ impl BoundServer {
             self.addresses.iter().map(client_url).collect(),
             self.progress_interval,
         ));
-        let sockets: Vec<_> = self.bound.iter().filter_map(Bound::socket).collect();
+        let sockets: Vec<_> = self
+            .bound
+            .iter()
+            .filter_map(BoundListener::socket)
+            .collect();
         let incoming = Incoming::new(self.bound, self.live, lifecycle.clone());
         let mut serving = pin!(
             transport::Server::builder()
@@ -184,9 +188,11 @@ impl BoundServer {
                 .http2_max_header_list_size(MAX_HEADER_BYTES)
                 .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
                 .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-                .serve_with_incoming_shutdown(NameRefusals(routes(&state)), incoming, async move {
-                    lifecycle.draining().await
-                },)
+                .serve_with_incoming_shutdown(
+                    NameUnimplemented(routes(&state)),
+                    incoming,
+                    async move { lifecycle.wait_for_draining().await },
+                )
         );
         let mut outcome = Ok(());
         tokio::select! {
@@ -194,11 +200,11 @@ impl BoundServer {
             _ = &mut serving => return Ok(()),
             () = shutdown => {}
             reason = coordinator.closed() => tracing::info!(%reason, "the server ends"),
-            gone = gone(&sockets) => {
-                tracing::error!(error = %gone, "the server ends");
-                outcome = Err(gone);
+            error = wait_for_lost_socket(&sockets) => {
+                tracing::error!(%error, "the server ends");
+                outcome = Err(error);
                 // If it went with the folder, that is what clients are to hear.
-                coordinator.check_place();
+                coordinator.check_location();
             }
         }
         phase.send_replace(Phase::Draining);
@@ -214,9 +220,9 @@ impl BoundServer {
 }
 
 /// Resolves when one of these is not in its place any more.
-async fn gone(sockets: &[Socket]) -> ListenError {
+async fn wait_for_lost_socket(sockets: &[SocketPath]) -> ListenError {
     loop {
-        tokio::time::sleep(SOCKET_CHECK).await;
+        tokio::time::sleep(SOCKET_CHECK_INTERVAL).await;
         for socket in sockets {
             if !socket.is_in_place().await {
                 let path = socket.path().to_path_buf();

@@ -6,16 +6,16 @@ use crate::machine::op::Revision;
 
 /// One progress request on its way around the watches of a stream.
 #[derive(Debug)]
-pub(super) struct Round {
+pub(super) struct ProgressRequest {
     waiting: BTreeSet<i64>,
     /// The least revision that any asked so far has reached.
     reached: Option<Revision>,
-    /// The store's revision when the round began: the answer of a stream without watches.
+    /// The store's revision when the request began: the answer of a stream without watches.
     began: Revision,
 }
 
-impl Round {
-    /// Starts a round around the watches `ids`.
+impl ProgressRequest {
+    /// Starts a request around the watches `ids`.
     pub(super) fn new(ids: impl Iterator<Item = i64>, began: Revision) -> Self {
         Self {
             waiting: ids.collect(),
@@ -25,19 +25,19 @@ impl Round {
     }
 
     /// Watch `id` has come to the stream. It is asked too: its events may be older than the answer.
-    pub(super) fn joined(&mut self, id: i64) {
+    pub(super) fn add_watch(&mut self, id: i64) {
         self.waiting.insert(id);
     }
 
     /// Watch `id` has been told everything up to `revision`.
-    pub(super) fn reached(&mut self, id: i64, revision: Revision) {
+    pub(super) fn record_progress(&mut self, id: i64, revision: Revision) {
         if self.waiting.remove(&id) {
             self.reached = Some(self.reached.map_or(revision, |least| least.min(revision)));
         }
     }
 
     /// Watch `id` is no more.
-    pub(super) fn left(&mut self, id: i64) {
+    pub(super) fn remove_watch(&mut self, id: i64) {
         self.waiting.remove(&id);
     }
 
@@ -55,21 +55,21 @@ mod tests {
 
     #[test]
     fn the_answer_is_the_least_that_all_have_reached() {
-        let mut round = Round::new([1, 2].into_iter(), 5);
-        round.reached(1, 9);
-        assert_eq!(round.revision(), None);
-        round.joined(3);
-        round.reached(2, 7);
-        assert_eq!(round.revision(), None, "the newcomer is asked too");
-        round.reached(3, 8);
-        assert_eq!(round.revision(), Some(7));
+        let mut request = ProgressRequest::new([1, 2].into_iter(), 5);
+        request.record_progress(1, 9);
+        assert_eq!(request.revision(), None);
+        request.add_watch(3);
+        request.record_progress(2, 7);
+        assert_eq!(request.revision(), None, "the newcomer is asked too");
+        request.record_progress(3, 8);
+        assert_eq!(request.revision(), Some(7));
     }
 
     #[test]
     fn without_watches_the_answer_is_the_revision_it_began_at() {
-        assert_eq!(Round::new([].into_iter(), 5).revision(), Some(5));
-        let mut round = Round::new([1].into_iter(), 5);
-        round.left(1);
-        assert_eq!(round.revision(), Some(5));
+        assert_eq!(ProgressRequest::new([].into_iter(), 5).revision(), Some(5));
+        let mut request = ProgressRequest::new([1].into_iter(), 5);
+        request.remove_watch(1);
+        assert_eq!(request.revision(), Some(5));
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tonic::Status;
 
 use super::state::{Shared, State};
-use super::{standing, status};
+use super::{call_registry, status};
 use crate::coordinator::{Applied, Coordinator, WatchBatch};
 use crate::error::Error;
 use crate::machine::op::{
@@ -24,19 +24,19 @@ const SERVER_LEASE_TTL: Duration = Duration::from_secs(60);
 /// How often that lease is renewed while its call waits.
 const SERVER_LEASE_RENEWAL: Duration = Duration::from_secs(20);
 
-/// A place at the head of the queue.
+/// A queue_key at the head of the queue.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct QueueKey {
     pub(super) key: Bytes,
     /// The key's create revision.
-    pub(super) created: Revision,
+    pub(super) create_revision: Revision,
     pub(super) lease: LeaseId,
-    /// The store's revision when the place was first known to be at the head.
+    /// The store's revision when the queue_key was first known to be at the head.
     pub(super) revision: Revision,
 }
 
 /// All keys of the queue `name`.
-pub(super) fn keys(name: &[u8]) -> KeyRange {
+pub(super) fn to_key_range(name: &[u8]) -> KeyRange {
     // `0` follows `/`.
     let with = |last: u8| -> Bytes { [name, &[last]].concat().into() };
     KeyRange::Span {
@@ -45,16 +45,16 @@ pub(super) fn keys(name: &[u8]) -> KeyRange {
     }
 }
 
-fn key(name: &[u8], lease: LeaseId) -> Bytes {
+fn to_key(name: &[u8], lease: LeaseId) -> Bytes {
     [name, format!("/{lease:x}").as_bytes()].concat().into()
 }
 
 /// The queue's oldest key, and the store's revision at that moment.
-pub(super) async fn head(
+pub(super) async fn read_head(
     coordinator: &Coordinator,
     name: &[u8],
 ) -> Result<Applied<Option<Arc<KeyValue>>>, Error> {
-    let oldest = by_age(keys(name), SortOrder::Ascend, 0);
+    let oldest = first_by_creation(to_key_range(name), SortOrder::Ascend, 0);
     let found = coordinator.range(oldest).await?;
     Ok(Applied {
         revision: found.revision,
@@ -63,7 +63,7 @@ pub(super) async fn head(
 }
 
 /// That `key` is still the one created at `revision`.
-pub(super) fn is_created_at(key: Bytes, revision: Revision) -> Compare {
+pub(super) fn compare_create_revision(key: Bytes, revision: Revision) -> Compare {
     Compare {
         keys: KeyRange::One(key),
         op: CompareOp::Equal,
@@ -71,24 +71,26 @@ pub(super) fn is_created_at(key: Bytes, revision: Revision) -> Compare {
     }
 }
 
-/// Stands in the queue until at its head. Dropping the returned future takes the place back, unless
+/// Stands in the queue until at its head. Dropping the returned future takes the queue_key back, unless
 /// another call on the same lease stands there or has been told that it holds it.
 pub(super) async fn acquire(
     state: &Shared,
     name: Vec<u8>,
     lease: LeaseId,
     value: Option<Bytes>,
-) -> Result<Place, Status> {
+) -> Result<QueueKey, Status> {
     let (answer, answered) = oneshot::channel();
     let state = Arc::clone(state);
     // A task of its own, as the way out of the queue has steps to wait for.
-    tokio::spawn(async move { stand(&state, name, lease, value, answer).await });
-    answered.await.unwrap_or_else(|_| Err(status::stopped()))
+    tokio::spawn(async move { run_call(&state, name, lease, value, answer).await });
+    answered
+        .await
+        .unwrap_or_else(|_| Err(status::stop_status()))
 }
 
-type Answer = oneshot::Sender<Result<Place, Status>>;
+type Answer = oneshot::Sender<Result<QueueKey, Status>>;
 
-async fn stand(
+async fn run_call(
     state: &State,
     name: Vec<u8>,
     lease: LeaseId,
@@ -111,37 +113,37 @@ async fn stand(
     };
     let call = Call {
         state,
-        shared: state.standings.on(key(&name, lease)),
+        membership: state.call_registry.join(to_key(&name, lease)),
         name,
         value,
         lease,
         own_lease,
     };
     // To its end even if the caller goes away, so that there is no doubt about what to remove.
-    let mut place = match call.enter().await {
-        Ok(place) => place,
+    let mut queue_key = match call.enqueue().await {
+        Ok(queue_key) => queue_key,
         Err(err) => {
-            call.give_up_lease().await;
+            call.revoke_own_lease().await;
             let _ = answer.send(Err(err.into()));
             return;
         }
     };
     let outcome = tokio::select! {
-        waited = call.wait(&mut place) => match waited {
-            Ok(true) => Ok(place),
+        waited = call.wait_for_head(&mut queue_key) => match waited {
+            Ok(true) => Ok(queue_key),
             Ok(false) => Err(Status::unknown("mutex: session is expired")),
             Err(err) => Err(err.into()),
         },
         () = answer.closed() => Err(Status::cancelled("etcdserver: request canceled")),
-        () = state.lifecycle.draining() => Err(state.stopped()),
+        () = state.lifecycle.wait_for_draining() => Err(state.stop_status()),
     };
-    call.leave(outcome, answer).await;
+    call.finish(outcome, answer).await;
 }
 
 /// One call in the queue.
 struct Call<'a> {
     state: &'a State,
-    shared: standing::Shared<'a>,
+    membership: call_registry::Membership<'a>,
     name: Vec<u8>,
     /// What to write; `None` for a lock, which leaves the value of a key that it finds alone.
     value: Option<Bytes>,
@@ -152,9 +154,9 @@ struct Call<'a> {
 
 impl Call<'_> {
     /// Creates the key, or finds it there.
-    async fn enter(&self) -> Result<Place, Error> {
-        let key = || self.shared.key.clone();
-        let own = by_age(KeyRange::One(key()), SortOrder::None, 0);
+    async fn enqueue(&self) -> Result<QueueKey, Error> {
+        let key = || self.membership.key.clone();
+        let own = first_by_creation(KeyRange::One(key()), SortOrder::None, 0);
         let put = |value: Bytes| {
             Op::Put(Put {
                 key: key(),
@@ -177,37 +179,37 @@ impl Call<'_> {
         let mut or_else = vec![Op::Range(own)];
         or_else.extend(update);
         let txn = Txn {
-            compare: vec![is_created_at(key(), 0)],
+            compare: vec![compare_create_revision(key(), 0)],
             then: vec![put(self.value.clone().unwrap_or_default())],
             or_else,
         };
-        let mut standing = self.shared.standing.lock().await;
+        let mut key_calls = self.membership.key_calls.lock().await;
         let done = self.state.coordinator.txn(txn).await?;
         let found = match done.result.results.first() {
             Some(OpResult::Range(found)) => found.kvs.first().map(|kv| kv.create_revision),
             _ => None,
         };
-        standing.calls += 1;
+        key_calls.calls += 1;
         if found.is_none() {
-            standing.created = Some(done.revision);
-            standing.granted = false;
+            key_calls.created = Some(done.revision);
+            key_calls.granted = false;
         }
-        Ok(Place {
+        Ok(QueueKey {
             key: key(),
-            created: found.unwrap_or(done.revision),
+            create_revision: found.unwrap_or(done.revision),
             lease: self.lease,
             revision: done.revision,
         })
     }
 
     /// Answers, and removes the key if nobody holds it or stands on it any more.
-    async fn leave(&self, outcome: Result<Place, Status>, answer: Answer) {
-        let mut standing = self.shared.standing.lock().await;
-        standing.calls -= 1;
+    async fn finish(&self, outcome: Result<QueueKey, Status>, answer: Answer) {
+        let mut key_calls = self.membership.key_calls.lock().await;
+        key_calls.calls -= 1;
         let failed = match outcome {
-            Ok(place) => {
-                if answer.send(Ok(place)).is_ok() {
-                    standing.granted = true;
+            Ok(queue_key) => {
+                if answer.send(Ok(queue_key)).is_ok() {
+                    key_calls.granted = true;
                     return;
                 }
                 // The caller went away in that moment.
@@ -215,30 +217,33 @@ impl Call<'_> {
             }
             Err(status) => Some((answer, status)),
         };
-        let created = standing.created;
-        if standing.calls == 0
-            && !standing.granted
+        let created = key_calls.created;
+        if key_calls.calls == 0
+            && !key_calls.granted
             && let Some(created) = created
             && let Err(err) = self.remove(created).await
         {
             // The lease still ends it.
-            tracing::warn!(%err, "cannot take back a place in a queue");
+            tracing::warn!(%err, "cannot remove an abandoned entry from a queue");
         }
-        drop(standing);
-        self.give_up_lease().await;
+        drop(key_calls);
+        self.revoke_own_lease().await;
         // Last, so that the end of the server waits for the removal.
         if let Some((answer, status)) = failed {
             let _ = answer.send(Err(status));
         }
     }
 
-    async fn remove(&self, created: Revision) -> Result<(), Error> {
+    async fn remove(&self, create_revision: Revision) -> Result<(), Error> {
         let delete = Op::Delete(Delete {
-            keys: KeyRange::One(self.shared.key.clone()),
+            keys: KeyRange::One(self.membership.key.clone()),
             prev_kv: false,
         });
         let txn = Txn {
-            compare: vec![is_created_at(self.shared.key.clone(), created)],
+            compare: vec![compare_create_revision(
+                self.membership.key.clone(),
+                create_revision,
+            )],
             then: vec![delete],
             or_else: vec![],
         };
@@ -246,7 +251,7 @@ impl Call<'_> {
     }
 
     /// Revokes the lease if it is this call's alone.
-    async fn give_up_lease(&self) {
+    async fn revoke_own_lease(&self) {
         if !self.own_lease {
             return;
         }
@@ -256,35 +261,35 @@ impl Call<'_> {
         }
     }
 
-    /// Waits until the place is at the head, or (`false`) gone.
-    async fn wait(&self, place: &mut Place) -> Result<bool, Error> {
+    /// Waits until the queue_key is at the head, or (`false`) gone.
+    async fn wait_for_head(&self, queue_key: &mut QueueKey) -> Result<bool, Error> {
         let coordinator = &self.state.coordinator;
         let mut renewal = interval_at(Instant::now() + SERVER_LEASE_RENEWAL, SERVER_LEASE_RENEWAL);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        'look: loop {
+        'read: loop {
             // First the watch, then the look: what happens in between wakes us.
-            let mut own = coordinator.watch(KeyRange::One(place.key.clone()), None)?;
-            let seen = self.look(place).await?;
-            if !seen.result.still_there {
+            let mut own = coordinator.watch(KeyRange::One(queue_key.key.clone()), None)?;
+            let neighbours = self.read_neighbours(queue_key).await?;
+            if !neighbours.result.present {
                 return Ok(false);
             }
-            let Some(ahead) = seen.result.ahead else {
+            let Some(predecessor) = neighbours.result.predecessor else {
                 if self.own_lease {
                     coordinator.keep_alive(self.lease).await?;
                 }
-                place.revision = seen.revision;
+                queue_key.revision = neighbours.revision;
                 return Ok(true);
             };
-            let start = Some(seen.revision + 1);
-            let mut ahead = match coordinator.watch(KeyRange::One(ahead), start) {
+            let start = Some(neighbours.revision + 1);
+            let mut predecessor = match coordinator.watch(KeyRange::One(predecessor), start) {
                 Ok(watcher) => watcher,
-                Err(Error::Compacted { .. }) => continue 'look,
+                Err(Error::Compacted { .. }) => continue 'read,
                 Err(err) => return Err(err),
             };
             loop {
                 let changed = tokio::select! {
                     changed = own.next() => changed,
-                    changed = ahead.next() => changed,
+                    changed = predecessor.next() => changed,
                     _ = renewal.tick(), if self.own_lease => {
                         coordinator.keep_alive(self.lease).await?;
                         continue;
@@ -292,7 +297,7 @@ impl Call<'_> {
                 };
                 match changed {
                     Ok(WatchBatch { events, .. }) if !events.iter().any(|event| event.deleted) => {}
-                    Ok(_) | Err(Error::SlowWatcher { .. }) => continue 'look,
+                    Ok(_) | Err(Error::SlowWatcher { .. }) => continue 'read,
                     Err(err) => return Err(err),
                 }
             }
@@ -300,14 +305,18 @@ impl Call<'_> {
     }
 
     /// Our own key and the one before it, at one revision.
-    async fn look(&self, place: &Place) -> Result<Applied<Seen>, Error> {
-        let own = by_age(KeyRange::One(place.key.clone()), SortOrder::None, 0);
-        let ahead = by_age(keys(&self.name), SortOrder::Descend, place.created - 1);
+    async fn read_neighbours(&self, queue_key: &QueueKey) -> Result<Applied<Neighbours>, Error> {
+        let own = first_by_creation(KeyRange::One(queue_key.key.clone()), SortOrder::None, 0);
+        let predecessor = first_by_creation(
+            to_key_range(&self.name),
+            SortOrder::Descend,
+            queue_key.create_revision - 1,
+        );
         let done = self
             .state
             .coordinator
             .txn(Txn {
-                then: vec![Op::Range(own), Op::Range(ahead)],
+                then: vec![Op::Range(own), Op::Range(predecessor)],
                 ..Txn::default()
             })
             .await?;
@@ -316,24 +325,28 @@ impl Call<'_> {
             _ => None,
         });
         let own = found.next().flatten();
-        let ahead = found.next().flatten();
+        let predecessor = found.next().flatten();
         Ok(Applied {
             revision: done.revision,
-            result: Seen {
-                still_there: own.is_some_and(|kv| kv.create_revision == place.created),
-                ahead: ahead.map(|kv| kv.key.clone()),
+            result: Neighbours {
+                present: own.is_some_and(|kv| kv.create_revision == queue_key.create_revision),
+                predecessor: predecessor.map(|kv| kv.key.clone()),
             },
         })
     }
 }
 
-struct Seen {
-    still_there: bool,
-    ahead: Option<Bytes>,
+struct Neighbours {
+    present: bool,
+    predecessor: Option<Bytes>,
 }
 
 /// The oldest or youngest of `keys`, created at `max_create` or before (0: whenever).
-fn by_age(keys: KeyRange, sort_order: SortOrder, max_create_revision: Revision) -> Range {
+fn first_by_creation(
+    keys: KeyRange,
+    sort_order: SortOrder,
+    max_create_revision: Revision,
+) -> Range {
     Range {
         limit: 1,
         sort_target: SortTarget::Create,

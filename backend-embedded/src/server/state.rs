@@ -6,10 +6,10 @@ use std::time::Duration;
 use etcd_client::proto::PbResponseHeader;
 use tonic::Status;
 
-use super::commits::Commits;
+use super::call_registry::CallRegistry;
+use super::commit_wait::CommitWait;
 use super::encode::to_i64;
 use super::lifecycle::Lifecycle;
-use super::standing::Standings;
 use super::status;
 use crate::coordinator::Coordinator;
 use crate::machine::op::Revision;
@@ -26,8 +26,8 @@ pub(super) struct State {
     /// How often an idle watch that asked for it is told how far it is.
     pub(super) progress_interval: Duration,
     /// The calls of the lock and election services that wait.
-    pub(super) standings: Standings,
-    pub(super) commits: Commits,
+    pub(super) call_registry: CallRegistry,
+    pub(super) commit_wait: CommitWait,
     cluster_id: u64,
     member_id: u64,
 }
@@ -47,8 +47,8 @@ impl State {
             lifecycle,
             client_urls,
             progress_interval,
-            standings: Standings::default(),
-            commits: Commits::default(),
+            call_registry: CallRegistry::default(),
+            commit_wait: CommitWait::default(),
             cluster_id: status.cluster_id,
             member_id: status.member_id,
         }
@@ -59,9 +59,9 @@ impl State {
     }
 
     /// Why an open stream or a waiting call ends with the server.
-    pub(super) fn stopped(&self) -> Status {
+    pub(super) fn stop_status(&self) -> Status {
         let failure = self.coordinator.failure();
-        failure.map_or_else(status::stopped, Status::from)
+        failure.map_or_else(status::stop_status, Status::from)
     }
 
     /// The header of an answer that was true at `revision`.

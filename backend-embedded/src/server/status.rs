@@ -30,7 +30,7 @@ pub(super) const STOPPED: &str = "etcdserver: server stopped";
 pub(super) const DISPLACED: &str = "turnlock: the store is gone from its place";
 
 /// The server, or the coordinator under it, is ending.
-pub(super) fn stopped() -> Status {
+pub(super) fn stop_status() -> Status {
     Status::unavailable(STOPPED)
 }
 

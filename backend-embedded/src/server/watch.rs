@@ -19,8 +19,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::encode::{self, to_i64};
-use super::fragment::fragments;
-use super::progress::Round;
+use super::fragment::split_response;
+use super::progress::ProgressRequest;
 use super::state::Shared;
 use super::{MAX_MESSAGE_BYTES, decode, status};
 use crate::coordinator::{WatchBatch, Watcher};
@@ -44,10 +44,10 @@ impl PbWatchService for Watch {
         &self,
         request: Request<Streaming<PbWatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let session = Session::new(Arc::clone(&self.0), request.into_inner());
-        let responses = stream::try_unfold(session, |mut session| async move {
-            let response = session.next().await?;
-            Ok(Some((response, session)))
+        let watch_stream = WatchStream::new(Arc::clone(&self.0), request.into_inner());
+        let responses = stream::try_unfold(watch_stream, |mut watch_stream| async move {
+            let response = watch_stream.next().await?;
+            Ok(Some((response, watch_stream)))
         });
         Ok(Response::new(Box::pin(responses)))
     }
@@ -64,13 +64,13 @@ struct Options {
 }
 
 impl Options {
-    fn filters(mut self, filters: &[i32]) -> Self {
+    fn with_filters(mut self, filters: &[i32]) -> Self {
         self.no_put = filters.contains(&0);
         self.no_delete = filters.contains(&1);
         self
     }
 
-    fn wants(&self, event: &Event) -> bool {
+    fn accepts(&self, event: &Event) -> bool {
         if event.deleted {
             !self.no_delete
         } else {
@@ -80,9 +80,9 @@ impl Options {
 }
 
 /// One watch of a stream.
-struct Watching {
+struct StreamWatch {
     options: Options,
-    /// Cancels its [`Turn`].
+    /// Cancels its [`Wakeup`].
     abort: AbortHandle,
     /// No event was sent since the last tick.
     idle: bool,
@@ -91,41 +91,41 @@ struct Watching {
 }
 
 /// One wait for a watch, with the watcher back at its end.
-struct Turn {
+struct Wakeup {
     id: i64,
     watcher: Watcher,
-    outcome: Outcome,
+    reason: WakeReason,
 }
 
-enum Outcome {
+enum WakeReason {
     Batch(WatchBatch),
     Failed(Error),
     /// Woken only to have its progress looked at.
-    Nudged,
+    ProgressCheck,
 }
 
-type Turns = FuturesUnordered<Abortable<Pin<Box<dyn Future<Output = Turn> + Send>>>>;
+type Wakeups = FuturesUnordered<Abortable<Pin<Box<dyn Future<Output = Wakeup> + Send>>>>;
 
 /// A watch stream.
-struct Session {
+struct WatchStream {
     shared: Shared,
     requests: Streaming<PbWatchRequest>,
     /// The client sends no more requests; its watches go on.
     half_closed: bool,
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
-    watches: BTreeMap<i64, Watching>,
-    turns: Turns,
+    watches: BTreeMap<i64, StreamWatch>,
+    wakeups: Wakeups,
     next_id: i64,
     /// Ready to be sent; filled by one step of the loop, emptied before the next.
     responses: VecDeque<PbWatchResponse>,
-    nudge: watch::Sender<()>,
-    round: Option<Round>,
-    /// Another progress request came during `round`.
-    round_again: bool,
+    progress_check: watch::Sender<()>,
+    progress_request: Option<ProgressRequest>,
+    /// Another progress request came during `progress_request`.
+    progress_again: bool,
     tick: Interval,
 }
 
-impl Session {
+impl WatchStream {
     fn new(shared: Shared, requests: Streaming<PbWatchRequest>) -> Self {
         let lifecycle = shared.lifecycle.clone();
         let period = shared.progress_interval;
@@ -135,14 +135,14 @@ impl Session {
             shared,
             requests,
             half_closed: false,
-            draining: Box::pin(async move { lifecycle.draining().await }),
+            draining: Box::pin(async move { lifecycle.wait_for_draining().await }),
             watches: BTreeMap::new(),
-            turns: FuturesUnordered::new(),
+            wakeups: FuturesUnordered::new(),
             next_id: 0,
             responses: VecDeque::new(),
-            nudge: watch::Sender::new(()),
-            round: None,
-            round_again: false,
+            progress_check: watch::Sender::new(()),
+            progress_request: None,
+            progress_again: false,
             tick,
         }
     }
@@ -154,21 +154,21 @@ impl Session {
                 return Ok(response);
             }
             tokio::select! {
-                () = &mut self.draining => return Err(self.shared.stopped()),
+                () = &mut self.draining => return Err(self.shared.stop_status()),
                 request = self.requests.message(), if !self.half_closed => match request? {
-                    Some(request) => self.request(request)?,
+                    Some(request) => self.handle_request(request)?,
                     None => self.half_closed = true,
                 },
                 // A cancelled watch's turn ends as an error: nothing to do.
-                Some(turn) = self.turns.next() => if let Ok(turn) = turn {
-                    self.turn(turn)?;
+                Some(wakeup) = self.wakeups.next() => if let Ok(wakeup) = wakeup {
+                    self.handle_wakeup(wakeup)?;
                 },
                 _ = self.tick.tick() => self.report_idle(),
             }
         }
     }
 
-    fn request(&mut self, request: PbWatchRequest) -> Result<(), Status> {
+    fn handle_request(&mut self, request: PbWatchRequest) -> Result<(), Status> {
         match request.request_union {
             Some(PbWatchRequestUnion::CreateRequest(create)) => {
                 let options = Options {
@@ -177,7 +177,7 @@ impl Session {
                     fragment: create.fragment,
                     ..Options::default()
                 };
-                let options = options.filters(&create.filters);
+                let options = options.with_filters(&create.filters);
                 // An empty key is the first of all.
                 let key = if create.key.is_empty() {
                     vec![0]
@@ -185,9 +185,9 @@ impl Session {
                     create.key
                 };
                 let keys = decode::key_range(key, create.range_end);
-                self.create(create.watch_id, keys, create.start_revision, options)?;
+                self.create_watch(create.watch_id, keys, create.start_revision, options)?;
             }
-            Some(PbWatchRequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id),
+            Some(PbWatchRequestUnion::CancelRequest(cancel)) => self.cancel_watch(cancel.watch_id),
             Some(PbWatchRequestUnion::ProgressRequest(_)) => self.request_progress(),
             // As etcd, what is not understood does not end the stream.
             None => {}
@@ -195,7 +195,7 @@ impl Session {
         Ok(())
     }
 
-    fn create(
+    fn create_watch(
         &mut self,
         wanted_id: i64,
         keys: KeyRange,
@@ -203,17 +203,17 @@ impl Session {
         options: Options,
     ) -> Result<(), Status> {
         let Ok(start) = Revision::try_from(start) else {
-            self.refuse(status::COMPACTED.to_owned());
+            self.reject_create(status::COMPACTED.to_owned());
             return Ok(());
         };
         if is_empty(&keys) {
-            self.refuse(EMPTY_RANGE.to_owned());
+            self.reject_create(EMPTY_RANGE.to_owned());
             return Ok(());
         }
         let id = match wanted_id {
-            0 => self.free_id(),
+            0 => self.allocate_id(),
             taken if self.watches.contains_key(&taken) => {
-                self.refuse(DUPLICATE_ID.to_owned());
+                self.reject_create(DUPLICATE_ID.to_owned());
                 return Ok(());
             }
             free => free,
@@ -230,17 +230,17 @@ impl Session {
                     _ => self.shared.coordinator.status().revision,
                 };
                 self.respond(revision, id).created = true;
-                let abort = self.wait(id, watcher);
-                let watching = Watching {
+                let abort = self.push_wait(id, watcher);
+                let watch = StreamWatch {
                     options,
                     abort,
                     idle: false,
                     progress_due: false,
                 };
-                self.watches.insert(id, watching);
-                if let Some(round) = &mut self.round {
-                    round.joined(id);
-                    self.nudge.send_replace(());
+                self.watches.insert(id, watch);
+                if let Some(request) = &mut self.progress_request {
+                    request.add_watch(id);
+                    self.progress_check.send_replace(());
                 }
             }
             Err(Error::Compacted {
@@ -256,12 +256,12 @@ impl Session {
             Err(err @ (Error::Stopped { .. } | Error::Displaced { .. })) => {
                 return Err(err.into());
             }
-            Err(err) => self.refuse(format!("turnlock: {err}")),
+            Err(err) => self.reject_create(format!("turnlock: {err}")),
         }
         Ok(())
     }
 
-    fn free_id(&mut self) -> i64 {
+    fn allocate_id(&mut self) -> i64 {
         while self.watches.contains_key(&self.next_id) {
             self.next_id += 1;
         }
@@ -270,64 +270,64 @@ impl Session {
         id
     }
 
-    fn cancel(&mut self, id: i64) {
-        if self.forget(id) {
+    fn cancel_watch(&mut self, id: i64) {
+        if self.remove_watch(id) {
             let revision = self.shared.coordinator.status().revision;
             self.respond(revision, id).canceled = true;
         }
     }
 
     /// Ends a watch here; whether there was one.
-    fn forget(&mut self, id: i64) -> bool {
-        let Some(watching) = self.watches.remove(&id) else {
+    fn remove_watch(&mut self, id: i64) -> bool {
+        let Some(watch) = self.watches.remove(&id) else {
             return false;
         };
-        watching.abort.abort();
-        if let Some(round) = &mut self.round {
-            round.left(id);
+        watch.abort.abort();
+        if let Some(request) = &mut self.progress_request {
+            request.remove_watch(id);
         }
-        self.close_round();
+        self.finish_progress_request();
         true
     }
 
     /// Waits for what happens next to a watch.
-    fn wait(&mut self, id: i64, mut watcher: Watcher) -> AbortHandle {
+    fn push_wait(&mut self, id: i64, mut watcher: Watcher) -> AbortHandle {
         let (abort, registration) = AbortHandle::new_pair();
-        let mut nudged = self.nudge.subscribe();
-        let turn = async move {
-            let outcome = tokio::select! {
+        let mut check = self.progress_check.subscribe();
+        let wait = async move {
+            let reason = tokio::select! {
                 biased;
                 batch = watcher.next() => match batch {
-                    Ok(batch) => Outcome::Batch(batch),
-                    Err(err) => Outcome::Failed(err),
+                    Ok(batch) => WakeReason::Batch(batch),
+                    Err(err) => WakeReason::Failed(err),
                 },
-                _ = nudged.changed() => Outcome::Nudged,
+                _ = check.changed() => WakeReason::ProgressCheck,
             };
-            Turn {
+            Wakeup {
                 id,
                 watcher,
-                outcome,
+                reason,
             }
         };
-        self.turns
-            .push(Abortable::new(Box::pin(turn), registration));
+        self.wakeups
+            .push(Abortable::new(Box::pin(wait), registration));
         abort
     }
 
-    fn turn(&mut self, turn: Turn) -> Result<(), Status> {
-        let Turn {
+    fn handle_wakeup(&mut self, wakeup: Wakeup) -> Result<(), Status> {
+        let Wakeup {
             id,
             watcher,
-            outcome,
-        } = turn;
-        match outcome {
-            Outcome::Batch(batch) => self.deliver(id, &batch),
-            Outcome::Nudged => {}
-            Outcome::Failed(err @ (Error::Stopped { .. } | Error::Displaced { .. })) => {
+            reason,
+        } = wakeup;
+        match reason {
+            WakeReason::Batch(batch) => self.deliver(id, &batch),
+            WakeReason::ProgressCheck => {}
+            WakeReason::Failed(err @ (Error::Stopped { .. } | Error::Displaced { .. })) => {
                 return Err(err.into());
             }
-            Outcome::Failed(err) => {
-                self.forget(id);
+            WakeReason::Failed(err) => {
+                self.remove_watch(id);
                 let revision = self.shared.coordinator.status().revision;
                 let response = self.respond(revision, id);
                 response.canceled = true;
@@ -336,27 +336,27 @@ impl Session {
             }
         }
         if let Some(revision) = watcher.progress() {
-            self.progressed(id, revision);
+            self.report_progress(id, revision);
         }
-        let abort = self.wait(id, watcher);
-        if let Some(watching) = self.watches.get_mut(&id) {
-            watching.abort = abort;
+        let abort = self.push_wait(id, watcher);
+        if let Some(watch) = self.watches.get_mut(&id) {
+            watch.abort = abort;
         }
         Ok(())
     }
 
     fn deliver(&mut self, id: i64, batch: &WatchBatch) {
-        let Some(watching) = self.watches.get_mut(&id) else {
+        let Some(watch) = self.watches.get_mut(&id) else {
             return;
         };
-        let options = watching.options;
+        let options = watch.options;
         let events: Vec<PbEvent> = batch
             .events
             .iter()
-            .filter(|event| options.wants(event))
+            .filter(|event| options.accepts(event))
             .map(|event| {
                 let prev = if options.prev_kv {
-                    before(event, batch)
+                    find_prev_kv(event, batch)
                 } else {
                     None
                 };
@@ -366,7 +366,7 @@ impl Session {
         if events.is_empty() {
             return;
         }
-        watching.idle = false;
+        watch.idle = false;
         let response = PbWatchResponse {
             header: Some(self.shared.header(batch.revision)),
             watch_id: id,
@@ -375,7 +375,7 @@ impl Session {
         };
         if options.fragment {
             self.responses
-                .extend(fragments(response, MAX_MESSAGE_BYTES));
+                .extend(split_response(response, MAX_MESSAGE_BYTES));
         } else {
             self.responses.push_back(response);
         }
@@ -384,55 +384,59 @@ impl Session {
     /// Tells those watches that asked for it, and had no event for an interval, how far they are.
     fn report_idle(&mut self) {
         let mut due = false;
-        for watching in self.watches.values_mut() {
-            if watching.options.progress_notify {
-                watching.progress_due |= watching.idle;
-                watching.idle = true;
-                due |= watching.progress_due;
+        for watch in self.watches.values_mut() {
+            if watch.options.progress_notify {
+                watch.progress_due |= watch.idle;
+                watch.idle = true;
+                due |= watch.progress_due;
             }
         }
         if due {
-            self.nudge.send_replace(());
+            self.progress_check.send_replace(());
         }
     }
 
     /// Answers once every watch of the stream is known to have been told everything up to some
     /// revision.
     fn request_progress(&mut self) {
-        if self.round.is_some() {
-            self.round_again = true;
+        if self.progress_request.is_some() {
+            self.progress_again = true;
             return;
         }
         let revision = self.shared.coordinator.status().revision;
-        self.round = Some(Round::new(self.watches.keys().copied(), revision));
-        self.nudge.send_replace(());
-        self.close_round();
+        self.progress_request = Some(ProgressRequest::new(self.watches.keys().copied(), revision));
+        self.progress_check.send_replace(());
+        self.finish_progress_request();
     }
 
-    fn progressed(&mut self, id: i64, revision: Revision) {
-        if let Some(watching) = self.watches.get_mut(&id)
-            && std::mem::take(&mut watching.progress_due)
+    fn report_progress(&mut self, id: i64, revision: Revision) {
+        if let Some(watch) = self.watches.get_mut(&id)
+            && std::mem::take(&mut watch.progress_due)
         {
             self.respond(revision, id);
         }
-        if let Some(round) = &mut self.round {
-            round.reached(id, revision);
+        if let Some(request) = &mut self.progress_request {
+            request.record_progress(id, revision);
         }
-        self.close_round();
+        self.finish_progress_request();
     }
 
-    fn close_round(&mut self) {
-        let Some(revision) = self.round.as_ref().and_then(Round::revision) else {
+    fn finish_progress_request(&mut self) {
+        let Some(revision) = self
+            .progress_request
+            .as_ref()
+            .and_then(ProgressRequest::revision)
+        else {
             return;
         };
-        self.round = None;
+        self.progress_request = None;
         self.respond(revision, NO_WATCH);
-        if std::mem::take(&mut self.round_again) {
+        if std::mem::take(&mut self.progress_again) {
             self.request_progress();
         }
     }
 
-    fn refuse(&mut self, reason: String) {
+    fn reject_create(&mut self, reason: String) {
         let revision = self.shared.coordinator.status().revision;
         let response = self.respond(revision, NO_WATCH);
         response.created = true;
@@ -455,7 +459,7 @@ impl Session {
 
 /// The key's state before the revision of the batch. A transaction may put a key and then delete
 /// it; to etcd, the state in between never was.
-fn before<'a>(event: &'a Event, batch: &'a WatchBatch) -> Option<&'a KeyValue> {
+fn find_prev_kv<'a>(event: &'a Event, batch: &'a WatchBatch) -> Option<&'a KeyValue> {
     let prev = event.prev.as_deref()?;
     if prev.mod_revision < batch.revision {
         return Some(prev);

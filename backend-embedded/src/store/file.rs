@@ -51,7 +51,7 @@ impl StoreFile {
         let len = self.file.metadata()?.len();
         let wanted = len + (3 * len).clamp(MIN_RESERVE, MAX_RESERVE);
         if self.reserved.load(Ordering::Relaxed) < wanted {
-            set_aside(&self.file, 0, wanted)?;
+            preallocate(&self.file, 0, wanted)?;
             self.reserved.store(wanted, Ordering::Relaxed);
         }
         Ok(())
@@ -70,7 +70,7 @@ impl StorageBackend for StoreFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let old = self.file.metadata()?.len();
         if len > old && self.reserved.load(Ordering::Relaxed) < len {
-            set_aside(&self.file, old, len - old)?;
+            preallocate(&self.file, old, len - old)?;
             self.reserved.store(len, Ordering::Relaxed);
         }
         self.file.set_len(len)?;
@@ -95,7 +95,7 @@ impl StorageBackend for StoreFile {
 /// Takes blocks from the file system without changing the file's length, where it can do that; else
 /// a full disk is met later, when the blocks are written.
 #[cfg(target_os = "linux")]
-fn set_aside(file: &File, offset: u64, len: u64) -> io::Result<()> {
+fn preallocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
     let taken =
         rustix::io::retry_on_intr(|| fallocate(file, FallocateFlags::KEEP_SIZE, offset, len));
@@ -106,7 +106,7 @@ fn set_aside(file: &File, offset: u64, len: u64) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn set_aside(_file: &File, _offset: u64, _len: u64) -> io::Result<()> {
+fn preallocate(_file: &File, _offset: u64, _len: u64) -> io::Result<()> {
     Ok(())
 }
 

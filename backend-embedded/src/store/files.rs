@@ -5,7 +5,7 @@ use redb::{Database, StorageBackend};
 use super::journal::Journal;
 use super::problem::Problem;
 use super::tables;
-use super::{Batch, Deleted, Loaded};
+use super::{Batch, Deletions, LoadedState};
 
 /// Both, open.
 #[derive(Debug)]
@@ -13,8 +13,8 @@ pub(super) struct Files {
     database: Database,
     journal: Journal,
     /// What the journal has and the tables lack.
-    behind: Batch,
-    deleted: Deleted,
+    journaled: Batch,
+    deletions: Deletions,
 }
 
 impl Files {
@@ -22,42 +22,42 @@ impl Files {
     pub(super) fn open(
         database: impl StorageBackend,
         journal: impl StorageBackend,
-    ) -> Result<(Files, Loaded), Problem> {
+    ) -> Result<(Files, LoadedState), Problem> {
         let database = tables::builder().create_with_backend(database)?;
         tables::upgrade(&database)?;
         let mut loaded = tables::load(&database)?;
         let (id, tables_end) = (loaded.identity.cluster_id, loaded.sequence);
         let (journal, batches) = Journal::open(Box::new(journal), id, tables_end)?;
-        let mut behind = Batch::default();
+        let mut journaled = Batch::default();
         if !batches.is_empty() {
             loaded.sequence += batches.len() as u64;
             for batch in batches {
-                loaded.deleted.note(&batch);
-                behind.add(batch);
+                loaded.deletions.record(&batch);
+                journaled.merge(batch);
             }
-            behind.apply(&mut loaded.snapshot);
+            journaled.apply(&mut loaded.snapshot);
             tables::check(&loaded.snapshot)?;
         }
         let files = Files {
             database,
             journal,
-            behind,
-            deleted: loaded.deleted.clone(),
+            journaled,
+            deletions: loaded.deletions.clone(),
         };
         Ok((files, loaded))
     }
 
     /// Records a commit. Once this returns it survives a power cut.
     pub(super) fn write(&mut self, batch: Batch, sequence: u64) -> Result<(), Problem> {
-        self.deleted.note(&batch);
+        self.deletions.record(&batch);
         if self.journal.append(sequence, &batch)? {
-            self.behind.add(batch);
+            self.journaled.merge(batch);
             return Ok(());
         }
-        self.behind.add(batch);
-        tables::write(&self.database, &self.behind, &self.deleted, sequence)?;
-        self.deleted.written();
-        self.behind = Batch::default();
+        self.journaled.merge(batch);
+        tables::write(&self.database, &self.journaled, &self.deletions, sequence)?;
+        self.deletions.mark_written();
+        self.journaled = Batch::default();
         self.journal.restart();
         Ok(())
     }

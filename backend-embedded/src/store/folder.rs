@@ -12,14 +12,14 @@ use redb::StorageBackend;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::acked::{self, Mark};
+use super::ack_mark::{self, AckMark};
 use super::file::StoreFile;
 use super::journal;
+use super::location::FileLocation;
 use super::medium::{Medium, is_no_space};
-use super::place::Place;
-use super::presence::{self, Presence};
+use super::owner_name::{self, OwnerNames};
 use crate::error::Error;
-use crate::evidence::{Claim, Past};
+use crate::evidence::{LockStamp, PreviousRun};
 
 const STORE: &str = "store.redb";
 /// A store that is being made; it becomes `STORE` once it is whole.
@@ -29,26 +29,26 @@ const MARK: &str = "ACKED";
 /// Whoever has this file locked has the folder; its process id is in it.
 pub(crate) const LOCK: &str = "LOCK";
 /// How long a coordinator of this process that was dropped may take to let go of its folder.
-const OWN_LINGER: Duration = Duration::from_secs(2);
+const OWN_RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a folder may be replaced over and over while it is claimed.
-const UNREST: Duration = Duration::from_secs(5);
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait before the next try where the system is short of something.
-pub(super) const SHORTAGE: Duration = Duration::from_millis(100);
+pub(super) const SHORTAGE_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// A claimed data folder. Dropping it gives the folder up.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    presence: Presence,
+    owner_names: OwnerNames,
     /// Where the lock is, and so the folder.
-    place: Place,
+    location: FileLocation,
     /// Where the other files are, once they are open.
-    files: OnceLock<[Place; 3]>,
+    files: OnceLock<[FileLocation; 3]>,
     /// As it was found; `None` in a new folder.
-    before: Option<Claim>,
-    claim: Claim,
+    found: Option<LockStamp>,
+    written: LockStamp,
     /// Holds the lock for as long as it is open. The kernel lets go of it with the process, so
     /// there is no stale lock.
     _lock: File,
@@ -60,27 +60,27 @@ impl Folder {
     /// this path before has ended then.
     pub(crate) fn claim(path: &Path) -> Result<Folder, Error> {
         // What the path means must not change with the working folder.
-        let path = std::path::absolute(path).map_err(|error| failed(path, error))?;
+        let path = std::path::absolute(path).map_err(|error| to_error(path, error))?;
         let started = Instant::now();
         loop {
-            let (lock, place) = lock(&path)?;
-            let presence = Presence::take(&place)?;
-            match place.check() {
-                Err(error) if started.elapsed() > UNREST => return Err(error),
+            let (lock, location) = acquire_lock(&path)?;
+            let owner_names = OwnerNames::acquire(&location)?;
+            match location.check() {
+                Err(error) if started.elapsed() > CLAIM_TIMEOUT => return Err(error),
                 // It was replaced before it was ours.
                 Err(_) => continue,
                 Ok(()) => {}
             }
-            let at_lock = |error| failed(&path.join(LOCK), error);
-            let before = Claim::of(&lock).map_err(at_lock)?;
+            let at_lock = |error| to_error(&path.join(LOCK), error);
+            let found = LockStamp::read(&lock).map_err(at_lock)?;
             let is_new = lock.metadata().map_err(at_lock)?.len() == 0;
-            note_owner(&lock).map_err(at_lock)?;
+            write_owner_pid(&lock).map_err(at_lock)?;
             return Ok(Folder {
-                presence,
-                place,
+                owner_names,
+                location,
                 files: OnceLock::new(),
-                before: (!is_new).then_some(before),
-                claim: Claim::of(&lock).map_err(at_lock)?,
+                found: (!is_new).then_some(found),
+                written: LockStamp::read(&lock).map_err(at_lock)?,
                 _lock: lock,
                 path,
             });
@@ -89,25 +89,25 @@ impl Folder {
 
     /// Fails if it is not the folder at its path any more.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        self.place.check()
+        self.location.check()
     }
 
     /// The same of each of its files, for those as well who ask because they have come to another
     /// folder at its path.
-    pub(crate) fn check_for_others(&self) -> Result<(), Error> {
-        let asking = self.presence.asking();
+    pub(crate) fn check_and_reply(&self) -> Result<(), Error> {
+        let queries = self.owner_names.accept_queries();
         self.check()?;
         for file in self.files.get().into_iter().flatten() {
             file.check()?;
         }
-        presence::answer(asking, self.place.identity());
+        owner_name::reply(queries, self.location.file_id());
         Ok(())
     }
 
     /// Waits until somebody asks, the other end of `wake` is closed, or the time is over.
     pub(crate) fn wait(&self, wake: &UnixStream, timeout: Duration) {
-        let asked = self.presence.asked();
-        let mut ready: Vec<_> = asked
+        let fds = self.owner_names.poll_fds();
+        let mut ready: Vec<_> = fds
             .map(|name| PollFd::from_borrowed_fd(name, PollFlags::IN))
             .collect();
         ready.push(PollFd::new(wake, PollFlags::IN));
@@ -115,13 +115,13 @@ impl Folder {
         match poll(&mut ready, timeout.as_ref()) {
             // A signal may end the wait early.
             Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => std::thread::sleep(SHORTAGE),
+            Err(_) => std::thread::sleep(SHORTAGE_RETRY_DELAY),
         }
     }
 
     /// What the coordinator that had the folder before has left behind.
-    pub(crate) fn past(&self) -> Past {
-        Past::read(&self.path, self.before, self.claim)
+    pub(crate) fn previous_run(&self) -> PreviousRun {
+        PreviousRun::read(&self.path, self.found, self.written)
     }
 
     /// The store in the folder; makes an empty one if there never was one.
@@ -138,12 +138,12 @@ impl Folder {
             Ok(metadata) if metadata.len() == 0 => return Err(damaged("the file is empty")),
             Ok(_) => {}
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed(&store, error));
+                return Err(to_error(&store, error));
             }
             Err(_) if mark_path.exists() => return Err(damaged("the file is missing")),
             Err(_) => {
                 // Made beside and then renamed, so that a crash leaves either none or a whole one.
-                let at_new = |error| failed(&new_store, error);
+                let at_new = |error| to_error(&new_store, error);
                 private_file()
                     .truncate(true)
                     .open(&new_store)
@@ -154,18 +154,18 @@ impl Folder {
                 self.sync()?;
             }
         }
-        let at_mark = |error| failed(&mark_path, error);
+        let at_mark = |error| to_error(&mark_path, error);
         let mark = private_file()
             .truncate(false)
             .open(&mark_path)
             .map_err(at_mark)?;
         let journal = self.path.join(JOURNAL);
-        let journal = open_journal(&journal).map_err(|error| failed(&journal, error))?;
+        let journal = open_journal(&journal).map_err(|error| to_error(&journal, error))?;
         self.sync()?;
-        let file = StoreFile::open(&store).map_err(|error| failed(&store, error))?;
+        let file = StoreFile::open(&store).map_err(|error| to_error(&store, error))?;
         let place = |name, file| {
-            let place = Place::of(&self.path, name, file);
-            place.map_err(|error| failed(&self.path.join(name), error))
+            let place = FileLocation::of(&self.path, name, file);
+            place.map_err(|error| to_error(&self.path.join(name), error))
         };
         let places = [
             place(STORE, file.as_file())?,
@@ -185,17 +185,17 @@ impl Folder {
 
     fn sync(&self) -> Result<(), Error> {
         let synced = File::open(&self.path).and_then(|folder| folder.sync_all());
-        synced.map_err(|error| failed(&self.path, error))
+        synced.map_err(|error| to_error(&self.path, error))
     }
 }
 
 /// Takes the lock in a folder, which is created if absent.
-fn lock(path: &Path) -> Result<(File, Place), Error> {
+fn acquire_lock(path: &Path) -> Result<(File, FileLocation), Error> {
     if !path.is_dir() {
-        create_folder(path).map_err(|error| failed(path, error))?;
+        create_folder(path).map_err(|error| to_error(path, error))?;
     }
     let lock_path = path.join(LOCK);
-    let at_lock = |error| failed(&lock_path, error);
+    let at_lock = |error| to_error(&lock_path, error);
     let mut lock = private_file()
         .truncate(false)
         .open(&lock_path)
@@ -212,18 +212,18 @@ fn lock(path: &Path) -> Result<(File, Place), Error> {
         let _ = lock.rewind().and_then(|()| lock.read_to_string(&mut pid));
         let pid = pid.trim().parse().ok();
         // One of ours that was just dropped records what is pending before it lets go.
-        if pid != Some(std::process::id()) || started.elapsed() > OWN_LINGER {
+        if pid != Some(std::process::id()) || started.elapsed() > OWN_RELEASE_TIMEOUT {
             let path = path.to_path_buf();
             return Err(Error::AlreadyOpen { path, pid });
         }
-        std::thread::sleep(OWN_LINGER / 400);
+        std::thread::sleep(OWN_RELEASE_TIMEOUT / 400);
     }
-    let place = Place::of(path, LOCK, &lock).map_err(at_lock)?;
-    Ok((lock, place))
+    let location = FileLocation::of(path, LOCK, &lock).map_err(at_lock)?;
+    Ok((lock, location))
 }
 
 /// Writes into the lock which process has it.
-fn note_owner(mut lock: &File) -> io::Result<()> {
+fn write_owner_pid(mut lock: &File) -> io::Result<()> {
     let pid = format!("{}\n", std::process::id());
     lock.rewind()?;
     lock.set_len(0)?;
@@ -255,7 +255,7 @@ fn private_file() -> OpenOptions {
     options
 }
 
-pub(super) fn failed(path: &Path, error: io::Error) -> Error {
+pub(super) fn to_error(path: &Path, error: io::Error) -> Error {
     let (path, no_space) = (path.to_path_buf(), is_no_space(&error));
     let source = Arc::new(error);
     match no_space {
@@ -301,16 +301,16 @@ impl Medium for FolderMedium {
         self.file.reserve()
     }
 
-    fn check_place(&self) -> Result<(), Error> {
+    fn check_location(&self) -> Result<(), Error> {
         self.folder.check()
     }
 
-    fn load_mark(&self) -> Result<Option<Mark>, Error> {
+    fn load_mark(&self) -> Result<Option<AckMark>, Error> {
         let path = self.mark_path();
         let len = self
             .mark
             .metadata()
-            .map_err(|error| failed(&path, error))?
+            .map_err(|error| to_error(&path, error))?
             .len();
         if len == 0 {
             return Ok(None);
@@ -319,22 +319,22 @@ impl Medium for FolderMedium {
             path: path.clone(),
             detail: "it is not what was written there".to_string(),
         };
-        if len != acked::LENGTH as u64 {
+        if len != ack_mark::LENGTH as u64 {
             return Err(damaged());
         }
-        let mut bytes = [0; acked::LENGTH];
-        (self.mark.read_exact_at(&mut bytes, 0)).map_err(|error| failed(&path, error))?;
-        Mark::decode(&bytes).map(Some).ok_or_else(damaged)
+        let mut bytes = [0; ack_mark::LENGTH];
+        (self.mark.read_exact_at(&mut bytes, 0)).map_err(|error| to_error(&path, error))?;
+        AckMark::decode(&bytes).map(Some).ok_or_else(damaged)
     }
 
-    fn save_mark(&self, mark: Mark) -> Result<(), Error> {
+    fn save_mark(&self, mark: AckMark) -> Result<(), Error> {
         let written = self.mark.write_all_at(&mark.encode(), 0);
-        written.map_err(|error| failed(&self.mark_path(), error))
+        written.map_err(|error| to_error(&self.mark_path(), error))
     }
 
     fn sync_mark(&self) -> Result<(), Error> {
         let synced = self.mark.sync_all();
-        synced.map_err(|error| failed(&self.mark_path(), error))?;
+        synced.map_err(|error| to_error(&self.mark_path(), error))?;
         self.folder.sync()
     }
 }

@@ -49,7 +49,7 @@ impl Journal {
             .unwrap_or(LENGTH)
             .min(LENGTH);
         backend.read(0, &mut bytes[..len])?;
-        let (batches, end) = following(&bytes, cluster_id, sequence)?;
+        let (batches, end) = read_after(&bytes, cluster_id, sequence)?;
         let journal = Journal {
             backend,
             cluster_id,
@@ -58,9 +58,9 @@ impl Journal {
         Ok((journal, batches))
     }
 
-    /// Records a commit, if there is room for it. Once this returns `true` it survives a power cut.
+    /// Records a commit, if there is size for it. Once this returns `true` it survives a power cut.
     pub(super) fn append(&mut self, sequence: u64, batch: &Batch) -> io::Result<bool> {
-        let record = encode(self.cluster_id, sequence, batch);
+        let record = encode_record(self.cluster_id, sequence, batch);
         let end = self.end + record.len();
         if end > LENGTH {
             return Ok(false);
@@ -82,11 +82,11 @@ struct Record<'a> {
     sequence: u64,
     batch: &'a [u8],
     /// The bytes that it takes up.
-    room: usize,
+    size: usize,
 }
 
 /// Up to the next unit, so that no shorter record leaves something of an older one behind it there.
-fn encode(cluster_id: u64, sequence: u64, batch: &Batch) -> Vec<u8> {
+fn encode_record(cluster_id: u64, sequence: u64, batch: &Batch) -> Vec<u8> {
     let mut bytes = vec![0; HEADER];
     codec::encode_batch(batch, &mut bytes);
     // A commit of more than that is refused long before.
@@ -101,7 +101,7 @@ fn encode(cluster_id: u64, sequence: u64, batch: &Batch) -> Vec<u8> {
 }
 
 /// The record at the beginning of these bytes, if there is one of this store.
-fn record(bytes: &[u8], cluster_id: u64) -> Option<Record<'_>> {
+fn parse_record(bytes: &[u8], cluster_id: u64) -> Option<Record<'_>> {
     let (sum, summed) = bytes.split_first_chunk()?;
     let (length, rest) = summed.split_first_chunk()?;
     let (id, rest) = rest.split_first_chunk()?;
@@ -112,16 +112,20 @@ fn record(bytes: &[u8], cluster_id: u64) -> Option<Record<'_>> {
     (u64::from_le_bytes(*id) == cluster_id && whole()).then(|| Record {
         sequence: u64::from_le_bytes(*sequence),
         batch,
-        room: (HEADER + length).next_multiple_of(UNIT),
+        size: (HEADER + length).next_multiple_of(UNIT),
     })
 }
 
 /// The commits after the one with this number, and where the next record goes.
-fn following(bytes: &[u8], cluster_id: u64, sequence: u64) -> Result<(Vec<Batch>, usize), Problem> {
+fn read_after(
+    bytes: &[u8],
+    cluster_id: u64,
+    sequence: u64,
+) -> Result<(Vec<Batch>, usize), Problem> {
     let mut batches = Vec::new();
     let (mut at, mut last) = (0, None);
     // Behind the last record lies what is left of an earlier round through the file: lower numbers.
-    while let Some(found) = record(&bytes[at..], cluster_id)
+    while let Some(found) = parse_record(&bytes[at..], cluster_id)
         && last.is_none_or(|last| found.sequence == last + 1)
     {
         if found.sequence > sequence {
@@ -137,19 +141,19 @@ fn following(bytes: &[u8], cluster_id: u64, sequence: u64) -> Result<(Vec<Batch>
             batches.push(batch.ok_or_else(unreadable)?);
         }
         last = Some(found.sequence);
-        at += found.room;
+        at += found.size;
     }
     let newest = last.unwrap_or(0).max(sequence);
     // Each record was whole before the next one was begun.
-    let beyond = (at..bytes.len())
+    let stray = (at..bytes.len())
         .step_by(UNIT)
-        .filter_map(|at| record(&bytes[at..], cluster_id))
+        .filter_map(|at| parse_record(&bytes[at..], cluster_id))
         .find(|found| found.sequence > newest);
-    if let Some(beyond) = beyond {
+    if let Some(stray) = stray {
         let detail = format!(
             "its journal lacks commit {}, and has {}",
             newest + 1,
-            beyond.sequence
+            stray.sequence
         );
         return Err(Problem::Damaged(detail));
     }
@@ -174,7 +178,9 @@ mod tests {
 
     /// A journal with records of these commits.
     fn journal(sequences: impl IntoIterator<Item = u64>) -> Vec<u8> {
-        let records = sequences.into_iter().map(|s| encode(STORE, s, &batch(s)));
+        let records = sequences
+            .into_iter()
+            .map(|s| encode_record(STORE, s, &batch(s)));
         let mut bytes = records.collect::<Vec<_>>().concat();
         bytes.resize(LENGTH, 0);
         bytes
@@ -182,7 +188,7 @@ mod tests {
 
     /// What follows this commit, and in which unit it goes on.
     fn after(bytes: &[u8], sequence: u64) -> Result<(Vec<String>, usize), String> {
-        match following(bytes, STORE, sequence) {
+        match read_after(bytes, STORE, sequence) {
             Ok((batches, end)) => {
                 let keys = batches.iter().flat_map(|batch| batch.keys.keys());
                 Ok((keys.map(|key| format!("{key:?}")).collect(), end / UNIT))
@@ -225,7 +231,7 @@ mod tests {
         let mut torn = journal(5..=8);
         torn[3 * UNIT + 30] ^= 1;
         assert_eq!(after(&torn, 4), Ok((keys(5..=7), 3)));
-        assert_eq!(following(&torn, STORE + 1, 4).expect("none of it").1, 0);
+        assert_eq!(read_after(&torn, STORE + 1, 4).expect("none of it").1, 0);
     }
 
     #[test]
@@ -233,7 +239,7 @@ mod tests {
         let mut large = batch(1);
         let key = Bytes::from(vec![b'k'; UNIT]);
         large.keys.insert(key, None);
-        assert_eq!(encode(STORE, 1, &large).len(), 2 * UNIT);
-        assert_eq!(encode(STORE, 1, &batch(1)).len(), UNIT);
+        assert_eq!(encode_record(STORE, 1, &large).len(), 2 * UNIT);
+        assert_eq!(encode_record(STORE, 1, &batch(1)).len(), UNIT);
     }
 }

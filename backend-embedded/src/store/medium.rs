@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::StorageBackend;
 
-use super::acked::Mark;
+use super::ack_mark::AckMark;
 use crate::error::Error;
 
 /// Where the store's bytes, its journal and its mark are kept: a folder, or a simulated disk in tests.
@@ -28,13 +28,13 @@ pub(crate) trait Medium: Debug + Send {
     fn reserve(&self) -> io::Result<()>;
 
     /// Fails if what is written here is not what others find at its path.
-    fn check_place(&self) -> Result<(), Error>;
+    fn check_location(&self) -> Result<(), Error>;
 
     /// The mark left by the last commit; `None` if there never was one.
-    fn load_mark(&self) -> Result<Option<Mark>, Error>;
+    fn load_mark(&self) -> Result<Option<AckMark>, Error>;
 
     /// Leaves a mark that survives this process, though not necessarily a power cut.
-    fn save_mark(&self, mark: Mark) -> Result<(), Error>;
+    fn save_mark(&self, mark: AckMark) -> Result<(), Error>;
 
     /// Has the first mark survive a power cut too, so that there is one from then on.
     fn sync_mark(&self) -> Result<(), Error>;
@@ -62,7 +62,7 @@ impl FaultLog {
             .clone()
     }
 
-    fn note<T>(&self, operation: Operation, result: io::Result<T>) -> io::Result<T> {
+    fn record<T>(&self, operation: Operation, result: io::Result<T>) -> io::Result<T> {
         result.map_err(|error| {
             let error = Arc::new(error);
             let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,33 +74,34 @@ impl FaultLog {
 
 /// A backend whose failures are logged.
 #[derive(Debug)]
-pub(super) struct Logged {
+pub(super) struct LoggedBackend {
     pub(super) backend: Box<dyn StorageBackend>,
     pub(super) faults: Arc<FaultLog>,
 }
 
-impl StorageBackend for Logged {
+impl StorageBackend for LoggedBackend {
     fn len(&self) -> io::Result<u64> {
-        self.faults.note(Operation::Read, self.backend.len())
+        self.faults.record(Operation::Read, self.backend.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let result = self.backend.read(offset, out);
-        self.faults.note(Operation::Read, result)
+        self.faults.record(Operation::Read, result)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let result = self.backend.set_len(len);
-        self.faults.note(Operation::Grow, result)
+        self.faults.record(Operation::Grow, result)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.faults.note(Operation::Sync, self.backend.sync_data())
+        self.faults
+            .record(Operation::Sync, self.backend.sync_data())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let result = self.backend.write(offset, data);
-        self.faults.note(Operation::Write, result)
+        self.faults.record(Operation::Write, result)
     }
 
     fn close(&self) -> io::Result<()> {

@@ -2,17 +2,17 @@
 //! record in the journal, synced; when that is full, all that is in it becomes one transaction of
 //! redb.
 
-mod acked;
+mod ack_mark;
 mod codec;
-mod deleted;
+mod deletions;
 mod file;
 mod files;
 mod folder;
 mod journal;
+mod location;
 mod medium;
-mod place;
-#[cfg_attr(not(target_os = "linux"), path = "no_presence.rs")]
-mod presence;
+#[cfg_attr(not(target_os = "linux"), path = "no_owner_name.rs")]
+mod owner_name;
 mod problem;
 mod tables;
 #[cfg(test)]
@@ -32,13 +32,13 @@ use redb::backends::InMemoryBackend;
 use crate::error::Error;
 use crate::machine::Snapshot;
 use crate::machine::op::{KeyValue, LeaseId, Revision};
-use acked::Mark;
-pub(crate) use deleted::Deleted;
+use ack_mark::AckMark;
+pub(crate) use deletions::Deletions;
 use files::Files;
 pub(crate) use folder::{Folder, LOCK};
 pub(crate) use medium::Medium;
-use medium::{FaultLog, Logged, Operation, is_no_space};
-use problem::{Problem, guarded};
+use medium::{FaultLog, LoggedBackend, Operation, is_no_space};
+use problem::{Problem, catch_panics};
 
 /// What a store is known by. Never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Batch {
     }
 
     /// Adds what changed later.
-    fn add(&mut self, later: Batch) {
+    fn merge(&mut self, later: Batch) {
         self.keys.extend(later.keys);
         self.leases.extend(later.leases);
         self.revision = later.revision.or(self.revision);
@@ -112,10 +112,10 @@ impl Batch {
 
 /// What a store held when it was opened.
 #[derive(Debug)]
-pub(crate) struct Loaded {
+pub(crate) struct LoadedState {
     pub(crate) snapshot: Snapshot,
     pub(crate) identity: Identity,
-    pub(crate) deleted: Deleted,
+    pub(crate) deletions: Deletions,
     sequence: u64,
 }
 
@@ -146,17 +146,20 @@ pub(crate) struct Store {
     broken: bool,
     faults: Arc<FaultLog>,
     cluster_id: u64,
-    /// The number of the last commit known to be recorded, and of the last one tried.
+    /// The number of the last commit known to be recorded, and of the last one attempted.
     sequence: u64,
-    tried: u64,
+    attempted: u64,
     /// No revision below this one is given out, whatever is recorded.
-    least: Revision,
+    min_revision: Revision,
 }
 
 impl Store {
     /// Opens the store on a medium, checks all of it, and reads it. It goes on from the revision
-    /// recorded, or from `least` if that is higher.
-    pub(crate) fn open(medium: Box<dyn Medium>, least: Revision) -> Result<(Store, Loaded), Error> {
+    /// recorded, or from `min_revision` if that is higher.
+    pub(crate) fn open(
+        medium: Box<dyn Medium>,
+        min_revision: Revision,
+    ) -> Result<(Store, LoadedState), Error> {
         let mut store = Store {
             medium,
             files: None,
@@ -164,8 +167,8 @@ impl Store {
             faults: Arc::default(),
             cluster_id: 0,
             sequence: 0,
-            tried: 0,
-            least,
+            attempted: 0,
+            min_revision,
         };
         let loaded = store.reopen().map_err(Failure::into_error)?;
         store.cluster_id = loaded.identity.cluster_id;
@@ -176,16 +179,16 @@ impl Store {
     /// Reads what is recorded, after a commit failed for want of space. Opening the store writes to
     /// it, for which there may be no space either, so a copy in memory is opened; the next commit
     /// opens the store itself.
-    pub(crate) fn recover(&mut self) -> Result<Loaded, Failure> {
+    pub(crate) fn recover(&mut self) -> Result<LoadedState, Failure> {
         let store = self.backend()?;
-        let copy = in_memory(&*store).map_err(|error| self.unopened(error))?;
+        let copy = copy_to_memory(&*store).map_err(|error| self.to_open_failure(error))?;
         drop(store);
         let (_, loaded) = self.read(Box::new(copy))?;
         self.sequence = loaded.sequence;
         Ok(loaded)
     }
 
-    fn reopen(&mut self) -> Result<Loaded, Failure> {
+    fn reopen(&mut self) -> Result<LoadedState, Failure> {
         let store = self.backend()?;
         let (files, loaded) = self.read(store)?;
         self.files = Some(files);
@@ -195,45 +198,47 @@ impl Store {
     fn backend(&mut self) -> Result<Box<dyn StorageBackend>, Failure> {
         self.close();
         self.faults = Arc::default();
-        self.medium.open().map_err(|error| self.unopened(error))
+        self.medium
+            .open()
+            .map_err(|error| self.to_open_failure(error))
     }
 
-    fn unopened(&self, error: io::Error) -> Failure {
-        Failure::Fatal(folder::failed(self.medium.path(), error))
+    fn to_open_failure(&self, error: io::Error) -> Failure {
+        Failure::Fatal(folder::to_error(self.medium.path(), error))
     }
 
-    fn read(&self, store: Box<dyn StorageBackend>) -> Result<(Files, Loaded), Failure> {
+    fn read(&self, store: Box<dyn StorageBackend>) -> Result<(Files, LoadedState), Failure> {
         let journal = self.medium.open_journal();
-        let journal = journal.map_err(|error| self.unopened(error))?;
-        let [store, journal] = [store, journal].map(|backend| Logged {
+        let journal = journal.map_err(|error| self.to_open_failure(error))?;
+        let [store, journal] = [store, journal].map(|backend| LoggedBackend {
             backend,
             faults: Arc::clone(&self.faults),
         });
-        let read = guarded(|| Files::open(store, journal));
-        let (files, mut loaded) = read.map_err(|problem| self.failure(problem))?;
-        loaded.snapshot.revision = loaded.snapshot.revision.max(self.least);
+        let read = catch_panics(|| Files::open(store, journal));
+        let (files, mut loaded) = read.map_err(|problem| self.to_failure(problem))?;
+        loaded.snapshot.revision = loaded.snapshot.revision.max(self.min_revision);
         self.check_mark(&loaded).map_err(Failure::Fatal)?;
         Ok((files, loaded))
     }
 
     /// Holds what was read against what was acknowledged.
-    fn check_mark(&self, loaded: &Loaded) -> Result<(), Error> {
+    fn check_mark(&self, loaded: &LoadedState) -> Result<(), Error> {
         let (sequence, cluster_id) = (loaded.sequence, loaded.identity.cluster_id);
         match self.medium.load_mark()? {
             Some(mark) if mark.cluster_id != cluster_id => {
                 let detail = "the ACKED file beside it belongs to another store".to_string();
-                Err(self.damaged(detail))
+                Err(self.damage_error(detail))
             }
             Some(mark) if mark.sequence > sequence => {
                 let detail = format!(
                     "it holds commits up to {sequence}, but {} was acknowledged",
                     mark.sequence
                 );
-                Err(self.damaged(detail))
+                Err(self.damage_error(detail))
             }
             Some(mark) if mark.sequence == sequence => Ok(()),
             // What was recorded but not acknowledged before will be read from now on.
-            Some(_) => self.save_mark(Mark {
+            Some(_) => self.save_mark(AckMark {
                 sequence,
                 cluster_id,
             }),
@@ -242,7 +247,7 @@ impl Store {
                     store = %self.medium.path().display(),
                     "no record of what was acknowledged, as in a new store; one is made"
                 );
-                self.medium.save_mark(Mark {
+                self.medium.save_mark(AckMark {
                     sequence,
                     cluster_id,
                 })?;
@@ -251,7 +256,7 @@ impl Store {
         }
     }
 
-    fn save_mark(&self, mark: Mark) -> Result<(), Error> {
+    fn save_mark(&self, mark: AckMark) -> Result<(), Error> {
         match self.medium.save_mark(mark) {
             // An old mark is safe, it only notices less.
             Err(Error::NoSpace { .. }) => Ok(()),
@@ -265,7 +270,9 @@ impl Store {
             return Ok(());
         }
         if self.broken {
-            return Err(Failure::Fatal(self.damaged("a commit failed".to_string())));
+            return Err(Failure::Fatal(
+                self.damage_error("a commit failed".to_string()),
+            ));
         }
         let result = self.try_commit(batch);
         if result.is_err() {
@@ -276,22 +283,22 @@ impl Store {
     }
 
     fn try_commit(&mut self, batch: Batch) -> Result<(), Failure> {
-        self.tried = self.sequence + 1;
-        let sequence = self.tried;
+        self.attempted = self.sequence + 1;
+        let sequence = self.attempted;
         if self.files.is_none() {
             let found = self.reopen()?.sequence;
             if found != self.sequence {
                 let detail = format!("it went from commit {} to {found}", self.sequence);
-                return Err(Failure::Fatal(self.damaged(detail)));
+                return Err(Failure::Fatal(self.damage_error(detail)));
             }
         }
-        let written = guarded(|| match &mut self.files {
+        let written = catch_panics(|| match &mut self.files {
             Some(files) => files.write(batch, sequence),
             None => Err(Problem::Damaged("it is not open".to_string())),
         });
-        written.map_err(|problem| self.failure(problem))?;
+        written.map_err(|problem| self.to_failure(problem))?;
         self.sequence = sequence;
-        let mark = Mark {
+        let mark = AckMark {
             sequence,
             cluster_id: self.cluster_id,
         };
@@ -299,20 +306,20 @@ impl Store {
     }
 
     /// Fails if what is recorded here is not what others find at its path.
-    pub(crate) fn check_place(&self) -> Result<(), Error> {
-        self.medium.check_place()
+    pub(crate) fn check_location(&self) -> Result<(), Error> {
+        self.medium.check_location()
     }
 
-    /// Whether the last commit tried is recorded.
-    pub(crate) fn holds_last_tried(&self) -> bool {
-        self.sequence == self.tried
+    /// Whether the last commit attempted is recorded.
+    pub(crate) fn is_last_attempt_recorded(&self) -> bool {
+        self.sequence == self.attempted
     }
 
     /// Sees to it that the file can grow by about one step more.
     pub(crate) fn reserve(&self) -> Result<(), Failure> {
         self.medium.reserve().map_err(|error| {
             let no_space = is_no_space(&error);
-            let error = folder::failed(self.medium.path(), error);
+            let error = folder::to_error(self.medium.path(), error);
             match no_space {
                 true => Failure::NoSpace(error),
                 false => Failure::Fatal(error),
@@ -328,22 +335,22 @@ impl Store {
     fn close(&mut self) {
         if let Some(files) = self.files.take() {
             // What closing would write is only to open faster.
-            let _ = guarded(|| {
+            let _ = catch_panics(|| {
                 drop(files);
                 Ok(())
             });
         }
     }
 
-    fn damaged(&self, detail: String) -> Error {
+    fn damage_error(&self, detail: String) -> Error {
         Error::Damaged {
             path: self.medium.path().to_path_buf(),
             detail,
         }
     }
 
-    fn failure(&self, problem: Problem) -> Failure {
-        failure(self.medium.path(), &self.faults, problem)
+    fn to_failure(&self, problem: Problem) -> Failure {
+        to_failure(self.medium.path(), &self.faults, problem)
     }
 }
 
@@ -356,19 +363,19 @@ impl Drop for Store {
 /// Makes an empty store on a backend that holds nothing yet.
 pub(crate) fn create(backend: Box<dyn StorageBackend>, path: &Path) -> Result<(), Error> {
     let faults = Arc::<FaultLog>::default();
-    let backend = Logged {
+    let backend = LoggedBackend {
         backend,
         faults: Arc::clone(&faults),
     };
-    let created = guarded(|| {
+    let created = catch_panics(|| {
         let database = tables::builder().create_with_backend(backend)?;
         tables::initialise(&database, Identity::random())
     });
-    created.map_err(|problem| failure(path, &faults, problem).into_error())
+    created.map_err(|problem| to_failure(path, &faults, problem).into_error())
 }
 
 /// A copy in memory of what a backend holds.
-fn in_memory(backend: &dyn StorageBackend) -> io::Result<InMemoryBackend> {
+fn copy_to_memory(backend: &dyn StorageBackend) -> io::Result<InMemoryBackend> {
     const CHUNK: usize = 1 << 20;
     let copy = InMemoryBackend::new();
     let len = backend.len()?;
@@ -383,7 +390,7 @@ fn in_memory(backend: &dyn StorageBackend) -> io::Result<InMemoryBackend> {
 }
 
 /// What a problem comes down to, given what the medium said first.
-fn failure(path: &Path, faults: &FaultLog, problem: Problem) -> Failure {
+fn to_failure(path: &Path, faults: &FaultLog, problem: Problem) -> Failure {
     let path = path.to_path_buf();
     match (faults.first(), problem) {
         (Some((Operation::Write | Operation::Grow, source)), _) if is_no_space(&source) => {

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Why an operation on the database failed.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// redb said so, or the medium, as redb would say it.
+    /// redb panic_text so, or the medium, as redb would say it.
     Redb(redb::Error),
     /// What was read cannot be true.
     Damaged(String),
@@ -43,11 +43,12 @@ impl From<std::io::Error> for Problem {
 
 /// Runs an operation on the database with panics made into problems. What it worked on must not be
 /// used after one.
-pub(super) fn guarded<T>(run: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(Problem::Panic(said(&*panic))))
+pub(super) fn catch_panics<T>(run: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
+    catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|panic| Err(Problem::Panic(panic_text(&*panic))))
 }
 
-fn said(panic: &(dyn Any + Send)) -> String {
+fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("it panicked").to_string()

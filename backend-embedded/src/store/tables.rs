@@ -6,13 +6,13 @@ use std::time::Duration;
 use redb::{AccessGuard, Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::problem::Problem;
-use super::{Batch, Deleted, Identity, Loaded, codec, deleted};
+use super::{Batch, Deletions, Identity, LoadedState, codec, deletions};
 use crate::machine::op::{KeyValue, LeaseId, Revision};
 use crate::machine::{FIRST_REVISION, Snapshot};
 
 /// The version of what is in the tables. Since the third one, there is a journal before them.
 pub(super) const FORMAT_VERSION: u64 = 3;
-const WITHOUT_JOURNAL: u64 = 2;
+const FORMAT_WITHOUT_JOURNAL: u64 = 2;
 
 /// The number of the commit that makes a store.
 const FIRST_SEQUENCE: u64 = 1;
@@ -48,8 +48,8 @@ impl Head {
     fn encode(self) -> [u8; 24] {
         let mut bytes = [0; 24];
         let fields = [self.sequence, self.revision, self.compact_revision];
-        for (place, field) in bytes.chunks_exact_mut(8).zip(fields) {
-            place.copy_from_slice(&field.to_le_bytes());
+        for (slot, field) in bytes.chunks_exact_mut(8).zip(fields) {
+            slot.copy_from_slice(&field.to_le_bytes());
         }
         bytes
     }
@@ -88,7 +88,7 @@ pub(super) fn initialise(database: &Database, identity: Identity) -> Result<(), 
     keys.insert(HEAD, head.encode().as_slice())?;
     drop(keys);
     transaction.open_table(LEASES)?;
-    deleted::initialise(&transaction, FIRST_SEQUENCE)?;
+    deletions::initialise(&transaction, FIRST_SEQUENCE)?;
     let mut meta = transaction.open_table(META)?;
     meta.insert(META_FORMAT, FORMAT_VERSION)?;
     meta.insert(META_CLUSTER, identity.cluster_id)?;
@@ -103,7 +103,7 @@ pub(super) fn upgrade(database: &Database) -> Result<(), Problem> {
     let transaction = database.begin_write()?;
     let mut meta = transaction.open_table(META)?;
     let format = meta.get(META_FORMAT)?.map(|format| format.value());
-    if format == Some(WITHOUT_JOURNAL) {
+    if format == Some(FORMAT_WITHOUT_JOURNAL) {
         meta.insert(META_FORMAT, FORMAT_VERSION)?;
         drop(meta);
         transaction.commit()?;
@@ -116,12 +116,12 @@ pub(super) fn upgrade(database: &Database) -> Result<(), Problem> {
 pub(super) fn write(
     database: &Database,
     batch: &Batch,
-    deleted: &Deleted,
+    deletions: &Deletions,
     sequence: u64,
 ) -> Result<(), Problem> {
     let transaction = database.begin_write()?;
     let mut keys = transaction.open_table(KEYS)?;
-    let before = head(keys.get(HEAD)?)?;
+    let before = parse_head(keys.get(HEAD)?)?;
     let head = Head {
         sequence,
         revision: batch.revision.unwrap_or(before.revision),
@@ -144,13 +144,13 @@ pub(super) fn write(
             };
         }
     }
-    deleted.write(&transaction, sequence)?;
+    deletions.write(&transaction, sequence)?;
     transaction.commit()?;
     Ok(())
 }
 
 /// Reads everything, and holds it against what must be true of it.
-pub(super) fn load(database: &Database) -> Result<Loaded, Problem> {
+pub(super) fn load(database: &Database) -> Result<LoadedState, Problem> {
     let transaction = database.begin_read()?;
     let meta = transaction.open_table(META)?;
     let number = |name: &str| match meta.get(name)? {
@@ -167,7 +167,7 @@ pub(super) fn load(database: &Database) -> Result<Loaded, Problem> {
         leases.push((id.value(), Duration::from_secs(ttl.value())));
     }
     let table = transaction.open_table(KEYS)?;
-    let head = head(table.get(HEAD)?)?;
+    let head = parse_head(table.get(HEAD)?)?;
     let mut keys = Vec::new();
     for entry in table.iter()? {
         let (key, value) = entry?;
@@ -175,7 +175,7 @@ pub(super) fn load(database: &Database) -> Result<Loaded, Problem> {
             continue;
         }
         let kv = codec::decode(key.value(), value.value())
-            .ok_or_else(|| broken(key.value(), "is cut short"))?;
+            .ok_or_else(|| key_problem(key.value(), "is cut short"))?;
         keys.push(Arc::new(kv));
     }
     let snapshot = Snapshot {
@@ -185,19 +185,19 @@ pub(super) fn load(database: &Database) -> Result<Loaded, Problem> {
         leases,
     };
     check(&snapshot)?;
-    Ok(Loaded {
+    Ok(LoadedState {
         snapshot,
         identity: Identity {
             cluster_id: number(META_CLUSTER)?,
             member_id: number(META_MEMBER)?,
         },
-        deleted: deleted::load(&transaction, head.sequence)?,
+        deletions: deletions::load(&transaction, head.sequence)?,
         sequence: head.sequence,
     })
 }
 
 /// The head as it was found.
-fn head(found: Option<AccessGuard<'_, &'static [u8]>>) -> Result<Head, Problem> {
+fn parse_head(found: Option<AccessGuard<'_, &'static [u8]>>) -> Result<Head, Problem> {
     let missing = || Problem::Damaged("it does not say how far it had come".to_string());
     let found = found.ok_or_else(missing)?;
     Head::decode(found.value()).ok_or_else(missing)
@@ -222,20 +222,23 @@ pub(super) fn check(snapshot: &Snapshot) -> Result<(), Problem> {
 fn check_key(kv: &KeyValue, snapshot: &Snapshot) -> Result<(), Problem> {
     let in_order = kv.create_revision <= kv.mod_revision && kv.mod_revision <= snapshot.revision;
     if kv.key.is_empty() || kv.version == 0 || !in_order {
-        return Err(broken(&kv.key, "has a history that cannot be"));
+        return Err(key_problem(&kv.key, "has a history that cannot be"));
     }
     // As stored: ascending.
-    let known = |id| {
+    let is_live = |id| {
         (snapshot.leases)
             .binary_search_by_key(&id, |(id, _)| *id)
             .is_ok()
     };
-    if kv.lease != 0 && !known(kv.lease) {
-        return Err(broken(&kv.key, "is attached to a lease that is not there"));
+    if kv.lease != 0 && !is_live(kv.lease) {
+        return Err(key_problem(
+            &kv.key,
+            "is attached to a lease that is not there",
+        ));
     }
     Ok(())
 }
 
-fn broken(key: &[u8], what: &str) -> Problem {
+fn key_problem(key: &[u8], what: &str) -> Problem {
     Problem::Damaged(format!("its key \"{}\" {what}", key.escape_ascii()))
 }

@@ -9,6 +9,6 @@ mod kv;
 mod lease;
 mod listen;
 mod queue;
-mod refusal;
 mod support;
+mod unimplemented;
 mod watch;

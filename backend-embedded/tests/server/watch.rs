@@ -342,7 +342,7 @@ async fn progress_is_told_after_the_events_that_it_covers() {
 async fn an_idle_watch_that_asked_for_it_is_told_how_far_it_is() {
     let interval = Duration::from_millis(50);
     let served = Served::with(Limits::default(), |server| {
-        server.watch_progress_interval(interval)
+        server.with_progress_interval(interval)
     });
     let mut client = served.client().await;
     let options = WatchOptions::new().with_progress_notify().with_watch_id(3);

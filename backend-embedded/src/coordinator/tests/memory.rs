@@ -182,9 +182,9 @@ async fn dropping_the_last_handle_ends_its_watches() {
 
 #[test]
 fn the_clock_is_believed_within_reason() {
-    let at = |secs| by_the_clock(SystemTime::UNIX_EPOCH + Duration::from_secs(secs));
+    let at = |secs| to_clock_revision(SystemTime::UNIX_EPOCH + Duration::from_secs(secs));
     assert_eq!(at(1_795_878_583), 1_795_878_583_000_000);
     assert_eq!(at(20_000_000_000), 0, "no such year");
     let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
-    assert_eq!(by_the_clock(before), 0);
+    assert_eq!(to_clock_revision(before), 0);
 }

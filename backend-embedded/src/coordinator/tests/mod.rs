@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use super::*;
+use crate::machine::op::{Delete, KeyRange, KeyValue, Put, Range};
 use crate::store::tests::disk::Disk;
 
 /// Far longer than anything here takes, on any machine.

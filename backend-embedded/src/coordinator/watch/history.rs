@@ -13,30 +13,30 @@ pub(super) struct History {
     bytes: usize,
     /// All events from this revision on are here; of those before the coordinator was opened, the
     /// last one of each key.
-    known_since: Revision,
+    complete_since: Revision,
     max_events: usize,
     max_bytes: usize,
 }
 
 impl History {
-    /// Knows nothing before `known_since`.
-    pub(super) fn new(known_since: Revision, max_events: usize, max_bytes: usize) -> Self {
+    /// Knows nothing before `complete_since`.
+    pub(super) fn new(complete_since: Revision, max_events: usize, max_bytes: usize) -> Self {
         Self {
             events: VecDeque::new(),
             bytes: 0,
-            known_since,
+            complete_since,
             max_events,
             max_bytes,
         }
     }
 
-    /// Knows of these events from before, the oldest first, and of all others since `known_since`.
-    pub(super) fn remember(
+    /// Knows of these events from before, the oldest first, and of all others since `complete_since`.
+    pub(super) fn restore(
         &mut self,
-        known_since: Revision,
+        complete_since: Revision,
         events: impl Iterator<Item = Arc<Event>>,
     ) {
-        self.known_since = known_since;
+        self.complete_since = complete_since;
         events.for_each(|event| self.push(event));
     }
 
@@ -54,9 +54,9 @@ impl History {
 
     /// Forgets the events before `revision`.
     pub(super) fn truncate(&mut self, revision: Revision) {
-        self.known_since = self.known_since.max(revision);
+        self.complete_since = self.complete_since.max(revision);
         while let Some(oldest) = self.events.front()
-            && oldest.kv.mod_revision < self.known_since
+            && oldest.kv.mod_revision < self.complete_since
         {
             self.bytes -= size(oldest);
             self.events.pop_front();
@@ -64,15 +64,15 @@ impl History {
     }
 
     /// The events of `keys` from `start` on.
-    pub(super) fn since<'a>(
+    pub(super) fn events_since<'a>(
         &'a self,
         start: Revision,
         keys: &'a KeyRange,
     ) -> Result<impl Iterator<Item = &'a Arc<Event>>, Error> {
-        if start < self.known_since {
+        if start < self.complete_since {
             return Err(Error::Compacted {
                 requested: start,
-                compact_revision: self.known_since,
+                compact_revision: self.complete_since,
             });
         }
         let first = (self.events).partition_point(|event| event.kv.mod_revision < start);
@@ -92,7 +92,7 @@ mod tests {
 
     fn revisions(history: &History, start: Revision) -> Result<Vec<Revision>, Error> {
         let all = KeyRange::all();
-        let events = history.since(start, &all)?;
+        let events = history.events_since(start, &all)?;
         Ok(events.map(|event| event.kv.mod_revision).collect())
     }
 
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(revisions(&history, 40).unwrap().len(), 10);
         history.push(put_event("k", 50, 5000));
         assert_eq!(
-            history.known_since, 51,
+            history.complete_since, 51,
             "one event above the limit is not kept"
         );
         assert_eq!(history.bytes, 0);

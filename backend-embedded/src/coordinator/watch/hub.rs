@@ -12,7 +12,7 @@ use super::watcher::{Queue, WatchBatch};
 use crate::config::Limits;
 use crate::error::Error;
 use crate::machine::op::{Event, KeyRange, KeyValue, Revision};
-use crate::store::Deleted;
+use crate::store::Deletions;
 
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -20,9 +20,9 @@ pub(crate) struct Hub {
     compact_revision: Revision,
     history: History,
     /// The revision of the last change of each key that is there.
-    changed: HashMap<Bytes, Revision>,
+    mod_revisions: HashMap<Bytes, Revision>,
     /// Where a watch begins that has seen changes which were never recorded here.
-    unheard_of: Range<Revision>,
+    unrecorded: Range<Revision>,
     watches: HashMap<WatchId, (KeyRange, Arc<Queue>)>,
     index: Index,
     last_id: WatchId,
@@ -37,8 +37,8 @@ impl Hub {
             revision,
             compact_revision,
             history: History::new(revision + 1, limits.history_events, limits.history_bytes),
-            changed: HashMap::new(),
-            unheard_of: 0..0,
+            mod_revisions: HashMap::new(),
+            unrecorded: 0..0,
             watches: HashMap::new(),
             index: Index::default(),
             last_id: 0,
@@ -49,26 +49,26 @@ impl Hub {
 
     /// Takes over what was before this coordinator was opened: the keys that are there, and when
     /// others were deleted.
-    pub(crate) fn remember(&mut self, keys: &[Arc<KeyValue>], deleted: &Deleted) {
+    pub(crate) fn restore(&mut self, keys: &[Arc<KeyValue>], deletions: &Deletions) {
         let changed = keys.iter().map(|kv| (kv.key.clone(), kv.mod_revision));
-        self.changed = changed.collect();
-        let known_since = deleted.known_since().unwrap_or(self.revision + 1);
-        let known_since = known_since.max(self.compact_revision);
-        let puts = keys.iter().map(|kv| past_event(kv, false));
+        self.mod_revisions = changed.collect();
+        let complete_since = deletions.complete_since().unwrap_or(self.revision + 1);
+        let complete_since = complete_since.max(self.compact_revision);
+        let puts = keys.iter().map(|kv| restored_event(kv, false));
         let mut events: Vec<_> = puts.collect();
-        let mut told = HashSet::new();
-        for (revision, key) in deleted.rows().rev() {
+        let mut seen = HashSet::new();
+        for (revision, key) in deletions.rows().rev() {
             // Only what came last of a key.
-            if !self.changed.contains_key(key) && told.insert(key) {
+            if !self.mod_revisions.contains_key(key) && seen.insert(key) {
                 let kv = KeyValue::deleted(key.clone(), *revision);
-                events.push(past_event(&Arc::new(kv), true));
+                events.push(restored_event(&Arc::new(kv), true));
             }
         }
-        events.sort_by(|a, b| order(a).cmp(&order(b)));
+        events.sort_by(|a, b| event_order(a).cmp(&event_order(b)));
         let recorded = events.last().map_or(0, |last| last.kv.mod_revision);
-        self.unheard_of = recorded + 2..self.revision + 1;
-        events.retain(|event| event.kv.mod_revision >= known_since);
-        self.history.remember(known_since, events.into_iter());
+        self.unrecorded = recorded + 2..self.revision + 1;
+        events.retain(|event| event.kv.mod_revision >= complete_since);
+        self.history.restore(complete_since, events.into_iter());
     }
 
     /// The revision of the last change made known.
@@ -87,10 +87,10 @@ impl Hub {
         for event in events {
             self.history.push(Arc::clone(event));
             match event.deleted {
-                true => self.changed.remove(&event.kv.key),
-                false => self.changed.insert(event.kv.key.clone(), revision),
+                true => self.mod_revisions.remove(&event.kv.key),
+                false => self.mod_revisions.insert(event.kv.key.clone(), revision),
             };
-            self.index.each(&event.kv.key, |id| {
+            self.index.for_each(&event.kv.key, |id| {
                 hits.entry(id).or_default().push(Arc::clone(event));
             });
         }
@@ -133,10 +133,10 @@ impl Hub {
             return Err(Error::TooManyWatches { limit });
         }
         let start = start.unwrap_or(self.revision + 1);
-        if self.is_of_another_past(start, &keys) {
+        if self.may_predate_store(start, &keys) {
             return Err(Error::Compacted {
                 requested: start,
-                compact_revision: self.unheard_of.end,
+                compact_revision: self.unrecorded.end,
             });
         }
         let mut backlog: Vec<WatchBatch> = Vec::new();
@@ -145,7 +145,7 @@ impl Hub {
         } else {
             start
         };
-        for event in self.history.since(from, &keys)? {
+        for event in self.history.events_since(from, &keys)? {
             let revision = event.kv.mod_revision;
             match backlog.last_mut() {
                 Some(batch) if batch.revision == revision => batch.events.push(Arc::clone(event)),
@@ -165,11 +165,11 @@ impl Hub {
 
     /// Whether a watch that waits for one key may have seen it in a store that was in the place of
     /// this one, or in a later state of it: nobody would ever tell of its deletion.
-    fn is_of_another_past(&self, start: Revision, keys: &KeyRange) -> bool {
+    fn may_predate_store(&self, start: Revision, keys: &KeyRange) -> bool {
         let KeyRange::One(key) = keys else {
             return false;
         };
-        self.unheard_of.contains(&start) && !self.changed.contains_key(key)
+        self.unrecorded.contains(&start) && !self.mod_revisions.contains_key(key)
     }
 
     /// Whether it is certain, whatever has been forgotten, that nothing has happened to these keys
@@ -178,7 +178,7 @@ impl Hub {
         let KeyRange::One(key) = keys else {
             return false;
         };
-        let changed = self.changed.get(key);
+        let changed = self.mod_revisions.get(key);
         start >= self.compact_revision && changed.is_some_and(|changed| *changed < start)
     }
 
@@ -200,12 +200,12 @@ impl Hub {
 }
 
 /// Events of one revision are told by key.
-fn order(event: &Event) -> (Revision, &Bytes) {
+fn event_order(event: &Event) -> (Revision, &Bytes) {
     (event.kv.mod_revision, &event.kv.key)
 }
 
 /// An event from before, of which no more is known than what it made of the key.
-fn past_event(kv: &Arc<KeyValue>, deleted: bool) -> Arc<Event> {
+fn restored_event(kv: &Arc<KeyValue>, deleted: bool) -> Arc<Event> {
     Arc::new(Event {
         kv: Arc::clone(kv),
         prev: None,
@@ -290,7 +290,7 @@ pub(super) mod tests {
         // The store ends with revision 10, and goes on from 100.
         let mut hub = Hub::new(100, 0, &Limits::default());
         let kept = Arc::clone(&put_event("kept", 10, 0).kv);
-        hub.remember(&[kept], &Deleted::complete_since(2));
+        hub.restore(&[kept], &Deletions::empty_since(2));
         for start in [12, 50, 100] {
             let refused = hub.watch(one("lost"), Some(start));
             assert!(matches!(refused, Err(Error::Compacted { .. })), "{start}");

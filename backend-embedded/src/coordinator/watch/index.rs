@@ -51,21 +51,21 @@ impl Index {
     }
 
     /// Calls `found` with each watch that `key` concerns.
-    pub(super) fn each(&self, key: &[u8], mut found: impl FnMut(WatchId)) {
+    pub(super) fn for_each(&self, key: &[u8], mut visit: impl FnMut(WatchId)) {
         self.keys
             .get(key)
             .into_iter()
             .flatten()
-            .for_each(|&id| found(id));
+            .for_each(|&id| visit(id));
         for &length in self.lengths.keys() {
             let Some(prefix) = key.get(..length) else {
                 break;
             };
-            (self.prefixes.get(prefix).into_iter().flatten()).for_each(|&id| found(id));
+            (self.prefixes.get(prefix).into_iter().flatten()).for_each(|&id| visit(id));
         }
         for (keys, id) in &self.others {
             if keys.contains(key) {
-                found(*id);
+                visit(*id);
             }
         }
     }
@@ -108,7 +108,7 @@ mod tests {
         let check = |index: &Index, live: &[usize]| {
             for key in [&b"a/1"[..], b"a/2", b"a", b"b/", b"b", b"c", b"a/1/x"] {
                 let mut found = Vec::new();
-                index.each(key, |id| found.push(id as usize));
+                index.for_each(key, |id| found.push(id as usize));
                 found.sort_unstable();
                 let expected: Vec<_> = (live.iter().copied())
                     .filter(|&id| ranges[id].contains(key))

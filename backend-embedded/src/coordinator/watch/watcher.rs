@@ -79,14 +79,14 @@ impl Drop for Watcher {
 #[derive(Debug)]
 pub(crate) struct Queue {
     start_revision: Revision,
-    waiting: Mutex<Waiting>,
+    state: Mutex<QueueState>,
     wake: Notify,
     max_events: usize,
     max_bytes: usize,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct QueueState {
     /// What the watch started with from the past; bounded by the history.
     backlog: VecDeque<WatchBatch>,
     live: VecDeque<WatchBatch>,
@@ -97,13 +97,13 @@ struct Waiting {
 
 impl Queue {
     pub(super) fn new(start_revision: Revision, backlog: Vec<WatchBatch>, limits: &Limits) -> Self {
-        let waiting = Waiting {
+        let state = QueueState {
             backlog: backlog.into(),
-            ..Waiting::default()
+            ..QueueState::default()
         };
         Self {
             start_revision,
-            waiting: Mutex::new(waiting),
+            state: Mutex::new(state),
             wake: Notify::new(),
             max_events: limits.watch_queue_events,
             max_bytes: limits.watch_queue_bytes,
@@ -116,24 +116,24 @@ impl Queue {
 
     /// Queues changes; answers whether the watch goes on: if the queue is full it ends here.
     pub(super) fn push(&self, batch: WatchBatch) -> bool {
-        let mut waiting = self.lock();
-        let events = waiting.live_events + batch.events.len();
-        let bytes = waiting.live_bytes + batch.bytes();
+        let mut state = self.lock();
+        let events = state.live_events + batch.events.len();
+        let bytes = state.live_bytes + batch.bytes();
         // Into an empty queue one batch always fits: a large transaction is not slowness.
         let full = events > self.max_events || bytes > self.max_bytes;
-        let goes_on = !full || waiting.live.is_empty();
-        if goes_on {
-            waiting.live_events = events;
-            waiting.live_bytes = bytes;
-            waiting.live.push_back(batch);
+        let accepted = !full || state.live.is_empty();
+        if accepted {
+            state.live_events = events;
+            state.live_bytes = bytes;
+            state.live.push_back(batch);
         } else {
-            waiting.end = Some(Error::SlowWatcher {
+            state.end = Some(Error::SlowWatcher {
                 resume_revision: batch.revision,
             });
         }
-        drop(waiting);
+        drop(state);
         self.wake.notify_one();
-        goes_on
+        accepted
     }
 
     /// Ends the watch with an error, after what is queued.
@@ -143,24 +143,24 @@ impl Queue {
     }
 
     pub(super) fn pop(&self) -> Option<Result<WatchBatch, Error>> {
-        let mut waiting = self.lock();
-        if let Some(batch) = waiting.backlog.pop_front() {
+        let mut state = self.lock();
+        if let Some(batch) = state.backlog.pop_front() {
             return Some(Ok(batch));
         }
-        if let Some(batch) = waiting.live.pop_front() {
-            waiting.live_events -= batch.events.len();
-            waiting.live_bytes -= batch.bytes();
+        if let Some(batch) = state.live.pop_front() {
+            state.live_events -= batch.events.len();
+            state.live_bytes -= batch.bytes();
             return Some(Ok(batch));
         }
-        waiting.end.clone().map(Err)
+        state.end.clone().map(Err)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        let waiting = self.lock();
-        waiting.backlog.is_empty() && waiting.live.is_empty() && waiting.end.is_none()
+        let state = self.lock();
+        state.backlog.is_empty() && state.live.is_empty() && state.end.is_none()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -112,11 +112,11 @@ fn a_lease_expires_a_full_time_to_live_after_its_last_renewal() {
     machine.give(secs(10), 1, secs(5));
     machine.give(secs(11), 2, secs(3));
     assert_eq!(machine.next_expiry(), Some(secs(14)));
-    assert_eq!(machine.expired(Duration::from_millis(13_999)), None);
-    assert_eq!(machine.expired(secs(14)), Some(2));
+    assert_eq!(machine.first_expired(Duration::from_millis(13_999)), None);
+    assert_eq!(machine.first_expired(secs(14)), Some(2));
     assert_eq!(machine.renew(secs(14), 2).unwrap(), secs(3));
-    assert_eq!(machine.expired(secs(14)), None);
-    assert_eq!(machine.expired(secs(15)), Some(1));
+    assert_eq!(machine.first_expired(secs(14)), None);
+    assert_eq!(machine.first_expired(secs(15)), Some(1));
     machine.revoke(1, &mut Changes::default()).unwrap();
     assert_eq!(machine.remaining(secs(15), 2), secs(2));
     assert_eq!(machine.remaining(secs(20), 2), secs(0));
@@ -131,7 +131,7 @@ fn a_delay_is_given_back_to_every_lease_and_no_renewal_is_cut() {
     let mut machine = machine();
     machine.give(secs(10), 1, secs(5));
     machine.give(secs(12), 2, secs(5));
-    machine.give_back(secs(100));
+    machine.extend_leases(secs(100));
     assert_eq!(machine.next_expiry(), Some(secs(115)));
     assert_eq!(machine.remaining(secs(112), 2), secs(5));
     // What is granted or renewed after that has its time from then on, no more and no less.
@@ -139,7 +139,7 @@ fn a_delay_is_given_back_to_every_lease_and_no_renewal_is_cut() {
     machine.give(secs(112), 3, secs(1));
     assert_eq!(machine.remaining(secs(112), 1), secs(5));
     assert_eq!(machine.remaining(secs(112), 3), secs(1));
-    assert_eq!(machine.expired(secs(113)), Some(3));
+    assert_eq!(machine.first_expired(secs(113)), Some(3));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_restored_store_is_the_same_with_full_leases() {
     let mut changes = Changes::default();
     old.put(&put_on("a/1", 7), &mut changes).unwrap();
     old.set("a/2", "v");
-    old.give_back(secs(3));
+    old.extend_leases(secs(3));
     let (revision, keys, _) = old.everything();
     let snapshot = Snapshot {
         revision,

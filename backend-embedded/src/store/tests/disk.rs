@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use redb::StorageBackend;
 
-use super::super::acked::Mark;
+use super::super::ack_mark::AckMark;
 use super::super::journal;
 use super::super::medium::Medium;
 use crate::error::Error;
@@ -53,7 +53,7 @@ impl Bytes {
 #[derive(Debug, Default)]
 struct State {
     bytes: Bytes,
-    mark: Option<Mark>,
+    mark: Option<AckMark>,
     /// Everything done since the beginning, if it is kept.
     log: Option<Vec<Entry>>,
     syncs: usize,
@@ -80,7 +80,7 @@ enum Entry {
     /// The store's file.
     SetLen(usize),
     Sync(Part),
-    Mark(Mark),
+    Mark(AckMark),
     /// Added by a test: this was acknowledged.
     Acked(u64),
 }
@@ -314,15 +314,15 @@ impl Medium for Disk {
         Ok(())
     }
 
-    fn check_place(&self) -> Result<(), Error> {
+    fn check_location(&self) -> Result<(), Error> {
         Ok(())
     }
 
-    fn load_mark(&self) -> Result<Option<Mark>, Error> {
+    fn load_mark(&self) -> Result<Option<AckMark>, Error> {
         Ok(self.state().mark)
     }
 
-    fn save_mark(&self, mark: Mark) -> Result<(), Error> {
+    fn save_mark(&self, mark: AckMark) -> Result<(), Error> {
         let mut state = self.state();
         state.mark = Some(mark);
         state.marks += 1;

@@ -10,7 +10,7 @@ fn medium(path: &Path) -> Result<FolderMedium, Error> {
     Arc::new(Folder::claim(path)?).medium()
 }
 
-fn open_folder(path: &Path) -> Result<(Store, Loaded), Error> {
+fn open_folder(path: &Path) -> Result<(Store, LoadedState), Error> {
     Store::open(Box::new(medium(path)?), 0)
 }
 

@@ -89,7 +89,7 @@ impl Writer {
     }
 }
 
-fn open(disk: &Disk) -> (Store, Loaded) {
+fn open(disk: &Disk) -> (Store, LoadedState) {
     Store::open(disk.medium(), 0).unwrap()
 }
 
@@ -162,7 +162,7 @@ fn a_full_disk_is_told_apart_from_a_broken_one() {
             "{failed:?}"
         );
         let loaded = store.recover().unwrap();
-        assert!(!store.holds_last_tried());
+        assert!(!store.is_last_attempt_recorded());
         assert_eq!(loaded.snapshot, recorded);
         // What was reserved is enough to take something away.
         let mut release = Batch::default();
@@ -202,7 +202,7 @@ fn what_the_journal_took_in_is_recorded_though_the_tables_have_no_space_for_it()
         }
     }
     assert_eq!(store.recover().unwrap().snapshot, writer.state());
-    assert!(!store.holds_last_tried());
+    assert!(!store.is_last_attempt_recorded());
     disk.free();
     store.commit(writer.next()).unwrap();
     drop(store);

@@ -18,64 +18,64 @@ use crate::store::Folder;
 /// looked for, too.
 const TICK: Duration = Duration::from_millis(250);
 /// How long it may take to tell those who rest on a coordinator that it has stopped.
-const FAREWELL: Duration = Duration::from_secs(3);
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(3);
 /// What they have then to act on it: to kill a command, say.
-const REACTION: Duration = Duration::from_millis(250);
+const REACTION_TIME: Duration = Duration::from_millis(250);
 
 /// What the rest of the coordinator has of its keeper.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct WatchdogHandle {
     #[cfg(feature = "server")]
     pub(super) folder: Arc<Folder>,
     /// Wakes the keeper when it is dropped.
     _wake: UnixStream,
-    farewells: Sender<Infallible>,
+    guards: Sender<Infallible>,
 }
 
 /// Has to tell somebody of the coordinator's end, and is dropped when that is done.
 #[derive(Debug)]
-pub(crate) struct Farewell {
+pub(crate) struct ShutdownGuard {
     _pending: Option<Sender<Infallible>>,
 }
 
-impl Farewell {
-    pub(super) fn from(kept: Option<&Kept>) -> Self {
-        Farewell {
-            _pending: kept.map(|kept| kept.farewells.clone()),
+impl ShutdownGuard {
+    pub(super) fn new(watchdog: Option<&WatchdogHandle>) -> Self {
+        ShutdownGuard {
+            _pending: watchdog.map(|watchdog| watchdog.guards.clone()),
         }
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct FolderWatchdog {
     shared: Arc<Shared>,
     folder: Arc<Folder>,
     wake: UnixStream,
-    farewells: Receiver<Infallible>,
+    guards: Receiver<Infallible>,
 }
 
-impl Keeper {
-    pub(super) fn new(shared: Arc<Shared>, folder: Arc<Folder>) -> std::io::Result<Keeper> {
-        let (wake, woken) = UnixStream::pair()?;
-        let (sender, farewells) = channel();
-        shared.set_kept(Kept {
+impl FolderWatchdog {
+    pub(super) fn new(shared: Arc<Shared>, folder: Arc<Folder>) -> std::io::Result<FolderWatchdog> {
+        let (wake, wake_end) = UnixStream::pair()?;
+        let (sender, guards) = channel();
+        shared.set_watchdog(WatchdogHandle {
             #[cfg(feature = "server")]
             folder: Arc::clone(&folder),
             _wake: wake,
-            farewells: sender,
+            guards: sender,
         });
-        Ok(Keeper {
+        Ok(FolderWatchdog {
             shared,
             folder,
-            wake: woken,
-            farewells,
+            wake: wake_end,
+            guards,
         })
     }
 
     /// Runs until the coordinator is over.
     pub(super) fn run(self) {
         while !self.shared.state().is_over() {
-            if let Err(error) = self.folder.check_for_others() {
+            if let Err(error) = self.folder.check_and_reply() {
                 tracing::error!(%error, "the folder is gone");
                 self.shared.stop(&error);
             } else {
@@ -83,13 +83,13 @@ impl Keeper {
             }
         }
         // It may have been over before there was a keeper.
-        self.shared.let_go();
+        self.shared.stop_watchdog();
         // Found here, or by the committer. Otherwise whoever comes next goes on with this store.
         if let Some(Error::Displaced { .. }) = self.shared.failure() {
             // An error either way: all have been told, or there was no time.
-            let _ = self.farewells.recv_timeout(FAREWELL);
+            let _ = self.guards.recv_timeout(NOTIFY_TIMEOUT);
             if *self.shared.live_leases().borrow() > 0 {
-                sleep(REACTION);
+                sleep(REACTION_TIME);
             }
         }
         // The last to have the folder: its names are free from here on.

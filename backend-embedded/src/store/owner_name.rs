@@ -25,104 +25,108 @@ use nix::sys::socket::{
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::process::geteuid;
 
-use super::acked::checksum;
-use super::folder::SHORTAGE;
-use super::place::{Identity, Place};
+use super::ack_mark::checksum;
+use super::folder::SHORTAGE_RETRY_DELAY;
+use super::location::{FileId, FileLocation};
 use crate::error::Error;
 
 /// How long a former owner that was told to look may take to end.
-const PATIENCE: Duration = Duration::from_secs(5);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many may serve different folders that have the same path, each in its own view.
-const NAMES: usize = 8;
+const MAX_OWNERS: usize = 8;
 /// How many are answered at once.
-const AT_ONCE: usize = 64;
+const MAX_QUERIES: usize = 64;
 /// An answer: device and inode.
-const ANSWER: usize = 16;
+const REPLY_BYTES: usize = 16;
 
 /// The names of an owner, one for each path of its folder.
 #[derive(Debug)]
-pub(super) struct Presence {
+pub(super) struct OwnerNames {
     names: Vec<UnixListener>,
 }
 
 /// Who answers to a name.
-enum Answer {
+enum Reply {
     Nobody,
     /// One that has just ended.
     Ended,
     /// One that serves another folder, or that we do not have to fear: it is not of our user.
-    Other,
+    OtherFolder,
     /// One that serves this very folder.
-    Ours(Option<u32>),
+    SameFile(Option<u32>),
     /// One that does not answer.
     Silent(Option<u32>),
 }
 
-impl Presence {
+impl OwnerNames {
     /// Takes the names of a place, after former owners that it was taken from have ended. Where the
     /// system has no such names to give, or others use them up, there are none.
-    pub(super) fn take(place: &Place) -> Result<Presence, Error> {
-        let until = Instant::now() + PATIENCE;
+    pub(super) fn acquire(location: &FileLocation) -> Result<OwnerNames, Error> {
+        let until = Instant::now() + EXIT_TIMEOUT;
         let mut names = Vec::new();
-        for folder in place.folders() {
-            names.extend(take(folder, place.identity(), until)?);
+        for folder in location.folders() {
+            names.extend(bind_name(folder, location.file_id(), until)?);
         }
-        Ok(Presence { names })
+        Ok(OwnerNames { names })
     }
 
     /// What becomes readable when somebody asks.
-    pub(super) fn asked(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    pub(super) fn poll_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.names.iter().map(AsFd::as_fd)
     }
 
     /// Those of our user who ask. Waits for nobody.
-    pub(super) fn asking(&self) -> Vec<UnixStream> {
-        let mut asking = Vec::new();
+    pub(super) fn accept_queries(&self) -> Vec<UnixStream> {
+        let mut queries = Vec::new();
         for name in &self.names {
             // Whoever goes on asking must not keep us from looking.
-            for _ in 0..AT_ONCE {
+            for _ in 0..MAX_QUERIES {
                 match name.accept() {
-                    Ok((stream, _)) if is_of_our_user(&stream) => asking.push(stream),
+                    Ok((stream, _)) if is_of_our_user(&stream) => queries.push(stream),
                     Ok(_) => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     // No descriptors: whoever asks goes on waiting, and we are called again at once.
                     Err(_) => {
-                        std::thread::sleep(SHORTAGE);
+                        std::thread::sleep(SHORTAGE_RETRY_DELAY);
                         break;
                     }
                 }
             }
         }
-        asking
+        queries
     }
 }
 
 /// Answers that this file is still in its place.
-pub(super) fn answer(asking: Vec<UnixStream>, identity: Identity) {
-    let mut answer = [0; ANSWER];
-    answer[..8].copy_from_slice(&identity.device.to_le_bytes());
-    answer[8..].copy_from_slice(&identity.inode.to_le_bytes());
-    for stream in asking {
+pub(super) fn reply(queries: Vec<UnixStream>, file_id: FileId) {
+    let mut reply = [0; REPLY_BYTES];
+    reply[..8].copy_from_slice(&file_id.device.to_le_bytes());
+    reply[8..].copy_from_slice(&file_id.inode.to_le_bytes());
+    for stream in queries {
         // Fits into any socket's buffer. Whoever has gone away needs no answer, and is no reason for
         // a signal.
-        let _ = send(stream.as_raw_fd(), &answer, MsgFlags::MSG_NOSIGNAL);
+        let _ = send(stream.as_raw_fd(), &reply, MsgFlags::MSG_NOSIGNAL);
     }
 }
 
 /// Takes a name for one path; none if that cannot be.
-fn take(folder: &Path, identity: Identity, until: Instant) -> Result<Option<UnixListener>, Error> {
+fn bind_name(
+    folder: &Path,
+    file_id: FileId,
+    until: Instant,
+) -> Result<Option<UnixListener>, Error> {
     loop {
         let mut free = None;
         let mut ended = false;
-        for nth in 0..NAMES {
-            let name = name(folder, nth);
+        for nth in 0..MAX_OWNERS {
+            let name = to_name(folder, nth);
             let path = || PathBuf::from(folder);
-            match ask(&name, identity, until) {
-                Answer::Nobody => free = free.or(Some(name)),
-                Answer::Other => {}
-                Answer::Ended => ended = true,
-                Answer::Ours(pid) => return Err(Error::AlreadyOpen { path: path(), pid }),
-                Answer::Silent(pid) => return Err(Error::Lingering { path: path(), pid }),
+            match query(&name, file_id, until) {
+                Reply::Nobody => free = free.or(Some(name)),
+                Reply::OtherFolder => {}
+                Reply::Ended => ended = true,
+                Reply::SameFile(pid) => return Err(Error::AlreadyOpen { path: path(), pid }),
+                Reply::Silent(pid) => return Err(Error::Lingering { path: path(), pid }),
             }
         }
         // Its name may have become free only now.
@@ -148,43 +152,42 @@ fn take(folder: &Path, identity: Identity, until: Instant) -> Result<Option<Unix
     }
 }
 
-fn name(folder: &Path, nth: usize) -> Vec<u8> {
+fn to_name(folder: &Path, nth: usize) -> Vec<u8> {
     let path = checksum(folder.as_os_str().as_bytes());
     format!("turnlock/{}/{path:016x}/{nth}", geteuid().as_raw()).into_bytes()
 }
 
 /// Asks whoever has a name, until an instant.
-fn ask(name: &[u8], ours: Identity, until: Instant) -> Answer {
-    let Ok(mut stream) = connected(name) else {
-        return Answer::Nobody;
+fn query(name: &[u8], own: FileId, until: Instant) -> Reply {
+    let Ok(mut stream) = connect_to(name) else {
+        return Reply::Nobody;
     };
     let Some(stream) = &mut stream else {
-        return Answer::Silent(None);
+        return Reply::Silent(None);
     };
     if !is_of_our_user(stream) {
-        return Answer::Other;
+        return Reply::OtherFolder;
     }
     let left = until.saturating_duration_since(Instant::now());
     let limited = stream.set_read_timeout(Some(left.max(Duration::from_millis(1))));
-    let mut answer = [0; ANSWER];
-    let read = limited.and_then(|()| stream.read_exact(&mut answer));
+    let mut reply = [0; REPLY_BYTES];
+    let read = limited.and_then(|()| stream.read_exact(&mut reply));
     match read {
         Ok(())
-            if answer[..8] == ours.device.to_le_bytes()
-                && answer[8..] == ours.inode.to_le_bytes() =>
+            if reply[..8] == own.device.to_le_bytes() && reply[8..] == own.inode.to_le_bytes() =>
         {
-            Answer::Ours(pid(stream))
+            Reply::SameFile(peer_pid(stream))
         }
-        Ok(()) => Answer::Other,
+        Ok(()) => Reply::OtherFolder,
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-            Answer::Silent(pid(stream))
+            Reply::Silent(peer_pid(stream))
         }
-        Err(_) => Answer::Ended,
+        Err(_) => Reply::Ended,
     }
 }
 
 /// A connection to whoever has a name; `None` if it has let so many wait that no more can.
-fn connected(name: &[u8]) -> nix::Result<Option<UnixStream>> {
+fn connect_to(name: &[u8]) -> nix::Result<Option<UnixStream>> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     match connect(socket.as_raw_fd(), &UnixAddr::new_abstract(name)?) {
@@ -200,18 +203,18 @@ fn connected(name: &[u8]) -> nix::Result<Option<UnixStream>> {
 }
 
 /// Who is at the other end.
-fn peer(stream: &UnixStream) -> Option<UnixCredentials> {
+fn peer_credentials(stream: &UnixStream) -> Option<UnixCredentials> {
     getsockopt(stream, sockopt::PeerCredentials).ok()
 }
 
 fn is_of_our_user(stream: &UnixStream) -> bool {
-    peer(stream).is_some_and(|peer| peer.uid() == geteuid().as_raw())
+    peer_credentials(stream).is_some_and(|peer| peer.uid() == geteuid().as_raw())
 }
 
 /// The process at the other end, unless it is of another process namespace, where we have no number
 /// for it.
-fn pid(stream: &UnixStream) -> Option<u32> {
-    let pid = u32::try_from(peer(stream)?.pid()).ok()?;
+fn peer_pid(stream: &UnixStream) -> Option<u32> {
+    let pid = u32::try_from(peer_credentials(stream)?.pid()).ok()?;
     (pid != 0).then_some(pid)
 }
 
@@ -241,9 +244,9 @@ sys.stdin.read()
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().canonicalize().unwrap();
         let lock = File::create(folder.join("LOCK")).unwrap();
-        let place = Place::of(&folder, "LOCK", &lock).unwrap();
-        for (taken, left) in [(NAMES - 1, 1), (NAMES, 0)] {
-            let names = (0..taken).map(|nth| String::from_utf8(name(&folder, nth)).unwrap());
+        let location = FileLocation::of(&folder, "LOCK", &lock).unwrap();
+        for (taken, left) in [(MAX_OWNERS - 1, 1), (MAX_OWNERS, 0)] {
+            let names = (0..taken).map(|nth| String::from_utf8(to_name(&folder, nth)).unwrap());
             let mut squatter = Command::new("setpriv")
                 .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
                 .args(["/usr/bin/python3", "-c", SQUATTER])
@@ -257,9 +260,9 @@ sys.stdin.read()
             BufReader::new(stdout).read_line(&mut said).unwrap();
             assert_eq!(said, "taken\n", "run these tests as root");
             let began = Instant::now();
-            let presence = Presence::take(&place).unwrap();
-            assert_eq!(presence.names.len(), left);
-            assert!(began.elapsed() < PATIENCE, "nobody was waited for");
+            let owner_names = OwnerNames::acquire(&location).unwrap();
+            assert_eq!(owner_names.names.len(), left);
+            assert!(began.elapsed() < EXIT_TIMEOUT, "nobody was waited for");
             drop(squatter.stdin.take());
             squatter.wait().unwrap();
         }

@@ -8,16 +8,16 @@ use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::{Code, Status};
 
-/// What a method answers that this server does not implement; [`NameRefusals`] adds the name.
+/// What a method answers that this server does not implement; [`NameUnimplemented`] adds the name.
 pub(super) fn unimplemented() -> Status {
     Status::unimplemented("")
 }
 
 /// The layer that adds the names.
 #[derive(Clone)]
-pub(super) struct NameRefusals<S>(pub(super) S);
+pub(super) struct NameUnimplemented<S>(pub(super) S);
 
-impl<S, B> Service<http::Request<B>> for NameRefusals<S>
+impl<S, B> Service<http::Request<B>> for NameUnimplemented<S>
 where
     S: Service<http::Request<B>, Response = http::Response<Body>>,
     S::Future: Send + 'static,
@@ -35,7 +35,7 @@ where
         let response = self.0.call(request);
         Box::pin(async move {
             let response = response.await?;
-            if !is_nameless_refusal(response.headers()) {
+            if !is_unnamed_unimplemented(response.headers()) {
                 return Ok(response);
             }
             let name = uri.path().trim_start_matches('/');
@@ -44,7 +44,7 @@ where
     }
 }
 
-fn is_nameless_refusal(headers: &http::HeaderMap) -> bool {
+fn is_unnamed_unimplemented(headers: &http::HeaderMap) -> bool {
     Status::from_header_map(headers)
         .is_some_and(|status| status.code() == Code::Unimplemented && status.message().is_empty())
 }

@@ -12,7 +12,7 @@ use crate::machine::op::Revision;
 
 /// The calls on one key. Locked while the key is created or removed for them.
 #[derive(Debug, Default)]
-pub(super) struct Standing {
+pub(super) struct KeyCalls {
     /// Calls that have neither been answered nor given up.
     pub(super) calls: usize,
     /// When one of them created the key; `None` if it was there before them.
@@ -21,20 +21,20 @@ pub(super) struct Standing {
     pub(super) granted: bool,
 }
 
-type Map = HashMap<Bytes, Arc<AsyncMutex<Standing>>>;
+type Map = HashMap<Bytes, Arc<AsyncMutex<KeyCalls>>>;
 
 /// The keys that calls stand on, at most one for each open call.
 #[derive(Debug, Default)]
-pub(super) struct Standings(Mutex<Map>);
+pub(super) struct CallRegistry(Mutex<Map>);
 
-impl Standings {
+impl CallRegistry {
     /// Takes part in what is known of `key`, until the result is dropped.
-    pub(super) fn on(&self, key: Bytes) -> Shared<'_> {
-        let standing = Arc::clone(self.lock().entry(key.clone()).or_default());
-        Shared {
-            all: self,
+    pub(super) fn join(&self, key: Bytes) -> Membership<'_> {
+        let key_calls = Arc::clone(self.lock().entry(key.clone()).or_default());
+        Membership {
+            registry: self,
             key,
-            standing,
+            key_calls,
         }
     }
 
@@ -43,20 +43,20 @@ impl Standings {
     }
 }
 
-/// One call's part in a [`Standing`].
+/// One call's part in a [`KeyCalls`].
 #[derive(Debug)]
-pub(super) struct Shared<'a> {
-    all: &'a Standings,
+pub(super) struct Membership<'a> {
+    registry: &'a CallRegistry,
     pub(super) key: Bytes,
-    pub(super) standing: Arc<AsyncMutex<Standing>>,
+    pub(super) key_calls: Arc<AsyncMutex<KeyCalls>>,
 }
 
-impl Drop for Shared<'_> {
+impl Drop for Membership<'_> {
     fn drop(&mut self) {
-        let mut all = self.all.lock();
+        let mut all = self.registry.lock();
         // Ours and the map's: nobody else takes part, and nobody can begin to while we hold the
         // map.
-        if Arc::strong_count(&self.standing) == 2 {
+        if Arc::strong_count(&self.key_calls) == 2 {
             all.remove(&self.key);
         }
     }
@@ -68,14 +68,14 @@ mod tests {
 
     #[test]
     fn what_is_known_of_a_key_lasts_as_long_as_a_call_stands_on_it() {
-        let all = Standings::default();
+        let all = CallRegistry::default();
         let key = || Bytes::from_static(b"l/a");
-        let first = all.on(key());
-        let second = all.on(key());
-        assert!(Arc::ptr_eq(&first.standing, &second.standing));
+        let first = all.join(key());
+        let second = all.join(key());
+        assert!(Arc::ptr_eq(&first.key_calls, &second.key_calls));
         drop(first);
-        let third = all.on(key());
-        assert!(Arc::ptr_eq(&second.standing, &third.standing));
+        let third = all.join(key());
+        assert!(Arc::ptr_eq(&second.key_calls, &third.key_calls));
         drop((second, third));
         assert!(all.lock().is_empty());
     }

@@ -23,42 +23,42 @@ const MAX_BYTES: usize = 1 << 20;
 const TABLE: TableDefinition<'_, (Revision, &[u8]), u64> = TableDefinition::new("deleted");
 
 /// Rows of no deletion, as nothing is deleted at revision 0.
-const FLOOR: (Revision, &[u8]) = (0, b"floor");
+const COMPLETE_SINCE: (Revision, &[u8]) = (0, b"floor");
 const SEQUENCE: (Revision, &[u8]) = (0, b"sequence");
 
 type Row = (Revision, Bytes);
 
 /// The deletions that are kept.
 #[derive(Debug, Clone)]
-pub(crate) struct Deleted {
+pub(crate) struct Deletions {
     /// All deletions from this revision on are here; `None` until the first commit that is noted:
     /// what was before, in this store or in one that was in its place, is not known.
-    known_since: Option<Revision>,
+    complete_since: Option<Revision>,
     rows: BTreeSet<Row>,
     bytes: usize,
     /// How the table differs from `rows`; `None` if it is of no use.
-    behind: Option<Behind>,
+    table_diff: Option<TableDiff>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Behind {
-    lacks: BTreeSet<Row>,
-    holds: Vec<Row>,
+struct TableDiff {
+    missing: BTreeSet<Row>,
+    obsolete: Vec<Row>,
 }
 
-impl Deleted {
-    fn none_before(known_since: Option<Revision>, behind: Option<Behind>) -> Self {
+impl Deletions {
+    fn empty(complete_since: Option<Revision>, table_diff: Option<TableDiff>) -> Self {
         Self {
-            known_since,
+            complete_since,
             rows: BTreeSet::new(),
             bytes: 0,
-            behind,
+            table_diff,
         }
     }
 
     /// All deletions from this revision on are known; none if there is none.
-    pub(crate) fn known_since(&self) -> Option<Revision> {
-        self.known_since
+    pub(crate) fn complete_since(&self) -> Option<Revision> {
+        self.complete_since
     }
 
     /// The deletions, the first one first; a key may have been put again since.
@@ -68,23 +68,23 @@ impl Deleted {
 
     /// No deletion from this revision on.
     #[cfg(test)]
-    pub(crate) fn complete_since(known_since: Revision) -> Self {
-        Self::none_before(Some(known_since), None)
+    pub(crate) fn empty_since(complete_since: Revision) -> Self {
+        Self::empty(Some(complete_since), None)
     }
 
     /// Keeps the deletions of a commit.
-    pub(super) fn note(&mut self, batch: &Batch) {
+    pub(super) fn record(&mut self, batch: &Batch) {
         let Some(revision) = batch.revision else {
             return;
         };
-        self.known_since.get_or_insert(revision);
+        self.complete_since.get_or_insert(revision);
         let gone = batch.keys.iter().filter(|(_, kv)| kv.is_none());
         for (key, _) in gone {
             let row = (revision, key.clone());
             if self.rows.insert(row.clone()) {
                 self.bytes += key.len();
-                if let Some(behind) = &mut self.behind {
-                    behind.lacks.insert(row);
+                if let Some(table_diff) = &mut self.table_diff {
+                    table_diff.missing.insert(row);
                 }
             }
         }
@@ -92,26 +92,26 @@ impl Deleted {
             let Some(oldest) = self.rows.pop_first() else {
                 break;
             };
-            let known_since = oldest.0 + 1;
-            self.known_since = Some(known_since);
+            let complete_since = oldest.0 + 1;
+            self.complete_since = Some(complete_since);
             self.bytes -= oldest.1.len();
-            self.drop_from_table(oldest);
+            self.remove_from_table(oldest);
             // A revision is kept whole or not at all.
             while let Some(next) = self.rows.first()
-                && next.0 < known_since
+                && next.0 < complete_since
                 && let Some(next) = self.rows.pop_first()
             {
                 self.bytes -= next.1.len();
-                self.drop_from_table(next);
+                self.remove_from_table(next);
             }
         }
     }
 
-    fn drop_from_table(&mut self, row: Row) {
-        if let Some(behind) = &mut self.behind
-            && !behind.lacks.remove(&row)
+    fn remove_from_table(&mut self, row: Row) {
+        if let Some(table_diff) = &mut self.table_diff
+            && !table_diff.missing.remove(&row)
         {
-            behind.holds.push(row);
+            table_diff.obsolete.push(row);
         }
     }
 
@@ -122,59 +122,59 @@ impl Deleted {
         sequence: u64,
     ) -> Result<(), Problem> {
         let mut table = transaction.open_table(TABLE)?;
-        let lacks = match &self.behind {
-            Some(behind) => {
-                for (revision, key) in &behind.holds {
+        let missing = match &self.table_diff {
+            Some(table_diff) => {
+                for (revision, key) in &table_diff.obsolete {
                     table.remove((*revision, key.as_ref()))?;
                 }
-                &behind.lacks
+                &table_diff.missing
             }
             None => {
                 table.retain(|_, _| false)?;
                 &self.rows
             }
         };
-        for (revision, key) in lacks {
+        for (revision, key) in missing {
             table.insert((*revision, key.as_ref()), 0)?;
         }
-        if let Some(known_since) = self.known_since {
-            table.insert(FLOOR, known_since)?;
+        if let Some(complete_since) = self.complete_since {
+            table.insert(COMPLETE_SINCE, complete_since)?;
         }
         table.insert(SEQUENCE, sequence)?;
         Ok(())
     }
 
     /// The table is durable with all that is kept.
-    pub(super) fn written(&mut self) {
-        self.behind = Some(Behind::default());
+    pub(super) fn mark_written(&mut self) {
+        self.table_diff = Some(TableDiff::default());
     }
 }
 
 /// Writes the table of an empty store.
 pub(super) fn initialise(transaction: &WriteTransaction, sequence: u64) -> Result<(), Problem> {
-    Deleted::none_before(None, Some(Behind::default())).write(transaction, sequence)
+    Deletions::empty(None, Some(TableDiff::default())).write(transaction, sequence)
 }
 
 /// Reads the table of a store that has come to the commit with this number.
-pub(super) fn load(transaction: &ReadTransaction, sequence: u64) -> Result<Deleted, Problem> {
-    let anew = Deleted::none_before(None, None);
+pub(super) fn load(transaction: &ReadTransaction, sequence: u64) -> Result<Deletions, Problem> {
+    let fresh = Deletions::empty(None, None);
     let table = match transaction.open_table(TABLE) {
-        Err(TableError::TableDoesNotExist(_)) => return Ok(anew),
+        Err(TableError::TableDoesNotExist(_)) => return Ok(fresh),
         table => table?,
     };
     let number = |row| table.get(row).map(|found| found.map(|found| found.value()));
     if number(SEQUENCE)? != Some(sequence) {
-        return Ok(anew); // Written by a version that does not keep it up.
+        return Ok(fresh); // Written by a version that does not keep it up.
     }
-    let mut deleted = Deleted::none_before(number(FLOOR)?, Some(Behind::default()));
+    let mut deletions = Deletions::empty(number(COMPLETE_SINCE)?, Some(TableDiff::default()));
     for row in table.range((1, b"".as_slice())..)? {
         let (row, _) = row?;
         let (revision, key) = row.value();
-        deleted.bytes += key.len();
+        deletions.bytes += key.len();
         let row = (revision, Bytes::copy_from_slice(key));
-        deleted.rows.insert(row);
+        deletions.rows.insert(row);
     }
-    Ok(deleted)
+    Ok(deletions)
 }
 
 #[cfg(test)]
@@ -205,54 +205,60 @@ mod tests {
             let transaction = database.begin_read().unwrap();
             let found = load(&transaction, sequence).unwrap();
             let rows: Vec<_> = found.rows().map(|(revision, _)| *revision).collect();
-            (found.known_since(), rows)
+            (found.complete_since(), rows)
         };
         // Made by such a version.
         commit(&|_| {});
         assert_eq!(found(4), (None, vec![]));
-        let mut deleted = load(&database.begin_read().unwrap(), 4).unwrap();
-        deleted.note(&deletion(11, &["a", "b"]));
-        commit(&|transaction| deleted.write(transaction, 5).unwrap());
-        deleted.written();
-        deleted.note(&deletion(12, &["a"]));
-        commit(&|transaction| deleted.write(transaction, 6).unwrap());
+        let mut deletions = load(&database.begin_read().unwrap(), 4).unwrap();
+        deletions.record(&deletion(11, &["a", "b"]));
+        commit(&|transaction| deletions.write(transaction, 5).unwrap());
+        deletions.mark_written();
+        deletions.record(&deletion(12, &["a"]));
+        commit(&|transaction| deletions.write(transaction, 6).unwrap());
         assert_eq!(found(6), (Some(11), vec![11, 11, 12]));
         // It wrote commit 7, and perhaps deleted something.
         assert_eq!(found(7), (None, vec![]));
-        let mut anew = load(&database.begin_read().unwrap(), 7).unwrap();
-        anew.note(&deletion(22, &["c"]));
-        commit(&|transaction| anew.write(transaction, 8).unwrap());
+        let mut fresh = load(&database.begin_read().unwrap(), 7).unwrap();
+        fresh.record(&deletion(22, &["c"]));
+        commit(&|transaction| fresh.write(transaction, 8).unwrap());
         assert_eq!(found(8), (Some(22), vec![22]), "nothing of what was before");
     }
 
     #[test]
     fn the_oldest_go_whole_revisions_at_a_time() {
-        let mut deleted = Deleted::none_before(Some(2), Some(Behind::default()));
-        deleted.note(&deletion(3, &["a", "b"]));
+        let mut deletions = Deletions::empty(Some(2), Some(TableDiff::default()));
+        deletions.record(&deletion(3, &["a", "b"]));
         for revision in 4..4 + MAX_ROWS as u64 - 2 {
-            deleted.note(&deletion(revision, &["k"]));
+            deletions.record(&deletion(revision, &["k"]));
         }
         assert_eq!(
-            (deleted.known_since, deleted.rows.len()),
+            (deletions.complete_since, deletions.rows.len()),
             (Some(2), MAX_ROWS)
         );
-        deleted.written();
+        deletions.mark_written();
         let last = 4 + MAX_ROWS as u64;
-        deleted.note(&deletion(last, &["k"]));
+        deletions.record(&deletion(last, &["k"]));
         assert_eq!(
-            (deleted.known_since, deleted.rows.len()),
+            (deletions.complete_since, deletions.rows.len()),
             (Some(4), MAX_ROWS - 1)
         );
-        let behind = deleted.behind.as_ref().unwrap();
-        assert_eq!((behind.holds.len(), behind.lacks.len()), (2, 1));
+        let table_diff = deletions.table_diff.as_ref().unwrap();
+        assert_eq!(
+            (table_diff.obsolete.len(), table_diff.missing.len()),
+            (2, 1)
+        );
 
         let long = "k".repeat(MAX_BYTES + 1);
-        deleted.note(&deletion(last + 1, &[&long]));
+        deletions.record(&deletion(last + 1, &[&long]));
         assert_eq!(
-            (deleted.known_since, deleted.rows.len()),
+            (deletions.complete_since, deletions.rows.len()),
             (Some(last + 2), 0)
         );
-        assert_eq!(deleted.bytes, 0);
-        assert!(deleted.behind.unwrap().lacks.is_empty(), "never written");
+        assert_eq!(deletions.bytes, 0);
+        assert!(
+            deletions.table_diff.unwrap().missing.is_empty(),
+            "never written"
+        );
     }
 }

@@ -9,14 +9,14 @@ use crate::error::Error;
 
 /// A file, whatever it is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct FileId {
     pub(super) device: u64,
     pub(super) inode: u64,
 }
 
-impl Identity {
+impl FileId {
     fn of(metadata: &Metadata) -> Self {
-        Identity {
+        FileId {
             device: metadata.dev(),
             inode: metadata.ino(),
         }
@@ -24,28 +24,28 @@ impl Identity {
 }
 
 /// A file that we keep open, and the paths at which others look for it. While it is open, no other
-/// file gets its identity.
+/// file gets its file_id.
 #[derive(Debug)]
-pub(super) struct Place {
-    identity: Identity,
+pub(super) struct FileLocation {
+    file_id: FileId,
     paths: Vec<PathBuf>,
 }
 
-impl Place {
+impl FileLocation {
     /// The place of a file that was opened by its name in a folder. It is looked for at the path of
     /// the folder as it was given, which may go through symbolic links, and at the one without.
-    pub(super) fn of(folder: &Path, name: &str, file: &File) -> io::Result<Place> {
-        let identity = Identity::of(&file.metadata()?);
+    pub(super) fn of(folder: &Path, name: &str, file: &File) -> io::Result<FileLocation> {
+        let file_id = FileId::of(&file.metadata()?);
         let mut paths = vec![folder.join(name)];
         let real = folder.canonicalize()?.join(name);
         if !paths.contains(&real) {
             paths.push(real);
         }
-        Ok(Place { identity, paths })
+        Ok(FileLocation { file_id, paths })
     }
 
-    pub(super) fn identity(&self) -> Identity {
-        self.identity
+    pub(super) fn file_id(&self) -> FileId {
+        self.file_id
     }
 
     /// The paths of the folder.
@@ -56,11 +56,11 @@ impl Place {
     /// Fails if another file, or none, is at one of the paths.
     pub(super) fn check(&self) -> Result<(), Error> {
         for path in &self.paths {
-            let there = match std::fs::metadata(path) {
-                Ok(metadata) => Identity::of(&metadata) == self.identity,
-                Err(error) => !is_absence(&error),
+            let is_same = match std::fs::metadata(path) {
+                Ok(metadata) => FileId::of(&metadata) == self.file_id,
+                Err(error) => !is_not_found(&error),
             };
-            if !there {
+            if !is_same {
                 let path = path.parent().unwrap_or(path).to_path_buf();
                 return Err(Error::Displaced { path });
             }
@@ -71,7 +71,7 @@ impl Place {
 
 /// Whether nobody finds anything there. Any other failure, such as a disk that does not answer,
 /// says nothing about where the file is.
-fn is_absence(error: &io::Error) -> bool {
+fn is_not_found(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::StaleNetworkFileHandle

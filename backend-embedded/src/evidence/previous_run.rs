@@ -7,32 +7,32 @@ use std::time::Duration;
 use lock_core::clock::{BootInstant, Clock};
 
 use super::file::{self, Header};
-use super::{Claim, Evidence, Host, Process};
+use super::{Evidence, Host, LockStamp, Process};
 use crate::machine::op::LeaseId;
 
 /// How long the command of a process that is found dead may take to be ended: its watchdog sees to
 /// that at once, but it may have died just now.
-const LAST_BREATH: Duration = Duration::from_secs(1);
+const WATCHDOG_DELAY: Duration = Duration::from_secs(1);
 
 /// What is found in a folder of the coordinator that had it before.
 #[derive(Debug)]
-pub(crate) struct Past {
+pub(crate) struct PreviousRun {
     folder: PathBuf,
-    claim: Claim,
+    written: LockStamp,
     host: Option<Host>,
-    last: Option<Last>,
+    last: Option<PreviousRecord>,
 }
 
 /// A file that can be trusted: nobody has had the folder since it was written.
 #[derive(Debug)]
-pub(super) struct Last {
+pub(super) struct PreviousRecord {
     pub(super) header: Header,
     pub(super) processes: HashMap<LeaseId, Process>,
 }
 
 /// Why a lease is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Over {
+pub(super) enum EndReason {
     /// Its process ran before the machine was started anew.
     OtherBoot,
     /// No renewal that can still hold was acknowledged.
@@ -41,40 +41,44 @@ pub(super) enum Over {
     ProcessEnded,
 }
 
-impl Past {
+impl PreviousRun {
     /// Reads what is there. `before` is the claim as it was found, `claim` as we leave it.
-    pub(crate) fn read(folder: &Path, before: Option<Claim>, claim: Claim) -> Past {
-        let last = file::read(folder).map(|(header, processes)| Last { header, processes });
-        Past {
+    pub(crate) fn read(folder: &Path, found: Option<LockStamp>, written: LockStamp) -> PreviousRun {
+        let last =
+            file::read(folder).map(|(header, processes)| PreviousRecord { header, processes });
+        PreviousRun {
             folder: folder.to_path_buf(),
-            claim,
-            host: Host::ours(),
-            last: last.filter(|last| Some(last.header.claim) == before),
+            written,
+            host: Host::current(),
+            last: last.filter(|last| Some(last.header.lock_stamp) == found),
         }
     }
 
     /// Finds the leases that are over, and begins the evidence for the rest of them. Waits a second
     /// if a process has ended.
-    pub(crate) fn judge(self, leases: &[(LeaseId, Duration)]) -> (Vec<LeaseId>, Evidence) {
+    pub(crate) fn find_ended_leases(
+        self,
+        leases: &[(LeaseId, Duration)],
+    ) -> (Vec<LeaseId>, Evidence) {
         let Some(host) = self.host else {
             tracing::info!("neither boots nor processes can be told apart here (no /proc)");
             return (Vec::new(), Evidence::default());
         };
         let now = Clock::system().now();
-        let mut over = Vec::new();
+        let mut ended_leases = Vec::new();
         let mut processes = HashMap::new();
-        let mut last_breath = Duration::ZERO;
+        let mut watchdog_delay = Duration::ZERO;
         for &(id, ttl) in leases {
             let Some(last) = &self.last else {
                 break;
             };
-            match last.judge(&host, now, id, ttl) {
+            match last.find_end_reason(&host, now, id, ttl) {
                 Some(reason) => {
                     tracing::info!(id, ?reason, "a session ended while no coordinator ran");
-                    if reason == Over::ProcessEnded {
-                        last_breath = LAST_BREATH;
+                    if reason == EndReason::ProcessEnded {
+                        watchdog_delay = WATCHDOG_DELAY;
                     }
-                    over.push(id);
+                    ended_leases.push(id);
                 }
                 None => {
                     let process = last.process(&host, id);
@@ -82,30 +86,30 @@ impl Past {
                 }
             }
         }
-        std::thread::sleep(last_breath);
-        let evidence = Evidence::begin(&self.folder, self.claim, &host, &processes);
+        std::thread::sleep(watchdog_delay);
+        let evidence = Evidence::begin(&self.folder, self.written, &host, &processes);
         let evidence = evidence.unwrap_or_else(|error| {
             tracing::warn!(%error, "after a restart every session will have its full time to live");
             Evidence::default()
         });
-        (over, evidence)
+        (ended_leases, evidence)
     }
 }
 
-impl Last {
+impl PreviousRecord {
     /// Whether a lease is over, and why. With any doubt it is not, and has its full time to live.
-    pub(super) fn judge(
+    pub(super) fn find_end_reason(
         &self,
         host: &Host,
         now: BootInstant,
         id: LeaseId,
         ttl: Duration,
-    ) -> Option<Over> {
+    ) -> Option<EndReason> {
         if self.header.host.boot != host.boot {
             // A folder may have come from another machine, where the process goes on.
             let same_machine = host.machine != 0 && self.header.host.machine == host.machine;
             let local = self.processes.contains_key(&id);
-            return (same_machine && local).then_some(Over::OtherBoot);
+            return (same_machine && local).then_some(EndReason::OtherBoot);
         }
         if self.header.host.clock_offset != host.clock_offset {
             return None;
@@ -114,18 +118,18 @@ impl Last {
         // sent, on a clock that runs through suspend as this one does (`lock_core::clock`): on this
         // machine the same clock, on another one of a rate that the deadlines allow for.
         if now > BootInstant::from_nanos(self.header.until) + ttl {
-            return Some(Over::OutOfTime);
+            return Some(EndReason::OutOfTime);
         }
         let ended = self.process(host, id).is_some_and(Process::is_dead);
-        ended.then_some(Over::ProcessEnded)
+        ended.then_some(EndReason::ProcessEnded)
     }
 
     /// The process of a lease, if its id means the same to us.
     fn process(&self, host: &Host, id: LeaseId) -> Option<Process> {
-        let theirs = self.header.host;
-        let same = theirs.boot == host.boot
-            && theirs.namespace == host.namespace
-            && theirs.clock_offset == host.clock_offset;
+        let recorded = self.header.host;
+        let same = recorded.boot == host.boot
+            && recorded.namespace == host.namespace
+            && recorded.clock_offset == host.clock_offset;
         self.processes.get(&id).filter(|_| same).copied()
     }
 }

@@ -11,14 +11,14 @@ pub(super) const LENGTH: usize = 24;
 
 /// What is in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub(crate) struct AckMark {
     /// The number of the last commit acknowledged.
     pub(crate) sequence: u64,
     /// The store that it belongs to.
     pub(crate) cluster_id: u64,
 }
 
-impl Mark {
+impl AckMark {
     pub(super) fn encode(self) -> [u8; LENGTH] {
         let mut bytes = [0; LENGTH];
         bytes[..8].copy_from_slice(&self.sequence.to_le_bytes());
@@ -29,14 +29,14 @@ impl Mark {
     }
 
     /// `None` if these are not the bytes of a mark.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Mark> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<AckMark> {
         let bytes: &[u8; LENGTH] = bytes.try_into().ok()?;
         let number = |at: usize| {
             let mut number = [0; 8];
             number.copy_from_slice(&bytes[at..at + 8]);
             u64::from_le_bytes(number)
         };
-        (number(16) == checksum(&bytes[..16])).then(|| Mark {
+        (number(16) == checksum(&bytes[..16])).then(|| AckMark {
             sequence: number(0),
             cluster_id: number(8),
         })
@@ -56,18 +56,18 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_back_and_any_flipped_bit_is_noticed() {
-        let mark = Mark {
+        let mark = AckMark {
             sequence: 0x0123_4567_89ab_cdef,
             cluster_id: u64::MAX - 5,
         };
         let bytes = mark.encode();
-        assert_eq!(Mark::decode(&bytes), Some(mark));
+        assert_eq!(AckMark::decode(&bytes), Some(mark));
         for bit in 0..LENGTH * 8 {
             let mut flipped = bytes;
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Mark::decode(&flipped), None, "bit {bit}");
+            assert_eq!(AckMark::decode(&flipped), None, "bit {bit}");
         }
-        assert_eq!(Mark::decode(&bytes[..23]), None);
-        assert_eq!(Mark::decode(&[0; LENGTH]), None);
+        assert_eq!(AckMark::decode(&bytes[..23]), None);
+        assert_eq!(AckMark::decode(&[0; LENGTH]), None);
     }
 }

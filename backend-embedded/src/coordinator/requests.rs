@@ -1,0 +1,124 @@
+//! The requests of a coordinator that read and write keys, and how each waits for the disk.
+
+use std::sync::Arc;
+
+use super::pending::{Class, Outcome};
+use super::shared::Clock;
+use super::{Coordinator, Watcher};
+use crate::error::Error;
+use crate::machine::op::{
+    Delete, KeyRange, KeyValue, Put, Range, RangeResult, Revision, Txn, TxnResult,
+};
+use crate::machine::{Changes, Machine};
+
+/// An answer, and the store's revision after the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied<T> {
+    /// The store's revision after the request (etcd's `header.revision`).
+    pub revision: Revision,
+    /// The answer.
+    pub result: T,
+}
+
+/// These take the types of the state machine, which are no stable API.
+#[doc(hidden)]
+impl Coordinator {
+    /// Runs a transaction: wholly, at one new revision if it changes anything, or not at all.
+    ///
+    /// # Errors
+    /// What is wrong with the request ([`Error::DuplicateKey`], [`Error::LeaseNotFound`] and so
+    /// on), or why it cannot be recorded now ([`Error::NoSpace`], [`Error::Overloaded`],
+    /// [`Error::QuotaExceeded`], [`Error::Stopped`]).
+    pub async fn txn(&self, txn: Txn) -> Result<Applied<TxnResult>, Error> {
+        self.submit(Class::of(&txn), |machine, _, changes| {
+            machine.txn(&txn, changes)
+        })
+        .await
+    }
+
+    /// Reads a range. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] for a past revision, as only the current state is kept;
+    /// [`Error::FutureRevision`], [`Error::EmptyKey`], [`Error::Overloaded`], [`Error::Stopped`].
+    pub async fn range(&self, range: Range) -> Result<Applied<RangeResult>, Error> {
+        self.submit(Class::Read, |machine, _, _| machine.range(&range))
+            .await
+    }
+
+    /// Writes a key; answers its previous state if asked for.
+    ///
+    /// # Errors
+    /// As [`txn`](Self::txn).
+    pub async fn put(&self, put: Put) -> Result<Applied<Option<Arc<KeyValue>>>, Error> {
+        self.submit(Class::Write, |machine, _, changes| {
+            machine.put(&put, changes)
+        })
+        .await
+    }
+
+    /// Deletes a range; answers how many keys went and, if asked for, which.
+    ///
+    /// # Errors
+    /// As [`txn`](Self::txn).
+    pub async fn delete(
+        &self,
+        delete: Delete,
+    ) -> Result<Applied<(u64, Vec<Arc<KeyValue>>)>, Error> {
+        self.submit(Class::Release, |machine, _, changes| {
+            machine.delete(&delete, changes)
+        })
+        .await
+    }
+
+    /// Forgets the events before `revision`; answers the store's revision.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] if that was done up to there already, [`Error::FutureRevision`], and
+    /// why it cannot be recorded now, as [`txn`](Self::txn).
+    pub async fn compact(&self, revision: Revision) -> Result<Revision, Error> {
+        let applied = self
+            .submit(Class::Write, |machine, _, changes| {
+                machine.compact(revision, changes)
+            })
+            .await?;
+        Ok(applied.revision)
+    }
+
+    /// Watches `keys` from revision `start`; from the next change on when `None`.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] when events from `start` on are no longer kept, up to
+    /// [`Limits::history_events`] and [`Limits::history_bytes`]. Of those from before the coordinator
+    /// was opened, only the last one of each key is told. A watch of one key that is there and has
+    /// not changed since `start` is never refused, unless `start` was compacted away by request;
+    /// [`Error::TooManyWatches`], [`Error::EmptyKey`], [`Error::Stopped`].
+    pub fn watch(&self, keys: KeyRange, start: Option<Revision>) -> Result<Watcher, Error> {
+        let (id, queue) = self.shared().hub().watch(keys, start)?;
+        Ok(Watcher::new(Arc::clone(self.shared()), id, queue))
+    }
+}
+
+impl Coordinator {
+    /// Applies a request and waits until what it has changed, or seen, is durable.
+    pub(super) async fn submit<T>(
+        &self,
+        class: Class,
+        mut apply: impl FnMut(&mut Machine, Clock, &mut Changes) -> Result<T, Error>,
+    ) -> Result<Applied<T>, Error> {
+        let mut again = class.may_be_repeated();
+        loop {
+            let (answer, durable) = self.shared().apply(class, &mut apply)?;
+            let Some(durable) = durable else {
+                return answer;
+            };
+            match durable.await {
+                Ok(Outcome::Durable) => return answer,
+                // Undone with the requests beside it that needed space, which are refused now.
+                Ok(Outcome::Undone(_)) if again => again = false,
+                Ok(Outcome::Undone(error) | Outcome::Stopped(error)) => return Err(error),
+                Err(_) => return Err(self.shared().wait_for_end().await),
+            }
+        }
+    }
+}
