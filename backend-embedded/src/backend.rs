@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backend_kit::keyspace::Keyspace;
 use lock_core::{
-    Backend, DataKey, EntryId, Error, LockName, Queue, Raised, Removed, Session,
-    TokenOffset, background,
+    Backend, DataKey, EntryId, Error, LockName, Queue, Raised, Removed, Session, TokenOffset,
+    background,
 };
 
 use crate::config::{Config, Limits};

@@ -1,32 +1,40 @@
-//! Where the coordinator keeps its data, and its limits.
+//! The settings of a coordinator: where it keeps its data, and its limits.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Shortest time to live of a lease; a shorter one asked for is granted this.
+/// The shortest time to live of a lease. A lease that asks for less is granted this.
 pub const MIN_LEASE_TTL: Duration = Duration::from_secs(1);
 
-/// Longest time to live of a lease (as etcd); more is refused.
+/// The longest time to live of a lease (as in etcd). A request for more is refused.
 pub const MAX_LEASE_TTL: Duration = Duration::from_secs(9_000_000_000);
 
-/// Most operations, or conditions, along any path of a transaction (as etcd's default).
+/// The most operations, or conditions, along any path of a transaction (etcd's default).
 pub const MAX_TXN_OPS: usize = 128;
 
-/// Most bytes of keys and values in one request (as etcd's default: 1.5 MiB).
+/// The most bytes of keys and values in one request (etcd's default: 1.5 MiB).
 pub const MAX_REQUEST_BYTES: usize = 1536 * 1024;
 
-/// How a durable coordinator is opened.
+/// The settings of a durable coordinator.
+///
+/// ```
+/// use backend_embedded::{Config, Limits};
+///
+/// let limits = Limits::default().with_leases(10_000);
+/// let config = Config::new("/var/lib/myapp/locks").with_limits(limits);
+/// assert_eq!(config.limits.leases, 10_000);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// The folder that holds the store; created with mode 0700 if absent. One coordinator owns it.
+    /// The folder of the store, created with mode 0700 if absent. Only one coordinator can own it.
     pub data_dir: PathBuf,
     /// Bounds on memory and load.
     pub limits: Limits,
 }
 
 impl Config {
-    /// A coordinator in this folder, with the default limits.
+    /// Returns the settings for a coordinator in this folder, with the default limits.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
@@ -42,32 +50,34 @@ impl Config {
     }
 }
 
-/// Bounds on what the coordinator holds in memory. The defaults suit a lock service for thousands
+/// Bounds on what the coordinator holds in memory. The defaults suit a lock service with thousands
 /// of clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes of keys and values in the store (default 1 GiB); more is refused with
+    /// Bytes of keys and values in the store (default 1 GiB). A write beyond that is refused with
     /// [`QuotaExceeded`](crate::Error::QuotaExceeded).
     pub store_bytes: u64,
-    /// Leases (default 100,000).
+    /// The number of leases (default 100,000).
     pub leases: usize,
-    /// Watches (default 200,000), all on one connection or not.
+    /// The number of watches of all connections together (default 200,000).
     pub watches: usize,
-    /// Recent events kept so that a watch can start in the past (default 10,000).
+    /// The number of recent events kept so that a watch can start in the past (default 10,000).
     pub history_events: usize,
     /// Bytes of keys and values of those events (default 8 MiB).
     pub history_bytes: usize,
-    /// Events that wait for one watch's consumer (default 4,096), besides those that it started
-    /// with from the past. One commit's events are queued whole if the queue was empty.
+    /// The number of events that may wait for one watch's consumer (default 4,096), apart from the
+    /// past events that the watch started with. An empty queue accepts all events of one commit.
     pub watch_queue_events: usize,
     /// Bytes of keys and values of those events (default 8 MiB).
     pub watch_queue_bytes: usize,
-    /// Requests that wait for one commit (default 16,384). Over this, or `pending_bytes`, new
-    /// requests are refused with [`Overloaded`](crate::Error::Overloaded); revokes and
-    /// transactions that only delete are served up to twice as many; renewals never wait.
+    /// The number of requests that may wait for one commit (default 16,384). Beyond this, or beyond
+    /// `pending_bytes`, new requests are refused with [`Overloaded`](crate::Error::Overloaded).
+    /// Revokes, and transactions that only delete, are accepted up to twice this number. Renewals
+    /// never wait.
     pub pending_requests: usize,
-    /// Bytes of keys and values that wait for one commit (default 32 MiB).
+    /// Bytes of keys and values that may wait for one commit (default 32 MiB). See
+    /// `pending_requests`.
     pub pending_bytes: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong in the coordinator.
+//! The errors of the coordinator.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,26 +12,26 @@ use crate::machine::op::{LeaseId, Revision};
 /// Why the coordinator refused a request, or cannot be opened.
 ///
 /// A refused request has changed nothing, with one exception: after [`Error::Stopped`] or
-/// [`Error::Displaced`] a request that was under way may or may not have been recorded; what the
-/// store holds tells when it is opened again.
+/// [`Error::Displaced`] a request in progress may or may not have been recorded. That is known when
+/// the store is opened again.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The revision asked for is no longer kept: read the current state, and watch from there.
+    /// The requested revision is no longer kept. Read the current state, and watch from there.
     #[error(
-        "revision {requested} is no longer kept, the oldest available is {compact_revision}; read the current state and go on from its revision"
+        "revision {requested} is no longer kept, the oldest available one is {compact_revision}; read the current state and continue from its revision"
     )]
     Compacted {
-        /// The revision asked for.
+        /// The requested revision.
         requested: Revision,
-        /// The oldest revision that this request could be answered for.
+        /// The oldest revision for which this request would be possible.
         compact_revision: Revision,
     },
 
-    /// The revision asked for has not happened yet.
-    #[error("revision {requested} is in the future, the store is at {current}")]
+    /// The requested revision is in the future.
+    #[error("revision {requested} is in the future, the store is at revision {current}")]
     FutureRevision {
-        /// The revision asked for.
+        /// The requested revision.
         requested: Revision,
         /// The store's revision.
         current: Revision,
@@ -40,30 +40,32 @@ pub enum Error {
     /// There is no such lease: it expired, was revoked, or never existed.
     #[error("lease {id} not found: it expired, was revoked, or never existed")]
     LeaseNotFound {
-        /// The lease asked for.
+        /// The id of the lease.
         id: LeaseId,
     },
 
     /// A lease with the chosen id exists already.
-    #[error("lease {id} exists already; choose another id, or 0 to have one chosen")]
+    #[error("lease {id} exists already; use another id, or 0 to let the coordinator choose one")]
     LeaseExists {
-        /// The id asked for.
+        /// The requested id.
         id: LeaseId,
     },
 
-    /// A lease id must be positive, or 0 where one is to be chosen.
-    #[error("lease id {id} is negative; use a positive one, or 0 to have one chosen")]
+    /// The lease id is negative. It must be positive, or 0 for the coordinator to choose one.
+    #[error(
+        "lease id {id} is negative; use a positive one, or 0 to let the coordinator choose one"
+    )]
     InvalidLeaseId {
-        /// The id asked for.
+        /// The requested id.
         id: LeaseId,
     },
 
     /// The time to live is above the limit.
     #[error("a time to live of {} s is above the limit of {} s", .ttl.as_secs(), .max.as_secs())]
     LeaseTtlTooLarge {
-        /// The time to live asked for.
+        /// The requested time to live.
         ttl: Duration,
-        /// The longest that is granted.
+        /// The longest time to live that is granted.
         max: Duration,
     },
 
@@ -98,7 +100,7 @@ pub enum Error {
         key: String,
     },
 
-    /// A transaction has too many operations or conditions, nested ones counted.
+    /// A path through a transaction, with its nested ones, has too many operations or conditions.
     #[error("a transaction may have at most {limit} operations or conditions along any path")]
     TooManyOps {
         /// The limit.
@@ -106,7 +108,7 @@ pub enum Error {
     },
 
     /// A request is too large.
-    #[error("the request has {size} bytes of keys and values, the limit is {limit}")]
+    #[error("the request has {size} bytes of keys and values, but the limit is {limit}")]
     RequestTooLarge {
         /// Bytes of keys and values in the request.
         size: usize,
@@ -114,31 +116,33 @@ pub enum Error {
         limit: usize,
     },
 
-    /// The keys and values together are at the limit.
+    /// The store holds its limit of keys and values.
     #[error("the store holds its limit of {limit} bytes of keys and values; delete some keys")]
     QuotaExceeded {
         /// The limit in bytes.
         limit: u64,
     },
 
-    /// The disk or the user's quota is full. Nothing is lost; writing resumes by itself once there
-    /// is space. Releases and renewals go on.
+    /// The disk or the user's quota is full. Nothing is lost, and writes resume by themselves once
+    /// there is space. Releases and renewals continue.
     #[error(
-        "no space left for {}: {source}; free some space, writing resumes by itself",
+        "no space left for {}: {source}; free some space, and writes resume by themselves",
         .path.display()
     )]
     NoSpace {
         /// The file that cannot grow.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: Arc<io::Error>,
     },
 
-    /// Too many requests wait for the disk; try again after a pause. Releases and renewals go on.
+    /// Too many requests wait for the disk. Try again after a pause. Releases and renewals
+    /// continue.
     #[error("too many requests are waiting for the disk; try again after a pause")]
     Overloaded,
 
-    /// A watch's consumer is so slow that its queue is full: watch again from `resume_revision`.
+    /// The queue of a watch is full, because its consumer is too slow. Watch again from
+    /// `resume_revision`.
     #[error(
         "the watch was cancelled because its consumer is too slow; watch again from revision {resume_revision}"
     )]
@@ -156,36 +160,35 @@ pub enum Error {
     AlreadyOpen {
         /// The data folder.
         path: PathBuf,
-        /// The process that has it open, if it has said so.
+        /// The id of that process, if it has written it into the folder.
         pid: Option<u32>,
     },
 
-    /// The folder that this coordinator serves is not the one at its path any more, so whoever
-    /// comes now finds another one there. It has stopped for good.
+    /// The folder of this coordinator is no longer the one at its path, so a newcomer finds another
+    /// folder there. The coordinator has stopped for good.
     #[error(
         "the coordinator has stopped: {} was moved, removed or replaced while it was served",
         .path.display()
     )]
     Displaced {
-        /// The path at which something else, or nothing, is now.
+        /// The path that now leads to another folder, or to none.
         path: PathBuf,
     },
 
-    /// The folder is free, but the process that served the folder that was at this path before
-    /// does not end.
+    /// The folder is free, but the process that served an earlier folder at this path does not end.
     #[error(
-        "{} still serves the folder that was at {} before: end it, or let it go on if it is stopped; `kill -9` loses nothing that was acknowledged",
+        "{} still serves the folder that was at {} before: end it, or resume it if it is stopped; `kill -9` loses nothing that was acknowledged",
         .pid.map_or_else(|| "another process".to_string(), |pid| format!("process {pid}")),
         .path.display()
     )]
     Lingering {
         /// The path of the data folder.
         path: PathBuf,
-        /// The process, if the system tells which it is.
+        /// The id of the process, if the system reports it.
         pid: Option<u32>,
     },
 
-    /// A file is damaged: what it holds is not, or may not be, all that was acknowledged.
+    /// A file is damaged: it does not, or may not, hold everything that was acknowledged.
     #[error(
         "{} is damaged: {detail}; restore the folder from a backup, or move it away to start empty",
         .path.display()
@@ -193,13 +196,13 @@ pub enum Error {
     Damaged {
         /// The damaged file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         detail: String,
     },
 
-    /// The store was written in a format that this program does not know.
+    /// The store has a format that this program does not know.
     #[error(
-        "{} has format version {found}, this program knows {supported}; use the program that wrote it, or a newer one",
+        "{} has format version {found}, but this program knows only {supported}; use the program that wrote it, or a newer one",
         .path.display()
     )]
     FormatVersion {
@@ -211,10 +214,10 @@ pub enum Error {
         supported: u64,
     },
 
-    /// The coordinator has stopped and answers nothing more.
+    /// The coordinator has stopped and serves no more requests.
     #[error("the coordinator has stopped: {reason}")]
     Stopped {
-        /// Why.
+        /// The reason.
         reason: Arc<str>,
     },
 
@@ -223,7 +226,7 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: Arc<io::Error>,
     },
 }

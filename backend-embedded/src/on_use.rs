@@ -32,9 +32,9 @@ use crate::error::to_open_error;
 /// if the folder cannot be opened.
 pub fn from_url(url: &str) -> Result<Arc<dyn Backend>, Error> {
     Ok(match Location::parse(url)? {
-        Location::Memory => EmbeddedBackend::new(
-            Coordinator::in_memory(Limits::default()).map_err(to_open_error)?,
-        ),
+        Location::Memory => {
+            EmbeddedBackend::new(Coordinator::in_memory(Limits::default()).map_err(to_open_error)?)
+        }
         Location::Folder(config) => Arc::new(OpenOnUse {
             config,
             opened: Arc::default(),

@@ -1,4 +1,4 @@
-//! The suite on the embedded coordinator.
+//! The conformance suite on the embedded coordinator.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! A process that is its own coordinator is killed while it holds a lock: the next one that opens
+//! Kills a process that is its own coordinator while it holds a lock: the next process that opens
 //! its folder need not wait for the time to live.
 
 use std::io::{BufRead, BufReader, Read};
@@ -23,7 +23,7 @@ async fn locks(data: &Path) -> (Locks, Coordinator) {
     (Locks::new(backend, options).expect("locks"), coordinator)
 }
 
-/// The process to be killed: not a test of its own.
+/// The process to be killed; it is not a test by itself.
 #[tokio::test]
 #[ignore = "run by the test that kills it"]
 async fn holder() {
@@ -33,7 +33,7 @@ async fn holder() {
     let (locks, _coordinator) = locks(Path::new(&data)).await;
     let guard = locks.mutex("a").expect("a name").acquire().await;
     println!("\nholds {}", guard.expect("acquired").token());
-    // Not to go on alone if the test itself is killed.
+    // Ends with the test, also if the test itself is killed.
     let _ = std::io::stdin().read(&mut [0]);
 }
 

@@ -1,5 +1,5 @@
-//! A coordinator whose folder is not the one at its path any more stops at once, and lets another one
-//! begin there only when it has; and that one gives out no token that was given out before.
+//! A coordinator whose folder is no longer the one at its path stops at once. Only then can another
+//! one start there, and it gives out no token a second time.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -15,11 +15,11 @@ use futures_util::FutureExt;
 use lock_core::{Guard, Locks, LossReason, Options, State};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// What a process that this test starts is to do, in the folder [`FOLDER`].
+/// The folder in which a process that this test starts plays its role.
 const FOLDER: &str = "TURNLOCK_DISPLACED_FOLDER";
 /// Bounds a wait for something that happens at once on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Within this, a coordinator that nobody asks for anything is to notice; and a second for a busy
+/// Within this, a coordinator without requests has to notice. It includes a second for a busy
 /// machine.
 const NOTICED: Duration = Duration::from_millis(1250);
 
@@ -29,7 +29,8 @@ fn open(folder: &Path) -> Coordinator {
 
 fn locks(coordinator: &Coordinator) -> Locks {
     let options = Options {
-        // Where the store stays the same, the next one has to wait for the former's end.
+        // Where the store stays the same, the next holder has to wait for the end of the former
+        // one.
         ttl: Duration::from_secs(3),
         ..Options::default()
     };
@@ -61,7 +62,7 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.expect("cp runs").success());
 }
 
-/// A way for the folder `up/data` to go away, below a root.
+/// A way in which the folder `up/data` disappears, below a root.
 type Way = (&'static str, fn(&Path));
 
 const WAYS: &[Way] = &[
@@ -81,7 +82,7 @@ const WAYS: &[Way] = &[
     ("replaced by a file", |root| {
         fs::rename(root.join("up/data"), root.join("away")).expect("renamed");
         fs::write(root.join("up/data"), "").expect("written");
-        // Nobody can begin there, but who serves has to know.
+        // Nobody can start there, but the present owner has to notice.
     }),
     ("its lock removed", |root| {
         fs::remove_file(root.join("up/data/LOCK")).expect("removed");
@@ -92,7 +93,7 @@ const WAYS: &[Way] = &[
             &root.join("backup/store.redb"),
             &root.join("up/data/store.redb"),
         );
-        // Alone, it would be refused by the next one.
+        // Without the store, the next one would refuse it.
         for name in ["JOURNAL", "ACKED"] {
             copy(&root.join("backup").join(name), &root.join("up/data"));
         }
@@ -108,7 +109,7 @@ async fn whoever_serves_a_folder_that_went_away_stops_and_its_holders_lose() {
     for (way, go) in WAYS {
         let root = tempfile::tempdir().expect("a folder");
         let folder = root.path().join("up/data");
-        // A store that has been used is what the backup has.
+        // The backup holds a store that has been used.
         open(&folder).close().expect("closed");
         copy(&folder, &root.path().join("backup"));
         let coordinator = open(&folder);
@@ -196,7 +197,7 @@ async fn a_link_that_leads_elsewhere_is_another_folder() {
     let answer = coordinator.put(put()).await;
     assert!(matches!(answer, Err(Error::Displaced { .. })), "{answer:?}");
     let next = open(&at("link"));
-    // Whoever does not use the link has to be known, too.
+    // A newcomer who does not use the link has to be noticed too.
     fs::rename(at("two"), at("three")).expect("renamed");
     symlink(at("three"), at("new")).expect("linked");
     fs::rename(at("new"), at("link")).expect("renamed");
@@ -217,7 +218,7 @@ async fn a_folder_that_stays_is_served_whatever_happens_beside_it() {
         fs::remove_file(folder.join("other")).expect("removed");
         coordinator.put(put()).await.expect("recorded");
     }
-    // Longer than the keeper takes to look again.
+    // Longer than the watchdog takes to check again.
     assert!(
         tokio::time::timeout(NOTICED, coordinator.closed())
             .await
@@ -226,7 +227,7 @@ async fn a_folder_that_stays_is_served_whatever_happens_beside_it() {
     assert_eq!(guard.state(), State::Held);
 }
 
-/// A process of ours that serves a folder. It says so, and when it has stopped.
+/// A process of ours that serves a folder. It prints that it does, and when it has stopped.
 struct Owner {
     child: Child,
     said: BufReader<std::process::ChildStdout>,
@@ -237,7 +238,7 @@ impl Owner {
         Owner::run(Command::new(exe()), "owner", folder)
     }
 
-    /// In a mount namespace of its own, as root.
+    /// Starts the process in its own mount namespace, as root.
     fn apart(role: &str, folder: &Path) -> Owner {
         let mut unshare = Command::new("unshare");
         unshare
@@ -258,7 +259,7 @@ impl Owner {
         Owner { child, said }
     }
 
-    /// Waits until it says this.
+    /// Waits until the process prints this.
     fn says(&mut self, what: &str) {
         let mut line = String::new();
         loop {
@@ -277,7 +278,7 @@ impl Owner {
     }
 
     fn ends_well(mut self) {
-        // Closed, it would end the process at once.
+        // Closing it would end the process at once.
         let _stdin = self.child.stdin.take();
         let status = self.child.wait().expect("our child");
         assert!(status.success(), "{status}");
@@ -295,7 +296,8 @@ fn exe() -> PathBuf {
     std::env::current_exe().expect("this program")
 }
 
-/// The folder that a process started here is to work in; not to go on alone if the test is killed.
+/// Returns the folder in which a process started here plays its role, and makes the process end
+/// with the test.
 fn folder_of_role() -> Option<PathBuf> {
     let folder = std::env::var_os(FOLDER)?;
     std::thread::spawn(|| {
@@ -410,7 +412,7 @@ fn apart() {
     runtime().block_on(async {
         coordinator.put(put()).await.expect("recorded");
         println!("both");
-        // It looks a few times.
+        // The coordinator checks a few times.
         let end = tokio::time::timeout(NOTICED, coordinator.closed()).await;
         assert!(end.is_err(), "{end:?}");
     });
@@ -423,7 +425,7 @@ async fn two_views_of_one_path_are_two_folders() {
     let folder = root.path().join("data");
     let ours = Arc::new(open(&folder));
     let mut theirs = Owner::apart("apart", &folder);
-    // Nobody has to wait for anybody.
+    // Nobody has to wait for the other.
     theirs.says("both");
     ours.put(put()).await.expect("recorded");
     theirs.says("apart");

@@ -1,5 +1,5 @@
-//! A process that writes is killed again and again, at any moment. Whatever it was told is
-//! recorded is there when the folder is opened again, and revisions never go back or repeat.
+//! Kills a writing process again and again, at any moment. Everything that it was told is recorded
+//! is there when the folder is opened again, and revisions never go back or repeat.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use backend_embedded::machine::op::{
 use backend_embedded::{Config, Coordinator, Error};
 use bytes::Bytes;
 
-/// The folder that the process to be killed works in.
+/// The folder of the process to be killed.
 const WORK: &str = "TURNLOCK_KILL_WORK";
 /// How many times to kill (default 30).
 const ROUNDS: &str = "TURNLOCK_KILL_ROUNDS";
@@ -32,14 +32,14 @@ fn put(key: String, value: String, lease: i64) -> Put {
     }
 }
 
-/// The process to be killed: not a test of its own.
+/// The process to be killed; it is not a test by itself.
 #[test]
 #[ignore = "run by the test that kills it"]
 fn writer() {
     let Some(work) = std::env::var_os(WORK) else {
         return;
     };
-    // Not to go on alone if the test itself is killed.
+    // Ends with the test, also if the test itself is killed.
     std::thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);
         std::process::exit(1);
@@ -64,8 +64,8 @@ fn writer() {
     });
 }
 
-/// Counts up in a key of its own and on a lease for each count, and notes each count once it is
-/// acknowledged.
+/// Counts up in a key of its own, with a lease for each count, and writes each count to the journal
+/// once it is acknowledged.
 async fn write_for_ever(coordinator: Coordinator, journal: Arc<Mutex<File>>, writer: usize) {
     let mut count = counts(&coordinator)
         .await
@@ -98,7 +98,7 @@ async fn write_for_ever(coordinator: Coordinator, journal: Arc<Mutex<File>>, wri
         let line = format!("{writer} {count} {} {lease}\n", done.revision);
         journal.lock().unwrap().write_all(line.as_bytes()).unwrap();
         if count % 3 == 0 {
-            // The mark goes with its lease.
+            // The key of the count is deleted with its lease.
             coordinator.revoke(lease).await.unwrap();
         }
     }
@@ -129,7 +129,7 @@ struct Noted {
 
 fn noted(work: &Path) -> Vec<Noted> {
     let journal = fs::read_to_string(work.join("journal")).unwrap_or_default();
-    // The last line may be cut off by the kill.
+    // The kill may cut off the last line.
     let whole = journal.rfind('\n').map_or("", |end| &journal[..end]);
     let line = |line: &str| {
         let fields: Vec<i64> = line
@@ -190,7 +190,7 @@ async fn a_kill_loses_nothing_acknowledged() {
     }
 }
 
-/// Holds the store against what was noted; answers its revision.
+/// Compares the store with the journal, and returns the store's revision.
 async fn check(work: &Path, round: usize, last_revision: u64) -> u64 {
     let coordinator = Coordinator::open(Config::new(work.join("data"))).unwrap();
     let noted = noted(work);
@@ -224,7 +224,7 @@ async fn check(work: &Path, round: usize, last_revision: u64) -> u64 {
     for (writer, count) in counts {
         let last = noted.iter().rev().find(|note| note.writer == writer);
         let unanswered = count - last.map_or(0, |note| note.count);
-        // A kill may come between the record and the note; one for every kill.
+        // A kill may come between the commit and the line in the journal: one for each kill.
         assert!(unanswered <= round as u64 + 1, "writer {writer}");
     }
     coordinator.close().unwrap();

@@ -1,4 +1,4 @@
-//! The committer: the thread that makes what was applied durable, many requests at a time.
+//! The committer: the thread that makes applied requests durable, many at a time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,19 +10,20 @@ use crate::error::Error;
 use crate::machine::Machine;
 use crate::store::{Failure, Store};
 
-/// How often a full disk is looked at again.
+/// The time between two checks of a full disk.
 const SPACE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// After a power cut, whose a session was that is younger than this may not be known.
+/// The delay before evidence is synced. After a power cut, the process of a session younger than
+/// this may be unknown.
 const EVIDENCE_SYNC_DELAY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Committer {
     shared: Arc<Shared>,
     store: Store,
-    /// When to look whether there is space again, while there is none.
+    /// When to check for free space again, while there is none.
     next_check: Option<Instant>,
-    /// When to sync the evidence, if there is any that is not.
+    /// When to sync the evidence, if some of it is not synced.
     next_sync: Option<Instant>,
 }
 
@@ -43,15 +44,16 @@ impl Committer {
         }
     }
 
-    /// Runs until the coordinator is closed and everything pending is recorded, or until something
-    /// fails that cannot be lived with.
+    /// Runs until the coordinator is closed and everything pending is recorded, or until a failure
+    /// makes it stop.
     pub(super) fn run(mut self) {
         let result = catch_unwind(AssertUnwindSafe(|| self.serve())).unwrap_or_else(|_| {
             Err(Error::Stopped {
                 reason: "the thread that records changes panicked".into(),
             })
         });
-        // The keeper lets go of the folder about now, too, or after those who have to be told.
+        // The watchdog releases the folder at about this time too, or after it has waited for the
+        // notifications.
         drop(self.store);
         match result {
             Ok(()) => self.shared.finish_close(),
@@ -63,7 +65,7 @@ impl Committer {
     }
 
     fn serve(&mut self) -> Result<(), Error> {
-        // A full disk is known before the first request meets it.
+        // Detects a full disk before the first request meets it.
         self.check_space()?;
         self.sync_evidence();
         loop {
@@ -104,7 +106,7 @@ impl Committer {
 
     fn commit(&mut self, mut pending: Pending) -> Result<(), Error> {
         match self.store.commit(std::mem::take(&mut pending.batch)) {
-            // What is recorded where nobody will look for it must not be acknowledged.
+            // A change that is recorded where nobody will look for it must not be acknowledged.
             Ok(()) => match self.store.check_location() {
                 Ok(()) => {
                     self.finish(pending);
@@ -117,7 +119,7 @@ impl Committer {
         }
     }
 
-    /// Makes durable changes known, and answers.
+    /// Publishes changes that are durable, and answers their requests.
     fn finish(&self, pending: Pending) {
         self.shared.set_file_size(self.store.file_size());
         let mut state = self.shared.state();
@@ -139,9 +141,9 @@ impl Committer {
         }
     }
 
-    /// There was no space for a commit: goes back to what is recorded.
+    /// Undoes a commit for which there was no space: returns to the recorded state.
     fn undo(&mut self, pending: Pending, error: Error) -> Result<(), Error> {
-        tracing::warn!(%error, "writing is refused until there is space");
+        tracing::warn!(%error, "writes are refused until there is space");
         self.set_full(Some(error.clone()));
         let loaded = match self.store.recover() {
             Ok(loaded) => loaded,
@@ -168,12 +170,13 @@ impl Committer {
         drop(state);
         let undone = Outcome::Undone(error);
         pending.notify(if recorded { &Outcome::Durable } else { &undone });
-        // Applied on top of what is gone.
+        // These were applied on top of changes that are undone.
         later.notify(&undone);
         Ok(())
     }
 
-    /// Has the evidence of some while survive a power cut: not at once, as nobody waits for it.
+    /// Syncs the evidence from time to time, so that it survives a power cut. No request waits for
+    /// this.
     fn sync_evidence(&mut self) {
         if !self.shared.evidence().is_unsynced() {
             return;
@@ -186,15 +189,15 @@ impl Committer {
         }
     }
 
-    /// Has the store keep room ahead of what it holds, so that a full disk is met here and not in
-    /// the middle of a commit, and so that releases can still be recorded then.
+    /// Reserves space ahead of the store's size. So a full disk is met here and not during a
+    /// commit, and releases can still be recorded then.
     fn check_space(&mut self) -> Result<(), Error> {
         if self.next_check.is_some_and(|at| Instant::now() < at) {
             return Ok(());
         }
         match self.store.reserve() {
             Ok(()) if self.next_check.is_some() => {
-                tracing::info!("there is space again, writing resumes");
+                tracing::info!("there is space again, writes resume");
                 self.set_full(None);
                 Ok(())
             }
@@ -216,7 +219,7 @@ impl Committer {
         }
     }
 
-    /// Stops with the requests of a commit unanswered but for that.
+    /// Stops the coordinator, and reports that to the requests of a commit.
     fn fail(&self, pending: Pending, error: Error) -> Error {
         self.shared.stop(&error);
         if let Some(stopped) = self.shared.failure() {

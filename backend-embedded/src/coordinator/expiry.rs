@@ -1,40 +1,40 @@
-//! The expiry of leases, in a thread of its own so that no commit delays it.
+//! The expiry of leases, in a separate thread so that no commit delays it.
 
 use std::time::Duration;
 
 use super::shared::Shared;
 use crate::machine::{Changes, Machine};
 
-/// While there are leases the thread wakes at least this often. Waking later than planned by more
-/// than this means that the process did not run, or could not get on, and that renewals sent in
-/// the meantime still wait to be taken: a pause goes unnoticed for at most two ticks, which is less
-/// than what a client that renews at a third of the shortest time to live has left.
+/// The longest time between two checks while there are leases. If the thread wakes later than
+/// planned by more than this, the process did not run or could not proceed, and renewals that were
+/// sent meanwhile still wait to be applied. So a pause goes unnoticed for at most two ticks. A
+/// client that renews at a third of the shortest time to live has more time left than that.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Leases expired under one hold of the lock; so that a thousand sessions that die at once do not
-/// keep everybody else waiting.
+/// Leases expired under one hold of the lock, so that a thousand sessions that die at once do not
+/// block everyone else.
 const MAX_BATCH: usize = 256;
 
-/// When to look again.
+/// Returns when to check for expired leases next.
 fn next_check(machine: &Machine, now: Duration) -> Option<Duration> {
     let first = machine.next_expiry()?;
     Some(first.clamp(now, now + TICK))
 }
 
-/// Whether leases may be judged now, at a look that was planned for an earlier time. After a delay
-/// they may not: it is given back to every lease, and a tick passes in which the renewals that have
-/// been waiting are taken.
+/// Returns whether leases may be expired now, at a check that was planned for `planned`. After a
+/// delay they may not: every lease is extended by the delay, and a tick passes in which the waiting
+/// renewals are applied.
 fn may_expire(machine: &mut Machine, planned: Duration, now: Duration) -> bool {
     let late = now.saturating_sub(planned);
     if late > TICK {
-        tracing::warn!(?late, "woken late; the delay is given back to every lease");
+        tracing::warn!(?late, "woken late; every lease is extended by the delay");
         machine.extend_leases(late);
         return false;
     }
     true
 }
 
-/// Runs until the coordinator is over.
+/// Runs until the coordinator has stopped.
 pub(super) fn run(shared: &Shared) {
     let mut state = shared.state();
     loop {
@@ -45,8 +45,8 @@ pub(super) fn run(shared: &Shared) {
             state = shared.wait_for_lease(state, None);
             continue;
         };
-        // Woken early, by a new lease or by nothing, it goes on waiting: a lease granted meanwhile
-        // lives longer than a tick.
+        // The wait goes on if it is interrupted, by a new lease or for no reason: a lease granted
+        // meanwhile lives longer than a tick.
         while !state.is_over()
             && let Some(left) = planned.checked_sub(shared.clock().now())
             && !left.is_zero()
@@ -54,7 +54,7 @@ pub(super) fn run(shared: &Shared) {
             state = shared.wait_for_lease(state, Some(left));
         }
         if !state.is_over() && shared.evidence().is_refresh_due() {
-            // A disk that takes long for this makes us late, and is given back.
+            // If the disk takes long for this, the check is late and every lease is extended.
             drop(state);
             let refreshed = shared.refresh_evidence();
             state = shared.state();
@@ -81,7 +81,7 @@ pub(super) fn run(shared: &Shared) {
             state = shared.state();
         }
     }
-    // With nothing to record there is nobody else to say that it is over.
+    // In memory there is no committer that could report the end.
     let in_memory = state.recording.is_none();
     drop(state);
     if in_memory {
@@ -97,9 +97,9 @@ mod tests {
 
     const TTL: Duration = Duration::from_secs(3);
 
-    /// The loop of [`run`] on simulated time. `paused` says until when the process does not run, if
-    /// it does not at a given time; while it does, `client` is called every few milliseconds.
-    /// Answers when each lease expired.
+    /// Runs the loop of [`run`] on simulated time, and returns when each lease expired. `paused`
+    /// maps a time at which the process does not run to the time at which it runs again. While the
+    /// process runs, `client` is called every few milliseconds.
     fn simulate(
         machine: &mut Machine,
         end: Duration,
@@ -115,7 +115,7 @@ mod tests {
             while now < planned {
                 now += Duration::from_millis(5);
                 now = paused(now).unwrap_or(now);
-                // The expiry thread is as likely as not the first to run after a pause.
+                // After a pause the expiry thread may be the first to run.
                 if now < planned {
                     client(machine, now);
                 }
@@ -177,7 +177,7 @@ mod tests {
                 let [(2, at)] = expired[..] else {
                     panic!("paused from {start:?} for {pause:?}: {expired:?}");
                 };
-                // And one that is not renewed goes on from where it was.
+                // A lease that is not renewed continues from where it was.
                 assert!(at >= TTL && at <= TTL + pause + TICK * 3, "{at:?}");
             }
         }
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn renewals_that_waited_out_a_pause_are_taken_before_anything_is_judged() {
         let mut machine = machine_with_leases(&[1]);
-        // Sent just before the deadline, while the process did not run.
+        // The renewal is sent just before the deadline, while the process does not run.
         let (start, until) = (TTL - Duration::from_millis(100), TTL * 6);
         let mut renewed = false;
         let expired = simulate(

@@ -1,7 +1,8 @@
-//! The keeper: the thread that sees to it that the folder is still the one at its path.
+//! The folder watchdog: a thread that checks whether the folder is still the one at its path.
 //!
-//! Who comes to the path later finds another folder there, and starts another coordinator on it. So
-//! this one stops, has everybody told who rests on it, and lets that other one go on only then.
+//! If it is not, a newcomer finds another folder at the path and starts another coordinator on it.
+//! So this coordinator stops and has everyone who relies on it notified. Only then does it let the
+//! newcomer continue.
 
 use std::convert::Infallible;
 use std::os::unix::net::UnixStream;
@@ -14,25 +15,26 @@ use super::shared::Shared;
 use crate::error::Error;
 use crate::store::Folder;
 
-/// How often it is looked for where nobody else has asked. Before each commit is answered it is
-/// looked for, too.
+/// The time between two checks without a query. The folder is also checked before each commit is
+/// answered.
 const TICK: Duration = Duration::from_millis(250);
-/// How long it may take to tell those who rest on a coordinator that it has stopped.
+/// How long it may take to notify everyone who relies on the coordinator.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(3);
-/// What they have then to act on it: to kill a command, say.
+/// The time that notified holders then have to act, for example to kill a command.
 const REACTION_TIME: Duration = Duration::from_millis(250);
 
-/// What the rest of the coordinator has of its keeper.
+/// What the rest of the coordinator holds of its watchdog.
 #[derive(Debug)]
 pub(super) struct WatchdogHandle {
     #[cfg(feature = "server")]
     pub(super) folder: Arc<Folder>,
-    /// Wakes the keeper when it is dropped.
+    /// Wakes the watchdog when it is dropped.
     _wake: UnixStream,
     guards: Sender<Infallible>,
 }
 
-/// Has to tell somebody of the coordinator's end, and is dropped when that is done.
+/// Held by a task that must report the coordinator's end to others, and dropped when it has done
+/// so. The watchdog waits for all guards.
 #[derive(Debug)]
 pub(crate) struct ShutdownGuard {
     _pending: Option<Sender<Infallible>>,
@@ -72,26 +74,27 @@ impl FolderWatchdog {
         })
     }
 
-    /// Runs until the coordinator is over.
+    /// Runs until the coordinator has stopped.
     pub(super) fn run(self) {
         while !self.shared.state().is_over() {
             if let Err(error) = self.folder.check_and_reply() {
-                tracing::error!(%error, "the folder is gone");
+                tracing::error!(%error, "the folder is no longer in its place");
                 self.shared.stop(&error);
             } else {
                 self.folder.wait(&self.wake, TICK);
             }
         }
-        // It may have been over before there was a keeper.
+        // The coordinator may have stopped before there was a watchdog.
         self.shared.stop_watchdog();
-        // Found here, or by the committer. Otherwise whoever comes next goes on with this store.
+        // Found by this thread or by the committer. Otherwise the next coordinator continues with
+        // this store, and nobody has to be notified.
         if let Some(Error::Displaced { .. }) = self.shared.failure() {
-            // An error either way: all have been told, or there was no time.
+            // Both results are errors: all guards are dropped, or the time is over.
             let _ = self.guards.recv_timeout(NOTIFY_TIMEOUT);
             if *self.shared.live_leases().borrow() > 0 {
                 sleep(REACTION_TIME);
             }
         }
-        // The last to have the folder: its names are free from here on.
+        // The folder is dropped here, by its last owner. Its names are free from now on.
     }
 }

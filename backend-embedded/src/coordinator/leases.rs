@@ -1,4 +1,4 @@
-//! What is asked of leases, and what is left behind of them for the next coordinator.
+//! The requests on leases, and the records of them for the next coordinator.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,22 +11,25 @@ use crate::evidence::Process;
 use crate::machine::Changes;
 use crate::machine::op::{LeaseId, Revision};
 
-/// Leases as the server and the tests use them, no stable API.
+/// Requests on leases, for the server and for tests. They are not a stable API.
 #[doc(hidden)]
 impl Coordinator {
-    /// Grants a lease. Id 0 has a free one chosen. The time to live is rounded up to whole seconds,
-    /// and to [`MIN_LEASE_TTL`](crate::config::MIN_LEASE_TTL).
+    /// Grants a lease. Id 0 lets the coordinator choose a free id. The time to live is rounded up
+    /// to whole seconds, and to [`MIN_LEASE_TTL`](crate::config::MIN_LEASE_TTL) at least.
     ///
     /// # Errors
-    /// [`Error::LeaseExists`], [`Error::InvalidLeaseId`], [`Error::LeaseTtlTooLarge`] over
-    /// [`MAX_LEASE_TTL`](crate::config::MAX_LEASE_TTL), [`Error::TooManyLeases`], and why it cannot
-    /// be recorded now, as [`txn`](Self::txn).
+    /// [`Error::LeaseExists`]; [`Error::InvalidLeaseId`]; [`Error::LeaseTtlTooLarge`] over
+    /// [`MAX_LEASE_TTL`](crate::config::MAX_LEASE_TTL); [`Error::TooManyLeases`]; and the reason
+    /// why it cannot be recorded now, as [`txn`](Self::txn).
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the lease may have been granted. It then expires by itself.
     pub async fn grant(&self, id: LeaseId, ttl: Duration) -> Result<Granted, Error> {
         self.grant_to(None, id, ttl).await
     }
 
-    /// Grants a lease to a process, if it is known to which: when that is found dead after a
-    /// restart, the lease is over.
+    /// Grants a lease to a process, if the process is known. If that process is found dead after a
+    /// restart, the lease ends.
     pub(crate) async fn grant_to(
         &self,
         holder: Option<Process>,
@@ -61,10 +64,14 @@ impl Coordinator {
         }
     }
 
-    /// Revokes a lease and deletes its keys; answers the store's revision.
+    /// Revokes a lease, deletes its keys, and returns the store's revision.
     ///
     /// # Errors
-    /// [`Error::LeaseNotFound`], and why it cannot be recorded now, as [`txn`](Self::txn).
+    /// [`Error::LeaseNotFound`], and the reason why it cannot be recorded now, as
+    /// [`txn`](Self::txn).
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the lease may have been revoked.
     pub async fn revoke(&self, id: LeaseId) -> Result<Revision, Error> {
         let applied = self
             .submit(Class::Release, |machine, _, changes| {
@@ -74,20 +81,26 @@ impl Coordinator {
         Ok(applied.revision)
     }
 
-    /// Renews a lease; answers its time to live, which it has in full from now on. It is not
-    /// recorded (after a restart a lease that may still be counted on has its full time to live), so
-    /// it never waits for a commit, and takes effect even while writing is refused.
+    /// Renews a lease, and returns its time to live, which starts again in full. A renewal is not
+    /// recorded: after a restart every lease that may still be relied on has its full time to live.
+    /// So a renewal never waits for a commit, and succeeds even while writes are refused.
     ///
     /// # Errors
-    /// [`Error::LeaseNotFound`], [`Error::Stopped`].
+    /// [`Error::LeaseNotFound`], [`Error::Stopped`], [`Error::Displaced`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe: it completes at its first poll.
     pub async fn keep_alive(&self, id: LeaseId) -> Result<Duration, Error> {
         self.shared().renew(id)
     }
 
-    /// What is left of a lease and, if `keys`, which keys are attached. Cancel safe.
+    /// Returns the remaining time of a lease and, if `keys`, the attached keys.
     ///
     /// # Errors
     /// [`Error::LeaseNotFound`], [`Error::Overloaded`], [`Error::Stopped`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
     pub async fn time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseInfo, Error> {
         let applied = self
             .submit(Class::Read, |machine, clock, _| {
@@ -103,10 +116,13 @@ impl Coordinator {
         Ok(applied.result)
     }
 
-    /// The ids of all leases, ascending. Cancel safe.
+    /// Returns the ids of all leases, ascending.
     ///
     /// # Errors
     /// [`Error::Overloaded`], [`Error::Stopped`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
     pub async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
         let applied = self
             .submit(Class::Read, |machine, _, _| Ok(machine.leases()))
@@ -136,7 +152,8 @@ impl Shared {
         self.stop_on_error(self.evidence().record_holder(id, client_chosen, holder))
     }
 
-    /// Evidence that can neither be kept nor be taken back would end a live session later.
+    /// Stops the coordinator if the evidence can neither be written nor be emptied: it would end a
+    /// live session after a restart.
     fn stop_on_error(&self, result: std::io::Result<()>) -> Result<(), Error> {
         result.map_err(|source| {
             let path = self.evidence().path();
@@ -146,7 +163,7 @@ impl Shared {
         })
     }
 
-    /// Ends leases that were found to be over.
+    /// Revokes leases that ended before the coordinator was opened.
     pub(super) fn revoke_all(&self, ids: &[LeaseId]) {
         let mut state = self.state();
         for &id in ids {
@@ -161,7 +178,8 @@ impl Shared {
         self.extend_before_ack()?;
         let mut state = self.state();
         state.check_running()?;
-        // Read under the lock: a renewal that had to wait for it counts from when it is applied.
+        // Read under the lock: a renewal that had to wait for the lock counts from when it is
+        // applied.
         let now = self.clock().now();
         state.machine.renew(now, id)
     }

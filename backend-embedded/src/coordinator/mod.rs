@@ -1,10 +1,10 @@
 //! The coordinator: one writer over the state machine, with durability, expiry and watches.
 //!
-//! Requests are applied in order, under one lock, in the caller's thread. In memory that is all. A
-//! durable coordinator then has the caller wait: what was applied is collected while the committer
-//! thread writes what was collected before (group commit), and an answer is given, and a change
-//! made known to watches, only when everything it rests on is on the disk. A read waits for the
-//! changes that it has seen, if they are still under way.
+//! Requests are applied in order, under one lock, in the caller's thread. In memory, a request is
+//! then complete. A durable coordinator makes the caller wait: changes are collected while the
+//! committer thread writes those collected before (group commit). A request is answered, and its
+//! changes are published to watches, only when everything that it depends on is on the disk. A read
+//! waits for the changes that it has seen, if they are not durable yet.
 
 mod committer;
 mod expiry;
@@ -36,13 +36,21 @@ pub use requests::Applied;
 pub(crate) use shared::Shared;
 pub use watch::{WatchBatch, Watcher};
 
-/// A handle to a coordinator; clones share it. It stops when the last handle is dropped, or at
-/// [`close`](Coordinator::close).
+/// A handle to a coordinator. Clones share it. The coordinator stops when the last handle is
+/// dropped, or at [`close`](Coordinator::close).
 ///
-/// Calls may come from any async runtime. Each takes its place in the order when it is first
-/// polled; one that only deletes and was undone because it shared a commit with writes that found
-/// the disk full takes a new place, once. A call that is dropped before it is answered may still
-/// take effect, wholly or not at all.
+/// Calls may come from any async runtime. A call enters the order of requests when it is first
+/// polled. A request that only deletes is undone if it shares a commit with writes that find the
+/// disk full; it then enters the order once more.
+///
+/// ```
+/// use backend_embedded::{Coordinator, Limits};
+///
+/// let coordinator = Coordinator::in_memory(Limits::default())?;
+/// assert_eq!(coordinator.status().leases, 0);
+/// coordinator.close()?;
+/// # Ok::<(), backend_embedded::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Coordinator {
     inner: Arc<Inner>,
@@ -63,31 +71,31 @@ pub struct Granted {
     pub ttl: Duration,
 }
 
-/// What is known of a lease.
+/// The state of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseInfo {
     /// Its id.
     pub id: LeaseId,
     /// The time to live granted, whole seconds.
     pub granted: Duration,
-    /// What is left of it if it is not renewed.
+    /// The time that remains until the lease expires, unless it is renewed.
     pub remaining: Duration,
-    /// The keys attached, ascending; empty unless asked for.
+    /// The attached keys, ascending; empty unless the request asked for them.
     pub keys: Vec<Bytes>,
 }
 
-/// The coordinator's vital signs.
+/// The state of the coordinator: what is durable, and how much it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
     /// The revision of the last change that is durable.
     pub revision: Revision,
     /// The revision of the last explicit compaction, 0 if there was none.
     pub compact_revision: Revision,
-    /// Random, chosen when the store was created, never 0.
+    /// The random id of the store, chosen when the store was created; never 0.
     pub cluster_id: u64,
-    /// Random, chosen when the store was created, never 0.
+    /// The random id of the only member, chosen when the store was created; never 0.
     pub member_id: u64,
-    /// Bytes of the store's file; 0 when in memory only.
+    /// The length of the store's file in bytes; 0 if the coordinator is in memory only.
     pub db_size: u64,
     /// Bytes of keys and values.
     pub db_size_in_use: u64,
@@ -98,35 +106,35 @@ pub struct Status {
 }
 
 impl Coordinator {
-    /// Opens (creating if absent) the durable coordinator in `config.data_dir`. Blocking: it reads
-    /// and checks the store's file.
+    /// Opens the durable coordinator in `config.data_dir`, and creates it if it is absent. This
+    /// blocks: it reads and checks the store's file.
     ///
-    /// Every lease has its full time to live from when this returns, unless what the coordinator
-    /// before has left behind shows that nobody can count on it any more:
+    /// Every lease has its full time to live from when this returns, unless the files of the
+    /// previous coordinator prove that no client can still rely on it. There are three such proofs:
     ///
-    /// - the machine (as told by `/etc/machine-id`) has been started anew, and the lease's session
+    /// - the machine, identified by `/etc/machine-id`, has rebooted, and the lease's session
     ///   belonged to a process on it;
     /// - on the same boot, more than the time to live has passed on CLOCK_BOOTTIME since the last
     ///   moment at which a renewal may have been acknowledged;
-    /// - on the same boot, the process of the session has ended. Then this takes a second longer, in
-    ///   which the watchdog of that process ends what ran under the lock.
+    /// - on the same boot, the process of the session has ended. Then `open` takes a second longer,
+    ///   in which the watchdog of that process ends what ran under the lock.
     ///
-    /// Whose a session is, is known of those of this process, and of those over a Unix socket whose
-    /// client says who it is and is confirmed by the kernel, within our own namespace of processes.
-    /// All others, over TCP or through a proxy, have their time to live. Wall clocks count for
-    /// nothing, and if another version had the folder in between, nothing is taken for shown.
+    /// The process of a session is known if it is this process, or if it is connected over a Unix
+    /// socket and names itself as the kernel does, within our own process namespace. All other
+    /// sessions, over TCP or through a proxy, keep their time to live. Wall clocks prove nothing.
+    /// Nothing is taken as proven if another version used the folder in between.
     ///
-    /// It stops for good, with [`Error::Displaced`], when the folder is not the one at its path any
-    /// more; within a quarter of a second, and before anything else is acknowledged. Another one in
-    /// a new folder at that path opens only after that: until then `open` waits, for some seconds
-    /// at most.
+    /// The coordinator stops for good, with [`Error::Displaced`], when its folder is no longer the
+    /// one at its path. It notices within a quarter of a second, and before it acknowledges
+    /// anything else. Another coordinator in a new folder at that path opens only after that:
+    /// `open` waits for it, a few seconds at most.
     ///
-    /// Revisions go on from the highest one recorded, or from the present time in microseconds since
-    /// 1970 if that is more. So a store that was removed, or replaced by an older one, gives none
-    /// out again, provided that the clock is right.
+    /// Revisions continue from the highest one recorded, or from the present time in microseconds
+    /// since 1970 if that is higher. So a store that was removed, or replaced by an older one, does
+    /// not give out a revision twice, provided that the clock is right.
     ///
     /// # Errors
-    /// [`Error::AlreadyOpen`], at once, if another process (or handle) has the folder;
+    /// [`Error::AlreadyOpen`], at once, if another process or handle has the folder open;
     /// [`Error::Lingering`] if a process that served another folder at this path does not end;
     /// [`Error::Damaged`], [`Error::FormatVersion`], [`Error::NoSpace`], [`Error::Io`].
     pub fn open(config: Config) -> Result<Coordinator, Error> {
@@ -150,8 +158,8 @@ impl Coordinator {
         Ok(coordinator)
     }
 
-    /// Opens the store on a medium, at this revision at min_revision. There may be something of the past on
-    /// it.
+    /// Opens the store on a medium, at `min_revision` at least. `previous` is what the previous
+    /// coordinator left in the folder, if there is a folder.
     fn open_on(
         medium: Box<dyn Medium>,
         limits: Limits,
@@ -181,7 +189,7 @@ impl Coordinator {
         Ok(coordinator)
     }
 
-    /// Memory only: nothing survives the process.
+    /// Starts a coordinator in memory. Nothing survives the process.
     ///
     /// # Errors
     /// [`Error::Io`] if the system refuses the thread that expires leases.
@@ -229,48 +237,55 @@ impl Coordinator {
         &self.inner.shared
     }
 
-    /// The vital signs.
+    /// Returns the present state: revisions, sizes, and the number of keys and leases.
     pub fn status(&self) -> Status {
         self.shared().status()
     }
 
-    /// The number of live leases, to wait for "no session for a while".
+    /// Returns a receiver of the number of live leases. It serves to wait until there has been no
+    /// session for a while.
     pub fn live_leases(&self) -> tokio::sync::watch::Receiver<usize> {
         self.shared().live_leases()
     }
 
-    /// Resolves, with the reason, once the coordinator has stopped. Cancel safe.
+    /// Waits until the coordinator has stopped, and returns the reason.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
     pub async fn closed(&self) -> Error {
         self.shared().wait_for_end().await
     }
 
-    /// Why it stopped by itself, if it did.
+    /// Returns why the coordinator stopped by itself, if it did.
     #[cfg(feature = "server")]
     pub(crate) fn failure(&self) -> Option<Error> {
         self.shared().failure()
     }
 
-    /// Looks at once whether the folder is still in its place, and stops if it is not.
+    /// Checks at once whether the folder is still in its place, and stops if it is not.
     #[cfg(feature = "server")]
     pub(crate) fn check_location(&self) {
         self.shared().check_location();
     }
 
-    /// To be kept by whoever has to tell others when the coordinator stops, until that is done.
+    /// Returns a guard for a task that must report the coordinator's end to others. The task drops
+    /// the guard when it has done so.
     pub(crate) fn farewell(&self) -> ShutdownGuard {
         self.shared().farewell()
     }
 
-    /// Records and answers what is pending, stops, and releases the folder. Blocking, for about a
-    /// commit's time. Closing again does nothing.
+    /// Records and answers all pending requests, stops, and releases the folder. This blocks for
+    /// about the time of a commit. Closing again does nothing.
     ///
     /// # Errors
-    /// The reason if the coordinator had stopped by itself, or had to while closing.
+    /// The reason, if the coordinator had stopped by itself or failed while closing:
+    /// [`Error::Stopped`] or [`Error::Displaced`].
     pub fn close(&self) -> Result<(), Error> {
         let mut threads = self.threads();
         self.shared().begin_close();
         for thread in threads.drain(..) {
-            // A thread that panicked has said so already; what matters is that it is gone.
+            // A thread that panicked has already reported it. All that matters is that it has
+            // ended.
             let _ = thread.join();
         }
         self.shared().finish_close();
@@ -278,11 +293,12 @@ impl Coordinator {
     }
 }
 
-/// The revision that a store is at min_revision at. No store makes a million revisions a second, so one
-/// that runs on stays behind the clock, and one that begins anew is ahead of what it was.
+/// Returns the lowest revision that a store may continue from, by the wall clock. No store makes a
+/// million revisions a second, so the revision of a running store stays behind the clock, and a
+/// store that starts anew is ahead of its former revision.
 fn to_clock_revision(now: SystemTime) -> Revision {
-    /// In 2255. A later date is an error of the clock's, and those who read revisions as JSON may
-    /// have no larger integers.
+    /// The year 2255. A later date is an error of the clock, and clients that read revisions as
+    /// JSON may have no larger integers.
     const LATEST: u128 = 1 << 53;
     let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH);
     let micros = since_1970.map_or(0, |since| since.as_micros());
@@ -294,7 +310,8 @@ fn to_clock_revision(now: SystemTime) -> Revision {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Not waited for: the threads record what is pending, and then release the folder.
+        // This does not wait for the threads. They record what is pending, and then release the
+        // folder.
         self.shared.begin_close();
     }
 }

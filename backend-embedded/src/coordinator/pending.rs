@@ -1,4 +1,4 @@
-//! What has been applied and waits to be recorded.
+//! Requests that are applied and not yet recorded.
 
 use std::sync::Arc;
 
@@ -10,12 +10,13 @@ use crate::machine::op::{Event, Op, Revision, Txn};
 use crate::machine::{Changes, LeaseChange};
 use crate::store::Batch;
 
-/// How a request is treated when there is too much to do, or no space.
+/// How a request is treated under overload or without disk space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
     /// Changes nothing.
     Read,
-    /// Only takes away. Served when new work is refused: it is what ends the shortage.
+    /// Only deletes. Such requests are served while new work is refused, because they end the
+    /// shortage.
     Release,
     /// Adds something.
     Write,
@@ -39,20 +40,20 @@ impl Class {
         class
     }
 
-    /// Whether a request that was undone may be applied once more before it is refused.
+    /// Returns whether a request that was undone may be applied once more before it is refused.
     pub(super) fn may_be_repeated(self) -> bool {
         self != Class::Write
     }
 }
 
-/// What became of a commit.
+/// The outcome of a commit.
 #[derive(Debug, Clone)]
 pub(super) enum Outcome {
-    /// It is durable.
+    /// The commit is durable.
     Durable,
-    /// It could not be recorded and is undone.
+    /// The commit could not be recorded and is undone.
     Undone(Error),
-    /// The coordinator has stopped; whether it was recorded is not known.
+    /// The coordinator has stopped. Whether the commit was recorded is unknown.
     Stopped(Error),
 }
 
@@ -100,18 +101,18 @@ impl Pending {
         }
     }
 
-    /// To wait for the outcome of this commit.
+    /// Returns a receiver of the outcome of this commit.
     pub(super) fn add_waiter(&mut self) -> oneshot::Receiver<Outcome> {
         let (sender, receiver) = oneshot::channel();
         self.waiters.push(sender);
-        // A request that changed something has been counted with its changes.
+        // A request that changed something was counted by `add`.
         if self.waiters.len() > self.requests {
             self.requests = self.waiters.len();
         }
         receiver
     }
 
-    /// Tells all that wait. Those that no longer do are not missed.
+    /// Reports the outcome to all waiters. Those whose caller has gone are skipped.
     pub(super) fn notify(self, outcome: &Outcome) {
         for waiter in self.waiters {
             let _ = waiter.send(outcome.clone());

@@ -1,4 +1,4 @@
-//! The requests of a coordinator that read and write keys, and how each waits for the disk.
+//! The requests that read and write keys, and how each of them waits for the disk.
 
 use std::sync::Arc;
 
@@ -11,24 +11,28 @@ use crate::machine::op::{
 };
 use crate::machine::{Changes, Machine};
 
-/// An answer, and the store's revision after the request.
+/// The result of a request, and the store's revision after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied<T> {
     /// The store's revision after the request (etcd's `header.revision`).
     pub revision: Revision,
-    /// The answer.
+    /// The result.
     pub result: T,
 }
 
-/// These take the types of the state machine, which are no stable API.
+/// Requests on keys. They take the types of the state machine, which are not a stable API.
 #[doc(hidden)]
 impl Coordinator {
     /// Runs a transaction: wholly, at one new revision if it changes anything, or not at all.
     ///
     /// # Errors
-    /// What is wrong with the request ([`Error::DuplicateKey`], [`Error::LeaseNotFound`] and so
-    /// on), or why it cannot be recorded now ([`Error::NoSpace`], [`Error::Overloaded`],
-    /// [`Error::QuotaExceeded`], [`Error::Stopped`]).
+    /// A fault of the request ([`Error::DuplicateKey`], [`Error::LeaseNotFound`] and so on), or the
+    /// reason why it cannot be recorded now ([`Error::NoSpace`], [`Error::Overloaded`],
+    /// [`Error::QuotaExceeded`], [`Error::Stopped`], [`Error::Displaced`]).
+    ///
+    /// # Cancel safety
+    /// If the future is dropped after its first poll, the transaction may still take effect, wholly
+    /// or not at all.
     pub async fn txn(&self, txn: Txn) -> Result<Applied<TxnResult>, Error> {
         self.submit(Class::of(&txn), |machine, _, changes| {
             machine.txn(&txn, changes)
@@ -36,19 +40,25 @@ impl Coordinator {
         .await
     }
 
-    /// Reads a range. Cancel safe.
+    /// Reads a range.
     ///
     /// # Errors
     /// [`Error::Compacted`] for a past revision, as only the current state is kept;
     /// [`Error::FutureRevision`], [`Error::EmptyKey`], [`Error::Overloaded`], [`Error::Stopped`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
     pub async fn range(&self, range: Range) -> Result<Applied<RangeResult>, Error> {
         self.submit(Class::Read, |machine, _, _| machine.range(&range))
             .await
     }
 
-    /// Writes a key; answers its previous state if asked for.
+    /// Writes a key, and returns its previous state if the request asks for it.
     ///
     /// # Errors
+    /// As [`txn`](Self::txn).
+    ///
+    /// # Cancel safety
     /// As [`txn`](Self::txn).
     pub async fn put(&self, put: Put) -> Result<Applied<Option<Arc<KeyValue>>>, Error> {
         self.submit(Class::Write, |machine, _, changes| {
@@ -57,9 +67,13 @@ impl Coordinator {
         .await
     }
 
-    /// Deletes a range; answers how many keys went and, if asked for, which.
+    /// Deletes a range. Returns how many keys were deleted, and the keys if the request asks for
+    /// them.
     ///
     /// # Errors
+    /// As [`txn`](Self::txn).
+    ///
+    /// # Cancel safety
     /// As [`txn`](Self::txn).
     pub async fn delete(
         &self,
@@ -71,11 +85,15 @@ impl Coordinator {
         .await
     }
 
-    /// Forgets the events before `revision`; answers the store's revision.
+    /// Forgets the events before `revision`, and returns the store's revision.
     ///
     /// # Errors
-    /// [`Error::Compacted`] if that was done up to there already, [`Error::FutureRevision`], and
-    /// why it cannot be recorded now, as [`txn`](Self::txn).
+    /// [`Error::Compacted`] if the store is compacted up to that revision already;
+    /// [`Error::FutureRevision`]; and the reason why it cannot be recorded now, as
+    /// [`txn`](Self::txn).
+    ///
+    /// # Cancel safety
+    /// As [`txn`](Self::txn).
     pub async fn compact(&self, revision: Revision) -> Result<Revision, Error> {
         let applied = self
             .submit(Class::Write, |machine, _, changes| {
@@ -85,14 +103,16 @@ impl Coordinator {
         Ok(applied.revision)
     }
 
-    /// Watches `keys` from revision `start`; from the next change on when `None`.
+    /// Watches `keys` from revision `start`, or from the next change if `start` is `None`.
+    ///
+    /// Of the events from before the coordinator was opened, a watch delivers only the last one of
+    /// each key. A watch of one existing key that has not changed since `start` is never refused,
+    /// unless `start` was compacted away by request.
     ///
     /// # Errors
-    /// [`Error::Compacted`] when events from `start` on are no longer kept, up to
-    /// [`Limits::history_events`] and [`Limits::history_bytes`]. Of those from before the coordinator
-    /// was opened, only the last one of each key is told. A watch of one key that is there and has
-    /// not changed since `start` is never refused, unless `start` was compacted away by request;
-    /// [`Error::TooManyWatches`], [`Error::EmptyKey`], [`Error::Stopped`].
+    /// [`Error::Compacted`] if events from `start` on are no longer kept: [`Limits`](crate::Limits)
+    /// bounds the history by `history_events` and `history_bytes`; [`Error::TooManyWatches`],
+    /// [`Error::EmptyKey`], [`Error::Stopped`].
     pub fn watch(&self, keys: KeyRange, start: Option<Revision>) -> Result<Watcher, Error> {
         let (id, queue) = self.shared().hub().watch(keys, start)?;
         Ok(Watcher::new(Arc::clone(self.shared()), id, queue))
@@ -100,7 +120,7 @@ impl Coordinator {
 }
 
 impl Coordinator {
-    /// Applies a request and waits until what it has changed, or seen, is durable.
+    /// Applies a request, and waits until what it has changed or seen is durable.
     pub(super) async fn submit<T>(
         &self,
         class: Class,
@@ -114,7 +134,8 @@ impl Coordinator {
             };
             match durable.await {
                 Ok(Outcome::Durable) => return answer,
-                // Undone with the requests beside it that needed space, which are refused now.
+                // Undone together with requests that needed space. Those are refused now, so this
+                // one may fit.
                 Ok(Outcome::Undone(_)) if again => again = false,
                 Ok(Outcome::Undone(error) | Outcome::Stopped(error)) => return Err(error),
                 Err(_) => return Err(self.shared().wait_for_end().await),

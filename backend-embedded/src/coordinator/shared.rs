@@ -1,4 +1,4 @@
-//! What callers, the committer and the expiry thread share.
+//! The state that callers, the committer and the expiry thread share.
 
 #[cfg(feature = "server")]
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use crate::machine::op::LeaseId;
 use crate::machine::{Changes, LeaseChange, Machine, Snapshot};
 use crate::store::{Identity, random};
 
-/// The clock that leases are judged by: monotonic, and deliberately one that does not run while
-/// the machine is suspended. Of the clocks in play the server's must be the slowest: a holder
-/// counts its own time by one that does run, so it gives up before the server does.
+/// The clock of the leases. It is monotonic, and it deliberately stands still while the machine is
+/// suspended. The server's clock must be the slowest of all clocks involved: a holder counts its
+/// own time by one that runs through suspend, so the holder gives up before the server does.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
     epoch: Instant,
@@ -33,7 +33,7 @@ impl Clock {
     }
 }
 
-/// An answer, and what to wait for before it counts.
+/// The result of a request, and the receiver to wait for before the result is valid.
 pub(super) type Answer<T> = (
     Result<Applied<T>, Error>,
     Option<oneshot::Receiver<Outcome>>,
@@ -41,11 +41,11 @@ pub(super) type Answer<T> = (
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// Taken before `hub` where both are held.
+    /// Locked before `hub` where both are held.
     state: Mutex<State>,
     /// Wakes the committer.
     work: Condvar,
-    /// Wakes the expiry thread when there is a lease again.
+    /// Wakes the expiry thread when the first lease is granted.
     granted: Condvar,
     hub: Mutex<Hub>,
     clock: Clock,
@@ -55,7 +55,7 @@ pub(crate) struct Shared {
     lease_count: watch::Sender<usize>,
     ended: watch::Sender<Option<Error>>,
     file_size: AtomicU64,
-    /// While the folder is looked after.
+    /// Present while the folder is watched.
     watchdog: Mutex<Option<WatchdogHandle>>,
     evidence: Evidence,
 }
@@ -63,7 +63,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) machine: Machine,
-    /// What is to be recorded; `None` when in memory only.
+    /// What has to be recorded; `None` if the coordinator is in memory only.
     pub(super) recording: Option<Recording>,
     closing: bool,
     end: Option<End>,
@@ -72,14 +72,14 @@ pub(super) struct State {
 #[derive(Debug, Default)]
 pub(super) struct Recording {
     pub(super) pending: Pending,
-    /// Whether a commit is under way.
+    /// Whether a commit is in progress.
     pub(super) committing: bool,
-    /// Why nothing can be added now.
+    /// The reason why writes are refused now, if they are.
     pub(super) full: Option<Error>,
 }
 
 impl Recording {
-    /// Whether all that was applied is recorded. Only then does the committer wait for work.
+    /// Returns whether everything applied is recorded. Only then does the committer wait for work.
     fn is_idle(&self) -> bool {
         !self.committing && self.pending.is_empty()
     }
@@ -92,7 +92,7 @@ struct End {
 }
 
 impl State {
-    /// Whether the threads are to end.
+    /// Returns whether the threads have to end.
     pub(super) fn is_over(&self) -> bool {
         self.closing || self.end.is_some()
     }
@@ -170,12 +170,12 @@ impl Shared {
         *self.watchdog() = Some(watchdog);
     }
 
-    /// Wakes the keeper, which has nothing to look after any more.
+    /// Wakes the watchdog, which has nothing left to watch.
     pub(super) fn stop_watchdog(&self) {
         self.watchdog().take();
     }
 
-    /// Looks at once whether the folder is still in its place, and stops if it is not.
+    /// Checks at once whether the folder is still in its place, and stops if it is not.
     #[cfg(feature = "server")]
     pub(super) fn check_location(&self) {
         let folder = self
@@ -187,7 +187,7 @@ impl Shared {
         }
     }
 
-    /// To be kept by whoever has to tell others when the coordinator stops, until that is done.
+    /// Returns a guard for a task that must report the coordinator's end to others.
     pub(super) fn farewell(&self) -> ShutdownGuard {
         ShutdownGuard::new(self.watchdog().as_ref())
     }
@@ -208,8 +208,8 @@ impl Shared {
         &self.limits
     }
 
-    /// Applies a request. Its answer, an error too, counts once the receiver says so, if there is
-    /// one: until then it rests on changes that are not durable.
+    /// Applies a request. If there is a receiver, the result, or the error, is valid only after the
+    /// receiver has reported success: until then it depends on changes that are not durable.
     pub(super) fn apply<T>(
         &self,
         class: Class,
@@ -227,7 +227,7 @@ impl Shared {
         Ok((answer, durable))
     }
 
-    /// Passes on what a request has changed: to be recorded, or to the watches at once.
+    /// Passes on what a request has changed: to the pending commit, or to the watches at once.
     pub(super) fn record(&self, state: &mut State, changes: Changes) {
         if changes.is_empty() {
             return;
@@ -242,8 +242,8 @@ impl Shared {
         }
         let revision = state.machine.revision();
         if let Some(recording) = &mut state.recording {
-            // A committer that is at work looks for more before it waits; to notify it would cost
-            // a system call all the same.
+            // A committer at work looks for more work before it waits. Notifying it would cost a
+            // system call for nothing.
             let idle = recording.is_idle();
             recording.pending.add(revision, changes);
             if idle {
@@ -276,7 +276,7 @@ impl Shared {
         &self.evidence
     }
 
-    /// A random positive lease id.
+    /// Returns a random positive lease id.
     pub(super) fn choose_id(&self) -> LeaseId {
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         ids.i64(1..=LeaseId::MAX)
@@ -323,7 +323,7 @@ impl Shared {
         wait(&self.granted, state, timeout)
     }
 
-    /// Refuses new requests and has the threads end.
+    /// Refuses new requests, and makes the threads end.
     pub(super) fn begin_close(&self) {
         self.state().closing = true;
         self.work.notify_all();
@@ -331,7 +331,7 @@ impl Shared {
         self.stop_watchdog();
     }
 
-    /// Ends, as asked for, unless it has ended already.
+    /// Ends the coordinator as requested by `close`, unless it has already ended.
     pub(super) fn finish_close(&self) {
         self.end(End {
             error: closed_error(),
@@ -339,7 +339,8 @@ impl Shared {
         });
     }
 
-    /// Stops for good, unless it has ended already: nothing is acknowledged from here on.
+    /// Stops the coordinator for good, unless it has already ended. Nothing is acknowledged after
+    /// this.
     pub(super) fn stop(&self, reason: &Error) {
         let error = match reason {
             Error::Displaced { .. } => reason.clone(),
@@ -375,14 +376,14 @@ impl Shared {
         self.stop_watchdog();
     }
 
-    /// Why it stopped by itself, if it did.
+    /// Returns why the coordinator stopped by itself, if it did.
     pub(super) fn failure(&self) -> Option<Error> {
         let state = self.state();
         let end = state.end.as_ref().filter(|end| end.failed)?;
         Some(end.error.clone())
     }
 
-    /// Resolves once it has ended.
+    /// Waits until the coordinator has ended, and returns the reason.
     pub(super) async fn wait_for_end(&self) -> Error {
         let mut ended = self.ended.subscribe();
         match ended.wait_for(Option::is_some).await {

@@ -1,4 +1,4 @@
-//! The bytes of the file. Numbers are little-endian.
+//! The encoding of the file `LIFE`. Numbers are little-endian.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -20,10 +20,10 @@ const HEADER: usize = 100;
 const SLOTS: u64 = 4096;
 pub(super) const SLOT: usize = 32;
 
-/// What is true of all sessions.
+/// What holds for all sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
-    /// By whom it was written.
+    /// The stamp of the lock of the coordinator that wrote the file.
     pub(super) lock_stamp: LockStamp,
     pub(super) host: Host,
     /// No renewal was acknowledged whose request came later than this, in nanoseconds since boot.
@@ -46,7 +46,7 @@ impl Header {
         seal(bytes)
     }
 
-    /// `None` if these are not the bytes of a header.
+    /// Parses a header; `None` if these are not the bytes of one.
     pub(super) fn decode(bytes: &[u8]) -> Option<Header> {
         let mut bytes = unseal::<HEADER>(bytes)?;
         if bytes.get_u64_le() != MAGIC {
@@ -68,7 +68,7 @@ impl Header {
     }
 }
 
-/// Where a session's place is.
+/// Returns the offset of a session's slot.
 pub(super) fn slot_offset(slot: u32) -> u64 {
     SLOTS + u64::from(slot) * SLOT as u64
 }
@@ -89,7 +89,7 @@ fn decode_slot(bytes: &[u8]) -> Option<(LeaseId, Process)> {
     (id > 0).then_some((id, Process { pid, start }))
 }
 
-/// Adds the checksum of all before it.
+/// Appends the checksum of all bytes before it.
 fn seal<const N: usize>(mut bytes: Vec<u8>) -> [u8; N] {
     bytes.put_u32_le(crc32fast::hash(&bytes));
     let mut whole = [0; N];
@@ -102,7 +102,7 @@ fn unseal<const N: usize>(bytes: &[u8]) -> Option<&[u8]> {
     (sum.get_u32_le() == crc32fast::hash(bytes)).then_some(bytes)
 }
 
-/// Makes a file with this in it, which takes the place of an older one. It is not synced.
+/// Creates a file with this content, which replaces an older one. It is not synced.
 pub(super) fn create(
     folder: &Path,
     header: &Header,
@@ -120,7 +120,7 @@ pub(super) fn create(
     Ok((path, file))
 }
 
-/// What a file says, if there is one that can be trusted.
+/// Reads the file, if there is one that is intact.
 pub(super) fn read(folder: &Path) -> Option<(Header, HashMap<LeaseId, Process>)> {
     let bytes = fs::read(folder.join(NAME)).ok()?;
     let header = Header::decode(&bytes)?;

@@ -1,4 +1,4 @@
-//! What this machine says of itself, of its clock and of its processes.
+//! What identifies this machine, its clock and its processes.
 
 use std::fs;
 
@@ -7,18 +7,19 @@ use lock_core::process::ProcessName;
 /// Where a coordinator runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Host {
-    /// What tells the machine from others that may have the folder, too; 0 if nothing does.
+    /// What distinguishes the machine from others that may have the folder too; 0 if unknown.
     pub(super) machine: u128,
     /// The kernel's id of this boot.
     pub(super) boot: u128,
-    /// The number of our namespace of process ids.
+    /// The number of our process namespace.
     pub(super) namespace: u64,
-    /// By how much our clock is ahead of the machine's: it can be in a container.
+    /// By how many nanoseconds our clock is ahead of the machine's, which is possible in a
+    /// container.
     pub(super) clock_offset: i64,
 }
 
 impl Host {
-    /// Returns what is known of this one; `None` where the system does not tell.
+    /// Returns the present host; `None` where the system does not identify it.
     pub(crate) fn current() -> Option<Host> {
         let name = ProcessName::ours()?;
         Some(Host {
@@ -35,7 +36,7 @@ fn read_machine_id() -> Option<u128> {
     u128::from_str_radix(text.trim(), 16).ok()
 }
 
-/// Zero on a kernel that has no namespaces of time.
+/// Reads the offset of the clock. It is zero on a kernel without time namespaces.
 fn read_clock_offset() -> Option<i64> {
     let Ok(text) = fs::read_to_string("/proc/self/timens_offsets") else {
         return Some(0);
@@ -48,23 +49,24 @@ fn read_clock_offset() -> Option<i64> {
     seconds.checked_mul(1_000_000_000)?.checked_add(nanos)
 }
 
-/// A process of this machine, of this boot and of our namespace.
+/// A process of this machine, of this boot and of our process namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(super) pid: u32,
-    /// When it was started, in the kernel's ticks since boot: ids are used again.
+    /// When the process was started, in the kernel's ticks since boot, because process ids are used
+    /// again.
     pub(super) start: u64,
 }
 
 impl Process {
-    /// Returns this very process.
+    /// Returns this process.
     pub(crate) fn ours() -> Option<Process> {
         Process::from_pid(std::process::id())
     }
 
-    /// Returns the process behind a connection, if it is the one that speaks on it: the kernel's
-    /// word for the process that connected, and its own, are the same. They are not where something
-    /// passes on what others say, on this machine or another one.
+    /// Returns the process behind a connection, if it names itself in `user_agent` as the kernel
+    /// names the process that connected. The two names differ if something forwards the messages of
+    /// another process, on this machine or another one.
     #[cfg(any(feature = "server", test))]
     pub(crate) fn from_peer(pid: u32, user_agent: &str) -> Option<Process> {
         let (name, own) = (ProcessName::find_in(user_agent)?, ProcessName::ours()?);
@@ -77,7 +79,7 @@ impl Process {
         Some(Process { pid, start })
     }
 
-    /// Whether it is proven that the process has ended.
+    /// Returns whether the process has certainly ended.
     #[cfg(target_os = "linux")]
     pub(super) fn is_dead(self) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -91,11 +93,11 @@ impl Process {
             Ok(descriptor) => descriptor,
             Err(error) => return error == Errno::SRCH,
         };
-        // Looked up after the process was taken hold of: this is its own, or it has ended.
+        // Read after the process was opened: this is its own start time, unless it has ended.
         if read_start_time(self.pid).is_some_and(|start| start != self.start) {
             return true;
         }
-        // Readable once it has ended, also while nobody has asked for its status.
+        // Readable once the process has ended, also while its parent has not collected its status.
         let mut ended = [PollFd::new(&descriptor, PollFlags::IN)];
         let at_once = Timespec::default();
         poll(&mut ended, Some(&at_once)).is_ok() && ended[0].revents().contains(PollFlags::IN)
@@ -107,10 +109,10 @@ impl Process {
     }
 }
 
-/// When a process was started, by the 22nd field of its status line.
+/// Reads when a process was started: the 22nd field of its status line.
 fn read_start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, the second field, may hold anything.
+    // The name is the second field, and may contain anything.
     let (_, after_the_name) = stat.rsplit_once(") ")?;
     after_the_name.split(' ').nth(19)?.parse().ok()
 }

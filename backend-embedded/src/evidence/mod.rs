@@ -1,12 +1,12 @@
-//! What a coordinator leaves behind for the next one in its folder, so that sessions that ended with
-//! it, or while there was none, do not get their time to live once more.
+//! The evidence that a coordinator leaves in its folder for the next one. By it, sessions that
+//! ended with the coordinator, or while there was none, do not get their time to live once more.
 //!
-//! Two things are life in the file `LIFE`: up to when this coordinator may have acknowledged a
-//! renewal, on the clock that runs through suspend, and the processes that sessions belong to. It is
-//! written before what it tells of is acknowledged, and outlives the process. It is synced a moment
-//! later, for what counts after a power cut: which boot it was, and which sessions were of this
-//! machine. Without the file, or with one that cannot be trusted, every lease has its full time to
-//! live.
+//! The file `LIFE` holds two things: until when this coordinator may have acknowledged renewals, by
+//! the clock that runs through suspend, and which processes the sessions belong to. It is written
+//! before the event that it describes is acknowledged, and it outlives the process. It is synced a
+//! moment later for the two facts that count after a power cut: which boot it was, and which
+//! sessions belonged to this machine. Without the file, or with one that cannot be trusted, every
+//! lease has its full time to live.
 
 mod file;
 mod host;
@@ -32,12 +32,12 @@ pub(crate) use host::Process;
 pub(crate) use previous_run::PreviousRun;
 use slots::Slots;
 
-/// How far ahead the file says that renewals may be acknowledged. It is moved on when less than half
-/// is left, so a disk that stands still for so long delays no renewal.
+/// How far ahead the file says that renewals may be acknowledged. It is extended when less than
+/// half of this is left, so a disk that stalls for that long delays no renewal.
 const AHEAD: Duration = Duration::from_secs(2);
 
-/// What tells one owner of a folder from the next: the state of the file that each of them writes
-/// its process id to. A version that knows nothing of evidence writes it, too.
+/// What distinguishes one owner of a folder from the next: the state of the lock file, to which
+/// each of them writes its process id. Versions without evidence write it too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LockStamp {
     inode: u64,
@@ -54,7 +54,7 @@ impl LockStamp {
     }
 }
 
-/// The evidence that a coordinator keeps while it runs.
+/// The evidence that a running coordinator keeps; `None` if it keeps none.
 #[derive(Debug, Default)]
 pub(crate) struct Evidence(Option<LifeFile>);
 
@@ -65,14 +65,14 @@ struct LifeFile {
     file: File,
     clock: Clock,
     header: Mutex<file::Header>,
-    /// Renewals may be acknowledged up to here, in nanoseconds since boot.
+    /// Renewals may be acknowledged until then, in nanoseconds since boot.
     until: AtomicU64,
     slots: Mutex<Slots>,
     unsynced: AtomicBool,
 }
 
 impl Evidence {
-    /// Begins a coordinator's evidence, with what is known of the leases that it takes over.
+    /// Begins a coordinator's evidence, with the known processes of the leases that it takes over.
     fn begin(
         folder: &Path,
         lock_stamp: LockStamp,
@@ -83,7 +83,7 @@ impl Evidence {
         let header = file::Header {
             lock_stamp,
             host: *host,
-            // Whatever was acknowledged before was so by now.
+            // Everything that was acknowledged before was acknowledged by now.
             until: clock.now().as_nanos(),
         };
         let mut slots = Slots::default();
@@ -104,8 +104,8 @@ impl Evidence {
         })))
     }
 
-    /// Sees to it that the file says that we live. To be called before a grant or a renewal is
-    /// acknowledged, and when its request is there.
+    /// Makes sure that the file covers the present. Must be called when the request of a grant or a
+    /// renewal has arrived, before it is acknowledged.
     pub(crate) fn extend_before_ack(&self) -> io::Result<()> {
         match &self.0 {
             Some(life) if life.remaining().is_zero() => life.extend(),
@@ -113,14 +113,14 @@ impl Evidence {
         }
     }
 
-    /// Whether [`refresh`](Self::refresh) has something to do.
+    /// Returns whether [`refresh`](Self::refresh) has something to do.
     pub(crate) fn is_refresh_due(&self) -> bool {
         self.0
             .as_ref()
             .is_some_and(|life| life.remaining() < AHEAD / 2)
     }
 
-    /// Moves on up to when renewals may be acknowledged, so that none of them has to wait for it.
+    /// Extends the time that the file covers, so that no renewal has to wait for it.
     pub(crate) fn refresh(&self) -> io::Result<()> {
         match &self.0 {
             Some(life) if life.remaining() < AHEAD / 2 => life.extend(),
@@ -128,8 +128,8 @@ impl Evidence {
         }
     }
 
-    /// Keeps in mind whose lease this will be. To be called before it is granted; `client_chosen` tells
-    /// that its id was picked by the client, who may pick the same one again.
+    /// Records whose lease this will be. Must be called before the lease is granted.
+    /// `client_chosen` means that the client chose the id, and may choose the same one again.
     pub(crate) fn record_holder(
         &self,
         id: LeaseId,
@@ -144,7 +144,7 @@ impl Evidence {
             for slot in &stale {
                 (life.file).write_all_at(&[0; file::SLOT], file::slot_offset(*slot))?;
             }
-            // After a power cut, too, nobody else may be taken for the holder.
+            // Synced: nobody else may be taken for the holder, also after a power cut.
             if !stale.is_empty() {
                 life.file.sync_data()?;
             }
@@ -152,7 +152,7 @@ impl Evidence {
             let slot = life.slots().take(id);
             let bytes = file::encode_slot(id, process);
             if let Err(error) = life.file.write_all_at(&bytes, file::slot_offset(slot)) {
-                tracing::warn!(%error, "whose session this is will not be known after a restart");
+                tracing::warn!(%error, "cannot record the process of a session; it will be unknown after a restart");
                 life.slots().release(id);
                 return Ok(());
             }
@@ -161,31 +161,31 @@ impl Evidence {
         Ok(())
     }
 
-    /// Forgets a lease that is gone.
+    /// Forgets a lease that has ended.
     pub(crate) fn forget(&self, id: LeaseId) {
         if let Some(life) = &self.0 {
             life.slots().release(id);
         }
     }
 
-    /// Whether a power cut would lose what is life.
+    /// Returns whether a power cut would lose some of the evidence.
     pub(crate) fn is_unsynced(&self) -> bool {
         let life = self.0.as_ref();
         life.is_some_and(|life| life.unsynced.load(Ordering::Relaxed))
     }
 
-    /// Has what is life survive a power cut.
+    /// Syncs the evidence, so that it survives a power cut.
     pub(crate) fn sync(&self) {
         let Some(life) = &self.0 else {
             return;
         };
         life.unsynced.store(false, Ordering::Relaxed);
         if let Err(error) = life.sync() {
-            tracing::warn!(%error, file = %life.path.display(), "it may not survive a power cut");
+            tracing::warn!(%error, file = %life.path.display(), "cannot sync the file; it may not survive a power cut");
         }
     }
 
-    /// The file, to name it in errors.
+    /// Returns the path of the file, for error messages.
     pub(crate) fn path(&self) -> PathBuf {
         self.0
             .as_ref()
@@ -194,7 +194,7 @@ impl Evidence {
 }
 
 impl LifeFile {
-    /// How long renewals may still be acknowledged without a word in the file.
+    /// Returns for how long renewals may still be acknowledged without writing to the file.
     fn remaining(&self) -> Duration {
         let until = BootInstant::from_nanos(self.until.load(Ordering::Acquire));
         until.saturating_since(self.clock.now())
@@ -207,8 +207,9 @@ impl LifeFile {
         }
         header.until = (self.clock.now() + AHEAD).as_nanos();
         let written = self.file.write_all_at(&header.encode(), 0).or_else(|error| {
-            // Then the file must not go on telling that we ceased to live. Emptied, it tells nothing.
-            tracing::warn!(%error, file = %self.path.display(), "it cannot be written, and is emptied");
+            // The file must then not go on saying that this coordinator has ended. Emptied, it says
+            // nothing.
+            tracing::warn!(%error, file = %self.path.display(), "cannot write the file; emptying it");
             self.file.set_len(0)
         });
         written?;
@@ -216,10 +217,10 @@ impl LifeFile {
         Ok(())
     }
 
-    /// Syncs the file, its name, and the state of `LOCK` that it is believed by.
+    /// Syncs the file, its name, and the state of `LOCK`, by which it is trusted.
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()?;
-        // Opened anew: a copy of the descriptor that has it locked would keep it so.
+        // Opened anew: a copy of the locked descriptor would keep the file locked.
         File::open(self.folder.join(crate::store::LOCK))?.sync_all()?;
         File::open(&self.folder)?.sync_all()
     }

@@ -1,4 +1,5 @@
-//! Whose time is over already when a coordinator is opened.
+//! The previous run of a coordinator in the folder, and the leases that have ended with it or
+//! since.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,11 +11,11 @@ use super::file::{self, Header};
 use super::{Evidence, Host, LockStamp, Process};
 use crate::machine::op::LeaseId;
 
-/// How long the command of a process that is found dead may take to be ended: its watchdog sees to
-/// that at once, but it may have died just now.
+/// How long the watchdog of a dead process may take to end that process's command. The process may
+/// have died just now.
 const WATCHDOG_DELAY: Duration = Duration::from_secs(1);
 
-/// What is found in a folder of the coordinator that had it before.
+/// What the previous coordinator left in the folder.
 #[derive(Debug)]
 pub(crate) struct PreviousRun {
     folder: PathBuf,
@@ -23,26 +24,27 @@ pub(crate) struct PreviousRun {
     last: Option<PreviousRecord>,
 }
 
-/// A file that can be trusted: nobody has had the folder since it was written.
+/// A file that can be trusted: nobody has owned the folder since it was written.
 #[derive(Debug)]
 pub(super) struct PreviousRecord {
     pub(super) header: Header,
     pub(super) processes: HashMap<LeaseId, Process>,
 }
 
-/// Why a lease is over.
+/// Why a lease has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndReason {
-    /// Its process ran before the machine was started anew.
+    /// Its process ran before the machine was rebooted.
     OtherBoot,
-    /// No renewal that can still hold was acknowledged.
+    /// No acknowledged renewal can still be in force.
     OutOfTime,
     /// Its process has ended.
     ProcessEnded,
 }
 
 impl PreviousRun {
-    /// Reads what is there. `before` is the claim as it was found, `claim` as we leave it.
+    /// Reads what the previous coordinator left. `found` is the stamp of the lock as it was found,
+    /// `written` the stamp of this owner.
     pub(crate) fn read(folder: &Path, found: Option<LockStamp>, written: LockStamp) -> PreviousRun {
         let last =
             file::read(folder).map(|(header, processes)| PreviousRecord { header, processes });
@@ -54,14 +56,14 @@ impl PreviousRun {
         }
     }
 
-    /// Finds the leases that are over, and begins the evidence for the rest of them. Waits a second
-    /// if a process has ended.
+    /// Finds the leases that have ended, and begins the evidence for the others. Waits a second if
+    /// a process has ended.
     pub(crate) fn find_ended_leases(
         self,
         leases: &[(LeaseId, Duration)],
     ) -> (Vec<LeaseId>, Evidence) {
         let Some(host) = self.host else {
-            tracing::info!("neither boots nor processes can be told apart here (no /proc)");
+            tracing::info!("boots and processes cannot be identified on this system (no /proc)");
             return (Vec::new(), Evidence::default());
         };
         let now = Clock::system().now();
@@ -89,7 +91,7 @@ impl PreviousRun {
         std::thread::sleep(watchdog_delay);
         let evidence = Evidence::begin(&self.folder, self.written, &host, &processes);
         let evidence = evidence.unwrap_or_else(|error| {
-            tracing::warn!(%error, "after a restart every session will have its full time to live");
+            tracing::warn!(%error, "cannot keep evidence; after a restart every session will have its full time to live");
             Evidence::default()
         });
         (ended_leases, evidence)
@@ -97,7 +99,7 @@ impl PreviousRun {
 }
 
 impl PreviousRecord {
-    /// Whether a lease is over, and why. With any doubt it is not, and has its full time to live.
+    /// Returns why a lease has ended. In any doubt it has not, and has its full time to live.
     pub(super) fn find_end_reason(
         &self,
         host: &Host,
@@ -106,7 +108,7 @@ impl PreviousRecord {
         ttl: Duration,
     ) -> Option<EndReason> {
         if self.header.host.boot != host.boot {
-            // A folder may have come from another machine, where the process goes on.
+            // The folder may have come from another machine, where the process is still running.
             let same_machine = host.machine != 0 && self.header.host.machine == host.machine;
             let local = self.processes.contains_key(&id);
             return (same_machine && local).then_some(EndReason::OtherBoot);
@@ -114,9 +116,10 @@ impl PreviousRecord {
         if self.header.host.clock_offset != host.clock_offset {
             return None;
         }
-        // Who was told of a renewal counts on it for less than the time to live from when it was
-        // sent, on a clock that runs through suspend as this one does (`lock_core::clock`): on this
-        // machine the same clock, on another one of a rate that the deadlines allow for.
+        // A client relies on a renewal for less than the time to live, counted from when it sent
+        // the request, on a clock that runs through suspend as this one does (`lock_core::clock`).
+        // On this machine that is the same clock; on another one its rate is within the bounds that
+        // the deadlines allow for.
         if now > BootInstant::from_nanos(self.header.until) + ttl {
             return Some(EndReason::OutOfTime);
         }
@@ -124,7 +127,7 @@ impl PreviousRecord {
         ended.then_some(EndReason::ProcessEnded)
     }
 
-    /// The process of a lease, if its id means the same to us.
+    /// Returns the process of a lease, if its id has the same meaning here.
     fn process(&self, host: &Host, id: LeaseId) -> Option<Process> {
         let recorded = self.header.host;
         let same = recorded.boot == host.boot

@@ -1,21 +1,21 @@
-//! Which places in the file are taken.
+//! The slots of the sessions in the file.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::machine::op::LeaseId;
 
-/// The places of the sessions in the file. One that is given up keeps its bytes until it is taken
-/// again, so that the end of a session costs nothing; what lies there is known.
+/// The slots of the sessions. A released slot keeps its bytes until it is used again, so that the
+/// end of a session costs nothing. What it holds is known.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    /// What lies in each place.
+    /// The lease whose bytes each slot holds.
     content: Vec<LeaseId>,
     taken: HashMap<LeaseId, u32>,
     free: Vec<u32>,
 }
 
 impl Slots {
-    /// Takes a place for a lease.
+    /// Takes a slot for a lease.
     pub(super) fn take(&mut self, id: LeaseId) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.content.push(id);
@@ -26,15 +26,14 @@ impl Slots {
         slot
     }
 
-    /// Gives the place of a lease up.
+    /// Releases the slot of a lease.
     pub(super) fn release(&mut self, id: LeaseId) {
         if let Some(slot) = self.taken.remove(&id) {
             self.free.push(slot);
         }
     }
 
-    /// Finds the places that were given up and in which this lease still lies, for them to be
-    /// cleared.
+    /// Returns the released slots that still hold this lease, for the caller to clear.
     pub(super) fn take_stale(&mut self, id: LeaseId) -> Vec<u32> {
         if self.taken.contains_key(&id) {
             return Vec::new(); // It lives; the grant will be refused.

@@ -1,4 +1,4 @@
-//! What is left behind, and what the next coordinator makes of it.
+//! The evidence that is left behind, and what the next coordinator makes of it.
 
 use std::process::{Child, Command, Stdio};
 
@@ -16,7 +16,7 @@ fn clock() -> Clock {
     clock
 }
 
-/// A coordinator's evidence in this folder, by this clock.
+/// Begins a coordinator's evidence in this folder, by this clock.
 fn begin_in(folder: &Path, clock: &Clock) -> Evidence {
     let lock = File::create(folder.join("LOCK")).unwrap();
     let lock_stamp = LockStamp::read(&lock).unwrap();
@@ -76,7 +76,7 @@ fn a_file_that_cannot_be_written_says_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let clock = clock();
     let mut evidence = begin_in(folder.path(), &clock);
-    // As on a file system that has become read-only: it can be neither written nor emptied.
+    // The file can be neither written nor emptied, as on a file system that has become read-only.
     let life = evidence.0.as_mut().unwrap();
     let read_only = File::open(folder.path().join(file::NAME)).unwrap();
     life.file = read_only;
@@ -172,7 +172,7 @@ fn a_process_is_dead_when_it_has_ended_and_not_before() {
     };
     assert_eq!(judge(&other_namespace), None);
 
-    // An id that is used again.
+    // A process id that is used again.
     let mut ours = Process::ours().unwrap();
     assert!(!ours.is_dead());
     ours.start += 1;
@@ -195,7 +195,7 @@ fn a_peer_is_who_it_says_only_if_the_kernel_agrees() {
     let ours = lock_core::process::ProcessName::ours().unwrap();
     let said = ours.to_string();
     assert_eq!(Process::from_peer(ours.pid, &said), Process::ours());
-    // A forwarder on this machine passes on what somebody else says, who may be anywhere.
+    // A forwarder on this machine passes on the name of another process, which may run anywhere.
     assert_eq!(Process::from_peer(1, &said), None);
     let elsewhere = lock_core::process::ProcessName {
         boot: ours.boot ^ 1,
@@ -226,8 +226,8 @@ fn an_id_that_a_client_picks_again_is_nobody_s_from_before() {
     assert!(last(folder.path()).processes.is_empty());
 }
 
-/// What becomes of the leases of a folder whose coordinator has gone, after `change` was done to its
-/// file: of one of our own process, and of one of which nothing is known.
+/// Closes a coordinator, changes its file by `change`, and opens the folder again. Returns whether
+/// two leases are still there: one of this process, and one whose process is unknown.
 async fn reopened(change: impl FnOnce(&mut file::Header)) -> (bool, bool) {
     let folder = tempfile::tempdir().unwrap();
     let open = || Coordinator::open(Config::new(folder.path())).unwrap();
@@ -249,7 +249,7 @@ async fn reopened(change: impl FnOnce(&mut file::Header)) -> (bool, bool) {
 #[tokio::test]
 async fn leases_are_over_by_what_the_file_says() {
     assert_eq!(reopened(|_| {}).await, (true, true), "nothing has happened");
-    // A machine must be told from others for another boot to prove anything.
+    // Another boot proves nothing if the machine cannot be distinguished from others.
     let on_this_machine = Host::current().unwrap().machine == 0;
     let rebooted = reopened(|header| header.host.boot ^= 1).await;
     assert_eq!(rebooted, (on_this_machine, true));
@@ -257,7 +257,7 @@ async fn leases_are_over_by_what_the_file_says() {
     assert_eq!(long_ago, (false, false));
     let a_while_ago = reopened(|header| header.until -= 10_000_000_000).await;
     assert_eq!(a_while_ago, (true, true));
-    // Somebody else has had the folder, who knew nothing of this file.
+    // Another owner without evidence had the folder in between.
     let in_between = reopened(|header| {
         header.lock_stamp.ctime.1 ^= 1;
         header.until = 0;

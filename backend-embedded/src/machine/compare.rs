@@ -1,12 +1,12 @@
-//! A transaction's conditions.
+//! The conditions of a transaction.
 
 use std::cmp::Ordering;
 
 use super::keys::KeySpace;
 use super::op::{Compare, CompareOp, CompareTarget, KeyValue};
 
-/// Whether the condition holds for every key in its range. An absent key compares as one whose
-/// numbers are all 0, except that its value compares as nothing at all (as etcd).
+/// Returns whether the condition holds for every key in its range. An absent key compares as one
+/// whose numbers are all 0, and matches no comparison of values (as in etcd).
 pub(super) fn is_satisfied(keys: &KeySpace, compare: &Compare) -> bool {
     let mut found = keys.iter(&compare.keys).peekable();
     if found.peek().is_none() {

@@ -1,4 +1,4 @@
-//! What a [`KeyRange`] holds, and how its shape is recognised.
+//! The shape of a [`KeyRange`], and the keys in it.
 
 use std::ops::Bound;
 
@@ -6,17 +6,18 @@ use bytes::Bytes;
 
 use super::op::KeyRange;
 
-/// What an ordered map is searched with.
+/// The bounds of a search in an ordered map.
 type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 impl KeyRange {
-    /// All keys that start with `prefix`. The empty prefix means all keys.
+    /// Returns the range of all keys that start with `prefix`. The empty prefix means all keys.
     pub fn prefix(prefix: impl Into<Bytes>) -> Self {
         let start: Bytes = prefix.into();
         if start.is_empty() {
             return KeyRange::all();
         }
-        // The first key past the prefix: the last byte that can be raised is, the rest is cut.
+        // The first key past the prefix: the last byte that can be raised is raised, and the bytes
+        // after it are cut.
         let end = start.iter().rposition(|&byte| byte != u8::MAX).map(|last| {
             let mut end = start[..=last].to_vec();
             end[last] += 1;
@@ -25,16 +26,16 @@ impl KeyRange {
         KeyRange::Span { start, end }
     }
 
-    /// All keys.
+    /// Returns the range of all keys.
     pub fn all() -> Self {
-        // A key is never empty, so this is the first possible one.
+        // A key is never empty, so this is the first possible key.
         KeyRange::Span {
             start: Bytes::from_static(b"\0"),
             end: None,
         }
     }
 
-    /// Whether `key` is in the range.
+    /// Returns whether `key` is in the range.
     pub fn contains(&self, key: &[u8]) -> bool {
         match self {
             KeyRange::One(one) => one == key,
@@ -44,7 +45,7 @@ impl KeyRange {
         }
     }
 
-    /// The prefix that all keys of the range share, if the range is all keys with that prefix.
+    /// Returns the prefix, if the range is exactly all keys with that prefix.
     pub(crate) fn as_prefix(&self) -> Option<&Bytes> {
         let KeyRange::Span {
             start,
@@ -62,12 +63,12 @@ impl KeyRange {
         is_prefix.then_some(start)
     }
 
-    /// Whether the range is all keys.
+    /// Returns whether the range is all keys.
     pub(crate) fn is_all(&self) -> bool {
         matches!(self, KeyRange::Span { start, end: None } if start.as_ref() <= b"\0".as_slice())
     }
 
-    /// The first key that the range could hold: what a request names.
+    /// Returns the first key that the range could hold.
     pub(crate) fn first(&self) -> &Bytes {
         match self {
             KeyRange::One(key) => key,
@@ -75,7 +76,7 @@ impl KeyRange {
         }
     }
 
-    /// Bytes of the keys that name the range.
+    /// Returns the bytes of the keys that name the range.
     pub(crate) fn size(&self) -> usize {
         match self {
             KeyRange::One(key) => key.len(),
@@ -83,8 +84,8 @@ impl KeyRange {
         }
     }
 
-    /// The bounds for a search in an ordered map; `None` if the range is empty or inverted, which
-    /// such a search does not accept.
+    /// Returns the bounds for a search in an ordered map; `None` if the range is empty or inverted,
+    /// which such a search does not accept.
     pub(crate) fn bounds(&self) -> Option<Bounds<'_>> {
         match self {
             KeyRange::One(key) => Some((Bound::Included(key), Bound::Included(key))),

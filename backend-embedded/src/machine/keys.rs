@@ -1,4 +1,5 @@
-//! The keys, with an index that answers "the newest before" in a queue without reading the queue.
+//! The keys, with an index that finds the newest entry before another one in a queue without
+//! reading the queue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,13 +8,14 @@ use bytes::Bytes;
 
 use super::op::{KeyRange, KeyValue, Revision};
 
-/// The keys of one directory by create revision. One transaction may create several, so the key is
-/// part of the order.
+/// The keys of one directory by create revision. One transaction may create several keys, so the
+/// key is part of the order.
 pub(super) type Directory = BTreeSet<(Revision, Bytes)>;
 
-/// All keys, and for each directory (a key up to and including its last `/`; empty if it has none)
-/// the keys in it by create revision. A lock's queue is one directory, so the entry next before a
-/// given one, and the length of the queue, cost the same at ten entries and at ten thousand.
+/// All keys, and for each directory the keys in it by create revision. The directory of a key is
+/// the key up to and including its last `/`, or empty. A lock's queue is one directory. So the
+/// entry just before another one, and the length of the queue, cost the same at ten entries and at
+/// ten thousand.
 #[derive(Debug, Default)]
 pub(super) struct KeySpace {
     keys: BTreeMap<Bytes, Arc<KeyValue>>,
@@ -26,7 +28,7 @@ impl KeySpace {
         self.keys.len()
     }
 
-    /// Bytes of keys and values.
+    /// Returns the bytes of keys and values.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -35,7 +37,7 @@ impl KeySpace {
         self.keys.get(key)
     }
 
-    /// The keys of a range, ascending.
+    /// Returns the keys of a range, ascending.
     pub(super) fn iter(&self, range: &KeyRange) -> impl Iterator<Item = &Arc<KeyValue>> {
         range
             .bounds()
@@ -45,7 +47,7 @@ impl KeySpace {
             .map(|(_, kv)| kv)
     }
 
-    /// The number of keys in a range.
+    /// Returns the number of keys in a range.
     pub(super) fn count(&self, range: &KeyRange) -> usize {
         match self.directories(range) {
             Some(directories) => directories.map(Directory::len).sum(),
@@ -53,11 +55,11 @@ impl KeySpace {
         }
     }
 
-    /// The directories that together hold exactly the keys of `range`; `None` if its shape is not
-    /// one for which that is certain.
+    /// Returns the directories that together hold exactly the keys of `range`; `None` if that is
+    /// not certain for a range of this shape.
     ///
-    /// It is for a prefix that ends in `/`: every key with it lies in a directory with it, and no
-    /// directory with it holds any other key.
+    /// It is certain for a prefix that ends in `/`: every key with the prefix lies in a directory
+    /// with the prefix, and such a directory holds no other key.
     pub(super) fn directories(
         &self,
         range: &KeyRange,
@@ -74,14 +76,14 @@ impl KeySpace {
         Some(found.map(|(_, directory)| directory))
     }
 
-    /// Writes a key; answers what it replaced.
+    /// Writes a key, and returns what it replaced.
     pub(super) fn insert(&mut self, kv: Arc<KeyValue>) -> Option<Arc<KeyValue>> {
         self.bytes += kv.size() as u64;
         let key = kv.key.clone();
         let create_revision = kv.create_revision;
         let old = self.keys.insert(key.clone(), kv);
         match &old {
-            // The same incarnation keeps its place in the index.
+            // The same incarnation keeps its position in the index.
             Some(old) if old.create_revision == create_revision => self.bytes -= old.size() as u64,
             Some(old) => {
                 self.bytes -= old.size() as u64;
@@ -93,7 +95,7 @@ impl KeySpace {
         old
     }
 
-    /// Removes a key; answers what it was.
+    /// Removes a key, and returns its last state.
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<Arc<KeyValue>> {
         let old = self.keys.remove(key)?;
         self.bytes -= old.size() as u64;
@@ -106,7 +108,8 @@ impl KeySpace {
         if let Some(directory) = self.directories.get_mut(&key[..length]) {
             directory.insert((create_revision, key));
         } else {
-            // A copy, not a slice: it may outlive this key and would keep all of it in memory.
+            // A copy, not a slice: the name may outlive this key, and a slice would keep the whole
+            // key in memory.
             let name = Bytes::copy_from_slice(&key[..length]);
             self.directories
                 .insert(name, Directory::from([(create_revision, key)]));
@@ -126,7 +129,7 @@ impl KeySpace {
 }
 
 impl KeyValue {
-    /// What an event tells of a key that was deleted at this revision.
+    /// Returns the state of a key that was deleted at this revision, as events show it.
     pub(crate) fn deleted(key: Bytes, revision: Revision) -> Self {
         KeyValue {
             key,
@@ -138,7 +141,7 @@ impl KeyValue {
         }
     }
 
-    /// Bytes of key and value.
+    /// Returns the bytes of key and value.
     pub(crate) fn size(&self) -> usize {
         self.key.len() + self.value.len()
     }

@@ -1,4 +1,4 @@
-//! The leases: who is alive until when, and which keys go with them.
+//! The leases: their deadlines, and the keys attached to them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::op::LeaseId;
 #[derive(Debug)]
 struct Lease {
     ttl: Duration,
-    /// On the table's own scale, see [`LeaseTable::extension`].
+    /// On the scale of the table, see [`LeaseTable::extension`].
     deadline: Duration,
     keys: BTreeSet<Bytes>,
 }
@@ -20,8 +20,8 @@ struct Lease {
 pub(super) struct LeaseTable {
     leases: HashMap<LeaseId, Lease>,
     deadlines: BTreeSet<(Duration, LeaseId)>,
-    /// The sum of all delays given back. Deadlines are kept less this sum, so that giving a delay
-    /// back to every lease is one addition, however many there are.
+    /// The sum of all extensions. Deadlines are stored without it, so that extending all leases is
+    /// one addition, however many there are.
     extension: Duration,
 }
 
@@ -34,14 +34,14 @@ impl LeaseTable {
         self.leases.contains_key(&id)
     }
 
-    /// The ids, ascending.
+    /// Returns the ids, ascending.
     pub(super) fn ids(&self) -> Vec<LeaseId> {
         let mut ids: Vec<_> = self.leases.keys().copied().collect();
         ids.sort_unstable();
         ids
     }
 
-    /// Adds a lease that is not there yet.
+    /// Adds a lease that does not exist yet.
     pub(super) fn grant(&mut self, now: Duration, id: LeaseId, ttl: Duration) {
         let deadline = self.deadline(now, ttl);
         let lease = Lease {
@@ -53,7 +53,7 @@ impl LeaseTable {
         self.deadlines.insert((deadline, id));
     }
 
-    /// Moves the deadline to a full time to live from now; answers that time.
+    /// Moves the deadline to a full time to live from now, and returns that time.
     pub(super) fn renew(&mut self, now: Duration, id: LeaseId) -> Option<Duration> {
         let ttl = self.leases.get(&id)?.ttl;
         let deadline = self.deadline(now, ttl);
@@ -61,7 +61,7 @@ impl LeaseTable {
         Some(ttl)
     }
 
-    /// Removes a lease; answers its keys, ascending.
+    /// Removes a lease, and returns its keys, ascending.
     pub(super) fn remove(&mut self, id: LeaseId) -> Option<BTreeSet<Bytes>> {
         let lease = self.leases.remove(&id)?;
         self.deadlines.remove(&(lease.deadline, id));
@@ -80,18 +80,18 @@ impl LeaseTable {
         }
     }
 
-    /// The time to live and the keys, ascending.
+    /// Returns the time to live and the keys, ascending.
     pub(super) fn get(&self, id: LeaseId) -> Option<(Duration, &BTreeSet<Bytes>)> {
         self.leases.get(&id).map(|lease| (lease.ttl, &lease.keys))
     }
 
-    /// When the lease expires unless it is renewed.
+    /// Returns when the lease expires unless it is renewed.
     pub(super) fn expires_at(&self, id: LeaseId) -> Option<Duration> {
         let lease = self.leases.get(&id)?;
         Some(lease.deadline + self.extension)
     }
 
-    /// The lease that expires first, and when.
+    /// Returns the lease that expires first, and when.
     pub(super) fn first_to_expire(&self) -> Option<(Duration, LeaseId)> {
         let &(deadline, id) = self.deadlines.first()?;
         Some((deadline + self.extension, id))
@@ -102,8 +102,7 @@ impl LeaseTable {
         self.extension += delay;
     }
 
-    /// Gives the leases that `old` knows the deadline they have there, if that is other than the
-    /// one here.
+    /// Takes over from `old` the deadlines of the leases that exist in both.
     pub(super) fn adopt_deadlines(&mut self, old: &LeaseTable) {
         for (&id, lease) in &old.leases {
             if self.contains(id) {
@@ -114,7 +113,7 @@ impl LeaseTable {
     }
 
     fn deadline(&self, now: Duration, ttl: Duration) -> Duration {
-        // What was given back has passed, so it is never more than `now`.
+        // The extensions are times that have passed, so their sum is never more than `now`.
         (now + ttl).saturating_sub(self.extension)
     }
 

@@ -1,6 +1,8 @@
 //! The state machine: etcd's keys, revisions, leases and transactions as a function of the requests
-//! applied to it. It does no I/O and reads no clock (time is passed in), so the same code is the
-//! store's memory, a model to compare other stores with, and what a simulation runs.
+//! applied to it. It does no I/O and reads no clock: the time is an argument. So the same code is
+//! the store's memory, a model to compare other stores with, and what a simulation runs.
+//!
+//! Its types are public for tests and measurements. They are not a stable API.
 
 mod compare;
 mod key_range;
@@ -24,11 +26,11 @@ use keys::KeySpace;
 use lease::LeaseTable;
 use op::{Delete, Event, KeyValue, LeaseId, Put, Range, RangeResult, Revision, Txn, TxnResult};
 
-/// The revision of a store in which nothing has been written yet (as etcd).
+/// The revision of a store in which nothing has been written yet (as in etcd).
 pub const FIRST_REVISION: Revision = 1;
 
-/// Keys, leases and the revision. Times are durations since an epoch of the caller's choice, on a
-/// clock that never goes back.
+/// The keys, the leases and the revision. Times are durations since an epoch of the caller's
+/// choice, on a clock that never goes back.
 #[derive(Debug)]
 pub struct Machine {
     keys: KeySpace,
@@ -38,35 +40,35 @@ pub struct Machine {
     limits: Limits,
 }
 
-/// What a request changed: what there is to record and to tell the watches.
+/// What a request changed: to be recorded and to be sent to the watches.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// The changes of keys, in order; all at the machine's revision after the request.
+    /// The changes of keys, in order, all at the machine's revision after the request.
     pub events: Vec<Arc<Event>>,
-    /// The leases that came and went.
+    /// The leases that were granted or removed.
     pub leases: Vec<LeaseChange>,
     /// The new compact revision.
     pub compacted: Option<Revision>,
 }
 
 impl Changes {
-    /// Whether nothing was changed.
+    /// Returns whether nothing was changed.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty() && self.leases.is_empty() && self.compacted.is_none()
     }
 }
 
-/// A lease that came or went. Renewals are not among them: they are not recorded.
+/// A lease that was granted or removed. Renewals are not recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseChange {
-    /// It was granted.
+    /// The lease was granted.
     Granted {
         /// Its id.
         id: LeaseId,
         /// Its time to live, whole seconds.
         ttl: Duration,
     },
-    /// It was revoked or expired.
+    /// The lease was revoked or expired.
     Removed {
         /// Its id.
         id: LeaseId,
@@ -87,7 +89,7 @@ pub struct Snapshot {
 }
 
 impl Machine {
-    /// An empty store.
+    /// Returns an empty store.
     pub fn new(limits: Limits) -> Self {
         Self {
             keys: KeySpace::default(),
@@ -98,8 +100,8 @@ impl Machine {
         }
     }
 
-    /// A store in the given state, every lease with its full time to live from `now`: how long it
-    /// was not to be reached does not count against anybody.
+    /// Returns a store in the given state. Every lease has its full time to live from `now`: the
+    /// time for which the store could not be reached counts against nobody.
     pub fn restore(limits: Limits, snapshot: Snapshot, now: Duration) -> Self {
         let mut machine = Self {
             revision: snapshot.revision,
@@ -124,27 +126,30 @@ impl Machine {
         self.leases.adopt_deadlines(&old.leases);
     }
 
-    /// The revision of the last change.
+    /// Returns the revision of the last change.
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// The revision of the last explicit compaction, 0 if there was none.
+    /// Returns the revision of the last explicit compaction, 0 if there was none.
     pub fn compact_revision(&self) -> Revision {
         self.compact_revision
     }
 
-    /// The number of keys.
+    /// Returns the number of keys.
     pub fn key_count(&self) -> usize {
         self.keys.len()
     }
 
-    /// Bytes of keys and values.
+    /// Returns the bytes of keys and values.
     pub fn bytes(&self) -> u64 {
         self.keys.bytes()
     }
 
     /// Runs a transaction: wholly, at one new revision if it changes anything, or not at all.
+    ///
+    /// # Errors
+    /// A fault of the request, or [`Error::QuotaExceeded`].
     pub fn txn(&mut self, txn: &Txn, changes: &mut Changes) -> Result<TxnResult, Error> {
         validate::txn(txn)?;
         let mut path = Vec::with_capacity(1);
@@ -157,13 +162,20 @@ impl Machine {
     }
 
     /// Reads a range.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`], [`Error::FutureRevision`], [`Error::EmptyKey`],
+    /// [`Error::RequestTooLarge`].
     pub fn range(&self, range: &Range) -> Result<RangeResult, Error> {
         validate::range(range)?;
         txn::Check::new(self).range(range)?;
         Ok(range::read(&self.keys, range))
     }
 
-    /// Writes a key; answers its previous state if asked for.
+    /// Writes a key, and returns its previous state if the request asks for it.
+    ///
+    /// # Errors
+    /// A fault of the request, or [`Error::QuotaExceeded`].
     pub fn put(
         &mut self,
         put: &Put,
@@ -177,7 +189,11 @@ impl Machine {
         Ok(prev)
     }
 
-    /// Deletes a range; answers how many keys went and, if asked for, which.
+    /// Deletes a range. Returns how many keys were deleted, and the keys if the request asks for
+    /// them.
+    ///
+    /// # Errors
+    /// [`Error::EmptyKey`], [`Error::RequestTooLarge`].
     pub fn delete(
         &mut self,
         delete: &Delete,
@@ -191,6 +207,9 @@ impl Machine {
     }
 
     /// Notes that the events before `revision` may be forgotten.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`], [`Error::FutureRevision`].
     pub fn compact(&mut self, revision: Revision, changes: &mut Changes) -> Result<(), Error> {
         if revision <= self.compact_revision {
             return Err(Error::Compacted {
@@ -209,8 +228,12 @@ impl Machine {
         Ok(())
     }
 
-    /// Grants a lease; answers its time to live, in whole seconds and not below the minimum. The id
-    /// must be positive.
+    /// Grants a lease, and returns its time to live, in whole seconds and not below the minimum.
+    /// The id must be positive.
+    ///
+    /// # Errors
+    /// [`Error::InvalidLeaseId`], [`Error::LeaseTtlTooLarge`], [`Error::LeaseExists`],
+    /// [`Error::TooManyLeases`].
     pub fn grant(
         &mut self,
         now: Duration,
@@ -235,7 +258,7 @@ impl Machine {
                 limit: self.limits.leases,
             });
         }
-        // Rounded up: nobody gets less than was asked for.
+        // Rounded up: nobody gets less than the request asks for.
         let whole = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
         let ttl = Duration::from_secs(whole).clamp(MIN_LEASE_TTL, MAX_LEASE_TTL);
         self.leases.grant(now, id, ttl);
@@ -244,6 +267,9 @@ impl Machine {
     }
 
     /// Removes a lease and deletes its keys, ascending, at one revision.
+    ///
+    /// # Errors
+    /// [`Error::LeaseNotFound`].
     pub fn revoke(&mut self, id: LeaseId, changes: &mut Changes) -> Result<(), Error> {
         let keys = (self.leases.remove(id)).ok_or(Error::LeaseNotFound { id })?;
         changes.leases.push(LeaseChange::Removed { id });
@@ -255,14 +281,21 @@ impl Machine {
         Ok(())
     }
 
-    /// Gives a lease its full time to live from `now`; answers that time.
+    /// Gives a lease its full time to live from `now`, and returns that time.
+    ///
+    /// # Errors
+    /// [`Error::LeaseNotFound`].
     pub fn renew(&mut self, now: Duration, id: LeaseId) -> Result<Duration, Error> {
         self.leases
             .renew(now, id)
             .ok_or(Error::LeaseNotFound { id })
     }
 
-    /// The time to live granted, what is left of it, and the keys attached, ascending.
+    /// Returns the granted time to live of a lease, the time that remains, and the attached keys,
+    /// ascending.
+    ///
+    /// # Errors
+    /// [`Error::LeaseNotFound`].
     pub fn lease(
         &self,
         now: Duration,
@@ -274,28 +307,30 @@ impl Machine {
         Ok((ttl, expires_at.saturating_sub(now), keys.iter()))
     }
 
-    /// The ids of all leases, ascending.
+    /// Returns the ids of all leases, ascending.
     pub fn leases(&self) -> Vec<LeaseId> {
         self.leases.ids()
     }
 
-    /// The number of leases.
+    /// Returns the number of leases.
     pub fn lease_count(&self) -> usize {
         self.leases.len()
     }
 
-    /// When the first lease expires unless it is renewed.
+    /// Returns when the first lease expires unless it is renewed.
     pub fn next_expiry(&self) -> Option<Duration> {
         Some(self.leases.first_to_expire()?.0)
     }
 
-    /// The lease that expired first, if any has by `now`. It is up to the caller to revoke it.
+    /// Returns the lease that expired first, if one has expired by `now`. The caller has to revoke
+    /// it.
     pub fn first_expired(&self, now: Duration) -> Option<LeaseId> {
         let (expires_at, id) = self.leases.first_to_expire()?;
         (expires_at <= now).then_some(id)
     }
 
-    /// Moves every lease's deadline later by `delay`, a time in which renewals could not be taken.
+    /// Moves every lease's deadline later by `delay`, a time in which renewals could not be
+    /// applied.
     pub fn extend_leases(&mut self, delay: Duration) {
         self.leases.extend_all(delay);
     }

@@ -1,14 +1,14 @@
-//! What can be asked of the store, and what it answers: etcd's key-value vocabulary in plain Rust
-//! types, so that the state machine, the in-process session and the gRPC face speak one language.
+//! The requests to the store and their results: etcd's key-value vocabulary in plain Rust types, so
+//! that the state machine, the in-process session and the gRPC server speak one language.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// A store revision: rises by one with every transaction that changes a key.
+/// A revision of the store. It rises by one with every transaction that changes a key.
 pub type Revision = u64;
 
-/// A lease id. Positive; 0 means "no lease".
+/// The id of a lease. It is positive; 0 means "no lease".
 pub type LeaseId = i64;
 
 /// A key with its value and history, as etcd's `mvccpb.KeyValue`.
@@ -18,32 +18,32 @@ pub struct KeyValue {
     pub key: Bytes,
     /// The value.
     pub value: Bytes,
-    /// Revision at which this incarnation of the key was created.
+    /// The revision at which this incarnation of the key was created.
     pub create_revision: Revision,
-    /// Revision of the last change.
+    /// The revision of the last change.
     pub mod_revision: Revision,
-    /// Number of puts since it was created; 1 for a new key.
+    /// The number of puts since the key was created; 1 for a new key.
     pub version: u64,
-    /// The lease it is attached to, 0 for none.
+    /// The lease that the key is attached to, 0 for none.
     pub lease: LeaseId,
 }
 
-/// A set of keys. etcd's `range_end` convention is resolved here once, before any check or
-/// execution.
+/// A set of keys. etcd's `range_end` convention is resolved once, before any check or execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyRange {
-    /// Exactly this key.
+    /// One key.
     One(Bytes),
-    /// All keys from `start` up to, not including, `end`; to the last key when `end` is `None`.
+    /// All keys from `start` up to, and not including, `end`; up to the last key if `end` is
+    /// `None`.
     Span {
-        /// First key in the range.
+        /// The first key in the range.
         start: Bytes,
-        /// First key past the range.
+        /// The first key past the range.
         end: Option<Bytes>,
     },
 }
 
-/// What a range read is sorted by.
+/// The property by which a range is sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SortTarget {
     /// The key itself.
@@ -62,7 +62,7 @@ pub enum SortTarget {
 /// The direction of a sort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SortOrder {
-    /// As stored: ascending by key when the target is the key, else ascending by target (as etcd).
+    /// As stored: ascending by key if the target is the key, else ascending by target (as in etcd).
     #[default]
     None,
     /// Smallest first.
@@ -74,32 +74,33 @@ pub enum SortOrder {
 /// A read of a range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range {
-    /// Which keys.
+    /// The keys to read.
     pub keys: KeyRange,
-    /// The revision to read at; 0 for now. A past one answers `Compacted`: history is not kept.
+    /// The revision to read at; 0 for now. A past one results in `Compacted`, because history is
+    /// not kept.
     pub revision: Revision,
-    /// At most this many keys; 0 for no limit.
+    /// The most keys to return; 0 for no limit.
     pub limit: usize,
-    /// What to sort by.
+    /// The property to sort by.
     pub sort_target: SortTarget,
-    /// In which direction.
+    /// The direction of the sort.
     pub sort_order: SortOrder,
-    /// Lowest and highest `mod_revision` wanted; 0 for no bound.
+    /// The lowest `mod_revision` to return; 0 for no bound.
     pub min_mod_revision: Revision,
-    /// See `min_mod_revision`.
+    /// The highest `mod_revision` to return; 0 for no bound.
     pub max_mod_revision: Revision,
-    /// Lowest and highest `create_revision` wanted; 0 for no bound.
+    /// The lowest `create_revision` to return; 0 for no bound.
     pub min_create_revision: Revision,
-    /// See `min_create_revision`.
+    /// The highest `create_revision` to return; 0 for no bound.
     pub max_create_revision: Revision,
-    /// Leave the values out of the answer.
+    /// Whether to leave out the values.
     pub keys_only: bool,
-    /// Answer only the count.
+    /// Whether to return only the count.
     pub count_only: bool,
 }
 
 impl Range {
-    /// A read of all of these keys with their values, now, in the order in which they are stored.
+    /// Returns the read of all of these keys with their values, now, in the stored order.
     pub fn all(keys: KeyRange) -> Self {
         Range {
             keys,
@@ -117,14 +118,14 @@ impl Range {
     }
 }
 
-/// The answer to a [`Range`].
+/// The result of a [`Range`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RangeResult {
-    /// The keys found, in the order asked for.
+    /// The keys found, in the requested order.
     pub kvs: Vec<Arc<KeyValue>>,
     /// Whether the limit left keys out.
     pub more: bool,
-    /// Number of keys in the range, whatever the limit and the revision bounds (as etcd).
+    /// The number of keys in the range, whatever the limit and the revision bounds (as in etcd).
     pub count: u64,
 }
 
@@ -133,46 +134,48 @@ pub struct RangeResult {
 pub struct Put {
     /// The key, not empty.
     pub key: Bytes,
-    /// The new value; `None` keeps the old one and fails if there is no such key (`ignore_value`).
+    /// The new value; `None` keeps the old one, and fails if the key does not exist
+    /// (`ignore_value`).
     pub value: Option<Bytes>,
-    /// The new lease (0 for none); `None` keeps the old one and fails if there is no such key
+    /// The new lease, 0 for none; `None` keeps the old one, and fails if the key does not exist
     /// (`ignore_lease`).
     pub lease: Option<LeaseId>,
-    /// Answer the key's state before the write.
+    /// Whether to return the key's state before the write.
     pub prev_kv: bool,
 }
 
-/// Removal of a range.
+/// A delete of a range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delete {
-    /// Which keys.
+    /// The keys to delete.
     pub keys: KeyRange,
-    /// Answer the removed keys.
+    /// Whether to return the deleted keys.
     pub prev_kv: bool,
 }
 
-/// One condition of a transaction; it holds if it holds for every key in `keys`. An absent single
-/// key compares as revision, version and lease 0, and never matches a value comparison (as etcd).
+/// One condition of a transaction. It holds if it holds for every key in `keys`. An absent single
+/// key compares as revision, version and lease 0, and never matches a comparison of values (as in
+/// etcd).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compare {
-    /// Which keys.
+    /// The keys to compare.
     pub keys: KeyRange,
     /// How to compare.
     pub op: CompareOp,
-    /// What with.
+    /// The property and the value to compare with.
     pub target: CompareTarget,
 }
 
 /// How a [`Compare`] compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompareOp {
-    /// The key's property equals the target.
+    /// The property equals the target.
     Equal,
-    /// It is greater.
+    /// The property is greater than the target.
     Greater,
-    /// It is less.
+    /// The property is less than the target.
     Less,
-    /// It differs.
+    /// The property differs from the target.
     NotEqual,
 }
 
@@ -191,63 +194,65 @@ pub enum CompareTarget {
     Lease(LeaseId),
 }
 
-/// A transaction: if all of `compare` hold, `then`, else `or_else`; all at one revision.
+/// A transaction: runs `then` if all of `compare` hold, and `or_else` otherwise, all at one
+/// revision.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Txn {
     /// The conditions.
     pub compare: Vec<Compare>,
-    /// Done when all conditions hold.
+    /// The operations to run if all conditions hold.
     pub then: Vec<Op>,
-    /// Done otherwise.
+    /// The operations to run otherwise.
     pub or_else: Vec<Op>,
 }
 
 /// One operation of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Read.
+    /// A read.
     Range(Range),
-    /// Write.
+    /// A write.
     Put(Put),
-    /// Remove.
+    /// A delete.
     Delete(Delete),
-    /// A transaction within the transaction.
+    /// A nested transaction.
     Txn(Txn),
 }
 
-/// The answer to an [`Op`], of the same kind.
+/// The result of an [`Op`], of the same kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpResult {
-    /// To a range.
+    /// The result of a range.
     Range(RangeResult),
-    /// To a put: the previous state if asked for.
+    /// The result of a put: the previous state if requested.
     Put(Option<Arc<KeyValue>>),
-    /// To a delete: how many keys went, and which if asked for.
+    /// The result of a delete.
     Delete {
-        /// Number of keys removed.
+        /// The number of deleted keys.
         deleted: u64,
-        /// The keys removed, if asked for.
+        /// The deleted keys, if requested.
         prev_kvs: Vec<Arc<KeyValue>>,
     },
-    /// To a nested transaction.
+    /// The result of a nested transaction.
     Txn(TxnResult),
 }
 
-/// The answer to a [`Txn`].
+/// The result of a [`Txn`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TxnResult {
     /// Whether all conditions held.
     pub succeeded: bool,
-    /// The answers of the branch taken, in order.
+    /// The results of the branch taken, in order.
     pub results: Vec<OpResult>,
 }
 
-/// A change of one key, as seen by watches.
+/// A change of one key, as watches see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The key's new state; for a delete only `key` and `mod_revision` (of the delete) are set.
+    /// The key's new state. For a delete only `key` and `mod_revision`, that of the delete, are
+    /// set.
     pub kv: Arc<KeyValue>,
-    /// The key's state before, if there was one.
+    /// The key's state before the change, if there was one.
     pub prev: Option<Arc<KeyValue>>,
     /// Whether the key was deleted.
     pub deleted: bool,

@@ -1,4 +1,4 @@
-//! Reading a range: what etcd's `Range` does with limits, sorts and revision bounds.
+//! Reads of a range, with etcd's limits, sorts and revision bounds.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use bytes::Bytes;
 use super::keys::{Directory, KeySpace};
 use super::op::{KeyValue, Range, RangeResult, Revision, SortOrder, SortTarget};
 
-/// Reads the current state. The count is that of the whole range; the revision bounds prune before
-/// the sort, and the limit cuts after it, but for one case: a sort by something other than the key
-/// without an order applies to the first keys up to the limit and one more, as in etcd.
+/// Reads the current state. The count is that of the whole range. The revision bounds apply before
+/// the sort, and the limit after it. There is one exception, as in etcd: a sort without an order,
+/// by a property other than the key, applies to the first keys only, one more than the limit.
 pub(super) fn read(keys: &KeySpace, range: &Range) -> RangeResult {
     let count = keys.count(&range.keys) as u64;
     if range.count_only {
@@ -19,7 +19,7 @@ pub(super) fn read(keys: &KeySpace, range: &Range) -> RangeResult {
             ..RangeResult::default()
         };
     }
-    // One more than the limit, to know whether there is more.
+    // One more than the limit, to know whether there are more.
     let wanted = match range.limit {
         0 => usize::MAX,
         limit => limit.saturating_add(1),
@@ -42,7 +42,8 @@ pub(super) fn read(keys: &KeySpace, range: &Range) -> RangeResult {
     RangeResult { kvs, more, count }
 }
 
-/// The first `wanted` by the index of create revisions, if it can answer this.
+/// Reads the first `wanted` keys by the index of create revisions; `None` if the index does not
+/// serve this range.
 fn read_by_creation<'a>(
     keys: &'a KeySpace,
     range: &Range,
@@ -54,7 +55,7 @@ fn read_by_creation<'a>(
     let directories = keys.directories(&range.keys)?;
     let mut found = Vec::new();
     for directory in directories {
-        // The first of all are among the first of each.
+        // The first keys of all are among the first keys of each directory.
         found.extend(
             walk(directory, range)
                 .filter_map(|key| keys.get(key))
@@ -67,7 +68,8 @@ fn read_by_creation<'a>(
     Some(found)
 }
 
-/// The keys of a directory in the order asked for, from the end that the create bounds allow.
+/// Returns the keys of a directory in the requested order, within the bounds on the create
+/// revision.
 fn walk<'a>(directory: &'a Directory, range: &Range) -> Box<dyn Iterator<Item = &'a Bytes> + 'a> {
     let (min, max) = (range.min_create_revision, range.max_create_revision);
     let from = (min, Bytes::new());
@@ -83,7 +85,7 @@ fn walk<'a>(directory: &'a Directory, range: &Range) -> Box<dyn Iterator<Item = 
     }
 }
 
-/// The first `wanted` by reading the whole range, or as much of it as matters.
+/// Reads the first `wanted` keys by a scan of the range, or of as much of it as necessary.
 fn scan<'a>(keys: &'a KeySpace, range: &Range, wanted: usize) -> Vec<&'a Arc<KeyValue>> {
     let found = keys.iter(&range.keys);
     let as_stored = match range.sort_order {
@@ -118,7 +120,8 @@ fn is_within_bounds(kv: &KeyValue, range: &Range) -> bool {
     )
 }
 
-/// Equal targets are ordered by key, so that the order is total whatever path found the keys.
+/// Sorts the keys. Equal targets are ordered by key, so that the order does not depend on how the
+/// keys were found.
 fn sort(found: &mut [&Arc<KeyValue>], range: &Range) {
     let by_target = |a: &KeyValue, b: &KeyValue| -> Ordering {
         match range.sort_target {

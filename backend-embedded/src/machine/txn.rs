@@ -1,5 +1,5 @@
-//! Transactions: the path is chosen and the whole of it checked against the state before the first
-//! operation is applied, so that a transaction is applied wholly or not at all.
+//! Transactions. The branches are chosen, and all their operations checked against the state,
+//! before the first operation is applied. So a transaction is applied wholly or not at all.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use super::op::{Delete, Event, KeyValue, Op, OpResult, Put, Range, Revision, Txn
 use super::{Changes, Machine, range};
 use crate::error::Error;
 
-/// Which branch each transaction takes, nested ones in the order they are met. All conditions are
-/// judged on the state before the whole transaction (as etcd).
+/// Chooses the branch of each transaction, nested ones in the order they are met. All conditions
+/// are evaluated on the state before the whole transaction (as in etcd).
 pub(super) fn choose_branches(machine: &Machine, txn: &Txn, path: &mut Vec<bool>) {
     let succeeded =
         (txn.compare.iter()).all(|compare| compare::is_satisfied(&machine.keys, compare));
@@ -27,10 +27,10 @@ fn branch(txn: &Txn, succeeded: bool) -> &[Op] {
     if succeeded { &txn.then } else { &txn.or_else }
 }
 
-/// Checks the operations of a path against the state.
+/// Checks the operations of the chosen branches against the state.
 pub(super) struct Check<'a> {
     machine: &'a Machine,
-    /// Bytes of keys and values that the store would hold.
+    /// The bytes of keys and values that the store would hold.
     bytes: u64,
     wrote: bool,
 }
@@ -67,7 +67,7 @@ impl<'a> Check<'a> {
         if requested > current {
             return Err(Error::FutureRevision { requested, current });
         }
-        // Only the current state is kept; and what a transaction has written is already past it.
+        // Only the current state is kept, and after a write the transaction is past it.
         if requested != 0 && (requested < current || self.wrote) {
             return Err(Error::Compacted {
                 requested,
@@ -93,8 +93,8 @@ impl<'a> Check<'a> {
         let key = if old.is_some() { 0 } else { put.key.len() };
         let (grown, limit) = (new_value + key, self.machine.limits.store_bytes);
         self.bytes = (self.bytes + grown as u64).saturating_sub(old_value as u64);
-        // A put that does not grow the store is let through, so that a smaller limit than what is
-        // there already locks nobody out of replacing values.
+        // A put that does not grow the store is accepted. So values can still be replaced if the
+        // limit is set below what the store holds.
         if self.bytes > limit && grown > old_value {
             return Err(Error::QuotaExceeded { limit });
         }
@@ -190,7 +190,7 @@ impl<'a> Write<'a> {
         (deleted, if delete.prev_kv { found } else { Vec::new() })
     }
 
-    /// Removes one key, without a look at its lease.
+    /// Removes one key, and leaves its lease alone.
     pub(super) fn remove(&mut self, key: &Bytes) {
         let Some(prev) = self.machine.keys.remove(key) else {
             return;

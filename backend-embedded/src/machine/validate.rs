@@ -1,4 +1,5 @@
-//! What is wrong with a request whatever the state: checked whole, before anything is applied.
+//! The checks of a request that do not depend on the state. The whole request is checked before
+//! anything is applied.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -9,8 +10,8 @@ use super::op::{Delete, KeyRange, Op, Put, Range, Txn};
 use crate::config::{MAX_REQUEST_BYTES, MAX_TXN_OPS};
 use crate::error::Error;
 
-/// What one operation or condition counts for besides its keys and values, about what it takes on
-/// the wire. It bounds the number of operations in a deeply branching transaction.
+/// What an operation or a condition counts for besides its keys and values: about its size on the
+/// wire. It bounds the number of operations in a deeply branching transaction.
 const OP_BYTES: usize = 16;
 
 pub(super) fn put(put: &Put) -> Result<(), Error> {
@@ -31,7 +32,7 @@ pub(super) fn range(range: &Range) -> Result<(), Error> {
     size.check()
 }
 
-/// Limits, keys, and that no key is written twice, or written and deleted, on any path.
+/// Checks limits and keys, and that no path writes a key twice, or writes and deletes it.
 pub(super) fn txn(txn: &Txn) -> Result<(), Error> {
     let mut size = Size::default();
     size.txn(txn, MAX_TXN_OPS)?;
@@ -71,8 +72,8 @@ impl Size {
         Ok(())
     }
 
-    /// As etcd, the longest list of a transaction counts against what its nested ones may have;
-    /// which also bounds the nesting.
+    /// Adds a transaction. As in etcd, the longest list of a transaction counts against what its
+    /// nested ones may have, which also bounds the nesting.
     fn txn(&mut self, txn: &Txn, allowed: usize) -> Result<(), Error> {
         let longest = (txn.compare.len())
             .max(txn.then.len())
@@ -100,7 +101,8 @@ impl Size {
     }
 }
 
-/// What a list of operations may write and delete, on any path through nested transactions.
+/// The keys that a list of operations may write and delete, on any path through nested
+/// transactions.
 #[derive(Default)]
 struct WriteSet<'a> {
     puts: BTreeSet<&'a [u8]>,
@@ -118,7 +120,7 @@ fn collect_writes(ops: &[Op]) -> Result<WriteSet<'_>, Error> {
         if let Op::Txn(nested) = op {
             let then = collect_writes(&nested.then)?;
             let or_else = collect_writes(&nested.or_else)?;
-            // The two branches exclude each other, so each is held only against the rest.
+            // The two branches exclude each other, so each is checked only against the rest.
             for key in then.puts.union(&or_else.puts) {
                 writes.check(key)?;
             }
@@ -152,7 +154,7 @@ impl WriteSet<'_> {
 #[derive(Default)]
 struct Spans<'a> {
     single: BTreeSet<&'a [u8]>,
-    /// Disjoint ranges: end by start, no end meaning "to the last key".
+    /// Disjoint ranges: the end by the start. No end means "to the last key".
     spans: BTreeMap<&'a [u8], Option<&'a [u8]>>,
 }
 
@@ -183,7 +185,7 @@ impl<'a> Spans<'a> {
         if end.is_some_and(|end| end <= start) {
             return;
         }
-        // Swallow every span that touches the new one, last first.
+        // Merge every span that touches the new one, from the last to the first.
         loop {
             let last = match end {
                 Some(end) => self.spans.range::<[u8], _>(up_to(end)).next_back(),

@@ -1,6 +1,6 @@
-//! Which calls stand on which key of a queue: to etcd, calls with one lease are one contender with
-//! one key, so a call that is given up may remove the key only if no other call stands on it or was
-//! granted it.
+//! The calls of the lock and election services on each key of a queue. To etcd, all calls with one
+//! lease are one contender with one key. So an abandoned call may remove the key only if no other
+//! call waits for it or was granted it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,22 +13,22 @@ use crate::machine::op::Revision;
 /// The calls on one key. Locked while the key is created or removed for them.
 #[derive(Debug, Default)]
 pub(super) struct KeyCalls {
-    /// Calls that have neither been answered nor given up.
+    /// The number of calls that are neither answered nor abandoned.
     pub(super) calls: usize,
-    /// When one of them created the key; `None` if it was there before them.
+    /// The revision at which one of these calls created the key; `None` if the key existed before.
     pub(super) created: Option<Revision>,
-    /// One of them was told that it holds the key.
+    /// Whether one of these calls was granted the key.
     pub(super) granted: bool,
 }
 
 type Map = HashMap<Bytes, Arc<AsyncMutex<KeyCalls>>>;
 
-/// The keys that calls stand on, at most one for each open call.
+/// The keys that calls wait for, at most one for each open call.
 #[derive(Debug, Default)]
 pub(super) struct CallRegistry(Mutex<Map>);
 
 impl CallRegistry {
-    /// Takes part in what is known of `key`, until the result is dropped.
+    /// Joins the calls on `key`, until the result is dropped.
     pub(super) fn join(&self, key: Bytes) -> Membership<'_> {
         let key_calls = Arc::clone(self.lock().entry(key.clone()).or_default());
         Membership {
@@ -43,7 +43,7 @@ impl CallRegistry {
     }
 }
 
-/// One call's part in a [`KeyCalls`].
+/// The membership of one call in a [`KeyCalls`].
 #[derive(Debug)]
 pub(super) struct Membership<'a> {
     registry: &'a CallRegistry,
@@ -54,8 +54,7 @@ pub(super) struct Membership<'a> {
 impl Drop for Membership<'_> {
     fn drop(&mut self) {
         let mut all = self.registry.lock();
-        // Ours and the map's: nobody else takes part, and nobody can begin to while we hold the
-        // map.
+        // Only our reference and the map's are left. Nobody can join while we hold the map.
         if Arc::strong_count(&self.key_calls) == 2 {
             all.remove(&self.key);
         }

@@ -1,4 +1,4 @@
-//! `etcdserverpb.Cluster`: one member, for ever.
+//! `etcdserverpb.Cluster`: always one member.
 
 use etcd_client::proto::{
     PbClusterService, PbMember, PbMemberAddRequest, PbMemberAddResponse, PbMemberListRequest,
@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::state::Shared;
 use super::unimplemented::unimplemented;
 
-/// The member's name; without one, etcd's tools take it for not started.
+/// The member's name. etcd's tools consider a member without a name as not started.
 const MEMBER_NAME: &str = "turnlock";
 
 /// The cluster service.

@@ -1,5 +1,5 @@
-//! CallerCount for the disk without going to sleep at once: to wake the thread again takes a good part
-//! of the time that the disk needs.
+//! Waiting for a commit without putting the thread to sleep at once: to wake it again takes a good
+//! part of the time that the disk needs.
 
 use std::future::Future;
 use std::pin::pin;
@@ -8,26 +8,29 @@ use std::time::{Duration, Instant};
 
 use tokio::task::yield_now;
 
-/// Twice what a good disk takes to sync. A slow one is slept for, after this much for nothing.
+/// How long the thread stays awake for one commit: twice the time that a good disk takes to sync.
+/// For a slower disk the thread sleeps after this.
 const BUSY_WAIT: Duration = Duration::from_micros(300);
 
-/// Those who wait for what a commit answers.
+/// Counts the callers that wait for commits.
 #[derive(Debug, Default)]
 pub(super) struct CommitWait {
     callers: AtomicUsize,
 }
 
 impl CommitWait {
-    /// Waits for this one. While it is the only one, the thread stays busy for a moment, and does
-    /// whatever else there is to do. Where many wait, each commit is for some of them and there is
-    /// no hurry: those that sleep longer share more, and leave the processor to others.
+    /// Waits for the result of a commit. While there is only one caller, the thread stays awake for
+    /// up to [`BUSY_WAIT`], and runs its other tasks. With several callers each commit serves only
+    /// some of them, and there is no hurry: callers that sleep longer share more commits, and leave
+    /// the processor to others.
     ///
-    /// *Cancel safety:* that of the answer.
+    /// # Cancel safety
+    /// That of `answer`.
     pub(super) async fn wait_for<T>(&self, answer: impl Future<Output = T>) -> T {
         self.wait_for_callers(1, answer).await
     }
 
-    /// The same for an answer that so many wait for.
+    /// As [`wait_for`](Self::wait_for), for a result that `callers` callers wait for.
     pub(super) async fn wait_for_callers<T>(
         &self,
         callers: usize,
@@ -48,7 +51,7 @@ impl CommitWait {
     }
 }
 
-/// Counted until it is dropped.
+/// Counts its callers until it is dropped.
 struct CallerCount<'a> {
     count: &'a AtomicUsize,
     callers: usize,
@@ -75,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    /// How often it was looked for the answers that never come, each waited for by so many callers.
+    /// Returns how often results that never come were polled, each waited for by this many callers.
     async fn polls(answers: &[usize]) -> usize {
         let commit_wait = Arc::new(CommitWait::default());
         let polls = Arc::new(AtomicUsize::new(0));

@@ -1,5 +1,5 @@
-//! Accepting connections: at most [`MAX_CONNECTIONS`] at once, each counted, each ended when the
-//! server is.
+//! Accepts connections: at most [`MAX_CONNECTIONS`] at once. Each is counted, and each ends with
+//! the server.
 
 use std::future::Future;
 use std::io;
@@ -20,23 +20,24 @@ use tonic::transport::server::Connected;
 use super::lifecycle::Lifecycle;
 use super::listen::BoundListener;
 
-/// Connections served at once; one more is closed as soon as it is accepted, which a gRPC client
-/// reports as `UNAVAILABLE` and retries.
+/// The most connections served at once. A further one is closed as soon as it is accepted, which a
+/// gRPC client reports as `UNAVAILABLE` and retries.
 pub const MAX_CONNECTIONS: usize = 4096;
 
 /// How long a connection may take to send its HTTP/2 preface.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Length of the HTTP/2 client preface, in bytes.
+/// The length of the HTTP/2 client preface in bytes.
 const PREFACE_BYTES: usize = 24;
 
-/// How long to wait after the system refused to accept (no file descriptors, no memory).
+/// How long to wait after the system failed to accept a connection (no file descriptors, no
+/// memory).
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The connections that arrive on all listeners.
 pub(super) struct Incoming {
     listeners: Vec<BoundListener>,
-    /// The listener to ask first, so that a busy one cannot starve the others.
+    /// The index of the listener to poll first, so that a busy one cannot starve the others.
     next: usize,
     live: Arc<watch::Sender<usize>>,
     lifecycle: Lifecycle,
@@ -103,7 +104,7 @@ impl Stream for Incoming {
                         }
                         None => tracing::warn!(
                             limit = MAX_CONNECTIONS,
-                            "too many connections: closed one"
+                            "too many connections: one was closed"
                         ),
                     }
                 }
@@ -117,7 +118,7 @@ impl Stream for Incoming {
     }
 }
 
-/// One of the [`MAX_CONNECTIONS`]; given back when dropped.
+/// One of the [`MAX_CONNECTIONS`] slots, released when dropped.
 struct Slot(Arc<watch::Sender<usize>>);
 
 impl Slot {
@@ -139,8 +140,8 @@ impl Drop for Slot {
 
 type Socket = Either<TcpStream, UnixStream>;
 
-/// An accepted connection. Reading fails once the server is closed, or if the client does not send
-/// its preface in time; either makes the HTTP/2 layer drop the connection and all its streams.
+/// An accepted connection. Reads fail once the server is closed, or if the client does not send its
+/// preface in time. Then the HTTP/2 layer drops the connection and all its streams.
 pub(super) struct Connection {
     socket: Batched<Socket>,
     closed: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -149,7 +150,7 @@ pub(super) struct Connection {
     _slot: Slot,
 }
 
-/// The process that made a connection, if the kernel knows it.
+/// The id of the process that made a connection, if the kernel knows it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) Option<u32>);
 

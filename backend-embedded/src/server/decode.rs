@@ -1,5 +1,5 @@
-//! etcd's requests in the coordinator's vocabulary. What etcd checks before it executes a request
-//! is checked here, in its order, where the coordinator's types cannot express the fault.
+//! Decodes etcd's requests into the coordinator's types. A fault that the coordinator's types
+//! cannot express is checked here, in etcd's order.
 
 use bytes::Bytes;
 use etcd_client::proto::{
@@ -15,12 +15,13 @@ use crate::machine::op::{
     SortTarget, Txn,
 };
 
-/// A negative number means "none" wherever etcd accepts one.
+/// Converts a number. A negative one means "none" wherever etcd accepts it.
 pub(super) fn to_u64(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-/// etcd's convention: no end is one key, an end of one zero byte is "to the last key".
+/// Decodes a key range by etcd's convention: without an end it is one key; an end of one zero byte
+/// means "to the last key".
 pub(super) fn key_range(key: Vec<u8>, range_end: Vec<u8>) -> KeyRange {
     match range_end.as_slice() {
         [] => KeyRange::One(key.into()),
@@ -42,7 +43,7 @@ fn parse_key_range(key: Vec<u8>, range_end: Vec<u8>) -> Result<KeyRange, Status>
     Ok(key_range(key, range_end))
 }
 
-/// A range outside a transaction: a negative revision means "now".
+/// Decodes a range outside of a transaction. A negative revision means "now".
 pub(super) fn range(request: PbRangeRequest) -> Result<Range, Status> {
     let invalid_sort = || Status::invalid_argument(status::INVALID_SORT);
     Ok(Range {
@@ -72,12 +73,13 @@ pub(super) fn range(request: PbRangeRequest) -> Result<Range, Status> {
     })
 }
 
-/// A negative upper bound leaves nothing. So does 1, as the first write makes revision 2.
+/// Converts an upper bound. A negative one excludes everything. So does 1, because the first write
+/// makes revision 2.
 fn to_upper_bound(revision: i64) -> Revision {
     u64::try_from(revision).unwrap_or(1)
 }
 
-/// A put, in a transaction or not.
+/// Decodes a put, in a transaction or outside of one.
 pub(super) fn put(request: PbPutRequest) -> Result<Put, Status> {
     if request.key.is_empty() {
         return Err(Status::invalid_argument(status::EMPTY_KEY));
@@ -96,7 +98,7 @@ pub(super) fn put(request: PbPutRequest) -> Result<Put, Status> {
     })
 }
 
-/// A delete, in a transaction or not.
+/// Decodes a delete, in a transaction or outside of one.
 pub(super) fn delete(request: PbDeleteRequest) -> Result<Delete, Status> {
     Ok(Delete {
         keys: parse_key_range(request.key, request.range_end)?,
@@ -104,7 +106,7 @@ pub(super) fn delete(request: PbDeleteRequest) -> Result<Delete, Status> {
     })
 }
 
-/// The delete of one key.
+/// Makes the delete of one key.
 pub(super) fn delete_key(key: Vec<u8>) -> Result<Delete, Status> {
     Ok(Delete {
         keys: parse_key_range(key, Vec::new())?,
@@ -112,12 +114,13 @@ pub(super) fn delete_key(key: Vec<u8>) -> Result<Delete, Status> {
     })
 }
 
-/// A transaction.
+/// Decodes a transaction.
 pub(super) fn txn(request: PbTxnRequest) -> Result<Txn, Status> {
     nested_txn(request, MAX_TXN_OPS)
 }
 
-/// As etcd, what a level may hold is what the levels above it have left over.
+/// Decodes a transaction that may hold `max_ops` operations. As in etcd, a nested transaction may
+/// hold what the levels above leave over.
 fn nested_txn(request: PbTxnRequest, max_ops: usize) -> Result<Txn, Status> {
     let ops = request
         .compare
@@ -147,7 +150,7 @@ fn txn_op(op: PbTxnRequestOp, max_ops: usize) -> Result<Op, Status> {
         Some(PbTxnOpRequest::RequestPut(request)) => put(request).map(Op::Put),
         Some(PbTxnOpRequest::RequestDeleteRange(request)) => delete(request).map(Op::Delete),
         Some(PbTxnOpRequest::RequestTxn(request)) => nested_txn(request, max_ops).map(Op::Txn),
-        // An operation without content is, to etcd, a key that is not found.
+        // An operation without content is a key that is not found, as in etcd.
         None => Err(Status::invalid_argument(status::KEY_NOT_FOUND)),
     }
 }
@@ -166,7 +169,7 @@ fn compare(request: PbCompare) -> Result<Compare, Status> {
     };
     let target =
         PbCompareTarget::try_from(request.target).map_err(|_| unknown("target", request.target))?;
-    // As etcd, `target` decides; a union of another kind, or none, counts as zero.
+    // As in etcd, `target` decides. A union of another kind, or none, counts as zero.
     let (op, target) = match (target, request.target_union) {
         (PbCompareTarget::Version, union) => {
             let number = match union {
@@ -202,7 +205,8 @@ fn compare(request: PbCompare) -> Result<Compare, Status> {
     Ok(Compare { keys, op, target })
 }
 
-/// Every revision and version is above any negative number, and none is `u64::MAX`.
+/// Converts a comparison with a number that may be negative. Every revision and version is above
+/// any negative number, and none is `u64::MAX`.
 fn to_unsigned_compare(op: CompareOp, number: i64) -> (CompareOp, u64) {
     match (u64::try_from(number), op) {
         (Ok(number), op) => (op, number),

@@ -22,7 +22,7 @@ use crate::machine::op::{Delete, KeyRange, Op, Put, Txn};
 /// The election service.
 pub(super) struct Election(pub(super) Shared);
 
-/// etcd answers these as plain errors, which gRPC reports as `UNKNOWN`.
+/// etcd reports these as plain errors, for which gRPC sends `UNKNOWN`.
 fn no_leader() -> Status {
     Status::unknown("election: no leader")
 }
@@ -35,7 +35,7 @@ fn require_leader(leader: Option<PbLeaderKey>) -> Result<PbLeaderKey, Status> {
     leader.ok_or_else(|| Status::unknown("\"leader\" field must be provided"))
 }
 
-/// Does `op` if `leader` still leads or stands in the queue.
+/// Makes a transaction that does `op` if `leader` is still the leader or in the queue.
 fn txn_if_unchanged(leader: &PbLeaderKey, op: Op) -> Txn {
     let key = Bytes::from(leader.key.clone());
     Txn {
@@ -143,12 +143,12 @@ impl super::proto::Election for Election {
     }
 }
 
-/// Follows the leaders of an election. As in etcd, a leader that was there only between two looks
-/// may be left out; the latest one never is.
+/// Follows the leaders of an election. As in etcd, a leader that existed only between two reads may
+/// be left out. The latest one never is.
 struct Observer {
     shared: Shared,
     name: Vec<u8>,
-    /// The present leader's key, watched from what was last told on.
+    /// The watch of the present leader's key, from the last reported revision on.
     leader: Option<Watcher>,
 }
 
@@ -178,10 +178,10 @@ impl Observer {
         }
     }
 
-    /// The leader of now, or `None` once there may be another to look for.
+    /// Reads the present leader; `None` if there may be another one by now.
     async fn read_leader(&mut self) -> Result<Option<PbLeaderResponse>, Error> {
         let coordinator = &self.shared.coordinator;
-        // First the watch, then the look: a leader that comes in between wakes us.
+        // First the watch, then the read: a leader that comes in between wakes the watch.
         let mut candidates = coordinator.watch(queue::to_key_range(&self.name), None)?;
         let found = queue::read_head(coordinator, &self.name).await?;
         let Some(leader) = found.result else {

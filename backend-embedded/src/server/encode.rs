@@ -1,4 +1,4 @@
-//! The coordinator's answers as etcd's messages.
+//! Encodes the coordinator's results as etcd's messages.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use etcd_client::proto::{
 
 use crate::machine::op::{Event, KeyValue, OpResult, RangeResult, TxnResult};
 
-/// etcd's numbers are signed; ours never come near the end of either range.
+/// Converts a number. etcd's are signed; ours never come near the end of either range.
 pub(super) fn to_i64(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A key.
+/// Encodes a key.
 pub(super) fn key_value(kv: &KeyValue) -> PbKeyValue {
     PbKeyValue {
         key: kv.key.to_vec(),
@@ -30,7 +30,7 @@ fn key_values(kvs: &[Arc<KeyValue>]) -> Vec<PbKeyValue> {
     kvs.iter().map(|kv| key_value(kv)).collect()
 }
 
-/// A change, with the state before it if that is wanted.
+/// Encodes a change, with the state before it if there is one.
 pub(super) fn event(event: &Event, prev: Option<&KeyValue>) -> PbEvent {
     PbEvent {
         r#type: i32::from(event.deleted),
@@ -39,7 +39,7 @@ pub(super) fn event(event: &Event, prev: Option<&KeyValue>) -> PbEvent {
     }
 }
 
-/// The answer to a range.
+/// Encodes the result of a range.
 pub(super) fn range(header: Option<PbResponseHeader>, result: &RangeResult) -> PbRangeResponse {
     PbRangeResponse {
         header,
@@ -49,7 +49,7 @@ pub(super) fn range(header: Option<PbResponseHeader>, result: &RangeResult) -> P
     }
 }
 
-/// The answer to a put.
+/// Encodes the result of a put.
 pub(super) fn put(header: Option<PbResponseHeader>, prev: Option<&KeyValue>) -> PbPutResponse {
     PbPutResponse {
         header,
@@ -57,7 +57,7 @@ pub(super) fn put(header: Option<PbResponseHeader>, prev: Option<&KeyValue>) -> 
     }
 }
 
-/// The answer to a delete.
+/// Encodes the result of a delete.
 pub(super) fn delete(
     header: Option<PbResponseHeader>,
     deleted: u64,
@@ -70,7 +70,7 @@ pub(super) fn delete(
     }
 }
 
-/// The answer to a transaction that left the store at `header.revision`.
+/// Encodes the result of a transaction that left the store at `header.revision`.
 pub(super) fn txn(header: PbResponseHeader, result: &TxnResult) -> PbTxnResponse {
     let changes = result.results.iter().any(is_change);
     let mut progress = TxnProgress {
@@ -93,8 +93,9 @@ fn is_change(result: &OpResult) -> bool {
     }
 }
 
-/// Each operation's answer has a header with nothing but the revision as that operation saw it: the
-/// transaction's own from its first change on. (A nested transaction's own header is empty.)
+/// The header of each operation's result. It holds only the revision as that operation saw it,
+/// which is the transaction's own from its first change on. The header of a nested transaction is
+/// empty.
 struct TxnProgress {
     before: i64,
     changed: bool,

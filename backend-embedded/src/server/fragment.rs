@@ -1,9 +1,9 @@
-//! Splitting watch responses that would be too large for a message.
+//! Splits watch responses that are too large for a message.
 
 use etcd_client::proto::PbWatchResponse;
 use prost::Message;
 
-/// Splits a response whose message would be over `limit` bytes; an event is never split.
+/// Splits a response whose message would exceed `limit` bytes. An event is never split.
 pub(super) fn split_response(response: PbWatchResponse, limit: usize) -> Vec<PbWatchResponse> {
     if response.encoded_len() <= limit {
         return vec![response];
@@ -17,7 +17,7 @@ pub(super) fn split_response(response: PbWatchResponse, limit: usize) -> Vec<PbW
     let mut parts = vec![empty.clone()];
     let mut size = overhead;
     for event in response.events {
-        // Tag and length of an embedded message: at most 1 + 5 bytes.
+        // The tag and the length of an embedded message: at most 1 + 5 bytes.
         let event_size = event.encoded_len() + 6;
         if let Some(part) = parts.last_mut()
             && (part.events.is_empty() || size + event_size <= limit)

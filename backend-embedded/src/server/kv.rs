@@ -19,7 +19,8 @@ use crate::machine::op::Op;
 /// The key-value service.
 pub(super) struct Kv(pub(super) Shared);
 
-/// Only writes are limited in etcd: what is to be stored must fit.
+/// Fails if a write is too large. As in etcd, only writes are limited: what is to be stored must
+/// fit.
 fn check_size(request: &impl Message) -> Result<(), Status> {
     if request.encoded_len() > MAX_REQUEST_BYTES {
         return Err(Status::invalid_argument(status::REQUEST_TOO_LARGE));
@@ -89,7 +90,7 @@ impl PbKvService for Kv {
         let size = check_size(&request);
         let txn = decode::txn(request)?;
         size?;
-        // A client sends the transactions of several callers as one.
+        // One message of a client may carry the transactions of several callers.
         let callers = txn.then.iter().filter(|op| matches!(op, Op::Txn(_)));
         let callers = callers.count().max(1);
         let answer = self.0.coordinator.txn(txn);
@@ -102,7 +103,7 @@ impl PbKvService for Kv {
         &self,
         request: Request<PbCompactionRequest>,
     ) -> Result<Response<PbCompactionResponse>, Status> {
-        // `physical` asks to wait until the space is free, which it is once we answer.
+        // `physical` asks to wait until the space is free, which it is when this returns.
         let revision = decode::to_u64(request.into_inner().revision);
         let revision = self.0.coordinator.compact(revision).await?;
         Ok(Response::new(PbCompactionResponse {

@@ -37,7 +37,7 @@ impl PbLeaseService for Lease {
         let granting = self.0.coordinator.grant_to(holder, request.id, ttl);
         let granted = match self.0.commit_wait.wait_for(granting).await {
             Ok(granted) => granted,
-            // etcd takes negative ids; its Go client, like ours, never sends one.
+            // etcd accepts negative ids. Its Go client, like ours, never sends one.
             Err(err @ Error::InvalidLeaseId { .. }) => {
                 return Err(Status::invalid_argument(format!("turnlock: {err}")));
             }
@@ -69,7 +69,8 @@ impl PbLeaseService for Lease {
         &self,
         request: Request<Streaming<PbLeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        // Requests are taken one at a time, as fast as their answers are: nothing piles up here.
+        // Requests are taken one at a time, as fast as the client takes the responses, so nothing
+        // piles up here.
         let renewals = stream::try_unfold(
             (self.0.clone(), request.into_inner()),
             |(state, mut requests)| async move {
@@ -129,7 +130,8 @@ impl PbLeaseService for Lease {
     }
 }
 
-/// The process that asks, if it is on this machine and nothing stands between it and us.
+/// Returns the process that sent the request, if it is on this machine and connected without an
+/// intermediary.
 fn find_holder<T>(request: &Request<T>) -> Option<Process> {
     let Peer(pid) = request.extensions().get()?;
     let user_agent = request.metadata().get("user-agent")?.to_str().ok()?;
@@ -137,7 +139,7 @@ fn find_holder<T>(request: &Request<T>) -> Option<Process> {
 }
 
 async fn renew(state: &State, id: i64) -> Result<PbLeaseKeepAliveResponse, Status> {
-    // Taken first: a lease must not seem renewed at a revision at which it was gone.
+    // Read first: a lease must not seem to be renewed at a revision at which it no longer existed.
     let header = state.header_now();
     let ttl = match state.coordinator.keep_alive(id).await {
         Ok(ttl) => to_seconds(ttl),

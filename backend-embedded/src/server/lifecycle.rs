@@ -2,15 +2,15 @@
 
 use tokio::sync::watch;
 
-/// What the server is doing.
+/// The phase of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     /// Serving.
     Serving,
-    /// Ending: no new connections, open streams end by themselves, answers on their way are
+    /// No new connections are accepted, open streams end by themselves, and pending responses are
     /// delivered.
     Draining,
-    /// Whatever is still open is cut.
+    /// Everything that is still open is cut.
     Closed,
 }
 
@@ -24,18 +24,18 @@ impl Lifecycle {
         (sender, Self(receiver))
     }
 
-    /// Resolves when streams should end.
+    /// Waits until streams have to end.
     pub(super) async fn wait_for_draining(&self) {
         self.wait_for(Phase::Draining).await;
     }
 
-    /// Resolves when connections are cut.
+    /// Waits until connections are cut.
     pub(super) async fn wait_for_close(&self) {
         self.wait_for(Phase::Closed).await;
     }
 
     async fn wait_for(&self, phase: Phase) {
-        // An error means that the server is gone, which is as good as closed.
+        // An error means that the server has gone, which counts as closed.
         let _ = self.0.clone().wait_for(|now| *now >= phase).await;
     }
 }

@@ -1,4 +1,5 @@
-//! Where the server listens: parsing, refusing what would be open to others, binding.
+//! The addresses that the server listens on: parses them, refuses those open to others, and binds
+//! them.
 
 use std::fmt;
 use std::fs;
@@ -10,25 +11,34 @@ use std::str::FromStr;
 
 use tokio::net::{TcpListener, UnixListener};
 
-/// Longest path of a Unix socket, in bytes: `sun_path` less its terminating zero.
+/// The longest path of a Unix socket in bytes: `sun_path` without its terminating zero.
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 
-/// An address to serve on.
+/// An address to listen on.
 ///
 /// As text: `127.0.0.1:2379`, `[::1]:2379`, `localhost:2379`, `unix:/run/user/1000/turnlock/sock`.
-/// An `http://` in front of a TCP address is accepted, so that an etcd endpoint can be pasted.
+/// A TCP address may start with `http://`, so that an etcd endpoint can be pasted.
+///
+/// ```
+/// use backend_embedded::server::Listen;
+///
+/// let listen: Listen = "unix:/run/user/1000/turnlock/sock".parse()?;
+/// assert_eq!(listen.to_string(), "unix:/run/user/1000/turnlock/sock");
+/// assert!("0.0.0.0:2379".parse::<Listen>().is_err());
+/// # Ok::<(), backend_embedded::server::ListenError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
-    /// A loopback TCP address. Port 0 lets the system choose; [`BoundServer::addresses`] tells
-    /// which.
+    /// A loopback TCP address. With port 0 the system chooses a port, which
+    /// [`BoundServer::addresses`] returns.
     ///
     /// [`BoundServer::addresses`]: super::BoundServer::addresses
     Tcp(SocketAddr),
     /// The path of a Unix socket, at most [`MAX_SOCKET_PATH_BYTES`] long, in a folder that only
     /// this user can enter.
     Unix(PathBuf),
-    /// The same for all users of a group, of this number: in a folder of ours that the group can
-    /// enter, and nobody but us can change.
+    /// The path of a Unix socket for all users of the group with this id. Its folder belongs to
+    /// this user. The group can enter the folder, and nobody else can change it.
     UnixOfGroup(PathBuf, u32),
 }
 
@@ -36,9 +46,9 @@ pub enum Listen {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenError {
-    /// The text is no address.
+    /// The text is not an address.
     #[error(
-        "`{text}` is no address to listen on: {reason}; use `127.0.0.1:2379`, `[::1]:2379` or `unix:/path/to/socket`"
+        "`{text}` is not an address to listen on: {reason}; use `127.0.0.1:2379`, `[::1]:2379` or `unix:/path/to/socket`"
     )]
     Malformed {
         /// The text.
@@ -46,12 +56,12 @@ pub enum ListenError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The host name has no address.
+    /// The host name does not resolve to an address.
     #[error("cannot resolve `{host}`")]
     Unresolved {
         /// The name, with its port.
         host: String,
-        /// What the resolver said.
+        /// The resolver's error.
         source: io::Error,
     },
     /// The address can be reached from other machines.
@@ -64,24 +74,24 @@ pub enum ListenError {
         address: SocketAddr,
     },
     /// The path of a Unix socket does not fit into `sun_path`.
-    #[error("the socket path `{}` has {} bytes, the system allows {MAX_SOCKET_PATH_BYTES}; use a shorter folder", path.display(), path.as_os_str().len())]
+    #[error("the socket path `{}` has {} bytes, but the system allows {MAX_SOCKET_PATH_BYTES}; use a folder with a shorter path", path.display(), path.as_os_str().len())]
     PathTooLong {
         /// The path.
         path: PathBuf,
     },
-    /// The folder of a Unix socket is open to other users, or belongs to one.
+    /// The folder of a Unix socket is open to other users, or belongs to another user.
     #[error("refusing the socket `{}`: its folder `{}` {reason}; {remedy}", path.display(), folder.display())]
     UnsafeFolder {
-        /// The socket's path.
+        /// The path of the socket.
         path: PathBuf,
-        /// Its folder.
+        /// The folder of the socket.
         folder: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the folder.
         reason: String,
-        /// What to do about it.
+        /// How to fix it.
         remedy: String,
     },
-    /// Something is at the path of a Unix socket already.
+    /// A file exists already at the path of a Unix socket.
     #[error(
         "`{}` exists already; if no coordinator runs there, remove it (the owner of the data folder does so with `remove_stale_socket`)",
         path.display()
@@ -90,18 +100,18 @@ pub enum ListenError {
         /// The path.
         path: PathBuf,
     },
-    /// The file of a Unix socket was removed or replaced while we listened there.
-    #[error("the socket `{}` was removed or replaced, so nobody finds this server there any more", path.display())]
+    /// The file of a Unix socket was removed or replaced while the server listened there.
+    #[error("the socket `{}` was removed or replaced, so clients cannot find this server there", path.display())]
     SocketGone {
         /// The path.
         path: PathBuf,
     },
-    /// The system refused.
+    /// The system refused to bind the address.
     #[error("cannot listen on {listen}")]
     Io {
         /// The address.
         listen: Listen,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -118,8 +128,9 @@ impl fmt::Display for Listen {
 impl FromStr for Listen {
     type Err = ListenError;
 
-    /// Parses an address. A host name is looked up, which may block; all its addresses must be
-    /// loopback ones, and the first IPv4 one (else the first) is taken.
+    /// Parses an address. A host name is resolved, which may block. All its addresses must be
+    /// loopback addresses. The first IPv4 address is used, or the first address if there is no IPv4
+    /// one.
     ///
     /// # Errors
     /// [`ListenError::Malformed`], [`ListenError::Unresolved`] or [`ListenError::NotLoopback`].
@@ -166,7 +177,7 @@ impl FromStr for Listen {
 }
 
 fn require_loopback(address: SocketAddr) -> Result<(), ListenError> {
-    // `to_canonical`: `::ffff:127.0.0.1` is the loopback too, `::ffff:0.0.0.0` is not.
+    // `to_canonical`: `::ffff:127.0.0.1` is a loopback address too, `::ffff:0.0.0.0` is not.
     if address.ip().to_canonical().is_loopback() {
         Ok(())
     } else {
@@ -174,12 +185,13 @@ fn require_loopback(address: SocketAddr) -> Result<(), ListenError> {
     }
 }
 
-/// Removes a socket file that a dead server left behind. Call it only if you own the data folder
-/// whose coordinator serves there: that is what proves the former server dead. Anything but a
-/// socket is left alone.
+/// Removes a socket file that a dead server left behind. Call it only as the owner of the data
+/// folder whose coordinator serves there: owning the folder proves that the former server is dead.
+/// A file that is not a socket is left alone.
 ///
 /// # Errors
-/// Whatever the system says; that nothing is there is no error.
+/// Any error of the system, and [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the file is not
+/// a socket. An absent file is not an error.
 pub fn remove_stale_socket(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => fs::remove_file(path),
@@ -200,7 +212,7 @@ pub(super) enum BoundListener {
 }
 
 impl BoundListener {
-    /// Binds and listens; must be called within a Tokio runtime.
+    /// Binds and listens. Must be called within a Tokio runtime.
     pub(super) fn new(listen: &Listen) -> Result<Self, ListenError> {
         let io = |source| ListenError::Io {
             listen: listen.clone(),
@@ -224,7 +236,7 @@ impl BoundListener {
         }
     }
 
-    /// The file that clients find us by.
+    /// Returns the file by which clients find the server, for a Unix socket.
     pub(super) fn socket(&self) -> Option<SocketPath> {
         match self {
             Self::Tcp(_) => None,
@@ -232,7 +244,7 @@ impl BoundListener {
         }
     }
 
-    /// The address in fact bound.
+    /// Returns the address that was bound.
     pub(super) fn address(&self) -> io::Result<Listen> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
@@ -257,8 +269,8 @@ fn bind_unix(
             path: path.to_owned(),
         });
     }
-    // Between `bind` and `set_permissions` the socket has the umask's mode; nobody but the group can
-    // reach it then, as nobody else can enter the folder.
+    // Between `bind` and `set_permissions` the socket has the umask's mode. Only the group can
+    // reach it then, because nobody else can enter the folder.
     let listener = UnixListener::bind(path).map_err(&io)?;
     let metadata = fs::symlink_metadata(path).map_err(&io)?;
     let file = SocketFile(SocketPath {
@@ -277,7 +289,8 @@ fn bind_unix(
     Ok((listener, file))
 }
 
-/// The folder, not the socket's own mode, is what keeps others out on every system.
+/// Fails if others can enter the socket's folder. The folder, not the socket's own mode, keeps
+/// others out on every system.
 fn require_safe_folder(
     path: &Path,
     group: Option<u32>,
@@ -303,7 +316,7 @@ fn require_safe_folder(
     }
     let mode = metadata.permissions().mode() & 0o7777;
     if let Some(group) = group {
-        // The group enters and may list; nobody but us writes.
+        // The group may enter and list the folder. Only the owner may write.
         if metadata.gid() != group || mode & 0o010 == 0 || mode & 0o027 != 0 {
             return Err(unsafe_folder(
                 format!(
@@ -327,7 +340,7 @@ fn require_safe_folder(
     Ok(())
 }
 
-/// Where the file of a socket is. No other file is like it while we listen.
+/// The file of a socket. No other file has its identity while the server listens.
 #[derive(Debug, Clone)]
 pub(super) struct SocketPath {
     path: PathBuf,
@@ -340,7 +353,8 @@ impl SocketPath {
         &self.path
     }
 
-    /// Whether clients find it. They do if the system does not tell.
+    /// Returns whether clients find the socket at its path. If the system fails to answer, they are
+    /// assumed to find it.
     pub(super) async fn is_in_place(&self) -> bool {
         match tokio::fs::symlink_metadata(&self.path).await {
             Ok(found) => self.matches(&found),
@@ -356,7 +370,8 @@ impl SocketPath {
     }
 }
 
-/// The file of a listening Unix socket; removed when dropped, if it is still the one we made.
+/// The file of a listening Unix socket. Dropping it removes the file, unless another one has taken
+/// its place.
 #[derive(Debug)]
 pub(super) struct SocketFile(SocketPath);
 

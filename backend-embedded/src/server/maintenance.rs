@@ -1,4 +1,4 @@
-//! `etcdserverpb.Maintenance`: what `etcdctl endpoint status` and `endpoint health` ask for.
+//! `etcdserverpb.Maintenance`: what `etcdctl endpoint status` and `endpoint health` request.
 
 use etcd_client::proto::{
     PbAlarmRequest, PbAlarmResponse, PbDefragmentRequest, PbDefragmentResponse, PbDowngradeRequest,
@@ -13,7 +13,7 @@ use super::encode::to_i64;
 use super::state::{RAFT_TERM, Shared};
 use super::unimplemented::unimplemented;
 
-/// The etcd version whose API is spoken, with our own as semantic versioning's build metadata.
+/// The etcd version whose API is served, with our own version as build metadata.
 const VERSION: &str = concat!("3.5.0+turnlock.", env!("CARGO_PKG_VERSION"));
 
 /// `AlarmRequest.AlarmAction.GET`.
@@ -48,7 +48,7 @@ impl PbMaintenanceService for Maintenance {
             db_size: to_i64(status.db_size),
             db_size_in_use: to_i64(status.db_size_in_use),
             leader: self.0.member_id(),
-            // There is no raft log; the revision rises with every change, as its index would.
+            // There is no raft log. The revision rises with every change, as a raft index would.
             raft_index: status.revision,
             raft_applied_index: status.revision,
             raft_term: RAFT_TERM,

@@ -1,11 +1,11 @@
 //! The coordinator behind the etcd v3 gRPC API, on TCP and on Unix sockets.
 //!
-//! Spoken: KV, Watch, Lease, Lock, Election, and of Cluster and Maintenance the member list, the
-//! status and the (empty) list of alarms. Anything else answers `UNIMPLEMENTED` with its name.
-//! History is not kept, so a read at a past revision answers "compacted". There is neither TLS nor
-//! authentication: the server listens on loopback addresses and in private folders only. Over a
-//! Unix socket, Go clients need etcd 3.5 or later: those of 3.4 send the socket's path as HTTP/2
-//! authority, which is malformed and reset.
+//! The server implements KV, Watch, Lease, Lock and Election. Of Cluster and Maintenance it
+//! implements the member list, the status and the list of alarms, which is empty. Any other method
+//! returns `UNIMPLEMENTED` with its name. History is not kept, so a read at a past revision returns
+//! "compacted". There is no TLS and no authentication: the server listens on loopback addresses and
+//! in private folders only. Over a Unix socket, Go clients need etcd 3.5 or later: those of 3.4
+//! send the socket's path as HTTP/2 authority, which is malformed, and their streams are reset.
 //!
 //! ```no_run
 //! use backend_embedded::server::{Listen, Server};
@@ -65,42 +65,43 @@ pub use self::connection::MAX_CONNECTIONS;
 pub use self::listen::{Listen, ListenError, MAX_SOCKET_PATH_BYTES, remove_stale_socket};
 pub use self::status::DETAIL_KEY;
 
-/// Largest message accepted, in bytes: a request of [`MAX_REQUEST_BYTES`] and its wrapping (as
-/// etcd).
+/// The largest message accepted, in bytes: a request of [`MAX_REQUEST_BYTES`] and its wrapping (as
+/// in etcd).
 pub const MAX_MESSAGE_BYTES: usize = MAX_REQUEST_BYTES + 512 * 1024;
 
-/// RPCs, streams included, that one connection may have open. A client's further calls wait in the
+/// The most RPCs, including streams, that one connection may have open. Further calls wait in the
 /// client.
 pub const MAX_STREAMS_PER_CONNECTION: u32 = 4096;
 
-/// Largest header block of a request, in bytes.
+/// The largest header block of a request, in bytes.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
-/// How long a connection may be silent before it is pinged, so that a dead client is found.
+/// How long a connection may be silent before it is pinged, to find dead clients.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long the answer to that ping may take.
+/// How long a client may take to answer that ping.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long answers on their way may take when the server ends.
+/// How long pending responses may take when the server ends.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often it is looked for whether clients still find us.
+/// The time between two checks whether clients still find the server's sockets.
 const SOCKET_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often an idle watch that asked for it is told how far it is, by default (as etcd).
+/// How often an idle watch gets a progress notification, if it asked for them, by default (as in
+/// etcd).
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
 
-/// The gRPC server.
+/// The gRPC server. See the [module](self) for an example.
 #[derive(Debug)]
 pub struct Server;
 
 impl Server {
-    /// Binds every address; nothing is served before [`BoundServer::serve`], but clients can
-    /// connect and wait. Must be called within a Tokio runtime with I/O and time enabled.
+    /// Binds every address. Clients can then connect and wait; nothing is served before
+    /// [`BoundServer::serve`]. Must be called within a Tokio runtime with I/O and time enabled.
     ///
     /// # Errors
-    /// [`ListenError`]: an address that others could reach, or that the system refuses. Nothing
+    /// [`ListenError`] if others could reach an address, or if the system refuses it. No address
     /// stays bound then.
     pub fn bind(
         coordinator: Coordinator,
@@ -127,7 +128,8 @@ impl Server {
     }
 }
 
-/// A server that has its addresses and is ready to serve. Dropping it frees them.
+/// A server whose addresses are bound and that is ready to serve. Dropping it releases the
+/// addresses.
 #[derive(Debug)]
 pub struct BoundServer {
     coordinator: Coordinator,
@@ -138,35 +140,37 @@ pub struct BoundServer {
 }
 
 impl BoundServer {
-    /// The addresses in fact bound, in the order they were given.
+    /// Returns the addresses that were bound, in the order given.
     pub fn addresses(&self) -> &[Listen] {
         &self.addresses
     }
 
-    /// The number of live connections, at most [`MAX_CONNECTIONS`].
+    /// Returns a receiver of the number of live connections, at most [`MAX_CONNECTIONS`].
     pub fn connections(&self) -> tokio::sync::watch::Receiver<usize> {
         self.live.subscribe()
     }
 
-    /// How often an idle watch that asked for progress notifications gets one; 10 minutes by
-    /// default.
+    /// Sets how often an idle watch gets a progress notification, if it asked for them; 10 minutes
+    /// by default.
     #[must_use]
     pub fn with_progress_interval(mut self, interval: Duration) -> Self {
         self.progress_interval = interval.max(Duration::from_millis(1));
         self
     }
 
-    /// Serves until `shutdown` resolves, the coordinator stops, or a socket file is not the one made
-    /// here any more, so that nobody finds us there. Then no connection is accepted any more,
-    /// socket files are removed, streams and waiting calls end with `UNAVAILABLE`, answers on their
-    /// way get two seconds, and what is still open is cut. The coordinator is not stopped.
-    ///
-    /// Dropping the future cuts everything at once.
+    /// Serves until `shutdown` resolves, the coordinator stops, or a socket file is no longer the
+    /// one that was made here, so that clients do not find the server. Then the server accepts no
+    /// more connections and removes its socket files. Streams and waiting calls end with
+    /// `UNAVAILABLE`. Pending responses get two seconds. Everything still open is then cut. The
+    /// coordinator is not stopped.
     ///
     /// # Errors
-    /// [`ListenError::SocketGone`] if it ended for that.
+    /// [`ListenError::SocketGone`] if the server ended for that reason.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cuts all connections at once.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), ListenError> {
-        // Until all connections have ended, nobody takes the coordinator's place.
+        // No other coordinator takes the folder until all connections have ended.
         let _farewell = self.coordinator.farewell();
         let (phase, lifecycle) = Lifecycle::new();
         let coordinator = self.coordinator.clone();
@@ -196,14 +200,15 @@ impl BoundServer {
         );
         let mut outcome = Ok(());
         tokio::select! {
-            // Only its own shutdown ends it: connections that cannot be accepted are skipped.
+            // The server ends only by its own shutdown: connections that cannot be accepted are
+            // skipped.
             _ = &mut serving => return Ok(()),
             () = shutdown => {}
             reason = coordinator.closed() => tracing::info!(%reason, "the server ends"),
             error = wait_for_lost_socket(&sockets) => {
                 tracing::error!(%error, "the server ends");
                 outcome = Err(error);
-                // If it went with the folder, that is what clients are to hear.
+                // If the socket was lost together with the folder, clients have to learn that.
                 coordinator.check_location();
             }
         }
@@ -219,7 +224,7 @@ impl BoundServer {
     }
 }
 
-/// Resolves when one of these is not in its place any more.
+/// Waits until one of these sockets is no longer in its place.
 async fn wait_for_lost_socket(sockets: &[SocketPath]) -> ListenError {
     loop {
         tokio::time::sleep(SOCKET_CHECK_INTERVAL).await;

@@ -1,21 +1,23 @@
-//! Answering "how far is this stream?" truly: not before every watch of it has been asked.
+//! Progress requests: how far a watch stream is, answered only after every watch of the stream has
+//! been asked.
 
 use std::collections::BTreeSet;
 
 use crate::machine::op::Revision;
 
-/// One progress request on its way around the watches of a stream.
+/// A progress request that is being passed around the watches of a stream.
 #[derive(Debug)]
 pub(super) struct ProgressRequest {
     waiting: BTreeSet<i64>,
-    /// The least revision that any asked so far has reached.
+    /// The lowest revision that any watch asked so far has reached.
     reached: Option<Revision>,
-    /// The store's revision when the request began: the answer of a stream without watches.
+    /// The store's revision when the request began, which is the result for a stream without
+    /// watches.
     began: Revision,
 }
 
 impl ProgressRequest {
-    /// Starts a request around the watches `ids`.
+    /// Starts a request for the watches `ids`.
     pub(super) fn new(ids: impl Iterator<Item = i64>, began: Revision) -> Self {
         Self {
             waiting: ids.collect(),
@@ -24,24 +26,24 @@ impl ProgressRequest {
         }
     }
 
-    /// Watch `id` has come to the stream. It is asked too: its events may be older than the answer.
+    /// Adds a new watch `id` to the request: its events may be older than the result.
     pub(super) fn add_watch(&mut self, id: i64) {
         self.waiting.insert(id);
     }
 
-    /// Watch `id` has been told everything up to `revision`.
+    /// Records that watch `id` has delivered everything up to `revision`.
     pub(super) fn record_progress(&mut self, id: i64, revision: Revision) {
         if self.waiting.remove(&id) {
             self.reached = Some(self.reached.map_or(revision, |least| least.min(revision)));
         }
     }
 
-    /// Watch `id` is no more.
+    /// Removes the watch `id`, which has ended.
     pub(super) fn remove_watch(&mut self, id: i64) {
         self.waiting.remove(&id);
     }
 
-    /// The answer, once all have been asked.
+    /// Returns the result, once all watches have been asked.
     pub(super) fn revision(&self) -> Option<Revision> {
         self.waiting
             .is_empty()

@@ -1,5 +1,5 @@
-//! The messages and server traits of etcd's lock and election services that crate `etcd-client`
-//! keeps to itself. Field numbers are those of `v3lock.proto` and `v3election.proto`.
+//! The messages and server traits of etcd's lock and election services, which crate `etcd-client`
+//! does not export. Field numbers are those of `v3lock.proto` and `v3election.proto`.
 
 use etcd_client::proto::PbLeaderKey;
 
@@ -17,7 +17,7 @@ pub(super) struct LockRequest {
 /// `v3lockpb.UnlockRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct UnlockRequest {
-    /// The key that `Lock` answered.
+    /// The key that `Lock` returned.
     #[prost(bytes = "vec", tag = "1")]
     pub(super) key: Vec<u8>,
 }
@@ -47,7 +47,7 @@ pub(super) struct LeaderRequest {
 /// `v3electionpb.ProclaimRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ProclaimRequest {
-    /// The leadership, as `Campaign` answered it.
+    /// The leadership, as `Campaign` returned it.
     #[prost(message, optional, tag = "1")]
     pub(super) leader: Option<PbLeaderKey>,
     /// The new value.
@@ -58,7 +58,7 @@ pub(super) struct ProclaimRequest {
 /// `v3electionpb.ResignRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ResignRequest {
-    /// The leadership, as `Campaign` answered it.
+    /// The leadership, as `Campaign` returned it.
     #[prost(message, optional, tag = "1")]
     pub(super) leader: Option<PbLeaderKey>,
 }

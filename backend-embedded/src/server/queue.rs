@@ -1,5 +1,5 @@
-//! The queue behind the lock and the election service: keys `name/<lease in hex>`, first created
-//! first served, as etcd's own clients keep it, so that all of them can stand in one queue.
+//! The queue behind the lock and the election service: keys `name/<lease in hex>`, first created,
+//! first served. etcd's own clients use the same keys, so all of them can share a queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,26 +18,26 @@ use crate::machine::op::{
     Range, Revision, SortOrder, SortTarget, Txn,
 };
 
-/// Time to live of the lease that the server grants to a call that names none (as etcd).
+/// The time to live of the lease that the server grants to a call that names none (as in etcd).
 const SERVER_LEASE_TTL: Duration = Duration::from_secs(60);
 
 /// How often that lease is renewed while its call waits.
 const SERVER_LEASE_RENEWAL: Duration = Duration::from_secs(20);
 
-/// A queue_key at the head of the queue.
+/// A call's key in the queue.
 #[derive(Debug, Clone)]
 pub(super) struct QueueKey {
     pub(super) key: Bytes,
     /// The key's create revision.
     pub(super) create_revision: Revision,
     pub(super) lease: LeaseId,
-    /// The store's revision when the queue_key was first known to be at the head.
+    /// The store's revision when the key was first known to be at the head.
     pub(super) revision: Revision,
 }
 
-/// All keys of the queue `name`.
+/// Returns the range of all keys of the queue `name`.
 pub(super) fn to_key_range(name: &[u8]) -> KeyRange {
-    // `0` follows `/`.
+    // `0` is the byte after `/`.
     let with = |last: u8| -> Bytes { [name, &[last]].concat().into() };
     KeyRange::Span {
         start: with(b'/'),
@@ -49,7 +49,7 @@ fn to_key(name: &[u8], lease: LeaseId) -> Bytes {
     [name, format!("/{lease:x}").as_bytes()].concat().into()
 }
 
-/// The queue's oldest key, and the store's revision at that moment.
+/// Reads the queue's oldest key, and the store's revision at that moment.
 pub(super) async fn read_head(
     coordinator: &Coordinator,
     name: &[u8],
@@ -62,7 +62,7 @@ pub(super) async fn read_head(
     })
 }
 
-/// That `key` is still the one created at `revision`.
+/// Returns the condition that `key` is still the one created at `revision`.
 pub(super) fn compare_create_revision(key: Bytes, revision: Revision) -> Compare {
     Compare {
         keys: KeyRange::One(key),
@@ -71,8 +71,8 @@ pub(super) fn compare_create_revision(key: Bytes, revision: Revision) -> Compare
     }
 }
 
-/// Stands in the queue until at its head. Dropping the returned future takes the queue_key back, unless
-/// another call on the same lease stands there or has been told that it holds it.
+/// Enters the queue and waits until the call is at its head. Dropping the returned future removes
+/// the key, unless another call on the same lease waits there or has been granted it.
 pub(super) async fn acquire(
     state: &Shared,
     name: Vec<u8>,
@@ -81,7 +81,7 @@ pub(super) async fn acquire(
 ) -> Result<QueueKey, Status> {
     let (answer, answered) = oneshot::channel();
     let state = Arc::clone(state);
-    // A task of its own, as the way out of the queue has steps to wait for.
+    // Runs in a task of its own, because leaving the queue takes several steps.
     tokio::spawn(async move { run_call(&state, name, lease, value, answer).await });
     answered
         .await
@@ -119,7 +119,7 @@ async fn run_call(
         lease,
         own_lease,
     };
-    // To its end even if the caller goes away, so that there is no doubt about what to remove.
+    // Not interrupted if the caller goes away, so that it is certain what to remove.
     let mut queue_key = match call.enqueue().await {
         Ok(queue_key) => queue_key,
         Err(err) => {
@@ -145,15 +145,15 @@ struct Call<'a> {
     state: &'a State,
     membership: call_registry::Membership<'a>,
     name: Vec<u8>,
-    /// What to write; `None` for a lock, which leaves the value of a key that it finds alone.
+    /// The value to write; `None` for a lock, which does not change the value of an existing key.
     value: Option<Bytes>,
     lease: LeaseId,
-    /// The lease was granted for this call alone.
+    /// Whether the lease was granted for this call alone.
     own_lease: bool,
 }
 
 impl Call<'_> {
-    /// Creates the key, or finds it there.
+    /// Creates the key, or finds it.
     async fn enqueue(&self) -> Result<QueueKey, Error> {
         let key = || self.membership.key.clone();
         let own = first_by_creation(KeyRange::One(key()), SortOrder::None, 0);
@@ -202,7 +202,7 @@ impl Call<'_> {
         })
     }
 
-    /// Answers, and removes the key if nobody holds it or stands on it any more.
+    /// Answers the caller, and removes the key if no call holds it or waits for it any more.
     async fn finish(&self, outcome: Result<QueueKey, Status>, answer: Answer) {
         let mut key_calls = self.membership.key_calls.lock().await;
         key_calls.calls -= 1;
@@ -212,7 +212,7 @@ impl Call<'_> {
                     key_calls.granted = true;
                     return;
                 }
-                // The caller went away in that moment.
+                // The caller went away at this very moment.
                 None
             }
             Err(status) => Some((answer, status)),
@@ -223,12 +223,12 @@ impl Call<'_> {
             && let Some(created) = created
             && let Err(err) = self.remove(created).await
         {
-            // The lease still ends it.
+            // The key still ends with its lease.
             tracing::warn!(%err, "cannot remove an abandoned entry from a queue");
         }
         drop(key_calls);
         self.revoke_own_lease().await;
-        // Last, so that the end of the server waits for the removal.
+        // Answered last, so that the end of the server waits for the removal.
         if let Some((answer, status)) = failed {
             let _ = answer.send(Err(status));
         }
@@ -250,7 +250,7 @@ impl Call<'_> {
         self.state.coordinator.txn(txn).await.map(|_| ())
     }
 
-    /// Revokes the lease if it is this call's alone.
+    /// Revokes the lease if it was granted for this call alone.
     async fn revoke_own_lease(&self) {
         if !self.own_lease {
             return;
@@ -261,13 +261,13 @@ impl Call<'_> {
         }
     }
 
-    /// Waits until the queue_key is at the head, or (`false`) gone.
+    /// Waits until the key is at the head (`true`) or gone (`false`).
     async fn wait_for_head(&self, queue_key: &mut QueueKey) -> Result<bool, Error> {
         let coordinator = &self.state.coordinator;
         let mut renewal = interval_at(Instant::now() + SERVER_LEASE_RENEWAL, SERVER_LEASE_RENEWAL);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         'read: loop {
-            // First the watch, then the look: what happens in between wakes us.
+            // First the watch, then the read: a change in between wakes the watch.
             let mut own = coordinator.watch(KeyRange::One(queue_key.key.clone()), None)?;
             let neighbours = self.read_neighbours(queue_key).await?;
             if !neighbours.result.present {
@@ -304,7 +304,7 @@ impl Call<'_> {
         }
     }
 
-    /// Our own key and the one before it, at one revision.
+    /// Reads the call's own key and the one before it, at one revision.
     async fn read_neighbours(&self, queue_key: &QueueKey) -> Result<Applied<Neighbours>, Error> {
         let own = first_by_creation(KeyRange::One(queue_key.key.clone()), SortOrder::None, 0);
         let predecessor = first_by_creation(
@@ -341,7 +341,8 @@ struct Neighbours {
     predecessor: Option<Bytes>,
 }
 
-/// The oldest or youngest of `keys`, created at `max_create` or before (0: whenever).
+/// Returns the read of the oldest or youngest of `keys` that was created at `max_create_revision`
+/// or before; 0 sets no bound.
 fn first_by_creation(
     keys: KeyRange,
     sort_order: SortOrder,

@@ -1,4 +1,4 @@
-//! What all services share.
+//! The state that all services share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use super::status;
 use crate::coordinator::Coordinator;
 use crate::machine::op::Revision;
 
-/// The `raft_term` of every answer: there is no raft, so no leader ever changes.
+/// The `raft_term` of every response. There is no raft, so the leader never changes.
 pub(super) const RAFT_TERM: u64 = 1;
 
-/// What all services share.
+/// The state that all services share.
 pub(super) struct State {
     pub(super) coordinator: Coordinator,
     pub(super) lifecycle: Lifecycle,
-    /// Where clients reach us, as URLs.
+    /// The addresses of the server as URLs.
     pub(super) client_urls: Vec<String>,
-    /// How often an idle watch that asked for it is told how far it is.
+    /// How often an idle watch gets a progress notification, if it asked for them.
     pub(super) progress_interval: Duration,
-    /// The calls of the lock and election services that wait.
+    /// The waiting calls of the lock and election services.
     pub(super) call_registry: CallRegistry,
     pub(super) commit_wait: CommitWait,
     cluster_id: u64,
@@ -58,13 +58,13 @@ impl State {
         self.member_id
     }
 
-    /// Why an open stream or a waiting call ends with the server.
+    /// Returns the status with which open streams and waiting calls end.
     pub(super) fn stop_status(&self) -> Status {
         let failure = self.coordinator.failure();
         failure.map_or_else(status::stop_status, Status::from)
     }
 
-    /// The header of an answer that was true at `revision`.
+    /// Returns the header of a response that was true at `revision`.
     pub(super) fn header(&self, revision: Revision) -> PbResponseHeader {
         PbResponseHeader {
             cluster_id: self.cluster_id,
@@ -74,7 +74,7 @@ impl State {
         }
     }
 
-    /// The header of an answer that has no revision of its own.
+    /// Returns the header of a response that has no revision of its own.
     pub(super) fn header_now(&self) -> PbResponseHeader {
         self.header(self.coordinator.status().revision)
     }

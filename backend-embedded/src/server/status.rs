@@ -1,12 +1,12 @@
-//! Errors as etcd words them: its clients compare the texts.
+//! Errors in etcd's words, because its clients compare the texts.
 
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use crate::error::Error;
 
-/// Trailing metadata that carries the coordinator's own account of an error, where the etcd text
-/// says less.
+/// The key of the trailing metadata that carries the coordinator's own error text, where etcd's
+/// text says less.
 pub const DETAIL_KEY: &str = "turnlock-detail";
 
 pub(super) const EMPTY_KEY: &str = "etcdserver: key is not provided";
@@ -25,11 +25,11 @@ pub(super) const LEASE_TTL_TOO_LARGE: &str = "etcdserver: too large lease TTL";
 pub(super) const REQUEST_TOO_LARGE: &str = "etcdserver: request is too large";
 pub(super) const TOO_MANY_REQUESTS: &str = "etcdserver: too many requests";
 pub(super) const STOPPED: &str = "etcdserver: server stopped";
-/// No text of etcd's: its clients take it for any other server that is unavailable. Ours know by it
+/// Not one of etcd's texts: its clients treat it as any unavailable server. Our clients know by it
 /// that their sessions are gone.
 pub(super) const DISPLACED: &str = "turnlock: the store is gone from its place";
 
-/// The server, or the coordinator under it, is ending.
+/// Returns the status of a server, or a coordinator, that is ending.
 pub(super) fn stop_status() -> Status {
     Status::unavailable(STOPPED)
 }
@@ -39,7 +39,7 @@ impl From<Error> for Status {
         let (code, text) = match &err {
             Error::Compacted { .. } => (Code::OutOfRange, COMPACTED),
             Error::FutureRevision { .. } => (Code::OutOfRange, FUTURE_REVISION),
-            // etcd knows no invalid ids: a negative one is merely never found.
+            // etcd knows no invalid ids: a negative one is never found.
             Error::LeaseNotFound { .. } | Error::InvalidLeaseId { .. } => {
                 (Code::NotFound, LEASE_NOT_FOUND)
             }
@@ -56,7 +56,7 @@ impl From<Error> for Status {
             Error::Overloaded => (Code::ResourceExhausted, TOO_MANY_REQUESTS),
             Error::Stopped { .. } => (Code::Unavailable, STOPPED),
             Error::Displaced { .. } => (Code::Unavailable, DISPLACED),
-            // Limits that etcd does not have, so no text of its own.
+            // etcd does not have these limits, so it has no text for them.
             Error::TooManyLeases { .. }
             | Error::TooManyWatches { .. }
             | Error::SlowWatcher { .. } => {

@@ -1,5 +1,5 @@
-//! Names the RPC in every `UNIMPLEMENTED` answer that has no message: unknown services, unknown
-//! methods and the methods that this server has no answer to.
+//! Adds the name of the RPC to every `UNIMPLEMENTED` response without a message: of unknown
+//! services, unknown methods, and methods that this server does not implement.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,7 +8,8 @@ use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::{Code, Status};
 
-/// What a method answers that this server does not implement; [`NameUnimplemented`] adds the name.
+/// Returns the status of a method that this server does not implement. [`NameUnimplemented`] adds
+/// the name.
 pub(super) fn unimplemented() -> Status {
     Status::unimplemented("")
 }

@@ -1,8 +1,8 @@
 //! `etcdserverpb.Watch`: many watches on one stream.
 //!
-//! The response stream itself does the work when it is polled, and HTTP/2 polls it only when the
-//! client has room. So a slow client's events wait in the coordinator's bounded queues and nowhere
-//! else; when a queue overflows, that watch is cancelled with a reason.
+//! The response stream does the work when it is polled, and HTTP/2 polls it only when the client
+//! has room. So a slow client's events wait in the coordinator's bounded queues and nowhere else.
+//! When a queue overflows, its watch is cancelled with a reason.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -27,7 +27,7 @@ use crate::coordinator::{WatchBatch, Watcher};
 use crate::error::Error;
 use crate::machine::op::{Event, KeyRange, KeyValue, Revision};
 
-/// The watch id that stands for no watch, or for all of a stream.
+/// The watch id that means no watch, or all watches of a stream.
 const NO_WATCH: i64 = -1;
 
 const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
@@ -53,7 +53,7 @@ impl PbWatchService for Watch {
     }
 }
 
-/// What a client asked for, apart from the keys.
+/// The options of a watch, apart from its keys.
 #[derive(Debug, Clone, Copy, Default)]
 struct Options {
     no_put: bool,
@@ -82,15 +82,15 @@ impl Options {
 /// One watch of a stream.
 struct StreamWatch {
     options: Options,
-    /// Cancels its [`Wakeup`].
+    /// Cancels the wait for its next [`Wakeup`].
     abort: AbortHandle,
-    /// No event was sent since the last tick.
+    /// Whether no event was sent since the last tick.
     idle: bool,
-    /// It is to be told how far it is.
+    /// Whether a progress notification is due.
     progress_due: bool,
 }
 
-/// One wait for a watch, with the watcher back at its end.
+/// The end of one wait for a watch. It hands the watcher back.
 struct Wakeup {
     id: i64,
     watcher: Watcher,
@@ -100,27 +100,27 @@ struct Wakeup {
 enum WakeReason {
     Batch(WatchBatch),
     Failed(Error),
-    /// Woken only to have its progress looked at.
+    /// Woken only to check the progress.
     ProgressCheck,
 }
 
 type Wakeups = FuturesUnordered<Abortable<Pin<Box<dyn Future<Output = Wakeup> + Send>>>>;
 
-/// A watch stream.
+/// A watch stream of a client.
 struct WatchStream {
     shared: Shared,
     requests: Streaming<PbWatchRequest>,
-    /// The client sends no more requests; its watches go on.
+    /// Whether the client has closed its side. Its watches continue.
     half_closed: bool,
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
     watches: BTreeMap<i64, StreamWatch>,
     wakeups: Wakeups,
     next_id: i64,
-    /// Ready to be sent; filled by one step of the loop, emptied before the next.
+    /// Responses ready to be sent, filled by one step of the loop and emptied before the next.
     responses: VecDeque<PbWatchResponse>,
     progress_check: watch::Sender<()>,
     progress_request: Option<ProgressRequest>,
-    /// Another progress request came during `progress_request`.
+    /// Whether another progress request came during `progress_request`.
     progress_again: bool,
     tick: Interval,
 }
@@ -147,7 +147,7 @@ impl WatchStream {
         }
     }
 
-    /// The next response; an error ends the stream.
+    /// Returns the next response. An error ends the stream.
     async fn next(&mut self) -> Result<PbWatchResponse, Status> {
         loop {
             if let Some(response) = self.responses.pop_front() {
@@ -159,7 +159,7 @@ impl WatchStream {
                     Some(request) => self.handle_request(request)?,
                     None => self.half_closed = true,
                 },
-                // A cancelled watch's turn ends as an error: nothing to do.
+                // The wait of a cancelled watch ends with an error, which is ignored.
                 Some(wakeup) = self.wakeups.next() => if let Ok(wakeup) = wakeup {
                     self.handle_wakeup(wakeup)?;
                 },
@@ -178,7 +178,7 @@ impl WatchStream {
                     ..Options::default()
                 };
                 let options = options.with_filters(&create.filters);
-                // An empty key is the first of all.
+                // An empty key means the first of all keys.
                 let key = if create.key.is_empty() {
                     vec![0]
                 } else {
@@ -189,7 +189,7 @@ impl WatchStream {
             }
             Some(PbWatchRequestUnion::CancelRequest(cancel)) => self.cancel_watch(cancel.watch_id),
             Some(PbWatchRequestUnion::ProgressRequest(_)) => self.request_progress(),
-            // As etcd, what is not understood does not end the stream.
+            // As in etcd, an unknown request does not end the stream.
             None => {}
         }
         Ok(())
@@ -224,7 +224,8 @@ impl WatchStream {
             .watch(keys, (start > 0).then_some(start))
         {
             Ok(watcher) => {
-                // A watch from now on tells where "now" was: nothing after it will be missed.
+                // A watch that starts now reports the present revision: it misses nothing after
+                // that.
                 let revision = match start {
                     0 => watcher.start_revision().saturating_sub(1),
                     _ => self.shared.coordinator.status().revision,
@@ -277,7 +278,7 @@ impl WatchStream {
         }
     }
 
-    /// Ends a watch here; whether there was one.
+    /// Removes a watch of this stream. Returns whether it existed.
     fn remove_watch(&mut self, id: i64) -> bool {
         let Some(watch) = self.watches.remove(&id) else {
             return false;
@@ -290,7 +291,7 @@ impl WatchStream {
         true
     }
 
-    /// Waits for what happens next to a watch.
+    /// Adds the wait for the next event of a watch.
     fn push_wait(&mut self, id: i64, mut watcher: Watcher) -> AbortHandle {
         let (abort, registration) = AbortHandle::new_pair();
         let mut check = self.progress_check.subscribe();
@@ -381,7 +382,8 @@ impl WatchStream {
         }
     }
 
-    /// Tells those watches that asked for it, and had no event for an interval, how far they are.
+    /// Requests progress notifications for the watches that asked for them and had no event for an
+    /// interval.
     fn report_idle(&mut self) {
         let mut due = false;
         for watch in self.watches.values_mut() {
@@ -396,8 +398,7 @@ impl WatchStream {
         }
     }
 
-    /// Answers once every watch of the stream is known to have been told everything up to some
-    /// revision.
+    /// Answers once every watch of the stream has delivered everything up to some revision.
     fn request_progress(&mut self) {
         if self.progress_request.is_some() {
             self.progress_again = true;
@@ -444,7 +445,7 @@ impl WatchStream {
         response.cancel_reason = reason;
     }
 
-    /// Appends an eventless response, for the caller to complete.
+    /// Appends a response without events, which the caller completes.
     fn respond(&mut self, revision: Revision, id: i64) -> &mut PbWatchResponse {
         let response = PbWatchResponse {
             header: Some(self.shared.header(revision)),
@@ -457,8 +458,8 @@ impl WatchStream {
     }
 }
 
-/// The key's state before the revision of the batch. A transaction may put a key and then delete
-/// it; to etcd, the state in between never was.
+/// Returns the key's state before the revision of the batch. If a transaction puts a key and then
+/// deletes it, the state in between never existed for etcd.
 fn find_prev_kv<'a>(event: &'a Event, batch: &'a WatchBatch) -> Option<&'a KeyValue> {
     let prev = event.prev.as_deref()?;
     if prev.mod_revision < batch.revision {

@@ -1,20 +1,20 @@
-//! The mark beside the store: how far it had been acknowledged.
+//! The mark beside the store: the last commit that was acknowledged.
 //!
-//! After a crash the last record of the journal may be torn, and the store goes back to the commit
-//! before, which is right if the last one was never acknowledged. The mark tells that from the loss
-//! of an acknowledged one.
-//! It is written after a commit is durable and before it is acknowledged, and is not synced: it
-//! survives the process, and after a power cut it can only be older than the store, which is safe.
+//! After a crash the last record of the journal may be torn. The store then goes back to the commit
+//! before, which is right only if the torn one was never acknowledged. The mark tells the two cases
+//! apart. It is written after a commit is durable and before the commit is acknowledged, and is not
+//! synced. It survives the end of the process; after a power cut it can only be older than the
+//! store, which is safe.
 
-/// The length of the file.
+/// The length of the file in bytes.
 pub(super) const LENGTH: usize = 24;
 
-/// What is in the file.
+/// The content of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AckMark {
     /// The number of the last commit acknowledged.
     pub(crate) sequence: u64,
-    /// The store that it belongs to.
+    /// The id of the store that the mark belongs to.
     pub(crate) cluster_id: u64,
 }
 
@@ -28,7 +28,7 @@ impl AckMark {
         bytes
     }
 
-    /// `None` if these are not the bytes of a mark.
+    /// Parses a mark; `None` if these are not the bytes of one.
     pub(super) fn decode(bytes: &[u8]) -> Option<AckMark> {
         let bytes: &[u8; LENGTH] = bytes.try_into().ok()?;
         let number = |at: usize| {
@@ -43,7 +43,7 @@ impl AckMark {
     }
 }
 
-/// FNV-1a. It guards against accidents, not against malice.
+/// Returns the FNV-1a checksum, which guards against accidents, not against malice.
 pub(super) fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, &byte| {
         (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -1,4 +1,4 @@
-//! How a key's value and history are written, and what a commit changes.
+//! The encoding of a key's value and history, and of what a commit changes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(super) fn encode(kv: &KeyValue) -> Vec<u8> {
     bytes
 }
 
-/// `None` if the bytes are too short.
+/// Parses a key; `None` if the bytes are too short.
 pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Option<KeyValue> {
     let (create_revision, rest) = bytes.split_first_chunk()?;
     let (mod_revision, rest) = rest.split_first_chunk()?;
@@ -37,8 +37,8 @@ pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Option<KeyValue> {
     })
 }
 
-/// Numbers are 8 bytes little-endian, texts begin with their length, and what may be absent with
-/// whether it is there, in one byte.
+/// Appends a batch. Numbers are 8 bytes little-endian. A text follows its length. A value that may
+/// be absent follows one byte that says whether it is present.
 pub(super) fn encode_batch(batch: &Batch, bytes: &mut Vec<u8>) {
     for revision in [batch.revision, batch.compacted] {
         put_option(bytes, revision.is_some());
@@ -58,7 +58,7 @@ pub(super) fn encode_batch(batch: &Batch, bytes: &mut Vec<u8>) {
     }
 }
 
-/// `None` if the bytes are not those of a batch.
+/// Parses a batch; `None` if these are not the bytes of one.
 pub(super) fn decode_batch(bytes: &[u8]) -> Option<Batch> {
     let bytes = &mut Bytes::copy_from_slice(bytes);
     let batch = try_decode_batch(bytes).ok().flatten()?;

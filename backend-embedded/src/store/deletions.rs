@@ -1,9 +1,9 @@
-//! When keys were deleted: what a watch needs that begins at a revision from before a restart. What
-//! was put last is among the keys themselves.
+//! When keys were deleted, for watches that start at a revision from before a restart. The last put
+//! of a key is stored with the key itself.
 //!
-//! Kept are the latest deletions, each with the last revision of the commit that it was made in. That
-//! is its own one or a later one, so that no watch misses it; one that was told of it just before a
-//! crash may be told once more.
+//! The latest deletions are kept, each with the last revision of its commit. That is the deletion's
+//! own revision or a later one, so no watch misses it. A watch that received the deletion just
+//! before a crash may receive it again.
 
 use std::collections::BTreeSet;
 
@@ -14,15 +14,15 @@ use super::Batch;
 use super::problem::Problem;
 use crate::machine::op::Revision;
 
-/// How many deletions are kept, and how many bytes of their keys.
+/// The most deletions kept, and the most bytes of their keys.
 const MAX_ROWS: usize = 10_000;
 const MAX_BYTES: usize = 1 << 20;
 
-/// A row for each deletion. A version that does not know this table leaves it as it is, and the
-/// commit that it says to be complete up to gives that away.
+/// One row for each deletion. A version that does not know this table leaves it unchanged. It is
+/// then behind the store's commit number, by which that is noticed.
 const TABLE: TableDefinition<'_, (Revision, &[u8]), u64> = TableDefinition::new("deleted");
 
-/// Rows of no deletion, as nothing is deleted at revision 0.
+/// Rows that are no deletions: nothing is deleted at revision 0.
 const COMPLETE_SINCE: (Revision, &[u8]) = (0, b"floor");
 const SEQUENCE: (Revision, &[u8]) = (0, b"sequence");
 
@@ -31,12 +31,12 @@ type Row = (Revision, Bytes);
 /// The deletions that are kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Deletions {
-    /// All deletions from this revision on are here; `None` until the first commit that is noted:
-    /// what was before, in this store or in one that was in its place, is not known.
+    /// All deletions from this revision on are present; `None` before the first commit is recorded.
+    /// Earlier ones, of this store or of one that it replaced, are unknown.
     complete_since: Option<Revision>,
     rows: BTreeSet<Row>,
     bytes: usize,
-    /// How the table differs from `rows`; `None` if it is of no use.
+    /// How the table differs from `rows`; `None` if the table is useless.
     table_diff: Option<TableDiff>,
 }
 
@@ -56,23 +56,23 @@ impl Deletions {
         }
     }
 
-    /// All deletions from this revision on are known; none if there is none.
+    /// Returns the revision from which on all deletions are known; `None` if none are.
     pub(crate) fn complete_since(&self) -> Option<Revision> {
         self.complete_since
     }
 
-    /// The deletions, the first one first; a key may have been put again since.
+    /// Returns the deletions, the oldest first. A deleted key may have been put again since.
     pub(crate) fn rows(&self) -> impl DoubleEndedIterator<Item = &(Revision, Bytes)> {
         self.rows.iter()
     }
 
-    /// No deletion from this revision on.
+    /// Returns an empty list that is complete from this revision on.
     #[cfg(test)]
     pub(crate) fn empty_since(complete_since: Revision) -> Self {
         Self::empty(Some(complete_since), None)
     }
 
-    /// Keeps the deletions of a commit.
+    /// Records the deletions of a commit.
     pub(super) fn record(&mut self, batch: &Batch) {
         let Some(revision) = batch.revision else {
             return;
@@ -96,7 +96,7 @@ impl Deletions {
             self.complete_since = Some(complete_since);
             self.bytes -= oldest.1.len();
             self.remove_from_table(oldest);
-            // A revision is kept whole or not at all.
+            // All deletions of a revision are kept, or none.
             while let Some(next) = self.rows.first()
                 && next.0 < complete_since
                 && let Some(next) = self.rows.pop_first()
@@ -115,7 +115,7 @@ impl Deletions {
         }
     }
 
-    /// Brings the table up to what is kept, as of the commit with this number.
+    /// Updates the table to the deletions that are kept, as of the commit with this number.
     pub(super) fn write(
         &self,
         transaction: &WriteTransaction,
@@ -144,7 +144,7 @@ impl Deletions {
         Ok(())
     }
 
-    /// The table is durable with all that is kept.
+    /// Notes that the table is durable and up to date.
     pub(super) fn mark_written(&mut self) {
         self.table_diff = Some(TableDiff::default());
     }
@@ -155,7 +155,7 @@ pub(super) fn initialise(transaction: &WriteTransaction, sequence: u64) -> Resul
     Deletions::empty(None, Some(TableDiff::default())).write(transaction, sequence)
 }
 
-/// Reads the table of a store that has come to the commit with this number.
+/// Reads the table of a store whose last commit has this number.
 pub(super) fn load(transaction: &ReadTransaction, sequence: u64) -> Result<Deletions, Problem> {
     let fresh = Deletions::empty(None, None);
     let table = match transaction.open_table(TABLE) {
@@ -207,7 +207,7 @@ mod tests {
             let rows: Vec<_> = found.rows().map(|(revision, _)| *revision).collect();
             (found.complete_since(), rows)
         };
-        // Made by such a version.
+        // The table is absent, as a version without it leaves it.
         commit(&|_| {});
         assert_eq!(found(4), (None, vec![]));
         let mut deletions = load(&database.begin_read().unwrap(), 4).unwrap();
@@ -217,7 +217,7 @@ mod tests {
         deletions.record(&deletion(12, &["a"]));
         commit(&|transaction| deletions.write(transaction, 6).unwrap());
         assert_eq!(found(6), (Some(11), vec![11, 11, 12]));
-        // It wrote commit 7, and perhaps deleted something.
+        // That version wrote commit 7, and may have deleted something.
         assert_eq!(found(7), (None, vec![]));
         let mut fresh = load(&database.begin_read().unwrap(), 7).unwrap();
         fresh.record(&deletion(22, &["c"]));

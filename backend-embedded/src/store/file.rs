@@ -1,4 +1,4 @@
-//! The store's file, with room kept ahead of what it holds.
+//! The store's file, with space reserved ahead of its length.
 
 use std::fs::File;
 use std::io;
@@ -12,17 +12,17 @@ use redb::StorageBackend;
 #[cfg(target_os = "linux")]
 use super::medium::is_no_space;
 
-/// Room kept ahead: three times what the file holds, within these bounds. It grows by as much as it
-/// holds, and when the journal is full it may have to twice in one transaction.
+/// Bounds on the space reserved ahead, in bytes. Within them it is three times the length of the
+/// file: the file doubles when it grows, and a full journal may need two steps in one transaction.
 const MIN_RESERVE: u64 = 3 << 20;
 const MAX_RESERVE: u64 = 64 << 20;
 
-/// An open store file. Growing it takes blocks from the file system at once, so that a full disk is
-/// met here, where redb can be told, and not when a page is written into a hole.
+/// An open store file. To grow it takes blocks from the file system at once. So a full disk is met
+/// here, where redb can be told, and not when a page is written into a hole.
 #[derive(Debug)]
 pub(super) struct StoreFile {
     file: File,
-    /// Up to where the file system has set aside blocks for the file, its end or beyond.
+    /// The length up to which the file system has allocated blocks: the end of the file or beyond.
     reserved: Arc<AtomicU64>,
 }
 
@@ -46,7 +46,7 @@ impl StoreFile {
         })
     }
 
-    /// Sets blocks aside past the end of the file, which keeps its length.
+    /// Allocates blocks past the end of the file, which keeps its length.
     pub(super) fn reserve(&self) -> io::Result<()> {
         let len = self.file.metadata()?.len();
         let wanted = len + (3 * len).clamp(MIN_RESERVE, MAX_RESERVE);
@@ -75,8 +75,8 @@ impl StorageBackend for StoreFile {
         }
         self.file.set_len(len)?;
         if len < old {
-            // What was set aside past the new end has gone with it. If it cannot be had again, the
-            // next look for space tells.
+            // The blocks past the new end are released with it. If they cannot be allocated again,
+            // the next check for space reports that.
             self.reserved.store(len, Ordering::Relaxed);
             let _ = self.reserve();
         }
@@ -92,8 +92,8 @@ impl StorageBackend for StoreFile {
     }
 }
 
-/// Takes blocks from the file system without changing the file's length, where it can do that; else
-/// a full disk is met later, when the blocks are written.
+/// Allocates blocks without changing the file's length, where the file system can do that.
+/// Otherwise a full disk is met later, when the blocks are written.
 #[cfg(target_os = "linux")]
 fn preallocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};

@@ -1,4 +1,4 @@
-//! What the store is kept in: the tables, and the journal before them.
+//! The files of the store: the tables, and the journal before them.
 
 use redb::{Database, StorageBackend};
 
@@ -7,18 +7,19 @@ use super::problem::Problem;
 use super::tables;
 use super::{Batch, Deletions, LoadedState};
 
-/// Both, open.
+/// The open tables and the open journal.
 #[derive(Debug)]
 pub(super) struct Files {
     database: Database,
     journal: Journal,
-    /// What the journal has and the tables lack.
+    /// What the journal holds and the tables lack.
     journaled: Batch,
     deletions: Deletions,
 }
 
 impl Files {
-    /// Opens them, and reads both. No commit is written to the tables: there may be no room for it.
+    /// Opens and reads both. No commit is written to the tables, because there may be no space for
+    /// it.
     pub(super) fn open(
         database: impl StorageBackend,
         journal: impl StorageBackend,
@@ -47,7 +48,7 @@ impl Files {
         Ok((files, loaded))
     }
 
-    /// Records a commit. Once this returns it survives a power cut.
+    /// Records a commit. After this returns, the commit survives a power cut.
     pub(super) fn write(&mut self, batch: Batch, sequence: u64) -> Result<(), Problem> {
         self.deletions.record(&batch);
         if self.journal.append(sequence, &batch)? {

@@ -22,44 +22,44 @@ use crate::error::Error;
 use crate::evidence::{LockStamp, PreviousRun};
 
 const STORE: &str = "store.redb";
-/// A store that is being made; it becomes `STORE` once it is whole.
+/// A store that is being created. It is renamed to `STORE` when it is complete.
 const NEW_STORE: &str = "store.redb.new";
 const JOURNAL: &str = "JOURNAL";
 const MARK: &str = "ACKED";
-/// Whoever has this file locked has the folder; its process id is in it.
+/// The owner of the folder has this file locked. The file holds the owner's process id.
 pub(crate) const LOCK: &str = "LOCK";
-/// How long a coordinator of this process that was dropped may take to let go of its folder.
+/// How long a dropped coordinator of this process may take to release its folder.
 const OWN_RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a folder may be replaced over and over while it is claimed.
+/// How long to try again if the folder is replaced while it is claimed.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait before the next try where the system is short of something.
+/// How long to wait before the next try when the system is short of a resource.
 pub(super) const SHORTAGE_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// A claimed data folder. Dropping it gives the folder up.
+/// A claimed data folder. Dropping it releases the folder.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
     owner_names: OwnerNames,
-    /// Where the lock is, and so the folder.
+    /// The location of the lock, and so of the folder.
     location: FileLocation,
-    /// Where the other files are, once they are open.
+    /// The locations of the other files, once they are open.
     files: OnceLock<[FileLocation; 3]>,
-    /// As it was found; `None` in a new folder.
+    /// The stamp of the lock as it was found; `None` in a new folder.
     found: Option<LockStamp>,
     written: LockStamp,
-    /// Holds the lock for as long as it is open. The kernel lets go of it with the process, so
-    /// there is no stale lock.
+    /// Holds the lock while it is open. The kernel releases the lock when the process ends, so
+    /// there are no stale locks.
     _lock: File,
 }
 
 impl Folder {
-    /// Creates the folder if absent, and claims it: at once, or after the two seconds that one of
-    /// this process may take to let go of it, or not at all. Whoever served the folder that was at
-    /// this path before has ended then.
+    /// Creates the folder if absent, and claims it. This succeeds or fails at once, except that it
+    /// waits two seconds for a coordinator of this process to release the folder. When this
+    /// returns, the process that served an earlier folder at this path has ended.
     pub(crate) fn claim(path: &Path) -> Result<Folder, Error> {
-        // What the path means must not change with the working folder.
+        // The path must keep its meaning when the working folder changes.
         let path = std::path::absolute(path).map_err(|error| to_error(path, error))?;
         let started = Instant::now();
         loop {
@@ -67,7 +67,7 @@ impl Folder {
             let owner_names = OwnerNames::acquire(&location)?;
             match location.check() {
                 Err(error) if started.elapsed() > CLAIM_TIMEOUT => return Err(error),
-                // It was replaced before it was ours.
+                // The folder was replaced before it was claimed.
                 Err(_) => continue,
                 Ok(()) => {}
             }
@@ -87,13 +87,13 @@ impl Folder {
         }
     }
 
-    /// Fails if it is not the folder at its path any more.
+    /// Fails if the folder is no longer the one at its path.
     pub(crate) fn check(&self) -> Result<(), Error> {
         self.location.check()
     }
 
-    /// The same of each of its files, for those as well who ask because they have come to another
-    /// folder at its path.
+    /// Fails if the folder or one of its files is no longer at its path. Otherwise it replies to
+    /// newcomers who found another folder at the path and query the owner.
     pub(crate) fn check_and_reply(&self) -> Result<(), Error> {
         let queries = self.owner_names.accept_queries();
         self.check()?;
@@ -104,7 +104,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Waits until somebody asks, the other end of `wake` is closed, or the time is over.
+    /// Waits until a newcomer queries the owner, the other end of `wake` is closed, or the time is
+    /// over.
     pub(crate) fn wait(&self, wake: &UnixStream, timeout: Duration) {
         let fds = self.owner_names.poll_fds();
         let mut ready: Vec<_> = fds
@@ -119,12 +120,12 @@ impl Folder {
         }
     }
 
-    /// What the coordinator that had the folder before has left behind.
+    /// Reads what the previous coordinator left in the folder.
     pub(crate) fn previous_run(&self) -> PreviousRun {
         PreviousRun::read(&self.path, self.found, self.written)
     }
 
-    /// The store in the folder; makes an empty one if there never was one.
+    /// Opens the store in the folder, and creates an empty one if there never was one.
     pub(crate) fn medium(self: Arc<Self>) -> Result<FolderMedium, Error> {
         let store = self.path.join(STORE);
         let new_store = self.path.join(NEW_STORE);
@@ -142,7 +143,8 @@ impl Folder {
             }
             Err(_) if mark_path.exists() => return Err(damaged("the file is missing")),
             Err(_) => {
-                // Made beside and then renamed, so that a crash leaves either none or a whole one.
+                // Created under another name and then renamed, so that a crash leaves no store or a
+                // complete one.
                 let at_new = |error| to_error(&new_store, error);
                 private_file()
                     .truncate(true)
@@ -172,7 +174,7 @@ impl Folder {
             place(JOURNAL, journal.as_file())?,
             place(MARK, &mark)?,
         ];
-        // A folder is made a medium once.
+        // Cannot be set already: a folder is opened as a medium only once.
         let _ = self.files.set(places);
         Ok(FolderMedium {
             journal,
@@ -189,7 +191,7 @@ impl Folder {
     }
 }
 
-/// Takes the lock in a folder, which is created if absent.
+/// Locks a folder, which is created if absent.
 fn acquire_lock(path: &Path) -> Result<(File, FileLocation), Error> {
     if !path.is_dir() {
         create_folder(path).map_err(|error| to_error(path, error))?;
@@ -208,10 +210,11 @@ fn acquire_lock(path: &Path) -> Result<(File, FileLocation), Error> {
             Err(TryLockError::WouldBlock) => {}
         }
         let mut pid = String::new();
-        // Absent only while the owner is about to write it.
+        // The process id is absent only while the owner is about to write it.
         let _ = lock.rewind().and_then(|()| lock.read_to_string(&mut pid));
         let pid = pid.trim().parse().ok();
-        // One of ours that was just dropped records what is pending before it lets go.
+        // A dropped coordinator of this process records what is pending before it releases the
+        // lock.
         if pid != Some(std::process::id()) || started.elapsed() > OWN_RELEASE_TIMEOUT {
             let path = path.to_path_buf();
             return Err(Error::AlreadyOpen { path, pid });
@@ -222,7 +225,7 @@ fn acquire_lock(path: &Path) -> Result<(File, FileLocation), Error> {
     Ok((lock, location))
 }
 
-/// Writes into the lock which process has it.
+/// Writes this process's id into the lock.
 fn write_owner_pid(mut lock: &File) -> io::Result<()> {
     let pid = format!("{}\n", std::process::id());
     lock.rewind()?;
@@ -230,7 +233,7 @@ fn write_owner_pid(mut lock: &File) -> io::Result<()> {
     lock.write_all(pid.as_bytes())
 }
 
-/// Opens the journal, which is made if there is none, or given the length that it lacks.
+/// Opens the journal. Creates it if absent, and extends it if it is too short.
 fn open_journal(path: &Path) -> io::Result<StoreFile> {
     let file = private_file().truncate(false).open(path)?;
     let len = file.metadata()?.len();
@@ -240,7 +243,7 @@ fn open_journal(path: &Path) -> io::Result<StoreFile> {
     StoreFile::open(path)
 }
 
-/// Creates a folder for the user alone, with its parents, and sees to it that it stays.
+/// Creates a folder and its parents for this user alone, and syncs it.
 fn create_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     match path.parent() {
@@ -317,7 +320,7 @@ impl Medium for FolderMedium {
         }
         let damaged = || Error::Damaged {
             path: path.clone(),
-            detail: "it is not what was written there".to_string(),
+            detail: "its content is not a mark".to_string(),
         };
         if len != ack_mark::LENGTH as u64 {
             return Err(damaged());

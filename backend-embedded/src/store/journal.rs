@@ -1,12 +1,12 @@
 //! The journal before the tables: a commit is one record, written in one place and synced.
 //!
-//! A transaction of redb changes the header and five pages in as many places of its file, and to
-//! sync those takes half as long again. So what is durable is the record here, and the tables learn
-//! of a commit when the journal is full: all that is in it, and the commit that did not fit any
-//! more, then become one transaction, which is waited for, and the journal begins anew.
+//! A transaction of redb changes the header and five pages in as many places of its file, which
+//! takes half as long again to sync. So the record here is what makes a commit durable. When the
+//! journal is full, everything in it and the commit that did not fit become one transaction of the
+//! tables. That transaction is waited for, and the journal starts again from its beginning.
 //!
-//! Its file has its full length from the beginning, so that a sync has nothing to write but the
-//! record itself.
+//! The file has its full length from the start, so that a sync writes nothing but the record
+//! itself.
 
 use std::io;
 
@@ -16,15 +16,16 @@ use super::Batch;
 use super::codec;
 use super::problem::Problem;
 
-/// The length of the file.
+/// The length of the file in bytes.
 pub(super) const LENGTH: usize = 256 << 10;
 
-/// Records begin at multiples of this, the largest unit that disks write at once: a record that was
-/// acknowledged is never written again, not even with the next one.
+/// Records start at multiples of this, the largest unit that disks write at once. So an
+/// acknowledged record is never written again, not even with the next one.
 const UNIT: usize = 4096;
 
-/// Checksum and length of what follows the header, each 4 bytes little-endian; the store's cluster
-/// id and the commit's number, 8 bytes each. The checksum is of all that follows it.
+/// The header of a record: the checksum of all that follows the checksum, and the length of what
+/// follows the header, 4 bytes each; the store's cluster id and the commit's number, 8 bytes each.
+/// All are little-endian.
 const HEADER: usize = 24;
 
 /// An open journal.
@@ -32,13 +33,13 @@ const HEADER: usize = 24;
 pub(super) struct Journal {
     backend: Box<dyn StorageBackend>,
     cluster_id: u64,
-    /// Where the next record goes.
+    /// The offset of the next record.
     end: usize,
 }
 
 impl Journal {
-    /// Opens the journal of the store with this id, and reads the commits in it that come after the
-    /// one with the number `sequence`, which the tables have. Writes nothing.
+    /// Opens the journal of the store with this id, and reads the commits after number `sequence`,
+    /// which the tables hold. Writes nothing.
     pub(super) fn open(
         backend: Box<dyn StorageBackend>,
         cluster_id: u64,
@@ -58,7 +59,8 @@ impl Journal {
         Ok((journal, batches))
     }
 
-    /// Records a commit, if there is size for it. Once this returns `true` it survives a power cut.
+    /// Records a commit, if there is room for it. After this returns `true`, the commit survives a
+    /// power cut.
     pub(super) fn append(&mut self, sequence: u64, batch: &Batch) -> io::Result<bool> {
         let record = encode_record(self.cluster_id, sequence, batch);
         let end = self.end + record.len();
@@ -71,25 +73,26 @@ impl Journal {
         Ok(true)
     }
 
-    /// All commits so far are durable in the tables: what is here is not needed any more.
+    /// Starts the journal again: all commits so far are durable in the tables.
     pub(super) fn restart(&mut self) {
         self.end = 0;
     }
 }
 
-/// A record that is whole.
+/// A complete record.
 struct Record<'a> {
     sequence: u64,
     batch: &'a [u8],
-    /// The bytes that it takes up.
+    /// The bytes that the record takes up in the file.
     size: usize,
 }
 
-/// Up to the next unit, so that no shorter record leaves something of an older one behind it there.
+/// Encodes a record, padded to the next unit, so that a shorter record leaves nothing of an older
+/// one behind it in its last unit.
 fn encode_record(cluster_id: u64, sequence: u64, batch: &Batch) -> Vec<u8> {
     let mut bytes = vec![0; HEADER];
     codec::encode_batch(batch, &mut bytes);
-    // A commit of more than that is refused long before.
+    // A commit that long is refused much earlier.
     let length = u32::try_from(bytes.len() - HEADER).unwrap_or(u32::MAX);
     bytes[4..8].copy_from_slice(&length.to_le_bytes());
     bytes[8..16].copy_from_slice(&cluster_id.to_le_bytes());
@@ -100,7 +103,7 @@ fn encode_record(cluster_id: u64, sequence: u64, batch: &Batch) -> Vec<u8> {
     bytes
 }
 
-/// The record at the beginning of these bytes, if there is one of this store.
+/// Parses the record at the start of these bytes, if there is one of this store.
 fn parse_record(bytes: &[u8], cluster_id: u64) -> Option<Record<'_>> {
     let (sum, summed) = bytes.split_first_chunk()?;
     let (length, rest) = summed.split_first_chunk()?;
@@ -116,7 +119,7 @@ fn parse_record(bytes: &[u8], cluster_id: u64) -> Option<Record<'_>> {
     })
 }
 
-/// The commits after the one with this number, and where the next record goes.
+/// Returns the commits after number `sequence`, and the offset of the next record.
 fn read_after(
     bytes: &[u8],
     cluster_id: u64,
@@ -124,14 +127,15 @@ fn read_after(
 ) -> Result<(Vec<Batch>, usize), Problem> {
     let mut batches = Vec::new();
     let (mut at, mut last) = (0, None);
-    // Behind the last record lies what is left of an earlier round through the file: lower numbers.
+    // The rest of an earlier round through the file lies behind the last record, with lower
+    // numbers.
     while let Some(found) = parse_record(&bytes[at..], cluster_id)
         && last.is_none_or(|last| found.sequence == last + 1)
     {
         if found.sequence > sequence {
             if found.sequence != sequence + 1 + batches.len() as u64 {
                 let detail = format!(
-                    "its journal goes on with commit {}, and its tables end with {sequence}",
+                    "its journal continues with commit {}, but its tables end with {sequence}",
                     found.sequence
                 );
                 return Err(Problem::Damaged(detail));
@@ -144,14 +148,14 @@ fn read_after(
         at += found.size;
     }
     let newest = last.unwrap_or(0).max(sequence);
-    // Each record was whole before the next one was begun.
+    // Each record was complete before the next one was begun.
     let stray = (at..bytes.len())
         .step_by(UNIT)
         .filter_map(|at| parse_record(&bytes[at..], cluster_id))
         .find(|found| found.sequence > newest);
     if let Some(stray) = stray {
         let detail = format!(
-            "its journal lacks commit {}, and has {}",
+            "its journal lacks commit {}, but has {}",
             newest + 1,
             stray.sequence
         );
@@ -176,7 +180,7 @@ mod tests {
         }
     }
 
-    /// A journal with records of these commits.
+    /// Returns a journal with records of these commits.
     fn journal(sequences: impl IntoIterator<Item = u64>) -> Vec<u8> {
         let records = sequences
             .into_iter()
@@ -186,7 +190,7 @@ mod tests {
         bytes
     }
 
-    /// What follows this commit, and in which unit it goes on.
+    /// Returns what follows this commit, and the unit of the next record.
     fn after(bytes: &[u8], sequence: u64) -> Result<(Vec<String>, usize), String> {
         match read_after(bytes, STORE, sequence) {
             Ok((batches, end)) => {
@@ -214,7 +218,7 @@ mod tests {
 
     #[test]
     fn an_earlier_round_is_written_over() {
-        // The tables were made durable with the ninth commit, which is not here.
+        // The tables hold the ninth commit, which is not in the journal.
         assert_eq!(after(&journal(5..=8), 9), Ok((vec![], 0)));
         let second_round = journal([10, 11, 7, 8]);
         assert_eq!(after(&second_round, 9), Ok((keys(10..=11), 2)));
@@ -227,7 +231,7 @@ mod tests {
         bytes[UNIT..2 * UNIT].fill(0);
         assert!(after(&bytes, 4).expect_err("6").contains("lacks commit 6"));
         assert_eq!(after(&bytes, 8), Ok((vec![], 0)), "in the tables anyway");
-        // The last one may be one that was never acknowledged: the mark tells.
+        // The last record may be of a commit that was never acknowledged. The mark decides that.
         let mut torn = journal(5..=8);
         torn[3 * UNIT + 30] ^= 1;
         assert_eq!(after(&torn, 4), Ok((keys(5..=7), 3)));

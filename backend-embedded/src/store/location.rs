@@ -1,4 +1,4 @@
-//! Where a folder is, and whether it still is there.
+//! The location of an open file: the paths at which others look for it.
 
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 
-/// A file, whatever it is called.
+/// The identity of a file, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileId {
     pub(super) device: u64,
@@ -23,8 +23,8 @@ impl FileId {
     }
 }
 
-/// A file that we keep open, and the paths at which others look for it. While it is open, no other
-/// file gets its file_id.
+/// An open file, and the paths at which others look for it. No other file gets its identity while
+/// it is open.
 #[derive(Debug)]
 pub(super) struct FileLocation {
     file_id: FileId,
@@ -32,8 +32,8 @@ pub(super) struct FileLocation {
 }
 
 impl FileLocation {
-    /// The place of a file that was opened by its name in a folder. It is looked for at the path of
-    /// the folder as it was given, which may go through symbolic links, and at the one without.
+    /// Returns the location of a file that was opened by its name in a folder. It has the folder's
+    /// path as given, which may go through symbolic links, and the resolved path.
     pub(super) fn of(folder: &Path, name: &str, file: &File) -> io::Result<FileLocation> {
         let file_id = FileId::of(&file.metadata()?);
         let mut paths = vec![folder.join(name)];
@@ -48,12 +48,12 @@ impl FileLocation {
         self.file_id
     }
 
-    /// The paths of the folder.
+    /// Returns the paths of the folder.
     pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
         self.paths.iter().filter_map(|path| path.parent())
     }
 
-    /// Fails if another file, or none, is at one of the paths.
+    /// Fails if one of the paths leads to another file, or to none.
     pub(super) fn check(&self) -> Result<(), Error> {
         for path in &self.paths {
             let is_same = match std::fs::metadata(path) {
@@ -69,8 +69,8 @@ impl FileLocation {
     }
 }
 
-/// Whether nobody finds anything there. Any other failure, such as a disk that does not answer,
-/// says nothing about where the file is.
+/// Returns whether the path leads to no file. Any other failure, such as a disk that does not
+/// answer, says nothing about where the file is.
 fn is_not_found(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! What the store is kept on, and a record of what went wrong there.
+//! The medium of the store, and a log of the failures there.
 
 use std::fmt::Debug;
 use std::io;
@@ -10,37 +10,37 @@ use redb::StorageBackend;
 use super::ack_mark::AckMark;
 use crate::error::Error;
 
-/// Where the store's bytes, its journal and its mark are kept: a folder, or a simulated disk in tests.
+/// Holds the store's bytes, its journal and its mark: a folder, or a simulated disk in tests.
 pub(crate) trait Medium: Debug + Send {
-    /// The store's file, to name it in errors.
+    /// Returns the path of the store's file, for error messages.
     fn path(&self) -> &Path;
 
     /// Opens the store's bytes, which hold a store already. Only one is open at a time.
     fn open(&self) -> io::Result<Box<dyn StorageBackend>>;
 
-    /// Opens the bytes of its journal, which have their full length.
+    /// Opens the journal's bytes, which have their full length.
     fn open_journal(&self) -> io::Result<Box<dyn StorageBackend>>;
 
-    /// The length of the store's file.
+    /// Returns the length of the store's file in bytes.
     fn size(&self) -> u64;
 
-    /// Sees to it that the store can grow by about one step more.
+    /// Reserves the space that the store needs for about one more step of growth.
     fn reserve(&self) -> io::Result<()>;
 
-    /// Fails if what is written here is not what others find at its path.
+    /// Fails if others no longer find at the path what is written here.
     fn check_location(&self) -> Result<(), Error>;
 
-    /// The mark left by the last commit; `None` if there never was one.
+    /// Reads the mark of the last commit; `None` if there never was one.
     fn load_mark(&self) -> Result<Option<AckMark>, Error>;
 
-    /// Leaves a mark that survives this process, though not necessarily a power cut.
+    /// Writes a mark that survives this process, though not necessarily a power cut.
     fn save_mark(&self, mark: AckMark) -> Result<(), Error>;
 
-    /// Has the first mark survive a power cut too, so that there is one from then on.
+    /// Syncs the first mark, so that one exists from then on, also after a power cut.
     fn sync_mark(&self) -> Result<(), Error>;
 }
 
-/// What was being done when an operation failed.
+/// The operation that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
     Read,
@@ -49,8 +49,8 @@ pub(super) enum Operation {
     Sync,
 }
 
-/// The first failure of a medium since it was opened. redb passes on what its own bookkeeping makes
-/// of a failure; what to do about it depends on the failure itself.
+/// The first failure of a medium since it was opened. redb reports failures in terms of its own
+/// bookkeeping, but what to do depends on the failure itself.
 #[derive(Debug, Default)]
 pub(super) struct FaultLog(Mutex<Option<(Operation, Arc<io::Error>)>>);
 
@@ -72,7 +72,7 @@ impl FaultLog {
     }
 }
 
-/// A backend whose failures are logged.
+/// A backend that logs its failures.
 #[derive(Debug)]
 pub(super) struct LoggedBackend {
     pub(super) backend: Box<dyn StorageBackend>,
@@ -109,8 +109,8 @@ impl StorageBackend for LoggedBackend {
     }
 }
 
-/// Whether a failure means no more than that there is no space: the disk or the user's quota is
-/// full, or the file is at the size allowed. A short write is one of these cut off.
+/// Returns whether a failure only means a lack of space: the disk or the user's quota is full, or
+/// the file has its maximal size. A short write is one of these, cut off.
 pub(super) fn is_no_space(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,5 +1,5 @@
 //! The durable store under the state machine: a redb file, and a journal before it. A commit is one
-//! record in the journal, synced; when that is full, all that is in it becomes one transaction of
+//! synced record in the journal. When the journal is full, its content becomes one transaction of
 //! redb.
 
 mod ack_mark;
@@ -40,7 +40,7 @@ pub(crate) use medium::Medium;
 use medium::{FaultLog, LoggedBackend, Operation, is_no_space};
 use problem::{Problem, catch_panics};
 
-/// What a store is known by. Never 0.
+/// The ids of a store, never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) cluster_id: u64,
@@ -57,17 +57,18 @@ impl Identity {
     }
 }
 
-/// Random numbers seeded by the system, so that they do not repeat after a restart.
+/// Returns a random generator that is seeded by the system, so that numbers do not repeat after a
+/// restart.
 pub(crate) fn random() -> fastrand::Rng {
     fastrand::Rng::with_seed(RandomState::new().build_hasher().finish())
 }
 
-/// The last state of all that a commit changes.
+/// The changes of a commit: the last state of each key and lease that it changes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Batch {
-    /// The keys; `None` for those deleted.
+    /// The keys; `None` for a deleted one.
     pub(crate) keys: BTreeMap<Bytes, Option<Arc<KeyValue>>>,
-    /// The leases' times to live; `None` for those gone.
+    /// The leases' times to live; `None` for a removed one.
     pub(crate) leases: BTreeMap<LeaseId, Option<Duration>>,
     pub(crate) revision: Option<Revision>,
     pub(crate) compacted: Option<Revision>,
@@ -78,7 +79,7 @@ impl Batch {
         self.keys.is_empty() && self.leases.is_empty() && self.compacted.is_none()
     }
 
-    /// Adds what changed later.
+    /// Adds later changes.
     fn merge(&mut self, later: Batch) {
         self.keys.extend(later.keys);
         self.leases.extend(later.leases);
@@ -86,7 +87,7 @@ impl Batch {
         self.compacted = later.compacted.or(self.compacted);
     }
 
-    /// Makes the changes.
+    /// Applies the changes to a snapshot.
     fn apply(&self, to: &mut Snapshot) {
         let found = to.keys.drain(..).map(|kv| (kv.key.clone(), kv));
         let mut keys: BTreeMap<_, _> = found.collect();
@@ -110,7 +111,7 @@ impl Batch {
     }
 }
 
-/// What a store held when it was opened.
+/// The content of a store when it was opened.
 #[derive(Debug)]
 pub(crate) struct LoadedState {
     pub(crate) snapshot: Snapshot,
@@ -122,7 +123,7 @@ pub(crate) struct LoadedState {
 /// Why a commit failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// There is no space. What is recorded now, [`Store::recover`] tells.
+    /// There is no space. [`Store::recover`] reads what is recorded.
     NoSpace(Error),
     /// Nothing more can be recorded.
     Fatal(Error),
@@ -140,13 +141,13 @@ impl Failure {
 #[derive(Debug)]
 pub(crate) struct Store {
     medium: Box<dyn Medium>,
-    /// `None` after a commit that there was no space for.
+    /// `None` after a commit for which there was no space.
     files: Option<Files>,
-    /// Whether a commit failed for any other reason: nothing is recorded after that.
+    /// Whether a commit failed for any other reason. Nothing is recorded after that.
     broken: bool,
     faults: Arc<FaultLog>,
     cluster_id: u64,
-    /// The number of the last commit known to be recorded, and of the last one attempted.
+    /// The numbers of the last commit known to be recorded, and of the last one attempted.
     sequence: u64,
     attempted: u64,
     /// No revision below this one is given out, whatever is recorded.
@@ -154,8 +155,8 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the store on a medium, checks all of it, and reads it. It goes on from the revision
-    /// recorded, or from `min_revision` if that is higher.
+    /// Opens the store on a medium, checks all of it, and reads it. It continues from the recorded
+    /// revision, or from `min_revision` if that is higher.
     pub(crate) fn open(
         medium: Box<dyn Medium>,
         min_revision: Revision,
@@ -176,9 +177,9 @@ impl Store {
         Ok((store, loaded))
     }
 
-    /// Reads what is recorded, after a commit failed for want of space. Opening the store writes to
-    /// it, for which there may be no space either, so a copy in memory is opened; the next commit
-    /// opens the store itself.
+    /// Reads what is recorded, after a commit failed for lack of space. To open the store itself
+    /// would write to it, and there may be no space for that either. So this opens a copy in
+    /// memory, and the next commit opens the store itself.
     pub(crate) fn recover(&mut self) -> Result<LoadedState, Failure> {
         let store = self.backend()?;
         let copy = copy_to_memory(&*store).map_err(|error| self.to_open_failure(error))?;
@@ -221,7 +222,7 @@ impl Store {
         Ok((files, loaded))
     }
 
-    /// Holds what was read against what was acknowledged.
+    /// Checks that the store holds everything that was acknowledged.
     fn check_mark(&self, loaded: &LoadedState) -> Result<(), Error> {
         let (sequence, cluster_id) = (loaded.sequence, loaded.identity.cluster_id);
         match self.medium.load_mark()? {
@@ -237,7 +238,7 @@ impl Store {
                 Err(self.damage_error(detail))
             }
             Some(mark) if mark.sequence == sequence => Ok(()),
-            // What was recorded but not acknowledged before will be read from now on.
+            // Commits that are recorded but were not acknowledged are served from now on.
             Some(_) => self.save_mark(AckMark {
                 sequence,
                 cluster_id,
@@ -245,7 +246,7 @@ impl Store {
             None => {
                 tracing::info!(
                     store = %self.medium.path().display(),
-                    "no record of what was acknowledged, as in a new store; one is made"
+                    "no mark of the last acknowledged commit, as in a new store; creating one"
                 );
                 self.medium.save_mark(AckMark {
                     sequence,
@@ -258,13 +259,13 @@ impl Store {
 
     fn save_mark(&self, mark: AckMark) -> Result<(), Error> {
         match self.medium.save_mark(mark) {
-            // An old mark is safe, it only notices less.
+            // An older mark is safe: it only notices less.
             Err(Error::NoSpace { .. }) => Ok(()),
             saved => saved,
         }
     }
 
-    /// Records a batch. Once this returns it survives a power cut.
+    /// Records a batch. After this returns, it survives a power cut.
     pub(crate) fn commit(&mut self, batch: Batch) -> Result<(), Failure> {
         if batch.is_empty() {
             return Ok(());
@@ -305,17 +306,17 @@ impl Store {
         self.save_mark(mark).map_err(Failure::Fatal)
     }
 
-    /// Fails if what is recorded here is not what others find at its path.
+    /// Fails if others no longer find at the path what is recorded here.
     pub(crate) fn check_location(&self) -> Result<(), Error> {
         self.medium.check_location()
     }
 
-    /// Whether the last commit attempted is recorded.
+    /// Returns whether the last attempted commit is recorded.
     pub(crate) fn is_last_attempt_recorded(&self) -> bool {
         self.sequence == self.attempted
     }
 
-    /// Sees to it that the file can grow by about one step more.
+    /// Reserves the space that the file needs for about one more step of growth.
     pub(crate) fn reserve(&self) -> Result<(), Failure> {
         self.medium.reserve().map_err(|error| {
             let no_space = is_no_space(&error);
@@ -327,14 +328,14 @@ impl Store {
         })
     }
 
-    /// Bytes of the store's file.
+    /// Returns the length of the store's file in bytes.
     pub(crate) fn file_size(&self) -> u64 {
         self.medium.size()
     }
 
     fn close(&mut self) {
         if let Some(files) = self.files.take() {
-            // What closing would write is only to open faster.
+            // What closing writes only makes the next opening faster.
             let _ = catch_panics(|| {
                 drop(files);
                 Ok(())
@@ -360,7 +361,7 @@ impl Drop for Store {
     }
 }
 
-/// Makes an empty store on a backend that holds nothing yet.
+/// Creates an empty store on a backend that holds nothing yet.
 pub(crate) fn create(backend: Box<dyn StorageBackend>, path: &Path) -> Result<(), Error> {
     let faults = Arc::<FaultLog>::default();
     let backend = LoggedBackend {
@@ -374,7 +375,7 @@ pub(crate) fn create(backend: Box<dyn StorageBackend>, path: &Path) -> Result<()
     created.map_err(|problem| to_failure(path, &faults, problem).into_error())
 }
 
-/// A copy in memory of what a backend holds.
+/// Copies the content of a backend into memory.
 fn copy_to_memory(backend: &dyn StorageBackend) -> io::Result<InMemoryBackend> {
     const CHUNK: usize = 1 << 20;
     let copy = InMemoryBackend::new();
@@ -389,15 +390,15 @@ fn copy_to_memory(backend: &dyn StorageBackend) -> io::Result<InMemoryBackend> {
     Ok(copy)
 }
 
-/// What a problem comes down to, given what the medium said first.
+/// Converts a problem into a failure. The first failure of the medium decides.
 fn to_failure(path: &Path, faults: &FaultLog, problem: Problem) -> Failure {
     let path = path.to_path_buf();
     match (faults.first(), problem) {
         (Some((Operation::Write | Operation::Grow, source)), _) if is_no_space(&source) => {
             Failure::NoSpace(Error::NoSpace { path, source })
         }
-        // Reading past the end: a file cut off. After a failed sync, whatever the reason, nobody
-        // knows what is on the disk.
+        // A read past the end means that the file is cut off. After a failed sync, whatever the
+        // reason, nobody knows what is on the disk.
         (Some((operation, source)), _)
             if operation != Operation::Read || source.kind() != ErrorKind::UnexpectedEof =>
         {

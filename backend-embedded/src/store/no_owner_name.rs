@@ -1,5 +1,5 @@
-//! Where there are no abstract sockets, an owner is not known when its folder is gone: it notices by
-//! itself within a moment, and whoever comes next does not wait for that.
+//! Owner names for systems without abstract sockets: none. An owner whose folder is gone is unknown
+//! there. It notices that by itself within a moment, and a newcomer does not wait for it.
 
 use std::os::unix::net::UnixStream;
 

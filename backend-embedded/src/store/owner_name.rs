@@ -1,14 +1,14 @@
-//! Who serves the folder at a path, also when the folder is not there any more.
+//! The name of the process that serves the folder at a path, also after the folder is gone.
 //!
-//! The lock in a folder goes away with the folder: whoever comes to its path next finds another
-//! lock, or makes one, while the former owner has not yet noticed. So an owner also has a name that
-//! no file system holds, an abstract Unix socket, made of the user and the path. Who comes next
-//! finds it taken, and connects; that has the owner look whether its folder still is in its place.
-//! If not, it ends; if so, it answers which file it has locked there, since one path may lead to
-//! different folders: in containers that share a network, say.
+//! The lock in a folder disappears with the folder: a newcomer at its path finds another lock, or
+//! creates one, before the former owner has noticed. So an owner also has a name outside of any
+//! file system: an abstract Unix socket, named after the user and the path. A newcomer finds the
+//! name taken and connects to it. The owner then checks whether its folder is still in its place.
+//! If not, the owner ends. If so, it replies which file it has locked, because one path may lead to
+//! different folders, for example in containers that share a network.
 //!
-//! Such names are Linux's, and those of one network namespace: an owner in another one is not met.
-//! It notices by itself within a moment (`coordinator/keeper.rs`).
+//! Such names exist on Linux only, and within one network namespace: an owner in another one is not
+//! found. It notices by itself within a moment (`coordinator/folder_watchdog.rs`).
 
 use std::io::{ErrorKind, Read};
 use std::os::linux::net::SocketAddrExt;
@@ -30,13 +30,14 @@ use super::folder::SHORTAGE_RETRY_DELAY;
 use super::location::{FileId, FileLocation};
 use crate::error::Error;
 
-/// How long a former owner that was told to look may take to end.
+/// How long a former owner may take to end after it was queried.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many may serve different folders that have the same path, each in its own view.
+/// How many owners may serve different folders that have the same path, each in its own mount
+/// namespace.
 const MAX_OWNERS: usize = 8;
-/// How many are answered at once.
+/// How many queries are replied to at once.
 const MAX_QUERIES: usize = 64;
-/// An answer: device and inode.
+/// The length of a reply: device and inode.
 const REPLY_BYTES: usize = 16;
 
 /// The names of an owner, one for each path of its folder.
@@ -45,22 +46,22 @@ pub(super) struct OwnerNames {
     names: Vec<UnixListener>,
 }
 
-/// Who answers to a name.
+/// The reply of the owner of a name.
 enum Reply {
     Nobody,
-    /// One that has just ended.
+    /// The owner has just ended.
     Ended,
-    /// One that serves another folder, or that we do not have to fear: it is not of our user.
+    /// The owner serves another folder, or is no concern of ours because it runs as another user.
     OtherFolder,
-    /// One that serves this very folder.
+    /// The owner serves this very folder.
     SameFile(Option<u32>),
-    /// One that does not answer.
+    /// The owner does not reply.
     Silent(Option<u32>),
 }
 
 impl OwnerNames {
-    /// Takes the names of a place, after former owners that it was taken from have ended. Where the
-    /// system has no such names to give, or others use them up, there are none.
+    /// Acquires the names of a folder, after its former owners have ended. There are no names if
+    /// the system has none to give, or if others use them up.
     pub(super) fn acquire(location: &FileLocation) -> Result<OwnerNames, Error> {
         let until = Instant::now() + EXIT_TIMEOUT;
         let mut names = Vec::new();
@@ -70,22 +71,23 @@ impl OwnerNames {
         Ok(OwnerNames { names })
     }
 
-    /// What becomes readable when somebody asks.
+    /// Returns the descriptors that become readable when a newcomer queries this owner.
     pub(super) fn poll_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.names.iter().map(AsFd::as_fd)
     }
 
-    /// Those of our user who ask. Waits for nobody.
+    /// Accepts the waiting queries of processes of our user. Never blocks.
     pub(super) fn accept_queries(&self) -> Vec<UnixStream> {
         let mut queries = Vec::new();
         for name in &self.names {
-            // Whoever goes on asking must not keep us from looking.
+            // Bounded, so that endless queries do not keep the owner from its check.
             for _ in 0..MAX_QUERIES {
                 match name.accept() {
                     Ok((stream, _)) if is_of_our_user(&stream) => queries.push(stream),
                     Ok(_) => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    // No descriptors: whoever asks goes on waiting, and we are called again at once.
+                    // There are no descriptors left. The query goes on waiting, and this is called
+                    // again at once.
                     Err(_) => {
                         std::thread::sleep(SHORTAGE_RETRY_DELAY);
                         break;
@@ -97,19 +99,19 @@ impl OwnerNames {
     }
 }
 
-/// Answers that this file is still in its place.
+/// Replies that this file is still in its place.
 pub(super) fn reply(queries: Vec<UnixStream>, file_id: FileId) {
     let mut reply = [0; REPLY_BYTES];
     reply[..8].copy_from_slice(&file_id.device.to_le_bytes());
     reply[8..].copy_from_slice(&file_id.inode.to_le_bytes());
     for stream in queries {
-        // Fits into any socket's buffer. Whoever has gone away needs no answer, and is no reason for
-        // a signal.
+        // The reply fits into any socket's buffer. A newcomer that has gone needs no reply, and
+        // must not cause a signal.
         let _ = send(stream.as_raw_fd(), &reply, MsgFlags::MSG_NOSIGNAL);
     }
 }
 
-/// Takes a name for one path; none if that cannot be.
+/// Binds a name for one path; `None` if that is impossible.
 fn bind_name(
     folder: &Path,
     file_id: FileId,
@@ -129,12 +131,12 @@ fn bind_name(
                 Reply::Silent(pid) => return Err(Error::Lingering { path: path(), pid }),
             }
         }
-        // Its name may have become free only now.
+        // The ended owner's name may have become free only now.
         if ended && Instant::now() < until {
             continue;
         }
         let Some(name) = free else {
-            tracing::warn!(folder = %folder.display(), "no name is left for the owner of this folder");
+            tracing::warn!(folder = %folder.display(), "all owner names of this folder are in use; continuing without one");
             return Ok(None);
         };
         let bound = SocketAddr::from_abstract_name(&name)
@@ -142,10 +144,10 @@ fn bind_name(
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
         match bound {
             Ok(listener) => return Ok(Some(listener)),
-            // Somebody was faster: then we have to ask who.
+            // Another newcomer was faster: query it.
             Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {}
             Err(error) => {
-                tracing::warn!(%error, folder = %folder.display(), "the owner of this folder has no name");
+                tracing::warn!(%error, folder = %folder.display(), "cannot bind the owner name of this folder; continuing without one");
                 return Ok(None);
             }
         }
@@ -157,7 +159,7 @@ fn to_name(folder: &Path, nth: usize) -> Vec<u8> {
     format!("turnlock/{}/{path:016x}/{nth}", geteuid().as_raw()).into_bytes()
 }
 
-/// Asks whoever has a name, until an instant.
+/// Queries the owner of a name, until an instant.
 fn query(name: &[u8], own: FileId, until: Instant) -> Reply {
     let Ok(mut stream) = connect_to(name) else {
         return Reply::Nobody;
@@ -186,14 +188,14 @@ fn query(name: &[u8], own: FileId, until: Instant) -> Reply {
     }
 }
 
-/// A connection to whoever has a name; `None` if it has let so many wait that no more can.
+/// Connects to the owner of a name; `None` if its queue of connections is full.
 fn connect_to(name: &[u8]) -> nix::Result<Option<UnixStream>> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     match connect(socket.as_raw_fd(), &UnixAddr::new_abstract(name)?) {
         Ok(()) => {
             let stream = UnixStream::from(socket);
-            // Reading is to wait. It cannot fail for a socket of ours.
+            // Reads have to block. This cannot fail for a socket of ours.
             let _ = stream.set_nonblocking(false);
             Ok(Some(stream))
         }
@@ -202,7 +204,7 @@ fn connect_to(name: &[u8]) -> nix::Result<Option<UnixStream>> {
     }
 }
 
-/// Who is at the other end.
+/// Returns the credentials of the process at the other end.
 fn peer_credentials(stream: &UnixStream) -> Option<UnixCredentials> {
     getsockopt(stream, sockopt::PeerCredentials).ok()
 }
@@ -211,8 +213,8 @@ fn is_of_our_user(stream: &UnixStream) -> bool {
     peer_credentials(stream).is_some_and(|peer| peer.uid() == geteuid().as_raw())
 }
 
-/// The process at the other end, unless it is of another process namespace, where we have no number
-/// for it.
+/// Returns the process at the other end, unless it is in another process namespace, where it has no
+/// number for us.
 fn peer_pid(stream: &UnixStream) -> Option<u32> {
     let pid = u32::try_from(peer_credentials(stream)?.pid()).ok()?;
     (pid != 0).then_some(pid)
@@ -226,7 +228,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes names, and holds them until its input ends.
+    /// Binds names, and holds them until its input ends.
     const SQUATTER: &str = r"
 import socket, sys
 held = []

@@ -6,13 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Why an operation on the database failed.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// redb panic_text so, or the medium, as redb would say it.
+    /// An error of redb, or an error of the medium in the form of one.
     Redb(redb::Error),
-    /// What was read cannot be true.
+    /// The content that was read is impossible.
     Damaged(String),
-    /// The format version is not ours.
+    /// The format version is not one that this program knows.
     Format(u64),
-    /// redb panicked, as it may on a file that was tampered with.
+    /// redb panicked, which it may on a file that was tampered with.
     Panic(String),
 }
 
@@ -41,8 +41,8 @@ impl From<std::io::Error> for Problem {
     }
 }
 
-/// Runs an operation on the database with panics made into problems. What it worked on must not be
-/// used after one.
+/// Runs an operation on the database, and turns a panic into a problem. The database must not be
+/// used after a panic.
 pub(super) fn catch_panics<T>(run: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
     catch_unwind(AssertUnwindSafe(run))
         .unwrap_or_else(|panic| Err(Problem::Panic(panic_text(&*panic))))

@@ -1,4 +1,4 @@
-//! What is in the store's tables, and how it is read and written.
+//! The tables of the store, and how they are read and written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,35 +10,35 @@ use super::{Batch, Deletions, Identity, LoadedState, codec, deletions};
 use crate::machine::op::{KeyValue, LeaseId, Revision};
 use crate::machine::{FIRST_REVISION, Snapshot};
 
-/// The version of what is in the tables. Since the third one, there is a journal before them.
+/// The version of the tables' format. From the third on, there is a journal before them.
 pub(super) const FORMAT_VERSION: u64 = 3;
 const FORMAT_WITHOUT_JOURNAL: u64 = 2;
 
-/// The number of the commit that makes a store.
+/// The number of the commit that creates a store.
 const FIRST_SEQUENCE: u64 = 1;
 
-/// Bytes of pages that redb may keep in memory. The state itself is all in memory, so pages are
+/// Bytes of pages that redb may keep in memory. The whole state is in memory already, so pages are
 /// read again only to be changed.
 const CACHE_BYTES: usize = 32 << 20;
 
 const KEYS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("keys");
-/// Time to live in seconds by id.
+/// The time to live in seconds, by id.
 const LEASES: TableDefinition<'_, LeaseId, u64> = TableDefinition::new("leases");
-/// What never changes.
+/// Values that never change.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 const META_FORMAT: &str = "format";
 const META_CLUSTER: &str = "cluster_id";
 const META_MEMBER: &str = "member_id";
 
-/// The record of what every transaction changes. It lies among the keys, of which none is empty: a
-/// table of its own would be one more page to write.
+/// The key of the record that every transaction changes. It lies among the keys, none of which is
+/// empty: a separate table would be one more page to write.
 const HEAD: &[u8] = b"";
 
-/// What is in it.
+/// The content of that record.
 #[derive(Debug, Clone, Copy)]
 struct Head {
-    /// Counts the commits: grants and revokes change no revision.
+    /// The number of commits. Grants and revokes change no revision.
     sequence: u64,
     revision: Revision,
     compact_revision: Revision,
@@ -66,8 +66,8 @@ impl Head {
     }
 }
 
-/// Every page's checksum is verified whenever the store is opened: it is small, and a damaged one
-/// must never be served from.
+/// Returns the settings of the database. Every page's checksum is verified whenever the store is
+/// opened: the store is small, and a damaged one must never be served.
 pub(super) fn builder() -> Builder {
     let mut builder = Builder::new();
     builder
@@ -98,7 +98,7 @@ pub(super) fn initialise(database: &Database, identity: Identity) -> Result<(), 
     Ok(())
 }
 
-/// Has a program that knows nothing of the journal refuse the store from now on.
+/// Makes programs that do not know the journal refuse the store from now on.
 pub(super) fn upgrade(database: &Database) -> Result<(), Problem> {
     let transaction = database.begin_write()?;
     let mut meta = transaction.open_table(META)?;
@@ -111,7 +111,7 @@ pub(super) fn upgrade(database: &Database) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Writes a batch in one transaction, up to the commit with this number. Once this returns it
+/// Writes a batch in one transaction, as of the commit with this number. After this returns, it
 /// survives a power cut.
 pub(super) fn write(
     database: &Database,
@@ -149,7 +149,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Reads everything, and holds it against what must be true of it.
+/// Reads all tables and checks them.
 pub(super) fn load(database: &Database) -> Result<LoadedState, Problem> {
     let transaction = database.begin_read()?;
     let meta = transaction.open_table(META)?;
@@ -196,22 +196,22 @@ pub(super) fn load(database: &Database) -> Result<LoadedState, Problem> {
     })
 }
 
-/// The head as it was found.
+/// Parses the head record.
 fn parse_head(found: Option<AccessGuard<'_, &'static [u8]>>) -> Result<Head, Problem> {
-    let missing = || Problem::Damaged("it does not say how far it had come".to_string());
+    let missing = || Problem::Damaged("its head record is missing or damaged".to_string());
     let found = found.ok_or_else(missing)?;
     Head::decode(found.value()).ok_or_else(missing)
 }
 
-/// Holds a state against what must be true of it.
+/// Fails if a state is impossible.
 pub(super) fn check(snapshot: &Snapshot) -> Result<(), Problem> {
     let revision = snapshot.revision;
     if revision < FIRST_REVISION || snapshot.compact_revision > revision {
-        let detail = format!("its revision {revision} cannot be");
+        let detail = format!("its revision {revision} is impossible");
         return Err(Problem::Damaged(detail));
     }
     if let Some((id, _)) = snapshot.leases.iter().find(|(id, _)| *id <= 0) {
-        return Err(Problem::Damaged(format!("its lease {id} cannot be")));
+        return Err(Problem::Damaged(format!("its lease {id} is impossible")));
     }
     for kv in &snapshot.keys {
         check_key(kv, snapshot)?;
@@ -222,9 +222,9 @@ pub(super) fn check(snapshot: &Snapshot) -> Result<(), Problem> {
 fn check_key(kv: &KeyValue, snapshot: &Snapshot) -> Result<(), Problem> {
     let in_order = kv.create_revision <= kv.mod_revision && kv.mod_revision <= snapshot.revision;
     if kv.key.is_empty() || kv.version == 0 || !in_order {
-        return Err(key_problem(&kv.key, "has a history that cannot be"));
+        return Err(key_problem(&kv.key, "has impossible revisions"));
     }
-    // As stored: ascending.
+    // The leases are stored in ascending order.
     let is_live = |id| {
         (snapshot.leases)
             .binary_search_by_key(&id, |(id, _)| *id)
@@ -233,7 +233,7 @@ fn check_key(kv: &KeyValue, snapshot: &Snapshot) -> Result<(), Problem> {
     if kv.lease != 0 && !is_live(kv.lease) {
         return Err(key_problem(
             &kv.key,
-            "is attached to a lease that is not there",
+            "is attached to a lease that does not exist",
         ));
     }
     Ok(())

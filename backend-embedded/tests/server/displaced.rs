@@ -1,4 +1,4 @@
-//! What clients are told when the folder or the socket of their server is gone, and what is left
+//! What clients receive when the folder or the socket of their server is gone, and what is left
 //! alone.
 
 use std::fs;
@@ -13,7 +13,7 @@ use tonic::Code;
 
 use crate::support::{client_over, private_folder, refusal, soon};
 
-/// What our own client knows it by.
+/// The text by which our own client recognises it.
 const GONE: &str = "turnlock: the store is gone from its place";
 
 struct InFolder {
@@ -73,7 +73,7 @@ async fn all_who_rest_on_a_store_are_told_that_it_is_gone() {
     client.lock("l", Some(on_lease)).await.expect("locked");
     let mut waiter = client_over(&served.socket()).await;
     let waiting = tokio::spawn(async move { waiter.lock("l", None).await });
-    // Two keys: the waiter stands in the queue.
+    // Two keys: the waiter is in the queue.
     let options = etcd_client::GetOptions::new()
         .with_prefix()
         .with_count_only();
@@ -91,7 +91,7 @@ async fn all_who_rest_on_a_store_are_told_that_it_is_gone() {
     .await;
 
     fs::rename(served.folder(), served.root.path().join("away")).expect("renamed");
-    // One that finds out before the server does.
+    // A client that asks before the server has noticed.
     assert!(is_gone(refusal(client.put("k", "v", None).await)));
     let told = soon("the watch's end", watch.message()).await;
     assert!(is_gone(refusal(told)));
@@ -147,7 +147,7 @@ async fn a_socket_that_is_gone_ends_the_server_and_nothing_else() {
             matches!(&error, ListenError::SocketGone { path } if *path == socket),
             "{harm}: {error}"
         );
-        // What another one made there is not ours to remove.
+        // A file that another process made there must not be removed.
         assert_eq!(socket.exists(), harm == "replaced");
         let _ = fs::remove_file(&socket);
         served.coordinator.close().expect("its folder is there");

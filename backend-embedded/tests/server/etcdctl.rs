@@ -42,7 +42,7 @@ impl Etcdctl {
             .expect("etcdctl runs")
     }
 
-    /// What it prints when it succeeds.
+    /// Runs `etcdctl`, which has to succeed, and returns its output.
     async fn run(&self, args: &[&str]) -> String {
         let output = self.output(args).await;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -51,7 +51,7 @@ impl Etcdctl {
         text
     }
 
-    /// What it says when it fails.
+    /// Runs `etcdctl`, which has to fail, and returns its error output.
     async fn fail(&self, args: &[&str]) -> String {
         let output = self.output(args).await;
         assert!(
@@ -223,7 +223,7 @@ async fn watch() {
     served.stop().await;
 }
 
-/// The lease id in `lease <id> granted with ...`.
+/// Parses the lease id in `lease <id> granted with ...`.
 fn lease_id(told: &str) -> String {
     told.split_whitespace().nth(1).expect("an id").to_owned()
 }
@@ -295,7 +295,7 @@ async fn lock_excludes() {
     let counter = folder.path().join("counter");
     std::fs::write(&counter, "0").expect("written");
     let counter = counter.to_str().expect("text").to_owned();
-    // Loses counts when two run at once.
+    // The script loses counts when two of it run at once.
     let script = folder.path().join("increment");
     let text = "n=$(cat \"$1\"); sleep 0.02; echo $((n + 1)) > \"$1\"";
     std::fs::write(&script, text).expect("written");

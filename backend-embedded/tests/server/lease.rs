@@ -50,7 +50,7 @@ async fn a_lease_is_granted_renewed_and_revoked_with_its_keys() {
 
     let before = client.get("a", None).await.expect("get");
     let revoked = client.lease_revoke(0x7007).await.expect("revoked");
-    // Both keys go at one revision.
+    // Both keys are deleted at one revision.
     assert_eq!(
         revoked.header().expect("a header").revision(),
         before.header().expect("a header").revision() + 1
@@ -93,7 +93,7 @@ async fn one_stream_renews_many_leases_and_tells_which_are_gone() {
         .expect("open");
     assert_eq!((gone.id(), gone.ttl()), (11, 0));
 
-    // The stream is still good after telling that one is gone.
+    // The stream works after it reported that one lease is gone.
     keeper.keep_alive().await.expect("asked");
     let gone = soon("an answer", answers.message())
         .await

@@ -1,4 +1,4 @@
-//! Where the server listens, whom it lets in, and how it ends.
+//! The addresses of the server, the clients it accepts, and its end.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -246,7 +246,7 @@ async fn the_end_ends_open_streams_and_waiting_calls() {
     );
     let refused = soon("the call's end", waiting).await.expect("not panicked");
     assert_eq!(refusal(refused), stopped);
-    // The call's place is taken back; the holder keeps its own.
+    // The entry of the waiting call is removed; the holder keeps its own.
     until("the place to go", || async {
         coordinator.status().keys == 1
     })
@@ -286,7 +286,7 @@ async fn a_connection_that_says_nothing_is_closed() {
     let mut silent = tokio::net::TcpStream::connect(served.address)
         .await
         .expect("connected");
-    // Whatever the server says first (its settings), the end must come.
+    // Whatever the server sends first (its settings), the end must come.
     let ended = soon("the end of the connection", async {
         let mut buffer = [0; 1024];
         loop {

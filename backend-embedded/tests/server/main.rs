@@ -1,5 +1,5 @@
-//! The gRPC face, asked by real clients: crate `etcd-client`, plain gRPC messages, Debian's `etcdctl`; and
-//! compared with a real etcd.
+//! The gRPC server, tested by real clients (crate `etcd-client`, plain gRPC messages, Debian's
+//! `etcdctl`) and compared with a real etcd.
 #![cfg(feature = "server")]
 
 mod differential;

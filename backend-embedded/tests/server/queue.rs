@@ -31,7 +31,7 @@ async fn keys(client: &mut Client, prefix: &str) -> Vec<String> {
     got.kvs().iter().map(text).collect()
 }
 
-/// Starts a call and awaits that its key stands in the queue.
+/// Starts a call, and waits until its key is in the queue.
 async fn queued<T: Send + 'static>(
     client: &Client,
     key: &str,
@@ -137,7 +137,7 @@ async fn a_call_without_a_lease_gets_one_of_the_servers() {
         .expect("time to live");
     assert_eq!(left.granted_ttl(), 60);
 
-    // A waiting call's lease goes with the call.
+    // A waiting call's lease ends with the call.
     let waiting = tokio::spawn({
         let mut client = client.clone();
         async move { client.lock("l", None).await }
@@ -245,7 +245,7 @@ async fn many_contenders_exclude_each_other_and_all_get_their_turns() {
             lease(&mut client, id).await;
             let mut turns = 0;
             while turns < TURNS {
-                // Every third call is given up, mostly while it waits.
+                // Every third call is abandoned, mostly while it waits.
                 let call = client.lock("l", Some(LockOptions::new().with_lease(id)));
                 if turns % 3 == 2 {
                     let _ = tokio::time::timeout(Duration::from_millis(2), call).await;

@@ -17,17 +17,17 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-/// Far more than anything here takes; only a fault uses it up.
+/// Far more than anything here takes. Only a fault uses it up.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Awaits what must happen.
+/// Waits for something that must happen.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
         .unwrap_or_else(|_| panic!("waited {PATIENCE:?} for: {what}"))
 }
 
-/// Awaits until `condition` holds.
+/// Waits until `condition` holds.
 pub async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
     soon(what, async {
         while !condition().await {
@@ -37,7 +37,7 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnM
     .await;
 }
 
-/// A folder that only we can enter.
+/// Creates a folder that only this user can enter.
 pub fn private_folder() -> tempfile::TempDir {
     tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o700))
@@ -66,7 +66,7 @@ impl Served {
         Self::of(coordinator, configure)
     }
 
-    /// The same for a coordinator that is durable in this folder.
+    /// As above, for a coordinator that is durable in this folder.
     pub fn durable(data: &Path) -> Self {
         let coordinator = Coordinator::open(Config::new(data)).expect("a coordinator");
         Self::of(coordinator, |server| server)
@@ -114,13 +114,13 @@ impl Served {
         channel(&self.endpoint()).await
     }
 
-    /// Asks the server to end and awaits that it has.
+    /// Ends the server, and waits until it has ended.
     pub async fn stop(mut self) {
         drop(self.stop.take());
         self.ended().await;
     }
 
-    /// Awaits the end of the server.
+    /// Waits for the end of the server.
     pub async fn ended(&mut self) {
         soon("the server's end", &mut self.serving)
             .await
@@ -129,7 +129,7 @@ impl Served {
     }
 }
 
-/// A plain gRPC channel.
+/// Opens a plain gRPC channel.
 pub async fn channel(endpoint: &str) -> Channel {
     Endpoint::from_shared(endpoint.to_owned())
         .expect("an endpoint")
@@ -138,7 +138,7 @@ pub async fn channel(endpoint: &str) -> Channel {
         .expect("connected")
 }
 
-/// A plain gRPC channel over a Unix socket.
+/// Opens a plain gRPC channel over a Unix socket.
 pub async fn unix_channel(path: &Path) -> Channel {
     let path = path.to_owned();
     let connector = tower::service_fn(move |_| {
@@ -154,13 +154,13 @@ pub async fn unix_channel(path: &Path) -> Channel {
         .expect("connected")
 }
 
-/// A client over a Unix socket.
+/// Connects a client over a Unix socket.
 pub async fn client_over(socket: &Path) -> Client {
     let channel = etcd_client::Channel::Tonic(unix_channel(socket).await);
     Client::from_channel(channel, None).await.expect("a client")
 }
 
-/// One call with plain messages, which can say what `etcd-client` cannot.
+/// Makes one call with plain messages, which can express what `etcd-client` cannot.
 pub async fn call<Q, A>(channel: &Channel, path: &'static str, request: Q) -> Result<A, Status>
 where
     Q: prost::Message + 'static,
@@ -178,7 +178,7 @@ where
     Ok(response.into_inner())
 }
 
-/// The code and the text of a refusal.
+/// Returns the code and the text of a refusal.
 pub fn refusal<T: std::fmt::Debug>(result: Result<T, etcd_client::Error>) -> (Code, String) {
     match result {
         Err(etcd_client::Error::GRpcStatus(status)) => (status.code(), status.message().to_owned()),
@@ -186,7 +186,7 @@ pub fn refusal<T: std::fmt::Debug>(result: Result<T, etcd_client::Error>) -> (Co
     }
 }
 
-/// The path of a program that the tests drive.
+/// Returns the path of a program that the tests use.
 pub fn required(program: &str, package: &str) -> String {
     match Command::new(program).arg("--version").output() {
         Ok(_) => program.to_owned(),

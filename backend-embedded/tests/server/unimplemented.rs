@@ -1,4 +1,5 @@
-//! Errors, with the codes and texts that etcd's clients compare; and what is refused by name.
+//! Errors, with the codes and texts that etcd's clients compare, and methods that are refused by
+//! name.
 
 use etcd_client::proto::{
     PbAlarmRequest, PbAlarmResponse, PbCompactionRequest, PbCompactionResponse, PbCompare,

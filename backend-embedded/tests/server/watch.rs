@@ -18,7 +18,7 @@ async fn next(watch: &mut WatchStream) -> WatchResponse {
         .expect("the stream is open")
 }
 
-/// Opens a watch and takes its creation.
+/// Opens a watch, and takes the response of its creation.
 async fn open(
     client: &mut Client,
     key: &str,
@@ -41,7 +41,7 @@ fn revision(response: &WatchResponse) -> i64 {
     response.header().expect("a header").revision()
 }
 
-/// Kind, key, value and revision of each event.
+/// Returns the kind, key, value and revision of each event.
 fn events(response: &WatchResponse) -> Vec<(EventType, String, String, i64)> {
     response
         .events()
@@ -405,7 +405,7 @@ async fn a_client_that_does_not_read_loses_its_watch_and_is_told_so() {
         canceled.cancel_reason()
     );
 
-    // The stream lives on.
+    // The stream continues.
     watch.watch("k", None).await.expect("asked");
     assert!(next(&mut watch).await.created());
     served.stop().await;
@@ -460,7 +460,7 @@ async fn watches_go_when_their_stream_goes() {
         watch.watch("l", None).await.expect("asked");
         next(&mut watch).await;
         drop(watch);
-        // The server hears of it a moment later.
+        // The server notices a moment later.
         crate::support::until("the watches to end", || async {
             let probe = || {
                 let key =

@@ -1,4 +1,4 @@
-//! Group commit, and what is seen of what is not yet durable.
+//! Group commit, and the visibility of changes that are not durable yet.
 
 use super::*;
 
@@ -51,7 +51,8 @@ async fn nothing_is_seen_before_it_is_durable() {
     let mut write = Box::pin(coordinator.put(put("b", "")));
     assert!(is_waiting(&mut write).await);
     until("the commit", || disk.is_sync_held()).await;
-    // What rests on it waits with it: reads, what changes nothing, and refusals.
+    // Everything that depends on it waits with it: reads, requests that change nothing, and
+    // refusals.
     let mut reading = Box::pin(coordinator.range(Range::all(one("b"))));
     let mut other = Box::pin(coordinator.range(Range::all(one("a"))));
     let mut nothing = Box::pin(coordinator.delete(delete(one("none"))));
@@ -112,7 +113,7 @@ async fn too_much_to_do_refuses_new_work_but_not_releases() {
     let mut revoke = Box::pin(coordinator.revoke(lease.id));
     assert!(is_waiting(&mut release).await);
     assert!(is_waiting(&mut revoke).await);
-    // Those have their limit too.
+    // Releases have a limit too.
     let mut more: Vec<_> = (1..4)
         .map(|nth| Box::pin(coordinator.delete(delete(one(&format!("old/{nth}"))))))
         .collect();
@@ -171,7 +172,7 @@ async fn a_restart_keeps_the_keys_and_gives_leases_their_full_time() {
         (secs(30), &[bytes("held")][..])
     );
     assert!(info.remaining + opened.elapsed() >= secs(30), "{info:?}");
-    // What was compacted is gone, and of the rest there is what came last of each key.
+    // What was compacted is gone. Of the rest, the last change of each key is kept.
     let refused = after.watch(KeyRange::all(), Some(1)).err();
     let Some(Error::Compacted {
         compact_revision, ..
@@ -259,7 +260,7 @@ async fn the_folder_is_free_once_closed() {
         revision = coordinator.put(put("a", "")).await.unwrap().revision;
         coordinator.close().unwrap();
     }
-    // Dropped instead, it is free soon after.
+    // If the coordinator is dropped instead, the folder is free soon after.
     drop(Coordinator::open(config.clone()).unwrap());
     until("the folder", || Coordinator::open(config.clone()).is_ok()).await;
 }

@@ -1,4 +1,4 @@
-//! Full disks and broken ones.
+//! Full and broken disks.
 
 use std::io::ErrorKind;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::machine::op::{Op, Txn};
 use crate::store::Medium;
 
-/// A value that, a few times over, makes the file grow.
+/// Returns a value that makes the file grow after a few puts.
 fn large() -> Bytes {
     Bytes::from(vec![7; 1 << 20])
 }
@@ -25,7 +25,7 @@ async fn a_full_disk_refuses_writes_and_serves_releases_until_there_is_space() {
     coordinator.put(put_on("other", other.id)).await.unwrap();
     coordinator.put(put("plain", "")).await.unwrap();
     disk.fill(false);
-    // Served from what was reserved, until the file has grown into it.
+    // Writes succeed until the reserved space is used up.
     let mut filled = 0;
     while !is_full(&coordinator) {
         assert!(filled < 50, "a write too large for the disk");
@@ -34,7 +34,7 @@ async fn a_full_disk_refuses_writes_and_serves_releases_until_there_is_space() {
             .await
             .unwrap();
         filled += 1;
-        // The committer looks for space after it has answered.
+        // The committer checks for space after it has answered.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
@@ -94,7 +94,7 @@ async fn a_commit_that_meets_a_full_disk_leaves_no_trace() {
     let mut first = Box::pin(coordinator.put(put("first", "")));
     assert!(is_waiting(&mut first).await);
     until("the commit", || disk.is_sync_held()).await;
-    // These share the next commit, and there is no space for it, not even for the release.
+    // These share the next commit. There is no space for it, not even for the release.
     let mut write = Box::pin(coordinator.put(put("second", "")));
     let mut grant = Box::pin(coordinator.grant(77, secs(60)));
     let mut revoke = Box::pin(coordinator.revoke(revoked.id));
@@ -111,15 +111,15 @@ async fn a_commit_that_meets_a_full_disk_leaves_no_trace() {
     assert!(is_no_space(&refused, &disk), "{refused:?}");
     let refused = soon("the grant", grant).await;
     assert!(is_no_space(&refused, &disk), "{refused:?}");
-    // Alive all the while, and none of it is cut short.
+    // The lease lives all the while, and its time is not cut short.
     assert_eq!(coordinator.keep_alive(lease.id).await.unwrap(), secs(60));
     let refused = soon("the revoke", revoke).await;
     assert!(is_no_space(&refused, &disk), "{refused:?}");
-    // The read was made anew on what is recorded.
+    // The read was repeated on what is recorded.
     let found = soon("the read", reading).await.unwrap();
     assert_eq!((found.revision, found.result.count), (3, 0));
     assert_eq!(coordinator.leases().await.unwrap().len(), 3);
-    // Nor prolonged.
+    // Its time is not prolonged either.
     let elapsed = granted.elapsed();
     let info = coordinator.time_to_live(idle.id, false).await.unwrap();
     assert!(
@@ -174,7 +174,7 @@ async fn going_back_to_what_is_recorded_goes_not_behind_the_clock() {
         .unwrap();
     assert_eq!(written.revision, CLOCK + 1);
     coordinator.close().unwrap();
-    // A clock that was set back takes nothing back.
+    // A clock that was set back does not set the revision back.
     let again = Coordinator::open_on(disk.medium(), Limits::default(), CLOCK - 5, None).unwrap();
     assert_eq!(again.status().revision, CLOCK + 1);
 }
@@ -259,7 +259,7 @@ async fn a_failed_sync_stops_it_for_good() {
         ] {
             assert!(matches!(result, Err(Error::Stopped { .. })), "{result:?}");
         }
-        // Syncs that work again change nothing.
+        // Syncs that succeed again change nothing.
         disk.fail_syncs(None);
         let syncs = disk.syncs();
         for result in [
@@ -271,7 +271,7 @@ async fn a_failed_sync_stops_it_for_good() {
             assert!(matches!(result, Err(Error::Stopped { .. })), "{result:?}");
         }
         assert_eq!(disk.syncs(), syncs);
-        // What was acknowledged is there; what was not may or may not be.
+        // What was acknowledged is there. What was not may be there or not.
         assert!(on(&disk).keys().await.contains(&"kept".to_string()));
     }
 }

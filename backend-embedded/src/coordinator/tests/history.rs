@@ -1,12 +1,13 @@
-//! What a watch is told of the time before a restart.
+//! The changes from before a restart that a watch delivers.
 
 use super::*;
 
-/// A change as a watch tells it: of a put the revision, of a deletion its negative.
+/// A change that a watch delivers: the key, and the revision of a put, or the negative revision of
+/// a deletion.
 type Told = (String, i64);
 
-/// All that a watch from a revision on has to tell by now; `Err` with the revision up to which
-/// everything is forgotten.
+/// Returns all changes that a watch from `start` delivers by now; `Err` with the revision up to
+/// which everything is forgotten.
 async fn told(
     coordinator: &Coordinator,
     keys: KeyRange,
@@ -44,7 +45,7 @@ async fn change(coordinator: &Coordinator, keys: &[&str]) {
     }
 }
 
-/// Has the tables take in what is in the journal.
+/// Writes until the journal is full and its content moves to the tables.
 async fn fill_the_journal(coordinator: &Coordinator, disk: &Disk) {
     let before = disk.bytes().store;
     while disk.bytes().store == before {
@@ -62,7 +63,7 @@ async fn a_watch_from_before_is_told_what_came_last_of_each_key() {
     )
     .await;
     assert_eq!(before.applied_revision(), 12);
-    // As a kill leaves it: all of it is in the journal.
+    // A kill leaves all of it in the journal.
     let killed = on(&disk.after_kill());
     let expected = [("a", 4), ("b", -6), ("c", 8), ("d", -12)];
     assert_eq!(told(&killed, KeyRange::all(), 2).await, all(&expected));
@@ -79,7 +80,7 @@ async fn a_watch_from_before_is_told_what_came_last_of_each_key() {
     assert!(now.events[0].deleted && now.revision > 12);
     killed.close().unwrap();
 
-    // And when the tables have taken it in, over any number of restarts.
+    // The same holds when the content has moved to the tables, over any number of restarts.
     fill_the_journal(&before, &disk).await;
     before.close().unwrap();
     for _ in 0..3 {
@@ -115,7 +116,7 @@ async fn deletions_that_share_a_commit_are_told_at_its_end() {
     let mut first = Box::pin(before.put(put("c", "")));
     assert!(is_waiting(&mut first).await);
     until("the first commit", || disk.is_sync_held()).await;
-    // These three are one.
+    // These three share a commit.
     let mut delete_a = Box::pin(before.delete(delete(one("a"))));
     let mut put_d = Box::pin(before.put(put("d", "")));
     let mut delete_b = Box::pin(before.delete(delete(one("b"))));
@@ -125,7 +126,8 @@ async fn deletions_that_share_a_commit_are_told_at_its_end() {
     disk.hold_syncs(false);
     soon("the last", delete_b).await.unwrap();
     let killed = on(&disk.after_kill());
-    // Never earlier than it was: who knows of revision 5 learns what came after.
+    // Never earlier than the deletion was: a client that knows revision 5 learns what came after
+    // it.
     let expected = [("d", 6), ("a", -7), ("b", -7)];
     assert_eq!(told(&killed, KeyRange::all(), 5).await, all(&expected));
     assert_eq!(told(&killed, one("a"), 7).await, all(&[("a", -7)]));
@@ -141,12 +143,12 @@ async fn who_waits_for_one_key_is_served_whatever_was_forgotten() {
     let before = with_limits(&disk, limits.clone());
     change(&before, &["held", "old", "x", "y", "z", "x", "y", "z"]).await;
     let after = with_limits(&disk.after_kill(), limits);
-    // After the restart only what came last counts.
+    // After the restart only the last change of each key counts.
     for (coordinator, known_since) in [(before, 7), (after, 4)] {
         let forgotten = told(&coordinator, KeyRange::all(), 3).await;
         assert_eq!(forgotten, Err(known_since));
         assert_eq!(told(&coordinator, one("held"), 3).await, all(&[]));
-        // It has changed since, and what it was then is not known any more.
+        // The key has changed since, and its earlier state is no longer known.
         assert_eq!(told(&coordinator, one("old"), 3).await, Err(known_since));
         assert_eq!(told(&coordinator, one("none"), 3).await, Err(known_since));
         let mut waiter = coordinator.watch(one("held"), Some(3)).unwrap();

@@ -1,4 +1,4 @@
-//! The coordinator in memory, and on a simulated disk.
+//! Tests of the coordinator in memory and on a simulated disk.
 
 mod durable;
 mod faults;
@@ -13,7 +13,7 @@ use super::*;
 use crate::machine::op::{Delete, KeyRange, KeyValue, Put, Range};
 use crate::store::tests::disk::Disk;
 
-/// Far longer than anything here takes, on any machine.
+/// Far longer than anything here takes on any machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn bytes(text: &str) -> Bytes {
@@ -70,13 +70,13 @@ impl Coordinator {
         found.result.kvs.iter().map(name).collect()
     }
 
-    /// The revision applied, durable or not.
+    /// Returns the revision applied, durable or not.
     fn applied_revision(&self) -> Revision {
         self.shared().state().machine.revision()
     }
 }
 
-/// Waits for what another thread or task brings about.
+/// Waits until another thread or task has made the condition true.
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let waited = tokio::time::timeout(PATIENCE, async {
         while !holds() {
@@ -88,7 +88,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         .unwrap_or_else(|_| panic!("waited in vain for: {what}"));
 }
 
-/// Waits for an answer, but not for ever.
+/// Waits for a result, but not for ever.
 async fn soon<T>(what: &str, answer: impl Future<Output = T>) -> T {
     let waited = tokio::time::timeout(PATIENCE, answer);
     waited
@@ -96,7 +96,7 @@ async fn soon<T>(what: &str, answer: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("waited in vain for: {what}"))
 }
 
-/// Whether a call that has been started is still waiting.
+/// Returns whether a call that was started is still waiting.
 async fn is_waiting(call: &mut (impl Future + Unpin)) -> bool {
     let mut call = pin!(call);
     std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending())).await

@@ -11,15 +11,15 @@ use crate::machine::op::{Event, KeyRange, Revision};
 pub(super) struct History {
     events: VecDeque<Arc<Event>>,
     bytes: usize,
-    /// All events from this revision on are here; of those before the coordinator was opened, the
-    /// last one of each key.
+    /// All events from this revision on are present. Of those before the coordinator was opened,
+    /// only the last one of each key is present.
     complete_since: Revision,
     max_events: usize,
     max_bytes: usize,
 }
 
 impl History {
-    /// Knows nothing before `complete_since`.
+    /// Creates an empty history that knows nothing before `complete_since`.
     pub(super) fn new(complete_since: Revision, max_events: usize, max_bytes: usize) -> Self {
         Self {
             events: VecDeque::new(),
@@ -30,7 +30,8 @@ impl History {
         }
     }
 
-    /// Knows of these events from before, the oldest first, and of all others since `complete_since`.
+    /// Restores events from before the coordinator was opened, oldest first. They are complete
+    /// since `complete_since`.
     pub(super) fn restore(
         &mut self,
         complete_since: Revision,
@@ -47,7 +48,7 @@ impl History {
             let Some(oldest) = self.events.front() else {
                 break;
             };
-            // A revision is kept whole or not at all.
+            // All events of a revision are kept, or none.
             self.truncate(oldest.kv.mod_revision + 1);
         }
     }
@@ -63,7 +64,7 @@ impl History {
         }
     }
 
-    /// The events of `keys` from `start` on.
+    /// Returns the events of `keys` from `start` on.
     pub(super) fn events_since<'a>(
         &'a self,
         start: Revision,
@@ -80,7 +81,7 @@ impl History {
     }
 }
 
-/// Bytes of keys and values that an event keeps in memory.
+/// Returns the bytes of keys and values that an event keeps in memory.
 pub(super) fn size(event: &Event) -> usize {
     event.kv.size() + event.prev.as_ref().map_or(0, |prev| prev.size())
 }

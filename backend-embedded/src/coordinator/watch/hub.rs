@@ -1,4 +1,4 @@
-//! Where durable changes become known: the published revision, the history, and every live watch.
+//! The hub: the published revision, the history, and every live watch.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -19,9 +19,9 @@ pub(crate) struct Hub {
     revision: Revision,
     compact_revision: Revision,
     history: History,
-    /// The revision of the last change of each key that is there.
+    /// The revision of the last change of each existing key.
     mod_revisions: HashMap<Bytes, Revision>,
-    /// Where a watch begins that has seen changes which were never recorded here.
+    /// Start revisions of watches that saw changes which this store never recorded.
     unrecorded: Range<Revision>,
     watches: HashMap<WatchId, (KeyRange, Arc<Queue>)>,
     index: Index,
@@ -31,7 +31,7 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// Starts at `revision`, with no history before it.
+    /// Creates a hub at `revision`, with no history before it.
     pub(crate) fn new(revision: Revision, compact_revision: Revision, limits: &Limits) -> Self {
         Self {
             revision,
@@ -47,8 +47,8 @@ impl Hub {
         }
     }
 
-    /// Takes over what was before this coordinator was opened: the keys that are there, and when
-    /// others were deleted.
+    /// Restores what happened before this coordinator was opened: the existing keys, and when other
+    /// keys were deleted.
     pub(crate) fn restore(&mut self, keys: &[Arc<KeyValue>], deletions: &Deletions) {
         let changed = keys.iter().map(|kv| (kv.key.clone(), kv.mod_revision));
         self.mod_revisions = changed.collect();
@@ -58,7 +58,7 @@ impl Hub {
         let mut events: Vec<_> = puts.collect();
         let mut seen = HashSet::new();
         for (revision, key) in deletions.rows().rev() {
-            // Only what came last of a key.
+            // Only the last change of each key is kept.
             if !self.mod_revisions.contains_key(key) && seen.insert(key) {
                 let kv = KeyValue::deleted(key.clone(), *revision);
                 events.push(restored_event(&Arc::new(kv), true));
@@ -71,7 +71,7 @@ impl Hub {
         self.history.restore(complete_since, events.into_iter());
     }
 
-    /// The revision of the last change made known.
+    /// Returns the revision of the last published change.
     pub(crate) fn revision(&self) -> Revision {
         self.revision
     }
@@ -80,7 +80,7 @@ impl Hub {
         self.compact_revision
     }
 
-    /// Makes the events of one revision known; answers how many watches were woken.
+    /// Publishes the events of one revision. Returns how many watches were woken.
     pub(crate) fn publish(&mut self, revision: Revision, events: &[Arc<Event>]) -> usize {
         self.revision = revision;
         let mut hits: HashMap<WatchId, Vec<Arc<Event>>> = HashMap::new();
@@ -116,7 +116,7 @@ impl Hub {
         self.history.truncate(revision);
     }
 
-    /// A new watch from `start`, or from the next change.
+    /// Adds a watch that starts at `start`, or at the next change.
     pub(crate) fn watch(
         &mut self,
         keys: KeyRange,
@@ -163,8 +163,8 @@ impl Hub {
         Ok((id, queue))
     }
 
-    /// Whether a watch that waits for one key may have seen it in a store that was in the place of
-    /// this one, or in a later state of it: nobody would ever tell of its deletion.
+    /// Returns whether a watch of one key may have seen that key in a store that this one replaced,
+    /// or in a later state of this store. Such a watch would never see the key's deletion.
     fn may_predate_store(&self, start: Revision, keys: &KeyRange) -> bool {
         let KeyRange::One(key) = keys else {
             return false;
@@ -172,8 +172,8 @@ impl Hub {
         self.unrecorded.contains(&start) && !self.mod_revisions.contains_key(key)
     }
 
-    /// Whether it is certain, whatever has been forgotten, that nothing has happened to these keys
-    /// from a revision on: what they are for who waits for one key to be deleted.
+    /// Returns whether these keys have certainly not changed since `start`, even if the history
+    /// does not reach that far. It serves watches that wait for the deletion of one key.
     fn is_unchanged_since(&self, start: Revision, keys: &KeyRange) -> bool {
         let KeyRange::One(key) = keys else {
             return false;
@@ -182,14 +182,14 @@ impl Hub {
         start >= self.compact_revision && changed.is_some_and(|changed| *changed < start)
     }
 
-    /// Ends a watch, if it is still there.
+    /// Removes a watch, if it still exists.
     pub(crate) fn unwatch(&mut self, id: WatchId) {
         if let Some((keys, _)) = self.watches.remove(&id) {
             self.index.remove(&keys, id);
         }
     }
 
-    /// Ends all watches, and refuses new ones, with this error.
+    /// Ends all watches with this error, and refuses new ones with it.
     pub(crate) fn stop(&mut self, error: &Error) {
         self.stopped = Some(error.clone());
         self.index = Index::default();
@@ -199,12 +199,12 @@ impl Hub {
     }
 }
 
-/// Events of one revision are told by key.
+/// Orders events by revision, and those of one revision by key.
 fn event_order(event: &Event) -> (Revision, &Bytes) {
     (event.kv.mod_revision, &event.kv.key)
 }
 
-/// An event from before, of which no more is known than what it made of the key.
+/// Makes an event from before the restart. Only the resulting state of the key is known.
 fn restored_event(kv: &Arc<KeyValue>, deleted: bool) -> Arc<Event> {
     Arc::new(Event {
         kv: Arc::clone(kv),
@@ -217,7 +217,7 @@ fn restored_event(kv: &Arc<KeyValue>, deleted: bool) -> Arc<Event> {
 pub(super) mod tests {
     use super::*;
 
-    /// The event of a put of a new key with a value of the given length.
+    /// Makes the event of a put of a new key, with a value of this length.
     pub(in crate::coordinator::watch) fn put_event(
         key: &str,
         revision: Revision,
@@ -287,7 +287,7 @@ pub(super) mod tests {
 
     #[test]
     fn who_saw_what_was_never_recorded_is_not_left_waiting() {
-        // The store ends with revision 10, and goes on from 100.
+        // The store ends with revision 10, and continues from 100.
         let mut hub = Hub::new(100, 0, &Limits::default());
         let kept = Arc::clone(&put_event("kept", 10, 0).kv);
         hub.restore(&[kept], &Deletions::empty_since(2));

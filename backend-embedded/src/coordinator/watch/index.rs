@@ -1,4 +1,4 @@
-//! Which watches a key concerns, found without asking each.
+//! The index of watches: finds those that a key concerns without asking each.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,13 +8,13 @@ use crate::machine::op::KeyRange;
 
 pub(super) type WatchId = u64;
 
-/// Watches by the keys they are for. Single keys and prefixes are looked up; other ranges, which
-/// are rare, are tried one by one.
+/// Watches by their keys. Single keys and prefixes are looked up. Other ranges are rare, and are
+/// tried one by one.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     keys: HashMap<Bytes, Vec<WatchId>>,
     prefixes: HashMap<Bytes, Vec<WatchId>>,
-    /// How many different prefixes there are of each length: the lengths worth looking up.
+    /// The number of different prefixes of each length, to know which lengths to look up.
     lengths: BTreeMap<usize, usize>,
     others: Vec<(KeyRange, WatchId)>,
 }
@@ -50,7 +50,7 @@ impl Index {
         }
     }
 
-    /// Calls `found` with each watch that `key` concerns.
+    /// Calls `visit` with each watch that `key` concerns.
     pub(super) fn for_each(&self, key: &[u8], mut visit: impl FnMut(WatchId)) {
         self.keys
             .get(key)
@@ -71,7 +71,7 @@ impl Index {
     }
 }
 
-/// Removes `id` from the list under `key`; answers whether the list is gone with it.
+/// Removes `id` from the list of `key`. Returns whether the list was removed with it.
 fn remove_from(lists: &mut HashMap<Bytes, Vec<WatchId>>, key: &Bytes, id: WatchId) -> bool {
     let Some(ids) = lists.get_mut(key) else {
         return false;

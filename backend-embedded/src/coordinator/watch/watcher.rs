@@ -15,7 +15,7 @@ use crate::machine::op::{Event, Revision};
 /// The changes of one revision that a watch saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchBatch {
-    /// The revision that made them.
+    /// The revision of the changes.
     pub revision: Revision,
     /// The changes, in the order they were made; never empty.
     pub events: Vec<Arc<Event>>,
@@ -27,7 +27,7 @@ impl WatchBatch {
     }
 }
 
-/// A watch; dropping it cancels it. It does not keep the coordinator running.
+/// A watch. Dropping it cancels the watch. It does not keep the coordinator running.
 #[derive(Debug)]
 pub struct Watcher {
     shared: Arc<Shared>,
@@ -40,27 +40,31 @@ impl Watcher {
         Self { shared, id, queue }
     }
 
-    /// The revision that this watch starts from.
+    /// Returns the revision that this watch starts from.
     pub fn start_revision(&self) -> Revision {
         self.queue.start_revision
     }
 
-    /// The revision up to which everything has been taken from this watch; `None` while changes, or
-    /// its end, wait in the queue. For progress notifications.
+    /// Returns the revision up to which everything was taken from this watch, for progress
+    /// notifications; `None` while changes, or the end of the watch, wait in the queue.
     pub fn progress(&self) -> Option<Revision> {
-        // Under the hub's lock nothing is published between the two looks.
+        // Nothing is published between the two reads, because both are under the hub's lock.
         let hub = self.shared.hub();
         self.queue.is_empty().then(|| hub.revision())
     }
 
-    /// The next changes. Cancel safe: a dropped call loses nothing.
+    /// Waits for the next changes.
     ///
     /// # Errors
-    /// [`Error::SlowWatcher`] once what was queued before the overflow has been taken;
-    /// [`Error::Stopped`]. Either ends the watch.
+    /// [`Error::SlowWatcher`], after everything that was queued before the overflow has been taken;
+    /// [`Error::Stopped`], [`Error::Displaced`]. Each of them ends the watch.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a dropped call loses nothing.
     pub async fn next(&mut self) -> Result<WatchBatch, Error> {
         loop {
-            // One consumer, so a wake-up between the look and the wait is kept for the wait.
+            // There is one consumer, so a wake-up between `pop` and `notified` is kept for
+            // `notified`.
             if let Some(next) = self.queue.pop() {
                 return next;
             }
@@ -75,7 +79,7 @@ impl Drop for Watcher {
     }
 }
 
-/// What waits for a watch's consumer.
+/// The queue of changes for a watch's consumer.
 #[derive(Debug)]
 pub(crate) struct Queue {
     start_revision: Revision,
@@ -87,7 +91,7 @@ pub(crate) struct Queue {
 
 #[derive(Debug, Default)]
 struct QueueState {
-    /// What the watch started with from the past; bounded by the history.
+    /// The changes from the past that the watch started with; bounded by the history.
     backlog: VecDeque<WatchBatch>,
     live: VecDeque<WatchBatch>,
     live_events: usize,
@@ -114,12 +118,13 @@ impl Queue {
         self.start_revision
     }
 
-    /// Queues changes; answers whether the watch goes on: if the queue is full it ends here.
+    /// Queues changes. Returns whether the watch continues: if the queue is full, the watch ends.
     pub(super) fn push(&self, batch: WatchBatch) -> bool {
         let mut state = self.lock();
         let events = state.live_events + batch.events.len();
         let bytes = state.live_bytes + batch.bytes();
-        // Into an empty queue one batch always fits: a large transaction is not slowness.
+        // An empty queue accepts a batch of any size: a large transaction does not mean a slow
+        // consumer.
         let full = events > self.max_events || bytes > self.max_bytes;
         let accepted = !full || state.live.is_empty();
         if accepted {
@@ -136,7 +141,7 @@ impl Queue {
         accepted
     }
 
-    /// Ends the watch with an error, after what is queued.
+    /// Ends the watch with an error, after everything that is queued.
     pub(super) fn end(&self, error: Error) {
         self.lock().end.get_or_insert(error);
         self.wake.notify_one();

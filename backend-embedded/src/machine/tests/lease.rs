@@ -1,4 +1,4 @@
-//! Leases: bounds, keys, expiry, and time given back; all with injected time.
+//! Leases: bounds, keys, expiry and extensions, all with injected time.
 
 use super::*;
 use crate::config::{MAX_LEASE_TTL, MIN_LEASE_TTL};
@@ -81,7 +81,7 @@ fn a_revoke_deletes_the_keys_at_one_revision() {
         machine.revoke(7, &mut Changes::default()),
         Err(Error::LeaseNotFound { id: 7 })
     ));
-    // Without keys it is a change, but none of the revision.
+    // A lease without keys is a change, but not one of the revision.
     machine.give(secs(0), 9, secs(5));
     let mut changes = Changes::default();
     machine.revoke(9, &mut changes).unwrap();
@@ -134,7 +134,8 @@ fn a_delay_is_given_back_to_every_lease_and_no_renewal_is_cut() {
     machine.extend_leases(secs(100));
     assert_eq!(machine.next_expiry(), Some(secs(115)));
     assert_eq!(machine.remaining(secs(112), 2), secs(5));
-    // What is granted or renewed after that has its time from then on, no more and no less.
+    // A lease that is granted or renewed after that has its full time from then on, no more and no
+    // less.
     machine.renew(secs(112), 1).unwrap();
     machine.give(secs(112), 3, secs(1));
     assert_eq!(machine.remaining(secs(112), 1), secs(5));
@@ -164,8 +165,8 @@ fn a_restored_store_is_the_same_with_full_leases() {
     assert_eq!(new.bytes(), old.bytes());
     assert_eq!(new.attached(7), [bytes("a/1")]);
     assert_eq!(new.next_expiry(), Some(secs(55)));
-    // Going back to what is recorded, a lease that lived all along keeps its deadline, and one
-    // that had just been taken away starts anew.
+    // Back at the recorded state, a lease that lived all along keeps its deadline, and one that had
+    // just been removed starts anew.
     new.adopt_deadlines(&old);
     assert_eq!(new.remaining(secs(0), 7), secs(9));
     assert_eq!(new.remaining(secs(50), 8), secs(14));

@@ -1,5 +1,5 @@
-//! The machine against etcd's rules. The rules are those of etcd 3.5's API documentation and its
-//! `etcdserver/txn`, `mvcc` and `lease` packages.
+//! Tests of the machine against etcd's rules: those of etcd 3.5's API documentation and of its
+//! packages `etcdserver/txn`, `mvcc` and `lease`.
 
 mod lease;
 mod range;
@@ -62,7 +62,7 @@ fn compare(keys: KeyRange, op: CompareOp, target: CompareTarget) -> Compare {
 }
 
 impl Machine {
-    /// Puts, and answers the revision.
+    /// Puts a key, and returns the revision.
     fn set(&mut self, key: &str, value: &str) -> Revision {
         self.put(&put(key, value), &mut Changes::default()).unwrap();
         self.revision()
@@ -77,13 +77,13 @@ impl Machine {
         names(&self.range(&Range::all(keys)).unwrap())
     }
 
-    /// Everything a request could have changed.
+    /// Returns everything that a request could change.
     fn everything(&self) -> (Revision, Vec<Arc<KeyValue>>, Vec<LeaseId>) {
         let all = self.range(&Range::all(KeyRange::all())).unwrap();
         (self.revision(), all.kvs, self.leases())
     }
 
-    /// Asserts that the transaction is refused and changes nothing; answers why.
+    /// Asserts that the transaction is refused and changes nothing. Returns the error.
     fn refuses(&mut self, txn: &Txn) -> Error {
         let before = self.everything();
         let mut changes = Changes::default();

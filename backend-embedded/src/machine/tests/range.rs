@@ -53,7 +53,7 @@ fn the_count_is_of_the_whole_range_and_more_tells_what_the_limit_left_out() {
 
 #[test]
 fn bounds_prune_before_the_sort_and_the_limit_but_not_the_count() {
-    // Create revisions 2 to 5; "b" changed again at 6.
+    // Create revisions 2 to 5; "b" is changed again at 6.
     let mut machine = filled(&["d", "c", "b", "a"]);
     machine.set("b", "again");
     let ask = |range: Range| {
@@ -113,7 +113,7 @@ fn a_sort_without_an_order_comes_after_the_limit() {
         limit: 2,
         ..Range::all(KeyRange::all())
     });
-    // As etcd: the first three by key, sorted, then cut to two.
+    // As in etcd: the first three by key, sorted, then cut to two.
     assert_eq!(names(&found.unwrap()), ["c", "b"]);
 }
 
@@ -151,7 +151,7 @@ fn only_the_current_revision_can_be_read() {
             current: 3
         })
     ));
-    // After a write of its own, a transaction is past that revision.
+    // After a write of its own, the transaction is past that revision.
     let ops = vec![Op::Put(put("c", "")), Op::Range(at(3))];
     assert!(matches!(
         machine.refuses(&then(ops)),
@@ -168,7 +168,7 @@ enum Step {
     DeletePrefix(usize),
 }
 
-/// Keys in nested directories, with neighbours that a careless prefix would take in.
+/// Keys in nested directories, with neighbours that a careless prefix would include.
 const KEYS: &[&str] = &[
     "q",
     "q/",
@@ -240,7 +240,7 @@ fn query() -> impl Strategy<Value = Range> {
     )
 }
 
-/// The rules of etcd's `Range`, step by step over all keys.
+/// Applies the rules of etcd's `Range`, step by step over all keys.
 fn naive(machine: &Machine, range: &Range) -> RangeResult {
     let all = machine.range(&Range::all(KeyRange::all())).unwrap().kvs;
     let mut kvs: Vec<_> = (all.into_iter())

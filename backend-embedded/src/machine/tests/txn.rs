@@ -250,7 +250,7 @@ fn a_key_may_be_changed_once_on_any_path() {
     for ops in refused {
         let error = machine.refuses(&then(ops.clone()));
         assert!(matches!(error, Error::DuplicateKey { ref key } if key == "a"));
-        // The branch that is not taken counts as well.
+        // The branch that is not taken counts too.
         let error = machine.refuses(&Txn {
             or_else: ops,
             ..Txn::default()

@@ -1,12 +1,12 @@
-//! Kills and power cuts at every kind of moment: no acknowledged commit is lost, and what is found
-//! is the state after some commit, never a mixture.
+//! Kills and power cuts at any moment: no acknowledged commit is lost, and the state found is the
+//! state after some commit, never a mixture.
 
 use super::*;
 
-/// Raises the number of power cuts tried.
+/// Sets the number of power cuts to try.
 const ROUNDS: &str = "TURNLOCK_CRASH_ROUNDS";
 
-/// A log of commits on a disk, and the state after each commit by its number.
+/// Returns a disk with a log of commits, and the state after each commit by its number.
 fn recorded(seed: u64, commits: usize) -> (Disk, BTreeMap<u64, Snapshot>) {
     let disk = Disk::with_store();
     disk.keep_log();
@@ -18,7 +18,7 @@ fn recorded(seed: u64, commits: usize) -> (Disk, BTreeMap<u64, Snapshot>) {
         store.commit(writer.next()).unwrap();
         states.insert(store.sequence, writer.state());
         disk.log_acked(store.sequence);
-        // Closing writes too.
+        // Closing the store writes too.
         if nth % 10 == 9 {
             drop(store);
             store = open(&disk).0;
@@ -32,7 +32,7 @@ fn check(found: &Disk, acked: u64, states: &BTreeMap<u64, Snapshot>, told: &str)
     let (store, loaded) = Store::open(found.medium(), 0)
         .unwrap_or_else(|error| panic!("{told}: {acked} was acknowledged: {error}"));
     assert!(store.sequence >= acked, "{told}: {acked} was acknowledged");
-    // Before the first commit the tables themselves may be all there is.
+    // Before the first commit the state may be that of the tables alone.
     assert_eq!(
         Some(&loaded.snapshot),
         states.get(&store.sequence),
@@ -88,7 +88,7 @@ fn a_store_that_went_back_is_noticed() {
     };
     assert_eq!(path, disk.path());
     assert!(detail.contains("acknowledged"), "{detail}");
-    // As is a store that is not the one that was acknowledged.
+    // A store other than the acknowledged one is noticed as well.
     let other = Disk::with_store();
     open(&other);
     let error = Store::open(disk.with_bytes(other.bytes()).medium(), 0).unwrap_err();

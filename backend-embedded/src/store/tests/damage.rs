@@ -1,10 +1,10 @@
-//! Damage to the files: it is noticed, or it changes nothing that was recorded. Never a silent
-//! loss, and never a panic.
+//! Damage to the files: it is noticed, or it changes nothing that was recorded. There is never a
+//! silent loss, and never a panic.
 
 use super::disk::{self, Part};
 use super::*;
 
-/// Raises the number of bits flipped.
+/// Sets the number of bits to flip.
 const FLIPS: &str = "TURNLOCK_DAMAGE_FLIPS";
 
 const PAGE: usize = 4096;
@@ -19,7 +19,7 @@ struct Target {
 }
 
 impl Target {
-    /// A store in use: closed, or as a kill leaves it.
+    /// Returns a store in use: closed, or as a kill leaves it.
     fn new(closed: bool) -> Self {
         let disk = Disk::with_store();
         let (mut store, _) = open(&disk);
@@ -38,7 +38,7 @@ impl Target {
         }
     }
 
-    /// The bytes of one of the files.
+    /// Returns the bytes of one of the files.
     fn part(&self, part: Part) -> Vec<u8> {
         self.bytes.clone().of(part).clone()
     }
@@ -71,7 +71,7 @@ fn a_flipped_bit_is_noticed_or_harmless() {
     {
         let mut target = Target::new(closed);
         let bytes = target.part(part);
-        // Where there is something to damage: the header, and pages that are not empty.
+        // The places worth damaging: the header, and pages that are not empty.
         let used: Vec<usize> = (bytes.chunks(PAGE).enumerate())
             .filter(|(_, page)| page.iter().any(|&byte| byte != 0))
             .map(|(nth, _)| nth)

@@ -1,5 +1,5 @@
-//! A simulated disk: it counts, fails on demand, holds a sync back, and can be looked at as a kill
-//! or a power cut at any moment would have left it.
+//! A simulated disk. It counts syncs, fails on demand, holds a sync back, and shows what a kill or
+//! a power cut at any moment would have left.
 
 use std::io;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::super::journal;
 use super::super::medium::Medium;
 use crate::error::Error;
 
-/// What reaches the platter is torn along these.
+/// The unit in which a power cut tears writes.
 const SECTOR: usize = 512;
 
 /// The step that `reserve` asks for.
@@ -27,14 +27,14 @@ struct Inner {
     changed: Condvar,
 }
 
-/// Which of the two files.
+/// One of the two files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Store,
     Journal,
 }
 
-/// What the files hold.
+/// The content of the files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Bytes {
     pub(crate) store: Vec<u8>,
@@ -54,14 +54,14 @@ impl Bytes {
 struct State {
     bytes: Bytes,
     mark: Option<AckMark>,
-    /// Everything done since the beginning, if it is kept.
+    /// Everything done since the log began, if there is a log.
     log: Option<Vec<Entry>>,
     syncs: usize,
     marks: usize,
-    /// The length that the file may not grow past, but for what was reserved before.
+    /// The length that the file must not exceed, apart from what was reserved before.
     capacity: Option<u64>,
     reserved: u64,
-    /// Whether writes within the file fail for want of space, as on a copy-on-write file system.
+    /// Whether writes within the file fail for lack of space, as on a copy-on-write file system.
     no_space_to_write: bool,
     write_error: Option<io::ErrorKind>,
     sync_error: Option<io::ErrorKind>,
@@ -69,7 +69,7 @@ struct State {
     syncs_held: usize,
 }
 
-/// Something that was done, in order.
+/// An operation on the disk.
 #[derive(Debug, Clone)]
 enum Entry {
     Write {
@@ -77,16 +77,16 @@ enum Entry {
         offset: usize,
         data: Vec<u8>,
     },
-    /// The store's file.
+    /// A new length of the store's file.
     SetLen(usize),
     Sync(Part),
     Mark(AckMark),
-    /// Added by a test: this was acknowledged.
+    /// Added by a test: this commit was acknowledged.
     Acked(u64),
 }
 
 impl Disk {
-    /// An empty store, as it is in a new folder.
+    /// Returns a disk with an empty store, as in a new folder.
     pub(crate) fn with_store() -> Disk {
         let disk = Disk::default();
         disk.state().bytes.journal = vec![0; journal::LENGTH];
@@ -106,7 +106,7 @@ impl Disk {
         self.state().bytes.clone()
     }
 
-    /// The same disk with these bytes in its files.
+    /// Returns a copy of the disk with these bytes in its files.
     pub(crate) fn with_bytes(&self, bytes: Bytes) -> Disk {
         let state = State {
             bytes,
@@ -119,7 +119,7 @@ impl Disk {
         }))
     }
 
-    /// The disk as a kill of the process would leave it now.
+    /// Returns the disk as a kill of the process would leave it now.
     pub(crate) fn after_kill(&self) -> Disk {
         self.with_bytes(self.bytes())
     }
@@ -128,20 +128,20 @@ impl Disk {
         self.state().syncs
     }
 
-    /// The number of marks saved, which is one a commit.
+    /// Returns the number of marks saved, which is one for each commit.
     pub(crate) fn commits(&self) -> usize {
         self.state().marks
     }
 
-    /// Fills the disk up: the file cannot grow past what it is or has reserved, nor be written if
-    /// `writes`.
+    /// Fills the disk. The file cannot grow beyond its length or its reserved space. If `writes`,
+    /// writes within the file fail too.
     pub(crate) fn fill(&self, writes: bool) {
         let mut state = self.state();
         state.capacity = Some(state.bytes.store.len() as u64);
         state.no_space_to_write = writes;
     }
 
-    /// Makes space again.
+    /// Frees space again.
     pub(crate) fn free(&self) {
         let mut state = self.state();
         state.capacity = None;
@@ -156,18 +156,18 @@ impl Disk {
         self.state().write_error = kind;
     }
 
-    /// Has syncs wait, or lets them go on.
+    /// Makes syncs wait, or lets them continue.
     pub(crate) fn hold_syncs(&self, hold: bool) {
         self.state().hold_syncs = hold;
         self.0.changed.notify_all();
     }
 
-    /// Whether a sync is being held.
+    /// Returns whether a sync is being held.
     pub(crate) fn is_sync_held(&self) -> bool {
         self.state().syncs_held > 0
     }
 
-    /// Keeps a log from here on, starting with what is there now.
+    /// Starts a log with the present content.
     pub(crate) fn keep_log(&self) {
         let mut state = self.state();
         let mut log = vec![Entry::SetLen(state.bytes.store.len())];
@@ -185,14 +185,14 @@ impl Disk {
         self.state().note(Entry::Acked(sequence));
     }
 
-    /// How often the journal was begun, by the log.
+    /// Returns how often the journal was begun, by the log.
     pub(crate) fn journal_rounds(&self) -> usize {
         let begins = |entry: &&Entry| {
             let (journal, first) = (Part::Journal, 0);
             matches!(entry, Entry::Write { part, offset, .. } if *part == journal && *offset == first)
         };
         let state = self.state();
-        // The first of them is what was there when the log began.
+        // The first one is the content when the log began.
         state.log.iter().flatten().filter(begins).count() - 1
     }
 
@@ -200,9 +200,9 @@ impl Disk {
         self.state().log.as_ref().map_or(0, Vec::len)
     }
 
-    /// The disk as a power cut after the first `done` entries of the log would leave it, and the
-    /// last commit acknowledged by then. What was not synced is there in part: each write, and of
-    /// each write each sector, or not, as chance has it. Of the marks, which are never synced, any.
+    /// Returns the disk as a power cut after the first `done` entries of the log would leave it,
+    /// and the last commit acknowledged by then. Of what was not synced, each write may be there,
+    /// and of each such write each sector. Any of the marks may be there, as they are never synced.
     pub(crate) fn after_power_cut(&self, done: usize, chance: &mut fastrand::Rng) -> (Disk, u64) {
         let state = self.state();
         let log = &state.log.as_ref().unwrap()[..done];
@@ -243,8 +243,8 @@ impl Disk {
         (cut, acked)
     }
 
-    /// The disk as a kill after the first `done` entries of the log would leave it, and the last
-    /// commit acknowledged by then.
+    /// Returns the disk as a kill after the first `done` entries of the log would leave it, and the
+    /// last commit acknowledged by then.
     pub(crate) fn after_kill_at(&self, done: usize) -> (Disk, u64) {
         let state = self.state();
         let (mut acked, mut last_mark, mut bytes) = (0, None, Bytes::default());

@@ -108,7 +108,7 @@ fn a_damaged_mark_is_named_and_a_missing_one_made_again() {
     assert_eq!(fs::read(&mark).unwrap(), kept);
 }
 
-/// Sets the format of a store that is closed, and answers the one it had.
+/// Sets the format of a closed store, and returns the one it had.
 fn set_format(folder: &Path, format: u64) -> u64 {
     let database = redb::Database::open(folder.join("store.redb")).unwrap();
     let transaction = database.begin_write().unwrap();

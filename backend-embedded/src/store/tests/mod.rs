@@ -1,4 +1,4 @@
-//! The store on a simulated disk.
+//! Tests of the store on a simulated disk.
 
 mod crash;
 mod damage;
@@ -9,7 +9,7 @@ use super::*;
 use crate::machine::Snapshot;
 use disk::Disk;
 
-/// A key written at this revision.
+/// Returns a key written at this revision.
 fn key(name: &str, revision: Revision, value: &[u8], lease: LeaseId) -> Arc<KeyValue> {
     Arc::new(KeyValue {
         key: Bytes::copy_from_slice(name.as_bytes()),
@@ -21,7 +21,7 @@ fn key(name: &str, revision: Revision, value: &[u8], lease: LeaseId) -> Arc<KeyV
     })
 }
 
-/// Random commits, and the state that each leaves.
+/// Makes random commits, and knows the state after each.
 #[derive(Clone)]
 struct Writer {
     chance: fastrand::Rng,
@@ -75,14 +75,14 @@ impl Writer {
             self.leases.insert(id, ttl);
             batch.leases.insert(id, Some(ttl));
         }
-        // Only a lease without keys, so that the state stays one that can be.
+        // Only a lease without keys, so that the state stays possible.
         if let Some((&id, _)) = self.leases.last_key_value()
             && self.chance.bool()
             && self.keys.values().all(|kv| kv.lease != id)
         {
             self.leases.remove(&id);
             batch.leases.insert(id, None);
-            // A key written in this very batch may not refer to it either.
+            // A key written in this very batch must not refer to the lease either.
             debug_assert!(batch.keys.values().flatten().all(|kv| kv.lease != id));
         }
         batch
@@ -164,7 +164,7 @@ fn a_full_disk_is_told_apart_from_a_broken_one() {
         let loaded = store.recover().unwrap();
         assert!(!store.is_last_attempt_recorded());
         assert_eq!(loaded.snapshot, recorded);
-        // What was reserved is enough to take something away.
+        // The reserved space is enough for a deletion.
         let mut release = Batch::default();
         release.keys.insert(Bytes::from_static(b"lock/1"), None);
         let small = store.commit(release.clone());
@@ -192,7 +192,7 @@ fn what_the_journal_took_in_is_recorded_though_the_tables_have_no_space_for_it()
     writer.keys.insert(kv.key.clone(), Arc::clone(&kv));
     large.keys.insert(kv.key.clone(), Some(kv));
     store.commit(large).unwrap();
-    // The first that does not fit behind it is to be written to the tables with it.
+    // The first commit that does not fit into the journal has to be written to the tables with it.
     loop {
         let mut next = writer.clone();
         match store.commit(next.next()) {
@@ -255,7 +255,7 @@ fn what_is_reserved_is_enough_to_take_things_away_with_a_full_journal() {
 fn after_any_other_failure_nothing_is_recorded_any_more() {
     let faults: [fn(&Disk); 3] = [
         |disk| disk.fail_syncs(Some(ErrorKind::Other)),
-        // A sync that fails has lost what it was to write, whatever the reason.
+        // A sync that fails has lost what it had to write, whatever the reason.
         |disk| disk.fail_syncs(Some(ErrorKind::StorageFull)),
         |disk| disk.fail_writes(Some(ErrorKind::Other)),
     ];

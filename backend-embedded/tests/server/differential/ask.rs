@@ -1,4 +1,4 @@
-//! One request, its answer, and what of the answer must agree.
+//! One request, its response, and the parts of the response that must agree.
 
 use etcd_client::proto::{
     PbCompactionRequest, PbCompactionResponse, PbDeleteRequest, PbDeleteResponse, PbKeyValue,
@@ -26,7 +26,7 @@ pub enum Ask {
     Leases,
 }
 
-/// An answer, without what may differ.
+/// A response, without the parts that may differ.
 #[derive(Debug, PartialEq)]
 pub enum Answer {
     Range(PbRangeResponse),
@@ -41,7 +41,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The store's revision according to the header.
+    /// Returns the store's revision according to the header.
     pub fn revision(&self) -> i64 {
         let header = match self {
             Self::Range(answer) => &answer.header,
@@ -58,10 +58,10 @@ impl Answer {
     }
 }
 
-/// An answer, or the code and the text of a refusal.
+/// A response, or the code and the text of a refusal.
 pub type Answered = Result<Answer, (Code, String)>;
 
-/// Asks a server; answers what it should answer as the other does.
+/// Sends a request to a server, and returns the parts of the response that must agree.
 pub async fn ask(channel: &Channel, ask: &Ask) -> Answered {
     let answer = raw(channel, ask).await;
     answer.map_err(|status| (status.code(), status.message().to_owned()))
@@ -112,7 +112,7 @@ async fn raw(channel: &Channel, ask: &Ask) -> Result<Answer, Status> {
             let path = "/etcdserverpb.Lease/LeaseTimeToLive";
             let mut answer: PbLeaseTimeToLiveResponse = call(channel, path, request).await?;
             anonymous(&mut answer.header);
-            // Time passes between the two questions.
+            // Time passes between the two requests.
             answer.ttl = answer.ttl.signum();
             answer.keys.sort();
             Answer::TimeToLive(answer)
@@ -128,7 +128,7 @@ async fn raw(channel: &Channel, ask: &Ask) -> Result<Answer, Status> {
     })
 }
 
-/// Leaves of a header only the revision.
+/// Removes everything but the revision from a header.
 fn anonymous(header: &mut Option<PbResponseHeader>) {
     if let Some(header) = header {
         *header = PbResponseHeader {
@@ -166,8 +166,8 @@ fn comparable_txn(request: &PbTxnRequest, mut answer: PbTxnResponse) -> PbTxnRes
     answer
 }
 
-/// etcd sorts unstably: keys that are equal by the sort target come in any order, and a limit takes any of
-/// them.
+/// Makes a range comparable. etcd sorts unstably: keys that are equal by the sort target come in
+/// any order, and a limit takes any of them.
 fn comparable_range(request: &PbRangeRequest, mut answer: PbRangeResponse) -> PbRangeResponse {
     anonymous(&mut answer.header);
     let by = |kv: &PbKeyValue| -> Vec<u8> {

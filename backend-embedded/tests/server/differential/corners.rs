@@ -1,4 +1,4 @@
-//! What random requests seldom hit.
+//! Cases that random requests seldom produce.
 
 use etcd_client::proto::{
     PbCompactionRequest, PbCompare, PbDeleteRequest, PbLeaseGrantRequest, PbLeaseRevokeRequest,
@@ -69,7 +69,7 @@ fn compare(key: &str, range_end: &str, result: i32, union: PbTargetUnion) -> Ask
     })
 }
 
-/// All corners, to be asked in this order.
+/// Returns all cases, to be sent in this order.
 pub fn all() -> Vec<Ask> {
     let mut asks = vec![
         Ask::Leases,
@@ -224,7 +224,7 @@ pub fn all() -> Vec<Ask> {
             ignore_lease: true,
             ..put("absent", "x")
         }))]),
-        // A key put by the transaction itself is no key to keep the value of.
+        // A key put by the transaction itself has no value to keep.
         then(vec![
             put_op("made"),
             op(PbTxnOpRequest::RequestTxn(PbTxnRequest {

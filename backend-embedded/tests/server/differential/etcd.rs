@@ -16,9 +16,10 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// Starts one and awaits that it answers.
+    /// Starts an etcd, and waits until it responds.
     pub async fn start() -> Self {
-        // Another process may take a port between its choice and its use: then choose again.
+        // Another process may take a port between its choice and its use. Then other ports are
+        // chosen.
         for _ in 0..5 {
             let mut etcd = Self::spawn();
             if etcd.answers().await {
@@ -61,7 +62,7 @@ impl Etcd {
         }
     }
 
-    /// Whether it comes to answer; `false` once it has ended.
+    /// Waits until the server responds; returns `false` if it has ended.
     async fn answers(&mut self) -> bool {
         let asked = tokio::time::Instant::now();
         while asked.elapsed() < PATIENCE {

@@ -1,4 +1,4 @@
-//! The same requests to the coordinator and to a real etcd must be answered alike.
+//! The coordinator and a real etcd must respond alike to the same requests.
 //!
 //! `TURNLOCK_SEED=<number>` repeats a random run.
 
@@ -18,10 +18,10 @@ use self::random::Requests;
 use self::watched::Watched;
 use crate::support::{Served, channel};
 
-/// Requests of a random run.
+/// The number of requests of a random run.
 const STEPS: usize = 1500;
 
-/// What is wrong with a request only in the state that the store is in. Each is a corner too.
+/// Faults of a request that depend on the state of the store. Each is a corner case too.
 const STATE_FAULTS: [&str; 4] = [
     "etcdserver: key not found",
     "etcdserver: requested lease not found",
@@ -49,7 +49,7 @@ impl Pair {
         }
     }
 
-    /// Asks us, then etcd.
+    /// Sends a request to ours, then to etcd.
     async fn ask(&self, ask: &Ask) -> (Answered, Answered) {
         (
             ask::ask(&self.ours, ask).await,
@@ -58,7 +58,8 @@ impl Pair {
     }
 }
 
-/// Whether both refuse a transaction, each for another fault of it: which comes first is not compared.
+/// Returns whether both refuse a transaction, each for another fault of it. Which fault comes first
+/// is not compared.
 fn several_faults(ask: &Ask, ours: &Answered, theirs: &Answered) -> bool {
     let fault = |answered: &Answered| match answered {
         Err((_, text)) => STATE_FAULTS.contains(&text.as_str()),
@@ -85,7 +86,7 @@ async fn random_run(compactions: bool) {
     println!("TURNLOCK_SEED={seed}");
     let pair = Pair::start().await;
     let mut requests = Requests::new(seed, compactions);
-    // etcd reads previous states when it sends events: compaction may take them away before.
+    // etcd reads previous states when it sends events, so a compaction may remove them before.
     let mut ours = Watched::start(&pair.ours, !compactions).await;
     let mut theirs = Watched::start(&pair.theirs, !compactions).await;
     for step in 0..STEPS {

@@ -1,4 +1,4 @@
-//! Random requests, dense enough that they meet each other.
+//! Random requests, dense enough to affect each other.
 
 use etcd_client::proto::{
     PbCompactionRequest, PbCompare, PbDeleteRequest, PbLeaseGrantRequest, PbLeaseRevokeRequest,
@@ -42,7 +42,7 @@ impl Requests {
         }
     }
 
-    /// The servers have been seen at `revision`.
+    /// Notes that the servers have reached `revision`.
     pub fn seen(&mut self, revision: i64) {
         self.revision = self.revision.max(revision);
     }
@@ -64,7 +64,7 @@ impl Requests {
             }),
             96..98 => Ask::Leases,
             _ if self.compactions => Ask::Compact(PbCompactionRequest {
-                // etcd takes a first compaction at 0, and only a first one.
+                // etcd accepts a first compaction at 0, and only a first one.
                 revision: (self.revision + self.rng.i64(-20..=2)).max(1),
                 physical: self.rng.bool(),
             }),
@@ -90,7 +90,7 @@ impl Requests {
         self.rng.choice(LEASES).expect("some")
     }
 
-    /// A key and a range end of every kind.
+    /// Returns a key and a range end of any kind.
     fn keys(&mut self) -> (Vec<u8>, Vec<u8>) {
         let key = self.key();
         let end = match self.rng.u32(..6) {
@@ -149,7 +149,7 @@ impl Requests {
             } else {
                 self.rng.i64(1..6)
             },
-            // History is not kept, so of the past nothing is asked.
+            // History is not kept, so the past is not requested.
             revision: if self.often(97) {
                 0
             } else {
@@ -193,7 +193,8 @@ impl Requests {
             7..9 => {
                 let mut delete = self.delete();
                 if delete.range_end == [0] {
-                    // etcd overlooks that such a delete overlaps a put of the same transaction.
+                    // etcd does not notice that such a delete overlaps a put of the same
+                    // transaction.
                     delete.range_end = vec![0xff; 3];
                 }
                 PbTxnOpRequest::RequestDeleteRange(delete)

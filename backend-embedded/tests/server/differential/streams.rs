@@ -1,4 +1,5 @@
-//! The same script of watches, renewals, locks and elections on both servers must read alike.
+//! The same script of watches, renewals, locks and elections must produce the same lines on both
+//! servers.
 
 use std::fmt::Debug;
 
@@ -10,7 +11,7 @@ use etcd_client::{
 use super::Pair;
 use crate::support::soon;
 
-/// What a script saw.
+/// The lines that a script produced.
 #[derive(Default)]
 struct Transcript(Vec<String>);
 
@@ -40,7 +41,7 @@ async fn next(watch: &mut WatchStream) -> WatchResponse {
     response.expect("a response").expect("open")
 }
 
-/// Everything of a watch response but its header.
+/// Returns everything of a watch response but its header.
 async fn response(watch: &mut WatchStream) -> String {
     let response = next(watch).await;
     let events: Vec<String> = response.events().iter().map(event).collect();
@@ -91,7 +92,7 @@ async fn watches(client: &mut Client, seen: &mut Transcript) {
         watch.cancel(id).await.expect("asked");
     }
     seen.note("cancelled", response(&mut watch).await);
-    // The others were unknown: nothing is told of them.
+    // The other ids are unknown and get no response.
     client.put("w/1", "bb", None).await.expect("put");
     seen.note("one event", response(&mut watch).await);
     client.delete("w/1", None).await.expect("deleted");
@@ -132,7 +133,7 @@ async fn past_watches(client: &mut Client, seen: &mut Transcript) {
             .with_filters(filters.clone());
         let mut watch = client.watch("p/", Some(options)).await.expect("a watch");
         seen.note("created", response(&mut watch).await);
-        // How the past is cut into responses is the server's choice.
+        // How past events are cut into responses is the server's choice.
         let last = client.put("p/last", "", None).await.expect("put");
         let last = last.header().expect("a header").revision();
         let deleted = client.delete("p/last", None).await.expect("deleted");
@@ -192,8 +193,8 @@ async fn leases(client: &mut Client, seen: &mut Transcript) {
     );
 }
 
-/// The message; the code of the lock and election services is another in etcd where it passes on an error
-/// of its own client (`UNKNOWN`).
+/// Returns the message. In etcd the code of the lock and election services is another one where it
+/// passes on an error of its own client (`UNKNOWN`).
 fn text(err: etcd_client::Error) -> String {
     match err {
         etcd_client::Error::GRpcStatus(status) => status.message().to_owned(),

@@ -1,4 +1,4 @@
-//! Everything that a watch of all keys tells.
+//! Everything that a watch of all keys delivers.
 
 use etcd_client::proto::PbEvent;
 use etcd_client::{Client, WatchOptions, WatchStream};
@@ -6,7 +6,7 @@ use tonic::transport::Channel;
 
 use crate::support::soon;
 
-/// A watch of all keys, from its beginning on.
+/// A watch of all keys, from the first revision on.
 pub struct Watched(WatchStream);
 
 impl Watched {
@@ -23,7 +23,7 @@ impl Watched {
         Self(stream)
     }
 
-    /// All events up to `revision`, of which there must be one.
+    /// Returns all events up to `revision`, which must have one.
     pub async fn up_to(&mut self, revision: i64) -> Vec<PbEvent> {
         let mut events: Vec<PbEvent> = Vec::new();
         let reached = |events: &[PbEvent]| {
