@@ -47,7 +47,7 @@ impl EmbeddedSession {
         let sent = clock.now();
         let granting = coordinator.grant_to(Process::ours(), 0, ttl);
         let granted = granting.await.map_err(refused)?;
-        let liveness = Liveness::granted(clock, sent, granted.ttl, Duration::ZERO);
+        let liveness = Liveness::from_grant(clock, sent, granted.ttl, Duration::ZERO);
         let renewal = background::handle()?.spawn({
             let (coordinator, liveness) = (coordinator.clone(), liveness.clone());
             let farewell = coordinator.farewell();

@@ -78,7 +78,7 @@ impl Config {
         let endpoints = addresses
             .into_iter()
             .map(|address| {
-                let (host, port) = url::address(address.as_ref(), DEFAULT_PORT)?;
+                let (host, port) = url::parse_address(address.as_ref(), DEFAULT_PORT)?;
                 Ok(Endpoint::Tcp(host, port))
             })
             .collect::<Result<Vec<_>, Error>>()?;
@@ -142,7 +142,7 @@ impl Config {
                 Config::tcp(hosts.split(','))?
             }
             "etcd+unix" => {
-                let path = url::decoded(place)?;
+                let path = url::decode(place)?;
                 if !Path::new(&path).is_absolute() {
                     return Err(wrong(format!(
                         "the socket's path {path:?} is not absolute: write etcd+unix:///PATH, with three slashes"
@@ -157,11 +157,11 @@ impl Config {
             }
         };
         let mut security = Parameters::default();
-        for (key, value) in url::parameters(query.unwrap_or_default())? {
+        for (key, value) in url::parse_parameters(query.unwrap_or_default())? {
             config = match key {
                 "namespace" => config.with_keyspace(Keyspace::new(&value)?),
-                "connect_timeout" => config.with_connect_timeout(url::duration(key, &value)?)?,
-                "request_timeout" => config.with_request_timeout(url::duration(key, &value)?)?,
+                "connect_timeout" => config.with_connect_timeout(url::parse_duration(key, &value)?)?,
+                "request_timeout" => config.with_request_timeout(url::parse_duration(key, &value)?)?,
                 "server_uid" if scheme == "etcd+unix" => {
                     config.with_server_uid(value.parse().map_err(|_| {
                         wrong(format!(
@@ -208,7 +208,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Configuration`] if it is out of bounds.
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Result<Self, Error> {
-        self.connect_timeout = url::timeout("connect_timeout", timeout)?;
+        self.connect_timeout = url::check_timeout("connect_timeout", timeout)?;
         Ok(self)
     }
 
@@ -219,7 +219,7 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Configuration`] if it is out of bounds.
     pub fn with_request_timeout(mut self, timeout: Duration) -> Result<Self, Error> {
-        self.request_timeout = url::timeout("request_timeout", timeout)?;
+        self.request_timeout = url::check_timeout("request_timeout", timeout)?;
         Ok(self)
     }
 

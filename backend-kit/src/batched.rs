@@ -1,4 +1,13 @@
 //! Fewer system calls for a connection that many tasks share.
+//!
+//! # What this rests on
+//! The writer polls tokio's `yield_now` once, with a waker of its own, and takes the wake-up for the
+//! sign that every task that was ready has been polled. tokio does not promise that. It is how tokio
+//! works today: a yielding task's waker is deferred until the scheduler has gone through its run
+//! queue and has looked for new events. If that changes, no byte is lost or reordered: a wake-up that
+//! comes earlier makes smaller writes, and tokio wakes a task that yields in any case. The test
+//! `tokio_wakes_a_task_that_yields_after_all_that_were_ready` pins the behaviour, so that an update
+//! of tokio that changes it is noticed.
 
 use std::future::Future;
 use std::io;
@@ -11,32 +20,48 @@ use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 use tokio::task::yield_now;
 
-/// What goes out in one system call, in bytes: a group of requests and more. Kept for each
-/// connection that has had so much to say.
-const TOGETHER: usize = 32 << 10;
+/// The most bytes that go out in one system call: more than a group of requests. A connection that
+/// has once had so many to write keeps a buffer of this size.
+const BUFFER_BYTES: usize = 32 << 10;
 
-/// A connection whose writes wait until every task that is ready now has had its turn, so that what
-/// all of them have to say goes out in one system call and wakes the other side once.
+/// A connection whose writes wait until every task that is ready now has been polled. So the bytes of
+/// all of them go out in one system call, and wake the other side once.
 ///
-/// For a writer that gathers what is to be written while a write is pending, and flushes when it
-/// has no more, as HTTP/2 does. One task writes; if it is alone, it waits for one more poll of
-/// itself. What was written and not flushed is kept here, and lost with the connection.
+/// It is meant for a writer that gathers bytes while a write is pending, and flushes when it has no
+/// more, as HTTP/2 does. One task writes; if no other task is ready, the write waits for one more
+/// poll of that task. Bytes that were written and not flushed are kept here, and lost with the
+/// connection.
+///
+/// # Examples
+/// ```
+/// use backend_kit::batched::Batched;
+/// use tokio::io::AsyncWriteExt;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let mut connection = Batched::new(Vec::new());
+/// connection.write_all(b"one ").await?;
+/// connection.write_all(b"system call").await?;
+/// connection.flush().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Batched<T> {
     connection: BufWriter<T>,
-    turn: Arc<Turn>,
-    /// Something waits to be written since the last flush.
-    waiting: bool,
+    gathering: Arc<Gathering>,
+    /// Whether something was to be written since the last flush.
+    pending: bool,
 }
 
-/// Whether the other tasks have had their turn.
+/// Whether the other tasks have been polled since the first write.
 #[derive(Debug, Default)]
-struct Turn {
+struct Gathering {
     over: AtomicBool,
     writer: AtomicWaker,
 }
 
-impl Wake for Turn {
+impl Wake for Gathering {
     fn wake(self: Arc<Self>) {
         self.over.store(true, Ordering::Release);
         self.writer.wake();
@@ -44,24 +69,25 @@ impl Wake for Turn {
 }
 
 impl<T: AsyncWrite> Batched<T> {
-    /// Wraps a connection.
+    /// Wraps a connection. The writer must run on a tokio runtime.
     pub fn new(connection: T) -> Self {
         Self {
-            connection: BufWriter::with_capacity(TOGETHER, connection),
-            turn: Arc::default(),
-            waiting: false,
+            connection: BufWriter::with_capacity(BUFFER_BYTES, connection),
+            gathering: Arc::default(),
+            pending: false,
         }
     }
 
-    fn poll_turn(&mut self, cx: &Context<'_>) -> Poll<()> {
-        self.turn.writer.register(cx.waker());
-        if !self.waiting {
-            self.waiting = true;
-            let waker = Waker::from(self.turn.clone());
-            // Polled once: it will wake all the same.
+    /// Resolves once the tasks that were ready at the first write since the last flush were polled.
+    fn poll_others(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.gathering.writer.register(cx.waker());
+        if !self.pending {
+            self.pending = true;
+            let waker = Waker::from(self.gathering.clone());
+            // Polled once and dropped: tokio wakes all the same.
             let _ = pin!(yield_now()).poll(&mut Context::from_waker(&waker));
         }
-        match self.turn.over.load(Ordering::Acquire) {
+        match self.gathering.over.load(Ordering::Acquire) {
             true => Poll::Ready(()),
             false => Poll::Pending,
         }
@@ -78,21 +104,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Batched<T> {
     }
 }
 
-/// Not vectored: HTTP/2 copies small frames into one write, and the large ones are copied here.
+/// Not vectored: HTTP/2 copies small frames into one write, and this copies the large ones.
 impl<T: AsyncWrite + Unpin> AsyncWrite for Batched<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_turn(cx));
+        ready!(self.poll_others(cx));
         Pin::new(&mut self.connection).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.connection).poll_flush(cx))?;
-        self.waiting = false;
-        self.turn.over.store(false, Ordering::Relaxed);
+        self.pending = false;
+        self.gathering.over.store(false, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 
@@ -105,7 +131,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Batched<T> {
 mod tests {
     use std::collections::VecDeque;
     use std::future::poll_fn;
-    use std::sync::{Mutex, PoisonError};
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::{Mutex, OnceLock, PoisonError};
     use std::time::Duration;
 
     use tokio::io::AsyncWriteExt;
@@ -113,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// Remembers what was written to it by each call, and takes so many bytes of each.
+    /// Records the bytes of each call, and accepts at most so many of each.
     #[derive(Debug, Default)]
     struct Calls {
         calls: Vec<Vec<u8>>,
@@ -140,33 +167,33 @@ mod tests {
         }
     }
 
-    /// What HTTP/2 does with the frames of its streams.
+    /// Writes frames of several tasks as HTTP/2 does.
     #[derive(Debug, Default)]
     struct Frames {
-        said: Mutex<VecDeque<u8>>,
+        frames: Mutex<VecDeque<u8>>,
         writer: AtomicWaker,
     }
 
     impl Frames {
-        fn say(&self, byte: u8) {
-            self.said().push_back(byte);
+        fn send(&self, byte: u8) {
+            self.lock_frames().push_back(byte);
             self.writer.wake();
         }
 
-        fn said(&self) -> std::sync::MutexGuard<'_, VecDeque<u8>> {
-            self.said.lock().unwrap_or_else(PoisonError::into_inner)
+        fn lock_frames(&self) -> std::sync::MutexGuard<'_, VecDeque<u8>> {
+            self.frames.lock().unwrap_or_else(PoisonError::into_inner)
         }
 
-        /// Writes until this many bytes are.
+        /// Writes until this many bytes are written.
         async fn write(&self, connection: &mut Batched<Calls>, count: usize) {
             let mut written = 0;
             poll_fn(|cx| {
                 self.writer.register(cx.waker());
-                let mut said = self.said();
-                while !said.is_empty() {
-                    let bytes = said.make_contiguous();
+                let mut frames = self.lock_frames();
+                while !frames.is_empty() {
+                    let bytes = frames.make_contiguous();
                     let taken = ready!(Pin::new(&mut *connection).poll_write(cx, bytes));
-                    written += said.drain(..taken.expect("taken")).count();
+                    written += frames.drain(..taken.expect("taken")).count();
                 }
                 ready!(Pin::new(&mut *connection).poll_flush(cx)).expect("flushed");
                 match written == count {
@@ -188,21 +215,21 @@ mod tests {
         })
     }
 
-    /// As the answers of a commit do, or the requests of a program's own threads.
-    fn say_from_another_thread(frames: &Arc<Frames>, bytes: std::ops::Range<u8>) {
+    /// Sends frames as a program does whose requests come from several threads.
+    fn send_from_another_thread(frames: &Arc<Frames>, bytes: std::ops::Range<u8>) {
         let runtime = Handle::current();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for byte in bytes {
                     let frames = frames.clone();
-                    runtime.spawn(async move { frames.say(byte) });
+                    runtime.spawn(async move { frames.send(byte) });
                 }
             });
         });
     }
 
     #[test]
-    fn what_all_ready_tasks_say_goes_out_at_once() {
+    fn the_bytes_of_all_ready_tasks_go_out_at_once() {
         run(async {
             let frames = Arc::new(Frames::default());
             let mut connection = Batched::new(Calls::default());
@@ -214,7 +241,7 @@ mod tests {
                         connection
                     }
                 });
-                say_from_another_thread(&frames, bytes);
+                send_from_another_thread(&frames, bytes);
                 connection = writer.await.expect("written");
             }
             let calls = &connection.connection.get_ref().calls;
@@ -223,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_in_pieces_goes_out_at_once() {
+    fn bytes_written_in_pieces_go_out_at_once() {
         run(async {
             let mut connection = Batched::new(Calls::default());
             for piece in [&[1; 2000][..], &[2; 9]] {
@@ -235,8 +262,41 @@ mod tests {
         });
     }
 
+    /// Counts the tasks that were polled before the waker is called.
+    #[derive(Default)]
+    struct CountAtWake {
+        polled: AtomicUsize,
+        at_wake: OnceLock<usize>,
+    }
+
+    impl Wake for CountAtWake {
+        fn wake(self: Arc<Self>) {
+            let _ = self.at_wake.set(self.polled.load(Ordering::SeqCst));
+        }
+    }
+
+    /// [`Batched`] rests on this behaviour of tokio, which tokio does not promise.
     #[test]
-    fn all_is_written_to_one_who_takes_little() {
+    fn tokio_wakes_a_task_that_yields_after_all_that_were_ready() {
+        run(async {
+            let counter = Arc::new(CountAtWake::default());
+            for _ in 0..20 {
+                let counter = counter.clone();
+                tokio::spawn(async move { counter.polled.fetch_add(1, Ordering::SeqCst) });
+            }
+            let waker = Waker::from(counter.clone());
+            let polled = pin!(yield_now()).poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+            assert_eq!(counter.at_wake.get(), None, "the wake-up is deferred");
+            while counter.at_wake.get().is_none() {
+                yield_now().await;
+            }
+            assert_eq!(counter.at_wake.get(), Some(&20));
+        });
+    }
+
+    #[test]
+    fn all_is_written_to_a_connection_that_accepts_little_at_a_time() {
         run(async {
             let takes = Some(3);
             let mut connection = Batched::new(Calls {

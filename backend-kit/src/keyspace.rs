@@ -1,13 +1,13 @@
-//! The keys of locks in a store of flat, ordered byte keys: the layout that the etcd backend and
-//! the embedded coordinator share, so that all of their users stand in one queue.
+//! The keys of locks in a store of flat, ordered byte keys. The etcd backend and the embedded
+//! coordinator share this layout, so that all of their users stand in one queue.
 //!
 //! A lock is the prefix `<namespace>/<encoded name>/`, or a raw name verbatim and a slash. An entry
 //! is `<prefix>write/<session>-<number>` or `<prefix>read/...`, on the session's lease, with
-//! [`Metadata`] as its value; its place is its create revision. Users of etcd's plain mutex (Go's
-//! `concurrency.Mutex`, `etcdctl lock`, jetcd, the v3 Lock service) count every key under the
-//! prefix as a contender and never parse its suffix; Go's read/write lock waits for the same
-//! `write/` and puts its own under the same two directories. So all of them exclude each other
-//! rightly; whatever lies outside `read/` is exclusive.
+//! [`Metadata`] as its value. Its place in the queue is its create revision. Users of etcd's plain
+//! mutex (Go's `concurrency.Mutex`, `etcdctl lock`, jetcd, the v3 Lock service) count every key under
+//! the prefix as a contender and never parse its suffix. Go's read/write lock uses the same two
+//! directories. So all of them exclude each other correctly: every entry outside of `read/` is
+//! exclusive.
 
 use lock_core::SessionId;
 use lock_core::data::DataKey;
@@ -17,7 +17,7 @@ use lock_core::rule::Ask;
 use lock_core::token_offset::TokenOffset;
 use lock_core::{Error, ErrorKind, Incarnation};
 
-/// Where native locks live when nothing else is configured.
+/// The namespace of native locks if none is configured.
 pub const DEFAULT_NAMESPACE: &str = "turnlock";
 
 const READ: &str = "read/";
@@ -26,15 +26,16 @@ const WRITE: &str = "write/";
 /// A half-open range of keys: from `start` up to, not including, `end`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
-    /// First key.
+    /// The first key of the range.
     pub start: Vec<u8>,
-    /// First key past it.
+    /// The first key after the range.
     pub end: Vec<u8>,
 }
 
 impl Span {
-    /// All keys that begin with `prefix`, which must not end in 0xff (text never does).
-    fn under(prefix: &str) -> Span {
+    /// Returns the range of all keys that begin with `prefix`, which must not end in 0xff (text never
+    /// does).
+    fn with_prefix(prefix: &str) -> Span {
         let start = prefix.as_bytes().to_vec();
         let mut end = start.clone();
         if let Some(last) = end.last_mut() {
@@ -45,6 +46,18 @@ impl Span {
 }
 
 /// The keys of one namespace.
+///
+/// # Examples
+/// ```
+/// use backend_kit::keyspace::Keyspace;
+/// use lock_core::{LockName, SessionId};
+///
+/// let keys = Keyspace::new("prod")?;
+/// assert_eq!(keys.session_key(SessionId(0xabc)), "prod/@session/abc");
+/// let span = keys.lock(&LockName::new("jobs/nightly")?);
+/// assert_eq!(span.start, b"prod/jobs%2Fnightly/");
+/// # Ok::<(), lock_core::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Keyspace {
     namespace: String,
@@ -59,8 +72,8 @@ impl Default for Keyspace {
 }
 
 impl Keyspace {
-    /// A namespace: native locks live under this prefix and a slash. Slashes at its end are
-    /// dropped.
+    /// Returns the keys of a namespace: those of native locks begin with it and a slash. Slashes at
+    /// its end are dropped.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if it is empty, too long or has control characters.
@@ -77,7 +90,7 @@ impl Keyspace {
         })
     }
 
-    /// The prefix that all keys of a lock share.
+    /// Returns the prefix that all keys of a lock share.
     fn prefix(&self, name: &LockName) -> String {
         if name.is_raw() {
             format!("{}/", name.as_str())
@@ -86,7 +99,8 @@ impl Keyspace {
         }
     }
 
-    /// The key of a ticket's entry. No other ticket that the session has in use may have its number.
+    /// Returns the key of a ticket's entry. No other ticket in use by the session may have the same
+    /// number.
     pub fn entry_key(&self, session: SessionId, ticket: &Ticket, number: u64) -> String {
         let directory = match ticket.mode {
             Mode::Exclusive => WRITE,
@@ -98,31 +112,31 @@ impl Keyspace {
         )
     }
 
-    /// A key of the session's own, for a backend's bookkeeping. It is no lock's: `@` is always
-    /// escaped in an encoded name.
+    /// Returns a key for a backend's bookkeeping of one session. It cannot be the key of a lock, since
+    /// `@` is always escaped in an encoded name.
     pub fn session_key(&self, session: SessionId) -> String {
         format!("{}/@session/{session}", self.namespace)
     }
 
-    /// The key of a value that holders keep. It is no lock's either.
+    /// Returns the key of a value of holders, which cannot be the key of a lock either.
     pub fn data_key(&self, key: &DataKey) -> String {
         format!("{}/@data/{}", self.namespace, key.encoded())
     }
 
-    /// The key of the token offset.
+    /// Returns the key of the token offset.
     pub fn token_offset_key(&self) -> String {
         format!("{}/@floor", self.namespace)
     }
 
-    /// All keys of a lock.
+    /// Returns the range of all keys of a lock.
     pub fn lock(&self, name: &LockName) -> Span {
-        Span::under(&self.prefix(name))
+        Span::with_prefix(&self.prefix(name))
     }
 
     /// Checks that an entry stands in the queue of this lock.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if its key is another lock's, or none's.
+    /// [`ErrorKind::InvalidArgument`] if its key belongs to another lock, or to none.
     pub fn check_entry(&self, name: &LockName, entry: &EntryId) -> Result<(), Error> {
         if entry.key.starts_with(self.prefix(name).as_bytes()) {
             return Ok(());
@@ -133,14 +147,14 @@ impl Keyspace {
         ))
     }
 
-    /// The keys among which a contender finds what it asks for.
+    /// Returns the ranges of keys among which a contender finds the entries that it asks for.
     pub fn ahead(&self, name: &LockName, ask: Ask) -> Vec<Span> {
         let prefix = self.prefix(name);
-        let whole = Span::under(&prefix);
+        let whole = Span::with_prefix(&prefix);
         if !ask.exclusive_only {
             return vec![whole];
         }
-        let shared = Span::under(&format!("{prefix}{READ}"));
+        let shared = Span::with_prefix(&format!("{prefix}{READ}"));
         vec![
             Span {
                 start: whole.start,
@@ -153,15 +167,15 @@ impl Keyspace {
         ]
     }
 
-    /// All keys of native locks whose names begin with `prefix` and come, in the store's order of
-    /// keys, after the lock `after`: in order, and without what lies in the namespace beside the
-    /// locks, which may be large.
+    /// Returns the ranges, in order, of all keys of native locks whose names begin with `prefix` and
+    /// that come after the lock `after` in the store's order. The other keys of the namespace are left
+    /// out, since there may be many.
     pub fn locks(&self, prefix: &str, after: Option<&LockName>) -> Vec<Span> {
-        let mut span = Span::under(&format!("{}/{}", self.namespace, name::encode(prefix)));
+        let mut span = Span::with_prefix(&format!("{}/{}", self.namespace, name::encode(prefix)));
         if let Some(after) = after {
             span.start = span.start.max(self.lock(after).end);
         }
-        let beside = Span::under(&format!("{}/@", self.namespace));
+        let beside = Span::with_prefix(&format!("{}/@", self.namespace));
         let before = Span {
             start: span.start.clone(),
             end: span.end.clone().min(beside.start),
@@ -174,8 +188,8 @@ impl Keyspace {
         spans.filter(|span| span.start < span.end).collect()
     }
 
-    /// The lock that a key found in [`locks`](Keyspace::locks) belongs to; `None` if it is not a
-    /// lock's key.
+    /// Returns the lock that a key in the ranges of [`locks`](Keyspace::locks) belongs to; `None` if it
+    /// is not the key of a lock.
     pub fn name_of(&self, key: &[u8]) -> Option<LockName> {
         let rest = std::str::from_utf8(key)
             .ok()?
@@ -185,7 +199,7 @@ impl Keyspace {
         name::decode(encoded)
     }
 
-    /// How the entry with this key wants to hold the lock.
+    /// Returns how the entry with this key holds the lock, or wants to hold it.
     pub fn mode_of(&self, name: &LockName, key: &[u8]) -> Mode {
         let prefix = self.prefix(name);
         match key.strip_prefix(prefix.as_bytes()) {
@@ -194,7 +208,7 @@ impl Keyspace {
         }
     }
 
-    /// The entry that a key of a lock, its create revision, lease and value make.
+    /// Returns the entry of a key of a lock, by its create revision, lease and value.
     ///
     /// # Errors
     /// Those of [`TokenOffset::token`]; [`ErrorKind::Internal`] if the create revision is zero.

@@ -1,4 +1,4 @@
-//! Passwords and keys, for the backends: read from where they are kept, shown nowhere.
+//! Passwords and keys of the backends: read from files and the environment, and never shown.
 
 use std::env;
 use std::fmt;
@@ -11,20 +11,29 @@ use zeroize::Zeroizing;
 
 use lock_core::{Error, ErrorKind};
 
-/// Largest file that is read: a system's bundle of CAs has a quarter of it.
+/// The largest file that is read. A system's bundle of CAs has about a quarter of it.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// What must not be shown. Its memory is wiped when it is dropped.
+/// A text that must not be shown. Its memory is wiped when it is dropped.
+///
+/// # Examples
+/// ```
+/// use backend_kit::secret::Secret;
+///
+/// let password = Secret::new("hunter2".to_owned());
+/// assert_eq!(format!("{password:?}"), "Secret(..)");
+/// assert_eq!(password.expose(), "hunter2");
+/// ```
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// From a text whose memory is ours to wipe.
+    /// Wraps a text. Its memory is wiped, so no other copy may exist.
     pub fn new(text: String) -> Self {
         Secret(Zeroizing::new(text))
     }
 
-    /// What it is. Do not keep or show it.
+    /// Returns the text. Do not keep or show it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -36,17 +45,17 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Who may read a file.
+/// Who may be able to read a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Privacy {
-    /// Whoever likes.
+    /// Every user of this machine.
     Public,
-    /// Not everybody on this machine.
+    /// Its owner and its group only.
     Private,
 }
 
-/// The text of the file that a parameter of the URL names; not empty, and at most 1 MiB. Blocks
-/// while it reads.
+/// Reads the file that a parameter of the URL names. It must not be empty, and have at most 1 MiB.
+/// Blocks while it reads.
 ///
 /// # Errors
 /// [`ErrorKind::Configuration`] names the parameter, the file and the remedy: the path is not
@@ -69,7 +78,7 @@ pub fn read(parameter: &str, path: &str, privacy: Privacy) -> Result<Secret, Err
     if !path.is_absolute() {
         return Err(unusable("is not an absolute path: write all of it".into()));
     }
-    // To open anything else could wait for ever.
+    // Opening anything else, such as a pipe, could block for ever.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(unusable("is not a plain file: name one".into()));
     }
@@ -86,7 +95,7 @@ pub fn read(parameter: &str, path: &str, privacy: Privacy) -> Result<Secret, Err
             "has more than {MAX_FILE_BYTES} bytes: name the right one"
         )));
     }
-    // With room for all of it: a text that grows leaves copies behind.
+    // With room for all of it: a text that grows leaves copies in memory.
     let room = usize::try_from(metadata.len()).unwrap_or_default() + 1;
     let mut text = Zeroizing::new(String::with_capacity(room));
     file.take(MAX_FILE_BYTES)
@@ -100,7 +109,7 @@ pub fn read(parameter: &str, path: &str, privacy: Privacy) -> Result<Secret, Err
     Ok(Secret(text))
 }
 
-/// As [`read`], of a PEM file that must have this label in it.
+/// Reads a PEM file like [`read`]. It must contain this label.
 ///
 /// # Errors
 /// As [`read`].
@@ -112,23 +121,23 @@ pub fn read_pem(
 ) -> Result<Secret, Error> {
     let text = read(parameter, path, privacy)?;
     if !text.expose().contains(label) {
-        return Err(wrong(format!(
+        return Err(config_error(format!(
             "the file {path:?} of the parameter {parameter:?} has no \"{label}\" in it: give a PEM file"
         )));
     }
     Ok(text)
 }
 
-/// Who we are to a coordinator.
+/// A user and the password that proves it to a coordinator.
 #[derive(Debug, Clone)]
 pub struct Credentials {
-    /// The name.
+    /// The name of the user.
     pub user: String,
-    /// What proves it.
+    /// The password of the user.
     pub password: Secret,
 }
 
-/// Where a URL says that credentials are.
+/// Where the parameters of a URL say that the credentials are.
 #[derive(Debug, Default)]
 pub struct CredentialsSource {
     user: Option<String>,
@@ -140,7 +149,7 @@ impl CredentialsSource {
     /// The names of the parameters, for messages.
     pub const NAMES: &str = "user, password_file, password_env";
 
-    /// Takes a parameter of the URL, if it is one of these.
+    /// Stores a parameter of the URL. Returns `None` if it is not one of these.
     pub fn take(&mut self, name: &str, value: &str) -> Option<()> {
         let slot = match name {
             "user" => &mut self.user,
@@ -152,8 +161,8 @@ impl CredentialsSource {
         Some(())
     }
 
-    /// Reads the password: from the file, or else from the environment variable named, or else
-    /// from `default_env`. `None` if there is no user.
+    /// Reads the password: from the file, or else from the environment variable that a parameter
+    /// names, or else from `default_env`. Returns `None` if there is no user.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] names the parameter, file or variable that is wrong and the
@@ -162,17 +171,17 @@ impl CredentialsSource {
         let Some(user) = self.user.clone() else {
             return match (&self.password_file, &self.password_env) {
                 (None, None) => Ok(None),
-                _ => Err(wrong(
+                _ => Err(config_error(
                     "a password is given, but no user: give user=NAME too",
                 )),
             };
         };
         if user.is_empty() {
-            return Err(wrong("the parameter \"user\" is empty: give a name"));
+            return Err(config_error("the parameter \"user\" is empty: give a name"));
         }
         let password = match (&self.password_file, &self.password_env) {
             (Some(_), Some(_)) => {
-                return Err(wrong(
+                return Err(config_error(
                     "both password_file and password_env are given: give one of them",
                 ));
             }
@@ -185,13 +194,13 @@ impl CredentialsSource {
             }
             (None, variable) => {
                 let variable = variable.as_deref().unwrap_or(default_env);
-                // Others would panic.
+                // `env::var` panics on any other name.
                 let valid = !variable.is_empty() && !variable.contains(['=', '\0']);
                 let value = valid.then(|| env::var(variable).ok()).flatten();
                 match value.filter(|value| !value.is_empty()) {
                     Some(value) => Secret::new(value),
                     None => {
-                        return Err(wrong(format!(
+                        return Err(config_error(format!(
                             "there is no password for the user {user:?} in the environment variable {variable:?}: set it, or give password_file=FILE"
                         )));
                     }
@@ -202,7 +211,7 @@ impl CredentialsSource {
     }
 }
 
-fn wrong(message: impl Into<String>) -> Error {
+fn config_error(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Configuration, message)
 }
 
@@ -210,7 +219,7 @@ fn wrong(message: impl Into<String>) -> Error {
 mod tests {
     use super::*;
 
-    fn refused(path: &Path, privacy: Privacy) -> String {
+    fn refusal(path: &Path, privacy: Privacy) -> String {
         let path = path.to_str().expect("UTF-8");
         let error = read("password_file", path, privacy).expect_err("must be refused");
         assert_eq!(error.kind(), ErrorKind::Configuration);
@@ -223,17 +232,17 @@ mod tests {
     }
 
     #[test]
-    fn only_files_that_are_kept_well_are_read() {
+    fn only_private_files_are_read_as_secrets() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("secret");
-        assert!(refused(&path, Privacy::Private).contains("check the path"));
-        assert!(refused(folder.path(), Privacy::Private).contains("plain file"));
-        assert!(refused(Path::new("secret"), Privacy::Private).contains("absolute"));
+        assert!(refusal(&path, Privacy::Private).contains("check the path"));
+        assert!(refusal(folder.path(), Privacy::Private).contains("plain file"));
+        assert!(refusal(Path::new("secret"), Privacy::Private).contains("absolute"));
 
         fs::write(&path, "hunter2\n").expect("written");
         let mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode));
         mode(0o604).expect("allowed");
-        let text = refused(&path, Privacy::Private);
+        let text = refusal(&path, Privacy::Private);
         assert!(
             text.contains("chmod o=") && !text.contains("hunter2"),
             "{text}"
@@ -241,13 +250,13 @@ mod tests {
         let name = path.to_str().expect("UTF-8");
         assert!(read("ca", name, Privacy::Public).is_ok());
         mode(0o640).expect("allowed");
-        let secret = read("key", name, Privacy::Private).expect("kept well");
+        let secret = read("key", name, Privacy::Private).expect("private");
         assert_eq!(secret.expose(), "hunter2\n");
         assert_eq!(format!("{secret:?}"), "Secret(..)");
 
         fs::write(&path, " \n").expect("written");
-        assert!(refused(&path, Privacy::Private).contains("empty"));
+        assert!(refusal(&path, Privacy::Private).contains("empty"));
         fs::write(&path, [0xff]).expect("written");
-        assert!(refused(&path, Privacy::Private).contains("UTF-8"));
+        assert!(refusal(&path, Privacy::Private).contains("UTF-8"));
     }
 }

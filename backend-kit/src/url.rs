@@ -1,4 +1,4 @@
-//! The parts that the URLs of all coordinators have, for the backends: addresses and parameters.
+//! The parts that the URLs of all coordinators share: addresses and parameters.
 
 use std::time::Duration;
 
@@ -6,50 +6,66 @@ use percent_encoding::percent_decode_str;
 
 use lock_core::{Error, ErrorKind};
 
-/// Shortest time that can be given to a connection or an answer.
+/// The shortest time limit of a connection or of an answer.
 pub const SHORTEST_TIMEOUT: Duration = Duration::from_millis(50);
-/// Longest time that can be given to a connection or an answer.
+/// The longest time limit of a connection or of an answer.
 pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Refuses what stands after the scheme if there is an `@` in it: what stands before that may be a
-/// password. To be called first of all; says no word of it.
+/// Refuses a URL with an `@` after its scheme, since the text before that may be a password. Call this
+/// before anything else, so that no error shows it: the error of this function does not.
 ///
 /// # Errors
 /// [`ErrorKind::Configuration`] says where credentials belong.
+///
+/// # Examples
+/// ```
+/// use backend_kit::url::refuse_credentials;
+///
+/// assert!(refuse_credentials("h1:2379,h2:2379?user=ci").is_ok());
+/// assert!(refuse_credentials("ci:secret@h1:2379").is_err());
+/// ```
 pub fn refuse_credentials(rest: &str) -> Result<(), Error> {
     if rest.contains('@') {
-        return Err(wrong(
+        return Err(config_error(
             "the coordinator's URL has an '@': give a user in the parameter user and the password in a file or the environment (write %40 for an '@' in a value)",
         ));
     }
     Ok(())
 }
 
-/// The parameters of a query, in order, their values percent-decoded.
+/// Parses the parameters of a query, in order, with their values percent-decoded.
 ///
 /// # Errors
-/// [`ErrorKind::Configuration`] if one is given twice or is not UTF-8.
-pub fn parameters(query: &str) -> Result<Vec<(&str, String)>, Error> {
+/// [`ErrorKind::Configuration`] if a parameter is given twice or is not UTF-8.
+pub fn parse_parameters(query: &str) -> Result<Vec<(&str, String)>, Error> {
     let mut parameters: Vec<(&str, String)> = Vec::new();
     for parameter in query.split('&').filter(|p| !p.is_empty()) {
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         if parameters.iter().any(|(seen, _)| *seen == key) {
-            return Err(wrong(format!(
+            return Err(config_error(format!(
                 "the parameter {key:?} is given twice: give it once"
             )));
         }
-        parameters.push((key, decoded(value)?));
+        parameters.push((key, decode(value)?));
     }
     Ok(parameters)
 }
 
-/// The host (IPv6 without brackets) and port of `host`, `host:port` or `[IPv6]:port`.
+/// Parses `host`, `host:port` or `[IPv6]:port`. Returns the host (IPv6 without brackets) and the port.
 ///
 /// # Errors
 /// [`ErrorKind::Configuration`] names the address and what is wrong with it.
-pub fn address(address: &str, default_port: u16) -> Result<(String, u16), Error> {
+///
+/// # Examples
+/// ```
+/// use backend_kit::url::parse_address;
+///
+/// assert_eq!(parse_address("[::1]", 2379)?, ("::1".to_owned(), 2379));
+/// # Ok::<(), lock_core::Error>(())
+/// ```
+pub fn parse_address(address: &str, default_port: u16) -> Result<(String, u16), Error> {
     let unusable = |why: &str| {
-        Err(wrong(format!(
+        Err(config_error(format!(
             "the coordinator's address {address:?} {why}: write HOST:PORT, or [IPv6]:PORT"
         )))
     };
@@ -90,24 +106,25 @@ pub fn address(address: &str, default_port: u16) -> Result<(String, u16), Error>
     }
 }
 
-/// A percent-encoded text.
+/// Decodes a percent-encoded text.
 ///
 /// # Errors
 /// [`ErrorKind::Configuration`] if it is not UTF-8.
-pub fn decoded(text: &str) -> Result<String, Error> {
+pub fn decode(text: &str) -> Result<String, Error> {
     percent_decode_str(text)
         .decode_utf8()
         .map(|text| text.into_owned())
         .map_err(|error| {
-            wrong("the coordinator's URL is not UTF-8 when percent-decoded").with_source(error)
+            config_error("the coordinator's URL is not UTF-8 when percent-decoded")
+                .with_source(error)
         })
 }
 
-/// The time that a parameter gives, like `500ms` or `2s`.
+/// Parses the time of a parameter, such as `500ms` or `2s`.
 ///
 /// # Errors
 /// [`ErrorKind::Configuration`] names the parameter and how to write it.
-pub fn duration(key: &str, text: &str) -> Result<Duration, Error> {
+pub fn parse_duration(key: &str, text: &str) -> Result<Duration, Error> {
     let number = |digits: &str| digits.parse::<u32>().ok().map(u64::from);
     let parsed = if let Some(digits) = text.strip_suffix("ms") {
         number(digits).map(Duration::from_millis)
@@ -117,27 +134,27 @@ pub fn duration(key: &str, text: &str) -> Result<Duration, Error> {
             .map(Duration::from_secs)
     };
     parsed.ok_or_else(|| {
-        wrong(format!(
+        config_error(format!(
             "the parameter {key:?} is {text:?}, not a time: write it like 500ms or 2s"
         ))
     })
 }
 
-/// A time between [`SHORTEST_TIMEOUT`] and [`LONGEST_TIMEOUT`].
+/// Checks that a time limit is between [`SHORTEST_TIMEOUT`] and [`LONGEST_TIMEOUT`], and returns it.
 ///
 /// # Errors
 /// [`ErrorKind::Configuration`] names the parameter and the bounds.
-pub fn timeout(key: &str, timeout: Duration) -> Result<Duration, Error> {
+pub fn check_timeout(key: &str, timeout: Duration) -> Result<Duration, Error> {
     if (SHORTEST_TIMEOUT..=LONGEST_TIMEOUT).contains(&timeout) {
         Ok(timeout)
     } else {
-        Err(wrong(format!(
+        Err(config_error(format!(
             "a {key} of {timeout:?} is out of bounds: give {SHORTEST_TIMEOUT:?} to {LONGEST_TIMEOUT:?}"
         )))
     }
 }
 
-/// Whether nobody on the way to this host can listen.
+/// Returns whether the host is this machine, so that nobody on a network can listen.
 pub fn is_loopback(host: &str) -> bool {
     host == "localhost"
         || host
@@ -145,6 +162,6 @@ pub fn is_loopback(host: &str) -> bool {
             .is_ok_and(|ip| ip.is_loopback())
 }
 
-fn wrong(message: impl Into<String>) -> Error {
+fn config_error(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Configuration, message)
 }

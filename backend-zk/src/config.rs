@@ -79,7 +79,7 @@ impl Config {
         let (hosts, path) = place.split_once('/').unwrap_or((place, ""));
         let servers = hosts
             .split(',')
-            .map(|server| url::address(server, DEFAULT_PORT))
+            .map(|server| url::parse_address(server, DEFAULT_PORT))
             .collect::<Result<Vec<_>, _>>()?;
         if servers.len() > MAX_SERVERS {
             return Err(wrong(format!(
@@ -99,7 +99,7 @@ impl Config {
             security: Security::default(),
         };
         let mut security = Parameters::default();
-        for (key, value) in url::parameters(query)? {
+        for (key, value) in url::parse_parameters(query)? {
             match key {
                 "namespace" => config.namespace = namespace(&value)?,
                 "recipe" => {
@@ -110,13 +110,13 @@ impl Config {
                     )?;
                 }
                 "connect_timeout" => {
-                    config.connect_timeout = url::timeout(key, url::duration(key, &value)?)?;
+                    config.connect_timeout = url::check_timeout(key, url::parse_duration(key, &value)?)?;
                 }
                 "request_timeout" => {
-                    config.request_timeout = url::timeout(key, url::duration(key, &value)?)?;
+                    config.request_timeout = url::check_timeout(key, url::parse_duration(key, &value)?)?;
                 }
                 "tick_time" => {
-                    config.tick_time = Some(url::timeout(key, url::duration(key, &value)?)?);
+                    config.tick_time = Some(url::check_timeout(key, url::parse_duration(key, &value)?)?);
                 }
                 "allow_short_sessions" => {
                     config.allow_short_sessions =
@@ -214,7 +214,7 @@ fn address((host, port): &(String, u16)) -> String {
 
 /// What the servers' paths are relative to: empty, or a path without a slash at its end.
 fn chroot(path: &str) -> Result<String, Error> {
-    let path = url::decoded(path)?;
+    let path = url::decode(path)?;
     if path.is_empty() {
         return Ok(path);
     }

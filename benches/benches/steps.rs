@@ -34,7 +34,7 @@ fn rule(criterion: &mut Criterion) {
     });
     let queue = vec![Mode::Shared; 1000];
     group.bench_function("holders of 1,000", |bencher| {
-        bencher.iter(|| rule::holders(black_box(&queue).iter().copied()));
+        bencher.iter(|| rule::count_holders(black_box(&queue).iter().copied()));
     });
 }
 

@@ -1,4 +1,4 @@
-//! An acquire: a place in the queue, and what becomes of it.
+//! One acquire: it takes a place in the queue and waits until that is granted, or gives it up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::guard::Guard;
 use crate::hold::Hold;
 use crate::janitor::SharedSession;
 use crate::liveness::State;
-use crate::named::seconds;
+use crate::named::format_seconds;
 use crate::retry::{self, Doubt, RetryPolicy, retry};
 use crate::rule::{self, Verdict};
 use crate::session::{Admission, Enqueued, Placed};
@@ -19,30 +19,30 @@ use crate::token::Token;
 use crate::wait;
 use crate::wait_limit::WaitLimit;
 
-/// Giving a place up is waited for this long, so that the caller who goes on is not in its own way;
-/// then it goes on in the background.
+/// How long an acquire that gave up waits for the removal of its entry, so that the next acquire of
+/// its caller does not queue behind it. Then the removal goes on in the background.
 const WITHDRAWAL: Duration = Duration::from_secs(1);
 
-/// An entry that is not a hold yet, or may come to be one. Dropped at any await, it leaves its
-/// removal to the janitor.
+/// An acquire that has no hold yet. When it is dropped, at any await, the janitor removes the entry
+/// that it has or may have.
 pub(crate) struct Pending {
     shared_session: Arc<SharedSession>,
     ticket: Ticket,
     entry: Option<EntryId>,
-    /// When the coordinator said so.
+    /// When the coordinator reported the place in the queue.
     placed: Option<BootInstant>,
-    /// The entry's, once there is one.
+    /// The entry's token, once there is an entry.
     token: Token,
     /// Whether an `enqueue` is under way, or was made whose outcome is not known.
     doubt: Doubt,
 }
 
 /// How a wait ended, other than by an error.
-enum Turn {
+enum Outcome {
     Granted,
-    /// Somebody else has the lock, and we would have to wait.
+    /// Another contender has the lock, and this acquire does not wait.
     Busy,
-    /// The limit is at its end.
+    /// The time to wait is over.
     TimeUp,
 }
 
@@ -58,77 +58,79 @@ impl Pending {
         }
     }
 
-    /// Whether the coordinator ever took us into the queue, or may have.
-    pub(crate) fn had_a_place(&self) -> bool {
+    /// Returns whether there is an entry of this acquire in the queue, or may be one.
+    pub(crate) fn may_have_entry(&self) -> bool {
         self.doubt.remains() || self.entry.is_some()
     }
 
-    /// Waits for the lock; `None` if somebody else has it and the limit is at its end. Who waits
-    /// `anew` takes a coordinator that is short of something for one that comes back.
+    /// Waits for the lock. Returns `None` if another contender has it at the end of the limit. With
+    /// `anew`, the acquire had lost an earlier place in the queue: then it also waits while the
+    /// coordinator is short of something.
     pub(crate) async fn acquire(
         &mut self,
         limit: WaitLimit,
         anew: bool,
     ) -> Result<Option<Guard>, Error> {
         let shared_session = self.shared_session.clone();
-        let turn = tokio::select! {
+        let outcome = tokio::select! {
             biased;
-            // First of all: a busy coordinator must not make us overstay.
-            () = limit.ended() => Ok(Turn::TimeUp),
+            // First of all: a busy coordinator must not make us exceed the limit.
+            () = limit.wait_for_end() => Ok(Outcome::TimeUp),
             reason = shared_session.session().liveness().lost() => Err(Error::session_lost(reason)),
-            turn = self.turn(limit, anew) => turn,
+            outcome = self.wait_for_turn(limit, anew) => outcome,
         };
-        match turn? {
-            Turn::Granted => self.hold(),
-            Turn::Busy => {
+        match outcome? {
+            Outcome::Granted => self.take_hold(),
+            Outcome::Busy => {
                 self.withdraw().await;
                 Ok(None)
             }
-            Turn::TimeUp => self.end_of_limit().await,
+            Outcome::TimeUp => self.give_up().await,
         }
     }
 
-    /// Gives up, and tells whether others had the lock or nobody could be asked.
-    async fn end_of_limit(&mut self) -> Result<Option<Guard>, Error> {
-        let unheard = self.shared_session.session().liveness().unheard();
-        let unheard = self.placed.map_or(unheard, |placed| {
-            unheard.min(Clock::system().now().saturating_since(placed))
+    /// Gives up at the end of the limit. Returns `None` if others had the lock, and an error if the
+    /// coordinator could not be asked.
+    async fn give_up(&mut self) -> Result<Option<Guard>, Error> {
+        let silence = self.shared_session.session().liveness().silence();
+        let silence = self.placed.map_or(silence, |placed| {
+            silence.min(Clock::system().now().saturating_since(placed))
         });
-        // A coordinator that answers now would have told of a grant, too.
-        let answers = self.withdraw().await || unheard < WITHDRAWAL;
-        let (name, unheard) = (self.ticket.name.as_str(), seconds(unheard));
+        // A coordinator that answers now would also have reported a grant.
+        let answers = self.withdraw().await || silence < WITHDRAWAL;
+        let (name, silence) = (self.ticket.name.as_str(), format_seconds(silence));
         let text = match self.placed {
             Some(_) if answers => return Ok(None),
             Some(_) => format!(
-                "the time to wait for {name:?} is over, and the coordinator does not say who has it: it last answered {unheard} before"
+                "the time to wait for {name:?} is over, and the coordinator does not say who has it: it last answered {silence} before"
             ),
             None => format!(
-                "the coordinator did not take us into the queue of {name:?} in the time given: it last answered {unheard} before its end"
+                "the coordinator did not take us into the queue of {name:?} in the time given: it last answered {silence} before its end"
             ),
         };
         Err(Error::new(ErrorKind::Unreachable, text))
     }
 
-    async fn turn(&mut self, limit: WaitLimit, anew: bool) -> Result<Turn, Error> {
+    async fn wait_for_turn(&mut self, limit: WaitLimit, anew: bool) -> Result<Outcome, Error> {
         let Some(Placed { entry, view, .. }) = self.enqueue(limit, anew).await? else {
-            return Ok(Turn::Busy);
+            return Ok(Outcome::Busy);
         };
         match rule::judge(self.ticket.mode, &view) {
-            Verdict::Granted => Ok(Turn::Granted),
-            Verdict::Blocked(_) if matches!(limit, WaitLimit::Try(_)) => Ok(Turn::Busy),
-            // On the background thread from event to grant: each crossing to another thread would
-            // be a part of the time in which nobody holds the lock.
+            Verdict::Granted => Ok(Outcome::Granted),
+            Verdict::Blocked(_) if matches!(limit, WaitLimit::Try(_)) => Ok(Outcome::Busy),
+            // On the background thread from the event to the grant: nobody holds the lock meanwhile,
+            // and each crossing to another thread would add to that time.
             Verdict::Blocked(_) | Verdict::Evicted => {
                 let session = self.shared_session.session().clone();
-                // In a box: who need not wait does without room for it.
+                // In a box: an acquire that need not wait does without the memory.
                 let waiting = wait::wait_for_grant(session, self.ticket.clone(), entry, view);
                 Box::pin(background::run(waiting)).await?;
-                Ok(Turn::Granted)
+                Ok(Outcome::Granted)
             }
         }
     }
 
-    /// Takes a place in the queue; `None` if the lock is busy and we would not wait.
+    /// Takes a place in the queue. Returns `None` if the lock is busy and this acquire does not wait.
     async fn enqueue(&mut self, limit: WaitLimit, anew: bool) -> Result<Option<Placed>, Error> {
         let shared_session = self.shared_session.clone();
         let ticket = self.ticket.clone();
@@ -158,8 +160,9 @@ impl Pending {
         }
     }
 
-    fn hold(&mut self) -> Result<Option<Guard>, Error> {
-        // A grant that was long on its way may find its session over.
+    /// Turns the granted place into a guard.
+    fn take_hold(&mut self) -> Result<Option<Guard>, Error> {
+        // The session may have ended while the grant was on its way.
         if let State::Lost(reason) = self.shared_session.session().liveness().state() {
             return Err(Error::session_lost(reason));
         }
@@ -167,8 +170,8 @@ impl Pending {
             return Err(Error::new(ErrorKind::Internal, "granted without an entry"));
         };
         self.doubt.resolve();
-        // The store has the metadata, and only who announces writes them again: who holds many locks
-        // need not keep them for each.
+        // The store has the metadata. Only a holder that announces its holds writes them again, so
+        // a process with many holds need not keep them for each.
         let announces = self.ticket.metadata.held_unix_ms.is_some();
         let ticket = Ticket {
             name: self.ticket.name.clone(),
@@ -183,9 +186,9 @@ impl Pending {
         Ok(Some(Guard::new(self.shared_session.clone(), hold)))
     }
 
-    /// Gives the place up; whether that is done.
+    /// Removes the entry. Returns whether that is done within [`WITHDRAWAL`].
     async fn withdraw(&mut self) -> bool {
-        if !self.had_a_place() {
+        if !self.may_have_entry() {
             return true;
         }
         let session = &**self.shared_session.session();
@@ -204,7 +207,7 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if self.had_a_place() {
+        if self.may_have_entry() {
             self.shared_session
                 .discard(self.ticket.clone(), self.entry.take());
         }

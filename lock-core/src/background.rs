@@ -1,5 +1,5 @@
-//! The thread that Turnlock's own work runs on, so that sessions are renewed, entries removed and
-//! timers fired while the user's executor is blocked, is not tokio's, or has ended.
+//! The thread of Turnlock's own work. On it, sessions are renewed, entries removed and timers fired
+//! while the user's executor is blocked, is not tokio's, or has ended.
 
 use std::future::Future;
 use std::os::unix::net::UnixStream;
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::error::{Effect, Error, ErrorKind};
 
-/// Pairs of descriptors that are there for sure before a runtime is built.
+/// Pairs of descriptors that are known to be available before a runtime is built.
 const SPARE_PAIRS: usize = 4;
 
 #[derive(Debug)]
@@ -22,11 +22,11 @@ struct Background {
     process: u32,
 }
 
-/// Set once, by a start that succeeded.
+/// Set once, by the first start that succeeds.
 static BACKGROUND: OnceLock<Background> = OnceLock::new();
 
-/// The runtime behind all sessions of this process: one thread, started on first use, that lives as
-/// long as the process. Never block on it.
+/// Returns the runtime of all sessions of this process: one thread, started on first use, that lives
+/// as long as the process. A task on it must never block.
 ///
 /// # Errors
 /// [`ErrorKind::Exhausted`] if the operating system has no thread or descriptors for it now: the
@@ -41,7 +41,7 @@ pub fn handle() -> Result<&'static Handle, Error> {
     }
 }
 
-/// Starts it, unless another thread just did.
+/// Starts the thread, unless another caller has just done so.
 fn begin() -> Result<&'static Handle, Error> {
     static STARTING: Mutex<()> = Mutex::new(());
     let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,40 +60,42 @@ fn start() -> Result<Background, Error> {
         let text = "this process cannot start the thread that renews its sessions: raise its limits of open files and of threads, or try again later";
         Error::new(ErrorKind::Exhausted, text).with_source(error)
     };
-    // The thread first: a runtime for which there is none could not be dropped here, where another
-    // one may be running us.
-    let (hand_over, handed_over) = mpsc::sync_channel::<Runtime>(1);
+    // The thread first: a runtime without a thread could not be dropped here, since the caller may
+    // run inside of another runtime.
+    let (sender, receiver) = mpsc::sync_channel::<Runtime>(1);
     std::thread::Builder::new()
         .name("turnlock".into())
         .spawn(move || {
-            if let Ok(runtime) = handed_over.recv() {
+            if let Ok(runtime) = receiver.recv() {
                 runtime.block_on(std::future::pending::<()>());
             }
         })
         .map_err(short)?;
     let runtime = runtime().map_err(short)?;
     let handle = runtime.handle().clone();
-    let _ = hand_over.send(runtime);
+    let _ = sender.send(runtime);
     Ok(Background {
         handle,
         process: std::process::id(),
     })
 }
 
-/// Builds a runtime of one thread, the caller's.
+/// Builds a runtime that runs on the thread of its caller.
 ///
 /// # Errors
-/// The operating system's, where tokio itself would panic for want of descriptors and could not be
-/// used any more in this process.
+/// That of the operating system if it has no descriptors left. (tokio itself would panic, and could
+/// not be used any more in this process.)
 pub fn runtime() -> std::io::Result<Runtime> {
     let spare: Result<Vec<_>, _> = (0..SPARE_PAIRS).map(|_| UnixStream::pair()).collect();
     drop(spare?);
     Builder::new_current_thread().enable_all().build()
 }
 
+/// Checks that this process is not the forked child of one that uses locks.
+///
 /// # Errors
-/// [`ErrorKind::Forked`] in the child of a process that uses locks: the background thread is not
-/// there, and the sessions are the parent's.
+/// [`ErrorKind::Forked`] in such a child: it has no background thread, and the sessions are the
+/// parent's.
 pub(crate) fn check_process() -> Result<(), Error> {
     match is_forked() {
         true => Err(Error::new(
@@ -104,21 +106,25 @@ pub(crate) fn check_process() -> Result<(), Error> {
     }
 }
 
-/// Whether this process is the child of one that uses locks, by a fork without exec. There nothing
-/// of ours may be touched: what other threads of the parent had locked is locked for ever.
+/// Returns whether this process is the child of one that uses locks, by a fork without exec. Such a
+/// child must not touch any of our state: a mutex that another thread of the parent held at the fork
+/// stays locked for ever.
 pub(crate) fn is_forked() -> bool {
     BACKGROUND
         .get()
         .is_some_and(|started| started.process != std::process::id())
 }
 
-/// Runs this on the background thread, to its end. *Cancel safety:* dropped, it is dropped there.
+/// Runs a future on the background thread.
+///
+/// # Cancel safety
+/// When this future is dropped, the work is dropped, too.
 ///
 /// # Errors
 /// Those of the work, and of [`handle`].
 ///
 /// # Panics
-/// If it panics.
+/// If the work panics.
 pub(crate) async fn run<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
@@ -131,17 +137,20 @@ pub(crate) async fn run<T: Send + 'static>(
     }
 }
 
-/// Runs a request to a coordinator to its end on the background thread, also when this future is
-/// dropped: one on its way is never reset, since servers close connections on which many are.
+/// Runs a request to a coordinator on the background thread. A request under way is never reset,
+/// since servers close connections on which many are.
+///
+/// # Cancel safety
+/// When this future is dropped, the request is finished all the same.
 ///
 /// # Errors
-/// Those of the work, and of [`handle`]; [`ErrorKind::Internal`], with an unknown effect, if it
+/// Those of the work, and of [`handle`]; [`ErrorKind::Internal`], with an unknown effect, if the work
 /// panics.
 pub async fn finish<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
-    // Boxed: the task would be aligned to a cache line, and kilobytes that are come out of glibc's
-    // allocator as holes that no later request fits into.
+    // Boxed: a task is aligned to a cache line, and glibc's allocator leaves holes between large
+    // blocks of that alignment, into which no later request fits.
     handle()?
         .spawn(Box::pin(work))
         .await
@@ -155,35 +164,50 @@ pub async fn finish<T: Send + 'static>(
         })
 }
 
-/// Does what blocks, on a thread of its own. *Cancel safety:* it is done all the same.
+/// Runs a function that blocks on a thread of its own.
+///
+/// # Cancel safety
+/// When this future is dropped, the function runs to its end all the same.
 ///
 /// # Errors
-/// [`ErrorKind::Exhausted`] if the operating system has no thread for it now: it was not begun.
+/// [`ErrorKind::Exhausted`] if the operating system has no thread for it now: then it was not begun.
 ///
 /// # Panics
-/// If it panics.
+/// If the function panics.
+///
+/// # Examples
+/// ```
+/// # async fn example() -> Result<(), lock_core::Error> {
+/// let sum = lock_core::background::block(|| (1..=10).sum::<u32>()).await?;
+/// assert_eq!(sum, 55);
+/// # Ok(())
+/// # }
+/// ```
 pub async fn block<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {
-    let (tell, told) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("turnlock-block".into())
-        .spawn(move || drop(tell.send(work())))
+        .spawn(move || drop(sender.send(work())))
         .map_err(|error| {
             let text = "the operating system has no thread for this process now: raise its limit of threads, or try again later";
             Error::new(ErrorKind::Exhausted, text).with_source(error)
         })?;
-    match told.await {
+    match receiver.await {
         Ok(done) => Ok(done),
         Err(_) => match thread.join() {
             Err(panic) => std::panic::resume_unwind(panic),
-            Ok(()) => unreachable!("it tells before it ends"),
+            Ok(()) => unreachable!("the thread sends its result before it ends"),
         },
     }
 }
 
-/// Sleeps on the background thread's timer; can be awaited on any executor. Where there is no such
-/// thread it does not sleep: then whatever the pause is for fails. *Cancel safe.*
+/// Sleeps by the timer of the background thread; can be awaited on any executor. Returns at once if
+/// that thread cannot be started: then the operation that the pause is for fails, too.
+///
+/// # Cancel safety
+/// Cancel safe.
 pub fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
     let sleeping = handle().ok().map(|handle| {
         let _entered = handle.enter();

@@ -1,8 +1,8 @@
-//! Pauses between tries.
+//! Pauses between tries of one operation.
 
 use std::time::Duration;
 
-/// Exponential backoff with full jitter: many clients that failed together do not come back
+/// Exponential backoff with full jitter, so that many clients that failed together do not return
 /// together.
 #[derive(Debug)]
 pub(crate) struct Backoff {

@@ -9,38 +9,47 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The part of a time to live that is never counted on: the greatest difference in rate between our
-/// clock and the server's that the deadlines allow for (1 in 100). NTP slews at most 1 in 2,000;
-/// virtual machines do worse.
+/// The part of a time to live that a deadline leaves out: the greatest difference in rate between our
+/// clock and the server's that the deadlines allow for (1 in 100). NTP slews a clock by at most 1 in
+/// 2,000; virtual machines do worse.
 pub const DRIFT: f64 = 0.01;
 
-/// What a deadline keeps back for the time between a question ("am I valid?") and the act on its
-/// answer.
+/// The time that a deadline leaves out for acting on an answer: between asking "is the lock still
+/// mine?" and the write that rests on it.
 pub const MARGIN: Duration = Duration::from_millis(100);
 
-/// How long a renewal that was sent at some instant proves a session of this time to live: `ttl`
-/// less [`DRIFT`] and [`MARGIN`]; counted from when the renewal was SENT, never from its answer.
+/// Returns how long a renewal proves that a session of this time to live is alive: `ttl` less
+/// [`DRIFT`] and [`MARGIN`]. It counts from when the renewal was SENT, never from its answer.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use lock_core::clock;
+///
+/// assert_eq!(clock::validity(Duration::from_secs(10)), Duration::from_millis(9_800));
+/// ```
 pub fn validity(ttl: Duration) -> Duration {
     ttl.mul_f64(1.0 - DRIFT).saturating_sub(MARGIN)
 }
 
-/// An instant on the clock that runs through suspend. Only comparable within one boot of one
-/// machine.
+/// An instant on a clock that goes on while the machine is suspended. Instants can be compared only
+/// within one boot of one machine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootInstant(u64);
 
 impl BootInstant {
-    /// The time from `earlier` to `self`; zero if `earlier` is the later one.
+    /// Returns the time from `earlier` to `self`; zero if `earlier` is the later one.
     pub fn saturating_since(self, earlier: BootInstant) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// From [`as_nanos`](BootInstant::as_nanos).
+    /// Returns the instant so many nanoseconds after boot, the inverse of
+    /// [`as_nanos`](BootInstant::as_nanos).
     pub fn from_nanos(nanos: u64) -> Self {
         BootInstant(nanos)
     }
 
-    /// Nanoseconds since boot, to tell another process on this machine.
+    /// Returns the nanoseconds since boot, which another process on this machine can use.
     pub fn as_nanos(self) -> u64 {
         self.0
     }
@@ -73,19 +82,31 @@ enum Source {
 }
 
 impl Clock {
-    /// The machine's clock: CLOCK_BOOTTIME on Linux, and on other systems CLOCK_MONOTONIC (which
-    /// runs through suspend on macOS).
+    /// Returns the machine's clock: CLOCK_BOOTTIME on Linux, and CLOCK_MONOTONIC elsewhere (which
+    /// goes on during suspend on macOS).
     pub fn system() -> Self {
         Clock::default()
     }
 
-    /// A clock that stands still until [`Clock::advance`] is called on it or on a clone of it.
+    /// Returns a clock that stands still until [`Clock::advance`] is called on it or on a clone of
+    /// it.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use lock_core::clock::Clock;
+    ///
+    /// let clock = Clock::manual();
+    /// let start = clock.now();
+    /// clock.advance(Duration::from_secs(3));
+    /// assert_eq!(clock.now().saturating_since(start), Duration::from_secs(3));
+    /// ```
     pub fn manual() -> Self {
         // Not zero: zero is what a deadline that was never set looks like.
         Clock(Source::Manual(Arc::new(AtomicU64::new(1_000_000_000))))
     }
 
-    /// The present instant.
+    /// Returns the present instant.
     pub fn now(&self) -> BootInstant {
         match &self.0 {
             Source::System => system_now(),
@@ -108,12 +129,12 @@ fn system_now() -> BootInstant {
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let id = rustix::time::ClockId::Monotonic;
     let t = rustix::time::clock_gettime(id);
-    // The kernel never answers a negative boot time.
+    // The kernel never returns a negative boot time.
     BootInstant((t.tv_sec as u64) * 1_000_000_000 + t.tv_nsec as u64)
 }
 
-/// Milliseconds since the Unix epoch on the wall clock: for people and for metadata, never for a
-/// decision.
+/// Returns the milliseconds since the Unix epoch on the wall clock. They are for people and for
+/// metadata; nothing is decided by them.
 pub fn unix_millis() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -143,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manual_clock_moves_only_when_told() {
+    fn a_manual_clock_moves_only_when_it_is_advanced() {
         let clock = Clock::manual();
         let start = clock.now();
         assert_eq!(clock.now(), start);

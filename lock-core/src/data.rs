@@ -1,4 +1,4 @@
-//! Values kept in the coordinator itself, which only the holder of a lock can change.
+//! Values in the coordinator itself that only the holder of a lock can change.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,17 +6,19 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind};
 use crate::name::{self, LockName};
 
-/// Longest value, in bytes. ZooKeeper takes requests of 1,048,575 bytes, paths and all.
+/// The longest value, in bytes. ZooKeeper accepts requests of up to 1,048,575 bytes, paths included.
 pub const MAX_VALUE_BYTES: usize = 1_000_000;
 
-/// The key of a value, by the rules of a native lock's name: UTF-8 in segments split by `/`, 1 to
-/// 255 bytes a segment, 1,024 in all; no empty, `.` or `..` segment; no control characters.
+/// The key of a value. It obeys the rules of a native lock's name: UTF-8 in segments split by `/`,
+/// 1 to 255 bytes a segment, 1,024 in all; no empty, `.` or `..` segment; no control characters.
 ///
-/// Keys are one for a namespace, and not one for a lock, and lie apart from the locks'.
+/// A key belongs to its namespace and not to a lock. No key of a value is the key of a lock's entry.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct DataKey(LockName);
 
 impl DataKey {
+    /// Checks a text against the rules of keys.
+    ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] names the rule broken, and where.
     pub fn new(text: impl AsRef<str>) -> Result<Self, Error> {
@@ -34,12 +36,12 @@ impl DataKey {
         })
     }
 
-    /// The key as it was given.
+    /// Returns the key as it was given.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// As one flat piece of a store's key.
+    /// Returns the key as one flat segment of a store's key: without `/`.
     pub fn encoded(&self) -> String {
         name::encode(self.as_str())
     }
@@ -51,18 +53,20 @@ impl fmt::Debug for DataKey {
     }
 }
 
-/// What a holder asks for at a key.
+/// An operation of a holder on the value at a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
-    /// Its value.
+    /// Reads the value.
     Get,
-    /// To have this value from now on.
+    /// Sets this value.
     Put(Arc<[u8]>),
-    /// To have none.
+    /// Removes the value, if there is one.
     Delete,
 }
 
 impl Access {
+    /// Returns the operation that sets this value.
+    ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] if the value is longer than [`MAX_VALUE_BYTES`].
     pub fn put(key: &DataKey, value: &[u8]) -> Result<Self, Error> {
@@ -79,13 +83,13 @@ impl Access {
     }
 }
 
-/// What came of an access.
+/// The result of an [`Access`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Accessed {
-    /// Our entry was there, and it was done in the same step. The value, if one was asked for and
-    /// there is one.
+    /// Our entry was there, and the operation was done in the same step. Holds the value if the
+    /// operation was a [`Get`](Access::Get) and there is one.
     Done(Option<Vec<u8>>),
-    /// Our entry was not there: nothing was done.
+    /// Our entry was not there, so nothing was done.
     NotOurs,
 }
 

@@ -1,4 +1,4 @@
-//! Entries: one contender's place in a lock's queue, and what it says about itself.
+//! Entries: a contender's place in a lock's queue, and what it says about itself.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -10,16 +10,16 @@ use crate::incarnation::Incarnation;
 use crate::name::LockName;
 use crate::token::Token;
 
-/// Longest note, owner, host or command, in bytes.
+/// The longest note, owner, host or command, in bytes.
 pub const MAX_NOTE_BYTES: usize = 1024;
 
 /// How a contender wants to hold the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Alone.
+    /// One holder alone, as of a mutex or as a writer.
     Exclusive,
-    /// Together with other shared holders.
+    /// Together with other shared holders, as readers.
     Shared,
 }
 
@@ -32,8 +32,8 @@ impl fmt::Display for Mode {
     }
 }
 
-/// A session's identity: the lease id on etcd and on the embedded coordinator, the session id on
-/// ZooKeeper.
+/// Identifies a session: by the lease id on etcd and on the embedded coordinator, by the session id
+/// on ZooKeeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(pub i64);
 
@@ -43,22 +43,22 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// One wish to hold a lock: what makes a retried `enqueue` find its own entry instead of making a
-/// second one.
+/// One request for a lock. By its ticket, an `enqueue` that is tried again finds its own entry
+/// instead of making a second one.
 #[derive(Debug, Clone)]
 pub struct Ticket {
     /// The lock.
     pub name: LockName,
     /// How to hold it.
     pub mode: Mode,
-    /// Unique within the session, never used again. Together with the session's identity it is
-    /// unique for ever.
+    /// A number that is unique within the session and never used again. Together with the session's
+    /// identity it is unique for ever.
     pub serial: u64,
-    /// Kept with the entry, for people.
+    /// Stored with the entry, for people to read.
     pub metadata: Arc<Metadata>,
 }
 
-/// Who stands in a queue, for people to read. Nothing is decided by it.
+/// Describes a contender in a queue for people. Nothing is decided by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Metadata {
     /// The user or service.
@@ -70,22 +70,25 @@ pub struct Metadata {
     /// The process on that machine.
     #[serde(default)]
     pub pid: u32,
-    /// When it queued: milliseconds since the Unix epoch on its own wall clock.
+    /// When the contender queued: milliseconds since the Unix epoch on its own wall clock.
     #[serde(default)]
     pub since_unix_ms: u64,
-    /// What for.
+    /// What the lock is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// The program that does the work. Versions that know nothing of it ignore it.
+    /// The program that does the work. Earlier versions of Turnlock ignore this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// When it came to hold the lock, on its own wall clock; 0 if it has not said so, because it
-    /// waits or had hardly to wait. `None` for those who never say.
+    /// When the contender got the lock: milliseconds since the Unix epoch on its own wall clock. 0 if
+    /// it has not announced that, since it still waits or hardly had to wait. `None` for a contender
+    /// that never announces its holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_unix_ms: Option<u64>,
 }
 
 impl Metadata {
+    /// Checks the lengths of the fields.
+    ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] if a field is longer than [`MAX_NOTE_BYTES`].
     pub fn check(&self) -> Result<(), Error> {
@@ -109,20 +112,28 @@ impl Metadata {
         Ok(())
     }
 
-    /// That says nothing: one for all.
+    /// Returns empty metadata; all callers share one value.
     pub(crate) fn none() -> Arc<Self> {
         static NONE: LazyLock<Arc<Metadata>> = LazyLock::new(Arc::default);
         NONE.clone()
     }
 
-    /// As it is stored with an entry.
+    /// Returns the bytes that are stored with an entry: JSON.
+    ///
+    /// # Examples
+    /// ```
+    /// use lock_core::Metadata;
+    ///
+    /// let metadata = Metadata::default();
+    /// assert_eq!(Metadata::from_bytes(&metadata.to_bytes()), Some(metadata));
+    /// ```
     pub fn to_bytes(&self) -> Vec<u8> {
         // Strings and numbers always serialise.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// What another contender stored, if it is ours to read: other clients keep what they like
-    /// there.
+    /// Parses what a contender stored with its entry. Returns `None` for an entry of another client,
+    /// which may store anything there.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }
@@ -132,7 +143,7 @@ impl Metadata {
 /// the same key is another one.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EntryId {
-    /// The backend's key or path. Opaque to the core.
+    /// The key or path in the store, which the core does not interpret.
     pub key: Arc<[u8]>,
     /// The store's number for this life of the entry. `None` if it is not known: a listing on
     /// ZooKeeper does not include it. Such an id is good for waiting until the entry is gone, and
@@ -153,15 +164,15 @@ impl fmt::Debug for EntryId {
 /// An entry as it stands in a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Which.
+    /// Identifies the entry.
     pub id: EntryId,
-    /// Its token.
+    /// The entry's fencing token.
     pub token: Token,
-    /// How it wants to hold, or holds.
+    /// How its contender holds the lock, or wants to hold it.
     pub mode: Mode,
-    /// The session that keeps it alive, where the store tells.
+    /// The session that keeps the entry alive, if the store reports it.
     pub session: Option<SessionId>,
-    /// Who; `None` for an entry of another client.
+    /// Describes the contender; `None` for an entry of another client.
     pub metadata: Option<Metadata>,
 }
 

@@ -123,7 +123,7 @@ impl Guard {
     /// as the coordinator tells that our session or entry is gone. *Cancel safe.*
     pub async fn lost(&self) -> LossReason {
         tokio::select! {
-            () = self.hold.over() => {}
+            () = self.hold.wait_for_end() => {}
             reason = self.shared_session.session().liveness().lost() => {
                 self.hold.lose(reason);
             }

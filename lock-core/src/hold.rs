@@ -1,4 +1,4 @@
-//! What the guard and the janitor know of one held lock: its entry, and why it is over.
+//! One held lock, as its guard and the janitor share it: its entry, and why the hold ended.
 
 use std::future::{Future, poll_fn};
 use std::sync::atomic::{Ordering, fence};
@@ -13,32 +13,39 @@ use crate::entry::{EntryId, Ticket};
 use crate::error::LossReason;
 use crate::token::Token;
 
-/// What the guard and the janitor share of one hold.
+/// One hold of a lock, shared by its guard and the janitor.
+///
+/// The end is set by one thread and awaited by others. Each side first writes its own word, then
+/// issues a sequentially consistent fence, then reads the word of the other side: the ending side
+/// writes `end` and reads `waits`, the waiting side writes `waits` (and registers with it) and reads
+/// `end`. Of two such fences one comes first, so at least one side sees the write of the other: either
+/// the waiter sees the end, or the ending side sees the waiter and wakes it. The `watcher` needs no
+/// fence of ours: an [`AtomicWaker`] gives this order between its `register` and its `wake`.
 #[derive(Debug)]
 pub(crate) struct Hold {
     ticket: Ticket,
     entry: EntryId,
     token: Token,
-    /// Why it is over; set once.
+    /// Why the hold ended; set once.
     end: OnceLock<End>,
-    /// Who watches the entry: told of the end.
+    /// Wakes the watch on the entry at the end.
     watcher: AtomicWaker,
-    /// Most holders never need it.
+    /// Made by the first wait; most holds never need it.
     waits: OnceLock<Box<Waits>>,
 }
 
-/// What a hold is waited with.
+/// The means to wait for a hold.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
     ended: Notify,
-    /// Held by the access that is under way: each is done before the next one begins.
+    /// Held by the access that is under way, so that each is done before the next one begins.
     pub(crate) access: Mutex<()>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Lost(LossReason),
-    /// The guard is giving the lock back, or is gone.
+    /// The guard gives the lock back, or was dropped.
     Released,
 }
 
@@ -70,7 +77,7 @@ impl Hold {
         self.ticket.serial
     }
 
-    /// The lock is not ours any more. Answers the reason that came first, which stays.
+    /// Ends the hold for this reason, unless it ended before. Returns the first reason, which stays.
     pub(crate) fn lose(&self, reason: LossReason) -> LossReason {
         match self.end(End::Lost(reason)) {
             End::Lost(first) => first,
@@ -80,19 +87,19 @@ impl Hold {
 
     pub(crate) fn end(&self, end: End) -> End {
         let mut first = false;
-        let settled = *self.end.get_or_init(|| {
+        let final_end = *self.end.get_or_init(|| {
             first = true;
             end
         });
         if first {
-            // With the one in `over`: either the end is seen there, or who waits is seen here.
+            // Pairs with the fence in `wait_for_end`: see the type.
             fence(Ordering::SeqCst);
             if let Some(waits) = self.waits.get() {
                 waits.ended.notify_waiters();
             }
             self.watcher.wake();
         }
-        settled
+        final_end
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -110,8 +117,8 @@ impl Hold {
         self.waits.get_or_init(Box::default)
     }
 
-    /// Resolves once it is lost or released.
-    pub(crate) async fn over(&self) {
+    /// Resolves once the hold is lost or released.
+    pub(crate) async fn wait_for_end(&self) {
         let ended = self.waits().ended.notified();
         fence(Ordering::SeqCst);
         if !self.is_over() {
@@ -119,9 +126,9 @@ impl Hold {
         }
     }
 
-    /// Resolves as the watch on its entry does, or with `None` once it is over. For the janitor,
-    /// who has one of these for each hold: a waker takes a quarter of the room of a wait for `over`.
-    pub(crate) fn unless_over<W: Future + Unpin>(
+    /// Resolves as the watch on the entry does, or with `None` once the hold is over. The janitor has
+    /// one of these for each hold: a waker takes a quarter of the memory of a `wait_for_end`.
+    pub(crate) fn watch_until_end<W: Future + Unpin>(
         &self,
         mut watch: W,
     ) -> impl Future<Output = Option<W::Output>> {
@@ -145,7 +152,7 @@ mod tests {
     use crate::name::LockName;
 
     impl Hold {
-        /// Of the lock `a`, by nobody.
+        /// Returns a hold of the lock `a` that no session has.
         pub(crate) fn sample(serial: u64) -> Arc<Self> {
             let ticket = Ticket {
                 name: LockName::new("a").expect("valid"),
@@ -162,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_seen_by_who_begins_to_wait_for_it_just_then() {
+    fn a_wait_that_begins_at_the_same_time_sees_the_end() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
@@ -176,9 +183,10 @@ mod tests {
                     hold.lose(LossReason::EntryGone);
                 });
                 both.wait();
-                let over =
-                    async { tokio::time::timeout(Duration::from_secs(60), hold.over()).await };
-                runtime.block_on(over).expect("told");
+                let over = async {
+                    tokio::time::timeout(Duration::from_secs(60), hold.wait_for_end()).await
+                };
+                runtime.block_on(over).expect("woken");
             });
             assert_eq!(hold.loss(), Some(LossReason::EntryGone));
         }

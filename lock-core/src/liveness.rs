@@ -1,4 +1,4 @@
-//! How long a session is proven to live.
+//! How long a session is known to be alive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,47 +12,64 @@ use crate::error::{Error, ErrorKind, LossReason};
 
 /// Jeopardy begins when less than this part of the validity is left.
 const JEOPARDY: f64 = 0.3;
-/// Renewals in one time to live. A lost one leaves room for four more.
+/// Renewals in one time to live: after one that is lost there is time for four more.
 const RENEWALS_PER_TTL: u32 = 5;
 
 /// The state of a held lock at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Proven to be ours.
+    /// The lock is certainly ours.
     Held,
-    /// Still ours, but a renewal failed or is late: finish or stop.
+    /// The lock is still ours, but a renewal failed or is late: finish or stop the work.
     Jeopardy,
-    /// Not ours any more, for ever.
+    /// The lock is not ours any more, and never will be again under this guard.
     Lost(LossReason),
 }
 
 /// A session's liveness: alive until an instant, suspect until an instant, or lost for a reason.
 ///
-/// The deadline is the earliest instant at which the server could end the session. Every question
-/// reads the clock itself; no timer is trusted alone.
+/// The deadline is the earliest instant at which the server could end the session. Each method reads
+/// the clock itself; no timer is trusted alone.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use lock_core::clock::Clock;
+/// use lock_core::{Liveness, LossReason, State};
+///
+/// let clock = Clock::manual();
+/// let liveness = Liveness::new(clock.clone(), clock.now(), Duration::from_secs(10));
+/// assert_eq!(liveness.state(), State::Held);
+/// clock.advance(Duration::from_secs(8));
+/// assert_eq!(liveness.state(), State::Jeopardy);
+/// liveness.record_renewal(clock.now(), Duration::from_secs(10));
+/// assert_eq!(liveness.remaining(), Duration::from_secs(10));
+/// clock.advance(Duration::from_secs(10));
+/// assert_eq!(liveness.state(), State::Lost(LossReason::Expired));
+/// ```
 #[derive(Debug)]
 pub struct Liveness {
     clock: Clock,
-    /// Nanoseconds of the boot clock, or the reason of the loss: see [`Packed`]. The one truth: a
-    /// question that finds the deadline passed and a renewal that extends it meet here in a
-    /// compare-and-swap, so that no "lost" is ever followed by a "held".
+    /// Nanoseconds of the boot clock, or the reason of the loss: see [`Packed`]. All state changes go
+    /// through a compare-and-swap of this one word: that of a reader that finds the deadline passed,
+    /// and that of a renewal that moves it. So no "lost" is ever followed by a "held".
     word: AtomicU64,
     validity_nanos: AtomicU64,
-    /// When the latest request was sent that was acknowledged.
-    heard_nanos: AtomicU64,
+    /// When the latest request that was acknowledged was sent.
+    acknowledged_nanos: AtomicU64,
     ttl: Duration,
     lag: Duration,
-    doubted: AtomicBool,
+    doubt: AtomicBool,
     loss: watch::Sender<Option<LossReason>>,
 }
 
-/// What the one atomic word says.
+/// The content of the one atomic word.
 enum Packed {
     Until(BootInstant),
     Lost(LossReason),
 }
 
-/// A loss is stored as its place in this list: no deadline is so few nanoseconds after boot.
+/// A loss is stored as its index in this list: no deadline is so few nanoseconds after boot.
 const REASONS: [LossReason; 5] = [
     LossReason::Expired,
     LossReason::SessionGone,
@@ -78,15 +95,15 @@ impl Packed {
 }
 
 impl Liveness {
-    /// A session that was opened by a request sent at `sent`, with this time to live as the
-    /// coordinator granted it. A renewal proves it from up to `lag` before the renewal was sent;
-    /// from then on, if that is zero.
-    pub fn granted(clock: Clock, sent: BootInstant, ttl: Duration, lag: Duration) -> Arc<Self> {
+    /// Returns the liveness of a session that was opened by a request sent at `sent` and has the time
+    /// to live that the coordinator granted. The validity of a renewal counts from up to `lag` before
+    /// the renewal was sent; on most stores `lag` is zero.
+    pub fn from_grant(clock: Clock, sent: BootInstant, ttl: Duration, lag: Duration) -> Arc<Self> {
         Self::open(clock, sent, ttl, clock::validity(ttl), lag)
     }
 
-    /// A session that was opened by a request sent at `sent` and lives for exactly `validity` from
-    /// there, with nothing kept back.
+    /// Returns the liveness of a session that was opened by a request sent at `sent` and lives for
+    /// exactly `validity` from then on, without any margin.
     pub fn new(clock: Clock, sent: BootInstant, validity: Duration) -> Arc<Self> {
         Self::open(clock, sent, validity, validity, Duration::ZERO)
     }
@@ -101,89 +118,91 @@ impl Liveness {
         Arc::new(Liveness {
             word: AtomicU64::new((sent + validity).as_nanos()),
             validity_nanos: AtomicU64::new(nanos(validity)),
-            heard_nanos: AtomicU64::new(sent.as_nanos()),
+            acknowledged_nanos: AtomicU64::new(sent.as_nanos()),
             ttl,
             lag,
-            doubted: AtomicBool::new(false),
+            doubt: AtomicBool::new(false),
             loss: watch::Sender::new(None),
             clock,
         })
     }
 
-    /// The clock that the deadline is on.
+    /// Returns the clock of the deadline.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// The instant up to which the server cannot have ended the session; `None` once it is lost.
+    /// Returns the instant up to which the server cannot have ended the session; `None` once it is
+    /// lost.
     pub fn deadline(&self) -> Option<BootInstant> {
-        self.settle(|deadline| deadline)
+        self.move_deadline(|deadline| deadline)
             .ok()
             .map(|(deadline, _)| deadline)
     }
 
-    /// The time left until the deadline; zero once it is lost.
+    /// Returns the time left until the deadline; zero once the session is lost.
     pub fn remaining(&self) -> Duration {
-        self.settle(|deadline| deadline)
+        self.move_deadline(|deadline| deadline)
             .map_or(Duration::ZERO, |(deadline, now)| {
                 deadline.saturating_since(now)
             })
     }
 
-    /// The time to live that the coordinator granted, which may be less or more than was asked for:
-    /// so long it keeps the session after the last renewal that reached it.
+    /// Returns the time to live that the coordinator granted, which may be less or more than was asked
+    /// for. The coordinator keeps the session so long after the last renewal that reached it.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// The least that is ever left until the deadline while every renewal is answered at once.
+    /// Returns the least time that is ever left until the deadline while every renewal is answered at
+    /// once.
     pub fn assured(&self) -> Duration {
-        let kept_back = self.lag + interval(self.ttl);
-        clock::validity(self.ttl).saturating_sub(kept_back)
+        let spent = self.lag + interval(self.ttl);
+        clock::validity(self.ttl).saturating_sub(spent)
     }
 
-    /// How long ago the coordinator was asked the last time that it answered a renewal.
-    pub fn unheard(&self) -> Duration {
-        let heard = BootInstant::from_nanos(self.heard_nanos.load(Ordering::SeqCst));
-        self.clock.now().saturating_since(heard)
+    /// Returns how long ago the latest renewal that the coordinator answered was sent.
+    pub fn silence(&self) -> Duration {
+        let acknowledged = BootInstant::from_nanos(self.acknowledged_nanos.load(Ordering::SeqCst));
+        self.clock.now().saturating_since(acknowledged)
     }
 
-    /// The validity that the last renewal proven, or the opening if there was none yet.
+    /// Returns the validity of the last renewal, or of the opening if there was none yet.
     pub fn validity(&self) -> Duration {
         Duration::from_nanos(self.validity_nanos.load(Ordering::SeqCst))
     }
 
-    /// The state now. A passed deadline is a loss, whether or not any timer has noticed.
+    /// Returns the state now. A passed deadline is a loss, whether or not any timer has noticed it.
     pub fn state(&self) -> State {
-        let left = match self.settle(|deadline| deadline) {
+        let left = match self.move_deadline(|deadline| deadline) {
             Ok((deadline, now)) => deadline.saturating_since(now),
             Err(reason) => return State::Lost(reason),
         };
         let validity = self.validity();
-        if left < validity.mul_f64(JEOPARDY) || self.doubted.load(Ordering::SeqCst) {
+        if left < validity.mul_f64(JEOPARDY) || self.doubt.load(Ordering::SeqCst) {
             State::Jeopardy
         } else {
             State::Held
         }
     }
 
-    /// A renewal sent at `sent` was acknowledged. Never shortens the deadline, and never revives a
-    /// session whose deadline has passed: whoever asked has been told that it is lost.
-    pub fn renewed(&self, sent: BootInstant, validity: Duration) {
+    /// Moves the deadline for a renewal that was sent at `sent` and acknowledged. Never shortens it,
+    /// and never revives a session whose deadline has passed: callers may have seen that it is lost.
+    pub fn record_renewal(&self, sent: BootInstant, validity: Duration) {
         if self
-            .settle(|deadline| deadline.max(sent + validity))
+            .move_deadline(|deadline| deadline.max(sent + validity))
             .is_ok()
         {
             self.validity_nanos.store(nanos(validity), Ordering::SeqCst);
-            self.heard_nanos
+            self.acknowledged_nanos
                 .fetch_max(sent.as_nanos(), Ordering::SeqCst);
-            self.doubted.store(false, Ordering::SeqCst);
+            self.doubt.store(false, Ordering::SeqCst);
         }
     }
 
-    /// Turns a passed deadline into a loss; otherwise moves it as told, and answers it as it was
-    /// and the instant at which it had not passed.
-    fn settle(
+    /// Turns a passed deadline into a loss. Otherwise moves the deadline by the function, and returns
+    /// the old one with an instant at which it had not passed.
+    fn move_deadline(
         &self,
         moved: impl Fn(BootInstant) -> BootInstant,
     ) -> Result<(BootInstant, BootInstant), LossReason> {
@@ -193,7 +212,7 @@ impl Liveness {
                 Packed::Lost(reason) => return Err(reason),
                 Packed::Until(deadline) => deadline,
             };
-            // Read after the deadline: the answer is never older than the question.
+            // Read after the deadline, so that the result is never older than the call.
             let now = self.clock.now();
             if now >= deadline {
                 self.end(word, LossReason::Expired);
@@ -206,12 +225,12 @@ impl Liveness {
         }
     }
 
-    /// A renewal failed: jeopardy until the next one succeeds.
+    /// Puts the session in jeopardy until the next renewal succeeds.
     pub fn doubt(&self) {
-        self.doubted.store(true, Ordering::SeqCst);
+        self.doubt.store(true, Ordering::SeqCst);
     }
 
-    /// The session is lost, for this reason unless it was lost before.
+    /// Ends the session for this reason, unless it was lost before.
     pub fn lose(&self, reason: LossReason) {
         loop {
             let word = self.word.load(Ordering::SeqCst);
@@ -236,9 +255,11 @@ impl Liveness {
         outcome
     }
 
-    /// Resolves with the reason once the session is lost: at the deadline at the latest, whether or
-    /// not anybody renews. In a child that was forked from the process whose session it is, at once:
-    /// nothing is proven there. *Cancel safe.*
+    /// Waits until the session is lost and returns the reason: at the deadline at the latest, even if
+    /// nobody renews. Returns at once in a forked child of the process that has the session.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
     pub async fn lost(&self) -> LossReason {
         let mut loss = self.loss.subscribe();
         loop {
@@ -249,7 +270,7 @@ impl Liveness {
                 return LossReason::Expired;
             }
             tokio::select! {
-                // The sender is a field of ours, so it is a loss that was told.
+                // The sender is a field of this object, so it is a loss and not the end of the sender.
                 _ = loss.wait_for(Option::is_some) => {}
                 // Renewals have moved the deadline on, or it has passed.
                 () = background::sleep(self.remaining()) => {}
@@ -276,7 +297,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// How long after a renewal was sent the next one is.
+/// Returns the time from the sending of one renewal to the sending of the next.
 pub fn interval(ttl: Duration) -> Duration {
     ttl / RENEWALS_PER_TTL
 }
@@ -302,7 +323,7 @@ mod tests {
         assert_eq!(liveness.state(), State::Jeopardy);
         clock.advance(Duration::from_millis(2_999));
         assert_eq!(liveness.state(), State::Lost(LossReason::Expired));
-        liveness.renewed(clock.now(), VALIDITY);
+        liveness.record_renewal(clock.now(), VALIDITY);
         assert_eq!(liveness.state(), State::Lost(LossReason::Expired));
         assert_eq!(liveness.remaining(), Duration::ZERO);
         assert_eq!(liveness.deadline(), None);
@@ -313,13 +334,13 @@ mod tests {
         let (clock, liveness) = alive();
         let sent = clock.now();
         clock.advance(Duration::from_secs(4));
-        liveness.renewed(sent, Duration::from_secs(3));
+        liveness.record_renewal(sent, Duration::from_secs(3));
         assert_eq!(
             liveness.remaining(),
             Duration::from_secs(6),
             "an older, shorter proof changes nothing"
         );
-        liveness.renewed(clock.now(), VALIDITY);
+        liveness.record_renewal(clock.now(), VALIDITY);
         assert_eq!(liveness.remaining(), VALIDITY);
     }
 
@@ -329,7 +350,7 @@ mod tests {
         clock.advance(Duration::from_secs(9));
         let sent = clock.now();
         clock.advance(Duration::from_secs(2));
-        liveness.renewed(sent, VALIDITY);
+        liveness.record_renewal(sent, VALIDITY);
         assert_eq!(liveness.state(), State::Lost(LossReason::Expired));
     }
 
@@ -338,7 +359,7 @@ mod tests {
         let (clock, liveness) = alive();
         liveness.doubt();
         assert_eq!(liveness.state(), State::Jeopardy);
-        liveness.renewed(clock.now(), VALIDITY);
+        liveness.record_renewal(clock.now(), VALIDITY);
         assert_eq!(liveness.state(), State::Held);
     }
 
@@ -360,9 +381,9 @@ mod tests {
         });
         tokio::task::yield_now().await;
         liveness.lose(LossReason::SessionGone);
-        let told = tokio::time::timeout(Duration::from_secs(10), waiting).await;
-        let told = told.expect("long before the deadline");
-        assert_eq!(told.expect("no panic"), LossReason::SessionGone);
+        let lost = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+        let lost = lost.expect("long before the deadline");
+        assert_eq!(lost.expect("no panic"), LossReason::SessionGone);
         assert_eq!(liveness.lost().await, LossReason::SessionGone);
     }
 

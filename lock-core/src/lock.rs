@@ -352,7 +352,7 @@ impl Mutex {
     /// As [`acquire`](Mutex::acquire); [`ErrorKind::Unreachable`] if nobody has answered for 5 s.
     /// *Cancel safety:* the same.
     pub async fn try_acquire(&self) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Exclusive, WaitLimit::once()).await
+        self.0.acquire(Mode::Exclusive, WaitLimit::for_try()).await
     }
 
     /// Waits for our turn at most this long. `None` if others held it all the time.
@@ -361,7 +361,9 @@ impl Mutex {
     /// As [`acquire`](Mutex::acquire); [`ErrorKind::Unreachable`] if the coordinator did not take us
     /// into the queue in that time, or does not answer at its end. *Cancel safety:* the same.
     pub async fn acquire_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Exclusive, WaitLimit::of(limit)).await
+        self.0
+            .acquire(Mode::Exclusive, WaitLimit::from_duration(limit))
+            .await
     }
 }
 
@@ -389,7 +391,7 @@ impl RwLock {
     /// # Errors
     /// As [`Mutex::acquire`].
     pub async fn try_read(&self) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Shared, WaitLimit::once()).await
+        self.0.acquire(Mode::Shared, WaitLimit::for_try()).await
     }
 
     /// Waits at most this long to hold it for reading. See [`Mutex::acquire_timeout`].
@@ -397,7 +399,9 @@ impl RwLock {
     /// # Errors
     /// As [`Mutex::acquire_timeout`].
     pub async fn read_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Shared, WaitLimit::of(limit)).await
+        self.0
+            .acquire(Mode::Shared, WaitLimit::from_duration(limit))
+            .await
     }
 
     /// Waits for our turn to hold it alone. See [`Mutex::acquire`].
@@ -413,7 +417,7 @@ impl RwLock {
     /// # Errors
     /// As [`Mutex::acquire`].
     pub async fn try_write(&self) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Exclusive, WaitLimit::once()).await
+        self.0.acquire(Mode::Exclusive, WaitLimit::for_try()).await
     }
 
     /// Waits at most this long to hold it alone. See [`Mutex::acquire_timeout`].
@@ -421,6 +425,8 @@ impl RwLock {
     /// # Errors
     /// As [`Mutex::acquire_timeout`].
     pub async fn write_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Exclusive, WaitLimit::of(limit)).await
+        self.0
+            .acquire(Mode::Exclusive, WaitLimit::from_duration(limit))
+            .await
     }
 }

@@ -1,4 +1,4 @@
-//! Names of locks, and how a name becomes one flat piece of a store's key.
+//! Names of locks, and their encoding as one flat segment of a store's key.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,27 +6,38 @@ use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// Longest segment of a name, in bytes.
+/// The longest segment of a name, in bytes.
 pub const MAX_SEGMENT_BYTES: usize = 255;
-/// Longest name, in bytes.
+/// The longest name, in bytes.
 pub const MAX_NAME_BYTES: usize = 1024;
 
 /// The name of a lock.
 ///
 /// A *native* name is UTF-8 in segments split by `/`: 1 to 255 bytes a segment, 1,024 in all; no
-/// empty, `.` or `..` segment; no control characters. `a` and `a/b` are two locks that have nothing
-/// to do with each other, on every backend.
+/// empty, `.` or `..` segment; no control characters. `a` and `a/b` are independent locks on every
+/// backend.
 ///
 /// A *raw* name is used verbatim as the etcd prefix or ZooKeeper path, to join a queue that other
-/// clients already use: 1 to 1,024 bytes, no control characters. Raw names nest as their clients'
-/// do: on etcd the raw lock `a` stands in one queue with everything under `a/`.
+/// clients already use: 1 to 1,024 bytes, no control characters. Raw names nest as those of the other
+/// clients do: on etcd the raw lock `a` shares one queue with everything under `a/`.
+///
+/// # Examples
+/// ```
+/// use lock_core::{LockName, NameRule};
+///
+/// let name = LockName::new("jobs/nightly")?;
+/// assert_eq!(name.as_str(), "jobs/nightly");
+/// let error = LockName::new("jobs//nightly").unwrap_err();
+/// assert_eq!((error.rule(), error.offset()), (NameRule::EmptySegment, 5));
+/// # Ok::<(), lock_core::NameError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LockName {
     text: Arc<str>,
     raw: bool,
 }
 
-/// Why a text is not a lock's name. The offset is in bytes from the start of the text.
+/// Says why a text is not the name of a lock. The offset is in bytes from the start of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the lock name {:?} is not valid: {rule} (at byte {offset}); {}", shorten(.name), self.remedy())]
 pub struct NameError {
@@ -35,36 +46,36 @@ pub struct NameError {
     offset: usize,
 }
 
-/// The rule that a text breaks.
+/// A rule of names that a text breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameRule {
-    /// Nothing at all.
+    /// The text is empty.
     #[error("it is empty")]
     Empty,
-    /// More than [`MAX_NAME_BYTES`].
+    /// The text is longer than [`MAX_NAME_BYTES`].
     #[error("it is longer than {MAX_NAME_BYTES} bytes")]
     TooLong,
-    /// More than [`MAX_SEGMENT_BYTES`] between two slashes.
+    /// A segment is longer than [`MAX_SEGMENT_BYTES`].
     #[error("a segment is longer than {MAX_SEGMENT_BYTES} bytes")]
     SegmentTooLong,
-    /// A slash at the start or the end, or two in a row.
+    /// There is a slash at the start or the end, or two in a row.
     #[error("a segment is empty")]
     EmptySegment,
-    /// `.` or `..`.
+    /// A segment is `.` or `..`.
     #[error("a segment is '.' or '..'")]
     DotSegment,
-    /// A control character, such as a line break or NUL.
+    /// The text has a control character, such as a line break or NUL.
     #[error("it has a control character")]
     ControlCharacter,
 }
 
 impl NameError {
-    /// The rule broken.
+    /// Returns the rule that the text breaks.
     pub fn rule(&self) -> NameRule {
         self.rule
     }
 
-    /// Where, in bytes from the start.
+    /// Returns where the text breaks the rule, in bytes from its start.
     pub fn offset(&self) -> usize {
         self.offset
     }
@@ -80,7 +91,7 @@ impl NameError {
     }
 }
 
-/// A hostile name must not flood a log.
+/// Returns the first 64 characters: a hostile name must not flood a log.
 pub(crate) fn shorten(name: &str) -> String {
     const SHOWN: usize = 64;
     match name.char_indices().nth(SHOWN) {
@@ -90,10 +101,10 @@ pub(crate) fn shorten(name: &str) -> String {
 }
 
 impl LockName {
-    /// A native name.
+    /// Checks a text against the rules of native names.
     ///
     /// # Errors
-    /// [`NameError`] names the rule broken and the place.
+    /// [`NameError`] names the rule that the text breaks, and the place.
     pub fn new(text: impl AsRef<str>) -> Result<Self, NameError> {
         let text = text.as_ref();
         check_whole(text)?;
@@ -106,7 +117,7 @@ impl LockName {
                 _ => None,
             };
             if let Some(rule) = rule {
-                return Err(broken(text, rule, offset));
+                return Err(name_error(text, rule, offset));
             }
             offset += segment.len() + 1;
         }
@@ -116,10 +127,10 @@ impl LockName {
         })
     }
 
-    /// A raw name: used verbatim by the backend.
+    /// Returns a raw name, which the backend uses verbatim.
     ///
     /// # Errors
-    /// [`NameError`] names the rule broken and the place.
+    /// [`NameError`] names the rule that the text breaks, and the place.
     pub fn raw(text: impl AsRef<str>) -> Result<Self, NameError> {
         let text = text.as_ref();
         check_whole(text)?;
@@ -129,12 +140,12 @@ impl LockName {
         })
     }
 
-    /// The name as it was given.
+    /// Returns the name as it was given.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether the backend uses it verbatim.
+    /// Returns whether the backend uses the name verbatim.
     pub fn is_raw(&self) -> bool {
         self.raw
     }
@@ -142,18 +153,18 @@ impl LockName {
 
 fn check_whole(text: &str) -> Result<(), NameError> {
     if text.is_empty() {
-        return Err(broken(text, NameRule::Empty, 0));
+        return Err(name_error(text, NameRule::Empty, 0));
     }
     if text.len() > MAX_NAME_BYTES {
-        return Err(broken(text, NameRule::TooLong, MAX_NAME_BYTES));
+        return Err(name_error(text, NameRule::TooLong, MAX_NAME_BYTES));
     }
     match text.char_indices().find(|(_, c)| c.is_control()) {
-        Some((offset, _)) => Err(broken(text, NameRule::ControlCharacter, offset)),
+        Some((offset, _)) => Err(name_error(text, NameRule::ControlCharacter, offset)),
         None => Ok(()),
     }
 }
 
-fn broken(text: &str, rule: NameRule, offset: usize) -> NameError {
+fn name_error(text: &str, rule: NameRule, offset: usize) -> NameError {
     NameError {
         name: text.to_owned(),
         rule,
@@ -161,21 +172,30 @@ fn broken(text: &str, rule: NameRule, offset: usize) -> NameError {
     }
 }
 
-/// What stays as it is in an encoded name. All else, `/` and `%` first of all, is escaped: then no
-/// lock's keys lie under another's, and any store takes the result.
+/// The characters that an encoded name escapes: all but these four, letters and digits. Since `/` and
+/// `%` are among them, no lock's keys lie under another's, and any store accepts the result.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// Encodes a native name, or the beginning of one, as one flat piece of a key. Injective, and
-/// the encoding of a beginning is the beginning of the encoding.
+/// Encodes a native name, or the beginning of one, as one flat segment of a key. Different names have
+/// different encodings, and the encoding of a beginning is the beginning of the encoding.
+///
+/// # Examples
+/// ```
+/// use lock_core::name::{decode, encode};
+///
+/// assert_eq!(encode("a/b"), "a%2Fb");
+/// assert_eq!(decode("a%2Fb").as_ref().map(|name| name.as_str()), Some("a/b"));
+/// assert_eq!(decode("a/b"), None);
+/// ```
 pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, ESCAPED).to_string()
 }
 
-/// The native name that [`encode`] made this of, if it did.
+/// Returns the native name that [`encode`] made this text of, or `None` if it did not.
 pub fn decode(encoded: &str) -> Option<LockName> {
     let text = percent_decode_str(encoded).decode_utf8().ok()?;
     let name = LockName::new(&text).ok()?;

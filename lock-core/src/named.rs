@@ -1,5 +1,4 @@
-//! What a mutex and a read/write lock have in common: a wait for a turn, over as many sessions as it
-//! takes.
+//! The common part of mutexes and read/write locks: an acquire, over as many sessions as it takes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +35,7 @@ impl Named {
         mode: Mode,
         limit: WaitLimit,
     ) -> Result<Option<Guard>, Error> {
-        // A loop of acquires that never have to wait must let others run.
+        // A loop of acquires that never wait must let other tasks run.
         tokio::task::coop::consume_budget().await;
         let requeues = self.locks.requeues();
         let mut shared_session = self.session(limit, None).await?;
@@ -50,16 +49,16 @@ impl Named {
                 Err(error) if is_loss(&error) => error,
                 outcome => return outcome,
             };
-            let had_a_place = pending.had_a_place();
+            let may_have_entry = pending.may_have_entry();
             drop(pending);
-            if had_a_place && requeues {
+            if may_have_entry && requeues {
                 self.locks.tell_requeue(&self.name, &error);
-            } else if had_a_place || replaced && !requeues {
+            } else if may_have_entry || replaced && !requeues {
                 return Err(error);
             }
-            // A session that ended before we had a place in the queue to lose with it is replaced
-            // once; the loss of a place, as often as it comes.
-            if had_a_place {
+            // A session that ended before we had a place in the queue is replaced once. A lost place
+            // is replaced as often as that happens.
+            if may_have_entry {
                 backoff = Backoff::default();
             } else if replaced {
                 background::sleep(backoff.next_pause()).await;
@@ -83,7 +82,7 @@ impl Named {
             })
     }
 
-    /// The session; opens one if there is none.
+    /// Returns the session, and opens one if there is none.
     async fn session(
         &self,
         limit: WaitLimit,
@@ -92,12 +91,12 @@ impl Named {
         tokio::select! {
             biased;
             shared_session = self.locks.shared_session() => shared_session,
-            () = limit.ended() => Err(no_session(outage)),
+            () = limit.wait_for_end() => Err(no_session_error(outage)),
         }
     }
 
-    /// A session in place of one that was lost. The coordinator may be away for longer than any
-    /// session lives: asks again, for as long as the limit lasts.
+    /// Opens a session in place of one that was lost. Tries for as long as the limit lasts: the
+    /// coordinator may be away for longer than a session lives.
     async fn session_after_outage(&self, limit: WaitLimit) -> Result<Arc<SharedSession>, Error> {
         let mut backoff = Backoff::of_outage();
         let mut outage = Outage {
@@ -106,14 +105,14 @@ impl Named {
         };
         loop {
             let error = match self.session(limit, Some(&outage)).await {
-                Err(error) if may_pass(&error) && !limit.is_over() => error,
+                Err(error) if is_transient(&error) && !limit.is_over() => error,
                 outcome => return outcome,
             };
             tracing::debug!(%error, lock = %self.name, "a session will be opened later");
             outage.cause = Some(error);
             tokio::select! {
                 () = background::sleep(backoff.next_pause()) => {}
-                () = limit.ended() => return Err(no_session(Some(&outage))),
+                () = limit.wait_for_end() => return Err(no_session_error(Some(&outage))),
             }
         }
     }
@@ -122,21 +121,22 @@ impl Named {
 /// A time without a session.
 struct Outage {
     since: BootInstant,
-    /// Why there is none, as far as it is known.
+    /// Why there is no session: the error of the latest try.
     cause: Option<Error>,
 }
 
-/// The session was lost, other than by ourselves.
+/// Returns whether the session was lost, other than by a close of ours.
 fn is_loss(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::SessionLost(reason) if reason != LossReason::Closed)
 }
 
-fn may_pass(error: &Error) -> bool {
+/// Returns whether a session may be opened later although it failed like this.
+fn is_transient(error: &Error) -> bool {
     error.is_retryable() || is_loss(error)
 }
 
-/// The time is up, and there is no session.
-fn no_session(outage: Option<&Outage>) -> Error {
+/// Returns the error of an acquire whose time ended without a session.
+fn no_session_error(outage: Option<&Outage>) -> Error {
     let text = "the coordinator did not open a session in the time given";
     let Some(Outage { since, cause }) = outage else {
         return Error::new(ErrorKind::Unreachable, text);
@@ -144,7 +144,7 @@ fn no_session(outage: Option<&Outage>) -> Error {
     let lasted = Clock::system().now().saturating_since(*since);
     let text = format!(
         "{text}: the last one was lost {} before that",
-        seconds(lasted)
+        format_seconds(lasted)
     );
     let error = Error::new(ErrorKind::Unreachable, text);
     match cause {
@@ -153,7 +153,7 @@ fn no_session(outage: Option<&Outage>) -> Error {
     }
 }
 
-/// For people.
-pub(crate) fn seconds(duration: Duration) -> String {
+/// Formats a duration for people, in seconds.
+pub(crate) fn format_seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }

@@ -1,18 +1,18 @@
-//! Which process this is, among all that this machine has run since it was started.
+//! The name of this process among all that the machine has run since it was started.
 //!
-//! A client says it along with its requests, and a coordinator on the same machine holds it against
-//! what the kernel knows of the connection. Where the two agree, nobody stands between them who
-//! passes on what others say.
+//! A client sends the name along with its requests. A coordinator on the same machine compares it
+//! with what the kernel knows of the connection. If the two agree, no proxy stands in between that
+//! passes on the requests of others.
 
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 
-/// A process id, and what it is an id in.
+/// A process id, with the namespace and the boot in which it is unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessName {
-    /// The process id, as the process itself sees it.
+    /// The process id, as the process sees it itself.
     pub pid: u32,
     /// The number of its namespace of process ids.
     pub namespace: u64,
@@ -21,7 +21,7 @@ pub struct ProcessName {
 }
 
 impl ProcessName {
-    /// Returns this process's name; `None` where the system does not tell (there is no `/proc`).
+    /// Returns the name of this process, or `None` on a system without `/proc`.
     pub fn ours() -> Option<Self> {
         static PLACE: OnceLock<(u64, u128)> = OnceLock::new();
         let place = PLACE.get().copied().or_else(|| {
@@ -30,14 +30,14 @@ impl ProcessName {
         });
         let (namespace, boot) = place?;
         Some(ProcessName {
-            // Never kept: a fork has another one.
+            // Asked for each time: a forked child has another one.
             pid: std::process::id(),
             namespace,
             boot,
         })
     }
 
-    /// Finds the name in a text in which somebody introduces himself, as [`fmt::Display`] has it.
+    /// Finds a name in a text, in the form of its [`fmt::Display`]: such as a user agent.
     pub fn find_in(text: &str) -> Option<Self> {
         let (_, name) = text.split_once(OPEN)?;
         let (name, _) = name.split_once(')')?;
@@ -63,7 +63,7 @@ impl fmt::Display for ProcessName {
     }
 }
 
-/// Returns the kernel's id of this boot, if it tells.
+/// Returns the kernel's id of this boot, if it can be read.
 fn boot() -> Option<u128> {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     u128::from_str_radix(&text.trim().replace('-', ""), 16).ok()
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_found_in_what_somebody_says_of_himself() {
+    fn a_name_is_found_in_a_user_agent() {
         let name = ProcessName {
             pid: 12,
             namespace: 4_026_531_836,

@@ -6,20 +6,36 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind};
 use crate::liveness::{Liveness, State, interval};
 
-/// An attempt to renew that takes longer is given up and tried again, however long the time to
-/// live: a holder must hear of trouble while it can still act.
+/// An attempt to renew that takes longer is given up and tried again, however long the time to live
+/// is: a holder must learn of trouble while it can still act.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(10);
-/// The longest sleep of the renewal loop: after a suspend, timers are late by the time slept, so
-/// the clock is asked this often.
+/// The longest sleep of the renewal loop. After a suspend, timers are late by the time of it, so the
+/// loop reads the clock this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// Renews a session until it is lost: five times in a `ttl`, each attempt bounded by a fifth of it,
-/// a failed one followed by the next after a short pause. Returns when the session is lost, also
-/// when its deadline passes in the middle of an attempt.
+/// Renews a session until it is lost: five times in a `ttl`. Each attempt is bounded by a fifth of it,
+/// and by 10 s. After a failed attempt the next one follows after a short pause. Returns when the
+/// session is lost, also when its deadline passes in the middle of an attempt.
 ///
-/// `renew` makes one attempt and answers the validity that its acknowledgement proves, counted from
-/// when the attempt was sent (this loop reads the clock before it polls the attempt). An error of
-/// kind [`ErrorKind::SessionLost`] ends the session at once; any other puts it in jeopardy.
+/// `renew` makes one attempt and returns the validity that its acknowledgement proves. The validity
+/// counts from when the attempt was sent: this loop reads the clock before it polls the attempt. An
+/// error of kind [`ErrorKind::SessionLost`] ends the session at once; any other error puts it in
+/// jeopardy.
+///
+/// # Examples
+/// ```no_run
+/// use std::time::Duration;
+/// use lock_core::{Error, Liveness, clock, renewal};
+///
+/// # async fn send_heartbeat() -> Result<(), Error> { Ok(()) }
+/// async fn renew(liveness: &Liveness, ttl: Duration) {
+///     renewal::keep_alive(liveness, ttl, || async {
+///         send_heartbeat().await?;
+///         Ok(clock::validity(ttl))
+///     })
+///     .await;
+/// }
+/// ```
 pub async fn keep_alive<F, Fut>(liveness: &Liveness, ttl: Duration, mut renew: F)
 where
     F: FnMut() -> Fut,
@@ -53,9 +69,9 @@ where
         };
         match outcome {
             Ok(Ok(validity)) => {
-                liveness.renewed(sent, validity);
-                // One that proves little, as the first after an outage may, is soon followed by
-                // another.
+                liveness.record_renewal(sent, validity);
+                // A renewal that proves little, such as the first after an outage, is soon followed
+                // by another.
                 next = sent + if validity < ttl / 2 { pause } else { interval };
                 continue;
             }

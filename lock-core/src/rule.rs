@@ -2,53 +2,53 @@
 
 use crate::entry::{EntryId, Mode};
 
-/// What a contender needs to know of the entries ahead of it: the nearest ones of certain modes. It
-/// lets a store answer from an index instead of sending its whole queue.
+/// The part of the queue ahead that a contender needs to see: the nearest entries of certain modes.
+/// So a store can read an index instead of sending its whole queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ask {
-    /// Leave shared entries out.
+    /// Whether to leave out shared entries.
     pub exclusive_only: bool,
-    /// At most this many, nearest first.
+    /// The most entries to return, nearest first.
     pub limit: usize,
 }
 
 /// An entry that stands ahead of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ahead {
-    /// Which.
+    /// Identifies the entry.
     pub id: EntryId,
-    /// How it wants to hold.
+    /// How its contender holds the lock, or wants to hold it.
     pub mode: Mode,
 }
 
 /// The queue as one entry sees it at one instant of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
-    /// Whether our own entry is there: this incarnation, under our session.
+    /// Whether our own entry is in the queue: this incarnation, under our session.
     pub present: bool,
-    /// What stands ahead, nearest first, as [`Ask`]ed for.
+    /// The entries ahead, nearest first, as the [`Ask`] selects them.
     pub ahead: Vec<Ahead>,
 }
 
-/// What follows from a [`View`].
+/// The decision that follows from a [`View`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// We hold the lock.
     Granted,
-    /// Nothing can change for us before this entry goes.
+    /// We wait. Nothing can change for us before this entry is gone.
     Blocked(EntryId),
     /// Our entry is gone.
     Evicted,
 }
 
-/// Whether an entry of `mode` has to wait for one of mode `ahead` that stands before it.
+/// Returns whether an entry of `mode` has to wait for one of mode `ahead` that stands before it.
 fn conflicts(mode: Mode, ahead: Mode) -> bool {
     mode == Mode::Exclusive || ahead == Mode::Exclusive
 }
 
-/// What an entry of this mode needs to see. Exclusive waits for the nearest entry whatever its
-/// mode: everything further ahead is that one's concern. Shared waits for the nearest exclusive
-/// entry, also one that is itself waiting: so a waiting writer stops new readers.
+/// Returns what an entry of this mode needs to see. An exclusive entry waits for the nearest entry of
+/// any mode, which in turn waits for all that is further ahead. A shared entry waits for the nearest
+/// exclusive entry, also if that waits itself: so a waiting writer stops new readers.
 pub fn ask(mode: Mode) -> Ask {
     Ask {
         exclusive_only: mode == Mode::Shared,
@@ -56,7 +56,18 @@ pub fn ask(mode: Mode) -> Ask {
     }
 }
 
-/// Whether an entry of this mode that sees this holds the lock.
+/// Decides whether an entry of this mode that sees this view holds the lock.
+///
+/// # Examples
+/// ```
+/// use lock_core::Mode;
+/// use lock_core::rule::{Verdict, View, judge};
+///
+/// let view = View { present: true, ahead: vec![] };
+/// assert_eq!(judge(Mode::Exclusive, &view), Verdict::Granted);
+/// let view = View { present: false, ahead: vec![] };
+/// assert_eq!(judge(Mode::Exclusive, &view), Verdict::Evicted);
+/// ```
 pub fn judge(mode: Mode, view: &View) -> Verdict {
     if !view.present {
         return Verdict::Evicted;
@@ -67,9 +78,9 @@ pub fn judge(mode: Mode, view: &View) -> Verdict {
     }
 }
 
-/// The same rule over a whole queue, in the order of arrival: how many of its entries hold the
-/// lock. They are the first ones.
-pub fn holders(modes: impl IntoIterator<Item = Mode>) -> usize {
+/// Applies the same rule to a whole queue, in the order of arrival, and returns how many of its
+/// entries hold the lock. The holders are the first entries.
+pub fn count_holders(modes: impl IntoIterator<Item = Mode>) -> usize {
     let mut ahead: Option<Mode> = None;
     modes
         .into_iter()
@@ -92,7 +103,7 @@ mod tests {
         }
     }
 
-    /// What a store answers to the entry at `index` of this queue.
+    /// Returns what a store shows to the entry at `index` of this queue.
     fn view(queue: &[Mode], index: usize) -> View {
         let ask = ask(queue[index]);
         let ahead = (0..index)
@@ -150,7 +161,7 @@ mod tests {
             // Holders are the first ones: nobody is overtaken.
             prop_assert_eq!(&holders, &(0..holders.len()).collect::<Vec<_>>());
             // The bounded view and the whole queue lead to the same verdict.
-            prop_assert_eq!(super::holders(queue.iter().copied()), holders.len());
+            prop_assert_eq!(super::count_holders(queue.iter().copied()), holders.len());
         }
 
         #[test]

@@ -12,6 +12,7 @@ use crate::janitor::SharedSession;
 use crate::retry;
 use crate::session::Backend;
 
+/// Holds the session of all clones of a `Locks`, and opens it.
 #[derive(Debug)]
 pub(crate) struct SessionSlot {
     backend: Arc<dyn Backend>,
@@ -19,17 +20,17 @@ pub(crate) struct SessionSlot {
     slot: Mutex<Slot>,
 }
 
-/// The session of all clones.
+/// The session, if there is one.
 #[derive(Debug, Default)]
 enum Slot {
     #[default]
     None,
-    /// On its way. All who need it wait for the same one.
+    /// Being opened. All callers wait for the same session.
     Opening(Opening),
     Open(Arc<SharedSession>),
 }
 
-/// Says how the opening of a session went, once it has.
+/// Holds the outcome of an opening once there is one.
 type Opening = watch::Receiver<Option<Result<Arc<SharedSession>, Error>>>;
 
 impl SessionSlot {
@@ -45,7 +46,7 @@ impl SessionSlot {
         &*self.backend
     }
 
-    /// The session that is open now, if any.
+    /// Returns the session that is open now, if any.
     pub(crate) fn current(&self) -> Option<Arc<SharedSession>> {
         match &*self.slot() {
             Slot::Open(shared_session) if shared_session.is_alive() => Some(shared_session.clone()),
@@ -59,8 +60,8 @@ impl SessionSlot {
         let shared_session = match slot {
             Slot::None => return Ok(()),
             Slot::Open(shared_session) => shared_session,
-            // Whoever waits for it is told that it was closed.
-            Slot::Opening(opening) => match opened(opening).await {
+            // The callers that wait for it then find it closed.
+            Slot::Opening(opening) => match await_opening(opening).await {
                 Ok(shared_session) => shared_session,
                 Err(_) => return Ok(()),
             },
@@ -68,8 +69,8 @@ impl SessionSlot {
         shared_session.close().await
     }
 
-    /// The session; opens one if there is none. The opening goes on when its callers have left, for
-    /// the next one, and its outcome is told to all who wait for it.
+    /// Returns the session, and opens one if there is none. All callers wait for one opening and get
+    /// its outcome. It goes on for the next caller when those that wait for it are gone.
     pub(crate) async fn shared_session(self: &Arc<Self>) -> Result<Arc<SharedSession>, Error> {
         background::check_process()?;
         let opening = {
@@ -86,18 +87,18 @@ impl SessionSlot {
                 }
             }
         };
-        opened(opening).await
+        await_opening(opening).await
     }
 
     fn open(self: &Arc<Self>) -> Result<Opening, Error> {
         let background = background::handle()?;
-        let (tell, opening) = watch::channel(None);
+        let (sender, opening) = watch::channel(None);
         let (backend, ttl) = (self.backend.clone(), self.ttl);
         let (shared, ours) = (Arc::downgrade(self), opening.clone());
         background.spawn(async move {
             let opened = retry::briefly(|| backend.open_session(ttl)).await;
             let outcome = opened.and_then(SharedSession::new);
-            // Without anybody to use it, it is dropped here, and so closed.
+            // If nobody is left to use the session, it is dropped here, and so closed.
             if let Some(shared) = shared.upgrade() {
                 let mut slot = shared.slot();
                 if matches!(&*slot, Slot::Opening(other) if other.same_channel(&ours)) {
@@ -107,7 +108,7 @@ impl SessionSlot {
                     };
                 }
             }
-            tell.send_replace(Some(outcome));
+            sender.send_replace(Some(outcome));
         });
         Ok(opening)
     }
@@ -117,8 +118,8 @@ impl SessionSlot {
     }
 }
 
-/// In a forked child the parent's session is left alone, and everything that could tell of it: to
-/// drop it might wait for what is locked for ever.
+/// In a forked child the session belongs to the parent, so the child leaks what it has of it: a drop
+/// might wait for a mutex that stays locked for ever.
 impl Drop for SessionSlot {
     fn drop(&mut self) {
         if background::is_forked() {
@@ -130,14 +131,14 @@ impl Drop for SessionSlot {
     }
 }
 
-async fn opened(mut opening: Opening) -> Result<Arc<SharedSession>, Error> {
+async fn await_opening(mut opening: Opening) -> Result<Arc<SharedSession>, Error> {
     match opening.wait_for(Option::is_some).await {
-        Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(never_opened())),
-        Err(_) => Err(never_opened()),
+        Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(opening_error())),
+        Err(_) => Err(opening_error()),
     }
 }
 
-fn never_opened() -> Error {
+fn opening_error() -> Error {
     Error::new(
         ErrorKind::Internal,
         "the opening of a session ended without one: please report this",

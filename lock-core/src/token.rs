@@ -6,17 +6,26 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A number that rises with every grant of a lock, whatever crashed in between.
+/// A fencing token: a number that rises with every grant of a lock, whatever crashed in between.
 ///
-/// Hand it along with every write to the guarded resource, and let the resource refuse a token
-/// lower than the highest it has seen: that is what protects the resource from a holder that was
-/// paused and does not yet know that its time is over. Tokens of different locks tell nothing about
-/// each other, and may be the same.
+/// A holder sends its token with every write to the guarded resource. The resource refuses a token
+/// that is lower than the highest it has seen. So it is safe from a holder that was paused and does
+/// not know yet that it lost the lock. Tokens of different locks cannot be compared and may be equal.
 ///
-/// It is the entry's create revision on etcd and on the embedded coordinator, and its czxid on
-/// ZooKeeper: 64 bits that outlive the lock's directory. Where locks have moved from one coordinator
-/// to another, a [offset](crate::token_offset) is added. In JSON it is a string, because many readers of JSON
-/// lose digits above 2^53.
+/// The token is the entry's create revision on etcd and on the embedded coordinator, and its czxid on
+/// ZooKeeper: 64 bits that outlive the lock's directory. When locks move from one coordinator to
+/// another, an [offset](crate::token_offset) is added. In JSON a token is a string, because many
+/// readers of JSON lose digits above 2^53.
+///
+/// # Examples
+/// ```
+/// use lock_core::Token;
+///
+/// let token: Token = "1007".parse()?;
+/// assert!(token > Token(7));
+/// assert_eq!(token.to_string(), "1007");
+/// # Ok::<(), std::num::ParseIntError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 

@@ -1,25 +1,38 @@
-//! The token offset: what keeps them from falling when a fleet moves from
-//! one coordinator to another.
+//! The token offset, which keeps tokens from falling when a fleet moves from one coordinator to
+//! another.
 //!
-//! A store numbers its entries from its own counter, and another store's may be lower. So a token is
-//! the store's number of the entry plus the offset that holds when the entry is made. Entries are made
-//! only together with a look at the offset, and the offset is raised only while there is none: an
-//! entry's token never changes, and each is higher than those before.
+//! A store numbers entries by its own counter, and the counter of another store may be lower. So a
+//! token is the store's number of the entry plus the offset that is set when the entry is made. An
+//! entry is made only in one step with a check of the offset, and the offset is raised only while
+//! there is no entry. So an entry's token never changes, and each token is higher than those before.
 
 use crate::error::{Error, ErrorKind};
 use crate::incarnation::Incarnation;
 use crate::name::LockName;
 use crate::token::Token;
 
-/// Highest offset: 2^62. It leaves the store's own numbers as much room below 2^63, which is where the
+/// The highest offset: 2^62. It leaves as much room for the store's own numbers below 2^63, where the
 /// integers of most databases end.
 pub const MAX_TOKEN_OFFSET: u64 = 1 << 62;
 
-/// What is added to the store's numbers; zero where none was set.
+/// A number that is added to the store's numbers of entries; zero if none was set.
+///
+/// # Examples
+/// ```
+/// use lock_core::{Incarnation, LockName, Token, TokenOffset};
+///
+/// let offset = TokenOffset::new(1_000)?;
+/// let incarnation = Incarnation::new(7).expect("not zero");
+/// assert_eq!(offset.token(&LockName::new("a")?, incarnation)?, Token(1_007));
+/// assert_eq!(offset.token(&LockName::raw("a")?, incarnation)?, Token(7));
+/// # Ok::<(), lock_core::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct TokenOffset(u64);
 
 impl TokenOffset {
+    /// Checks the number against [`MAX_TOKEN_OFFSET`].
+    ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] if it is above [`MAX_TOKEN_OFFSET`].
     pub fn new(offset: u64) -> Result<Self, Error> {
@@ -32,7 +45,7 @@ impl TokenOffset {
         Ok(TokenOffset(offset))
     }
 
-    /// The number.
+    /// Returns the number.
     pub fn get(self) -> u64 {
         self.0
     }
@@ -41,7 +54,8 @@ impl TokenOffset {
     /// other clients in their queues know nothing of it.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`] if it would not fit into the 63 bits that a database has.
+    /// [`ErrorKind::Configuration`] if the token would not fit into the 63 bits of a database's
+    /// integers.
     pub fn token(self, name: &LockName, incarnation: Incarnation) -> Result<Token, Error> {
         let number = incarnation.get();
         if name.is_raw() {
@@ -60,15 +74,15 @@ impl TokenOffset {
         })
     }
 
-    /// As it is stored.
+    /// Returns the bytes that are stored: the number in decimal.
     pub fn to_bytes(self) -> Vec<u8> {
         self.0.to_string().into_bytes()
     }
 
-    /// What was stored at this key.
+    /// Parses what is stored at this key.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`] if it is no offset: then no token can be trusted.
+    /// [`ErrorKind::Configuration`] if it is not an offset: then no token can be trusted.
     pub fn from_bytes(bytes: &[u8], key: &str) -> Result<Self, Error> {
         let number = std::str::from_utf8(bytes).ok();
         let offset = number.and_then(|number| TokenOffset::new(number.parse().ok()?).ok());
@@ -76,29 +90,28 @@ impl TokenOffset {
             Error::new(
                 ErrorKind::Configuration,
                 format!(
-                    "what the coordinator keeps at {key:?} is no offset for tokens: put back the number that was there, or one above every token ever given out"
+                    "the value of {key:?} in the coordinator is not a token offset: put back the number that was there, or one above every token ever given out"
                 ),
             )
         })
     }
 }
 
-/// What a session knows of the offset.
+/// The offset as a session last read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KnownTokenOffset {
     /// The offset.
     pub offset: TokenOffset,
-    /// The revision of the store at which it was set; zero if it never was.
+    /// The revision of the store at which the offset was set; zero if it never was.
     pub revision: u64,
 }
 
-/// What came of raising the offset.
+/// The result of raising the offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Raised {
-    /// This is the offset from now on: the one asked for, or the one that was there if that is
-    /// higher.
+    /// The offset from now on: the one asked for, or the one that was set before if that is higher.
     To(TokenOffset),
-    /// The namespace is in use. Nothing was changed.
+    /// The namespace is in use, so nothing was changed.
     InUse,
 }
 

@@ -6,27 +6,28 @@ use crate::background;
 use crate::clock::{BootInstant, Clock};
 use crate::retry::RETRY_TIME;
 
-/// How long to wait for a turn.
+/// How long an acquire waits for its turn.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum WaitLimit {
-    /// Takes it if it is free. The coordinator has until then to say so.
+    /// Takes the lock if it is free. The coordinator has until this instant to say so.
     Try(BootInstant),
     Until(BootInstant),
     Forever,
 }
 
 impl WaitLimit {
-    /// For a try.
-    pub(crate) fn once() -> Self {
+    /// Returns the limit of a `try`.
+    pub(crate) fn for_try() -> Self {
         WaitLimit::Try(Clock::system().now() + RETRY_TIME)
     }
 
-    pub(crate) fn of(limit: Duration) -> Self {
+    /// Returns the limit of a wait that ends so long from now.
+    pub(crate) fn from_duration(limit: Duration) -> Self {
         WaitLimit::Until(Clock::system().now() + limit)
     }
 
-    /// Resolves when it is at its end, if it has one.
-    pub(crate) async fn ended(self) {
+    /// Resolves when the time is over; never, if there is no limit.
+    pub(crate) async fn wait_for_end(self) {
         let Some(end) = self.end() else {
             return std::future::pending().await;
         };
@@ -39,6 +40,7 @@ impl WaitLimit {
         }
     }
 
+    /// Returns whether the time is over.
     pub(crate) fn is_over(self) -> bool {
         self.end().is_some_and(|end| Clock::system().now() >= end)
     }

@@ -83,7 +83,7 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
     }
     // Positive, as was just seen.
     let ttl = Duration::from_secs(granted.unsigned_abs());
-    let liveness = Liveness::granted(clock, sent, ttl, Duration::ZERO);
+    let liveness = Liveness::from_grant(clock, sent, ttl, Duration::ZERO);
     let layout = Layout::new(client.keyspace.clone(), SessionId(id));
     let renewal = background::handle()?.spawn({
         let liveness = liveness.clone();

@@ -73,7 +73,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
     cluster.config().check_session(ttl)?;
     let (id, state) = (client.session(), client.state());
     let lag = lag(ttl, cluster.config().tick_time());
-    let liveness = Liveness::granted(clock.clone(), sent, ttl, lag);
+    let liveness = Liveness::from_grant(clock.clone(), sent, ttl, lag);
     let renewer = Arc::new(Renewer::new(
         client.clone(),
         cluster.layout.session_node(id),

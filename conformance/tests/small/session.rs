@@ -30,7 +30,7 @@ pub fn open(store: Arc<Store>, ttl: Duration) -> Result<Arc<dyn Session>, Error>
     // Before the request: the deadline counts from when it was sent.
     let sent = clock.now();
     let id = store.open(ttl);
-    let liveness = Liveness::granted(clock, sent, ttl, Duration::ZERO);
+    let liveness = Liveness::from_grant(clock, sent, ttl, Duration::ZERO);
     let renewing = {
         let (store, liveness) = (store.clone(), liveness.clone());
         async move {

@@ -135,7 +135,7 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
         let changed = guarded(session.changed(hold.entry(), hold.entry()));
         // When all are woken at once, the budget of this task would be spent with the first of
         // them, and the others be woken in vain over and over.
-        let changed = coop::unconstrained(hold.unless_over(changed)).await;
+        let changed = coop::unconstrained(hold.watch_until_end(changed)).await;
         (hold.serial(), changed)
     };
     loop {
