@@ -192,7 +192,7 @@ async fn what_is_forbidden_is_refused_also_among_what_is_not() {
         }
     }
     for guard in guards {
-        assert_eq!(guard.release().await, Release::Released);
+        assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     }
     let words = [
         "--user",
@@ -222,7 +222,7 @@ async fn outlives(tokens: Tokens) {
         let mutex = mutex.clone();
         waiting.push(tokio::spawn(async move {
             let guard = mutex.acquire().await.expect("acquired");
-            guard.release().await
+            guard.release().await.expect("an answer")
         }));
         let until = Instant::now() + Duration::from_secs(2 * TOKEN_TTL);
         while Instant::now() < until {
@@ -235,10 +235,16 @@ async fn outlives(tokens: Tokens) {
         let role = format!("r{round}");
         guarded.as_root(&["role", "add", &role]);
         guarded.as_root(&["user", "grant-role", "app", &role]);
-        assert_eq!(soon("release", fresh.release()).await, Release::Released);
+        assert_eq!(
+            soon("release", fresh.release()).await.expect("an answer"),
+            Release::Released
+        );
         assert!(!waiting.iter().any(|w| w.is_finished()), "it is held");
     }
-    assert_eq!(soon("release", guard.release()).await, Release::Released);
+    assert_eq!(
+        soon("release", guard.release()).await.expect("an answer"),
+        Release::Released
+    );
     for waiter in waiting {
         let release = soon("a turn", waiter).await.expect("no panic");
         assert_eq!(release, Release::Released);

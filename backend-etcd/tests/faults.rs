@@ -256,7 +256,7 @@ async fn a_server_killed_and_started_again_changes_nothing_for_holder_and_queue(
         tokio::spawn(async move {
             let guard = mutex.acquire().await;
             turns.send(number).expect("the test goes on");
-            guard.expect("acquired").release().await
+            guard.expect("acquired").release().await.expect("an answer")
         });
         etcd.wait_keys("turnlock/x/", number + 2).await;
     }
@@ -267,7 +267,10 @@ async fn a_server_killed_and_started_again_changes_nothing_for_holder_and_queue(
     assert_eq!(guard.token(), token);
     wait_until("a renewal", || guard.state() == State::Held).await;
     assert_eq!(etcd.keys("turnlock/x/").await.len(), 11);
-    assert_eq!(soon("release", guard.release()).await, Release::Released);
+    assert_eq!(
+        soon("release", guard.release()).await.expect("an answer"),
+        Release::Released
+    );
     for expected in 0..10 {
         let number = soon("the next turn", order.recv()).await;
         assert_eq!(number, Some(expected));
@@ -294,7 +297,7 @@ async fn a_server_that_stands_still_costs_the_lock_by_the_deadline_and_no_later(
     drop(guard);
     let guard = soon("acquire", mutex.acquire_timeout(SOON)).await;
     let guard = guard.expect("no failure").expect("free");
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
 }
 
 #[tokio::test]
@@ -310,13 +313,13 @@ async fn a_waiter_hears_of_its_turn_on_another_stream_after_its_own_went_silent(
     let mutex = waiter.mutex("x").expect("valid");
     let waiting = tokio::spawn(async move {
         let guard = mutex.acquire().await.expect("acquired");
-        (Instant::now(), guard.release().await)
+        (Instant::now(), guard.release().await.expect("an answer"))
     });
     etcd.wait_keys("turnlock/x/", 2).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     proxy.mute();
     let released = Instant::now();
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     let (granted, release) = soon("the waiter's turn", waiting).await.expect("no panic");
     assert_eq!(release, Release::Released);
     // Sooner than any look of the core's own.
@@ -348,9 +351,12 @@ async fn a_compaction_during_a_wait_does_not_disturb_it() {
     }
     assert!(!waiting.is_finished());
     let released = Instant::now();
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     let guard = soon("the waiter's turn", waiting).await.expect("no panic");
-    assert_eq!(guard.expect("granted").release().await, Release::Released);
+    assert_eq!(
+        guard.expect("granted").release().await.expect("an answer"),
+        Release::Released
+    );
     // Sooner than any look of the core's own.
     assert!(released.elapsed() < Duration::from_millis(4500));
 }
@@ -377,7 +383,7 @@ async fn a_dead_member_is_passed_over() {
     let locks = locks(backend(&url), TTL);
     let mutex = locks.mutex("x").expect("valid");
     let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
 }
 
 #[tokio::test]

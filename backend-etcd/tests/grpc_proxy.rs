@@ -51,7 +51,7 @@ async fn clients_on_both_sides_take_turns_and_tokens_rise() {
                 assert!(guard.token().0 > last);
                 tokio::task::yield_now().await;
                 *inside.try_lock().expect("nobody else is in") = guard.token().0;
-                assert_eq!(guard.release().await, Release::Released);
+                assert_eq!(guard.release().await.expect("an answer"), Release::Released);
             }
         })
     });
@@ -80,7 +80,7 @@ async fn holder_and_waiter_outlive_several_times_to_live_and_so_does_the_proxy()
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!((holder.session_id(), waiter.session_id()), sessions);
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     let next = soon("the next turn", waiting).await.expect("no panic");
     assert!(next.expect("its turn").token() > token);
 }
@@ -100,10 +100,10 @@ async fn a_waiter_is_woken_by_the_release_and_not_by_its_own_look() {
         // Its watches are there.
         tokio::time::sleep(Duration::from_millis(200)).await;
         let released = Instant::now();
-        assert_eq!(guard.release().await, Release::Released);
+        assert_eq!(guard.release().await.expect("an answer"), Release::Released);
         let next = soon("the turn", waiting).await.expect("no panic");
         waited.push(released.elapsed());
-        next.expect("granted").release().await;
+        let _ = next.expect("granted").release().await;
     }
     waited.sort_unstable();
     assert!(waited[ROUNDS / 2] < Duration::from_secs(1), "{waited:?}");
@@ -128,14 +128,24 @@ async fn a_holder_learns_of_what_is_done_on_etcd_itself() {
     by_hand.lease_revoke(session).await.expect("revoked");
     soon("the loss", guards.1.lost()).await;
     assert!(done.elapsed() < TTL, "{:?}", done.elapsed());
-    assert_eq!(guards.1.release().await, Release::AlreadyGone);
+    assert_eq!(
+        guards.1.release().await.expect("an answer"),
+        Release::AlreadyGone
+    );
     let renewed = async {
         while revoked.session_id().is_some_and(|id| id.0 == session) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     soon("the session is known to be over", renewed).await;
-    assert_eq!(hold(&revoked, "b").await.release().await, Release::Released);
+    assert_eq!(
+        hold(&revoked, "b")
+            .await
+            .release()
+            .await
+            .expect("an answer"),
+        Release::Released
+    );
 }
 
 /// A deletion wakes whom it concerns, whatever the order in which the proxy confirms watches.
@@ -182,12 +192,12 @@ async fn a_lock_that_was_freed_or_taken_on_etcd_itself_is_so_behind_the_proxy() 
         assert!(refused.expect("an answer").is_none());
         let queue = other.queue(mutex.name()).await.expect("an answer");
         assert_eq!(queue.entries.len(), 1);
-        assert_eq!(held.release().await, Release::Released);
+        assert_eq!(held.release().await.expect("an answer"), Release::Released);
         let taken = soon("a try", mutex.try_acquire()).await;
         let taken = taken.expect("an answer").expect("it is free");
         let queue = other.queue(mutex.name()).await.expect("an answer");
         assert_eq!(queue.entries[0].token, taken.token());
-        assert_eq!(taken.release().await, Release::Released);
+        assert_eq!(taken.release().await.expect("an answer"), Release::Released);
         let queue = other.queue(mutex.name()).await.expect("an answer");
         assert_eq!(queue.entries, []);
     }
@@ -219,7 +229,7 @@ async fn waiters_outlive_a_proxy_that_is_away_for_longer_than_their_sessions() {
     tokio::time::sleep(SHORT).await;
     assert_eq!(guard.state(), State::Held);
     proxy.spawn();
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     for waiter in waiting {
         let turn = soon("a turn", waiter).await.expect("no panic");
         turn.expect("served in the end");
@@ -248,7 +258,7 @@ async fn a_proxy_that_stands_still_and_dies_does_not_let_a_holder_overstay() {
         let next = soon("the next turn", waiting).await.expect("no panic");
         let lost = matches!(guard.state(), State::Lost(_));
         assert!(lost, "two hold it: {guard:?}");
-        next.expect("granted").release().await;
+        let _ = next.expect("granted").release().await;
     }
 }
 
@@ -284,7 +294,7 @@ async fn no_deadline_is_later_than_the_end_of_the_lease() {
     let waiting = wait(&locks_of(&etcd, TTL), "x");
     let next = soon("the next turn", waiting).await.expect("no panic");
     assert!(matches!(guard.state(), State::Lost(_)), "{guard:?}");
-    next.expect("granted").release().await;
+    let _ = next.expect("granted").release().await;
 }
 
 #[tokio::test]
@@ -292,7 +302,7 @@ async fn who_waits_with_a_limit_behind_a_dead_proxy_is_told_that_nobody_answers(
     let etcd = Node::start().await;
     let mut proxy = GrpcProxy::start(&etcd).await;
     let waiter = behind(&proxy, TTL);
-    hold(&waiter, "y").await.release().await;
+    let _ = hold(&waiter, "y").await.release().await;
     let _held = hold(&locks_of(&etcd, TTL), "x").await;
     proxy.kill();
     let mutex = waiter.mutex("x").expect("valid");

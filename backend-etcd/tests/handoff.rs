@@ -29,7 +29,7 @@ async fn whoever_is_next_needs_no_look_and_few_read_the_queue() {
         contending.push(tokio::spawn(async move {
             for _ in 0..TURNS {
                 let guard = mutex.acquire().await.expect("acquired");
-                assert_eq!(guard.release().await, Release::Released);
+                assert_eq!(guard.release().await.expect("an answer"), Release::Released);
             }
         }));
     }
@@ -71,7 +71,7 @@ async fn whoever_was_removed_is_not_next() {
         let waits = waits.expect("the waiter's");
         // Before the waiter watches its own entry, which it does after 50 ms.
         by_hand.delete(waits, None).await.expect("deleted");
-        assert_eq!(guard.release().await, Release::Released);
+        assert_eq!(guard.release().await.expect("an answer"), Release::Released);
         let error = soon("an end", waiting).await.expect("no panic");
         let error = error.expect_err("it has no entry any more");
         assert_eq!(error.kind(), ErrorKind::Evicted, "{error}");
@@ -95,10 +95,10 @@ async fn a_lock_below_another_does_not_hand_that_over() {
     let waiter = raw(shared, "jobs");
     let mut waiting = tokio::spawn(async move { waiter.acquire().await });
     etcd.wait_keys("jobs/", 3).await;
-    assert_eq!(below.release().await, Release::Released);
+    assert_eq!(below.release().await.expect("an answer"), Release::Released);
     let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
     assert!(early.is_err(), "it is held");
-    assert_eq!(above.release().await, Release::Released);
+    assert_eq!(above.release().await.expect("an answer"), Release::Released);
     let granted = soon("its turn", waiting).await.expect("no panic");
     assert!(granted.expect("granted").token() > above_token);
 }

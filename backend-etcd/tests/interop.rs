@@ -50,7 +50,7 @@ async fn etcdctl_lock_and_we_exclude_each_other_on_a_raw_name() {
     });
     etcd.wait_keys("jobs/nightly/", 3).await;
     assert!(!started.exists(), "we hold it");
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     let theirs = async {
         while !started.exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -62,7 +62,7 @@ async fn etcdctl_lock_and_we_exclude_each_other_on_a_raw_name() {
     assert!(!waiter.is_finished());
     std::fs::write(&end, "").expect("written");
     let guard = soon("our turn", waiter).await.expect("no panic");
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     let status = tokio::task::spawn_blocking(move || child.0.wait());
     let status = soon("the end of etcdctl", status).await.expect("no panic");
     assert!(status.expect("waited").success());
@@ -86,7 +86,7 @@ async fn the_lock_service_joins_the_same_queue() {
     });
     etcd.wait_keys("svc/", 2).await;
     assert!(!theirs.is_finished(), "we hold it");
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     let (mut client, key) = soon("their turn", theirs).await.expect("no panic");
     assert!(mutex.try_acquire().await.expect("no failure").is_none());
     let ours = mutex.acquire_timeout(SOON);

@@ -29,7 +29,7 @@ async fn an_uncontended_lock_is_held_and_released() {
     let refused = mutex.try_acquire().await.expect("no failure");
     assert!(refused.is_none(), "it is held");
     let first = guard.token();
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     assert_eq!(etcd.keys("").await, Vec::<String>::new());
     let guard = mutex.try_acquire().await.expect("no failure");
     assert!(guard.expect("it is free").token() > first, "tokens rise");
@@ -61,13 +61,13 @@ async fn twenty_waiters_get_their_turn_in_order() {
             turns
                 .send((number, guard.token()))
                 .expect("the test goes on");
-            guard.release().await
+            guard.release().await.expect("an answer")
         }));
         etcd.wait_keys("turnlock/q/", number + 2).await;
     }
     assert!(order.try_recv().is_err(), "the lock is held");
     let mut last = guard.token();
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     for expected in 0..20 {
         let turn = soon("the next turn", order.recv()).await;
         let (number, token) = turn.expect("twenty turns");
@@ -105,11 +105,17 @@ async fn readers_share_and_a_waiting_writer_stops_new_ones() {
     drop(first);
     etcd.wait_keys("turnlock/rw/read/", 2).await;
     assert!(!writer.is_finished(), "a reader still holds");
-    assert_eq!(second.release().await, Release::Released);
+    assert_eq!(
+        second.release().await.expect("an answer"),
+        Release::Released
+    );
     let written = soon("the writer's turn", writer).await.expect("no panic");
     assert_eq!(written.mode(), Mode::Exclusive);
     assert!(!reader.is_finished(), "the writer holds");
-    assert_eq!(written.release().await, Release::Released);
+    assert_eq!(
+        written.release().await.expect("an answer"),
+        Release::Released
+    );
     let read = soon("the reader's turn", reader).await.expect("no panic");
     assert_eq!(read.mode(), Mode::Shared);
 }
@@ -139,9 +145,16 @@ async fn acquires_dropped_anywhere_leave_no_key_and_no_lease() {
     etcd.wait_keys("turnlock/free/", 0).await;
     let left = etcd.wait_keys("turnlock/held/", 1).await;
     assert_eq!(held.state(), State::Held);
-    assert_eq!(held.release().await, Release::Released, "{left:?}");
+    assert_eq!(
+        held.release().await.expect("an answer"),
+        Release::Released,
+        "{left:?}"
+    );
     let guard = soon("acquire", mutex(&locks, "held").acquire()).await;
-    assert_eq!(guard.expect("acquired").release().await, Release::Released);
+    assert_eq!(
+        guard.expect("acquired").release().await.expect("an answer"),
+        Release::Released
+    );
     drop(locks);
     etcd.wait_keys("", 0).await;
     let mut client = etcd.client().await;
@@ -232,14 +245,14 @@ async fn a_try_takes_what_is_free_and_writes_nothing_where_it_is_not() {
     let revision = etcd.revision().await;
     assert!(theirs.try_write().await.expect("no failure").is_none());
     assert_eq!(etcd.revision().await, revision, "nothing was written");
-    assert_eq!(also.release().await, Release::Released);
-    assert_eq!(read.release().await, Release::Released);
+    assert_eq!(also.release().await.expect("an answer"), Release::Released);
+    assert_eq!(read.release().await.expect("an answer"), Release::Released);
     let write = soon("write", ours.try_write()).await.expect("no failure");
     let write = write.expect("it is free");
     let revision = etcd.revision().await;
     assert!(theirs.try_read().await.expect("no failure").is_none());
     assert_eq!(etcd.revision().await, revision, "nothing was written");
-    assert_eq!(write.release().await, Release::Released);
+    assert_eq!(write.release().await.expect("an answer"), Release::Released);
 }
 
 /// Polls on this thread, with no runtime in sight.
@@ -270,13 +283,16 @@ fn any_executor_will_do_and_a_blocked_one_loses_nothing() {
     let guard = block_on(mutex(&ours, "x").acquire()).expect("acquired");
     let waiter = std::thread::spawn(move || {
         let guard = block_on(mutex(&theirs, "x").acquire()).expect("acquired");
-        block_on(guard.release())
+        block_on(guard.release()).expect("an answer")
     });
     // Nothing of ours is polled for two times to live.
     std::thread::sleep(ttl * 2);
     assert_eq!(guard.state(), State::Held);
     assert!(!waiter.is_finished());
-    assert_eq!(block_on(guard.release()), Release::Released);
+    assert_eq!(
+        block_on(guard.release()).expect("an answer"),
+        Release::Released
+    );
     assert_eq!(waiter.join().expect("no panic"), Release::Released);
     block_on(ours.close()).expect("closed");
 }

@@ -29,7 +29,10 @@ async fn works(url: &str) {
     let locks = locks(backend(url), TTL);
     let mutex = locks.mutex("x").expect("valid");
     let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
-    assert_eq!(soon("release", guard.release()).await, Release::Released);
+    assert_eq!(
+        soon("release", guard.release()).await.expect("an answer"),
+        Release::Released
+    );
 }
 
 async fn fails(url: &str) -> Error {

@@ -94,9 +94,12 @@ async fn a_dead_socket_is_brought_to_life_by_the_dialer() {
     assert_eq!(coordinator.starts.load(Ordering::SeqCst), 1);
 
     coordinator.kill().await;
-    assert_eq!(soon("release", guard.release()).await, Release::Released);
+    assert_eq!(
+        soon("release", guard.release()).await.expect("an answer"),
+        Release::Released
+    );
     assert_eq!(coordinator.starts.load(Ordering::SeqCst), 2);
     let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     assert_eq!(coordinator.starts.load(Ordering::SeqCst), 2);
 }

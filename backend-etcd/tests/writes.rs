@@ -57,7 +57,7 @@ async fn a_put_whose_reply_is_lost_is_sent_again() {
     proxy.mute();
     soon("the removal", guard.delete("k")).await.expect("ours");
     assert_eq!(others.get("k").await.expect("an answer"), None);
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn a_put_that_arrives_late_never_follows_a_later_one() {
         .expect("ours");
     deliver(&proxy).await;
     assert_eq!(value(&others).await, "later");
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
 }
 
 #[tokio::test]
@@ -80,7 +80,9 @@ async fn a_put_that_arrives_after_the_release_changes_nothing() {
     let others = locks_of(&etcd, TTL);
     let (proxy, _locks, guard) = holder(&etcd).await;
     strand(&proxy, guard.put("k", vec![b'x'; VALUE_BYTES])).await;
-    let released = soon("the release", guard.release()).await;
+    let released = soon("the release", guard.release())
+        .await
+        .expect("an answer");
     assert_eq!(released, Release::Released);
     deliver(&proxy).await;
     assert_eq!(value(&others).await, "before");

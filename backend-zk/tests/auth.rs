@@ -73,9 +73,15 @@ async fn belongs_to_its_creator(ensemble: &Ensemble, user: &str, others: &[Strin
 
         let waiter = process(user, TTL).mutex(&lock).expect("valid");
         let waiting = tokio::spawn(async move { waiter.acquire().await });
-        assert_eq!(soon("release", guard.release()).await, Release::Released);
+        assert_eq!(
+            soon("release", guard.release()).await.expect("an answer"),
+            Release::Released
+        );
         let guard = soon("the waiter's turn", waiting).await.expect("no panic");
-        assert_eq!(guard.expect("granted").release().await, Release::Released);
+        assert_eq!(
+            guard.expect("granted").release().await.expect("an answer"),
+            Release::Released
+        );
     }
 }
 
@@ -100,7 +106,10 @@ async fn a_password_in_the_environment_is_the_same_as_one_in_a_file() {
     for source in ["password_env=PATH", &format!("password_file={file}")] {
         let locks = process(&format!("{url}?user=app&{source}"), TTL);
         let guard = acquire(&locks, &lock).await;
-        assert_eq!(soon("release", guard.release()).await, Release::Released);
+        assert_eq!(
+            soon("release", guard.release()).await.expect("an answer"),
+            Release::Released
+        );
     }
     refused(&url, &lock).await;
 }

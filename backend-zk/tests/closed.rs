@@ -60,11 +60,17 @@ async fn a_holder_whose_session_is_closed_is_told_at_once_and_the_next_one_holds
     let again = tokio::spawn(async move { mutex.acquire().await });
     depth(&rival, &name, 2).await;
     assert!(matches!(guard.state(), State::Lost(_)), "{guard:?}");
-    assert_eq!(guard.release().await, Release::AlreadyGone);
+    assert_eq!(
+        guard.release().await.expect("an answer"),
+        Release::AlreadyGone
+    );
     depth(&rival, &name, 2).await;
-    assert_eq!(next.release().await, Release::Released);
+    assert_eq!(next.release().await.expect("an answer"), Release::Released);
     let guard = soon("its turn", again).await.expect("no panic");
-    assert_eq!(guard.expect("granted").release().await, Release::Released);
+    assert_eq!(
+        guard.expect("granted").release().await.expect("an answer"),
+        Release::Released
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,15 +111,18 @@ async fn waiters_whose_sessions_are_closed_fail_or_queue_again_as_they_chose() {
     .await;
     assert!(!again.is_finished() && !last.is_finished(), "it is held");
     let token = guard.token();
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     let second = soon("the next turn", last).await.expect("no panic");
     let second = second.expect("granted");
     assert!(!again.is_finished(), "others went first");
     assert!(second.token() > token);
     let token = second.token();
-    assert_eq!(second.release().await, Release::Released);
+    assert_eq!(
+        second.release().await.expect("an answer"),
+        Release::Released
+    );
     let third = soon("the last turn", again).await.expect("no panic");
     let third = third.expect("granted");
     assert!(third.token() > token);
-    assert_eq!(third.release().await, Release::Released);
+    assert_eq!(third.release().await.expect("an answer"), Release::Released);
 }

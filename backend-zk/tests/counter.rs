@@ -23,7 +23,7 @@ async fn near_the_end() -> (Ensemble, LockName) {
     let mut ensemble = Ensemble::start(Settings::default());
     let first = locks(&ensemble.url(), TTL);
     let guard = acquire(&first, &name).await;
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     first.close().await.expect("closed");
 
     ensemble.kill(0);
@@ -45,7 +45,7 @@ async fn turns_one_after_another_go_on_past_it() {
         let guard = acquire(&processes[turn % 2], &name).await;
         assert!(guard.token() > last, "tokens rise");
         last = guard.token();
-        assert_eq!(guard.release().await, Release::Released);
+        assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     }
 }
 
@@ -62,12 +62,15 @@ async fn a_queue_that_stands_across_it_keeps_its_order() {
             let guard = mutex.acquire().await.expect("our turn comes");
             let turn = (number, guard.token());
             turns.send(turn).expect("the test goes on");
-            assert_eq!(guard.release().await, Release::Released);
+            assert_eq!(guard.release().await.expect("an answer"), Release::Released);
         });
         depth(&processes[0], &name, number + 2).await;
     }
     let mut last = holder.token();
-    assert_eq!(holder.release().await, Release::Released);
+    assert_eq!(
+        holder.release().await.expect("an answer"),
+        Release::Released
+    );
     for expected in 0..ACQUIRES {
         let turn = soon("the next turn", order.recv()).await;
         let (number, token) = turn.expect("all get a turn");
@@ -93,7 +96,7 @@ async fn those_who_come_together_past_it_exclude_each_other() {
                 assert!(!inside.swap(true, Ordering::SeqCst), "two are inside");
                 tokio::time::sleep(Duration::from_micros(fastrand::u64(0..500))).await;
                 inside.store(false, Ordering::SeqCst);
-                assert_eq!(guard.release().await, Release::Released);
+                assert_eq!(guard.release().await.expect("an answer"), Release::Released);
             }
         }));
     }

@@ -57,7 +57,7 @@ async fn contend(contenders: usize, turns: usize) -> (usize, usize) {
             tokio::spawn(async move {
                 for _ in 0..turns {
                     let guard = acquire(&locks, &lock()).await;
-                    assert_eq!(guard.release().await, Release::Released);
+                    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
                 }
             })
         });
@@ -92,7 +92,7 @@ async fn whoever_was_removed_is_not_next() {
         let path = format!("/jobs/{}", waits.expect("the waiter's"));
         // Before the waiter watches its own entry, which it does after 50 ms.
         by_hand.delete(&path, None).await.expect("deleted");
-        assert_eq!(guard.release().await, Release::Released);
+        assert_eq!(guard.release().await.expect("an answer"), Release::Released);
         let error = soon("an end", waiting).await.expect("no panic");
         let error = error.expect_err("it has no entry any more");
         assert_eq!(error.kind(), ErrorKind::Evicted, "{error}");

@@ -43,7 +43,7 @@ async fn survives(harm: impl FnOnce(&mut Ensemble, usize)) {
             let guard = mutex.acquire().await.expect("acquired");
             let turn = (number, guard.token());
             turns.send(turn).expect("the test goes on");
-            guard.release().await
+            guard.release().await.expect("an answer")
         });
         depth(&observer, &name, number + 2).await;
     }
@@ -58,7 +58,10 @@ async fn survives(harm: impl FnOnce(&mut Ensemble, usize)) {
     .await;
     assert_eq!((guard.token(), holder.session_id()), (token, session));
     assert!(order.try_recv().is_err(), "nobody else holds");
-    assert_eq!(soon("release", guard.release()).await, Release::Released);
+    assert_eq!(
+        soon("release", guard.release()).await.expect("an answer"),
+        Release::Released
+    );
     let mut last = token;
     for expected in 0..WAITERS {
         let turn = soon("the next turn", order.recv()).await;

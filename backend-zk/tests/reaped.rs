@@ -34,7 +34,7 @@ async fn tokens_rise_although_the_parent_was_reaped_between_the_rounds() {
         let guard = acquire(&locks, &lock).await;
         assert!(guard.token() > last, "tokens rise");
         last = guard.token();
-        assert_eq!(guard.release().await, Release::Released);
+        assert_eq!(guard.release().await.expect("an answer"), Release::Released);
         eventually("the parent is reaped", async || {
             let parent = client.check_stat(path).await;
             parent.expect("the server serves").is_none()
@@ -55,7 +55,7 @@ async fn acquires_that_meet_the_reaping_go_through() {
                 let guard = acquire(&locks, &name(&format!("a/{}", turn % 3))).await;
                 assert!(guard.token() > last, "tokens rise");
                 last = guard.token();
-                assert_eq!(guard.release().await, Release::Released);
+                assert_eq!(guard.release().await.expect("an answer"), Release::Released);
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(0..4))).await;
             }
         })

@@ -55,7 +55,10 @@ impl Secure {
 
 async fn works(url: &str) {
     let guard = acquire(&process(url, TTL), &name("x")).await;
-    assert_eq!(soon("release", guard.release()).await, Release::Released);
+    assert_eq!(
+        soon("release", guard.release()).await.expect("an answer"),
+        Release::Released
+    );
 }
 
 async fn fails(url: &str) -> Error {
@@ -91,7 +94,7 @@ async fn both_sides_show_certificates_and_the_nodes_belong_to_the_clients() {
     let other = process(&with(&ca.issue("other", &[])), TTL);
     let error = other.mutex(lock).expect("valid").try_acquire().await;
     assert_eq!(error.expect_err("refused").kind(), ErrorKind::Refused);
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
 
     let error = fails(&url).await;
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");

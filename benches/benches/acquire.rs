@@ -18,7 +18,7 @@ fn main() {
         group.bench_function("acquire and release", |bencher| {
             bencher.to_async(&runtime).iter(async || {
                 let guard = lock.acquire().await.expect("the server serves");
-                guard.release().await
+                guard.release().await.expect("an answer")
             });
         });
         let rwlock = locks.rwlock("b").expect("a valid name");

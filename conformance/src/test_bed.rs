@@ -4,9 +4,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lock_core::guard_mode::GuardMode;
 use lock_core::{
-    Backend, DEFAULT_TTL, Error, Guard, LockName, Locks, Metadata, Mode, Mutex, Options, Queue,
-    RwLock, Session, State, Ticket, retry,
+    AcquireOptions, AnyGuard, Backend, DEFAULT_TTL, Error, Guard, LockName, Locks, Metadata, Mode,
+    Mutex, Options, Queue, RwLock, Session, State, Ticket, retry,
 };
 use tokio::task::JoinHandle;
 
@@ -157,10 +158,8 @@ impl TestBed {
         let ahead = self.queue(name).await.entries.len();
         let lock = locks.rwlock(name).expect("a valid name");
         let task = tokio::spawn(async move {
-            match mode {
-                Mode::Exclusive => lock.write().await,
-                Mode::Shared => lock.read().await,
-            }
+            let guard = lock.acquire_with(AcquireOptions::new().mode(mode)).await?;
+            Ok(guard.expect("a wait without a limit ends with a guard"))
         });
         self.depth(name, ahead + 1).await;
         let limit = self.limit;
@@ -224,7 +223,7 @@ async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>)
 pub struct Waiter {
     /// Its locks.
     pub locks: Locks,
-    task: JoinHandle<Result<Guard, Error>>,
+    task: JoinHandle<Result<AnyGuard, Error>>,
     limit: Duration,
 }
 
@@ -243,7 +242,7 @@ impl Waiter {
     ///
     /// # Panics
     /// If it does not end in time.
-    pub async fn outcome(self) -> Result<Guard, Error> {
+    pub async fn outcome(self) -> Result<AnyGuard, Error> {
         let outcome = within(self.limit, "the end of a wait", self.task).await;
         outcome.expect("no panic")
     }
@@ -252,13 +251,13 @@ impl Waiter {
     ///
     /// # Panics
     /// If the turn does not come in time.
-    pub async fn turn(self) -> Guard {
+    pub async fn turn(self) -> AnyGuard {
         self.outcome().await.expect("its turn comes")
     }
 }
 
 /// Whether the lock is not lost.
-pub fn is_ours(guard: &Guard) -> bool {
+pub fn is_ours<M: GuardMode>(guard: &Guard<M>) -> bool {
     !matches!(guard.state(), State::Lost(_))
 }
 

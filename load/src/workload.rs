@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use fastrand::Rng;
 use serde::Serialize;
-use turnlock::{Error, ErrorKind, Locks, Mutex, Release, RwLock};
+use turnlock::{AnyGuard, Error, ErrorKind, Locks, Mutex, Release, RwLock};
 
 use crate::raw::Raw;
 use crate::target::Target;
@@ -144,12 +144,12 @@ pub(crate) enum Worker {
 impl Worker {
     /// One operation: for all but the baseline, a lock acquired and released.
     pub(crate) async fn step(&mut self) -> Result<(), Error> {
-        let guard = match self {
+        let guard: AnyGuard = match self {
             Worker::Bare(raw) => return raw.pair().await,
-            Worker::Turns(lock) => lock.acquire().await?,
+            Worker::Turns(lock) => lock.acquire().await?.into(),
             Worker::Readers { lock, random } => match random.u32(..WRITER_SHARE) {
-                0 => lock.write().await?,
-                _ => lock.read().await?,
+                0 => lock.write().await?.into(),
+                _ => lock.read().await?.into(),
             },
             Worker::Churn {
                 locks,
@@ -158,20 +158,20 @@ impl Worker {
             } => {
                 let name = format!("{prefix}/{next}");
                 *next += 1;
-                locks.mutex(name)?.acquire().await?
+                locks.mutex(name)?.acquire().await?.into()
             }
         };
-        released(guard.release().await)
+        check_released(guard.release().await?)
     }
 }
 
 /// A release that went wrong spoils the measurement.
-fn released(release: Release) -> Result<(), Error> {
+fn check_released(release: Release) -> Result<(), Error> {
     match release {
         Release::Released => Ok(()),
-        Release::AlreadyGone | Release::Unknown => Err(Error::new(
+        other => Err(Error::new(
             ErrorKind::Unreachable,
-            format!("a release was not carried out: {release:?}"),
+            format!("a release was not carried out: {other:?}"),
         )),
     }
 }

@@ -110,7 +110,7 @@ async fn wait_and_visit(url: String, ledger: Arc<Ledger>) -> Result<(), turnlock
     let locks = turnlock::connect_with(&url, options)?;
     let guard = locks.mutex("x")?.acquire().await?;
     ledger.visit(&guard).await;
-    guard.release().await;
+    let _ = guard.release().await;
     locks.close().await
 }
 

@@ -7,7 +7,7 @@ use crate::background;
 use crate::clock::{BootInstant, Clock};
 use crate::entry::{EntryId, Metadata, Ticket};
 use crate::error::{Error, ErrorKind};
-use crate::guard::Guard;
+use crate::held_lock::HeldLock;
 use crate::hold::Hold;
 use crate::janitor::SharedSession;
 use crate::liveness::State;
@@ -70,7 +70,7 @@ impl Pending {
         &mut self,
         limit: WaitLimit,
         anew: bool,
-    ) -> Result<Option<Guard>, Error> {
+    ) -> Result<Option<HeldLock>, Error> {
         let shared_session = self.shared_session.clone();
         let outcome = tokio::select! {
             biased;
@@ -91,7 +91,7 @@ impl Pending {
 
     /// Gives up at the end of the limit. Returns `None` if others had the lock, and an error if the
     /// coordinator could not be asked.
-    async fn give_up(&mut self) -> Result<Option<Guard>, Error> {
+    async fn give_up(&mut self) -> Result<Option<HeldLock>, Error> {
         let silence = self.shared_session.session().liveness().silence();
         let silence = self.placed.map_or(silence, |placed| {
             silence.min(Clock::system().now().saturating_since(placed))
@@ -161,7 +161,7 @@ impl Pending {
     }
 
     /// Turns the granted place into a guard.
-    fn take_hold(&mut self) -> Result<Option<Guard>, Error> {
+    fn take_hold(&mut self) -> Result<Option<HeldLock>, Error> {
         // The session may have ended while the grant was on its way.
         if let State::Lost(reason) = self.shared_session.session().liveness().state() {
             return Err(Error::session_lost(reason));
@@ -183,7 +183,7 @@ impl Pending {
         };
         let hold = Hold::new(ticket, entry, self.token);
         self.shared_session.register(&hold);
-        Ok(Some(Guard::new(self.shared_session.clone(), hold)))
+        Ok(Some(HeldLock::new(self.shared_session.clone(), hold)))
     }
 
     /// Removes the entry. Returns whether that is done within [`WITHDRAWAL`].

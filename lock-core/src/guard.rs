@@ -1,292 +1,281 @@
-//! A held lock.
+//! The guards of held locks.
 
 use std::fmt;
-use std::sync::Arc;
+use std::marker::PhantomData;
 use std::time::Duration;
 
-use crate::background;
-use crate::clock::{self, BootInstant};
-use crate::data::{Access, Accessed, DataKey};
-use crate::entry::{EntryId, Metadata, Mode};
-use crate::error::{Error, ErrorKind, LossReason};
-use crate::hold::{End, Hold};
-use crate::janitor::SharedSession;
+use crate::clock::BootInstant;
+use crate::data::{Access, DataKey};
+use crate::entry::{EntryId, Mode};
+#[cfg(doc)]
+use crate::error::{Effect, ErrorKind};
+use crate::error::{Error, LossReason};
+use crate::guard_mode::{AnyMode, Exclusive, GuardMode, Shared};
+use crate::held_lock::{HeldLock, Release};
 use crate::liveness::State;
 use crate::name::LockName;
-use crate::retry::{self, Doubt, RetryPolicy, retry};
-use crate::session::Removed;
 use crate::token::Token;
 
-/// What became of a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Release {
-    /// The lock was ours until now, and is free for the next one.
-    Released,
-    /// Our entry was gone before: the lock had been lost. What was done under it may have raced
-    /// with another holder.
-    AlreadyGone,
-    /// The coordinator did not answer. It goes on in the background until it is done or the session
-    /// is over. In a forked child: the lock is the parent's.
-    Unknown,
-}
-
-/// A held lock. Dropping it releases the lock in the background; [`release`](Guard::release) says
-/// how that went. A process that ends right after the drop takes the background with it, and the
-/// lock stays taken for the time to live: end with `release`, or with
+/// A held lock: exclusively by default, together with other readers as a [`ReadGuard`], or either way as
+/// an [`AnyGuard`].
+///
+/// Dropping a guard releases the lock in the background; [`release`](Guard::release) waits for it
+/// and returns how that went. A process that ends right after the drop takes the background thread
+/// with it, and the lock stays taken for the time to live: end with `release`, or with
 /// [`Locks::close`](crate::Locks::close).
 ///
-/// While the guard lives the session is renewed on a thread of its own, also when the user's
-/// executor is blocked. Two holders can believe at once only if the coordinator breaks its lease
-/// contract, or a clock or process breaks the stated bounds ([`clock::DRIFT`](crate::clock::DRIFT),
-/// [`clock::MARGIN`](crate::clock::MARGIN)); writes are ordered for certain only by a resource that
-/// checks the [`token`](Guard::token).
+/// While the guard lives, the session is renewed on a thread of its own, even while the user's
+/// executor is blocked. Two holders can both believe to hold the lock only if the coordinator breaks
+/// its lease contract, or a clock or process breaks the stated bounds
+/// ([`clock::DRIFT`](crate::clock::DRIFT), [`clock::MARGIN`](crate::clock::MARGIN)). Writes are
+/// ordered for certain only by a resource that checks the [`token`](Guard::token).
+///
+/// ```
+/// # futures_executor::block_on(async {
+/// # let backend = backend_embedded::EmbeddedBackend::open("embedded:memory").await?;
+/// # let locks = lock_core::Locks::new(backend, lock_core::Options::default())?;
+/// use lock_core::Release;
+///
+/// let guard = locks.mutex("accounts/ledger")?.acquire().await?;
+/// println!("held for {:?} at least, with token {}", guard.remaining(), guard.token());
+/// match guard.release().await? {
+///     Release::Released => {}
+///     other => panic!("another may have written meanwhile: {other:?}"),
+/// }
+/// # Ok::<(), lock_core::Error>(())
+/// # }).unwrap();
+/// ```
 #[must_use = "the lock is released when the guard is dropped"]
-pub struct Guard {
-    hold: Arc<Hold>,
-    shared_session: Arc<SharedSession>,
-    released: bool,
+pub struct Guard<M = Exclusive> {
+    held: HeldLock,
+    mode: PhantomData<M>,
 }
 
-impl Guard {
-    pub(crate) fn new(shared_session: Arc<SharedSession>, hold: Arc<Hold>) -> Self {
+/// A lock held together with other readers, as [`RwLock::read`](crate::RwLock::read) returns it.
+///
+/// Readers have no order among each other, so a reader can change no value and has no fencing token
+/// that a resource would accept:
+///
+/// ```compile_fail,E0599
+/// async fn change(guard: &lock_core::ReadGuard) {
+///     guard.put("accounts/total", "7").await.unwrap();
+/// }
+/// ```
+pub type ReadGuard = Guard<Shared>;
+
+/// A lock held in a mode that was chosen at run time: see
+/// [`AcquireOptions::mode`](crate::AcquireOptions::mode). Both other guards convert into it.
+pub type AnyGuard = Guard<AnyMode>;
+
+impl<M: GuardMode> Guard<M> {
+    pub(crate) fn new(held: HeldLock) -> Self {
         Guard {
-            hold,
-            shared_session,
-            released: false,
+            held,
+            mode: PhantomData,
         }
     }
 
-    /// Our entry in the queue, for who is to [remove it](crate::Locks::evict) should this process die.
+    /// Returns the identity of this holder's entry in the queue: what
+    /// [`Locks::evict`](crate::Locks::evict) takes to remove it should this process die.
     pub fn entry(&self) -> &EntryId {
-        self.hold.entry()
+        self.held.hold().entry()
     }
 
-    /// The fencing token: higher than that of every earlier grant of this lock.
+    /// Returns the fencing token, which is higher than that of every earlier grant of this lock.
     pub fn token(&self) -> Token {
-        self.hold.token()
+        self.held.hold().token()
     }
 
-    /// The lock.
+    /// Returns the name of the lock.
     pub fn name(&self) -> &LockName {
-        &self.hold.ticket().name
+        &self.held.hold().ticket().name
     }
 
-    /// How it is held.
+    /// Returns how the lock is held.
     pub fn mode(&self) -> Mode {
-        self.hold.ticket().mode
+        self.held.hold().ticket().mode
     }
 
-    /// The state now, by the clock and by all that the coordinator told. Costs no round trip. Once
-    /// lost, for ever lost.
+    /// Returns the state of the hold now, by the clock and by all that the coordinator has reported.
+    /// Costs no round trip. A hold that was lost once stays lost.
     pub fn state(&self) -> State {
-        if let Some(reason) = self.hold.loss() {
-            return State::Lost(reason);
-        }
-        match self.shared_session.session().liveness().state() {
-            State::Lost(reason) => State::Lost(self.hold.lose(reason)),
-            state => state,
-        }
+        self.held.state()
     }
 
-    /// The time for which the lock is certainly ours if nothing is renewed from now on; zero once
-    /// it is lost.
+    /// Returns the time for which the lock is certainly held if nothing is renewed from now on; zero
+    /// once it is lost.
     pub fn remaining(&self) -> Duration {
         self.deadline().map_or(Duration::ZERO, |deadline| {
-            let now = self.shared_session.session().liveness().clock().now();
+            let now = self.held.liveness().clock().now();
             deadline.saturating_since(now)
         })
     }
 
-    /// The time to live that the coordinator granted, which may be less or more than
+    /// Returns the time to live that the coordinator granted, which may be less or more than
     /// [`Options::ttl`](crate::Options::ttl) asked for. Without a renewal the lock is free so long
     /// after the last one.
     pub fn ttl(&self) -> Duration {
-        self.shared_session.session().liveness().ttl()
+        self.held.liveness().ttl()
     }
 
-    /// The least that [`remaining`](Guard::remaining) ever is while every renewal is answered at
-    /// once: what is to be done between the first sign of trouble and the deadline must fit in.
+    /// Returns the least that [`remaining`](Guard::remaining) ever is while every renewal is
+    /// answered at once. What is to be done between the first sign of trouble and the deadline must
+    /// fit into this time.
     pub fn assured(&self) -> Duration {
-        self.shared_session.session().liveness().assured()
+        self.held.liveness().assured()
     }
 
-    /// The instant up to which the coordinator cannot have given the lock to anybody else, as
-    /// proven so far; renewals move it on. `None` once the lock is lost.
+    /// Returns the instant up to which the coordinator cannot have given the lock to anybody else, as
+    /// proven so far. Renewals move it on. `None` once the lock is lost.
     pub fn deadline(&self) -> Option<BootInstant> {
-        if self.hold.loss().is_some() {
-            return None;
+        match self.held.hold().loss() {
+            Some(_) => None,
+            None => self.held.liveness().deadline(),
         }
-        self.shared_session.session().liveness().deadline()
     }
 
-    /// Resolves when the lock is lost, with the reason: at the deadline at the latest, and as soon
-    /// as the coordinator tells that our session or entry is gone. *Cancel safe.*
+    /// Waits until the lock is lost, and returns the reason. It resolves at the deadline at the
+    /// latest, and earlier if the coordinator reports that the session or the entry is gone.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: it changes nothing.
+    ///
+    /// ```
+    /// # futures_executor::block_on(async {
+    /// # let backend = backend_embedded::EmbeddedBackend::open("embedded:memory").await?;
+    /// # let locks = lock_core::Locks::new(backend, lock_core::Options::default())?;
+    /// # let guard = locks.mutex("nightly")?.acquire().await?;
+    /// # async fn work() {}
+    /// tokio::select! {
+    ///     reason = guard.lost() => println!("stopped, because {reason}"),
+    ///     () = work() => println!("done"),
+    /// }
+    /// # Ok::<(), lock_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub async fn lost(&self) -> LossReason {
-        tokio::select! {
-            () = self.hold.wait_for_end() => {}
-            reason = self.shared_session.session().liveness().lost() => {
-                self.hold.lose(reason);
-            }
-        }
-        // Only `release` and `drop` end a hold otherwise, and they consume the guard.
-        self.hold.loss().unwrap_or(LossReason::Closed)
+        self.held.lost().await
     }
 
-    /// Keeps a value in the coordinator, where everybody can read it with
-    /// [`Locks::get`](crate::Locks::get): in one transaction with the proof that the lock is still
-    /// ours, so that a holder that was paused changes nothing after it has lost the lock. One round
-    /// trip; on ZooKeeper a few for the first value at a key.
-    ///
-    /// Any lock can be used for any key: have all who write to a key write to it under the same
-    /// lock. A key is 1 to 1,024 bytes, by the rules of lock names; a value at most
-    /// [`MAX_VALUE_BYTES`](crate::data::MAX_VALUE_BYTES).
-    ///
-    /// A request whose answer is lost is sent again for as long as the lock is ours. That makes no
-    /// difference, since nobody else can have written meanwhile, and accesses of one guard are done
-    /// one after another.
+    /// Returns the value at this key, read while the lock is certainly held. One round trip.
     ///
     /// # Errors
-    /// [`ErrorKind::SessionLost`] or [`ErrorKind::Evicted`] when the lock is lost: nothing was
-    /// changed after that, and with [`Effect::None`](crate::Effect::None) nothing at all.
-    /// [`ErrorKind::InvalidArgument`], before anything is sent, if the key or the value breaks a
-    /// limit, or the lock is shared, as readers hold it; what the coordinator says when it refuses.
+    /// - [`ErrorKind::SessionLost`] or [`ErrorKind::Evicted`]: the lock is lost.
+    /// - [`ErrorKind::InvalidArgument`]: the key breaks a rule of lock names.
+    /// - [`ErrorKind::Refused`]: the coordinator denies the access.
     ///
-    /// *Cancel safety:* it may be done, or may yet be done as long as the lock is ours, but not
-    /// after a later access of this guard has been answered.
+    /// A coordinator that does not answer is asked again for as long as the lock is held.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: it changes nothing.
+    pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.held.access(&DataKey::new(key)?, Access::Get).await
+    }
+
+    /// Records in the entry that the lock is held since now, for everybody who looks at the queue. An
+    /// entry by itself shows only when it was queued. One write, to be made after a long wait by
+    /// those whose [`Options::announces`](crate::Options::announces) is set; nobody needs to wait for
+    /// it.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::InvalidArgument`]: the option is not set.
+    /// - [`ErrorKind::SessionLost`] or [`ErrorKind::Evicted`]: the lock is lost.
+    /// - [`ErrorKind::Unreachable`] or [`ErrorKind::Refused`]: the coordinator does not answer, or
+    ///   denies the write. It is not tried again.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: the entry may or may not show it.
+    pub async fn announce(&self) -> Result<(), Error> {
+        self.held.announce().await
+    }
+
+    /// Gives the lock back, and returns what the coordinator found. One round trip.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Unreachable`], [`ErrorKind::Exhausted`] (those that
+    ///   [are retryable](Error::is_retryable)) and [`ErrorKind::SessionLost`]: it is not known whether
+    ///   the lock is free. The release goes on in the background until it is done or the session is
+    ///   over.
+    /// - Any other kind, such as [`ErrorKind::Refused`]: the coordinator denies the release. The lock
+    ///   stays taken until the session ends: [`Locks::close`](crate::Locks::close) ends it.
+    /// - [`ErrorKind::Forked`]: this is a forked child, and the lock is the parent's.
+    ///
+    /// # Cancel safety
+    /// Dropped at any await, the release goes on in the background.
+    pub async fn release(self) -> Result<Release, Error> {
+        self.held.release().await
+    }
+}
+
+impl Guard {
+    /// Stores a value in the coordinator, where everybody can read it with
+    /// [`Locks::get`](crate::Locks::get). The write is one transaction with the proof that the lock
+    /// is still held, so a holder that was paused changes nothing after it has lost the lock. One
+    /// round trip; on ZooKeeper a few for the first value at a key.
+    ///
+    /// Any lock can guard any key: have all who write to a key write to it under the same lock. A key
+    /// is 1 to 1,024 bytes, by the rules of lock names; a value at most
+    /// [`MAX_VALUE_BYTES`](crate::data::MAX_VALUE_BYTES).
+    ///
+    /// A request whose answer is lost is sent again for as long as the lock is held. That makes no
+    /// difference, because nobody else can have written meanwhile, and the accesses of one guard are
+    /// made one after another.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::SessionLost`] or [`ErrorKind::Evicted`]: the lock is lost. Nothing was changed
+    ///   after that, and with [`Effect::None`] nothing at all.
+    /// - [`ErrorKind::InvalidArgument`]: the key or the value breaks a limit. Nothing was sent.
+    /// - [`ErrorKind::Refused`]: the coordinator denies the write.
+    ///
+    /// # Cancel safety
+    /// Dropped at any await, the write may have been made, or may yet be made as long as the lock is
+    /// held, but not after a later access of this guard has returned.
+    ///
+    /// ```
+    /// # futures_executor::block_on(async {
+    /// # let backend = backend_embedded::EmbeddedBackend::open("embedded:memory").await?;
+    /// # let locks = lock_core::Locks::new(backend, lock_core::Options::default())?;
+    /// let guard = locks.mutex("nightly")?.acquire().await?;
+    /// guard.put("nightly/done", "2026-11-25").await?;
+    /// assert_eq!(guard.get("nightly/done").await?.as_deref(), Some(&b"2026-11-25"[..]));
+    /// guard.delete("nightly/done").await?;
+    /// assert_eq!(locks.get("nightly/done").await?, None);
+    /// # Ok::<(), lock_core::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub async fn put(&self, key: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
         let key = DataKey::new(key)?;
         let access = Access::put(&key, value.as_ref())?;
-        self.change(&key, access).await
+        self.held.access(&key, access).await.map(drop)
     }
 
-    /// Removes the value at this key, if there is one, as [`put`](Guard::put) sets it. One round
-    /// trip.
+    /// Removes the value at this key, if there is one, under the same proof as [`put`](Guard::put).
+    /// One round trip.
     ///
     /// # Errors
-    /// As [`put`](Guard::put). *Cancel safety:* the same.
+    /// The kinds of [`put`](Guard::put).
+    ///
+    /// # Cancel safety
+    /// That of [`put`](Guard::put).
     pub async fn delete(&self, key: &str) -> Result<(), Error> {
-        self.change(&DataKey::new(key)?, Access::Delete).await
-    }
-
-    /// The value at this key, read while the lock is certainly ours, shared or not. One round trip.
-    ///
-    /// # Errors
-    /// As [`put`](Guard::put). *Cancel safe.*
-    pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        self.access(&DataKey::new(key)?, Access::Get).await
-    }
-
-    async fn change(&self, key: &DataKey, access: Access) -> Result<(), Error> {
-        if self.mode() == Mode::Shared {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!(
-                    "the lock {:?} is held in shared mode, in which {key:?} can only be read: take it exclusively",
-                    self.name().as_str()
-                ),
-            ));
-        }
-        self.access(key, access).await.map(drop)
-    }
-
-    async fn access(&self, key: &DataKey, access: Access) -> Result<Option<Vec<u8>>, Error> {
-        background::check_process()?;
-        let (ticket, entry) = (self.hold.ticket(), self.hold.entry());
-        let _turn = self.hold.waits().access.lock().await;
-        if let State::Lost(reason) = self.state() {
-            return Err(Error::hold_lost(reason));
-        }
-        let doubt = Doubt::default();
-        let session = self.shared_session.session();
-        let accessed = retry(RetryPolicy::Usual, || {
-            doubt.observe(session.access(ticket, entry, key, &access))
-        });
-        let outcome = tokio::select! {
-            biased;
-            outcome = accessed => outcome,
-            // A removal of our entry alone is not among them: the answer tells of it for certain.
-            reason = session.liveness().lost() => Err(Error::hold_lost(self.hold.lose(reason))),
-        };
-        let error = match outcome {
-            Ok(Accessed::Done(value)) => return Ok(value),
-            Ok(Accessed::NotOurs) => Error::hold_lost(self.hold.lose(LossReason::EntryGone)),
-            Err(error) => error,
-        };
-        Err(doubt.apply(error))
-    }
-
-    /// Tells those who look at the queue that we hold the lock since now; of themselves they know only
-    /// since when we queue. One write, which nobody needs to wait for: to be called after a long
-    /// wait, by whoever [announces](crate::Options::announces).
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidArgument`] without that option; [`ErrorKind::SessionLost`] or
-    /// [`ErrorKind::Evicted`] when the lock is lost; as the backend's: unreachable, refused. It is
-    /// not tried again.
-    ///
-    /// *Cancel safe.*
-    pub async fn announce(&self) -> Result<(), Error> {
-        let (ticket, entry) = (self.hold.ticket(), self.hold.entry());
-        if let State::Lost(reason) = self.state() {
-            return Err(Error::hold_lost(reason));
-        }
-        if ticket.metadata.held_unix_ms.is_none() {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                "the locks were not made to announce holds: set `Options::announces`",
-            ));
-        }
-        let metadata = Metadata {
-            held_unix_ms: Some(clock::unix_millis()),
-            ..(*ticket.metadata).clone()
-        };
-        let session = self.shared_session.session();
-        match session.describe(ticket, entry, &metadata).await? {
-            true => Ok(()),
-            false => Err(Error::hold_lost(self.hold.lose(LossReason::EntryGone))),
-        }
-    }
-
-    /// Gives the lock back and says how it went. One round trip.
-    ///
-    /// *Cancel safety:* dropped midway, it goes on in the background.
-    pub async fn release(mut self) -> Release {
-        if background::is_forked() {
-            return Release::Unknown;
-        }
-        let session = &**self.shared_session.session();
-        match retry::remove(session, self.hold.ticket(), Some(self.hold.entry())).await {
-            Ok(removed) => {
-                self.released = true;
-                match removed {
-                    Removed::Removed => Release::Released,
-                    Removed::AlreadyGone => Release::AlreadyGone,
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, lock = %self.hold.ticket().name, "a release goes on in the background");
-                Release::Unknown
-            }
-        }
+        let key = DataKey::new(key)?;
+        self.held.access(&key, Access::Delete).await.map(drop)
     }
 }
 
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if background::is_forked() {
-            // The lock is the parent's.
-            return;
-        }
-        self.hold.end(End::Released);
-        self.shared_session.unregister(self.hold.serial());
-        if !self.released {
-            self.shared_session
-                .discard(self.hold.ticket().clone(), Some(self.hold.entry().clone()));
-        }
+impl From<Guard> for AnyGuard {
+    fn from(guard: Guard) -> Self {
+        Guard::new(guard.held)
     }
 }
 
-impl fmt::Debug for Guard {
+impl From<ReadGuard> for AnyGuard {
+    fn from(guard: ReadGuard) -> Self {
+        Guard::new(guard.held)
+    }
+}
+
+impl<M: GuardMode> fmt::Debug for Guard<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
             .field("name", self.name())

@@ -1,112 +1,25 @@
-//! What users hold: the connection to a coordinator, and the locks on it.
+//! The connection to a coordinator, which locks are made from.
 
-use std::fmt;
+#[cfg(doc)]
+use crate::guard::Guard;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::background;
 use crate::clock;
 use crate::data::DataKey;
-use crate::entry::{EntryId, Metadata, Mode, SessionId};
+use crate::entry::{EntryId, Metadata, SessionId};
 use crate::error::{Error, ErrorKind};
-use crate::guard::Guard;
 use crate::janitor::SharedSession;
+use crate::mutex::Mutex;
 use crate::name::LockName;
 use crate::named::Named;
+use crate::options::{MAX_TTL, MIN_TTL, OnRequeue, OnSessionLoss, Options};
 use crate::queue::Queue;
 use crate::retry;
+use crate::rwlock::RwLock;
 use crate::session::{Backend, Removed};
 use crate::session_slot::SessionSlot;
 use crate::token_offset::{Raised, TokenOffset};
-use crate::wait_limit::WaitLimit;
-
-/// Shortest time to live that can be asked for. The coordinator may grant a longer one.
-pub const MIN_TTL: Duration = Duration::from_secs(1);
-/// Longest time to live that can be asked for.
-pub const MAX_TTL: Duration = Duration::from_secs(3600);
-/// The time to live when none is asked for: room for a change of leader and some lost renewals.
-pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
-
-/// What a process says about itself and asks of the coordinator.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// How long the locks outlive a process that died; also how long a holder can be cut off before
-    /// it loses them. Between [`MIN_TTL`] and [`MAX_TTL`].
-    pub ttl: Duration,
-    /// Shown to others in the queue: the user or service.
-    pub owner: String,
-    /// Shown to others in the queue: what the locks are for.
-    pub note: Option<String>,
-    /// Shown to others in the queue: the program that does the work.
-    pub command: Option<String>,
-    /// Whoever waits for long calls [`Guard::announce`](crate::Guard::announce) once it holds the
-    /// lock, so that others know since when. Of one that does not, nobody may conclude from its
-    /// silence that it had not to wait.
-    pub announces: bool,
-    /// What becomes of waits when the session is lost.
-    pub on_session_loss: OnSessionLoss,
-    /// Told when a wait has lost its place and queues anew.
-    pub on_requeue: Option<OnRequeue>,
-}
-
-/// A function that is told of each wait that has lost its place in the queue and begins anew at its
-/// end, and by what error. It must not block.
-#[derive(Clone)]
-pub struct OnRequeue(Arc<Told>);
-
-type Told = dyn Fn(&LockName, &Error) + Send + Sync;
-
-impl OnRequeue {
-    /// Tells this function.
-    pub fn new(told: impl Fn(&LockName, &Error) + Send + Sync + 'static) -> Self {
-        OnRequeue(Arc::new(told))
-    }
-
-    pub(crate) fn tell(&self, name: &LockName, error: &Error) {
-        (self.0)(name, error);
-    }
-}
-
-impl fmt::Debug for OnRequeue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OnRequeue").finish_non_exhaustive()
-    }
-}
-
-/// What becomes of a wait when its session is lost, and with it its place in the queue. A hold is
-/// lost either way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnSessionLoss {
-    /// It fails with [`ErrorKind::SessionLost`], so that the caller knows that others may have gone
-    /// first.
-    #[default]
-    Fail,
-    /// It opens a new session and queues anew, at the end, for what is left of its time; without a
-    /// limit, through an outage of any length. It tries again, with growing pauses, while the
-    /// coordinator is out of reach or short of something, and fails when that refuses us, and by
-    /// [`Locks::close`].
-    Requeue,
-}
-
-impl Default for Options {
-    /// [`DEFAULT_TTL`], the user's login name as far as the environment tells it (else the user's
-    /// number), no note, no command.
-    fn default() -> Self {
-        let owner = ["USER", "LOGNAME"]
-            .iter()
-            .find_map(|v| std::env::var(v).ok());
-        let number = || format!("uid:{}", rustix::process::getuid().as_raw());
-        Options {
-            ttl: DEFAULT_TTL,
-            owner: owner.unwrap_or_else(number),
-            note: None,
-            command: None,
-            announces: false,
-            on_session_loss: OnSessionLoss::default(),
-            on_requeue: None,
-        }
-    }
-}
 
 /// A process's connection to a coordinator; locks are made from it. Cheap to clone: clones share
 /// one session.
@@ -183,7 +96,7 @@ impl Locks {
         N: TryInto<LockName>,
         Error: From<N::Error>,
     {
-        Ok(Mutex(self.named(name)?))
+        Ok(Mutex::new(self.named(name)?))
     }
 
     /// The read/write lock of this name: one writer or many readers, first come first served; a
@@ -197,7 +110,7 @@ impl Locks {
         N: TryInto<LockName>,
         Error: From<N::Error>,
     {
-        Ok(RwLock(self.named(name)?))
+        Ok(RwLock::new(self.named(name)?))
     }
 
     fn named<N>(&self, name: N) -> Result<Named, Error>
@@ -301,132 +214,23 @@ impl Locks {
         self.shared.sessions.shared_session().await
     }
 
-    pub(crate) fn requeues(&self) -> bool {
-        self.shared.on_session_loss == OnSessionLoss::Requeue
+    /// Returns what becomes of waits whose acquire does not say.
+    pub(crate) fn on_session_loss(&self) -> OnSessionLoss {
+        self.shared.on_session_loss
     }
 
-    /// Says that a wait queues anew.
-    pub(crate) fn tell_requeue(&self, name: &LockName, error: &Error) {
-        if let Some(told) = &self.shared.on_requeue {
-            told.tell(name, error);
+    /// Reports that a wait queues anew.
+    pub(crate) fn notify_requeue(&self, name: &LockName, error: &Error) {
+        if let Some(on_requeue) = &self.shared.on_requeue {
+            on_requeue.notify(name, error);
         }
     }
 
-    /// What an entry that is made now says about us.
+    /// Returns what an entry that is made now says about its contender.
     pub(crate) fn metadata(&self) -> Metadata {
         Metadata {
             since_unix_ms: clock::unix_millis(),
             ..self.shared.metadata.clone()
         }
-    }
-}
-
-/// A lock with one holder at a time, first come first served. Each acquire is a contender of its
-/// own, also when tasks share a session: a task that acquires a mutex it already holds waits for
-/// itself.
-#[derive(Debug, Clone)]
-pub struct Mutex(Named);
-
-impl Mutex {
-    /// Its name.
-    pub fn name(&self) -> &LockName {
-        self.0.name()
-    }
-
-    /// Waits for our turn, without limit. Uncontended: one round trip.
-    ///
-    /// # Errors
-    /// [`ErrorKind::SessionLost`] or [`ErrorKind::Evicted`] when our place in the queue is gone
-    /// (acquire again to queue anew, or see [`OnSessionLoss::Requeue`]); what the backend says when
-    /// it refuses; an unreachable coordinator when there is no session yet.
-    ///
-    /// *Cancel safety:* dropped at any await, it leaves no entry behind.
-    pub async fn acquire(&self) -> Result<Guard, Error> {
-        self.0.acquire_forever(Mode::Exclusive).await
-    }
-
-    /// Takes the lock if nobody holds it or waits for it. `None` if somebody does. One round trip,
-    /// two when it is not free.
-    ///
-    /// # Errors
-    /// As [`acquire`](Mutex::acquire); [`ErrorKind::Unreachable`] if nobody has answered for 5 s.
-    /// *Cancel safety:* the same.
-    pub async fn try_acquire(&self) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Exclusive, WaitLimit::for_try()).await
-    }
-
-    /// Waits for our turn at most this long. `None` if others held it all the time.
-    ///
-    /// # Errors
-    /// As [`acquire`](Mutex::acquire); [`ErrorKind::Unreachable`] if the coordinator did not take us
-    /// into the queue in that time, or does not answer at its end. *Cancel safety:* the same.
-    pub async fn acquire_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
-        self.0
-            .acquire(Mode::Exclusive, WaitLimit::from_duration(limit))
-            .await
-    }
-}
-
-/// A lock with one writer or many readers, first come first served.
-#[derive(Debug, Clone)]
-pub struct RwLock(Named);
-
-impl RwLock {
-    /// Its name.
-    pub fn name(&self) -> &LockName {
-        self.0.name()
-    }
-
-    /// Waits for our turn to hold it together with other readers. See [`Mutex::acquire`] for errors
-    /// and cancel safety.
-    ///
-    /// # Errors
-    /// As [`Mutex::acquire`].
-    pub async fn read(&self) -> Result<Guard, Error> {
-        self.0.acquire_forever(Mode::Shared).await
-    }
-
-    /// Holds it for reading if no writer holds it or waits for it. See [`Mutex::try_acquire`].
-    ///
-    /// # Errors
-    /// As [`Mutex::acquire`].
-    pub async fn try_read(&self) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Shared, WaitLimit::for_try()).await
-    }
-
-    /// Waits at most this long to hold it for reading. See [`Mutex::acquire_timeout`].
-    ///
-    /// # Errors
-    /// As [`Mutex::acquire_timeout`].
-    pub async fn read_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
-        self.0
-            .acquire(Mode::Shared, WaitLimit::from_duration(limit))
-            .await
-    }
-
-    /// Waits for our turn to hold it alone. See [`Mutex::acquire`].
-    ///
-    /// # Errors
-    /// As [`Mutex::acquire`].
-    pub async fn write(&self) -> Result<Guard, Error> {
-        self.0.acquire_forever(Mode::Exclusive).await
-    }
-
-    /// Holds it alone if nobody holds it or waits for it. See [`Mutex::try_acquire`].
-    ///
-    /// # Errors
-    /// As [`Mutex::acquire`].
-    pub async fn try_write(&self) -> Result<Option<Guard>, Error> {
-        self.0.acquire(Mode::Exclusive, WaitLimit::for_try()).await
-    }
-
-    /// Waits at most this long to hold it alone. See [`Mutex::acquire_timeout`].
-    ///
-    /// # Errors
-    /// As [`Mutex::acquire_timeout`].
-    pub async fn write_timeout(&self, limit: Duration) -> Result<Option<Guard>, Error> {
-        self.0
-            .acquire(Mode::Exclusive, WaitLimit::from_duration(limit))
-            .await
     }
 }

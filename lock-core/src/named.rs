@@ -4,15 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::acquire::Pending;
+use crate::acquire_options::AcquireOptions;
 use crate::background;
 use crate::backoff::Backoff;
 use crate::clock::{BootInstant, Clock};
 use crate::entry::Mode;
 use crate::error::{Error, ErrorKind, LossReason};
 use crate::guard::Guard;
+use crate::guard_mode::GuardMode;
+use crate::held_lock::HeldLock;
 use crate::janitor::SharedSession;
 use crate::lock::Locks;
 use crate::name::LockName;
+use crate::options::OnSessionLoss;
 use crate::wait_limit::WaitLimit;
 
 #[derive(Debug, Clone)]
@@ -30,14 +34,39 @@ impl Named {
         &self.name
     }
 
-    pub(crate) async fn acquire(
+    /// Acquires the lock as the options say. Returns `None` if they wait for less than it takes.
+    pub(crate) async fn acquire<M: GuardMode>(
+        &self,
+        options: AcquireOptions<M>,
+    ) -> Result<Option<Guard<M>>, Error> {
+        let (mode, limit) = (options.to_mode(), options.to_wait_limit());
+        let policy = options.session_loss_policy(self.locks.on_session_loss());
+        let held = self.wait(mode, limit, policy).await?;
+        Ok(held.map(Guard::new))
+    }
+
+    /// Acquires the lock with options that wait without a limit.
+    pub(crate) async fn acquire_forever<M: GuardMode>(
+        &self,
+        options: AcquireOptions<M>,
+    ) -> Result<Guard<M>, Error> {
+        self.acquire(options).await?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Internal,
+                "a wait without a limit ended without a lock: please report this",
+            )
+        })
+    }
+
+    async fn wait(
         &self,
         mode: Mode,
         limit: WaitLimit,
-    ) -> Result<Option<Guard>, Error> {
+        policy: OnSessionLoss,
+    ) -> Result<Option<HeldLock>, Error> {
         // A loop of acquires that never wait must let other tasks run.
         tokio::task::coop::consume_budget().await;
-        let requeues = self.locks.requeues();
+        let requeues = policy == OnSessionLoss::Requeue;
         let mut shared_session = self.session(limit, None).await?;
         let mut replaced = false;
         let mut backoff = Backoff::default();
@@ -52,7 +81,7 @@ impl Named {
             let may_have_entry = pending.may_have_entry();
             drop(pending);
             if may_have_entry && requeues {
-                self.locks.tell_requeue(&self.name, &error);
+                self.locks.notify_requeue(&self.name, &error);
             } else if may_have_entry || replaced && !requeues {
                 return Err(error);
             }
@@ -69,17 +98,6 @@ impl Named {
                 false => self.session(limit, None).await?,
             };
         }
-    }
-
-    pub(crate) async fn acquire_forever(&self, mode: Mode) -> Result<Guard, Error> {
-        self.acquire(mode, WaitLimit::Forever)
-            .await?
-            .ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Internal,
-                    "a wait without a limit ended without a lock: please report this",
-                )
-            })
     }
 
     /// Returns the session, and opens one if there is none.

@@ -20,7 +20,7 @@
 //! let guard = ledger.acquire().await?;
 //! guard.replace("[]").await?;
 //! guard.edit(|old| Ok::<_, std::io::Error>([b"[1, ", &old[1..]].concat())).await?;
-//! guard.release().await;
+//! assert_eq!(guard.release().await?, lock_core::Release::Released);
 //! assert_eq!(lock_fence::read(&path)?, b"[1, ]");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();

@@ -230,8 +230,14 @@ impl FileGuard {
         self.change(move |file| file.edit(change)).await
     }
 
-    /// Gives the lock back and says how it went: see [`Guard::release`].
-    pub async fn release(self) -> Release {
+    /// Gives the lock back, and returns what the coordinator found: see [`Guard::release`].
+    ///
+    /// # Errors
+    /// The kinds of [`Guard::release`].
+    ///
+    /// # Cancel safety
+    /// Dropped at any await, the release goes on in the background.
+    pub async fn release(self) -> Result<Release, lock_core::Error> {
         self.guard.release().await
     }
 

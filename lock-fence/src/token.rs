@@ -51,14 +51,16 @@ impl FencingToken {
         }
     }
 
-    /// Returns the token of a held lock.
+    /// Returns the token of a lock that is held exclusively. Readers have no order, so their guard does
+    /// not compile here:
+    ///
+    /// ```compile_fail,E0308
+    /// # fn write(guard: &lock_core::ReadGuard) -> lock_fence::FencingToken {
+    /// lock_fence::FencingToken::of(guard)
+    /// # }
+    /// ```
     pub fn of(guard: &Guard) -> Self {
-        FencingToken {
-            lock: guard.name().clone(),
-            mode: guard.mode(),
-            token: guard.token(),
-            coordinator: None,
-        }
+        FencingToken::new(guard.name().clone(), guard.token())
     }
 
     /// # Errors

@@ -20,7 +20,7 @@
 //!     reason = guard.lost() => panic!("stop writing: {reason}"),
 //!     () = async { /* the work */ } => {}
 //! }
-//! assert_eq!(guard.release().await, Release::Released);
+//! assert_eq!(guard.release().await?, Release::Released);
 //! # Ok::<(), turnlock::Error>(())
 //! # }).unwrap();
 //! ```
@@ -49,8 +49,8 @@
 //!
 //! Sessions are renewed on a thread that is started when a lock is first used, and a fork does not
 //! take threads along. So the child of a process that has used a lock can use none: everything that
-//! asks a coordinator fails there with [`ErrorKind::Forked`] at once, [`Guard::release`] answers
-//! [`Release::Unknown`], [`Guard::lost`] resolves, and to drop what was the parent's does nothing.
+//! asks a coordinator, [`Guard::release`] too, fails there with [`ErrorKind::Forked`] at once,
+//! [`Guard::lost`] resolves, and to drop what was the parent's does nothing.
 //! The locks stay the parent's. A process that turns into a daemon forks before it uses a lock; a
 //! child that executes a program, as [`std::process::Command`] has it, starts anew and is not
 //! meant. A future that was polled before the fork must not be polled in the child.
@@ -71,9 +71,10 @@ pub mod registry;
 use std::sync::Arc;
 
 pub use lock_core::{
-    Backend, Effect, Entry, EntryId, Error, ErrorKind, Guard, Incarnation, LockName, Locks,
-    LossReason, Metadata, Mode, Mutex, NameError, NameRule, OnRequeue, OnSessionLoss, Options,
-    Queue, Raised, Release, Removed, RwLock, SessionId, State, Token, TokenOffset, clock,
+    AcquireOptions, AnyGuard, Backend, Effect, Entry, EntryId, Error, ErrorKind, Guard,
+    Incarnation, LockName, Locks, LossReason, Metadata, Mode, Mutex, NameError, NameRule,
+    OnRequeue, OnSessionLoss, Options, Queue, Raised, ReadGuard, Release, Removed, RwLock,
+    SessionId, State, Token, TokenOffset, clock, guard_mode,
 };
 pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
 

@@ -100,7 +100,10 @@ pub async fn closing_ends_every_hold(bed: TestBed) {
     locks.close().await.expect("an answer");
     for guard in [guard, other] {
         assert_eq!(guard.state(), State::Lost(LossReason::Closed));
-        assert_eq!(guard.release().await, Release::AlreadyGone);
+        assert_eq!(
+            guard.release().await.expect("an answer"),
+            Release::AlreadyGone
+        );
     }
     waiter.outcome().await.expect_err("its session is closed");
     for name in ["a", "b"] {
@@ -120,7 +123,10 @@ pub async fn a_wait_that_times_out_leaves_no_entry(bed: TestBed) {
         assert!(!matches!(waited, Ok(Some(_))), "{waited:?}");
     }
     bed.depth("a", 1).await;
-    assert_eq!(holder.release().await, Release::Released);
+    assert_eq!(
+        holder.release().await.expect("an answer"),
+        Release::Released
+    );
     let next = bed.mutex("a").try_acquire().await.expect("an answer");
     assert!(next.is_some(), "nobody is in the way");
 }
@@ -137,16 +143,22 @@ pub async fn a_timeout_at_the_instant_of_the_grant_gives_a_guard_or_nothing(bed:
         });
         let early = Duration::from_micros(fastrand::u64(0..=6_000));
         tokio::time::sleep(limit.saturating_sub(early)).await;
-        assert_eq!(guard.release().await, Release::Released);
+        assert_eq!(guard.release().await.expect("an answer"), Release::Released);
         let waited = bed.soon("the wait", waiting).await.expect("no panic");
         if let Ok(Some(guard)) = waited {
             let queue = bed.queue("a").await;
             assert_eq!(queue.entries.len(), 1);
             assert_eq!(queue.entries[0].token, guard.token());
-            assert_eq!(guard.release().await, Release::Released);
+            assert_eq!(guard.release().await.expect("an answer"), Release::Released);
         }
         bed.depth("a", 0).await;
         let free = other.try_acquire().await.expect("an answer");
-        assert_eq!(free.expect("it is free").release().await, Release::Released);
+        assert_eq!(
+            free.expect("it is free")
+                .release()
+                .await
+                .expect("an answer"),
+            Release::Released
+        );
     }
 }

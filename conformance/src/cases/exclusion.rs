@@ -25,7 +25,7 @@ async fn take_turns(bed: &TestBed, clients: Vec<Locks>, turns: usize) {
                     // Long enough for others to come in, if they could.
                     tokio::time::sleep(Duration::from_millis(1)).await;
                     inside.fetch_sub(1, Ordering::SeqCst);
-                    assert_eq!(guard.release().await, Release::Released);
+                    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
                 }
             })
         })
@@ -58,7 +58,7 @@ pub async fn contention_is_a_value(bed: TestBed) {
     drop(guard);
     let guard = other.acquire_timeout(bed.limit()).await;
     let guard = guard.expect("an answer").expect("the lock is free again");
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
 }
 
 pub async fn a_task_waits_for_itself(bed: TestBed) {
@@ -67,7 +67,7 @@ pub async fn a_task_waits_for_itself(bed: TestBed) {
     assert!(lock.try_acquire().await.expect("an answer").is_none());
     let again = lock.acquire_timeout(Duration::from_millis(100)).await;
     assert!(again.expect("an answer").is_none());
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     let again = lock.try_acquire().await.expect("an answer");
     assert!(again.is_some(), "nothing of the waits is left");
 }
@@ -123,6 +123,6 @@ pub async fn a_silent_holder_has_lost_before_the_next_is_granted(bed: TestBed) -
     // Twice what the server waits, for those who come from a new leader, and a busy machine.
     let freed = silent.elapsed();
     assert!(freed < 2 * bed.ttl() + Duration::from_secs(10), "{freed:?}");
-    assert_eq!(next.release().await, Release::Released);
+    assert_eq!(next.release().await.expect("an answer"), Release::Released);
     Ok(())
 }

@@ -21,7 +21,10 @@ pub async fn a_removed_entry_is_a_loss_for_the_holder(bed: TestBed) -> Result<()
     assert!(removed.elapsed() < AT_ONCE, "{:?}", removed.elapsed());
     assert_eq!(guard.state(), State::Lost(LossReason::EntryGone));
     assert_eq!(guard.remaining(), Duration::ZERO);
-    assert_eq!(guard.release().await, Release::AlreadyGone);
+    assert_eq!(
+        guard.release().await.expect("an answer"),
+        Release::AlreadyGone
+    );
     Ok(())
 }
 
@@ -34,7 +37,7 @@ pub async fn a_removed_entry_evicts_the_waiter(bed: TestBed) -> Result<(), Skip>
     let error = waiter.outcome().await.expect_err("evicted");
     assert_eq!(error.kind(), ErrorKind::Evicted, "{error}");
     assert_eq!(guard.state(), State::Held);
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     Ok(())
 }
 
@@ -59,8 +62,11 @@ pub async fn a_session_that_ended_is_lost_for_ever(bed: TestBed) -> Result<(), S
     let next = next.expect("a new session takes it");
     assert!(next.token() > old);
     assert!(!is_ours(&guard), "the old guard stays lost");
-    assert_eq!(guard.release().await, Release::AlreadyGone);
-    assert_eq!(next.release().await, Release::Released);
+    assert_eq!(
+        guard.release().await.expect("an answer"),
+        Release::AlreadyGone
+    );
+    assert_eq!(next.release().await.expect("an answer"), Release::Released);
     Ok(())
 }
 
@@ -71,7 +77,7 @@ pub async fn a_session_that_ended_is_not_made_anew(bed: TestBed) -> Result<(), S
     let lock = locks.mutex("a").expect("a valid name");
     // It holds nothing, so only its renewals can tell.
     let guard = lock.acquire().await.expect("the lock is free");
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     let id = locks.session_id().expect("open");
     administrator.end_session(id).await;
     bed.eventually("the session is known to be over", async || {
@@ -94,7 +100,7 @@ pub async fn a_waiters_session_that_ended_fails_the_wait(bed: TestBed) -> Result
         "{error}"
     );
     bed.depth("a", 1).await;
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     Ok(())
 }
 
@@ -170,7 +176,7 @@ pub async fn a_cut_connection_is_no_loss(bed: TestBed) -> Result<(), Skip> {
     }
     held_again(&bed, &guard).await;
     assert_eq!(bed.queue("a").await.entries[0].token, token);
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     Ok(())
 }
 
@@ -188,7 +194,7 @@ pub async fn a_connection_gone_silent_is_no_loss(bed: TestBed) -> Result<(), Ski
     })
     .await;
     held_again(&bed, &guard).await;
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     Ok(())
 }
 
@@ -217,8 +223,11 @@ pub async fn servers_that_stand_still_for_a_moment_cost_no_lock(bed: TestBed) ->
     held_again(&bed, &guard).await;
     assert_eq!(bed.queue("a").await.entries[0].token, token);
     assert!(waiter.waits());
-    assert_eq!(guard.release().await, Release::Released);
-    assert_eq!(waiter.turn().await.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
+    assert_eq!(
+        waiter.turn().await.release().await.expect("an answer"),
+        Release::Released
+    );
     Ok(())
 }
 
@@ -272,6 +281,6 @@ pub async fn a_waiter_without_a_limit_outlives_an_outage(bed: TestBed) -> Result
     drop(guard);
     let turn = waiter.turn().await;
     assert!(turn.token() > token);
-    assert_eq!(turn.release().await, Release::Released);
+    assert_eq!(turn.release().await.expect("an answer"), Release::Released);
     Ok(())
 }

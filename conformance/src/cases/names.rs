@@ -71,8 +71,14 @@ pub async fn nested_names_are_handed_over_apart(bed: TestBed) {
     }
     while !queues.is_empty() {
         let (holder, waiter) = queues.remove(0);
-        assert_eq!(holder.release().await, Release::Released);
-        assert_eq!(waiter.turn().await.release().await, Release::Released);
+        assert_eq!(
+            holder.release().await.expect("an answer"),
+            Release::Released
+        );
+        assert_eq!(
+            waiter.turn().await.release().await.expect("an answer"),
+            Release::Released
+        );
         assert!(queues.iter().all(|(_, waiter)| waiter.waits()));
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lock_core::{Backend, ErrorKind, Guard, Locks, Mode, Release, Token};
+use lock_core::{AnyGuard, Backend, ErrorKind, Locks, Mode, Release, Token};
 
 use crate::fixture::Skip;
 use crate::test_bed::{TestBed, Waiter};
@@ -17,12 +17,15 @@ pub async fn first_come_first_served(bed: TestBed) {
         waiters.push(tokio::spawn(async move {
             let guard = lock.acquire().await.expect("our turn comes");
             order.lock().expect("no panic").push((i, guard.token()));
-            assert_eq!(guard.release().await, Release::Released);
+            assert_eq!(guard.release().await.expect("an answer"), Release::Released);
         }));
         bed.depth("a", i + 2).await;
     }
     let first = holder.token();
-    assert_eq!(holder.release().await, Release::Released);
+    assert_eq!(
+        holder.release().await.expect("an answer"),
+        Release::Released
+    );
     for waiter in waiters {
         bed.soon("a turn", waiter).await.expect("no panic");
     }
@@ -55,7 +58,7 @@ pub async fn waiters_that_leave_do_not_break_the_line(bed: TestBed) {
         let guard = waiter.turn().await;
         assert!(guard.token() > last);
         last = guard.token();
-        assert_eq!(guard.release().await, Release::Released);
+        assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     }
     bed.depth("a", 0).await;
 }
@@ -84,7 +87,7 @@ pub async fn whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder(
         assert!(stayer.waits(), "it is held");
     }
     let token = guard.token();
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     assert!(stayer.turn().await.token() > token);
 }
 
@@ -105,7 +108,7 @@ async fn served_one_by_one(waiters: Vec<Waiter>) {
         // A wrong grant comes at once.
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(waiters.as_slice().iter().all(Waiter::waits), "it is held");
-        assert_eq!(guard.release().await, Release::Released);
+        assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     }
 }
 
@@ -143,7 +146,10 @@ pub async fn whoever_gives_up_before_others_of_its_process_leaves_the_rest_in_or
         leaver.leave();
         bed.depth("a", stay.len() + left.len() - gone).await;
     }
-    assert_eq!(holder.release().await, Release::Released);
+    assert_eq!(
+        holder.release().await.expect("an answer"),
+        Release::Released
+    );
     served_one_by_one(stay).await;
     bed.depth("a", 0).await;
 }
@@ -159,7 +165,7 @@ struct Inside {
 }
 
 impl Inside {
-    fn enter(&mut self, guard: &Guard) {
+    fn enter(&mut self, guard: &AnyGuard) {
         assert_eq!(self.writers, 0, "a writer is inside");
         let token = guard.token().0;
         if guard.mode() == Mode::Shared {
@@ -174,7 +180,7 @@ impl Inside {
         self.last = self.last.max(token);
     }
 
-    fn leave(&mut self, guard: &Guard) {
+    fn leave(&mut self, guard: &AnyGuard) {
         match guard.mode() {
             Mode::Shared => self.readers -= 1,
             Mode::Exclusive => self.writers -= 1,
@@ -197,9 +203,9 @@ pub async fn a_crowd_of_two_processes_is_served_in_order(bed: TestBed) {
         tasks.push(tokio::spawn(async move {
             for turn in 0..TURNS {
                 let acquire = async {
-                    let acquired = match (task + turn) % 7 {
-                        0 => lock.read().await,
-                        _ => lock.write().await,
+                    let acquired: Result<AnyGuard, _> = match (task + turn) % 7 {
+                        0 => lock.read().await.map(Into::into),
+                        _ => lock.write().await.map(Into::into),
                     };
                     acquired.expect("our turn comes")
                 };
@@ -213,7 +219,7 @@ pub async fn a_crowd_of_two_processes_is_served_in_order(bed: TestBed) {
                 inside.lock().expect("no panic").enter(&guard);
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 inside.lock().expect("no panic").leave(&guard);
-                assert_eq!(guard.release().await, Release::Released);
+                assert_eq!(guard.release().await.expect("an answer"), Release::Released);
             }
         }));
     }
@@ -241,13 +247,16 @@ pub async fn waiters_whose_sessions_end_do_not_break_the_line(bed: TestBed) -> R
         );
     }
     bed.depth("a", waiters.len() + 1).await;
-    assert_eq!(holder.release().await, Release::Released);
+    assert_eq!(
+        holder.release().await.expect("an answer"),
+        Release::Released
+    );
     let mut last = Token(0);
     for waiter in waiters {
         let guard = waiter.turn().await;
         assert!(guard.token() > last);
         last = guard.token();
-        assert_eq!(guard.release().await, Release::Released);
+        assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     }
     bed.depth("a", 0).await;
     Ok(())
@@ -266,12 +275,15 @@ pub async fn a_storm_of_tries_does_not_hold_up_a_waiter(bed: TestBed) {
         })
     });
     let tries: Vec<_> = tries.collect();
-    assert_eq!(holder.release().await, Release::Released);
+    assert_eq!(
+        holder.release().await.expect("an answer"),
+        Release::Released
+    );
     let guard = waiter.turn().await;
     for task in tries {
         bed.soon("the tries", task).await.expect("no panic");
     }
     bed.depth("a", 1).await;
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     bed.depth("a", 0).await;
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use lock_core::{Mode, Release};
+use lock_core::{AnyGuard, Mode, Release};
 
 use crate::test_bed::{TestBed, Waiter};
 
@@ -20,13 +20,19 @@ pub async fn readers_share_and_a_waiting_writer_stops_new_readers(bed: TestBed) 
     assert!(try_write.expect("an answer").is_none());
     bed.depth("a", 3).await;
     let late = bed.waiter("a", Mode::Shared).await;
-    assert_eq!(one.release().await, Release::Released);
+    assert_eq!(one.release().await.expect("an answer"), Release::Released);
     assert!(writer.waits());
-    assert_eq!(two.release().await, Release::Released);
+    assert_eq!(two.release().await.expect("an answer"), Release::Released);
     let writer = writer.turn().await;
     assert!(late.waits());
-    assert_eq!(writer.release().await, Release::Released);
-    assert_eq!(late.turn().await.release().await, Release::Released);
+    assert_eq!(
+        writer.release().await.expect("an answer"),
+        Release::Released
+    );
+    assert_eq!(
+        late.turn().await.release().await.expect("an answer"),
+        Release::Released
+    );
 }
 
 pub async fn a_batch_of_readers_starts_together(bed: TestBed) {
@@ -36,7 +42,10 @@ pub async fn a_batch_of_readers_starts_together(bed: TestBed) {
         readers.push(bed.waiter("a", Mode::Shared).await);
     }
     assert!(readers.iter().all(Waiter::waits));
-    assert_eq!(writer.release().await, Release::Released);
+    assert_eq!(
+        writer.release().await.expect("an answer"),
+        Release::Released
+    );
     let mut guards = vec![];
     for reader in readers {
         guards.push(reader.turn().await);
@@ -53,11 +62,17 @@ pub async fn a_writer_waits_for_every_reader(bed: TestBed) {
     let writer = bed.waiter("a", Mode::Exclusive).await;
     while let Some(nearest) = readers.pop() {
         assert!(writer.waits());
-        assert_eq!(nearest.release().await, Release::Released);
+        assert_eq!(
+            nearest.release().await.expect("an answer"),
+            Release::Released
+        );
         bed.depth("a", readers.len() + 1).await;
         assert_eq!(bed.queue("a").await.holders(), readers.len().max(1));
     }
-    assert_eq!(writer.turn().await.release().await, Release::Released);
+    assert_eq!(
+        writer.turn().await.release().await.expect("an answer"),
+        Release::Released
+    );
 }
 
 pub async fn a_writer_that_leaves_lets_readers_in(bed: TestBed) {
@@ -82,9 +97,9 @@ pub async fn readers_and_writers_exclude_each_other(bed: TestBed) {
         tokio::spawn(async move {
             for turn in 0..15 {
                 let writes = (i + turn) % 3 == 0;
-                let guard = match writes {
-                    true => lock.write().await,
-                    false => lock.read().await,
+                let guard: Result<AnyGuard, _> = match writes {
+                    true => lock.write().await.map(Into::into),
+                    false => lock.read().await.map(Into::into),
                 };
                 let guard = guard.expect("our turn comes");
                 let weight = if writes { WRITER } else { 1 };
@@ -94,7 +109,7 @@ pub async fn readers_and_writers_exclude_each_other(bed: TestBed) {
                 // Long enough for others to queue up behind.
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 inside.fetch_sub(weight, Ordering::SeqCst);
-                assert_eq!(guard.release().await, Release::Released);
+                assert_eq!(guard.release().await.expect("an answer"), Release::Released);
             }
         })
     });

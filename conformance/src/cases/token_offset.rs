@@ -38,7 +38,7 @@ async fn token(bed: &TestBed, name: &str) -> Token {
     let queue = bed.queue(name).await;
     assert_eq!(queue.entries[0].token, guard.token(), "all see the same");
     let token = guard.token();
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     locks.close().await.expect("an answer");
     token
 }
@@ -119,12 +119,15 @@ pub async fn the_offset_is_not_raised_under_locks_in_use(bed: TestBed) -> Result
     assert_eq!(raise(&bed, &admin, FAR).await, Raised::InUse);
     let first = guard.token();
     assert!(first < Token(FAR));
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     let second = bed.soon("its turn", waiter).await.expect("no panic");
     let second = second.expect("granted");
     assert!(second.token() > first && second.token() < Token(FAR));
     assert_eq!(raise(&bed, &admin, FAR).await, Raised::InUse);
-    assert_eq!(second.release().await, Release::Released);
+    assert_eq!(
+        second.release().await.expect("an answer"),
+        Release::Released
+    );
     locks.close().await.expect("an answer");
     next.close().await.expect("an answer");
     assert_eq!(raise_in_the_end(&bed, &admin, FAR).await, FAR);
@@ -136,7 +139,7 @@ pub async fn a_session_from_before_knows_of_the_new_offset(bed: TestBed) -> Resu
     let idle = bed.process();
     let lock = idle.mutex("a").expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     let session = idle.session_id();
     match raise(&bed, &admin, FAR).await {
         Raised::To(offset) => {
@@ -168,7 +171,7 @@ pub async fn tokens_rise_while_the_offset_is_raised(bed: TestBed) -> Result<(), 
                 while !*stopped.borrow() {
                     let guard = lock.acquire().await.expect("granted");
                     log.lock().expect("no panic").push(guard.token());
-                    assert_eq!(guard.release().await, Release::Released);
+                    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
                     // Now and then nobody has a session, nor stands in the queue.
                     locks.close().await.expect("an answer");
                     tokio::time::sleep(std::time::Duration::from_millis(fastrand::u64(0..20)))

@@ -13,7 +13,7 @@ pub async fn tokens_rise_over_sessions(bed: TestBed) {
         let (locks, guard) = bed.holder("a").await;
         assert!(guard.token() > last, "{} after {last}", guard.token());
         last = guard.token();
-        assert_eq!(guard.release().await, Release::Released);
+        assert_eq!(guard.release().await.expect("an answer"), Release::Released);
         locks.close().await.expect("an answer");
     }
 }
@@ -26,7 +26,7 @@ pub async fn tokens_rise_within_a_session(bed: TestBed) {
         assert!(guard.token() > last, "{} after {last}", guard.token());
         last = guard.token();
         assert_eq!(bed.queue("a").await.entries[0].token, last);
-        assert_eq!(guard.release().await, Release::Released);
+        assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     }
 }
 
@@ -61,9 +61,9 @@ pub async fn tokens_rise_over_a_restart_and_a_holder_keeps_its_own(
     assert_eq!(bed.queue("a").await.entries[0].token, token);
     assert!(is_ours(&guard) && waiter.waits());
     assert_eq!(guard.token(), token);
-    assert_eq!(guard.release().await, Release::Released);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     let next = waiter.turn().await;
     assert!(next.token() > token);
-    assert_eq!(next.release().await, Release::Released);
+    assert_eq!(next.release().await.expect("an answer"), Release::Released);
     Ok(())
 }

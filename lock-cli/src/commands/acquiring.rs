@@ -6,7 +6,9 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use turnlock::{Guard, LockName, Locks, Mode, OnRequeue, OnSessionLoss, Options};
+use turnlock::{
+    AcquireOptions, AnyGuard, LockName, Locks, Mode, OnRequeue, OnSessionLoss, Options,
+};
 
 use crate::child::Signals;
 use crate::cli::{Acquire, FlockFlags, Global};
@@ -33,7 +35,7 @@ pub struct Request<'a> {
 /// How a request ended that did not fail.
 pub enum Acquisition {
     /// The lock is held. The session has to be ended with [`close_session`].
-    Held(Locks, Guard),
+    Held(Locks, AnyGuard),
     /// The lock was not wanted any more, for instance because a signal came.
     Abandoned(Exit),
 }
@@ -128,7 +130,7 @@ async fn connect(request: &Request<'_>) -> Result<Locks, Failure> {
 }
 
 /// Waits for the lock as the options say. Returns `None` if somebody else has it.
-async fn wait_for_lock(locks: &Locks, request: &Request<'_>) -> Result<Option<Guard>, Failure> {
+async fn wait_for_lock(locks: &Locks, request: &Request<'_>) -> Result<Option<AnyGuard>, Failure> {
     let name = request.name;
     if !is_try(request.options) && outer_hold::blocks(locks, name, request.mode).await {
         return Err(Failure::new(
@@ -163,17 +165,14 @@ async fn queue_up(
     name: &LockName,
     mode: Mode,
     options: &Acquire,
-) -> Result<Option<Guard>, Failure> {
-    let lock = locks.rwlock(name)?;
-    let acquired = match (is_try(options), options.wait, mode) {
-        (true, _, Mode::Shared) => lock.try_read().await,
-        (true, _, Mode::Exclusive) => lock.try_write().await,
-        (false, Some(limit), Mode::Shared) => lock.read_timeout(limit).await,
-        (false, Some(limit), Mode::Exclusive) => lock.write_timeout(limit).await,
-        (false, None, Mode::Shared) => lock.read().await.map(Some),
-        (false, None, Mode::Exclusive) => lock.write().await.map(Some),
+) -> Result<Option<AnyGuard>, Failure> {
+    let request = AcquireOptions::new().mode(mode);
+    let request = match (is_try(options), options.wait) {
+        (true, _) => request.no_wait(),
+        (false, Some(limit)) => request.timeout(limit),
+        (false, None) => request,
     };
-    Ok(acquired?)
+    Ok(locks.rwlock(name)?.acquire_with(request).await?)
 }
 
 /// Returns whether the lock is only tried for: to wait for no time is to try.
@@ -183,7 +182,7 @@ fn is_try(options: &Acquire) -> bool {
 
 /// Lets others know that the lock is held since now, and not since its entry was queued. They can do
 /// without.
-async fn announce(guard: &Guard) {
+async fn announce(guard: &AnyGuard) {
     let announced = tokio::time::timeout(REPLY_LIMIT, guard.announce()).await;
     if !matches!(announced, Ok(Ok(()))) {
         narrate(format!(
@@ -194,7 +193,7 @@ async fn announce(guard: &Guard) {
 }
 
 /// Says on stderr that the coordinator granted a shorter time to live than was asked for.
-fn report_shorter_ttl(request: &Request<'_>, guard: &Guard) {
+fn report_shorter_ttl(request: &Request<'_>, guard: &AnyGuard) {
     let (granted, asked) = (guard.ttl(), request.options.ttl);
     if granted < asked {
         inform(format!(

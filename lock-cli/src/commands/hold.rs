@@ -57,7 +57,7 @@ pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
     };
     if let Err(failure) = printed {
         // The reader who was to learn of the lock did not.
-        release(guard).await;
+        let _ = release(guard).await;
         close_session(&locks).await;
         return Err(failure);
     }
@@ -74,14 +74,14 @@ pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
     close_session(&locks).await;
     match (lost, released) {
         (Some(reason), _) => Err(Failure::new(Exit::Lost, format!("{name}: lost: {reason}"))),
-        (None, Release::AlreadyGone) => Err(Failure::new(
+        (None, Ok(Release::Released)) => Ok(exit),
+        (None, Ok(_)) => Err(Failure::new(
             Exit::Lost,
             format!("{name}: the lock had been lost before the release"),
         )),
-        (None, Release::Released) => Ok(exit),
-        (None, Release::Unknown) => {
+        (None, Err(why)) => {
             say(format!(
-                "{name}: the coordinator did not answer the release; the lock is free within {} s",
+                "{name}: {why}; the lock is free within {} s",
                 ttl.as_secs_f64()
             ));
             Ok(exit)

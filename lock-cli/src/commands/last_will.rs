@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use turnlock::{EntryId, Guard, Incarnation, LockName, Options};
+use turnlock::{AnyGuard, EntryId, Incarnation, LockName, Options};
 
 use crate::child::LAST_WILL;
 use crate::cli::Global;
@@ -16,7 +16,7 @@ use crate::coordinator;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Writes down which entry of which queue is to be removed.
-pub fn to_bytes(global: &Global, guard: &Guard) -> Vec<u8> {
+pub fn to_bytes(global: &Global, guard: &AnyGuard) -> Vec<u8> {
     let (name, entry) = (guard.name(), guard.entry());
     let will = json!({
         "backend": global.backend,

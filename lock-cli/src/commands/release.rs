@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use turnlock::{Guard, Locks, Release};
+use turnlock::{AnyGuard, Locks, Release};
 
 use crate::output::narrate;
 
@@ -11,15 +11,23 @@ pub const REPLY_LIMIT: Duration = Duration::from_secs(1);
 
 /// Releases the lock. A reply that takes too long is not waited for: the release goes on until the
 /// session ends.
-pub async fn release(guard: Guard) -> Release {
+///
+/// # Errors
+/// Why it is not known whether the lock is free, for the user to read.
+pub async fn release(guard: AnyGuard) -> Result<Release, String> {
     let name = guard.name().clone();
-    let released = tokio::time::timeout(REPLY_LIMIT, guard.release())
-        .await
-        .unwrap_or(Release::Unknown);
-    if released == Release::Released {
-        narrate(format!("{name}: released"));
+    match tokio::time::timeout(REPLY_LIMIT, guard.release()).await {
+        Ok(Ok(released)) => {
+            if released == Release::Released {
+                narrate(format!("{name}: released"));
+            }
+            Ok(released)
+        }
+        Ok(Err(error)) if !error.is_retryable() => {
+            Err(format!("the release of the lock failed ({error})"))
+        }
+        Ok(Err(_)) | Err(_) => Err("the coordinator did not answer the release".to_owned()),
     }
-    released
 }
 
 /// Closes the session, so that no entry of it stays in a queue. A coordinator that does not reply is

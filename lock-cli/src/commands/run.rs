@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use turnlock::{Guard, Release};
+use turnlock::{AnyGuard, Release};
 
 use crate::child::{Child, Plan, Signals, Watchdog};
 use crate::cli::{Global, OnLost, Run};
@@ -44,7 +44,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     let grace = match granted_grace(&args, &guard) {
         Ok(grace) => grace,
         Err(failure) => {
-            release(guard).await;
+            let _ = release(guard).await;
             close_session(&locks).await;
             return Err(failure);
         }
@@ -63,7 +63,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     let mut child = match spawned.await {
         Ok(child) => child,
         Err(error) => {
-            release(guard).await;
+            let _ = release(guard).await;
             close_session(&locks).await;
             return Err(error.into());
         }
@@ -73,18 +73,21 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     let released = release(guard).await;
     // Until now the watchdog would have released the lock in our place.
     child.leave(close_session(&locks)).await;
-    if released == Release::AlreadyGone && !lost {
+    let gone = matches!(&released, Ok(found) if *found != Release::Released);
+    if gone && !lost {
         say(format!(
             "{name}: the lock had been lost before the command ended"
         ));
     }
-    if released == Release::Unknown && !lost {
+    if let Err(why) = released
+        && !lost
+    {
         say(format!(
-            "{name}: the coordinator did not answer the release; the lock is free within {} s",
+            "{name}: {why}; the lock is free within {} s",
             ttl.as_secs_f64()
         ));
     }
-    if lost || released == Release::AlreadyGone {
+    if lost || gone {
         return Ok(Exit::Lost);
     }
     Ok(end.map_or(Exit::Of(ended.status()), Exit::Signal))
@@ -110,7 +113,7 @@ fn check_grace(args: &Run) -> Result<(), Failure> {
 
 /// Returns the grace, if it fits into the time to live that the coordinator granted. With a longer one
 /// the command would be stopped as soon as it runs, or at the first renewal that is a little late.
-fn granted_grace(args: &Run, guard: &Guard) -> Result<Duration, Failure> {
+fn granted_grace(args: &Run, guard: &AnyGuard) -> Result<Duration, Failure> {
     let most = longest_grace(guard);
     match args.grace {
         Some(grace) if grace > most && args.on_lost == OnLost::Term => Err(Failure::new(

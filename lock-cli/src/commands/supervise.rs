@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use turnlock::clock::{BootInstant, Clock};
 use turnlock::fence::FencingToken;
-use turnlock::{Guard, LockName, State, clock};
+use turnlock::{AnyGuard, LockName, State, clock};
 
 use crate::child::{Child, Deadline, Ended, Error};
 use crate::cli::OnLost;
@@ -21,12 +21,12 @@ const KILL_RESERVE: Duration = Duration::from_millis(100);
 const PUNCTUALITY: f64 = 0.9;
 
 /// The time between TERM and KILL if none is asked for: a fifth of the time to live that was granted.
-pub fn default_grace(guard: &Guard) -> Duration {
+pub fn default_grace(guard: &AnyGuard) -> Duration {
     (guard.ttl() / 5).min(longest_grace(guard))
 }
 
 /// The longest time between TERM and KILL that does not stop the command while all is well.
-pub fn longest_grace(guard: &Guard) -> Duration {
+pub fn longest_grace(guard: &AnyGuard) -> Duration {
     guard
         .assured()
         .mul_f64(PUNCTUALITY)
@@ -35,20 +35,20 @@ pub fn longest_grace(guard: &Guard) -> Duration {
 
 /// Returns when the watchdog kills what runs under this hold, unless the hold is renewed: after our own
 /// turn to be polite, before the deadline.
-pub fn kill_at(guard: &Guard) -> BootInstant {
+pub fn kill_at(guard: &AnyGuard) -> BootInstant {
     Clock::system().now() + guard.remaining().saturating_sub(KILL_RESERVE / 2)
 }
 
 /// What the command learns of its hold. Set after the inherited ones: those of an outer hold must
 /// not win.
-pub fn environment(guard: &Guard) -> Vec<(OsString, OsString)> {
+pub fn environment(guard: &AnyGuard) -> Vec<(OsString, OsString)> {
     let deadline =
         clock::unix_millis() + u64::try_from(guard.remaining().as_millis()).unwrap_or(u64::MAX);
     [
         ("TURNLOCK_NAME", guard.name().to_string()),
         ("TURNLOCK_TOKEN", guard.token().to_string()),
         ("TURNLOCK_MODE", guard.mode().to_string()),
-        (outer_hold::VARIABLE, FencingToken::of(guard).to_string()),
+        (outer_hold::VARIABLE, fencing_token(guard).to_string()),
         // As of the start: renewals move it on while the command runs.
         ("TURNLOCK_DEADLINE_UNIX_MS", deadline.to_string()),
     ]
@@ -56,11 +56,19 @@ pub fn environment(guard: &Guard) -> Vec<(OsString, OsString)> {
     .to_vec()
 }
 
+/// Returns the portable form of the token. A reader has one too: it says that nothing may be written.
+fn fencing_token(guard: &AnyGuard) -> FencingToken {
+    FencingToken {
+        mode: guard.mode(),
+        ..FencingToken::new(guard.name().clone(), guard.token())
+    }
+}
+
 /// Waits for the command to end, and stops it when the lock is lost or about to be. Answers how it
 /// ended and whether the lock was lost.
 pub async fn supervise(
     child: &mut Child,
-    guard: &Guard,
+    guard: &AnyGuard,
     on_lost: OnLost,
     grace: Duration,
 ) -> Result<(Ended, bool), Failure> {
@@ -116,7 +124,7 @@ fn runs_on(name: &LockName, error: &Error) -> Failure {
 
 /// Resolves when less than `reserve` is left before the deadline, renewals or not, or the lock is
 /// lost. Meanwhile it keeps the watchdog informed.
-async fn beyond_hope(guard: &Guard, reserve: Duration, watchdog: Option<&Deadline>) {
+async fn beyond_hope(guard: &AnyGuard, reserve: Duration, watchdog: Option<&Deadline>) {
     // Timers stand still while the machine sleeps; the deadline does not.
     const LONGEST_SLEEP: Duration = Duration::from_millis(500);
     loop {

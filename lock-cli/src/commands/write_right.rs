@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use turnlock::fence::FencingToken;
-use turnlock::{Guard, LockName, Locks, Mode};
+use turnlock::{AnyGuard, LockName, Locks, Mode};
 
 use crate::child::Signals;
 use crate::cli::{Change, Global};
@@ -16,7 +16,7 @@ use crate::output::{print_json, unreported};
 pub struct WriteRight {
     pub token: FencingToken,
     /// The lock, if it was taken for this change.
-    pub lock: Option<(Locks, Guard)>,
+    pub lock: Option<(Locks, AnyGuard)>,
 }
 
 impl WriteRight {
@@ -48,7 +48,7 @@ impl WriteRight {
         Ok(match acquisition {
             Acquisition::Abandoned(exit) => Err(exit),
             Acquisition::Held(locks, guard) => Ok(WriteRight {
-                token: FencingToken::of(&guard),
+                token: FencingToken::new(name.clone(), guard.token()),
                 lock: Some((locks, guard)),
             }),
         })
@@ -58,7 +58,7 @@ impl WriteRight {
     /// written: it was written in the order of the tokens.
     pub async fn give_back(self) -> FencingToken {
         if let Some((locks, guard)) = self.lock {
-            release(guard).await;
+            let _ = release(guard).await;
             close_session(&locks).await;
         }
         self.token

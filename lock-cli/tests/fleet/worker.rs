@@ -106,7 +106,7 @@ fn work(
             true => note(&mut journal, Note::Done, serial)?,
             false => note(&mut journal, Note::Stale, serial)?,
         }
-        block_on(guard.release());
+        let _ = block_on(guard.release());
         if store.length()? >= edits {
             break;
         }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
-use lock_core::{Backend, Error, Guard, Locks, Mode, Options, RwLock, State};
+use lock_core::{AcquireOptions, AnyGuard, Backend, Error, Locks, Mode, Options, RwLock, State};
 use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
@@ -199,7 +199,7 @@ impl Task {
         }
     }
 
-    async fn hold(&mut self, op: OpId, lock: &str, guard: Guard) -> io::Result<()> {
+    async fn hold(&mut self, op: OpId, lock: &str, guard: AnyGuard) -> io::Result<()> {
         let token = guard.token();
         self.journal.write(Event::Granted { op, token });
         let journal = self.journal.clone();
@@ -222,13 +222,13 @@ impl Task {
         worked?;
         if !told.get() {
             self.journal.write(Event::Release { op });
-            guard.release().await;
+            let _ = guard.release().await;
         }
         Ok(())
     }
 
     /// Reads both copies of the counter, thinks, and writes both, one more than they were.
-    async fn work(&mut self, op: OpId, lock: &str, guard: &Guard) -> io::Result<()> {
+    async fn work(&mut self, op: OpId, lock: &str, guard: &AnyGuard) -> io::Result<()> {
         show(&self.journal, op, guard);
         // One of its own: who stops in the middle leaves a reply unread.
         let mut resource = Client::connect(self.orders.resource()).await?;
@@ -264,19 +264,18 @@ impl Task {
     }
 }
 
-async fn acquire(lock: &RwLock, mode: Mode, wish: Wish) -> Result<Option<Guard>, Error> {
-    match (wish, mode) {
-        (Wish::Wait | Wish::CancelAfter(_), Mode::Exclusive) => lock.write().await.map(Some),
-        (Wish::Wait | Wish::CancelAfter(_), Mode::Shared) => lock.read().await.map(Some),
-        (Wish::WaitFor(limit), Mode::Exclusive) => lock.write_timeout(limit).await,
-        (Wish::WaitFor(limit), Mode::Shared) => lock.read_timeout(limit).await,
-        (Wish::Try, Mode::Exclusive) => lock.try_write().await,
-        (Wish::Try, Mode::Shared) => lock.try_read().await,
-    }
+async fn acquire(lock: &RwLock, mode: Mode, wish: Wish) -> Result<Option<AnyGuard>, Error> {
+    let options = AcquireOptions::new().mode(mode);
+    let options = match wish {
+        Wish::Wait | Wish::CancelAfter(_) => options,
+        Wish::WaitFor(limit) => options.timeout(limit),
+        Wish::Try => options.no_wait(),
+    };
+    lock.acquire_with(options).await
 }
 
 /// Asks a hold whether it is valid, and writes down the answer.
-fn show(journal: &Journal, op: OpId, guard: &Guard) {
+fn show(journal: &Journal, op: OpId, guard: &AnyGuard) {
     let asked = journal.now().as_nanos();
     let valid = !matches!(guard.state(), State::Lost(_));
     let until = guard.deadline().map(|until| until.as_nanos());

@@ -1,0 +1,157 @@
+//! What all guards are: a hold, the session that it rests on, and its end.
+
+use std::sync::Arc;
+
+use crate::background;
+use crate::clock;
+use crate::data::{Access, Accessed, DataKey};
+use crate::entry::Metadata;
+use crate::error::{Error, ErrorKind, LossReason};
+use crate::hold::{End, Hold};
+use crate::janitor::SharedSession;
+use crate::liveness::{Liveness, State};
+use crate::retry::{self, Doubt, RetryPolicy, retry};
+use crate::session::Removed;
+
+/// The outcome of a release that the coordinator answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[must_use = "`AlreadyGone` says that the lock was lost before, and that another may have held it meanwhile"]
+#[non_exhaustive]
+pub enum Release {
+    /// The lock was held until now, and is free for the next in the queue.
+    Released,
+    /// The entry was gone before the release: the lock had been lost. What was done under it may
+    /// have raced with another holder.
+    AlreadyGone,
+}
+
+/// A hold and its session. Dropped, it gives the lock back in the background.
+pub(crate) struct HeldLock {
+    hold: Arc<Hold>,
+    shared_session: Arc<SharedSession>,
+    released: bool,
+}
+
+impl HeldLock {
+    pub(crate) fn new(shared_session: Arc<SharedSession>, hold: Arc<Hold>) -> Self {
+        HeldLock {
+            hold,
+            shared_session,
+            released: false,
+        }
+    }
+
+    pub(crate) fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
+    pub(crate) fn liveness(&self) -> &Liveness {
+        self.shared_session.session().liveness()
+    }
+
+    pub(crate) fn state(&self) -> State {
+        if let Some(reason) = self.hold.loss() {
+            return State::Lost(reason);
+        }
+        match self.liveness().state() {
+            State::Lost(reason) => State::Lost(self.hold.lose(reason)),
+            state => state,
+        }
+    }
+
+    pub(crate) async fn lost(&self) -> LossReason {
+        tokio::select! {
+            () = self.hold.wait_for_end() => {}
+            reason = self.liveness().lost() => {
+                self.hold.lose(reason);
+            }
+        }
+        // Only `release` and `drop` end a hold otherwise, and both consume the guard.
+        self.hold.loss().unwrap_or(LossReason::Closed)
+    }
+
+    pub(crate) async fn access(
+        &self,
+        key: &DataKey,
+        access: Access,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        background::check_process()?;
+        let (ticket, entry) = (self.hold.ticket(), self.hold.entry());
+        let _turn = self.hold.waits().access.lock().await;
+        if let State::Lost(reason) = self.state() {
+            return Err(Error::hold_lost(reason));
+        }
+        let doubt = Doubt::default();
+        let session = self.shared_session.session();
+        let accessed = retry(RetryPolicy::Usual, || {
+            doubt.observe(session.access(ticket, entry, key, &access))
+        });
+        let outcome = tokio::select! {
+            biased;
+            outcome = accessed => outcome,
+            // The removal of the entry alone is not waited for here: the answer reports it for certain.
+            reason = session.liveness().lost() => Err(Error::hold_lost(self.hold.lose(reason))),
+        };
+        let error = match outcome {
+            Ok(Accessed::Done(value)) => return Ok(value),
+            Ok(Accessed::NotOurs) => Error::hold_lost(self.hold.lose(LossReason::EntryGone)),
+            Err(error) => error,
+        };
+        Err(doubt.apply(error))
+    }
+
+    pub(crate) async fn announce(&self) -> Result<(), Error> {
+        let (ticket, entry) = (self.hold.ticket(), self.hold.entry());
+        if let State::Lost(reason) = self.state() {
+            return Err(Error::hold_lost(reason));
+        }
+        if ticket.metadata.held_unix_ms.is_none() {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "the locks were not made to announce holds: set `Options::announces`",
+            ));
+        }
+        let metadata = Metadata {
+            held_unix_ms: Some(clock::unix_millis()),
+            ..(*ticket.metadata).clone()
+        };
+        let session = self.shared_session.session();
+        match session.describe(ticket, entry, &metadata).await? {
+            true => Ok(()),
+            false => Err(Error::hold_lost(self.hold.lose(LossReason::EntryGone))),
+        }
+    }
+
+    pub(crate) async fn release(mut self) -> Result<Release, Error> {
+        background::check_process()?;
+        let session = &**self.shared_session.session();
+        match retry::remove(session, self.hold.ticket(), Some(self.hold.entry())).await {
+            Ok(removed) => {
+                self.released = true;
+                Ok(match removed {
+                    Removed::Removed => Release::Released,
+                    Removed::AlreadyGone => Release::AlreadyGone,
+                })
+            }
+            Err(error) => {
+                tracing::debug!(%error, lock = %self.hold.ticket().name, "a release goes on in the background");
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for HeldLock {
+    fn drop(&mut self) {
+        if background::is_forked() {
+            // The lock is the parent's.
+            return;
+        }
+        self.hold.end(End::Released);
+        self.shared_session.unregister(self.hold.serial());
+        if !self.released {
+            self.shared_session
+                .discard(self.hold.ticket().clone(), Some(self.hold.entry().clone()));
+        }
+    }
+}
