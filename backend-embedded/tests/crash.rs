@@ -50,9 +50,9 @@ async fn the_next_process_gets_the_lock_at_once() {
             .stdout(Stdio::piped())
             .spawn()
             .expect("it starts");
-        let said = BufReader::new(holder.stdout.take().expect("piped"));
-        let mut said = said.lines().map_while(Result::ok);
-        let token = said.find_map(|line| line.strip_prefix("holds ")?.parse::<u64>().ok());
+        let output = BufReader::new(holder.stdout.take().expect("piped"));
+        let mut output = output.lines().map_while(Result::ok);
+        let token = output.find_map(|line| line.strip_prefix("holds ")?.parse::<u64>().ok());
         let token = token.expect("it holds the lock");
         holder.kill().expect("killed");
         holder.wait().expect("ended");

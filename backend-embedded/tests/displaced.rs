@@ -21,7 +21,7 @@ const FOLDER: &str = "TURNLOCK_DISPLACED_FOLDER";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Within this, a coordinator without requests has to notice. It includes a second for a busy
 /// machine.
-const NOTICED: Duration = Duration::from_millis(1250);
+const NOTICE_LIMIT: Duration = Duration::from_millis(1250);
 
 fn open(folder: &Path) -> Coordinator {
     Coordinator::open(Config::new(folder)).expect("the folder opens")
@@ -124,7 +124,10 @@ async fn whoever_serves_a_folder_that_went_away_stops_and_its_holders_lose() {
             "{way}"
         );
         let took = gone.elapsed();
-        assert!(took < NOTICED, "{way}: the holder was told after {took:?}");
+        assert!(
+            took < NOTICE_LIMIT,
+            "{way}: the holder was told after {took:?}"
+        );
         let stopped = soon(way, coordinator.closed()).await;
         assert!(
             matches!(&stopped, Error::Displaced { path } if *path == folder),
@@ -220,7 +223,7 @@ async fn a_folder_that_stays_is_served_whatever_happens_beside_it() {
     }
     // Longer than the watchdog takes to check again.
     assert!(
-        tokio::time::timeout(NOTICED, coordinator.closed())
+        tokio::time::timeout(NOTICE_LIMIT, coordinator.closed())
             .await
             .is_err()
     );
@@ -230,7 +233,7 @@ async fn a_folder_that_stays_is_served_whatever_happens_beside_it() {
 /// A process of ours that serves a folder. It prints that it does, and when it has stopped.
 struct Owner {
     child: Child,
-    said: BufReader<std::process::ChildStdout>,
+    output: BufReader<std::process::ChildStdout>,
 }
 
 impl Owner {
@@ -239,7 +242,7 @@ impl Owner {
     }
 
     /// Starts the process in its own mount namespace, as root.
-    fn apart(role: &str, folder: &Path) -> Owner {
+    fn start_in_namespace(role: &str, folder: &Path) -> Owner {
         let mut unshare = Command::new("unshare");
         unshare
             .args(["--mount", "--propagation", "private"])
@@ -255,16 +258,16 @@ impl Owner {
             .stdout(Stdio::piped())
             .spawn()
             .expect("it starts");
-        let said = BufReader::new(child.stdout.take().expect("piped"));
-        Owner { child, said }
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        Owner { child, output }
     }
 
     /// Waits until the process prints this.
-    fn says(&mut self, what: &str) {
+    fn wait_for(&mut self, what: &str) {
         let mut line = String::new();
         loop {
             line.clear();
-            let read = self.said.read_line(&mut line).expect("readable");
+            let read = self.output.read_line(&mut line).expect("readable");
             assert!(read > 0, "it ended without saying {what:?}");
             if line.trim_end().ends_with(what) {
                 return;
@@ -332,7 +335,7 @@ fn a_former_owner_that_stands_still_is_named_and_waited_for() {
     let root = tempfile::tempdir().expect("a folder");
     let folder = root.path().join("data");
     let mut owner = Owner::start(&folder);
-    owner.says("serving");
+    owner.wait_for("serving");
     owner.signal(Signal::STOP);
     fs::remove_dir_all(&folder).expect("removed");
     let refused = Coordinator::open(Config::new(&folder)).expect_err("it may go on any moment");
@@ -347,7 +350,7 @@ fn a_former_owner_that_stands_still_is_named_and_waited_for() {
         move || Coordinator::open(Config::new(folder))
     });
     owner.signal(Signal::CONT);
-    owner.says("stopped");
+    owner.wait_for("stopped");
     opening.join().expect("no panic").expect("it is free now");
     owner.ends_well();
 }
@@ -357,7 +360,7 @@ fn a_former_owner_that_is_killed_is_not_waited_for() {
     let root = tempfile::tempdir().expect("a folder");
     let folder = root.path().join("data");
     let mut owner = Owner::start(&folder);
-    owner.says("serving");
+    owner.wait_for("serving");
     owner.signal(Signal::STOP);
     fs::remove_dir_all(&folder).expect("removed");
     owner.signal(Signal::KILL);
@@ -394,8 +397,8 @@ fn covered() {
 #[test]
 fn a_folder_that_something_was_mounted_over_is_gone() {
     let root = tempfile::tempdir().expect("a folder");
-    let mut inside = Owner::apart("covered", &root.path().join("data"));
-    inside.says("covered");
+    let mut inside = Owner::start_in_namespace("covered", &root.path().join("data"));
+    inside.wait_for("covered");
     inside.ends_well();
 }
 
@@ -413,7 +416,7 @@ fn apart() {
         coordinator.put(put()).await.expect("recorded");
         println!("both");
         // The coordinator checks a few times.
-        let end = tokio::time::timeout(NOTICED, coordinator.closed()).await;
+        let end = tokio::time::timeout(NOTICE_LIMIT, coordinator.closed()).await;
         assert!(end.is_err(), "{end:?}");
     });
     println!("apart");
@@ -424,11 +427,11 @@ async fn two_views_of_one_path_are_two_folders() {
     let root = tempfile::tempdir().expect("a folder");
     let folder = root.path().join("data");
     let ours = Arc::new(open(&folder));
-    let mut theirs = Owner::apart("apart", &folder);
+    let mut theirs = Owner::start_in_namespace("apart", &folder);
     // Nobody has to wait for the other.
-    theirs.says("both");
+    theirs.wait_for("both");
     ours.put(put()).await.expect("recorded");
-    theirs.says("apart");
+    theirs.wait_for("apart");
     theirs.ends_well();
     ours.put(put()).await.expect("recorded");
 }

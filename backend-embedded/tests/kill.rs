@@ -203,11 +203,11 @@ async fn check(work: &Path, round: usize, last_revision: u64) -> u64 {
     );
     let mut revisions = BTreeMap::new();
     for note in &noted {
-        let told = || format!("round {round}: writer {}, {}", note.writer, note.count);
-        assert!(counts[&note.writer] >= note.count, "{}: lost", told());
-        assert!(note.revision <= revision, "{}", told());
+        let context = || format!("round {round}: writer {}, {}", note.writer, note.count);
+        assert!(counts[&note.writer] >= note.count, "{}: lost", context());
+        assert!(note.revision <= revision, "{}", context());
         let other = revisions.insert(note.revision, (note.writer, note.count));
-        assert_eq!(other, None, "{}: a revision twice", told());
+        assert_eq!(other, None, "{}: a revision twice", context());
         let mark = Bytes::from(format!("mark/{}/{}", note.writer, note.count));
         let found = coordinator
             .range(Range::all(KeyRange::One(mark)))
@@ -216,9 +216,9 @@ async fn check(work: &Path, round: usize, last_revision: u64) -> u64 {
         match found.result.kvs.first() {
             Some(kv) => {
                 assert_eq!((kv.create_revision, kv.lease), (note.revision, note.lease));
-                assert!(leases.binary_search(&note.lease).is_ok(), "{}", told());
+                assert!(leases.binary_search(&note.lease).is_ok(), "{}", context());
             }
-            None => assert_eq!(note.count % 3, 0, "{}: lost", told()),
+            None => assert_eq!(note.count % 3, 0, "{}: lost", context()),
         }
     }
     for (writer, count) in counts {

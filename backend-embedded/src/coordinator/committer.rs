@@ -92,8 +92,8 @@ impl Committer {
             if over {
                 return Work::End;
             }
-            let left = |at: Instant| at.saturating_duration_since(Instant::now());
-            let [check, sync] = [self.next_check, self.next_sync].map(|at| at.map(left));
+            let remaining = |at: Instant| at.saturating_duration_since(Instant::now());
+            let [check, sync] = [self.next_check, self.next_sync].map(|at| at.map(remaining));
             match (check, sync) {
                 (Some(Duration::ZERO), _) => return Work::CheckSpace,
                 (_, Some(Duration::ZERO)) => return Work::SyncEvidence,

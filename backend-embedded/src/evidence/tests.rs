@@ -193,10 +193,10 @@ impl Process {
 #[test]
 fn a_peer_is_who_it_says_only_if_the_kernel_agrees() {
     let ours = lock_core::process::ProcessName::ours().unwrap();
-    let said = ours.to_string();
-    assert_eq!(Process::from_peer(ours.pid, &said), Process::ours());
+    let user_agent = ours.to_string();
+    assert_eq!(Process::from_peer(ours.pid, &user_agent), Process::ours());
     // A forwarder on this machine passes on the name of another process, which may run anywhere.
-    assert_eq!(Process::from_peer(1, &said), None);
+    assert_eq!(Process::from_peer(1, &user_agent), None);
     let elsewhere = lock_core::process::ProcessName {
         boot: ours.boot ^ 1,
         ..ours

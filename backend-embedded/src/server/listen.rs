@@ -378,8 +378,8 @@ pub(super) struct SocketFile(SocketPath);
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let path = &self.0.path;
-        let ours = fs::symlink_metadata(path).is_ok_and(|found| self.0.matches(&found));
-        if ours && let Err(err) = fs::remove_file(path) {
+        let is_own = fs::symlink_metadata(path).is_ok_and(|found| self.0.matches(&found));
+        if is_own && let Err(err) = fs::remove_file(path) {
             tracing::warn!(path = %path.display(), %err, "cannot remove the socket file");
         }
     }

@@ -78,8 +78,8 @@ impl Deletions {
             return;
         };
         self.complete_since.get_or_insert(revision);
-        let gone = batch.keys.iter().filter(|(_, kv)| kv.is_none());
-        for (key, _) in gone {
+        let deleted = batch.keys.iter().filter(|(_, kv)| kv.is_none());
+        for (key, _) in deleted {
             let row = (revision, key.clone());
             if self.rows.insert(row.clone()) {
                 self.bytes += key.len();
@@ -184,9 +184,9 @@ mod tests {
     use super::*;
 
     fn deletion(revision: Revision, keys: &[&str]) -> Batch {
-        let gone = |key: &&str| (Bytes::copy_from_slice(key.as_bytes()), None);
+        let deleted = |key: &&str| (Bytes::copy_from_slice(key.as_bytes()), None);
         Batch {
-            keys: keys.iter().map(gone).collect(),
+            keys: keys.iter().map(deleted).collect(),
             revision: Some(revision),
             ..Batch::default()
         }

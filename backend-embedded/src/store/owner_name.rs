@@ -170,8 +170,8 @@ fn query(name: &[u8], own: FileId, until: Instant) -> Reply {
     if !is_of_our_user(stream) {
         return Reply::OtherFolder;
     }
-    let left = until.saturating_duration_since(Instant::now());
-    let limited = stream.set_read_timeout(Some(left.max(Duration::from_millis(1))));
+    let remaining = until.saturating_duration_since(Instant::now());
+    let limited = stream.set_read_timeout(Some(remaining.max(Duration::from_millis(1))));
     let mut reply = [0; REPLY_BYTES];
     let read = limited.and_then(|()| stream.read_exact(&mut reply));
     match read {
@@ -257,10 +257,10 @@ sys.stdin.read()
                 .stdout(Stdio::piped())
                 .spawn()
                 .expect("setpriv runs");
-            let mut said = String::new();
+            let mut output = String::new();
             let stdout = squatter.stdout.take().unwrap();
-            BufReader::new(stdout).read_line(&mut said).unwrap();
-            assert_eq!(said, "taken\n", "run these tests as root");
+            BufReader::new(stdout).read_line(&mut output).unwrap();
+            assert_eq!(output, "taken\n", "run these tests as root");
             let began = Instant::now();
             let owner_names = OwnerNames::acquire(&location).unwrap();
             assert_eq!(owner_names.names.len(), left);

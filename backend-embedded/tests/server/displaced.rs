@@ -55,8 +55,8 @@ impl InFolder {
     }
 }
 
-fn is_gone(told: (Code, String)) -> bool {
-    told == (Code::Unavailable, GONE.to_owned())
+fn is_gone(received: (Code, String)) -> bool {
+    received == (Code::Unavailable, GONE.to_owned())
 }
 
 #[tokio::test]
@@ -93,18 +93,18 @@ async fn all_who_rest_on_a_store_are_told_that_it_is_gone() {
     fs::rename(served.folder(), served.root.path().join("away")).expect("renamed");
     // A client that asks before the server has noticed.
     assert!(is_gone(refusal(client.put("k", "v", None).await)));
-    let told = soon("the watch's end", watch.message()).await;
-    assert!(is_gone(refusal(told)));
+    let received = soon("the watch's end", watch.message()).await;
+    assert!(is_gone(refusal(received)));
     let waited = soon("the wait's end", waiting).await.expect("no panic");
     assert!(is_gone(refusal(waited)));
-    let told = match keeper.keep_alive().await {
+    let received = match keeper.keep_alive().await {
         Ok(()) => soon("the stream's end", renewals.message())
             .await
             .map(|_| ()),
         Err(error) => Err(error),
     };
     // The stream may have ended before the client sent anything on it.
-    if let Err(etcd_client::Error::GRpcStatus(status)) = told {
+    if let Err(etcd_client::Error::GRpcStatus(status)) = received {
         assert!(
             is_gone((status.code(), status.message().to_owned())),
             "{status}"

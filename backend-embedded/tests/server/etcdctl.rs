@@ -193,10 +193,10 @@ async fn txn() {
     let etcdctl = Etcdctl::new(&served);
     etcdctl.run(&["put", "k", "v"]).await;
     let script = "value(\"k\") = \"v\"\nmod(\"k\") > \"0\"\n\nput k new\nget k\n\nput k never\n\n";
-    let told = etcdctl.run_with_input(&["txn"], script).await;
-    assert_eq!(told, "SUCCESS\n\nOK\n\nk\nnew\n");
-    let told = etcdctl.run_with_input(&["txn"], script).await;
-    assert_eq!(told, "FAILURE\n\nOK\n");
+    let output = etcdctl.run_with_input(&["txn"], script).await;
+    assert_eq!(output, "SUCCESS\n\nOK\n\nk\nnew\n");
+    let output = etcdctl.run_with_input(&["txn"], script).await;
+    assert_eq!(output, "FAILURE\n\nOK\n");
     assert_eq!(etcdctl.run(&["get", "k"]).await, "k\nnever\n");
     served.stop().await;
 }
@@ -224,35 +224,35 @@ async fn watch() {
 }
 
 /// Parses the lease id in `lease <id> granted with ...`.
-fn lease_id(told: &str) -> String {
-    told.split_whitespace().nth(1).expect("an id").to_owned()
+fn lease_id(output: &str) -> String {
+    output.split_whitespace().nth(1).expect("an id").to_owned()
 }
 
 #[tokio::test]
 async fn lease() {
     let served = Served::start();
     let etcdctl = Etcdctl::new(&served);
-    let told = etcdctl.run(&["lease", "grant", "60"]).await;
-    let id = lease_id(&told);
-    assert_eq!(told, format!("lease {id} granted with TTL(60s)\n"));
+    let output = etcdctl.run(&["lease", "grant", "60"]).await;
+    let id = lease_id(&output);
+    assert_eq!(output, format!("lease {id} granted with TTL(60s)\n"));
     etcdctl.run(&["put", "--lease", &id, "k", ""]).await;
-    let told = etcdctl.run(&["lease", "keep-alive", "--once", &id]).await;
-    assert_eq!(told, format!("lease {id} keepalived with TTL(60)\n"));
-    let told = etcdctl.run(&["lease", "timetolive", "--keys", &id]).await;
+    let output = etcdctl.run(&["lease", "keep-alive", "--once", &id]).await;
+    assert_eq!(output, format!("lease {id} keepalived with TTL(60)\n"));
+    let output = etcdctl.run(&["lease", "timetolive", "--keys", &id]).await;
     let beginning = format!("lease {id} granted with TTL(60s), remaining(");
     assert!(
-        told.starts_with(&beginning) && told.ends_with("s), attached keys([k])\n"),
-        "{told}"
+        output.starts_with(&beginning) && output.ends_with("s), attached keys([k])\n"),
+        "{output}"
     );
     assert_eq!(
         etcdctl.run(&["lease", "list"]).await,
         format!("found 1 leases\n{id}\n")
     );
-    let told = etcdctl.run(&["lease", "revoke", &id]).await;
-    assert_eq!(told, format!("lease {id} revoked\n"));
+    let output = etcdctl.run(&["lease", "revoke", &id]).await;
+    assert_eq!(output, format!("lease {id} revoked\n"));
     assert_eq!(etcdctl.run(&["get", "k"]).await, "");
-    let told = etcdctl.run(&["lease", "timetolive", &id]).await;
-    assert_eq!(told, format!("lease {id} already expired\n"));
+    let output = etcdctl.run(&["lease", "timetolive", &id]).await;
+    assert_eq!(output, format!("lease {id} already expired\n"));
     let error = etcdctl.fail(&["lease", "revoke", &id]).await;
     assert!(
         error.contains("etcdserver: requested lease not found"),
@@ -387,11 +387,11 @@ async fn endpoint_and_member() {
     assert_eq!(fields[4], "true", "it is the leader: {status}");
 
     let health = etcdctl.output(&["endpoint", "health"]).await;
-    let told = [health.stdout, health.stderr].concat();
-    let told = String::from_utf8_lossy(&told);
+    let output = [health.stdout, health.stderr].concat();
+    let output = String::from_utf8_lossy(&output);
     assert!(
-        health.status.success() && told.contains("is healthy"),
-        "{told}"
+        health.status.success() && output.contains("is healthy"),
+        "{output}"
     );
 
     let list = etcdctl.run(&["member", "list"]).await;

@@ -315,11 +315,11 @@ async fn leaders_are_elected_observed_and_resign() {
         (first.name(), first.key(), first.lease()),
         (&b"e"[..], &b"e/a"[..], 0xa)
     );
-    let told = soon("news", observed.message())
+    let received = soon("news", observed.message())
         .await
         .expect("news")
         .expect("open");
-    assert_eq!(told.kv().expect("a key").value(), b"one");
+    assert_eq!(received.kv().expect("a key").value(), b"one");
     let leader = client.leader("e").await.expect("a leader");
     let kv = leader.kv().expect("a key");
     assert_eq!((kv.key(), kv.create_revision()), (&b"e/a"[..], first.rev()));
@@ -330,11 +330,11 @@ async fn leaders_are_elected_observed_and_resign() {
         .proclaim("uno", Some(options.clone()))
         .await
         .expect("proclaimed");
-    let told = soon("news", observed.message())
+    let received = soon("news", observed.message())
         .await
         .expect("news")
         .expect("open");
-    assert_eq!(told.kv().expect("a key").value(), b"uno");
+    assert_eq!(received.kv().expect("a key").value(), b"uno");
 
     let resign = ResignOptions::new().with_leader(first);
     client.resign(Some(resign.clone())).await.expect("resigned");
@@ -342,11 +342,11 @@ async fn leaders_are_elected_observed_and_resign() {
         .await
         .expect("not panicked")
         .expect("elected");
-    let told = soon("news", observed.message())
+    let received = soon("news", observed.message())
         .await
         .expect("news")
         .expect("open");
-    assert_eq!(told.kv().expect("a key").value(), b"two");
+    assert_eq!(received.kv().expect("a key").value(), b"two");
 
     assert_eq!(
         refusal(client.proclaim("late", Some(options)).await),

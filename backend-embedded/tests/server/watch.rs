@@ -251,8 +251,8 @@ async fn a_stream_carries_as_many_watches_as_there_are() {
     }
     let last = format!("key/{}", WATCHES - 1);
     let revision = put(&mut client, &last, "to the last").await;
-    let told = events(&next(&mut watch).await);
-    assert_eq!(told, [put_event(&last, "to the last", revision)]);
+    let received = events(&next(&mut watch).await);
+    assert_eq!(received, [put_event(&last, "to the last", revision)]);
     served.stop().await;
 }
 

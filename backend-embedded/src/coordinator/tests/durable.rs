@@ -153,15 +153,15 @@ async fn a_restart_keeps_the_keys_and_gives_leases_their_full_time() {
         remaining < Duration::from_millis(29_900)
     })
     .await;
-    let told = before.status();
+    let reported = before.status();
     before.close().unwrap();
 
     let opened = std::time::Instant::now();
     let after = on(&disk);
     let status = after.status();
     assert_eq!((status.revision, status.compact_revision), (4, 2));
-    assert_eq!(status.cluster_id, told.cluster_id);
-    assert_eq!(status.member_id, told.member_id);
+    assert_eq!(status.cluster_id, reported.cluster_id);
+    assert_eq!(status.member_id, reported.member_id);
     assert_eq!(status.db_size, disk.bytes().store.len() as u64);
     assert_eq!(after.keys().await, ["held"]);
     assert_eq!(after.leases().await.unwrap(), [lease.id]);

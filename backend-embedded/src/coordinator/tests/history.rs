@@ -4,15 +4,15 @@ use super::*;
 
 /// A change that a watch delivers: the key, and the revision of a put, or the negative revision of
 /// a deletion.
-type Told = (String, i64);
+type Change = (String, i64);
 
 /// Returns all changes that a watch from `start` delivers by now; `Err` with the revision up to
 /// which everything is forgotten.
-async fn told(
+async fn delivered_changes(
     coordinator: &Coordinator,
     keys: KeyRange,
     start: Revision,
-) -> Result<Vec<Told>, Revision> {
+) -> Result<Vec<Change>, Revision> {
     let mut watcher = match coordinator.watch(keys, Some(start)) {
         Ok(watcher) => watcher,
         Err(Error::Compacted {
@@ -20,18 +20,18 @@ async fn told(
         }) => return Err(compact_revision),
         Err(error) => panic!("{error}"),
     };
-    let mut told = Vec::new();
+    let mut changes = Vec::new();
     while watcher.progress().is_none() {
         for event in soon("what is queued", watcher.next()).await.unwrap().events {
             let key = String::from_utf8_lossy(&event.kv.key).into_owned();
             let revision = event.kv.mod_revision.cast_signed();
-            told.push((key, if event.deleted { -revision } else { revision }));
+            changes.push((key, if event.deleted { -revision } else { revision }));
         }
     }
-    Ok(told)
+    Ok(changes)
 }
 
-fn all(expected: &[(&str, i64)]) -> Result<Vec<Told>, Revision> {
+fn all(expected: &[(&str, i64)]) -> Result<Vec<Change>, Revision> {
     let text = |(key, revision): &(&str, i64)| ((*key).to_string(), *revision);
     Ok(expected.iter().map(text).collect())
 }
@@ -66,13 +66,28 @@ async fn a_watch_from_before_is_told_what_came_last_of_each_key() {
     // A kill leaves all of it in the journal.
     let killed = on(&disk.after_kill());
     let expected = [("a", 4), ("b", -6), ("c", 8), ("d", -12)];
-    assert_eq!(told(&killed, KeyRange::all(), 2).await, all(&expected));
-    assert_eq!(told(&killed, KeyRange::all(), 6).await, all(&expected[1..]));
-    assert_eq!(told(&killed, KeyRange::all(), 7).await, all(&expected[2..]));
-    assert_eq!(told(&killed, KeyRange::all(), 13).await, all(&[]));
-    assert_eq!(told(&killed, one("b"), 3).await, all(&[("b", -6)]));
-    assert_eq!(told(&killed, one("b"), 7).await, all(&[]));
-    assert_eq!(told(&killed, KeyRange::all(), 1).await, Err(2));
+    assert_eq!(
+        delivered_changes(&killed, KeyRange::all(), 2).await,
+        all(&expected)
+    );
+    assert_eq!(
+        delivered_changes(&killed, KeyRange::all(), 6).await,
+        all(&expected[1..])
+    );
+    assert_eq!(
+        delivered_changes(&killed, KeyRange::all(), 7).await,
+        all(&expected[2..])
+    );
+    assert_eq!(
+        delivered_changes(&killed, KeyRange::all(), 13).await,
+        all(&[])
+    );
+    assert_eq!(
+        delivered_changes(&killed, one("b"), 3).await,
+        all(&[("b", -6)])
+    );
+    assert_eq!(delivered_changes(&killed, one("b"), 7).await, all(&[]));
+    assert_eq!(delivered_changes(&killed, KeyRange::all(), 1).await, Err(2));
     let mut watcher = killed.watch(KeyRange::all(), Some(11)).unwrap();
     assert_eq!(soon("the past", watcher.next()).await.unwrap().revision, 12);
     change(&killed, &["-a"]).await;
@@ -89,7 +104,10 @@ async fn a_watch_from_before_is_told_what_came_last_of_each_key() {
             start: bytes("a"),
             end: Some(bytes("e")),
         };
-        assert_eq!(told(&again, but_the_filler, 2).await, all(&expected));
+        assert_eq!(
+            delivered_changes(&again, but_the_filler, 2).await,
+            all(&expected)
+        );
         again.close().unwrap();
     }
 }
@@ -102,9 +120,16 @@ async fn what_was_compacted_stays_so() {
     before.compact(5).await.unwrap();
     before.close().unwrap();
     let after = on(&disk);
-    assert_eq!(told(&after, KeyRange::all(), 4).await, Err(5));
-    assert_eq!(told(&after, one("b"), 4).await, Err(5), "by request");
-    assert_eq!(told(&after, KeyRange::all(), 5).await, all(&[("c", -6)]));
+    assert_eq!(delivered_changes(&after, KeyRange::all(), 4).await, Err(5));
+    assert_eq!(
+        delivered_changes(&after, one("b"), 4).await,
+        Err(5),
+        "by request"
+    );
+    assert_eq!(
+        delivered_changes(&after, KeyRange::all(), 5).await,
+        all(&[("c", -6)])
+    );
 }
 
 #[tokio::test]
@@ -129,8 +154,14 @@ async fn deletions_that_share_a_commit_are_told_at_its_end() {
     // Never earlier than the deletion was: a client that knows revision 5 learns what came after
     // it.
     let expected = [("d", 6), ("a", -7), ("b", -7)];
-    assert_eq!(told(&killed, KeyRange::all(), 5).await, all(&expected));
-    assert_eq!(told(&killed, one("a"), 7).await, all(&[("a", -7)]));
+    assert_eq!(
+        delivered_changes(&killed, KeyRange::all(), 5).await,
+        all(&expected)
+    );
+    assert_eq!(
+        delivered_changes(&killed, one("a"), 7).await,
+        all(&[("a", -7)])
+    );
 }
 
 #[tokio::test]
@@ -145,16 +176,28 @@ async fn who_waits_for_one_key_is_served_whatever_was_forgotten() {
     let after = with_limits(&disk.after_kill(), limits);
     // After the restart only the last change of each key counts.
     for (coordinator, known_since) in [(before, 7), (after, 4)] {
-        let forgotten = told(&coordinator, KeyRange::all(), 3).await;
+        let forgotten = delivered_changes(&coordinator, KeyRange::all(), 3).await;
         assert_eq!(forgotten, Err(known_since));
-        assert_eq!(told(&coordinator, one("held"), 3).await, all(&[]));
+        assert_eq!(
+            delivered_changes(&coordinator, one("held"), 3).await,
+            all(&[])
+        );
         // The key has changed since, and its earlier state is no longer known.
-        assert_eq!(told(&coordinator, one("old"), 3).await, Err(known_since));
-        assert_eq!(told(&coordinator, one("none"), 3).await, Err(known_since));
+        assert_eq!(
+            delivered_changes(&coordinator, one("old"), 3).await,
+            Err(known_since)
+        );
+        assert_eq!(
+            delivered_changes(&coordinator, one("none"), 3).await,
+            Err(known_since)
+        );
         let mut waiter = coordinator.watch(one("held"), Some(3)).unwrap();
         change(&coordinator, &["-held"]).await;
         let gone = soon("the deletion", waiter.next()).await.unwrap();
         assert!(gone.events[0].deleted);
-        assert_eq!(told(&coordinator, one("held"), 3).await, Err(8));
+        assert_eq!(
+            delivered_changes(&coordinator, one("held"), 3).await,
+            Err(8)
+        );
     }
 }

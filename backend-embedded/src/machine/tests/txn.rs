@@ -188,13 +188,13 @@ fn conditions() {
     ];
     for (keys, op, target, expected) in cases {
         let compare = compare(keys, op, target);
-        let told = format!("{compare:?}");
+        let context = format!("{compare:?}");
         let txn = Txn {
             compare: vec![compare],
             ..Txn::default()
         };
         let result = machine.txn(&txn, &mut changes).unwrap();
-        assert_eq!(result.succeeded, expected, "{told}");
+        assert_eq!(result.succeeded, expected, "{context}");
     }
 }
 

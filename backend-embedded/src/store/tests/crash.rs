@@ -28,15 +28,18 @@ fn recorded(seed: u64, commits: usize) -> (Disk, BTreeMap<u64, Snapshot>) {
     (disk, states)
 }
 
-fn check(found: &Disk, acked: u64, states: &BTreeMap<u64, Snapshot>, told: &str) {
+fn check(found: &Disk, acked: u64, states: &BTreeMap<u64, Snapshot>, context: &str) {
     let (store, loaded) = Store::open(found.medium(), 0)
-        .unwrap_or_else(|error| panic!("{told}: {acked} was acknowledged: {error}"));
-    assert!(store.sequence >= acked, "{told}: {acked} was acknowledged");
+        .unwrap_or_else(|error| panic!("{context}: {acked} was acknowledged: {error}"));
+    assert!(
+        store.sequence >= acked,
+        "{context}: {acked} was acknowledged"
+    );
     // Before the first commit the state may be that of the tables alone.
     assert_eq!(
         Some(&loaded.snapshot),
         states.get(&store.sequence),
-        "{told}"
+        "{context}"
     );
 }
 

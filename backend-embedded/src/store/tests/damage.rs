@@ -43,17 +43,17 @@ impl Target {
         self.bytes.clone().of(part).clone()
     }
 
-    fn check(&mut self, part: Part, damaged: Vec<u8>, told: &str) {
+    fn check(&mut self, part: Part, damaged: Vec<u8>, context: &str) {
         let mut bytes = self.bytes.clone();
         *bytes.of(part) = damaged;
-        let told = format!("{part:?}, {told}");
+        let context = format!("{part:?}, {context}");
         match Store::open(self.disk.with_bytes(bytes).medium(), 0) {
-            Ok((_, loaded)) => assert_eq!(loaded.snapshot, self.state, "{told}: silent loss"),
+            Ok((_, loaded)) => assert_eq!(loaded.snapshot, self.state, "{context}: silent loss"),
             Err(Error::Damaged { path, .. }) => {
                 assert_eq!(path, self.disk.path());
                 self.noticed += 1;
             }
-            Err(error) => panic!("{told}: {error}"),
+            Err(error) => panic!("{context}: {error}"),
         }
     }
 }

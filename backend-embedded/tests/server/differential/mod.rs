@@ -97,7 +97,7 @@ async fn random_run(compactions: bool) {
             "TURNLOCK_SEED={seed}, step {step}: {ask:?}\n ours: {ours:?}\netcd: {theirs:?}"
         );
         if let Ok(answer) = ours {
-            requests.seen(answer.revision());
+            requests.note_revision(answer.revision());
         }
     }
     let last = PbPutRequest {

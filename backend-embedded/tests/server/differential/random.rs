@@ -43,7 +43,7 @@ impl Requests {
     }
 
     /// Notes that the servers have reached `revision`.
-    pub fn seen(&mut self, revision: i64) {
+    pub fn note_revision(&mut self, revision: i64) {
         self.revision = self.revision.max(revision);
     }
 
