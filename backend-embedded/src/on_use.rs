@@ -1,4 +1,4 @@
-//! A folder's coordinator that is opened when it is first needed.
+//! A coordinator in a folder that is opened when it is first needed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::config::{Config, Limits};
 use crate::coordinator::Coordinator;
 use crate::error::to_open_error;
 
-/// Returns the backend of a URL: `embedded:///DIR`, a coordinator that is durable in the folder DIR,
-/// or `embedded:memory`. Does no I/O: the folder is opened by the first request, and each request
-/// tries again while it cannot be opened.
+/// Returns the backend that a URL names: `embedded:///DIR` is a durable coordinator in the folder DIR,
+/// `embedded:memory` is a new one in memory. Does no I/O: the first request opens the folder, and each
+/// later request tries again if that failed.
 ///
 /// [`EmbeddedBackend::open`] opens the folder at once.
 ///
@@ -42,7 +42,7 @@ pub fn from_url(url: &str) -> Result<Arc<dyn Backend>, Error> {
     })
 }
 
-/// Where a URL says that the data is.
+/// The location of the data that a URL names.
 pub(crate) enum Location {
     Memory,
     Folder(Config),
@@ -72,10 +72,11 @@ struct OpenOnUse {
 }
 
 impl OpenOnUse {
-    /// Returns the backend on the folder, which this opens unless it is open.
+    /// Returns the backend on the folder, and opens the folder unless it is open.
     ///
     /// # Cancel safety
-    /// The opening goes on without its caller: a second one beside it would find the folder in use.
+    /// If the future is dropped, the opening continues: a second one beside it would find the folder
+    /// in use.
     async fn backend(&self) -> Result<Arc<EmbeddedBackend>, Error> {
         if let Some(backend) = self.opened.get() {
             return Ok(backend.clone());
