@@ -17,16 +17,16 @@ use lock_core::{
 use tokio::task::AbortHandle;
 
 use crate::coordinator::{Applied, Coordinator};
-use crate::error::to_lock_error as refused;
+use crate::error::to_lock_error;
 use crate::evidence::Process;
-use crate::layout::{self, offset_unchanged as still, to_key_range as between};
+use crate::layout::{self, to_key_range};
 use crate::machine::op::{
     Compare, CompareOp, CompareTarget, Delete, KeyRange, Op, OpResult, Put, Range, SortOrder,
     SortTarget, Txn, TxnResult,
 };
 
-/// See [`Session`]. The coordinator applies requests in the order in which they were made, so no
-/// dropped request can take effect after a later one.
+/// A session on a coordinator in this process; see [`Session`]. The coordinator applies requests in
+/// the order in which they were made, so a dropped request cannot take effect after a later one.
 #[derive(Debug)]
 pub(crate) struct EmbeddedSession {
     coordinator: Coordinator,
@@ -45,25 +45,25 @@ impl EmbeddedSession {
     ) -> Result<Arc<Self>, Error> {
         let clock = Clock::system();
         let sent = clock.now();
-        let granting = coordinator.grant_to(Process::ours(), 0, ttl);
-        let granted = granting.await.map_err(refused)?;
+        let granting = coordinator.grant_to(Process::current(), 0, ttl);
+        let granted = granting.await.map_err(to_lock_error)?;
         let liveness = Liveness::from_grant(clock, sent, granted.ttl, Duration::ZERO);
         let renewal = background::handle()?.spawn({
             let (coordinator, liveness) = (coordinator.clone(), liveness.clone());
-            let farewell = coordinator.farewell();
+            let shutdown_guard = coordinator.shutdown_guard();
             async move {
                 let renewing = keep_alive(&liveness, granted.ttl, async || {
                     let ttl = coordinator
                         .keep_alive(granted.id)
                         .await
-                        .map_err(lost_or_refused)?;
+                        .map_err(to_session_error)?;
                     Ok(clock::validity(ttl))
                 });
                 tokio::select! {
                     () = renewing => {}
-                    () = store_gone(&coordinator) => liveness.lose(LossReason::StoreGone),
+                    () = wait_for_lost_store(&coordinator) => liveness.lose(LossReason::StoreGone),
                 }
-                drop(farewell);
+                drop(shutdown_guard);
             }
         });
         Ok(Arc::new(EmbeddedSession {
@@ -76,7 +76,7 @@ impl EmbeddedSession {
         }))
     }
 
-    /// The ranges that answer what the contender asks, each sorted nearest first.
+    /// Returns the reads of the entries ahead that the contender asks for, each sorted nearest first.
     fn ahead(&self, ticket: &Ticket, ask: Ask, before: Option<&EntryId>) -> Vec<Op> {
         let ranges = self
             .keyspace
@@ -84,13 +84,13 @@ impl EmbeddedSession {
             .into_iter()
             .map(|span| {
                 Op::Range(Range {
-                    // In the transaction that makes our entry, the nearest of all is our own.
+                    // In the transaction that creates our entry, the nearest entry is our own.
                     limit: ask.limit + usize::from(before.is_none()),
                     sort_target: SortTarget::Create,
                     sort_order: SortOrder::Descend,
                     max_create_revision: before.map_or(0, |own| create_revision(own) - 1),
                     keys_only: true,
-                    ..Range::all(between(span))
+                    ..Range::all(to_key_range(span))
                 })
             });
         ranges.collect()
@@ -121,14 +121,14 @@ impl EmbeddedSession {
     }
 
     async fn txn(&self, txn: Txn) -> Result<Applied<TxnResult>, Error> {
-        let done = self.coordinator.txn(txn).await.map_err(lost_or_refused);
+        let done = self.coordinator.txn(txn).await.map_err(to_session_error);
         self.liveness.note_session_loss(done)
     }
 
-    /// Our entry is not there. Tells whether that is because the session is not either.
+    /// Fails if the session has ended. Called when our entry is absent, to find the reason.
     async fn check_lease(&self) -> Result<(), Error> {
         let lease = self.coordinator.time_to_live(self.id.0, false).await;
-        if let Err(error) = lease.map_err(lost_or_refused)
+        if let Err(error) = lease.map_err(to_session_error)
             && let ErrorKind::SessionLost(reason) = error.kind()
         {
             self.liveness.lose(reason);
@@ -137,7 +137,7 @@ impl EmbeddedSession {
         Ok(())
     }
 
-    /// One attempt; `None` if the offset had been raised, and is known now.
+    /// Tries once to create the entry. Returns `None` if the offset was raised; it is known now.
     async fn try_enqueue(
         &self,
         ticket: &Ticket,
@@ -152,19 +152,12 @@ impl EmbeddedSession {
         let mut compare = vec![created_at(&key, ABSENT)];
         let known = *self.offset();
         if !ticket.name.is_raw() {
-            compare.push(still(&self.keyspace, known));
+            compare.push(layout::offset_unchanged(&self.keyspace, known));
         }
         if admission == Admission::IfFree {
-            // Of no key in these ranges can it be said that it was never created.
-            compare.extend(
-                self.keyspace
-                    .ahead(&ticket.name, ask)
-                    .into_iter()
-                    .map(|span| Compare {
-                        keys: between(span),
-                        ..created_at(&[], ABSENT)
-                    }),
-            );
+            // The comparison holds only if none of these ranges has a key.
+            let spans = self.keyspace.ahead(&ticket.name, ask).into_iter();
+            compare.extend(spans.map(layout::span_unused));
         }
         let mut then = vec![Op::Put(Put {
             key: key.clone().into(),
@@ -200,19 +193,19 @@ impl EmbeddedSession {
         let [OpResult::Range(found), OpResult::Range(offset)] = &done.result.results[..] else {
             return Err(Error::new(
                 ErrorKind::Internal,
-                "the coordinator left an answer out",
+                "the coordinator omitted a result",
             ));
         };
         let now = layout::parse_offset(&self.keyspace, offset)?;
         match (found.kvs.first(), admission) {
-            // An earlier try of this ticket got through.
+            // An earlier attempt for this ticket succeeded.
             (Some(kv), _) => {
                 let entry = EntryId {
                     key: key.into(),
                     incarnation: Incarnation::new(kv.create_revision),
                 };
                 let view = self.look(ticket, &entry, ask, AsOf::Now).await?;
-                // No offset is raised over an entry, so it was made on this one.
+                // The offset is never raised while there is an entry, so the entry was made on this offset.
                 let placed = Placed::on(known.offset, &ticket.name, entry, view)?;
                 Ok(Some(Enqueued::Placed(placed)))
             }
@@ -223,7 +216,7 @@ impl EmbeddedSession {
             (None, Admission::IfFree) => Ok(Some(Enqueued::Busy)),
             (None, Admission::Always) => Err(Error::new(
                 ErrorKind::Internal,
-                "the coordinator contradicts itself",
+                "the coordinator refused an entry without a reason",
             )),
         }
     }
@@ -233,27 +226,28 @@ impl EmbeddedSession {
     }
 }
 
-/// What the coordinator's errors mean to a session.
-fn lost_or_refused(error: crate::Error) -> Error {
+/// Converts an error of the coordinator into the error that a session reports.
+fn to_session_error(error: crate::Error) -> Error {
     match error {
         crate::Error::Displaced { .. } => Error::session_lost(LossReason::StoreGone)
             .with_effect(Effect::Unknown)
             .with_source(error),
-        error => refused(error),
+        error => to_lock_error(error),
     }
 }
 
-/// Resolves if the coordinator has stopped for want of its folder. After any other end of it, a
-/// session lives until its deadline.
-async fn store_gone(coordinator: &Coordinator) {
+/// Waits until the coordinator has stopped because its folder was lost. After any other end of the
+/// coordinator, a session lives until its deadline.
+async fn wait_for_lost_store(coordinator: &Coordinator) {
     match coordinator.closed().await {
         crate::Error::Displaced { .. } => {}
         _ => std::future::pending().await,
     }
 }
 
-/// The entry is there, on our lease: a key that somebody put again without one would outlive us.
-fn ours(entry: &EntryId, session: SessionId) -> Vec<Compare> {
+/// Returns the conditions that the entry exists, in this incarnation and on the session's lease. A
+/// key that was put again without the lease would outlive the session.
+fn own_entry_exists(entry: &EntryId, session: SessionId) -> Vec<Compare> {
     let incarnation = incarnation(entry);
     let lease = Compare {
         target: CompareTarget::Lease(session.0),
@@ -262,7 +256,7 @@ fn ours(entry: &EntryId, session: SessionId) -> Vec<Compare> {
     vec![incarnation, lease]
 }
 
-/// Removes the key, if this is so of it.
+/// Returns the transaction that deletes a key if a condition holds.
 pub(crate) fn removal(key: &[u8], compare: Compare) -> Txn {
     let delete = Delete {
         keys: KeyRange::One(key.to_vec().into()),
@@ -283,16 +277,16 @@ pub(crate) fn removed(result: &TxnResult) -> Removed {
     }
 }
 
-/// The create revision of a key that is not there.
+/// The create revision of an absent key.
 const ABSENT: u64 = 0;
 
-/// Returns the create revision that the key of this entry has while the entry is there. It is one
-/// that no key ever has if the incarnation is not known.
+/// Returns the create revision that the key of this entry has while the entry exists. If the
+/// incarnation is unknown, it is one that no key ever has.
 fn create_revision(entry: &EntryId) -> u64 {
     entry.incarnation.map_or(u64::MAX, Incarnation::get)
 }
 
-/// Compares whether the entry is there, in this incarnation.
+/// Returns the condition that the entry exists, in this incarnation.
 pub(crate) fn incarnation(entry: &EntryId) -> Compare {
     created_at(&entry.key, create_revision(entry))
 }
@@ -337,7 +331,7 @@ impl Session for EmbeddedSession {
     ) -> Result<View, Error> {
         let done = self
             .txn(Txn {
-                compare: ours(entry, self.id),
+                compare: own_entry_exists(entry, self.id),
                 then: self.ahead(ticket, ask, Some(entry)),
                 or_else: vec![],
             })
@@ -354,11 +348,11 @@ impl Session for EmbeddedSession {
 
     async fn changed(&self, entry: &EntryId, _: &EntryId) -> Result<(), Error> {
         let key = KeyRange::One(entry.key.to_vec().into());
-        // Watched from now on, then read once: what went before is not there any more.
+        // First the watch, then the read: an entry that was deleted before the watch is absent now.
         let mut watcher = self
             .coordinator
             .watch(key.clone(), None)
-            .map_err(lost_or_refused)?;
+            .map_err(to_session_error)?;
         let found = self
             .coordinator
             .range(Range {
@@ -366,7 +360,7 @@ impl Session for EmbeddedSession {
                 ..Range::all(key)
             })
             .await;
-        let found = found.map_err(lost_or_refused)?.result;
+        let found = found.map_err(to_session_error)?.result;
         if !found
             .kvs
             .iter()
@@ -378,9 +372,9 @@ impl Session for EmbeddedSession {
             match watcher.next().await {
                 Ok(batch) if batch.events.iter().any(|event| event.deleted) => return Ok(()),
                 Ok(_) => {}
-                // May wake early: what was missed is looked up.
+                // An early wake-up is allowed: the caller reads the queue again.
                 Err(crate::Error::SlowWatcher { .. }) => return Ok(()),
-                Err(error) => return Err(lost_or_refused(error)),
+                Err(error) => return Err(to_session_error(error)),
             }
         }
     }
@@ -434,7 +428,7 @@ impl Session for EmbeddedSession {
         };
         let done = self
             .txn(Txn {
-                compare: ours(entry, self.id),
+                compare: own_entry_exists(entry, self.id),
                 then: vec![op],
                 or_else: vec![],
             })
@@ -464,7 +458,7 @@ impl Session for EmbeddedSession {
         });
         let done = self
             .txn(Txn {
-                compare: ours(entry, self.id),
+                compare: own_entry_exists(entry, self.id),
                 then: vec![put],
                 or_else: vec![],
             })
@@ -482,7 +476,7 @@ impl Session for EmbeddedSession {
             Ok(_) | Err(crate::Error::LeaseNotFound { .. } | crate::Error::Displaced { .. }) => {
                 Ok(())
             }
-            Err(error) => Err(refused(error)),
+            Err(error) => Err(to_lock_error(error)),
         }
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn run(shared: &Shared) {
             let refreshed = shared.refresh_evidence();
             state = shared.state();
             if refreshed.is_err() {
-                continue; // It is over.
+                continue; // The coordinator has stopped.
             }
         }
         let now = shared.clock().now();

@@ -270,8 +270,8 @@ impl Coordinator {
 
     /// Returns a guard for a task that must report the coordinator's end to others. The task drops
     /// the guard when it has done so.
-    pub(crate) fn farewell(&self) -> ShutdownGuard {
-        self.shared().farewell()
+    pub(crate) fn shutdown_guard(&self) -> ShutdownGuard {
+        self.shared().shutdown_guard()
     }
 
     /// Records and answers all pending requests, stops, and releases the folder. This blocks for

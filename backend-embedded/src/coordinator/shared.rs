@@ -188,7 +188,7 @@ impl Shared {
     }
 
     /// Returns a guard for a task that must report the coordinator's end to others.
-    pub(super) fn farewell(&self) -> ShutdownGuard {
+    pub(super) fn shutdown_guard(&self) -> ShutdownGuard {
         ShutdownGuard::new(self.watchdog().as_ref())
     }
 

@@ -60,7 +60,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// Returns this process.
-    pub(crate) fn ours() -> Option<Process> {
+    pub(crate) fn current() -> Option<Process> {
         Process::from_pid(std::process::id())
     }
 

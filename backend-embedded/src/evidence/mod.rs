@@ -203,7 +203,7 @@ impl LifeFile {
     fn extend(&self) -> io::Result<()> {
         let mut header = self.header.lock().unwrap_or_else(PoisonError::into_inner);
         if self.remaining() >= AHEAD / 2 {
-            return Ok(()); // Done by another thread meanwhile.
+            return Ok(()); // Another thread has extended it meanwhile.
         }
         header.until = (self.clock.now() + AHEAD).as_nanos();
         let written = self.file.write_all_at(&header.encode(), 0).or_else(|error| {

@@ -36,7 +36,7 @@ impl Slots {
     /// Returns the released slots that still hold this lease, for the caller to clear.
     pub(super) fn take_stale(&mut self, id: LeaseId) -> Vec<u32> {
         if self.taken.contains_key(&id) {
-            return Vec::new(); // It lives; the grant will be refused.
+            return Vec::new(); // The lease is alive, so the grant will be refused.
         }
         let free: HashSet<u32> = self.free.iter().copied().collect();
         let stale = self

@@ -120,7 +120,7 @@ fn another_boot_ends_what_ran_on_this_machine_before() {
     let clock = clock();
     let evidence = begin_in(folder.path(), &clock);
     evidence
-        .record_holder(LEASE, false, Process::ours())
+        .record_holder(LEASE, false, Process::current())
         .unwrap();
     let mut last = last(folder.path());
     let host = Host {
@@ -161,7 +161,7 @@ fn a_process_is_dead_when_it_has_ended_and_not_before() {
 
     child.kill().unwrap();
     while !process.is_dead() {
-        std::thread::yield_now(); // It ends without us; its status is not asked for yet.
+        std::thread::yield_now(); // It ends by itself. Its status is not collected yet.
     }
     assert_eq!(judge(&host), Some(EndReason::ProcessEnded));
     child.wait().unwrap();
@@ -173,7 +173,7 @@ fn a_process_is_dead_when_it_has_ended_and_not_before() {
     assert_eq!(judge(&other_namespace), None);
 
     // A process id that is used again.
-    let mut ours = Process::ours().unwrap();
+    let mut ours = Process::current().unwrap();
     assert!(!ours.is_dead());
     ours.start += 1;
     assert!(ours.is_dead());
@@ -194,7 +194,10 @@ impl Process {
 fn a_peer_is_who_it_says_only_if_the_kernel_agrees() {
     let ours = lock_core::process::ProcessName::ours().unwrap();
     let user_agent = ours.to_string();
-    assert_eq!(Process::from_peer(ours.pid, &user_agent), Process::ours());
+    assert_eq!(
+        Process::from_peer(ours.pid, &user_agent),
+        Process::current()
+    );
     // A forwarder on this machine passes on the name of another process, which may run anywhere.
     assert_eq!(Process::from_peer(1, &user_agent), None);
     let elsewhere = lock_core::process::ProcessName {
@@ -215,7 +218,7 @@ fn an_id_that_a_client_picks_again_is_nobody_s_from_before() {
     let folder = tempfile::tempdir().unwrap();
     let evidence = begin_in(folder.path(), &clock());
     evidence
-        .record_holder(LEASE, false, Process::ours())
+        .record_holder(LEASE, false, Process::current())
         .unwrap();
     assert!(evidence.is_unsynced());
     evidence.sync();
@@ -232,7 +235,10 @@ async fn reopened(change: impl FnOnce(&mut file::Header)) -> (bool, bool) {
     let folder = tempfile::tempdir().unwrap();
     let open = || Coordinator::open(Config::new(folder.path())).unwrap();
     let coordinator = open();
-    let ours = coordinator.grant_to(Process::ours(), 0, TTL).await.unwrap();
+    let ours = coordinator
+        .grant_to(Process::current(), 0, TTL)
+        .await
+        .unwrap();
     let unknown = coordinator.grant(0, TTL).await.unwrap();
     coordinator.close().unwrap();
     let (mut header, _) = file::read(folder.path()).unwrap();

@@ -25,7 +25,7 @@ impl CommitWait {
     /// the processor to others.
     ///
     /// # Cancel safety
-    /// That of `answer`.
+    /// As `answer`.
     pub(super) async fn wait_for<T>(&self, answer: impl Future<Output = T>) -> T {
         self.wait_for_callers(1, answer).await
     }

@@ -171,7 +171,7 @@ impl BoundServer {
     /// Dropping the future cuts all connections at once.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), ListenError> {
         // No other coordinator takes the folder until all connections have ended.
-        let _farewell = self.coordinator.farewell();
+        let _shutdown_guard = self.coordinator.shutdown_guard();
         let (phase, lifecycle) = Lifecycle::new();
         let coordinator = self.coordinator.clone();
         let state = Arc::new(State::new(

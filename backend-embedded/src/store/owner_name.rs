@@ -76,7 +76,7 @@ impl OwnerNames {
         self.names.iter().map(AsFd::as_fd)
     }
 
-    /// Accepts the waiting queries of processes of our user. Never blocks.
+    /// Accepts the waiting queries of processes of our user. Waits for no client.
     pub(super) fn accept_queries(&self) -> Vec<UnixStream> {
         let mut queries = Vec::new();
         for name in &self.names {
