@@ -1,4 +1,4 @@
-//! How the coordinator knows us, and we it: TLS, and a user with a password.
+//! How we and the coordinator prove to each other who we are: TLS, and a user with a password.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -8,19 +8,19 @@ use backend_kit::secret::{self, Credentials, CredentialsSource, Privacy, Secret}
 use lock_core::{Error, ErrorKind};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
-/// Where the password is if no parameter says so.
+/// The environment variable with the password if no parameter names another place.
 const PASSWORD_ENV: &str = "TURNLOCK_ETCD_PASSWORD";
 
-/// What is asked of the server's certificate, and what it can ask of us.
+/// The CA that must have issued the server's certificate, the name in it, and our own certificate.
 #[derive(Clone)]
 pub(crate) struct Tls {
-    /// Who may have issued the server's certificate; the system's roots if not given.
+    /// The CAs that may have issued the server's certificate. The system's roots if `None`.
     ca: Option<Secret>,
     identity: Option<(Secret, Secret)>,
     server_name: Option<String>,
 }
 
-/// The parameters of a URL that this is about.
+/// The parameters of a URL that concern security.
 #[derive(Default)]
 pub(crate) struct Parameters {
     ca: Option<String>,
@@ -33,7 +33,7 @@ pub(crate) struct Parameters {
 impl Parameters {
     pub(crate) const NAMES: &str = "ca, cert, key, server_name, user, password_file, password_env";
 
-    /// Takes a parameter, if it is one of these.
+    /// Takes a parameter. Returns `None` if it is not one of [`NAMES`](Self::NAMES).
     pub(crate) fn take(&mut self, name: &str, value: String) -> Option<()> {
         let slot = match name {
             "ca" => &mut self.ca,
@@ -46,7 +46,8 @@ impl Parameters {
         Some(())
     }
 
-    /// Reads the TLS files. Without TLS there must be none: nobody is to believe in it.
+    /// Reads the TLS files. Refuses them in a URL without TLS, since its user would believe that the
+    /// connection is encrypted.
     pub(crate) fn tls(&self, encrypted: bool) -> Result<Option<Tls>, Error> {
         let named = [
             ("ca", &self.ca),
@@ -98,7 +99,10 @@ impl Parameters {
 }
 
 impl Tls {
-    /// Makes a connection to this address an encrypted one.
+    /// Makes the connection to an address an encrypted one, whose handshake may take this long.
+    ///
+    /// rustls' provider of cryptography is the process-wide default if the program has set one, and
+    /// otherwise aws-lc-rs, which is not made the default.
     pub(crate) fn apply(&self, endpoint: Endpoint, handshake: Duration) -> Result<Endpoint, Error> {
         let mut config = ClientTlsConfig::new().timeout(handshake);
         config = match &self.ca {
@@ -122,7 +126,7 @@ impl Tls {
         })
     }
 
-    /// Whether we have a certificate to show.
+    /// Whether we have a client certificate.
     pub(crate) fn has_identity(&self) -> bool {
         self.identity.is_some()
     }

@@ -91,6 +91,11 @@ async fn a_certificate_that_is_not_to_be_trusted_is_named_as_such() {
         assert!(error.to_string().contains("not trusted"), "{error}");
     }
     works(&format!("etcds://{address}?ca={}", ca.file())).await;
+    let default = rustls::crypto::CryptoProvider::get_default();
+    assert!(
+        default.is_none(),
+        "the program's choice of a provider must stay free"
+    );
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use zookeeper_client::{
 
 use crate::config::Config;
 use crate::layout::{self, Layout};
-use crate::{error, runtime};
+use crate::{error, runtime, security};
 
 /// The length of a session that is only opened to list something.
 const BRIEF_SESSION: Duration = Duration::from_secs(10);
@@ -84,7 +84,10 @@ impl Cluster {
             .with_connection_timeout(silence);
         let connecting = async {
             match self.config.security().is_encrypted() {
-                true => connector.secure_connect(&self.rounds).await,
+                true => {
+                    security::ensure_crypto_provider();
+                    connector.secure_connect(&self.rounds).await
+                }
                 false => connector.connect(&self.rounds).await,
             }
         };

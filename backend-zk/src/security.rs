@@ -1,19 +1,19 @@
-//! Who we are to the servers, and who they are to us.
+//! How we and the servers prove to each other who we are: TLS, and a user with a password.
 
 use std::fmt;
 
 use backend_kit::secret::{self, Credentials, CredentialsSource, Privacy, Secret};
 use lock_core::{Error, ErrorKind};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use zookeeper_client::{Acls, Connector, SaslOptions, TlsOptions};
 
-/// Where the password is if no parameter says so.
+/// The environment variable with the password if no parameter names another place.
 const PASSWORD_ENV: &str = "TURNLOCK_ZK_PASSWORD";
 
-/// How connections are protected, and what they prove.
+/// How connections are protected, and which identity they prove.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Security {
     tls: Option<Tls>,
@@ -21,24 +21,24 @@ pub(crate) struct Security {
     scheme: Scheme,
 }
 
-/// How a user is proven to the servers.
+/// How a user proves its identity to the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Scheme {
-    /// ZooKeeper's own: the password itself is sent, and any user is taken.
+    /// ZooKeeper's own scheme. The password itself is sent, and the servers accept any user.
     #[default]
     Digest,
-    /// SASL with DIGEST-MD5: the servers know their users.
+    /// SASL with DIGEST-MD5. The servers have a list of their users.
     Sasl,
 }
 
-/// What is asked of the servers' certificates, and what they can ask of us.
+/// The CA that must have issued the servers' certificates, and our own certificate.
 #[derive(Clone)]
 struct Tls {
     ca: Secret,
     identity: Option<(Secret, Secret)>,
 }
 
-/// The parameters of a URL that this is about.
+/// The parameters of a URL that concern security.
 #[derive(Debug, Default)]
 pub(crate) struct Parameters {
     ca: Option<String>,
@@ -51,7 +51,7 @@ pub(crate) struct Parameters {
 impl Parameters {
     pub(crate) const NAMES: &str = "ca, cert, key, auth, user, password_file, password_env";
 
-    /// Takes a parameter, if it is one of these.
+    /// Takes a parameter. Returns `None` if it is not one of [`NAMES`](Self::NAMES).
     pub(crate) fn take(&mut self, name: &str, value: &str) -> Option<()> {
         let slot = match name {
             "ca" => &mut self.ca,
@@ -64,7 +64,7 @@ impl Parameters {
         Some(())
     }
 
-    /// Reads the files and the password.
+    /// Reads the files and the password. `encrypted` says whether the URL asks for TLS.
     pub(crate) fn read(&self, encrypted: bool) -> Result<Security, Error> {
         let credentials = self.credentials.read(PASSWORD_ENV)?;
         let scheme = match (self.auth.as_deref(), &credentials) {
@@ -85,7 +85,7 @@ impl Parameters {
             && user.contains(':')
         {
             return Err(wrong(format!(
-                "the user {user:?} has a ':', where ZooKeeper's digest ends the name: choose another"
+                "the user {user:?} contains a ':', which ends the name in ZooKeeper's digest scheme: choose another user"
             )));
         }
         Ok(Security {
@@ -95,7 +95,8 @@ impl Parameters {
         })
     }
 
-    /// Reads the TLS files. Without TLS there must be none: nobody is to believe in it.
+    /// Reads the TLS files. Refuses them in a URL without TLS, since its user would believe that the
+    /// connection is encrypted.
     fn tls(&self, encrypted: bool) -> Result<Option<Tls>, Error> {
         let named = [("ca", &self.ca), ("cert", &self.cert), ("key", &self.key)];
         if !encrypted {
@@ -133,7 +134,10 @@ impl Parameters {
 }
 
 impl Security {
-    /// Has connections to these hosts made as told.
+    /// Configures a connector for connections to these hosts.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if a host, a certificate or a key cannot be used.
     pub(crate) fn apply<'a>(
         &self,
         mut connector: Connector,
@@ -142,7 +146,7 @@ impl Security {
         if let Some(tls) = &self.tls {
             if let Some(host) = hosts.find(|host| ServerName::try_from(*host).is_err()) {
                 return Err(wrong(format!(
-                    "no certificate can be for the host {host:?}: give the name that is in it"
+                    "no certificate can be issued for the host {host:?}: give the name in the server's certificate"
                 )));
             }
             connector = connector.with_tls(tls.options()?);
@@ -160,18 +164,19 @@ impl Security {
         })
     }
 
-    /// Whether nobody on the way can listen.
+    /// Whether connections are encrypted.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.tls.is_some()
     }
 
-    /// Whether we have an identity that nodes can belong to.
+    /// Whether we have an identity that can own nodes.
     pub(crate) fn has_identity(&self) -> bool {
         let certified = self.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
         certified || self.credentials.is_some()
     }
 
-    /// Who may do what with the nodes that we make.
+    /// Returns the ACL of the nodes that we make: only their creator may use them, if we have an
+    /// identity, and otherwise everybody.
     pub(crate) fn acls(&self) -> Acls<'static> {
         if self.has_identity() {
             Acls::creator_all()
@@ -181,13 +186,21 @@ impl Security {
     }
 }
 
+/// Makes sure that the process has a provider of cryptography.
+///
+/// The client library has no setting for it. It uses the default of the process. If there is none,
+/// rustls installs the only provider that was compiled in, and panics if there are two. So the
+/// default is set here, as late as possible: a provider that the program has chosen itself before
+/// its first encrypted connection stays.
+pub(crate) fn ensure_crypto_provider() {
+    if CryptoProvider::get_default().is_none() {
+        // An error means that another thread has just set it.
+        let _ = aws_lc_rs::default_provider().install_default();
+    }
+}
+
 impl Tls {
     fn options(&self) -> Result<TlsOptions, Error> {
-        // The client library takes the process's provider, and panics if it has to choose one.
-        if CryptoProvider::get_default().is_none() {
-            // An error means that another thread was faster.
-            let _ = ring::default_provider().install_default();
-        }
         let mut options = TlsOptions::new()
             .with_pem_ca(self.ca.expose())
             .map_err(|error| unusable("ca").with_source(error))?;
@@ -201,14 +214,15 @@ impl Tls {
     }
 }
 
-/// The client library would only find out when it connects, and say that no host is there.
+/// Checks that the client certificate and the key belong together. The client library would notice
+/// only when it connects, and would report that no host can be reached.
 fn check_identity(cert: &Secret, key: &Secret) -> Result<(), Error> {
     let chain = CertificateDer::pem_slice_iter(cert.expose().as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| unusable("cert").with_source(error))?;
     let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
         .map_err(|error| unusable("key").with_source(error))?;
-    CertifiedKey::from_der(chain, key, &ring::default_provider())
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
         .map(|_| ())
         .map_err(|error| {
             wrong("the client certificate and the key of the parameters \"cert\" and \"key\" do not belong together: give the certificate's own key")

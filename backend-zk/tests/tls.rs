@@ -160,7 +160,7 @@ fn files_that_cannot_be_used_are_refused_before_anything_is_sent() {
         ),
         (
             format!("zks://a..b?ca={}", ca.file()),
-            "no certificate can be for the host",
+            "no certificate can be issued for the host",
         ),
     ] {
         let error = Config::from_url(&url).and_then(ZkBackend::new);
