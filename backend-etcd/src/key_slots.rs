@@ -1,13 +1,13 @@
-//! Which key of the session's each ticket has, and what is known of the requests about it.
+//! The keys of a session's tickets, and what is known of the requests about them.
 //!
-//! etcd keeps every key that ever was in its index until a compaction, and a read of a queue goes
-//! through all that lie in it. So keys are used again: a session leaves as many behind in a queue
-//! as it ever had entries in all queues at once, not one for each acquire.
+//! etcd keeps every key that ever existed in its index until a compaction, and a read of a queue scans
+//! all of them. So keys are used again: a session leaves as many keys behind in a queue as it ever
+//! had entries at once, not one for each acquire.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The key_slots of one session. Bounded by the tickets in use.
+/// The key slots of one session. Bounded by the tickets in use.
 #[derive(Debug, Default)]
 pub(crate) struct KeySlots {
     inner: Mutex<Inner>,
@@ -17,56 +17,59 @@ pub(crate) struct KeySlots {
 struct Inner {
     taken: HashMap<u64, KeySlot>,
     free: Vec<u64>,
-    /// How many there ever were.
+    /// How many slots there have been so far.
     count: u64,
 }
 
-/// What a ticket has.
+/// The slot of a ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KeySlot {
-    /// The part of the key that no other ticket in use has.
+    /// The part of the key that differs from those of all other tickets in use.
     pub(crate) number: u64,
-    /// An enqueue is under way, or there was one whose outcome is not known: a copy of it may be
-    /// carried out yet.
-    pub(crate) unsettled: bool,
+    /// An enqueue is under way, or the outcome of an earlier one is not known. A copy of that may
+    /// still be executed.
+    pub(crate) is_uncertain: bool,
 }
 
 impl KeySlots {
-    /// The ticket's place, or a new one, from now on unsettled; and whether it was settled before.
+    /// Takes a slot for the ticket if it has none, and marks it as uncertain. Returns its number, and
+    /// whether it was certain before.
     pub(crate) fn begin(&self, serial: u64) -> (u64, bool) {
         let mut inner = self.inner();
         let Inner { taken, free, count } = &mut *inner;
-        let place = taken.entry(serial).or_insert_with(|| KeySlot {
+        let slot = taken.entry(serial).or_insert_with(|| KeySlot {
             number: free.pop().unwrap_or_else(|| {
                 *count += 1;
                 *count
             }),
-            unsettled: false,
+            is_uncertain: false,
         });
-        let settled = !std::mem::replace(&mut place.unsettled, true);
-        (place.number, settled)
+        let was_certain = !std::mem::replace(&mut slot.is_uncertain, true);
+        (slot.number, was_certain)
     }
 
-    /// The outcome of the only enqueue that made the place unsettled is known.
+    /// Marks the slot as certain. To be called when the outcome of the only enqueue since
+    /// [`begin`](Self::begin) is known.
     pub(crate) fn resolve(&self, serial: u64) {
-        if let Some(place) = self.inner().taken.get_mut(&serial) {
-            place.unsettled = false;
+        if let Some(slot) = self.inner().taken.get_mut(&serial) {
+            slot.is_uncertain = false;
         }
     }
 
+    /// Returns the slot of a ticket, if it has one.
     pub(crate) fn get(&self, serial: u64) -> Option<KeySlot> {
         self.inner().taken.get(&serial).copied()
     }
 
-    /// There is no entry of this ticket, and none will come. A place that was ever in doubt is not
-    /// given to anybody again: a late copy of a removal "for good", which names no incarnation, must
-    /// not find another ticket's entry.
+    /// Frees the slot of a ticket that has no entry and will get none. An uncertain slot is never used
+    /// again: a late copy of a removal for good, which compares no incarnation, must not find the
+    /// entry of another ticket.
     pub(crate) fn free(&self, serial: u64) {
         let mut inner = self.inner();
-        if let Some(place) = inner.taken.remove(&serial)
-            && !place.unsettled
+        if let Some(slot) = inner.taken.remove(&serial)
+            && !slot.is_uncertain
         {
-            inner.free.push(place.number);
+            inner.free.push(slot.number);
         }
     }
 
@@ -80,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_given_again_unless_they_were_in_doubt() {
+    fn slots_are_used_again_unless_they_are_uncertain() {
         let key_slots = KeySlots::default();
         assert_eq!(key_slots.begin(1), (1, true));
         assert_eq!(key_slots.begin(2), (2, true));
@@ -88,7 +91,7 @@ mod tests {
         key_slots.free(1);
         assert_eq!(key_slots.get(1), None);
         assert_eq!(key_slots.begin(3), (1, true), "used again");
-        // A retry of an enqueue whose outcome is not known settles nothing.
+        // A retry of an enqueue whose outcome is not known leaves the slot uncertain.
         assert_eq!(key_slots.begin(2), (2, false));
         key_slots.free(2);
         assert_eq!(key_slots.begin(4), (3, true), "retired");

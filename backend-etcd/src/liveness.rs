@@ -1,4 +1,4 @@
-//! Renewals: one keep-alive at a time on a stream, each answered before the next is sent.
+//! Renewals of a lease: one keep-alive at a time on a stream, each answered before the next is sent.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,26 +14,27 @@ use crate::transport::{Connection, Transport};
 pub(crate) struct Renewer {
     transport: Arc<Transport>,
     lease: i64,
-    /// As granted.
+    /// The time to live, as granted.
     ttl: Duration,
-    /// A key of the session's own.
+    /// A key that the session may read.
     key: String,
     slot: Mutex<Slot>,
 }
 
-/// What an attempt leaves to the next one.
+/// What an attempt leaves for the next one.
 enum Slot {
     Empty,
     Kept(Kept),
-    /// An attempt is under way. Who finds this knows that it was given up, unanswered.
+    /// An attempt is under way. The next attempt finds this only if the attempt was dropped without an
+    /// answer.
     Waiting(Connection),
 }
 
-/// What the next attempt goes on with.
+/// What the next attempt can use again.
 enum Kept {
     /// A stream on which every request was answered.
     Stream(Box<Stream>),
-    /// A proxy that renews.
+    /// A proxy that is made to renew the lease.
     Relay(Relay),
 }
 
@@ -63,25 +64,28 @@ impl Renewer {
         }
     }
 
-    /// One attempt, on a new stream at once if the token of the old one had lapsed: answers the
-    /// validity that it proves. May be dropped: then its stream is too, so that a late answer is
-    /// never taken for that of a later request.
+    /// Makes one attempt to renew the lease. If the token of the stream was out of date, makes another
+    /// one on a new stream. Returns how long the session is valid, from when the attempt began.
+    ///
+    /// # Cancel safety
+    /// Safe. The stream is dropped with the attempt, so that a late answer never counts as that of a
+    /// later request.
     pub(crate) async fn attempt(&self) -> Result<Duration, Error> {
         match self.try_once().await {
             Err(failure) if failure.scope == Scope::Token && self.transport.has_credentials() => {
                 self.try_once().await
             }
-            settled => settled,
+            outcome => outcome,
         }
         .map_err(|failure| failure.error)
     }
 
     async fn try_once(&self) -> Result<Duration, Failure> {
-        let kept = match self.swap(Slot::Empty) {
+        let kept = match self.replace_slot(Slot::Empty) {
             Slot::Kept(kept) if self.transport.is_in_use(kept.connection()) => Some(kept),
             Slot::Kept(_) | Slot::Empty => None,
             Slot::Waiting(connection) => {
-                self.transport.failed(&connection, Scope::Connection);
+                self.transport.note_failure(&connection, Scope::Connection);
                 None
             }
         };
@@ -92,25 +96,25 @@ impl Renewer {
                 scope: Scope::Request,
             })?,
         };
-        self.swap(Slot::Waiting(connection.clone()));
-        let limit = self.transport.limit();
+        self.replace_slot(Slot::Waiting(connection.clone()));
+        let limit = self.transport.request_limit();
         let renewed = tokio::time::timeout(limit, self.renew(kept, &connection))
             .await
-            .unwrap_or_else(|_| Err(error::silence(&connection.address, limit)));
+            .unwrap_or_else(|_| Err(error::timeout(&connection.address, limit)));
         match renewed {
             Ok((kept, ttl)) => {
-                self.swap(Slot::Kept(kept));
+                self.replace_slot(Slot::Kept(kept));
                 Ok(clock::validity(ttl))
             }
             Err(failure) => {
-                self.swap(Slot::Empty);
-                self.transport.failed(&connection, failure.scope);
+                self.replace_slot(Slot::Empty);
+                self.transport.note_failure(&connection, failure.scope);
                 Err(failure)
             }
         }
     }
 
-    /// Renews, and answers how long the lease lives from when that was asked for.
+    /// Renews the lease. Returns how long it lives from when the request was sent.
     async fn renew(
         &self,
         kept: Option<Kept>,
@@ -135,7 +139,7 @@ impl Renewer {
                 (Kept::Stream(stream), ttl)
             }
         };
-        Ok((kept, ttl.ok_or_else(gone)?))
+        Ok((kept, ttl.ok_or_else(lease_gone)?))
     }
 
     async fn renew_on(&self, stream: &mut Stream) -> Result<Option<Duration>, Failure> {
@@ -150,19 +154,19 @@ impl Renewer {
             .message()
             .await
             .map_err(|e| connection.failure(e))?
-            .ok_or_else(|| error::ended(&connection.address))?;
+            .ok_or_else(|| error::end_of_stream(&connection.address))?;
         if answer.id() != self.lease {
-            return Err(of_connection(error::protocol(
-                "a renewal is answered for another lease",
+            return Err(connection_failure(error::protocol(
+                "the answer to a renewal is about another lease",
             )));
         }
         let seconds = u64::try_from(answer.ttl()).unwrap_or_default();
         Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
     }
 
-    /// Opening a stream sends the first keep-alive on it and takes its answer. That one's time to
-    /// live is not passed on by the client, but a lease's never becomes shorter than it was
-    /// granted.
+    /// Opens a stream. The client library sends the first keep-alive on it and reads the answer. It
+    /// does not return the time to live in that answer, but the time to live of a lease never becomes
+    /// shorter than it was granted.
     async fn open(
         &self,
         connection: &Connection,
@@ -173,9 +177,9 @@ impl Renewer {
             .keep_alive(self.lease)
             .await;
         match opened {
-            Ok((keeper, _)) if keeper.id() != self.lease => Err(of_connection(error::protocol(
-                "a renewal is answered for another lease",
-            ))),
+            Ok((keeper, _)) if keeper.id() != self.lease => Err(connection_failure(
+                error::protocol("the answer to a renewal is about another lease"),
+            )),
             Ok((keeper, answers)) => {
                 let connection = connection.clone();
                 let stream = Stream {
@@ -185,28 +189,25 @@ impl Renewer {
                 };
                 Ok((Box::new(stream), Some(self.ttl)))
             }
-            // The client's words for an answer without time to live.
-            Err(etcd_client::Error::LeaseKeepAliveError(text)) if text == "lease not found" => {
-                Err(gone())
-            }
+            Err(error) if error::is_lease_gone(&error) => Err(lease_gone()),
             Err(error) => Err(connection.failure(error)),
         }
     }
 
-    fn swap(&self, slot: Slot) -> Slot {
-        let mut held = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut held, slot)
+    fn replace_slot(&self, slot: Slot) -> Slot {
+        let mut current = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut current, slot)
     }
 }
 
-fn gone() -> Failure {
+fn lease_gone() -> Failure {
     Failure {
         error: error::session_gone(),
         scope: Scope::Request,
     }
 }
 
-fn of_connection(error: Error) -> Failure {
+fn connection_failure(error: Error) -> Failure {
     Failure {
         error,
         scope: Scope::Connection,

@@ -1,4 +1,4 @@
-//! The token offset, as it lies in etcd.
+//! The token offset in etcd: reading and raising it.
 
 use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 use lock_core::{Error, KnownTokenOffset, Raised, TokenOffset};
@@ -6,7 +6,7 @@ use lock_core::{Error, KnownTokenOffset, Raised, TokenOffset};
 use crate::client::Client;
 use crate::layout;
 
-/// The offset as it is now.
+/// Reads the present offset.
 pub(crate) async fn read(client: &Client) -> Result<KnownTokenOffset, Error> {
     let read = Txn::new().and_then([TxnOp::get(client.keyspace.token_offset_key(), None)]);
     let transport = &client.transport;
@@ -15,8 +15,8 @@ pub(crate) async fn read(client: &Client) -> Result<KnownTokenOffset, Error> {
     layout::parse_offset(&client.keyspace, found)
 }
 
-/// Raises the offset, if no entry of a native lock is there. Entries are made only by those who know
-/// the offset as it is, so no session has to be asked.
+/// Raises the offset, if no native lock has an entry. An enqueue compares the offset that its session
+/// knows, so no session has to be asked.
 pub(crate) async fn raise(client: &Client, offset: TokenOffset) -> Result<Raised, Error> {
     let keyspace = &client.keyspace;
     let transport = &client.transport;
@@ -24,7 +24,7 @@ pub(crate) async fn raise(client: &Client, offset: TokenOffset) -> Result<Raised
     let mut now = KnownTokenOffset::default();
     loop {
         let locks = keyspace.locks("", None).into_iter();
-        // The comparison of a range with zero holds for an empty one.
+        // A comparison of a range with zero holds if the range is empty.
         let unused = locks.map(|span| {
             Compare::create_revision(span.start, CompareOp::Equal, 0).with_range(span.end)
         });

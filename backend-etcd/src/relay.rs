@@ -1,6 +1,8 @@
-//! Renewals by way of etcd's `grpc-proxy`. It renews the leases of its clients at a pace of its own,
-//! and answers theirs with what etcd last said to its own: such an answer may be older than the
-//! question and proves nothing. So it is made to renew, and etcd is asked how long the lease lives.
+//! Renewals through etcd's `grpc-proxy`.
+//!
+//! The proxy renews the leases of its clients at a pace of its own. It answers a client's renewal
+//! with the last answer that it had from etcd. That answer may be older than the request, so it
+//! proves nothing. So the proxy is made to renew the lease, and etcd is asked how long it lives.
 
 use std::time::Duration;
 
@@ -11,52 +13,53 @@ use tokio::task::JoinSet;
 use crate::error::{self, Failure};
 use crate::transport::Connection;
 
-/// How long to wait until the proxy is asked again that has refused or given up.
-const PAUSE: Duration = Duration::from_millis(200);
-/// The name of a watch: etcd gives a watch the name that is asked for. The proxy counts.
-const NAME: i64 = 0x7475_726e;
+/// How long to wait before the proxy is asked again after an error.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// The id of a watch. etcd gives a watch the id that the client asks for. The proxy numbers them.
+const PROBE_ID: i64 = 0x7475_726e;
 
-/// Whether what answers is no server, but passes on what is said to one. A server from before
-/// watches had names is taken for such a one, too. The key is one that we may read.
+/// Finds out whether the connection leads to a proxy instead of a server, once for each connection.
+/// A server so old that clients cannot choose the ids of watches counts as a proxy, too. `key` must
+/// be a key that the session may read.
 pub(crate) async fn is_relayed(connection: &Connection, key: &str) -> Result<bool, Failure> {
-    let look = || probe(connection, key);
-    connection.relayed.get_or_try_init(look).await.copied()
+    let probe = || probe(connection, key);
+    connection.relayed.get_or_try_init(probe).await.copied()
 }
 
 async fn probe(connection: &Connection, key: &str) -> Result<bool, Failure> {
-    let named = WatchOptions::new().with_watch_id(NAME);
+    let options = WatchOptions::new().with_watch_id(PROBE_ID);
     let mut client = connection.client.watch_client();
-    let watch = client.watch(key, Some(named)).await;
+    let watch = client.watch(key, Some(options)).await;
     let mut watch = watch.map_err(|e| connection.failure(e))?;
     let answer = watch.message().await.map_err(|e| connection.failure(e))?;
-    let answer = answer.ok_or_else(|| error::ended(&connection.address))?;
-    Ok(answer.watch_id() != NAME)
+    let answer = answer.ok_or_else(|| error::end_of_stream(&connection.address))?;
+    Ok(answer.watch_id() != PROBE_ID)
 }
 
-/// Makes the proxy renew a lease, until it is dropped.
+/// Makes the proxy renew a lease, until this is dropped.
 pub(crate) struct Relay {
     connection: Connection,
     lease: i64,
-    /// Ends with it.
-    _asking: JoinSet<()>,
+    /// The task that asks for renewals. It ends when this is dropped.
+    _renewals: JoinSet<()>,
 }
 
 impl Relay {
     pub(crate) fn start(connection: Connection, lease: i64) -> Self {
-        let mut asking = JoinSet::new();
-        let asked = connection.clone();
-        asking.spawn(async move {
+        let mut renewals = JoinSet::new();
+        let proxy = connection.clone();
+        renewals.spawn(async move {
             loop {
-                if let Err(error) = ask_for_renewals(&asked, lease).await {
-                    tracing::debug!(%error, "a proxy does not renew");
+                if let Err(error) = request_renewals(&proxy, lease).await {
+                    tracing::debug!(%error, "a proxy does not renew a lease");
                 }
-                background::sleep(PAUSE).await;
+                background::sleep(RETRY_PAUSE).await;
             }
         });
         Relay {
             connection,
             lease,
-            _asking: asking,
+            _renewals: renewals,
         }
     }
 
@@ -64,8 +67,8 @@ impl Relay {
         &self.connection
     }
 
-    /// How long the lease lives, by etcd's own word, in whole seconds and never too long; `None` if
-    /// it does not.
+    /// Asks etcd how long the lease still lives. Returns whole seconds, rounded down, or `None` if the
+    /// lease is gone.
     pub(crate) async fn remaining(&self) -> Result<Option<Duration>, Failure> {
         let mut client = self.connection.client.lease_client();
         let answer = client.time_to_live(self.lease, None).await;
@@ -74,8 +77,8 @@ impl Relay {
     }
 }
 
-/// Asks for the next renewal when one was answered. Ends with the lease, too.
-async fn ask_for_renewals(connection: &Connection, lease: i64) -> Result<(), etcd_client::Error> {
+/// Asks for the next renewal as soon as one is answered. Returns when the lease is gone.
+async fn request_renewals(connection: &Connection, lease: i64) -> Result<(), etcd_client::Error> {
     let mut client = connection.client.lease_client();
     let (mut keeper, mut answers) = client.keep_alive(lease).await?;
     loop {

@@ -1,9 +1,11 @@
 //! What a failed request means: for the caller, and for the connection it went over.
 
 mod causes;
+mod texts;
 mod tls;
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -11,9 +13,11 @@ use lock_core::{Effect, Error, ErrorKind, LossReason};
 use tonic::{Code, Status};
 
 use self::causes::causes;
+pub(crate) use self::texts::{Meaning, is_lease_gone, parse_cancel_reason};
 
-/// Longest part of a server's message that is shown.
-const SHOWN: usize = 300;
+/// The longest part of a server's message that is shown, in characters: a hostile server must not
+/// flood a log.
+const MAX_SHOWN_CHARS: usize = 300;
 
 /// A failed request.
 #[derive(Debug)]
@@ -22,25 +26,25 @@ pub(crate) struct Failure {
     pub(crate) scope: Scope,
 }
 
-/// What the failure says about the connection.
+/// What a failure says about the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// Nothing: the request alone failed.
+    /// Nothing. Only the request failed.
     Request,
-    /// It works, but another member may do better.
+    /// The connection works, but another member may do better.
     Member,
-    /// It is broken.
+    /// The connection is broken.
     Connection,
-    /// It had been broken before: the request was never sent.
+    /// The connection had been broken before. The request was never sent.
     NeverSent,
-    /// The token that it was made with has lapsed: the request was turned away.
+    /// The token of the connection is out of date. The server refused the request for it.
     Token,
 }
 
-/// What a client's error means. `address` is the member asked.
-pub(crate) fn failure(address: &str, error: etcd_client::Error) -> Failure {
+/// Returns what an error of the client library means. `address` is that of the member asked.
+pub(crate) fn from_client(address: &str, error: etcd_client::Error) -> Failure {
     match error {
-        etcd_client::Error::GRpcStatus(status) => of_status(address, status),
+        etcd_client::Error::GRpcStatus(status) => from_status(address, status),
         other => Failure {
             error: Error::new(
                 ErrorKind::Unreachable,
@@ -53,8 +57,8 @@ pub(crate) fn failure(address: &str, error: etcd_client::Error) -> Failure {
     }
 }
 
-/// No answer came in time.
-pub(crate) fn silence(address: &str, waited: Duration) -> Failure {
+/// Returns the failure of a request that was not answered in time.
+pub(crate) fn timeout(address: &str, waited: Duration) -> Failure {
     Failure {
         error: Error::new(
             ErrorKind::Unreachable,
@@ -67,27 +71,27 @@ pub(crate) fn silence(address: &str, waited: Duration) -> Failure {
     }
 }
 
-/// A stream was closed by the server without a reason.
-pub(crate) fn ended(address: &str) -> Failure {
+/// Returns the failure of a stream that the server closed without a reason.
+pub(crate) fn end_of_stream(address: &str) -> Failure {
     Failure {
         error: Error::new(
             ErrorKind::Unreachable,
-            format!("the coordinator at {address} ended a stream"),
+            format!("the coordinator at {address} closed a stream"),
         )
         .with_effect(Effect::Unknown),
         scope: Scope::Connection,
     }
 }
 
-/// Nobody could be connected to at this address.
+/// Returns the error for an address to which no connection could be made.
 pub(crate) fn no_connection(
     address: &str,
     source: impl Into<Box<dyn StdError + Send + Sync>>,
 ) -> Error {
     let source = source.into();
-    // Whoever opens the sockets knows best why there is none.
-    if let Some(told) = causes(&*source).find_map(|e| e.downcast_ref::<Error>()) {
-        return told.clone();
+    // A dialer knows best why it could not open a socket.
+    if let Some(error) = causes(&*source).find_map(|e| e.downcast_ref::<Error>()) {
+        return error.clone();
     }
     if let Some((kind, text)) = tls::explain(&*source) {
         return Error::new(kind, format!("the coordinator at {address} {text}"))
@@ -98,7 +102,7 @@ pub(crate) fn no_connection(
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::BrokenPipe
             | io::ErrorKind::UnexpectedEof,
-        ) => "it broke off, so check whether it speaks TLS (etcds://) or not (etcd://)",
+        ) => "it closed the connection, so check whether it speaks TLS (etcds://) or not (etcd://)",
         _ => "check that it runs and that the address is right",
     };
     Error::new(
@@ -108,35 +112,29 @@ pub(crate) fn no_connection(
     .with_source(source)
 }
 
-/// A failure of a connection on which nothing was ever answered may have this cause, too.
-pub(crate) fn at_first_contact(error: Error, hint: &str) -> Error {
+/// Adds a hint to the error of a connection on which the server has never answered.
+pub(crate) fn add_hint(error: Error, hint: &str) -> Error {
     Error::new(error.kind(), format!("{error}; {hint}"))
         .with_effect(error.effect())
         .with_source(error)
 }
 
-/// What those on a stream are told when its token lapsed: look again, by a request of its own,
-/// which tells whether it is the token or the permission.
-pub(crate) fn token_lapsed(source: Error) -> Error {
+/// Returns the error for those whose stream ended because its token was out of date. It makes them
+/// look again by a request, whose outcome shows whether the token or the permission is the cause.
+pub(crate) fn stale_token(source: Error) -> Error {
     Error::new(
         ErrorKind::Exhausted,
-        "the token of a stream to the coordinator lapsed",
+        "the token of a stream to the coordinator is out of date",
     )
     .with_source(source)
 }
 
-/// The coordinator says that our lease is gone.
+/// Returns the error for a session whose lease the coordinator does not know any more.
 pub(crate) fn session_gone() -> Error {
     Error::session_lost(LossReason::SessionGone)
 }
 
-/// What the embedded coordinator's server says when its folder is not in its place any more.
-const STORE_GONE: &str = "turnlock: the store is gone from its place";
-
-/// Where the embedded coordinator's server puts its own words into the trailing metadata.
-const DETAIL_KEY: &str = "turnlock-detail";
-
-/// An answer that no etcd gives.
+/// Returns the error for an answer that no etcd gives.
 pub(crate) fn protocol(what: &str) -> Error {
     Error::new(
         ErrorKind::Internal,
@@ -145,111 +143,39 @@ pub(crate) fn protocol(what: &str) -> Error {
     .with_effect(Effect::Unknown)
 }
 
-/// A server's error answer. Shown as its text alone: the rest of a status is for programs.
+/// A server's error answer as the source of an error. Displays only the message: the rest of a
+/// status is for programs.
 #[derive(Debug)]
 struct Answer(Status);
 
-impl std::fmt::Display for Answer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(shorten(self.0.message()))
     }
 }
 
-impl std::error::Error for Answer {}
+impl StdError for Answer {}
 
-fn of_status(address: &str, status: Status) -> Failure {
+fn from_status(address: &str, status: Status) -> Failure {
     // Only errors made on this side have a source.
     if let Some(source) = status.source() {
-        return of_transport(address, never_sent(source), status);
+        return from_transport(address, is_connect_error(source), status);
     }
-    let message = status.message();
-    // The embedded coordinator's own words say more than the text that etcd has for it.
-    let detail = status
-        .metadata()
-        .get(DETAIL_KEY)
-        .and_then(|detail| detail.to_str().ok());
-    let said = shorten(detail.unwrap_or(message));
-    use Effect::{None, Unknown};
-    let (kind, effect, scope) = match status.code() {
-        Code::NotFound if message.contains("requested lease not found") => {
-            return Failure {
-                error: session_gone().with_source(status),
-                scope: Scope::Request,
-            };
-        }
-        Code::Unavailable if message == STORE_GONE => {
-            let reason = LossReason::StoreGone;
-            return Failure {
-                error: Error::session_lost(reason)
-                    .with_source(status)
-                    .with_effect(Unknown),
-                scope: Scope::Connection,
-            };
-        }
-        Code::Unavailable if message.contains("no leader") => {
-            (ErrorKind::Exhausted, None, Scope::Member)
-        }
-        Code::Unavailable => (ErrorKind::Unreachable, Unknown, Scope::Member),
-        // etcd has no code for a proposal that its own raft turned away for want of a leader.
-        Code::Unknown if message.contains("proposal dropped") => {
-            (ErrorKind::Unreachable, Unknown, Scope::Member)
-        }
-        // "context canceled" and the like: what a server says that is being stopped.
-        Code::Cancelled | Code::DeadlineExceeded => {
-            (ErrorKind::Unreachable, Unknown, Scope::Member)
-        }
-        Code::Unknown
-            if ["context", "stopped", "Service was not ready"]
-                .iter()
-                .any(|word| message.contains(word)) =>
-        {
-            (ErrorKind::Unreachable, Unknown, Scope::Connection)
-        }
-        _ if is_of_token(&status) => (ErrorKind::Refused, None, Scope::Token),
-        Code::ResourceExhausted => (ErrorKind::Exhausted, None, Scope::Request),
-        Code::PermissionDenied => (ErrorKind::Refused, None, Scope::Request),
-        // What a server with authentication says to a request without credentials, and to wrong
-        // ones.
-        Code::InvalidArgument
-            if ["user name is empty", "authentication failed"]
-                .iter()
-                .any(|words| message.contains(words)) =>
-        {
-            (ErrorKind::Refused, None, Scope::Request)
-        }
-        Code::FailedPrecondition if message.contains("authentication is not enabled") => {
-            (ErrorKind::Configuration, None, Scope::Request)
-        }
-        Code::InvalidArgument => (ErrorKind::InvalidArgument, None, Scope::Request),
-        Code::Unimplemented => (ErrorKind::Unsupported, None, Scope::Request),
-        _ => (ErrorKind::Internal, Unknown, Scope::Request),
-    };
-    let verb = match kind {
-        ErrorKind::Refused => "refuses us",
-        ErrorKind::Exhausted => "cannot serve now",
-        ErrorKind::Unreachable => "is out of service",
-        ErrorKind::Unsupported => {
-            "does not do what was asked; is it an etcd of version 3.4 or later?"
-        }
-        ErrorKind::InvalidArgument => "does not take the request",
-        ErrorKind::Configuration => "knows no users",
-        _ => "failed",
-    };
-    let remedy = match kind {
-        ErrorKind::Refused if message.contains("user name is empty") => {
-            "; give the parameters user and password_file"
-        }
-        ErrorKind::Refused if message.contains("authentication failed") => {
-            "; check the user and the password"
-        }
-        ErrorKind::Refused if message.contains("permission denied") => {
-            "; let the user read and write the keys of the namespace"
-        }
-        ErrorKind::Configuration => {
-            "; leave the parameter user out, or enable authentication there"
-        }
-        _ => "",
-    };
+    let meaning = texts::parse_status(status.code(), status.message());
+    if let Some(reason) = loss(meaning) {
+        // That the store is gone says nothing about what it did before.
+        let (effect, scope) = match reason {
+            LossReason::StoreGone => (Effect::Unknown, Scope::Connection),
+            _ => (Effect::None, Scope::Request),
+        };
+        let error = Error::session_lost(reason)
+            .with_source(status)
+            .with_effect(effect);
+        return Failure { error, scope };
+    }
+    let (kind, effect, scope) = classify(status.code(), meaning);
+    let said = shorten(detail(&status).unwrap_or(status.message()));
+    let (verb, remedy) = (verb(kind), remedy(kind, meaning));
     Failure {
         error: Error::new(
             kind,
@@ -261,7 +187,78 @@ fn of_status(address: &str, status: Status) -> Failure {
     }
 }
 
-fn of_transport(address: &str, never_sent: bool, status: Status) -> Failure {
+/// Returns why the session is lost, if a server's error says so.
+fn loss(meaning: Option<Meaning>) -> Option<LossReason> {
+    match meaning? {
+        Meaning::LeaseGone => Some(LossReason::SessionGone),
+        Meaning::StoreGone => Some(LossReason::StoreGone),
+        _ => None,
+    }
+}
+
+fn classify(code: Code, meaning: Option<Meaning>) -> (ErrorKind, Effect, Scope) {
+    use Effect::{None, Unknown};
+    match (code, meaning) {
+        (_, Some(Meaning::NoLeader)) => (ErrorKind::Exhausted, None, Scope::Member),
+        (Code::Unavailable, _) => (ErrorKind::Unreachable, Unknown, Scope::Member),
+        (_, Some(Meaning::ProposalDropped)) => (ErrorKind::Unreachable, Unknown, Scope::Member),
+        (Code::Cancelled | Code::DeadlineExceeded, _) => {
+            (ErrorKind::Unreachable, Unknown, Scope::Member)
+        }
+        (_, Some(Meaning::Stopping)) => (ErrorKind::Unreachable, Unknown, Scope::Connection),
+        (Code::Unauthenticated, _) | (_, Some(Meaning::StaleToken)) => {
+            (ErrorKind::Refused, None, Scope::Token)
+        }
+        (Code::ResourceExhausted, _) => (ErrorKind::Exhausted, None, Scope::Request),
+        (Code::PermissionDenied, _) => (ErrorKind::Refused, None, Scope::Request),
+        (Code::InvalidArgument, Some(Meaning::NoCredentials | Meaning::WrongCredentials)) => {
+            (ErrorKind::Refused, None, Scope::Request)
+        }
+        (_, Some(Meaning::NoUsers)) => (ErrorKind::Configuration, None, Scope::Request),
+        (Code::InvalidArgument, _) => (ErrorKind::InvalidArgument, None, Scope::Request),
+        (Code::Unimplemented, _) => (ErrorKind::Unsupported, None, Scope::Request),
+        _ => (ErrorKind::Internal, Unknown, Scope::Request),
+    }
+}
+
+/// Returns the text of the embedded coordinator's own, if the status has one.
+fn detail(status: &Status) -> Option<&str> {
+    status.metadata().get(texts::DETAIL_KEY)?.to_str().ok()
+}
+
+fn verb(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Refused => "refused the request",
+        ErrorKind::Exhausted => "cannot serve the request now",
+        ErrorKind::Unreachable => "is out of service",
+        ErrorKind::Unsupported => {
+            "does not support the request: is it an etcd of version 3.4 or later?"
+        }
+        ErrorKind::InvalidArgument => "does not accept the request",
+        ErrorKind::Configuration => "has no users",
+        _ => "failed",
+    }
+}
+
+fn remedy(kind: ErrorKind, meaning: Option<Meaning>) -> &'static str {
+    match (kind, meaning) {
+        (ErrorKind::Refused, Some(Meaning::NoCredentials)) => {
+            "; give the parameters user and password_file"
+        }
+        (ErrorKind::Refused, Some(Meaning::WrongCredentials)) => {
+            "; check the user and the password"
+        }
+        (ErrorKind::Refused, Some(Meaning::PermissionDenied)) => {
+            "; let the user read and write the keys of the namespace"
+        }
+        (ErrorKind::Configuration, _) => {
+            "; leave the parameter user out, or enable authentication there"
+        }
+        _ => "",
+    }
+}
+
+fn from_transport(address: &str, never_sent: bool, status: Status) -> Failure {
     if never_sent {
         return Failure {
             error: no_connection(address, status),
@@ -281,21 +278,8 @@ fn of_transport(address: &str, never_sent: bool, status: Status) -> Failure {
     }
 }
 
-/// Whether it is the token that was turned away, or the state of the permissions that it was made
-/// for, not the user. Some servers have no code for that.
-fn is_of_token(status: &Status) -> bool {
-    status.code() == Code::Unauthenticated
-        || [
-            "invalid auth token",
-            "auth store is old",
-            "revision in header is old",
-        ]
-        .iter()
-        .any(|words| status.message().contains(words))
-}
-
-/// Whether the request failed because a connection could not be made for it.
-fn never_sent(error: &(dyn StdError + 'static)) -> bool {
+/// Whether the request failed because no connection could be made for it.
+fn is_connect_error(error: &(dyn StdError + 'static)) -> bool {
     causes(error).any(|e| e.is::<tonic::ConnectError>())
 }
 
@@ -303,9 +287,8 @@ fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
     causes(error).find_map(|e| e.downcast_ref::<io::Error>().map(io::Error::kind))
 }
 
-/// A hostile server must not flood a log.
 fn shorten(message: &str) -> &str {
-    match message.char_indices().nth(SHOWN) {
+    match message.char_indices().nth(MAX_SHOWN_CHARS) {
         Some((end, _)) => &message[..end],
         None => message,
     }
@@ -316,7 +299,7 @@ mod tests {
     use super::*;
 
     fn mapped(code: Code, message: &str) -> Failure {
-        failure(
+        from_client(
             "h:1",
             etcd_client::Error::GRpcStatus(Status::new(code, message)),
         )
@@ -349,7 +332,7 @@ mod tests {
             ),
             (
                 Code::Unavailable,
-                STORE_GONE,
+                "turnlock: the store is gone from its place",
                 ErrorKind::SessionLost(LossReason::StoreGone),
                 Unknown,
                 Scope::Connection,
@@ -455,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_servers_words_are_quoted_cut_and_escaped() {
+    fn the_message_of_a_server_is_quoted_shortened_and_escaped() {
         let error = mapped(Code::DataLoss, &format!("\u{1b}[31m{}", "x".repeat(9999))).error;
         let text = error.to_string();
         assert!(text.len() < 500 && !text.contains('\u{1b}'), "{text}");
@@ -463,23 +446,23 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dialer_knows_reaches_the_caller() {
-        let told = Error::new(ErrorKind::Configuration, "the folder is read-only");
+    fn the_error_of_a_dialer_reaches_the_caller() {
+        let reason = Error::new(ErrorKind::Configuration, "the folder is read-only");
         let mut status = Status::unavailable("connect error");
-        let told = Box::new(io::Error::other(told));
-        status.set_source(std::sync::Arc::new(tonic::ConnectError(told)));
-        let failed = failure("/s", etcd_client::Error::GRpcStatus(status)).error;
+        let reason = Box::new(io::Error::other(reason));
+        status.set_source(std::sync::Arc::new(tonic::ConnectError(reason)));
+        let failed = from_client("/s", etcd_client::Error::GRpcStatus(status)).error;
         assert_eq!(failed.kind(), ErrorKind::Configuration);
         assert_eq!(failed.to_string(), "the folder is read-only");
         assert!(!failed.is_retryable());
     }
 
     #[test]
-    fn what_was_never_sent_had_no_effect() {
+    fn a_request_that_was_never_sent_had_no_effect() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let mut status = Status::unavailable("tcp connect error");
         status.set_source(std::sync::Arc::new(tonic::ConnectError(refused.into())));
-        let failed = failure("h:1", etcd_client::Error::GRpcStatus(status));
+        let failed = from_client("h:1", etcd_client::Error::GRpcStatus(status));
         assert_eq!(failed.scope, Scope::NeverSent);
         assert_eq!(failed.error.effect(), Effect::None);
 
@@ -487,7 +470,7 @@ mod tests {
         status.set_source(std::sync::Arc::new(io::Error::from(
             io::ErrorKind::ConnectionReset,
         )));
-        let failed = failure("h:1", etcd_client::Error::GRpcStatus(status));
+        let failed = from_client("h:1", etcd_client::Error::GRpcStatus(status));
         assert_eq!(failed.scope, Scope::Connection);
         assert_eq!(failed.error.effect(), Effect::Unknown);
         assert!(failed.error.is_retryable());

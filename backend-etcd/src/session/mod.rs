@@ -381,7 +381,7 @@ impl Session for EtcdSession {
     async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
         // By incarnation, if nothing else can have come of the ticket; else for good.
         let place = self.key_slots.get(ticket.serial);
-        let settled = entry.filter(|_| place.is_none_or(|place| !place.unsettled));
+        let settled = entry.filter(|_| place.is_none_or(|place| !place.is_uncertain));
         let departure = self.session_handoff.leave(ticket, settled);
         let (for_good, txn) = match (settled, place) {
             (Some(entry), _) => {

@@ -1,98 +1,57 @@
-//! Connections: one at a time, to one member, moving on to the next when it fails.
+//! Connections to a cluster: one at a time, to one member, and to the next one when it fails.
+
+mod connector;
+mod pace;
 
 use std::fmt;
 use std::future::Future;
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use backend_kit::batched::Batched;
-use backend_kit::secret::Credentials;
-use etcd_client::{Channel, Client, ConnectOptions, Txn, TxnResponse};
+use etcd_client::{Client, Txn, TxnResponse};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
-use lock_core::process::ProcessName;
 use lock_core::{Error, ErrorKind, background};
-use tokio::io::AsyncWrite;
-use tokio::net::UnixStream;
 use tokio::sync::{OnceCell, watch};
-use tonic::transport;
-use tower::{ServiceExt, service_fn};
 
-use crate::config::{Config, Dialer, Endpoint};
+use self::connector::{Connector, Member, refresh_tokens};
+use self::pace::Pace;
+use crate::config::Config;
 use crate::error::{self, Failure, Scope};
-use crate::security::Tls;
 
-/// A dialer may have to start a coordinator.
-const DIALER_TIMEOUT: Duration = Duration::from_secs(30);
-/// etcd closes connections that are pinged more often than every 5 s, or without a stream open.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a new token is asked for. etcd lets one lapse after five minutes unless told otherwise.
-const TOKEN_REFRESH: Duration = Duration::from_secs(60);
-/// How long after our credentials were refused they are not shown again: to check a password costs
-/// the server a lot of work each time.
-const REFUSAL: Duration = Duration::from_secs(1);
-
-/// Longest answer to a transaction that is taken: those of many may be in it, and each tell of many
-/// entries.
+/// How long credentials that the server refused are not sent again. To check a password costs the
+/// server a lot of work each time.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+/// The longest answer to a transaction that is accepted. It may hold the answers of many
+/// transactions, and each may list many entries.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
-/// While another member may do better, one that does not answer is given this part of the time.
-const HASTE: u32 = 6;
-/// How much longer than the slowest of the latest answers a member that works may take.
-const SLACK: u32 = 4;
-
-/// The way to a cluster. Sticks to one member while that answers.
+/// The way to a cluster. It keeps to one member while that answers.
 pub(crate) struct Transport {
     members: Vec<Member>,
-    connect_timeout: Duration,
+    connector: Connector,
     request_timeout: Duration,
-    dialer: Option<Dialer>,
-    server_uid: Option<u32>,
-    credentials: Option<Credentials>,
-    /// What may be wrong with a connection that broke before anything was answered on it.
-    hint: Option<&'static str>,
     state: Mutex<State>,
-    /// Counts connections: a failure of an earlier one says nothing about the present one.
+    /// The number of the present connection. A failure of an earlier one says nothing about it.
     generation: watch::Sender<u64>,
 }
 
-#[derive(Clone)]
-struct Member {
-    address: Arc<str>,
-    target: Target,
-}
-
-#[derive(Clone)]
-enum Target {
-    Tcp(transport::Endpoint),
-    Unix(transport::Endpoint, Arc<std::path::Path>),
-}
-
 struct State {
-    /// The member in use.
+    /// The index of the member in use.
     member: usize,
     link: Link,
-    /// When a member failed, if none has answered since.
-    failing: Option<Instant>,
-    /// How often we moved on to the next member since one answered.
-    passed: usize,
-    /// The slowest of the latest answers, forgotten by and by.
-    slowest: Duration,
+    pace: Pace,
 }
 
 type Dial = Shared<BoxFuture<'static, Result<Connection, Error>>>;
 
 enum Link {
     Down,
-    /// Everyone who needs a connection waits for the same one.
+    /// All who need a connection wait for the same one.
     Dialing(Dial),
     Up(Connection),
-    /// Our credentials were: since when, and by which words.
+    /// The server refused our credentials, at this time and with this error.
     Refused(Instant, Error),
 }
 
@@ -102,9 +61,9 @@ pub(crate) struct Connection {
     pub(crate) client: Arc<Client>,
     pub(crate) address: Arc<str>,
     generation: u64,
-    /// Whether anything was answered on it.
-    heard: Arc<AtomicBool>,
-    /// Whether it leads to a proxy, once that was looked at.
+    /// Whether the server has answered on it.
+    has_answered: Arc<AtomicBool>,
+    /// Whether it leads to a proxy. Not known until that was checked.
     pub(crate) relayed: Arc<OnceCell<bool>>,
 }
 
@@ -120,100 +79,63 @@ impl Transport {
         {
             tracing::warn!(address = %remote, "the connection to the coordinator is not encrypted: use etcds://");
         }
-        let on_network = config
-            .endpoints()
-            .iter()
-            .any(|e| matches!(e, Endpoint::Tcp(..)));
-        let hint = match config.tls().map(Tls::has_identity) {
-            None => on_network.then_some("if it speaks TLS, write etcds://"),
-            Some(false) => {
-                Some("if it wants a client certificate, give one in the parameters cert and key")
-            }
-            Some(true) => Some("check that it accepts the certificate in the parameter cert"),
-        };
+        let pace = Pace::new(
+            config.connect_timeout(),
+            config.request_timeout(),
+            members.len() > 1,
+        );
         Ok(Arc::new(Transport {
             members,
-            connect_timeout: config.connect_timeout(),
+            connector: Connector::new(&config),
             request_timeout: config.request_timeout(),
-            dialer: config.dialer().cloned(),
-            server_uid: config.server_uid(),
-            credentials: config.credentials().cloned(),
-            hint,
             state: Mutex::new(State {
                 member: 0,
                 link: Link::Down,
-                failing: None,
-                passed: 0,
-                slowest: Duration::ZERO,
+                pace,
             }),
             generation: watch::Sender::new(0),
         }))
     }
 
-    /// How long an answer is waited for now. A member that stands still must not cost a whole
-    /// request timeout while the others of its cluster would answer, and those let requests lie that
-    /// they are asked before an election. So for a while the wait is short, but never so short that
-    /// a cluster that is merely slow is taken for dead.
-    pub(crate) fn limit(&self) -> Duration {
-        if !self.is_in_haste() {
-            return self.request_timeout;
-        }
-        let slowest = self.state().slowest;
-        (self.request_timeout / HASTE)
-            .max(SLACK * slowest)
-            .min(self.request_timeout)
+    /// Returns how long to wait for an answer now.
+    pub(crate) fn request_limit(&self) -> Duration {
+        self.state().pace.request_limit()
     }
 
-    /// The same for a connection and the check of a password, which take several round trips.
-    fn connect_limit(&self) -> Duration {
-        match self.is_in_haste() {
-            true => self.connect_timeout / 2,
-            false => self.connect_timeout,
-        }
-    }
-
-    fn is_in_haste(&self) -> bool {
-        let failing = self.state().failing;
-        let for_long = failing.is_some_and(|since| since.elapsed() > self.request_timeout * 3 / 2);
-        self.members.len() > 1 && !for_long
-    }
-
-    /// Takes note of an answer that took so long.
-    fn answered(&self, took: Duration) {
-        let mut state = self.state();
-        state.failing = None;
-        state.passed = 0;
-        state.slowest = took.max(state.slowest - state.slowest / 64);
-    }
-
-    /// Resolves when this connection is given up. *Cancel safe.*
-    pub(crate) fn given_up(&self, connection: &Connection) -> impl Future<Output = ()> + use<> {
+    /// Waits until this connection is no longer the one in use.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) fn wait_until_replaced(
+        &self,
+        connection: &Connection,
+    ) -> impl Future<Output = ()> + use<> {
         let mut generation = self.generation.subscribe();
-        let ours = connection.generation;
+        let own = connection.generation;
         async move {
             // An error means that the transport is gone.
-            let _ = generation.wait_for(|now| *now != ours).await;
+            let _ = generation.wait_for(|now| *now != own).await;
         }
     }
 
-    /// Whether a connection is the one that requests go over now.
+    /// Whether requests go over this connection now.
     pub(crate) fn is_in_use(&self, connection: &Connection) -> bool {
         *self.generation.borrow() == connection.generation
     }
 
-    /// Whether the connections have tokens, which can lapse.
+    /// Whether the connections have tokens, which can get out of date.
     pub(crate) fn has_credentials(&self) -> bool {
-        self.credentials.is_some()
+        self.connector.has_credentials()
     }
 
-    /// The present connection, or a new one to the member whose turn it is. One try.
+    /// Returns the present connection, or makes a new one to the member in use. One try.
     pub(crate) async fn connection(self: &Arc<Self>) -> Result<Connection, Error> {
         let dial = {
             let mut state = self.state();
             match &state.link {
                 Link::Up(connection) => return Ok(connection.clone()),
                 Link::Dialing(dial) => dial.clone(),
-                Link::Refused(since, error) if since.elapsed() < REFUSAL => {
+                Link::Refused(since, error) if since.elapsed() < REFUSAL_PAUSE => {
                     return Err(error.clone());
                 }
                 Link::Down | Link::Refused(..) => {
@@ -235,19 +157,20 @@ impl Transport {
         dial.await
     }
 
-    /// Connects to this member, or to the first one after it that has no fault of its own, such as
-    /// an expired certificate, that no retry mends.
+    /// Connects to this member. If it has a fault of its own that no retry mends, such as an expired
+    /// certificate, connects to the first one after it without such a fault.
     async fn dial(self: Arc<Self>, member: usize) -> Result<Connection, Error> {
         let count = self.members.len();
         let mut tried = 0;
         let (member, outcome) = loop {
             let member = (member + tried) % count;
             tried += 1;
-            match self.reach(member).await {
+            let limit = self.state().pace.connect_limit();
+            match self.connector.connect(&self.members[member], limit).await {
                 Err(Failure { error, scope })
                     if tried < count && scope == Scope::Connection && !error.is_retryable() =>
                 {
-                    tracing::warn!(%error, "a member of the cluster is passed over");
+                    tracing::warn!(%error, "a member of the cluster is skipped");
                 }
                 outcome => break (member, outcome),
             }
@@ -256,22 +179,24 @@ impl Transport {
         state.member = member;
         match outcome {
             Ok(client) => {
+                // With credentials, the server has answered by giving a token.
+                let has_token = self.has_credentials();
                 let connection = Connection {
                     client: Arc::new(client),
                     address: self.members[member].address.clone(),
                     generation: *self.generation.borrow(),
-                    heard: Arc::new(AtomicBool::new(self.credentials.is_some())),
+                    has_answered: Arc::new(AtomicBool::new(has_token)),
                     relayed: Arc::default(),
                 };
-                if self.credentials.is_some() {
-                    keep_fresh(&connection.client, self.request_timeout);
+                if has_token {
+                    refresh_tokens(&connection.client, self.request_timeout);
                 }
                 state.link = Link::Up(connection.clone());
                 Ok(connection)
             }
             Err(Failure { error, scope }) => {
-                tracing::debug!(%error, "not connected");
-                self.next(&mut state);
+                tracing::debug!(%error, "no connection to a member of the cluster");
+                self.select_next(&mut state);
                 if scope == Scope::Request && error.kind() == ErrorKind::Refused {
                     state.link = Link::Refused(Instant::now(), error.clone());
                 }
@@ -280,84 +205,11 @@ impl Transport {
         }
     }
 
-    async fn reach(&self, member: usize) -> Result<Client, Failure> {
-        let Member { address, target } = self.members[member].clone();
-        let channel = match target {
-            Target::Tcp(endpoint) => {
-                let limit = self.connect_limit();
-                let mut tcp = HttpConnector::new();
-                tcp.enforce_http(false);
-                tcp.set_nodelay(true);
-                tcp.set_connect_timeout(Some(limit));
-                let tcp = tcp.map_response(|stream| batched(stream.into_inner()));
-                endpoint.connect_with_connector(tcp).await
-            }
-            Target::Unix(endpoint, path) => {
-                let dialer = self.dialer.clone();
-                let (timeout, server_uid) = (self.connect_timeout, self.server_uid);
-                // A connection that broke is not repaired behind our back: its repair would count
-                // against some request's time.
-                let mut first = true;
-                introduced(endpoint)
-                    .connect_with_connector(service_fn(move |_| {
-                        let (path, dialer) = (path.clone(), dialer.clone());
-                        let dialed = std::mem::take(&mut first);
-                        async move {
-                            if !dialed {
-                                return Err(io::Error::from(io::ErrorKind::NotConnected));
-                            }
-                            let stream = socket(&path, timeout, dialer).await?;
-                            require_trusted_server(&path, &stream, server_uid)?;
-                            Ok(batched(stream))
-                        }
-                    }))
-                    .await
-            }
-        };
-        match channel {
-            Ok(channel) => self.client(&address, channel).await,
-            Err(error) => Err(Failure {
-                error: error::no_connection(&address, error),
-                scope: Scope::Connection,
-            }),
-        }
-    }
-
-    /// A client with a token, if we have credentials.
-    async fn client(&self, address: &str, channel: transport::Channel) -> Result<Client, Failure> {
-        // A member that is cut off from the others says so instead of waiting for them.
-        let mut options = ConnectOptions::new().with_require_leader(true);
-        if let Some(Credentials { user, password }) = &self.credentials {
-            options = options.with_user(user, password.expose());
-        }
-        let client = Client::from_channel(Channel::Tonic(channel), Some(options));
-        let limit = self.connect_limit();
-        let failure = match tokio::time::timeout(limit, client).await {
-            Ok(Ok(client)) => return Ok(client),
-            Ok(Err(error)) => error::failure(address, error),
-            Err(_) => error::silence(address, limit),
-        };
-        Err(self.hinted(failure, false))
-    }
-
-    fn hinted(&self, failure: Failure, heard: bool) -> Failure {
-        let Failure { error, scope } = failure;
-        let error = match self.hint {
-            Some(hint)
-                if !heard
-                    && scope == Scope::Connection
-                    && error.kind() == ErrorKind::Unreachable =>
-            {
-                error::at_first_contact(error, hint)
-            }
-            _ => error,
-        };
-        Failure { error, scope }
-    }
-
-    /// One attempt of a request: on the present connection, with a deadline of its own. Not even
-    /// sent on a connection that had broken before, or turned away for a token that had lapsed:
-    /// then on a new one.
+    /// Makes one attempt of a request, with a time limit of its own, on the present connection.
+    ///
+    /// Two failures do not count as an attempt, once: the connection had broken before, so that the
+    /// request was not even sent, and the server refused it because the token was out of date. Then
+    /// the request is sent on a new connection.
     pub(crate) async fn call<T, F, Fut>(self: &Arc<Self>, request: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -366,32 +218,34 @@ impl Transport {
     {
         let transport = self.clone();
         background::finish(async move {
-            let mut again = true;
+            let mut may_repeat = true;
             loop {
                 let connection = match transport.connection().await {
                     Ok(connection) => connection,
                     Err(error) => return Err(transport.explain(error)),
                 };
                 let answer = request(connection.client.clone());
-                let (sent, limit) = (Instant::now(), transport.limit());
+                let (sent, limit) = (Instant::now(), transport.request_limit());
                 let failure = match tokio::time::timeout(limit, answer).await {
                     Ok(Ok(answer)) => {
-                        connection.heard.store(true, Ordering::Relaxed);
-                        transport.answered(sent.elapsed());
+                        connection.has_answered.store(true, Ordering::Relaxed);
+                        transport.state().pace.note_answer(sent.elapsed());
                         return Ok(answer);
                     }
-                    Ok(Err(error)) => error::failure(&connection.address, error),
-                    Err(_) => error::silence(&connection.address, limit),
+                    Ok(Err(error)) => connection.failure(error),
+                    Err(_) => error::timeout(&connection.address, limit),
                 };
-                let heard = connection.heard.load(Ordering::Relaxed);
-                let failure = transport.hinted(failure, heard);
-                transport.failed(&connection, failure.scope);
-                let elsewhere = match failure.scope {
+                let failure = match connection.has_answered.load(Ordering::Relaxed) {
+                    true => failure,
+                    false => transport.connector.add_hint(failure),
+                };
+                transport.note_failure(&connection, failure.scope);
+                let was_not_executed = match failure.scope {
                     Scope::NeverSent => true,
                     Scope::Token => transport.has_credentials(),
                     Scope::Request | Scope::Member | Scope::Connection => false,
                 };
-                if elsewhere && std::mem::take(&mut again) {
+                if was_not_executed && std::mem::take(&mut may_repeat) {
                     continue;
                 }
                 return Err(transport.explain(failure.error));
@@ -400,7 +254,7 @@ impl Transport {
         .await
     }
 
-    /// One attempt of a transaction, which `make` gives each time that it is sent.
+    /// Makes one attempt of a transaction. `make` returns the transaction each time that it is sent.
     pub(crate) async fn txn(
         self: &Arc<Self>,
         make: impl Fn() -> Txn + Send + 'static,
@@ -415,28 +269,27 @@ impl Transport {
         .await
     }
 
-    /// Takes note of what a failure says about a connection.
-    pub(crate) fn failed(&self, connection: &Connection, scope: Scope) {
-        let alone = self.members.len() == 1;
+    /// Notes what a failure says about a connection, and gives the connection up if it is broken.
+    pub(crate) fn note_failure(&self, connection: &Connection, scope: Scope) {
+        let is_only = self.members.len() == 1;
         let mut state = self.state();
         if !self.is_in_use(connection) {
             return;
         }
         match scope {
             Scope::Request => {}
-            Scope::Member if alone => {}
-            // An idle connection that broke says little about the member: it may be up again.
+            Scope::Member if is_only => {}
+            // An idle connection that broke says little about the member. It may be up again.
             Scope::NeverSent => self.hang_up(&mut state),
             // A new connection is made with a new token.
             Scope::Token => self.hang_up(&mut state),
-            Scope::Member | Scope::Connection => self.next(&mut state),
+            Scope::Member | Scope::Connection => self.select_next(&mut state),
         }
     }
 
-    fn next(&self, state: &mut State) {
+    fn select_next(&self, state: &mut State) {
         state.member = (state.member + 1) % self.members.len();
-        state.failing.get_or_insert_with(Instant::now);
-        state.passed = state.passed.saturating_add(1);
+        state.pace.note_failure();
         self.hang_up(state);
     }
 
@@ -448,12 +301,12 @@ impl Transport {
     /// Adds the addresses of all members to the error of the last one, once each of them has failed.
     fn explain(&self, last: Error) -> Error {
         let count = self.members.len();
-        if count == 1 || !last.is_retryable() || self.state().passed < count {
+        if count == 1 || !last.is_retryable() || self.state().pace.failures() < count {
             return last;
         }
         let addresses: Vec<&str> = self.members.iter().map(|m| &*m.address).collect();
         let text = format!(
-            "no member of the cluster at {} could serve us; the last error was: {last}",
+            "no member of the cluster at {} could serve the request; the last error was: {last}",
             addresses.join(", ")
         );
         let effect = last.effect();
@@ -462,131 +315,16 @@ impl Transport {
             .with_source(last)
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Connection {
-    /// What an error on a stream over this connection means.
+    /// Returns what an error of a request or a stream over this connection means.
     pub(crate) fn failure(&self, error: etcd_client::Error) -> Failure {
-        error::failure(&self.address, error)
+        error::from_client(&self.address, error)
     }
-}
-
-impl Member {
-    fn new(endpoint: &Endpoint, config: &Config) -> Result<Self, Error> {
-        let address = endpoint.to_string();
-        let uri = match endpoint {
-            Endpoint::Tcp(..) if config.tls().is_some() => format!("https://{address}"),
-            Endpoint::Tcp(..) => format!("http://{address}"),
-            // Only the authority header comes of it.
-            Endpoint::Unix(_) => "http://localhost".to_owned(),
-        };
-        let mut channel = transport::Endpoint::from_shared(uri)
-            .map_err(|error| {
-                let text = format!("the coordinator's address {address:?} is not valid");
-                Error::new(ErrorKind::Configuration, text).with_source(error)
-            })?
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .keep_alive_while_idle(false);
-        if let Some(tls) = config.tls() {
-            channel = tls.apply(channel, config.connect_timeout())?;
-        }
-        let target = match endpoint {
-            Endpoint::Tcp(..) => Target::Tcp(channel),
-            Endpoint::Unix(path) => Target::Unix(channel, path.as_path().into()),
-        };
-        Ok(Member {
-            address: address.into(),
-            target,
-        })
-    }
-}
-
-/// Asks for a new token before the present one can lapse, for as long as the connection is in use.
-/// When that fails, the next request that is turned away tells.
-fn keep_fresh(client: &Arc<Client>, limit: Duration) {
-    let client = Arc::downgrade(client);
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(TOKEN_REFRESH).await;
-            let Some(client) = client.upgrade() else {
-                return;
-            };
-            match tokio::time::timeout(limit, client.refresh_token()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "no new token"),
-                Err(_) => tracing::debug!(?limit, "no new token in time"),
-            }
-        }
-    });
-}
-
-fn batched<T: AsyncWrite>(connection: T) -> TokioIo<Batched<T>> {
-    TokioIo::new(Batched::new(connection))
-}
-
-/// Has each request say which process it comes from: a coordinator on the same machine can then see
-/// later that this one is dead. It believes that only if the kernel says so of the socket, too.
-fn introduced(endpoint: transport::Endpoint) -> transport::Endpoint {
-    let Some(name) = ProcessName::ours() else {
-        return endpoint;
-    };
-    let said = format!("turnlock/{} {name}", env!("CARGO_PKG_VERSION"));
-    endpoint.clone().user_agent(said).unwrap_or(endpoint)
-}
-
-async fn socket(
-    path: &std::path::Path,
-    timeout: Duration,
-    dialer: Option<Dialer>,
-) -> io::Result<UnixStream> {
-    let refused = match tokio::time::timeout(timeout, UnixStream::connect(path)).await {
-        Ok(Ok(stream)) => return Ok(stream),
-        // Who may open it does not change while we wait.
-        Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let error = Error::new(
-                ErrorKind::Refused,
-                format!(
-                    "this user may not open the coordinator's socket {}: its group may, if it has one",
-                    path.display()
-                ),
-            )
-            .with_source(error);
-            return Err(io::Error::other(error));
-        }
-        Ok(Err(error)) => error,
-        Err(_) => return Err(io::ErrorKind::TimedOut.into()),
-    };
-    match dialer {
-        Some(dialer) => tokio::time::timeout(DIALER_TIMEOUT, dialer())
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
-        None => Err(refused),
-    }
-}
-
-/// Refuses a socket that another user serves: in a folder that he can write, anybody could answer.
-fn require_trusted_server(
-    path: &std::path::Path,
-    stream: &UnixStream,
-    allowed: Option<u32>,
-) -> io::Result<()> {
-    let uid = stream.peer_cred()?.uid();
-    let us = rustix::process::geteuid().as_raw();
-    if uid == us || uid == 0 || Some(uid) == allowed {
-        return Ok(());
-    }
-    let error = Error::new(
-        ErrorKind::Configuration,
-        format!(
-            "the socket {} is served by user {uid}, who is neither root nor us (user {us}): if that is right, add server_uid={uid} to the URL",
-            path.display()
-        ),
-    );
-    Err(io::Error::other(error))
 }
 
 impl fmt::Debug for Transport {

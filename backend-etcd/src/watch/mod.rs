@@ -1,6 +1,7 @@
 //! Watches on single keys, many on one stream.
 
 mod creations;
+mod stream;
 mod watcher;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,18 +14,18 @@ use tokio::sync::{mpsc, oneshot};
 use self::watcher::{Command, Deletion, Waiting, Watcher};
 use crate::transport::Transport;
 
-/// The watches of one backend. All go over one stream, which is opened with the first and closed a
-/// while after the last. A watch that nobody needs any more stays for a moment: whoever waits on the
-/// same key again, as contenders that follow each other do, finds it there.
+/// The watches of one backend. All use one stream, which is opened with the first watch and closed
+/// a while after the last. A watch that nobody needs any more stays for a moment, because contenders
+/// that follow each other wait on the same key.
 #[derive(Debug)]
 pub(crate) struct Watches {
     transport: Arc<Transport>,
-    /// To the watcher, which runs from the first watch on. The watches that exist are its limit.
+    /// The queue of the watcher, which starts with the first watch. The number of watches bounds it.
     commands: OnceLock<mpsc::UnboundedSender<Command>>,
     serial: AtomicU64,
 }
 
-/// What is known of a key once it is watched.
+/// The state of a key once it is watched.
 #[derive(Debug)]
 pub(crate) enum Watched {
     /// Every deletion after this revision is seen.
@@ -33,12 +34,12 @@ pub(crate) enum Watched {
     Gone(i64),
 }
 
-/// One watch on one key. There may be very many of them for very long, so they are small.
+/// One watch on one key. It is small, because there may be very many of them for very long.
 #[derive(Debug)]
 pub(crate) struct Watch {
     serial: u64,
     key: Arc<[u8]>,
-    gone: oneshot::Receiver<Deletion>,
+    deletion: oneshot::Receiver<Deletion>,
     commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -51,8 +52,8 @@ impl Watches {
         }
     }
 
-    /// Watches for a deletion of a key after this revision, from about now on. Resolves once the
-    /// watch sees deletions, or has seen one already.
+    /// Watches for a deletion of a key after this revision. Returns once the watch sees deletions, or
+    /// has seen one.
     pub(crate) async fn watch(&self, key: Arc<[u8]>, after: i64) -> Result<Watched, Error> {
         let background = background::handle()?;
         let commands = self.commands.get_or_init(|| {
@@ -61,43 +62,50 @@ impl Watches {
             commands
         });
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let (created, creation) = oneshot::channel();
-        let (gone, deletion) = oneshot::channel();
+        let (confirmation, confirmed) = oneshot::channel();
+        let (sender, deletion) = oneshot::channel();
         let waiting = Waiting {
             serial,
             after,
-            gone,
+            deletion: sender,
         };
         let mut watch = Watch {
             serial,
             key: key.clone(),
-            gone: deletion,
+            deletion,
             commands: commands.clone(),
         };
-        // If nobody receives it, it is dropped, and the watch is told as broken.
+        // If nobody receives it, the channels in it are dropped, and the watch ends with an error.
         let _ = commands.send(Command::Add {
             key,
             waiting,
-            created,
+            confirmation,
         });
-        match creation.await {
+        match confirmed.await {
             Ok(since) => Ok(Watched::Since(since, watch)),
-            // There is no more to be told of it than how it ended.
+            // The watch has ended before it was confirmed.
             Err(_) => watch.gone().await.map(Watched::Gone),
         }
     }
 }
 
 impl Watch {
-    /// Waits until the key was deleted, and answers the revision. Once.
+    /// Waits until the key is deleted, and returns the revision. To be called once.
+    ///
+    /// # Errors
+    /// Those that end a watch early, [`ErrorKind::Unreachable`] and [`ErrorKind::Exhausted`] among
+    /// them.
+    ///
+    /// # Cancel safety
+    /// Safe.
     pub(crate) fn gone(&mut self) -> impl Future<Output = Result<i64, Error>> {
-        (&mut self.gone).map(|outcome| {
-            let gone = outcome.map_err(|closed| {
+        (&mut self.deletion).map(|outcome| {
+            let deletion = outcome.map_err(|closed| {
                 let text = "a watch ended abnormally: please report this";
                 Error::new(ErrorKind::Internal, text).with_source(closed)
             })?;
-            gone.map_err(|why| {
-                Error::new(why.kind(), "a watch was interrupted").with_source((*why).clone())
+            deletion.map_err(|reason| {
+                Error::new(reason.kind(), "a watch was interrupted").with_source((*reason).clone())
             })
         })
     }

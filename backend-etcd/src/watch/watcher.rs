@@ -1,76 +1,64 @@
-//! The task behind all watches of a backend: keeps the stream, and whoever watches the same key
-//! shares one watch of the server's.
+//! The task behind all watches of a backend. It keeps the stream, and lets all who watch the same
+//! key share one watch of the server.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{
-    WatchFilterType, WatchOptions, WatchRequestSender, WatchResponse, WatchResponseStream,
-};
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use etcd_client::WatchResponse;
 use lock_core::Error;
-use lock_core::ErrorKind;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use super::creations::{Creation, Creations};
+use super::creations::Creation;
+use super::stream::{self, Check, Key, Message, Stream};
 use crate::error::{self, Failure, Scope};
-use crate::transport::{Connection, Transport};
+use crate::transport::Transport;
 
-/// When a stream with watches on it was silent for so long, it is asked for a sign of life: a
-/// member that stands still says nothing of it.
-const QUIET: Duration = Duration::from_secs(1);
-/// How long to wait for that sign at most.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How long a stream without watches stays open for the next one.
-const IDLE: Duration = Duration::from_secs(10);
 /// How long a watch that nobody needs stays for the next one on its key.
 const LINGER: Duration = Duration::from_secs(1);
-/// How many watches may stay so.
-const LINGERING: usize = 1000;
+/// The most watches that may stay so.
+const MAX_LINGERING: usize = 1000;
 
-type Key = Arc<[u8]>;
-
-/// What a watcher is told.
+/// A request to the watcher.
 #[derive(Debug)]
 pub(super) enum Command {
     Add {
-        key: Arc<[u8]>,
+        key: Key,
         waiting: Waiting,
-        /// To be told, once the server has confirmed the watch, after which revision it sees every
-        /// deletion. Dropped, if it has seen one before.
-        created: oneshot::Sender<i64>,
+        /// Receives the revision after which the watch sees every deletion, once the server has
+        /// confirmed the watch. Dropped if the watch has ended before.
+        confirmation: oneshot::Sender<i64>,
     },
     Remove {
-        key: Arc<[u8]>,
+        key: Key,
         serial: u64,
     },
 }
 
-/// Somebody who waits for a deletion of a key.
+/// One who waits for the deletion of a key.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) serial: u64,
-    /// After this revision.
+    /// Only a deletion after this revision counts.
     pub(super) after: i64,
-    pub(super) gone: oneshot::Sender<Deletion>,
+    pub(super) deletion: oneshot::Sender<Deletion>,
 }
 
-/// At which revision the key was deleted; or why the watch sees nothing any more.
+/// The revision at which a key was deleted, or the error that ended its watch.
 pub(super) type Deletion = Result<i64, Arc<Error>>;
 
 pub(super) struct Watcher {
     transport: Arc<Transport>,
     commands: mpsc::UnboundedReceiver<Command>,
-    /// In boxes: a table is up to half empty, and while it grows there are two.
+    /// Boxed: a table is up to half empty, and there are two of them while it grows.
     keys: HashMap<Key, Box<Watched>>,
     stream: Option<Stream>,
-    creations: u64,
-    /// Keys that nobody needed watched any more from an instant on, longest first. Some may be needed
+    /// How many watches were asked for so far.
+    created: u64,
+    /// The keys whose last watcher left, and when it did, oldest first. Some may have a watcher
     /// again.
     lingering: VecDeque<(Instant, Key)>,
 }
@@ -78,53 +66,39 @@ pub(super) struct Watcher {
 /// A key under watch. A process that holds very many locks has one of these for each.
 struct Watched {
     progress: Progress,
-    /// The last deletion that was seen.
+    /// The revision of the last deletion that was seen.
     deleted: i64,
     watchers: SmallVec<[Waiting; 1]>,
-    /// How many times its last watcher left and it was put into `lingering`, where it still is.
+    /// How many times `lingering` has this key.
     lingers: u32,
 }
 
 /// How far the server's watch has come.
 enum Progress {
-    /// It is not confirmed.
+    /// The server has not confirmed it.
     Creating {
-        /// Which creation is ours: the same key may have been watched and dropped before.
+        /// The serial number of the creation. The same key may have been watched before.
         creation: u64,
-        told: Vec<oneshot::Sender<i64>>,
+        confirmations: Vec<oneshot::Sender<i64>>,
     },
     Confirmed {
-        /// The server's name for the watch.
+        /// The server's id of the watch.
         id: i64,
         /// Deletions after this revision are seen.
         since: i64,
     },
 }
 
-struct Stream {
-    connection: Connection,
-    requests: WatchRequestSender,
-    responses: WatchResponseStream,
-    creating: Creations,
-    keys: HashMap<i64, Key>,
-    given_up: BoxFuture<'static, ()>,
-    heard: Instant,
-    /// Since when an answer is due, and how long it is waited for.
-    due: Option<(Instant, Duration)>,
-}
-
 /// What the watcher wakes up for.
 enum Wake {
     Command(Option<Command>),
-    Response(Result<Option<WatchResponse>, etcd_client::Error>),
-    /// The connection of the stream was given up, for what befell somebody else's request on it.
-    GivenUp,
+    Message(Message),
     Timer,
 }
 
 impl Watched {
-    fn is_of(&self, this: u64) -> bool {
-        matches!(self.progress, Progress::Creating { creation, .. } if creation == this)
+    fn is_created_by(&self, serial: u64) -> bool {
+        matches!(self.progress, Progress::Creating { creation, .. } if creation == serial)
     }
 }
 
@@ -138,7 +112,7 @@ impl Watcher {
             commands,
             keys: HashMap::new(),
             stream: None,
-            creations: 0,
+            created: 0,
             lingering: VecDeque::new(),
         }
     }
@@ -147,18 +121,15 @@ impl Watcher {
     pub(super) async fn run(mut self) {
         loop {
             let timer = self.timer();
-            let response = async {
+            let message = async {
                 match &mut self.stream {
-                    Some(stream) => tokio::select! {
-                        response = stream.responses.message() => Wake::Response(response),
-                        () = &mut stream.given_up => Wake::GivenUp,
-                    },
+                    Some(stream) => stream.message().await,
                     None => pending().await,
                 }
             };
             let wake = tokio::select! {
                 command = self.commands.recv() => Wake::Command(command),
-                wake = response => wake,
+                message = message => Wake::Message(message),
                 () = timer => Wake::Timer,
             };
             let outcome = match wake {
@@ -166,29 +137,26 @@ impl Watcher {
                 Wake::Command(Some(Command::Add {
                     key,
                     waiting,
-                    created,
-                })) => self.add(key, waiting, created).await,
+                    confirmation,
+                })) => self.add(key, waiting, confirmation).await,
                 Wake::Command(Some(Command::Remove { key, serial })) => {
                     self.remove(serial, &key).await
                 }
-                Wake::Response(response) => self.respond(response).await,
-                Wake::GivenUp => self.given_up(),
-                Wake::Timer => self.tick().await,
+                Wake::Message(Message::Response(response)) => self.handle_response(response).await,
+                Wake::Message(Message::Replaced) => self.end_stream(),
+                Wake::Timer => self.handle_timer().await,
             };
             if let Err(failure) = outcome {
-                self.fail(failure);
+                self.interrupt(failure);
             }
         }
     }
 
     fn timer(&self) -> impl Future<Output = ()> + use<> {
-        let at = self.stream.as_ref().map(|stream| match stream.due {
-            Some((since, limit)) => since + limit,
-            None if self.keys.is_empty() => stream.heard + IDLE,
-            None => stream.heard + QUIET,
-        });
-        let lingered = self.lingering.front().map(|(since, _)| *since + LINGER);
-        let at = at.into_iter().chain(lingered).min();
+        let has_watches = !self.keys.is_empty();
+        let check = self.stream.as_ref().map(|s| s.next_check(has_watches));
+        let linger = self.lingering.front().map(|(since, _)| *since + LINGER);
+        let at = check.into_iter().chain(linger).min();
         async move {
             match at {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -201,92 +169,54 @@ impl Watcher {
         &mut self,
         key: Key,
         waiting: Waiting,
-        created: oneshot::Sender<i64>,
+        confirmation: oneshot::Sender<i64>,
     ) -> Result<(), Failure> {
         if let Some(watched) = self.keys.get_mut(&key) {
             if watched.deleted > waiting.after {
-                let _ = waiting.gone.send(Ok(watched.deleted));
+                let _ = waiting.deletion.send(Ok(watched.deleted));
                 return Ok(());
             }
             match &mut watched.progress {
-                Progress::Creating { told, .. } => told.push(created),
-                Progress::Confirmed { since, .. } => _ = created.send(*since),
+                Progress::Creating { confirmations, .. } => confirmations.push(confirmation),
+                Progress::Confirmed { since, .. } => _ = confirmation.send(*since),
             }
             watched.watchers.push(waiting);
             return Ok(());
         }
-        self.creations += 1;
-        let creation = self.creations;
+        let creation = self.next_creation(key.clone());
         self.keys.insert(
-            key.clone(),
+            key,
             Box::new(Watched {
                 progress: Progress::Creating {
-                    creation,
-                    told: vec![created],
+                    creation: creation.serial,
+                    confirmations: vec![confirmation],
                 },
                 deleted: 0,
                 watchers: smallvec![waiting],
                 lingers: 0,
             }),
         );
-        self.create(creation, key).await
+        self.create(creation).await
     }
 
-    /// Asks for a watch.
-    async fn create(&mut self, serial: u64, key: Key) -> Result<(), Failure> {
-        let limit = self.transport.limit();
+    fn next_creation(&mut self, key: Key) -> Creation {
+        self.created += 1;
+        let serial = self.created;
+        Creation { serial, key }
+    }
+
+    /// Asks for a watch, on a new stream if there is none.
+    async fn create(&mut self, creation: Creation) -> Result<(), Failure> {
         match &mut self.stream {
             Some(stream) => {
-                let Stream {
-                    requests,
-                    connection,
-                    creating,
-                    ..
-                } = stream;
-                let asked = requests.watch(&*key, Some(options(creating.next_id())));
-                sent(connection, limit, asked).await?;
-                stream.due.get_or_insert((Instant::now(), limit));
-                stream.creating.push(Creation { serial, key });
+                let limit = self.transport.request_limit();
+                stream.create(creation, limit).await
             }
-            None => self.open(serial, key).await?,
+            None => {
+                self.stream = Some(Stream::open(&self.transport, creation).await?);
+                Ok(())
+            }
         }
-        Ok(())
-    }
-
-    /// Opens the stream with its first watch.
-    async fn open(&mut self, serial: u64, key: Key) -> Result<(), Failure> {
-        let limit = self.transport.limit();
-        let connection = self.transport.connection().await.map_err(|error| Failure {
-            error,
-            scope: Scope::Request,
-        })?;
-        let mut client = connection.client.watch_client();
-        let opened = timeout(limit, client.watch(&*key, Some(options(0))))
-            .await
-            .map_err(|_| error::silence(&connection.address, limit))
-            .and_then(|opened| opened.map_err(|e| connection.failure(e)));
-        let opened = match opened {
-            Ok(opened) => opened,
-            Err(failure) => {
-                self.transport.failed(&connection, failure.scope);
-                return Err(failure);
-            }
-        };
-        let (requests, responses) = opened.split();
-        let now = Instant::now();
-        let mut stream = Stream {
-            given_up: self.transport.given_up(&connection).boxed(),
-            connection,
-            requests,
-            responses,
-            creating: Creations::default(),
-            keys: HashMap::new(),
-            heard: now,
-            due: Some((now, limit)),
-        };
-        stream.creating.push(Creation { serial, key });
-        self.stream = Some(stream);
-        Ok(())
     }
 
     async fn remove(&mut self, serial: u64, key: &Key) -> Result<(), Failure> {
@@ -298,13 +228,13 @@ impl Watcher {
             watched.lingers += 1;
             self.lingering.push_back((Instant::now(), key.clone()));
         }
-        while self.lingering.len() > LINGERING {
+        while self.lingering.len() > MAX_LINGERING {
             self.end_lingering().await?;
         }
         Ok(())
     }
 
-    /// Cancels the watch that has stayed unneeded for longest, if it still is.
+    /// Takes the oldest key out of `lingering`, and cancels its watch if it has no watcher.
     async fn end_lingering(&mut self) -> Result<(), Failure> {
         let Some((_, key)) = self.lingering.pop_front() else {
             return Ok(());
@@ -324,56 +254,52 @@ impl Watcher {
     }
 
     async fn cancel(&mut self, id: i64) -> Result<(), Failure> {
-        let limit = self.transport.limit();
-        let Some(stream) = &mut self.stream else {
-            return Ok(());
-        };
-        stream.keys.remove(&id);
-        sent(&stream.connection, limit, stream.requests.cancel(id)).await
+        let limit = self.transport.request_limit();
+        match &mut self.stream {
+            Some(stream) => stream.cancel(id, limit).await,
+            None => Ok(()),
+        }
     }
 
-    async fn respond(
+    async fn handle_response(
         &mut self,
         response: Result<Option<WatchResponse>, etcd_client::Error>,
     ) -> Result<(), Failure> {
-        let limit = self.transport.limit();
-        let authenticated = self.transport.has_credentials();
+        let limit = self.transport.request_limit();
         let Some(stream) = &mut self.stream else {
             return Ok(());
         };
         let response = response
             .map_err(|e| stream.connection.failure(e))?
-            .ok_or_else(|| error::ended(&stream.connection.address))?;
-        // A stream keeps the token that it was opened with, and a server may have the same words
-        // for one that lapsed as for a permission that there is not.
-        if authenticated && response.canceled() && is_refusal(response.cancel_reason()) {
+            .ok_or_else(|| error::end_of_stream(&stream.connection.address))?;
+        // A stream keeps the token that it was opened with. Some servers use the same text for a
+        // token that is out of date and for a missing permission.
+        if self.transport.has_credentials() && stream::is_refusal(&response) {
             return Err(Failure {
-                error: refusal(response.cancel_reason()),
+                error: stream::to_error(&response),
                 scope: Scope::Token,
             });
         }
         let id = response.watch_id();
-        stream.heard = Instant::now();
         let confirmed = match response.created() {
-            true => stream.creating.confirmed(id),
+            true => stream.creations.confirm(id),
             false => None,
         };
-        stream.due = match stream.creating.is_empty() {
-            true => None,
-            false => Some((stream.heard, limit)),
-        };
-        if let Some(Creation { serial, key, .. }) = confirmed {
-            let watched = self.keys.get_mut(&key).filter(|w| w.is_of(serial));
-            match watched {
-                Some(_) if response.canceled() => self.break_off(&key, cancelled(&response)),
+        stream.note_response(limit);
+        if let Some(Creation { serial, key }) = confirmed {
+            let watched = self.keys.get_mut(&key);
+            match watched.filter(|w| w.is_created_by(serial)) {
+                Some(_) if response.canceled() => {
+                    self.break_off(&key, stream::to_error(&response));
+                }
                 Some(watched) => {
                     let since = response.header().map_or(0, |header| header.revision());
                     let confirmed = Progress::Confirmed { id, since };
                     let before = std::mem::replace(&mut watched.progress, confirmed);
                     stream.keys.insert(id, key);
-                    if let Progress::Creating { told, .. } = before {
-                        for created in told {
-                            let _ = created.send(since);
+                    if let Progress::Creating { confirmations, .. } = before {
+                        for confirmation in confirmations {
+                            let _ = confirmation.send(since);
                         }
                     }
                 }
@@ -382,9 +308,9 @@ impl Watcher {
             }
         } else if response.canceled() {
             if let Some(key) = stream.keys.remove(&id) {
-                self.break_off(&key, cancelled(&response));
+                self.break_off(&key, stream::to_error(&response));
             }
-        } else if let Some(deleted) = response
+        } else if let Some(revision) = response
             .events()
             .iter()
             .filter_map(|e| e.kv())
@@ -392,19 +318,32 @@ impl Watcher {
             .max()
             && let Some(key) = stream.keys.get(&id).cloned()
         {
-            self.deleted(&key, deleted);
+            self.handle_deletion(&key, revision);
         }
         Ok(())
     }
 
-    fn given_up(&mut self) -> Result<(), Failure> {
+    fn handle_deletion(&mut self, key: &Key, revision: i64) {
+        let Some(watched) = self.keys.get_mut(key) else {
+            return;
+        };
+        watched.deleted = watched.deleted.max(revision);
+        for waiting in std::mem::take(&mut watched.watchers) {
+            match waiting.after < revision {
+                true => _ = waiting.deletion.send(Ok(revision)),
+                false => watched.watchers.push(waiting),
+            }
+        }
+    }
+
+    fn end_stream(&mut self) -> Result<(), Failure> {
         match &self.stream {
-            Some(stream) => Err(error::ended(&stream.connection.address)),
+            Some(stream) => Err(error::end_of_stream(&stream.connection.address)),
             None => Ok(()),
         }
     }
 
-    async fn tick(&mut self) -> Result<(), Failure> {
+    async fn handle_timer(&mut self) -> Result<(), Failure> {
         while self
             .lingering
             .front()
@@ -415,114 +354,54 @@ impl Watcher {
         let Some(stream) = &mut self.stream else {
             return Ok(());
         };
-        if let Some((since, limit)) = stream.due {
-            if since.elapsed() < limit {
-                return Ok(());
-            }
-            return Err(error::silence(&stream.connection.address, limit));
-        }
-        let quiet = stream.heard.elapsed();
-        if self.keys.is_empty() {
-            if quiet >= IDLE {
+        match stream.check(!self.keys.is_empty())? {
+            Check::Nothing => Ok(()),
+            Check::Close => {
                 self.stream = None;
+                Ok(())
             }
-            return Ok(());
-        }
-        if quiet < QUIET {
-            return Ok(());
-        }
-        // Not a request of progress, which etcd's proxy does not answer, and some versions of it die
-        // of. A watch that belongs to nobody is ended when it is confirmed.
-        let Some(key) = self.keys.keys().next().cloned() else {
-            return Ok(());
-        };
-        let limit = self.transport.limit();
-        stream.due = Some((Instant::now(), limit.min(PATIENCE)));
-        self.creations += 1;
-        self.create(self.creations, key).await
-    }
-
-    fn deleted(&mut self, key: &Key, revision: i64) {
-        let Some(watched) = self.keys.get_mut(key) else {
-            return;
-        };
-        watched.deleted = watched.deleted.max(revision);
-        for waiting in std::mem::take(&mut watched.watchers) {
-            match waiting.after < revision {
-                true => _ = waiting.gone.send(Ok(revision)),
-                false => watched.watchers.push(waiting),
-            }
+            Check::Probe => self.probe().await,
         }
     }
 
-    fn break_off(&mut self, key: &Key, why: Error) {
-        let why = Arc::new(why);
+    /// Asks for another watch on some key, which is cancelled when it is confirmed. A request of
+    /// progress would not do: etcd's proxy does not answer it, and some versions of the proxy crash.
+    async fn probe(&mut self) -> Result<(), Failure> {
+        let limit = self.transport.request_limit();
+        let key = self.keys.keys().next().cloned();
+        let (Some(stream), Some(key)) = (&mut self.stream, key) else {
+            return Ok(());
+        };
+        stream.expect_answer(limit);
+        let creation = self.next_creation(key);
+        self.create(creation).await
+    }
+
+    fn break_off(&mut self, key: &Key, reason: Error) {
+        let reason = Arc::new(reason);
         let watchers = self.keys.remove(key).into_iter().flat_map(|w| w.watchers);
         for waiting in watchers {
-            let _ = waiting.gone.send(Err(why.clone()));
+            let _ = waiting.deletion.send(Err(reason.clone()));
         }
     }
 
-    /// Gives the stream up, and all watches with it: those who watch look for themselves, and come
+    /// Gives the stream up, and all watches with it. Those who watch look for themselves, and watch
     /// again.
-    fn fail(&mut self, failure: Failure) {
+    fn interrupt(&mut self, failure: Failure) {
         let Failure { error, scope } = failure;
         tracing::debug!(%error, watches = self.keys.len(), "the watches are interrupted");
         if let Some(stream) = self.stream.take() {
-            self.transport.failed(&stream.connection, scope);
+            self.transport.note_failure(&stream.connection, scope);
         }
-        let why = Arc::new(match scope {
-            Scope::Token if self.transport.has_credentials() => error::token_lapsed(error),
+        let reason = Arc::new(match scope {
+            Scope::Token if self.transport.has_credentials() => error::stale_token(error),
             _ => error,
         });
         self.lingering.clear();
         for (_, watched) in self.keys.drain() {
             for waiting in watched.watchers {
-                let _ = waiting.gone.send(Err(why.clone()));
+                let _ = waiting.deletion.send(Err(reason.clone()));
             }
         }
     }
-}
-
-/// From now on, and only deletions. A watch that begins at a revision of the past waits for the
-/// server's catch-up loop, which comes round ten times a second.
-fn options(id: i64) -> WatchOptions {
-    WatchOptions::new()
-        .with_filters([WatchFilterType::NoPut])
-        .with_watch_id(id)
-}
-
-async fn sent(
-    connection: &Connection,
-    limit: Duration,
-    sending: impl Future<Output = Result<(), etcd_client::Error>>,
-) -> Result<(), Failure> {
-    match timeout(limit, sending).await {
-        Ok(sent) => sent.map_err(|e| connection.failure(e)),
-        Err(_) => Err(error::silence(&connection.address, limit)),
-    }
-}
-
-/// The server ended a watch: for a compaction, for want of a leader or of a permission.
-fn cancelled(response: &WatchResponse) -> Error {
-    let reason = response.cancel_reason();
-    match is_refusal(reason) {
-        true => refusal(reason),
-        false => told(ErrorKind::Exhausted, reason),
-    }
-}
-
-fn is_refusal(reason: &str) -> bool {
-    ["permission denied", "auth token", "auth store is old"]
-        .iter()
-        .any(|words| reason.contains(words))
-}
-
-fn refusal(reason: &str) -> Error {
-    told(ErrorKind::Refused, reason)
-}
-
-fn told(kind: ErrorKind, reason: &str) -> Error {
-    let text = format!("the coordinator cancelled a watch: it says {reason:?}");
-    Error::new(kind, text)
 }
