@@ -31,6 +31,9 @@
 //! | what programs call | [`Locks`], [`Mutex`], [`RwLock`], [`Guard`] |
 //! | where all of it runs | [`background`] |
 
+#[cfg(not(unix))]
+compile_error!("Turnlock runs on Unix only: it needs its clocks, file modes and process ids");
+
 pub mod background;
 pub mod clock;
 pub mod data;

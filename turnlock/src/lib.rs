@@ -136,3 +136,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/files-and-fencing.md")]
 struct FilesAndFencing;
+
+/// Compiles the example of this crate's README with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct CrateReadme;

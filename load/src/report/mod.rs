@@ -174,11 +174,10 @@ impl Report {
         };
         let mut json = serde_json::to_string_pretty(&document)?;
         json.push('\n');
-        let plot = plot::svg(&self.rows()).map_err(io::Error::other)?;
         let files = [
             ("report.md", markdown::page(self, &machine)),
             ("report.json", json),
-            ("report.svg", plot),
+            ("report.svg", plot::svg(&self.rows())),
         ];
         for (name, text) in files {
             let path = folder.join(name);
