@@ -6,8 +6,10 @@ pub mod checker;
 pub mod fixtures;
 pub mod history;
 
+#[cfg(feature = "embedded")]
 use std::process::ExitCode;
 
+#[cfg(feature = "embedded")]
 use conformance::Suite;
 
 /// Runs these suites as [`conformance::main`] does, or the coordinator that one of them has started

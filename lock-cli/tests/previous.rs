@@ -1,0 +1,283 @@
+//! The previous release and this one, mixed: one queue, one token offset, one fence mark and one data
+//! folder, as if both were one version. `tools/previous` builds the previous release.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
+
+use support::{Home, Running, eventually, text};
+use testkit::fixtures::etcd::Node;
+use testkit::fixtures::zk::{Ensemble, Settings};
+
+const NAME: &str = "ledger";
+/// How many take turns in each queue, of both releases alternately.
+const TURNS: usize = 6;
+
+/// A release of the command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Release {
+    Previous,
+    This,
+}
+
+use Release::{Previous, This};
+
+impl Release {
+    fn program(self) -> &'static Path {
+        static PREVIOUS: LazyLock<PathBuf> = LazyLock::new(build_previous);
+        match self {
+            Previous => &PREVIOUS,
+            This => Path::new(env!("CARGO_BIN_EXE_turnlock")),
+        }
+    }
+
+    /// The subcommand for the token offset, which was renamed.
+    fn token_offset(self) -> &'static str {
+        match self {
+            Previous => "floor",
+            This => "token-offset",
+        }
+    }
+
+    fn of_turn(turn: usize) -> Self {
+        [Previous, This][turn % 2]
+    }
+}
+
+fn build_previous() -> PathBuf {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tools/previous");
+    let output = Command::new(script).output().expect("sh is there");
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    PathBuf::from(text(&output.stdout).trim())
+}
+
+/// A coordinator as both releases reach it.
+struct Users<'a> {
+    home: &'a Home,
+    /// `None` for the user's own coordinator in the home.
+    url: Option<String>,
+}
+
+impl Users<'_> {
+    fn command(&self, release: Release, arguments: &[&str]) -> Command {
+        let mut command = Command::new(release.program());
+        command
+            .args(arguments)
+            .current_dir(self.home.path())
+            .env("TURNLOCK_HOME", self.home.path())
+            .env_remove("TURNLOCK_BACKEND")
+            .stdin(Stdio::null());
+        if let Some(url) = &self.url {
+            command.env("TURNLOCK_BACKEND", url);
+        }
+        command
+    }
+
+    fn run(&self, release: Release, arguments: &[&str]) -> Output {
+        let output = self.command(release, arguments).output();
+        output.expect("turnlock starts")
+    }
+
+    /// Returns what a command prints, which must succeed.
+    fn ask(&self, release: Release, arguments: &[&str]) -> String {
+        let output = self.run(release, arguments);
+        let said = text(&output.stderr);
+        assert!(output.status.success(), "{release:?} {arguments:?}: {said}");
+        text(&output.stdout).trim().to_owned()
+    }
+
+    fn spawn(&self, release: Release, arguments: &[&str]) -> Running {
+        let mut command = self.command(release, arguments);
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        Running::of(child.expect("turnlock starts"))
+    }
+
+    /// Returns the length of the queue, which both releases must agree about.
+    fn queue_length(&self, name: &str) -> usize {
+        let count = |release| {
+            self.ask(release, &["queue", "--json", name])
+                .lines()
+                .count()
+        };
+        let (previous, this) = (count(Previous), count(This));
+        // Somebody may have come between the two.
+        previous.min(this)
+    }
+
+    /// Takes a lock and returns its token.
+    fn take_token(&self, release: Release) -> u64 {
+        let print = ["run", NAME, "--", "sh", "-c", "echo $TURNLOCK_TOKEN"];
+        let token = self.ask(release, &print);
+        token.parse().expect("a token")
+    }
+
+    /// One queue, in which both releases wait in turn, for the whole lock and for a share of it.
+    fn queue_in_turn(&self, name: &str, shared: bool) {
+        let turns = self.home.file(&format!("turns-{name}"));
+        let holder = self.spawn(Release::of_turn(TURNS), &["hold", name]);
+        eventually("it holds", || self.queue_length(name) == 1);
+        let waiters: Vec<Running> = (0..TURNS)
+            .map(|turn| {
+                let script = format!("echo {turn} $TURNLOCK_TOKEN >>{}", turns.display());
+                // Every third one is a reader.
+                let mode = match shared && turn % 3 == 2 {
+                    true => "--shared",
+                    false => "--exclusive",
+                };
+                let arguments = ["run", mode, name, "--", "sh", "-c", &script];
+                let waiter = self.spawn(Release::of_turn(turn), &arguments);
+                eventually("it queues", || self.queue_length(name) == turn + 2);
+                waiter
+            })
+            .collect();
+        support::signal(holder.id(), rustix::process::Signal::TERM);
+        holder.wait();
+        for waiter in waiters {
+            let output = waiter.wait();
+            assert!(output.status.success(), "{}", text(&output.stderr));
+        }
+        let lines = support::lines(&turns);
+        let numbers = |field: usize| -> Vec<u64> {
+            let fields = lines.iter().map(|line| line.split(' ').nth(field));
+            let parsed = fields.map(|field| field.and_then(|field| field.parse().ok()));
+            parsed.map(|number| number.expect("a number")).collect()
+        };
+        let expected: Vec<u64> = (0..TURNS as u64).collect();
+        assert_eq!(numbers(0), expected, "first come first served: {lines:?}");
+        let tokens = numbers(1);
+        let rises = tokens.windows(2).all(|pair| pair[0] < pair[1]);
+        assert!(rises, "{lines:?}");
+    }
+
+    /// One token offset: raised by each release, and seen by both.
+    fn raise_offset(&self) {
+        for release in [Previous, This] {
+            let taken = [Previous, This].map(|release| self.take_token(release));
+            assert!(taken[0] < taken[1], "{taken:?}");
+            let offset = self.ask(release, &[release.token_offset()]);
+            let offset: u64 = offset.parse().expect("a number");
+            assert!(offset > taken[1], "{offset} after {taken:?}");
+            let raised = (offset + 1000).to_string();
+            let raise = [release.token_offset(), "--raise-to", &raised];
+            assert_eq!(self.ask(release, &raise), raised);
+            for release in [This, Previous] {
+                assert!(self.take_token(release) > offset + 1000, "{release:?}");
+            }
+        }
+    }
+
+    /// One fence mark: each release writes the file, and refuses a token that the other has outdone.
+    fn write_file(&self, file: &str) {
+        let mut stale = 0;
+        for release in [Previous, This, Previous] {
+            let script = format!(
+                "echo {release:?} | \"$TURNLOCK\" write {NAME} {file} && echo $TURNLOCK_TOKEN"
+            );
+            let mut command = self.command(release, &["run", NAME, "--", "sh", "-c", &script]);
+            let output = command.env("TURNLOCK", release.program()).output();
+            let output = output.expect("turnlock starts");
+            assert!(output.status.success(), "{}", text(&output.stderr));
+            let token: u64 = text(&output.stdout).trim().parse().expect("a token");
+            assert!(token > stale, "{token} after {stale}");
+            let written = fs::read_to_string(self.home.file(file)).expect("written");
+            assert_eq!(written, format!("{release:?}\n"));
+            if stale > 0 {
+                let late = stale.to_string();
+                for release in [Previous, This] {
+                    let refused = self.run(release, &["write", "--token", &late, NAME, file]);
+                    assert_eq!(refused.status.code(), Some(79), "{release:?}: {refused:?}");
+                }
+            }
+            stale = token;
+        }
+    }
+
+    fn mix(&self) {
+        self.queue_in_turn("exclusive", false);
+        self.queue_in_turn("shared", true);
+        self.raise_offset();
+        self.write_file("file");
+    }
+}
+
+#[test]
+fn both_use_the_users_own_coordinator_whichever_started_it() {
+    for starter in [Previous, This] {
+        let home = Home::new();
+        let users = Users {
+            home: &home,
+            url: None,
+        };
+        users.take_token(starter);
+        users.mix();
+    }
+}
+
+#[test]
+fn both_open_one_data_folder_in_turn() {
+    let home = Home::new();
+    let users = Users {
+        home: &home,
+        url: None,
+    };
+    let mut last = 0;
+    for release in [Previous, This, Previous, This] {
+        let token = users.take_token(release);
+        assert!(token > last, "{token} after {last}");
+        let raised = token + 10;
+        let raise = [release.token_offset(), "--raise-to", &raised.to_string()];
+        users.ask(release, &raise);
+        users.write_file("file");
+        last = users.take_token(release);
+        assert!(last > raised, "{last} after {raised}");
+        users.ask(release, &["stop"]);
+        assert_eq!(home.coordinator(), None);
+    }
+}
+
+#[test]
+fn both_use_a_coordinator_that_either_serves() {
+    for server in [Previous, This] {
+        let home = Home::new();
+        let socket = home.file("s");
+        let own = Users {
+            home: &home,
+            url: None,
+        };
+        let data = home.file("data");
+        let listen = format!("unix:{}", socket.display());
+        let data = data.to_str().expect("UTF-8");
+        let serve = ["serve", "--data", data, "--listen", &listen];
+        let _serving = own.spawn(server, &serve);
+        eventually("it serves", || socket.exists());
+        let url = Some(format!("etcd+unix://{}", socket.display()));
+        Users { home: &home, url }.mix();
+    }
+}
+
+#[test]
+fn both_use_etcd() {
+    let home = Home::new();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let node = runtime.block_on(Node::start());
+    let url = Some(format!("etcd://{}", node.address()));
+    Users { home: &home, url }.mix();
+}
+
+#[test]
+fn both_use_zookeeper() {
+    let home = Home::new();
+    let ensemble = Ensemble::start(Settings::default());
+    let url = Some(ensemble.url());
+    Users { home: &home, url }.mix();
+}

@@ -1,0 +1,108 @@
+//! The public interface of each published library is what its `public-api.txt` lists, so that no
+//! change of it goes unnoticed.
+//!
+//! After a change that is meant: `RENEW_PUBLIC_API=1 cargo test -p testkit --test public_api`, and
+//! note it in CHANGELOG.md.
+//!
+//! The listings are made from rustdoc's JSON, whose format the crate `public-api` and the compiler
+//! have to agree about.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The crates whose libraries others use. That of `lock-cli` is there for its tests alone.
+const CRATES: [&str; 9] = [
+    "backend-embedded",
+    "backend-etcd",
+    "backend-kit",
+    "backend-zk",
+    "conformance",
+    "load",
+    "lock-core",
+    "lock-fence",
+    "turnlock",
+];
+
+fn root() -> &'static Path {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    folder.parent().unwrap_or(folder)
+}
+
+/// Makes the JSON of all crates and returns the folder that it is in.
+fn document() -> PathBuf {
+    let folder = root().join("target/public-api");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args([
+            "doc",
+            "--quiet",
+            "--locked",
+            "--offline",
+            "--no-deps",
+            "--lib",
+            "--all-features",
+        ])
+        .current_dir(root())
+        // The compiler is the stable one, which lets only this script use what is unstable.
+        .env("RUSTDOC", root().join("tools/rustdoc-json"))
+        // What the crates are built of is shared with the other builds.
+        .env("CARGO_BUILD_BUILD_DIR", root().join("target"))
+        .arg("--target-dir")
+        .arg(&folder);
+    for name in CRATES {
+        cargo.args(["--package", name]);
+    }
+    let output = cargo.output().expect("cargo starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    folder.join("doc")
+}
+
+/// Returns the public items of a crate, a line each.
+fn list(json: &Path) -> String {
+    let api = public_api::Builder::from_rustdoc_json(json)
+        .omit_blanket_impls(true)
+        .omit_auto_trait_impls(true)
+        .omit_auto_derived_impls(true)
+        .build();
+    let api = api.unwrap_or_else(|error| {
+        panic!(
+            "{}: {error}. Take the version of the crate public-api that reads what this compiler \
+             writes (testkit/Cargo.toml), or the compiler that the listings were made with: Rust 1.95.",
+            json.display()
+        )
+    });
+    api.items().map(|item| format!("{item}\n")).collect()
+}
+
+/// Returns the lines of one text that the other has not.
+fn only_in<'a>(text: &'a str, other: &str) -> Vec<&'a str> {
+    let other: Vec<&str> = other.lines().collect();
+    text.lines().filter(|line| !other.contains(line)).collect()
+}
+
+#[test]
+fn the_public_interfaces_are_as_listed() {
+    let folder = document();
+    let renews = std::env::var_os("RENEW_PUBLIC_API").is_some();
+    let mut differing = Vec::new();
+    for name in CRATES {
+        let now = list(&folder.join(format!("{}.json", name.replace('-', "_"))));
+        let file = root().join(name).join("public-api.txt");
+        if renews {
+            fs::write(&file, &now).expect("writable");
+            continue;
+        }
+        let listed = fs::read_to_string(&file).unwrap_or_default();
+        if listed != now {
+            let (gone, new) = (only_in(&listed, &now), only_in(&now, &listed));
+            differing.push(format!("{name}: gone {gone:#?}, new {new:#?}"));
+        }
+    }
+    assert!(
+        differing.is_empty(),
+        "{}\nIf that is meant, RENEW_PUBLIC_API=1 cargo test -p testkit --test public_api",
+        differing.join("\n")
+    );
+}
