@@ -1,5 +1,5 @@
-//! What the command's exit status says. One table: `--help`, `docs/command.md` and a test are made
-//! from it.
+//! The exit statuses of the command. `--help` and the manual pages are made from this table, and a test
+//! compares `docs/command.md` with it.
 
 use std::io;
 use std::process::ExitCode;
@@ -8,32 +8,33 @@ use rustix::io::Errno;
 use turnlock::{Error, ErrorKind, fence};
 
 use crate::child::{Signal, SpawnError};
+use crate::reference::indented;
 
-/// How the command ends.
+/// How `turnlock` ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// As asked.
+    /// It did what was asked.
     Success,
     /// With the status of the command that ran under the lock (128 + signal, if a signal ended it).
     Of(u8),
-    /// By this signal, which ended the command, or our wait for the lock.
+    /// By this signal, which ended the command or the wait for the lock.
     Signal(Signal),
-    /// The coordinator does not keep a promise that it was asked for.
+    /// The coordinator does not keep a promise that was tested.
     #[cfg(feature = "conformance")]
     NotConforming,
-    /// Usage: an argument or a name breaks a rule.
+    /// An argument or a name breaks a rule.
     Usage,
-    /// The coordinator is out of reach, or ended our session while we waited.
+    /// The coordinator cannot be reached, or the session ended during the wait.
     Unavailable,
-    /// A bug of ours or of the coordinator's.
+    /// A bug of `turnlock` or of the coordinator.
     Internal,
-    /// A file cannot be read or changed, or stdout not be written to.
+    /// A file cannot be read or changed, or stdout cannot be written to.
     File,
-    /// Not acquired.
+    /// The lock was not acquired.
     NotAcquired,
     /// The lock was lost while the command ran.
     Lost,
-    /// The coordinator says no.
+    /// The coordinator refuses the request.
     Refused,
     /// A setting, a URL or a file is wrong.
     Configuration,
@@ -45,7 +46,7 @@ pub enum Exit {
     NotFound,
 }
 
-/// The statuses in the order they are shown: number, meaning.
+/// The statuses in the order in which they are shown: number and meaning.
 pub const TABLE: &[(&str, &str)] = &[
     (
         "0",
@@ -58,7 +59,7 @@ pub const TABLE: &[(&str, &str)] = &[
     ),
     (
         "69",
-        "the coordinator is out of reach, or descriptors, threads or memory are short",
+        "the coordinator cannot be reached, or descriptors, threads or memory are short",
     ),
     ("70", "an internal error: please report it"),
     (
@@ -70,7 +71,7 @@ pub const TABLE: &[(&str, &str)] = &[
         "not acquired: somebody else has the lock (`-E` sets another status)",
     ),
     ("76", "the lock was lost while it was held"),
-    ("77", "refused: the coordinator knows you and says no"),
+    ("77", "refused: the coordinator does not let you do this"),
     ("78", "configuration: a URL, a file or a setting is wrong"),
     (
         "79",
@@ -85,7 +86,7 @@ pub const TABLE: &[(&str, &str)] = &[
 ];
 
 impl Exit {
-    /// The status.
+    /// Returns the number of the status.
     pub fn code(self) -> u8 {
         match self {
             Exit::Success => 0,
@@ -109,7 +110,7 @@ impl Exit {
 }
 
 impl From<Exit> for ExitCode {
-    /// For a process that ends now: by a signal, if that is how.
+    /// Ends this process by the signal, if the exit is one; returns the status to exit with otherwise.
     fn from(exit: Exit) -> Self {
         match exit {
             Exit::Signal(signal) => signal.end_this_process(),
@@ -118,20 +119,20 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// A failure to tell the user about: what happened, what to do, and the status.
+/// A failure as it is reported to the user: what happened, what to do, and the exit status.
 #[derive(Debug)]
 pub struct Failure {
     pub exit: Exit,
     pub message: String,
     pub hint: Option<String>,
-    pub said: Said,
+    pub reported: Reported,
 }
 
-/// Whether a failure is said, or its status says it all.
+/// Whether a failure is reported on stderr, beside its status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
+pub enum Reported {
     Always,
-    /// Not with `-q`: it was to be expected.
+    /// With `-q` the status says enough: the failure was to be expected.
     UnlessQuiet,
     /// Nobody would read it.
     Never,
@@ -143,34 +144,35 @@ impl Failure {
             exit,
             message: message.into(),
             hint: None,
-            said: Said::Always,
+            reported: Reported::Always,
         }
     }
 
-    /// The failure of what the operating system refused: a bug of ours, unless it is short of
-    /// descriptors, threads or memory.
-    pub fn of_system(what: &str, error: &io::Error) -> Self {
+    /// Makes the failure of a call that the operating system refused. It counts as a bug of `turnlock`,
+    /// unless descriptors, threads or memory are short.
+    pub fn from_system(what: &str, error: &io::Error) -> Self {
         let message = format!("{what}: {error}");
         match is_short(error) {
-            true => Failure::new(Exit::Unavailable, message).hint(MORE),
+            true => Failure::new(Exit::Unavailable, message).hint(RAISE_LIMITS),
             false => Failure::new(Exit::Internal, message),
         }
     }
 
+    /// Adds what the user can do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// With `-q` its status says it all.
-    pub fn expected(mut self) -> Self {
-        self.said = Said::UnlessQuiet;
+    /// Makes this a failure that is not reported with `-q`.
+    pub fn unless_quiet(mut self) -> Self {
+        self.reported = Reported::UnlessQuiet;
         self
     }
 }
 
-/// What to do where something is short.
-const MORE: &str = "raise the limits (`ulimit -n`, `ulimit -u`), or try again later";
+/// The hint where something is short.
+const RAISE_LIMITS: &str = "raise the limits (`ulimit -n`, `ulimit -u`), or try again later";
 
 fn is_short(error: &io::Error) -> bool {
     const SHORT: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM];
@@ -205,7 +207,7 @@ impl From<fence::Error> for Failure {
     }
 }
 
-/// The chain of causes, each of which says something of its own.
+/// Returns the message with those of its causes. A cause that the message has already is left out.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut message = error.to_string();
     let mut cause = error.source();
@@ -235,17 +237,18 @@ impl From<crate::child::Error> for Failure {
     fn from(error: crate::child::Error) -> Self {
         if error.is_permanent() {
             return Failure::new(Exit::Configuration, error.to_string())
-                .hint("mount it (mount -t proc proc /proc); `turnlock hold` does without");
+                .hint("mount it (mount -t proc proc /proc); `turnlock hold` does not need it");
         }
-        Failure::of_system(&error.what(), error.cause())
+        Failure::from_system(&error.what(), error.cause())
     }
 }
 
-/// The table as it stands under `--help`.
+/// Returns the table as `--help` shows it, in lines of 80 columns.
 pub fn help() -> String {
     let mut text = String::from("Exit status:\n");
     for (code, meaning) in TABLE {
-        text.push_str(&format!("  {code:<6} {meaning}\n"));
+        let lines = indented(meaning, 9);
+        text.push_str(&format!("  {code:<6}{}", &lines[8..]));
     }
     text
 }

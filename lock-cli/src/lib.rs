@@ -1,6 +1,6 @@
 //! The `turnlock` command.
 //!
-//! A library only so that its parts can be tested; what it promises is the command line.
+//! It is a library only so that its parts can be tested. Its promise is the command line.
 
 pub mod child;
 mod cli;
@@ -20,7 +20,7 @@ use clap::Parser;
 use clap::error::{ContextKind, ErrorKind};
 
 use crate::cli::{Cli, Command, Fence};
-use crate::exit::{Exit, Failure, Said};
+use crate::exit::{Exit, Failure, Reported};
 use crate::output::Level;
 
 /// Runs the command line of this process.
@@ -33,7 +33,7 @@ pub fn main() -> ExitCode {
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return unparsed(error).into(),
+        Err(error) => return report_parse_error(error).into(),
     };
     output::set_level(match (cli.global.quiet, cli.global.verbose) {
         (true, _) => Level::Quiet,
@@ -43,42 +43,42 @@ pub fn main() -> ExitCode {
     match surroundings::require_descriptors().and_then(|()| run(cli)) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            tell(&failure);
+            report(&failure);
             failure.exit.into()
         }
     }
 }
 
-/// Shows help and version, which are asked for; all else is a mistake.
-fn unparsed(mut error: clap::Error) -> Exit {
+/// Prints the help or the version that was asked for; reports any other error as a mistake.
+fn report_parse_error(mut error: clap::Error) -> Exit {
     if error.kind() == ErrorKind::InvalidUtf8 {
         let failure = not_utf8();
-        tell(&failure);
+        report(&failure);
         return failure.exit;
     }
     if error.kind() == ErrorKind::DisplayVersion && version::is_verbose(std::env::args_os()) {
-        return match output::print(version::verbose()) {
+        return match output::print(version::describe()) {
             Ok(()) => Exit::Success,
             Err(failure) => {
-                tell(&failure);
+                report(&failure);
                 failure.exit
             }
         };
     }
-    // An option that does not exist is no name, so there is no use for the advice to make it one.
+    // The parser would suggest to pass an unknown option as a name.
     error.remove(ContextKind::Suggested);
     match (error.print(), error.use_stderr()) {
         (_, true) => Exit::Usage,
         (Ok(()), false) => Exit::Success,
         (Err(error), false) => {
-            let failure = output::unwritable(error);
-            tell(&failure);
+            let failure = output::from_stdout_error(error);
+            report(&failure);
             failure.exit
         }
     }
 }
 
-/// Names the text that ought to be UTF-8: the parser does not.
+/// Makes the failure of a text that is not UTF-8. It names the text, which the parser does not.
 fn not_utf8() -> Failure {
     let wrong = |text: &std::ffi::OsString| text.to_str().is_none();
     match std::env::args_os().find(wrong) {
@@ -90,13 +90,13 @@ fn not_utf8() -> Failure {
     }
 }
 
-fn tell(failure: &Failure) {
-    let said = match failure.said {
-        Said::Always => true,
-        Said::UnlessQuiet => output::speaks(Level::Normal),
-        Said::Never => false,
+fn report(failure: &Failure) {
+    let reported = match failure.reported {
+        Reported::Always => true,
+        Reported::UnlessQuiet => output::is_enabled(Level::Normal),
+        Reported::Never => false,
     };
-    if !said {
+    if !reported {
         return;
     }
     output::say(&failure.message);
@@ -109,15 +109,15 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     let runtime = match cli.command {
         #[cfg(feature = "bench")]
         Command::Bench(_) => {
-            // Its threads would be ended by what is to be caught.
+            // A signal that is to be caught would otherwise end the threads of the runtime.
             child::block_caught();
             load::runtime()
         }
-        // One thread: the command waits most of the time, and sessions are renewed on a thread of
-        // their own.
+        // One thread is enough: the command waits most of the time, and sessions are renewed on a thread
+        // of their own.
         _ => lock_core::background::runtime(),
     };
-    let runtime = runtime.map_err(|error| Failure::of_system("cannot start", &error))?;
+    let runtime = runtime.map_err(|error| Failure::from_system("cannot start", &error))?;
     runtime.block_on(dispatch(cli))
 }
 

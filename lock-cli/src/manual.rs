@@ -1,5 +1,5 @@
-//! The manual pages. All that they say comes from where `--help` has it: the definition of the command
-//! line, the texts after its options, and the tables of statuses, variables and files.
+//! The manual pages. They are made from the same sources as `--help`: the definition of the command line,
+//! the texts after its options, and the tables of statuses, variables and files.
 
 use std::io;
 
@@ -13,11 +13,11 @@ use crate::reference;
 /// The section of the manual for commands.
 pub const SECTION: &str = "1";
 
-/// What a text after the options is made of.
+/// A part of a text after the options.
 #[derive(Debug, PartialEq)]
 enum Part<'a> {
     Paragraph(&'a str),
-    /// Lines that stand as they are, what they are, and for whom.
+    /// Lines that are shown as they are, with their heading and a remark on it.
     Listing {
         heading: &'a str,
         remark: Option<&'a str>,
@@ -25,32 +25,33 @@ enum Part<'a> {
     },
 }
 
-/// The definition as the pages are made from it: names in full, and every option where it can be given.
-pub fn definition(command: Command) -> Command {
+/// Prepares the definition for the pages: with names in full, and with every option on each command that
+/// accepts it.
+pub fn prepare(command: Command) -> Command {
     let mut command = command.disable_help_subcommand(true);
     command.build();
     command
 }
 
-/// The name of a command's page, such as `turnlock-fence-check`.
-pub fn name(command: &Command) -> &str {
+/// Returns the name of a command's page, such as `turnlock-fence-check`.
+pub fn page_name(command: &Command) -> &str {
     command
         .get_display_name()
         .unwrap_or_else(|| command.get_name())
 }
 
-/// The subcommands that are shown.
+/// Returns the subcommands that are shown.
 pub fn subcommands(command: &Command) -> impl Iterator<Item = &Command> {
     command.get_subcommands().filter(|sub| !sub.is_hide_set())
 }
 
-/// The page of a command of a [`definition`].
-pub fn page(command: &Command) -> String {
+/// Renders the page of a command of a [prepared](prepare) definition.
+pub fn render_page(command: &Command) -> String {
     let after_help = command
         .get_after_help()
         .map(ToString::to_string)
         .unwrap_or_default();
-    let parts = parts(&after_help);
+    let parts = parse_parts(&after_help);
     let page = render(command, &parts).expect("a page in memory can be written");
     finish(&page)
 }
@@ -59,9 +60,9 @@ fn render(command: &Command, parts: &[Part]) -> io::Result<String> {
     let usage = command.clone().render_usage().to_string();
     let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage).to_owned();
     let man = Man::new(command.clone().override_usage(usage))
-        .title(name(command).to_uppercase())
+        .title(page_name(command).to_uppercase())
         .section(SECTION)
-        // None, so that the same source makes the same pages. An empty one would not count as one.
+        // No date, so that the same source makes the same pages. An empty text would not count as a date.
         .date(" ")
         .source(concat!("turnlock ", env!("CARGO_PKG_VERSION")))
         .manual("Turnlock");
@@ -70,19 +71,19 @@ fn render(command: &Command, parts: &[Part]) -> io::Result<String> {
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
-    paragraphs(parts).to_writer(&mut page)?;
+    render_paragraphs(parts).to_writer(&mut page)?;
     man.render_options_section(&mut page)?;
     if subcommands(command).next().is_some() {
         man.render_subcommands_section(&mut page)?;
     }
-    tables().to_writer(&mut page)?;
-    listings(parts).to_writer(&mut page)?;
-    see_also(command).to_writer(&mut page)?;
+    render_tables().to_writer(&mut page)?;
+    render_listings(parts).to_writer(&mut page)?;
+    render_see_also(command).to_writer(&mut page)?;
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
-/// Takes the text apart at empty lines. Indented lines below one that ends with a colon are a listing.
-fn parts(text: &str) -> Vec<Part<'_>> {
+/// Splits the text at empty lines. Indented lines below one that ends with a colon are a listing.
+fn parse_parts(text: &str) -> Vec<Part<'_>> {
     text.split("\n\n")
         .map(|block| block.trim_matches('\n'))
         .filter(|block| !block.is_empty())
@@ -107,7 +108,7 @@ fn parts(text: &str) -> Vec<Part<'_>> {
         .collect()
 }
 
-fn paragraphs(parts: &[Part]) -> Roff {
+fn render_paragraphs(parts: &[Part]) -> Roff {
     let mut roff = Roff::new();
     for part in parts {
         if let Part::Paragraph(text) = part {
@@ -118,8 +119,8 @@ fn paragraphs(parts: &[Part]) -> Roff {
     roff
 }
 
-fn listings(parts: &[Part]) -> Roff {
-    // That of the statuses stands in a table already.
+fn render_listings(parts: &[Part]) -> Roff {
+    // The listing of the statuses is left out, because a table has them.
     let statuses = exit::help();
     let mut roff = Roff::new();
     for part in parts {
@@ -145,7 +146,7 @@ fn listings(parts: &[Part]) -> Roff {
     roff
 }
 
-fn tables() -> Roff {
+fn render_tables() -> Roff {
     let mut roff = Roff::new();
     for (heading, table) in [
         ("EXIT STATUS", exit::TABLE),
@@ -162,13 +163,13 @@ fn tables() -> Roff {
     roff
 }
 
-/// The page above, and the pages below.
-fn see_also(command: &Command) -> Roff {
+/// Renders the references to the page above and to the pages below.
+fn render_see_also(command: &Command) -> Roff {
     let path = command.get_bin_name().unwrap_or_default();
     let above = path
         .rsplit_once(' ')
         .map(|(above, _)| above.replace(' ', "-"));
-    let below = subcommands(command).map(|sub| name(sub).to_owned());
+    let below = subcommands(command).map(|sub| page_name(sub).to_owned());
     let mut names: Vec<Inline> = Vec::new();
     for page in above.into_iter().chain(below) {
         if !names.is_empty() {
@@ -182,8 +183,8 @@ fn see_also(command: &Command) -> Roff {
     roff
 }
 
-/// Puts the pieces together: a preamble is enough, what stands between backticks is bold, and what is to be
-/// copied into a shell is in the characters that a shell knows.
+/// Finishes a page: keeps one preamble, makes the text between backticks bold, and keeps the characters
+/// that are to be copied into a shell.
 fn finish(page: &str) -> String {
     let preamble = Roff::new().render();
     let mut text = preamble.clone();
@@ -233,17 +234,17 @@ mod tests {
             lines: vec!["  one", "    two"],
         };
         assert_eq!(
-            parts(text),
+            parse_parts(text),
             [listing, Part::Paragraph("It is not so:\nno list.")]
         );
     }
 
     #[test]
     fn every_page_says_what_help_says() {
-        let root = definition(Cli::command());
+        let root = prepare(Cli::command());
         for command in all(&root) {
-            let page = page(command);
-            let name = name(command);
+            let page = render_page(command);
+            let name = page_name(command);
             for section in [
                 "NAME",
                 "SYNOPSIS",

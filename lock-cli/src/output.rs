@@ -1,4 +1,4 @@
-//! What users see: data on stdout, all else on stderr, and nothing from others unescaped.
+//! What users see: data on stdout, everything else on stderr, and no unescaped text of others.
 
 mod stdout;
 mod table;
@@ -10,19 +10,19 @@ use std::time::Duration;
 
 use turnlock::{Entry, clock};
 
-use crate::child::unstopped;
+use crate::child::without_tty_stop;
 
-pub use self::stdout::{print, print_json, unreported, unwritable};
-pub use self::table::{Shrinks, cut, table};
+pub use self::stdout::{add_changed_file, from_stdout_error, print, print_json};
+pub use self::table::{Shrinks, cut, format_table};
 
-use self::table::width_of;
+use self::table::terminal_width;
 
-/// Text that somebody else chose, made safe for a terminal: control characters, and the ones that
-/// reorder text, are escaped.
-pub fn safe(text: &str) -> String {
+/// Makes a text that somebody else chose safe for a terminal. Escapes control characters, and characters
+/// that reorder text.
+pub fn escape_controls(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if drives_a_terminal(c) {
+        if is_terminal_control(c) {
             out.extend(c.escape_unicode());
         } else {
             out.push(c);
@@ -31,7 +31,7 @@ pub fn safe(text: &str) -> String {
     out
 }
 
-fn drives_a_terminal(c: char) -> bool {
+fn is_terminal_control(c: char) -> bool {
     let reorders = matches!(
         c,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
@@ -39,70 +39,76 @@ fn drives_a_terminal(c: char) -> bool {
     c.is_control() || reorders
 }
 
-/// How much is said on stderr.
+/// How much is written to stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Errors (`-q`).
+    /// Only errors (`-q`).
     Quiet,
-    /// And what a person wants to know.
+    /// Also what a person wants to know.
     Normal,
-    /// And what happens (`-v`).
+    /// Also what happens (`-v`).
     Verbose,
 }
 
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Normal as u8);
 
-/// Sets how much is said from now on.
+/// Sets the level of this process.
 pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
 }
 
-/// Whether what is of this level is said.
-pub fn speaks(level: Level) -> bool {
+/// Returns whether messages of this level are written.
+pub fn is_enabled(level: Level) -> bool {
     level as u8 <= LEVEL.load(Ordering::Relaxed)
 }
 
-/// Says on stderr what went wrong.
+/// Writes a message about an error to stderr.
 pub fn say(message: impl AsRef<str>) {
-    // Nobody to tell: stderr is closed, or its disk is full.
-    let _ = unstopped(|| writeln!(io::stderr(), "turnlock: {}", safe(message.as_ref())));
+    // If stderr is closed or its disk is full, nobody can be informed.
+    let _ = without_tty_stop(|| {
+        writeln!(
+            io::stderr(),
+            "turnlock: {}",
+            escape_controls(message.as_ref())
+        )
+    });
 }
 
-/// Says on stderr what goes on, unless it is to be quiet.
+/// Writes a message to stderr that a person wants to know, unless `-q` was given.
 pub fn inform(message: impl AsRef<str>) {
-    if speaks(Level::Normal) {
+    if is_enabled(Level::Normal) {
         say(message);
     }
 }
 
-/// Says on stderr what happens, if that was asked for.
+/// Writes a message to stderr about what happens, if `-v` was given.
 pub fn narrate(message: impl AsRef<str>) {
-    if speaks(Level::Verbose) {
+    if is_enabled(Level::Verbose) {
         say(message);
     }
 }
 
-/// A line on stderr that changes. Erased when it is dropped.
+/// A line on stderr that changes. It is erased when it is dropped.
 pub struct StatusLine(());
 
 impl StatusLine {
-    /// `None` where stderr is not a terminal, or one that cannot erase a line (`TERM=dumb`).
+    /// Returns the line. `None` if stderr is not a terminal, or a terminal that cannot erase a line
+    /// (`TERM=dumb`).
     pub fn on_terminal() -> Option<Self> {
-        // Lazily: one that is made is also dropped, which erases the line.
+        // Made only if it is returned: a drop erases the line.
         (io::stderr().is_terminal() && can_erase(std::env::var_os("TERM"))).then(|| StatusLine(()))
     }
 
-    /// Puts this in the place of what is shown. It is cut to one line: what goes on in the next one
-    /// could not be erased.
+    /// Replaces what is shown. The text is cut to one line, because a second line could not be erased.
     pub fn show(&self, text: &str) {
         const NAME: &str = "turnlock: ";
-        let columns = width_of(&io::stderr()).unwrap_or(80);
+        let columns = terminal_width(&io::stderr()).unwrap_or(80);
         let text = cut(text, columns.saturating_sub(NAME.len() + 1));
         let _ = write!(io::stderr(), "\r\x1b[K{NAME}{text}");
         let _ = io::stderr().flush();
     }
 
-    /// Shows nothing until the next [`show`](StatusLine::show).
+    /// Erases the line until the next [`show`](StatusLine::show).
     pub fn clear(&self) {
         let _ = write!(io::stderr(), "\r\x1b[K");
         let _ = io::stderr().flush();
@@ -115,13 +121,13 @@ impl Drop for StatusLine {
     }
 }
 
-/// Whether a terminal of this type, as `TERM` says, knows the codes that move the cursor.
+/// Returns whether a terminal of this `TERM` type knows the codes that move the cursor.
 fn can_erase(term: Option<OsString>) -> bool {
     term.is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
-/// A duration for people: its two largest units.
-pub fn human(duration: Duration) -> String {
+/// Formats a duration for people, with its two largest units.
+pub fn format_duration(duration: Duration) -> String {
     let s = duration.as_secs();
     match s {
         0..60 => format!("{s}s"),
@@ -131,12 +137,12 @@ pub fn human(duration: Duration) -> String {
     }
 }
 
-/// Longest owner, host or note that a line shows, in characters. They are others' to choose.
-const LONGEST: usize = 64;
+/// The longest owner or host that a line shows, in characters. Others choose these texts.
+const MAX_CHARS: usize = 64;
 
-/// Who an entry belongs to: `owner@host pid 12`.
-pub fn who(entry: &Entry) -> String {
-    let short = |text: &str| cut(&safe(text), LONGEST);
+/// Describes the owner of an entry, such as `owner@host pid 12`.
+pub fn describe_owner(entry: &Entry) -> String {
+    let short = |text: &str| cut(&escape_controls(text), MAX_CHARS);
     match &entry.metadata {
         Some(m) if m.pid != 0 || !m.host.is_empty() => {
             let at = if m.owner.is_empty() {
@@ -153,17 +159,18 @@ pub fn who(entry: &Entry) -> String {
     }
 }
 
-/// How long ago an entry queued, by the wall clocks of two machines: `3m02s ago`.
-pub fn queued(entry: &Entry) -> Option<String> {
-    let told = entry.metadata.as_ref().map(|m| m.since_unix_ms);
-    told.filter(|ms| *ms != 0)
-        .map(|ms| format!("{} ago", since(ms)))
+/// Formats how long ago an entry was queued, by the wall clocks of two machines, such as `3m02s ago`.
+pub fn format_queued(entry: &Entry) -> Option<String> {
+    let queued_at = entry.metadata.as_ref().map(|m| m.since_unix_ms);
+    queued_at
+        .filter(|ms| *ms != 0)
+        .map(|ms| format!("{} ago", format_age(ms)))
 }
 
-/// How long it is since then, by our wall clock.
-pub fn since(unix_ms: u64) -> String {
+/// Formats how long ago a moment was, by our wall clock.
+pub fn format_age(unix_ms: u64) -> String {
     let age = clock::unix_millis().saturating_sub(unix_ms);
-    human(Duration::from_millis(age))
+    format_duration(Duration::from_millis(age))
 }
 
 #[cfg(test)]
@@ -173,7 +180,7 @@ mod tests {
     #[test]
     fn names_of_others_cannot_drive_the_terminal() {
         assert_eq!(
-            safe("a\u{1b}[2Jb\r\u{202e}c\u{9b}ü"),
+            escape_controls("a\u{1b}[2Jb\r\u{202e}c\u{9b}ü"),
             "a\\u{1b}[2Jb\\u{d}\\u{202e}c\\u{9b}ü"
         );
     }
@@ -188,7 +195,7 @@ mod tests {
 
     #[test]
     fn durations_show_two_units() {
-        let shown = [0, 59, 61, 3600, 90_000].map(|s| human(Duration::from_secs(s)));
+        let shown = [0, 59, 61, 3600, 90_000].map(|s| format_duration(Duration::from_secs(s)));
         assert_eq!(shown, ["0s", "59s", "1m01s", "1h00m", "1d01h"]);
     }
 }

@@ -1,7 +1,7 @@
-//! What the command reads besides its arguments. One table each: `--help` and the manual pages are
-//! made from them.
+//! The variables and files that the command uses. `--help` and the manual pages are made from these
+//! tables.
 
-/// The variables of the environment: name, meaning.
+/// The environment variables: name and meaning.
 pub const ENVIRONMENT: &[(&str, &str)] = &[
     (
         "TURNLOCK_BACKEND",
@@ -9,20 +9,23 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ),
     (
         "TURNLOCK_HOME",
-        "the folder of your own coordinator; if not set, turnlock in $XDG_STATE_HOME or else in ~/.local/state",
+        "the folder of your own coordinator. If it is not set: turnlock in $XDG_STATE_HOME, or else in ~/.local/state",
     ),
     (
         "TURNLOCK_ETCD_PASSWORD, TURNLOCK_ZK_PASSWORD",
-        "the password of the user that the URL names; the command under the lock finds it, too",
+        "the password of the user that the URL names. The command under the lock inherits it",
     ),
-    ("SHELL", "runs the text of -c; /bin/sh if not set"),
+    (
+        "SHELL",
+        "the program that runs the text of -c. If it is not set: /bin/sh",
+    ),
     (
         "USER, LOGNAME",
-        "the owner that others see in the queue, if /etc/passwd does not name it",
+        "the owner that others see in the queue, if /etc/passwd does not name the user",
     ),
     (
         "TURNLOCK_NAME, TURNLOCK_TOKEN, TURNLOCK_MODE, TURNLOCK_DEADLINE_UNIX_MS",
-        "set for the command under the lock: the lock, the hold's token, exclusive or shared, and the deadline as of the start",
+        "set for the command under the lock: the lock, the hold's token, exclusive or shared, and the deadline at the start",
     ),
     (
         "TURNLOCK_FENCING_TOKEN",
@@ -30,7 +33,7 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ),
 ];
 
-/// The files: name, meaning.
+/// The files: name and meaning.
 pub const FILES: &[(&str, &str)] = &[
     (
         "~/.local/state/turnlock/",
@@ -42,7 +45,7 @@ pub const FILES: &[(&str, &str)] = &[
     ),
     (
         "~/.local/state/turnlock/coordinator.log",
-        "what it says when it runs in the background",
+        "its messages when it runs in the background",
     ),
     (
         "/etc/turnlock/backend",
@@ -54,18 +57,59 @@ pub const FILES: &[(&str, &str)] = &[
     ),
     (
         ".FILE.fence",
-        "beside a file that refuses late writers: the highest token that it has seen. Without it all are forgotten",
+        "beside a file that refuses late writers: the highest token that the file has seen. If it is removed, every token is forgotten",
     ),
 ];
 
-/// The tables as they stand under `--help`.
+/// Returns the tables as `--help` shows them, in lines of 80 columns.
 pub fn help() -> String {
     let mut text = String::new();
     for (heading, table) in [("Environment", ENVIRONMENT), ("Files", FILES)] {
         text.push_str(&format!("\n{heading}:\n"));
         for (name, meaning) in table {
-            text.push_str(&format!("  {name}\n          {meaning}\n"));
+            text.push_str(&format!("  {name}\n{}", indented(meaning, 10)));
         }
     }
     text
+}
+
+/// Wraps a text at 80 columns, and indents each of its lines by this much.
+pub fn indented(text: &str, indent: usize) -> String {
+    const COLUMNS: usize = 80;
+    let mut lines = String::new();
+    let mut column = COLUMNS;
+    for word in text.split(' ') {
+        let width = word.chars().count();
+        if column + 1 + width > COLUMNS {
+            if !lines.is_empty() {
+                lines.push('\n');
+            }
+            lines.push_str(&" ".repeat(indent));
+            column = indent;
+        } else {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += width;
+    }
+    lines.push('\n');
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_meaning_is_wrapped_below_its_name() {
+        let words = "word ".repeat(30);
+        let lines = indented(words.trim_end(), 9);
+        assert_eq!(lines.split_whitespace().count(), 30);
+        for line in lines.lines() {
+            assert!(line.starts_with("         word"), "{line:?}");
+            assert!(line.len() <= 80, "{line:?}");
+        }
+        assert_eq!(indented("short", 2), "  short\n");
+    }
 }

@@ -1,11 +1,11 @@
-//! What `--version --verbose` says of this build, for those who read a report of a fault.
+//! The output of `--version --verbose`, for bug reports.
 
 use std::ffi::{OsStr, OsString};
 
-/// The commit, if whoever built it has set this variable.
+/// The commit, if this variable was set at build time.
 const COMMIT: Option<&str> = option_env!("TURNLOCK_COMMIT");
 
-/// The Cargo features that can be left out, and whether they were not.
+/// The optional Cargo features, and whether they are compiled in.
 const FEATURES: &[(&str, bool)] = &[
     ("embedded", cfg!(feature = "embedded")),
     ("etcd", cfg!(feature = "etcd")),
@@ -14,7 +14,7 @@ const FEATURES: &[(&str, bool)] = &[
     ("conformance", cfg!(feature = "conformance")),
 ];
 
-/// Whether these arguments, which ask for the version, ask for all that there is to say.
+/// Returns whether these arguments, which ask for the version, also ask for the details.
 pub fn is_verbose(args: impl Iterator<Item = OsString>) -> bool {
     let is_option = |arg: &OsString| arg != OsStr::new("--");
     args.skip(1).take_while(is_option).any(|arg| {
@@ -27,8 +27,8 @@ pub fn is_verbose(args: impl Iterator<Item = OsString>) -> bool {
     })
 }
 
-/// The version, the commit and the way in which it was built: a line each.
-pub fn verbose() -> String {
+/// Describes the build in lines: version, commit, features, profile and platform.
+pub fn describe() -> String {
     let features: Vec<_> = FEATURES
         .iter()
         .filter(|(_, compiled_in)| *compiled_in)

@@ -1,68 +1,70 @@
-//! What a waiter tells: to a person at a terminal, all the time who holds the lock, since when, and
-//! our place in the queue; elsewhere, once, if it takes long.
+//! The report of a wait. A terminal shows all the time who holds the lock, since when, and the position in
+//! the queue. Elsewhere a long wait is reported once.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use turnlock::{LockName, Locks, Queue, SessionId};
 
-use crate::output::{Level, StatusLine, cut, queued, safe, say, speaks, who};
+use crate::output::{
+    Level, StatusLine, cut, describe_owner, escape_controls, format_queued, is_enabled, say,
+};
 
-/// A wait shorter than this is not worth a word.
-const PATIENCE: Duration = Duration::from_millis(400);
-/// Where each word ends up in a log or a mail, one shorter than this is not.
-const LONG_LIMIT: Duration = Duration::from_secs(10);
-/// The line is brought up to date this often.
+/// A shorter wait is not reported.
+const SHORT_WAIT: Duration = Duration::from_millis(400);
+/// A shorter wait is not reported where messages end up in a log or a mail.
+const LONG_WAIT: Duration = Duration::from_secs(10);
+/// The pause between two updates of the line.
 const REFRESH: Duration = Duration::from_secs(2);
 
-/// So much of a name leaves room on a line for whom we wait for.
-const NAME_ON_A_LINE: usize = 24;
+/// The longest part of a name that leaves room on a line for the holder.
+const MAX_NAME_CHARS: usize = 24;
 
-/// Tells of the wait as long as it is polled.
+/// Reports the wait for as long as it is polled.
 pub async fn report(locks: &Locks, name: &LockName) -> Infallible {
-    if !speaks(Level::Normal) {
+    if !is_enabled(Level::Normal) {
         return std::future::pending().await;
     }
     match StatusLine::on_terminal() {
-        Some(line) => keep_telling(locks, name, &line).await,
-        None => tell_once(locks, name).await,
+        Some(line) => keep_status_line(locks, name, &line).await,
+        None => report_once(locks, name).await,
     }
 }
 
 /// Keeps a status line on stderr.
-async fn keep_telling(locks: &Locks, name: &LockName, line: &StatusLine) -> Infallible {
-    tokio::time::sleep(PATIENCE).await;
+async fn keep_status_line(locks: &Locks, name: &LockName, line: &StatusLine) -> Infallible {
+    tokio::time::sleep(SHORT_WAIT).await;
     loop {
-        if let Some(text) = look(locks, name, NAME_ON_A_LINE).await {
+        if let Some(text) = describe_wait(locks, name, MAX_NAME_CHARS).await {
             line.show(&text);
         }
         tokio::time::sleep(REFRESH).await;
     }
 }
 
-/// Tells who made us wait, after a while. That the lock is ours in the end shows by itself.
-async fn tell_once(locks: &Locks, name: &LockName) -> Infallible {
-    let (limit, still) = match speaks(Level::Verbose) {
-        true => (PATIENCE, ""),
-        false => (LONG_LIMIT, "still "),
+/// Reports once, after a while, who holds the lock. The end of the wait is not reported.
+async fn report_once(locks: &Locks, name: &LockName) -> Infallible {
+    let (limit, still) = match is_enabled(Level::Verbose) {
+        true => (SHORT_WAIT, ""),
+        false => (LONG_WAIT, "still "),
     };
     loop {
         tokio::time::sleep(limit).await;
-        if let Some(text) = look(locks, name, usize::MAX).await {
+        if let Some(text) = describe_wait(locks, name, usize::MAX).await {
             say(format!("{still}{text}"));
             return std::future::pending().await;
         }
     }
 }
 
-/// What there is to tell, if anything, with no more of the name than this.
-async fn look(locks: &Locks, name: &LockName, longest: usize) -> Option<String> {
+/// Asks for the queue and describes it, if there is a holder, with at most this much of the name.
+async fn describe_wait(locks: &Locks, name: &LockName, longest: usize) -> Option<String> {
     match locks.queue(name).await {
         Ok(queue) => describe(&queue, locks.session_id(), longest),
         Err(error) => Some(format!(
             "waiting for {}: {}",
-            cut(&safe(name.as_str()), longest),
-            safe(&error.to_string())
+            cut(&escape_controls(name.as_str()), longest),
+            escape_controls(&error.to_string())
         )),
     }
 }
@@ -71,9 +73,9 @@ fn describe(queue: &Queue, own: Option<SessionId>, longest: usize) -> Option<Str
     let holder = queue.entries.first()?;
     let command = holder.metadata.as_ref().and_then(|m| m.command.as_deref());
     let about: Vec<String> = command
-        .map(safe)
+        .map(escape_controls)
         .into_iter()
-        .chain(queued(holder).map(|ago| format!("queued {ago}")))
+        .chain(format_queued(holder).map(|ago| format!("queued {ago}")))
         .collect();
     let about = match about.is_empty() {
         true => String::new(),
@@ -97,10 +99,10 @@ fn describe(queue: &Queue, own: Option<SessionId>, longest: usize) -> Option<Str
             n => format!(" ({n} before us)"),
         })
         .unwrap_or_default();
-    let name = cut(&safe(queue.name.as_str()), longest);
+    let name = cut(&escape_controls(queue.name.as_str()), longest);
     Some(format!(
         "waiting for {name}{place}, held by {}{about}{more}",
-        who(holder)
+        describe_owner(holder)
     ))
 }
 
@@ -130,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_the_holder_and_our_place() {
+    fn shows_the_holder_and_our_position() {
         let name = LockName::new("jobs/a").expect("valid");
         let queue = Queue {
             name,

@@ -161,7 +161,7 @@ fn a_hold_that_nobody_keeps_open_is_refused() {
             .expect("sh starts");
         let said = text(&output.stderr);
         // The pipe may still be open when it is looked at.
-        let refused = code(&output) == 64 && said.contains("nobody holds stdin open");
+        let refused = code(&output) == 64 && said.contains("stdin is not held open");
         let late = script.ends_with("{}") && matches!(code(&output), 0 | 75);
         assert!(refused || late, "{script}: {}: {said}", code(&output));
     }

@@ -15,7 +15,7 @@ use super::error::Error;
 use super::family;
 use super::helper::{WATCHDOG, this_program};
 use super::proc;
-use super::signals::Before;
+use super::signals::InitialMask;
 use super::wire::{self, MESSAGE, Order, Report, Start};
 
 /// A watchdog process that guards nothing yet. It ends by itself when this is dropped.
@@ -35,7 +35,7 @@ impl Watchdog {
     /// # Errors
     /// If the system is out of processes or descriptors, or has no /proc, without which nothing
     /// would be seen of what the command starts.
-    pub fn start(signals: Before) -> Result<Self, Error> {
+    pub fn start(signals: InitialMask) -> Result<Self, Error> {
         if !proc::is_usable() {
             return Err(Error::new(
                 "see the processes that a command starts",

@@ -37,11 +37,11 @@ pub use self::handle::{Deadline, Watchdog};
 pub use self::helper::{LAST_WILL, helper_main, this_program};
 #[cfg(feature = "bench")]
 pub use self::signals::block_caught;
-pub use self::signals::{Signal, Signals, accept_all, unstopped};
+pub use self::signals::{Signal, Signals, unblock_all, without_tty_stop};
 
 use self::handle::Handle;
 use self::proc::SignalMask;
-use self::signals::{EnqueuePlan, Sender};
+use self::signals::{Arrival, Sender};
 use self::wire::{Order, Report, Start};
 
 /// Timers stand still while the machine sleeps, the time left before a KILL does not.
@@ -275,15 +275,15 @@ impl Child {
             .get_or_insert(Ended::Killed(Raw::KILL.as_raw() as u8));
     }
 
-    fn note(&mut self, EnqueuePlan { signal, sender }: EnqueuePlan) {
+    fn note(&mut self, Arrival { signal, sender }: Arrival) {
         self.received.insert(signal.as_raw());
         if sender == Sender::Kernel {
             self.by_terminal.insert(signal.as_raw());
         }
     }
 
-    fn signalled(&mut self, EnqueuePlan { signal, sender }: EnqueuePlan) {
-        self.note(EnqueuePlan { signal, sender });
+    fn signalled(&mut self, Arrival { signal, sender }: Arrival) {
+        self.note(Arrival { signal, sender });
         if signal == Raw::TSTP && sender == Sender::Kernel {
             if proc::parent_controls_jobs() {
                 signals::suspend();

@@ -89,7 +89,7 @@ pub(super) enum Sender {
 
 /// A signal that has come in.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct EnqueuePlan {
+pub(super) struct Arrival {
     pub signal: Raw,
     pub sender: Sender,
 }
@@ -102,7 +102,7 @@ pub(super) fn block_all() -> SigSet {
 }
 
 /// Lets all signals come in for this thread: who has started this process may have blocked some.
-pub fn accept_all() {
+pub fn unblock_all() {
     // A valid set cannot be refused.
     let _ = SigSet::all().thread_unblock();
 }
@@ -112,11 +112,11 @@ pub fn accept_all() {
 #[cfg(feature = "bench")]
 pub fn block_caught() {
     // A valid set cannot be refused.
-    let _ = caught(proc::ignored_signals()).thread_block();
+    let _ = signals_to_catch(proc::ignored_signals()).thread_block();
 }
 
 /// The signals to be caught, by one that was started to ignore these.
-fn caught(ignored: SignalMask) -> SigSet {
+fn signals_to_catch(ignored: SignalMask) -> SigSet {
     let mut caught = SigSet::empty();
     for signal in CAUGHT {
         // One that is blocked comes in although it is ignored. We must learn that we are continued,
@@ -154,7 +154,7 @@ impl Signals {
     pub fn install() -> Result<Self, Error> {
         let refused = |source| Error::new("catch signals", source);
         let ignored = proc::ignored_signals();
-        let caught = caught(ignored);
+        let caught = signals_to_catch(ignored);
         let before = caught.thread_swap_mask(SigmaskHow::SIG_BLOCK);
         let before = before.map_err(|errno| refused(errno.into()))?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
@@ -189,7 +189,7 @@ impl Signals {
     }
 
     /// The next signal. Cancel safe.
-    pub(super) async fn recv(&mut self) -> EnqueuePlan {
+    pub(super) async fn recv(&mut self) -> Arrival {
         loop {
             if self.arrivals.readable().await.is_err() {
                 // The runtime is shutting down, and we with it.
@@ -202,12 +202,12 @@ impl Signals {
     }
 
     /// Returns what was blocked when this process was started.
-    pub fn before(&self) -> Before {
-        Before(self.before)
+    pub fn initial_mask(&self) -> InitialMask {
+        InitialMask(self.before)
     }
 
     /// A signal that has come in already.
-    pub(super) fn pending(&mut self) -> Option<EnqueuePlan> {
+    pub(super) fn pending(&mut self) -> Option<Arrival> {
         let mut info = [0; INFO];
         match self.arrivals.try_read(&mut info) {
             Ok(INFO) => parse(&info),
@@ -218,9 +218,9 @@ impl Signals {
 
 /// The signals that were blocked when this process was started.
 #[derive(Debug, Clone, Copy)]
-pub struct Before(SigSet);
+pub struct InitialMask(SigSet);
 
-impl Before {
+impl InitialMask {
     /// Starts a process with the signals as they were.
     pub(super) fn start<T>(self, start: impl FnOnce() -> T) -> T {
         let caught = self.0.thread_swap_mask(SigmaskHow::SIG_SETMASK);
@@ -234,7 +234,7 @@ impl Before {
 
 /// What the kernel tells of a signal (`struct signalfd_siginfo`): its number, an error number, how
 /// it was sent, by which process, and more.
-fn parse(info: &[u8; INFO]) -> Option<EnqueuePlan> {
+fn parse(info: &[u8; INFO]) -> Option<Arrival> {
     let field = |at| Some(i32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
     let (number, code, process) = (field(0)?, field(8)?, field(12)?);
     let sender = match code {
@@ -244,7 +244,7 @@ fn parse(info: &[u8; INFO]) -> Option<EnqueuePlan> {
     let signal = CAUGHT
         .into_iter()
         .find(|signal| signal.as_raw() == number)?;
-    Some(EnqueuePlan { signal, sender })
+    Some(Arrival { signal, sender })
 }
 
 /// Stops this process as Ctrl-Z would have, until somebody continues it. Does nothing where nobody
@@ -258,7 +258,7 @@ pub(super) fn suspend() {
 
 /// Does what writes to the terminal, which must not stop us if we are in the background and the user
 /// has forbidden that (`stty tostop`): there is a command to be stopped, and the time is short.
-pub fn unstopped<T>(write: impl FnOnce() -> T) -> T {
+pub fn without_tty_stop<T>(write: impl FnOnce() -> T) -> T {
     let mut objection = SigSet::empty();
     objection.add(Posix::SIGTTOU);
     let before = objection.thread_swap_mask(SigmaskHow::SIG_BLOCK);

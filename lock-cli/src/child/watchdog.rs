@@ -78,7 +78,7 @@ fn guard(mask: SigSet) -> io::Result<()> {
         command,
         ended: None,
         childless: false,
-        told: Told::default(),
+        sent: ReportsSent::default(),
         deadline: start.deadline,
         kill_at: None,
         by_terminal: SignalMask::default(),
@@ -126,7 +126,7 @@ fn carry_out(last_will: &[u8]) -> io::Result<()> {
 
 /// What the supervisor knows.
 #[derive(Default)]
-struct Told {
+struct ReportsSent {
     ended: bool,
     all: bool,
 }
@@ -140,7 +140,7 @@ struct Watch {
     ended: Option<Ended>,
     /// The last look found no child of ours: none is there that has not been reaped.
     childless: bool,
-    told: Told,
+    sent: ReportsSent,
     deadline: Option<BootInstant>,
     /// All that is left is killed then.
     kill_at: Option<BootInstant>,
@@ -212,7 +212,7 @@ impl Watch {
     /// running when it ended by itself is none of our business.
     fn guards_something(&self) -> bool {
         let left = self.start.whole || self.kill_at.is_some();
-        !self.told.all && (self.ended.is_none() || left)
+        !self.sent.all && (self.ended.is_none() || left)
     }
 
     fn reap(&mut self) {
@@ -232,8 +232,8 @@ impl Watch {
     /// Tells the supervisor what it does not know yet.
     fn report(&mut self) {
         let Some(ended) = self.ended else { return };
-        if !self.told.ended {
-            self.told.ended = true;
+        if !self.sent.ended {
+            self.sent.ended = true;
             let through_us = self.ended_through_us(ended);
             self.tell(Report::Ended { ended, through_us });
             if through_us && !self.childless {
@@ -241,8 +241,8 @@ impl Watch {
             }
         }
         let all = self.childless || self.guards_something() && family::is_extinct();
-        if all && !self.told.all {
-            self.told.all = true;
+        if all && !self.sent.all {
+            self.sent.all = true;
             self.kill_at = None;
             self.tell(Report::AllEnded);
         }
@@ -310,7 +310,7 @@ impl Watch {
         (self.deadline, self.kill_at) = (None, None);
         self.report();
         // There is no more that we can do.
-        self.told.all = true;
+        self.sent.all = true;
         if killed.is_err() {
             // What runs on, runs under the lock for as long as that lasts.
             self.start.last_will.clear();

@@ -1,4 +1,4 @@
-//! The commands that take a lock, or work under one.
+//! The arguments of the commands that take a lock, or work under one.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,26 +10,26 @@ use turnlock::Token;
 use super::help::{
     APPEND_HELP, CHECK_HELP, EDIT_HELP, EDIT_USAGE, RUN_HELP, RUN_USAGE, WRITE_HELP,
 };
-use super::time::seconds;
+use super::time::parse_seconds;
 use crate::exit;
 
-/// How to stand in the queue.
+/// How to queue for a lock.
 #[derive(Debug, Args)]
 pub struct Acquire {
     /// Fail at once if the lock is not free
     #[arg(short = 'n', long, visible_alias = "nb", conflicts_with = "wait")]
     pub nonblock: bool,
-    /// Fail if the lock is not acquired within this many seconds, such as 0.5, or 500ms, 5s, 2m, 1h
-    #[arg(short = 'w', long = "wait", visible_alias = "timeout", value_name = "SECS", value_parser = seconds)]
+    /// Fail if the lock is not acquired within this time: seconds such as 0.5, or 500ms, 5s, 2m, 1h
+    #[arg(short = 'w', long = "wait", visible_alias = "timeout", value_name = "SECS", value_parser = parse_seconds)]
     pub wait: Option<Duration>,
-    /// The exit status when the lock is not acquired
+    /// The exit status if the lock is not acquired
     #[arg(short = 'E', long = "conflict-exit-code", value_name = "CODE", default_value_t = exit::Exit::NotAcquired.code())]
     pub conflict_exit_code: u8,
-    /// How long the lock outlives this process if it dies, and how long it can be cut off before it
-    /// loses the lock
-    #[arg(long, value_name = "SECS", value_parser = seconds, default_value = "10")]
+    /// How long the lock outlives this process if it dies, and how long this process can be cut off
+    /// from the coordinator before it loses the lock
+    #[arg(long, value_name = "SECS", value_parser = parse_seconds, default_value = "10")]
     pub ttl: Duration,
-    /// Shown to others in the queue
+    /// A text that others in the queue see
     #[arg(long, value_name = "TEXT")]
     pub note: Option<OsString>,
     /// Use NAME verbatim as the etcd prefix or ZooKeeper path, to join a queue of other clients
@@ -37,8 +37,8 @@ pub struct Acquire {
     pub raw: bool,
 }
 
-/// The rest of flock's flags. What has no meaning here is refused with the reason, and not taken
-/// for something else.
+/// The rest of flock's flags. A flag that has no meaning here is refused with the reason, and not
+/// mistaken for something else.
 #[derive(Debug, Args)]
 pub struct FlockFlags {
     /// Share the lock with other shared holders, as a reader does
@@ -47,7 +47,7 @@ pub struct FlockFlags {
     /// Hold the lock alone, which is the default
     #[arg(short = 'x', short_alias = 'e', long, overrides_with = "shared")]
     pub exclusive: bool,
-    /// Of no effect: a command never inherits what the lock is held by
+    /// Has no effect: a command never inherits what holds the lock
     #[arg(short = 'o', long)]
     pub close: bool,
     #[arg(short = 'u', long, hide = true)]
@@ -63,17 +63,17 @@ pub struct Run {
     pub acquire: Acquire,
     #[command(flatten)]
     pub flags: FlockFlags,
-    /// What to do when the lock is lost, or cannot be renewed and its deadline comes near
+    /// What to do when the lock is lost, or when it cannot be renewed and its deadline is near
     #[arg(long, value_enum, default_value_t = OnLost::Term)]
     pub on_lost: OnLost,
-    /// The time between TERM and KILL [default: a fifth of the ttl that the coordinator grants; at
-    /// most half of the --ttl]
-    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    /// The time between TERM and KILL, at most half of the --ttl [default: a fifth of the ttl that
+    /// the coordinator grants]
+    #[arg(long, value_name = "SECS", value_parser = parse_seconds)]
     pub grace: Option<Duration>,
-    /// Keep the lock until all that COMMAND started has ended, also in the background
+    /// Keep the lock until everything that COMMAND started has ended, even in the background
     #[arg(long)]
     pub wait_all: bool,
-    /// Run this text with $SHELL, or else with /bin/sh
+    /// Run this text with $SHELL, or with /bin/sh if it is not set
     #[arg(
         short = 'c',
         long = "command",
@@ -88,17 +88,17 @@ pub struct Run {
     pub command: Vec<OsString>,
 }
 
-/// A change of a fenced file: what `write`, `append` and `edit` have in common.
+/// The arguments that `write`, `append` and `edit` have in common.
 #[derive(Debug, Args)]
 pub struct Change {
     #[command(flatten)]
     pub acquire: Acquire,
-    /// Change the file with this token, and take no lock
+    /// Use this token for the change, and take no lock
     #[arg(long, value_name = "N")]
     pub token: Option<Token>,
     /// The lock, or the path of a file
     pub name: OsString,
-    /// The file
+    /// The file to change
     pub file: PathBuf,
 }
 
@@ -121,14 +121,14 @@ pub struct Append {
 pub struct Edit {
     #[command(flatten)]
     pub change: Change,
-    /// The command and its arguments: reads the old content on stdin, prints the new one
+    /// The command, which reads the old content on stdin and prints the new one, and its arguments
     #[arg(trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments, required = true)]
     pub command: Vec<OsString>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Fence {
-    /// Admit a token at the fence of FILE, and from then on no lower one; 79 if it is stale
+    /// Admit a token at the fence of FILE, and no lower one from then on; 79 if it is stale
     #[command(after_help = CHECK_HELP)]
     Check(Check),
 }
@@ -138,18 +138,18 @@ pub struct Check {
     /// The token [default: that of the surrounding `turnlock run`]
     #[arg(long, value_name = "N")]
     pub token: Option<Token>,
-    /// The file, or whatever stands for the resource: its mark lies beside it, as .FILE.fence
+    /// The file, or a path that stands for the resource; its mark lies beside it, as .FILE.fence
     pub file: PathBuf,
 }
 
-/// What happens to the command when its lock is lost.
+/// What to do with the command when its lock is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OnLost {
-    /// TERM to all that it started, then KILL before the deadline
+    /// Send TERM to everything that it started, then KILL before the deadline
     Term,
-    /// KILL at once
+    /// Send KILL at once
     Kill,
-    /// A warning only; the exit status is 76 all the same
+    /// Only warn; the exit status is 76 all the same
     Ignore,
 }
 
@@ -159,7 +159,7 @@ pub struct Hold {
     pub acquire: Acquire,
     #[command(flatten)]
     pub flags: FlockFlags,
-    /// Release the lock as soon as stdin ends, as it does when a script that feeds it is killed
+    /// Release the lock as soon as stdin ends, which it does when the script that feeds it is killed
     #[arg(long)]
     pub while_open: bool,
     /// The lock, or the path of a file

@@ -1,4 +1,4 @@
-//! The arguments of what measures locks.
+//! The arguments of `turnlock bench`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use load::Workload;
 
-use super::time::seconds;
+use super::time::parse_seconds;
 
 const BENCH_USAGE: &str = "turnlock bench [OPTIONS] --workload NAME
        turnlock bench [OPTIONS] --workload NAME --find-limit[=MS]
@@ -14,22 +14,25 @@ const BENCH_USAGE: &str = "turnlock bench [OPTIONS] --workload NAME
 
 const BENCH_HELP: &str = "\
 Workloads:
-  raw          create and delete an entry, without any lock: what no lock can do without
-  uncontended  a lock for each worker
-  contended    one lock for all
-  drain        all queue on one lock at once, each takes it once; counted from the common start
+  raw          create and delete an entry without a lock: the cost that no lock
+               can do without
+  uncontended  one lock per worker
+  contended    one lock for all workers
+  drain        all queue on one lock at once, and each takes it once; counted
+               from their common start
   readers      one read/write lock for all, one turn in ten a writer's
-  churn        each time a lock of another name
+  churn        a lock of another name each time
 
 Examples:
   turnlock bench --workload contended --workers 64
-  turnlock --backend etcd://etcd-1:2379 bench --workload uncontended --seconds 10 --json
+  turnlock --backend etcd://etcd-1:2379 bench --workload raw --seconds 10 --json
   turnlock --backend zk://zk-1,zk-2,zk-3 bench --report zookeeper/
   turnlock bench --workload uncontended --find-limit=20
   turnlock --backend embedded:///srv/test bench --workload drain --workers 500
 
-The locks are named turnlock-bench/...; nobody else's are touched, and nothing is left of them.
-With --json, one object a measurement: peer, workload, workers, ops, seconds, ops_per_s, p50_us, p99_us.
+The locks are named turnlock-bench/... No other lock is touched, and nothing is
+left of these. With --json, it prints one object per measurement: peer, workload,
+workers, ops, seconds, ops_per_s, p50_us, p99_us.
 ";
 
 #[derive(Debug, Args)]
@@ -38,11 +41,11 @@ pub struct Bench {
     /// What the workers do: raw, uncontended, contended, drain, readers or churn
     #[arg(long, value_name = "NAME", required_unless_present = "report")]
     pub workload: Option<Workload>,
-    /// How many workers at once, each with a session of its own
+    /// How many workers run at once, each with a session of its own
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub workers: u16,
-    /// How long each measurement takes
-    #[arg(long, value_name = "SECS", value_parser = positive_seconds, default_value = "2")]
+    /// How long each measurement lasts
+    #[arg(long, value_name = "SECS", value_parser = parse_measurement_time, default_value = "2")]
     pub seconds: Duration,
     /// Raise the number of workers until one operation in a hundred takes longer than this many
     /// milliseconds [default: 100]
@@ -52,15 +55,15 @@ pub struct Bench {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "100",
-        value_parser = milliseconds,
+        value_parser = parse_milliseconds,
         conflicts_with_all = ["workers", "report"]
     )]
     pub find_limit: Option<Duration>,
-    /// Measure the whole set in rounds, beside the bare requests, and write report.md, report.json
-    /// and report.svg into this folder
+    /// Measure all workloads in rounds, beside the bare requests, and write report.md, report.json and
+    /// report.svg into this folder
     #[arg(long, value_name = "DIR", conflicts_with_all = ["workload", "workers"])]
     pub report: Option<PathBuf>,
-    /// How many rounds a report is the median of
+    /// The number of rounds whose median a report gives
     #[arg(long, value_name = "N", default_value_t = 5, requires = "report", value_parser = clap::value_parser!(u16).range(1..=99))]
     pub rounds: u16,
 }
@@ -68,17 +71,17 @@ pub struct Bench {
 /// The longest measurement that can be asked for.
 const LONGEST_MEASUREMENT: Duration = Duration::from_secs(3600);
 
-/// A length of time that something can be measured in.
-fn positive_seconds(text: &str) -> Result<Duration, String> {
-    match seconds(text)? {
+/// Parses the duration of a measurement.
+fn parse_measurement_time(text: &str) -> Result<Duration, String> {
+    match parse_seconds(text)? {
         Duration::ZERO => Err("nothing can be measured in no time: give more than 0".to_owned()),
         time if time > LONGEST_MEASUREMENT => Err("give at most 3600".to_owned()),
         time => Ok(time),
     }
 }
 
-/// A bare number of milliseconds.
-fn milliseconds(text: &str) -> Result<Duration, String> {
+/// Parses a bare number of milliseconds.
+fn parse_milliseconds(text: &str) -> Result<Duration, String> {
     let number = text.parse::<f64>().ok();
     number
         .and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok())

@@ -25,7 +25,7 @@ pub use self::serve::{Enable, Serve, System};
 #[cfg(feature = "conformance")]
 pub use self::trial::Conformance;
 
-use self::help::{ABOUT, EVICT_HELP, FLOOR_HELP, HOLD_HELP, after_help, after_long_help};
+use self::help::{ABOUT, EVICT_HELP, HOLD_HELP, TOKEN_OFFSET_HELP, after_help, after_long_help};
 
 #[derive(Debug, Parser)]
 #[command(name = "turnlock", version, about = ABOUT, after_help = after_help(), after_long_help = after_long_help(), max_term_width = 100)]
@@ -40,8 +40,8 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct Global {
     /// The coordinator: etcd://HOST[:PORT][,...] or zk://HOST[:PORT][,...][/CHROOT], the same with
-    /// etcds:// or zks:// for TLS, or etcd+unix:///SOCKET [default: that of the
-    /// machine if it has one, else your own, started when needed]
+    /// etcds:// or zks:// for TLS, or etcd+unix:///SOCKET [default: the machine's, if it has one, or
+    /// else your own, which is started when it is needed]
     #[arg(
         long,
         global = true,
@@ -50,13 +50,13 @@ pub struct Global {
         hide_env_values = true
     )]
     pub backend: Option<String>,
-    /// Print JSON, one object a line; tokens are strings
+    /// Print JSON, one object per line; tokens are strings
     #[arg(long, global = true)]
     pub json: bool,
-    /// Say on stderr for whom we wait, how long it took, and when the lock is given back
+    /// Say on stderr who is waited for, how long it took, and when the lock is released
     #[arg(short = 'v', long, global = true, overrides_with = "quiet")]
     pub verbose: bool,
-    /// Say nothing on stderr but errors; that somebody else has the lock, the exit status tells
+    /// Say only errors on stderr; only the exit status says that somebody else has the lock
     #[arg(short = 'q', long, global = true, overrides_with = "verbose")]
     pub quiet: bool,
 }
@@ -68,24 +68,24 @@ pub enum Command {
     /// Hold a lock until a signal comes, or until stdin ends
     #[command(after_help = HOLD_HELP)]
     Hold(Hold),
-    /// Replace a file with what comes on stdin, under a lock
+    /// Replace a file with the content of stdin, under a lock
     Write(Write),
-    /// Append what comes on stdin to a file, whole or not at all, under a lock
+    /// Append the content of stdin to a file, all of it or nothing, under a lock
     Append(Append),
-    /// Replace a file with what a command makes of it, under a lock
+    /// Pass a file through a command, under a lock
     Edit(Edit),
-    /// Check a token where the damage would be done
+    /// Check a token at the resource that it protects
     #[command(subcommand)]
     Fence(Fence),
-    /// List locks that somebody holds or waits for
+    /// List the locks that somebody holds or waits for
     Ls(Ls),
     /// Show who holds a lock and who waits for it, in order
     Queue(Queue),
-    /// Take a lock away from who holds it, or a waiter's place in the queue
+    /// Take a lock away from its holder, or remove a waiter from the queue
     #[command(after_help = EVICT_HELP)]
     Evict(Evict),
-    /// Print a number that no token given out so far exceeds, or have all later ones exceed one
-    #[command(after_help = FLOOR_HELP)]
+    /// Print a number that no token exceeds so far, or make all later tokens exceed a number
+    #[command(after_help = TOKEN_OFFSET_HELP)]
     TokenOffset(TokenOffset),
     /// Measure what locks cost on a coordinator
     #[cfg(feature = "bench")]
@@ -95,20 +95,20 @@ pub enum Command {
     Conformance(Conformance),
     /// Run a coordinator in the foreground, behind the etcd v3 API
     ///
-    /// Everybody who reaches a socket or a port of it may take and break all locks: on a TCP port that is every
+    /// Whoever can reach its socket or port can take and break all locks. On a TCP port, that is every
     /// user of this machine.
     #[cfg(feature = "embedded")]
     Serve(Serve),
     /// Stop your own coordinator on this machine
     #[cfg(feature = "embedded")]
     Stop,
-    /// Show which coordinator is used, who decided that, and whether it answers
+    /// Show which coordinator is used, what decided that, and whether it replies
     Status,
-    /// One coordinator for all users of this machine
+    /// Choose one coordinator for all users of this machine
     #[cfg(feature = "embedded")]
     #[command(subcommand)]
     System(System),
-    /// Print what bash, zsh or fish needs to complete this command line
+    /// Print the completion script for bash, zsh or fish
     Completions(packaging::Completions),
     /// Print the manual page of a command, or write all of them
     Man(packaging::Man),

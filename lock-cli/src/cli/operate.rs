@@ -1,4 +1,4 @@
-//! The commands of those who look after locks.
+//! The arguments of the commands that inspect and repair queues.
 
 use std::ffi::OsString;
 
@@ -10,7 +10,7 @@ use super::help::{LS_HELP, QUEUE_HELP};
 #[derive(Debug, Args)]
 #[command(after_help = LS_HELP)]
 pub struct Ls {
-    /// Only locks whose names begin with this, or of files in this folder
+    /// Only locks whose names begin with this, or locks of files in this folder
     #[arg(default_value = "", hide_default_value = true)]
     pub prefix: OsString,
 }
@@ -27,7 +27,7 @@ pub struct Queue {
 
 #[derive(Debug, Args)]
 pub struct Evict {
-    /// Only the entry with this token, whether it holds or waits
+    /// Only the entry with this token, a holder or a waiter
     #[arg(long, value_name = "N")]
     pub token: Option<Token>,
     /// Use NAME verbatim as the etcd prefix or ZooKeeper path
@@ -39,7 +39,7 @@ pub struct Evict {
 
 #[derive(Debug, Args)]
 pub struct TokenOffset {
-    /// Have every token from now on exceed N, which another coordinator printed. Lowers nothing
+    /// Make every later token exceed N, which another coordinator printed; this never lowers a token
     #[arg(long, value_name = "N")]
     pub raise_to: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! The arguments of what packages and installations are made with.
+//! The arguments of the commands that packages are made with.
 
 use std::path::PathBuf;
 
@@ -7,16 +7,17 @@ use clap::{Args, ValueEnum};
 const COMPLETIONS_HELP: &str = "\
 Examples:
   turnlock completions bash >~/.local/share/bash-completion/completions/turnlock
-  turnlock completions zsh >~/.zfunc/_turnlock                 a folder in $fpath
+  turnlock completions zsh >~/.zfunc/_turnlock      if this folder is in $fpath
   turnlock completions fish >~/.config/fish/completions/turnlock.fish
 
-They are made from the same definition as `--help`. A shell that is started afterwards has them.
+The script is made from the same definition as `--help`. Shells that are started
+afterwards use it.
 ";
 
 const MAN_HELP: &str = "\
 Examples:
   turnlock man --dir ~/.local/share/man/man1     then: man turnlock-run
-  turnlock man run | man -l -                    to read one page and install none
+  turnlock man run | man -l -                    read a page, install none
 ";
 
 #[derive(Debug, Args)]
@@ -26,7 +27,7 @@ pub struct Completions {
     pub shell: CompletedShell,
 }
 
-/// The shells that are tried out.
+/// The shells that the scripts are tested with.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum CompletedShell {
     Bash,

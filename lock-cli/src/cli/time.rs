@@ -1,9 +1,9 @@
-//! Lengths of time as they are typed.
+//! Durations as they are typed.
 
 use std::time::Duration;
 
-/// Seconds with a fraction, as `flock -w` takes them; or a number with its unit.
-pub fn seconds(text: &str) -> Result<Duration, String> {
+/// Parses seconds with a fraction, as `flock -w` takes them, or a number with its unit.
+pub fn parse_seconds(text: &str) -> Result<Duration, String> {
     // `ms` before the others: it ends with one of them.
     const UNITS: [(&str, f64); 4] = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
     let (number, unit) = UNITS
@@ -31,12 +31,16 @@ mod tests {
             ("2h", 7_200_000),
             ("0", 0),
         ] {
-            assert_eq!(seconds(text), Ok(Duration::from_millis(millis)), "{text}");
+            assert_eq!(
+                parse_seconds(text),
+                Ok(Duration::from_millis(millis)),
+                "{text}"
+            );
         }
         for bad in [
             "", "-1", "nan", "inf", "1e300", "s", "5 s", "5d", "5sm", "-1s",
         ] {
-            assert!(seconds(bad).is_err(), "{bad}");
+            assert!(parse_seconds(bad).is_err(), "{bad}");
         }
     }
 }

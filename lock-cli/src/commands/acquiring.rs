@@ -213,7 +213,7 @@ fn not_acquired(request: &Request<'_>, by_outer: bool) -> Failure {
         Some(limit) => format!("{name}: not acquired within {} s", limit.as_secs_f64()),
         None => format!("{name}: somebody else has the lock"),
     };
-    let failure = Failure::new(Exit::Of(options.conflict_exit_code), message).expected();
+    let failure = Failure::new(Exit::Of(options.conflict_exit_code), message).unless_quiet();
     if by_outer {
         return failure.hint("it is the `turnlock run` around this command that holds it");
     }

@@ -1,4 +1,4 @@
-//! `turnlock bench`: what locks cost on a coordinator.
+//! `turnlock bench`: measure what locks cost on a coordinator.
 
 use std::future::Future;
 use std::path::Path;
@@ -13,66 +13,71 @@ use crate::child::Signals;
 use crate::cli::{Bench, Global};
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
-use crate::output::{StatusLine, inform, print, print_json, say, table};
+use crate::output::{StatusLine, format_table, inform, print, print_json, say};
 
-/// How often the time that a measurement has taken is brought up to date.
+/// The pause between two updates of the time that a measurement has taken.
 const REFRESH: Duration = Duration::from_millis(200);
 
 /// How long the end of the workers' sessions is waited for.
-const PARTING: Duration = Duration::from_secs(5);
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 pub async fn bench(global: Global, args: Bench) -> Result<Exit, Failure> {
     let mut signals = Signals::install()?;
-    let target = coordinator::target(global.backend.as_deref()).await?;
+    let target = coordinator::open_target(global.backend.as_deref()).await?;
     let outcome = tokio::select! {
         outcome = run(&target, &args, global.json) => outcome.map(|()| Exit::Success),
         signal = signals.deadly() => Ok(Exit::Signal(signal)),
     };
-    // What was measured to its end has none left.
-    let parted = tokio::time::timeout(PARTING, target.part()).await;
-    if !matches!(parted, Ok(Ok(()))) {
-        say("the coordinator did not answer; what is left of our locks is gone in 30 s");
+    // A measurement that came to its end has closed them already.
+    let closed = tokio::time::timeout(CLOSE_LIMIT, target.part()).await;
+    if !matches!(closed, Ok(Ok(()))) {
+        say("the coordinator did not reply; what is left of these locks is gone in 30 s");
     }
     outcome
 }
 
 async fn run(target: &Target, args: &Bench, json: bool) -> Result<(), Failure> {
     match (&args.report, args.workload) {
-        (Some(folder), _) => report(target, args, folder, json).await,
+        (Some(folder), _) => run_report(target, args, folder, json).await,
         (None, Some(workload)) => match args.find_limit {
-            Some(bound) => limit(target, args, workload, bound, json).await,
-            None => one(target, args, workload, json).await,
+            Some(bound) => run_find_limit(target, args, workload, bound, json).await,
+            None => run_once(target, args, workload, json).await,
         },
         (None, None) => Err(Failure::new(Exit::Usage, "no workload is named")),
     }
 }
 
-async fn one(target: &Target, args: &Bench, workload: Workload, json: bool) -> Result<(), Failure> {
+async fn run_once(
+    target: &Target,
+    args: &Bench,
+    workload: Workload,
+    json: bool,
+) -> Result<(), Failure> {
     let plan = Plan {
         workload,
         workers: args.workers.into(),
         length: args.seconds,
     };
     let what = format!("{workload} with {}", args.workers);
-    let line = with_progress(&what, args.seconds, measure(target, plan)).await?;
-    show(&line, json)
+    let line = measure_with_progress(&what, args.seconds, measure(target, plan)).await?;
+    print_measurement(&line, json)
 }
 
-async fn limit(
+async fn run_find_limit(
     target: &Target,
     args: &Bench,
     workload: Workload,
     bound: Duration,
     json: bool,
 ) -> Result<(), Failure> {
-    let (tell, broken) = unbounded_channel();
-    let told = |line: &Measurement| {
-        if let Err(failure) = show(line, json) {
-            let _ = tell.send(failure);
+    let (failures, broken) = unbounded_channel();
+    let print_each = |line: &Measurement| {
+        if let Err(failure) = print_measurement(line, json) {
+            let _ = failures.send(failure);
         }
     };
-    let measuring = find_limit(target, workload, args.seconds, bound, told);
-    let knee = while_printed(measuring, broken).await?;
+    let measuring = find_limit(target, workload, args.seconds, bound, print_each);
+    let knee = measure_while_printed(measuring, broken).await?;
     let bound_ms = bound.as_secs_f64() * 1e3;
     match json {
         true => print_json(&json!({
@@ -80,11 +85,11 @@ async fn limit(
             "within": knee.within.map(|line| line.workers),
             "beyond": knee.beyond.map(|line| line.workers),
         })),
-        false => print(verdict(&knee, bound_ms)),
+        false => print(describe_knee(&knee, bound_ms)),
     }
 }
 
-fn verdict(knee: &Knee, bound_ms: f64) -> String {
+fn describe_knee(knee: &Knee, bound_ms: f64) -> String {
     match (&knee.within, &knee.beyond) {
         (Some(within), Some(beyond)) => format!(
             "the knee: up to {} workers p99 stays within {bound_ms} ms; at {} it does not",
@@ -98,11 +103,16 @@ fn verdict(knee: &Knee, bound_ms: f64) -> String {
     }
 }
 
-async fn report(target: &Target, args: &Bench, folder: &Path, json: bool) -> Result<(), Failure> {
-    // Not to be found out after minutes of measuring.
-    std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
+async fn run_report(
+    target: &Target,
+    args: &Bench,
+    folder: &Path,
+    json: bool,
+) -> Result<(), Failure> {
+    // A folder that cannot be made is reported before minutes of measuring.
+    std::fs::create_dir_all(folder).map_err(|error| to_report_failure(folder, &error))?;
     let line = StatusLine::on_terminal();
-    let (tell, broken) = unbounded_channel();
+    let (failures, broken) = unbounded_channel();
     let before = |round, _: &Target, plan: Plan| {
         if let Some(line) = &line {
             line.show(&format!(
@@ -116,26 +126,26 @@ async fn report(target: &Target, args: &Bench, folder: &Path, json: bool) -> Res
             if let Some(line) = &line {
                 line.clear();
             }
-            if let Err(failure) = show(measured, json) {
-                let _ = tell.send(failure);
+            if let Err(failure) = print_measurement(measured, json) {
+                let _ = failures.send(failure);
             }
         }
     };
     let rounds = args.rounds.into();
     let peers = [target];
     let measuring = survey(&peers, rounds, args.seconds, before, after);
-    let report = while_printed(measuring, broken).await?;
+    let report = measure_while_printed(measuring, broken).await?;
     drop(line);
-    // What took minutes to measure is kept, whoever reads stdout.
+    // What took minutes to measure is kept, even if stdout cannot be written to.
     let written = report.write(folder);
     if !json {
         let rows: Vec<Vec<String>> = report.table().into_iter().map(Vec::from).collect();
-        print(table(&rows, &[]))?;
+        print(format_table(&rows, &[]))?;
     }
     for warning in report.noise() {
         say(format!("warning: {warning}"));
     }
-    written.map_err(|error| unwritable(folder, &error))?;
+    written.map_err(|error| to_report_failure(folder, &error))?;
     inform(format!(
         "report.md, report.json and report.svg are in {}",
         folder.display()
@@ -143,7 +153,7 @@ async fn report(target: &Target, args: &Bench, folder: &Path, json: bool) -> Res
     Ok(())
 }
 
-fn unwritable(folder: &Path, error: &std::io::Error) -> Failure {
+fn to_report_failure(folder: &Path, error: &std::io::Error) -> Failure {
     let message = format!(
         "the report cannot be written: {}: {error}",
         folder.display()
@@ -151,15 +161,15 @@ fn unwritable(folder: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Exit::File, message).hint("give --report a folder that you may write to")
 }
 
-fn show(line: &Measurement, json: bool) -> Result<(), Failure> {
+fn print_measurement(line: &Measurement, json: bool) -> Result<(), Failure> {
     match json {
         true => print_json(&json!(line)),
         false => print(line.to_string()),
     }
 }
 
-/// Measures as long as what is measured can be printed.
-async fn while_printed<T>(
+/// Measures until a result cannot be printed.
+async fn measure_while_printed<T>(
     measuring: impl Future<Output = Result<T, turnlock::Error>>,
     mut broken: UnboundedReceiver<Failure>,
 ) -> Result<T, Failure> {
@@ -174,8 +184,12 @@ async fn while_printed<T>(
     }
 }
 
-/// Shows on a terminal how far it is.
-async fn with_progress<T>(what: &str, length: Duration, measuring: impl Future<Output = T>) -> T {
+/// Measures, and shows the progress on a terminal.
+async fn measure_with_progress<T>(
+    what: &str,
+    length: Duration,
+    measuring: impl Future<Output = T>,
+) -> T {
     let Some(line) = StatusLine::on_terminal() else {
         return measuring.await;
     };

@@ -14,7 +14,7 @@ pub async fn run_interruptibly<T: Send + 'static>(
     std::thread::Builder::new()
         .name("file".to_owned())
         .spawn(move || sender.send(work()))
-        .map_err(|error| Failure::of_system("cannot start a thread", &error))?;
+        .map_err(|error| Failure::from_system("cannot start a thread", &error))?;
     tokio::select! {
         biased;
         done = result => done.map(Ok).map_err(|_| {

@@ -1,4 +1,4 @@
-//! `turnlock completions`: what a shell needs to complete the command line.
+//! `turnlock completions`: print what a shell needs to complete the command line.
 
 use clap::CommandFactory;
 use clap_complete::{Shell, generate};
@@ -11,20 +11,20 @@ use crate::output;
 pub fn completions(args: &Completions) -> Result<Exit, Failure> {
     let script = match args.shell {
         CompletedShell::Bash => {
-            generated(Shell::Bash) + include_str!("completions/after-dashes.bash")
+            generate_script(Shell::Bash) + include_str!("completions/after-dashes.bash")
         }
-        // With two colons zsh takes the lock's name for the command, and the command for its argument.
-        CompletedShell::Zsh => generated(Shell::Zsh).replace("'*::command ", "'*:::command "),
+        // With two colons, zsh would complete the name of the lock as the command.
+        CompletedShell::Zsh => generate_script(Shell::Zsh).replace("'*::command ", "'*:::command "),
         CompletedShell::Fish => {
-            generated(Shell::Fish) + include_str!("completions/after-dashes.fish")
+            generate_script(Shell::Fish) + include_str!("completions/after-dashes.fish")
         }
     };
     output::print(script.trim_end())?;
     Ok(Exit::Success)
 }
 
-/// What can be said of the command line without knowing that it ends with another one.
-fn generated(shell: Shell) -> String {
+/// Generates the script from the definition alone, which does not say that a command line follows.
+fn generate_script(shell: Shell) -> String {
     let mut script = Vec::new();
     generate(shell, &mut Cli::command(), "turnlock", &mut script);
     String::from_utf8_lossy(&script).into_owned()

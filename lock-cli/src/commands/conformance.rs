@@ -1,4 +1,4 @@
-//! `turnlock conformance`: the suite on a coordinator that others use.
+//! `turnlock conformance`: run the suite on a coordinator that others use.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use turnlock::{Error, ErrorKind, clock};
 
 use crate::cli::{Conformance, Global};
-use crate::coordinator::{self, backend_below};
+use crate::coordinator::{self, open_below};
 use crate::exit::{Exit, Failure};
 use crate::output::{print, print_json, say};
 
@@ -38,24 +38,24 @@ pub async fn conformance(global: Global, args: Conformance) -> Result<Exit, Fail
 }
 
 async fn run(global: Global, chosen: Vec<&'static Case>) -> Result<Exit, Failure> {
-    let url = coordinator::url(global.backend.as_deref())?;
-    // A namespace that no lock and no other run can have.
+    let url = coordinator::choose_url(global.backend.as_deref())?;
+    // No lock and no other run can have this namespace.
     let root = format!(
         "@conformance-{:x}-{}",
         clock::unix_millis(),
         std::process::id()
     );
-    backend_below(url.as_deref(), &root)?
+    open_below(url.as_deref(), &root)?
         .locks("", None, 1)
         .await?;
     let live = Live::new({
         let (url, root) = (url.clone(), root.clone());
         move |number| {
-            backend_below(url.as_deref(), &format!("{root}/{number}"))
+            open_below(url.as_deref(), &format!("{root}/{number}"))
                 .map_err(|failure| Error::new(ErrorKind::Configuration, failure.message))
         }
     });
-    // What a failed case says is shown with it.
+    // The message of a failed case is shown beside its name.
     std::panic::set_hook(Box::new(|_| {}));
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for case in chosen {
@@ -73,7 +73,7 @@ async fn run(global: Global, chosen: Vec<&'static Case>) -> Result<Exit, Failure
         let shown = show(global.json, case, &outcome, started.elapsed());
         live.clean().await?;
         if shown.is_err() {
-            // Nobody learns of the others, and nothing is to be left.
+            // The output cannot be written, so the other cases are left out.
             tidy(url.as_deref(), &root).await?;
             return shown.map(|()| Exit::NotConforming);
         }
@@ -108,10 +108,10 @@ fn show(json: bool, case: &Case, outcome: &Outcome, took: Duration) -> Result<()
     print(format!("{word:<8} {seconds:>6.1} s  {name}"))
 }
 
-/// Removes what the end of all sessions leaves. The user's own coordinator keeps nothing.
+/// Removes what is left when all sessions have ended. The user's own coordinator keeps nothing.
 async fn tidy(url: Option<&str>, root: &str) -> Result<(), Failure> {
     if let Some(url) = url {
-        turnlock::registry::tidy(&coordinator::below(url, root)).await?;
+        turnlock::registry::tidy(&coordinator::extend_namespace(url, root)).await?;
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ pub async fn edit(global: Global, args: Edit) -> Result<Exit, Failure> {
     let name = parse_name(&args.change.name, args.change.acquire.raw)?;
     let mut signals = Signals::install()?;
     // The watchdog comes up while we queue.
-    let watchdog = Watchdog::start(signals.before())?;
+    let watchdog = Watchdog::start(signals.initial_mask())?;
     let command = display_name(&args.command[0]);
     let obtained = WriteRight::obtain(&global, &args.change, &name, command, &mut signals).await?;
     let right = match obtained {
@@ -118,5 +118,5 @@ fn read_all(file: &File) -> io::Result<Vec<u8>> {
 }
 
 fn internal(error: io::Error) -> Failure {
-    Failure::of_system("cannot pass the content on", &error)
+    Failure::from_system("cannot pass the content on", &error)
 }

@@ -7,7 +7,7 @@ use crate::commands::names::parse_name;
 use crate::commands::queue::to_json;
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
-use crate::output::{print, print_json, who};
+use crate::output::{describe_owner, print, print_json};
 
 pub async fn evict(global: Global, args: Evict) -> Result<Exit, Failure> {
     let name = parse_name(&args.name, args.raw)?;
@@ -25,14 +25,14 @@ pub async fn evict(global: Global, args: Evict) -> Result<Exit, Failure> {
         Removed::Removed if global.json => print_json(&to_json("evicted", entry))?,
         Removed::Removed => print(format!(
             "{name}: evicted {} (token {}), which {}",
-            who(entry),
+            describe_owner(entry),
             entry.token,
             if holds { "held it" } else { "waited for it" }
         ))?,
         Removed::AlreadyGone => {
             return report_nothing_to_do(
                 &global,
-                &format!("{name}: {} has left by itself", who(entry)),
+                &format!("{name}: {} has left by itself", describe_owner(entry)),
             );
         }
     }
@@ -67,9 +67,11 @@ fn choose<'a>(
         [one] => Ok(Ok((one, true))),
         several => {
             let tokens: Vec<_> = several.iter().map(|e| e.token.to_string()).collect();
-            let message = format!("{} share {name}, and one has to be chosen", several.len());
-            Err(Failure::new(Exit::Usage, message)
-                .hint(format!("give --token with one of {}", tokens.join(", "))))
+            let message = format!("{} share {name}: choose one of them", several.len());
+            Err(Failure::new(Exit::Usage, message).hint(format!(
+                "give --token with one of these: {}",
+                tokens.join(", ")
+            )))
         }
     }
 }

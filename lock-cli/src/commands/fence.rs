@@ -1,4 +1,4 @@
-//! `turnlock fence check`: admit a token at the fence of a file or of anything else.
+//! `turnlock fence check`: admit a token at the fence of a file or of another resource.
 
 use serde_json::json;
 use turnlock::fence::{ErrorKind, Fence, FencingToken};
@@ -59,7 +59,7 @@ fn choose_token(
     };
     let Some(known) = known else {
         return Err(Failure::new(Exit::Usage, "no lock is held here")
-            .hint("run it inside `turnlock run NAME`, which tells it the lock and the token"));
+            .hint("run it inside `turnlock run NAME`, which passes it the lock and the token"));
     };
     Ok(FencingToken {
         token: args.token.unwrap_or(known.token),

@@ -107,7 +107,7 @@ fn watch_stdin() -> Result<impl Future<Output = ()>, Failure> {
     if kind == FileType::RegularFile || is_at_end(&mut input).map_err(unreadable)? {
         return Err(Failure::new(
             Exit::Usage,
-            "--while-open: nobody holds stdin open, so the lock would be released at once",
+            "--while-open: stdin is not held open, so the lock would be released at once",
         )
         .hint("give it a pipe whose other end is the script's: see docs/coming-from-flock.md"));
     }
@@ -119,7 +119,7 @@ fn watch_stdin() -> Result<impl Future<Output = ()>, Failure> {
             let _ = io::copy(&mut input, &mut io::sink());
             drop(sender);
         })
-        .map_err(|error| Failure::of_system("cannot start a thread", &error))?;
+        .map_err(|error| Failure::from_system("cannot start a thread", &error))?;
     Ok(async {
         let _ = end.await;
     })

@@ -1,4 +1,4 @@
-//! `turnlock ls`: the locks that somebody holds or waits for.
+//! `turnlock ls`: list the locks that somebody holds or waits for.
 
 use serde_json::json;
 use turnlock::{LockName, Locks, Options, Queue};
@@ -7,7 +7,9 @@ use crate::cli::{Global, Ls};
 use crate::commands::names::parse_prefix;
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
-use crate::output::{Shrinks, print, print_json, queued, safe, table, who};
+use crate::output::{
+    Shrinks, describe_owner, escape_controls, format_queued, format_table, print, print_json,
+};
 
 /// The number of locks in one request: its reply stays well below the message limit.
 const PAGE_SIZE: usize = 500;
@@ -45,9 +47,9 @@ pub async fn ls(global: Global, args: Ls) -> Result<Exit, Failure> {
             1 if prefix.is_empty() => print("no lock is in use"),
             1 => print(format!(
                 "no lock whose name begins with {} is in use",
-                safe(&prefix)
+                escape_controls(&prefix)
             )),
-            _ => print(table(&rows, SHRINKS)),
+            _ => print(format_table(&rows, SHRINKS)),
         }?;
     }
     Ok(Exit::Success)
@@ -73,12 +75,12 @@ fn to_row(queue: &Queue) -> Vec<String> {
         String::new()
     };
     vec![
-        safe(queue.name.as_str()),
+        escape_controls(queue.name.as_str()),
         first.mode.to_string(),
         first.token.to_string(),
         waiting.to_string(),
-        queued(first).unwrap_or_else(|| "-".to_owned()),
-        who(first) + &more,
+        format_queued(first).unwrap_or_else(|| "-".to_owned()),
+        describe_owner(first) + &more,
     ]
 }
 

@@ -1,4 +1,4 @@
-//! `turnlock man`: the manual pages, made from the definition of the command line.
+//! `turnlock man`: print or write the manual pages, which are made from the definition of the command line.
 
 use std::fs;
 use std::path::Path;
@@ -12,27 +12,27 @@ use crate::manual::{self, SECTION};
 use crate::output;
 
 pub fn man(args: &Man) -> Result<Exit, Failure> {
-    let root = manual::definition(Cli::command());
+    let root = manual::prepare(Cli::command());
     match &args.dir {
-        Some(dir) => write(&root, dir)?,
-        None => print(&root, &args.command)?,
+        Some(dir) => write_pages(&root, dir)?,
+        None => print_page(&root, &args.command)?,
     }
     Ok(Exit::Success)
 }
 
 /// Writes the page of a command and those of all its subcommands.
-fn write(command: &clap::Command, dir: &Path) -> Result<(), Failure> {
-    let file = dir.join(format!("{}.{SECTION}", manual::name(command)));
+fn write_pages(command: &clap::Command, dir: &Path) -> Result<(), Failure> {
+    let file = dir.join(format!("{}.{SECTION}", manual::page_name(command)));
     fs::create_dir_all(dir)
-        .and_then(|()| fs::write(&file, manual::page(command)))
+        .and_then(|()| fs::write(&file, manual::render_page(command)))
         .map_err(|error| {
             let message = format!("the page cannot be written: {}: {error}", file.display());
             Failure::new(Exit::File, message).hint("give --dir a folder that you may write to")
         })?;
-    manual::subcommands(command).try_for_each(|command| write(command, dir))
+    manual::subcommands(command).try_for_each(|command| write_pages(command, dir))
 }
 
-fn print(root: &clap::Command, path: &[String]) -> Result<(), Failure> {
+fn print_page(root: &clap::Command, path: &[String]) -> Result<(), Failure> {
     let mut command = root;
     for name in path {
         command = manual::subcommands(command)
@@ -43,5 +43,5 @@ fn print(root: &clap::Command, path: &[String]) -> Result<(), Failure> {
                     .hint("`turnlock --help` lists them")
             })?;
     }
-    output::print(manual::page(command).trim_end())
+    output::print(manual::render_page(command).trim_end())
 }

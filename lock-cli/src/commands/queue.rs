@@ -1,4 +1,4 @@
-//! `turnlock queue`: who holds a lock and who waits for it, in order.
+//! `turnlock queue`: show the holders and waiters of a lock, in order.
 
 use serde_json::json;
 use turnlock::{Entry, Metadata, Options};
@@ -7,7 +7,10 @@ use crate::cli::{Global, Queue};
 use crate::commands::names::parse_name;
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
-use crate::output::{Shrinks, print, print_json, queued, safe, since, table, who};
+use crate::output::{
+    Shrinks, describe_owner, escape_controls, format_age, format_queued, format_table, print,
+    print_json,
+};
 
 /// The word for an entry that holds the lock.
 const HOLDS: &str = "holds";
@@ -43,7 +46,7 @@ pub async fn queue(global: Global, args: Queue) -> Result<Exit, Failure> {
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(entries.map(|(state, entry)| to_row(state, entry)));
-    print(table(&rows, SHRINKS))?;
+    print(format_table(&rows, SHRINKS))?;
     Ok(Exit::Success)
 }
 
@@ -61,15 +64,15 @@ fn to_row(state: &str, entry: &Entry) -> Vec<String> {
     let held = held_since(entry).filter(|_| state == HOLDS);
     let text_of = |field: fn(&Metadata) -> Option<&str>| {
         let text = entry.metadata.as_ref().and_then(field);
-        text.map(safe).unwrap_or_default()
+        text.map(escape_controls).unwrap_or_default()
     };
     vec![
         state.to_owned(),
         entry.mode.to_string(),
         entry.token.to_string(),
-        queued(entry).unwrap_or_else(|| "-".to_owned()),
-        held.map_or_else(|| "-".to_owned(), since),
-        who(entry),
+        format_queued(entry).unwrap_or_else(|| "-".to_owned()),
+        held.map_or_else(|| "-".to_owned(), format_age),
+        describe_owner(entry),
         text_of(|m| m.command.as_deref()),
         text_of(|m| m.note.as_deref()),
     ]

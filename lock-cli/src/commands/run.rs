@@ -24,7 +24,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     let command = parse_command(&args)?;
     // Installed before anything is queued or started, so that no signal is missed.
     let mut signals = Signals::install()?;
-    let before = signals.before();
+    let before = signals.initial_mask();
     let request = Request {
         global: &global,
         name: &name,

@@ -1,4 +1,4 @@
-//! `turnlock serve`: a coordinator in the foreground.
+//! `turnlock serve`: run a coordinator in the foreground, or in the background for a command.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
-use crate::child::accept_all;
+use crate::child::unblock_all;
 use crate::cli::Serve;
 use crate::coordinator::local::Home;
 use crate::coordinator::log::Log;
@@ -19,12 +19,12 @@ use crate::coordinator::{daemon, machine, system};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 
-/// A coordinator on its way out answers what is under way for some seconds.
+/// How long a coordinator that is about to end may finish what is under way.
 const PREDECESSOR: Duration = Duration::from_secs(5);
 
 pub async fn serve(args: Serve) -> Result<Exit, Failure> {
-    // Whoever needs us first may have blocked those that are to end us.
-    accept_all();
+    // The command that started this process may have blocked the signals that are to end it.
+    unblock_all();
     let args = match args.system {
         true => Serve {
             data: Some(system::DATA.into()),
@@ -39,9 +39,9 @@ pub async fn serve(args: Serve) -> Result<Exit, Failure> {
         None => Home::of_user()?,
     };
     if !args.background {
-        return in_foreground(&args, &home).await;
+        return serve_in_foreground(&args, &home).await;
     }
-    // Fails when we are the first of a session already: then we have started over.
+    // This fails if the process leads a session already: then it has started over.
     if rustix::process::setsid().is_ok() {
         let error = daemon::start_over();
         let exit = match error.kind() {
@@ -51,10 +51,10 @@ pub async fn serve(args: Serve) -> Result<Exit, Failure> {
         let message = format!("cannot start in the background: {error}");
         return Err(Failure::new(exit, message));
     }
-    in_background(&args, &home).await
+    serve_in_background(&args, &home).await
 }
 
-async fn in_foreground(args: &Serve, home: &Home) -> Result<Exit, Failure> {
+async fn serve_in_foreground(args: &Serve, home: &Home) -> Result<Exit, Failure> {
     daemon::raise_descriptors();
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     tracing_subscriber::fmt()
@@ -63,7 +63,7 @@ async fn in_foreground(args: &Serve, home: &Home) -> Result<Exit, Failure> {
         .with_writer(std::io::stderr)
         .init();
     home.make_dir()?;
-    run(args, home, |addresses| {
+    serve_until_stopped(args, home, |addresses| {
         for address in addresses {
             say(format!("serving {} on {address}", home.dir().display()));
         }
@@ -72,8 +72,9 @@ async fn in_foreground(args: &Serve, home: &Home) -> Result<Exit, Failure> {
     .await
 }
 
-/// Whoever started us reads on stderr why we did not start. From when we serve, all goes to the log.
-async fn in_background(args: &Serve, home: &Home) -> Result<Exit, Failure> {
+/// Reports on stderr why the coordinator did not start, for the command that started it. Once it serves,
+/// everything goes to the log.
+async fn serve_in_background(args: &Serve, home: &Home) -> Result<Exit, Failure> {
     home.make_dir()?;
     let path = home.log();
     let log = Log::open(&path).map_err(|error| {
@@ -89,7 +90,7 @@ async fn in_background(args: &Serve, home: &Home) -> Result<Exit, Failure> {
     let mut serving = false;
     let outcome = match refuse_beside_the_machines(args) {
         Ok(()) => {
-            run(args, home, |addresses| {
+            serve_until_stopped(args, home, |addresses| {
                 for address in addresses {
                     tracing::info!(
                         pid = std::process::id(),
@@ -98,8 +99,8 @@ async fn in_background(args: &Serve, home: &Home) -> Result<Exit, Failure> {
                         home.dir().display()
                     );
                 }
-                if let Some(nice) = daemon::niceness() {
-                    tracing::warn!("the nice value of whoever started us stays, {nice}: a busy machine lets us wait");
+                if let Some(nice) = daemon::raised_niceness() {
+                    tracing::warn!("the nice value stays at {nice}, as inherited: on a busy machine, locks will be slow");
                 }
                 serving = true;
                 log.take_stderr()
@@ -123,7 +124,7 @@ async fn in_background(args: &Serve, home: &Home) -> Result<Exit, Failure> {
     }
 }
 
-/// A coordinator of one user's own beside that of the machine would split locks in two.
+/// Refuses to run a user's own coordinator beside the machine's, which would split every lock in two.
 fn refuse_beside_the_machines(args: &Serve) -> Result<(), Failure> {
     if args.chosen_folder || machine::url()?.is_none() {
         return Ok(());
@@ -133,24 +134,25 @@ fn refuse_beside_the_machines(args: &Serve) -> Result<(), Failure> {
         machine::FILE
     );
     Err(Failure::new(Exit::Configuration, message)
-        .hint("start the command anew; for locks of your own, set TURNLOCK_HOME"))
+        .hint("run the command again; for locks of your own, set TURNLOCK_HOME"))
 }
 
-/// Serves until a signal comes, or nobody needs it. `ready` is called once it does.
-async fn run(
+/// Serves until a signal comes, or until it has been idle for long enough. Calls `ready` once it serves.
+async fn serve_until_stopped(
     args: &Serve,
     home: &Home,
     ready: impl FnOnce(&[Listen]) -> std::io::Result<()>,
 ) -> Result<Exit, Failure> {
-    let listeners = listeners(args, home)?;
-    // Before the signals of a person or of `turnlock stop` can come in.
-    let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
-    // Caught, it lets the write fail that goes over the limit, and the store says so.
-    let _too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map_err(internal)?;
-    // In the foreground, `nohup` is to have its way.
+    let listeners = parse_listeners(args, home)?;
+    // Caught before a user or `turnlock stop` can send them.
+    let mut terminate = signal(SignalKind::terminate()).map_err(to_internal_failure)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(to_internal_failure)?;
+    // While it is caught, a write above the limit fails instead, and the store reports that.
+    let _too_large =
+        signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map_err(to_internal_failure)?;
+    // In the foreground it is left alone, for `nohup`.
     let mut hangup = match args.background {
-        true => Some(signal(SignalKind::hangup()).map_err(internal)?),
+        true => Some(signal(SignalKind::hangup()).map_err(to_internal_failure)?),
         false => None,
     };
 
@@ -159,10 +161,10 @@ async fn run(
     } else {
         Duration::ZERO
     };
-    let coordinator = open(home, limit).await?;
+    let coordinator = open_store(home, limit).await?;
     for listen in &listeners {
-        // We own the data folder, so a socket in it that is left over belongs to nobody else; and
-        // the machine's socket is served from this folder alone.
+        // This process owns the data folder, so nobody else uses a socket in it. The machine's socket is
+        // served only from this folder.
         if let Listen::Unix(path) | Listen::UnixOfGroup(path, _) = listen
             && (path.starts_with(home.dir()) || args.system)
         {
@@ -172,12 +174,12 @@ async fn run(
         }
     }
     let server = Server::bind(coordinator.clone(), listeners)
-        .map_err(|error| Failure::new(Exit::Configuration, chain(&error)))?;
-    ready(server.addresses()).map_err(internal)?;
-    for shortage in daemon::shortages() {
+        .map_err(|error| Failure::new(Exit::Configuration, with_causes(&error)))?;
+    ready(server.addresses()).map_err(to_internal_failure)?;
+    for shortage in daemon::find_shortages() {
         tracing::warn!("{shortage}");
     }
-    let idle = idle(&coordinator, &server, args.idle);
+    let idle = wait_until_idle(&coordinator, &server, args.idle);
     let served = server
         .serve(async {
             let hung_up = async {
@@ -190,11 +192,11 @@ async fn run(
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
                 _ = hung_up => {}
-                () = idle => tracing::info!("nobody has needed it for {:?}", args.idle),
+                () = idle => tracing::info!("no session for {:?}", args.idle),
             }
         })
         .await;
-    // A coordinator that stopped by itself says why here.
+    // A coordinator that stopped by itself reports the reason here.
     coordinator
         .close()
         .map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
@@ -202,8 +204,8 @@ async fn run(
     Ok(Exit::Success)
 }
 
-/// Opens the data folder; waits so long for one that is about to let go of it.
-async fn open(home: &Home, limit: Duration) -> Result<Coordinator, Failure> {
+/// Opens the data folder. Waits up to this limit for a coordinator that is about to release it.
+async fn open_store(home: &Home, limit: Duration) -> Result<Coordinator, Failure> {
     let started = tokio::time::Instant::now();
     loop {
         match Coordinator::open(Config::new(home.dir())) {
@@ -216,19 +218,19 @@ async fn open(home: &Home, limit: Duration) -> Result<Coordinator, Failure> {
     }
 }
 
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+/// Returns the message of an error with those of its causes.
+fn with_causes(error: &dyn std::error::Error) -> String {
     match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
+        Some(source) => format!("{error}: {}", with_causes(source)),
         None => error.to_string(),
     }
 }
 
-fn listeners(args: &Serve, home: &Home) -> Result<Vec<Listen>, Failure> {
+fn parse_listeners(args: &Serve, home: &Home) -> Result<Vec<Listen>, Failure> {
     if args.listen.is_empty() {
         return Ok(vec![Listen::Unix(home.socket())]);
     }
-    let group = args.group.as_deref().map(group).transpose()?;
+    let group = args.group.as_deref().map(find_group).transpose()?;
     let mut listeners = Vec::with_capacity(args.listen.len());
     for text in &args.listen {
         let listen = text
@@ -247,8 +249,8 @@ fn listeners(args: &Serve, home: &Home) -> Result<Vec<Listen>, Failure> {
     Ok(listeners)
 }
 
-/// The number of a group.
-fn group(name: &str) -> Result<u32, Failure> {
+/// Returns the number of a group.
+fn find_group(name: &str) -> Result<u32, Failure> {
     match Group::from_name(name) {
         Ok(Some(group)) => Ok(group.gid.as_raw()),
         Ok(None) => Err(Failure::new(
@@ -263,8 +265,8 @@ fn group(name: &str) -> Result<u32, Failure> {
     }
 }
 
-/// Resolves after this long without a session and without a request on its way to open one.
-fn idle(
+/// Waits until there has been neither a session nor a new connection for this long.
+fn wait_until_idle(
     coordinator: &Coordinator,
     server: &BoundServer,
     limit: Option<Duration>,
@@ -295,6 +297,6 @@ fn idle(
     }
 }
 
-fn internal(error: std::io::Error) -> Failure {
+fn to_internal_failure(error: std::io::Error) -> Failure {
     Failure::new(Exit::Internal, error.to_string())
 }

@@ -1,31 +1,34 @@
-//! `turnlock status`: which coordinator is used, who decided that, and whether it answers.
+//! `turnlock status`: show which coordinator is used, what decided that, and whether it replies.
 
 use std::time::Duration;
 
 use serde_json::json;
+#[cfg(feature = "etcd")]
+use turnlock::registry::Scheme;
 use turnlock::{Backend, Error};
 
 use crate::cli::Global;
-use crate::coordinator::{By, Choice, choose, machine};
+use crate::coordinator::{Choice, NamedBy, choose, machine};
 use crate::exit::{Exit, Failure};
-use crate::output::{human, print, safe, table};
+use crate::output::{escape_controls, format_duration, format_table, print};
 
-/// What is known of the coordinator.
+/// What is shown about the coordinator.
 #[derive(Default)]
 struct Report {
     /// `own`, `machine` or `named`.
     kind: &'static str,
     /// The URL, or the folder.
     place: String,
+    /// The option, variable or file that decided on it.
     decided_by: String,
     pid: Option<u32>,
     uptime: Option<Duration>,
     version: Option<Version>,
-    /// Why it does not answer.
+    /// Why it does not reply.
     trouble: Option<String>,
 }
 
-/// The coordinator's program, and the etcd API that it speaks, if it does.
+/// The coordinator's program, and the etcd API that it is_enabled, if it does.
 #[derive(Debug, PartialEq, Eq)]
 struct Version {
     program: String,
@@ -34,13 +37,13 @@ struct Version {
 
 pub async fn status(global: Global) -> Result<Exit, Failure> {
     let mut report = match choose(global.backend.as_deref())? {
-        Choice::Named(url, by) => named(&url, by).await?,
-        Choice::Own => own().await?,
+        Choice::Named(url, by) => report_named(&url, by).await?,
+        Choice::Own => report_own().await?,
     };
-    report.uptime = report.pid.and_then(uptime);
+    report.uptime = report.pid.and_then(read_uptime);
     match global.json {
-        true => print(report.line().to_string()).ok(),
-        false => print(report.text()).ok(),
+        true => print(report.to_json().to_string()).ok(),
+        false => print(report.to_text()).ok(),
     };
     match report.trouble {
         None => Ok(Exit::Success),
@@ -48,73 +51,75 @@ pub async fn status(global: Global) -> Result<Exit, Failure> {
     }
 }
 
-async fn named(url: &str, by: By) -> Result<Report, Failure> {
+async fn report_named(url: &str, by: NamedBy) -> Result<Report, Failure> {
     let mut report = Report {
         kind: match by {
-            By::Machine => "machine",
-            By::User => "named",
+            NamedBy::Machine => "machine",
+            NamedBy::User => "named",
         },
         place: url.to_owned(),
         decided_by: match by {
-            By::Machine => machine::FILE.to_owned(),
-            By::User if std::env::var("TURNLOCK_BACKEND").as_deref() == Ok(url) => {
+            NamedBy::Machine => machine::FILE.to_owned(),
+            NamedBy::User if std::env::var("TURNLOCK_BACKEND").as_deref() == Ok(url) => {
                 "TURNLOCK_BACKEND".to_owned()
             }
-            By::User => "--backend".to_owned(),
+            NamedBy::User => "--backend".to_owned(),
         },
-        pid: match machine::socket(url) {
-            Some(socket) => peer(socket).await,
+        pid: match machine::socket_path(url) {
+            Some(socket) => find_server(socket).await,
             None => None,
         },
         ..Report::default()
     };
     crate::coordinator::refuse_in_process(url)?;
     #[cfg(feature = "etcd")]
-    if url.starts_with("etcd") {
+    if Scheme::of(url).is_some_and(|scheme| scheme.feature == "etcd") {
         let config = turnlock::etcd::Config::from_url(url)?;
-        report.ask(version(&*turnlock::etcd::EtcdBackend::new(config)?).await)?;
+        report.record(fetch_version(&*turnlock::etcd::EtcdBackend::new(config)?).await)?;
         return Ok(report);
     }
     let backend = turnlock::backend(url)?;
-    report.ask(answers(&*backend).await.map(|()| None))?;
+    report.record(probe(&*backend).await.map(|()| None))?;
     Ok(report)
 }
 
-/// The process behind a socket, if it is in our process namespace.
-async fn peer(socket: &std::path::Path) -> Option<u32> {
+/// Returns the process that serves a socket, if it is in our process namespace.
+async fn find_server(socket: &std::path::Path) -> Option<u32> {
     let stream = tokio::net::UnixStream::connect(socket).await.ok()?;
     let pid = stream.peer_cred().ok()?.pid()?;
     u32::try_from(pid).ok().filter(|pid| *pid != 0)
 }
 
 #[cfg(feature = "embedded")]
-async fn own() -> Result<Report, Failure> {
-    use crate::coordinator::local::{Found, Home};
-    use crate::coordinator::place::Chosen;
+async fn report_own() -> Result<Report, Failure> {
+    use crate::coordinator::local::{Home, ServerState};
+    use crate::coordinator::location::FolderSource;
     let home = Home::of_user()?;
     let mut report = Report {
         kind: "own",
         place: home.dir().display().to_string(),
-        decided_by: match home.chosen() {
-            Chosen::ByName => "TURNLOCK_HOME",
-            Chosen::StateHome => "XDG_STATE_HOME",
-            Chosen::Home => "HOME",
-            Chosen::Database => "the database of users, since HOME is another user's",
+        decided_by: match home.source() {
+            FolderSource::Named => "TURNLOCK_HOME",
+            FolderSource::StateHome => "XDG_STATE_HOME",
+            FolderSource::Home => "HOME",
+            FolderSource::UserDatabase => "the user database, because HOME is another user's",
         }
         .to_owned(),
         ..Report::default()
     };
     match home.find_settled().await? {
-        Found::Nobody => report.trouble = Some("none runs; who needs one starts it".to_owned()),
-        Found::Mute(pid) => {
-            report.pid = pid;
-            report.trouble = Some(home.mute(pid).message);
+        ServerState::Absent => {
+            report.trouble = Some("none runs; the first command that needs it starts it".to_owned())
         }
-        Found::Serving(pid) => {
+        ServerState::Unresponsive(pid) => {
+            report.pid = pid;
+            report.trouble = Some(home.to_unresponsive_failure(pid).message);
+        }
+        ServerState::Serving(pid) => {
             report.pid = pid.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
             let keyspace = turnlock::etcd::Keyspace::default();
-            match home.existing(keyspace).await? {
-                Some(backend) => report.ask(version(&backend).await)?,
+            match home.open_existing(keyspace).await? {
+                Some(backend) => report.record(fetch_version(&backend).await)?,
                 None => report.trouble = Some("it has just ended".to_owned()),
             }
         }
@@ -123,16 +128,16 @@ async fn own() -> Result<Report, Failure> {
 }
 
 #[cfg(not(feature = "embedded"))]
-async fn own() -> Result<Report, Failure> {
+async fn report_own() -> Result<Report, Failure> {
     crate::coordinator::connect_existing(None, turnlock::Options::default()).await?;
     Ok(Report::default())
 }
 
-/// The version that the coordinator says it has.
+/// Asks the coordinator for its version.
 #[cfg(feature = "etcd")]
-async fn version(backend: &turnlock::etcd::EtcdBackend) -> Result<Option<Version>, Error> {
-    // Whether it serves locks is one question, of which version it is another.
-    answers(backend).await?;
+async fn fetch_version(backend: &turnlock::etcd::EtcdBackend) -> Result<Option<Version>, Error> {
+    // A coordinator may serve locks and refuse to report its version.
+    probe(backend).await?;
     let client = backend.client().await?;
     let status = client.maintenance_client().status().await;
     Ok(status.ok().map(|status| Version::parse(status.version())))
@@ -140,7 +145,7 @@ async fn version(backend: &turnlock::etcd::EtcdBackend) -> Result<Option<Version
 
 #[cfg(feature = "etcd")]
 impl Version {
-    /// Ours stands behind the API's, as build metadata.
+    /// Parses the version of the API. Turnlock's own stands behind it, as build metadata.
     fn parse(text: &str) -> Self {
         let (api, program) = match text.split_once("+turnlock.") {
             Some((api, version)) => (api, format!("turnlock {version}")),
@@ -153,13 +158,14 @@ impl Version {
     }
 }
 
-async fn answers(backend: &dyn Backend) -> Result<(), Error> {
+/// Asks for a list of locks, to see whether the coordinator serves them.
+async fn probe(backend: &dyn Backend) -> Result<(), Error> {
     let listed = lock_core::retry::briefly(|| backend.locks("", None, 1));
     listed.await.map(drop)
 }
 
-/// How long a process has run.
-fn uptime(pid: u32) -> Option<Duration> {
+/// Returns how long a process has run.
+fn read_uptime(pid: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_the_name) = stat.rsplit_once(") ")?;
     // The 22nd field, and the name is the second.
@@ -171,8 +177,11 @@ fn uptime(pid: u32) -> Option<Duration> {
 }
 
 impl Report {
-    /// Takes an answer; a mistake of the user's is none.
-    fn ask(&mut self, answer: Result<Option<Version>, Error>) -> Result<(), Failure> {
+    /// Records the version, or why there is none.
+    ///
+    /// # Errors
+    /// A failure other than a coordinator that cannot be reached: the user made a mistake.
+    fn record(&mut self, answer: Result<Option<Version>, Error>) -> Result<(), Failure> {
         match answer {
             Ok(version) => self.version = version,
             Err(error) => {
@@ -186,7 +195,7 @@ impl Report {
         Ok(())
     }
 
-    fn text(&self) -> String {
+    fn to_text(&self) -> String {
         let kind = match self.kind {
             "own" => "your own",
             "machine" => "this machine's",
@@ -200,7 +209,7 @@ impl Report {
             rows.push(["process".to_owned(), pid.to_string()]);
         }
         if let Some(uptime) = self.uptime {
-            rows.push(["running for".to_owned(), human(uptime)]);
+            rows.push(["running for".to_owned(), format_duration(uptime)]);
         }
         if let Some(version) = &self.version {
             let text = format!("{}, etcd API {}", version.program, version.api);
@@ -210,12 +219,12 @@ impl Report {
         rows.push(["state".to_owned(), state.to_owned()]);
         let rows: Vec<Vec<String>> = rows
             .iter()
-            .map(|row| row.iter().map(|cell| safe(cell)).collect())
+            .map(|row| row.iter().map(|cell| escape_controls(cell)).collect())
             .collect();
-        table(&rows, &[])
+        format_table(&rows, &[])
     }
 
-    fn line(&self) -> serde_json::Value {
+    fn to_json(&self) -> serde_json::Value {
         json!({
             "kind": self.kind,
             "place": self.place,

@@ -1,8 +1,8 @@
-//! `turnlock stop`: end the user's own coordinator.
+//! `turnlock stop`: stop the user's own coordinator.
 
 use crate::cli::Global;
 use crate::coordinator::ending;
-use crate::coordinator::local::{Found, Home};
+use crate::coordinator::local::{Home, ServerState};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 
@@ -10,34 +10,34 @@ pub async fn stop(global: Global) -> Result<Exit, Failure> {
     if global.backend.is_some() {
         return Err(Failure::new(
             Exit::Usage,
-            "`stop` ends your own coordinator on this machine, and a backend is named",
+            "`stop` stops your own coordinator on this machine, but a backend is named",
         )
-        .hint("leave --backend out and unset TURNLOCK_BACKEND"));
+        .hint("leave out --backend, and unset TURNLOCK_BACKEND"));
     }
     let home = Home::of_user()?;
     let first = home.find().await?;
-    // One that lost its socket ends by itself, and one that starts will have one.
+    // A coordinator that lost its socket ends by itself. One that starts will have a socket soon.
     let found = match first {
-        Found::Mute(_) => home.find_settled().await?,
+        ServerState::Unresponsive(_) => home.find_settled().await?,
         ref found => found.clone(),
     };
     match found {
-        Found::Serving(Some(pid)) => {
+        ServerState::Serving(Some(pid)) => {
             ending::stop(pid)?;
             Ok(Exit::Success)
         }
-        Found::Serving(None) => Err(Failure::new(
+        ServerState::Serving(None) => Err(Failure::new(
             Exit::Unavailable,
             format!(
-                "a coordinator runs in {}, in another process namespace, where our signals do not reach it",
+                "a coordinator runs in {}, in another process namespace, where signals from here do not reach it",
                 home.dir().display()
             ),
         )
         .hint("run `turnlock stop` there: in the container, or on the host")),
-        Found::Mute(pid) => Err(home.mute(pid)),
-        Found::Nobody => {
+        ServerState::Unresponsive(pid) => Err(home.to_unresponsive_failure(pid)),
+        ServerState::Absent => {
             say(match first {
-                Found::Mute(_) => format!(
+                ServerState::Unresponsive(_) => format!(
                     "the coordinator in {}, which had lost its socket, has ended",
                     home.dir().display()
                 ),

@@ -1,4 +1,4 @@
-//! `turnlock system`: one coordinator for all users of the machine, or each his own.
+//! `turnlock system`: switch between one coordinator for all users and one for each user.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -7,16 +7,16 @@ use rustix::process::geteuid;
 use turnlock::Options;
 
 use crate::cli::{Enable, System};
-use crate::coordinator::others::{self, Own, Use};
+use crate::coordinator::users::{self, Usage, UserCoordinator};
 use crate::coordinator::{ending, machine};
 use crate::exit::{Exit, Failure};
 use crate::output::{print, say};
 
-/// A command that had chosen its coordinator before a change is at work there by then, and is seen.
+/// How long a command may take from choosing its coordinator to opening a session there.
 const SETTLE: Duration = Duration::from_secs(1);
-/// A coordinator that is about to serve does so by then, or has failed.
+/// A coordinator that does not serve within this time has failed.
 const START: Duration = Duration::from_secs(10);
-/// How often it is looked for.
+/// The pause between two looks for it.
 const POLL: Duration = Duration::from_millis(20);
 
 pub async fn system(command: System) -> Result<Exit, Failure> {
@@ -28,10 +28,10 @@ pub async fn system(command: System) -> Result<Exit, Failure> {
 }
 
 fn show() -> Result<Exit, Failure> {
-    match machine::line()? {
+    match machine::read_url()? {
         Some(url) => print(url).ok(),
         None => {
-            say("every user of this machine has a coordinator of his own");
+            say("every user of this machine has a coordinator of their own");
             None
         }
     };
@@ -40,10 +40,14 @@ fn show() -> Result<Exit, Failure> {
 
 async fn enable(args: Enable) -> Result<Exit, Failure> {
     require_root()?;
-    let url = machine::parse(&args.url)
-        .map_err(|why| Failure::new(Exit::Usage, format!("{:?} is not taken: {why}", args.url)))?;
-    // Under a file that is wrong nobody uses the machine's coordinator.
-    if let Ok(Some(present)) = machine::line() {
+    let url = machine::parse_url(&args.url).map_err(|why| {
+        Failure::new(
+            Exit::Usage,
+            format!("{:?} is not accepted: {why}", args.url),
+        )
+    })?;
+    // A file with a mistake is replaced: no command uses the machine's coordinator under it.
+    if let Ok(Some(present)) = machine::read_url() {
         if present == url {
             return Ok(Exit::Success);
         }
@@ -52,23 +56,23 @@ async fn enable(args: Enable) -> Result<Exit, Failure> {
             Failure::new(Exit::Configuration, message).hint("first `turnlock system disable`")
         );
     }
-    // One that is wrong, or does not answer, would stop all commands of the machine.
+    // A coordinator that does not reply would stop all commands of the machine.
     let locks = turnlock::connect(&machine::with_server(url))?;
     locks.list("", None, 1).await.map_err(|error| {
         let failure = Failure::from(error);
-        match machine::socket(url) {
+        match machine::socket_path(url) {
             Some(_) => failure.hint("start it first: systemctl enable --now turnlock"),
             None => failure,
         }
     })?;
     refuse_if_in_use().await?;
-    machine::write(url).map_err(of_file)?;
-    // From here on nobody comes to a coordinator of his own, but those who were on their way.
+    machine::write(url).map_err(to_failure)?;
+    // From here on, only commands that had begun before still use a user's own coordinator.
     tokio::time::sleep(SETTLE).await;
     let idle = match refuse_if_in_use().await {
         Ok(idle) => idle,
         Err(failure) => {
-            machine::remove().map_err(of_file)?;
+            machine::remove().map_err(to_failure)?;
             return Err(failure);
         }
     };
@@ -83,27 +87,30 @@ async fn enable(args: Enable) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// The coordinators of users' own, none of which is in use.
-async fn refuse_if_in_use() -> Result<Vec<Own>, Failure> {
+/// Returns the users' own coordinators if none of them is in use.
+///
+/// # Errors
+/// One is in use, or cannot be asked.
+async fn refuse_if_in_use() -> Result<Vec<UserCoordinator>, Failure> {
     let started = Instant::now();
     let all = loop {
-        let all = others::all().map_err(|error| {
+        let all = users::list().map_err(|error| {
             let message = format!("cannot look for coordinators in /proc: {error}");
             Failure::new(Exit::Configuration, message)
         })?;
-        if all.iter().all(Own::listens) || started.elapsed() > START {
+        if all.iter().all(UserCoordinator::listens) || started.elapsed() > START {
             break all;
         }
         tokio::time::sleep(POLL).await;
     };
     let mut in_use = Vec::new();
     for own in &all {
-        match own.usage().await {
-            Use::Idle => {}
-            Use::Sessions(count) => {
+        match own.fetch_usage().await {
+            Usage::Idle => {}
+            Usage::Sessions(count) => {
                 in_use.push(format!("{}: {count} sessions", own.describe()));
             }
-            Use::Unknown(why) => {
+            Usage::Unknown(why) => {
                 in_use.push(format!("{}: cannot be asked: {why}", own.describe()));
             }
         }
@@ -112,29 +119,29 @@ async fn refuse_if_in_use() -> Result<Vec<Own>, Failure> {
         return Ok(all);
     }
     let message = format!(
-        "nothing was changed, since coordinators of users' own are in use: {}",
+        "nothing was changed, because users' own coordinators are in use: {}",
         in_use.join("; ")
     );
     Err(Failure::new(Exit::NotAcquired, message).hint(
-        "locks held there would be granted a second time: let their users end, and try again",
+        "locks that are held there would be granted a second time: let their users end, then try again",
     ))
 }
 
 async fn disable() -> Result<Exit, Failure> {
     require_root()?;
-    let Some(line) = machine::line()? else {
-        say("every user of this machine has a coordinator of his own");
+    let Some(line) = machine::read_url()? else {
+        say("every user of this machine has a coordinator of their own");
         return Ok(Exit::Success);
     };
     let url = machine::with_server(&line);
     refuse_if_locks_are_held(&url).await?;
-    machine::remove().map_err(of_file)?;
+    machine::remove().map_err(to_failure)?;
     tokio::time::sleep(SETTLE).await;
     if let Err(failure) = refuse_if_locks_are_held(&url).await {
-        machine::write(&line).map_err(of_file)?;
+        machine::write(&line).map_err(to_failure)?;
         return Err(failure);
     }
-    say("every user of this machine now has a coordinator of his own");
+    say("every user of this machine now has a coordinator of their own");
     Ok(Exit::Success)
 }
 
@@ -142,7 +149,7 @@ async fn refuse_if_locks_are_held(url: &str) -> Result<(), Failure> {
     let locks = turnlock::connect_with(url, Options::default())?;
     let held = locks.list("", None, 1).await.map_err(|error| {
         Failure::from(error).hint(format!(
-            "to remove {} by hand is safe when nobody on this machine holds a lock",
+            "it is safe to remove {} by hand when nobody on this machine holds a lock",
             machine::FILE
         ))
     })?;
@@ -150,7 +157,7 @@ async fn refuse_if_locks_are_held(url: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let message =
-        "nothing was changed, since locks are held or waited for at the machine's coordinator";
+        "nothing was changed, because locks are held or waited for on the machine's coordinator";
     Err(Failure::new(Exit::NotAcquired, message).hint("`turnlock ls` shows them"))
 }
 
@@ -160,10 +167,10 @@ fn require_root() -> Result<(), Failure> {
     }
     Err(Failure::new(
         Exit::Refused,
-        "only root says which coordinator the users of a machine use",
+        "only root may choose the coordinator of the users of a machine",
     ))
 }
 
-fn of_file(error: io::Error) -> Failure {
+fn to_failure(error: io::Error) -> Failure {
     Failure::new(Exit::File, format!("{}: {error}", machine::FILE))
 }

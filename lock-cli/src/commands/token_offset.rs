@@ -31,9 +31,9 @@ async fn raise(locks: &Locks, offset: u64) -> Result<u64, Failure> {
         Raised::To(offset) => Ok(offset.get()),
         Raised::InUse => Err(Failure::new(
             Exit::NotAcquired,
-            "the offset cannot be raised under locks that are in use",
+            "the offset cannot be raised while locks are in use",
         )
-        .hint("stop all who use locks here: `turnlock ls` shows who; on ZooKeeper, a session that has no lock is in the way, too")),
+        .hint("stop all users of locks here: `turnlock ls` shows them; on ZooKeeper, a session without a lock is in the way, too")),
     }
 }
 
@@ -41,7 +41,7 @@ async fn raise(locks: &Locks, offset: u64) -> Result<u64, Failure> {
 /// so that token is the highest one.
 async fn acquire_token(locks: &Locks) -> Result<u64, Failure> {
     if !locks.list("", None, 1).await?.is_empty() {
-        inform("locks are in use: the tokens that they give out from now on are higher than this");
+        inform("locks are in use: their next tokens will be higher than this");
     }
     let guard = locks.mutex(PROBE)?.acquire().await?;
     let offset = guard.token().0;

@@ -10,7 +10,7 @@ use crate::commands::acquiring::{Acquisition, Request, acquire, wait_for_deadly_
 use crate::commands::outer_hold;
 use crate::commands::release::{close_session, release};
 use crate::exit::{Exit, Failure};
-use crate::output::{print_json, unreported};
+use crate::output::{add_changed_file, print_json};
 
 /// The right to change a fenced file.
 pub struct WriteRight {
@@ -75,5 +75,5 @@ pub fn print_change(global: &Global, args: &Change, token: &FencingToken) -> Res
         "file": args.file.to_string_lossy(),
         "token": token.token,
     });
-    print_json(&line).map_err(|failure| unreported(failure, &args.file))
+    print_json(&line).map_err(|failure| add_changed_file(failure, &args.file))
 }

@@ -1,12 +1,11 @@
-//! What a coordinator that was started in the background does not take over from whoever started
-//! it: it serves everybody's locks, long after that one has gone.
+//! A coordinator in the background drops what it inherited from the command that started it: it serves
+//! the locks of all commands, long after that one has ended.
 
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use nix::sys::signal::SigSet;
 use rustix::process::{
     Resource, Rlimit, getpriority_process, getrlimit, setpriority_process, setrlimit, umask,
 };
@@ -14,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::child::this_program;
 
-/// All that it keeps of the environment: never what may be a secret.
+/// The variables that it keeps. None of them may be a secret.
 const KEPT: [&str; 9] = [
     "HOME",
     "LANG",
@@ -26,10 +25,10 @@ const KEPT: [&str; 9] = [
     "LOGNAME",
     "USER",
 ];
-/// What begins with this is kept, too.
+/// Variables that begin with this are kept, too.
 const KEPT_PREFIX: &[u8] = b"LC_";
-/// The limits of which the soft one is raised to the hard one. Not that of core files: whoever wants
-/// none shall find none.
+/// The resources whose soft limit is raised to the hard one. Core files are not among them: a user who
+/// wants none shall find none.
 const RAISED: [Resource; 8] = [
     Resource::As,
     Resource::Cpu,
@@ -40,33 +39,31 @@ const RAISED: [Resource; 8] = [
     Resource::Nproc,
     Resource::Rss,
 ];
-/// The stack of a thread is no larger. An unlimited one would change the layout of our memory.
+/// The soft limit of the stack is raised to this. An unlimited stack would change the memory layout.
 const STACK: u64 = 8 * 1024 * 1024;
-/// With fewer descriptors, clients are turned away before there are a thousand.
+/// With fewer descriptors, a thousand clients cannot be served at once.
 const DESCRIPTORS: u64 = 1024;
-/// With less, the store cannot grow to its own limit.
+/// With less memory, the store cannot grow to its own limit.
 const MEMORY: u64 = 4 << 30;
-/// The highest number of a signal. Some cannot be caught, nor ignored.
+/// The highest number of a signal. Some of them can be neither caught nor ignored.
 const LAST_SIGNAL: i32 = 64;
 
-/// Starts this program over without what was inherited: descriptors, environment, signal mask and
-/// ignored signals, umask, nice value, limits. The session is ours by now. Returns only if that fails.
+/// Executes this program again without what it inherited: descriptors, environment, ignored signals,
+/// umask, nice value and limits. The process leads its own session by now, and blocks no signal. Returns
+/// only if that fails.
 pub fn start_over() -> io::Error {
-    // A lock or a pipe of a script must not live as long as we do.
+    // A descriptor of a script must not stay open for as long as this process lives.
     close_fds::set_fds_cloexec(3, &[]);
     raise_limits();
     umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-    // Refused to a plain user whose caller was made nice; said in the log.
+    // A plain user with a raised nice value may not lower it. The log says so.
     let _ = setpriority_process(None, 0);
     // The kernel resets a signal that is caught to its default when a program is executed, and leaves
     // one that is ignored.
     for number in 1..=LAST_SIGNAL {
         let _ = signal(SignalKind::from_raw(number));
     }
-    if let Err(error) = SigSet::empty().thread_set_mask() {
-        return error.into();
-    }
-    let again = program().map(|mut program| {
+    let again = this_command().map(|mut program| {
         program
             .args(std::env::args_os().skip(1))
             .env_clear()
@@ -76,30 +73,30 @@ pub fn start_over() -> io::Error {
     again.unwrap_or_else(|error| error)
 }
 
-/// This program, to be executed again.
-pub fn program() -> io::Result<Command> {
+/// Makes the command that executes this program again.
+pub fn this_command() -> io::Result<Command> {
     let path = this_program()?;
     let mut command = Command::new(&path);
-    // Shown to people, unless it is all by which the next one finds itself.
+    // People see this name. A path is kept, because the next program finds itself by it.
     if path.starts_with("/proc") {
         command.arg0("turnlock");
     }
     Ok(command)
 }
 
-/// Raises the limit of descriptors as far as it goes: each client takes one.
+/// Raises the soft limit of descriptors to the hard one. Each client takes a descriptor.
 pub fn raise_descriptors() {
     raise(Resource::Nofile);
 }
 
-/// Raises the soft limit to the hard one.
+/// Raises the soft limit of a resource to the hard one.
 fn raise(resource: Resource) {
     let Rlimit { maximum, .. } = getrlimit(resource);
     let raised = Rlimit {
         current: maximum,
         maximum,
     };
-    // Only a limit that has become lower meanwhile is refused, and then the old one stays.
+    // This fails only if the hard limit was lowered meanwhile. Then the old soft limit stays.
     let _ = setrlimit(resource, raised);
 }
 
@@ -112,8 +109,8 @@ fn raise_limits() {
     }
 }
 
-/// What is still low, in words for the log: each is a surprise that waits.
-pub fn shortages() -> Vec<String> {
+/// Returns a message for the log about each limit that is still low.
+pub fn find_shortages() -> Vec<String> {
     let mut found = Vec::new();
     let limit = |resource| getrlimit(resource).current;
     if let Some(most) = limit(Resource::Nofile).filter(|most| *most < DESCRIPTORS) {
@@ -141,8 +138,8 @@ pub fn shortages() -> Vec<String> {
     found
 }
 
-/// The nice value, if it could not be taken back to what it is for everybody.
-pub fn niceness() -> Option<i32> {
+/// Returns the nice value, if it could not be lowered to the default.
+pub fn raised_niceness() -> Option<i32> {
     getpriority_process(None).ok().filter(|nice| *nice > 0)
 }
 

@@ -1,5 +1,5 @@
-//! The folder of a coordinator: for its user alone, below folders that nobody else can exchange.
-//! Who could put another folder there would have two coordinators serve one lock.
+//! The folder of a coordinator: for its user alone, below folders that no other user can exchange.
+//! Another user who could put another folder in its place could make two coordinators serve one lock.
 
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsString;
@@ -15,21 +15,21 @@ use rustix::process::{getegid, geteuid};
 /// How long another command may take between making a folder and setting its mode.
 const HALF_MADE: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(5);
-/// As many links on the way to a file as the kernel follows.
-const MOST_LINKS: usize = 40;
-/// The mode of a folder that everybody may put files into, but only their owners remove them.
+/// The number of links on the way to a file that the kernel follows.
+const MAX_LINKS: usize = 40;
+/// The mode of a folder in which everybody may make files, but only their owners may remove them.
 const STICKY: u32 = 0o1000;
 
-/// Makes the folder and its missing parents, for us alone, whatever the umask is: scripts set
-/// `umask 177` before they write keys, and a folder without its `x` bit cannot be entered. What is
-/// there already is left as it is, and refused if others could get at it.
+/// Makes the folder and its missing parents for this user alone, whatever the umask is: scripts set
+/// `umask 177` before they write keys, and a folder without its `x` bit cannot be entered. An existing
+/// folder is left as it is, and refused if other users could enter or exchange it.
 ///
 /// # Errors
 /// The reason, with the remedy.
 pub fn make(dir: &Path) -> Result<(), Refusal> {
     let started = Instant::now();
     loop {
-        let made = require_safe_way(dir)
+        let made = require_safe_path(dir)
             .and_then(|()| make_with_parents(dir).map_err(|error| Refusal::io(dir, &error)))
             .and_then(|()| require_private(dir));
         match made {
@@ -41,21 +41,20 @@ pub fn make(dir: &Path) -> Result<(), Refusal> {
     }
 }
 
-/// Refuses a folder that another user could enter, or could put another in the place of. A folder
-/// that does not exist is no reason.
+/// Refuses a folder that another user could enter or exchange. A folder that does not exist is accepted.
 ///
 /// # Errors
 /// The reason, with the remedy.
 pub fn require_safe(dir: &Path) -> Result<(), Refusal> {
-    require_safe_way(dir)?;
+    require_safe_path(dir)?;
     match fs::symlink_metadata(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         _ => require_private(dir),
     }
 }
 
-/// Opens a file for us alone, whatever the umask is; makes it if it is not there.
-pub fn private_file(path: &Path) -> io::Result<File> {
+/// Opens a file for this user alone, whatever the umask is. Makes it if it does not exist.
+pub fn open_private_file(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -68,7 +67,7 @@ pub fn private_file(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Why a folder is not used.
+/// The reason why a folder is not used, and the remedy.
 #[derive(Debug)]
 pub struct Refusal {
     pub message: String,
@@ -88,8 +87,8 @@ impl Refusal {
     }
 }
 
-/// The umask is one for the whole process, whose command may be about to start: so the mode is set
-/// afterwards.
+/// Makes the folder and its missing parents. The mode is set afterwards, because the umask belongs to the
+/// whole process, which may be about to start a command.
 fn make_with_parents(dir: &Path) -> io::Result<()> {
     let make = || DirBuilder::new().mode(0o700).create(dir);
     let made = match (make(), dir.parent()) {
@@ -106,11 +105,11 @@ fn make_with_parents(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether what is there of the way is a folder of ours that we cannot use: another command of ours
-/// has just made it, and is about to set its mode.
+/// Returns whether the existing part of the path ends with a folder of this user that lacks permissions:
+/// another command has just made it, and is about to set its mode.
 fn is_half_made(dir: &Path) -> bool {
-    let there = dir.ancestors().find_map(|path| fs::metadata(path).ok());
-    there.is_some_and(|metadata| {
+    let existing = dir.ancestors().find_map(|path| fs::metadata(path).ok());
+    existing.is_some_and(|metadata| {
         metadata.uid() == geteuid().as_raw() && metadata.permissions().mode() & 0o700 != 0o700
     })
 }
@@ -127,7 +126,7 @@ fn require_private(dir: &Path) -> Result<(), Refusal> {
     let (owner, us) = (metadata.uid(), geteuid().as_raw());
     if owner != us {
         return Err(Refusal::new(
-            format!("{shown} belongs to another user ({owner}, and we are {us})"),
+            format!("{shown} belongs to another user ({owner}; this is user {us})"),
             "set TURNLOCK_HOME to a folder of yours".to_owned(),
         ));
     }
@@ -147,11 +146,11 @@ fn require_private(dir: &Path) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Goes the way to the folder as the kernel does, link by link, and refuses it where another user
-/// could turn it: as sshd does with the way to `authorized_keys`.
-fn require_safe_way(dir: &Path) -> Result<(), Refusal> {
+/// Follows the path to the folder as the kernel does, link by link. Refuses it where another user could
+/// redirect it, as sshd does with the path to `authorized_keys`.
+fn require_safe_path(dir: &Path) -> Result<(), Refusal> {
     let root = fs::metadata("/").map_err(|error| Refusal::io(Path::new("/"), &error))?;
-    // In a namespace of users, whoever owns the root may have another number than 0.
+    // In a user namespace, the owner of the root folder may have another number than 0.
     let trusted = HashSet::from([0, root.uid(), geteuid().as_raw()]);
     let mut ahead: VecDeque<OsString> = parts(dir);
     let mut at = PathBuf::from("/");
@@ -165,14 +164,14 @@ fn require_safe_way(dir: &Path) -> Result<(), Refusal> {
         let next = at.join(&part);
         let metadata = match fs::symlink_metadata(&next) {
             Ok(metadata) => metadata,
-            // What is missing is made by us.
+            // What is missing will be made by this process.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(Refusal::io(&next, &error)),
         };
         if metadata.is_symlink() {
             require_owner(&next, &metadata, &trusted)?;
             links += 1;
-            if links > MOST_LINKS {
+            if links > MAX_LINKS {
                 return Err(Refusal::io(&next, &rustix::io::Errno::LOOP.into()));
             }
             let target = fs::read_link(&next).map_err(|error| Refusal::io(&next, &error))?;
@@ -184,7 +183,7 @@ fn require_safe_way(dir: &Path) -> Result<(), Refusal> {
             }
             continue;
         }
-        // The last one is for us alone, which is looked at elsewhere.
+        // The last one has to be private, which is checked elsewhere.
         if !ahead.is_empty() {
             require_unchangeable(&next, &metadata, &trusted)?;
         }
@@ -240,8 +239,8 @@ fn require_unchangeable(
     ))
 }
 
-/// Whether nobody is in the group but root or us: many systems give every user a group of his own,
-/// and a umask that lets it write.
+/// Returns whether nobody but root or this user is in the group. Many systems give every user a group of
+/// their own, and a umask that lets it write.
 fn is_private_group(gid: u32) -> bool {
     if gid == 0 {
         return true;
@@ -259,7 +258,7 @@ fn is_private_group(gid: u32) -> bool {
             (gid == us || Some(&group.name) == name.as_ref())
                 && group.mem.iter().all(|member| Some(member) == name.as_ref())
         }
-        // A container without a database of users.
+        // A container may have no user database.
         None => gid == us,
     }
 }

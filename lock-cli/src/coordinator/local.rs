@@ -1,5 +1,5 @@
-//! The user's own coordinator on this machine: where it lives, how it is found, and how it is
-//! started by whoever needs it first.
+//! The user's own coordinator on this machine: where it is, how it is found, and how the first command
+//! that needs it starts it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -18,58 +18,59 @@ use turnlock::{Error, ErrorKind};
 
 use super::daemon;
 use super::folder::{self, Refusal};
-use super::place::{self, Chosen};
+use super::location::{self, FolderSource};
 use crate::exit::{Exit, Failure};
 
-/// A coordinator that has not answered by then after its start has failed.
+/// A coordinator that does not reply within this time of its start has failed.
 const START_LIMIT: Duration = Duration::from_secs(15);
-/// A coordinator that was started for somebody's command ends when nobody needs it any more.
+/// How long a coordinator that a command started stays without a session, in seconds.
 const IDLE_SECS: &str = "600";
-/// How often a starting coordinator is looked for.
+/// The pause between two looks for a starting coordinator.
 const START_POLL: Duration = Duration::from_millis(5);
-/// A coordinator that has its folder and no socket is about to serve, or to end.
+/// How long a coordinator may have its folder but no socket: it is about to serve, or to end.
 const SETTLED: Duration = Duration::from_secs(5);
-/// Longest part of its last words that is taken from a coordinator that failed to start.
-const LAST_WORDS: u64 = 64 * 1024;
+/// The most that is read of the messages of a coordinator that failed to start, in bytes.
+const MAX_MESSAGE_BYTES: u64 = 64 * 1024;
 
 /// The folder of the user's own coordinator: its data, its socket and its log.
 #[derive(Debug, Clone)]
 pub struct Home {
     dir: PathBuf,
-    chosen: Chosen,
+    source: FolderSource,
 }
 
-/// Who serves a folder.
+/// Whether a coordinator serves a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
-    Nobody,
-    /// This process, which the kernel names if it is in our process namespace.
+pub enum ServerState {
+    /// None has the folder.
+    Absent,
+    /// This process serves it. The kernel reports its id if it is in our process namespace.
     Serving(Option<Pid>),
-    /// Somebody has the folder and no socket that answers. The number is what the folder says.
-    Mute(Option<u32>),
+    /// A process has the folder, but no socket that replies. Its id is what the file LOCK says.
+    Unresponsive(Option<u32>),
 }
 
 impl Home {
-    /// `$TURNLOCK_HOME`, or `turnlock` in the XDG state folder.
+    /// Returns the home in `$TURNLOCK_HOME`, or else `turnlock` in the XDG state folder.
     pub fn of_user() -> Result<Self, Failure> {
-        let (dir, chosen) = place::choose()?;
-        // The same word would mean another folder, and other locks, in every working folder.
+        let (dir, source) = location::choose()?;
+        // A relative path would mean other locks in every working folder.
         if !dir.is_absolute() {
             let message = format!("the coordinator's folder {} is not absolute", dir.display());
             return Err(Failure::new(Exit::Configuration, message)
                 .hint("set TURNLOCK_HOME (or HOME) to an absolute path"));
         }
-        Ok(Home { dir, chosen })
+        Ok(Home { dir, source })
     }
 
-    /// A folder given by the user; the current folder completes a relative one.
+    /// Returns the home in a folder that the user gave. A relative path begins at the current folder.
     pub fn at(dir: &Path) -> Result<Self, Failure> {
         let dir = std::path::absolute(dir).map_err(|error| {
             Failure::new(Exit::Configuration, format!("{}: {error}", dir.display()))
         })?;
         Ok(Home {
             dir,
-            chosen: Chosen::ByName,
+            source: FolderSource::Named,
         })
     }
 
@@ -77,8 +78,8 @@ impl Home {
         &self.dir
     }
 
-    pub fn chosen(&self) -> Chosen {
-        self.chosen
+    pub fn source(&self) -> FolderSource {
+        self.source
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -89,8 +90,9 @@ impl Home {
         self.dir.join("coordinator.log")
     }
 
-    /// A client of the coordinator of this folder, which is started whenever a connection finds none.
-    pub fn backend(self, keyspace: Keyspace) -> Result<Arc<EtcdBackend>, Failure> {
+    /// Opens a client of the coordinator of this folder. The coordinator is started whenever a connection
+    /// finds none.
+    pub fn open(self, keyspace: Keyspace) -> Result<Arc<EtcdBackend>, Failure> {
         self.require_short_path()?;
         self.make_dir()?;
         let config = Config::unix(self.socket()).with_keyspace(keyspace);
@@ -103,45 +105,49 @@ impl Home {
         Ok(EtcdBackend::new(config.with_dialer(dialer))?)
     }
 
-    /// A client of the coordinator of this folder, if one runs. None is started, and nothing is made.
-    pub async fn existing(&self, keyspace: Keyspace) -> Result<Option<Arc<EtcdBackend>>, Failure> {
+    /// Opens a client of the coordinator of this folder, if one runs. None is started, and no file is
+    /// made.
+    pub async fn open_existing(
+        &self,
+        keyspace: Keyspace,
+    ) -> Result<Option<Arc<EtcdBackend>>, Failure> {
         match self.find_settled().await? {
-            Found::Nobody => Ok(None),
-            Found::Serving(_) => {
+            ServerState::Absent => Ok(None),
+            ServerState::Serving(_) => {
                 let config = Config::unix(self.socket()).with_keyspace(keyspace);
                 Ok(Some(EtcdBackend::new(config)?))
             }
-            Found::Mute(pid) => Err(self.mute(pid)),
+            ServerState::Unresponsive(pid) => Err(self.to_unresponsive_failure(pid)),
         }
     }
 
-    /// Who serves the folder: the kernel knows, by the socket or by the lock that a coordinator
-    /// holds on the folder. No file has to be believed.
-    pub async fn find(&self) -> Result<Found, Failure> {
+    /// Finds out whether a coordinator serves the folder. The kernel knows, by the socket or by the lock
+    /// that a coordinator holds on the folder, so no content of a file has to be believed.
+    pub async fn find(&self) -> Result<ServerState, Failure> {
         self.require_short_path()?;
         folder::require_safe(&self.dir)?;
         let socket = self.socket();
         let failed = |path: &Path, error: &io::Error| {
-            Failure::new(Exit::Unavailable, named(path, error).to_string())
+            Failure::new(Exit::Unavailable, with_path(path, error).to_string())
         };
         match UnixStream::connect(&socket).await {
             Ok(stream) => {
                 let peer = stream.peer_cred().map_err(|e| failed(&socket, &e))?;
-                Ok(Found::Serving(peer.pid().and_then(Pid::from_raw)))
+                Ok(ServerState::Serving(peer.pid().and_then(Pid::from_raw)))
             }
             Err(error) if is_absent(&error) => self
-                .find_mute()
+                .find_lock_holder()
                 .map_err(|error| failed(&self.dir.join("LOCK"), &error)),
             Err(error) => Err(failed(&socket, &error)),
         }
     }
 
-    /// The same, once a coordinator that starts or ends just now has done so.
-    pub async fn find_settled(&self) -> Result<Found, Failure> {
+    /// Finds out the same, once a coordinator that is about to start or to end has done so.
+    pub async fn find_settled(&self) -> Result<ServerState, Failure> {
         let started = Instant::now();
         loop {
             match self.find().await? {
-                Found::Mute(_) if started.elapsed() < SETTLED => {
+                ServerState::Unresponsive(_) if started.elapsed() < SETTLED => {
                     tokio::time::sleep(START_POLL).await;
                 }
                 found => return Ok(found),
@@ -149,31 +155,33 @@ impl Home {
         }
     }
 
-    /// Whether somebody holds the lock on the folder. The moment for which it is taken here is as
-    /// short as can be: a coordinator that starts just then would be turned away.
-    fn find_mute(&self) -> io::Result<Found> {
+    /// Finds out whether a process holds the lock on the folder. The lock is taken here only for a moment:
+    /// a coordinator that starts at that moment would be turned away.
+    fn find_lock_holder(&self) -> io::Result<ServerState> {
         let opened = OpenOptions::new()
             .read(true)
             .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32)
             .open(self.dir.join("LOCK"));
         let mut lock = match opened {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nobody),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(ServerState::Absent);
+            }
             other => other?,
         };
         match lock.try_lock_shared() {
-            Ok(()) => Ok(Found::Nobody),
+            Ok(()) => Ok(ServerState::Absent),
             Err(TryLockError::Error(error)) => Err(error),
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
-                // A hint alone, which may be about to be written.
+                // Only a hint: it may not be written yet.
                 let _ = lock.read_to_string(&mut pid);
-                Ok(Found::Mute(pid.trim().parse().ok()))
+                Ok(ServerState::Unresponsive(pid.trim().parse().ok()))
             }
         }
     }
 
-    /// Somebody has the folder, whom nobody can ask.
-    pub fn mute(&self, pid: Option<u32>) -> Failure {
+    /// Makes the failure of a folder whose coordinator does not reply.
+    pub fn to_unresponsive_failure(&self, pid: Option<u32>) -> Failure {
         let who = pid.map_or("a process".to_owned(), |pid| {
             format!("process {pid} (so says LOCK)")
         });
@@ -182,7 +190,7 @@ impl Home {
             self.dir.display()
         );
         Failure::new(Exit::Unavailable, message)
-            .hint("a coordinator that starts or ends answers in a moment; one in another process namespace has to be stopped there")
+            .hint("a coordinator that starts or ends replies in a moment; stop one in another process namespace from there")
     }
 
     async fn dial(&self) -> io::Result<UnixStream> {
@@ -196,25 +204,26 @@ impl Home {
         UnixStream::connect(self.socket()).await
     }
 
-    /// Starts the coordinator, unless another process did so meanwhile, and waits until it answers.
+    /// Starts the coordinator, unless another process did so meanwhile, and waits until it replies.
     fn start(&self) -> io::Result<()> {
-        // It may have been removed since we began, and the coordinator with it.
-        self.make_dir().map_err(permanent)?;
-        // Of twenty that start at once one gets the lock and starts it; the others find it running.
-        let starting = self.start_file().map_err(of_mistake)?;
+        // The folder may have been removed since the command began, and the coordinator with it.
+        self.make_dir().map_err(to_permanent_error)?;
+        // Of twenty commands that begin at once, one gets this lock and starts the coordinator. The others
+        // find it running.
+        let starting = self.start_file().map_err(classify_error)?;
         starting.lock()?;
-        if self.answers() {
+        if self.replies() {
             return Ok(());
         }
-        let mut coordinator = self.spawn().map_err(of_mistake)?;
+        let mut coordinator = self.spawn().map_err(classify_error)?;
         let limit = Instant::now() + START_LIMIT;
-        while !self.answers() {
+        while !self.replies() {
             if let Some(status) = coordinator.try_wait()? {
-                return Err(self.not_started(status, &last_words(&mut coordinator)));
+                return Err(self.to_start_error(status, &read_messages(&mut coordinator)));
             }
             if Instant::now() > limit {
                 return Err(io::Error::other(format!(
-                    "the coordinator in {} does not answer {} s after its start: see {}",
+                    "the coordinator in {} does not reply {} s after its start: see {}",
                     self.dir.display(),
                     START_LIMIT.as_secs(),
                     self.log().display()
@@ -227,15 +236,15 @@ impl Home {
 
     fn start_file(&self) -> io::Result<File> {
         let path = self.dir.join("START");
-        folder::private_file(&path).map_err(|error| named(&path, &error))
+        folder::open_private_file(&path).map_err(|error| with_path(&path, &error))
     }
 
     fn spawn(&self) -> io::Result<Child> {
-        let mut command = daemon::program()?;
+        let mut command = daemon::this_command()?;
         command
             .args(["serve", "--background", "--idle", IDLE_SECS, "--data"])
             .arg(&self.dir);
-        if self.chosen == Chosen::ByName {
+        if self.source == FolderSource::Named {
             command.arg("--chosen-folder");
         }
         command
@@ -246,14 +255,15 @@ impl Home {
             .spawn()
     }
 
-    /// Why it did not start: for ever, if it called that a mistake itself.
-    fn not_started(&self, status: ExitStatus, said: &str) -> io::Error {
-        let how = match said {
+    /// Makes the error of a coordinator that did not start. It is permanent if the coordinator itself
+    /// ended with the status of a mistake.
+    fn to_start_error(&self, status: ExitStatus, message: &str) -> io::Error {
+        let reason = match message {
             "" => status.to_string(),
-            said => said.to_owned(),
+            message => message.to_owned(),
         };
         let message = format!(
-            "the coordinator in {} did not start: {how}",
+            "the coordinator in {} did not start: {reason}",
             self.dir.display()
         );
         let is = |exit: Exit| status.code() == Some(i32::from(exit.code()));
@@ -266,11 +276,11 @@ impl Home {
         }
     }
 
-    fn answers(&self) -> bool {
+    fn replies(&self) -> bool {
         std::os::unix::net::UnixStream::connect(self.socket()).is_ok()
     }
 
-    /// Makes the folder, for the user alone: who can write there can take every lock.
+    /// Makes the folder, for the user alone: whoever can write there can take every lock.
     pub fn make_dir(&self) -> Result<(), Failure> {
         Ok(folder::make(&self.dir)?)
     }
@@ -292,11 +302,11 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// What it said before it ended.
-fn last_words(coordinator: &mut Child) -> String {
+/// Reads what a coordinator wrote to stderr before it ended.
+fn read_messages(coordinator: &mut Child) -> String {
     let mut said = Vec::new();
     if let Some(stderr) = coordinator.stderr.take() {
-        let _ = stderr.take(LAST_WORDS).read_to_end(&mut said);
+        let _ = stderr.take(MAX_MESSAGE_BYTES).read_to_end(&mut said);
     }
     let said = String::from_utf8_lossy(&said);
     let lines = said
@@ -305,8 +315,8 @@ fn last_words(coordinator: &mut Child) -> String {
     lines.collect::<Vec<_>>().join("; ")
 }
 
-/// Whether nobody listens on the socket: it is not there, or it was left behind by one that was
-/// killed.
+/// Returns whether nobody listens on the socket: it does not exist, or a coordinator that was killed left
+/// it behind.
 fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -314,8 +324,8 @@ fn is_absent(error: &io::Error) -> bool {
     )
 }
 
-/// Passed on to those who wait for a connection, who do not try again.
-fn permanent(failure: Failure) -> io::Error {
+/// Makes an error after which a waiting connection is not tried again.
+fn to_permanent_error(failure: Failure) -> io::Error {
     let message = match failure.hint {
         Some(hint) => format!("{}; {hint}", failure.message),
         None => failure.message,
@@ -323,8 +333,8 @@ fn permanent(failure: Failure) -> io::Error {
     io::Error::other(Error::new(ErrorKind::Configuration, message))
 }
 
-/// The same for what the system says, where no repetition helps.
-fn of_mistake(error: io::Error) -> io::Error {
+/// Makes an error of the system permanent, if trying again does not help.
+fn classify_error(error: io::Error) -> io::Error {
     use io::ErrorKind as K;
     match error.kind() {
         K::NotFound
@@ -333,12 +343,14 @@ fn of_mistake(error: io::Error) -> io::Error {
         | K::StorageFull
         | K::QuotaExceeded
         | K::NotADirectory
-        | K::IsADirectory => permanent(Failure::new(Exit::Configuration, error.to_string())),
+        | K::IsADirectory => {
+            to_permanent_error(Failure::new(Exit::Configuration, error.to_string()))
+        }
         _ => error,
     }
 }
 
-/// The system's errors do not say which file they are about.
-fn named(path: &Path, error: &io::Error) -> io::Error {
+/// Adds the path to an error of the system, which does not name the file.
+fn with_path(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -1,4 +1,4 @@
-//! The log of a coordinator in the background: kept over its starts, with times, and bounded.
+//! The log of a coordinator in the background. It is kept across starts, has times, and is bounded.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -9,11 +9,11 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::OFlags;
 use rustix::stdio::dup2_stderr;
 
-/// A file that has become so long is put aside, over the one that was put aside before.
+/// A file of this size is renamed to `.1`, over the one that was renamed before.
 const MAX_BYTES: u64 = 256 * 1024;
 
-/// Sends what the coordinator has to tell to its log, and from `take_stderr` on also what goes to
-/// stderr: the last words of a process that ends by a fault of its own.
+/// Writes the coordinator's messages to its log. From `take_stderr` on it also takes what goes to stderr,
+/// such as the message of a panic.
 pub struct Log(Mutex<State>);
 
 struct State {
@@ -24,7 +24,7 @@ struct State {
 }
 
 impl Log {
-    /// Opens the log; lines are added at its end.
+    /// Opens the log. Lines are appended.
     pub fn open(path: &Path) -> io::Result<Self> {
         let (file, bytes) = open(path)?;
         Ok(Log(Mutex::new(State {
@@ -35,7 +35,7 @@ impl Log {
         })))
     }
 
-    /// From now on stderr is the log.
+    /// Redirects stderr to the log.
     pub fn take_stderr(&self) -> io::Result<()> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.stderr = true;
@@ -45,7 +45,7 @@ impl Log {
 
 impl State {
     fn rotate(&mut self) -> io::Result<()> {
-        put_aside(&self.path)?;
+        rename_old(&self.path)?;
         (self.file, self.bytes) = open(&self.path)?;
         if self.stderr {
             dup2_stderr(&self.file)?;
@@ -70,7 +70,7 @@ impl Write for &Log {
     }
 }
 
-/// A link in the place of the log would have us write where it leads to.
+/// Opens the file. A link in its place is refused: it would redirect what is written.
 fn open(path: &Path) -> io::Result<(File, u64)> {
     let open = || {
         OpenOptions::new()
@@ -83,14 +83,14 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     let mut file = open()?;
     let mut bytes = file.metadata()?.len();
     if bytes > MAX_BYTES / 2 {
-        put_aside(path)?;
+        rename_old(path)?;
         file = open()?;
         bytes = file.metadata()?.len();
     }
     Ok((file, bytes))
 }
 
-fn put_aside(path: &Path) -> io::Result<()> {
+fn rename_old(path: &Path) -> io::Result<()> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".1");
     fs::rename(path, aside)

@@ -1,7 +1,7 @@
-//! The coordinator of the machine: one for all its users, if root says so in a file.
+//! The machine's coordinator: one for all its users, if root says so in a file.
 //!
-//! The file decides, never whether a socket answers: a command that went to its user's own
-//! coordinator while that of the machine is down would let two run at once.
+//! Only the file decides, never whether a socket replies. A command that used its user's own coordinator
+//! while the machine's is down would let two run at once.
 
 use std::fs::{self, File};
 #[cfg(feature = "embedded")]
@@ -17,36 +17,39 @@ use crate::exit::{Exit, Failure};
 /// The coordinator that `turnlock serve --system` is.
 #[cfg(feature = "embedded")]
 pub const DEFAULT_URL: &str = "etcd+unix:///run/turnlock/turnlock.sock";
-/// One line: the URL of the coordinator that all users of the machine use.
+/// The file with the URL of the coordinator that all users of the machine use, in one line.
 pub const FILE: &str = "/etc/turnlock/backend";
-/// A longer file is not what it should be.
+/// The longest file that is accepted.
 const MAX_BYTES: u64 = 4096;
 
-/// The URL in the file, if there is one, as a client takes it.
+/// Returns the URL in the file, if there is one, as a client needs it.
 ///
 /// # Errors
 /// A file that cannot be read, is malformed, or could be written by others than root: to go on
 /// without it could split every lock of the machine in two.
 pub fn url() -> Result<Option<String>, Failure> {
-    Ok(line()?.map(|line| with_server(&line)))
+    Ok(read_url()?.map(|line| with_server(&line)))
 }
 
-/// The URL in the file, as it stands there.
+/// Returns the URL in the file, as it is written there.
 ///
 /// # Errors
 /// As [`url`].
-pub fn line() -> Result<Option<String>, Failure> {
+pub fn read_url() -> Result<Option<String>, Failure> {
     let text = match read(Path::new(FILE)) {
         Ok(Some(text)) => text,
         Ok(None) => return Ok(None),
-        Err(why) => return Err(mistake(&why)),
+        Err(why) => return Err(to_failure(&why)),
     };
-    let line = parse(&text).map_err(|why| mistake(&why))?;
+    let line = parse_url(&text).map_err(|why| to_failure(&why))?;
     Ok(Some(line.to_owned()))
 }
 
-/// The URL in the text of the file.
-pub fn parse(text: &str) -> Result<&str, String> {
+/// Parses the text of the file.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_url(text: &str) -> Result<&str, String> {
     let line = text.trim();
     if line.is_empty() || line.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err("it is not one line with one URL".to_owned());
@@ -68,7 +71,7 @@ pub fn parse(text: &str) -> Result<&str, String> {
 
 fn read(path: &Path) -> Result<Option<String>, String> {
     let failed = |error: io::Error| error.to_string();
-    // Some systems have links to where their settings are made: whose the end is counts.
+    // On some systems a setting is a link to where it is made. The owner of its target counts.
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(failed)?,
@@ -92,15 +95,15 @@ fn read(path: &Path) -> Result<Option<String>, String> {
     }
 }
 
-/// The socket that a URL names, if it names one.
-pub fn socket(url: &str) -> Option<&Path> {
+/// Returns the path of the socket that a URL names, if it names one.
+pub fn socket_path(url: &str) -> Option<&Path> {
     let place = url.strip_prefix("etcd+unix://")?;
     let place = place.split_once('?').map_or(place, |(place, _)| place);
-    // One with escapes is for the parser of URLs.
+    // A path with escapes is left to the parser of URLs.
     (!place.contains('%')).then(|| Path::new(place))
 }
 
-/// Puts the URL into the file, at once or not at all, and sees to it that it stays.
+/// Writes the URL into the file atomically and durably.
 #[cfg(feature = "embedded")]
 pub fn write(url: &str) -> io::Result<()> {
     let folder = folder();
@@ -121,7 +124,7 @@ pub fn write(url: &str) -> io::Result<()> {
     written.and_then(|()| File::open(folder)?.sync_all())
 }
 
-/// Removes the file.
+/// Removes the file durably.
 #[cfg(feature = "embedded")]
 pub fn remove() -> io::Result<()> {
     fs::remove_file(FILE)?;
@@ -133,9 +136,9 @@ fn folder() -> &'static Path {
     Path::new(FILE).parent().unwrap_or(Path::new("/"))
 }
 
-/// Root chose the socket, so whoever root gave its folder to may serve it.
+/// Adds the user who may serve the socket to its URL: the owner of its folder. Root chose that folder.
 pub fn with_server(url: &str) -> String {
-    let folder = socket(url).and_then(Path::parent);
+    let folder = socket_path(url).and_then(Path::parent);
     let owner = folder.and_then(|folder| fs::metadata(folder).ok());
     match owner {
         Some(owner) if !url.contains("server_uid=") => {
@@ -146,10 +149,10 @@ pub fn with_server(url: &str) -> String {
     }
 }
 
-fn mistake(why: &str) -> Failure {
+fn to_failure(why: &str) -> Failure {
     let message = format!("{FILE}, which says which coordinator this machine uses: {why}");
     Failure::new(Exit::Configuration, message)
-        .hint("let root mend it: `turnlock system enable` writes it anew")
+        .hint("have root mend it: `turnlock system enable` writes it anew")
 }
 
 #[cfg(test)]
@@ -158,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_file_is_one_url() {
-        assert_eq!(parse("etcd+unix:///run/s\n"), Ok("etcd+unix:///run/s"));
+        assert_eq!(parse_url("etcd+unix:///run/s\n"), Ok("etcd+unix:///run/s"));
         for wrong in [
             "",
             "\n",
@@ -167,7 +170,7 @@ mod tests {
             "embedded:memory",
             "/run/s",
         ] {
-            assert!(parse(wrong).is_err(), "{wrong:?}");
+            assert!(parse_url(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Where the coordinator of the machine is when it is `turnlock serve --system`.
+//! The paths of the machine's coordinator when it is `turnlock serve --system`.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -7,14 +7,14 @@ use std::path::Path;
 
 use crate::exit::{Exit, Failure};
 
-/// Its data, for itself alone.
+/// The folder of its data, which only it can enter.
 pub const DATA: &str = "/var/lib/turnlock";
 /// Its socket, in a folder that the group can enter.
 pub const SOCKET: &str = "/run/turnlock/turnlock.sock";
-/// Who may use it.
+/// The group whose users may use it.
 pub const GROUP: &str = "turnlock";
 
-/// Makes the folder of the socket if it is not there: a service manager mostly has made it.
+/// Makes the folder of the socket if it does not exist. A service manager has usually made it.
 pub fn make_runtime_folder(socket: &Path, group: u32) -> Result<(), Failure> {
     let Some(folder) = socket.parent() else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Data on stdout, whose reader may be gone and whose disk may be full.
+//! Data on stdout, whose reader may have left and whose disk may be full.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -7,50 +7,49 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr, write};
 use rustix::stdio::stdout;
 
-use crate::exit::{Exit, Failure, Said};
+use crate::exit::{Exit, Failure, Reported};
 
 /// Prints one line of data on stdout.
 ///
 /// # Errors
-/// With status 74 if it cannot be written. A reader that has left is told nothing: it does not want
-/// to know.
+/// With status 74 if it cannot be written. If the reader has left, nothing is written to stderr.
 pub fn print(line: impl AsRef<str>) -> Result<(), Failure> {
     let line = format!("{}\n", line.as_ref());
-    write_all(stdout(), line.as_bytes()).map_err(unwritable)
+    write_all(stdout(), line.as_bytes()).map_err(from_stdout_error)
 }
 
-/// Prints one line of JSON on stdout, in which nothing can drive a terminal.
+/// Prints one line of JSON on stdout, without characters that control a terminal.
 ///
 /// # Errors
 /// As [`print`].
 pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
-    print(escaped(&value.to_string()))
+    print(escape_json(&value.to_string()))
 }
 
-/// The failure of whoever could not write to stdout.
-pub fn unwritable(error: io::Error) -> Failure {
-    let said = match error.kind() {
-        io::ErrorKind::BrokenPipe => Said::Never,
-        _ => Said::Always,
+/// Makes the failure of a write to stdout.
+pub fn from_stdout_error(error: io::Error) -> Failure {
+    let reported = match error.kind() {
+        io::ErrorKind::BrokenPipe => Reported::Never,
+        _ => Reported::Always,
     };
     Failure {
-        said,
+        reported,
         ..Failure::new(
             Exit::File,
-            format!("cannot write to stdout: {}", why(&error)),
+            format!("cannot write to stdout: {}", to_message(&error)),
         )
     }
 }
 
-/// The failure of whoever has changed the file and could not write about it to stdout. It is told in
-/// any case: the status alone would say that nothing was changed.
-pub fn unreported(failure: Failure, file: &std::path::Path) -> Failure {
+/// Adds to a failure of stdout that the file was changed. The failure is then reported in any case: the
+/// status alone would mean that nothing was changed.
+pub fn add_changed_file(failure: Failure, file: &std::path::Path) -> Failure {
     let message = format!("{}; {} was changed", failure.message, file.display());
     Failure::new(failure.exit, message)
 }
 
-/// What the system says, without its number.
-fn why(error: &io::Error) -> String {
+/// Returns the message of the system, without its number.
+fn to_message(error: &io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error ") {
         Some((words, _)) => words.to_owned(),
@@ -58,8 +57,8 @@ fn why(error: &io::Error) -> String {
     }
 }
 
-/// Writes all of it. The standard library takes a stdout that is closed or only readable for one
-/// that takes everything, and gives up on one that is full for the moment.
+/// Writes all of the bytes. The standard library treats a stdout that is closed or only readable as if it
+/// took everything, and gives up on one that is full for the moment.
 fn write_all(out: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match retry_on_intr(|| write(out, bytes)) {
@@ -75,12 +74,11 @@ fn write_all(out: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// JSON in which the characters that drive terminals are escaped as JSON allows. Outside of its
-/// strings there are none.
-fn escaped(json: &str) -> String {
+/// Escapes the characters that control a terminal as JSON allows. They occur only in strings.
+fn escape_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
-        if super::drives_a_terminal(c) {
+        if super::is_terminal_control(c) {
             // All of them are in the basic plane.
             out.push_str(&format!("\\u{:04x}", u32::from(c)));
         } else {
@@ -98,7 +96,7 @@ mod tests {
     #[test]
     fn json_cannot_drive_the_terminal_and_says_the_same() {
         let value = serde_json::json!({"note": "a\u{9b}b\u{202e}c\u{7f}\u{1b}ü😀"});
-        let shown = escaped(&value.to_string());
+        let shown = escape_json(&value.to_string());
         assert_eq!(shown, r#"{"note":"a\u009bb\u202ec\u007f\u001bü😀"}"#);
         let read: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
         assert_eq!(read, value);
@@ -110,17 +108,23 @@ mod tests {
             .write(true)
             .open("/dev/full")
             .expect("there");
-        let failure = unwritable(write_all(full.as_fd(), b"x").expect_err("full"));
+        let failure = from_stdout_error(write_all(full.as_fd(), b"x").expect_err("full"));
         assert_eq!(
             failure.message,
             "cannot write to stdout: No space left on device"
         );
-        assert_eq!((failure.exit, failure.said), (Exit::File, Said::Always));
+        assert_eq!(
+            (failure.exit, failure.reported),
+            (Exit::File, Reported::Always)
+        );
 
         let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
         drop(reader);
-        let failure = unwritable(write_all(writer.as_fd(), b"x").expect_err("closed"));
-        assert_eq!((failure.exit, failure.said), (Exit::File, Said::Never));
+        let failure = from_stdout_error(write_all(writer.as_fd(), b"x").expect_err("closed"));
+        assert_eq!(
+            (failure.exit, failure.reported),
+            (Exit::File, Reported::Never)
+        );
     }
 
     #[test]

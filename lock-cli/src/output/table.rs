@@ -1,32 +1,32 @@
-//! Columns that line up, and fit a terminal.
+//! Tables whose columns line up and fit a terminal.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 
-/// What stands for the end of a cell that was too long.
+/// The mark at the end of a cell that was cut.
 const CUT: char = '…';
 
-/// A column that may be made narrower, and how narrow.
+/// A column that may be made narrower, and its least width.
 pub type Shrinks = (usize, usize);
 
-/// How many columns a terminal has; `None` if it is none.
-pub fn width_of(out: &(impl IsTerminal + AsFd)) -> Option<usize> {
+/// Returns the number of columns of a terminal; `None` if this is not a terminal.
+pub fn terminal_width(out: &(impl IsTerminal + AsFd)) -> Option<usize> {
     if !out.is_terminal() {
         return None;
     }
-    let told = rustix::termios::tcgetwinsize(out).ok();
-    let columns = told.map_or(0, |size| usize::from(size.ws_col));
-    // A serial line knows no size.
+    let size = rustix::termios::tcgetwinsize(out).ok();
+    let columns = size.map_or(0, |size| usize::from(size.ws_col));
+    // A serial line does not know its size.
     Some(if columns == 0 { 80 } else { columns })
 }
 
 /// Lines up columns; the last one is not padded. On a terminal that is too narrow, cells of the
 /// columns that may shrink are cut, the first ones named first; what is read by programs is whole.
-pub fn table(rows: &[Vec<String>], shrinks: &[Shrinks]) -> String {
-    fit(rows, shrinks, width_of(&io::stdout()))
+pub fn format_table(rows: &[Vec<String>], shrinks: &[Shrinks]) -> String {
+    fit_table(rows, shrinks, terminal_width(&io::stdout()))
 }
 
-/// At most so many characters of it.
+/// Cuts a text to at most this many characters.
 pub fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
@@ -36,7 +36,7 @@ pub fn cut(text: &str, width: usize) -> String {
     cut
 }
 
-fn fit(rows: &[Vec<String>], shrinks: &[Shrinks], limit: Option<usize>) -> String {
+fn fit_table(rows: &[Vec<String>], shrinks: &[Shrinks], limit: Option<usize>) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| {
         rows.iter()
@@ -59,7 +59,7 @@ fn fit(rows: &[Vec<String>], shrinks: &[Shrinks], limit: Option<usize>) -> Strin
     let lines = rows.iter().map(|row| {
         let cells = row.iter().zip(&widths).map(|(cell, &width)| {
             let mut cell = cut(cell, width);
-            // Not with the formatter, which knows no cells of more than 65,535 characters.
+            // Padded by hand: the formatter does not pad cells of more than 65,535 characters.
             let padding = width.saturating_sub(cell.chars().count());
             cell.extend(std::iter::repeat_n(' ', padding));
             cell
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn columns_line_up() {
         let rows = [row(&["a", "bb"]), row(&["ccc", "d"])];
-        assert_eq!(fit(&rows, &[], None), "a    bb\nccc  d");
+        assert_eq!(fit_table(&rows, &[], None), "a    bb\nccc  d");
     }
 
     #[test]
@@ -91,17 +91,17 @@ mod tests {
             row(&["waits", "2", "bob@another-host", "note"]),
         ];
         let shrinks = [(3, 8), (2, 10)];
-        let shown = fit(&rows, &shrinks, Some(80));
+        let shown = fit_table(&rows, &shrinks, Some(80));
         for line in shown.lines() {
             assert!(line.chars().count() <= 80, "{line}");
         }
         assert!(shown.contains("bob@another-host  note"), "{shown}");
-        let narrow = fit(&rows, &shrinks, Some(10));
+        let narrow = fit_table(&rows, &shrinks, Some(10));
         assert!(narrow.contains("18446744073709551615"), "{narrow}");
         assert!(narrow.contains("bob@anoth…  note"), "{narrow}");
         assert!(narrow.contains("ann@host    xxxxxxx…"), "{narrow}");
         assert!(
-            fit(&rows, &shrinks, None).contains(&long),
+            fit_table(&rows, &shrinks, None).contains(&long),
             "programs get it whole"
         );
     }

@@ -107,7 +107,7 @@ async fn run(options: Options, command: Vec<OsString>) -> ExitCode {
             .map(|deadline| Clock::system().now() + deadline),
         last_will: Vec::new(),
     };
-    let watchdog = Watchdog::start(signals.before()).unwrap();
+    let watchdog = Watchdog::start(signals.initial_mask()).unwrap();
     let mut child = match Child::spawn(watchdog, plan, signals).await {
         Ok(child) => child,
         Err(error) => {

@@ -1,5 +1,5 @@
-//! The coordinators of all users' own that run on this machine, as the kernel lists them. Root alone
-//! sees them all.
+//! The users' own coordinators that run on this machine, as the kernel lists them. Only root sees all of
+//! them.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,35 +13,36 @@ use rustix::process::Pid;
 use tokio::net::UnixStream;
 use turnlock::etcd::{Config, EtcdBackend};
 
-/// The flag of a socket that listens, in the kernel's list.
+/// The flag of a listening socket in the kernel's list.
 const LISTENS: u32 = 0x10000;
-/// Its name in every user's folder.
+/// The end of the path of every user's socket.
 const SOCKET: &str = "/turnlock.sock";
 
-/// A coordinator of one user's own.
+/// The coordinator of one user.
 #[derive(Debug)]
-pub struct Own {
-    /// Unknown in another process namespace.
+pub struct UserCoordinator {
+    /// `None` if it runs in another process namespace.
     pid: Option<Pid>,
     /// `None` if it does not listen yet.
     socket: Option<PathBuf>,
     folder: PathBuf,
 }
 
-/// Whether somebody holds or waits for a lock there.
+/// Whether somebody holds or waits for a lock on a coordinator.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Use {
+pub enum Usage {
+    /// It has no session.
     Idle,
-    /// So many sessions.
+    /// It has this many sessions.
     Sessions(usize),
     /// It cannot be asked, for this reason.
     Unknown(String),
 }
 
-/// Those that run, except those of folders that somebody names: nobody comes to them unasked, now or
-/// later.
-pub fn all() -> io::Result<Vec<Own>> {
-    let mut sockets = listening(&fs::read_to_string("/proc/net/unix")?);
+/// Lists the coordinators that run, except those that serve a folder which its users name. No command
+/// uses those by default, now or later.
+pub fn list() -> io::Result<Vec<UserCoordinator>> {
+    let mut sockets = parse_listeners(&fs::read_to_string("/proc/net/unix")?);
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let Ok(entry) = entry else { continue };
@@ -50,19 +51,19 @@ pub fn all() -> io::Result<Vec<Own>> {
         let Some(pid) = number.and_then(Pid::from_raw) else {
             continue;
         };
-        // One that ends meanwhile has nothing to say.
+        // A process may end meanwhile.
         let Ok(line) = fs::read(entry.path().join("cmdline")) else {
             continue;
         };
         let served =
-            descriptors(&entry.path()).find_map(|inode| Some((inode, sockets.remove(&inode)?)));
-        match (served, background(&line)) {
-            (Some((_, socket)), _) if is_unasked(&line) => found.push(Own {
+            socket_inodes(&entry.path()).find_map(|inode| Some((inode, sockets.remove(&inode)?)));
+        match (served, parse_background_folder(&line)) {
+            (Some((_, socket)), _) if is_default(&line) => found.push(UserCoordinator {
                 pid: Some(pid),
                 folder: socket.parent().unwrap_or(Path::new("/")).to_owned(),
                 socket: Some(socket),
             }),
-            (None, Some(folder)) if is_unasked(&line) => found.push(Own {
+            (None, Some(folder)) if is_default(&line) => found.push(UserCoordinator {
                 pid: Some(pid),
                 folder,
                 socket: None,
@@ -70,8 +71,8 @@ pub fn all() -> io::Result<Vec<Own>> {
             _ => {}
         }
     }
-    // Whose process we do not see.
-    found.extend(sockets.into_values().map(|socket| Own {
+    // The processes of these sockets are not visible here.
+    found.extend(sockets.into_values().map(|socket| UserCoordinator {
         pid: None,
         folder: socket.parent().unwrap_or(Path::new("/")).to_owned(),
         socket: Some(socket),
@@ -79,7 +80,7 @@ pub fn all() -> io::Result<Vec<Own>> {
     Ok(found)
 }
 
-impl Own {
+impl UserCoordinator {
     pub fn pid(&self) -> Option<Pid> {
         self.pid
     }
@@ -88,19 +89,19 @@ impl Own {
         self.socket.is_some()
     }
 
-    /// Asks whether it is in use.
-    pub async fn usage(&self) -> Use {
-        match self.sessions().await {
-            Ok(0) => Use::Idle,
-            Ok(count) => Use::Sessions(count),
-            Err(why) => Use::Unknown(why),
+    /// Asks the coordinator whether it is in use.
+    pub async fn fetch_usage(&self) -> Usage {
+        match self.count_sessions().await {
+            Ok(0) => Usage::Idle,
+            Ok(count) => Usage::Sessions(count),
+            Err(why) => Usage::Unknown(why),
         }
     }
 
-    async fn sessions(&self) -> Result<usize, String> {
-        let socket = self.socket.as_ref().ok_or("it does not answer yet")?;
-        let seen = self.reachable(socket).await;
-        let (path, uid) = seen.map_err(|error| error.to_string())?;
+    async fn count_sessions(&self) -> Result<usize, String> {
+        let socket = self.socket.as_ref().ok_or("it does not reply yet")?;
+        let found = self.find_path(socket).await;
+        let (path, uid) = found.map_err(|error| error.to_string())?;
         let config = Config::unix(path).with_server_uid(uid);
         let answer = async {
             let backend = EtcdBackend::new(config)?;
@@ -112,8 +113,8 @@ impl Own {
         Ok(leases.leases().len())
     }
 
-    /// The path under which we get to the process, and its user: its root may be another one than ours.
-    async fn reachable(&self, socket: &Path) -> io::Result<(PathBuf, u32)> {
+    /// Finds a path that leads to the process, whose root folder may be another one, and its user.
+    async fn find_path(&self, socket: &Path) -> io::Result<(PathBuf, u32)> {
         let inside = self.pid.map(|pid| {
             let relative = socket.strip_prefix("/").unwrap_or(socket);
             Path::new(&format!("/proc/{}/root", pid.as_raw_nonzero())).join(relative)
@@ -131,7 +132,7 @@ impl Own {
         Err(last)
     }
 
-    /// Process, user and folder, for people.
+    /// Describes the process, its user and its folder, for people.
     pub fn describe(&self) -> String {
         let uid = self.pid.and_then(|pid| {
             let folder = format!("/proc/{}", pid.as_raw_nonzero());
@@ -152,8 +153,8 @@ impl Own {
     }
 }
 
-/// The sockets with our name that listen, by inode.
-fn listening(list: &str) -> HashMap<u64, PathBuf> {
+/// Returns the listening sockets with the name of a coordinator's, by inode.
+fn parse_listeners(list: &str) -> HashMap<u64, PathBuf> {
     let parse = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let flags = u32::from_str_radix(fields.get(3)?, 16).ok()?;
@@ -167,8 +168,8 @@ fn listening(list: &str) -> HashMap<u64, PathBuf> {
     list.lines().skip(1).filter_map(parse).collect()
 }
 
-/// The inodes of a process's sockets.
-fn descriptors(process: &Path) -> impl Iterator<Item = u64> {
+/// Returns the inodes of a process's sockets.
+fn socket_inodes(process: &Path) -> impl Iterator<Item = u64> {
     let open = fs::read_dir(process.join("fd")).ok();
     open.into_iter().flatten().filter_map(|entry| {
         let target = fs::read_link(entry.ok()?.path()).ok()?;
@@ -180,32 +181,35 @@ fn descriptors(process: &Path) -> impl Iterator<Item = u64> {
     })
 }
 
-/// The folder of a coordinator that a command has started, by its command line.
-fn background(line: &[u8]) -> Option<PathBuf> {
+/// Returns the folder of a coordinator that a command has started, by its command line; `None` for any
+/// other process.
+fn parse_background_folder(line: &[u8]) -> Option<PathBuf> {
     let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-    let is_one = arguments.get(1) == Some(&&b"serve"[..]) && has(&arguments, "--background");
-    is_one.then(|| data(&arguments).unwrap_or_default())
+    let is_one = arguments.get(1) == Some(&&b"serve"[..]) && has_option(&arguments, "--background");
+    is_one.then(|| data_folder(&arguments).unwrap_or_default())
 }
 
-fn data(arguments: &[&[u8]]) -> Option<PathBuf> {
+fn data_folder(arguments: &[&[u8]]) -> Option<PathBuf> {
     let at = arguments.iter().position(|a| *a == b"--data")?;
     let folder = arguments.get(at + 1)?;
     Some(PathBuf::from(std::ffi::OsStr::from_bytes(folder)))
 }
 
-fn has(arguments: &[&[u8]], option: &str) -> bool {
+fn has_option(arguments: &[&[u8]], option: &str) -> bool {
     arguments.contains(&option.as_bytes())
 }
 
-/// Whether users come to it without naming it. A folder that was given to `serve` is named by those who
-/// use it, unless it is where a state folder has ours.
-fn is_unasked(line: &[u8]) -> bool {
+/// Returns whether commands use this coordinator by default, without naming it. A folder that was given to
+/// `serve` is named by its users, unless it is the default place in a state folder.
+fn is_default(line: &[u8]) -> bool {
     let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-    if has(&arguments, "--chosen-folder") || has(&arguments, "--system") {
+    if has_option(&arguments, "--chosen-folder") || has_option(&arguments, "--system") {
         return false;
     }
-    match data(&arguments) {
-        Some(folder) if !has(&arguments, "--background") => folder.ends_with("state/turnlock"),
+    match data_folder(&arguments) {
+        Some(folder) if !has_option(&arguments, "--background") => {
+            folder.ends_with("state/turnlock")
+        }
         _ => true,
     }
 }
@@ -223,13 +227,13 @@ mod tests {
 0000000000000000: 00000002 00000000 00010000 0001 01 14 /run/other.sock
 0000000000000000: 00000003 00000000 00000000 0001 03 15
 ";
-        let found = listening(list);
+        let found = parse_listeners(list);
         let expected = PathBuf::from("/home/a b/state/turnlock/turnlock.sock");
         assert_eq!(found, HashMap::from([(11, expected)]));
     }
 
     #[test]
-    fn who_is_come_to_unasked_is_told_by_the_command_line() {
+    fn the_command_line_shows_which_coordinator_is_a_default() {
         for (line, unasked) in [
             ("turnlock serve --background --data /h/x", true),
             (
@@ -242,7 +246,7 @@ mod tests {
             ("turnlock serve --system", false),
         ] {
             assert_eq!(
-                is_unasked(line.replace(' ', "\0").as_bytes()),
+                is_default(line.replace(' ', "\0").as_bytes()),
                 unasked,
                 "{line}"
             );

@@ -1,4 +1,4 @@
-//! Where a user's own coordinator has its folder.
+//! The choice of the folder of the user's own coordinator.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,47 +9,52 @@ use rustix::process::geteuid;
 
 use crate::exit::{Exit, Failure};
 
-/// What decided on the folder.
+/// What decided which folder is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Chosen {
+pub enum FolderSource {
     /// `TURNLOCK_HOME`, or an option.
-    ByName,
+    Named,
+    /// `XDG_STATE_HOME`.
     StateHome,
+    /// `HOME`.
     Home,
-    /// The user's home in the database of users, since HOME is somebody else's.
-    Database,
+    /// The user database, because `HOME` belongs to another user.
+    UserDatabase,
 }
 
-/// The folder, and what decided on it.
-pub fn choose() -> Result<(PathBuf, Chosen), Failure> {
+/// Chooses the folder. Also returns what decided on it.
+pub fn choose() -> Result<(PathBuf, FolderSource), Failure> {
     let set = |name| {
         std::env::var_os(name)
             .filter(|v| !v.is_empty())
             .map(PathBuf::from)
     };
     if let Some(dir) = set("TURNLOCK_HOME") {
-        return Ok((dir, Chosen::ByName));
+        return Ok((dir, FolderSource::Named));
     }
     let (dir, chosen) = if let Some(state) = set("XDG_STATE_HOME").filter(|d| d.is_absolute()) {
-        (state.join("turnlock"), Chosen::StateHome)
+        (state.join("turnlock"), FolderSource::StateHome)
     } else if let Some(home) = set("HOME") {
-        (home.join(".local/state/turnlock"), Chosen::Home)
+        (home.join(".local/state/turnlock"), FolderSource::Home)
     } else {
         let message = "no folder for the coordinator: HOME is not set";
         return Err(Failure::new(Exit::Configuration, message)
             .hint("set TURNLOCK_HOME to a folder of yours"));
     };
-    let Some(owner) = stranger(&dir) else {
+    let Some(owner) = find_foreign_owner(&dir) else {
         return Ok((dir, chosen));
     };
-    // As `sudo` leaves it: what we made there, the user could not use any more.
+    // HOME is another user's, as under `sudo`. That user could not use a folder that we make there.
     let us = Uid::from_raw(geteuid().as_raw());
     let entry = User::from_uid(us).ok().flatten();
-    match entry.filter(|user| user.dir.is_absolute() && stranger(&user.dir).is_none()) {
-        Some(user) => Ok((user.dir.join(".local/state/turnlock"), Chosen::Database)),
+    match entry.filter(|user| user.dir.is_absolute() && find_foreign_owner(&user.dir).is_none()) {
+        Some(user) => Ok((
+            user.dir.join(".local/state/turnlock"),
+            FolderSource::UserDatabase,
+        )),
         None => {
             let message = format!(
-                "the folder {} would be made in a home of user {owner}, and we are user {us}",
+                "the folder {} would lie in a home of user {owner}, but this is user {us}",
                 dir.display()
             );
             Err(Failure::new(Exit::Configuration, message)
@@ -58,8 +63,8 @@ pub fn choose() -> Result<(PathBuf, Chosen), Failure> {
     }
 }
 
-/// Another plain user than us who owns what is there of the folder's path.
-fn stranger(dir: &Path) -> Option<u32> {
+/// Returns the owner of what exists of the folder's path, if that is neither root nor this user.
+fn find_foreign_owner(dir: &Path) -> Option<u32> {
     let owner = dir
         .ancestors()
         .find_map(|path| fs::metadata(path).ok())?
