@@ -110,7 +110,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(feature = "bench")]
         Command::Bench(_) => {
             // A signal that is to be caught would otherwise end the threads of the runtime.
-            child::block_caught();
+            child::block_signals_to_catch();
             load::runtime()
         }
         // One thread is enough: the command waits most of the time, and sessions are renewed on a thread

@@ -5,14 +5,14 @@ use rustix::process::WaitStatus;
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// By itself, with this exit status (0 to 255).
+    /// It exited by itself, with this status (0 to 255).
     Exited(u8),
-    /// By the signal of this number.
+    /// The signal of this number ended it.
     Killed(u8),
 }
 
 impl Ended {
-    /// The status that a shell shows for it: the command's own, or 128 + the signal's number.
+    /// Returns the status that a shell shows: the command's own, or 128 + the number of the signal.
     pub fn status(self) -> u8 {
         match self {
             Ended::Exited(code) => code,
@@ -20,13 +20,13 @@ impl Ended {
         }
     }
 
-    /// Whether it looks as if this signal had ended the command: it did, or a shell says that it
-    /// ended what the shell was waiting for.
+    /// Returns whether this signal seems to have ended the command: it did, or the command is a shell that
+    /// reports it of a child.
     pub(super) fn is_by(self, signal: i32) -> bool {
         i32::from(self.status()) == 128 + signal
     }
 
-    /// What a wait for a process that has ended told.
+    /// Converts the status that a wait for a process returned.
     pub(super) fn from_wait(status: WaitStatus) -> Self {
         // Both are 7 or 8 bits of the raw status.
         match (status.exit_status(), status.terminating_signal()) {

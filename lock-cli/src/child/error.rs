@@ -1,4 +1,4 @@
-//! What can go wrong around the command.
+//! The errors of starting and supervising the command.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -20,17 +20,17 @@ impl Error {
         }
     }
 
-    /// Whether the system is not set up for supervision, which will not change by itself.
+    /// Returns whether the system is not set up for supervision, so that trying again does not help.
     pub fn is_permanent(&self) -> bool {
         self.source.kind() == io::ErrorKind::Unsupported
     }
 
-    /// What failed.
+    /// Returns what failed.
     pub fn what(&self) -> String {
         format!("cannot {}", self.what)
     }
 
-    /// Why.
+    /// Returns the reason.
     pub fn cause(&self) -> &io::Error {
         &self.source
     }
@@ -47,11 +47,11 @@ impl std::error::Error for Error {}
 /// Why the command could not be started.
 #[derive(Debug)]
 pub enum SpawnError {
-    /// There is no such program. A shell ends with 127 then.
+    /// There is no such program. A shell exits with 127 then.
     NotFound(OsString),
-    /// The program is there but cannot be executed. A shell ends with 126 then.
+    /// The program exists but cannot be executed. A shell exits with 126 then.
     NotExecutable(OsString, io::Error),
-    /// The program was not tried: supervision could not be set up.
+    /// Supervision could not be set up, so the program was not executed.
     Supervision(Error),
 }
 

@@ -1,7 +1,7 @@
-//! All that a process has started, however deep: found, signalled and ended.
+//! Finds, signals and ends everything that this process has started, directly or not.
 //!
-//! The process is a subreaper: what loses its parent becomes its child, so nothing that descends
-//! from it gets out of its sight, whatever group or session it makes for itself.
+//! The process is a subreaper: a descendant that loses its parent becomes its child. So no descendant gets
+//! out of sight, whatever group or session it makes for itself.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -16,20 +16,20 @@ use rustix::process::{
 
 use super::proc::{self, Stat};
 
-/// How the arguments of a coordinator begin that a command has started in passing: it serves others,
-/// and ends by itself.
+/// The first arguments of a coordinator that a command has started. It serves other commands, and ends by
+/// itself.
 const COORDINATOR: &[u8] = b"turnlock\0serve\0--background\0";
-/// A chain of processes that fork and exit is looked for so often in a row, which takes longer than
-/// one of them lives.
+/// The number of looks in a row without a new child after which a chain of processes that fork and exit
+/// counts as stopped. They take longer than one of these processes lives.
 const QUIET_LOOKS: usize = 64;
-/// It is chased no longer than for so many looks before all are looked at again.
+/// The most looks for such a chain before all descendants are listed again.
 const LOOKS: usize = 2048;
-/// So often new processes are only stopped before all that are known are killed.
+/// The number of passes that only stop new processes before all known ones are killed.
 const STOPS: usize = 16;
-/// Killed processes need a moment.
+/// The pause in which killed processes can end.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Makes this process the parent of all that its descendants leave behind.
+/// Makes this process the parent of every process that its descendants leave behind.
 pub(super) fn adopt_orphans() -> io::Result<()> {
     Ok(set_child_subreaper(Some(getpid()))?)
 }
@@ -42,13 +42,13 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Sends it a signal, and nobody else who might have got its number by now.
+    /// Sends it a signal, but no other process that may have its number by now.
     fn signal(&self, signal: Signal) -> rustix::io::Result<()> {
-        let Some(pid) = proc::pid(self.process) else {
+        let Some(pid) = proc::to_pid(self.process) else {
             return Ok(());
         };
-        let sent = if self.stat.parent == own() {
-            // Its number is its own until we reap it.
+        let sent = if self.stat.parent == own_id() {
+            // A child keeps its number until this process reaps it.
             kill_process(pid, signal)
         } else {
             self.signal_exactly(pid, signal)
@@ -68,18 +68,18 @@ impl Member {
     }
 }
 
-/// All descendants of this process that have not ended, except for coordinators.
-pub(super) fn members() -> Vec<Member> {
+/// Lists the descendants of this process that have not ended, except for coordinators.
+pub(super) fn list_members() -> Vec<Member> {
     let mut children: HashMap<i32, Vec<Member>> = HashMap::new();
-    for (process, stat) in proc::all() {
+    for (process, stat) in proc::list_processes() {
         let member = Member { process, stat };
         children.entry(stat.parent).or_default().push(member);
     }
     let mut members = Vec::new();
-    let mut parents = vec![own()];
+    let mut parents = vec![own_id()];
     while let Some(parent) = parents.pop() {
         for member in children.remove(&parent).unwrap_or_default() {
-            if proc::arguments(member.process).starts_with(COORDINATOR) {
+            if proc::read_arguments(member.process).starts_with(COORDINATOR) {
                 continue;
             }
             parents.push(member.process);
@@ -91,64 +91,68 @@ pub(super) fn members() -> Vec<Member> {
     members
 }
 
-/// Whether there are no descendants, except for coordinators. A look at all processes can miss one
-/// that others have started and died for meanwhile; it is our child by then, or below one.
+/// Returns whether there are no descendants, except for coordinators. A list of all processes can miss one
+/// whose ancestors ended meanwhile. By then it is a child of this process, or a descendant of one.
 pub(super) fn is_extinct() -> bool {
-    members().is_empty() && first_child().is_none()
+    list_members().is_empty() && find_child().is_none()
 }
 
-/// A child that is not a coordinator. One that has ended and is not reaped counts: what it started
-/// became our child after this list was made.
-fn first_child() -> Option<i32> {
-    let is_coordinator = |child: &i32| proc::arguments(*child).starts_with(COORDINATOR);
-    proc::children()
+/// Finds a child that is not a coordinator. A child that has ended counts until it is reaped: what it started
+/// became a child of this process after the list was made.
+fn find_child() -> Option<i32> {
+    let is_coordinator = |child: &i32| proc::read_arguments(*child).starts_with(COORDINATOR);
+    proc::list_children()
         .into_iter()
         .find(|child| !is_coordinator(child))
 }
 
 /// Reaps the children that have ended, each by its number.
 pub(super) fn reap_children() {
-    for child in proc::children() {
+    for child in proc::list_children() {
         if Stat::of(child).is_some_and(|stat| stat.has_ended()) {
-            let _ = waitpid(proc::pid(child), WaitOptions::NOHANG);
+            let _ = waitpid(proc::to_pid(child), WaitOptions::NOHANG);
         }
     }
 }
 
-/// Whether this process is one of the descendants.
+/// Returns whether this process is one of the descendants.
 pub(super) fn contains(process: i32) -> bool {
-    members().iter().any(|member| member.process == process)
+    list_members()
+        .iter()
+        .any(|member| member.process == process)
 }
 
-/// Sends these signals, in this order, to the descendants that are chosen.
+/// Sends these signals, in this order, to the chosen descendants.
 pub(super) fn signal(signals: &[Signal], chosen: impl Fn(&Member) -> bool) {
-    for member in members().iter().filter(|member| chosen(member)) {
+    for member in list_members().iter().filter(|member| chosen(member)) {
         for signal in signals {
-            // One that runs as another user: as after `kill`, there is nothing to be done.
+            // A process of another user cannot be signalled, just as with `kill`.
             let _ = member.signal(*signal);
         }
     }
 }
 
-/// Kills all descendants, and those that they start meanwhile; `reap` is called again and again to
-/// fetch what has ended. Answers the process that is left, if one cannot be killed, for another
-/// user's rights or because it hangs in the kernel for longer than this limit.
+/// Kills all descendants, and those that they start meanwhile. It calls `reap` repeatedly to reap what has
+/// ended.
 ///
-/// What is found is stopped first, so that it starts no more; once a look finds nothing new, all are
-/// killed. A process that forks and exits at once leads the look a chase through its children,
-/// which the loop wins sooner or later: it needs one short instant, the other a long one.
+/// # Errors
+/// A process that is left: it belongs to another user, or hangs in the kernel for longer than this limit.
+///
+/// A process that is found is stopped first, so that it starts no other. Once a look finds nothing new, all
+/// are killed. A chain of processes that fork and exit at once escapes some looks, but the loop catches it
+/// sooner or later: a look is short, and each process of the chain lives longer.
 pub(super) fn end(limit: Duration, mut reap: impl FnMut()) -> Result<(), i32> {
     let until = Instant::now() + limit;
     let mut stopped = HashSet::new();
     for pass in 1.. {
         reap();
-        // What is new after two looks is made faster than we look.
+        // After two passes, new processes are made faster than they are listed.
         if pass > 2 {
-            chase();
+            stop_children();
         }
-        let members = members();
+        let members = list_members();
         let Some(first) = members.first() else {
-            match first_child() {
+            match find_child() {
                 None => return Ok(()),
                 Some(child) if Instant::now() >= until => return Err(child),
                 Some(_) => continue,
@@ -175,16 +179,16 @@ pub(super) fn end(limit: Duration, mut reap: impl FnMut()) -> Result<(), i32> {
     Ok(())
 }
 
-/// Stops our children, and what takes their place meanwhile.
-fn chase() {
+/// Stops the children of this process, and those that take their place meanwhile.
+fn stop_children() {
     let mut met = HashSet::new();
     let mut quiet = 0;
     for _ in 0..LOOKS {
         quiet += 1;
-        for child in proc::children() {
-            if met.insert(child) && !proc::arguments(child).starts_with(COORDINATOR) {
+        for child in proc::list_children() {
+            if met.insert(child) && !proc::read_arguments(child).starts_with(COORDINATOR) {
                 quiet = 0;
-                if let Some(child) = proc::pid(child) {
+                if let Some(child) = proc::to_pid(child) {
                     let _ = kill_process(child, Signal::STOP);
                 }
             }
@@ -195,6 +199,6 @@ fn chase() {
     }
 }
 
-fn own() -> i32 {
+fn own_id() -> i32 {
     getpid().as_raw_nonzero().get()
 }

@@ -1,4 +1,4 @@
-//! The supervisor's end of the line to the watchdog.
+//! The supervisor's side of the watchdog: starts it, sends it orders, and receives its reports.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,7 +18,7 @@ use super::proc;
 use super::signals::InitialMask;
 use super::wire::{self, MESSAGE, Order, Report, Start};
 
-/// A watchdog process that guards nothing yet. It ends by itself when this is dropped.
+/// A watchdog process that does not guard anything yet. It ends by itself when this is dropped.
 #[derive(Debug)]
 pub struct Watchdog {
     process: process::Child,
@@ -26,15 +26,15 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts the process, and makes this one the parent of all that it might leave behind, should
-    /// somebody kill it.
+    /// Starts the process, and makes this process the parent of all that the watchdog would leave behind if
+    /// it were killed.
     ///
-    /// It takes a moment to come up, and costs a waiting process little: so it is best started
+    /// The watchdog takes a moment to come up, and costs a waiting process little. So it is best started
     /// before the command may run.
     ///
     /// # Errors
-    /// If the system is out of processes or descriptors, or has no /proc, without which nothing
-    /// would be seen of what the command starts.
+    /// The system is out of processes or descriptors, or has no /proc, without which the processes that the
+    /// command starts cannot be seen.
     pub fn start(signals: InitialMask) -> Result<Self, Error> {
         if !proc::is_usable() {
             return Err(Error::new(
@@ -53,15 +53,15 @@ impl Watchdog {
             watchdog
                 .arg(WATCHDOG)
                 .stdin(OwnedFd::from(theirs))
-                // Whoever reads our output must not have to wait for the watchdog.
+                // A reader of this process's output must not have to wait for the watchdog.
                 .stdout(Stdio::null())
                 .stderr(Stdio::null());
-            // What is sent to our group is not meant for it, and a KILL least of all. A group without
-            // a number cannot be joined again by the command, so there it stays inside.
+            // Signals to the group of this process are not meant for the watchdog, least of all a KILL. A group
+            // without a number cannot be joined again by the command, so the watchdog stays in it.
             if proc::group_of(None) != proc::UNSEEN {
                 watchdog.process_group(0);
             }
-            signals.start(|| watchdog.spawn())
+            signals.restore_during(|| watchdog.spawn())
         });
         Ok(Watchdog {
             process: process.map_err(refused)?,
@@ -69,7 +69,7 @@ impl Watchdog {
         })
     }
 
-    /// Has it start the command, with our own standard streams.
+    /// Makes the watchdog start the command, with the standard streams of this process.
     pub(super) async fn guard(self, start: &Start) -> Result<Handle, Error> {
         let failed = |source| Error::new("talk to the watchdog process", source);
         let Watchdog { process, line } = self;
@@ -93,7 +93,8 @@ impl Watchdog {
     }
 }
 
-/// A watchdog that guards the command. Dropped, it takes us for dead, and ends the command.
+/// A watchdog that guards the command. When this is dropped, the watchdog takes this process for dead, and
+/// ends the command.
 #[derive(Debug)]
 pub(super) struct Handle {
     process: process::Child,
@@ -104,12 +105,15 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    /// Does not wait for a watchdog that is stopped.
+    /// Sends an order, without waiting for a watchdog that is stopped.
     pub fn order(&self, order: Order) {
-        tell(&self.orders, order);
+        send_order(&self.orders, order);
     }
 
-    /// What it tells next; `None` if it is gone. Cancel safe.
+    /// Waits for the next report. Returns `None` if the watchdog is gone.
+    ///
+    /// # Cancel safety
+    /// It may be dropped and called again; no report is lost.
     pub async fn report(&mut self) -> Option<Report> {
         loop {
             if self.filled == MESSAGE {
@@ -130,41 +134,40 @@ impl Handle {
         Deadline(self.orders.clone())
     }
 
-    /// Ends the watchdog, and nothing else. Needs no answer from it, so it works if it is stopped.
+    /// Ends the watchdog, and nothing else. This works even if the watchdog is stopped.
     pub fn dismiss(&mut self) {
         self.kill();
-        // Our own child, not reaped yet: this cannot fail.
+        // This cannot fail: the child has not been reaped yet.
         let _ = self.process.wait();
     }
 
-    /// Ends the watchdog, and does not wait for that. It is [dismissed](Self::dismiss) later.
+    /// Ends the watchdog without waiting for that. Call [`dismiss`](Self::dismiss) later.
     pub fn kill(&mut self) {
-        // Our own child, not reaped yet: this cannot fail.
+        // This cannot fail: the child has not been reaped yet.
         let _ = self.process.kill();
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // Also for those who hold a deadline.
+        // This also closes the line of every `Deadline`.
         let _ = self.orders.shutdown(std::net::Shutdown::Both);
     }
 }
 
-/// Tells the watchdog until when the command may run.
+/// Moves the deadline of the command.
 #[derive(Debug)]
 pub struct Deadline(Arc<UnixStream>);
 
 impl Deadline {
-    /// The command and all that it started are killed at this instant, unless it is moved on before.
-    /// Does not block: a watchdog that does not listen is stopped, or gone, and will not kill
-    /// anybody either.
+    /// Makes the watchdog kill the command and all that it started at this instant, unless it is moved on
+    /// before. It does not block: a watchdog that does not read is stopped or gone, and does not kill either.
     pub fn set(&self, at: BootInstant) {
-        tell(&self.0, Order::Deadline(at));
+        send_order(&self.0, Order::Deadline(at));
     }
 }
 
-fn tell(line: &UnixStream, order: Order) {
+fn send_order(line: &UnixStream, order: Order) {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     let _ = send(line, &order.encode(), flags);
 }

@@ -1,4 +1,4 @@
-//! The helper processes: this program again, under a hidden first argument.
+//! The helper processes: this program again, with a hidden first argument.
 
 use std::env;
 use std::io;
@@ -9,21 +9,21 @@ use super::watchdog;
 
 /// The first argument that makes this program the watchdog.
 pub(super) const WATCHDOG: &str = "__watchdog";
-/// The first argument that makes this program carry out, when the supervisor was killed, what it
-/// finds on its standard input.
+/// The first argument that makes this program carry out the last will on its standard input, after the
+/// supervisor was killed.
 pub const LAST_WILL: &str = "__last-will";
 
-/// Does the work of a helper process if that is what this process was started as, and answers its
-/// exit status. `main` asks first of all.
+/// Does the work of a helper process, if this process was started as one. Returns its exit status, or
+/// `None` in any other process. `main` calls it first.
 pub fn helper_main() -> Option<ExitCode> {
     (env::args_os().nth(1)? == WATCHDOG).then(watchdog::main)
 }
 
-/// What to execute to get this very program, also when its file was replaced or removed since we
-/// were started. Without `/proc`, what we were called by, if that is a path.
+/// Returns the path that executes this same program, even if its file was replaced or removed since it was
+/// started. Without `/proc` it is the path that the program was called by.
 ///
 /// # Errors
-/// `/proc` is not mounted, and we were called by a bare name.
+/// `/proc` is not mounted, and the program was called by a bare name.
 pub fn this_program() -> io::Result<PathBuf> {
     let here = PathBuf::from("/proc/self/exe");
     if here.symlink_metadata().is_ok() {

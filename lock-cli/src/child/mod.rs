@@ -1,16 +1,16 @@
-//! The command that runs under the lock: started, supervised, and stopped together with everything
+//! Starts and supervises the command that runs under the lock, and stops it together with everything that
 //! it started.
 //!
-//! It runs in our own process group, as it would under flock: the terminal's keys, background reads
-//! and pipelines find it where they look. Between us and it is the *watchdog*, this program again
-//! under a hidden first argument: its parent, and the parent of all that loses its own. So nothing
-//! that the command starts gets out of sight, in whatever group or session it hides. The watchdog
-//! ends all of it when we are gone, however we went, and when its deadline passes while we are
-//! stopped. It is there before the command is, so there is no instant at which that runs unwatched;
-//! should the watchdog be killed, we are the parent of all that it leaves, and end it.
+//! The command runs in the process group of this process, as it would under flock: the terminal's keys,
+//! background reads and pipelines work as usual. Its parent is the *watchdog*: this program again, with a
+//! hidden first argument. The watchdog is also the parent of every descendant that loses its own, so
+//! nothing that the command starts gets out of sight, in whatever group or session it is. The watchdog ends
+//! all of it when this process is gone, for whatever reason, and when the deadline passes while this
+//! process is stopped. The watchdog starts before the command, so the command never runs unwatched. If the
+//! watchdog is killed, this process is the parent of all that it leaves, and ends it.
 //!
-//! What the command leaves running when it ends by itself is left alone, as flock leaves it, unless
-//! asked otherwise.
+//! Processes that the command leaves running when it ends by itself are left alone, as under flock, unless
+//! the plan says otherwise.
 
 mod ended;
 mod error;
@@ -36,7 +36,7 @@ pub use self::error::{Error, SpawnError};
 pub use self::handle::{Deadline, Watchdog};
 pub use self::helper::{LAST_WILL, helper_main, this_program};
 #[cfg(feature = "bench")]
-pub use self::signals::block_caught;
+pub use self::signals::block_signals_to_catch;
 pub use self::signals::{Signal, Signals, unblock_all, without_tty_stop};
 
 use self::handle::Handle;
@@ -44,37 +44,39 @@ use self::proc::SignalMask;
 use self::signals::{Arrival, Sender};
 use self::wire::{Order, Report, Start};
 
-/// Timers stand still while the machine sleeps, the time left before a KILL does not.
+/// The longest timer. Timers stand still while the machine is suspended; the time before a KILL does not.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
-/// A watchdog that has not ended the command by then, after the time given to it, never will.
-const PATIENCE: Duration = Duration::from_secs(12);
-/// How long we try ourselves when there is no watchdog any more.
+/// How long the watchdog may take to end the command, beyond the time that the command was given.
+const WATCHDOG_LIMIT: Duration = Duration::from_secs(12);
+/// How long this process tries to end the command when the watchdog is gone.
 const KILLED_LIMIT: Duration = Duration::from_secs(10);
 
-/// What to start, and what is to become of it.
+/// The command to start, and how it is to end.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// The program and its arguments.
     pub command: Vec<OsString>,
-    /// Set over the environment that we inherited.
+    /// Variables that are set over the inherited environment.
     pub env: Vec<(OsString, OsString)>,
-    /// How long what the command leaves has to clean up when a signal to us has ended the command.
+    /// How long the processes that the command leaves may clean up when a signal to this process has ended
+    /// the command.
     pub grace: Duration,
-    /// All that the command starts counts as the command.
+    /// Whether everything that the command starts counts as the command.
     pub whole: bool,
-    /// It is killed then, with all that it started, unless [`Child::deadline`] moves that on: from
-    /// its first instant, whatever becomes of us.
+    /// When the command is killed with all that it started, unless [`Child::deadline`] moves that on. It
+    /// holds from the first instant of the command, whatever happens to this process.
     pub deadline: Option<BootInstant>,
-    /// Given to this program as its standard input, with [`LAST_WILL`] as its first argument, when
-    /// we have died and the command with us. Nothing is done if it is empty.
+    /// The standard input of this program, with [`LAST_WILL`] as its first argument, when this process has
+    /// died and the command with it. Nothing is executed if it is empty.
     pub last_will: Vec<u8>,
 }
 
-/// A command that runs. Dropped before it has ended, it is killed with all that it started.
+/// A running command. If it is dropped before the command has ended, the command is killed with all that
+/// it started.
 ///
-/// Signals that come in for this process are passed on while [`Child::wait`] or [`Child::stop`] is
-/// polled: those that a process sent to us alone, as far as that can be told. What the terminal
-/// sends has reached the command already, and what the command or its kin send is their own affair.
+/// Signals to this process are passed on while [`Child::wait`] or [`Child::stop`] is polled, if a process
+/// sent them to this process alone, as far as that can be seen. Signals of the terminal have reached the
+/// command already. Signals of the command or its descendants are not passed on.
 #[derive(Debug)]
 pub struct Child {
     handle: Handle,
@@ -82,7 +84,7 @@ pub struct Child {
     received: SignalMask,
     by_terminal: SignalMask,
     grace: Duration,
-    /// All that it starts counts.
+    /// Whether everything that the command starts counts as the command.
     whole: bool,
     ended: Option<Ended>,
     all_ended: bool,
@@ -91,16 +93,16 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts the command with our stdin, stdout and stderr.
+    /// Starts the command with the stdin, stdout and stderr of this process.
     ///
-    /// `signals` is made before, so that none finds us unprepared: what has come in since is passed
-    /// on to the command.
+    /// `signals` is installed earlier, so that no signal is missed. Signals that have arrived since are
+    /// passed on to the command.
     ///
     /// # Errors
-    /// If the command could not be executed; nothing is left running then.
+    /// [`SpawnError`], if the command could not be executed. Nothing is left running then.
     ///
     /// # Cancel safety
-    /// Dropped before it is done, it kills what it has started.
+    /// If it is dropped before it is done, what it has started is killed.
     pub async fn spawn(
         watchdog: Watchdog,
         plan: Plan,
@@ -131,10 +133,10 @@ impl Child {
         match child.handle.report().await {
             Some(Report::Failed(errno)) => {
                 let source = io::Error::from_raw_os_error(errno);
-                Err(not_executed(&program, source))
+                Err(to_spawn_error(&program, source))
             }
             Some(_) => Ok(child),
-            // It may have started the command before it was killed.
+            // The watchdog may have started the command before it was killed.
             None => {
                 child.take_over().await;
                 Ok(child)
@@ -142,20 +144,20 @@ impl Child {
         }
     }
 
-    /// To tell until when the command may run: it is killed then with all that it started, also if
-    /// this process is stopped.
+    /// Returns the handle that moves the deadline of the command. At the deadline the command is killed with
+    /// all that it started, even if this process is stopped.
     pub fn deadline(&self) -> Deadline {
         self.handle.deadline()
     }
 
-    /// Waits for the command to end; for all that it started, if that counts or a signal to us has
-    /// ended the command. Once it has, every further call answers the same.
+    /// Waits until the command has ended. If everything that it started counts, or a signal to this process
+    /// has ended the command, it waits for all of that. Every later call returns the same.
     ///
     /// # Errors
-    /// If something cannot be ended that should be, because it runs as another user.
+    /// A process that has to end runs as another user and cannot be killed.
     ///
     /// # Cancel safety
-    /// May be dropped and called again at will; no event is lost.
+    /// It may be dropped and called again; no event is lost.
     pub async fn wait(&mut self) -> Result<Ended, Error> {
         loop {
             if let Some(outcome) = self.outcome() {
@@ -163,23 +165,21 @@ impl Child {
             }
             tokio::select! {
                 biased;
-                report = self.handle.report() => self.reported(report).await,
-                arrival = self.signals.recv() => self.signalled(arrival),
+                report = self.handle.report() => self.handle_report(report).await,
+                arrival = self.signals.recv() => self.handle_signal(arrival),
             }
         }
     }
 
-    /// Ends the command and all that it started: with `term_first` they get TERM (and CONT, in case
-    /// they are stopped) and up to `kill_after` to end; then, or else at once, KILL. The time counts
-    /// through suspend.
-    ///
-    /// Answers once all of it has ended.
+    /// Ends the command and all that it started, and returns once all of it has ended. With `term_first` the
+    /// processes get TERM (and CONT, in case they are stopped), and KILL after `kill_after`. Without it they
+    /// get KILL at once. The time counts through suspend.
     ///
     /// # Errors
-    /// If something cannot be killed because it runs as another user. It runs on then.
+    /// A process runs as another user and cannot be killed. It runs on then.
     ///
     /// # Cancel safety
-    /// Dropped, it stops waiting, and the end goes on; call it again to wait for it.
+    /// If it is dropped, the processes are ended all the same. Call it again to wait for that.
     pub async fn stop(&mut self, term_first: bool, kill_after: Duration) -> Result<Ended, Error> {
         self.whole = true;
         if let Some(outcome) = self.outcome() {
@@ -188,27 +188,27 @@ impl Child {
         self.handle
             .order(Order::End(term_first.then_some(kill_after)));
         let clock = Clock::system();
-        let give_up = clock.now() + kill_after + PATIENCE;
+        let give_up = clock.now() + kill_after + WATCHDOG_LIMIT;
         loop {
             if let Some(outcome) = self.outcome() {
                 return outcome;
             }
             if clock.now() >= give_up {
-                // Somebody has stopped the watchdog.
+                // The watchdog is stopped.
                 self.take_over().await;
                 continue;
             }
             tokio::select! {
                 biased;
-                report = self.handle.report() => self.reported(report).await,
-                arrival = self.signals.recv() => self.signalled(arrival),
+                report = self.handle.report() => self.handle_report(report).await,
+                arrival = self.signals.recv() => self.handle_signal(arrival),
                 () = tokio::time::sleep(LONGEST_SLEEP) => {}
             }
         }
     }
 
-    /// Ends the watchdog, when the lock has been given back, while the session is closed. What the
-    /// command left running runs on.
+    /// Ends the watchdog while `closing` closes the session, after the lock was released. Processes that the
+    /// command left running run on.
     pub async fn leave(mut self, closing: impl Future<Output = ()>) {
         // It takes the kernel a moment to end a process.
         self.handle.kill();
@@ -216,8 +216,8 @@ impl Child {
         self.handle.dismiss();
     }
 
-    /// The signal that has ended the command and came in for us as well: then it was meant for us,
-    /// too.
+    /// Returns the signal that has ended the command, if it was sent to this process as well. Then it was
+    /// meant for both.
     pub fn shared_end(&self) -> Option<Signal> {
         match self.ended {
             Some(Ended::Killed(signal)) if self.received.contains(signal.into()) => {
@@ -227,7 +227,8 @@ impl Child {
         }
     }
 
-    /// Whether the watchdog was killed, and the command was ended for that: it never runs unwatched.
+    /// Returns whether the watchdog was killed, and the command was ended for that reason: it never runs
+    /// unwatched.
     pub fn was_unwatched(&self) -> bool {
         self.unwatched
     }
@@ -240,17 +241,17 @@ impl Child {
         self.ended.filter(|_| self.all_ended || !self.whole).map(Ok)
     }
 
-    async fn reported(&mut self, report: Option<Report>) {
+    async fn handle_report(&mut self, report: Option<Report>) {
         match report {
             Some(Report::Ended { ended, through_us }) => {
                 self.ended = Some(ended);
                 self.whole |= through_us;
-                // What has ended it has come in for us by now, if it did.
-                while let Some(arrival) = self.signals.pending() {
+                // If the signal was sent to this process as well, it has arrived by now.
+                while let Some(arrival) = self.signals.try_recv() {
                     self.note(arrival);
                 }
                 if !self.whole && self.by_terminal.contains_end(ended) {
-                    // The watchdog did not know that yet.
+                    // The watchdog does not know of that signal yet.
                     self.whole = true;
                     self.handle.order(Order::End(Some(self.grace)));
                 }
@@ -262,12 +263,12 @@ impl Child {
         }
     }
 
-    /// The watchdog is gone, or does nothing: all that it guarded is ours to end.
+    /// Ends everything that the watchdog guarded, because the watchdog is gone or does not act.
     async fn take_over(&mut self) {
         self.handle.dismiss();
         self.unwatched = true;
         let end = || family::end(KILLED_LIMIT, family::reap_children);
-        // Without a thread to be had, nothing is more urgent.
+        // Without a free thread it blocks this one: nothing is more urgent.
         let killed = background::block(end).await.unwrap_or_else(|_| end());
         self.survivor = killed.err();
         self.all_ended = true;
@@ -282,13 +283,13 @@ impl Child {
         }
     }
 
-    fn signalled(&mut self, Arrival { signal, sender }: Arrival) {
+    fn handle_signal(&mut self, Arrival { signal, sender }: Arrival) {
         self.note(Arrival { signal, sender });
         if signal == Raw::TSTP && sender == Sender::Kernel {
-            if proc::parent_controls_jobs() {
+            if proc::has_job_control() {
                 signals::suspend();
             } else {
-                // Nobody could bring us back.
+                // Without a shell with job control, nobody could continue this process.
                 let _ = kill_current_process_group(Raw::CONT);
             }
             return;
@@ -297,7 +298,7 @@ impl Child {
     }
 }
 
-fn not_executed(program: &OsStr, source: io::Error) -> SpawnError {
+fn to_spawn_error(program: &OsStr, source: io::Error) -> SpawnError {
     match source.kind() {
         io::ErrorKind::NotFound => {}
         io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => {

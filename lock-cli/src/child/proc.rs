@@ -1,4 +1,4 @@
-//! What /proc tells about processes.
+//! Reads about processes in /proc.
 
 use std::fs;
 
@@ -6,7 +6,8 @@ use rustix::process::{Pid, Signal, getpid};
 
 use super::ended::Ended;
 
-/// What asks a command to end. Whoever sends them to us means all that runs under the lock.
+/// The signals that ask a command to end. Sent to this process, they are meant for everything that runs
+/// under the lock.
 pub(super) const DEADLY: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
 
 /// A set of signals, as a bit mask.
@@ -22,7 +23,7 @@ impl SignalMask {
         self.0 |= 1 << (signal - 1);
     }
 
-    /// Whether it contains the one that has asked for this end.
+    /// Returns whether it contains the signal that asked for this end.
     pub fn contains_end(self, ended: Ended) -> bool {
         let mut deadly = DEADLY.iter().map(|signal| signal.as_raw());
         deadly.any(|signal| self.contains(signal) && ended.is_by(signal))
@@ -33,7 +34,7 @@ impl SignalMask {
     }
 }
 
-/// The process group that lies outside of our namespace of processes, as seen from inside.
+/// The number of a process group outside of our process namespace, as seen from inside.
 pub(super) const UNSEEN: i32 = 0;
 
 /// Returns the process group of this process, or of another one; [`UNSEEN`] if it has no number here.
@@ -42,7 +43,7 @@ pub(super) fn group_of(process: Option<Pid>) -> i32 {
     Stat::of(process).map_or(UNSEEN, |stat| stat.group)
 }
 
-/// What /proc/PID/stat says, as far as we need it.
+/// The fields of /proc/PID/stat that are used here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stat {
     pub state: char,
@@ -50,7 +51,7 @@ pub(super) struct Stat {
     pub group: i32,
     pub session: i32,
     threads: u32,
-    /// In ticks since the machine was started: with the process id, which process this is.
+    /// The start time in ticks since the boot. Together with the process id it identifies the process.
     pub started: u64,
 }
 
@@ -73,19 +74,19 @@ impl Stat {
         })
     }
 
-    /// Whether it runs no more. The first thread of a process may end before the others.
+    /// Returns whether the process has ended. Its first thread may end before the others.
     pub fn has_ended(&self) -> bool {
         matches!(self.state, 'Z' | 'X') && self.threads <= 1
     }
 }
 
-/// Whether /proc is there, and shows the processes that we see ourselves.
+/// Returns whether /proc is mounted and belongs to our process namespace.
 pub(super) fn is_usable() -> bool {
     fs::read_link("/proc/self").is_ok_and(|own| own.as_os_str() == getpid().to_string().as_str())
 }
 
-/// The processes of this machine, as far as we may see them.
-pub(super) fn all() -> Vec<(i32, Stat)> {
+/// Lists the processes of this machine that are visible here.
+pub(super) fn list_processes() -> Vec<(i32, Stat)> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -95,8 +96,9 @@ pub(super) fn all() -> Vec<(i32, Stat)> {
         .collect()
 }
 
-/// The children of this process, ended ones among them. None where the kernel does not tell.
-pub(super) fn children() -> Vec<i32> {
+/// Lists the children of this process, including those that have ended. The list is empty if the kernel
+/// does not support it.
+pub(super) fn list_children() -> Vec<i32> {
     let Ok(threads) = fs::read_dir("/proc/self/task") else {
         return Vec::new();
     };
@@ -109,16 +111,16 @@ pub(super) fn children() -> Vec<i32> {
         .collect()
 }
 
-/// The arguments of a process, each with a zero byte behind it.
-pub(super) fn arguments(process: i32) -> Vec<u8> {
+/// Reads the arguments of a process, each followed by a zero byte.
+pub(super) fn read_arguments(process: i32) -> Vec<u8> {
     fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default()
 }
 
-/// Whether there is a shell, or the like, that brings us back when we are stopped: a process above
-/// us in the same session that put us into a group other than its own. Without one our group would
-/// be orphaned, as POSIX says, and the kernel would let no Ctrl-Z stop it, if it were not for the
-/// watchdog, which is in the same session and in another group, too.
-pub(super) fn parent_controls_jobs() -> bool {
+/// Returns whether a shell, or another program with job control, would continue this process after a stop:
+/// an ancestor in the same session that put this process into another group than its own. Without one,
+/// POSIX calls the group orphaned, and the kernel does not stop it at Ctrl-Z. Here the kernel would, because
+/// the watchdog is in the same session and in another group, too.
+pub(super) fn has_job_control() -> bool {
     let Some(own) = Stat::of(getpid().as_raw_nonzero().get()) else {
         return false;
     };
@@ -135,8 +137,8 @@ pub(super) fn parent_controls_jobs() -> bool {
     false
 }
 
-/// The signals that this process ignores.
-pub(super) fn ignored_signals() -> SignalMask {
+/// Returns the signals that this process ignores.
+pub(super) fn read_ignored_signals() -> SignalMask {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     parse_ignored(&status).unwrap_or_default()
 }
@@ -148,9 +150,9 @@ fn parse_ignored(status: &str) -> Option<SignalMask> {
     u64::from_str_radix(mask.trim(), 16).ok().map(SignalMask)
 }
 
-/// A process id as the kernel writes it.
-pub(super) fn pid(process: i32) -> Option<Pid> {
-    // One below zero would mean others.
+/// Converts a process id as the kernel writes it.
+pub(super) fn to_pid(process: i32) -> Option<Pid> {
+    // A number below zero would mean other processes.
     Pid::from_raw(process.max(0))
 }
 
@@ -201,7 +203,7 @@ mod tests {
     fn this_process_is_seen() {
         let own = getpid().as_raw_nonzero().get();
         assert!(is_usable());
-        let (_, stat) = all()
+        let (_, stat) = list_processes()
             .into_iter()
             .find(|(process, _)| *process == own)
             .unwrap();

@@ -1,9 +1,9 @@
-//! The signals that come in for this process.
+//! Catches the signals to this process.
 //!
-//! They are blocked, and read from a descriptor that tells who sent them: what the terminal sends
-//! goes to its whole foreground group, the command included, and must not be passed on to it once
-//! more. Their dispositions stay as they were, so that a signal can end this process as it would
-//! have ended any other.
+//! They are blocked, and read from a descriptor that reports the sender. The terminal sends its signals to
+//! the whole foreground group, which includes the command, so they must not be passed on to it once more.
+//! The dispositions of the signals do not change, so that a signal can end this process as it would have
+//! ended any other.
 
 use std::process::ExitCode;
 
@@ -18,7 +18,7 @@ use tokio::signal::unix::{self, SignalKind};
 use super::error::Error;
 use super::proc::{self, SignalMask};
 
-/// What is caught.
+/// The signals that are caught.
 const CAUGHT: [Raw; 9] = [
     Raw::TERM,
     Raw::INT,
@@ -31,10 +31,10 @@ const CAUGHT: [Raw; 9] = [
     Raw::CONT,
 ];
 
-/// Of a signal that the kernel sent, the terminal's keys for example (`SI_KERNEL`).
+/// The code of a signal that the kernel sent, such as those of the terminal's keys (`SI_KERNEL`).
 const BY_KERNEL: i32 = 0x80;
 
-/// The size of what the kernel tells of a signal.
+/// The size of the kernel's record of a signal.
 const INFO: usize = 128;
 
 /// A signal.
@@ -42,14 +42,14 @@ const INFO: usize = 128;
 pub struct Signal(Raw);
 
 impl Signal {
-    /// The exit status of a process that it ended, as a shell shows it: 128 + its number.
+    /// Returns the exit status of a process that the signal ended, as a shell shows it: 128 + its number.
     pub fn status(self) -> u8 {
-        // There are 64 at most.
+        // The highest number is 64.
         128 + self.0.as_raw() as u8
     }
 
-    /// Whether people mean all that runs at their terminal by it.
-    pub fn is_a_terminals(self) -> bool {
+    /// Returns whether a terminal sends this signal to everything that runs in it.
+    pub fn is_from_terminal(self) -> bool {
         matches!(self.0, Raw::INT | Raw::QUIT | Raw::HUP)
     }
 
@@ -60,25 +60,25 @@ impl Signal {
             .map(Signal)
     }
 
-    /// Ends this process by this signal, as if it had never been caught: a shell that waits for us
-    /// ends its script at Ctrl-C if we do, and goes on if we just exit. Answers the exit status for
-    /// when that cannot be: the first process of a container is ended by no signal.
+    /// Ends this process by this signal, as if it had never been caught. A shell that waits for this process
+    /// ends its script at Ctrl-C only if a signal ended the process. Returns the exit status for the case
+    /// that this fails: no signal ends the first process of a container.
     pub fn end_this_process(self) -> ExitCode {
-        // A second core, of ours, would be of no use to anybody.
+        // A core file of this process, beside that of the command, would be of no use.
         let core = getrlimit(Resource::Core);
         let none = Rlimit {
             current: Some(0),
             ..core
         };
         let _ = setrlimit(Resource::Core, none);
-        // All other threads block it, so it is taken before the call returns.
-        let _ = set(self.0).thread_unblock();
+        // All other threads block the signal, so this thread takes it before the call returns.
+        let _ = to_set(self.0).thread_unblock();
         let _ = kill_process(getpid(), self.0);
         ExitCode::from(self.status())
     }
 }
 
-/// Who sent a signal.
+/// The sender of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sender {
     /// The terminal, to the whole foreground group.
@@ -87,80 +87,79 @@ pub(super) enum Sender {
     Process(i32),
 }
 
-/// A signal that has come in.
+/// A signal that has arrived.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrival {
     pub signal: Raw,
     pub sender: Sender,
 }
 
-/// Blocks all signals for this thread, and answers which ones were blocked before.
+/// Blocks all signals for this thread. Returns the mask from before.
 pub(super) fn block_all() -> SigSet {
     let all = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
-    // A valid set cannot be refused.
+    // A valid set is never refused.
     all.unwrap_or_else(|_| SigSet::empty())
 }
 
-/// Lets all signals come in for this thread: who has started this process may have blocked some.
+/// Unblocks all signals for this thread: the parent of this process may have blocked some.
 pub fn unblock_all() {
-    // A valid set cannot be refused.
+    // A valid set is never refused.
     let _ = SigSet::all().thread_unblock();
 }
 
-/// Blocks what [`Signals`] is to catch, for this thread and those that it starts: for a program that
-/// starts threads before there is a runtime to catch signals in.
+/// Blocks the signals that [`Signals`] catches, for this thread and those that it starts. A program that
+/// starts threads before the runtime calls this first.
 #[cfg(feature = "bench")]
-pub fn block_caught() {
-    // A valid set cannot be refused.
-    let _ = signals_to_catch(proc::ignored_signals()).thread_block();
+pub fn block_signals_to_catch() {
+    // A valid set is never refused.
+    let _ = signals_to_catch(proc::read_ignored_signals()).thread_block();
 }
 
-/// The signals to be caught, by one that was started to ignore these.
+/// Returns the signals to catch in a process that was started to ignore these.
 fn signals_to_catch(ignored: SignalMask) -> SigSet {
     let mut caught = SigSet::empty();
     for signal in CAUGHT {
-        // One that is blocked comes in although it is ignored. We must learn that we are continued,
-        // whatever others want.
+        // A blocked signal arrives even if it is ignored. CONT always has to be noticed.
         if signal == Raw::CONT || !ignored.contains(signal.as_raw()) {
-            caught.add(posix(signal));
+            caught.add(to_posix(signal));
         }
     }
     caught
 }
 
-/// The signals that are meant for the command or for our own end, caught from the moment this is
-/// made. A signal that this process was started to ignore (by `nohup`, or in the background of a
-/// script) stays ignored, by us and by the command.
+/// The signals for the command or for the end of this process, caught from the moment that this is
+/// installed. A signal that this process was started to ignore (by `nohup`, or in the background of a
+/// script) stays ignored, by this process and by the command.
 #[derive(Debug)]
 pub struct Signals {
     arrivals: pipe::Receiver,
-    /// What was blocked before.
+    /// The mask from before.
     before: SigSet,
-    /// Whoever started us may have had SIGCHLD ignored, and the kernel would throw the command's
+    /// Caught if the parent of this process had SIGCHLD ignored: the kernel would throw the command's
     /// status away.
     _child: Option<unix::Signal>,
 }
 
 impl Signals {
-    /// Starts to catch them. They stay caught until the process ends, also when this is dropped.
+    /// Starts to catch the signals. They stay caught until the process ends, even if this is dropped.
     ///
-    /// Only threads that are started afterwards leave the signals to this: call it first.
+    /// Call it before any thread is started: threads that exist already do not block the signals.
     ///
     /// # Errors
-    /// If the kernel refuses.
+    /// The kernel refuses a descriptor.
     ///
     /// # Panics
     /// Outside a tokio runtime that has I/O enabled.
     pub fn install() -> Result<Self, Error> {
         let refused = |source| Error::new("catch signals", source);
-        let ignored = proc::ignored_signals();
+        let ignored = proc::read_ignored_signals();
         let caught = signals_to_catch(ignored);
         let before = caught.thread_swap_mask(SigmaskHow::SIG_BLOCK);
         let before = before.map_err(|errno| refused(errno.into()))?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let arrivals = SignalFd::with_flags(&caught, flags);
         let arrivals = arrivals.map_err(|errno| refused(errno.into()))?;
-        // No pipe, but waited for and read in the same way.
+        // It is not a pipe, but it is waited for and read in the same way.
         let arrivals = pipe::Receiver::from_owned_fd_unchecked(arrivals.into()).map_err(refused)?;
         let child = ignored
             .contains(Raw::CHILD.as_raw())
@@ -172,11 +171,11 @@ impl Signals {
         })
     }
 
-    /// The next signal that would have ended us, were it not caught. Ctrl-Z stops us as usual
-    /// meanwhile.
+    /// Waits for the next signal that would have ended this process if it were not caught. Ctrl-Z stops the
+    /// process as usual meanwhile.
     ///
     /// # Cancel safety
-    /// May be dropped and called again at will; no signal is lost.
+    /// It may be dropped and called again; no signal is lost.
     pub async fn deadly(&mut self) -> Signal {
         loop {
             let signal = self.recv().await.signal;
@@ -188,26 +187,29 @@ impl Signals {
         }
     }
 
-    /// The next signal. Cancel safe.
+    /// Waits for the next signal.
+    ///
+    /// # Cancel safety
+    /// It may be dropped and called again; no signal is lost.
     pub(super) async fn recv(&mut self) -> Arrival {
         loop {
             if self.arrivals.readable().await.is_err() {
-                // The runtime is shutting down, and we with it.
+                // The runtime is shutting down, and this process with it.
                 return std::future::pending().await;
             }
-            if let Some(arrival) = self.pending() {
+            if let Some(arrival) = self.try_recv() {
                 return arrival;
             }
         }
     }
 
-    /// Returns what was blocked when this process was started.
+    /// Returns the signals that were blocked when this process was started.
     pub fn initial_mask(&self) -> InitialMask {
         InitialMask(self.before)
     }
 
-    /// A signal that has come in already.
-    pub(super) fn pending(&mut self) -> Option<Arrival> {
+    /// Returns a signal that has arrived already, if there is one.
+    pub(super) fn try_recv(&mut self) -> Option<Arrival> {
         let mut info = [0; INFO];
         match self.arrivals.try_read(&mut info) {
             Ok(INFO) => parse(&info),
@@ -221,8 +223,8 @@ impl Signals {
 pub struct InitialMask(SigSet);
 
 impl InitialMask {
-    /// Starts a process with the signals as they were.
-    pub(super) fn start<T>(self, start: impl FnOnce() -> T) -> T {
+    /// Runs `start` with this mask, so that a process that it starts inherits the mask.
+    pub(super) fn restore_during<T>(self, start: impl FnOnce() -> T) -> T {
         let caught = self.0.thread_swap_mask(SigmaskHow::SIG_SETMASK);
         let started = start();
         if let Ok(caught) = caught {
@@ -232,8 +234,8 @@ impl InitialMask {
     }
 }
 
-/// What the kernel tells of a signal (`struct signalfd_siginfo`): its number, an error number, how
-/// it was sent, by which process, and more.
+/// Parses the kernel's record of a signal (`struct signalfd_siginfo`): its number, an error number, how it
+/// was sent, by which process, and more.
 fn parse(info: &[u8; INFO]) -> Option<Arrival> {
     let field = |at| Some(i32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
     let (number, code, process) = (field(0)?, field(8)?, field(12)?);
@@ -247,21 +249,21 @@ fn parse(info: &[u8; INFO]) -> Option<Arrival> {
     Some(Arrival { signal, sender })
 }
 
-/// Stops this process as Ctrl-Z would have, until somebody continues it. Does nothing where nobody
-/// could: the kernel lets no orphaned group be stopped that way.
+/// Stops this process as Ctrl-Z would, until it is continued. Does nothing in an orphaned process group,
+/// which the kernel does not stop that way.
 pub(super) fn suspend() {
-    let stop = set(Raw::TSTP);
+    let stop = to_set(Raw::TSTP);
     let _ = stop.thread_unblock();
-    let _ = raise(posix(Raw::TSTP));
+    let _ = raise(to_posix(Raw::TSTP));
     let _ = stop.thread_block();
 }
 
-/// Does what writes to the terminal, which must not stop us if we are in the background and the user
-/// has forbidden that (`stty tostop`): there is a command to be stopped, and the time is short.
+/// Runs `write`, which writes to the terminal, without being stopped for that. With `stty tostop` a write
+/// from the background stops a process, but this one may have to stop its command soon.
 pub fn without_tty_stop<T>(write: impl FnOnce() -> T) -> T {
-    let mut objection = SigSet::empty();
-    objection.add(Posix::SIGTTOU);
-    let before = objection.thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let mut stop_signal = SigSet::empty();
+    stop_signal.add(Posix::SIGTTOU);
+    let before = stop_signal.thread_swap_mask(SigmaskHow::SIG_BLOCK);
     let written = write();
     if let Ok(before) = before {
         let _ = before.thread_set_mask();
@@ -269,11 +271,11 @@ pub fn without_tty_stop<T>(write: impl FnOnce() -> T) -> T {
     written
 }
 
-fn set(signal: Raw) -> SigSet {
-    SigSet::from(posix(signal))
+fn to_set(signal: Raw) -> SigSet {
+    SigSet::from(to_posix(signal))
 }
 
-/// The same signal in the other library's words.
-fn posix(signal: Raw) -> Posix {
+/// Converts the signal to the type of the other library.
+fn to_posix(signal: Raw) -> Posix {
     Posix::try_from(signal.as_raw()).expect("both name all signals of POSIX")
 }

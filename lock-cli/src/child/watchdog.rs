@@ -1,9 +1,9 @@
-//! The watchdog process: it starts the command, is the parent of all that the command leaves
-//! behind, and ends all of it when its supervisor is gone, when a deadline passes that the
-//! supervisor has not moved on (it may be stopped, and the command not), and when it is told to.
+//! The watchdog process. It starts the command, and is the parent of all that the command leaves behind. It
+//! ends all of it when the supervisor is gone, when the supervisor orders that, and when a deadline passes
+//! that the supervisor has not moved on: the supervisor may be stopped while the command runs.
 //!
-//! It learns of the supervisor's end from a socket whose other end only that one holds: the kernel
-//! closes it, whatever ended the supervisor.
+//! It notices the supervisor's end by a socket whose other end only the supervisor has: the kernel closes
+//! it, whatever ended the supervisor.
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -17,7 +17,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
-use rustix::net::{SendFlags, send};
+use rustix::net::{self, SendFlags};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use turnlock::clock::{BootInstant, Clock};
 
@@ -28,18 +28,17 @@ use super::proc::{self, DEADLY, SignalMask};
 use super::signals::{self, Sender};
 use super::wire::{self, MESSAGE, Order, Report, Start};
 
-/// How long killed processes are waited for. They end at once, except for those that hang in the
-/// kernel or belong to another user.
+/// How long killed processes are waited for. They end at once, unless they hang in the kernel or belong to
+/// another user.
 const KILLED_LIMIT: Duration = Duration::from_secs(10);
-/// The timer stands still while the machine sleeps, the deadline does not.
+/// The longest timer. Timers stand still while the machine is suspended; the deadline does not.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 
-/// The watchdog process.
+/// Runs the watchdog process.
 pub(super) fn main() -> ExitCode {
-    // A TERM for all processes of a service, say, must not take the watchdog away while the command
-    // lives.
+    // A TERM, for instance to all processes of a service, must not end the watchdog while the command runs.
     let before = signals::block_all();
-    // Not to be taken for what it guards, by `killall` for one.
+    // It has a name of its own, so that `killall` does not end it with the commands that it guards.
     let _ = rustix::thread::set_name(c"lock-watchdog");
     match guard(before) {
         Ok(()) => ExitCode::SUCCESS,
@@ -52,12 +51,12 @@ fn guard(mask: SigSet) -> io::Result<()> {
     family::adopt_orphans()?;
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
     let children = SignalFd::with_flags(&SigSet::from(Posix::SIGCHLD), flags)?;
-    // The line ends here if there was nothing to start after all.
+    // The supervisor closes the line if there is nothing to start after all.
     let Some(streams) = wire::receive_streams(&line)? else {
         return Ok(());
     };
     let start = Start::receive(&line)?;
-    // The command is started as we were. What comes in for us meanwhile is nothing.
+    // The command inherits the mask that this process was started with. Signals are not expected meanwhile.
     mask.thread_set_mask()?;
     let executed = execute(&start, streams);
     signals::block_all();
@@ -69,7 +68,7 @@ fn guard(mask: SigSet) -> io::Result<()> {
             return Ok(());
         }
     };
-    // If the supervisor is gone already, the next step finds out.
+    // If the supervisor is gone already, the next read notices that.
     let _ = (&line).write_all(&Report::Started.encode());
     let mut watch = Watch {
         line,
@@ -85,16 +84,16 @@ fn guard(mask: SigSet) -> io::Result<()> {
         by_others: SignalMask::default(),
         start,
     };
-    watch.until_the_supervisor_is_gone();
+    watch.serve_supervisor();
     if watch.guards_something() {
-        // What cannot be ended takes the last will away.
+        // If a process cannot be ended, this clears the last will.
         let _ = watch.kill();
     }
     carry_out(&watch.start.last_will)
 }
 
-/// Starts the command, with its own streams and in the supervisor's group. They are not kept open:
-/// whoever reads its output must not have to wait for us.
+/// Starts the command, with its own streams and in the supervisor's group. This process does not keep the
+/// streams open, so that a reader of the output does not wait for it.
 fn execute(start: &Start, [stdin, stdout, stderr]: [std::os::fd::OwnedFd; 3]) -> io::Result<Pid> {
     let (program, arguments) = start.command.split_first().ok_or(Errno::INVAL)?;
     let mut command = Command::new(program);
@@ -110,7 +109,7 @@ fn execute(start: &Start, [stdin, stdout, stderr]: [std::os::fd::OwnedFd; 3]) ->
     Ok(Pid::from_child(&command.spawn()?))
 }
 
-/// Becomes this program in the role that does what is to be done when the supervisor has died.
+/// Executes this program in the role that carries out the last will, after the supervisor has died.
 fn carry_out(last_will: &[u8]) -> io::Result<()> {
     if last_will.is_empty() {
         return Ok(());
@@ -124,7 +123,7 @@ fn carry_out(last_will: &[u8]) -> io::Result<()> {
         .exec())
 }
 
-/// What the supervisor knows.
+/// The reports that were sent to the supervisor.
 #[derive(Default)]
 struct ReportsSent {
     ended: bool,
@@ -138,18 +137,18 @@ struct Watch {
     start: Start,
     command: Pid,
     ended: Option<Ended>,
-    /// The last look found no child of ours: none is there that has not been reaped.
+    /// Whether the last look found no child of this process.
     childless: bool,
     sent: ReportsSent,
     deadline: Option<BootInstant>,
-    /// All that is left is killed then.
+    /// When everything that is left is killed.
     kill_at: Option<BootInstant>,
     by_terminal: SignalMask,
     by_others: SignalMask,
 }
 
 impl Watch {
-    fn until_the_supervisor_is_gone(&mut self) {
+    fn serve_supervisor(&mut self) {
         loop {
             self.reap();
             self.report();
@@ -160,7 +159,7 @@ impl Watch {
             };
             if next.is_some_and(|at| at <= now) {
                 if let Err(survivor) = self.kill() {
-                    self.tell(Report::Survivor(survivor));
+                    self.send(Report::Survivor(survivor));
                 }
                 continue;
             }
@@ -180,7 +179,7 @@ impl Watch {
             }
             let [line, children] = ready.map(|fd| !fd.revents().is_empty());
             if children {
-                // That some have ended is all it tells.
+                // The signals are drained: they only say that some children have ended.
                 while let Ok(Some(_)) = self.children.read_signal() {}
             }
             if line {
@@ -200,7 +199,7 @@ impl Watch {
             Order::Deadline(at) => self.deadline = Some(at),
             Order::Signal(signal, sender) => {
                 if let Some(signal) = Signal::from_named_raw(signal) {
-                    self.signalled(signal, sender);
+                    self.pass_on_signal(signal, sender);
                 }
             }
             Order::End(Some(grace)) => self.end_politely(grace),
@@ -208,8 +207,8 @@ impl Watch {
         }
     }
 
-    /// Whether there is, or may be, something that must not outlive the lock. What the command left
-    /// running when it ended by itself is none of our business.
+    /// Returns whether something may run that must not outlive the lock. Processes that the command left
+    /// running when it ended by itself do not count.
     fn guards_something(&self) -> bool {
         let left = self.start.whole || self.kill_at.is_some();
         !self.sent.all && (self.ended.is_none() || left)
@@ -229,13 +228,13 @@ impl Watch {
         };
     }
 
-    /// Tells the supervisor what it does not know yet.
+    /// Sends the reports that the supervisor has not got yet.
     fn report(&mut self) {
         let Some(ended) = self.ended else { return };
         if !self.sent.ended {
             self.sent.ended = true;
-            let through_us = self.ended_through_us(ended);
-            self.tell(Report::Ended { ended, through_us });
+            let through_us = self.is_ended_by_signal_to_us(ended);
+            self.send(Report::Ended { ended, through_us });
             if through_us && !self.childless {
                 self.end_politely(self.start.grace);
             }
@@ -244,27 +243,27 @@ impl Watch {
         if all && !self.sent.all {
             self.sent.all = true;
             self.kill_at = None;
-            self.tell(Report::AllEnded);
+            self.send(Report::AllEnded);
         }
     }
 
-    /// Whether the command ended because the supervisor was to end: then so does what it left.
+    /// Returns whether the command ended because the supervisor was to end. Then what it left ends, too.
     ///
-    /// A HUP may have told it to read its configuration anew, and what the terminal sends may be
-    /// dealt with, long before it ends for another reason.
-    fn ended_through_us(&self, ended: Ended) -> bool {
+    /// A HUP may only have made the command read its configuration again, and the command may have handled a
+    /// signal of the terminal, long before it ends for another reason.
+    fn is_ended_by_signal_to_us(&self, ended: Ended) -> bool {
         let to_end = [Signal::TERM, Signal::INT, Signal::QUIT];
         self.by_others.contains_any(&to_end)
             || self.by_others.contains_end(ended)
             || self.by_terminal.contains_end(ended)
     }
 
-    /// A signal has come in for the supervisor.
-    fn signalled(&mut self, signal: Signal, sender: Sender) {
+    /// Passes on a signal that was sent to the supervisor.
+    fn pass_on_signal(&mut self, signal: Signal, sender: Sender) {
         let deadly = DEADLY.contains(&signal);
         match sender {
             Sender::Kernel => self.by_terminal.insert(signal.as_raw()),
-            // What runs under the lock has signalled its own group, in which the supervisor is, too.
+            // A process under the lock has signalled its own group, which includes the supervisor.
             Sender::Process(process) if family::contains(process) => return,
             Sender::Process(_) => self.by_others.insert(signal.as_raw()),
         }
@@ -276,7 +275,7 @@ impl Watch {
         }
         let group = proc::group_of(Some(self.command));
         match sender {
-            // It has reached the command with its group, unless that has left the group.
+            // The signal has reached the command with its group, unless the command has left the group.
             Sender::Kernel if group == self.start.group => {}
             Sender::Kernel => {
                 let _ = kill_process(self.command, signal);
@@ -287,14 +286,17 @@ impl Watch {
         }
     }
 
-    /// Asks all that the command started to end, and kills what has not after this time.
+    /// Asks everything that the command started to end, and kills what is left after this time.
     fn end_politely(&mut self, grace: Duration) {
         family::signal(&[Signal::TERM, Signal::CONT], |_| true);
         let at = self.clock.now() + grace;
         self.kill_at = Some(self.kill_at.map_or(at, |earlier| earlier.min(at)));
     }
 
-    /// Ends all of it. Answers what is left, if some of it cannot be ended.
+    /// Kills everything that the command started.
+    ///
+    /// # Errors
+    /// The process that cannot be ended.
     fn kill(&mut self) -> Result<(), i32> {
         let command = self.command;
         let mut ended = self.ended;
@@ -309,18 +311,18 @@ impl Watch {
         self.childless = killed.is_ok();
         (self.deadline, self.kill_at) = (None, None);
         self.report();
-        // There is no more that we can do.
+        // Nothing more can be done.
         self.sent.all = true;
         if killed.is_err() {
-            // What runs on, runs under the lock for as long as that lasts.
+            // What runs on keeps the lock for as long as the session lasts.
             self.start.last_will.clear();
         }
         killed
     }
 
-    /// Does not wait for a supervisor that is stopped.
-    fn tell(&self, report: Report) {
+    /// Sends a report, without waiting for a supervisor that is stopped.
+    fn send(&self, report: Report) {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let _ = send(&self.line, &report.encode(), flags);
+        let _ = net::send(&self.line, &report.encode(), flags);
     }
 }

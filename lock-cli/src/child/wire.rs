@@ -1,8 +1,8 @@
-//! What the supervisor and the watchdog say to each other, over a socket pair.
+//! The messages between the supervisor and the watchdog, over a socket pair.
 //!
-//! First the supervisor says what to start, with the command's standard streams. From then on each
-//! side sends messages of one size, which the kernel takes whole or not at all, so that nobody has
-//! to wait for the other to listen.
+//! First the supervisor sends what to start, with the command's standard streams. From then on each side
+//! sends messages of one size. The kernel takes such a message as a whole or not at all, so that neither
+//! side has to wait for the other to read.
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut, Read};
@@ -22,42 +22,42 @@ use turnlock::clock::BootInstant;
 use super::ended::Ended;
 use super::signals::Sender;
 
-/// What the watchdog starts, and what else it must know.
+/// The command that the watchdog starts, and how it is to be guarded.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Start {
     /// The program and its arguments.
     pub command: Vec<OsString>,
-    /// Set over the inherited environment.
+    /// Variables that are set over the inherited environment.
     pub env: Vec<(OsString, OsString)>,
-    /// The process group for it.
+    /// The process group of the command.
     pub group: i32,
-    /// How long what a signal to us has ended may take to clean up.
+    /// How long the remaining processes may clean up when a signal to the supervisor has ended the command.
     pub grace: Duration,
-    /// What the command leaves running counts as the command.
+    /// Whether everything that the command leaves running counts as the command.
     pub whole: bool,
-    /// The command is killed then, unless the deadline is moved on before.
+    /// When the command is killed, unless the deadline is moved on before.
     pub deadline: Option<BootInstant>,
-    /// To be handed to this program, in another role, when the supervisor has died and the command
-    /// with it. Nothing if that has nothing to do.
+    /// What is handed to this program, in another role, when the supervisor has died and the command with
+    /// it. Empty if there is nothing to do then.
     pub last_will: Vec<u8>,
 }
 
 impl Start {
     pub fn encode(&self) -> Vec<u8> {
         let mut body = Vec::new();
-        put(&mut body, &self.group.to_le_bytes());
-        put(&mut body, &millis(self.grace).to_le_bytes());
-        put(&mut body, &[self.whole.into()]);
+        put_field(&mut body, &self.group.to_le_bytes());
+        put_field(&mut body, &to_millis(self.grace).to_le_bytes());
+        put_field(&mut body, &[self.whole.into()]);
         let deadline = self.deadline.map(|at| at.as_nanos().to_le_bytes());
-        put(&mut body, deadline.as_ref().map_or(&[], |at| &at[..]));
-        put(&mut body, &self.last_will);
-        put(&mut body, &(self.env.len() as u64).to_le_bytes());
+        put_field(&mut body, deadline.as_ref().map_or(&[], |at| &at[..]));
+        put_field(&mut body, &self.last_will);
+        put_field(&mut body, &(self.env.len() as u64).to_le_bytes());
         for (name, value) in &self.env {
-            put(&mut body, name.as_bytes());
-            put(&mut body, value.as_bytes());
+            put_field(&mut body, name.as_bytes());
+            put_field(&mut body, value.as_bytes());
         }
         for word in &self.command {
-            put(&mut body, word.as_bytes());
+            put_field(&mut body, word.as_bytes());
         }
         let mut frame = (body.len() as u64).to_le_bytes().to_vec();
         frame.append(&mut body);
@@ -74,16 +74,17 @@ impl Start {
     }
 
     fn decode(mut rest: &[u8]) -> Option<Self> {
-        let group = i32::from_le_bytes(take(&mut rest)?.try_into().ok()?);
-        let grace = u64::from_le_bytes(take(&mut rest)?.try_into().ok()?);
-        let whole = take(&mut rest)? == [1];
-        let deadline = match take(&mut rest)? {
+        let group = i32::from_le_bytes(take_field(&mut rest)?.try_into().ok()?);
+        let grace = u64::from_le_bytes(take_field(&mut rest)?.try_into().ok()?);
+        let whole = take_field(&mut rest)? == [1];
+        let deadline = match take_field(&mut rest)? {
             [] => None,
             at => Some(u64::from_le_bytes(at.try_into().ok()?)),
         };
-        let last_will = take(&mut rest)?.to_vec();
-        let word = |rest: &mut &[u8]| take(rest).map(|word| OsString::from_vec(word.to_vec()));
-        let variables = u64::from_le_bytes(take(&mut rest)?.try_into().ok()?);
+        let last_will = take_field(&mut rest)?.to_vec();
+        let word =
+            |rest: &mut &[u8]| take_field(rest).map(|word| OsString::from_vec(word.to_vec()));
+        let variables = u64::from_le_bytes(take_field(&mut rest)?.try_into().ok()?);
         let mut env = Vec::new();
         for _ in 0..variables {
             env.push((word(&mut rest)?, word(&mut rest)?));
@@ -104,12 +105,12 @@ impl Start {
     }
 }
 
-fn put(body: &mut Vec<u8>, bytes: &[u8]) {
+fn put_field(body: &mut Vec<u8>, bytes: &[u8]) {
     body.extend((bytes.len() as u64).to_le_bytes());
     body.extend(bytes);
 }
 
-fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+fn take_field<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, behind) = rest.split_at_checked(8)?;
     let length = u64::from_le_bytes(length.try_into().ok()?);
     let (bytes, behind) = behind.split_at_checked(usize::try_from(length).ok()?)?;
@@ -117,11 +118,11 @@ fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(bytes)
 }
 
-fn millis(duration: Duration) -> u64 {
+fn to_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Sends the command's standard input, output and errors, with one byte that says nothing.
+/// Sends the command's stdin, stdout and stderr, with one byte without a meaning.
 pub(super) fn send_streams(line: &UnixStream, streams: [BorrowedFd<'_>; 3]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut rights = SendAncillaryBuffer::new(&mut space);
@@ -131,7 +132,7 @@ pub(super) fn send_streams(line: &UnixStream, streams: [BorrowedFd<'_>; 3]) -> i
     Ok(())
 }
 
-/// The command's streams; `None` if the supervisor is gone.
+/// Receives the command's streams. Returns `None` if the supervisor is gone.
 pub(super) fn receive_streams(line: &UnixStream) -> io::Result<Option<[OwnedFd; 3]>> {
     let mut word = [0];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
@@ -151,52 +152,54 @@ pub(super) fn receive_streams(line: &UnixStream) -> io::Result<Option<[OwnedFd; 
         })
         .flatten()
         .collect();
-    // The kernel drops what there is no room for.
+    // The kernel drops descriptors above the limit of this process.
     let streams = streams.try_into().map_err(|_| Errno::MFILE)?;
     Ok(Some(streams))
 }
 
-/// The size of a message: its kind and a number.
+/// The size of a message: one byte for its kind, and a number.
 pub(super) const MESSAGE: usize = 9;
 
-fn message(kind: u8, number: u64) -> [u8; MESSAGE] {
+fn encode_message(kind: u8, number: u64) -> [u8; MESSAGE] {
     let mut bytes = [kind; MESSAGE];
     bytes[1..].copy_from_slice(&number.to_le_bytes());
     bytes
 }
 
-fn parse(bytes: [u8; MESSAGE]) -> (u8, u64) {
+fn decode_message(bytes: [u8; MESSAGE]) -> (u8, u64) {
     let [kind, number @ ..] = bytes;
     (kind, u64::from_le_bytes(number))
 }
 
-/// What the supervisor tells the watchdog.
+/// A message from the supervisor to the watchdog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
-    /// The command may live until then.
+    /// The command may run until this instant.
     Deadline(BootInstant),
-    /// This signal has come in for the supervisor.
+    /// This signal was sent to the supervisor.
     Signal(i32, Sender),
-    /// End the command and all that it started: politely, with so long to clean up, or at once.
+    /// End the command and all that it started: with TERM and this time to clean up, or at once with KILL.
     End(Option<Duration>),
 }
 
 impl Order {
     pub fn encode(self) -> [u8; MESSAGE] {
         match self {
-            Order::Deadline(at) => message(b'd', at.as_nanos()),
-            Order::Signal(signal, Sender::Kernel) => message(b'k', signal.unsigned_abs().into()),
+            Order::Deadline(at) => encode_message(b'd', at.as_nanos()),
+            Order::Signal(signal, Sender::Kernel) => {
+                encode_message(b'k', signal.unsigned_abs().into())
+            }
             Order::Signal(signal, Sender::Process(process)) => {
                 let number = u64::from(process.unsigned_abs()) << 32;
-                message(b's', number | u64::from(signal.unsigned_abs()))
+                encode_message(b's', number | u64::from(signal.unsigned_abs()))
             }
-            Order::End(None) => message(b'e', 0),
-            Order::End(Some(grace)) => message(b'e', millis(grace).saturating_add(1)),
+            Order::End(None) => encode_message(b'e', 0),
+            Order::End(Some(grace)) => encode_message(b'e', to_millis(grace).saturating_add(1)),
         }
     }
 
     pub fn decode(bytes: [u8; MESSAGE]) -> Option<Self> {
-        let (kind, number) = parse(bytes);
+        let (kind, number) = decode_message(bytes);
         // Each half of the number fits.
         let (low, high) = ((number & 0xffff_ffff) as i32, (number >> 32) as i32);
         match kind {
@@ -209,40 +212,38 @@ impl Order {
     }
 }
 
-/// What the watchdog tells the supervisor.
+/// A message from the watchdog to the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Report {
+    /// The command was started.
     Started,
     /// The command could not be executed, with this error number.
     Failed(i32),
-    /// The command has ended. What it left running is ended as well if a signal to us was the
-    /// reason.
-    Ended {
-        ended: Ended,
-        through_us: bool,
-    },
+    /// The command has ended. If a signal to the supervisor was the reason, what it left running is ended
+    /// as well.
+    Ended { ended: Ended, through_us: bool },
     /// All that the command started has ended, too.
     AllEnded,
-    /// This process could not be ended, and perhaps others.
+    /// This process could not be ended, and perhaps others could not either.
     Survivor(i32),
 }
 
 impl Report {
     pub fn encode(self) -> [u8; MESSAGE] {
         match self {
-            Report::Started => message(b's', 0),
-            Report::Failed(errno) => message(b'f', errno.unsigned_abs().into()),
-            Report::Ended { ended, through_us } => message(
+            Report::Started => encode_message(b's', 0),
+            Report::Failed(errno) => encode_message(b'f', errno.unsigned_abs().into()),
+            Report::Ended { ended, through_us } => encode_message(
                 b'e',
                 u64::from(through_us) << 32 | u64::from(ended.to_bits()),
             ),
-            Report::AllEnded => message(b'a', 0),
-            Report::Survivor(process) => message(b'v', process.unsigned_abs().into()),
+            Report::AllEnded => encode_message(b'a', 0),
+            Report::Survivor(process) => encode_message(b'v', process.unsigned_abs().into()),
         }
     }
 
     pub fn decode(bytes: [u8; MESSAGE]) -> Option<Self> {
-        let (kind, number) = parse(bytes);
+        let (kind, number) = decode_message(bytes);
         match kind {
             b's' => Some(Report::Started),
             b'f' => Some(Report::Failed(number as i32)),

@@ -68,7 +68,7 @@ pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
     };
     // A TERM is how `hold` is meant to end. Ctrl-C is meant for the script around it as well.
     let exit = signal
-        .filter(|signal| signal.is_a_terminals())
+        .filter(|signal| signal.is_from_terminal())
         .map_or(Exit::Success, Exit::Signal);
     let released = release(guard).await;
     close_session(&locks).await;
