@@ -65,6 +65,7 @@
 //! One a backend: `embedded` (the default), `etcd` and `zk`. They change which URLs [`connect`] takes,
 //! nothing else.
 
+pub mod blocking;
 #[macro_use]
 pub mod registry;
 
