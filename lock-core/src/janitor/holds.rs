@@ -1,6 +1,6 @@
-//! Watches the entries of held locks, and tells a hold whose entry is gone. A process may hold very
-//! many locks for very long, so one loop serves all holds of a session, and what is kept for each
-//! is little more than its watch.
+//! Watches the entries of held locks, and ends a hold whose entry is gone. A process may hold very
+//! many locks for very long. So one loop serves all holds of a session, and needs little more memory
+//! for each hold than its watch.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
@@ -21,48 +21,48 @@ use crate::hold::Hold;
 use crate::rule::{self, View};
 use crate::session::{AsOf, Session};
 
-/// A hold that is over within this time never has its entry watched: the watch would cost more than
-/// the lock. One that lasts has it within twice this.
+/// The entry of a hold that is over within this time is never watched, since the watch would cost more
+/// than the lock. The entry of a longer hold is watched within twice this time.
 const SWEEP: Duration = Duration::from_millis(25);
 
-/// A watch event can be lost in the store: a held entry is looked up by itself this often (up to
-/// twice it, at random).
+/// A store can lose the event of a watch, so a held entry is looked up this often without one (at
+/// random up to twice this time).
 const BACKSTOP: Duration = Duration::from_secs(60);
 
-/// That many holds are looked up as often as that, or watched anew at once when their watches broke.
-/// If there are more, each has to wait so much longer: to hold many locks costs no more requests
-/// than to hold these.
+/// Up to so many holds are looked up every [`BACKSTOP`], and watched anew at once when their watches
+/// broke. If there are more, each waits longer in proportion: more holds cost no more requests.
 const BACKSTOP_HOLDS: usize = 1000;
 
-/// Held entries that are looked up at once. The rest wait their turn: when a connection breaks, all
-/// that were watched over it are to be looked up.
+/// The most entries that are looked up at once. When a connection breaks, all entries that were
+/// watched over it have to be looked up, and the rest of them wait.
 const LOOKS: usize = 64;
 
-/// The holds of a session that are not watched yet.
+/// The holds of a session whose entries are not watched yet.
 #[derive(Debug, Default)]
 pub(super) struct Fresh {
     generations: Mutex<Generations>,
-    /// A first one came since there was none.
-    came: Notify,
+    /// Wakes the sweep when the first hold arrives after there was none.
+    arrival: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Generations {
-    /// Since the last sweep.
+    /// Those since the last sweep.
     young: HashMap<u64, Arc<Hold>>,
-    /// Since the sweep before it.
+    /// Those since the sweep before it.
     old: HashMap<u64, Arc<Hold>>,
-    /// There will be a next one.
-    swept: bool,
+    /// Whether there will be a next sweep.
+    sweep_due: bool,
 }
 
 impl Fresh {
-    /// Wakes another thread for the first of a sweep only, so a short hold costs no wake-up.
+    /// Adds a hold. Wakes the other thread for the first hold of a sweep only, so a short hold costs no
+    /// wake-up.
     pub(super) fn add(&self, hold: &Arc<Hold>) {
         let mut generations = self.generations();
         generations.young.insert(hold.serial(), hold.clone());
-        if !std::mem::replace(&mut generations.swept, true) {
-            self.came.notify_one();
+        if !std::mem::replace(&mut generations.sweep_due, true) {
+            self.arrival.notify_one();
         }
     }
 
@@ -73,16 +73,16 @@ impl Fresh {
         }
     }
 
-    /// Those that have lasted.
+    /// Waits until there are holds that have lasted over a whole sweep, and returns them.
     async fn sweep(&self) -> HashMap<u64, Arc<Hold>> {
         loop {
-            if !self.generations().swept {
-                self.came.notified().await;
+            if !self.generations().sweep_due {
+                self.arrival.notified().await;
             }
             tokio::time::sleep(SWEEP).await;
             let mut generations = self.generations();
             let young = std::mem::take(&mut generations.young);
-            generations.swept = !young.is_empty();
+            generations.sweep_due = !young.is_empty();
             let lasted = std::mem::replace(&mut generations.old, young);
             if !lasted.is_empty() {
                 return lasted;
@@ -97,21 +97,21 @@ impl Fresh {
     }
 }
 
-/// A hold under watch.
+/// A hold whose entry is watched.
 struct Watched {
     hold: Arc<Hold>,
-    /// Of its watch, which broke so often in a row.
+    /// The pauses before its watch is set anew, by how often in a row it broke.
     backoff: Backoff,
 }
 
-/// Why a held entry is looked up.
+/// The reason why a held entry is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
-    /// Its watch told of a change.
+    /// Its watch reported a change.
     Change,
     /// Its watch broke.
     Interruption,
-    /// It is its turn.
+    /// It is the next in the regular order.
     Backstop,
 }
 
@@ -120,26 +120,26 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
     let mut lost = pin!(session.liveness().lost());
     let sweeps = stream::unfold(fresh, async |fresh| Some((fresh.sweep().await, fresh)));
     let mut sweeps = pin!(sweeps);
-    // Each of these is in `watches`, `due`, `looks` or `resting`; one that is looked up because it
-    // is its turn, in `watches` too.
+    // Each hold in `watched` is in one of `watches`, `due`, `looks` and `resting`. One that is looked
+    // up in the regular order stays in `watches` meanwhile.
     let mut watched: BTreeMap<u64, Watched> = BTreeMap::new();
     let mut watches = FuturesUnordered::new();
     let mut due: VecDeque<(u64, Cause)> = VecDeque::new();
     let mut looks = FuturesUnordered::new();
     let mut resting: BTreeSet<(Instant, u64)> = BTreeSet::new();
-    let mut turn = Turn::new();
-    // Waits for a change of a held entry; `None` once the hold is over. No function, since a future
-    // of that would keep its arguments twice.
+    let mut regular = RegularLook::new();
+    // Waits for a change of a held entry; `None` once the hold is over. A closure, since the future of
+    // a function would store its arguments twice.
     let session = &session;
     let changed = |hold: Arc<Hold>| async move {
         let changed = guarded(session.changed(hold.entry(), hold.entry()));
-        // When all are woken at once, the budget of this task would be spent with the first of
-        // them, and the others be woken in vain over and over.
+        // When all watches are woken at once, the first of them would spend the budget of this task,
+        // and the others would be woken in vain over and over.
         let changed = coop::unconstrained(hold.watch_until_end(changed)).await;
         (hold.serial(), changed)
     };
     loop {
-        // When a connection breaks, very many are ready at once.
+        // When a connection breaks, very many watches are ready at once.
         coop::consume_budget().await;
         while looks.len() < LOOKS
             && let Some((serial, cause)) = due.pop_front()
@@ -152,12 +152,13 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
             }
         }
         let rested = resting.first().map(|(until, _)| *until);
-        let backstop = (due.is_empty() && !watched.is_empty()).then(|| turn.at(watched.len()));
+        let backstop =
+            (due.is_empty() && !watched.is_empty()).then(|| regular.due_at(watched.len()));
         tokio::select! {
             _ = &mut lost => return,
             Some(lasted) = sweeps.next() => {
                 if watched.is_empty() {
-                    turn = Turn::new();
+                    regular = RegularLook::new();
                 }
                 for (serial, hold) in lasted {
                     watches.push(changed(hold.clone()));
@@ -182,7 +183,7 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
                     Ok(_) => {}
                     Err(error) => {
                         let lock = &hold.ticket().name;
-                        tracing::debug!(%error, %lock, "a held entry was not found out about");
+                        tracing::debug!(%error, %lock, "a held entry could not be looked up");
                     }
                 }
                 if hold.is_over() {
@@ -190,12 +191,13 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
                 } else if cause == Cause::Backstop {
                     *backoff = Backoff::default();
                 } else {
-                    // A coordinator that has no watches left would hear of all of them over and over.
+                    // Without a pause, a coordinator that has no watches left would be asked for
+                    // all of them over and over.
                     let pause = backoff.next_pause().mul_f64(crowding);
                     resting.insert((Instant::now() + pause, serial));
                 }
             }
-            () = at(rested) => {
+            () = wait_until(rested) => {
                 let Some((_, serial)) = resting.pop_first() else {
                     continue;
                 };
@@ -203,8 +205,8 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
                     watches.push(changed(hold.clone()));
                 }
             }
-            () = at(backstop) => {
-                if let Some(serial) = turn.next(&watched) {
+            () = wait_until(backstop) => {
+                if let Some(serial) = regular.next(&watched) {
                     due.push_back((serial, Cause::Backstop));
                 }
             }
@@ -212,52 +214,56 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
     }
 }
 
-/// Who is looked up next by itself, and when.
-struct Turn {
+/// Which hold is looked up next in the regular order, and when.
+struct RegularLook {
     last: u64,
     since: Instant,
-    /// How long it takes this time, from once to twice the usual: many processes that began
-    /// together are not to look together.
+    /// The factor of the interval, from 1 to 2 at random: processes that began together must not look
+    /// together.
     stretch: f64,
 }
 
-impl Turn {
+impl RegularLook {
     fn new() -> Self {
-        Turn {
+        RegularLook {
             last: 0,
             since: Instant::now(),
             stretch: 1.0 + fastrand::f64(),
         }
     }
 
-    fn at(&self, watched: usize) -> Instant {
+    /// Returns when the next hold is looked up if so many are watched.
+    fn due_at(&self, watched: usize) -> Instant {
         self.since + BACKSTOP.mul_f64(crowding(watched) * self.stretch / watched as f64)
     }
 
+    /// Returns the hold whose turn it is, by its serial, and goes on to the one after it.
     fn next(&mut self, watched: &BTreeMap<u64, Watched>) -> Option<u64> {
         let later = watched.range((Bound::Excluded(self.last), Bound::Unbounded));
         let (serial, _) = later.chain(watched.iter()).next()?;
-        *self = Turn {
+        *self = RegularLook {
             last: *serial,
-            ..Turn::new()
+            ..RegularLook::new()
         };
         Some(*serial)
     }
 }
 
-/// How many times longer than usual a hold waits to be looked up; one at least.
+/// Returns by which factor a hold waits longer than usual to be looked up; at least 1.
 fn crowding(watched: usize) -> f64 {
-    // More than fit into 52 bits are not held.
+    // Exact, since no process has more than 2^52 holds.
     watched.max(BACKSTOP_HOLDS) as f64 / BACKSTOP_HOLDS as f64
 }
 
-async fn at(instant: Option<Instant>) {
+/// Resolves at this instant, or never if there is none.
+async fn wait_until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
     }
 }
 
+/// Looks up the entry of a hold.
 async fn look(
     session: &dyn Session,
     hold: Arc<Hold>,
@@ -277,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_have_their_turn() {
+    fn each_hold_is_looked_up_in_turn() {
         let hold = |serial| {
             let watched = Watched {
                 hold: Hold::sample(serial),
@@ -286,16 +292,16 @@ mod tests {
             (serial, watched)
         };
         let mut watched = BTreeMap::from([3, 5, 9].map(hold));
-        let mut turn = Turn::new();
-        let share = |holds| (turn.at(holds) - turn.since).div_duration_f64(BACKSTOP);
+        let mut regular = RegularLook::new();
+        let share = |holds| (regular.due_at(holds) - regular.since).div_duration_f64(BACKSTOP);
         assert!((1.0..=2.0).contains(&share(1)), "{}", share(1));
         assert!((share(1) / share(3) - 3.0).abs() < 1e-6, "{}", share(3));
-        let seen: Vec<_> = (0..4).filter_map(|_| turn.next(&watched)).collect();
+        let seen: Vec<_> = (0..4).filter_map(|_| regular.next(&watched)).collect();
         assert_eq!(seen, [3, 5, 9, 3]);
         watched.remove(&5);
-        assert_eq!(turn.next(&watched), Some(9));
+        assert_eq!(regular.next(&watched), Some(9));
         watched.clear();
-        assert_eq!(turn.next(&watched), None);
+        assert_eq!(regular.next(&watched), None);
     }
 
     #[test]
