@@ -206,6 +206,8 @@ fn installed(root: &Root) {
     let notices = unpacked(&doc("third-party.gz"));
     assert!(notices.contains("\ntokio-1") && notices.contains("Copyright (c) Tokio Contributors"));
     assert!(unpacked(&doc("changelog.gz")).starts_with("# Changelog"));
+    let readme = fs::read_to_string(doc("README.md")).expect("a README");
+    assert!(readme.contains("](docs/command.md)") && doc("docs/command.md").exists());
 }
 
 #[test]
