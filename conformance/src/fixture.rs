@@ -1,4 +1,4 @@
-//! What the suite needs of a backend under test: clients, and hooks to do harm with.
+//! The traits that a backend under test implements: clients, and hooks that do harm.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,100 +11,100 @@ use crate::link::Link;
 
 /// A way to run a backend on its server.
 pub trait Fixture: Send + Sync {
-    /// Its name: the first part of the names of its cases.
+    /// Returns the name of the fixture, which is the first part of the names of its cases.
     fn name(&self) -> &'static str;
 
-    /// Starts it, empty, for one case. A server of its own, or at least a namespace of its own, as
-    /// long as the deployment lives. Called outside of any executor; may block.
+    /// Starts an empty coordinator for one case: a server of its own, or at least a namespace of its own,
+    /// until the deployment is dropped. It is called outside of any executor, and may block.
     ///
     /// # Panics
-    /// If the server is not installed, with the command that installs it.
+    /// If the server is not installed. The message has the command that installs it.
     fn start(&self) -> Box<dyn Deployment>;
 }
 
-/// A coordinator, or a namespace of one, that is there for one case. Dropped, it ends.
+/// A coordinator, or a namespace of one, for a single case. A drop ends it.
 ///
-/// What is answered with a [`Skip`] cannot be done here; the cases that need it are skipped and say
-/// so.
+/// A hook that this deployment lacks returns a [`Skip`]. The cases that need the hook are then skipped,
+/// with the reason.
 pub trait Deployment: Send + Sync {
-    /// A client of its own, with connections of its own: another process, as far as the coordinator
-    /// can tell.
+    /// Returns a new client with connections of its own. For the coordinator it is another process.
     fn backend(&self) -> Arc<dyn Backend>;
 
-    /// The shortest time to live that is of use here: cases wait for the end of such sessions.
+    /// Returns the shortest time to live that sessions can have here. Cases wait until such sessions
+    /// expire.
     fn shortest_ttl(&self) -> Duration;
 
-    /// Whether all of the store is the case's own, and not only one namespace: then it may use raw
-    /// names, and raise the token offset, which stays.
+    /// Returns `Ok` if the case has the whole store to itself, and not only a namespace. It may then use
+    /// raw names, and raise the token offset, which is never lowered again.
     ///
     /// # Errors
     /// A [`Skip`] if others use the store too.
     fn whole_store(&self) -> Result<(), Skip>;
 
-    /// Somebody who can do to the store what no user of locks does.
+    /// Returns an administrator, who can do to the store what no user of locks does.
     ///
     /// # Errors
-    /// A [`Skip`] if there is nobody.
+    /// A [`Skip`] if there is none.
     fn administrator(&self) -> Result<&dyn Administrator, Skip>;
 
-    /// A client as [`backend`](Deployment::backend) makes one, behind a network of its own that can
-    /// fail.
+    /// Returns a new client, as [`backend`](Deployment::backend) does, behind a network of its own that
+    /// can fail.
     ///
     /// # Errors
-    /// A [`Skip`] if clients reach the coordinator by other means than TCP.
+    /// A [`Skip`] if clients do not reach the coordinator over TCP.
     fn link(&self) -> Result<Link, Skip>;
 
-    /// The processes that serve it.
+    /// Returns the processes that serve this deployment.
     ///
     /// # Errors
-    /// A [`Skip`] if they are not the suite's to stop.
+    /// A [`Skip`] if the suite may not stop them.
     fn members(&self) -> Result<&dyn Members, Skip>;
 }
 
-/// What an administrator does, by other means than the backend.
+/// The actions of an administrator, by other means than the backend.
 #[async_trait]
 pub trait Administrator: Send + Sync {
-    /// Ends a session on the server, as its expiry does.
+    /// Ends a session on the server, as if it had expired.
     async fn end_session(&self, id: SessionId);
 
     /// Removes an entry on the server.
     async fn remove(&self, entry: &EntryId);
 
-    /// The sessions that live on the server.
+    /// Returns the live sessions on the server.
     async fn sessions(&self) -> Vec<SessionId>;
 }
 
 /// The processes that serve a deployment, numbered from 0.
 #[async_trait]
 pub trait Members: Send + Sync {
-    /// How many there are.
+    /// Returns the number of processes.
     fn count(&self) -> usize;
 
-    /// Whether this one decides for all, by its own word.
+    /// Returns whether this member says that it is the leader.
     async fn leads(&self, member: usize) -> bool;
 
-    /// SIGSTOP: it stands still, and nobody is told.
+    /// Pauses the member with SIGSTOP. No client is notified.
     async fn pause(&self, member: usize);
 
-    /// SIGCONT.
+    /// Resumes the member with SIGCONT.
     async fn resume(&self, member: usize);
 
-    /// kill -9.
+    /// Kills the member with SIGKILL.
     async fn kill(&self, member: usize);
 
-    /// Starts one that was killed, on its old data, without waiting for it.
+    /// Starts a member that was killed, on its old data. Does not wait until it serves.
     async fn start(&self, member: usize);
 
-    /// Whether it serves clients.
+    /// Returns whether the member serves clients.
     async fn serves(&self, member: usize) -> bool;
 }
 
-/// Why a case does not run on a deployment.
+/// The reason why a case does not run on a deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skip(String);
 
 impl Skip {
-    /// For this reason.
+    /// Returns a skip with this reason.
     pub fn because(reason: impl Into<String>) -> Self {
         Skip(reason.into())
     }

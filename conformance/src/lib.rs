@@ -1,4 +1,4 @@
-//! The suite that every backend passes.
+//! The suite that every backend of Turnlock's locks passes.
 //!
 //! # For authors of a backend
 //!
@@ -32,17 +32,16 @@
 //! ```
 //!
 //! Each case is a test of its own, named `fixture::group::case`, so that `cargo test -- FILTER` and
-//! cargo-nextest choose among them. The harm that cases do goes through the hooks of a
-//! [`Deployment`]: an administrator, a network that fails, processes to stop and kill. What a
-//! deployment answers with a [`Skip`] is not run and says why; and since a test that silently does
-//! nothing proves nothing, every case that is skipped must be on the list of the test file, and
-//! every one on the list must be skipped: a difference fails. A fixture that cannot start, for want
-//! of a server, fails its cases and says how to get it.
+//! cargo-nextest choose among them. Cases do harm through the hooks of a [`Deployment`]: an
+//! administrator, a network that fails, processes to stop and kill. A case is skipped if the deployment
+//! returns a [`Skip`] for a hook that it needs. A test that silently does nothing proves nothing. So the
+//! test file lists the cases that its fixture skips, and any difference from that list is a failure. A
+//! fixture whose server is not installed fails its cases, and says how to install it.
 //!
 //! # In other programs
 //!
-//! [`cases`] and [`Case::run`] run the suite one by one: `turnlock conformance` does so on a
-//! coordinator that others use, as a [`Live`] fixture.
+//! [`cases`] and [`Case::run`] run the cases one by one. `turnlock conformance` does so with a [`Live`]
+//! fixture, on a coordinator that others use.
 
 mod cases;
 mod fixture;

@@ -1,4 +1,4 @@
-//! A client and the network between it and its servers.
+//! A client, and the network between it and its servers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,7 @@ use lock_core::Backend;
 
 use crate::proxy::Proxy;
 
-/// A client that reaches each server through a proxy of its own. What is done to the link is done
-/// to all of them.
+/// A client that reaches each server through a proxy. What is done to the link is done to all proxies.
 #[derive(Debug)]
 pub struct Link {
     backend: Arc<dyn Backend>,
@@ -17,8 +16,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// In front of the servers at these addresses, `HOST:PORT`; `connect` makes the client from the
-    /// addresses that stand for them.
+    /// Starts a proxy in front of each server, whose addresses are `HOST:PORT`. `connect` makes the client
+    /// from the addresses of the proxies.
     ///
     /// # Panics
     /// If no port of the loopback interface is free.
@@ -34,54 +33,56 @@ impl Link {
         }
     }
 
-    /// With more than one round trip for an acquire, a release or a try that does not wait.
+    /// Sets how many round trips an acquire, a release or a failing try may take when nothing is waited
+    /// for. It is one by default.
     #[must_use]
     pub fn with_budget(mut self, round_trips: usize) -> Self {
         self.budget = round_trips;
         self
     }
 
-    /// How many round trips an acquire, a release or a try may take that does not wait.
+    /// Returns how many round trips an acquire, a release or a failing try may take when nothing is waited
+    /// for.
     pub fn budget(&self) -> usize {
         self.budget
     }
 
-    /// The client.
+    /// Returns the client.
     pub fn backend(&self) -> Arc<dyn Backend> {
         self.backend.clone()
     }
 
-    /// See [`Proxy::silence`].
+    /// Silences all proxies: see [`Proxy::silence`].
     pub fn silence(&self) {
         self.proxies.iter().for_each(Proxy::silence);
     }
 
-    /// See [`Proxy::resume`].
+    /// Resumes all proxies: see [`Proxy::resume`].
     pub fn resume(&self) {
         self.proxies.iter().for_each(Proxy::resume);
     }
 
-    /// See [`Proxy::delay`].
+    /// Delays the traffic of all proxies: see [`Proxy::delay`].
     pub fn delay(&self, delay: Duration) {
         self.proxies.iter().for_each(|proxy| proxy.delay(delay));
     }
 
-    /// See [`Proxy::mute`].
+    /// Mutes all servers: see [`Proxy::mute`].
     pub fn mute(&self) {
         self.proxies.iter().for_each(Proxy::mute);
     }
 
-    /// See [`Proxy::cut`].
+    /// Cuts all connections: see [`Proxy::cut`].
     pub fn cut(&self) {
         self.proxies.iter().for_each(Proxy::cut);
     }
 
-    /// See [`Proxy::muted_bytes`].
+    /// Returns the sum of the bytes that were muted: see [`Proxy::muted_bytes`].
     pub fn muted_bytes(&self) -> usize {
         self.proxies.iter().map(Proxy::muted_bytes).sum()
     }
 
-    /// See [`Proxy::round_trips`].
+    /// Returns the sum of the round trips: see [`Proxy::round_trips`].
     pub fn round_trips(&self) -> usize {
         self.proxies.iter().map(Proxy::round_trips).sum()
     }

@@ -1,5 +1,5 @@
-//! A coordinator that others use: the suite stays in namespaces of its own, does no harm, and leaves
-//! nothing behind.
+//! The suite on a coordinator that others use. It stays in namespaces of its own, does no harm, and
+//! leaves nothing behind.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,10 +18,10 @@ use crate::fixture::{Administrator, Deployment, Fixture, Members, Skip};
 use crate::link::Link;
 use crate::run::TIME_LIMIT;
 
-/// How to make a client of its own in the namespace of this number.
+/// Makes a new client in the namespace of this number.
 type Connect = dyn Fn(u64) -> Result<Arc<dyn Backend>, Error> + Send + Sync;
 
-/// A running coordinator, with a namespace for each case.
+/// A fixture on a running coordinator, with a namespace for each case.
 #[derive(Clone)]
 pub struct Live {
     connect: Arc<Connect>,
@@ -29,17 +29,17 @@ pub struct Live {
     traces: Traces,
 }
 
-/// What the cases leave, unless it is cleaned up.
+/// What the cases leave behind until it is cleaned up.
 #[derive(Debug, Clone, Default)]
 struct Traces {
     sessions: Arc<Mutex<Vec<Arc<dyn Session>>>>,
-    /// Values that were put: the number of the namespace, and the key.
+    /// The values that were put: the number of the namespace, and the key.
     values: Arc<Mutex<BTreeSet<(u64, String)>>>,
 }
 
 impl Live {
-    /// On the coordinator that this connects to, in the namespace of the number it is given; a
-    /// number comes again when its case asks for another client.
+    /// Returns a fixture on the coordinator that `connect` connects to. `connect` is given the number of a
+    /// namespace, and again the same number when a case asks for another client.
     pub fn new(
         connect: impl Fn(u64) -> Result<Arc<dyn Backend>, Error> + Send + Sync + 'static,
     ) -> Self {
@@ -50,12 +50,14 @@ impl Live {
         }
     }
 
-    /// Closes all sessions that the cases so far have opened, and with them every entry, and deletes
-    /// the values that they put.
+    /// Closes all sessions that the cases have opened so far, which removes their entries, and deletes the
+    /// values that they put.
     ///
     /// # Errors
-    /// If the coordinator does not answer: the entries that are left then end with their time to
-    /// live.
+    /// If the coordinator does not respond. The entries that are left end with their time to live.
+    ///
+    /// # Cancel safety
+    /// The sessions that are not closed yet end with their time to live. Values stay.
     pub async fn clean(&self) -> Result<(), Error> {
         let sessions = std::mem::take(&mut *locked(&self.traces.sessions));
         for session in sessions {
@@ -101,7 +103,7 @@ struct Namespace {
     live: Live,
 }
 
-fn not_ours<T>(what: &str) -> Result<T, Skip> {
+fn skip_shared<T>(what: &str) -> Result<T, Skip> {
     Err(Skip::because(format!(
         "others use this coordinator: {what}"
     )))
@@ -118,28 +120,28 @@ impl Deployment for Namespace {
     }
 
     fn shortest_ttl(&self) -> Duration {
-        // What it takes for shorter ones is not known.
+        // Whether the coordinator grants a shorter one is not known.
         DEFAULT_TTL
     }
 
     fn whole_store(&self) -> Result<(), Skip> {
-        not_ours("raw names may be theirs, and an offset is never lowered again")
+        skip_shared("raw names may be theirs, and an offset is never lowered again")
     }
 
     fn administrator(&self) -> Result<&dyn Administrator, Skip> {
-        not_ours("no session or entry is ended by force")
+        skip_shared("no session or entry is ended by force")
     }
 
     fn link(&self) -> Result<Link, Skip> {
-        not_ours("it is reached without a detour")
+        skip_shared("it is reached without a detour")
     }
 
     fn members(&self) -> Result<&dyn Members, Skip> {
-        not_ours("no server is stopped")
+        skip_shared("no server is stopped")
     }
 }
 
-/// A client, or a session of it, that keeps track of what it leaves.
+/// A client, or a session, that records what it leaves behind.
 #[derive(Debug)]
 struct Traced<T> {
     inner: T,

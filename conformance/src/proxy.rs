@@ -1,7 +1,7 @@
 //! A TCP proxy that stands for the network in front of a server, and for what goes wrong in it.
 //!
-//! It knows nothing of what it forwards. It runs on a thread of its own, so that the network goes on
-//! while the executor of a test is blocked.
+//! It does not interpret what it forwards. It runs on a thread of its own, so that the network keeps
+//! working while the executor of a test is blocked.
 
 use std::collections::VecDeque;
 use std::io;
@@ -31,8 +31,8 @@ static NETWORK: LazyLock<Runtime> = LazyLock::new(|| {
         .expect("a runtime for the proxies")
 });
 
-/// A port of its own in front of a server's. Passes everything on in both directions until it is
-/// told otherwise; dropped, it ends its connections.
+/// A TCP proxy in front of a server. It passes everything on in both directions until it is asked to do
+/// otherwise. A drop ends its connections.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -71,8 +71,8 @@ struct Tally {
 }
 
 impl Proxy {
-    /// In front of the server at this address, `HOST:PORT`. A connection waits two seconds for it
-    /// to come up, and is then closed.
+    /// Starts a proxy in front of the server at this address, `HOST:PORT`. A connection waits up to two
+    /// seconds for a server that does not listen yet, and is then closed.
     ///
     /// # Panics
     /// If no port of the loopback interface is free.
@@ -91,68 +91,68 @@ impl Proxy {
         }
     }
 
-    /// Its own address, `HOST:PORT`.
+    /// Returns the address of the proxy, `HOST:PORT`.
     pub fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// Nothing moves any more in either direction, on present connections and on new ones, and no
-    /// side is told: no end of a connection, no reset.
+    /// Stops all traffic in both directions, on present and new connections. Neither side is notified:
+    /// connections are neither closed nor reset.
     pub fn silence(&self) {
         self.rules.send_modify(|rules| rules.silent = true);
     }
 
-    /// Ends the silence. As TCP does, it delivers what was under way, also the end of connections.
+    /// Ends the silence. Delivers, as TCP does, what was under way, also the ends of connections.
     pub fn resume(&self) {
         self.rules.send_modify(|rules| rules.silent = false);
     }
 
-    /// Whatever is read from now on takes this long to the other side, in both directions.
+    /// Delays all that is read from now on by this time, in both directions.
     pub fn delay(&self, delay: Duration) {
         self.rules.send_modify(|rules| rules.delay = delay);
     }
 
-    /// Keeps back what the clients say on all present connections, also after they closed them.
+    /// Holds back the requests on all present connections, also after the clients have closed them.
     pub fn hold(&self) {
         let last = self.last();
         self.rules.send_modify(|rules| rules.held = last);
     }
 
-    /// Passes on what was kept back.
+    /// Delivers the requests that were held back.
     pub fn deliver(&self) {
         self.rules.send_modify(|rules| rules.held = 0);
     }
 
-    /// Drops what the server says on all present connections.
+    /// Drops the replies on all present connections.
     pub fn mute(&self) {
         let last = self.last();
         self.rules.send_modify(|rules| rules.muted = last);
     }
 
-    /// Closes all present connections towards the clients, not towards the server.
+    /// Closes all present connections to the clients, but not those to the server.
     pub fn cut(&self) {
         let last = self.last();
         self.rules.send_modify(|rules| rules.cut = last);
     }
 
-    /// How many bytes of requests were kept back so far.
+    /// Returns the number of bytes of requests that were held back so far.
     pub fn kept_bytes(&self) -> usize {
         self.tally.kept.load(Ordering::SeqCst)
     }
 
-    /// How many bytes of replies came for clients that had been cut off.
+    /// Returns the number of bytes of replies that came for clients that had been cut off.
     pub fn unheard_bytes(&self) -> usize {
         self.tally.unheard.load(Ordering::SeqCst)
     }
 
-    /// How many bytes of replies were dropped.
+    /// Returns the number of bytes of replies that were dropped.
     pub fn muted_bytes(&self) -> usize {
         self.tally.muted.load(Ordering::SeqCst)
     }
 
-    /// How often a server's answer came after something that its client had said: what is sent back
-    /// to back counts once. For the true count, a [`delay`](Proxy::delay) must leave the client the
-    /// time to say all that it says before the first answer.
+    /// Returns how often a reply came after a request. Requests that are sent back to back count once. For
+    /// an exact count, set a [`delay`](Proxy::delay) that leaves the client the time to send all requests
+    /// before the first reply.
     pub fn round_trips(&self) -> usize {
         self.tally.round_trips.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! The suite on a fixture as tests of a test program.
+//! The suite as the tests of a test program.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use crate::cases::{self, Case};
 use crate::fixture::{Fixture, Skip};
 use crate::run::{Outcome, TIME_LIMIT};
 
-/// All cases on one fixture, and which of them it is known to skip.
+/// All cases on one fixture, and the list of those that the fixture skips.
 pub struct Suite {
     fixture: Arc<dyn Fixture>,
     skips: &'static [&'static str],
 }
 
 impl Suite {
-    /// All cases on this fixture, which skips none.
+    /// Returns all cases on this fixture, none of which may be skipped.
     pub fn new(fixture: impl Fixture + 'static) -> Self {
         Suite {
             fixture: Arc::new(fixture),
@@ -24,11 +24,11 @@ impl Suite {
         }
     }
 
-    /// With the cases, as `group::case`, that this fixture skips: no other may be skipped, and each
-    /// of them must be.
+    /// Sets the cases that this fixture skips, as `group::case`. Each of them must be skipped, and no
+    /// other.
     ///
     /// # Panics
-    /// If there is no such case.
+    /// If a name is not that of a case.
     #[must_use]
     pub fn skips(mut self, skips: &'static [&'static str]) -> Self {
         for skip in skips {
@@ -44,7 +44,7 @@ impl Suite {
             let (fixture, expected) = (self.fixture.clone(), self.skips.contains(&case.name()));
             let name = format!("{}::{}", fixture.name(), case.name());
             Trial::ignorable_test(name, move || {
-                match verdict(case, case.run(&*fixture, TIME_LIMIT), expected)? {
+                match judge(case, case.run(&*fixture, TIME_LIMIT), expected)? {
                     None => Ok(Completion::Completed),
                     Some(skip) => Ok(Completion::ignored_with(skip)),
                 }
@@ -53,9 +53,9 @@ impl Suite {
     }
 }
 
-/// What a test program makes of the outcome of a case: it passed, was skipped as it should, or
-/// failed for a reason.
-fn verdict(case: &Case, outcome: Outcome, skip_expected: bool) -> Result<Option<Skip>, String> {
+/// Judges the outcome of a case. Returns the skip if the case was skipped as expected, and the reason
+/// if it failed.
+fn judge(case: &Case, outcome: Outcome, skip_expected: bool) -> Result<Option<Skip>, String> {
     let name = case.name();
     match (outcome, skip_expected) {
         (Outcome::Passed, false) => Ok(None),
@@ -70,7 +70,7 @@ fn verdict(case: &Case, outcome: Outcome, skip_expected: bool) -> Result<Option<
     }
 }
 
-/// Runs all cases of these suites, as the arguments of the test program choose: the `main` of a
+/// Runs the cases of these suites that the arguments of the test program choose. It is the `main` of a
 /// backend's test file, which needs `harness = false` in its `Cargo.toml`.
 pub fn main(suites: impl IntoIterator<Item = Suite>) -> ExitCode {
     let arguments = Arguments::from_args();
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_skip_counts_only_if_it_is_expected_and_an_expected_one_must_come() {
-        let judged = |outcome, expected| verdict(&cases::ALL[0], outcome, expected);
+        let judged = |outcome, expected| judge(&cases::ALL[0], outcome, expected);
         let skip = Skip::because("no network");
         let skipped = || Outcome::Skipped(skip.clone());
         assert_eq!(judged(Outcome::Passed, false), Ok(None));

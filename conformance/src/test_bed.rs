@@ -1,4 +1,4 @@
-//! What the cases work with: processes that contend on one deployment, and waiting for conditions.
+//! The tools of the cases: processes that contend on one deployment, and waits for conditions.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::fixture::{Administrator, Deployment, Members, Skip};
 use crate::link::Link;
 
-/// One case's deployment.
+/// The deployment of one case, and how long its events are waited for.
 pub struct TestBed {
     deployment: Box<dyn Deployment>,
     ttl: Duration,
@@ -30,41 +30,41 @@ impl TestBed {
         }
     }
 
-    /// With sessions that end soon.
+    /// Sets the shortest time to live for all sessions.
     #[must_use]
     pub fn short_lived(self) -> Self {
         let ttl = self.deployment.shortest_ttl();
         self.with_ttl(ttl)
     }
 
-    /// With sessions of another time to live than the default.
+    /// Sets the time to live of all sessions.
     #[must_use]
     pub fn with_ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
 
-    /// The time to live that is asked for.
+    /// Returns the time to live that sessions ask for.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// How long something is waited for that takes milliseconds on an idle machine.
+    /// Returns how long an event is waited for that takes milliseconds on an idle machine.
     pub fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// Who can act behind the backend's back, if anybody can.
+    /// Returns the administrator of the deployment.
     pub fn administrator(&self) -> Result<&dyn Administrator, Skip> {
         self.deployment.administrator()
     }
 
-    /// The processes that serve, if they are ours to stop.
+    /// Returns the processes that serve the deployment, if the suite may stop them.
     pub fn members(&self) -> Result<&dyn Members, Skip> {
         self.deployment.members()
     }
 
-    /// The same where one of them can be away and the others go on.
+    /// Returns the same if the others go on while one of them is away.
     pub fn cluster(&self) -> Result<&dyn Members, Skip> {
         let members = self.members()?;
         match members.count() {
@@ -87,29 +87,29 @@ impl TestBed {
         }
     }
 
-    /// A process that may raise the token offset, if nobody minds that it stays.
+    /// Returns the locks of a process that may raise the token offset, which is never lowered again.
     pub fn offset_raiser(&self) -> Result<Locks, Skip> {
         self.deployment.whole_store()?;
         Ok(self.process())
     }
 
-    /// A raw name, if nobody else can be using it.
+    /// Returns a raw name, if nobody else can be using it.
     pub fn raw(&self, name: &str) -> Result<LockName, Skip> {
         self.deployment.whole_store()?;
         Ok(LockName::raw(name).expect("a valid name"))
     }
 
-    /// A client of its own.
+    /// Returns a new client.
     pub fn backend(&self) -> Arc<dyn Backend> {
         self.deployment.backend()
     }
 
-    /// The locks of another process.
+    /// Returns the locks of another process.
     pub fn process(&self) -> Locks {
         self.process_with(self.options())
     }
 
-    /// What a process says about itself unless it says something else.
+    /// Returns the default options of a process.
     pub fn options(&self) -> Options {
         Options {
             ttl: self.ttl,
@@ -119,41 +119,41 @@ impl TestBed {
         }
     }
 
-    /// The locks of another process with options of its own.
+    /// Returns the locks of another process with these options.
     pub fn process_with(&self, options: Options) -> Locks {
         Locks::new(self.deployment.backend(), options).expect("options within bounds")
     }
 
-    /// The locks of another process behind a network that can fail.
+    /// Returns the locks of another process behind a network that can fail.
     pub fn distant_process(&self) -> Result<(Link, Locks), Skip> {
         let link = self.deployment.link()?;
         let locks = Locks::new(link.backend(), self.options()).expect("options within bounds");
         Ok((link, locks))
     }
 
-    /// A mutex of another process.
+    /// Returns a mutex of another process.
     pub fn mutex(&self, name: &str) -> Mutex {
         self.process().mutex(name).expect("a valid name")
     }
 
-    /// A read/write lock of another process.
+    /// Returns a read/write lock of another process.
     pub fn rwlock(&self, name: &str) -> RwLock {
         self.process().rwlock(name).expect("a valid name")
     }
 
-    /// Another process that holds a lock that is free.
+    /// Starts another process that takes a free lock, and returns its locks and its guard.
     pub async fn holder(&self, name: &str) -> (Locks, Guard) {
         let locks = self.process();
         let guard = locks.mutex(name).expect("a valid name").acquire().await;
         (locks, guard.expect("the lock is free"))
     }
 
-    /// Another process that stands at the end of a queue.
+    /// Starts another process that waits at the end of a queue.
     pub async fn waiter(&self, name: &str, mode: Mode) -> Waiter {
         self.waiter_of(self.process(), name, mode).await
     }
 
-    /// The same as a task of this process.
+    /// Starts a task of this process that waits at the end of a queue.
     pub async fn waiter_of(&self, locks: Locks, name: &str, mode: Mode) -> Waiter {
         let ahead = self.queue(name).await.entries.len();
         let lock = locks.rwlock(name).expect("a valid name");
@@ -166,21 +166,21 @@ impl TestBed {
         Waiter { locks, task, limit }
     }
 
-    /// A session of another process.
+    /// Opens a session of another process.
     pub async fn session(&self) -> Arc<dyn Session> {
         let backend = self.deployment.backend();
         let session = retry::briefly(|| backend.open_session(self.ttl)).await;
         session.expect("a session is opened")
     }
 
-    /// A lock's queue.
+    /// Returns the queue of a lock.
     pub async fn queue(&self, name: &str) -> Queue {
         let name = LockName::new(name).expect("a valid name");
         let queue = self.process().queue(&name).await;
         queue.expect("the coordinator answers")
     }
 
-    /// Waits until so many stand in the queue.
+    /// Waits until the queue has this many entries.
     pub async fn depth(&self, name: &str, depth: usize) {
         let what = format!("{depth} in the queue of {name}");
         self.eventually(&what, async || {
@@ -189,10 +189,10 @@ impl TestBed {
         .await;
     }
 
-    /// Waits until something is so.
+    /// Waits until a condition holds.
     ///
     /// # Panics
-    /// If it is not in time.
+    /// If it does not hold in time.
     pub async fn eventually(&self, what: &str, is_so: impl AsyncFn() -> bool) {
         let started = Instant::now();
         while !is_so().await {
@@ -205,10 +205,10 @@ impl TestBed {
         }
     }
 
-    /// Awaits something that must come.
+    /// Awaits a future that must resolve.
     ///
     /// # Panics
-    /// If it has not come in time.
+    /// If it does not resolve in time.
     pub async fn soon<T>(&self, what: &str, future: impl Future<Output = T>) -> T {
         within(self.limit, what, future).await
     }
@@ -221,24 +221,24 @@ async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>)
 
 /// A process that waits for a lock.
 pub struct Waiter {
-    /// Its locks.
+    /// The locks of the process.
     pub locks: Locks,
     task: JoinHandle<Result<AnyGuard, Error>>,
     limit: Duration,
 }
 
 impl Waiter {
-    /// Whether it has neither been granted the lock nor failed.
+    /// Returns whether the process still waits: it has neither been granted the lock nor failed.
     pub fn waits(&self) -> bool {
         !self.task.is_finished()
     }
 
-    /// It waits no more.
+    /// Cancels the wait.
     pub fn leave(&self) {
         self.task.abort();
     }
 
-    /// How its wait ends.
+    /// Waits until the wait ends, and returns its outcome.
     ///
     /// # Panics
     /// If it does not end in time.
@@ -247,7 +247,7 @@ impl Waiter {
         outcome.expect("no panic")
     }
 
-    /// Its turn.
+    /// Waits until the process is granted the lock, and returns the guard.
     ///
     /// # Panics
     /// If the turn does not come in time.
@@ -256,12 +256,12 @@ impl Waiter {
     }
 }
 
-/// Whether the lock is not lost.
+/// Returns whether the lock is held and not lost.
 pub fn is_ours<M: GuardMode>(guard: &Guard<M>) -> bool {
     !matches!(guard.state(), State::Lost(_))
 }
 
-/// A wish to hold a lock, for those who speak to a session themselves.
+/// Returns a ticket for a lock, for cases that use a session directly.
 pub fn ticket(name: &str, mode: Mode, serial: u64) -> Ticket {
     Ticket {
         name: LockName::new(name).expect("a valid name"),

@@ -1,4 +1,4 @@
-//! The load: workers that each begin their next operation when the last one has ended.
+//! The load generator: each worker begins its next operation when the last one has ended.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,32 +14,33 @@ use crate::measurement::Measurement;
 use crate::target::Target;
 use crate::workload::{Worker, Workload};
 
-/// Sessions are opened, and queues and caches filled, before anything counts: so long at least, and
-/// until every worker has been through an operation that began among all the others.
+/// The shortest warm-up, in which sessions are opened, and queues and caches filled. It also lasts until
+/// every worker has been through an operation that began while all the others ran.
 const WARM_UP: Duration = Duration::from_millis(300);
 
 const WARMING: u8 = 0;
 const MEASURING: u8 = 1;
 const OVER: u8 = 2;
 
-/// What to measure.
+/// The plan of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// What the workers do.
+    /// The workload.
     pub workload: Workload,
-    /// How many of them, at least one.
+    /// The number of workers, at least one.
     pub workers: usize,
-    /// For how long; a drain that has begun is waited for.
+    /// The length of the measurement. A round of [`Workload::Drain`] that has begun is completed.
     pub length: Duration,
 }
 
-/// Measures a workload on a target, and ends the sessions that it took. Runs on the caller's tokio
-/// runtime; figures are compared that were taken on [`runtime`](crate::runtime)'s.
-///
-/// *Cancel safety:* the workers stop; [`Target::part`] ends their sessions.
+/// Measures a workload on a target, and ends the sessions that the workers opened. Runs on the caller's
+/// tokio runtime. Figures can be compared if both were taken on [`runtime`](crate::runtime)'s.
 ///
 /// # Errors
-/// The first error that any worker met.
+/// The first error of any worker.
+///
+/// # Cancel safety
+/// The workers stop. Their sessions stay open until [`Target::part`] ends them.
 pub async fn measure(target: &Target, plan: Plan) -> Result<Measurement, Error> {
     let outcome = run(target, plan).await;
     let parted = target.part().await;
@@ -47,7 +48,7 @@ pub async fn measure(target: &Target, plan: Plan) -> Result<Measurement, Error> 
     parted.map(|()| line)
 }
 
-/// The workers at work. Dropped, it stops them.
+/// The workers at work. A drop stops them.
 type Crew = JoinSet<Result<Histogram<u32>, Error>>;
 
 async fn run(target: &Target, plan: Plan) -> Result<Measurement, Error> {
@@ -57,8 +58,8 @@ async fn run(target: &Target, plan: Plan) -> Result<Measurement, Error> {
     }
     let mut crew = Crew::new();
     let elapsed = match plan.workload {
-        Workload::Drain => rounds(&mut crew, workers, plan.length).await?,
-        _ => loops(&mut crew, workers, plan.length).await?,
+        Workload::Drain => run_rounds(&mut crew, workers, plan.length).await?,
+        _ => run_loops(&mut crew, workers, plan.length).await?,
     };
     let mut latency = histogram();
     while let Some(ended) = crew.join_next().await {
@@ -68,8 +69,12 @@ async fn run(target: &Target, plan: Plan) -> Result<Measurement, Error> {
     Ok(Measurement::new(target.name(), plan, elapsed, &latency))
 }
 
-/// Each worker by itself, over and over. Answers how long that was measured.
-async fn loops(crew: &mut Crew, workers: Vec<Worker>, length: Duration) -> Result<Duration, Error> {
+/// Runs each worker by itself, over and over. Returns how long that was measured.
+async fn run_loops(
+    crew: &mut Crew,
+    workers: Vec<Worker>,
+    length: Duration,
+) -> Result<Duration, Error> {
     let phase = Arc::new(AtomicU8::new(WARMING));
     let count = u32::try_from(workers.len()).expect("fewer workers than memory has bytes");
     let ready = Arc::new(Barrier::new(workers.len() + 1));
@@ -105,8 +110,8 @@ async fn loops(crew: &mut Crew, workers: Vec<Worker>, length: Duration) -> Resul
     Ok(started.elapsed())
 }
 
-/// All workers at once, one operation each, over and over.
-async fn rounds(
+/// Runs all workers at once, one operation each, over and over. Returns how long that was measured.
+async fn run_rounds(
     crew: &mut Crew,
     workers: Vec<Worker>,
     length: Duration,
@@ -120,7 +125,7 @@ async fn rounds(
             worker.step().await?;
             loop {
                 ready.wait().await;
-                // An error means that whoever measured has left.
+                // An error means that the measurement was dropped.
                 let Ok(()) = signal.changed().await else {
                     return Ok(latency);
                 };
@@ -144,7 +149,7 @@ async fn rounds(
     Ok(elapsed)
 }
 
-/// Awaits something that only workers at work bring about.
+/// Waits for an event that the workers bring about, or returns the error of a worker that failed.
 async fn unless_failed<T>(crew: &mut Crew, event: impl Future<Output = T>) -> Result<(), Error> {
     tokio::pin!(event);
     loop {
@@ -161,7 +166,7 @@ fn outcome(
     ended.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()))
 }
 
-/// Nanoseconds, to three digits. Grows with what it takes in.
+/// Returns an empty histogram of nanoseconds, exact to three digits. It grows as it has to.
 fn histogram() -> Histogram<u32> {
     let mut histogram = Histogram::new(3).expect("a valid precision");
     histogram.auto(true);

@@ -1,7 +1,7 @@
 //! A load generator for Turnlock's locks: workloads over any coordinator, and beside them the bare
 //! requests that a lock cannot do without.
 //!
-//! `turnlock bench` is made of this crate.
+//! `turnlock bench` is built on this crate.
 //!
 //! ```
 //! # #[cfg(feature = "embedded")]
@@ -39,11 +39,11 @@ pub use survey::{RUNS, survey};
 pub use target::Target;
 pub use workload::{UnknownWorkload, Workload};
 
-/// The executor that figures are taken on: two threads, whatever the machine has, so that the
-/// workers do not wait for one another's code.
+/// Returns the executor that figures are taken on. It has two threads on any machine, so that the
+/// workers do not wait for each other's code.
 ///
 /// # Errors
-/// If the operating system refuses the threads.
+/// If the operating system gives no threads.
 pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

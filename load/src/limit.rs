@@ -1,4 +1,4 @@
-//! Capacity: how many workers a coordinator takes before it makes them wait for too long.
+//! The capacity of a coordinator: the number of workers at which they wait for too long.
 
 use std::time::Duration;
 
@@ -9,29 +9,34 @@ use crate::measurement::Measurement;
 use crate::target::Target;
 use crate::workload::Workload;
 
-/// More than this are not tried.
+/// The largest number of workers that is tried.
 const MOST_WORKERS: usize = 4096;
 
-/// Where the latency breaks its bound.
+/// The load at which the latency exceeds its bound.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Knee {
-    /// The most workers that were within the bound; `None` if not even one was.
+    /// The measurement with the most workers within the bound, or `None` if a single worker exceeds it.
     pub within: Option<Measurement>,
-    /// The fewest that were not; `None` if 4,096 were still within it.
+    /// The measurement with the fewest workers beyond the bound, or `None` if 4,096 are still within it.
     pub beyond: Option<Measurement>,
 }
 
-/// Raises the load until one operation in a hundred takes longer than `bound`: doubles the workers,
-/// and then halves the distance until it is known to an eighth. `told` is told of every measurement.
+/// Raises the load until one operation in a hundred takes longer than `bound`. Doubles the workers
+/// until that happens, and then halves the distance until the limit is known to an eighth.
+///
+/// `after` is called with each measurement.
 ///
 /// # Errors
 /// As [`measure`].
+///
+/// # Cancel safety
+/// As [`measure`]; the measurements so far are lost.
 pub async fn find_limit(
     target: &Target,
     workload: Workload,
     length: Duration,
     bound: Duration,
-    mut told: impl FnMut(&Measurement),
+    mut after: impl FnMut(&Measurement),
 ) -> Result<Knee, Error> {
     let bound_us = bound.as_secs_f64() * 1e6;
     let mut knee = Knee {
@@ -45,7 +50,7 @@ pub async fn find_limit(
             length,
         };
         let line = measure(target, plan).await?;
-        told(&line);
+        after(&line);
         // What did not even end once took the whole time.
         match line.ops > 0 && line.p99_us <= bound_us {
             true => knee.within = Some(line),
@@ -55,7 +60,7 @@ pub async fn find_limit(
     Ok(knee)
 }
 
-/// With how many workers to go on, if it is not known well enough yet.
+/// Returns the next number of workers to try, or `None` if the limit is known well enough.
 fn next(knee: &Knee) -> Option<usize> {
     let within = knee.within.as_ref().map_or(0, |line| line.workers);
     match &knee.beyond {
@@ -85,7 +90,7 @@ mod tests {
         })
     }
 
-    /// What is tried when `limit` workers are within the bound.
+    /// Returns the numbers that are tried if `limit` workers are within the bound.
     fn tried(limit: usize) -> Vec<usize> {
         let mut knee = Knee {
             within: None,

@@ -1,4 +1,4 @@
-//! What one measurement found, as it is reported.
+//! The result of one measurement, and how figures are printed.
 
 use std::time::Duration;
 
@@ -8,23 +8,24 @@ use serde::Serialize;
 use crate::generator::Plan;
 use crate::workload::Workload;
 
-/// One measurement: a line of JSON. Latencies are those of whole operations, in microseconds.
+/// The result of one measurement: in reports, a line of JSON. Latencies are those of whole operations,
+/// in microseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Measurement {
     /// The name of the coordinator; in JSON, the field `peer`.
     #[serde(rename = "peer")]
     pub target: String,
-    /// What was done.
+    /// The workload.
     pub workload: Workload,
-    /// By how many at once.
+    /// The number of workers.
     pub workers: usize,
-    /// How many operations ended in the time that was measured.
+    /// The number of operations that ended in the time that was measured.
     pub ops: u64,
-    /// How long it was measured, in seconds.
+    /// The length of the measurement in seconds.
     pub seconds: f64,
-    /// Operations a second.
+    /// The number of operations a second.
     pub ops_per_s: f64,
-    /// The median latency in microseconds; zero if nothing ended.
+    /// The median latency in microseconds, or 0 if no operation ended.
     pub p50_us: f64,
     /// The latency in microseconds that one operation in a hundred exceeded.
     pub p99_us: f64,
@@ -54,7 +55,7 @@ fn rounded(value: f64, places: i32) -> f64 {
     (value * unit).round() / unit
 }
 
-/// A latency for people: three digits and a unit.
+/// Formats a latency for people: three digits and a unit.
 pub(crate) fn latency(us: f64) -> String {
     match us {
         0.0..1_000.0 => format!("{} µs", digits(us)),
@@ -63,7 +64,7 @@ pub(crate) fn latency(us: f64) -> String {
     }
 }
 
-/// Three digits, or all that stand before the point.
+/// Formats three digits, or all digits before the point if there are more.
 fn digits(value: f64) -> String {
     match value {
         0.0..10.0 => format!("{value:.2}"),
@@ -72,7 +73,7 @@ fn digits(value: f64) -> String {
     }
 }
 
-/// A rate for people.
+/// Formats a rate for people.
 pub(crate) fn rate(ops_per_s: f64) -> String {
     match ops_per_s {
         0.0..1_000.0 => digits(ops_per_s),
@@ -102,7 +103,7 @@ impl std::fmt::Display for Measurement {
     }
 }
 
-/// A number of workers for people.
+/// Formats a number of workers for people.
 pub(crate) fn workers(count: usize) -> String {
     match count {
         1 => "1 worker".to_owned(),

@@ -1,4 +1,4 @@
-//! The whole set of workloads, in rounds.
+//! A survey: the whole set of workloads, in rounds.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::report::Report;
 use crate::target::Target;
 use crate::workload::Workload;
 
-/// The whole set: each workload with its workers. The baselines come first.
+/// Lists the whole set: each workload with its number of workers, the baselines first.
 pub const RUNS: [(Workload, usize); 13] = [
     (Workload::Raw, 1),
     (Workload::Raw, 4),
@@ -27,12 +27,17 @@ pub const RUNS: [(Workload, usize); 13] = [
     (Workload::Churn, 64),
 ];
 
-/// Measures the whole set on each of these targets. Rounds go through everything in turn, because a
-/// machine that is busy for a while must not spoil one workload only. `before` is told what is
-/// about to be measured and `after` what was.
+/// Measures the whole set on each of these targets, in rounds. Each round goes through everything, so
+/// that a machine that is busy for a while does not spoil a single workload.
+///
+/// `before` is called with the round, the target and the plan of each measurement, and `after` with
+/// its result.
 ///
 /// # Errors
 /// As [`measure`].
+///
+/// # Cancel safety
+/// As [`measure`]; the measurements so far are lost.
 pub async fn survey(
     targets: &[&Target],
     rounds: usize,

@@ -1,4 +1,4 @@
-//! What is measured: a coordinator, and the sessions that the workers open on it.
+//! The coordinator that is measured, and the sessions that the workers open on it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,10 +8,10 @@ use turnlock::{Backend, Error, Locks, Options};
 
 use crate::raw::{Baseline, Place, Raw};
 
-/// Long enough for a machine that stands still for a while.
+/// The time to live of sessions: long enough for a machine that stands still for a while.
 const TTL: Duration = Duration::from_secs(30);
 
-/// A coordinator under load. All that it is asked for lies in a namespace of this target's own.
+/// A coordinator under load. All locks and entries lie in a namespace of this target's own.
 #[derive(Debug)]
 pub struct Target {
     name: String,
@@ -23,7 +23,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// The coordinator that a URL names, as [`turnlock::connect`] takes it. Opens no session.
+    /// Returns the coordinator of a URL, in the form that [`turnlock::connect`] takes. Opens no session.
     ///
     /// # Errors
     /// As [`turnlock::connect`].
@@ -61,7 +61,7 @@ impl Target {
         }
     }
 
-    /// A backend of which the baseline is known, under this name in reports.
+    /// Returns a target with a baseline on this backend, under this name in reports.
     pub fn with_baseline<B: Backend + Baseline + 'static>(name: &str, backend: Arc<B>) -> Target {
         Target::new(name, backend.clone(), Some(backend))
     }
@@ -76,25 +76,25 @@ impl Target {
         }
     }
 
-    /// Its name in reports.
+    /// Returns the name in reports.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether its bare requests can be measured.
+    /// Returns whether the bare requests can be measured.
     pub fn has_baseline(&self) -> bool {
         self.baseline.is_some()
     }
 
-    /// A name of this target's own namespace.
+    /// Returns the name of a lock in this target's namespace.
     pub(crate) fn lock(&self, name: &str) -> String {
         format!("{}/{name}", self.scope)
     }
 
-    /// The locks of one contender: a session of its own, as another process would have.
+    /// Returns locks with a session of their own, as another process would have.
     ///
     /// # Errors
-    /// None that this crate's options can cause.
+    /// Never with the options of this crate.
     pub fn session(&self) -> Result<Locks, Error> {
         let options = Options {
             ttl: TTL,
@@ -106,7 +106,7 @@ impl Target {
         Ok(locks)
     }
 
-    /// A client for bare requests; `None` if this backend's are not known.
+    /// Returns a client for bare requests, or `None` if those of this backend are not known.
     pub(crate) async fn raw(&self, number: usize) -> Result<Option<Box<dyn Raw>>, Error> {
         let Some(baseline) = &self.baseline else {
             return Ok(None);
@@ -115,10 +115,13 @@ impl Target {
         Ok(Some(baseline.raw(place).await?))
     }
 
-    /// Ends all sessions, and with them whatever is left in the namespace.
+    /// Ends all sessions, and with them all entries in the namespace.
     ///
     /// # Errors
-    /// If a session could not be ended yet: it ends in the background, or within 30 s.
+    /// If a session could not be ended yet. It ends in the background, or within 30 s.
+    ///
+    /// # Cancel safety
+    /// The sessions that are not ended yet end in the background, or within 30 s.
     pub async fn part(&self) -> Result<(), Error> {
         let sessions = std::mem::take(&mut *self.sessions());
         let closed = future::join_all(sessions.iter().map(Locks::close)).await;

@@ -10,32 +10,33 @@ use turnlock::{AnyGuard, Error, ErrorKind, Locks, Mutex, Release, RwLock};
 use crate::raw::Raw;
 use crate::target::Target;
 
-/// Of the readers' workload, one turn in so many is a writer's.
+/// In the workload `readers`, one turn in this many is a writer's.
 const WRITER_SHARE: u32 = 10;
-/// What is drawn at random is the same in every run.
+/// The seed of all random choices, so that every run makes the same ones.
 const SEED: u64 = 20_260_000;
 
-/// What the workers do. Each of them has a session of its own, and ends one operation before it
-/// begins the next.
+/// What the workers do over and over. Each worker has a session of its own, and ends one operation
+/// before it begins the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Workload {
-    /// Bare creates and deletes without any lock: the baseline.
+    /// Each worker creates and deletes an entry, without any lock: the baseline.
     Raw,
-    /// A lock for each.
+    /// Each worker takes a lock of its own.
     Uncontended,
-    /// One lock for all.
+    /// All workers take the same lock.
     Contended,
-    /// All queue on one lock at once, and each takes it once; over again when all have had it. An
-    /// operation lasts from the common start.
+    /// All workers queue on one lock at once, and each takes it once. When all have had it, the next
+    /// round starts. An operation lasts from the common start of its round.
     Drain,
-    /// One read/write lock for all; one turn in ten is a writer's, as a fixed seed has it.
+    /// All workers take the same read/write lock. One turn in ten is a writer's, drawn with a fixed
+    /// seed.
     Readers,
-    /// Each time a lock of another name.
+    /// Each worker takes a lock of another name each time.
     Churn,
 }
 
-/// A text that names no workload.
+/// The error for a text that names no workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownWorkload(String);
 
@@ -49,7 +50,7 @@ impl fmt::Display for UnknownWorkload {
 }
 
 impl Workload {
-    /// All of them, the baseline first.
+    /// All workloads, the baseline first.
     pub const ALL: [Workload; 6] = [
         Workload::Raw,
         Workload::Uncontended,
@@ -59,7 +60,7 @@ impl Workload {
         Workload::Churn,
     ];
 
-    /// Its name, as in reports and on the command line.
+    /// Returns the name in reports and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Workload::Raw => "raw",
@@ -71,8 +72,8 @@ impl Workload {
         }
     }
 
-    /// How many workers make the baseline of this workload with so many: one where the lock goes from
-    /// hand to hand, as many where they can go on side by side.
+    /// Returns the number of workers of the baseline that this workload with `workers` is compared
+    /// with: one where the lock goes from hand to hand, `workers` where they run side by side.
     pub fn baseline(self, workers: usize) -> usize {
         match self {
             Workload::Contended | Workload::Drain => 1,
@@ -126,7 +127,7 @@ impl FromStr for Workload {
     }
 }
 
-/// One worker. No trait: a future in a box for each operation would be a part of what is measured.
+/// One worker. This is no trait, because the boxed future of each operation would be measured too.
 pub(crate) enum Worker {
     Bare(Box<dyn Raw>),
     Turns(Mutex),
@@ -142,7 +143,8 @@ pub(crate) enum Worker {
 }
 
 impl Worker {
-    /// One operation: for all but the baseline, a lock acquired and released.
+    /// Runs one operation: a lock is acquired and released, or, for the baseline, an entry created and
+    /// deleted.
     pub(crate) async fn step(&mut self) -> Result<(), Error> {
         let guard: AnyGuard = match self {
             Worker::Bare(raw) => return raw.pair().await,
@@ -165,7 +167,7 @@ impl Worker {
     }
 }
 
-/// A release that went wrong spoils the measurement.
+/// Returns an error if a lock was not released, which would spoil the measurement.
 fn check_released(release: Release) -> Result<(), Error> {
     match release {
         Release::Released => Ok(()),

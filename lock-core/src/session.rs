@@ -145,7 +145,7 @@ pub enum Removed {
 /// `look`, `access`, `remove` or `close` whose error [is retryable](Error::is_retryable) is called
 /// again after a growing pause, and an entry that is gone after a `remove` of unknown effect counts
 /// as removed. After the session is lost, every method fails with
-/// [`ErrorKind::SessionLost`](crate::ErrorKind::SessionLost) or the truth,
+/// [`ErrorKind::SessionLost`] or the truth,
 /// never with a success that rests on an entry of the past.
 #[async_trait]
 pub trait Session: Debug + Send + Sync {

@@ -149,7 +149,7 @@ fn every_dependency_builds_with_the_oldest_compiler_that_is_promised() {
 }
 
 #[test]
-fn the_command_carries_no_test_fixtures() {
+fn the_command_carries_no_test_fixtures_and_one_provider_of_tls() {
     let tree = cargo(&["tree", "-p", "lock-cli", "-e", "normal", "--prefix", "none"]);
     let crates: BTreeSet<&str> = tree
         .lines()
@@ -159,4 +159,7 @@ fn the_command_carries_no_test_fixtures() {
     for stranger in ["benches", "criterion", "libtest-mimic", "rcgen", "testkit"] {
         assert!(!crates.contains(stranger), "{stranger} is in it");
     }
+    let is_provider = |name: &&&str| ["aws-lc-rs", "ring", "openssl"].contains(*name);
+    let providers: Vec<_> = crates.iter().filter(is_provider).collect();
+    assert_eq!(providers.len(), 1, "{providers:?}");
 }

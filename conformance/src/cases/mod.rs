@@ -26,14 +26,14 @@ use crate::test_bed::TestBed;
 type Ended = Result<(), Skip>;
 type Run = fn(TestBed) -> Pin<Box<dyn Future<Output = Ended>>>;
 
-/// One case: something that every backend must do.
+/// One case: a promise that every backend keeps.
 pub struct Case {
     name: &'static str,
     run: Run,
 }
 
 impl Case {
-    /// `group::case`.
+    /// Returns the name of the case, `group::case`.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -43,7 +43,7 @@ impl Case {
     }
 }
 
-/// All cases of the suite.
+/// Returns all cases of the suite.
 pub fn all() -> &'static [Case] {
     ALL
 }

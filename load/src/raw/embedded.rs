@@ -1,4 +1,4 @@
-//! The embedded coordinator: a put and a delete.
+//! The bare requests of the embedded coordinator: a put and a delete.
 
 use async_trait::async_trait;
 use turnlock::Error;

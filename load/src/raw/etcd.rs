@@ -1,4 +1,5 @@
-//! etcd, or what speaks its API: a put and a delete, over the connection that the sessions use.
+//! The bare requests of etcd, and of servers with its API: a put and a delete, over the connection that
+//! the sessions use.
 
 use async_trait::async_trait;
 use etcd_client::{Client, PutOptions};

@@ -1,5 +1,5 @@
-//! The baseline: the bare requests that a lock cannot do without, made with the same client, without
-//! any lock. One entry that goes with its session is created and deleted again.
+//! The baseline: the bare requests that a lock cannot do without, made with the same client and without
+//! any lock. An ephemeral entry is created and deleted.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -17,37 +17,37 @@ mod zk;
 /// A backend whose bare requests are known.
 #[async_trait]
 pub trait Baseline: Debug + Send + Sync {
-    /// A client for them.
+    /// Connects a client for bare requests.
     ///
     /// # Errors
-    /// If it cannot connect.
+    /// If the coordinator cannot be reached.
     async fn raw(&self, place: Place) -> Result<Box<dyn Raw>, Error>;
 }
 
 /// A client for bare requests.
 #[async_trait]
 pub trait Raw: Send {
-    /// Creates an entry and deletes it again: two round trips, two commits.
+    /// Creates an entry and deletes it: two round trips, two commits.
     ///
     /// # Errors
-    /// If either failed.
+    /// If either request failed.
     async fn pair(&mut self) -> Result<(), Error>;
 }
 
-/// Where a bare entry may stand: where an entry of a lock stood a moment ago, so that both cost the
-/// store the same.
+/// The place of a bare entry: the key of a lock's entry that stood there a moment ago, so that both
+/// cost the store the same.
 #[derive(Debug)]
 pub struct Place {
     /// The key or path of that entry.
     pub key: Arc<[u8]>,
-    /// The session that it belonged to.
+    /// The session that the entry belonged to.
     pub session: SessionId,
-    /// Keeps the session alive.
+    /// The locks of that session, which keep it alive.
     pub locks: Locks,
 }
 
 impl Place {
-    /// Takes the lock of this name, looks where its entry stands, and gives it back.
+    /// Takes the lock of this name, reads the key of its entry, and releases it.
     pub(crate) async fn find(locks: Locks, name: &str) -> Result<Self, Error> {
         let name = LockName::new(name)?;
         let guard = locks.mutex(name.clone())?.acquire().await?;
@@ -66,7 +66,7 @@ impl Place {
     }
 }
 
-/// A bare request that failed.
+/// Returns the error for a bare request that failed.
 #[cfg(any(feature = "etcd", feature = "zk"))]
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::Unreachable, "a bare request failed").with_source(error)

@@ -1,5 +1,5 @@
-//! ZooKeeper: an ephemeral sequential node such as a lock makes, created and deleted, by a session of
-//! its own.
+//! The bare requests of ZooKeeper: an ephemeral sequential node, such as a lock makes, is created and
+//! deleted by a session of its own.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use zookeeper_client::{Acls, Client, CreateMode, Error as ZkError};
 
 use super::{Baseline, Place, Raw, failed};
 
-/// Pinged by the client, so never too short for a measurement.
+/// The timeout of the session. The client pings, so that the session outlasts any measurement.
 const SESSION: Duration = Duration::from_secs(30);
 
-/// As long as the names of entries.
+/// The beginning of the node's name, as long as those of locks' entries.
 const NAME: &str = "_c_00000000-0000-4000-8000-000000000000-raw-";
-/// As long as what a process says of itself.
+/// The value of the node, as long as the metadata of locks' entries.
 const DATA: [u8; 90] = [b' '; 90];
 
 #[async_trait]
@@ -35,8 +35,8 @@ impl Baseline for ZkBackend {
     }
 }
 
-/// Keeps a directory for as long as this client's session: the servers remove one that is found
-/// empty, as it is after each pair.
+/// Keeps a directory for as long as this client's session lasts. The servers remove a directory that
+/// they find empty, as this one is after each pair.
 async fn settle(client: &Client, directory: &str) -> Result<(), ZkError> {
     let path = format!("{directory}/kept-");
     let node = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());

@@ -1,22 +1,23 @@
-//! The machine that figures were taken on, by its kind and not by its name.
+//! The machine that the figures were taken on: its kind, never its name.
 
 use serde::Serialize;
 
-/// What of a machine bears on figures.
+/// The properties of a machine that figures depend on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Machine {
-    /// Processors that may be used.
+    /// The number of processors that this process may use.
     pub cores: usize,
-    /// The kind of processor, as the kernel tells it.
+    /// The model of the processor, as the kernel reports it.
     pub processor: String,
-    /// Main memory in GiB.
+    /// The main memory in GiB.
     pub memory_gib: u64,
-    /// The operating system and its version.
+    /// The operating system and the version of its kernel.
     pub system: String,
 }
 
 impl Machine {
-    /// This machine. What the kernel does not tell is said to be unknown.
+    /// Reads the properties of this machine. A model that the kernel does not report is replaced by
+    /// the architecture, an unknown size of memory by 0.
     pub fn this() -> Self {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         let field = |text: String, name: &str| {

@@ -1,4 +1,4 @@
-//! The report for people.
+//! The report as a page of Markdown.
 
 use super::{Machine, Report};
 

@@ -1,5 +1,5 @@
-//! What a survey found: medians over its rounds, their ratios to the baseline of the same round, and
-//! whether they can be believed.
+//! The report of a survey: medians over its rounds, their ratios to the baseline of the same round,
+//! and warnings if the figures cannot be trusted.
 
 mod machine;
 mod markdown;
@@ -15,8 +15,8 @@ use crate::workload::Workload;
 
 pub use machine::Machine;
 
-/// The baseline of the same requests by the same worker may differ so much between rounds. If it
-/// differs more, the machine did other things meanwhile.
+/// The largest spread of the baseline between rounds, as a part of its median. If the spread is larger,
+/// the machine did other things meanwhile.
 const BELIEVABLE_SPREAD: f64 = 0.3;
 
 /// All measurements of a survey, in the order in which they were taken.
@@ -31,9 +31,9 @@ pub struct Row {
     /// The name of the coordinator; in JSON, the field `peer`.
     #[serde(rename = "peer")]
     pub target: String,
-    /// What was done.
+    /// The workload.
     pub workload: Workload,
-    /// By how many at once.
+    /// The number of workers.
     pub workers: usize,
     /// The median of the rounds' rates.
     pub ops_per_s: f64,
@@ -41,8 +41,8 @@ pub struct Row {
     pub p50_us: f64,
     /// The median of the rounds' 99th percentiles, in microseconds.
     pub p99_us: f64,
-    /// The median of the ratios to the [baseline](Workload::baseline) of the same round; `None` if that
-    /// was not measured.
+    /// The median of the ratios to the [baseline](Workload::baseline) of the same round, or `None` if
+    /// the baseline was not measured.
     pub of_raw: Option<f64>,
 }
 
@@ -56,12 +56,12 @@ struct Document<'a> {
 }
 
 impl Report {
-    /// Takes a measurement in.
+    /// Adds a measurement.
     pub fn add(&mut self, line: Measurement) {
         self.lines.push(line);
     }
 
-    /// The medians, in the order in which they were first measured, target by target.
+    /// Returns the medians, target by target, in the order of the first measurements.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows: Vec<Row> = vec![];
         for target in self.targets() {
@@ -116,7 +116,8 @@ impl Report {
         targets
     }
 
-    /// Reasons not to believe the figures: baselines that were not the same in all rounds.
+    /// Returns warnings about the figures: a text for each target whose baseline differs too much
+    /// between rounds.
     pub fn noise(&self) -> Vec<String> {
         let noisy = |target: &String| {
             let rates: Vec<f64> = self
@@ -134,7 +135,7 @@ impl Report {
         self.targets().iter().filter_map(noisy).collect()
     }
 
-    /// The medians as rows of text, a heading first.
+    /// Returns the medians as rows of text, with a heading first.
     pub fn table(&self) -> Vec<[String; 7]> {
         let heading = [
             "target", "workload", "workers", "ops/s", "p50", "p99", "of raw",
@@ -154,11 +155,11 @@ impl Report {
         table
     }
 
-    /// Writes `report.md`, `report.json` and `report.svg` into this folder, and creates it if it is
-    /// not there.
+    /// Writes `report.md`, `report.json` and `report.svg` into this folder. Creates the folder if it
+    /// does not exist.
     ///
     /// # Errors
-    /// If the folder or a file cannot be written; the message names it.
+    /// If the folder or a file cannot be written. The message names the path.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
         let machine = Machine::this();
         let named = |path: &Path, error: io::Error| {
@@ -187,14 +188,15 @@ impl Report {
     }
 }
 
-/// The middle one, or the upper of the two.
+/// Returns the median: the middle value, or the upper of the two.
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
 }
 
-/// The distance between the extremes, as a part of the median; `None` for less than two values.
+/// Returns the distance between the extremes as a part of the median, or `None` for less than two
+/// values.
 fn spread(values: &[f64]) -> Option<f64> {
     let median = median(values.iter().copied())?;
     let max = values.iter().copied().max_by(f64::total_cmp)?;
