@@ -1,11 +1,11 @@
-//! The backend: one client of a cluster, shared by all sessions opened on it.
+//! The backend: opening sessions, and operations without one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lock_core::{
-    Backend, DataKey, EntryId, Error, LockName, Queue, Raised, Removed, Session, TokenOffset, retry,
+    Backend, DataKey, EntryId, Error, LockName, Queue, Raised, Removed, Session, TokenOffset,
 };
 
 use crate::client::Client;
@@ -13,14 +13,28 @@ use crate::config::Config;
 use crate::{layout, listing, offset, session};
 
 /// Locks on an etcd cluster, or on a coordinator that speaks etcd's API.
+///
+/// ```no_run
+/// use backend_etcd::{Config, EtcdBackend};
+/// use lock_core::Locks;
+///
+/// # async fn example() -> Result<(), lock_core::Error> {
+/// let backend = EtcdBackend::new(Config::from_url("etcd://etcd1:2379,etcd2:2379")?)?;
+/// let locks = Locks::new(backend, Default::default())?;
+/// let guard = locks.mutex("nightly")?.acquire().await?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct EtcdBackend {
     client: Arc<Client>,
 }
 
 impl EtcdBackend {
-    /// A backend with this configuration. It connects when it is first used, and whenever a
-    /// connection was lost; only the system's CA certificates are read now, if TLS needs them.
+    /// Returns a backend with this configuration. It connects when it is first used, and again
+    /// whenever a connection is lost. With TLS and without the parameter `ca`, it reads the system's CA
+    /// certificates now.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`](lock_core::ErrorKind::Configuration) if an address, a
@@ -30,15 +44,19 @@ impl EtcdBackend {
         Ok(Arc::new(EtcdBackend { client }))
     }
 
-    /// A client for requests of the caller's own, over the connection that the sessions use now.
-    /// When that is lost it stays lost: ask again. A round trip if there is no connection yet.
+    /// Returns a client for other requests. It uses the connection that the sessions use now, and does
+    /// not make another one when that is lost. Makes the connection if there is none.
     ///
     /// # Errors
     /// [`ErrorKind::Unreachable`](lock_core::ErrorKind::Unreachable) or
     /// [`ErrorKind::Refused`](lock_core::ErrorKind::Refused) if no connection can be made.
+    ///
+    /// # Cancel safety
+    /// Safe: a connection under way is made for the next request.
+    #[cfg(feature = "raw-client")]
     pub async fn client(&self) -> Result<etcd_client::Client, Error> {
         let transport = &self.client.transport;
-        let connection = retry::briefly(|| transport.connection()).await?;
+        let connection = lock_core::retry::briefly(|| transport.connection()).await?;
         Ok((*connection.client).clone())
     }
 }

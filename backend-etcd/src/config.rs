@@ -1,15 +1,15 @@
-//! Where the coordinator is, and how long to wait for it.
+//! The configuration: addresses, namespace, time limits and security.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backend_kit::keyspace::Keyspace;
 use backend_kit::secret::Credentials;
 use backend_kit::url;
-use futures_util::future::BoxFuture;
 use lock_core::{Error, ErrorKind};
 use tokio::net::UnixStream;
 
@@ -18,16 +18,28 @@ use crate::security::{Parameters, Tls};
 const DEFAULT_PORT: u16 = 2379;
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// Most addresses of one cluster.
+/// The most addresses of one cluster.
 const MAX_ENDPOINTS: usize = 32;
 
-/// Opens the Unix socket of a coordinator when a plain connect finds nobody there, starting one if
-/// need be. It is called on the background thread: it must not block. It is given up after 30 s. An
-/// I/O error made of an [`Error`] reaches the callers as that error, so one that no retry mends is
-/// not tried again.
-pub type Dialer = Arc<dyn Fn() -> BoxFuture<'static, io::Result<UnixStream>> + Send + Sync>;
+/// Opens the Unix socket of a coordinator when nobody listens on it, and starts a coordinator if
+/// necessary.
+///
+/// It is called on the background thread, so it must not block. It may take 30 s. An I/O error that
+/// was made from an [`Error`] reaches the callers as that error. So one that no retry can mend is not
+/// tried again.
+pub type Dialer =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send>> + Send + Sync>;
 
-/// Where the coordinator is, which namespace to use there, and how long to wait for it.
+/// The addresses of a coordinator, the namespace of the locks there, time limits and security.
+///
+/// ```
+/// # fn main() -> Result<(), lock_core::Error> {
+/// let config = backend_etcd::Config::from_url("etcd://etcd1,etcd2,etcd3?namespace=team/a")?;
+/// let backend = backend_etcd::EtcdBackend::new(config)?;
+/// # let _ = backend;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Config {
     endpoints: Vec<Endpoint>,
@@ -49,7 +61,7 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    /// Whether nobody on the way can listen.
+    /// Whether the connection does not leave this machine.
     pub(crate) fn is_local(&self) -> bool {
         match self {
             Endpoint::Unix(_) => true,
@@ -69,11 +81,11 @@ impl fmt::Display for Endpoint {
 }
 
 impl Config {
-    /// The members of a cluster, each as `host`, `host:port` or `[IPv6]:port`; the port defaults to
-    /// 2379. At most 32.
+    /// Returns the configuration for a cluster with these 1 to 32 members. An address is `host`,
+    /// `host:port` or `[IPv6]:port`. The port is 2379 if none is given.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`] names the address that cannot be used.
+    /// [`ErrorKind::Configuration`] if an address cannot be used. The message names it.
     pub fn tcp<S: AsRef<str>>(addresses: impl IntoIterator<Item = S>) -> Result<Self, Error> {
         let endpoints = addresses
             .into_iter()
@@ -83,7 +95,7 @@ impl Config {
             })
             .collect::<Result<Vec<_>, Error>>()?;
         if endpoints.is_empty() || endpoints.len() > MAX_ENDPOINTS {
-            return Err(wrong(format!(
+            return Err(configuration_error(format!(
                 "{} addresses of a coordinator were given: give 1 to {MAX_ENDPOINTS}",
                 endpoints.len()
             )));
@@ -91,38 +103,38 @@ impl Config {
         Ok(Config::new(endpoints))
     }
 
-    /// A coordinator on this machine, behind a Unix socket.
+    /// Returns the configuration for a coordinator on this machine, behind a Unix socket.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Config::new(vec![Endpoint::Unix(path.into())])
     }
 
-    /// From `etcd://host1:2379,host2:2379?PARAMETERS`, the same with `etcds://` for TLS, or
+    /// Parses `etcd://host1:2379,host2:2379?PARAMETERS`, the same with `etcds://` for TLS, or
     /// `etcd+unix:///path/to/socket?PARAMETERS`. Values and the path may be percent-encoded. Files
-    /// are named by absolute paths, are read here and only once, and have at most 1 MiB.
+    /// must be given by absolute paths and have at most 1 MiB. They are read here, and only once.
     ///
     /// | Parameter | Meaning |
     /// |---|---|
-    /// | `namespace` | where native locks live; `turnlock` if not given |
-    /// | `connect_timeout`, `request_timeout` | like `500ms` or `2s`, the default |
+    /// | `namespace` | the namespace of the native locks; `turnlock` if not given |
+    /// | `connect_timeout`, `request_timeout` | 50 ms to 60 s, written as `500ms`, or as `2s`, the default |
     /// | `ca` | PEM file of the CAs that may have issued the server's certificate; the system's if not given |
     /// | `cert`, `key` | PEM files of the client certificate and its key; both or neither |
     /// | `server_name` | the name in the server's certificate, if it is not the host's |
     /// | `user` | the user of etcd's authentication |
     /// | `password_file` | the file with the user's password |
-    /// | `password_env` | the environment variable with it; `TURNLOCK_ETCD_PASSWORD` if neither is given |
-    /// | `server_uid` | with `etcd+unix://`, a user by number who may serve the socket, besides us and root |
+    /// | `password_env` | the environment variable with the password; `TURNLOCK_ETCD_PASSWORD` if neither is given |
+    /// | `server_uid` | with `etcd+unix://`, the number of a user that may serve the socket, besides this user and root |
     ///
-    /// `ca`, `cert`, `key` and `server_name` need `etcds://`. The server's certificate is always
-    /// checked, its name too. A key or password in a file that every user of the machine may read
-    /// is not taken. The password is sent to the coordinator each time that etcd is asked for a
-    /// token: at each connect and once a minute.
+    /// `ca`, `cert`, `key` and `server_name` need `etcds://`. The server's certificate, and the name in
+    /// it, are always checked. A file with a key or a password must not be readable for all users of
+    /// the machine. The password is sent to the coordinator each time that etcd is asked for a token:
+    /// at each connect and once a minute.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`] names the part or the file that is wrong and the remedy. Its
-    /// text never has credentials in it.
+    /// [`ErrorKind::Configuration`] if a part of the URL or a file cannot be used. The message names it
+    /// and the remedy, and never contains credentials.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         let (scheme, rest) = url.split_once("://").ok_or_else(|| {
-            wrong(
+            configuration_error(
                 "the coordinator's URL has no scheme: write etcd://HOST:PORT, etcds://HOST:PORT or etcd+unix:///PATH",
             )
         })?;
@@ -135,7 +147,7 @@ impl Config {
                 url::refuse_credentials(rest)?;
                 let (hosts, path) = place.split_once('/').unwrap_or((place, ""));
                 if !path.is_empty() {
-                    return Err(wrong(format!(
+                    return Err(configuration_error(format!(
                         "the coordinator's URL has the path {path:?}: write ?namespace= to choose where the locks live"
                     )));
                 }
@@ -144,15 +156,15 @@ impl Config {
             "etcd+unix" => {
                 let path = url::decode(place)?;
                 if !Path::new(&path).is_absolute() {
-                    return Err(wrong(format!(
+                    return Err(configuration_error(format!(
                         "the socket's path {path:?} is not absolute: write etcd+unix:///PATH, with three slashes"
                     )));
                 }
                 Config::unix(path)
             }
             _ => {
-                return Err(wrong(format!(
-                    "the scheme {scheme:?} is not known here: write etcd://HOST:PORT, etcds://HOST:PORT or etcd+unix:///PATH"
+                return Err(configuration_error(format!(
+                    "the scheme {scheme:?} is not one of etcd's: write etcd://HOST:PORT, etcds://HOST:PORT or etcd+unix:///PATH"
                 )));
             }
         };
@@ -164,14 +176,14 @@ impl Config {
                 "request_timeout" => config.with_request_timeout(url::parse_duration(key, &value)?)?,
                 "server_uid" if scheme == "etcd+unix" => {
                     config.with_server_uid(value.parse().map_err(|_| {
-                        wrong(format!(
+                        configuration_error(format!(
                             "the parameter server_uid is {value:?}: give the number of a user, such as `id -u` prints"
                         ))
                     })?)
                 }
                 // The value is not shown: it may be a secret in the wrong place.
                 _ => security.take(key, value).map(|()| config).ok_or_else(|| {
-                    wrong(format!(
+                    configuration_error(format!(
                         "the parameter {key:?} is not known: use namespace, connect_timeout, request_timeout, server_uid (with etcd+unix://), {}",
                         Parameters::NAMES
                     ))
@@ -196,14 +208,14 @@ impl Config {
         }
     }
 
-    /// Where native locks live; `turnlock` if not set.
+    /// Sets the namespace of the native locks; `turnlock` if not set.
     #[must_use]
     pub fn with_keyspace(mut self, keyspace: Keyspace) -> Self {
         self.keyspace = keyspace;
         self
     }
 
-    /// How long to wait for one connection: 50 ms to 60 s, 2 s if not set.
+    /// Sets how long to wait for one connection: 50 ms to 60 s, 2 s if not set.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if it is out of bounds.
@@ -212,9 +224,9 @@ impl Config {
         Ok(self)
     }
 
-    /// How long to wait for one answer, before the request is tried again, with the next member if
-    /// there are several: 50 ms to 60 s, 2 s if not set. A renewal of a session waits no longer
-    /// than a fifth of its time to live.
+    /// Sets how long to wait for one answer: 50 ms to 60 s, 2 s if not set. Then the request is tried
+    /// again, with the next member if there are several. A renewal of a session waits no longer than a
+    /// fifth of the session's time to live.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if it is out of bounds.
@@ -223,15 +235,15 @@ impl Config {
         Ok(self)
     }
 
-    /// What to do when nobody listens on the Unix socket. Not used for addresses on the network.
+    /// Sets what to do when nobody listens on the Unix socket. Not used for addresses on a network.
     #[must_use]
     pub fn with_dialer(mut self, dialer: Dialer) -> Self {
         self.dialer = Some(dialer);
         self
     }
 
-    /// A user who may serve the Unix socket, besides ourselves and root: whoever it is learns all
-    /// names of locks and grants what he likes. Not used for addresses on the network.
+    /// Sets a user that may serve the Unix socket, besides this user and root. That user can read all
+    /// names of locks and grant any lock. Not used for addresses on a network.
     #[must_use]
     pub fn with_server_uid(mut self, uid: u32) -> Self {
         self.server_uid = Some(uid);
@@ -286,7 +298,7 @@ impl fmt::Debug for Config {
     }
 }
 
-fn wrong(message: impl Into<String>) -> Error {
+fn configuration_error(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Configuration, message)
 }
 
@@ -299,8 +311,8 @@ mod tests {
         config.endpoints.iter().map(ToString::to_string).collect()
     }
 
-    fn refused(url: &str) -> String {
-        let error = Config::from_url(url).expect_err("must be refused");
+    fn refusal(url: &str) -> String {
+        let error = Config::from_url(url).expect_err("the URL is not valid");
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
         error.to_string()
     }
@@ -322,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_taken() {
+    fn parameters_are_parsed() {
         let config = Config::from_url(
             "etcd://h?namespace=team%2Fa&request_timeout=1500ms&connect_timeout=3s",
         )
@@ -334,10 +346,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_remedy() {
+    fn an_error_names_the_fault_and_the_remedy() {
         let cases = [
             ("h:2379", "no scheme"),
-            ("http://h:2379", "\"http\" is not known"),
+            ("http://h:2379", "\"http\" is not one of"),
             ("etcd://", "\"\" has no host"),
             ("etcd://h1,,h2", "\"\" has no host"),
             ("etcd://h1:", "no port between"),
@@ -382,11 +394,11 @@ mod tests {
             ),
         ];
         for (url, expected) in cases {
-            let message = refused(url);
+            let message = refusal(url);
             assert!(message.contains(expected), "{url}: {message}");
         }
         let many = vec!["h"; MAX_ENDPOINTS + 1].join(",");
-        assert!(refused(&format!("etcd://{many}")).contains("33 addresses"));
+        assert!(refusal(&format!("etcd://{many}")).contains("33 addresses"));
     }
 
     #[test]
@@ -398,7 +410,7 @@ mod tests {
             "etcd://h?password=hunter2",
             "etcds://root:hunter2@h:1",
         ] {
-            let message = refused(url);
+            let message = refusal(url);
             assert!(!message.contains("hunter2"), "{message}");
         }
     }

@@ -1,13 +1,13 @@
-//! Group commit: transactions about different locks that go to the coordinator as one request.
+//! Group commit: transactions about different locks that are sent to the coordinator as one request.
 //!
-//! What a transaction costs etcd is the request: its place in the log, and since etcd 3.4 a copy of
-//! all that was written of late, made before it is carried out. So while a few requests are under
-//! way, further transactions wait for one of them to end, and then go as the operations of one
-//! transaction, each with its own comparisons and its own outcome.
+//! The cost of a transaction in etcd is that of the request: its place in the log and, since etcd 3.4,
+//! a copy of all recent writes before it is executed. So while a few requests are under way, further
+//! transactions wait until one of them ends. Then they are sent as the operations of one transaction,
+//! each with its own comparisons and its own outcome.
 //!
-//! Transactions about the same lock never go together: what they write would have the same
-//! revision, which is what tells who came first. They do not wait for each other either, since a
-//! handoff is made of them.
+//! Transactions about the same lock are never sent together: their writes would have the same
+//! revision, and the revision is the order of arrival. They do not wait for each other either, since a
+//! handoff consists of them.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -22,23 +22,23 @@ use tokio::sync::oneshot;
 use crate::transport::Transport;
 use crate::{error, layout};
 
-/// How many requests are under way before others wait: to wait costs time, and gains none where
+/// How many requests may be under way before others wait. To wait costs time, and gains nothing where
 /// there is little to do.
-const AT_ONCE: usize = 4;
-/// How many go together. etcd takes 128 operations unless told otherwise, those of the longest list
-/// inside counted, and 1.5 MiB: a transaction about the longest name has 32 KiB.
-const TOGETHER: usize = 32;
+const MAX_REQUESTS: usize = 4;
+/// How many transactions are sent together at most. By default, etcd accepts 128 operations, including
+/// those of the longest list inside, and 1.5 MiB. A transaction about the longest name has 32 KiB.
+const MAX_MEMBERS: usize = 32;
 
-/// What a transaction does to the queue of a lock, and to which key.
+/// The change that a transaction makes to the queue of a lock, with the key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Change<'a> {
     Make(&'a [u8]),
-    /// Goes before all that wait: others wait for it.
+    /// Is sent before all that wait, since others wait for the removal.
     Remove(&'a [u8]),
 }
 
 impl Change<'_> {
-    fn operation(self) -> TxnOp {
+    fn to_operation(self) -> TxnOp {
         match self {
             Change::Make(key) => TxnOp::put(key, [], None),
             Change::Remove(key) => TxnOp::delete(key, None),
@@ -57,11 +57,11 @@ pub(crate) struct Group {
 #[derive(Debug, Default)]
 struct State {
     under_way: usize,
-    /// One of those under way has not taken up yet who goes with it.
-    gathering: bool,
+    /// Whether a request under way has not gathered its members yet.
+    is_gathering: bool,
     waiting: VecDeque<Waiting>,
-    /// The hashes of the locks that one under way or waiting is about. Two locks with the same hash
-    /// are taken for one, which costs a request more.
+    /// The hashes of the locks that have a transaction under way or waiting. Two locks with the same
+    /// hash count as one, which costs one more request.
     locks: HashSet<u64>,
 }
 
@@ -75,7 +75,7 @@ struct Waiting {
 #[derive(Debug)]
 struct Request {
     txn: Arc<Txn>,
-    /// What it does, for the server to see: see [`together`].
+    /// The change alone, for the server's checks: see [`send_together`].
     change: TxnOp,
 }
 
@@ -88,9 +88,11 @@ impl Group {
         })
     }
 
-    /// One attempt of a transaction that makes this change and no other, to a queue that overlaps
-    /// with none that it is not the same as. *Cancel safety:* dropped while it waits, it is never
-    /// sent; later, it is carried out.
+    /// Makes one attempt of a transaction that makes this change and no other. The queue must not
+    /// overlap with another queue.
+    ///
+    /// # Cancel safety
+    /// A transaction that is dropped while it waits is never sent. Later, it may be executed.
     pub(crate) async fn txn(
         self: &Arc<Self>,
         change: Change<'_>,
@@ -101,11 +103,12 @@ impl Group {
                 let text = "a group of requests ended abnormally: please report this";
                 Err(Error::new(ErrorKind::Internal, text).with_effect(Effect::Unknown))
             }),
-            None => alone(&self.transport, txn).await,
+            None => send_alone(&self.transport, txn).await,
         }
     }
 
-    /// Has it go with others, if there is none about the same lock yet.
+    /// Adds a transaction to those that are sent together. Returns `None` if there is one about the
+    /// same lock.
     fn join(
         self: &Arc<Self>,
         change: Change<'_>,
@@ -121,7 +124,7 @@ impl Group {
         let (caller, answer) = oneshot::channel();
         let request = Arc::new(Request {
             txn: txn.clone(),
-            change: change.operation(),
+            change: change.to_operation(),
         });
         let waiting = Waiting {
             lock,
@@ -136,12 +139,12 @@ impl Group {
         Some(answer)
     }
 
-    /// Begins another request, if that may be.
+    /// Begins another request, if there may be another one.
     fn start(self: &Arc<Self>, state: &mut State, background: &Handle) {
-        if state.under_way < AT_ONCE && !state.gathering {
+        if state.under_way < MAX_REQUESTS && !state.is_gathering {
             state.under_way += 1;
-            state.gathering = true;
-            // Until this is run, others may come.
+            state.is_gathering = true;
+            // Until this runs, others can join.
             background.spawn(self.clone().send_while_any_wait());
         }
     }
@@ -156,12 +159,13 @@ impl Group {
         }
     }
 
-    /// Those who go now. If there are none, one less is under way.
+    /// Takes the members of the next request out of those that wait. If there are none, the request
+    /// ends.
     fn gather(self: &Arc<Self>) -> Vec<Waiting> {
         let mut state = self.state();
-        state.gathering = false;
+        state.is_gathering = false;
         let mut members = Vec::new();
-        while members.len() < TOGETHER
+        while members.len() < MAX_MEMBERS
             && let Some(waiting) = state.waiting.pop_front()
         {
             if waiting.caller.is_closed() {
@@ -178,17 +182,17 @@ impl Group {
         members
     }
 
-    /// Sends these as one request, and tells each caller its own outcome.
+    /// Sends these as one request, and sends each caller its own outcome.
     async fn send(&self, members: Vec<Waiting>) {
         let requests: Arc<[_]> = members.iter().map(|m| m.request.clone()).collect();
         let answers = match &*requests {
             [request] => {
-                let answer = alone(&self.transport, request.txn.clone()).await;
+                let answer = send_alone(&self.transport, request.txn.clone()).await;
                 answer.map(|answer| vec![answer])
             }
-            _ => together(&self.transport, requests).await,
+            _ => send_together(&self.transport, requests).await,
         };
-        // Before anybody is told, so that what they ask next can go with others again.
+        // Before the callers get their outcomes, so that their next transactions can join others again.
         let mut state = self.state();
         for member in &members {
             state.locks.remove(&member.lock);
@@ -207,7 +211,7 @@ impl Group {
                 {
                     let transport = self.transport.clone();
                     tokio::spawn(async move {
-                        let _ = caller.send(alone(&transport, request.txn.clone()).await);
+                        let _ = caller.send(send_alone(&transport, request.txn.clone()).await);
                     });
                 }
             }
@@ -224,15 +228,16 @@ impl Group {
     }
 }
 
-async fn alone(transport: &Arc<Transport>, txn: Arc<Txn>) -> Result<TxnResponse, Error> {
+async fn send_alone(transport: &Arc<Transport>, txn: Arc<Txn>) -> Result<TxnResponse, Error> {
     transport.txn(move || Txn::clone(&txn)).await
 }
 
-/// As operations of a transaction that compares nothing. What it would do otherwise is never done;
-/// but etcd asks for the permission to do it, and counts the space that it would take, which it
-/// does not do for what a transaction inside another one does (`checkTxnAuth`, `costTxn` of etcd
-/// 3.4).
-async fn together(
+/// Sends transactions as the operations of one that compares nothing.
+///
+/// The operations of its other branch are never executed. They are there because etcd checks the
+/// permissions for them, and counts the space that they would take. It does neither for transactions
+/// inside of another one (`checkTxnAuth` and `costTxn` in etcd 3.4).
+async fn send_together(
     transport: &Arc<Transport>,
     requests: Arc<[Arc<Request>]>,
 ) -> Result<Vec<TxnResponse>, Error> {
@@ -244,18 +249,18 @@ async fn together(
             .and_then(each.collect::<Vec<_>>())
             .or_else(changes.collect::<Vec<_>>())
     };
-    apart(transport.txn(all).await?, count)
+    split_answer(transport.txn(all).await?, count)
 }
 
-/// The server did nothing, maybe for the sake of one of them: its lease is gone, it is not
-/// permitted, there is no room for it.
+/// Whether the server did nothing, and one of several transactions may be the reason: its lease is
+/// gone, it is not permitted, or there is no room for it.
 fn is_refusal(error: &Error) -> bool {
     error.effect() == Effect::None && error.kind() != ErrorKind::Unreachable
 }
 
-/// The answers of the transactions that went together. The revision is that of them all, which is
-/// not told with each.
-fn apart(all: TxnResponse, count: usize) -> Result<Vec<TxnResponse>, Error> {
+/// Splits the answer to transactions that were sent together. All have the same revision, which only
+/// the whole answer contains.
+fn split_answer(all: TxnResponse, count: usize) -> Result<Vec<TxnResponse>, Error> {
     let PbTxnResponse {
         header, responses, ..
     } = all.0;
@@ -270,6 +275,6 @@ fn apart(all: TxnResponse, count: usize) -> Result<Vec<TxnResponse>, Error> {
         .collect();
     match answers.len() == count {
         true => Ok(answers),
-        false => Err(error::protocol("not every transaction is answered")),
+        false => Err(error::protocol("not every transaction has an answer")),
     }
 }

@@ -1,4 +1,4 @@
-//! Reading without a session: whole queues, page by page, and values.
+//! Reading whole queues, page by page, and values, without a session of the user.
 
 use std::collections::VecDeque;
 
@@ -9,13 +9,13 @@ use lock_core::{DataKey, Error, LockName, Queue, TokenOffset};
 use crate::client::Client;
 use crate::offset;
 
-/// Keys in one answer. Values of other clients may have 1.5 MiB each.
+/// How many keys an answer may have. Values of other clients may have up to 1.5 MiB each.
 const PAGE: i64 = 128;
-/// Longest answer that is taken: a page of the largest values.
+/// The longest answer that is accepted: a page of the largest values.
 const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 
-/// A lock's queue. Not a snapshot if it is longer than a page: entries that come or go meanwhile
-/// may be in it or not.
+/// Reads the queue of a lock. If it is longer than a page, it is not a snapshot: it may or may not have
+/// the entries that come or go meanwhile.
 pub(crate) async fn queue(client: &Client, name: &LockName) -> Result<Queue, Error> {
     let mut pages = Pages::new(client, vec![client.keyspace.lock(name)]);
     let mut queue = Queue {
@@ -46,7 +46,7 @@ pub(crate) async fn locks(
         let Some(name) = client.keyspace.name_of(kv.key()) else {
             continue;
         };
-        // All keys of a lock stand together.
+        // All keys of a lock follow each other.
         if queues.last().is_none_or(|queue| queue.name != name) {
             if queues.len() == limit {
                 break;
@@ -79,7 +79,7 @@ fn sort(queue: &mut Queue) {
     queue.entries.sort_by_key(|entry| entry.id.incarnation);
 }
 
-/// The value that holders keep at this key.
+/// Reads the value that holders keep at this key.
 pub(crate) async fn get(client: &Client, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
     let (transport, key) = (&client.transport, client.keyspace.data_key(key));
     let mut answer = transport
@@ -112,7 +112,7 @@ impl<'a> Pages<'a> {
         while self.page.is_empty()
             && let Some(span) = self.rest.pop_front()
         {
-            // An end that is not behind the start has a meaning of its own to the server.
+            // To the server, an end that is not behind the start has another meaning.
             if span.start < span.end {
                 self.read(span).await?;
             }

@@ -57,8 +57,8 @@ impl Parameters {
         ];
         if !encrypted {
             return match named.iter().find(|(_, value)| value.is_some()) {
-                Some((name, _)) => Err(wrong(format!(
-                    "the parameter {name:?} is for TLS only: write etcds:// instead of the scheme given"
+                Some((name, _)) => Err(configuration_error(format!(
+                    "the parameter {name:?} is for TLS only: write etcds:// in the URL"
                 ))),
                 None => Ok(None),
             };
@@ -75,13 +75,13 @@ impl Parameters {
                 secret::read_pem("key", key, "PRIVATE KEY-----", Privacy::Private)?,
             )),
             _ => {
-                return Err(wrong(
+                return Err(configuration_error(
                     "a client certificate needs both of the parameters \"cert\" and \"key\": give the other one too",
                 ));
             }
         };
         if self.server_name.as_deref() == Some("") {
-            return Err(wrong(
+            return Err(configuration_error(
                 "the parameter \"server_name\" is empty: give the name in the server's certificate",
             ));
         }
@@ -119,7 +119,7 @@ impl Tls {
             let cause = std::iter::successors(error.source(), |e| (*e).source())
                 .last()
                 .map_or_else(|| error.to_string(), ToString::to_string);
-            wrong(format!(
+            configuration_error(format!(
                 "TLS cannot be set up ({cause}): check the parameters ca, cert, key and server_name"
             ))
             .with_source(error)
@@ -142,6 +142,6 @@ impl fmt::Debug for Tls {
     }
 }
 
-fn wrong(message: impl Into<String>) -> Error {
+fn configuration_error(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Configuration, message)
 }

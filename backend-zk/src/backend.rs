@@ -1,4 +1,4 @@
-//! The backend: how sessions are opened, and what needs none.
+//! The backend: opening sessions, and operations without one.
 
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lock_core::{
     Backend, DataKey, EntryId, Error, LockName, Queue, Raised, Removed, Session, TokenOffset,
-    background, retry,
 };
 
 use crate::client::Cluster;
@@ -14,13 +13,27 @@ use crate::config::Config;
 use crate::{evict, listing, offset, session, tidy};
 
 /// Locks on a ZooKeeper ensemble.
+///
+/// ```no_run
+/// use backend_zk::{Config, ZkBackend};
+/// use lock_core::Locks;
+///
+/// # async fn example() -> Result<(), lock_core::Error> {
+/// let backend = ZkBackend::new(Config::from_url("zk://zk1:2181,zk2:2181")?)?;
+/// let locks = Locks::new(backend, Default::default())?;
+/// let guard = locks.mutex("nightly")?.acquire().await?;
+/// # drop(guard);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ZkBackend {
     cluster: Arc<Cluster>,
 }
 
 impl ZkBackend {
-    /// A backend with this configuration. Does no I/O: each session has a connection of its own.
+    /// Returns a backend with this configuration. Does no I/O: each session makes a connection of its
+    /// own.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`](lock_core::ErrorKind::Configuration) if a certificate or a key
@@ -29,7 +42,7 @@ impl ZkBackend {
         if !config.security().has_identity() {
             static WARNED: Once = Once::new();
             WARNED.call_once(|| {
-                tracing::warn!("locks on ZooKeeper are open to whoever reaches the servers: give the parameters user and password_file");
+                tracing::warn!("everybody who can connect to the ZooKeeper servers may change the locks: give the parameters user and password_file");
             });
         }
         if let Some(host) = config.exposed() {
@@ -46,27 +59,37 @@ impl ZkBackend {
         }))
     }
 
-    /// A client for requests of the caller's own, with a session of its own of this length, which
-    /// ends with the last clone of it.
+    /// Opens a session of this length for other requests. It ends with the last clone of the client.
     ///
     /// # Errors
     /// [`ErrorKind::Unreachable`](lock_core::ErrorKind::Unreachable) or
     /// [`ErrorKind::Refused`](lock_core::ErrorKind::Refused) if no session can be opened.
+    ///
+    /// # Cancel safety
+    /// Safe: a session that was opened meanwhile is closed again.
+    #[cfg(feature = "raw-client")]
     pub async fn client(&self, session: Duration) -> Result<zookeeper_client::Client, Error> {
         let cluster = self.cluster.clone();
-        let connecting = async move { retry::briefly(|| cluster.connect(session)).await };
-        Ok(background::finish(connecting).await?.into_inner())
+        let connecting =
+            async move { lock_core::retry::briefly(|| cluster.connect(session)).await };
+        Ok(lock_core::background::finish(connecting)
+            .await?
+            .into_inner())
     }
 
-    /// Removes the empty directories of this namespace, itself among them, now instead of when the
-    /// servers come to it, which takes them a minute or more. Harmless while the namespace is used:
-    /// an acquire makes what it finds missing. A directory that was made by hand cannot be told from
-    /// one of ours and goes, too; one that has data of its own stays, as do those above.
+    /// Removes the empty directories of this namespace, and the namespace itself if it is empty. The
+    /// servers would do so a minute or more later. Does no harm while the namespace is used: an acquire
+    /// creates the directories that it needs. An empty directory that was created by hand is removed,
+    /// too. A directory with data of its own stays, as do those above it.
     ///
     /// # Errors
-    /// As the servers': unreachable, refused.
+    /// [`ErrorKind::Unreachable`](lock_core::ErrorKind::Unreachable) or
+    /// [`ErrorKind::Refused`](lock_core::ErrorKind::Refused), as the servers answer.
+    ///
+    /// # Cancel safety
+    /// Safe: the removal goes on in the background.
     pub async fn tidy(&self) -> Result<(), Error> {
-        retry::briefly(|| tidy::tidy(&self.cluster)).await
+        lock_core::retry::briefly(|| tidy::tidy(&self.cluster)).await
     }
 }
 

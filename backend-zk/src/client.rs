@@ -1,4 +1,4 @@
-//! One ZooKeeper session on the wire, and requests on it.
+//! The connection of one ZooKeeper session, and requests on it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,37 +15,39 @@ use crate::config::Config;
 use crate::layout::{self, Layout};
 use crate::{error, runtime, security};
 
-/// The length of a session that is only opened to list something.
+/// The length of a session that is opened for one listing.
 const BRIEF_SESSION: Duration = Duration::from_secs(10);
 
-/// What all sessions of one backend share.
+/// The ensemble, as all sessions of one backend share it.
 pub(crate) struct Cluster {
     config: Config,
     pub(crate) layout: Layout,
-    /// The servers, for messages.
+    /// The addresses of the servers, for messages.
     servers: Arc<str>,
-    /// The servers, for the client library.
+    /// The addresses of the servers, for the client library: see [`repeat`].
     rounds: String,
     connector: Connector,
     pub(crate) handoffs: Arc<HandoffRegistry>,
 }
 
-/// A session's connection. The session is closed when it is dropped.
+/// The connection of a session. The session is closed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Client {
     zk: zookeeper_client::Client,
     cluster: Arc<Cluster>,
 }
 
-/// The client library comes back to its servers in rounds, with a pause before each that doubles for
-/// ever: after an election of ten seconds it would sleep for another ten, and the session with it.
-/// Within a round its pauses grow by 50 ms only. So each of its rounds has every server several
-/// times, which makes the longest pause one second in the first ten, and two in the next. What opens
-/// a session makes more than one round, too: as many single rounds would be all that a cluster
-/// without a leader has to do.
+/// How many addresses, at least, the client library has in one round over its servers.
 const ROUND: usize = 20;
 
-fn rounds(servers: &str, count: usize) -> String {
+/// Repeats the addresses of the servers.
+///
+/// The client library tries its servers in rounds. The pause before each round doubles without limit:
+/// after an election of ten seconds, the session would wait for another ten. Within a round, pauses
+/// grow by 50 ms only. So each round has every server several times. Then the longest pause is one
+/// second in the first ten seconds, and two in the next ten. It also leaves a cluster without a leader
+/// some rest while a session is opened.
+fn repeat(servers: &str, count: usize) -> String {
     vec![servers; ROUND.div_ceil(count.max(1))].join(",")
 }
 
@@ -55,7 +57,7 @@ impl Cluster {
         Ok(Arc::new(Cluster {
             layout: config.layout(),
             servers: config.cluster().into(),
-            rounds: rounds(&config.cluster(), config.hosts().count()),
+            rounds: repeat(&config.cluster(), config.hosts().count()),
             connector: config.security().apply(connector, config.hosts())?,
             handoffs: HandoffRegistry::new(layout::KEY_SCHEME),
             config,
@@ -66,16 +68,16 @@ impl Cluster {
         &self.config
     }
 
-    /// What an error of the client library's means.
+    /// Returns what an error of the client library means.
     pub(crate) fn error(&self, error: ZkError) -> Error {
-        error::of(&self.servers, error)
+        error::from_zk_error(&self.servers, error)
     }
 
-    /// Opens a session of this length on one of the servers, as the servers see fit to grant it.
-    /// Takes the time of one connection for each server at most; must run on the background thread. Read-only servers,
-    /// which are cut off from their peers, are not used.
+    /// Opens a session on one of the servers. They may grant another length than this one. Takes at
+    /// most one connect timeout for each server. Must run on the background thread. Does not use
+    /// read-only servers, which are cut off from their peers.
     pub(crate) async fn connect(self: &Arc<Self>, timeout: Duration) -> Result<Client, Error> {
-        // What is also the longest silence of a connection must leave time for others.
+        // It is also how long a connection may be silent, and must leave time for another one.
         let silence = self.config.connect_timeout().min(timeout * 2 / 5);
         let connector = self
             .connector
@@ -104,8 +106,8 @@ impl Cluster {
         })
     }
 
-    /// Waits until the servers have acknowledged the end of a session whose client is gone, or have
-    /// ended it themselves.
+    /// Waits until the servers have acknowledged the end of a session whose client was dropped, or
+    /// have ended it themselves.
     pub(crate) async fn wait_for_end(&self, mut state: StateWatcher) -> Result<(), Error> {
         let limit = self.config.request_timeout();
         let ended = async {
@@ -116,11 +118,11 @@ impl Cluster {
         };
         runtime::timeout(limit, ended)
             .await
-            .map_err(|_| error::silence(&self.servers, limit))
+            .map_err(|_| error::timeout(&self.servers, limit))
     }
 
-    /// Opens a session for one listing and closes it again, whether or not that succeeds.
-    pub(crate) async fn briefly<T, F>(self: &Arc<Self>, work: F) -> Result<T, Error>
+    /// Opens a session, does this work with it, and closes it again, also if the work fails.
+    pub(crate) async fn with_client<T, F>(self: &Arc<Self>, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: for<'a> FnOnce(&'a Client) -> BoxFuture<'a, Result<T, Error>> + Send + 'static,
@@ -140,7 +142,7 @@ impl Cluster {
     }
 }
 
-/// The client library's connector would show the password.
+/// Leaves the connector of the client library out, which would show the password.
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster")
@@ -150,6 +152,7 @@ impl fmt::Debug for Cluster {
 }
 
 impl Client {
+    #[cfg(feature = "raw-client")]
     pub(crate) fn into_inner(self) -> zookeeper_client::Client {
         self.zk
     }
@@ -158,7 +161,7 @@ impl Client {
         SessionId(self.zk.session_id().0)
     }
 
-    /// The length of the session, as granted.
+    /// Returns the length of the session, as granted.
     pub(crate) fn timeout(&self) -> Duration {
         self.zk.session_timeout()
     }
@@ -167,9 +170,11 @@ impl Client {
         self.zk.state_watcher()
     }
 
-    /// Sends what this makes, in order, in the first poll: so a removal never overtakes the enqueue
-    /// that it is for. Answers within the time of one request. *Cancel safety:* the server may carry
-    /// out what was sent; a watch that comes of it is given up.
+    /// Sends these requests, in order, within the first poll. So a removal never overtakes the enqueue
+    /// before it. Waits for the answers for one request timeout.
+    ///
+    /// # Cancel safety
+    /// The server may execute what was sent. A watch that was asked for ends.
     pub(crate) async fn ask<T, F>(&self, requests: F) -> Result<T, Error>
     where
         T: Send,
@@ -178,13 +183,13 @@ impl Client {
         let limit = self.cluster.config.request_timeout();
         match runtime::timeout(limit, requests(&self.zk)).await {
             Ok(answer) => answer.map_err(|error| self.cluster.error(error)),
-            Err(_) => Err(error::silence(&self.cluster.servers, limit)),
+            Err(_) => Err(error::timeout(&self.cluster.servers, limit)),
         }
     }
 
-    /// Makes a directory, and those above it. Containers: the servers remove them some time after
-    /// they were last used, so none of ours outlives its locks. Where the servers know no
-    /// containers, they stay.
+    /// Creates a directory, and those above it. They are containers, which the servers remove some
+    /// time after their last child. Where the servers do not support containers, the directories
+    /// stay.
     pub(crate) async fn make_directory(&self, path: &str) -> Result<(), Error> {
         for mode in [CreateMode::Container, CreateMode::Persistent] {
             let (path, acls) = (path.to_owned(), self.acls());
@@ -203,22 +208,22 @@ impl Client {
         Err(self.cluster.error(ZkError::Unimplemented))
     }
 
-    /// What an error of the client library's means.
+    /// Returns what an error of the client library means.
     pub(crate) fn error(&self, error: ZkError) -> Error {
         self.cluster.error(error)
     }
 
-    /// How entries are made.
+    /// Returns the options for creating an entry.
     pub(crate) fn entry_options(&self) -> CreateOptions<'static> {
         CreateMode::EphemeralSequential.with_acls(self.acls())
     }
 
-    /// How a session's own node is made.
+    /// Returns the options for creating a session's own node.
     pub(crate) fn session_options(&self) -> CreateOptions<'static> {
         CreateMode::Ephemeral.with_acls(self.acls())
     }
 
-    /// How the values that holders keep are made.
+    /// Returns the options for creating the node of a value.
     pub(crate) fn data_options(&self) -> CreateOptions<'static> {
         CreateMode::Persistent.with_acls(self.acls())
     }

@@ -1,4 +1,4 @@
-//! Where the servers are, how their directories are laid out, and how long to wait for them.
+//! The configuration: the servers, the layout of their directories, time limits and security.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,16 +14,25 @@ const DEFAULT_PORT: u16 = 2181;
 const DEFAULT_NAMESPACE: &str = "turnlock";
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// Most addresses of one ensemble.
+/// The most addresses of one ensemble.
 const MAX_SERVERS: usize = 32;
-/// Shorter sessions need to be allowed. A server that lost touch with its peers notices after
-/// `syncLimit` ticks, ten seconds unless configured otherwise; and what delays a renewal must leave
-/// room for the next.
+/// The shortest session that is safe without knowing the servers' settings. A server notices after
+/// `syncLimit` ticks, ten seconds by default, that it lost contact with its peers. And a renewal that
+/// is delayed must leave time for the next one.
 pub(crate) const SHORT_SESSION: Duration = Duration::from_secs(10);
-/// The same in ticks of the servers.
+/// The same limit in ticks of the servers.
 pub(crate) const SHORT_SESSION_TICKS: u32 = 5;
 
-/// Where ZooKeeper is, how locks are laid out there, and how long to wait for it.
+/// The address of an ensemble, the layout of the locks on it, time limits and security.
+///
+/// ```
+/// # fn main() -> Result<(), lock_core::Error> {
+/// let config = backend_zk::Config::from_url("zk://zk1,zk2,zk3?namespace=team/a")?;
+/// let backend = backend_zk::ZkBackend::new(config)?;
+/// # let _ = backend;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Config {
     servers: Vec<(String, u16)>,
@@ -38,40 +47,47 @@ pub struct Config {
 }
 
 impl Config {
-    /// From `zk://host1:2181,host2:2181/chroot?PARAMETERS`, or the same with `zks://` for TLS. The
-    /// port defaults to 2181. Values and the chroot may be percent-encoded. Files are named by
-    /// absolute paths, are read here and only once, and have at most 1 MiB.
+    /// Parses `zk://host1:2181,host2:2181/chroot?PARAMETERS`, or the same with `zks://` for TLS.
+    ///
+    /// The URL may have 1 to 32 servers. The port is 2181 if none is given. Values and the chroot may
+    /// be percent-encoded. Files must be given by absolute paths and have at most 1 MiB. They are read
+    /// here, and only once.
     ///
     /// | Parameter | Meaning |
     /// |---|---|
-    /// | `namespace` | the path, below the chroot, of the native locks; `turnlock` if not given |
+    /// | `namespace` | the path of the native locks below the chroot; `turnlock` if not given |
     /// | `recipe` | how exclusive entries are named: `mutex` (the default) or `rwlock`, see [`Recipe`] |
-    /// | `connect_timeout` | like `500ms` or `2s`, the default; also how long a connection may be silent |
-    /// | `request_timeout` | like `500ms` or `2s`, the default |
-    /// | `tick_time` | the `tickTime` of the servers, like `2s`: renewals prove more when it is known |
-    /// | `allow_short_sessions` | `true` to take sessions of less than 10 s or five ticks |
+    /// | `connect_timeout` | how long to wait for a connection, and how long it may be silent: 50 ms to 60 s, written as `500ms`, or as `2s`, the default |
+    /// | `request_timeout` | how long to wait for an answer: 50 ms to 60 s, written as `500ms`, or as `2s`, the default |
+    /// | `tick_time` | the `tickTime` of the servers, such as `2s`: a renewal proves a longer life of the session if it is given |
+    /// | `allow_short_sessions` | `true` to accept sessions shorter than 10 s or five ticks |
     /// | `ca` | PEM file of the CAs that may have issued the servers' certificates |
     /// | `cert`, `key` | PEM files of the client certificate and its key; both or neither |
-    /// | `user` | who we are to ZooKeeper |
+    /// | `user` | the user that ZooKeeper knows us as |
     /// | `password_file` | the file with the user's password |
-    /// | `password_env` | the environment variable with it; `TURNLOCK_ZK_PASSWORD` if neither is given |
-    /// | `auth` | how the user is proven: `digest` (the default) or `sasl` (DIGEST-MD5) |
+    /// | `password_env` | the environment variable with the password; `TURNLOCK_ZK_PASSWORD` if neither is given |
+    /// | `auth` | how the user proves its identity: `digest` (the default) or `sasl` (DIGEST-MD5) |
     ///
-    /// `zks://` needs `ca`; `ca`, `cert` and `key` need `zks://`. The servers' certificates are
-    /// always checked, their names too. A key or password in a file that every user of the machine
-    /// may read is not taken. With a user or a client certificate, nodes belong to their creator
-    /// sole_contender; without, everybody may change them.
+    /// `zks://` needs `ca`, and `ca`, `cert` and `key` need `zks://`. The servers' certificates, and the
+    /// names in them, are always checked. A file with a key or a password must not be readable for all
+    /// users of the machine. With a user or a client certificate, only the creator of a node may use
+    /// it. Without, everybody may change it.
+    ///
+    /// With `zks://`, the client library uses rustls' process-wide provider of cryptography. If the
+    /// program has not set one by the first connection, aws-lc-rs becomes it.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`] names the part or the file that is wrong and the remedy. Its
-    /// text never has credentials in it.
+    /// [`ErrorKind::Configuration`] if a part of the URL or a file cannot be used. The message names it
+    /// and the remedy, and never contains credentials.
     pub fn from_url(text: &str) -> Result<Self, Error> {
         let (scheme, rest) = text.split_once("://").ok_or_else(|| {
-            wrong("the coordinator's URL has no scheme: write zk://HOST:PORT or zks://HOST:PORT")
+            configuration_error(
+                "the coordinator's URL has no scheme: write zk://HOST:PORT or zks://HOST:PORT",
+            )
         })?;
         if !matches!(scheme, "zk" | "zks") {
-            return Err(wrong(format!(
-                "the scheme {scheme:?} is not known here: write zk://HOST:PORT or zks://HOST:PORT"
+            return Err(configuration_error(format!(
+                "the scheme {scheme:?} is not one of ZooKeeper's: write zk://HOST:PORT or zks://HOST:PORT"
             )));
         }
         url::refuse_credentials(rest)?;
@@ -82,14 +98,14 @@ impl Config {
             .map(|server| url::parse_address(server, DEFAULT_PORT))
             .collect::<Result<Vec<_>, _>>()?;
         if servers.len() > MAX_SERVERS {
-            return Err(wrong(format!(
+            return Err(configuration_error(format!(
                 "{} addresses of servers were given: give 1 to {MAX_SERVERS}",
                 servers.len()
             )));
         }
         let mut config = Config {
             servers,
-            chroot: chroot(path)?,
+            chroot: parse_chroot(path)?,
             namespace: DEFAULT_NAMESPACE.to_owned(),
             recipe: Recipe::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
@@ -101,9 +117,9 @@ impl Config {
         let mut security = Parameters::default();
         for (key, value) in url::parse_parameters(query)? {
             match key {
-                "namespace" => config.namespace = namespace(&value)?,
+                "namespace" => config.namespace = parse_namespace(&value)?,
                 "recipe" => {
-                    config.recipe = one_of(
+                    config.recipe = parse_choice(
                         key,
                         &value,
                         &[("mutex", Recipe::Mutex), ("rwlock", Recipe::ReadWrite)],
@@ -120,11 +136,11 @@ impl Config {
                 }
                 "allow_short_sessions" => {
                     config.allow_short_sessions =
-                        one_of(key, &value, &[("true", true), ("false", false)])?;
+                        parse_choice(key, &value, &[("true", true), ("false", false)])?;
                 }
                 // The value is not shown: it may be a secret in the wrong place.
                 _ => security.take(key, &value).ok_or_else(|| {
-                    wrong(format!(
+                    configuration_error(format!(
                         "the parameter {key:?} is not known: use namespace, recipe, connect_timeout, request_timeout, tick_time, allow_short_sessions, {}",
                         Parameters::NAMES
                     ))
@@ -135,7 +151,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The servers, as messages show them.
+    /// Returns the addresses of the servers for messages.
     pub(crate) fn cluster(&self) -> String {
         let servers: Vec<String> = self.servers.iter().map(address).collect();
         servers.join(",")
@@ -165,21 +181,24 @@ impl Config {
         &self.security
     }
 
-    /// A server that we would talk to in plain text over a network, if any.
+    /// Returns a server that would be reached over a network without encryption, if there is one.
     pub(crate) fn exposed(&self) -> Option<&str> {
         let plain = !self.security.is_encrypted();
         self.hosts().find(|host| plain && !url::is_loopback(host))
     }
 
-    /// Refuses a session that is too short to be safe, unless it was allowed.
+    /// Checks that a session is long enough to be safe, unless short ones are allowed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if it is too short.
     pub(crate) fn check_session(&self, timeout: Duration) -> Result<(), Error> {
         let ticks = self.tick_time.map(|tick| tick * SHORT_SESSION_TICKS);
         let least = ticks.unwrap_or_default().max(SHORT_SESSION);
         if timeout >= least || self.allow_short_sessions {
             return Ok(());
         }
-        Err(wrong(format!(
-            "a session of {timeout:?} is too short to be safe on ZooKeeper: let it be {least:?} or longer, as the time to live and within the servers' maxSessionTimeout, or write allow_short_sessions=true in the coordinator's URL"
+        Err(configuration_error(format!(
+            "a session of {timeout:?} is too short to be safe on ZooKeeper: choose a time to live of {least:?} or longer, and let the servers' maxSessionTimeout allow it, or write allow_short_sessions=true in the coordinator's URL"
         )))
     }
 }
@@ -200,7 +219,7 @@ impl fmt::Debug for Config {
     }
 }
 
-fn wrong(message: impl Into<String>) -> Error {
+fn configuration_error(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Configuration, message)
 }
 
@@ -212,35 +231,36 @@ fn address((host, port): &(String, u16)) -> String {
     }
 }
 
-/// What the servers' paths are relative to: empty, or a path without a slash at its end.
-fn chroot(path: &str) -> Result<String, Error> {
+/// Parses the path that all others are relative to. Returns an empty string, or a path without a
+/// slash at its end.
+fn parse_chroot(path: &str) -> Result<String, Error> {
     let path = url::decode(path)?;
     if path.is_empty() {
         return Ok(path);
     }
     let path = format!("/{path}");
     layout::check_path(&path).map_err(|why| {
-        wrong(format!(
-            "the chroot {path:?} is no path of ZooKeeper's: {why}"
+        configuration_error(format!(
+            "the chroot {path:?} is not a valid path in ZooKeeper: {why}"
         ))
     })?;
     Ok(path)
 }
 
-fn namespace(path: &str) -> Result<String, Error> {
+fn parse_namespace(path: &str) -> Result<String, Error> {
     layout::check_path(&format!("/{path}")).map_err(|why| {
-        wrong(format!(
-            "the namespace {path:?} is no path of ZooKeeper's below the chroot: {why}"
+        configuration_error(format!(
+            "the namespace {path:?} is not a valid path below the chroot in ZooKeeper: {why}"
         ))
     })?;
     Ok(path.to_owned())
 }
 
-fn one_of<T: Copy>(key: &str, value: &str, choices: &[(&str, T)]) -> Result<T, Error> {
+fn parse_choice<T: Copy>(key: &str, value: &str, choices: &[(&str, T)]) -> Result<T, Error> {
     let chosen = choices.iter().find(|(name, _)| *name == value);
     chosen.map(|(_, choice)| *choice).ok_or_else(|| {
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        wrong(format!(
+        configuration_error(format!(
             "the parameter {key:?} is {value:?}: write {}",
             names.join(" or ")
         ))
@@ -251,14 +271,14 @@ fn one_of<T: Copy>(key: &str, value: &str, choices: &[(&str, T)]) -> Result<T, E
 mod tests {
     use super::*;
 
-    fn refused(url: &str) -> String {
-        let error = Config::from_url(url).expect_err("must be refused");
+    fn refusal(url: &str) -> String {
+        let error = Config::from_url(url).expect_err("the URL is not valid");
         assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
         error.to_string()
     }
 
     #[test]
-    fn addresses_and_parameters_are_taken() {
+    fn addresses_and_parameters_are_parsed() {
         let config = Config::from_url(
             "zk://h1,h2:99,[::1]/a/b%20c?namespace=team/x&recipe=rwlock&request_timeout=1500ms&tick_time=3s",
         )
@@ -286,10 +306,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_remedy() {
+    fn an_error_names_the_fault_and_the_remedy() {
         let cases = [
             ("h:2181", "no scheme"),
-            ("http://h", "\"http\" is not known"),
+            ("http://h", "\"http\" is not one of"),
             ("zk://", "\"\" has no host"),
             ("zk://h:0", "no port between"),
             ("zk://h/a//b", "the chroot \"/a//b\""),
@@ -312,24 +332,24 @@ mod tests {
                 "zk://h?user=u&password_env=PATH&auth=kerberos",
                 "write digest or sasl",
             ),
-            ("zk://h?user=a:b&password_env=PATH", "has a ':'"),
+            ("zk://h?user=a:b&password_env=PATH", "contains a ':'"),
             ("zk://h?ca=/x", "\"ca\" is for TLS only"),
             ("zks://h", "give ca=FILE"),
             ("zks://h?ca=/no/such/file&cert=/x", "both of the parameters"),
             ("zks://h?ca=/no/such/file", "\"/no/such/file\""),
         ];
         for (url, expected) in cases {
-            let message = refused(url);
+            let message = refusal(url);
             assert!(message.contains(expected), "{url}: {message}");
         }
         let many = vec!["h"; MAX_SERVERS + 1].join(",");
-        assert!(refused(&format!("zk://{many}")).contains("33 addresses"));
+        assert!(refusal(&format!("zk://{many}")).contains("33 addresses"));
     }
 
     #[test]
     fn credentials_never_reach_an_error() {
         for url in ["zk://root:hunter2@h:1", "zk://h?password=hunter2"] {
-            let message = refused(url);
+            let message = refusal(url);
             assert!(!message.contains("hunter2"), "{message}");
         }
     }

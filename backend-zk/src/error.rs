@@ -1,12 +1,14 @@
-//! What a failure of the client library, or an error code of the server's, means.
+//! What an error of the client library, or an error code of a server, means. ZooKeeper has a code for
+//! each error, so no text is ever parsed.
 
 use std::time::Duration;
 
 use lock_core::{Effect, Error, ErrorKind, LossReason};
 use zookeeper_client::Error as ZkError;
 
-/// What an error says. `cluster` is the servers' addresses, for the message.
-pub(crate) fn of(cluster: &str, error: ZkError) -> Error {
+/// Returns what an error of the client library means. `cluster` has the servers' addresses for the
+/// message.
+pub(crate) fn from_zk_error(cluster: &str, error: ZkError) -> Error {
     use Effect::{None, Unknown};
     use ErrorKind::{Exhausted, Internal, InvalidArgument, Refused, Unreachable, Unsupported};
     let (kind, effect, text) = match &error {
@@ -15,50 +17,50 @@ pub(crate) fn of(cluster: &str, error: ZkError) -> Error {
         ZkError::NoHosts => (
             Unreachable,
             None,
-            "cannot be reached: check that it runs, that the addresses are right, whether it speaks TLS (zks://) or not (zk://), and with TLS the certificates: ca must have issued the servers', for these hosts, and they may want ours, by the parameters cert and key",
+            "cannot be reached: check that it runs, that the addresses are right, and whether it speaks TLS (zks://) or not (zk://). With TLS, check the certificates, too: the CA in the parameter ca must have issued those of the servers, for these hosts, and the servers may want a client certificate, in the parameters cert and key",
         ),
-        ZkError::ConnectionLoss => (Unreachable, Unknown, "broke the connection"),
+        ZkError::ConnectionLoss => (Unreachable, Unknown, "closed the connection"),
         ZkError::Timeout => (Unreachable, Unknown, "did not answer in time"),
-        ZkError::Custom(_) => (Unreachable, Unknown, "could not be talked to"),
-        // The request came over a connection that the session had left.
-        ZkError::SessionMoved => (Unreachable, None, "saw the session on another connection"),
+        ZkError::Custom(_) => (Unreachable, Unknown, "could not be reached"),
+        // The request came over a connection that the session no longer used.
+        ZkError::SessionMoved => (Unreachable, None, "has the session on another connection"),
         ZkError::NotReadOnly => (Exhausted, None, "has no quorum: the server is read-only"),
         ZkError::Throttled => (Exhausted, None, "is overloaded"),
         ZkError::QuotaExceeded => (
             Exhausted,
             None,
-            "has a quota on this path, which is used up",
+            "has no room left in its quota for this path",
         ),
         ZkError::AuthFailed => (
             Refused,
             None,
-            "does not take our credentials: check the user and the password",
+            "does not accept the credentials: check the user and the password",
         ),
         ZkError::NoAuth => (
             Refused,
             None,
-            "refuses us: check the ACL of the path, and the user",
+            "refused the request: check the ACL of the path, and the user",
         ),
         ZkError::InvalidAcl => (
             Refused,
             None,
-            "knows no identity of ours that nodes could belong to: check the user, or that the server takes the client certificate",
+            "has no identity for this client that could own nodes: check the user, or that the server accepts the client certificate",
         ),
         ZkError::NoChildrenForEphemerals => (
             InvalidArgument,
             None,
-            "has an ephemeral node on the way to this lock: choose another name",
+            "has an ephemeral node in the path of this lock: choose another name",
         ),
-        ZkError::BadArguments(_) => (InvalidArgument, None, "does not take the request"),
+        ZkError::BadArguments(_) => (InvalidArgument, None, "does not accept the request"),
         ZkError::Unimplemented => (
             Unsupported,
             None,
-            "does not do what was asked: use version 3.5 or later",
+            "does not support the request: use version 3.5 or later",
         ),
         ZkError::NoNode | ZkError::NodeExists | ZkError::NotEmpty | ZkError::BadVersion => (
             Internal,
             None,
-            "answered what this request cannot be answered",
+            "gave an answer that this request cannot have",
         ),
         _ => (Internal, Unknown, "failed"),
     };
@@ -67,16 +69,17 @@ pub(crate) fn of(cluster: &str, error: ZkError) -> Error {
         .with_source(error)
 }
 
-/// An enqueue met the node of an earlier try of itself: tried once more, it finds that.
+/// Returns the error of an enqueue that met the node of an earlier attempt of itself. The next
+/// attempt finds that node.
 pub(crate) fn twin(source: Error) -> Error {
-    let text = "an earlier try of the same request has come through meanwhile";
+    let text = "an earlier attempt of the same request was executed meanwhile";
     Error::new(ErrorKind::Unreachable, text)
         .with_effect(Effect::Unknown)
         .with_source(source)
 }
 
-/// No answer came in time.
-pub(crate) fn silence(cluster: &str, waited: Duration) -> Error {
+/// Returns the error of a request that was not answered in time.
+pub(crate) fn timeout(cluster: &str, waited: Duration) -> Error {
     Error::new(
         ErrorKind::Unreachable,
         format!(
@@ -86,16 +89,16 @@ pub(crate) fn silence(cluster: &str, waited: Duration) -> Error {
     .with_effect(Effect::Unknown)
 }
 
-/// The server says that our session is gone.
+/// Returns the error for a session that the servers do not know any more.
 pub(crate) fn session_gone() -> Error {
     Error::session_lost(LossReason::SessionGone)
 }
 
-/// An answer that no ZooKeeper gives.
+/// Returns the error for an answer that no ZooKeeper gives.
 pub(crate) fn protocol(what: &str) -> Error {
     Error::new(
         ErrorKind::Internal,
-        format!("an answer of ZooKeeper's breaks the protocol: {what}"),
+        format!("an answer of ZooKeeper breaks the protocol: {what}"),
     )
     .with_effect(Effect::Unknown)
 }
@@ -130,7 +133,7 @@ mod tests {
         ];
         for (error, kind, effect) in cases {
             let text = error.to_string();
-            let error = of("h:2181", error);
+            let error = from_zk_error("h:2181", error);
             assert_eq!((error.kind(), error.effect()), (kind, effect), "{text}");
             assert!(error.source().is_some(), "{text}: the source must be kept");
             assert!(

@@ -1,4 +1,4 @@
-//! Removing an entry, whoever's it is.
+//! Removing an entry of any session.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use crate::{layout, session};
 
 /// Removes this incarnation of an entry of this lock.
 ///
-/// No write of ZooKeeper's can be made to depend on when a node was made, so that is read first.
-/// What the node's path cannot mean is another entry of ours, and of those of other clients only of
-/// one that draws no random names, in a directory that was removed and made anew in between.
+/// No write of ZooKeeper can depend on when a node was created, so that is read first. The path cannot
+/// be that of another entry of Turnlock. It can be that of another client's entry only if that client
+/// uses no random names, and the directory was removed and created again between read and write.
 pub(crate) async fn evict(
     cluster: &Arc<Cluster>,
     name: &LockName,
@@ -22,18 +22,18 @@ pub(crate) async fn evict(
     if directory != cluster.layout.directory(name)? {
         return Err(Error::new(
             ErrorKind::InvalidArgument,
-            format!("{entry:?} is no entry of the lock {name}"),
+            format!("{entry:?} is not an entry of the lock {name}"),
         ));
     }
     let (path, incarnation) = (layout::path(entry)?, entry.incarnation);
-    let removed = cluster.briefly(move |client| Box::pin(remove(client, path, incarnation)));
+    let removed = cluster.with_client(move |client| Box::pin(remove(client, path, incarnation)));
     Ok(match removed.await? {
         true => Removed::Removed,
         false => Removed::AlreadyGone,
     })
 }
 
-/// Whether it was there.
+/// Removes the node, and returns whether it was there.
 async fn remove(
     client: &Client,
     path: String,

@@ -1,4 +1,4 @@
-//! Reading without a session of the user's: whole queues, and values.
+//! Reading whole queues and values, without a session of the user.
 
 use std::sync::Arc;
 
@@ -10,15 +10,16 @@ use crate::client::{Client, Cluster};
 use crate::node::{Contender, Place};
 use crate::{layout, offset, session};
 
-/// Nodes read at a time. Those of other clients may have 1 MiB each.
+/// How many nodes are read at a time. Those of other clients may have up to 1 MiB each.
 const PAGE: usize = 128;
 
-/// A lock's queue. Not a snapshot: entries that come or go while it is read may be in it or not.
+/// Reads the queue of a lock. It is not a snapshot: it may or may not have the entries that come or
+/// go while it is read.
 pub(crate) async fn queue(cluster: &Arc<Cluster>, name: &LockName) -> Result<Queue, Error> {
     let (name, directory) = (name.clone(), cluster.layout.directory(name)?);
     let path = cluster.layout.token_offset_node();
     cluster
-        .briefly(move |client| {
+        .with_client(move |client| {
             let (name, directory, path) = (name.clone(), directory.clone(), path.clone());
             Box::pin(async move {
                 let offset = offset::read(client, &path).await?;
@@ -37,7 +38,7 @@ pub(crate) async fn locks(
     let (prefix, after) = (lock_core::name::encode(prefix), after.cloned());
     let layout = cluster.layout.clone();
     cluster
-        .briefly(move |client| {
+        .with_client(move |client| {
             let (prefix, after, layout) = (prefix.clone(), after.clone(), layout.clone());
             Box::pin(async move {
                 let after = after.map(|name| lock_core::name::encode(name.as_str()));
@@ -57,7 +58,7 @@ pub(crate) async fn locks(
                     };
                     let directory = layout.directory(&name)?;
                     let queue = read(client, name, &directory, offset).await?;
-                    // A directory stays for a while after its last entry went.
+                    // A directory stays for a while after its last entry.
                     if !queue.entries.is_empty() {
                         queues.push(queue);
                     }
@@ -68,11 +69,11 @@ pub(crate) async fn locks(
         .await
 }
 
-/// The value that holders keep at this key.
+/// Reads the value that holders keep at this key.
 pub(crate) async fn get(cluster: &Arc<Cluster>, key: &DataKey) -> Result<Option<Vec<u8>>, Error> {
     let path = cluster.layout.data_node(key);
     cluster
-        .briefly(move |client| {
+        .with_client(move |client| {
             let path = path.clone();
             Box::pin(client.ask(move |zk| {
                 Box::pin(async move {
@@ -90,7 +91,7 @@ pub(crate) async fn get(cluster: &Arc<Cluster>, key: &DataKey) -> Result<Option<
         .await
 }
 
-/// The children of a directory; none if it is not there.
+/// Lists the children of a directory. Returns none if it is not there.
 async fn list(client: &Client, directory: &str) -> Result<Vec<String>, Error> {
     let directory = directory.to_owned();
     client
@@ -127,11 +128,13 @@ async fn read(
             .collect();
         let nodes = client
             .ask(move |zk| {
-                Box::pin(async move { Ok(join_all(paths.iter().map(|path| node(zk, path))).await) })
+                Box::pin(
+                    async move { Ok(join_all(paths.iter().map(|path| read_node(zk, path))).await) },
+                )
             })
             .await?;
         for (contender, node) in page.iter().zip(nodes) {
-            // One that went meanwhile is left out.
+            // A node that was removed meanwhile is left out.
             let Some((data, stat)) = node.map_err(|error| client.error(error))? else {
                 continue;
             };
@@ -154,8 +157,8 @@ async fn read(
     })
 }
 
-/// A node, if it is there, and its data, if we may read them.
-async fn node(
+/// Reads a node, if it is there, and its data, if this user may read them.
+async fn read_node(
     zk: &zookeeper_client::Client,
     path: &str,
 ) -> Result<Option<(Option<Vec<u8>>, Stat)>, ZkError> {

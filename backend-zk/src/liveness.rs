@@ -1,15 +1,16 @@
-//! What proves_sole that a session lives, and until when.
+//! Renewals, and the proof of how long a session lives.
 //!
-//! A server answers pings by itself, also when it is cut off from its peers; the clock of a session
+//! A server answers pings by itself, even if it is cut off from its peers. The clock of a session
 //! runs on the leader. So only an acknowledged write counts: it was committed, so the server was in
-//! touch with the leader after the write was sent.
+//! contact with the leader after the write was sent.
 //!
-//! That proves_sole less than it seems. The leader does not count the write itself as a sign of life. It
-//! learns of those from a table that each server sends along when the leader pings it, every half
-//! tick. Table and write travel in order on one connection, so when a write was sent at `s` and
-//! committed, a table of `s - tick / 2` or later had arrived before it; in it, or in one before, is
-//! every request that was answered by then. Of these we know our own earlier writes, and the newest
-//! of them, sent at `p`, is what counts: the session lives until `p` and its length, at least.
+//! An acknowledged write proves less than it seems. The leader does not count the write itself as a
+//! sign of life. Each server answers the leader's pings, every half tick, with a table of the sessions
+//! that it heard of, and only this table counts. Table and write travel in order on one connection.
+//! So if a write was sent at `s` and committed, a table of `s - tick / 2` or later had arrived
+//! before. That table, or an earlier one, has every request that was answered by then. Our own
+//! earlier writes are such requests. The newest of them, sent at `p`, counts: the session lives at
+//! least until `p` plus its length.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,13 +24,13 @@ use zookeeper_client::{Error as ZkError, StateWatcher};
 use crate::client::Client;
 use crate::error;
 
-/// The acknowledged writes of a session, as far as they can still prove something.
+/// The acknowledged writes of a session that can still prove something.
 #[derive(Debug)]
 struct Proofs {
-    /// The session's, as granted.
+    /// The length of the session, as granted.
     length: Duration,
     half_tick: Duration,
-    /// Oldest first; never empty. The first one is known to the leader.
+    /// Oldest first, never empty. The leader knows of the first one.
     writes: VecDeque<Write>,
 }
 
@@ -40,9 +41,9 @@ struct Write {
 }
 
 impl Proofs {
-    /// The opening of a session is a write that the leader counts itself. A tick is half of the
-    /// shortest session that servers grant, unless they are configured otherwise; so it is half of
-    /// this one at most, if nothing better is known.
+    /// Returns the proofs of a session that was just opened. The opening is a write that the leader
+    /// itself counts. If `tick` is not known, it is taken for half of the session's length: by
+    /// default, a tick is half of the shortest session that servers grant.
     fn new(length: Duration, tick: Option<Duration>, opening: Write) -> Self {
         Proofs {
             length,
@@ -51,9 +52,9 @@ impl Proofs {
         }
     }
 
-    /// Counts a write that was acknowledged, and answers how long it proves_sole the session to live,
-    /// from when it was sent.
-    fn acknowledged(&mut self, write: Write) -> Duration {
+    /// Adds an acknowledged write. Returns how long the session lives for certain, from when the write
+    /// was sent.
+    fn add(&mut self, write: Write) -> Duration {
         let reported = |w: &Write| write.sent.saturating_since(w.answered) >= self.half_tick;
         while self.writes.get(1).is_some_and(reported) {
             self.writes.pop_front();
@@ -70,12 +71,13 @@ fn half_tick(length: Duration, tick: Option<Duration>) -> Duration {
     tick.unwrap_or(length / 2) / 2
 }
 
-/// How long before a renewal was sent the one was, at most, that it proves_sole the session from.
+/// Returns the longest time between the renewal from which the session's life counts and the later
+/// renewal that proves it.
 pub(crate) fn lag(length: Duration, tick: Option<Duration>) -> Duration {
     half_tick(length, tick) + liveness::interval(length)
 }
 
-/// Renews one session, by writing to a node of its own.
+/// Renews one session by writing to the session's own node.
 pub(crate) struct Renewer {
     client: Arc<Client>,
     node: Arc<str>,
@@ -85,14 +87,14 @@ pub(crate) struct Renewer {
 
 struct Inner {
     proofs: Proofs,
-    /// Tells of every change of the connection, and before any answer that comes over the new one.
+    /// Reports every change of the connection, before any answer that comes over the new one.
     state: StateWatcher,
-    /// The present connection is known to be our session's.
-    verified: bool,
+    /// Whether the present connection was seen to belong to our session.
+    is_verified: bool,
 }
 
 impl Renewer {
-    /// `sent` and `answered` are when the session's opening was.
+    /// Returns the renewer of a session whose opening was sent and answered at these instants.
     pub(crate) fn new(
         client: Arc<Client>,
         node: String,
@@ -105,7 +107,7 @@ impl Renewer {
         let inner = Inner {
             proofs: Proofs::new(client.timeout(), tick, opening),
             state: client.state(),
-            verified: false,
+            is_verified: false,
         };
         Renewer {
             client,
@@ -115,11 +117,12 @@ impl Renewer {
         }
     }
 
-    /// One attempt: answers the validity that it proves_sole.
+    /// Makes one attempt to renew the session. Returns how long the session is valid, from when the
+    /// attempt began.
     ///
-    /// The client library goes on under another session if a server gives it one when it comes
-    /// back. So the first write on each connection makes the node anew, and its owner tells whose
-    /// session that is.
+    /// The client library continues with another session if a server gives it one after a lost
+    /// connection. So the first write on each connection creates the node again, and the owner of the
+    /// node shows which session it is.
     pub(crate) async fn attempt(&self) -> Result<Duration, Error> {
         let verified = self.is_verified();
         let sent = self.clock.now();
@@ -129,26 +132,26 @@ impl Renewer {
         let answered = self.clock.now();
         let mut inner = self.lock();
         if inner.state.changed().now_or_never().is_some() {
-            inner.verified = false;
+            inner.is_verified = false;
             return Err(Error::new(
                 ErrorKind::Unreachable,
-                "the connection to ZooKeeper was lost and found during a renewal",
+                "the connection to ZooKeeper was lost and made again during a renewal",
             )
             .with_effect(Effect::Unknown));
         }
-        inner.verified = true;
-        Ok(inner.proofs.acknowledged(Write { sent, answered }))
+        inner.is_verified = true;
+        Ok(inner.proofs.add(Write { sent, answered }))
     }
 
     fn is_verified(&self) -> bool {
         let mut inner = self.lock();
         if inner.state.changed().now_or_never().is_some() {
-            inner.verified = false;
+            inner.is_verified = false;
         }
-        inner.verified
+        inner.is_verified
     }
 
-    /// Writes to the node; `false` if somebody removed it.
+    /// Writes to the node. Returns `false` if it is not there.
     async fn touch(&self) -> Result<bool, Error> {
         let node = self.node.clone();
         self.client
@@ -182,7 +185,7 @@ impl Renewer {
         }
     }
 
-    /// Makes the node, and answers the session that owns it; `None` if there is no directory.
+    /// Creates the node. Returns the session that owns it, or `None` if there is no directory.
     async fn try_make(&self) -> Result<Option<i64>, Error> {
         let (node, options) = (self.node.clone(), self.client.session_options());
         self.client
@@ -226,13 +229,13 @@ mod tests {
         }
     }
 
-    /// Until when, in milliseconds, each of these writes proves_sole the session to live.
+    /// Returns until when, in milliseconds, each of these writes proves that the session lives.
     fn proven(tick: Option<Duration>, writes: &[(u64, u64)]) -> Vec<u64> {
         let mut proofs = Proofs::new(LENGTH, tick, write(0, 10));
         let millis = |sent: u64, d: Duration| sent + u64::try_from(d.as_millis()).expect("small");
         writes
             .iter()
-            .map(|(sent, answered)| millis(*sent, proofs.acknowledged(write(*sent, *answered))))
+            .map(|(sent, answered)| millis(*sent, proofs.add(write(*sent, *answered))))
             .collect()
     }
 
@@ -240,7 +243,7 @@ mod tests {
     fn a_write_proves_the_one_before_it_when_half_a_tick_lies_between() {
         let tick = Some(Duration::from_secs(2));
         let writes = [(2000, 2010), (4000, 4010), (6000, 6010)];
-        // The first proves_sole no more than the opening did: 10 s less drift and margin.
+        // The first proves no more than the opening did: 10 s less drift and margin.
         assert_eq!(proven(tick, &writes), [9_800, 11_800, 13_800]);
     }
 
@@ -260,7 +263,7 @@ mod tests {
     #[test]
     fn a_pause_extends_nothing() {
         let tick = Some(Duration::from_secs(2));
-        // The server may not have heard of us between 2 s and 20 s.
+        // The server may have had no sign of life between 2 s and 20 s.
         assert_eq!(proven(tick, &[(2000, 2010), (20_000, 20_010)])[1], 20_000);
     }
 
@@ -268,7 +271,7 @@ mod tests {
     fn no_more_is_kept_than_can_still_prove_something() {
         let mut proofs = Proofs::new(LENGTH, None, write(0, 10));
         for i in 1..1000 {
-            proofs.acknowledged(write(2000 * i, 2000 * i + 10));
+            proofs.add(write(2000 * i, 2000 * i + 10));
         }
         assert!(proofs.writes.len() <= 4, "{:?}", proofs.writes);
     }

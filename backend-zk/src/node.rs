@@ -1,10 +1,10 @@
-//! The names of nodes in a lock's directory: whose they are, in which mode, and in what order.
+//! The names of the nodes in a lock's directory: their owner, mode and order.
 
 use lock_core::{Incarnation, Mode, Ticket};
 use uuid::Uuid;
 
-/// What stands before the sequence number of a contender: Curator's and go-zookeeper's mutex,
-/// Curator's read/write lock, kazoo's lock and read lock.
+/// The texts before the sequence number in the names of contenders: those of Curator's read/write
+/// lock, kazoo's read lock and lock, and Curator's and go-zookeeper's mutex.
 const MARKERS: [(&str, Mode); 5] = [
     ("__READ__", Mode::Shared),
     (WRITE, Mode::Exclusive),
@@ -14,48 +14,49 @@ const MARKERS: [(&str, Mode); 5] = [
 ];
 const WRITE: &str = "__WRIT__";
 
-/// ZooKeeper writes a sequence number as `%010d`: ten characters at least, the sign among them. A
-/// hyphen in front of ten digits is the prefix's if it can be, since most prefixes end in one.
+/// The lengths of a sequence number. ZooKeeper writes it as `%010d`, in ten characters at least, with
+/// the sign. A hyphen before ten digits counts as a part of the prefix where possible, since most
+/// prefixes end in one.
 const NUMBER_LENGTHS: [usize; 2] = [10, 11];
 
-/// Which of Curator's recipes the nodes of exclusive entries are named for. Users of the one do not
-/// see those of the other, so all users of a queue must agree; Turnlock itself reads both.
+/// The recipe of Curator that the nodes of exclusive entries are named for. Users of one recipe do not
+/// see the nodes of the other, so all users of a queue must agree. Turnlock itself reads both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Recipe {
-    /// `InterProcessMutex`: `-lock-`. Also go-zookeeper's lock, and kazoo's with
-    /// `extra_lock_patterns=["lock-"]`.
+    /// `InterProcessMutex`, with `-lock-` in the names. go-zookeeper's lock uses the same names, and
+    /// kazoo's lock reads them with `extra_lock_patterns=["lock-"]`.
     #[default]
     Mutex,
-    /// `InterProcessReadWriteLock`: `__WRIT__`.
+    /// `InterProcessReadWriteLock`, with `__WRIT__` in the names.
     ReadWrite,
 }
 
-/// A node that stands in a lock's queue.
+/// A node in a lock's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Contender<'a> {
     pub(crate) name: &'a str,
     pub(crate) mode: Mode,
     number: i32,
-    /// Its place may pass to another node when it goes. Curator turns a write lock into a read lock
-    /// by a new node of the same number; of clients that we do not know, we expect the same.
+    /// Whether its place may pass to another node when it goes. Curator turns a write lock into a read
+    /// lock by a new node of the same number. Unknown clients are expected to do the same.
     pub(crate) heritable: bool,
 }
 
 /// A place in a queue, in the order of arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
-    /// The sequence number tells.
+    /// By the sequence number.
     Number(i32),
-    /// The counter of the directory was used up by then, so it is when the node was created.
+    /// By the transaction that created the node, since the counter of the directory was used up.
     Created(Incarnation),
 }
 
 impl<'a> Contender<'a> {
-    /// What a child of a lock's directory is. A name of an unknown kind that ends in a sequence
-    /// number counts as exclusive, to be on the safe side; one without a number has no place in the
-    /// order and is no contender.
+    /// Parses the name of a child of a lock's directory. A name of an unknown kind that ends in a
+    /// sequence number counts as exclusive, which is the safe choice. A name without a number has no
+    /// place in the order and is not a contender.
     pub(crate) fn parse(name: &'a str) -> Option<Self> {
-        let ends = NUMBER_LENGTHS.map(|length| numbered(name, length));
+        let ends = NUMBER_LENGTHS.map(|length| split_number(name, length));
         let mut ends = ends.iter().flatten();
         let known = MARKERS.iter().find_map(|(marker, mode)| {
             let (_, number) = ends.clone().find(|(before, _)| before.ends_with(marker))?;
@@ -71,13 +72,13 @@ impl<'a> Contender<'a> {
         })
     }
 
-    /// The place that its number gives it; `None` if it needs the node's czxid.
+    /// Returns the place by its number, or `None` if the place depends on the node's czxid.
     ///
-    /// The counter of a directory is a signed number of 32 bits, of children ever created. After
-    /// 2147483647 it does not go on: the server gives a node that is made alone that number again
-    /// and again, and nodes that are made together with one before them negative ones, from
-    /// -2147483648 up (`PrepRequestProcessor` counts on, but `DataTree.createNode` keeps only a
-    /// greater number). All of those came after every other number.
+    /// The counter of a directory is a signed number of 32 bits: the number of children ever created.
+    /// It does not go beyond 2147483647. From then on the server gives that number to every node that
+    /// is created by itself. Nodes that are created together with one before them get negative numbers,
+    /// from -2147483648 up (`PrepRequestProcessor` counts on, but `DataTree.createNode` keeps only a
+    /// greater number). All of these nodes came after all others.
     pub(crate) fn place(&self) -> Option<Place> {
         (0..i32::MAX)
             .contains(&self.number)
@@ -85,22 +86,22 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// What stands before the sequence number at the end of a name, and the number, as ZooKeeper writes
-/// it in so many characters.
-fn numbered(name: &str, length: usize) -> Option<(&str, i32)> {
+/// Splits a name into the part before the sequence number, and the number, if ZooKeeper writes that in
+/// so many characters.
+fn split_number(name: &str, length: usize) -> Option<(&str, i32)> {
     let (before, digits) = name.split_at_checked(name.len().checked_sub(length)?)?;
     let number: i32 = digits.parse().ok()?;
     (format!("{number:010}") == digits).then_some((before, number))
 }
 
-/// The unique beginning of the names of a ticket's nodes, by which an enqueue whose reply was lost
-/// finds its own. `nonce` is the session's: a random number, because ZooKeeper may give out a
-/// session's number again after its servers were restarted.
+/// Returns the unique beginning of the names of a ticket's nodes. An enqueue whose reply was lost finds
+/// its node by it. `nonce` is a random number of the session: ZooKeeper may use the number of a session
+/// again after a restart of its servers.
 pub(crate) fn mark(nonce: u64, ticket: &Ticket) -> String {
     format!("_c_{}-", Uuid::from_u64_pair(nonce, ticket.serial))
 }
 
-/// The whole name of a ticket's node, up to the sequence number.
+/// Returns the whole name of a ticket's node, without the sequence number.
 pub(crate) fn prefix(nonce: u64, ticket: &Ticket, recipe: Recipe) -> String {
     let marker = match (ticket.mode, recipe) {
         (Mode::Shared, _) => "__READ__",

@@ -1,8 +1,8 @@
-//! The token offset, as it lies in ZooKeeper.
+//! The token offset in ZooKeeper: reading and raising it.
 //!
-//! It is raised only together with the removal of the directory in which every session has a node,
-//! which the servers refuse while there is one. A session makes its node before it reads the offset:
-//! so either it knows of the new one, or the offset is not raised.
+//! Every session has a node in one directory. The offset is raised only together with the removal of
+//! that directory, which the servers refuse while it has a node. A session creates its node before it
+//! reads the offset. So either it reads the new offset, or the offset is not raised.
 
 use std::sync::Arc;
 
@@ -11,11 +11,12 @@ use zookeeper_client::{Error as ZkError, MultiWriteError};
 
 use crate::client::{Client, Cluster};
 
-/// How often we begin again when somebody else changes things meanwhile.
+/// How many times to begin again when another client changes the nodes meanwhile.
 const TRIES: u32 = 8;
 
-/// The offset, and the version of its node; `None` before it is raised for the first time.
-async fn node(client: &Client, path: &str) -> Result<Option<(TokenOffset, i32)>, Error> {
+/// Reads the offset and the version of its node. Returns `None` before the offset is raised for the
+/// first time.
+async fn read_node(client: &Client, path: &str) -> Result<Option<(TokenOffset, i32)>, Error> {
     let asked = path.to_owned();
     let found = client.ask(move |zk| {
         Box::pin(async move {
@@ -35,24 +36,24 @@ async fn node(client: &Client, path: &str) -> Result<Option<(TokenOffset, i32)>,
     Ok(Some((TokenOffset::from_bytes(&data, path)?, version)))
 }
 
-/// The offset as it is now.
+/// Reads the present offset.
 pub(crate) async fn read(client: &Client, path: &str) -> Result<TokenOffset, Error> {
-    let node = node(client, path).await?;
+    let node = read_node(client, path).await?;
     Ok(node.map_or(TokenOffset::default(), |(offset, _)| offset))
 }
 
-/// Raises the offset, if there is no session.
+/// Raises the offset, if no session is open.
 pub(crate) async fn raise(cluster: &Arc<Cluster>, offset: TokenOffset) -> Result<Raised, Error> {
     let (path, sessions) = (
         cluster.layout.token_offset_node(),
         cluster.layout.sessions(),
     );
     cluster
-        .briefly(move |client| {
+        .with_client(move |client| {
             let (path, sessions) = (path.clone(), sessions.clone());
             Box::pin(async move {
                 for _ in 0..TRIES {
-                    let now = node(client, &path).await?;
+                    let now = read_node(client, &path).await?;
                     if let Some((now, _)) = now
                         && now >= offset
                     {
@@ -60,20 +61,23 @@ pub(crate) async fn raise(cluster: &Arc<Cluster>, offset: TokenOffset) -> Result
                     }
                     client.make_directory(&sessions).await?;
                     let version = now.map(|(_, version)| version);
-                    if let Some(raised) = attempt(client, &path, &sessions, offset, version).await?
+                    if let Some(raised) =
+                        try_raise(client, &path, &sessions, offset, version).await?
                     {
                         return Ok(raised);
                     }
                 }
-                let text = format!("the nodes {path:?} and {sessions:?} are changed all the time");
+                let text =
+                    format!("other clients keep changing the nodes {path:?} and {sessions:?}");
                 Err(Error::new(ErrorKind::Exhausted, text))
             })
         })
         .await
 }
 
-/// One attempt; `None` if the offset is not in this version any more, or the directory is gone.
-async fn attempt(
+/// Makes one attempt. Returns `None` if the offset has another version by now, or the directory is
+/// gone.
+async fn try_raise(
     client: &Client,
     path: &str,
     sessions: &str,

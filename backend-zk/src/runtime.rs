@@ -1,15 +1,18 @@
-//! Time limits that need no executor of the caller's.
+//! Time limits that work on any executor.
 
 use std::future::Future;
 use std::time::Duration;
 
 use lock_core::background;
 
-/// The time was over before there was an answer.
+/// The error of a future that did not end in time.
 #[derive(Debug)]
 pub(crate) struct Elapsed;
 
-/// Bounds a future by the background thread's timer. *Cancel safe if the future is.*
+/// Waits for a future, for this long at most, by the timer of the background thread.
+///
+/// # Cancel safety
+/// As safe as the future.
 pub(crate) async fn timeout<F: Future + Send>(
     limit: Duration,
     future: F,

@@ -69,14 +69,14 @@ impl Parameters {
         let credentials = self.credentials.read(PASSWORD_ENV)?;
         let scheme = match (self.auth.as_deref(), &credentials) {
             (Some(_), None) => {
-                return Err(wrong(
+                return Err(configuration_error(
                     "the parameter \"auth\" is given, but no user: give user=NAME too",
                 ));
             }
             (None | Some("digest"), _) => Scheme::Digest,
             (Some("sasl"), _) => Scheme::Sasl,
             (Some(other), _) => {
-                return Err(wrong(format!(
+                return Err(configuration_error(format!(
                     "the parameter \"auth\" is {other:?}: write digest or sasl"
                 )));
             }
@@ -84,7 +84,7 @@ impl Parameters {
         if let (Scheme::Digest, Some(Credentials { user, .. })) = (scheme, &credentials)
             && user.contains(':')
         {
-            return Err(wrong(format!(
+            return Err(configuration_error(format!(
                 "the user {user:?} contains a ':', which ends the name in ZooKeeper's digest scheme: choose another user"
             )));
         }
@@ -101,8 +101,8 @@ impl Parameters {
         let named = [("ca", &self.ca), ("cert", &self.cert), ("key", &self.key)];
         if !encrypted {
             return match named.iter().find(|(_, value)| value.is_some()) {
-                Some((name, _)) => Err(wrong(format!(
-                    "the parameter {name:?} is for TLS only: write zks:// instead of the scheme given"
+                Some((name, _)) => Err(configuration_error(format!(
+                    "the parameter {name:?} is for TLS only: write zks:// instead of zk://"
                 ))),
                 None => Ok(None),
             };
@@ -110,8 +110,8 @@ impl Parameters {
         let certificates =
             |name, path| secret::read_pem(name, path, "CERTIFICATE-----", Privacy::Public);
         let Some(ca) = &self.ca else {
-            return Err(wrong(
-                "zks:// needs to know who may have issued the servers' certificates: give ca=FILE",
+            return Err(configuration_error(
+                "the servers' certificates cannot be checked without the CA that issued them: give ca=FILE",
             ));
         };
         let identity = match (&self.cert, &self.key) {
@@ -121,7 +121,7 @@ impl Parameters {
                 secret::read_pem("key", key, "PRIVATE KEY-----", Privacy::Private)?,
             )),
             _ => {
-                return Err(wrong(
+                return Err(configuration_error(
                     "a client certificate needs both of the parameters \"cert\" and \"key\": give the other one too",
                 ));
             }
@@ -145,7 +145,7 @@ impl Security {
     ) -> Result<Connector, Error> {
         if let Some(tls) = &self.tls {
             if let Some(host) = hosts.find(|host| ServerName::try_from(*host).is_err()) {
-                return Err(wrong(format!(
+                return Err(configuration_error(format!(
                     "no certificate can be issued for the host {host:?}: give the name in the server's certificate"
                 )));
             }
@@ -203,12 +203,12 @@ impl Tls {
     fn options(&self) -> Result<TlsOptions, Error> {
         let mut options = TlsOptions::new()
             .with_pem_ca(self.ca.expose())
-            .map_err(|error| unusable("ca").with_source(error))?;
+            .map_err(|error| tls_error("ca").with_source(error))?;
         if let Some((cert, key)) = &self.identity {
             check_identity(cert, key)?;
             options = options
                 .with_pem_identity(cert.expose(), key.expose())
-                .map_err(|error| unusable("cert and key").with_source(error))?;
+                .map_err(|error| tls_error("cert and key").with_source(error))?;
         }
         Ok(options)
     }
@@ -219,19 +219,19 @@ impl Tls {
 fn check_identity(cert: &Secret, key: &Secret) -> Result<(), Error> {
     let chain = CertificateDer::pem_slice_iter(cert.expose().as_bytes())
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| unusable("cert").with_source(error))?;
+        .map_err(|error| tls_error("cert").with_source(error))?;
     let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
-        .map_err(|error| unusable("key").with_source(error))?;
+        .map_err(|error| tls_error("key").with_source(error))?;
     CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
         .map(|_| ())
         .map_err(|error| {
-            wrong("the client certificate and the key of the parameters \"cert\" and \"key\" do not belong together: give the certificate's own key")
+            configuration_error("the client certificate and the key of the parameters \"cert\" and \"key\" do not belong together: give the certificate's own key")
                 .with_source(error)
         })
 }
 
-fn unusable(parameters: &str) -> Error {
-    wrong(format!(
+fn tls_error(parameters: &str) -> Error {
+    configuration_error(format!(
         "TLS cannot be set up: check the files of the parameters {parameters}"
     ))
 }
@@ -244,6 +244,6 @@ impl fmt::Debug for Tls {
     }
 }
 
-fn wrong(message: impl Into<String>) -> Error {
+fn configuration_error(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Configuration, message)
 }

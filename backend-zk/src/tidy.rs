@@ -1,4 +1,4 @@
-//! Removing at once the directories that the servers would remove some time later.
+//! Removing empty directories at once, which the servers would remove some time later.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use zookeeper_client::Error as ZkError;
 
 use crate::client::{Client, Cluster};
 
-/// Removes the directories of this namespace that are empty, itself among them. Those above it are
-/// for the servers: what is not in the namespace may be somebody's own.
+/// Removes the empty directories of this namespace, and the namespace itself if it is empty. Leaves
+/// those above it to the servers, since others may use them.
 pub(crate) async fn tidy(cluster: &Arc<Cluster>) -> Result<(), Error> {
     let layout = cluster.layout.clone();
     cluster
-        .briefly(move |client| {
+        .with_client(move |client| {
             let top = layout.namespace().to_owned();
             Box::pin(async move {
                 let mut paths = vec![top];
@@ -26,7 +26,7 @@ pub(crate) async fn tidy(cluster: &Arc<Cluster>) -> Result<(), Error> {
                     paths.extend(below);
                     next += 1;
                 }
-                // Whatever is in a directory comes after it.
+                // The children of a directory come after it.
                 for path in paths.into_iter().rev() {
                     remove(client, path).await?;
                 }
@@ -50,8 +50,8 @@ async fn children(client: &Client, path: &str) -> Result<Vec<String>, Error> {
         .await
 }
 
-/// Removes a directory, if nothing is in it. A client cannot see whether it is a container: the
-/// servers tell of no owner (`DataNode.copyStat`).
+/// Removes a directory, if it is empty. A client cannot see whether it is a container: the servers
+/// do not send its owner (`DataNode.copyStat`).
 async fn remove(client: &Client, path: String) -> Result<(), Error> {
     client
         .ask(move |zk| {
