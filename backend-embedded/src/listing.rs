@@ -29,10 +29,7 @@ pub(crate) async fn read_queue(
     let offset = offset::read(coordinator, keyspace).await?.offset;
     let entries = found.result.kvs.iter();
     let entries = entries.map(|kv| to_entry(keyspace, name, kv, offset));
-    Ok(Queue {
-        name: name.clone(),
-        entries: entries.collect::<Result<_, _>>()?,
-    })
+    Ok(Queue::new(name.clone(), entries.collect::<Result<_, _>>()?))
 }
 
 /// Reads the queues of at most `limit` locks, ascending by name, that start with `prefix` and come
@@ -62,10 +59,7 @@ pub(crate) async fn list_queues(
                 if queues.len() == limit {
                     break 'chunks;
                 }
-                queues.push(Queue {
-                    name: name.clone(),
-                    entries: Vec::new(),
-                });
+                queues.push(Queue::new(name.clone(), Vec::new()));
             }
             if let Some(queue) = queues.last_mut() {
                 queue.entries.push(to_entry(keyspace, &name, kv, offset)?);

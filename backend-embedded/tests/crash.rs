@@ -15,10 +15,7 @@ const DATA: &str = "TURNLOCK_CRASH_DATA";
 async fn locks(data: &Path) -> (Locks, Coordinator) {
     let url = format!("embedded://{}", data.display());
     let backend = EmbeddedBackend::open(&url).await.expect("opened");
-    let options = Options {
-        ttl: Duration::from_secs(600),
-        ..Options::default()
-    };
+    let options = Options::default().with_ttl(Duration::from_secs(600));
     let coordinator = backend.coordinator().clone();
     (Locks::new(backend, options).expect("locks"), coordinator)
 }

@@ -28,12 +28,10 @@ fn open(folder: &Path) -> Coordinator {
 }
 
 fn locks(coordinator: &Coordinator) -> Locks {
-    let options = Options {
+    let options = Options::default()
         // Where the store stays the same, the next holder has to wait for the end of the former
         // one.
-        ttl: Duration::from_secs(3),
-        ..Options::default()
-    };
+        .with_ttl(Duration::from_secs(3));
     Locks::new(EmbeddedBackend::new(coordinator.clone()), options).expect("valid")
 }
 

@@ -18,10 +18,7 @@ const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 /// the entries that come or go meanwhile.
 pub(crate) async fn queue(client: &Client, name: &LockName) -> Result<Queue, Error> {
     let mut pages = Pages::new(client, vec![client.keyspace.lock(name)]);
-    let mut queue = Queue {
-        name: name.clone(),
-        entries: Vec::new(),
-    };
+    let mut queue = Queue::new(name.clone(), Vec::new());
     let offset = offset::read(client).await?.offset;
     while let Some(kv) = pages.next().await? {
         push(client, &mut queue, &kv, offset)?;
@@ -51,8 +48,7 @@ pub(crate) async fn locks(
             if queues.len() == limit {
                 break;
             }
-            let entries = Vec::new();
-            queues.push(Queue { name, entries });
+            queues.push(Queue::new(name, Vec::new()));
         }
         if let Some(queue) = queues.last_mut() {
             push(client, queue, &kv, offset)?;

@@ -21,10 +21,7 @@ const TTL: Duration = Duration::from_secs(10);
 const NOTE_BYTES: usize = 1000;
 
 fn ticket(name: &str, serial: u64) -> Ticket {
-    let metadata = Metadata {
-        note: Some("x".repeat(NOTE_BYTES)),
-        ..Metadata::default()
-    };
+    let metadata = Metadata::default().with_note("x".repeat(NOTE_BYTES));
     Ticket {
         name: LockName::new(name).expect("valid"),
         mode: Mode::Exclusive,

@@ -212,11 +212,9 @@ async fn waiters_outlive_a_proxy_that_is_away_for_longer_than_their_sessions() {
     let guard = hold(&direct, "x").await;
     let waiting: Vec<_> = (0..WAITERS)
         .map(|_| {
-            let options = Options {
-                ttl: SHORT,
-                on_session_loss: OnSessionLoss::Requeue,
-                ..Options::default()
-            };
+            let options = Options::default()
+                .with_ttl(SHORT)
+                .with_on_session_loss(OnSessionLoss::Requeue);
             let url = format!("etcd://{}", proxy.address());
             let locks = Locks::new(backend(&url), options).expect("valid");
             let mutex = locks.mutex("x").expect("valid");

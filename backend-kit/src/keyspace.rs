@@ -225,16 +225,14 @@ impl Keyspace {
             let text = "the coordinator listed a key without a create revision";
             Error::new(ErrorKind::Internal, text)
         })?;
-        Ok(Entry {
-            id: EntryId {
-                key: key.into(),
-                incarnation: Some(incarnation),
-            },
-            token: offset.token(name, incarnation)?,
-            mode: self.mode_of(name, key),
-            session: (lease != 0).then_some(SessionId(lease)),
-            metadata: Metadata::from_bytes(value),
-        })
+        let id = EntryId {
+            key: key.into(),
+            incarnation: Some(incarnation),
+        };
+        let token = offset.token(name, incarnation)?;
+        Ok(Entry::new(id, token, self.mode_of(name, key))
+            .with_session((lease != 0).then_some(SessionId(lease)))
+            .with_metadata(Metadata::from_bytes(value)))
     }
 }
 

@@ -140,21 +140,17 @@ async fn read(
             };
             let incarnation = session::incarnation(&stat)?;
             let place = contender.place().unwrap_or(Place::Created(incarnation));
-            let entry = Entry {
-                id: layout::entry(directory, contender.name, Some(incarnation)),
-                token: offset.token(&name, incarnation)?,
-                mode: contender.mode,
-                session: (stat.ephemeral_owner != 0).then_some(SessionId(stat.ephemeral_owner)),
-                metadata: data.as_deref().and_then(Metadata::from_bytes),
-            };
+            let id = layout::entry(directory, contender.name, Some(incarnation));
+            let session = (stat.ephemeral_owner != 0).then_some(SessionId(stat.ephemeral_owner));
+            let entry = Entry::new(id, offset.token(&name, incarnation)?, contender.mode)
+                .with_session(session)
+                .with_metadata(data.as_deref().and_then(Metadata::from_bytes));
             placed.push((place, entry));
         }
     }
     placed.sort_by_key(|(place, _)| *place);
-    Ok(Queue {
-        name,
-        entries: placed.into_iter().map(|(_, entry)| entry).collect(),
-    })
+    let entries = placed.into_iter().map(|(_, entry)| entry).collect();
+    Ok(Queue::new(name, entries))
 }
 
 /// Reads a node, if it is there, and its data, if this user may read them.

@@ -14,11 +14,9 @@ const TTL: Duration = Duration::from_secs(60);
 const AT_ONCE: Duration = Duration::from_secs(10);
 
 fn process(ensemble: &Ensemble, on_session_loss: OnSessionLoss) -> Locks {
-    let options = Options {
-        ttl: TTL,
-        on_session_loss,
-        ..Options::default()
-    };
+    let options = Options::default()
+        .with_ttl(TTL)
+        .with_on_session_loss(on_session_loss);
     with_options(&ensemble.url(), options)
 }
 

@@ -22,10 +22,7 @@ const NOTE_BYTES: usize = 1000;
 const DIRECTORY: &str = "/jobs";
 
 fn ticket(serial: u64) -> Ticket {
-    let metadata = Metadata {
-        note: Some("x".repeat(NOTE_BYTES)),
-        ..Metadata::default()
-    };
+    let metadata = Metadata::default().with_note("x".repeat(NOTE_BYTES));
     Ticket {
         name: LockName::raw(DIRECTORY).expect("valid"),
         mode: Mode::Exclusive,

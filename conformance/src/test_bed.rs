@@ -111,12 +111,10 @@ impl TestBed {
 
     /// Returns the default options of a process.
     pub fn options(&self) -> Options {
-        Options {
-            ttl: self.ttl,
-            owner: "suite".into(),
-            note: Some("a case".into()),
-            ..Options::default()
-        }
+        Options::default()
+            .with_ttl(self.ttl)
+            .with_owner("suite")
+            .with_note("a case")
     }
 
     /// Returns the locks of another process with these options.

@@ -96,11 +96,7 @@ impl Target {
     /// # Errors
     /// Never with the options of this crate.
     pub fn session(&self) -> Result<Locks, Error> {
-        let options = Options {
-            ttl: TTL,
-            owner: "bench".into(),
-            ..Options::default()
-        };
+        let options = Options::default().with_ttl(TTL).with_owner("bench");
         let locks = Locks::new(self.backend.clone(), options)?;
         self.sessions().push(locks.clone());
         Ok(locks)

@@ -112,32 +112,23 @@ mod tests {
     use turnlock::{Entry, EntryId, Incarnation, Metadata, Mode, Token};
 
     fn entry(session: i64) -> Entry {
-        let metadata = Metadata {
-            owner: "ann".into(),
-            host: "h".into(),
-            pid: 4,
-            command: Some("rsync".into()),
-            ..Metadata::default()
+        let metadata = Metadata::default()
+            .with_owner("ann")
+            .with_process("h", 4)
+            .with_command("rsync");
+        let id = EntryId {
+            key: [1u8].as_slice().into(),
+            incarnation: Incarnation::new(session as u64),
         };
-        Entry {
-            id: EntryId {
-                key: [1u8].as_slice().into(),
-                incarnation: Incarnation::new(session as u64),
-            },
-            token: Token(session as u64),
-            mode: Mode::Exclusive,
-            session: Some(SessionId(session)),
-            metadata: Some(metadata),
-        }
+        Entry::new(id, Token(session as u64), Mode::Exclusive)
+            .with_session(Some(SessionId(session)))
+            .with_metadata(Some(metadata))
     }
 
     #[test]
     fn shows_the_holder_and_our_position() {
         let name = LockName::new("jobs/a").expect("valid");
-        let queue = Queue {
-            name,
-            entries: [5, 6, 7, 8].map(entry).to_vec(),
-        };
+        let queue = Queue::new(name, [5, 6, 7, 8].map(entry).to_vec());
         let text = |own| describe(&queue, Some(SessionId(own)), 24).expect("a holder");
         assert_eq!(
             text(6),

@@ -102,11 +102,9 @@ fn said(home: &Home) -> String {
 }
 
 async fn wait_and_visit(url: String, ledger: Arc<Ledger>) -> Result<(), turnlock::Error> {
-    let options = Options {
-        ttl: TTL,
-        on_session_loss: OnSessionLoss::Requeue,
-        ..Options::default()
-    };
+    let options = Options::default()
+        .with_ttl(TTL)
+        .with_on_session_loss(OnSessionLoss::Requeue);
     let locks = turnlock::connect_with(&url, options)?;
     let guard = locks.mutex("x")?.acquire().await?;
     ledger.visit(&guard).await;

@@ -60,6 +60,7 @@ pub struct Ticket {
 
 /// Describes a contender in a queue for people. Nothing is decided by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[non_exhaustive]
 pub struct Metadata {
     /// The user or service.
     #[serde(default)]
@@ -87,6 +88,35 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// Sets the user or service.
+    #[must_use]
+    pub fn with_owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = owner.into();
+        self
+    }
+
+    /// Sets the process and the machine that it runs on.
+    #[must_use]
+    pub fn with_process(mut self, host: impl Into<String>, pid: u32) -> Self {
+        self.host = host.into();
+        self.pid = pid;
+        self
+    }
+
+    /// Sets what the lock is for.
+    #[must_use]
+    pub fn with_note(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
+        self
+    }
+
+    /// Sets the program that does the work.
+    #[must_use]
+    pub fn with_command(mut self, command: impl Into<String>) -> Self {
+        self.command = Some(command.into());
+        self
+    }
+
     /// Checks the lengths of the fields.
     ///
     /// # Errors
@@ -163,6 +193,7 @@ impl fmt::Debug for EntryId {
 
 /// An entry as it stands in a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Entry {
     /// Identifies the entry.
     pub id: EntryId,
@@ -174,6 +205,34 @@ pub struct Entry {
     pub session: Option<SessionId>,
     /// Describes the contender; `None` for an entry of another client.
     pub metadata: Option<Metadata>,
+}
+
+impl Entry {
+    /// Returns an entry of an unknown session that does not describe its contender.
+    #[must_use]
+    pub fn new(id: EntryId, token: Token, mode: Mode) -> Self {
+        Entry {
+            id,
+            token,
+            mode,
+            session: None,
+            metadata: None,
+        }
+    }
+
+    /// Sets the session that keeps the entry alive, if the store reports it.
+    #[must_use]
+    pub fn with_session(mut self, session: Option<SessionId>) -> Self {
+        self.session = session;
+        self
+    }
+
+    /// Sets the description of the contender, if the entry has one.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Option<Metadata>) -> Self {
+        self.metadata = metadata;
+        self
+    }
 }
 
 #[cfg(test)]

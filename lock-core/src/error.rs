@@ -76,6 +76,7 @@ pub enum LossReason {
 
 /// Whether a failed operation may have taken effect all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Effect {
     /// Certainly not.
     None,

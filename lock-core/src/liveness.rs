@@ -17,6 +17,7 @@ const RENEWALS_PER_TTL: u32 = 5;
 
 /// The state of a held lock at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum State {
     /// The lock is certainly ours.
     Held,

@@ -48,6 +48,7 @@ pub struct NameError {
 
 /// A rule of names that a text breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NameRule {
     /// The text is empty.
     #[error("it is empty")]

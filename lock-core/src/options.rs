@@ -18,37 +18,98 @@ pub const MAX_TTL: Duration = Duration::from_secs(3600);
 /// The time to live when none is asked for: room for a change of leader and some lost renewals.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(10);
 
-/// What a process says about itself and asks of the coordinator.
+/// The settings of a process's locks: its session, and what it shows to others in a queue.
+///
+/// ```
+/// use std::time::Duration;
+/// use lock_core::{OnSessionLoss, Options};
+///
+/// let options = Options::default()
+///     .with_ttl(Duration::from_secs(30))
+///     .with_note("nightly build")
+///     .with_on_session_loss(OnSessionLoss::Requeue);
+/// assert_eq!(options.ttl.as_secs(), 30);
+/// ```
 #[derive(Debug, Clone)]
+#[must_use = "options do nothing before they are given to `Locks::new`"]
+#[non_exhaustive]
 pub struct Options {
     /// How long the locks outlive a process that died; also how long a holder can be cut off before
     /// it loses them. Between [`MIN_TTL`] and [`MAX_TTL`].
     pub ttl: Duration,
-    /// Shown to others in the queue: the user or service.
+    /// Shown to others in the queue: the user or service. At most
+    /// [`MAX_NOTE_BYTES`](crate::entry::MAX_NOTE_BYTES), as the next two.
     pub owner: String,
     /// Shown to others in the queue: what the locks are for.
     pub note: Option<String>,
     /// Shown to others in the queue: the program that does the work.
     pub command: Option<String>,
-    /// Whoever waits for long calls [`Guard::announce`](crate::Guard::announce) once it holds the
-    /// lock, so that others know since when. Of one that does not, nobody may conclude from its
-    /// silence that it had not to wait.
+    /// Whether holders that had to wait call [`Guard::announce`](crate::Guard::announce), so that others
+    /// see since when the lock is held. Without it, nobody may conclude from a holder's silence that it
+    /// did not have to wait.
     pub announces: bool,
-    /// What becomes of waits when the session is lost.
+    /// What becomes of a wait when the session is lost.
     pub on_session_loss: OnSessionLoss,
-    /// Told when a wait has lost its place and queues anew.
+    /// Called when a wait has lost its place and queues anew.
     pub on_requeue: Option<OnRequeue>,
 }
 
-/// A function that is told of each wait that has lost its place in the queue and begins anew at its
-/// end, and by what error. It must not block.
+impl Options {
+    /// Sets the time to live of the locks.
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// Sets the user or service that others see in the queue.
+    pub fn with_owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = owner.into();
+        self
+    }
+
+    /// Sets what the locks are for, as others see it in the queue.
+    pub fn with_note(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
+        self
+    }
+
+    /// Sets the program that does the work, as others see it in the queue.
+    pub fn with_command(mut self, command: impl Into<String>) -> Self {
+        self.command = Some(command.into());
+        self
+    }
+
+    /// Sets whether holders that had to wait [announce](crate::Guard::announce) their holds.
+    pub fn with_announces(mut self, announces: bool) -> Self {
+        self.announces = announces;
+        self
+    }
+
+    /// Sets what becomes of a wait when the session is lost.
+    pub fn with_on_session_loss(mut self, policy: OnSessionLoss) -> Self {
+        self.on_session_loss = policy;
+        self
+    }
+
+    /// Sets the function that is called when a wait has lost its place and queues anew. It must not block.
+    pub fn with_on_requeue(
+        mut self,
+        callback: impl Fn(&LockName, &Error) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_requeue = Some(OnRequeue::new(callback));
+        self
+    }
+}
+
+/// A function that is called for each wait that has lost its place in the queue and begins anew at its
+/// end, with the name of the lock and the error that the place was lost by. It must not block.
 #[derive(Clone)]
 pub struct OnRequeue(Arc<Callback>);
 
 type Callback = dyn Fn(&LockName, &Error) + Send + Sync;
 
 impl OnRequeue {
-    /// Calls this function.
+    /// Returns a callback that calls this function.
     pub fn new(callback: impl Fn(&LockName, &Error) + Send + Sync + 'static) -> Self {
         OnRequeue(Arc::new(callback))
     }
@@ -67,21 +128,22 @@ impl fmt::Debug for OnRequeue {
 /// What becomes of a wait when its session is lost, and with it its place in the queue. A hold is
 /// lost either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OnSessionLoss {
-    /// It fails with [`ErrorKind::SessionLost`], so that the caller knows that others may have gone
-    /// first.
+    /// The wait fails with [`ErrorKind::SessionLost`], so that the caller knows that others may have
+    /// gone first.
     #[default]
     Fail,
-    /// It opens a new session and queues anew, at the end, for what is left of its time; without a
+    /// The wait opens a new session and queues anew, at the end, for what is left of its time; without a
     /// limit, through an outage of any length. It tries again, with growing pauses, while the
-    /// coordinator is out of reach or short of something, and fails when that refuses us, and by
-    /// [`Locks::close`].
+    /// coordinator cannot be reached or is short of something. It fails when the coordinator refuses
+    /// it, and by [`Locks::close`].
     Requeue,
 }
 
 impl Default for Options {
-    /// [`DEFAULT_TTL`], the user's login name as far as the environment tells it (else the user's
-    /// number), no note, no command.
+    /// Returns [`DEFAULT_TTL`], the user's login name from the environment (or else the user's number),
+    /// no note and no command.
     fn default() -> Self {
         let owner = ["USER", "LOGNAME"]
             .iter()

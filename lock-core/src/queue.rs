@@ -10,11 +10,12 @@ use crate::rule;
 /// ```
 /// use lock_core::{LockName, Queue};
 ///
-/// let queue = Queue { name: LockName::new("nightly")?, entries: vec![] };
+/// let queue = Queue::new(LockName::new("nightly")?, vec![]);
 /// assert_eq!(queue.holders(), 0);
 /// # Ok::<(), lock_core::NameError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Queue {
     /// The lock.
     pub name: LockName,
@@ -23,6 +24,12 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// Returns the queue of this lock with these entries, first come first.
+    #[must_use]
+    pub fn new(name: LockName, entries: Vec<Entry>) -> Self {
+        Queue { name, entries }
+    }
+
     /// Returns how many of the entries hold the lock, by the same rule that grants it. The holders
     /// are the first entries.
     pub fn holders(&self) -> usize {

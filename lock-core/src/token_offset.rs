@@ -108,6 +108,7 @@ pub struct KnownTokenOffset {
 
 /// The result of raising the offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Raised {
     /// The offset from now on: the one asked for, or the one that was set before if that is higher.
     To(TokenOffset),

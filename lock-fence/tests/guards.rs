@@ -8,10 +8,7 @@ use lock_core::{Locks, Options, Release};
 use lock_fence::{Error, ErrorKind, FencedFile, FencingToken, FileLocks, read};
 
 fn locks(coordinator: &Coordinator) -> Locks {
-    let options = Options {
-        ttl: Duration::from_secs(1),
-        ..Options::default()
-    };
+    let options = Options::default().with_ttl(Duration::from_secs(1));
     Locks::new(EmbeddedBackend::new(coordinator.clone()), options).expect("valid options")
 }
 

@@ -117,7 +117,7 @@ impl EtcdSession {
     fn check_alive(&self) -> Result<(), Error> {
         match self.liveness.state() {
             State::Lost(reason) => Err(Error::session_lost(reason)),
-            State::Held | State::Jeopardy => Ok(()),
+            _ => Ok(()),
         }
     }
 

@@ -33,10 +33,7 @@ pub fn backend(url: &str) -> Arc<EtcdBackend> {
 
 /// A process's locks.
 pub fn locks(backend: Arc<EtcdBackend>, ttl: Duration) -> Locks {
-    let options = Options {
-        ttl,
-        ..Options::default()
-    };
+    let options = Options::default().with_ttl(ttl);
     Locks::new(backend, options).expect("valid options")
 }
 

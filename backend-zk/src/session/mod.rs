@@ -149,7 +149,7 @@ impl ZkSession {
     fn alive(&self) -> Result<Arc<Client>, Error> {
         match self.liveness.state() {
             State::Lost(reason) => Err(Error::session_lost(reason)),
-            State::Held | State::Jeopardy => self.client(),
+            _ => self.client(),
         }
     }
 

@@ -29,10 +29,7 @@ fn with_parameters(url: &str, more: &str, ttl: Duration) -> Locks {
 
 /// A process's locks by a URL that has all its parameters.
 pub fn process(url: &str, ttl: Duration) -> Locks {
-    let options = Options {
-        ttl,
-        ..Options::default()
-    };
+    let options = Options::default().with_ttl(ttl);
     with_options(url, options)
 }
 

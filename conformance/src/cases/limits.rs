@@ -13,11 +13,10 @@ pub async fn the_longest_note_is_kept_and_a_longer_one_refused(bed: TestBed) {
         "\u{85}".repeat(MAX_NOTE_BYTES / 2),
         "\n".repeat(MAX_NOTE_BYTES),
     );
-    let options = Options {
-        owner: owner.clone(),
-        note: Some(note.clone()),
-        ..bed.options()
-    };
+    let options = bed
+        .options()
+        .with_owner(owner.clone())
+        .with_note(note.clone());
     let locks = bed.process_with(options);
     let guard = locks.mutex("a").expect("a valid name").acquire().await;
     let _guard = guard.expect("the lock is free");
@@ -26,10 +25,7 @@ pub async fn the_longest_note_is_kept_and_a_longer_one_refused(bed: TestBed) {
     assert_eq!((metadata.owner, metadata.note), (owner, Some(note)));
     refused(
         &bed,
-        Options {
-            note: Some("x".repeat(MAX_NOTE_BYTES + 1)),
-            ..bed.options()
-        },
+        bed.options().with_note("x".repeat(MAX_NOTE_BYTES + 1)),
         "note",
     );
 }
@@ -43,10 +39,7 @@ fn refused(bed: &TestBed, options: Options, named: &str) {
 pub async fn times_to_live_out_of_bounds_are_refused(bed: TestBed) {
     let nano = Duration::from_nanos(1);
     for ttl in [Duration::ZERO, MIN_TTL - nano, MAX_TTL + nano] {
-        let options = Options {
-            ttl,
-            ..bed.options()
-        };
+        let options = bed.options().with_ttl(ttl);
         refused(&bed, options, "time to live");
     }
     // Less than the store can do is raised, or refused with the reason: the store may have been set
@@ -64,10 +57,7 @@ pub async fn times_to_live_out_of_bounds_are_refused(bed: TestBed) {
 /// Stores have bounds of their own.
 pub async fn a_guard_tells_the_time_to_live_that_was_granted(bed: TestBed) {
     for asked in [MIN_TTL, bed.ttl(), MAX_TTL] {
-        let locks = bed.process_with(Options {
-            ttl: asked,
-            ..bed.options()
-        });
+        let locks = bed.process_with(bed.options().with_ttl(asked));
         let guard = match locks.mutex("a").expect("a valid name").acquire().await {
             Ok(guard) => guard,
             Err(error) => {

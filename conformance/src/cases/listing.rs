@@ -1,6 +1,6 @@
 //! What others can see.
 
-use lock_core::{AnyGuard, Entry, ErrorKind, LossReason, Mode, Options, Queue, Release, State};
+use lock_core::{AnyGuard, Entry, ErrorKind, LossReason, Mode, Queue, Release, State};
 
 use crate::test_bed::TestBed;
 
@@ -51,10 +51,7 @@ pub async fn waiters_are_told_in_order(bed: TestBed) {
 }
 
 pub async fn a_holder_says_since_when_and_keeps_its_place(bed: TestBed) {
-    let announcing = bed.process_with(Options {
-        announces: true,
-        ..bed.options()
-    });
+    let announcing = bed.process_with(bed.options().with_announces(true));
     let lock = announcing.mutex("a").expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
     let waiter = bed.waiter("a", Mode::Exclusive).await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lock_core::{ErrorKind, Guard, LossReason, Mode, OnSessionLoss, Options, Release, State};
+use lock_core::{ErrorKind, Guard, LossReason, Mode, OnSessionLoss, Release, State};
 
 use crate::fixture::{Members, Skip};
 use crate::test_bed::{TestBed, is_ours};
@@ -262,10 +262,7 @@ pub async fn a_waiter_without_a_limit_outlives_an_outage(bed: TestBed) -> Result
     let bed = bed.short_lived();
     let members = bed.members()?;
     let (_, guard) = bed.holder("a").await;
-    let locks = bed.process_with(Options {
-        on_session_loss: OnSessionLoss::Requeue,
-        ..bed.options()
-    });
+    let locks = bed.process_with(bed.options().with_on_session_loss(OnSessionLoss::Requeue));
     let waiter = bed.waiter_of(locks, "a", Mode::Exclusive).await;
     let session = waiter.locks.session_id().expect("open");
     pause_all(members).await;

@@ -1,8 +1,6 @@
 //! What others send does no harm.
 
-use lock_core::{
-    Admission, Enqueued, EntryId, Incarnation, Mode, Options, Release, Removed, State, rule,
-};
+use lock_core::{Admission, Enqueued, EntryId, Incarnation, Mode, Release, Removed, State, rule};
 
 use crate::test_bed::{TestBed, ticket};
 
@@ -68,11 +66,7 @@ pub async fn no_name_leads_out_of_the_namespace(bed: TestBed) {
 
 pub async fn what_others_say_is_told_as_it_is(bed: TestBed) {
     let hostile = "\u{1b}]0;title\u{7}\r\n\"},{\"owner\":\"root\"}\0%s\u{202e}";
-    let options = Options {
-        owner: hostile.into(),
-        note: Some(hostile.into()),
-        ..bed.options()
-    };
+    let options = bed.options().with_owner(hostile).with_note(hostile);
     let locks = bed.process_with(options);
     let guard = locks.mutex("a").expect("a valid name").acquire().await;
     let _guard = guard.expect("the lock is free");

@@ -147,7 +147,8 @@ pub async fn a_session_from_before_knows_of_the_new_offset(bed: TestBed) -> Resu
             assert_eq!(idle.session_id(), session, "and goes on");
         }
         // Where sessions cannot be told, they are in the way, idle or not.
-        Raised::InUse => {
+        other => {
+            assert_eq!(other, Raised::InUse);
             idle.close().await.expect("an answer");
             assert_eq!(raise_in_the_end(&bed, &admin, FAR).await, FAR);
         }

@@ -146,10 +146,7 @@ impl Backend for BrokenClient {
 
     async fn queue(&self, name: &LockName) -> Result<Queue, Error> {
         let found = self.client.queue(&taken_for(self.promise, name)).await?;
-        Ok(Queue {
-            name: name.clone(),
-            ..found
-        })
+        Ok(Queue::new(name.clone(), found.entries))
     }
 
     async fn locks(

@@ -28,10 +28,7 @@ impl Backend for Client {
     }
 
     async fn queue(&self, name: &LockName) -> Result<Queue, Error> {
-        Ok(Queue {
-            name: name.clone(),
-            entries: self.0.queue(name),
-        })
+        Ok(Queue::new(name.clone(), self.0.queue(name)))
     }
 
     async fn locks(

@@ -155,9 +155,8 @@ impl Store {
     pub fn native_queues(&self) -> Vec<Queue> {
         let state = self.state();
         let native = state.queues.iter().filter(|((raw, _), _)| !raw);
-        let queue = |((_, name), entries): (&QueueKey, &Vec<Entry>)| Queue {
-            name: LockName::new(name).expect("it was one"),
-            entries: entries.clone(),
+        let queue = |((_, name), entries): (&QueueKey, &Vec<Entry>)| {
+            Queue::new(LockName::new(name).expect("it was one"), entries.clone())
         };
         native.map(queue).collect()
     }
@@ -189,13 +188,10 @@ impl Store {
                     key: own,
                     incarnation: Some(incarnation),
                 };
-                let entry = Entry {
-                    id: id.clone(),
-                    token: offset.token(&ticket.name, incarnation)?,
-                    mode: ticket.mode,
-                    session: Some(session),
-                    metadata: Some((*ticket.metadata).clone()),
-                };
+                let token = offset.token(&ticket.name, incarnation)?;
+                let entry = Entry::new(id.clone(), token, ticket.mode)
+                    .with_session(Some(session))
+                    .with_metadata(Some((*ticket.metadata).clone()));
                 state.queues.entry(key.clone()).or_default().push(entry);
                 id
             }

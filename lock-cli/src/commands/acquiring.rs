@@ -6,9 +6,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use turnlock::{
-    AcquireOptions, AnyGuard, LockName, Locks, Mode, OnRequeue, OnSessionLoss, Options,
-};
+use turnlock::{AcquireOptions, AnyGuard, LockName, Locks, Mode, OnSessionLoss, Options};
 
 use crate::child::Signals;
 use crate::cli::{Acquire, FlockFlags, Global};
@@ -107,25 +105,21 @@ pub fn display_name(program: &OsStr) -> String {
 }
 
 async fn connect(request: &Request<'_>) -> Result<Locks, Failure> {
-    let options = Options {
-        ttl: request.options.ttl,
-        owner: identity::user_name(),
-        // It is for people, who can read around what is not UTF-8.
-        note: request
-            .options
-            .note
-            .as_ref()
-            .map(|note| note.to_string_lossy().into_owned()),
-        command: Some(request.command.clone()),
-        announces: true,
-        on_session_loss: OnSessionLoss::Requeue,
+    let mut options = Options::default()
+        .with_ttl(request.options.ttl)
+        .with_owner(identity::user_name())
+        .with_command(request.command.clone())
+        .with_announces(true)
+        .with_on_session_loss(OnSessionLoss::Requeue)
         // The machine slept, or the coordinator was away for longer than our time to live.
-        on_requeue: Some(OnRequeue::new(|name, error| {
+        .with_on_requeue(|name, error| {
             inform(format!(
                 "{name}: lost our place in the queue ({error}); queueing again"
             ));
-        })),
-    };
+        });
+    // It is for people, who can read around what is not UTF-8.
+    let note = request.options.note.as_ref();
+    options.note = note.map(|note| note.to_string_lossy().into_owned());
     coordinator::connect(request.global.backend.as_deref(), options).await
 }
 

@@ -23,10 +23,7 @@ pub async fn queue(global: Global, args: Queue) -> Result<Exit, Failure> {
     let url = global.backend.as_deref();
     let queue = match coordinator::connect_existing(url, Options::default()).await? {
         Some(locks) => locks.queue(&name).await?,
-        None => turnlock::Queue {
-            name: name.clone(),
-            entries: vec![],
-        },
+        None => turnlock::Queue::new(name.clone(), vec![]),
     };
     let holders = queue.holders();
     let states = (0..queue.entries.len()).map(|i| if i < holders { HOLDS } else { "waits" });
@@ -105,16 +102,11 @@ mod tests {
 
     #[test]
     fn what_a_foreign_entry_does_not_say_is_null() {
-        let entry = Entry {
-            id: EntryId {
-                key: [1u8].as_slice().into(),
-                incarnation: Incarnation::new(7),
-            },
-            token: Token(7),
-            mode: Mode::Exclusive,
-            session: None,
-            metadata: None,
+        let id = EntryId {
+            key: [1u8].as_slice().into(),
+            incarnation: Incarnation::new(7),
         };
+        let entry = Entry::new(id, Token(7), Mode::Exclusive);
         let shown = to_json(HOLDS, &entry);
         for field in [
             "session",

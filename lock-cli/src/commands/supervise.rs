@@ -98,9 +98,7 @@ pub async fn supervise(
     }
     let why = match guard.state() {
         State::Lost(reason) => format!("the lock is lost: {reason}"),
-        State::Held | State::Jeopardy => {
-            "the lock could not be renewed and will soon be lost".to_owned()
-        }
+        _ => "the lock could not be renewed and will soon be lost".to_owned(),
     };
     if on_lost == OnLost::Ignore {
         say(format!("{name}: {why}; the command runs on, as asked"));

@@ -29,7 +29,7 @@ pub async fn token_offset(global: Global, args: TokenOffset) -> Result<Exit, Fai
 async fn raise(locks: &Locks, offset: u64) -> Result<u64, Failure> {
     match locks.raise_token_offset(offset).await? {
         Raised::To(offset) => Ok(offset.get()),
-        Raised::InUse => Err(Failure::new(
+        _ => Err(Failure::new(
             Exit::NotAcquired,
             "the offset cannot be raised while locks are in use",
         )

@@ -78,10 +78,7 @@ fn work(
     edits: usize,
     ttl: Duration,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let options = Options {
-        ttl,
-        ..Options::default()
-    };
+    let options = Options::default().with_ttl(ttl);
     let mut journal = journal(life)?;
     let mut store = Store::open(store)?;
     let mut sleepy = life == SLEEPER;

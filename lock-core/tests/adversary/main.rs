@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use lock_core::clock::Clock;
-use lock_core::{
-    Effect, ErrorKind, LossReason, Mutex, OnRequeue, OnSessionLoss, Options, Release, State,
-};
+use lock_core::{Effect, ErrorKind, LossReason, Mutex, OnSessionLoss, Options, Release, State};
 use session::{Act, Script};
 
 /// Bounds what takes a second or two.
@@ -528,11 +526,11 @@ async fn wait_over_a_session_loss(
     script
         .changed
         .will(Act::Fail(ErrorKind::SessionLost(LossReason::SessionGone)));
-    let locks = script.locks_with(Options {
-        ttl: HOUR,
-        on_session_loss,
-        ..Options::default()
-    });
+    let locks = script.locks_with(
+        Options::default()
+            .with_ttl(HOUR)
+            .with_on_session_loss(on_session_loss),
+    );
     let lock = locks.mutex("a").expect("a valid name");
     let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
     eventually("it waits", || script.changed.count() > 0).await;
@@ -555,19 +553,18 @@ async fn a_wait_whose_session_is_lost_fails_or_queues_anew_as_the_caller_chose()
 /// wait ends is told when that is over; also, how often it has said that it queues anew.
 async fn over_an_outage(script: &Arc<Script>, open: ErrorKind) -> (Result<(), ErrorKind>, usize) {
     let told = Arc::new(AtomicUsize::new(0));
-    let locks = script.locks_with(Options {
-        ttl: HOUR,
-        on_session_loss: OnSessionLoss::Requeue,
-        on_requeue: Some(OnRequeue::new({
+    let options = Options::default()
+        .with_ttl(HOUR)
+        .with_on_session_loss(OnSessionLoss::Requeue)
+        .with_on_requeue({
             let told = told.clone();
             move |name, error| {
                 assert_eq!(name.as_str(), "a");
                 assert!(matches!(error.kind(), ErrorKind::SessionLost(_)));
                 told.fetch_add(1, Ordering::SeqCst);
             }
-        })),
-        ..Options::default()
-    });
+        });
+    let locks = script.locks_with(options);
     let lock = locks.mutex("a").expect("a valid name");
     let first = lock.acquire().await.expect("free");
     assert_eq!(first.release().await.expect("an answer"), Release::Released);
@@ -613,10 +610,7 @@ async fn a_waiter_that_is_refused_a_new_session_does_not_go_on() {
 async fn a_first_session_is_not_asked_for_without_an_end() {
     let script = script();
     script.open.will(Act::Fail(ErrorKind::Unreachable));
-    let locks = script.locks_with(Options {
-        on_session_loss: OnSessionLoss::Requeue,
-        ..Options::default()
-    });
+    let locks = script.locks_with(Options::default().with_on_session_loss(OnSessionLoss::Requeue));
     let lock = locks.mutex("a").expect("a valid name");
     let error = soon("it fails", lock.acquire())
         .await

@@ -109,10 +109,7 @@ pub struct Script {
 impl Script {
     /// Locks on it, with sessions of this time to live; watches stay silent.
     pub fn locks(self: &Arc<Self>, ttl: Duration) -> Locks {
-        self.locks_with(Options {
-            ttl,
-            ..Options::default()
-        })
+        self.locks_with(Options::default().with_ttl(ttl))
     }
 
     pub fn locks_with(self: &Arc<Self>, options: Options) -> Locks {
@@ -190,10 +187,7 @@ impl Backend for Scripted {
     }
 
     async fn queue(&self, name: &LockName) -> Result<Queue, Error> {
-        Ok(Queue {
-            name: name.clone(),
-            entries: vec![],
-        })
+        Ok(Queue::new(name.clone(), vec![]))
     }
 
     async fn locks(&self, _: &str, _: Option<&LockName>, _: usize) -> Result<Vec<Queue>, Error> {

@@ -73,11 +73,9 @@ pub fn main(orders: Orders) -> Result<(), Box<dyn std::error::Error>> {
 
 async fn contend(orders: Orders) -> Result<(), Box<dyn std::error::Error>> {
     let journal = Journal::create(&orders.journal())?;
-    let options = Options {
-        ttl: orders.ttl,
-        owner: format!("contender {}", orders.contender),
-        ..Options::default()
-    };
+    let options = Options::default()
+        .with_ttl(orders.ttl)
+        .with_owner(format!("contender {}", orders.contender));
     let recorder = Recorder::new(backend(&orders.url)?, journal.clone());
     let locks = Locks::new(recorder, options)?;
     let mut rng = Rng::with_seed(orders.seed);

@@ -106,10 +106,7 @@ impl Session for Recorded {
         admission: Admission,
     ) -> Result<Enqueued, Error> {
         let op = self.op(ticket);
-        let metadata = Metadata {
-            note: Some(op.to_string()),
-            ..(*ticket.metadata).clone()
-        };
+        let metadata = Metadata::clone(&ticket.metadata).with_note(op.to_string());
         let noted = Ticket {
             metadata: Arc::new(metadata),
             ..ticket.clone()
