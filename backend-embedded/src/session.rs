@@ -11,8 +11,8 @@ use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
     Access, Accessed, Admission, AsOf, DataKey, Effect, Enqueued, EntryId, Error, ErrorKind,
-    Incarnation, KnownTokenOffset, Liveness, LossReason, Metadata, Placed, Removed, Session,
-    SessionId, Ticket, background,
+    Incarnation, KnownTokenOffset, Liveness, LossReason, Metadata, Placed, Removal, Removed,
+    Session, SessionId, Ticket, Watcher, background,
 };
 use tokio::task::AbortHandle;
 
@@ -78,6 +78,9 @@ impl EmbeddedSession {
 
     /// Returns the reads of the entries ahead that the contender asks for, each sorted nearest first.
     fn ahead(&self, ticket: &Ticket, ask: Ask, before: Option<&EntryId>) -> Vec<Op> {
+        if ask.limit == 0 {
+            return Vec::new();
+        }
         let ranges = self
             .keyspace
             .ahead(&ticket.name, ask)
@@ -277,6 +280,18 @@ pub(crate) fn removed(result: &TxnResult) -> Removed {
     }
 }
 
+/// Returns those of the waiters' entries that a removal found.
+fn present_waiters(result: &TxnResult, waiters: &[EntryId]) -> Vec<EntryId> {
+    let reads = result.results.iter().filter_map(|result| match result {
+        OpResult::Range(read) => Some(read.kvs.first()),
+        _ => None,
+    });
+    let found = waiters.iter().zip(reads).filter(|(waiter, read)| {
+        read.is_some_and(|kv| kv.create_revision == create_revision(waiter))
+    });
+    found.map(|(waiter, _)| waiter.clone()).collect()
+}
+
 /// The create revision of an absent key.
 const ABSENT: u64 = 0;
 
@@ -346,7 +361,7 @@ impl Session for EmbeddedSession {
         })
     }
 
-    async fn changed(&self, entry: &EntryId, _: &EntryId) -> Result<(), Error> {
+    async fn watch(&self, entry: &EntryId, _: Watcher) -> Result<(), Error> {
         let key = KeyRange::One(entry.key.to_vec().into());
         // First the watch, then the read: an entry that was deleted before the watch is absent now.
         let mut watcher = self
@@ -379,8 +394,13 @@ impl Session for EmbeddedSession {
         }
     }
 
-    async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
-        let removal = match entry {
+    async fn remove(
+        &self,
+        ticket: &Ticket,
+        entry: Option<&EntryId>,
+        waiters: &[EntryId],
+    ) -> Result<Removal, Error> {
+        let mut removal = match entry {
             Some(entry) => removal(&entry.key, incarnation(entry)),
             None => {
                 let key = self
@@ -394,11 +414,21 @@ impl Session for EmbeddedSession {
                 removal(&key, exists)
             }
         };
+        removal.then.extend(waiters.iter().map(|waiter| {
+            let key = KeyRange::One(waiter.key.to_vec().into());
+            Op::Range(Range {
+                keys_only: true,
+                ..Range::all(key)
+            })
+        }));
         match self.txn(removal).await {
-            Ok(done) => Ok(removed(&done.result)),
+            Ok(done) => Ok(Removal {
+                removed: removed(&done.result),
+                waiters: present_waiters(&done.result, waiters),
+            }),
             // All entries went with the session.
             Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) => {
-                Ok(Removed::AlreadyGone)
+                Ok(Removed::AlreadyGone.into())
             }
             Err(error) => Err(error),
         }

@@ -1,15 +1,13 @@
-//! What the sessions of one backend share: the connection, the watches and the local handoffs.
+//! What the sessions of one backend share: the connection and the watches.
 
 use std::sync::Arc;
 
 use backend_kit::keyspace::Keyspace;
 use lock_core::Error;
-use lock_core::handoff::HandoffRegistry;
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::group::Group;
-use crate::layout;
 use crate::transport::Transport;
 use crate::watch::Watches;
 
@@ -25,7 +23,6 @@ pub(crate) struct Client {
     pub(crate) transport: Arc<Transport>,
     pub(crate) group: Arc<Group>,
     pub(crate) watches: Watches,
-    pub(crate) handoffs: Arc<HandoffRegistry>,
     /// Taken by each holder while its entry is put under watch.
     pub(crate) settling: Semaphore,
 }
@@ -44,7 +41,6 @@ impl Client {
             group: Group::new(transport.clone()),
             watches: Watches::new(transport.clone()),
             transport,
-            handoffs: HandoffRegistry::new(layout::KEY_SCHEME),
             settling: Semaphore::new(MAX_HOLDERS_IN_SETUP),
         }))
     }

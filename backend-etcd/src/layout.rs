@@ -6,7 +6,6 @@ use etcd_client::{
     Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp,
     TxnResponse,
 };
-use lock_core::handoff::KeyScheme;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::Admission;
 use lock_core::{
@@ -279,8 +278,8 @@ impl Layout {
     }
 }
 
-/// Removes an entry whose every enqueue is known to be over, and reads whether those who wait for
-/// that are still there.
+/// Removes an entry whose every enqueue is known to be over, and reads whether the waiters' entries
+/// are still there.
 pub(crate) fn remove(entry: &EntryId, waiters: &[EntryId]) -> Txn {
     let mut removal = vec![TxnOp::delete(&*entry.key, None)];
     let there = |waiter: &EntryId| bare(&*waiter.key, Consistency::Cluster);
@@ -288,8 +287,8 @@ pub(crate) fn remove(entry: &EntryId, waiters: &[EntryId]) -> Txn {
     Txn::new().when([incarnation(entry)]).and_then(removal)
 }
 
-/// Of those who waited for a removal, who was there.
-pub(crate) fn there(answer: &TxnResponse, waiters: &[EntryId]) -> Vec<EntryId> {
+/// Returns those of the waiters' entries that a removal found.
+pub(crate) fn present_waiters(answer: &TxnResponse, waiters: &[EntryId]) -> Vec<EntryId> {
     let there = |(waiter, read): (&EntryId, &PbRangeResponse)| {
         let found = read.kvs.first()?;
         (found.create_revision == create_revision(waiter)).then(|| waiter.clone())
@@ -300,12 +299,6 @@ pub(crate) fn there(answer: &TxnResponse, waiters: &[EntryId]) -> Vec<EntryId> {
         .filter_map(there)
         .collect()
 }
-
-/// How entries are named here.
-pub(crate) const KEY_SCHEME: KeyScheme = KeyScheme {
-    queue: |entry| queue(&entry.key),
-    seen: EntryId::clone,
-};
 
 /// The beginning of the keys of a queue, as the key of one of our entries has it: without the mode
 /// and what follows it.

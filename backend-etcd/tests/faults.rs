@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use conformance::Proxy;
 use lock_core::session::{AsOf, Session};
 use lock_core::{
-    Backend, ErrorKind, LockName, LossReason, Metadata, Mode, Release, State, Ticket, retry,
+    Backend, ErrorKind, LockName, LossReason, Metadata, Mode, Release, State, Ticket, Watcher,
+    retry,
 };
 use support::{
     Node, SOON, ask, backend, backend_of, deliver, enqueue, locks, locks_of, soon, wait_until,
@@ -53,7 +54,7 @@ async fn an_entry_put_back_by_hand_is_not_ours() {
         .await
         .expect("looked");
     assert!(!view.present);
-    soon("the change", session.changed(&entry, &entry))
+    soon("the change", session.watch(&entry, Watcher::Owner))
         .await
         .expect("told at once");
     let removed = retry::remove(&*session, &ticket, Some(&entry)).await;

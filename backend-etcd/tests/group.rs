@@ -125,9 +125,9 @@ async fn those_who_wait_go_together_and_no_two_of_one_lock() {
     assert_eq!(incarnations(contenders).len(), contenders.len(), "an order");
 
     let removals = tickets.iter().zip(&placed);
-    let removals = removals.map(|(ticket, entry)| session.remove(ticket, Some(entry)));
+    let removals = removals.map(|(ticket, entry)| session.remove(ticket, Some(entry), &[]));
     for removed in soon("the removals", join_all(removals)).await {
-        assert_eq!(removed.expect("no failure"), Removed::Removed);
+        assert_eq!(removed.expect("no failure").removed, Removed::Removed);
     }
     let left = stalled.etcd.keys("turnlock/").await;
     assert_eq!(left.len() as u64, AT_ONCE, "{left:?}");
@@ -158,16 +158,16 @@ async fn each_of_those_who_go_together_has_an_outcome_of_its_own() {
         tokio::join!(
             session.enqueue(&held, ask(), Admission::IfFree),
             session.enqueue(&free, ask(), Admission::IfFree),
-            session.remove(&gone, Some(&removed)),
-            session.remove(&ours, Some(&kept)),
+            session.remove(&gone, Some(&removed), &[]),
+            session.remove(&ours, Some(&kept), &[]),
         )
     });
     begin(&mut together);
     let (held, free, gone, ours) = stalled.resume(fillers, together).await;
     assert!(matches!(held, Ok(Enqueued::Busy)), "{held:?}");
     assert!(matches!(free, Ok(Enqueued::Placed(_))), "{free:?}");
-    assert_eq!(gone.expect("no failure"), Removed::AlreadyGone);
-    assert_eq!(ours.expect("no failure"), Removed::Removed);
+    assert_eq!(gone.expect("no failure").removed, Removed::AlreadyGone);
+    assert_eq!(ours.expect("no failure").removed, Removed::Removed);
     assert_eq!(stalled.etcd.transactions().await - before, AT_ONCE + 1);
 }
 
@@ -246,8 +246,8 @@ async fn whoever_goes_away_while_it_waits_is_never_sent() {
     stalled.resume(fillers, async {}).await;
     assert_eq!(stalled.etcd.transactions().await - before, AT_ONCE);
     // Its lock is no longer taken for one that something is under way about.
-    let removed = soon("remove", session.remove(&ticket, None)).await;
-    assert_eq!(removed.expect("no failure"), Removed::AlreadyGone);
+    let removed = soon("remove", session.remove(&ticket, None, &[])).await;
+    assert_eq!(removed.expect("no failure").removed, Removed::AlreadyGone);
     let again = soon("enqueue", enqueue(session, &ticket)).await;
     again.expect("queued");
 }

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use lock_core::handoff::HandoffRegistry;
 use lock_core::{Error, SessionId, background};
 use zookeeper_client::{
     Acls, Connector, CreateMode, CreateOptions, Error as ZkError, StateWatcher,
 };
 
 use crate::config::Config;
-use crate::layout::{self, Layout};
+use crate::layout::Layout;
 use crate::{error, runtime, security};
 
 /// The length of a session that is opened for one listing.
@@ -27,7 +26,6 @@ pub(crate) struct Cluster {
     /// The addresses of the servers, for the client library: see [`repeat`].
     rounds: String,
     connector: Connector,
-    pub(crate) handoffs: Arc<HandoffRegistry>,
 }
 
 /// The connection of a session. The session is closed when this is dropped.
@@ -59,7 +57,6 @@ impl Cluster {
             servers: config.cluster().into(),
             rounds: repeat(&config.cluster(), config.hosts().count()),
             connector: config.security().apply(connector, config.hosts())?,
-            handoffs: HandoffRegistry::new(layout::KEY_SCHEME),
             config,
         }))
     }

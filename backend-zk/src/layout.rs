@@ -4,7 +4,6 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use lock_core::handoff::KeyScheme;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{DataKey, EntryId, Error, ErrorKind, Incarnation, LockName, Mode, SessionId, name};
 
@@ -139,25 +138,10 @@ pub(crate) fn split(entry: &EntryId) -> Result<(&str, &str), Error> {
     })
 }
 
-/// How entries are named here.
-pub(crate) const KEY_SCHEME: KeyScheme = KeyScheme {
-    queue: |entry| split(entry).ok().map(|(directory, _)| directory.as_bytes()),
-    seen: listed,
-};
-
 pub(crate) fn entry(directory: &str, name: &str, incarnation: Option<Incarnation>) -> EntryId {
     EntryId {
         key: child(directory, name).into_bytes().into(),
         incarnation,
-    }
-}
-
-/// An entry as those behind it know it, from a listing, which does not tell when it was made. A path
-/// is never used twice.
-fn listed(entry: &EntryId) -> EntryId {
-    EntryId {
-        incarnation: None,
-        ..entry.clone()
     }
 }
 

@@ -11,7 +11,7 @@ use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removed};
 use lock_core::{
     Access, Accessed, Backend, DEFAULT_TTL, DataKey, EntryId, Error, Liveness, LockName, Locks,
-    Metadata, Options, Queue, Raised, Session, SessionId, Ticket, TokenOffset,
+    Metadata, Options, Queue, Raised, Removal, Session, SessionId, Ticket, TokenOffset, Watcher,
 };
 
 use crate::fixture::{Administrator, Deployment, Fixture, Members, Skip};
@@ -216,12 +216,17 @@ impl Session for Traced<Arc<dyn Session>> {
         self.inner.look(ticket, entry, ask, as_of).await
     }
 
-    async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error> {
-        self.inner.changed(entry, own).await
+    async fn watch(&self, entry: &EntryId, watcher: Watcher) -> Result<(), Error> {
+        self.inner.watch(entry, watcher).await
     }
 
-    async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
-        self.inner.remove(ticket, entry).await
+    async fn remove(
+        &self,
+        ticket: &Ticket,
+        entry: Option<&EntryId>,
+        waiters: &[EntryId],
+    ) -> Result<Removal, Error> {
+        self.inner.remove(ticket, entry, waiters).await
     }
 
     async fn access(

@@ -12,7 +12,7 @@ use crate::hold::Hold;
 use crate::janitor::SharedSession;
 use crate::liveness::State;
 use crate::named::format_seconds;
-use crate::retry::{self, Doubt, RetryPolicy, retry};
+use crate::retry::{Doubt, RetryPolicy, retry};
 use crate::rule::{self, Verdict};
 use crate::session::{Admission, Enqueued, Placed};
 use crate::token::Token;
@@ -121,9 +121,9 @@ impl Pending {
             // On the background thread from the event to the grant: nobody holds the lock meanwhile,
             // and each crossing to another thread would add to that time.
             Verdict::Blocked(_) | Verdict::Evicted => {
-                let session = self.shared_session.session().clone();
+                let handoff = self.shared_session.handoff().clone();
                 // In a box: an acquire that need not wait does without the memory.
-                let waiting = wait::wait_for_grant(session, self.ticket.clone(), entry, view);
+                let waiting = wait::wait_for_grant(handoff, self.ticket.clone(), entry, view);
                 Box::pin(background::run(waiting)).await?;
                 Ok(Outcome::Granted)
             }
@@ -134,7 +134,6 @@ impl Pending {
     async fn enqueue(&mut self, limit: WaitLimit, anew: bool) -> Result<Option<Placed>, Error> {
         let shared_session = self.shared_session.clone();
         let ticket = self.ticket.clone();
-        let ask = rule::ask(ticket.mode);
         let admission = match limit {
             WaitLimit::Try(_) => Admission::IfFree,
             WaitLimit::Until(_) | WaitLimit::Forever => Admission::Always,
@@ -144,10 +143,12 @@ impl Pending {
             WaitLimit::Until(_) | WaitLimit::Forever if anew => RetryPolicy::Endless,
             WaitLimit::Until(_) | WaitLimit::Forever => RetryPolicy::Usual,
         };
-        let session = shared_session.session();
+        let handoff = shared_session.handoff();
         let doubt = &self.doubt;
         let enqueued = retry(policy, || {
-            doubt.observe(session.enqueue(&ticket, ask, admission))
+            // Before this try: its own future is in doubt from the first poll on.
+            let again = doubt.remains();
+            doubt.observe(handoff.enqueue(&ticket, admission, again))
         });
         match enqueued.await? {
             Enqueued::Busy => Ok(None),
@@ -191,8 +192,8 @@ impl Pending {
         if !self.may_have_entry() {
             return true;
         }
-        let session = &**self.shared_session.session();
-        let removed = retry::remove(session, &self.ticket, self.entry.as_ref());
+        let handoff = self.shared_session.handoff();
+        let removed = handoff.remove(&self.ticket, self.entry.as_ref());
         let done = tokio::select! {
             removed = removed => removed.is_ok(),
             () = background::sleep(WITHDRAWAL) => false,

@@ -177,8 +177,21 @@ pub struct EntryId {
     pub key: Arc<[u8]>,
     /// The store's number for this life of the entry. `None` if it is not known: a listing on
     /// ZooKeeper does not include it. Such an id is good for waiting until the entry is gone, and
-    /// for nothing else. Our own entries always have one.
+    /// for nothing else. Our own entries always have one. A store that leaves it out of a view never
+    /// uses a key twice.
     pub incarnation: Option<Incarnation>,
+}
+
+impl EntryId {
+    /// Returns whether both are the same life of an entry, as far as both ids say: the same key, and
+    /// not two different incarnations.
+    pub(crate) fn is_same_as_far_as_known(&self, other: &EntryId) -> bool {
+        let same_life = match (self.incarnation, other.incarnation) {
+            (Some(own), Some(other)) => own == other,
+            _ => true,
+        };
+        same_life && self.key == other.key
+    }
 }
 
 impl fmt::Debug for EntryId {

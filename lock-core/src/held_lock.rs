@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, LossReason};
 use crate::hold::{End, Hold};
 use crate::janitor::SharedSession;
 use crate::liveness::{Liveness, State};
-use crate::retry::{self, Doubt, RetryPolicy, retry};
+use crate::retry::{Doubt, RetryPolicy, retry};
 use crate::session::Removed;
 
 /// The outcome of a release that the coordinator answered.
@@ -124,8 +124,9 @@ impl HeldLock {
 
     pub(crate) async fn release(mut self) -> Result<Release, Error> {
         background::check_process()?;
-        let session = &**self.shared_session.session();
-        match retry::remove(session, self.hold.ticket(), Some(self.hold.entry())).await {
+        let handoff = self.shared_session.handoff();
+        let removed = handoff.remove(self.hold.ticket(), Some(self.hold.entry()));
+        match removed.await {
             Ok(removed) => {
                 self.released = true;
                 Ok(match removed {

@@ -13,7 +13,7 @@ use crate::entry::{EntryId, Ticket};
 use crate::error::{Effect, Error, ErrorKind, LossReason};
 use crate::liveness::State;
 use crate::name::LockName;
-use crate::session::{Backend, Removed, Session};
+use crate::session::{Backend, Removal, Removed, Session};
 
 /// How long a coordinator that is there but short of something is asked again, and how long a
 /// `try` asks one that does not answer.
@@ -200,13 +200,26 @@ pub async fn remove(
     ticket: &Ticket,
     entry: Option<&EntryId>,
 ) -> Result<Removed, Error> {
+    let removal = remove_before(session, ticket, entry, &[]).await?;
+    Ok(removal.removed)
+}
+
+/// Does the same, and returns those of the waiters' entries that the last try found.
+pub(crate) async fn remove_before(
+    session: &dyn Session,
+    ticket: &Ticket,
+    entry: Option<&EntryId>,
+    waiters: &[EntryId],
+) -> Result<Removal, Error> {
     let doubt = Doubt::default();
-    let found = briefly(|| doubt.observe(session.remove(ticket, entry))).await?;
-    Ok(match session.liveness().state() {
+    let attempt = || doubt.observe(session.remove(ticket, entry, waiters));
+    let found = briefly(attempt).await?;
+    let removed = match session.liveness().state() {
         // The end of the session may have removed the entry before any try did.
-        State::Lost(_) => found,
-        State::Held | State::Jeopardy => doubt.apply_to_removal(found),
-    })
+        State::Lost(_) => found.removed,
+        State::Held | State::Jeopardy => doubt.apply_to_removal(found.removed),
+    };
+    Ok(Removal { removed, ..found })
 }
 
 /// Evicts an entry; see [`Backend::evict`]. An entry that is gone after a try of unknown effect

@@ -69,7 +69,7 @@ pub enum Admission {
 /// How fresh the answer of a `look` must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AsOf {
-    /// Not older than the change that [`changed`](Session::changed) just told this entry's waiter
+    /// Not older than the change that [`watch`](Session::watch) just told this entry's waiter
     /// of. What stood ahead and is gone by then stays gone, so a store may answer from the replica
     /// that told us, without asking its quorum.
     Change,
@@ -124,7 +124,38 @@ impl Placed {
     }
 }
 
-/// What `remove` found.
+/// For whom an entry is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watcher {
+    /// For the contender whose entry it is. It learns late at worst that it was evicted, so the
+    /// watch need not begin at once. A process may watch very many of its entries like this.
+    Owner,
+    /// For a contender that stands behind. While it does not know that the entry is gone, nobody
+    /// may hold the lock.
+    Waiter,
+}
+
+/// What [`remove`](Session::remove) did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// Whether there was an entry.
+    pub removed: Removed,
+    /// Those of the waiters' entries that the removal itself found in their queue. Empty if it did
+    /// not read them.
+    pub waiters: Vec<EntryId>,
+}
+
+/// A removal that read nothing of the waiters.
+impl From<Removed> for Removal {
+    fn from(removed: Removed) -> Self {
+        Removal {
+            removed,
+            waiters: Vec::new(),
+        }
+    }
+}
+
+/// Whether an entry was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removed {
     /// The entry was there, and is gone now by this call (or by an earlier try of it whose reply
@@ -156,17 +187,22 @@ pub trait Session: Debug + Send + Sync {
     fn liveness(&self) -> &Arc<Liveness>;
 
     /// Puts an entry for this ticket at the end of its lock's queue, or finds the one that an
-    /// earlier try of the same ticket put there, and answers it with what stands ahead of it: all
+    /// earlier try of the same ticket put there. Returns the entry with what stands ahead of it, all
     /// in one round trip.
     ///
-    /// A backend need not read the queue where it knows of an entry that stood there before the
-    /// request was sent, if everybody is taken in and all that stands ahead was asked for: it may
-    /// answer with that one, whatever stands between. Nothing is granted by such an answer. Who
-    /// waits for that entry looks when it is gone, also when it was gone by then.
+    /// A limit of zero in `ask` means that the queue need not be read: the core knows of an entry
+    /// ahead and waits for that one. The view then has nothing ahead, and its `present` still counts.
+    /// The limit is never zero together with [`Admission::IfFree`].
     ///
-    /// *Cancel safety:* when dropped, or on an error whose effect is unknown, the entry may exist
-    /// or may yet come to exist; a later [`remove`](Session::remove) of the ticket makes an end of
-    /// both.
+    /// # Cancel safety
+    /// When the call is dropped, or fails with an unknown effect, the entry may exist or may yet come
+    /// to exist. A later [`remove`](Session::remove) of the ticket makes an end of both.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SessionLost`] if the session is over; [`ErrorKind::Unreachable`] if the
+    /// coordinator did not answer in time; [`ErrorKind::Exhausted`] if it is short of something;
+    /// another kind if it refuses for good. The [effect](Error::effect) is none only if there is no
+    /// new entry and none will come of this call.
     async fn enqueue(
         &self,
         ticket: &Ticket,
@@ -174,10 +210,14 @@ pub trait Session: Debug + Send + Sync {
         admission: Admission,
     ) -> Result<Enqueued, Error>;
 
-    /// What stands ahead of our entry, and whether it is itself still there, both at one instant of
-    /// the store, which is as fresh as `as_of` says: a grant may rest on the answer.
+    /// Reads what stands ahead of our entry and whether it is itself still there, both at one instant
+    /// of the store, which is as fresh as `as_of` says. A grant may rest on the result.
     ///
-    /// *Cancel safety:* changes nothing.
+    /// # Cancel safety
+    /// Changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`enqueue`](Session::enqueue).
     async fn look(
         &self,
         ticket: &Ticket,
@@ -186,19 +226,42 @@ pub trait Session: Debug + Send + Sync {
         as_of: AsOf,
     ) -> Result<View, Error>;
 
-    /// Resolves when this entry is gone, also when it was gone before the call. May resolve early;
-    /// never misses. `own` is our entry for which that matters: one that stands right behind it, or
-    /// the same.
+    /// Waits until this entry is gone. Returns at once if it was gone before the call. May return
+    /// early, since the core looks then; never misses that the entry is gone.
     ///
-    /// *Cancel safety:* leaves no watch behind.
-    async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error>;
+    /// # Cancel safety
+    /// Leaves no watch behind.
+    ///
+    /// # Errors
+    /// Those of [`enqueue`](Session::enqueue), and [`ErrorKind::Unreachable`] if the watch broke: the
+    /// core then looks, and watches again.
+    async fn watch(&self, entry: &EntryId, watcher: Watcher) -> Result<(), Error>;
 
     /// Removes the entry of this ticket: this incarnation, never "whatever has this name". With
-    /// `entry` unknown, whatever an `enqueue` of this ticket made. After `Ok` there is none, and
-    /// none will come of an `enqueue` still under way.
+    /// `entry` unknown, it removes whatever an `enqueue` of this ticket made. After `Ok` there is
+    /// none, and none will come of an `enqueue` still under way.
     ///
-    /// *Cancel safety:* may or may not have removed; call again.
-    async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error>;
+    /// `waiters` are entries of this process that stand right behind this one in its queue, each
+    /// with nothing between that it would have to wait for. They stand first when this entry is
+    /// gone, and are granted the lock if the removal finds them. A backend that can read them in the
+    /// same request, not earlier than the removal is done, returns those that are there, each in
+    /// its incarnation. That saves the look of the waiter, which is a round trip while nobody holds
+    /// the lock. A backend that cannot returns none: the waiters then learn of the removal by their
+    /// [watches](Session::watch) and look. It also returns none if this entry was gone before, or if
+    /// it cannot say that the ticket has no second entry.
+    ///
+    /// # Cancel safety
+    /// When the call is dropped, the entry may or may not have been removed: call it again.
+    ///
+    /// # Errors
+    /// Those of [`enqueue`](Session::enqueue). After the end of the session is proven, the result is
+    /// [`Removed::AlreadyGone`].
+    async fn remove(
+        &self,
+        ticket: &Ticket,
+        entry: Option<&EntryId>,
+        waiters: &[EntryId],
+    ) -> Result<Removal, Error>;
 
     /// Reads or changes the value at a key, in one step with the proof that this entry, in this
     /// incarnation, is there. The core asks this of entries that hold their lock only, and of each

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::background;
 use crate::error::{Error, ErrorKind};
+use crate::handoff::HandoffRegistry;
 use crate::janitor::SharedSession;
 use crate::retry;
 use crate::session::Backend;
@@ -16,6 +17,7 @@ use crate::session::Backend;
 #[derive(Debug)]
 pub(crate) struct SessionSlot {
     backend: Arc<dyn Backend>,
+    registry: Arc<HandoffRegistry>,
     ttl: Duration,
     slot: Mutex<Slot>,
 }
@@ -36,6 +38,7 @@ type Opening = watch::Receiver<Option<Result<Arc<SharedSession>, Error>>>;
 impl SessionSlot {
     pub(crate) fn new(backend: Arc<dyn Backend>, ttl: Duration) -> Arc<Self> {
         Arc::new(SessionSlot {
+            registry: HandoffRegistry::of_backend(&backend),
             backend,
             ttl,
             slot: Mutex::default(),
@@ -94,10 +97,11 @@ impl SessionSlot {
         let background = background::handle()?;
         let (sender, opening) = watch::channel(None);
         let (backend, ttl) = (self.backend.clone(), self.ttl);
+        let registry = self.registry.clone();
         let (shared, ours) = (Arc::downgrade(self), opening.clone());
         background.spawn(async move {
             let opened = retry::briefly(|| backend.open_session(ttl)).await;
-            let outcome = opened.and_then(SharedSession::new);
+            let outcome = opened.and_then(|session| SharedSession::new(session, registry));
             // If nobody is left to use the session, it is dropped here, and so closed.
             if let Some(shared) = shared.upgrade() {
                 let mut slot = shared.slot();

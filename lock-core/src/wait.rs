@@ -9,9 +9,10 @@ use crate::background;
 use crate::backoff::Backoff;
 use crate::entry::{EntryId, Ticket};
 use crate::error::{Error, ErrorKind};
+use crate::handoff::{Change, HandoffSession};
 use crate::retry::{RetryPolicy, retry};
 use crate::rule::{self, Verdict, View};
-use crate::session::{AsOf, Session};
+use crate::session::{AsOf, Watcher};
 
 /// A watch event can be lost in the store: a wait looks again by itself this often (up to twice it,
 /// at random).
@@ -23,14 +24,13 @@ const OWN_WATCH: Duration = Duration::from_millis(50);
 
 /// Waits until it is this entry's turn, from what was seen of the queue when it was made.
 pub(crate) async fn wait_for_grant(
-    session: Arc<dyn Session>,
+    handoff: Arc<HandoffSession>,
     ticket: Ticket,
     entry: EntryId,
     mut view: View,
 ) -> Result<(), Error> {
-    let session = &*session;
-    let ask = rule::ask(ticket.mode);
-    let mut watch: Option<(EntryId, BoxFuture<'_, Result<(), Error>>)> = None;
+    let handoff = &*handoff;
+    let mut watch: Option<(EntryId, BoxFuture<'_, Result<Change, Error>>)> = None;
     let mut backoff = Backoff::default();
     loop {
         let blocker = match rule::judge(ticket.mode, &view) {
@@ -48,9 +48,9 @@ pub(crate) async fn wait_for_grant(
         };
         // A watch that is still good is kept over the looks of the backstop.
         let changed = match &mut watch {
-            Some((watched, changed)) if *watched == blocker => changed,
+            Some((watched, changed)) if watched.is_same_as_far_as_known(&blocker) => changed,
             stale => {
-                let changed = changed(session, entry.clone(), blocker.clone()).boxed();
+                let changed = changed(handoff, &ticket, entry.clone(), blocker.clone()).boxed();
                 &mut stale.insert((blocker.clone(), changed)).1
             }
         };
@@ -68,16 +68,19 @@ pub(crate) async fn wait_for_grant(
                     tracing::debug!(%error, lock = %ticket.name, "a wait was interrupted");
                     background::sleep(backoff.next_pause()).await;
                 }
-                Ok(()) => as_of = AsOf::Change,
+                Ok(Change::First) => return Ok(()),
+                Ok(Change::Gone) => as_of = AsOf::Change,
             }
         }
         view = retry(RetryPolicy::Endless, || {
-            session.look(&ticket, &entry, ask, as_of)
+            handoff.look(&ticket, &entry, as_of)
         })
         .await?;
         // Woken for nothing: allowed, but not as fast as we can.
         match rule::judge(ticket.mode, &view) {
-            Verdict::Blocked(still) if still == blocker && watch.is_none() => {
+            Verdict::Blocked(still)
+                if still.is_same_as_far_as_known(&blocker) && watch.is_none() =>
+            {
                 background::sleep(backoff.next_pause()).await;
             }
             _ => backoff = Backoff::default(),
@@ -86,13 +89,18 @@ pub(crate) async fn wait_for_grant(
 }
 
 /// Resolves when our own entry or the one that we wait for is gone.
-async fn changed(session: &dyn Session, own: EntryId, blocker: EntryId) -> Result<(), Error> {
+async fn changed(
+    handoff: &HandoffSession,
+    ticket: &Ticket,
+    own: EntryId,
+    blocker: EntryId,
+) -> Result<Change, Error> {
     let evicted = async {
         background::sleep(OWN_WATCH).await;
-        session.changed(&own, &own).await
+        handoff.session().watch(&own, Watcher::Owner).await
     };
     tokio::select! {
-        changed = session.changed(&blocker, &own) => changed,
-        changed = evicted => changed,
+        changed = handoff.wait_for_change(ticket, &own, &blocker) => changed,
+        evicted = evicted => evicted.map(|()| Change::Gone),
     }
 }

@@ -10,7 +10,8 @@ use fastrand::Rng;
 use lock_core::rule::{self, Ahead, View};
 use lock_core::session::{Admission, AsOf, Enqueued};
 use lock_core::{
-    Entry, EntryId, Error, ErrorKind, Incarnation, LockName, Metadata, Mode, Queue, Session, Ticket,
+    Entry, EntryId, Error, ErrorKind, Incarnation, LockName, Metadata, Mode, Queue, Session,
+    Ticket, Watcher,
 };
 use testkit::fixtures::{Etcd, Memory};
 
@@ -242,14 +243,14 @@ impl Side {
                     return "never placed".into();
                 };
                 let entry = entry.as_ref().filter(|_| knowing == Knowing::TheEntry);
-                let removed = self.sessions[wish.0].remove(ticket, entry).await;
-                said(removed, |removed| format!("{removed:?}"))
+                let removed = self.sessions[wish.0].remove(ticket, entry, &[]).await;
+                said(removed, |removal| format!("{:?}", removal.removed))
             }
             Step::Changed(wish) => {
                 let Some((_, Some(entry))) = self.wishes.get(&wish) else {
                     return "never placed".into();
                 };
-                let changed = self.sessions[wish.0].changed(entry, entry);
+                let changed = self.sessions[wish.0].watch(entry, Watcher::Owner);
                 let limit = Duration::from_secs(60);
                 let changed = tokio::time::timeout(limit, changed).await;
                 said(changed.expect("told that it is gone"), |()| "gone".into())

@@ -11,11 +11,10 @@ use backend_kit::opening::open_in_background;
 use etcd_client::{Txn, TxnResponse};
 use lock_core::SessionId;
 use lock_core::clock::Clock;
-use lock_core::handoff::{Departure, SessionHandoff};
 use lock_core::liveness::Liveness;
 use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ask, View};
-use lock_core::session::{Admission, AsOf, Enqueued, Placed, Removed, Session};
+use lock_core::session::{Admission, AsOf, Enqueued, Placed, Removal, Removed, Session, Watcher};
 use lock_core::{
     Access, Accessed, DataKey, Effect, EntryId, Error, ErrorKind, KnownTokenOffset, LossReason,
     Metadata, State, Ticket, background,
@@ -50,7 +49,6 @@ pub(crate) struct EtcdSession {
     offset: Mutex<KnownTokenOffset>,
     /// The highest revision of a change that a waiter was told of.
     told: AtomicI64,
-    session_handoff: SessionHandoff,
 }
 
 /// Opens a session.
@@ -97,7 +95,6 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
         }
     });
     let id = SessionId(id);
-    let session_handoff = SessionHandoff::new(client.handoffs.clone());
     Ok(Arc::new(EtcdSession {
         id,
         layout,
@@ -109,7 +106,6 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
         key_slots: KeySlots::default(),
         offset: Mutex::default(),
         told: AtomicI64::new(0),
-        session_handoff,
     }))
 }
 
@@ -192,9 +188,9 @@ impl EtcdSession {
     }
 
     /// Resolves when the entry is gone.
-    async fn gone(&self, entry: &EntryId, held: bool) -> Result<(), Error> {
+    async fn gone(&self, entry: &EntryId, watcher: Watcher) -> Result<(), Error> {
         // Kilobytes, which are not kept while a lock is held.
-        let Some(mut watch) = Box::pin(self.resolve(entry, held)).await? else {
+        let Some(mut watch) = Box::pin(self.begin_watch(entry, watcher)).await? else {
             return Ok(());
         };
         let revision = watch.gone().await?;
@@ -202,14 +198,14 @@ impl EtcdSession {
         Ok(())
     }
 
-    /// Has the entry watched; `None` if it is gone. Nobody is in a hurry to see a `held` one
-    /// watched, and there may be very many of them at once.
-    async fn resolve(&self, entry: &EntryId, held: bool) -> Result<Option<Watch>, Error> {
-        let _turn = match held {
-            true => self.client.settling.acquire().await.ok(),
-            false => None,
+    /// Has the entry watched; returns `None` if it is gone. Owners are not in a hurry, and there may
+    /// be very many of them at once.
+    async fn begin_watch(&self, entry: &EntryId, watcher: Watcher) -> Result<Option<Watch>, Error> {
+        let _turn = match watcher {
+            Watcher::Owner => self.client.settling.acquire().await.ok(),
+            Watcher::Waiter => None,
         };
-        match Box::pin(self.watch(entry)).await? {
+        match Box::pin(self.try_watch(entry)).await? {
             Watched::Since(_, watch) => Ok(Some(watch)),
             Watched::Gone(revision) => {
                 self.told.fetch_max(revision, Ordering::SeqCst);
@@ -218,7 +214,7 @@ impl EtcdSession {
         }
     }
 
-    async fn watch(&self, entry: &EntryId) -> Result<Watched, Error> {
+    async fn try_watch(&self, entry: &EntryId) -> Result<Watched, Error> {
         let created = layout::create_revision(entry);
         let watched = self
             .client
@@ -281,10 +277,8 @@ impl Session for EtcdSession {
             let known = *self.offset();
             let (place, settled) = self.key_slots.begin(ticket.serial);
             let key = self.layout.key(ticket, place);
-            let queue = layout::queue(key.as_bytes()).unwrap_or_default();
-            let arrival = self.session_handoff.arrive(queue, ask, admission);
             let found = self
-                .try_enqueue(ticket, &key, settled, arrival.ask(), admission, known)
+                .try_enqueue(ticket, &key, settled, ask, admission, known)
                 .await?;
             let entry = |incarnation| EntryId {
                 key: key.as_bytes().into(),
@@ -292,15 +286,11 @@ impl Session for EtcdSession {
             };
             match found {
                 Found::Made(incarnation, ahead) => {
-                    let (entry, present) = (entry(incarnation), true);
-                    let view = match arrival.placed(ticket, &entry, View { present, ahead }) {
-                        Some(view) => view,
-                        None => self
-                            .look(ticket, &entry, ask, AsOf::Now)
-                            .await
-                            // The entry is there, but where it stands is not known.
-                            .map_err(|error| error.with_effect(Effect::Unknown))?,
+                    let view = View {
+                        present: true,
+                        ahead,
                     };
+                    let entry = entry(incarnation);
                     let placed = Placed::on(known.offset, &ticket.name, entry, view)?;
                     return Ok(Enqueued::Placed(placed));
                 }
@@ -341,9 +331,6 @@ impl Session for EtcdSession {
         as_of: AsOf,
     ) -> Result<View, Error> {
         self.check_alive()?;
-        if let Some(view) = self.session_handoff.told(ticket, entry, ask, as_of) {
-            return Ok(view);
-        }
         let txn = |consistency| self.layout.look(ticket, entry, ask, consistency);
         let answer = match as_of {
             // Also far enough to have our entry.
@@ -355,40 +342,30 @@ impl Session for EtcdSession {
             AsOf::Now => self.txn(txn(Consistency::Cluster)).await?,
         };
         let view = self.layout.looked(ticket, entry, ask, &answer)?;
-        self.session_handoff.looked(ticket, ask, &view);
         if !view.present {
             self.check_lease().await?;
         }
         Ok(view)
     }
 
-    async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error> {
+    async fn watch(&self, entry: &EntryId, watcher: Watcher) -> Result<(), Error> {
         self.check_alive()?;
-        let changed = match entry == own {
-            true => self.gone(entry, true).await,
-            // Apart, so that no holder keeps room for it.
-            false => {
-                Box::pin(
-                    self.session_handoff
-                        .changed(entry, own, self.gone(entry, false)),
-                )
-                .await
-            }
-        };
-        self.liveness.note_session_loss(changed)
+        self.liveness
+            .note_session_loss(self.gone(entry, watcher).await)
     }
 
-    async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
+    async fn remove(
+        &self,
+        ticket: &Ticket,
+        entry: Option<&EntryId>,
+        waiters: &[EntryId],
+    ) -> Result<Removal, Error> {
         // By incarnation, if nothing else can have come of the ticket; else for good.
         let place = self.key_slots.get(ticket.serial);
         let settled = entry.filter(|_| place.is_none_or(|place| !place.is_uncertain));
-        let departure = self.session_handoff.leave(ticket, settled);
         let (for_good, txn) = match (settled, place) {
-            (Some(entry), _) => {
-                let waiters = departure.as_ref().map_or(&[][..], Departure::waiters);
-                (false, layout::remove(entry, waiters))
-            }
-            (None, None) => return Ok(Removed::AlreadyGone),
+            (Some(entry), _) => (false, layout::remove(entry, waiters)),
+            (None, None) => return Ok(Removed::AlreadyGone.into()),
             (None, Some(_)) => {
                 let (place, _) = self.key_slots.begin(ticket.serial);
                 (true, self.layout.remove_for_good(ticket, place))
@@ -396,7 +373,7 @@ impl Session for EtcdSession {
         };
         if self.liveness.state() == State::Lost(LossReason::StoreGone) {
             self.key_slots.free(ticket.serial);
-            return Ok(Removed::AlreadyGone);
+            return Ok(Removed::AlreadyGone.into());
         }
         let answer = match settled {
             Some(entry) => {
@@ -405,26 +382,26 @@ impl Session for EtcdSession {
             }
             None => self.txn(txn).await,
         };
-        let removed = match answer {
+        let removal = match answer {
             Ok(answer) if for_good => {
                 let (removed, epoch) = self.layout.removed_for_good(entry, &answer)?;
                 self.epoch.fetch_max(epoch, Ordering::SeqCst);
-                removed
+                removed.into()
             }
-            Ok(answer) if answer.succeeded() => {
-                if let Some(departure) = &departure {
-                    departure.left(layout::there(&answer, departure.waiters()));
-                }
-                Removed::Removed
-            }
-            Ok(_) => Removed::AlreadyGone,
+            Ok(answer) if answer.succeeded() => Removal {
+                removed: Removed::Removed,
+                waiters: layout::present_waiters(&answer, waiters),
+            },
+            Ok(_) => Removed::AlreadyGone.into(),
             // With the lease went all that was on it, and what is under way cannot be put on it any
             // more.
-            Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) => Removed::AlreadyGone,
+            Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) => {
+                Removed::AlreadyGone.into()
+            }
             Err(error) => return Err(error),
         };
         self.key_slots.free(ticket.serial);
-        Ok(removed)
+        Ok(removal)
     }
 
     async fn access(

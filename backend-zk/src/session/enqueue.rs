@@ -2,7 +2,7 @@
 
 use futures_util::future::{OptionFuture, join};
 use lock_core::rule::{Ask, View};
-use lock_core::session::{Admission, AsOf, Enqueued, Placed, Session};
+use lock_core::session::{Admission, AsOf, Enqueued, Placed};
 use lock_core::{Effect, EntryId, Error, ErrorKind, Ticket};
 use zookeeper_client::Error as ZkError;
 
@@ -39,26 +39,20 @@ impl ZkSession {
             return Ok(Enqueued::Busy);
         }
         let before = self.alone().take(&directory);
-        let mut arrival = self
-            .session_handoff
-            .arrive(directory.as_bytes(), ask, admission);
-        if tried {
-            arrival.must_read();
-        }
         for _ in 0..DIRECTORY_TRIES {
-            let reading = arrival.ask();
-            let expects_others = reading.limit > 0 && !before.is_some_and(|before| before.proven);
+            // An earlier try may have made a second one: that is found in a listing only.
+            let reads = ask.limit > 0 || tried;
+            let expects_others = reads && !before.is_some_and(|before| before.proven);
             let made = self.make(&client, &directory, ticket, expects_others);
             let Some((own, children)) = made.await? else {
                 client.make_directory(&directory).await?;
-                arrival.must_read();
                 continue;
             };
             let last = LastSole::next(before, &own);
             let proven = last.is_some_and(|last| last.proven);
             let (entry, view, alone) = match children {
                 // That is enough of a view where nothing need be read.
-                None if proven || reading.limit == 0 => (own, layout::FREE, proven),
+                None if proven || !reads => (own, layout::FREE, proven),
                 children => {
                     let children = match children {
                         Some(children) => children,
@@ -66,8 +60,7 @@ impl ZkSession {
                     };
                     let alone = layout::is_alone(&own, &children);
                     let made = Some(own.clone());
-                    let settled =
-                        self.settle(&client, &directory, ticket, reading, &children, made);
+                    let settled = self.settle(&client, &directory, ticket, ask, &children, made);
                     // Apart: who is known to be alone does not need room for it.
                     let settled = Box::pin(settled);
                     // Or somebody removed it between the two requests.
@@ -78,14 +71,6 @@ impl ZkSession {
             if let Some(last) = last.filter(|_| alone) {
                 self.alone().entered(&directory, last);
             }
-            let view = match arrival.placed(ticket, &entry, view) {
-                Some(view) => view,
-                // The entry is there, but where it stands is not known.
-                None => self
-                    .look(ticket, &entry, ask, AsOf::Now)
-                    .await
-                    .map_err(|error| error.with_effect(Effect::Unknown))?,
-            };
             self.unsettled().remove(&ticket.serial);
             return self.placed(ticket, entry, view);
         }

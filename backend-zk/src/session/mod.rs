@@ -15,11 +15,10 @@ use async_trait::async_trait;
 use backend_kit::opening::open_in_background;
 use lock_core::SessionId;
 use lock_core::clock::Clock;
-use lock_core::handoff::SessionHandoff;
 use lock_core::liveness::Liveness;
 use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ahead, Ask, View};
-use lock_core::session::{Admission, AsOf, Enqueued, Removed, Session};
+use lock_core::session::{Admission, AsOf, Enqueued, Removal, Session, Watcher};
 use lock_core::{
     Access, Accessed, DataKey, EntryId, Error, Incarnation, LossReason, Metadata, State, Ticket,
     TokenOffset, background,
@@ -55,7 +54,6 @@ pub(crate) struct ZkSession {
     only: Mutex<HashMap<u64, Ahead>>,
     /// Where nobody else was when we were there last.
     alone: Mutex<Alone>,
-    session_handoff: SessionHandoff,
 }
 
 /// Opens a session.
@@ -97,7 +95,6 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         }
     });
     let listener = background::handle()?.spawn(listen(state.clone(), liveness.clone()));
-    let session_handoff = SessionHandoff::new(cluster.handoffs.clone());
     let session = Arc::new(ZkSession {
         id,
         nonce: fastrand::u64(..),
@@ -111,7 +108,6 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         unsettled: Mutex::default(),
         only: Mutex::default(),
         alone: Mutex::default(),
-        session_handoff,
     });
     background::handle()?.spawn(let_go(Arc::downgrade(&session)));
     Ok(session)
@@ -254,25 +250,20 @@ impl Session for ZkSession {
         ask: Ask,
         as_of: AsOf,
     ) -> Result<View, Error> {
-        if let Some(view) = self.session_handoff.told(ticket, entry, ask, as_of) {
-            self.alive()?;
-            return Ok(view);
-        }
-        let view = self.look_ahead(ticket, entry, ask, as_of).await?;
-        self.session_handoff.looked(ticket, ask, &view);
-        Ok(view)
+        self.look_ahead(ticket, entry, ask, as_of).await
     }
 
-    async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error> {
-        match entry == own {
-            true => self.gone(entry).await,
-            // Apart, so that no holder keeps room for it.
-            false => Box::pin(self.session_handoff.changed(entry, own, self.gone(entry))).await,
-        }
+    async fn watch(&self, entry: &EntryId, _: Watcher) -> Result<(), Error> {
+        self.gone(entry).await
     }
 
-    async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
-        self.give_up(ticket, entry).await
+    async fn remove(
+        &self,
+        ticket: &Ticket,
+        entry: Option<&EntryId>,
+        waiters: &[EntryId],
+    ) -> Result<Removal, Error> {
+        self.give_up(ticket, entry, waiters).await
     }
 
     async fn access(

@@ -1,11 +1,8 @@
 //! Giving a place up.
 
-use std::sync::Arc;
-
 use futures_util::future::try_join_all;
-use lock_core::handoff::Departure;
-use lock_core::session::Removed;
-use lock_core::{EntryId, Error, ErrorKind, LossReason, Ticket, background};
+use lock_core::session::{Removal, Removed};
+use lock_core::{EntryId, Error, ErrorKind, LossReason, Ticket};
 use zookeeper_client::{Error as ZkError, Stat};
 
 use super::{ZkSession, incarnation};
@@ -17,22 +14,19 @@ impl ZkSession {
         &self,
         ticket: &Ticket,
         entry: Option<&EntryId>,
-    ) -> Result<Removed, Error> {
+        waiters: &[EntryId],
+    ) -> Result<Removal, Error> {
         // A path is never used twice: the mark of the ticket in it tells that the entry is ours.
         let settled = entry.filter(|entry| {
             !self.unsettled().contains(&ticket.serial) && self.made_by(ticket, entry)
         });
-        let departure = self.session_handoff.leave(ticket, settled);
-        let departure = departure.map(Arc::new);
-        let removed = self
-            .try_remove(ticket, entry, settled, departure.as_ref())
-            .await?;
+        let removal = self.try_remove(ticket, entry, settled, waiters).await?;
         self.unsettled().remove(&ticket.serial);
         self.only().remove(&ticket.serial);
         if let Some(entry) = entry {
             self.alone().left(entry);
         }
-        Ok(removed)
+        Ok(removal)
     }
 
     async fn try_remove(
@@ -40,27 +34,36 @@ impl ZkSession {
         ticket: &Ticket,
         entry: Option<&EntryId>,
         settled: Option<&EntryId>,
-        departure: Option<&Arc<Departure>>,
-    ) -> Result<Removed, Error> {
+        waiters: &[EntryId],
+    ) -> Result<Removal, Error> {
         let Ok(client) = self.client() else {
             // With the session goes all that is of it.
             self.wait_for_end().await?;
-            return Ok(Removed::AlreadyGone);
+            return Ok(Removed::AlreadyGone.into());
         };
-        let removed = match (settled, departure) {
-            (Some(_), Some(departure)) => self.hand_over(&client, departure).await,
-            (Some(entry), None) => self.delete(&client, layout::path(entry)?).await,
-            (None, _) => self.remove_for_good(&client, ticket).await.map(|paths| {
+        // The waiters that were found, if the entry was there.
+        let removed = match settled {
+            Some(entry) if !waiters.is_empty() => {
+                self.remove_and_look(&client, entry, waiters).await
+            }
+            Some(entry) => {
+                let removed = self.delete(&client, layout::path(entry)?).await;
+                removed.map(|removed| removed.then(Vec::new))
+            }
+            None => self.remove_for_good(&client, ticket).await.map(|paths| {
                 let asked = |path: &String| entry.is_none_or(|e| *e.key == *path.as_bytes());
-                paths.iter().any(asked)
+                paths.iter().any(asked).then(Vec::new)
             }),
         };
         match removed {
-            Ok(true) => Ok(Removed::Removed),
-            Ok(false) => Ok(Removed::AlreadyGone),
+            Ok(Some(waiters)) => Ok(Removal {
+                removed: Removed::Removed,
+                waiters,
+            }),
+            Ok(None) => Ok(Removed::AlreadyGone.into()),
             // The same, as the servers told us.
             Err(error) if error.kind() == ErrorKind::SessionLost(LossReason::SessionGone) => {
-                Ok(Removed::AlreadyGone)
+                Ok(Removed::AlreadyGone.into())
             }
             Err(error) => Err(error),
         }
@@ -94,44 +97,33 @@ impl ZkSession {
         self.liveness.note_session_loss(deleted.await)
     }
 
-    /// Removes an entry and looks, in the same round trip, who of those behind it is still there.
-    /// Answers whether it was there itself.
-    async fn hand_over(
+    /// Removes an entry and looks, in the same round trip, which of the waiters' entries are there.
+    async fn remove_and_look(
         &self,
-        client: &Arc<Client>,
-        departure: &Arc<Departure>,
-    ) -> Result<bool, Error> {
-        let (client, departure) = (client.clone(), departure.clone());
-        // Where the waiters are woken: each crossing to another thread would be a part of the time
-        // in which nobody holds the lock.
-        let removed = background::finish(async move {
-            let path = layout::path(departure.entry())?;
-            let waiters = departure.waiters();
-            let behind: Vec<String> = waiters.iter().map(layout::path).collect::<Result<_, _>>()?;
-            let answers = client.ask(|zk| {
-                Box::pin(async move {
-                    let deleted = zk.delete(&path, None);
-                    let stats: Vec<_> = behind.iter().map(|path| zk.check_stat(path)).collect();
-                    match deleted.await {
-                        // What is known of the waiters only saves them time.
-                        Ok(()) => Ok(Some(try_join_all(stats).await.unwrap_or_default())),
-                        Err(ZkError::NoNode) => Ok(None),
-                        Err(error) => Err(error),
-                    }
-                })
-            });
-            let Some(stats) = answers.await? else {
-                return Ok(false);
-            };
-            let there = |(waiter, stat): (&EntryId, Option<Stat>)| {
-                let is_it =
-                    incarnation(&stat?).is_ok_and(|found| Some(found) == waiter.incarnation);
-                is_it.then(|| waiter.clone())
-            };
-            departure.left(waiters.iter().zip(stats).filter_map(there).collect());
-            Ok(true)
+        client: &Client,
+        entry: &EntryId,
+        waiters: &[EntryId],
+    ) -> Result<Option<Vec<EntryId>>, Error> {
+        let path = layout::path(entry)?;
+        let behind: Vec<String> = waiters.iter().map(layout::path).collect::<Result<_, _>>()?;
+        let answers = client.ask(|zk| {
+            Box::pin(async move {
+                let deleted = zk.delete(&path, None);
+                let stats: Vec<_> = behind.iter().map(|path| zk.check_stat(path)).collect();
+                match deleted.await {
+                    // What is known of the waiters only saves them time.
+                    Ok(()) => Ok(Some(try_join_all(stats).await.unwrap_or_default())),
+                    Err(ZkError::NoNode) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            })
         });
-        self.liveness.note_session_loss(removed.await)
+        let stats = self.liveness.note_session_loss(answers.await)?;
+        let is_present = |(waiter, stat): (&EntryId, Option<Stat>)| {
+            let is_it = incarnation(&stat?).is_ok_and(|found| Some(found) == waiter.incarnation);
+            is_it.then(|| waiter.clone())
+        };
+        Ok(stats.map(|stats| waiters.iter().zip(stats).filter_map(is_present).collect()))
     }
 
     /// Removes whatever an enqueue of this ticket made; answers the paths.

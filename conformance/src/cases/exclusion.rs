@@ -88,7 +88,7 @@ pub async fn a_session_does_not_take_the_entry_of_another_for_its_own(bed: TestB
     assert_eq!(second.view.ahead.len(), 1, "{:?}", second.view);
     // Which incarnation it is, not every store tells of those ahead.
     assert_eq!(second.view.ahead[0].id.key, first.entry.key);
-    new.remove(&ticket, None).await.expect("removed");
+    new.remove(&ticket, None, &[]).await.expect("removed");
     let queue = bed.queue("a").await;
     assert_eq!(queue.entries.len(), 1);
     assert_eq!(queue.entries[0].id, first.entry);

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lock_core::session::Placed;
-use lock_core::{Admission, Enqueued, ErrorKind, Mode, Release, Removed, Session, Ticket, rule};
+use lock_core::{
+    Admission, Enqueued, ErrorKind, Mode, Release, Removed, Session, Ticket, Watcher, rule,
+};
 
 use crate::fixture::Skip;
 use crate::test_bed::{TestBed, is_ours, ticket};
@@ -36,11 +38,11 @@ pub async fn a_removal_tried_again_finds_nothing(bed: TestBed) {
     let ticket = ticket("a", Mode::Exclusive, 1);
     let placed = enqueue(&session, &ticket).await;
     for expected in [Removed::Removed, Removed::AlreadyGone] {
-        let removed = session.remove(&ticket, Some(&placed.entry)).await;
-        assert_eq!(removed.expect("done"), expected);
+        let removed = session.remove(&ticket, Some(&placed.entry), &[]).await;
+        assert_eq!(removed.expect("done").removed, expected);
         bed.depth("a", 0).await;
     }
-    let gone = session.changed(&placed.entry, &placed.entry);
+    let gone = session.watch(&placed.entry, Watcher::Owner);
     bed.soon("the change", gone).await.expect("told at once");
 }
 
@@ -49,11 +51,11 @@ pub async fn a_removal_may_not_know_the_entry(bed: TestBed) {
     let session = bed.session().await;
     let made = ticket("a", Mode::Exclusive, 1);
     enqueue(&session, &made).await;
-    let removed = session.remove(&made, None).await.expect("done");
-    assert_eq!(removed, Removed::Removed);
+    let removed = session.remove(&made, None, &[]).await.expect("done");
+    assert_eq!(removed.removed, Removed::Removed);
     let never_made = ticket("a", Mode::Exclusive, 2);
-    let removed = session.remove(&never_made, None).await.expect("done");
-    assert_eq!(removed, Removed::AlreadyGone);
+    let removed = session.remove(&never_made, None, &[]).await.expect("done");
+    assert_eq!(removed.removed, Removed::AlreadyGone);
     bed.depth("a", 0).await;
 }
 
@@ -62,11 +64,17 @@ pub async fn an_old_removal_leaves_the_next_entry_alone(bed: TestBed) {
     let session = bed.session().await;
     let old = ticket("a", Mode::Exclusive, 1);
     let old_entry = enqueue(&session, &old).await.entry;
-    session.remove(&old, Some(&old_entry)).await.expect("done");
+    session
+        .remove(&old, Some(&old_entry), &[])
+        .await
+        .expect("done");
     let new = ticket("a", Mode::Exclusive, 2);
     let new_entry = enqueue(&session, &new).await.entry;
-    let again = session.remove(&old, Some(&old_entry)).await.expect("done");
-    assert_eq!(again, Removed::AlreadyGone);
+    let again = session
+        .remove(&old, Some(&old_entry), &[])
+        .await
+        .expect("done");
+    assert_eq!(again.removed, Removed::AlreadyGone);
     let queue = bed.queue("a").await;
     assert_eq!(queue.entries.len(), 1);
     assert_eq!(queue.entries[0].id, new_entry);

@@ -9,7 +9,7 @@ use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Placed};
 use lock_core::{
     Access, Accessed, Backend, DataKey, EntryId, Error, Liveness, LockName, Metadata, Queue,
-    Raised, Removed, Session, SessionId, Ticket, TokenOffset,
+    Raised, Removal, Removed, Session, SessionId, Ticket, TokenOffset, Watcher,
 };
 
 use crate::small::store::{State, Store, queue_key};
@@ -291,22 +291,29 @@ impl Session for BrokenSession {
         Ok(self.mistake_view(view))
     }
 
-    async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error> {
+    async fn watch(&self, entry: &EntryId, watcher: Watcher) -> Result<(), Error> {
         if self.breaks(Promise::WakeUps) {
             return std::future::pending().await;
         }
-        self.session.changed(entry, own).await
+        self.session.watch(entry, watcher).await
     }
 
-    async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
+    async fn remove(
+        &self,
+        ticket: &Ticket,
+        entry: Option<&EntryId>,
+        waiters: &[EntryId],
+    ) -> Result<Removal, Error> {
         if self.breaks(Promise::Incarnations) && entry.is_some() {
             let own = Some(self.id());
             return Ok(match self.store.remove(|found| found.session == own) {
-                true => Removed::Removed,
-                false => Removed::AlreadyGone,
+                true => Removed::Removed.into(),
+                false => Removed::AlreadyGone.into(),
             });
         }
-        self.session.remove(&self.mistake(ticket), entry).await
+        self.session
+            .remove(&self.mistake(ticket), entry, waiters)
+            .await
     }
 
     async fn access(

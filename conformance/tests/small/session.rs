@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use lock_core::clock::{self, Clock};
 use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ask, View};
-use lock_core::session::{Admission, AsOf, Enqueued, Removed};
+use lock_core::session::{Admission, AsOf, Enqueued, Removal, Removed, Watcher};
 use lock_core::{
     Access, Accessed, DataKey, EntryId, Error, ErrorKind, Liveness, LossReason, Metadata, Session,
     SessionId, Ticket, background,
@@ -99,12 +99,17 @@ impl Session for SmallSession {
         Ok(self.store.look(&ticket.name, entry, ask))
     }
 
-    async fn changed(&self, entry: &EntryId, _: &EntryId) -> Result<(), Error> {
+    async fn watch(&self, entry: &EntryId, _: Watcher) -> Result<(), Error> {
         self.store.gone(entry).await;
         Ok(())
     }
 
-    async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
+    async fn remove(
+        &self,
+        ticket: &Ticket,
+        entry: Option<&EntryId>,
+        _: &[EntryId],
+    ) -> Result<Removal, Error> {
         let key = entry_key(self.id, ticket);
         let removed = self.store.remove(|found| match entry {
             Some(entry) => found.id == *entry,
@@ -112,8 +117,8 @@ impl Session for SmallSession {
             None => found.id.key == key,
         });
         Ok(match removed {
-            true => Removed::Removed,
-            false => Removed::AlreadyGone,
+            true => Removed::Removed.into(),
+            false => Removed::AlreadyGone.into(),
         })
     }
 

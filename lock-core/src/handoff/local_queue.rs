@@ -1,45 +1,40 @@
-//! What a process knows of the order in its queues: which of its entries wait there, for whom, and
-//! whether nothing else can stand between the two.
+//! What a process knows of the order in its queues: which of its entries wait there, for which
+//! others, and whether nothing else can stand between the two.
 //!
 //! A contender that arrives where others of its process wait, or are about to, need not read the
 //! queue to know that it has to wait, too: when its entry is made, it *assumes* that the nearest of
 //! theirs stands right ahead of it. That is enough to wait for, since nobody is granted a lock by
-//! it, but not to be handed the lock over: an entry of somebody else may have come between. The
-//! proof comes later, for many at once, from the next contender of the process that does read: what
-//! it finds next to each other was made one right behind the other, and nothing ever comes between.
+//! it, but not to be handed the lock over: an entry of another process may have come between. The
+//! confirmation comes later, for many at once, from the next contender of the process that does
+//! read: what it finds next to each other was made one right behind the other, and nothing ever
+//! comes between.
+//!
+//! A queue is known by the name of its lock. The keys of two names may lie in one queue of the
+//! store, as those of raw locks on etcd do; then less is known of it, but nothing wrong.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::entry::{EntryId, Mode};
 use crate::incarnation::Incarnation;
+use crate::name::LockName;
 use crate::rule::{Ahead, View};
 
 /// At most this many assume before the next one reads.
 const GUESSES: usize = 32;
 
-/// How a backend names its entries.
-#[derive(Debug, Clone, Copy)]
-pub struct KeyScheme {
-    /// The queue in which one of our entries stands.
-    pub queue: fn(&EntryId) -> Option<&[u8]>,
-    /// What those behind one of our entries know it as.
-    pub seen: fn(&EntryId) -> EntryId,
-}
-
-/// For all queues in which entries of this process wait. Bounded by those.
-#[derive(Debug)]
+/// The order in all queues in which entries of this process wait. Bounded by those.
+#[derive(Debug, Default)]
 pub(super) struct Order {
-    naming: KeyScheme,
-    lines: HashMap<Box<[u8]>, LocalQueue>,
+    queues: HashMap<LockName, LocalQueue>,
 }
 
 /// What is known of one queue.
 #[derive(Debug, Default)]
 struct LocalQueue {
-    /// Our entries that wait, in the order of plan.
+    /// Our entries that wait, in the order of arrival.
     waiting: BTreeMap<Incarnation, Waiting>,
     /// Those of them that assumed, and that nobody has read the queue behind since.
-    open: BTreeSet<Incarnation>,
+    unconfirmed: BTreeSet<Incarnation>,
     /// Enqueues under way, whether they read or assume.
     arriving: usize,
     /// How many that assume were sent since the last one that reads.
@@ -50,183 +45,180 @@ struct LocalQueue {
 struct Waiting {
     own: EntryId,
     mode: Mode,
-    /// What it waits for, as those behind that know it.
+    /// What it waits for.
     blocker: EntryId,
     /// Nothing that it would have to wait for stands between the two.
     confirmed: bool,
 }
 
 impl Order {
-    pub(super) fn new(naming: KeyScheme) -> Self {
-        Order {
-            naming,
-            lines: HashMap::new(),
-        }
-    }
-
-    /// An exclusive enqueue is about to be sent to this queue; [`arrived`](Order::arrived) ends it.
-    /// Answers how many of the entries ahead it is to read: none if it may assume, which is so seldom
-    /// that the proofs come before the turns; else enough to prove what is assumed by now, if as many
-    /// of somebody else's stand among those.
-    pub(super) fn arrives(&mut self, queue: &[u8]) -> usize {
-        let line = self.lines.entry(queue.into()).or_default();
-        let others = line.waiting.len() + line.arriving;
-        line.arriving += 1;
-        if line.unread < GUESSES.min(others / 2) {
-            line.unread += 1;
+    /// Plans an exclusive enqueue to this queue, which is about to be sent and which
+    /// [`end_enqueue`](Order::end_enqueue) ends. Returns how many of the entries ahead it is to read:
+    /// zero if it may assume, which is so seldom that the confirmations come before the turns; else
+    /// enough to confirm all that is assumed by now, even if as many entries of other processes stand
+    /// among them.
+    pub(super) fn plan_enqueue(&mut self, queue: &LockName) -> usize {
+        let queue = self.queues.entry(queue.clone()).or_default();
+        let others = queue.waiting.len() + queue.arriving;
+        queue.arriving += 1;
+        if queue.unread < GUESSES.min(others / 2) {
+            queue.unread += 1;
             return 0;
         }
-        let assumes = line.open.len().max(std::mem::take(&mut line.unread));
-        2 * assumes + 1
+        let assumed = queue.unconfirmed.len();
+        2 * assumed.max(std::mem::take(&mut queue.unread)) + 1
     }
 
-    /// The enqueue is over.
-    pub(super) fn arrived(&mut self, queue: &[u8]) {
-        if let Some(line) = self.lines.get_mut(queue) {
-            line.arriving -= 1;
+    /// Ends an enqueue that was planned.
+    pub(super) fn end_enqueue(&mut self, queue: &LockName) {
+        if let Some(found) = self.queues.get_mut(queue) {
+            found.arriving -= 1;
             self.drop_if_empty(queue);
         }
     }
 
-    /// An entry was made by an enqueue that read nothing. Answers what it waits for: whoever of ours
-    /// stands ahead is good enough, and the nearest is the best assume. `None` if nobody is known to.
-    pub(super) fn assume(&mut self, own: &EntryId, mode: Mode) -> Option<Ahead> {
-        let naming = self.naming;
+    /// Notes an entry that was made by an enqueue that read nothing, and returns what it waits for:
+    /// any of ours that stands ahead is good enough, and the nearest is the best guess. Returns
+    /// `None` if none is known to.
+    pub(super) fn assume(&mut self, queue: &LockName, own: &EntryId, mode: Mode) -> Option<Ahead> {
         let incarnation = own.incarnation?;
-        let (_, nearest) = self.line(own)?.waiting.range(..incarnation).next_back()?;
-        let ahead = nearest.seen(naming);
-        self.wait(own, mode, ahead.id.clone(), false);
+        let waiting = &self.queues.get(queue)?.waiting;
+        let (_, nearest) = waiting.range(..incarnation).next_back()?;
+        let ahead = Ahead {
+            id: nearest.own.clone(),
+            mode: nearest.mode,
+        };
+        self.wait(queue, own, mode, ahead.id.clone(), false);
         Some(ahead)
     }
 
-    /// This was found in the queue by one of our entries.
-    pub(super) fn saw(&mut self, own: &EntryId, mode: Mode, view: &View) {
+    /// Notes what one of our entries saw of the queue.
+    pub(super) fn saw(&mut self, queue: &LockName, own: &EntryId, mode: Mode, view: &View) {
         match view.ahead.first() {
-            Some(nearest) if view.present => self.wait(own, mode, nearest.id.clone(), true),
-            _ => self.forget(own),
+            Some(nearest) if view.present => self.wait(queue, own, mode, nearest.id.clone(), true),
+            _ => self.forget(queue, own),
         }
     }
 
-    /// This is the nearest part of all that stood ahead of one of our entries, whatever the mode.
-    pub(super) fn read(&mut self, own: &EntryId, ahead: &[Ahead]) {
-        let naming = self.naming;
-        let (Some(incarnation), Some(line)) = (own.incarnation, self.line(own)) else {
+    /// Notes the nearest part of all that stood ahead of one of our entries, whatever the mode.
+    pub(super) fn read(&mut self, queue: &LockName, own: &EntryId, ahead: &[Ahead]) {
+        let (Some(incarnation), Some(queue)) = (own.incarnation, self.queues.get_mut(queue)) else {
             return;
         };
-        let younger = line.open.split_off(&incarnation);
-        let read_behind = std::mem::replace(&mut line.open, younger);
+        let younger = queue.unconfirmed.split_off(&incarnation);
+        let read_behind = std::mem::replace(&mut queue.unconfirmed, younger);
         if read_behind.is_empty() {
             return;
         }
         let pairs = ahead.windows(2).map(|pair| (&pair[0].id, &pair[1].id));
         let pairs: HashMap<_, _> = pairs.collect();
         for incarnation in read_behind {
-            if let Some(waiting) = line.waiting.get_mut(&incarnation) {
-                let next = pairs.get(&(naming.seen)(&waiting.own));
-                waiting.confirmed = next.is_some_and(|next| **next == waiting.blocker);
+            if let Some(waiting) = queue.waiting.get_mut(&incarnation) {
+                let as_listed = EntryId {
+                    incarnation: None,
+                    ..waiting.own.clone()
+                };
+                let next = pairs.get(&waiting.own).or(pairs.get(&as_listed));
+                waiting.confirmed =
+                    next.is_some_and(|next| next.is_same_as_far_as_known(&waiting.blocker));
             }
         }
     }
 
-    /// Whether one of our entries waits for this one and for nothing else.
-    pub(super) fn stands_right_behind(&self, own: &EntryId, entry: &EntryId) -> bool {
-        let line = (self.naming.queue)(own).and_then(|queue| self.lines.get(queue));
-        let waiting = line.and_then(|line| line.waiting.get(&own.incarnation?));
-        waiting.is_some_and(|w| w.own == *own && w.blocker == *entry && w.confirmed)
+    /// Returns whether one of our entries waits for this one and for nothing else.
+    pub(super) fn stands_right_behind(
+        &self,
+        queue: &LockName,
+        own: &EntryId,
+        entry: &EntryId,
+    ) -> bool {
+        let waiting = own
+            .incarnation
+            .and_then(|incarnation| self.queues.get(queue)?.waiting.get(&incarnation));
+        waiting.is_some_and(|w| {
+            w.own == *own && w.blocker.is_same_as_far_as_known(entry) && w.confirmed
+        })
     }
 
-    /// One of our entries does not wait any more.
-    pub(super) fn forget(&mut self, own: &EntryId) {
-        let (Some(incarnation), Some(queue)) = (own.incarnation, (self.naming.queue)(own)) else {
-            return;
-        };
-        if let Some(line) = self.lines.get_mut(queue) {
-            line.waiting.remove(&incarnation);
-            line.open.remove(&incarnation);
+    /// Notes that one of our entries does not wait any more.
+    pub(super) fn forget(&mut self, queue: &LockName, own: &EntryId) {
+        if let (Some(incarnation), Some(found)) = (own.incarnation, self.queues.get_mut(queue)) {
+            found.waiting.remove(&incarnation);
+            found.unconfirmed.remove(&incarnation);
             self.drop_if_empty(queue);
         }
     }
 
-    fn wait(&mut self, own: &EntryId, mode: Mode, blocker: EntryId, confirmed: bool) {
-        let (Some(incarnation), Some(queue)) = (own.incarnation, (self.naming.queue)(own)) else {
+    fn wait(
+        &mut self,
+        queue: &LockName,
+        own: &EntryId,
+        mode: Mode,
+        blocker: EntryId,
+        confirmed: bool,
+    ) {
+        let Some(incarnation) = own.incarnation else {
             return;
         };
-        let line = self.lines.entry(queue.into()).or_default();
+        let queue = self.queues.entry(queue.clone()).or_default();
         match confirmed {
-            true => line.open.remove(&incarnation),
-            false => line.open.insert(incarnation),
+            true => queue.unconfirmed.remove(&incarnation),
+            false => queue.unconfirmed.insert(incarnation),
         };
-        let own = own.clone();
         let waiting = Waiting {
-            own,
+            own: own.clone(),
             mode,
             blocker,
             confirmed,
         };
-        line.waiting.insert(incarnation, waiting);
+        queue.waiting.insert(incarnation, waiting);
     }
 
-    fn line(&mut self, own: &EntryId) -> Option<&mut LocalQueue> {
-        self.lines.get_mut((self.naming.queue)(own)?)
-    }
-
-    fn drop_if_empty(&mut self, queue: &[u8]) {
-        let empty = |line: &LocalQueue| line.waiting.is_empty() && line.arriving == 0;
-        if self.lines.get(queue).is_some_and(empty) {
-            self.lines.remove(queue);
-        }
-    }
-}
-
-impl Waiting {
-    /// As those behind it see it.
-    fn seen(&self, naming: KeyScheme) -> Ahead {
-        Ahead {
-            id: (naming.seen)(&self.own),
-            mode: self.mode,
+    fn drop_if_empty(&mut self, queue: &LockName) {
+        let is_empty = |queue: &LocalQueue| queue.waiting.is_empty() && queue.arriving == 0;
+        if self.queues.get(queue).is_some_and(is_empty) {
+            self.queues.remove(queue);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{KEY_SCHEME, behind, entry};
+    use super::super::tests::{behind, entry, queue};
     use super::*;
     use Mode::Exclusive;
 
-    const QUEUE: &[u8] = b"queue";
-
     impl Order {
         pub(in super::super) fn is_empty(&self) -> bool {
-            self.lines.is_empty()
+            self.queues.is_empty()
         }
 
         /// One arrives and has its entry, if it may assume: whom it waits for.
         fn assumes(&mut self, token: u64) -> Option<u64> {
-            if self.arrives(QUEUE) > 0 {
-                self.arrived(QUEUE);
+            if self.plan_enqueue(&queue()) > 0 {
+                self.end_enqueue(&queue());
                 return None;
             }
-            let ahead = self.assume(&entry(token), Exclusive);
-            self.arrived(QUEUE);
+            let ahead = self.assume(&queue(), &entry(token), Exclusive);
+            self.end_enqueue(&queue());
             Some(ahead?.id.incarnation?.get())
         }
 
         /// One arrives and reads this.
         fn reads(&mut self, token: u64, ahead: &[u64]) {
             let view = behind(ahead);
-            self.read(&entry(token), &view.ahead);
-            self.saw(&entry(token), Exclusive, &view);
+            self.read(&queue(), &entry(token), &view.ahead);
+            self.saw(&queue(), &entry(token), Exclusive, &view);
         }
 
         fn is_confirmed(&self, own: u64, ahead: u64) -> bool {
-            self.stands_right_behind(&entry(own), &entry(ahead))
+            self.stands_right_behind(&queue(), &entry(own), &entry(ahead))
         }
     }
 
     /// Of our entries from 11 up, so many; 10 holds.
     fn waiting(count: u64) -> Order {
-        let mut order = Order::new(KEY_SCHEME);
+        let mut order = Order::default();
         (11..11 + count).for_each(|token| order.reads(token, &[token - 1]));
         order
     }
@@ -259,7 +251,7 @@ mod tests {
         assert!(!order.is_confirmed(22, 20), "21 stands between");
         assert!(!order.is_confirmed(20, 16), "that was not read");
         // Its own look, when what it waited for is gone.
-        order.saw(&entry(22), Exclusive, &behind(&[21]));
+        order.saw(&queue(), &entry(22), Exclusive, &behind(&[21]));
         assert!(order.is_confirmed(22, 21));
         // What was unconfirmed once is for its own look alone.
         order.reads(26, &[25, 24, 22, 21, 20, 16]);
@@ -292,7 +284,7 @@ mod tests {
     #[test]
     fn of_many_who_come_at_once_few_read_and_enough_to_prove_all() {
         let mut order = waiting(0);
-        let limits: Vec<usize> = (0..500).map(|_| order.arrives(QUEUE)).collect();
+        let limits: Vec<usize> = (0..500).map(|_| order.plan_enqueue(&queue())).collect();
         assert_eq!(limits[..6], [1, 1, 0, 3, 0, 0]);
         let reads: Vec<usize> = (0..500).filter(|number| limits[*number] > 0).collect();
         assert!(reads.len() < 24, "{reads:?}");
@@ -301,7 +293,7 @@ mod tests {
             assert!(assumes <= GUESSES);
             assert_eq!(limits[pair[1]], 2 * assumes + 1);
         }
-        (0..500).for_each(|_| order.arrived(QUEUE));
+        (0..500).for_each(|_| order.end_enqueue(&queue()));
         assert!(order.is_empty(), "all came to nothing");
     }
 
@@ -310,9 +302,9 @@ mod tests {
         let mut order = waiting(6);
         assert_eq!(order.assumes(20), Some(16));
         // Its answer comes later, but it was made before the other.
-        let ahead = |order: &mut Order, token| order.assume(&entry(token), Exclusive);
+        let ahead = |order: &mut Order, token| order.assume(&queue(), &entry(token), Exclusive);
         assert_eq!(ahead(&mut order, 19).map(|ahead| ahead.id), Some(entry(16)));
-        order.forget(&entry(16));
+        order.forget(&queue(), &entry(16));
         assert_eq!(ahead(&mut order, 30).map(|ahead| ahead.id), Some(entry(20)));
         assert_eq!(ahead(&mut order, 10), None, "nobody that we know of");
         assert!(!order.is_confirmed(10, 9));
@@ -322,15 +314,15 @@ mod tests {
     fn what_an_entry_waits_for_now_is_what_counts() {
         let mut order = waiting(2);
         assert!(order.is_confirmed(12, 11) && !order.is_confirmed(12, 10));
-        order.saw(&entry(12), Exclusive, &behind(&[10]));
+        order.saw(&queue(), &entry(12), Exclusive, &behind(&[10]));
         assert!(order.is_confirmed(12, 10) && !order.is_confirmed(12, 11));
-        order.saw(&entry(12), Exclusive, &behind(&[]));
+        order.saw(&queue(), &entry(12), Exclusive, &behind(&[]));
         assert!(!order.is_confirmed(12, 10), "it waits no more");
         let absent = View {
             present: false,
             ahead: Vec::new(),
         };
-        order.saw(&entry(11), Exclusive, &absent);
+        order.saw(&queue(), &entry(11), Exclusive, &absent);
         assert!(order.is_empty());
     }
 }

@@ -1,146 +1,100 @@
-//! Handoffs among sessions of one process, for backends. Who waits for an entry was told that it is
-//! the nearest one ahead; if nothing stands ahead of that either, the removal of it leaves the waiter
-//! first. So a removal that also reads whether the waiter is still there, not earlier than it is
-//! done, is the waiter's look: one round trip less while nobody holds the lock, and no reading of
-//! the queue, whatever its length. Nor does each that arrives in a long queue read that: see
-//! `order.rs`.
+//! Handoffs among the contenders of one process, for every backend.
+//!
+//! A waiter watches the nearest entry ahead of its own. If nothing stands ahead of that one, its
+//! removal leaves the waiter first. So a removal that also reads whether the waiter's entry is still
+//! there, not earlier than it is done, takes the place of the waiter's look: one round trip less
+//! while nobody holds the lock, and no reading of the queue, however long that is. Nor does each
+//! contender that arrives in a long queue read it: see `local_queue.rs`.
 
 mod local_queue;
 mod removal;
+mod session;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use self::local_queue::KeyScheme;
-pub use self::removal::{Departure, HandoffRegistry};
-use crate::entry::{EntryId, Ticket};
-use crate::error::Error;
-use crate::rule::{Ask, View};
-use crate::session::{Admission, AsOf};
+use self::removal::Departure;
+pub(crate) use self::removal::HandoffRegistry;
+pub(crate) use self::session::{Change, HandoffSession};
+use crate::entry::{EntryId, Mode, Ticket};
+use crate::name::LockName;
+use crate::rule::{self, Ask, View};
+use crate::session::Admission;
 
 /// One session's part in the handoffs: which of its entries stand first, as far as it knows.
 #[derive(Debug)]
-pub struct SessionHandoff {
-    handoffs: Arc<HandoffRegistry>,
+struct SessionHandoff {
+    registry: Arc<HandoffRegistry>,
     seen: Mutex<Seen>,
-    /// An entry that stands first, as the removal of the one before it told: for the look to come.
-    told: Mutex<Option<EntryId>>,
 }
 
-/// The tickets with entries, by their serials. A process may hold very many locks: nothing is kept
-/// with a ticket whose entry stands first.
+/// The tickets with entries, by their serials. A process may hold very many locks: no entry is kept
+/// with a ticket that holds its lock.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Those that were seen with nothing ahead, and so nothing ever will be: whoever comes later
+    /// Those whose entries were seen with nothing ahead, and so nothing ever will be: who comes later
     /// stands behind.
     front: HashSet<u64>,
-    others: HashMap<u64, EntryId>,
+    /// Those that wait.
+    others: HashMap<u64, (LockName, EntryId)>,
 }
 
 impl SessionHandoff {
-    /// Of a session of the backend with these handoffs.
-    pub fn new(handoffs: Arc<HandoffRegistry>) -> Self {
+    /// Creates the part of a session of the backend with this registry.
+    fn new(registry: Arc<HandoffRegistry>) -> Self {
         SessionHandoff {
-            handoffs,
+            registry,
             seen: Mutex::default(),
-            told: Mutex::default(),
         }
     }
 
-    /// An enqueue that asks for this is about to be sent, to this queue.
-    pub fn arrive<'a>(
+    /// Decides what an enqueue that is about to be sent reads of its queue. `again` says that an
+    /// earlier try may have made the entry: then it reads for itself.
+    fn plan_enqueue<'a>(
         &'a self,
-        queue: &'a [u8],
-        ask: Ask,
+        ticket: &'a Ticket,
         admission: Admission,
+        again: bool,
     ) -> EnqueuePlan<'a> {
-        // Only who needs to see all that stands ahead can read for others.
-        let limit = match admission {
-            Admission::Always if !ask.exclusive_only => Some(self.handoffs.order().arrives(queue)),
-            Admission::Always | Admission::IfFree => None,
-        };
+        // Only an entry that waits for all that stands ahead can read for others.
+        let plans = admission == Admission::Always && ticket.mode == Mode::Exclusive && !again;
         EnqueuePlan {
             session_handoff: self,
-            queue,
-            ask,
-            limit,
+            ticket,
+            limit: plans.then(|| self.registry.order().plan_enqueue(&ticket.name)),
         }
     }
 
-    /// A look at this ticket's entry found this.
-    pub fn looked(&self, ticket: &Ticket, ask: Ask, view: &View) {
+    /// Notes what a waiter's look at its entry found.
+    fn note_view(&self, ticket: &Ticket, view: &View) {
         let Seen { front, others } = &mut *lock(&self.seen);
         if let Entry::Occupied(own) = others.entry(ticket.serial) {
-            let mut order = self.handoffs.order();
-            order.saw(own.get(), ticket.mode, view);
-            if is_front(ask, view) {
+            let (name, id) = own.get();
+            let mut order = self.registry.order();
+            order.saw(name, id, ticket.mode, view);
+            if !is_waiting(view) {
                 own.remove();
+            }
+            if is_front(ticket.mode, view) {
                 front.insert(ticket.serial);
             }
         }
     }
 
-    /// What a look would find, if the change that it follows has told that the entry stands first:
-    /// as fresh as that change.
-    pub fn told(&self, ticket: &Ticket, entry: &EntryId, ask: Ask, as_of: AsOf) -> Option<View> {
-        if as_of != AsOf::Change {
-            return None;
-        }
-        lock(&self.told).take_if(|first| first == entry)?;
-        let view = View {
-            present: true,
-            ahead: Vec::new(),
-        };
-        self.looked(ticket, ask, &view);
-        Some(view)
-    }
-
-    /// Resolves when `entry` is gone, which `gone` tells by the store's own means, or when the
-    /// removal of it has told that `own`, which waits for it, stands first.
-    ///
-    /// *Cancel safety:* that of `gone`.
-    ///
-    /// # Errors
-    /// Those of `gone`.
-    pub async fn changed(
-        &self,
-        entry: &EntryId,
-        own: &EntryId,
-        gone: impl Future<Output = Result<(), Error>>,
-    ) -> Result<(), Error> {
-        if entry == own || !self.handoffs.share_a_queue(entry, own) {
-            return gone.await;
-        }
-        let mut expected = self.handoffs.expect(entry, own);
-        let first = tokio::select! {
-            biased;
-            () = expected.first() => true,
-            gone = gone => {
-                gone?;
-                expected.first_soon().await
-            }
-        };
-        if first {
-            *lock(&self.told) = Some(own.clone());
-        }
-        Ok(())
-    }
-
-    /// This ticket's entry is about to be removed; `entry` is it, if there can be no other of this
-    /// ticket. `None` if its removal makes nobody the first: whoever waits for one that stands
-    /// elsewhere must look what else is there.
-    pub fn leave(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Option<Departure> {
+    /// Notes that this ticket's entry is about to be removed; `entry` is it, if known. Returns
+    /// `None` if its removal makes nobody the first: who waits for an entry that stands elsewhere
+    /// must look what else is there.
+    fn leave(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Option<Departure> {
         {
             let Seen { front, others } = &mut *lock(&self.seen);
             if !front.remove(&ticket.serial) {
-                let own = others.remove(&ticket.serial)?;
-                self.handoffs.order().forget(&own);
+                let (name, own) = others.remove(&ticket.serial)?;
+                self.registry.order().forget(&name, &own);
                 return None;
             }
         }
-        self.handoffs.begin(entry?)
+        self.registry.begin(&ticket.name, entry?)
     }
 }
 
@@ -148,83 +102,85 @@ impl SessionHandoff {
 impl Drop for SessionHandoff {
     fn drop(&mut self) {
         let seen = lock(&self.seen);
-        let mut order = self.handoffs.order();
-        seen.others.values().for_each(|own| order.forget(own));
+        let mut order = self.registry.order();
+        let mut forget = |(name, own): &(LockName, EntryId)| order.forget(name, own);
+        seen.others.values().for_each(&mut forget);
     }
 }
 
-/// Only an exclusive entry asks for all that stands ahead.
-fn is_front(ask: Ask, view: &View) -> bool {
-    view.present && view.ahead.is_empty() && !ask.exclusive_only
+/// Whether an entry that sees this waits.
+fn is_waiting(view: &View) -> bool {
+    view.present && !view.ahead.is_empty()
 }
 
-/// An enqueue under way, that reads the queue or does without. Dropped, it is over.
+/// Whether an entry that sees this stands first. Only an exclusive entry asks for all that stands
+/// ahead.
+fn is_front(mode: Mode, view: &View) -> bool {
+    view.present && view.ahead.is_empty() && mode == Mode::Exclusive
+}
+
+/// An enqueue under way, which reads the queue or does without. It is over when this is dropped.
 #[derive(Debug)]
-pub struct EnqueuePlan<'a> {
+struct EnqueuePlan<'a> {
     session_handoff: &'a SessionHandoff,
-    queue: &'a [u8],
-    ask: Ask,
-    /// How many entries to read, for others too; nothing if it assumes. `None` if it reads for
-    /// itself alone, and is not counted among those who arrive.
+    ticket: &'a Ticket,
+    /// How many entries to read, for others too; zero if it assumes. `None` if it reads for itself
+    /// alone, and is not counted among those that arrive.
     limit: Option<usize>,
 }
 
 impl EnqueuePlan<'_> {
-    /// What to read of the queue: more than the entry itself needs to see, if that proves something
-    /// of others; nothing, by a limit of zero, if others of this process stand ahead or will.
-    pub fn ask(&self) -> Ask {
+    /// Returns what to read of the queue: more than the entry itself needs to see, if that confirms
+    /// something of others; nothing, by a limit of zero, if others of this process stand ahead or
+    /// will.
+    fn ask(&self) -> Ask {
+        let ask = rule::ask(self.ticket.mode);
         let limit = match self.limit {
             Some(0) => 0,
-            Some(limit) => limit.max(self.ask.limit),
-            None => self.ask.limit,
+            Some(limit) => limit.max(ask.limit),
+            None => ask.limit,
         };
-        Ask { limit, ..self.ask }
+        Ask { limit, ..ask }
     }
 
-    /// It has to read after all: an earlier try may have made an entry, too, or the queue may not
-    /// be the same.
-    pub fn must_read(&mut self) {
-        if self.limit == Some(0) {
-            self.end();
-        }
-    }
-
-    /// It made this ticket's entry, which saw this. What it sees: of a assume, that alone, whatever
-    /// is said to have been read; `None` if there is nothing to assume, and a look has to tell.
-    pub fn placed(&self, ticket: &Ticket, own: &EntryId, mut read: View) -> Option<View> {
+    /// Notes that the enqueue made this entry, which read this, and returns what the entry sees. An
+    /// entry that assumes sees what it assumes, whatever was read. Returns `None` if there is nothing
+    /// to assume: then a look has to find out.
+    fn place(&self, own: &EntryId, mut read: View) -> Option<View> {
+        let Ticket {
+            name, mode, serial, ..
+        } = self.ticket;
         let mut seen = lock(&self.session_handoff.seen);
-        let mut order = self.session_handoff.handoffs.order();
+        let mut order = self.session_handoff.registry.order();
         let view = match self.limit {
-            Some(0) => order.assume(own, ticket.mode).map(|ahead| View {
+            Some(0) if read.present => order.assume(name, own, *mode).map(|ahead| View {
                 present: true,
                 ahead: vec![ahead],
             }),
             _ => {
-                if read.present && !self.ask.exclusive_only {
-                    order.read(own, &read.ahead);
+                if read.present && *mode == Mode::Exclusive {
+                    order.read(name, own, &read.ahead);
                 }
-                order.saw(own, ticket.mode, &read);
-                read.ahead.truncate(self.ask.limit);
+                order.saw(name, own, *mode, &read);
+                read.ahead.truncate(rule::ask(*mode).limit);
                 Some(read)
             }
         };
-        match view.as_ref().is_some_and(|view| is_front(self.ask, view)) {
-            true => _ = seen.front.insert(ticket.serial),
-            false => _ = seen.others.insert(ticket.serial, own.clone()),
+        if view.as_ref().is_some_and(|view| is_front(*mode, view)) {
+            seen.front.insert(*serial);
+        } else if view.as_ref().is_none_or(is_waiting) {
+            seen.others.insert(*serial, (name.clone(), own.clone()));
         }
         view
-    }
-
-    fn end(&mut self) {
-        if self.limit.take().is_some() {
-            self.session_handoff.handoffs.order().arrived(self.queue);
-        }
     }
 }
 
 impl Drop for EnqueuePlan<'_> {
     fn drop(&mut self) {
-        self.end();
+        if self.limit.is_some() {
+            let mut order = self.session_handoff.registry.order();
+            order.end_enqueue(&self.ticket.name);
+        }
     }
 }
 
@@ -234,20 +190,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
-
     use super::*;
-    use crate::entry::Mode;
     use crate::incarnation::Incarnation;
-    use crate::name::LockName;
-    use crate::rule::{self, Ahead};
+    use crate::rule::Ahead;
 
-    const QUEUE: &[u8] = b"queue";
-
-    pub(super) const KEY_SCHEME: KeyScheme = KeyScheme {
-        queue: |_| Some(QUEUE),
-        seen: EntryId::clone,
-    };
+    /// The name of the one queue.
+    pub(super) fn queue() -> LockName {
+        LockName::new("a").expect("valid")
+    }
 
     pub(super) fn entry(token: u64) -> EntryId {
         EntryId {
@@ -270,7 +220,7 @@ mod tests {
 
     fn ticket(mode: Mode, serial: u64) -> Ticket {
         Ticket {
-            name: LockName::new("a").expect("valid"),
+            name: queue(),
             mode,
             serial,
             metadata: Arc::default(),
@@ -279,31 +229,32 @@ mod tests {
 
     /// Arrives for this ticket, and has the entry see this if it reads.
     fn arrives(session_handoff: &SessionHandoff, mode: Mode, token: u64, read: &[u64]) -> View {
-        let plan = session_handoff.arrive(QUEUE, rule::ask(mode), Admission::Always);
-        let view = plan.placed(&ticket(mode, token), &entry(token), behind(read));
-        view.expect("others wait")
+        let ticket = ticket(mode, token);
+        let plan = session_handoff.plan_enqueue(&ticket, Admission::Always, false);
+        plan.place(&entry(token), behind(read))
+            .expect("others wait")
     }
 
     #[tokio::test]
     async fn only_who_stands_in_front_hands_over() {
-        let handoffs = HandoffRegistry::new(KEY_SCHEME);
+        let handoffs = Arc::<HandoffRegistry>::default();
         let (ours, waiter) = (entry(5), entry(8));
         let behind_ours = SessionHandoff::new(handoffs.clone());
         arrives(&behind_ours, Mode::Exclusive, 8, &[5]);
-        let _waits = handoffs.expect(&ours, &waiter);
+        let _waits = handoffs.expect(&waiter, &ours);
         let leaves = |mode, views: &[&[u64]]| {
             let session_handoff = SessionHandoff::new(handoffs.clone());
-            let (ticket, ask) = (ticket(mode, 5), rule::ask(mode));
-            session_handoff.looked(&ticket, ask, &behind(&[]));
+            let ticket = ticket(mode, 5);
+            session_handoff.note_view(&ticket, &behind(&[]));
             for (number, view) in views.iter().enumerate() {
                 match number {
                     0 => drop(arrives(&session_handoff, mode, 5, view)),
-                    _ => session_handoff.looked(&ticket, ask, &behind(view)),
+                    _ => session_handoff.note_view(&ticket, &behind(view)),
                 }
             }
             let departure = session_handoff.leave(&ticket, Some(&ours)).is_some();
             // What is seen of it afterwards is of the past.
-            session_handoff.looked(&ticket, ask, &behind(&[]));
+            session_handoff.note_view(&ticket, &behind(&[]));
             assert!(session_handoff.leave(&ticket, Some(&ours)).is_none());
             departure
         };
@@ -314,35 +265,13 @@ mod tests {
         assert!(!leaves(Mode::Shared, &[&[]]), "readers may be ahead");
     }
 
-    #[tokio::test]
-    async fn what_was_told_is_one_look() {
-        let handoffs = HandoffRegistry::new(KEY_SCHEME);
-        let (ours, waiter) = (entry(5), entry(8));
-        let session_handoff = SessionHandoff::new(handoffs.clone());
-        let (ticket, ask) = (ticket(Mode::Exclusive, 8), rule::ask(Mode::Exclusive));
-        arrives(&session_handoff, Mode::Exclusive, 8, &[5]);
-        let removal = async {
-            let departure = handoffs.begin(&ours).expect("awaited");
-            departure.left(vec![waiter.clone()]);
-        };
-        let changed = session_handoff.changed(&ours, &waiter, pending());
-        let (changed, ()) = tokio::join!(biased; changed, removal);
-        changed.expect("told");
-        let look = |as_of| session_handoff.told(&ticket, &waiter, ask, as_of);
-        assert_eq!(look(AsOf::Now), None, "not fresh enough");
-        assert_eq!(look(AsOf::Change), Some(behind(&[])));
-        assert_eq!(look(AsOf::Change), None, "told once");
-        let gone = session_handoff.changed(&waiter, &waiter, std::future::ready(Ok(())));
-        gone.await.expect("gone");
-        assert_eq!(look(AsOf::Change), None, "only gone");
-    }
-
     #[test]
     fn only_who_waits_anyway_for_all_that_stands_ahead_guesses() {
-        let session_handoff = SessionHandoff::new(HandoffRegistry::new(KEY_SCHEME));
+        let session_handoff = SessionHandoff::new(Arc::<HandoffRegistry>::default());
         arrives(&session_handoff, Mode::Exclusive, 1, &[]);
         let reads = |mode, admission| {
-            let plan = session_handoff.arrive(QUEUE, rule::ask(mode), admission);
+            let ticket = ticket(mode, 9);
+            let plan = session_handoff.plan_enqueue(&ticket, admission, false);
             plan.ask().limit > 0
         };
         assert!(reads(Mode::Exclusive, Admission::Always), "nobody waits");
@@ -352,32 +281,43 @@ mod tests {
         assert!(!reads(Mode::Exclusive, Admission::Always));
         assert!(reads(Mode::Exclusive, Admission::IfFree));
         assert!(reads(Mode::Shared, Admission::Always));
-        let other = session_handoff.arrive(b"other", rule::ask(Mode::Exclusive), Admission::Always);
+        let again = ticket(Mode::Exclusive, 9);
+        let again = session_handoff.plan_enqueue(&again, Admission::Always, true);
+        assert!(again.ask().limit > 0, "an earlier try may have made it");
+        let other = Ticket {
+            name: LockName::new("other").expect("valid"),
+            ..ticket(Mode::Exclusive, 9)
+        };
+        let other = session_handoff.plan_enqueue(&other, Admission::Always, false);
         assert!(other.ask().limit > 0, "another queue");
     }
 
     #[test]
     fn a_guess_that_names_nobody_is_no_view() {
-        let session_handoff = SessionHandoff::new(HandoffRegistry::new(KEY_SCHEME));
-        let ask = rule::ask(Mode::Exclusive);
-        let arrive = || session_handoff.arrive(QUEUE, ask, Admission::Always);
-        let [holder, second, mut third, fourth] = [(); 4].map(|()| arrive());
-        assert_eq!(fourth.ask().limit, 3, "the second assume is one too many");
-        let placed = |plan: &EnqueuePlan<'_>, token, read: &[u64]| {
-            plan.placed(&ticket(Mode::Exclusive, token), &entry(token), behind(read))
-        };
+        let session_handoff = SessionHandoff::new(Arc::<HandoffRegistry>::default());
+        let tickets = [5, 6, 7, 8].map(|token| ticket(Mode::Exclusive, token));
+        let arrive = |ticket| session_handoff.plan_enqueue(ticket, Admission::Always, false);
+        let [holder, second, third, fourth] = tickets.each_ref().map(arrive);
+        assert_eq!(fourth.ask().limit, 3, "the second guess is one too many");
+        let place =
+            |plan: &EnqueuePlan<'_>, token, read: &[u64]| plan.place(&entry(token), behind(read));
         assert_eq!(third.ask().limit, 0);
-        assert_eq!(placed(&holder, 5, &[]), Some(behind(&[])));
-        assert_eq!(placed(&third, 7, &[]), None, "the holder does not wait");
-        assert_eq!(placed(&second, 6, &[5]), Some(behind(&[5])));
-        assert_eq!(placed(&third, 7, &[]), Some(behind(&[6])));
-        third.must_read();
-        assert_eq!(third.ask(), ask);
+        assert_eq!(place(&holder, 5, &[]), Some(behind(&[])));
+        assert_eq!(place(&third, 7, &[]), None, "the holder does not wait");
+        assert_eq!(place(&second, 6, &[5]), Some(behind(&[5])));
+        assert_eq!(place(&third, 7, &[]), Some(behind(&[6])));
+        let gone = View {
+            present: false,
+            ..behind(&[])
+        };
+        assert_eq!(third.place(&entry(7), gone.clone()), Some(gone));
+        let again = session_handoff.plan_enqueue(&tickets[2], Admission::Always, true);
+        assert_eq!(again.ask(), rule::ask(Mode::Exclusive));
     }
 
     #[test]
     fn a_guess_is_no_grant_and_what_is_read_for_others_is_not_told() {
-        let handoffs = HandoffRegistry::new(KEY_SCHEME);
+        let handoffs = Arc::<HandoffRegistry>::default();
         let session_handoff = SessionHandoff::new(handoffs.clone());
         arrives(&session_handoff, Mode::Exclusive, 1, &[]);
         for token in 2..=5 {
@@ -385,30 +325,31 @@ mod tests {
         }
         let view = arrives(&session_handoff, Mode::Exclusive, 6, &[]);
         assert_eq!(view, behind(&[5]), "nothing was read");
-        let ask = rule::ask(Mode::Exclusive);
         let front = session_handoff.leave(&ticket(Mode::Exclusive, 6), Some(&entry(6)));
         assert!(front.is_none());
         let mut ahead = vec![5];
+        let arriving = ticket(Mode::Exclusive, 100);
         let reading = loop {
-            let plan = session_handoff.arrive(QUEUE, ask, Admission::Always);
+            let plan = session_handoff.plan_enqueue(&arriving, Admission::Always, false);
             if plan.ask().limit > 0 {
                 break plan;
             }
             let next = ahead[0] + 2;
-            plan.placed(&ticket(Mode::Exclusive, next), &entry(next), behind(&[]));
+            plan.place(&entry(next), behind(&[]));
             ahead.insert(0, next);
         };
         let limit = reading.ask().limit;
         assert!(limit > ahead.len(), "{limit} do not prove {ahead:?}");
         let own = entry(ahead[0] + 1);
-        let read = reading.placed(&ticket(Mode::Exclusive, 100), &own, behind(&ahead));
+        let read = reading.place(&own, behind(&ahead));
         assert_eq!(read, Some(behind(&ahead[..1])));
-        assert!(handoffs.order().stands_right_behind(&entry(7), &entry(5)));
+        let order = handoffs.order();
+        assert!(order.stands_right_behind(&queue(), &entry(7), &entry(5)));
     }
 
     #[test]
     fn what_is_known_goes_with_those_who_wait() {
-        let handoffs = HandoffRegistry::new(KEY_SCHEME);
+        let handoffs = Arc::<HandoffRegistry>::default();
         let session_handoff = SessionHandoff::new(handoffs.clone());
         for token in 1..=9 {
             arrives(&session_handoff, Mode::Exclusive, token, &[token - 1]);
@@ -419,8 +360,7 @@ mod tests {
         }
         assert!(handoffs.order().is_empty());
         arrives(&session_handoff, Mode::Exclusive, 10, &[4]);
-        let (ticket, ask) = (ticket(Mode::Exclusive, 10), rule::ask(Mode::Exclusive));
-        session_handoff.looked(&ticket, ask, &behind(&[]));
+        session_handoff.note_view(&ticket(Mode::Exclusive, 10), &behind(&[]));
         assert!(handoffs.order().is_empty(), "it holds");
         arrives(&session_handoff, Mode::Exclusive, 11, &[10]);
         drop(session_handoff);

@@ -1,159 +1,178 @@
-//! Removals of entries that somebody waits for, and what they tell those.
+//! Removals of entries that others of this process wait for, and how those learn that they stand
+//! first.
 
 use std::collections::HashMap;
 use std::future::pending;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::local_queue::{KeyScheme, Order};
+use super::local_queue::Order;
 use super::lock;
 use crate::background;
 use crate::entry::EntryId;
+use crate::name::LockName;
+use crate::session::Backend;
 
 /// The event of a removal and the answer to it leave the server together. If the event comes first,
 /// the answer is waited for this long at most: it may be lost.
 const SOON: Duration = Duration::from_millis(5);
 
-/// Of more than this many, who all read after one who wrote, the others look for themselves.
+/// Of more waiters than this, who all read after one who wrote, the others look for themselves.
 const MOST: usize = 8;
 
-/// The entries that somebody waits for: one of these for each backend. Bounded by those who wait.
-#[derive(Debug)]
-pub struct HandoffRegistry {
-    naming: KeyScheme,
-    awaited: Mutex<HashMap<EntryId, Awaited>>,
+/// The waiters of all sessions of one backend, by the keys of the entries that they wait for.
+/// Bounded by the waiters.
+#[derive(Debug, Default)]
+pub(crate) struct HandoffRegistry {
+    waiters: Mutex<Waiters>,
     order: Mutex<Order>,
 }
 
+type Waiters = HashMap<Arc<[u8]>, Vec<Arc<Waiter>>>;
+
 #[derive(Debug)]
-struct Awaited {
-    /// The entries that stand behind it, of those who wait for it.
-    waiters: Vec<EntryId>,
+struct Waiter {
+    own: EntryId,
+    blocker: EntryId,
     stage: watch::Sender<Stage>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// It stands in its queue, as far as this process knows.
+    /// The blocker stands in its queue, as far as this process knows.
     Standing,
-    /// This process has asked for its removal.
-    Departure,
-    /// It was removed, and these, who waited for it, were there then.
-    Left(Vec<EntryId>),
+    /// This process has asked for the blocker's removal, which is to read the waiter's entry.
+    Departing,
+    /// The blocker was removed, and the waiter's entry stood first then. This is never taken back.
+    First,
+}
+
+impl Waiter {
+    fn advance(&self, stage: Stage) {
+        self.stage.send_if_modified(|now| {
+            let news = *now != Stage::First;
+            if news {
+                *now = stage;
+            }
+            news
+        });
+    }
 }
 
 impl HandoffRegistry {
-    /// Of a backend that names its entries like this.
-    pub fn new(naming: KeyScheme) -> Arc<Self> {
-        Arc::new(HandoffRegistry {
-            naming,
-            awaited: Mutex::default(),
-            order: Mutex::new(Order::new(naming)),
-        })
+    /// Returns the registry of this backend: one and the same while anybody uses it.
+    pub(crate) fn of_backend(backend: &Arc<dyn Backend>) -> Arc<Self> {
+        /// A backend's address is not used again while there is a weak pointer to it.
+        type InUse = Vec<(Weak<dyn Backend>, Weak<HandoffRegistry>)>;
+        static IN_USE: Mutex<InUse> = Mutex::new(Vec::new());
+        let registry = Arc::<HandoffRegistry>::default();
+        if background::is_forked() {
+            // Another thread of the parent may have locked the list for ever.
+            return registry;
+        }
+        let mut in_use = lock(&IN_USE);
+        in_use.retain(|(_, registry)| registry.strong_count() > 0);
+        let mut its = in_use
+            .iter()
+            .filter(|(other, _)| ptr::addr_eq(other.as_ptr(), Arc::as_ptr(backend)));
+        if let Some(found) = its.find_map(|(_, registry)| registry.upgrade()) {
+            return found;
+        }
+        in_use.push((Arc::downgrade(backend), Arc::downgrade(&registry)));
+        registry
     }
 
     pub(super) fn order(&self) -> MutexGuard<'_, Order> {
         lock(&self.order)
     }
 
-    /// Whether both stand in the same queue. One may be a part of another, as a raw lock's queue on
-    /// etcd has those of the locks below it: who stands first in a part may not do so in the whole.
-    pub(super) fn share_a_queue(&self, entry: &EntryId, own: &EntryId) -> bool {
-        (self.naming.queue)(entry) == (self.naming.queue)(own)
-    }
-
-    /// Waits for this entry's removal from now on, for the sake of one behind it.
-    pub(super) fn expect<'a>(&'a self, entry: &'a EntryId, own: &'a EntryId) -> Expected<'a> {
-        let mut awaited = lock(&self.awaited);
-        let found = awaited.entry(entry.clone()).or_insert_with(|| Awaited {
-            waiters: Vec::new(),
-            stage: watch::Sender::new(Stage::Standing),
+    /// Waits from now on until `blocker` is removed, for the sake of `own` behind it.
+    pub(super) fn expect(&self, own: &EntryId, blocker: &EntryId) -> Expected<'_> {
+        let stage = watch::Sender::new(Stage::Standing);
+        let seen = stage.subscribe();
+        let waiter = Arc::new(Waiter {
+            own: own.clone(),
+            blocker: blocker.clone(),
+            stage,
         });
-        found.waiters.push(own.clone());
+        let mut waiters = lock(&self.waiters);
+        let waiters = waiters.entry(blocker.key.clone()).or_default();
+        waiters.push(waiter.clone());
         Expected {
-            handoffs: self,
-            entry,
-            own,
-            stage: found.stage.subscribe(),
+            registry: self,
+            waiter,
+            stage: seen,
         }
     }
 
-    /// This entry, with nothing ahead of it, is about to be removed. `None` if nobody waits for
-    /// that who is known to stand right behind it: somebody else may be the next.
-    pub(super) fn begin(self: &Arc<Self>, entry: &EntryId) -> Option<Departure> {
-        let entry = (self.naming.seen)(entry);
-        let mut waiters = lock(&self.awaited).get(&entry)?.waiters.clone();
+    /// Begins the removal of this entry, which has nothing ahead of it in this queue. Returns `None`
+    /// if nobody waits for it that is known to stand right behind it: another entry may be the next.
+    ///
+    /// Only those who wait for the same lock count. One queue may be a part of another, as a raw
+    /// lock's on etcd has those of the locks below it: who stands first in a part may not do so in
+    /// the whole.
+    pub(super) fn begin(&self, queue: &LockName, entry: &EntryId) -> Option<Departure> {
+        let waits_for_it = |waiter: &&Arc<Waiter>| waiter.blocker.is_same_as_far_as_known(entry);
+        let mut waiters: Vec<Arc<Waiter>> = {
+            let all = lock(&self.waiters);
+            all.get(&entry.key)?
+                .iter()
+                .filter(waits_for_it)
+                .cloned()
+                .collect()
+        };
         {
             let order = self.order();
-            waiters.retain(|own| order.stands_right_behind(own, &entry));
+            waiters.retain(|waiter| order.stands_right_behind(queue, &waiter.own, entry));
         }
         waiters.truncate(MOST);
         if waiters.is_empty() {
             return None;
         }
-        self.tell(&entry, Stage::Departure);
+        waiters
+            .iter()
+            .for_each(|waiter| waiter.advance(Stage::Departing));
         Some(Departure {
-            handoffs: self.clone(),
-            entry,
+            entry: entry.clone(),
+            own: waiters.iter().map(|waiter| waiter.own.clone()).collect(),
             waiters,
         })
     }
-
-    fn tell(&self, entry: &EntryId, stage: Stage) {
-        if let Some(found) = lock(&self.awaited).get(entry) {
-            // What was told of one removal is not taken back by another.
-            found.stage.send_if_modified(|now| {
-                let news = !matches!(now, Stage::Left(_));
-                if news {
-                    *now = stage;
-                }
-                news
-            });
-        }
-    }
 }
 
-/// A wait for the removal of an entry. Dropped, it is over.
+/// A wait for the removal of an entry. It is over when this is dropped.
 #[derive(Debug)]
 pub(super) struct Expected<'a> {
-    handoffs: &'a HandoffRegistry,
-    entry: &'a EntryId,
-    own: &'a EntryId,
+    registry: &'a HandoffRegistry,
+    waiter: Arc<Waiter>,
     stage: watch::Receiver<Stage>,
 }
 
 impl Expected<'_> {
-    /// Resolves when the answer to the removal has told that our own entry stands first; never, if
+    /// Resolves when the answer to the removal has shown that our own entry stands first; never, if
     /// it is not this process that removes it, or not in time for us. Can be called again.
     pub(super) async fn first(&mut self) {
-        let told = self.past(|stage| matches!(stage, Stage::Left(_))).await;
-        if !self.is_first(&told) {
-            pending().await
+        self.reach(|stage| stage == Stage::First).await;
+    }
+
+    /// Returns, once the removal was seen otherwise, whether the answer to it, if there is one soon,
+    /// shows that our own entry stands first.
+    pub(super) async fn first_soon(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            stage = self.reach(|stage| stage != Stage::Departing) => stage == Stage::First,
+            () = background::sleep(SOON) => false,
         }
     }
 
-    /// The removal was seen otherwise: whether the answer to it, if there is one soon, tells that
-    /// our own entry stands first.
-    pub(super) async fn first_soon(&mut self) -> bool {
-        let told = tokio::select! {
-            biased;
-            stage = self.past(|stage| !matches!(stage, Stage::Departure)) => Some(stage),
-            () = background::sleep(SOON) => None,
-        };
-        told.is_some_and(|stage| self.is_first(&stage))
-    }
-
-    fn is_first(&self, stage: &Stage) -> bool {
-        matches!(stage, Stage::Left(there) if there.contains(self.own))
-    }
-
-    async fn past(&mut self, reached: impl FnMut(&Stage) -> bool) -> Stage {
-        let reached = self.stage.wait_for(reached).await;
-        match reached.map(|stage| stage.clone()) {
+    async fn reach(&mut self, reached: impl Fn(Stage) -> bool) -> Stage {
+        let stage = self.stage.wait_for(|stage| reached(*stage)).await;
+        match stage.map(|stage| *stage) {
             Ok(stage) => stage,
-            // The sender lives as long as anybody expects something of it.
+            // The sender lives as long as this.
             Err(_) => pending().await,
         }
     }
@@ -161,47 +180,52 @@ impl Expected<'_> {
 
 impl Drop for Expected<'_> {
     fn drop(&mut self) {
-        let mut awaited = lock(&self.handoffs.awaited);
-        if let Some(found) = awaited.get_mut(self.entry) {
-            let ours = found.waiters.iter().position(|waiter| waiter == self.own);
-            ours.map(|at| found.waiters.swap_remove(at));
-            if found.waiters.is_empty() {
-                awaited.remove(self.entry);
+        let mut all = lock(&self.registry.waiters);
+        let key = &self.waiter.blocker.key;
+        if let Some(waiters) = all.get_mut(key) {
+            waiters.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
+            if waiters.is_empty() {
+                all.remove(key);
             }
         }
     }
 }
 
-/// A removal under way, for which somebody waits. Dropped, it is over, whether it told anything or
-/// not.
+/// A removal under way of an entry that others wait for. It is over when this is dropped, whether it
+/// found anybody first or not.
 #[derive(Debug)]
-pub struct Departure {
-    handoffs: Arc<HandoffRegistry>,
+pub(super) struct Departure {
     entry: EntryId,
-    waiters: Vec<EntryId>,
+    waiters: Vec<Arc<Waiter>>,
+    /// Their entries.
+    own: Vec<EntryId>,
 }
 
 impl Departure {
-    /// What is removed.
-    pub fn entry(&self) -> &EntryId {
+    /// Returns the entry that is removed.
+    pub(super) fn entry(&self) -> &EntryId {
         &self.entry
     }
 
-    /// Those of whom the removal is to read whether they are there; at least one.
-    pub fn waiters(&self) -> &[EntryId] {
-        &self.waiters
+    /// Returns the entries of which the removal is to read whether they are there; at least one.
+    pub(super) fn waiters(&self) -> &[EntryId] {
+        &self.own
     }
 
-    /// It was removed, and these of the waiters were there then. They go on at once if this is
-    /// called on the [`background`] thread.
-    pub fn left(&self, there: Vec<EntryId>) {
-        self.handoffs.tell(&self.entry, Stage::Left(there));
+    /// Wakes those whose entries are among these, which were there when the entry was removed. They
+    /// go on at once if this is called on the [`background`] thread.
+    pub(super) fn hand_off_to(&self, present: &[EntryId]) {
+        let stands = |waiter: &&Arc<Waiter>| present.contains(&waiter.own);
+        let first = self.waiters.iter().filter(stands);
+        first.for_each(|waiter| waiter.advance(Stage::First));
     }
 }
 
 impl Drop for Departure {
     fn drop(&mut self) {
-        self.handoffs.tell(&self.entry, Stage::Standing);
+        self.waiters
+            .iter()
+            .for_each(|waiter| waiter.advance(Stage::Standing));
     }
 }
 
@@ -209,16 +233,16 @@ impl Drop for Departure {
 mod tests {
     use futures_util::FutureExt;
 
-    use super::super::tests::{KEY_SCHEME, behind, entry};
+    use super::super::tests::{behind, entry, queue};
     use super::*;
     use crate::entry::Mode;
 
     /// Those of entry 5, with these right behind it.
     fn handoffs(waiters: &[EntryId]) -> Arc<HandoffRegistry> {
-        let handoffs = HandoffRegistry::new(KEY_SCHEME);
+        let handoffs = Arc::<HandoffRegistry>::default();
         for waiter in waiters {
             let mut order = handoffs.order();
-            order.saw(waiter, Mode::Exclusive, &behind(&[5]));
+            order.saw(&queue(), waiter, Mode::Exclusive, &behind(&[5]));
         }
         handoffs
     }
@@ -228,37 +252,43 @@ mod tests {
         let (ours, other) = (entry(5), entry(6));
         let waiters = [entry(8), entry(9)];
         let handoffs = handoffs(&waiters);
-        assert!(handoffs.begin(&ours).is_none(), "nobody waits");
-        let mut there = handoffs.expect(&ours, &waiters[0]);
-        let mut gone = handoffs.expect(&ours, &waiters[1]);
-        assert!(handoffs.begin(&other).is_none(), "another incarnation");
-        let departure = handoffs.begin(&ours).expect("awaited");
+        assert!(handoffs.begin(&queue(), &ours).is_none(), "nobody waits");
+        let mut there = handoffs.expect(&waiters[0], &ours);
+        let mut gone = handoffs.expect(&waiters[1], &ours);
+        assert!(
+            handoffs.begin(&queue(), &other).is_none(),
+            "another incarnation"
+        );
+        let departure = handoffs.begin(&queue(), &ours).expect("awaited");
         assert_eq!(departure.waiters(), waiters);
-        departure.left(vec![entry(8)]);
+        departure.hand_off_to(&[entry(8)]);
         drop(departure);
         there.first().await;
         assert!(there.first_soon().await);
         assert!(gone.first().now_or_never().is_none());
         assert!(!gone.first_soon().await);
         drop((there, gone));
-        assert!(lock(&handoffs.awaited).is_empty());
+        assert!(lock(&handoffs.waiters).is_empty());
     }
 
     #[tokio::test]
     async fn an_answer_that_does_not_come_is_not_waited_for() {
         let (ours, waiter) = (entry(5), entry(8));
         let handoffs = handoffs(std::slice::from_ref(&waiter));
-        let mut expected = handoffs.expect(&ours, &waiter);
+        let mut expected = handoffs.expect(&waiter, &ours);
         assert!(!expected.first_soon().await, "nobody removes it here");
-        let departure = handoffs.begin(&ours).expect("awaited");
+        let departure = handoffs.begin(&queue(), &ours).expect("awaited");
         assert!(!expected.first_soon().await, "late");
         let failed = async { drop(departure) };
         let (told, ()) = tokio::join!(expected.first_soon(), failed);
         assert!(!told, "it failed");
-        let departure = handoffs.begin(&ours).expect("awaited");
-        departure.left(vec![entry(8)]);
+        let departure = handoffs.begin(&queue(), &ours).expect("awaited");
+        departure.hand_off_to(&[entry(8)]);
         drop(departure);
-        assert!(handoffs.begin(&ours).is_some(), "a second try of it");
+        assert!(
+            handoffs.begin(&queue(), &ours).is_some(),
+            "a second try of it"
+        );
         expected.first().await;
     }
 
@@ -266,8 +296,8 @@ mod tests {
     fn a_crowd_is_told_in_part() {
         let (ours, waiters) = (entry(5), [(); 20].map(|()| entry(8)));
         let handoffs = handoffs(&waiters);
-        let crowd: Vec<_> = waiters.iter().map(|w| handoffs.expect(&ours, w)).collect();
-        let departure = handoffs.begin(&ours).expect("awaited");
+        let crowd: Vec<_> = waiters.iter().map(|w| handoffs.expect(w, &ours)).collect();
+        let departure = handoffs.begin(&queue(), &ours).expect("awaited");
         assert_eq!(departure.waiters().len(), MOST);
         drop(crowd);
     }
@@ -276,16 +306,19 @@ mod tests {
     fn an_unconfirmed_waiter_is_not_handed_over_to() {
         let (ours, confirmed, unconfirmed) = (entry(5), entry(8), entry(9));
         let handoffs = handoffs(&[]);
-        handoffs.order().saw(&ours, Mode::Exclusive, &behind(&[1]));
-        let assume = handoffs.order().assume(&unconfirmed, Mode::Exclusive);
-        assert_eq!(assume.map(|ahead| ahead.id), Some(entry(5)));
-        let _waits = handoffs.expect(&ours, &unconfirmed);
-        assert!(handoffs.begin(&ours).is_none());
+        let name = queue();
         let mut order = handoffs.order();
-        order.saw(&confirmed, Mode::Exclusive, &behind(&[5]));
+        order.saw(&name, &ours, Mode::Exclusive, &behind(&[1]));
+        let assumed = order.assume(&name, &unconfirmed, Mode::Exclusive);
         drop(order);
-        let _waits = handoffs.expect(&ours, &confirmed);
-        let departure = handoffs.begin(&ours).expect("awaited");
+        assert_eq!(assumed.map(|ahead| ahead.id), Some(entry(5)));
+        let _waits = handoffs.expect(&unconfirmed, &ours);
+        assert!(handoffs.begin(&queue(), &ours).is_none());
+        let mut order = handoffs.order();
+        order.saw(&queue(), &confirmed, Mode::Exclusive, &behind(&[5]));
+        drop(order);
+        let _waits = handoffs.expect(&confirmed, &ours);
+        let departure = handoffs.begin(&queue(), &ours).expect("awaited");
         assert_eq!(departure.waiters(), [entry(8)]);
     }
 }

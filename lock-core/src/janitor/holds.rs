@@ -19,7 +19,7 @@ use crate::backoff::Backoff;
 use crate::error::{Error, LossReason};
 use crate::hold::Hold;
 use crate::rule::{self, View};
-use crate::session::{AsOf, Session};
+use crate::session::{AsOf, Session, Watcher};
 
 /// The entry of a hold that is over within this time is never watched, since the watch would cost more
 /// than the lock. The entry of a longer hold is watched within twice this time.
@@ -132,7 +132,7 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
     // a function would store its arguments twice.
     let session = &session;
     let changed = |hold: Arc<Hold>| async move {
-        let changed = guarded(session.changed(hold.entry(), hold.entry()));
+        let changed = guarded(session.watch(hold.entry(), Watcher::Owner));
         // When all watches are woken at once, the first of them would spend the budget of this task,
         // and the others would be woken in vain over and over.
         let changed = coop::unconstrained(hold.watch_until_end(changed)).await;

@@ -22,6 +22,7 @@ use crate::background;
 use crate::backoff::Backoff;
 use crate::entry::{EntryId, Metadata, Mode, Ticket};
 use crate::error::{Error, ErrorKind, LossReason};
+use crate::handoff::{HandoffRegistry, HandoffSession};
 use crate::hold::Hold;
 use crate::liveness::State;
 use crate::name::LockName;
@@ -39,7 +40,7 @@ const REMOVALS: usize = 64;
 /// goes, the janitor finishes its removals and closes the session.
 #[derive(Debug)]
 pub(crate) struct SharedSession {
-    session: Arc<dyn Session>,
+    handoff: Arc<HandoffSession>,
     serial: AtomicU64,
     /// An entry is removed once, so the entries are its limit; a bound of its own could not be
     /// waited for in `Drop`.
@@ -54,24 +55,34 @@ enum Job {
 }
 
 impl SharedSession {
-    pub(crate) fn new(session: Arc<dyn Session>) -> Result<Arc<Self>, Error> {
+    pub(crate) fn new(
+        session: Arc<dyn Session>,
+        registry: Arc<HandoffRegistry>,
+    ) -> Result<Arc<Self>, Error> {
+        let handoff = HandoffSession::new(session, registry);
         let (jobs, queue) = mpsc::unbounded_channel();
         let fresh = Arc::new(Fresh::default());
-        background::handle()?.spawn(work(session.clone(), fresh.clone(), queue));
+        background::handle()?.spawn(work(handoff.clone(), fresh.clone(), queue));
         Ok(Arc::new(SharedSession {
-            session,
+            handoff,
             serial: AtomicU64::new(1),
             jobs,
             fresh,
         }))
     }
 
-    pub(crate) fn session(&self) -> &Arc<dyn Session> {
-        &self.session
+    /// Returns the session, for what concerns no queue.
+    pub(crate) fn session(&self) -> &dyn Session {
+        &**self.handoff.session()
+    }
+
+    /// Returns the session, for what concerns its entries in queues.
+    pub(crate) fn handoff(&self) -> &Arc<HandoffSession> {
+        &self.handoff
     }
 
     pub(crate) fn is_alive(&self) -> bool {
-        !matches!(self.session.liveness().state(), State::Lost(_))
+        !matches!(self.session().liveness().state(), State::Lost(_))
     }
 
     pub(crate) fn ticket(&self, name: LockName, mode: Mode, metadata: Arc<Metadata>) -> Ticket {
@@ -116,26 +127,27 @@ impl SharedSession {
 impl Drop for SharedSession {
     fn drop(&mut self) {
         if background::is_forked() {
-            std::mem::forget((self.session.clone(), self.jobs.clone(), self.fresh.clone()));
+            std::mem::forget((self.handoff.clone(), self.jobs.clone(), self.fresh.clone()));
         }
     }
 }
 
 /// The janitor of one session.
 async fn work(
-    session: Arc<dyn Session>,
+    handoff: Arc<HandoffSession>,
     fresh: Arc<Fresh>,
     mut jobs: mpsc::UnboundedReceiver<Job>,
 ) {
     let mut waiting: VecDeque<(Ticket, Option<EntryId>)> = VecDeque::new();
     let mut removals = FuturesUnordered::new();
-    let mut watching = holds::watch(&*session, &fresh).boxed().fuse();
+    let session = &**handoff.session();
+    let mut watching = holds::watch(session, &fresh).boxed().fuse();
     let mut told = None;
     loop {
         while removals.len() < REMOVALS
             && let Some((ticket, entry)) = waiting.pop_front()
         {
-            removals.push(remove(&*session, ticket, entry));
+            removals.push(remove(&handoff, ticket, entry));
         }
         let job = tokio::select! {
             job = jobs.recv() => job,
@@ -158,8 +170,8 @@ async fn work(
     // The removals are part of the close where it works; where it does not, they matter.
     waiting
         .into_iter()
-        .for_each(|(t, e)| removals.push(remove(&*session, t, e)));
-    let mut closing = pin!(close(&*session, told));
+        .for_each(|(t, e)| removals.push(remove(&handoff, t, e)));
+    let mut closing = pin!(close(session, told));
     loop {
         tokio::select! {
             () = &mut closing => return,
@@ -211,13 +223,13 @@ async fn close(session: &dyn Session, told: Option<oneshot::Sender<Result<(), Er
 
 /// Removes an entry; tries until it is done, or refused, or the session, and the entry with it, is
 /// over. A session that we close is not over before the server says so.
-async fn remove(session: &dyn Session, ticket: Ticket, entry: Option<EntryId>) {
+async fn remove(handoff: &HandoffSession, ticket: Ticket, entry: Option<EntryId>) {
     let mut backoff = Backoff::default();
     loop {
-        let Err(error) = guarded(session.remove(&ticket, entry.as_ref())).await else {
+        let Err(error) = guarded(handoff.try_remove(&ticket, entry.as_ref()).boxed()).await else {
             return;
         };
-        let lost = match session.liveness().state() {
+        let lost = match handoff.session().liveness().state() {
             State::Lost(reason) => reason != LossReason::Closed,
             State::Held | State::Jeopardy => false,
         };

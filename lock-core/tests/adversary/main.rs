@@ -25,7 +25,7 @@ fn mutex(script: &Arc<Script>) -> Mutex {
 /// A coordinator whose watches never say anything.
 fn script() -> Arc<Script> {
     let script = Arc::<Script>::default();
-    script.changed.will(Act::Hang);
+    script.watch.will(Act::Hang);
     script
 }
 
@@ -95,7 +95,7 @@ fn watches_that_wake_for_nothing_do_not_make_a_wait_overstay() {
     for act in [Act::Succeed, Act::Fail(ErrorKind::Exhausted)] {
         let script = script();
         script.blocked.store(true, Ordering::SeqCst);
-        script.changed.will(act);
+        script.watch.will(act);
         let lock = mutex(&script);
         let (done, outcome) = std::sync::mpsc::channel();
         // On an executor without a budget of its own.
@@ -307,7 +307,7 @@ async fn a_waiter_watches_its_own_entry_too() {
     script.blocked.store(true, Ordering::SeqCst);
     let lock = mutex(&script);
     let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
-    eventually("both are watched", || script.changed.count() == 2).await;
+    eventually("both are watched", || script.watch.count() == 2).await;
     waiter.abort();
 }
 
@@ -317,7 +317,7 @@ async fn a_waiter_whose_watch_says_nothing_looks_by_itself() {
     script.blocked.store(true, Ordering::SeqCst);
     let lock = mutex(&script);
     let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
-    eventually("it waits", || script.changed.count() > 0).await;
+    eventually("it waits", || script.watch.count() > 0).await;
     script.blocked.store(false, Ordering::SeqCst);
     let granted = soon("its own look", waiter).await.expect("no panic");
     granted.expect("granted");
@@ -416,7 +416,7 @@ async fn closing_ends_waits_that_had_begun() {
     let locks = script.locks(HOUR);
     let lock = locks.mutex("a").expect("a valid name");
     let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
-    eventually("it waits", || script.changed.count() > 0).await;
+    eventually("it waits", || script.watch.count() > 0).await;
     locks.close().await.expect("closed");
     let error = soon("the wait ends", waiter)
         .await
@@ -429,7 +429,7 @@ async fn closing_ends_waits_that_had_begun() {
 async fn a_holder_hears_of_its_entry_although_its_watch_is_refused() {
     for act in [Act::Fail(ErrorKind::Exhausted), Act::Panic] {
         let script = script();
-        script.changed.will(act);
+        script.watch.will(act);
         let guard = mutex(&script).acquire().await.expect("granted");
         script.gone.store(true, Ordering::SeqCst);
         assert_eq!(
@@ -442,7 +442,7 @@ async fn a_holder_hears_of_its_entry_although_its_watch_is_refused() {
 #[tokio::test]
 async fn a_watch_that_breaks_is_set_anew_and_ends_with_the_hold() {
     let script = script();
-    script.changed.will(Act::Hang);
+    script.watch.will(Act::Hang);
     let watches = || script.watches.load(Ordering::SeqCst);
     let locks = script.locks(HOUR);
     let acquire = async |name| {
@@ -451,10 +451,10 @@ async fn a_watch_that_breaks_is_set_anew_and_ends_with_the_hold() {
     };
     let mut guards = vec![acquire("steady").await];
     eventually("it is watched", || watches() == 1).await;
-    script.changed.will(Act::Fail(ErrorKind::Exhausted));
+    script.watch.will(Act::Fail(ErrorKind::Exhausted));
     guards.push(acquire("interrupted").await);
-    eventually("it is tried again", || script.changed.count() > 3).await;
-    script.changed.will(Act::Hang);
+    eventually("it is tried again", || script.watch.count() > 3).await;
+    script.watch.will(Act::Hang);
     eventually("both are watched", || watches() == 2).await;
     for guard in guards {
         let before = watches();
@@ -468,7 +468,7 @@ async fn many_whose_watches_break_are_looked_up_a_few_at_a_time() {
     const HOLDS: usize = 300;
     const AT_ONCE: usize = 64;
     let script = script();
-    script.changed.will(Act::Fail(ErrorKind::Unreachable));
+    script.watch.will(Act::Fail(ErrorKind::Unreachable));
     script.look.will(Act::Hang);
     let locks = script.locks(HOUR);
     let mut guards = Vec::with_capacity(HOLDS);
@@ -476,7 +476,7 @@ async fn many_whose_watches_break_are_looked_up_a_few_at_a_time() {
         let mutex = locks.mutex(format!("{number}")).expect("a valid name");
         guards.push(mutex.acquire().await.expect("granted"));
     }
-    eventually("all were interrupted", || script.changed.count() == HOLDS).await;
+    eventually("all were interrupted", || script.watch.count() == HOLDS).await;
     eventually("the first are looked up", || script.look.count() >= AT_ONCE).await;
     // All the others have been told, too, and would have come by now.
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -490,7 +490,7 @@ async fn a_passed_deadline_is_a_loss_for_holders_and_waiters_without_any_timer()
         clock: clock.clone(),
         ..Script::default()
     });
-    script.changed.will(Act::Hang);
+    script.watch.will(Act::Hang);
     let guard = mutex(&script).acquire().await.expect("granted");
     clock.advance(HOUR);
     assert_eq!(
@@ -524,7 +524,7 @@ async fn wait_over_a_session_loss(
     script.blocked.store(true, Ordering::SeqCst);
     // The watch is what tells of the loss.
     script
-        .changed
+        .watch
         .will(Act::Fail(ErrorKind::SessionLost(LossReason::SessionGone)));
     let locks = script.locks_with(
         Options::default()
@@ -533,7 +533,7 @@ async fn wait_over_a_session_loss(
     );
     let lock = locks.mutex("a").expect("a valid name");
     let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
-    eventually("it waits", || script.changed.count() > 0).await;
+    eventually("it waits", || script.watch.count() > 0).await;
     script.blocked.store(false, Ordering::SeqCst);
     let outcome = soon("the wait ends", waiter).await.expect("no panic");
     (outcome.map_err(|e| e.kind()), script.enqueue.count())
@@ -572,7 +572,7 @@ async fn over_an_outage(script: &Arc<Script>, open: ErrorKind) -> (Result<(), Er
     script.blocked.store(true, Ordering::SeqCst);
     script.open.will(Act::Fail(open));
     let gone = ErrorKind::SessionLost(LossReason::SessionGone);
-    script.changed.will(Act::Fail(gone));
+    script.watch.will(Act::Fail(gone));
     let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
     eventually("it asks again, or gives up", || {
         // More tries than one opening makes, of either kind.
@@ -625,7 +625,7 @@ async fn a_place_is_kept_while_the_coordinator_is_short_of_something() {
     script.blocked.store(true, Ordering::SeqCst);
     // It looks by itself.
     script.look.will(Act::Fail(ErrorKind::Exhausted));
-    script.changed.will(Act::Fail(ErrorKind::Exhausted));
+    script.watch.will(Act::Fail(ErrorKind::Exhausted));
     let lock = mutex(&script);
     let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
     // For longer than a first request would be tried.
@@ -650,7 +650,7 @@ async fn the_first_reason_of_a_loss_stays() {
         .acquire()
         .await
         .expect("granted");
-    script.changed.will(Act::Succeed);
+    script.watch.will(Act::Succeed);
     locks.close().await.expect("closed");
     assert_eq!(guard.state(), State::Lost(LossReason::Closed));
     script.gone.store(true, Ordering::SeqCst);

@@ -13,7 +13,7 @@ use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
     Access, Accessed, Admission, AsOf, Backend, DataKey, Effect, Enqueued, EntryId, Error,
     ErrorKind, Incarnation, Liveness, LockName, Locks, LossReason, Metadata, Mode, Options, Placed,
-    Queue, Raised, Removed, Session, SessionId, Ticket, Token, TokenOffset,
+    Queue, Raised, Removal, Removed, Session, SessionId, Ticket, Token, TokenOffset, Watcher,
 };
 
 /// What a call does.
@@ -88,7 +88,7 @@ pub struct Script {
     pub open_takes: Mutex<Duration>,
     pub enqueue: Call,
     pub look: Call,
-    pub changed: Call,
+    pub watch: Call,
     pub remove: Call,
     pub access: Call,
     pub close: Call,
@@ -246,9 +246,9 @@ impl Session for ScriptedSession {
         Ok(self.script.view())
     }
 
-    async fn changed(&self, _: &EntryId, _: &EntryId) -> Result<(), Error> {
+    async fn watch(&self, _: &EntryId, _: Watcher) -> Result<(), Error> {
         let _watch = Watch::of(&self.script.watches);
-        let changed = self.script.changed.play().await;
+        let changed = self.script.watch.play().await;
         if let Err(error) = &changed
             && let ErrorKind::SessionLost(reason) = error.kind()
         {
@@ -257,7 +257,12 @@ impl Session for ScriptedSession {
         changed
     }
 
-    async fn remove(&self, ticket: &Ticket, _: Option<&EntryId>) -> Result<Removed, Error> {
+    async fn remove(
+        &self,
+        ticket: &Ticket,
+        _: Option<&EntryId>,
+        _: &[EntryId],
+    ) -> Result<Removal, Error> {
         self.script.remove.play().await?;
         let mut entries = self
             .script
@@ -267,8 +272,8 @@ impl Session for ScriptedSession {
         self.script
             .remove
             .reply(match entries.remove(&ticket.serial) {
-                true => Removed::Removed,
-                false => Removed::AlreadyGone,
+                true => Removed::Removed.into(),
+                false => Removed::AlreadyGone.into(),
             })
     }
 

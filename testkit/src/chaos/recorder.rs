@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use lock_core::rule::{Ask, View};
 use lock_core::{
     Access, Accessed, Admission, AsOf, Backend, DataKey, Enqueued, EntryId, Error, Liveness,
-    LockName, Metadata, Queue, Raised, Removed, Session, SessionId, Ticket, TokenOffset,
+    LockName, Metadata, Queue, Raised, Removal, Removed, Session, SessionId, Ticket, TokenOffset,
+    Watcher,
 };
 
 use crate::history::journal::Journal;
@@ -130,17 +131,22 @@ impl Session for Recorded {
         self.inner.look(ticket, entry, ask, as_of).await
     }
 
-    async fn changed(&self, entry: &EntryId, own: &EntryId) -> Result<(), Error> {
-        self.inner.changed(entry, own).await
+    async fn watch(&self, entry: &EntryId, watcher: Watcher) -> Result<(), Error> {
+        self.inner.watch(entry, watcher).await
     }
 
-    async fn remove(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Result<Removed, Error> {
+    async fn remove(
+        &self,
+        ticket: &Ticket,
+        entry: Option<&EntryId>,
+        waiters: &[EntryId],
+    ) -> Result<Removal, Error> {
         let op = self.op(ticket);
         self.journal.write(Event::Remove { op });
-        let removed = self.inner.remove(ticket, entry).await?;
-        let did = removed == Removed::Removed;
+        let removal = self.inner.remove(ticket, entry, waiters).await?;
+        let did = removal.removed == Removed::Removed;
         self.journal.write(Event::Removed { op, did });
-        Ok(removed)
+        Ok(removal)
     }
 
     async fn access(

@@ -1,0 +1,217 @@
+//! A session whose entries are handed over without a look of the waiter's own.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::SessionHandoff;
+use super::removal::{Departure, HandoffRegistry};
+use crate::background;
+use crate::entry::{EntryId, Ticket};
+use crate::error::{Effect, Error};
+use crate::retry;
+use crate::rule::{self, View};
+use crate::session::{Admission, AsOf, Enqueued, Removal, Removed, Session, Watcher};
+
+/// Why a wait for the entry ahead is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// That entry is gone, or may be: look what stands ahead now.
+    Gone,
+    /// This process removed that entry, and the removal found our own standing first.
+    First,
+}
+
+/// A session of a backend, together with what this process knows of the order in its queues. All
+/// enqueues, removals, and looks and watches of waiters go through it.
+#[derive(Debug)]
+pub(crate) struct HandoffSession {
+    session: Arc<dyn Session>,
+    registry: Arc<HandoffRegistry>,
+    handoff: SessionHandoff,
+}
+
+impl HandoffSession {
+    /// Wraps a session of the backend that this registry belongs to.
+    pub(crate) fn new(session: Arc<dyn Session>, registry: Arc<HandoffRegistry>) -> Arc<Self> {
+        Arc::new(HandoffSession {
+            session,
+            handoff: SessionHandoff::new(registry.clone()),
+            registry,
+        })
+    }
+
+    /// Returns the session, for what concerns no queue.
+    pub(crate) fn session(&self) -> &Arc<dyn Session> {
+        &self.session
+    }
+
+    /// Puts an entry for this ticket at the end of its queue, or finds it there. `again` says that
+    /// an earlier try may have made it: then the queue is read.
+    ///
+    /// # Errors
+    /// The session's.
+    pub(crate) async fn enqueue(
+        &self,
+        ticket: &Ticket,
+        admission: Admission,
+        again: bool,
+    ) -> Result<Enqueued, Error> {
+        let plan = self.handoff.plan_enqueue(ticket, admission, again);
+        let enqueued = self.session.enqueue(ticket, plan.ask(), admission).await?;
+        let Enqueued::Placed(mut placed) = enqueued else {
+            return Ok(Enqueued::Busy);
+        };
+        placed.view = match plan.place(&placed.entry, placed.view) {
+            Some(view) => view,
+            None => self
+                .look(ticket, &placed.entry, AsOf::Now)
+                .await
+                // The entry is there, but where it stands is not known.
+                .map_err(|error| error.with_effect(Effect::Unknown))?,
+        };
+        Ok(Enqueued::Placed(placed))
+    }
+
+    /// Reads what stands ahead of a waiter's entry.
+    ///
+    /// # Errors
+    /// The session's.
+    pub(crate) async fn look(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        as_of: AsOf,
+    ) -> Result<View, Error> {
+        let ask = rule::ask(ticket.mode);
+        let view = self.session.look(ticket, entry, ask, as_of).await?;
+        self.handoff.note_view(ticket, &view);
+        Ok(view)
+    }
+
+    /// Waits until `blocker` is gone, or until its removal by this process has shown that `own`, the
+    /// entry of this ticket, stands first.
+    ///
+    /// # Errors
+    /// The session's.
+    pub(crate) async fn wait_for_change(
+        &self,
+        ticket: &Ticket,
+        own: &EntryId,
+        blocker: &EntryId,
+    ) -> Result<Change, Error> {
+        let mut expected = self.registry.expect(own, blocker);
+        let is_first = tokio::select! {
+            biased;
+            () = expected.first() => true,
+            gone = self.session.watch(blocker, Watcher::Waiter) => {
+                gone?;
+                expected.first_soon().await
+            }
+        };
+        if !is_first {
+            return Ok(Change::Gone);
+        }
+        let view = View {
+            present: true,
+            ahead: Vec::new(),
+        };
+        self.handoff.note_view(ticket, &view);
+        Ok(Change::First)
+    }
+
+    /// Removes the entry of this ticket, and wakes those who stand first by that. With `entry`
+    /// unknown, it removes whatever an enqueue of the ticket made. It tries for as long as
+    /// [`retry::remove`].
+    ///
+    /// # Cancel safety
+    /// The entry may or may not have been removed: call it again.
+    ///
+    /// # Errors
+    /// Those of the last try.
+    pub(crate) async fn remove(
+        &self,
+        ticket: &Ticket,
+        entry: Option<&EntryId>,
+    ) -> Result<Removed, Error> {
+        self.remove_in(Tries::Few, ticket, entry).await
+    }
+
+    /// Does the same in one try.
+    ///
+    /// # Cancel safety
+    /// The entry may or may not have been removed: call it again.
+    ///
+    /// # Errors
+    /// Those of the try.
+    pub(crate) async fn try_remove(
+        &self,
+        ticket: &Ticket,
+        entry: Option<&EntryId>,
+    ) -> Result<Removed, Error> {
+        self.remove_in(Tries::One, ticket, entry).await
+    }
+
+    async fn remove_in(
+        &self,
+        tries: Tries,
+        ticket: &Ticket,
+        entry: Option<&EntryId>,
+    ) -> Result<Removed, Error> {
+        let Some(departure) = self.handoff.leave(ticket, entry) else {
+            let removal = tries.remove(&*self.session, ticket, entry, &[]).await?;
+            return Ok(removal.removed);
+        };
+        let (session, ticket) = (self.session.clone(), ticket.clone());
+        let mut removal = Box::pin(hand_off(tries, session, ticket, departure));
+        match poll_once(removal.as_mut()).await {
+            Poll::Ready(removed) => removed,
+            // On the thread that the waiters wait on: a crossing to another one would be a part of
+            // the time in which nobody holds the lock.
+            Poll::Pending => background::finish(removal).await,
+        }
+    }
+}
+
+/// How often a removal is tried before it is left to the caller.
+#[derive(Debug, Clone, Copy)]
+enum Tries {
+    One,
+    Few,
+}
+
+impl Tries {
+    async fn remove(
+        self,
+        session: &dyn Session,
+        ticket: &Ticket,
+        entry: Option<&EntryId>,
+        waiters: &[EntryId],
+    ) -> Result<Removal, Error> {
+        match self {
+            Tries::One => session.remove(ticket, entry, waiters).await,
+            Tries::Few => retry::remove_before(session, ticket, entry, waiters).await,
+        }
+    }
+}
+
+/// Removes an entry that stands first, and wakes those who stand first by that.
+async fn hand_off(
+    tries: Tries,
+    session: Arc<dyn Session>,
+    ticket: Ticket,
+    departure: Departure,
+) -> Result<Removed, Error> {
+    let (entry, waiters) = (departure.entry(), departure.waiters());
+    let removal = tries
+        .remove(&*session, &ticket, Some(entry), waiters)
+        .await?;
+    departure.hand_off_to(&removal.waiters);
+    Ok(removal.removed)
+}
+
+/// A store in this process may be done at once, on the caller's thread.
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+}
