@@ -23,16 +23,37 @@ use crate::token_offset::{Raised, TokenOffset};
 /// method can be dropped at any await.
 #[async_trait]
 pub trait Backend: Debug + Send + Sync {
-    /// Opens a session that lives at least `ttl` after its last renewal; the store may raise a
-    /// small one, and the deadlines count with what it granted. It renews itself until it is
+    /// Opens a session that lives at least `ttl` after its last renewal. The store may raise a small
+    /// `ttl`, and the deadlines count with what it granted. The session renews itself until it is
     /// closed.
+    ///
+    /// # Cancel safety
+    /// When the call is dropped, no session stays that is renewed: it is closed again, or ends with
+    /// its time to live.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`] if the coordinator did not answer in time; [`ErrorKind::Exhausted`]
+    /// if it is short of something; another kind if it refuses for good. The methods below fail with
+    /// the same kinds.
     async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error>;
 
-    /// The whole queue of one lock; empty if nobody stands there. Needs no session.
+    /// Returns the whole queue of one lock, which is empty if there is no entry. Needs no session.
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`open_session`](Backend::open_session).
     async fn queue(&self, name: &LockName) -> Result<Queue, Error>;
 
-    /// The queues of the native locks whose names begin with this text, in the order of the store's
-    /// keys: at most `limit` of them, those after the lock `after`. Needs no session.
+    /// Returns the queues of the native locks whose names begin with this text, in the order of the
+    /// store's keys: at most `limit` of them, from behind the lock `after`. Needs no session.
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`open_session`](Backend::open_session).
     async fn locks(
         &self,
         prefix: &str,
@@ -40,49 +61,66 @@ pub trait Backend: Debug + Send + Sync {
         limit: usize,
     ) -> Result<Vec<Queue>, Error>;
 
-    /// The value that holders keep at this key, not older than the call. Needs no session.
+    /// Returns the value that holders keep at this key, not older than the call. Needs no session.
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`open_session`](Backend::open_session).
     async fn get(&self, key: &DataKey) -> Result<Option<Vec<u8>>, Error>;
 
-    /// Removes an entry of this lock, whoever's it is: this incarnation, never "whatever has this
-    /// name". Needs no session. A copy of the request that is still under way when it is answered
+    /// Removes an entry of this lock, of any session: this incarnation, never "whatever has this
+    /// name". Needs no session. A copy of the request that is still under way when the call returns
     /// removes nothing else.
     ///
-    /// *Cancel safety:* may or may not have removed; call again.
+    /// # Cancel safety
+    /// When the call is dropped, the entry may or may not have been removed: call it again.
+    ///
+    /// # Errors
+    /// Those of [`open_session`](Backend::open_session), and [`ErrorKind::InvalidArgument`] if the
+    /// entry is one of another lock.
     async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error>;
 
-    /// Raises the [offset](crate::token_offset) under the tokens of the namespace's native locks, and never
-    /// lowers it: in one step with the proof that no entry of such a lock is there, and that no
-    /// session will make one that does not know of it. May be called again after an error.
+    /// Raises the [offset](crate::token_offset) under the tokens of the namespace's native locks, and
+    /// never lowers it. The step that raises it also proves that there is no entry of such a lock,
+    /// and that no session will make one without knowing the new offset.
+    ///
+    /// # Cancel safety
+    /// When the call is dropped or fails, the offset may or may not have been raised: call it again.
+    ///
+    /// # Errors
+    /// Those of [`open_session`](Backend::open_session).
     async fn raise_token_offset(&self, offset: TokenOffset) -> Result<Raised, Error>;
 }
 
-/// Whom a queue takes in.
+/// Which contenders a queue takes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// Everybody.
+    /// Every contender.
     Always,
-    /// Who would hold the lock at once. A backend that cannot tell in one step may take in others
-    /// too: the core then gives the place up.
+    /// A contender that would hold the lock at once. A backend that cannot decide this in one step
+    /// may take in others too: the core then gives the place up.
     IfFree,
 }
 
-/// How fresh the answer of a `look` must be.
+/// How fresh the result of a [`look`](Session::look) must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AsOf {
-    /// Not older than the change that [`watch`](Session::watch) just told this entry's waiter
-    /// of. What stood ahead and is gone by then stays gone, so a store may answer from the replica
-    /// that told us, without asking its quorum.
+    /// Not older than the change that [`watch`](Session::watch) just reported to this entry's waiter.
+    /// What stood ahead and is gone by then stays gone, so a store may read the replica that reported
+    /// it, without asking its quorum.
     Change,
-    /// Not older than the call: for the looks that are taken because an event may have been lost.
+    /// Not older than the call: for a look that is taken because an event may have been lost.
     Now,
 }
 
-/// What `enqueue` answers.
+/// What [`enqueue`](Session::enqueue) did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Enqueued {
-    /// We have a place.
+    /// The ticket has an entry.
     Placed(Placed),
-    /// We asked for one only if the lock is free, and it is not. There is no entry of ours.
+    /// An entry was wanted only if the lock is free, and it is not. The ticket has no entry.
     Busy,
 }
 
@@ -93,7 +131,7 @@ pub struct Placed {
     pub entry: EntryId,
     /// Its token.
     pub token: Token,
-    /// What stands ahead of it.
+    /// What stands ahead of it, as far as that was asked for.
     pub view: View,
 }
 
@@ -145,7 +183,7 @@ pub struct Removal {
     pub waiters: Vec<EntryId>,
 }
 
-/// A removal that read nothing of the waiters.
+/// Makes the result of a removal that did not read the waiters' entries.
 impl From<Removed> for Removal {
     fn from(removed: Removed) -> Self {
         Removal {
@@ -165,9 +203,9 @@ pub enum Removed {
     AlreadyGone,
 }
 
-/// One process's liveness on a coordinator, and the entries it keeps alive there.
+/// One process's liveness on a coordinator, and the entries that it keeps alive there.
 ///
-/// A backend orders entries; it never decides who holds. Every method is required: a wrapper that
+/// A backend orders entries and never decides which of them hold. Every method is required: a wrapper that
 /// forgets to forward one does not compile.
 ///
 /// # For implementors
@@ -180,10 +218,10 @@ pub enum Removed {
 /// never with a success that rests on an entry of the past.
 #[async_trait]
 pub trait Session: Debug + Send + Sync {
-    /// Its identity.
+    /// Returns its identity.
     fn id(&self) -> SessionId;
 
-    /// How long it is proven to live.
+    /// Returns how long it is proven to live.
     fn liveness(&self) -> &Arc<Liveness>;
 
     /// Puts an entry for this ticket at the end of its lock's queue, or finds the one that an
@@ -191,7 +229,8 @@ pub trait Session: Debug + Send + Sync {
     /// in one round trip.
     ///
     /// A limit of zero in `ask` means that the queue need not be read: the core knows of an entry
-    /// ahead and waits for that one. The view then has nothing ahead, and its `present` still counts.
+    /// ahead and waits for that one, or looks afterwards. The view then has nothing ahead, and its
+    /// `present` still counts.
     /// The limit is never zero together with [`Admission::IfFree`].
     ///
     /// # Cancel safety
@@ -264,12 +303,16 @@ pub trait Session: Debug + Send + Sync {
     ) -> Result<Removal, Error>;
 
     /// Reads or changes the value at a key, in one step with the proof that this entry, in this
-    /// incarnation, is there. The core asks this of entries that hold their lock only, and of each
-    /// one at a time.
+    /// incarnation, is there. The core calls this for entries that hold their lock only, and makes
+    /// one call at a time for each of them.
     ///
-    /// *Cancel safety:* when dropped, or on an error whose effect is unknown, it may have been done,
-    /// or may yet be done as long as the entry is there; but never after a later access of the
-    /// same entry has been answered.
+    /// # Cancel safety
+    /// When the call is dropped, or fails with an unknown effect, the access may have been done, or
+    /// may yet be done as long as the entry is there; but never after a later access of the same
+    /// entry has returned.
+    ///
+    /// # Errors
+    /// Those of [`enqueue`](Session::enqueue).
     async fn access(
         &self,
         ticket: &Ticket,
@@ -278,11 +321,15 @@ pub trait Session: Debug + Send + Sync {
         access: &Access,
     ) -> Result<Accessed, Error>;
 
-    /// Has this entry, in this incarnation, say this of its contender; whether it was there. The
-    /// order in the queue stays, and who waits for the entry need not be woken.
+    /// Replaces what this entry, in this incarnation, says of its contender. Returns whether the entry
+    /// was there. The order in the queue stays, and those who wait for the entry need not be woken.
     ///
-    /// *Cancel safety:* when dropped, or on an error whose effect is unknown, it may have been done,
-    /// or may yet be done as long as the entry is there.
+    /// # Cancel safety
+    /// When the call is dropped, or fails with an unknown effect, it may have been done, or may yet
+    /// be done as long as the entry is there.
+    ///
+    /// # Errors
+    /// Those of [`enqueue`](Session::enqueue).
     async fn describe(
         &self,
         ticket: &Ticket,
@@ -292,7 +339,10 @@ pub trait Session: Debug + Send + Sync {
 
     /// Ends the session and with it all its entries. May be called again, also after it succeeded.
     ///
-    /// *Cancel safety:* the renewals have stopped, so the session ends with its time to live at the
-    /// latest.
+    /// # Cancel safety
+    /// The renewals have stopped, so the session ends with its time to live at the latest.
+    ///
+    /// # Errors
+    /// Those of [`open_session`](Backend::open_session).
     async fn close(&self) -> Result<(), Error>;
 }
