@@ -1,5 +1,5 @@
-//! Users and passwords with a real etcd: tokens that lapse cost nothing, refusals are plain, and
-//! the password is nowhere to be seen.
+//! Users and passwords with a real etcd: tokens that end do no harm, refusals are clear, and no
+//! output contains the password.
 
 mod support;
 
@@ -16,14 +16,14 @@ use testkit::fixtures::certs::private;
 
 const TTL: Duration = Duration::from_secs(3);
 const CANARY: &str = "canary-7f3a";
-/// Seconds that a token lives without use.
+/// The seconds that a token lives without use.
 const TOKEN_TTL: u64 = 2;
 
-/// What etcd's tokens are.
+/// The kind of etcd's tokens.
 enum Tokens {
-    /// Known to the server only; each use prolongs it.
+    /// Known to the server only. Each use prolongs its life.
     Simple,
-    /// Lapses at its time, and with each change of users and roles.
+    /// Ends at a fixed time, and with each change of users and roles.
     Jwt,
 }
 
@@ -48,7 +48,7 @@ struct Guarded {
 }
 
 impl Guarded {
-    /// Etcd with authentication: `app` may use the locks, `stranger` may nothing.
+    /// Starts an etcd with authentication: `app` may use the locks, `stranger` has no permission.
     async fn start() -> Self {
         Guarded::start_with(Tokens::Simple).await
     }
@@ -123,7 +123,7 @@ impl Guarded {
     }
 }
 
-/// Everything that an error says, in all ways.
+/// Returns all texts of an error and its sources.
 fn all_of(error: &Error) -> String {
     let mut said = format!("{error:?}");
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
@@ -217,7 +217,7 @@ async fn outlives(tokens: Tokens) {
     let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
     let mutex = waiter.mutex("x").expect("valid");
     let mut waiting = Vec::new();
-    // One after the other, so that watches are made on a stream whose token has lapsed.
+    // One after the other, so that watches are made on a stream whose token has ended.
     for round in 0..3 {
         let mutex = mutex.clone();
         waiting.push(tokio::spawn(async move {
@@ -229,7 +229,7 @@ async fn outlives(tokens: Tokens) {
             assert!(!matches!(guard.state(), State::Lost(_)), "{guard:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        // Changes what tokens were made for, in the midst of their life.
+        // Changes the permissions during the life of the tokens.
         let other = holder.mutex("y").expect("valid");
         let fresh = soon("acquire", other.acquire()).await.expect("acquired");
         let role = format!("r{round}");
@@ -287,7 +287,7 @@ async fn a_permission_taken_away_ends_a_wait() {
     let waiting = tokio::spawn(async move { mutex.acquire().await.map(drop) });
     tokio::time::sleep(Duration::from_millis(500)).await;
     guarded.as_root(&["user", "revoke-role", "app", "locks"]);
-    // At its next look.
+    // The waiter notices it at its next look.
     let error = soon("a refusal", waiting).await.expect("no panic");
     let error = error.expect_err("the permission is gone");
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");

@@ -1,4 +1,4 @@
-//! Three nodes, and what happens to a queue when the leader goes.
+//! A cluster of three nodes: what happens to a queue when the leader fails.
 
 mod support;
 
@@ -11,12 +11,12 @@ use tokio::sync::mpsc;
 const TTL: Duration = Duration::from_secs(10);
 const WAITERS: usize = 20;
 
-/// A cluster with a holder and a queue behind it, whose clients all began at the leader.
+/// A cluster with a holder and a queue behind it. All clients are connected to the leader at first.
 struct Scene {
     nodes: [Node; 3],
     leader: usize,
     guard: Option<Guard>,
-    /// Who got a turn, with which token, and when.
+    /// The waiters that were granted the lock, with their tokens and times.
     order: mpsc::UnboundedReceiver<(usize, Token, Instant)>,
     _clients: Vec<Locks>,
 }
@@ -62,7 +62,7 @@ impl Scene {
         &self.nodes[(self.leader + 1) % 3]
     }
 
-    /// When another node leads, by the word of both that are left.
+    /// Waits until both other nodes report another leader. Returns when they did.
     async fn elected(&self) -> Instant {
         let survivors = [1, 2].map(|i| &self.nodes[(self.leader + i) % 3]);
         loop {
@@ -75,7 +75,7 @@ impl Scene {
         }
     }
 
-    /// Nothing is lost, nobody overtakes; answers when the first had its turn.
+    /// Checks that all waiters are granted the lock, in order. Returns when the first one was.
     async fn all_have_their_turns(&mut self, mut last: Token) -> Instant {
         let mut first = None;
         for expected in 0..WAITERS {
@@ -91,7 +91,7 @@ impl Scene {
     }
 }
 
-/// A holder that goes on holding keeps its lock, and nobody else gets it meanwhile.
+/// Checks that a holder that continues to hold keeps its lock, and that nobody else gets it.
 async fn survives(harm: impl FnOnce(&mut Node)) {
     let mut scene = Scene::set().await;
     let guard = scene.guard.take().expect("held");
@@ -99,7 +99,7 @@ async fn survives(harm: impl FnOnce(&mut Node)) {
     harm(&mut scene.nodes[scene.leader]);
     let harmed = Instant::now();
     let recovered = async {
-        // Jeopardy has to come first: the renewal before the harm still counts.
+        // Jeopardy has to come first: the last renewal before the failure still counts.
         tokio::time::sleep(TTL / 5).await;
         while guard.state() != State::Held {
             assert!(!matches!(guard.state(), State::Lost(_)), "{guard:?}");
@@ -117,15 +117,15 @@ async fn survives(harm: impl FnOnce(&mut Node)) {
     scene.all_have_their_turns(token).await;
 }
 
-/// When the holder leaves just then, the queue goes on within a second of the election: 0.03 to
-/// 0.73 s were measured. The second second is for a busy machine.
+/// Checks that the queue goes on soon after the election when the holder releases during it. 0.03 to
+/// 0.73 s were measured. The limit of two seconds is for a busy machine.
 async fn goes_on(harm: impl FnOnce(&mut Node)) {
     let mut scene = Scene::set().await;
     let guard = scene.guard.take().expect("held");
     let token = guard.token();
     harm(&mut scene.nodes[scene.leader]);
     let harmed = Instant::now();
-    // It may not be known in time whether it was released; then the janitor goes on.
+    // The outcome of the release may not be known in time. Then the janitor continues.
     let release = tokio::spawn(guard.release());
     let elected = soon("an election", scene.elected()).await;
     let first = scene.all_have_their_turns(token).await;
@@ -187,7 +187,7 @@ async fn a_cluster_without_a_quorum_is_a_clear_error_and_a_loss_and_comes_back()
         "{error}"
     );
     assert_eq!(reason, LossReason::Expired);
-    // A leader left alone acknowledges renewals for up to two election timeouts more.
+    // A leader without followers acknowledges renewals for up to two more election timeouts.
     assert!(lost - killed < ttl + Duration::from_secs(3));
     let error = soon("a listing", client().list("", None, 1)).await;
     let error = error.expect_err("nobody can decide");

@@ -1,4 +1,4 @@
-//! What goes wrong between us and a real etcd.
+//! Faults of the network and the server, with a real etcd.
 
 mod support;
 
@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 const TTL: Duration = Duration::from_secs(10);
 
-/// The size of a note, so that an enqueue can be told by its size from all else.
+/// The size of a note. It makes an enqueue longer than all other requests.
 const NOTE_BYTES: usize = 1000;
 
 fn ticket(name: &str, serial: u64) -> Ticket {
@@ -31,7 +31,7 @@ fn ticket(name: &str, serial: u64) -> Ticket {
     }
 }
 
-/// A session through a proxy, with requests that are given up after half a second.
+/// Opens a session through a proxy, with requests that time out after half a second.
 async fn proxied(etcd: &Node) -> (Proxy, Arc<dyn Session>) {
     let proxy = Proxy::start(etcd.address());
     let url = format!("etcd://{}?request_timeout=500ms", proxy.address());
@@ -71,8 +71,7 @@ async fn a_request_that_arrives_after_the_removal_makes_no_ghost() {
     let (proxy, session) = proxied(&etcd).await;
     let ticket = ticket("x", 1);
 
-    // The enqueue gets as far as the socket of a server that stands still; then its future is
-    // dropped.
+    // The enqueue reaches the socket of a server that stands still. Then its future is dropped.
     proxy.hold();
     {
         let mut enqueue = Box::pin(enqueue(&session, &ticket));
@@ -83,7 +82,7 @@ async fn a_request_that_arrives_after_the_removal_makes_no_ghost() {
         }
     }
     proxy.cut();
-    // Whether it finds something is not known to it if its own first try was cut off too.
+    // It cannot know whether it found something if its own first attempt was cut off, too.
     let removed = soon("remove", retry::remove(&*session, &ticket, None)).await;
     removed.expect("done");
 
@@ -102,7 +101,7 @@ async fn a_lost_reply_makes_one_entry_and_no_ghost_after_its_removal() {
     let ticket = ticket("x", 1);
 
     proxy.hold();
-    // Cut off before our deadline: then no reset of the request follows it to the server.
+    // The connection is cut before our deadline, so that no reset of the request reaches the server.
     let cut = async {
         wait_until("the request", || proxy.kept_bytes() >= NOTE_BYTES).await;
         proxy.cut();

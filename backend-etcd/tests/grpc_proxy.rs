@@ -13,10 +13,10 @@ use testkit::fixtures::etcd::GrpcProxy;
 use tokio::task::JoinHandle;
 
 const TTL: Duration = Duration::from_secs(10);
-/// For the tests that outlive it.
+/// A short time to live, for the tests that wait for its end.
 const SHORT: Duration = Duration::from_secs(4);
 
-/// A process behind the proxy.
+/// Returns the locks of a process behind the proxy.
 fn behind(proxy: &GrpcProxy, ttl: Duration) -> Locks {
     locks(backend(&format!("etcd://{}", proxy.address())), ttl)
 }
@@ -61,7 +61,7 @@ async fn clients_on_both_sides_take_turns_and_tokens_rise() {
     assert!(proxy.runs(), "{}", proxy.log());
 }
 
-/// Some versions of the proxy end when they are asked for the progress of a watch.
+/// Some versions of the proxy crash on a request for the progress of a watch.
 #[tokio::test]
 async fn holder_and_waiter_outlive_several_times_to_live_and_so_does_the_proxy() {
     let etcd = Node::start().await;
@@ -97,7 +97,7 @@ async fn a_waiter_is_woken_by_the_release_and_not_by_its_own_look() {
         let guard = hold(&direct, &name).await;
         let waiting = wait(&waiter, &name);
         etcd.wait_keys(&format!("turnlock/{name}/"), 2).await;
-        // Its watches are there.
+        // Its watches have begun.
         tokio::time::sleep(Duration::from_millis(200)).await;
         let released = Instant::now();
         assert_eq!(guard.release().await.expect("an answer"), Release::Released);
@@ -148,7 +148,7 @@ async fn a_holder_learns_of_what_is_done_on_etcd_itself() {
     );
 }
 
-/// A deletion wakes whom it concerns, whatever the order in which the proxy confirms watches.
+/// A deletion wakes the contender that it concerns, in whatever order the proxy confirms watches.
 #[tokio::test]
 async fn many_watches_made_at_once_are_not_mixed_up() {
     const LOCKS: usize = 100;
@@ -160,7 +160,7 @@ async fn many_watches_made_at_once_are_not_mixed_up() {
     for i in 0..LOCKS {
         guards.push((hold(&holder, &format!("{i}")).await, i));
     }
-    // All are watched.
+    // All entries are under watch.
     let watched = async {
         while etcd.watches().await < LOCKS as u64 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -178,7 +178,7 @@ async fn many_watches_made_at_once_are_not_mixed_up() {
     }
 }
 
-/// The proxy keeps what was read: nothing of it is taken for how things are.
+/// The proxy caches reads. No cached read counts as the present state.
 #[tokio::test]
 async fn a_lock_that_was_freed_or_taken_on_etcd_itself_is_so_behind_the_proxy() {
     const ROUNDS: usize = 20;
@@ -234,7 +234,7 @@ async fn waiters_outlive_a_proxy_that_is_away_for_longer_than_their_sessions() {
     }
 }
 
-/// It is the proxy that renews, and what it answers may be of a renewal long past.
+/// The proxy renews the leases, and its answer may be that of a renewal long ago.
 #[tokio::test]
 async fn a_proxy_that_stands_still_and_dies_does_not_let_a_holder_overstay() {
     let etcd = Node::start().await;
@@ -245,7 +245,7 @@ async fn a_proxy_that_stands_still_and_dies_does_not_let_a_holder_overstay() {
         let guard = hold(&holder, &name).await;
         let waiting = wait(&locks_of(&etcd, TTL), &name);
         etcd.wait_keys(&format!("turnlock/{name}/"), 2).await;
-        // Some renewals later.
+        // After some renewals.
         tokio::time::sleep(SHORT + Duration::from_millis(still)).await;
         assert!(!matches!(guard.state(), State::Lost(_)), "{guard:?}");
         proxy.signal("-STOP");
@@ -260,11 +260,11 @@ async fn a_proxy_that_stands_still_and_dies_does_not_let_a_holder_overstay() {
     }
 }
 
-/// What the proxy answers to a renewal may be the answer to one that it sent itself, before it was
-/// asked. etcd itself says how long the lease lives.
+/// The proxy's answer to a renewal may be the answer to one that it sent itself before the request.
+/// etcd itself reports how long the lease lives.
 #[tokio::test]
 async fn no_deadline_is_later_than_the_end_of_the_lease() {
-    // How the server counts.
+    // The server counts in seconds.
     const SECOND: Duration = Duration::from_secs(1);
     let etcd = Node::start().await;
     let link = Proxy::start(etcd.address());

@@ -38,15 +38,15 @@ async fn whoever_is_next_needs_no_look_and_few_read_the_queue() {
     }
     let spent = etcd.transactions().await - before.0;
     let ranges = etcd.ranges().await - before.1;
-    // An enqueue and a removal each. A look more where the answer to a removal came long after the
-    // event of it, which a busy machine may do now and then.
+    // An enqueue and a removal for each turn. There is one more look where the answer to a removal
+    // came long after its event, which may happen on a busy machine.
     let turns = CONTENDERS * TURNS;
     assert!(
         (2 * turns..=2 * turns + turns / 2).contains(&spent),
         "{spent} transactions for {turns} turns"
     );
-    // The comparisons of the two, three and one, and the reading of the waiter. The queue is read by
-    // one of four who arrive, and what else was read by the looks.
+    // The comparisons of the two requests, three and one, and the read of the waiter. One of four
+    // arrivals reads the queue, and the looks read the rest.
     let looks = spent - 2 * turns;
     assert!(
         ranges < 5 * turns + turns / 2 + 4 * looks,
@@ -69,7 +69,7 @@ async fn whoever_was_removed_is_not_next() {
         let both = etcd.wait_keys("turnlock/q/", 2).await;
         let waits = both.into_iter().find(|key| !held.contains(key));
         let waits = waits.expect("the waiter's");
-        // Before the waiter watches its own entry, which it does after 50 ms.
+        // Before the waiter watches its own entry, which begins after 50 ms.
         by_hand.delete(waits, None).await.expect("deleted");
         assert_eq!(guard.release().await.expect("an answer"), Release::Released);
         let error = soon("an end", waiting).await.expect("no panic");
@@ -89,7 +89,7 @@ async fn a_lock_below_another_does_not_hand_that_over() {
     let above = soon("acquire", raw(other, "jobs").acquire()).await;
     let above = above.expect("acquired");
     let above_token = above.token();
-    // Nothing stands ahead of it in its own queue.
+    // Nothing is ahead of it in its own queue.
     let below = soon("acquire", raw(shared.clone(), "jobs/a").acquire()).await;
     let below = below.expect("acquired");
     let waiter = raw(shared, "jobs");

@@ -49,8 +49,8 @@ async fn twenty_waiters_get_their_turn_in_order() {
         .await
         .expect("acquired");
     let (turns, mut order) = mpsc::unbounded_channel();
-    // Two processes, as far as etcd can tell: their watches share streams, and waiters wait for
-    // those of the other one.
+    // To etcd, these are two processes. The watches of each share a stream, and waiters of one wait
+    // for those of the other.
     let clients = [locks_of(&etcd, TTL), locks_of(&etcd, TTL)];
     let mut waiting = Vec::new();
     for number in 0..20usize {
@@ -130,7 +130,7 @@ async fn acquires_dropped_anywhere_leave_no_key_and_no_lease() {
     let mut dropped = Vec::new();
     for round in 0..1000u64 {
         let mutex = mutex(&locks, if round % 2 == 0 { "held" } else { "free" });
-        // From before the request is sent to well into the wait.
+        // From before the request is sent until some time into the wait.
         let limit = Duration::from_micros(round * round % 6007);
         dropped.push(tokio::spawn(async move {
             let _ = tokio::time::timeout(limit, mutex.acquire()).await;
@@ -176,7 +176,7 @@ async fn acquires_dropped_anywhere_leave_no_key_and_no_lease() {
 async fn queues_are_listed_in_order_and_locks_page_by_page() {
     let etcd = Node::start().await;
     let locks = locks_of(&etcd, TTL);
-    // More keys than one answer of the server holds, and a lock whose keys lie across its end.
+    // More keys than one answer of the server has, and a lock whose keys are in two answers.
     let mut guards = Vec::new();
     for number in 0..90 {
         let lock = mutex(&locks, &format!("list/{number:02}"));
@@ -255,7 +255,7 @@ async fn a_try_takes_what_is_free_and_writes_nothing_where_it_is_not() {
     assert_eq!(write.release().await.expect("an answer"), Release::Released);
 }
 
-/// Polls on this thread, with no runtime in sight.
+/// Polls a future on this thread, without a runtime.
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
@@ -285,7 +285,7 @@ fn any_executor_will_do_and_a_blocked_one_loses_nothing() {
         let guard = block_on(mutex(&theirs, "x").acquire()).expect("acquired");
         block_on(guard.release()).expect("an answer")
     });
-    // Nothing of ours is polled for two times to live.
+    // None of our futures is polled for two times to live.
     std::thread::sleep(ttl * 2);
     assert_eq!(guard.state(), State::Held);
     assert!(!waiter.is_finished());

@@ -1,4 +1,4 @@
-//! How soon a loss is told, by the server's own account of it.
+//! How soon a loss is reported, measured from when the server knows of it.
 
 mod support;
 
@@ -10,19 +10,19 @@ use etcd_client::{EventType, WatchOptions};
 use lock_core::{ErrorKind, LossReason, Release, State};
 use support::{Node, backend, locks, locks_of, soon};
 
-/// Renewals every two minutes cannot be what tells.
+/// So long that no renewal can be the one to report the loss.
 const LONG: Duration = Duration::from_secs(600);
 const ROUNDS: usize = 7;
 
-/// Half of the times are shorter than this: the machine may be busy in the others.
+/// The limit for the median of the times. The machine may be busy in some rounds.
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     println!("told after {times:?}");
     times[times.len() / 2]
 }
 
-/// Waits until the server has this many watches: those on held entries and on the waiters' own begin
-/// a moment after the grant and the wait.
+/// Waits until the server has this many watches. The watches on held entries, and on the own entries
+/// of waiters, begin a moment after the grant and the wait.
 async fn watched(etcd: &Node, count: u64) {
     let counted = async {
         while etcd.watches().await != count {
@@ -44,7 +44,7 @@ async fn a_revoked_lease_is_told_to_holder_and_waiter_within_100_ms() {
         let mutex = waiter.mutex("x").expect("valid");
         let waiting = tokio::spawn(async move { mutex.acquire().await });
         etcd.wait_keys("turnlock/x/", 2).await;
-        // The holder's on its entry, the waiter's on that and on its own.
+        // The holder watches its entry. The waiter watches that entry and its own.
         watched(&etcd, 3).await;
 
         let revoke = waiter.session_id().expect("a session").0;
@@ -83,7 +83,7 @@ async fn a_deleted_key_is_told_to_holder_and_waiter_within_100_ms() {
         let mutex = waiter.mutex(name.as_str()).expect("valid");
         let waiting = tokio::spawn(async move { mutex.acquire().await });
         let keys = etcd.wait_keys(&format!("turnlock/{name}/"), 2).await;
-        // Also those of the round before, for a moment.
+        // The watches of the previous round stay for a moment, too.
         watched(&etcd, 3).await;
 
         client.delete(keys[1].clone(), None).await.expect("deleted");
@@ -106,13 +106,13 @@ async fn a_deleted_key_is_told_to_holder_and_waiter_within_100_ms() {
     }
     assert!(median(held) < Duration::from_millis(100));
     assert!(median(waited) < Duration::from_millis(100));
-    // The sessions are not to blame.
+    // The sessions themselves live on.
     let mutex = holder.mutex("x0").expect("valid");
     let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
     assert_eq!(guard.state(), State::Held);
 }
 
-/// When the server itself deletes the first key under the prefix.
+/// Waits until the server deletes the first key under the prefix. Returns when it did.
 async fn deletion(etcd: &Node, prefix: &str) -> impl Future<Output = Instant> + use<> {
     let mut client = etcd.client().await;
     let options = WatchOptions::new().with_prefix();

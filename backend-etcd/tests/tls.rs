@@ -1,4 +1,5 @@
-//! TLS with a real etcd: what is right works, what is wrong says so and never hangs.
+//! TLS with a real etcd: a valid set-up works, and an invalid one fails with a clear error and never
+//! hangs.
 
 mod support;
 
@@ -10,7 +11,7 @@ use testkit::fixtures::certs::{Ca, Issued};
 
 const TTL: Duration = Duration::from_secs(10);
 
-/// Etcd behind this certificate; with a CA, it wants client certificates of that one.
+/// Starts an etcd with this certificate. With a CA, it demands client certificates of that CA.
 async fn serve(server: &Issued, clients: Option<&Ca>) -> Node {
     let mut arguments = vec![
         "--cert-file".to_owned(),
@@ -65,7 +66,7 @@ async fn both_sides_show_certificates_and_locks_work() {
     );
     assert!(error.to_string().contains("cert and key"), "{error}");
 
-    // One that the server's CA did not issue.
+    // A certificate that the server's CA did not issue.
     let other = Ca::new("theirs");
     let Issued { cert, key } = other.issue("foreign", &[]);
     let error = fails(&format!(

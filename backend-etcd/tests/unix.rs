@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 const TTL: Duration = Duration::from_secs(10);
 
-/// Passes a Unix socket on to etcd: what stands for the coordinator here.
+/// Forwards a Unix socket to etcd, in place of a coordinator.
 struct Coordinator {
     path: PathBuf,
     server: String,

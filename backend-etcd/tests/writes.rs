@@ -1,4 +1,4 @@
-//! What holders keep in a real etcd, when requests and replies go astray.
+//! The values of holders in a real etcd, when requests and replies get lost.
 
 mod support;
 
@@ -11,10 +11,10 @@ use support::{Node, backend, deliver, locks, locks_of, soon, wait_until};
 
 const TTL: Duration = Duration::from_secs(10);
 
-/// The size of a value, so that a put can be told by its size from all else.
+/// The size of a value. It makes a put longer than all other requests.
 const VALUE_BYTES: usize = 1000;
 
-/// A holder behind a proxy, whose requests are given up after half a second.
+/// Starts a holder behind a proxy, whose requests time out after half a second.
 async fn holder(etcd: &Node) -> (Proxy, Locks, Guard) {
     let proxy = Proxy::start(etcd.address());
     let url = format!("etcd://{}?request_timeout=500ms", proxy.address());
@@ -25,7 +25,7 @@ async fn holder(etcd: &Node) -> (Proxy, Locks, Guard) {
     (proxy, locks, guard)
 }
 
-/// Has a put get as far as the socket of a server that stands still, and gives it up.
+/// Lets a put reach the socket of a server that stands still, and drops its future.
 async fn strand(proxy: &Proxy, put: impl Future<Output = Result<(), Error>>) {
     proxy.hold();
     {

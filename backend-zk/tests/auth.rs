@@ -1,5 +1,5 @@
-//! Users and passwords with a real ZooKeeper: nodes belong to their creator, refusals are plain, and
-//! the password is nowhere to be seen.
+//! Users and passwords with a real ZooKeeper: nodes belong to their creator, refusals are clear, and
+//! no output contains the password.
 
 mod support;
 
@@ -18,7 +18,7 @@ use zookeeper_client::{Client, Error as ZkError};
 const TTL: Duration = Duration::from_secs(10);
 const CANARY: &str = "canary-7f3a";
 
-/// A file with a password, and the folder that it goes with.
+/// Writes a file with a password. Returns its folder, too, which removes the file when it is dropped.
 fn password(text: &str) -> (TempDir, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("password");
@@ -27,7 +27,7 @@ fn password(text: &str) -> (TempDir, String) {
     (folder, file)
 }
 
-/// Everything that an error says, in all ways.
+/// Returns all texts of an error and its sources.
 fn all_of(error: &Error) -> String {
     let mut said = format!("{error:?}");
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
@@ -47,7 +47,7 @@ async fn refused(url: &str, lock: &LockName) -> Error {
     error
 }
 
-/// What two processes of one user can do, and nobody else.
+/// Checks what two processes of one user can do, and nobody else.
 async fn belongs_to_its_creator(ensemble: &Ensemble, user: &str, others: &[String]) {
     for lock in [
         LockName::new("x").expect("valid"),
@@ -100,7 +100,7 @@ async fn with_digest_nodes_belong_to_their_creator_alone() {
 async fn a_password_in_the_environment_is_the_same_as_one_in_a_file() {
     let ensemble = Ensemble::start(Settings::default());
     let url = ensemble.url();
-    // A variable that is set wherever tests run; any text will do as a password.
+    // A variable that is always set where tests run. Any text is good enough as a password.
     let (_folder, file) = password(&std::env::var("PATH").expect("set"));
     let lock = LockName::new("x").expect("valid");
     for source in ["password_env=PATH", &format!("password_file={file}")] {

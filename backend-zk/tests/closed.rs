@@ -1,4 +1,4 @@
-//! Sessions that the servers end while their clients are connected and well.
+//! Sessions that the servers end while their clients are connected and work.
 
 mod support;
 
@@ -8,9 +8,9 @@ use lock_core::{ErrorKind, Locks, LossReason, OnSessionLoss, Options, Release, S
 use support::{acquire, depth, eventually, locks, name, soon, with_options};
 use testkit::fixtures::zk::{Ensemble, Settings};
 
-/// Long: nobody is to find out by a deadline.
+/// So long that nobody notices the loss by a deadline.
 const TTL: Duration = Duration::from_secs(60);
-/// What a holder is told by the server, it is told within this, on a busy machine too.
+/// The limit for a report of the server to a holder, also on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
 fn process(ensemble: &Ensemble, on_session_loss: OnSessionLoss) -> Locks {
@@ -49,7 +49,7 @@ async fn a_holder_whose_session_is_closed_is_told_at_once_and_the_next_one_holds
     let next = next.expect("granted");
     assert!(next.token() > token);
 
-    // What is lost stays so, and the next acquire has a session of its own.
+    // A lost lock stays lost, and the next acquire has a session of its own.
     eventually("the session is known to be over", async || {
         holder.session_id() != old
     })

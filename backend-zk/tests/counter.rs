@@ -1,5 +1,4 @@
-//! The counter that numbers the entries of a queue is a signed one of 32 bits. What happens at its
-//! end.
+//! The end of the counter that numbers the entries of a queue: it is a signed number of 32 bits.
 
 mod support;
 
@@ -17,7 +16,7 @@ const TTL: Duration = Duration::from_secs(10);
 const PATH: &str = "/queue";
 const ACQUIRES: usize = 200;
 
-/// A server on which the counter of the lock stands half of the acquires below its end.
+/// Starts a server on which the counter of the lock reaches its end after half of the acquires.
 async fn near_the_end() -> (Ensemble, LockName) {
     let name = LockName::raw(PATH).expect("valid");
     let mut ensemble = Ensemble::start(Settings::default());
@@ -80,7 +79,7 @@ async fn a_queue_that_stands_across_it_keeps_its_order() {
     }
 }
 
-/// Creates that are under way together get other numbers there than those that come alone.
+/// Nodes that are created together get other numbers there than those that are created one by one.
 #[tokio::test]
 async fn those_who_come_together_past_it_exclude_each_other() {
     let (ensemble, name) = near_the_end().await;

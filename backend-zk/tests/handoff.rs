@@ -15,7 +15,7 @@ fn backend(ensemble: &Ensemble) -> Arc<ZkBackend> {
     ZkBackend::new(config).expect("a usable configuration")
 }
 
-/// A session of its own on the shared backend.
+/// Returns the locks of a session of its own on the shared backend.
 fn session(backend: &Arc<ZkBackend>) -> Locks {
     Locks::new(backend.clone(), Options::default()).expect("valid options")
 }
@@ -27,8 +27,8 @@ fn lock() -> LockName {
 #[tokio::test]
 async fn whoever_is_next_needs_no_look_of_its_own() {
     const TURNS: usize = 50;
-    // Create, list, watch, delete, and the holder's question for the waiter. With two questions of the
-    // waiter's own instead they would be six.
+    // Create, list, watch, delete, and the holder's question about the waiter. Without that question,
+    // the waiter would ask two, which makes six.
     let (least, turns) = contend(2, TURNS).await;
     assert!(2 * least < 11 * turns, "{least} requests for {turns} turns");
 }
@@ -36,7 +36,7 @@ async fn whoever_is_next_needs_no_look_of_its_own() {
 #[tokio::test]
 async fn of_many_who_arrive_few_list_the_queue() {
     const TURNS: usize = 20;
-    // The same, but a listing by one of four only.
+    // The same, but only one of four lists the directory.
     let (least, turns) = contend(8, TURNS).await;
     assert!(
         10 * least < 47 * turns,
@@ -44,7 +44,7 @@ async fn of_many_who_arrive_few_list_the_queue() {
     );
 }
 
-/// How many requests so many contenders with so many turns each make at least, and for how many
+/// Returns the least number of requests of these contenders with these turns each, and the number of
 /// turns.
 async fn contend(contenders: usize, turns: usize) -> (usize, usize) {
     let ensemble = Ensemble::start(Settings::default());
@@ -65,7 +65,7 @@ async fn contend(contenders: usize, turns: usize) -> (usize, usize) {
         for contender in contending {
             soon("its turns", contender).await.expect("no panic");
         }
-        // On a slow machine there are pings, and looks where an answer came late.
+        // On a slow machine there are also pings, and looks where an answer came late.
         least = least.min(requests(&ensemble) - before);
     }
     (least, contenders.len() * turns)
@@ -90,7 +90,7 @@ async fn whoever_was_removed_is_not_next() {
         }
         let waits = both.into_iter().find(|node| !held.contains(node));
         let path = format!("/jobs/{}", waits.expect("the waiter's"));
-        // Before the waiter watches its own entry, which it does after 50 ms.
+        // Before the waiter watches its own entry, which begins after 50 ms.
         by_hand.delete(&path, None).await.expect("deleted");
         assert_eq!(guard.release().await.expect("an answer"), Release::Released);
         let error = soon("an end", waiting).await.expect("no panic");

@@ -1,7 +1,8 @@
-//! A node that is cut off from its peers, follower or leader, goes on answering its clients' pings
-//! for a while, and the others give their locks away meanwhile. The holders on it must know before.
+//! A node that is cut off from its peers, follower or leader. It answers its clients' pings for a
+//! while, and the other nodes grant their locks to others meanwhile. The holders on it must know it
+//! before.
 //!
-//! `TURNLOCK_ROUNDS` says how many times the node is cut off; once if it is not set.
+//! `TURNLOCK_ROUNDS` says how many times the node is cut off: once if it is not set.
 
 mod support;
 
@@ -16,20 +17,20 @@ const SESSIONS_S: [u64; 4] = [4, 6, 8, 12];
 /// Holders of each session length in a round, each with a lock of its own and a rival for it.
 const PAIRS: usize = 5;
 
-/// What became of one lock, in seconds after the cut.
+/// What happened to one lock, in seconds after the cut.
 struct Outcome {
     session_s: u64,
-    /// The last deadline that the holder ever had.
+    /// The last deadline of the holder.
     deadline: f64,
     /// When the rival was granted.
     granted: f64,
-    /// When the last ping was sent that the node answered: a holder who takes answered pings
-    /// for a proof believes at least until then.
+    /// When the last ping was sent that the node answered. A holder that counts answered pings as a
+    /// proof believes at least until then.
     pinged: f64,
 }
 
 impl Outcome {
-    /// How long the rule of the pings would have made two believe.
+    /// How long two holders would have believed to hold the lock if pings counted.
     fn overlap(&self) -> f64 {
         (self.pinged - self.granted).max(0.0)
     }
@@ -45,7 +46,7 @@ async fn holders_on_an_isolated_leader_know_before_others_are_granted() {
     isolate(|leader| leader).await;
 }
 
-/// Isolates the node that is chosen by who leads.
+/// Cuts off the node that this function chooses, given the leader.
 async fn isolate(choose: fn(usize) -> usize) {
     let rounds = std::env::var("TURNLOCK_ROUNDS").map_or(1, |rounds| {
         rounds.parse().expect("TURNLOCK_ROUNDS is a number")
@@ -84,7 +85,7 @@ async fn round(ensemble: &Ensemble, victim: usize) -> Vec<Outcome> {
             let guard = acquire(&holder, &name).await;
             let waiter = tokio::spawn(wait(rival, name));
             pairs.push((session_s, tokio::spawn(believe(holder, guard)), waiter));
-            // So that the renewals do not come in step.
+            // So that the renewals are not synchronous.
             tokio::time::sleep(Duration::from_millis(fastrand::u64(0..100))).await;
         }
     }
@@ -115,7 +116,7 @@ async fn round(ensemble: &Ensemble, victim: usize) -> Vec<Outcome> {
     outcomes
 }
 
-/// Holds until the lock is lost; the last deadline that there was.
+/// Holds the lock until it is lost. Returns the last deadline.
 async fn believe(_holder: Locks, guard: Guard) -> BootInstant {
     let mut last = guard.deadline().expect("held");
     while let Some(deadline) = guard.deadline() {
@@ -125,7 +126,7 @@ async fn believe(_holder: Locks, guard: Guard) -> BootInstant {
     last
 }
 
-/// Waits for the lock; when it was granted. An election may cost its own session.
+/// Waits for the lock. Returns when it was granted. An election may end the waiter's own session.
 async fn wait(rival: Locks, name: LockName) -> BootInstant {
     let mutex = rival.mutex(&name).expect("valid");
     loop {

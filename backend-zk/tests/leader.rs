@@ -1,4 +1,4 @@
-//! Three nodes, and what happens to a queue when the leader goes.
+//! An ensemble of three nodes: what happens to a queue when the leader fails.
 
 mod support;
 
@@ -9,14 +9,14 @@ use support::{acquire, depth, eventually, locks_that_know_the_tick, name, soon};
 use testkit::fixtures::zk::{Ensemble, Settings};
 use tokio::sync::mpsc;
 
-/// Leaves ten seconds of a busy machine's for what an election takes on an idle one.
+/// Leaves ten seconds for an election, which takes less on an idle machine.
 const TTL: Duration = Duration::from_secs(20);
-/// Followers miss a silent leader after five of these.
+/// Followers notice a silent leader after five of these.
 const TICK: Duration = Duration::from_secs(1);
 const WAITERS: usize = 20;
 
-/// Holds with some waiting, does something to the leader, and lets the queue go on: nothing is
-/// lost, nobody overtakes.
+/// Harms the leader while a lock is held and waited for, and then releases. Checks that all waiters
+/// are granted the lock, in order.
 async fn survives(harm: impl FnOnce(&mut Ensemble, usize)) {
     let mut ensemble = Ensemble::start(Settings {
         nodes: 3,
@@ -34,7 +34,7 @@ async fn survives(harm: impl FnOnce(&mut Ensemble, usize)) {
     let guard = acquire(&holder, &name).await;
     let (token, session) = (guard.token(), holder.session_id());
     let (turns, mut order) = mpsc::unbounded_channel();
-    // Their sessions begin at nodes of their own choice: some at the one that is about to go.
+    // Their sessions choose a node at random: some choose the one that is about to fail.
     let clients: Vec<_> = (0..WAITERS).map(|_| locks(&url, TTL)).collect();
     for (number, client) in clients.iter().enumerate() {
         let mutex = client.mutex(&name).expect("valid");
@@ -52,7 +52,7 @@ async fn survives(harm: impl FnOnce(&mut Ensemble, usize)) {
     let renewed = guard.deadline().expect("held");
     eventually("a renewal by another leader", async || {
         assert!(!matches!(guard.state(), State::Lost(_)), "{guard:?}");
-        // All renewals but one that was under way when the leader went.
+        // All renewals but the one that was under way when the leader failed.
         guard.state() == State::Held && guard.deadline().is_some_and(|now| now > renewed + TTL / 5)
     })
     .await;

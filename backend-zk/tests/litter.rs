@@ -1,4 +1,4 @@
-//! Whoever gives up leaves nothing on the server: no node, and no watch.
+//! A contender that gives up leaves nothing on the server: no node and no watch.
 
 mod support;
 
@@ -11,18 +11,18 @@ use testkit::fixtures::zk::{Ensemble, Settings};
 const TTL: Duration = Duration::from_secs(10);
 const DROPS: u64 = 1000;
 
-/// Nodes under this lock, as the server knows them.
+/// Returns the number of nodes of this lock on the server.
 fn nodes(ensemble: &Ensemble) -> usize {
     let of_the_lock = |path: &&String| path.contains("litter");
     ensemble.ephemerals().iter().filter(of_the_lock).count()
 }
 
-/// Begins to acquire many times, and leaves at a random await.
+/// Begins many acquires, and drops each at a random await.
 async fn give_up(processes: &[Locks]) {
     for drop in 0..DROPS {
         let process = usize::try_from(drop).expect("few") % processes.len();
         let mutex = processes[process].mutex("litter").expect("valid");
-        // From before the first request goes out until after the last answer came in.
+        // From before the first request is sent until after the last answer.
         let after = Duration::from_micros(fastrand::u64(0..=20) * (drop % 200));
         let _ = tokio::time::timeout(after, mutex.acquire()).await;
     }
@@ -33,12 +33,12 @@ async fn a_thousand_acquires_dropped_at_random_awaits_leave_no_node_and_no_watch
     let ensemble = Ensemble::start(Settings::default());
     let processes: Vec<_> = (0..4).map(|_| locks(&ensemble.url(), TTL)).collect();
 
-    // Of a lock that nobody holds but they themselves.
+    // A lock that nobody else holds.
     give_up(&processes).await;
     eventually("no node is left", async || nodes(&ensemble) == 0).await;
     eventually("no watch is left", async || ensemble.watches() == 0).await;
 
-    // Of a lock that somebody else holds.
+    // A lock that somebody else holds.
     let holder = locks(&ensemble.url(), TTL);
     let guard = acquire(&holder, &name("litter")).await;
     eventually("the holder watches its own entry", async || {

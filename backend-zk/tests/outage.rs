@@ -1,4 +1,4 @@
-//! While no server serves, those who wait for that must not keep the servers from it.
+//! While no server works, the clients that wait must not keep the servers from recovering.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! The server removes a lock's directory when nobody stands in it. Locks outlive that.
+//! The server removes the directory of a lock that has no entries. The lock still works.
 
 mod support;
 
@@ -51,7 +51,7 @@ async fn acquires_that_meet_the_reaping_go_through() {
         tokio::spawn(async move {
             let mut last = Token(0);
             for turn in 0..300 {
-                // Some meet each other, some an empty directory.
+                // Some meet each other, and some find an empty directory.
                 let guard = acquire(&locks, &name(&format!("a/{}", turn % 3))).await;
                 assert!(guard.token() > last, "tokens rise");
                 last = guard.token();

@@ -1,4 +1,4 @@
-//! Replies that never come: an entry is made once, is ours, and leaves no ghost.
+//! Lost replies: an entry is made once, belongs to its session, and leaves no ghost.
 
 mod support;
 
@@ -17,7 +17,7 @@ use testkit::fixtures::zk::{Ensemble, Settings};
 use zookeeper_client::Client;
 
 const TTL: Duration = Duration::from_secs(60);
-/// So many bytes are an enqueue: all else is shorter.
+/// The least size of an enqueue, in bytes. All other requests are shorter.
 const NOTE_BYTES: usize = 1000;
 const DIRECTORY: &str = "/jobs";
 
@@ -39,7 +39,7 @@ async fn enqueue(session: &Arc<dyn Session>, ticket: &Ticket) -> Result<Placed, 
     }
 }
 
-/// Asked again until there is an answer, as the core does it.
+/// Repeats a request until it is answered, as the core does.
 async fn enqueue_again(session: &Arc<dyn Session>, ticket: &Ticket) -> Placed {
     let tries = async {
         loop {
@@ -53,11 +53,11 @@ async fn enqueue_again(session: &Arc<dyn Session>, ticket: &Ticket) -> Placed {
     soon("a place", tries).await
 }
 
-/// A session with requests that are given up after half a second, and a proxy in its way.
+/// A session behind a proxy, with requests that time out after half a second.
 struct Link {
     proxy: Proxy,
     session: Arc<dyn Session>,
-    /// Goes by another way.
+    /// Reaches the servers without the proxy.
     observer: Client,
 }
 
@@ -70,7 +70,7 @@ impl Link {
     }
 
     async fn through(proxy: Proxy, servers: &str, ensemble: &Ensemble) -> Self {
-        // A connection that is slow for a while is not to be given up.
+        // A connection that is slow for a while must not be closed.
         let url = format!("zk://{servers}?request_timeout=500ms&connect_timeout=20s");
         let config = Config::from_url(&url).expect("valid");
         let backend = ZkBackend::new(config).expect("usable");
@@ -81,7 +81,7 @@ impl Link {
             session: session.expect("opened"),
             observer: observer.expect("ZooKeeper serves"),
         };
-        // What comes first makes the directories.
+        // The first enqueue creates the directories.
         let first = enqueue_again(&link.session, &ticket(1)).await;
         let removed = retry::remove(&*link.session, &ticket(1), Some(&first.entry)).await;
         assert_eq!(removed.expect("removed"), Removed::Removed);
@@ -98,7 +98,7 @@ impl Link {
         eventually("the nodes", async || self.nodes().await.len() == count).await;
     }
 
-    /// It is the one node of the lock, and our session's.
+    /// Checks that the entry is the only node of the lock, and belongs to our session.
     async fn is_the_only_one(&self, entry: &EntryId) {
         let nodes = self.nodes().await;
         let path = String::from_utf8_lossy(&entry.key);
@@ -153,7 +153,7 @@ async fn late_replies_on_the_same_connection() {
         link.proxy.delay(Duration::ZERO);
     };
     let (removed, ()) = tokio::join!(soon("removed", removing), hurry);
-    // By the try whose reply was late.
+    // By the attempt whose reply was late.
     assert_eq!(removed.expect("done"), Removed::Removed);
     let again = retry::remove(&*link.session, &ticket, Some(&placed.entry)).await;
     assert_eq!(again.expect("done"), Removed::AlreadyGone);
@@ -194,7 +194,7 @@ async fn lost_replies_and_another_connection() {
     assert_eq!(removed.expect("done"), Removed::Removed);
     link.count(0).await;
     link.is_alive();
-    // A place that was never told of is given up all the same.
+    // An entry whose enqueue was never answered is removed all the same.
     let ticket = self::ticket(4);
     link.proxy.mute();
     unanswered(enqueue(&link.session, &ticket).await);
@@ -220,7 +220,7 @@ async fn an_enqueue_that_arrives_after_its_removal_through_a_server_that_was_lef
         {
             let mut enqueue = Box::pin(enqueue(&link.session, &ticket));
             let polled = tokio::time::timeout(Duration::from_millis(200), &mut enqueue).await;
-            // Through another server it may have been answered.
+            // Another server may have answered it.
             if polled.is_err() {
                 eventually("it is on its way", async || {
                     link.proxy.kept_bytes() >= before + NOTE_BYTES
@@ -233,7 +233,7 @@ async fn an_enqueue_that_arrives_after_its_removal_through_a_server_that_was_lef
             .await
             .expect("done");
         link.proxy.deliver();
-        // Long enough for it to arrive; there is nothing to hear of it.
+        // Long enough for the request to arrive. No event shows that it did.
         for _ in 0..50 {
             assert_eq!(link.nodes().await, Vec::<String>::new());
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,4 +1,5 @@
-//! A lock that only we use is taken without a listing; the first other client is seen all the same.
+//! A lock that only one client uses is taken without a listing. The first other client is noticed all
+//! the same.
 
 mod support;
 
@@ -9,7 +10,7 @@ use support::{acquire, locks, requests};
 use testkit::fixtures::zk::{Ensemble, Settings};
 use zookeeper_client::{Acls, Client, CreateMode};
 
-/// Long: no ping and no renewal comes in between.
+/// So long that no ping and no renewal comes in between.
 const TTL: Duration = Duration::from_secs(600);
 const DIRECTORY: &str = "/jobs";
 const MUTEX: CreateMode = CreateMode::EphemeralSequential;
@@ -27,7 +28,7 @@ async fn client(ensemble: &Ensemble) -> Client {
     client.expect("ZooKeeper serves")
 }
 
-/// Another client's node at the end of the queue; its path.
+/// Creates another client's node at the end of the queue. Returns its path.
 async fn enter(client: &Client) -> String {
     let (path, options) = (
         format!("{DIRECTORY}/other-lock-"),
@@ -37,7 +38,7 @@ async fn enter(client: &Client) -> String {
     format!("{path}{number}")
 }
 
-/// We wait for the owner of this node, and for nobody else.
+/// Checks that an acquire waits for the owner of this node, and for nobody else.
 async fn waits_for(locks: &Locks, client: &Client, node: &str) {
     let name = LockName::raw(DIRECTORY).expect("valid");
     let mutex = locks.mutex(&name).expect("valid");
@@ -57,10 +58,10 @@ async fn two_requests_are_a_turn() {
     for _ in 0..20 {
         let before = requests(&ensemble);
         turns(&locks, 5).await;
-        // On a slow machine there are pings, and watches of what is held for long.
+        // On a slow machine there are also pings, and watches on locks that are held for long.
         least = least.min(requests(&ensemble) - before);
     }
-    // Two a turn, and the question itself.
+    // Two for each turn, and the question itself.
     assert_eq!(least, 11);
 }
 
@@ -72,7 +73,7 @@ async fn whoever_comes_is_seen() {
         turns(&locks, 5).await;
         let node = enter(&client).await;
         waits_for(&locks, &client, &node).await;
-        // One who has gone again is no reason to wait.
+        // A client that has left again is no reason to wait.
         turns(&locks, 5).await;
         let node = enter(&client).await;
         client.delete(&node, None).await.expect("still there");
@@ -96,7 +97,7 @@ async fn whoever_comes_to_a_new_directory_of_the_same_count_is_seen() {
         }
         node = enter(&client).await;
     }
-    // Ours gets the number that comes after our last one.
+    // Our entry gets the number after that of our last one.
     assert!(node.ends_with(&format!("{:010}", TURNS - 1)), "{node}");
     waits_for(&locks, &client, &node).await;
 }

@@ -1,4 +1,5 @@
-//! TLS with a real ZooKeeper: what is right works, what is wrong says so and never hangs.
+//! TLS with a real ZooKeeper: a valid set-up works, and an invalid one fails with a clear error and
+//! never hangs.
 
 mod support;
 
@@ -21,7 +22,7 @@ struct Secure {
     port: u16,
 }
 
-/// ZooKeeper behind this certificate; with a CA, it wants client certificates of that one.
+/// Starts a ZooKeeper with this certificate. With a CA, it demands client certificates of that CA.
 fn serve(server: &Issued, clients: Option<&Ca>) -> Secure {
     let port = free_port();
     // The server wants both in one file.
@@ -77,11 +78,11 @@ async fn both_sides_show_certificates_and_the_nodes_belong_to_the_clients() {
     let zookeeper = serve(&server, Some(&ca));
     let url = format!("zks://{}?ca={}", zookeeper.address(), ca.file());
     let with = |issued: &Issued| format!("{url}&cert={}&key={}", issued.cert, issued.key);
-    // In a namespace of its own: the nodes of the sessions belong to their creators, too.
+    // In a namespace of its own, since the nodes of the sessions belong to their creators, too.
     let client = with(&ca.issue("client", &[])) + "&namespace=clients";
     works(&client).await;
 
-    // Whoever comes by the open door, or as somebody else, cannot remove what is held.
+    // Neither a client without TLS nor one with another certificate can remove a held entry.
     let holder = process(&with(&ca.issue("holder", &[])), TTL);
     let lock = LockName::raw("/jobs").expect("valid");
     let guard = acquire(&holder, &lock).await;
@@ -99,7 +100,7 @@ async fn both_sides_show_certificates_and_the_nodes_belong_to_the_clients() {
     let error = fails(&url).await;
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
     assert!(error.to_string().contains("cert and key"), "{error}");
-    // One that the server's CA did not issue.
+    // A certificate that the server's CA did not issue.
     let error = fails(&with(&Ca::new("theirs").issue("foreign", &[]))).await;
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
     assert!(error.to_string().contains("cert and key"), "{error}");
@@ -124,7 +125,7 @@ async fn a_server_that_is_not_to_be_trusted_is_not_used() {
         let error = fails(&url).await;
         assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
         assert!(error.to_string().contains("certificate"), "{error}");
-        // It is passed over for one that can be trusted.
+        // The client skips it and uses a server that it can trust.
         let both = format!("{},{}", bad.address(), good.address());
         works(&format!("zks://{both}?ca={}", ca.file())).await;
         assert!(bad.ensemble.sessions().is_empty());
@@ -142,7 +143,7 @@ async fn plain_text_and_tls_do_not_mix() {
     let error = fails(&format!("zks://{plain}?ca={}", ca.file())).await;
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
     assert!(error.to_string().contains("TLS"), "{error}");
-    // The server is not harmed by any of this.
+    // None of this harms the server.
     works(&zookeeper.ensemble.url()).await;
     let open = locks(&zookeeper.ensemble.url(), TTL);
     eventually("it serves", async || open.queue(&name("x")).await.is_ok()).await;

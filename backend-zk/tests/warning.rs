@@ -1,4 +1,5 @@
-//! What a user hears who has not thought of security. Alone in its process: it is said once.
+//! The warnings for a configuration without security. The only test of its process, since each
+//! warning is given once.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -8,12 +9,12 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Keeps what is said aloud.
+/// Keeps the warnings.
 #[derive(Clone, Default)]
 struct Listener(Arc<Mutex<Vec<String>>>);
 
 impl Listener {
-    /// How often something with these words in it was said.
+    /// Returns how many warnings contain this text.
     fn heard(&self, words: &str) -> usize {
         let said = self.0.lock().expect("no panic");
         said.iter().filter(|text| text.contains(words)).count()

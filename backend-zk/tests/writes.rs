@@ -1,4 +1,4 @@
-//! What holders keep in a real ZooKeeper, when requests and replies go astray.
+//! The values of holders in a real ZooKeeper, when requests and replies get lost.
 
 mod support;
 
@@ -11,7 +11,7 @@ use testkit::fixtures::zk::{Ensemble, Settings};
 
 const TTL: Duration = Duration::from_secs(20);
 
-/// The size of a value, so that a put can be told by its size from all else.
+/// The size of a value. It makes a put longer than all other requests.
 const VALUE_BYTES: usize = 10_000;
 
 async fn holder(ensemble: &Ensemble) -> (Proxy, Locks, Guard) {
@@ -58,7 +58,7 @@ async fn a_put_that_arrives_late_never_follows_a_later_one() {
     assert_eq!(value(&others).await, long, "by the second try");
     soon("a put", guard.put("k", "last")).await.expect("ours");
     proxy.deliver();
-    // What came by the old connection has been taken in, or thrown away with it, before this one.
+    // The requests of the old connection have been executed, or dropped with it, before this one.
     assert_eq!(
         guard.get("k").await.expect("ours").as_deref(),
         Some(&b"last"[..])

@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Helpers that the tests share.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -13,31 +13,31 @@ use lock_core::session::{Admission, Enqueued, Placed, Session};
 use lock_core::{Error, Locks, Mode, Options, Ticket};
 pub use testkit::fixtures::etcd::Node;
 
-/// Generous: the machine may be busy with other things.
+/// A generous limit, since the machine may be busy with other things.
 pub const SOON: Duration = Duration::from_secs(30);
 
-/// A client of one node.
+/// Returns a backend for one node.
 pub fn backend_of(node: &Node) -> Arc<EtcdBackend> {
     backend(&format!("etcd://{}", node.address()))
 }
 
-/// The locks of a process on one node.
+/// Returns the locks of a process on one node.
 pub fn locks_of(node: &Node, ttl: Duration) -> Locks {
     locks(backend_of(node), ttl)
 }
 
-/// A client of its own.
+/// Returns a backend with a client of its own.
 pub fn backend(url: &str) -> Arc<EtcdBackend> {
     EtcdBackend::new(Config::from_url(url).expect("a valid URL")).expect("a usable URL")
 }
 
-/// A process's locks.
+/// Returns the locks of a process.
 pub fn locks(backend: Arc<EtcdBackend>, ttl: Duration) -> Locks {
     let options = Options::default().with_ttl(ttl);
     Locks::new(backend, options).expect("valid options")
 }
 
-/// Fails the test instead of hanging.
+/// Waits for a future. Fails the test if it takes too long.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(SOON, future).await {
         Ok(value) => value,
@@ -45,7 +45,7 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 pub async fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let polled = async {
         while !condition() {
@@ -55,10 +55,10 @@ pub async fn wait_until(what: &str, condition: impl Fn() -> bool) {
     soon(what, polled).await;
 }
 
-/// Lets the server have a request that was kept back, and waits until it has carried it out.
+/// Sends the server a request that was held back, and waits until the server has executed it.
 pub async fn deliver(proxy: &Proxy) {
-    // An answer has 20 bytes at least; what comes before it (window updates, the acknowledgement of
-    // a ping) has fewer.
+    // An answer has at least 20 bytes. What comes before it has fewer: window updates, and the
+    // acknowledgement of a ping.
     const ANSWER_BYTES: usize = 64;
     proxy.deliver();
     wait_until("an answer to the late request", || {
@@ -67,12 +67,12 @@ pub async fn deliver(proxy: &Proxy) {
     .await;
 }
 
-/// What one who wants a lock alone asks of its queue.
+/// Returns what an exclusive contender asks about its queue.
 pub fn ask() -> Ask {
     rule::ask(Mode::Exclusive)
 }
 
-/// Puts somebody into a queue who takes whatever place there is.
+/// Enqueues a ticket that accepts any place.
 pub async fn enqueue(session: &Arc<dyn Session>, ticket: &Ticket) -> Result<Placed, Error> {
     match session.enqueue(ticket, ask(), Admission::Always).await? {
         Enqueued::Placed(placed) => Ok(placed),
