@@ -124,6 +124,8 @@ impl Pending {
                 let handoff = self.shared_session.handoff().clone();
                 // In a box: an acquire that need not wait does without the memory.
                 let waiting = wait::wait_for_grant(handoff, self.ticket.clone(), entry, view);
+                let holders = self.shared_session.holders();
+                let waiting = holders.warn_of_self_wait(&self.ticket.name, waiting);
                 Box::pin(background::run(waiting)).await?;
                 Ok(Outcome::Granted)
             }

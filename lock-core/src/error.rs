@@ -1,72 +1,94 @@
-//! What can go wrong, and what a caller may conclude from it.
+//! Failures, and what a caller may conclude from them.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
 
-use crate::name::NameError;
+use crate::name::{LockName, NameError};
+use crate::operation::Operation;
 
-/// Why an operation failed.
+/// The failure of an operation: its kind, what is known of its effect, and a text that names the input or
+/// the address and the remedy.
 ///
-/// Somebody else having the lock is never an error: see
-/// [`Mutex::try_acquire`](crate::Mutex::try_acquire).
+/// A lock that another contender has is never an error: see
+/// [`Mutex::try_acquire`](crate::Mutex::try_acquire). The text does not repeat the texts of the
+/// [`source`](StdError::source), nor [`operation`](Error::operation) and [`lock`](Error::lock): a program
+/// that logs an error prints what it wants of them.
+///
+/// ```
+/// # futures_executor::block_on(async {
+/// # let backend = backend_embedded::EmbeddedBackend::open("embedded:memory").await?;
+/// # let locks = lock_core::Locks::new(backend, lock_core::Options::default())?;
+/// use lock_core::{ErrorKind, Operation};
+///
+/// let guard = locks.mutex("nightly")?.acquire().await?;
+/// let error = guard.put("../escape", "x").await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+/// assert_eq!(error.operation(), Some(Operation::Put));
+/// assert_eq!(error.lock().map(|name| name.as_str()), Some("nightly"));
+/// assert!(!error.is_retryable());
+/// # Ok::<(), lock_core::Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     kind: ErrorKind,
     message: String,
     effect: Effect,
-    /// Shared, so that all who waited for one thing can be told the same.
+    /// Shared, so that all callers that waited for one thing get the same error.
     source: Option<Arc<dyn StdError + Send + Sync>>,
+    operation: Option<Operation>,
+    lock: Option<LockName>,
 }
 
 /// The kinds of failure that a caller can act on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A lock's name breaks a rule. Mend the name.
+    /// A lock's name breaks a rule. Correct the name.
     InvalidName,
-    /// An argument other than a name is out of bounds (a note too long, a time to live too short).
-    /// Mend it.
+    /// An argument other than a name is out of bounds: a note is too long, a time to live too short.
+    /// Correct it.
     InvalidArgument,
-    /// A URL, a file or a setting is wrong, or a backend was not compiled in. Mend the
+    /// A URL, a file or a setting is wrong, or a backend was not compiled in. Correct the
     /// configuration.
     Configuration,
-    /// The coordinator cannot be reached, or did not answer in time. Worth a retry.
+    /// The coordinator cannot be reached, or did not answer in time. A later try may succeed.
     Unreachable,
-    /// The coordinator is there but short of something (disk, quota, a leader, room in a queue), or
-    /// this process is (descriptors, threads). Worth a retry later.
+    /// The coordinator answers but is short of something (disk, quota, a leader, room in a queue), or
+    /// this process is (descriptors, threads). A later try may succeed.
     Exhausted,
-    /// The coordinator knows us and says no (permission, credentials, certificate).
+    /// The coordinator denies the request (permission, credentials, certificate).
     Refused,
     /// The session that the operation needed has ended. Acquire again: that opens a new session.
     SessionLost(LossReason),
-    /// Our entry in the queue was removed by somebody else, while we waited or held the lock.
-    /// Acquire again to queue anew.
+    /// Another client removed our entry from the queue, while we waited or held the lock. Acquire again
+    /// to queue anew.
     Evicted,
-    /// The coordinator does not do what was asked.
+    /// The coordinator does not support the operation.
     Unsupported,
-    /// An answer breaks the protocol, or a bug of ours.
+    /// An answer breaks the protocol, or Turnlock has a bug.
     Internal,
     /// This process was forked from one that uses locks, and cannot use any. Fork before the first
     /// use, or execute a program in the child.
     Forked,
 }
 
-/// Why a session, or one lock, was lost. For ever: neither comes back.
+/// Why a session or one lock was lost. What was lost once does not come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum LossReason {
-    /// The deadline passed without a renewal: the coordinator out of reach, or this process or
+    /// The deadline passed without a renewal: the coordinator could not be reached, or this process or
     /// machine stood still.
     #[error("it could not be renewed before its deadline")]
     Expired,
-    /// The coordinator says that the session is gone.
+    /// The coordinator reports that the session is gone.
     #[error("the coordinator ended the session")]
     SessionGone,
-    /// Our entry in the queue was removed, by an administrator or by another client.
+    /// An administrator or another client removed our entry from the queue.
     #[error("the entry was removed from the queue")]
     EntryGone,
-    /// We closed it.
+    /// This process closed the session.
     #[error("it was closed")]
     Closed,
     /// The coordinator has lost its store, and the session with it.
@@ -74,18 +96,18 @@ pub enum LossReason {
     StoreGone,
 }
 
-/// Whether a failed operation may have taken effect all the same.
+/// What is known of the effect of an operation that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Effect {
-    /// Certainly not.
+    /// It certainly had none.
     None,
-    /// The reply was lost: perhaps.
+    /// The reply was lost, so it may have taken effect.
     Unknown,
 }
 
 impl Error {
-    /// An error of this kind with a message that names the input or address and the remedy. No
+    /// Returns an error of this kind with a message that names the input or address and the remedy. No
     /// effect, no source.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Error {
@@ -93,17 +115,19 @@ impl Error {
             message: message.into(),
             effect: Effect::None,
             source: None,
+            operation: None,
+            lock: None,
         }
     }
 
-    /// With the error that caused it. The message should not repeat the source's text.
+    /// Sets the error that caused this one. The message should not repeat the source's text.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// With what is known about the effect.
+    /// Sets what is known about the effect.
     #[must_use]
     pub fn with_effect(mut self, effect: Effect) -> Self {
         self.effect = effect;
@@ -128,7 +152,16 @@ impl Error {
         )
     }
 
-    /// A held lock was lost, for this reason.
+    /// Sets the operation and the lock, for what they are not set yet: the innermost operation stays.
+    pub(crate) fn during(mut self, operation: Operation, lock: Option<&LockName>) -> Self {
+        self.operation.get_or_insert(operation);
+        if self.lock.is_none() {
+            self.lock = lock.cloned();
+        }
+        self
+    }
+
+    /// Returns the error of an operation on a held lock that was lost for this reason.
     pub(crate) fn hold_lost(reason: LossReason) -> Self {
         match reason {
             LossReason::EntryGone => {
@@ -138,17 +171,28 @@ impl Error {
         }
     }
 
-    /// What to act on.
+    /// Returns the operation that failed: the innermost one, such as the opening of a session for an
+    /// acquire. `None` if no coordinator was to be asked yet.
+    pub fn operation(&self) -> Option<Operation> {
+        self.operation
+    }
+
+    /// Returns the name of the lock that the operation was for, if it was for one.
+    pub fn lock(&self) -> Option<&LockName> {
+        self.lock.as_ref()
+    }
+
+    /// Returns the kind of the failure, which is what a program acts on.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Whether the operation may have taken effect.
+    /// Returns whether the operation may have taken effect.
     pub fn effect(&self) -> Effect {
         self.effect
     }
 
-    /// Whether the same call may succeed later with nothing changed by the caller.
+    /// Returns whether the same call may succeed later although the caller changes nothing.
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind, ErrorKind::Unreachable | ErrorKind::Exhausted)
     }
@@ -160,7 +204,8 @@ impl From<NameError> for Error {
     }
 }
 
-// `&LockName -> LockName` goes through `TryFrom` with the same bound as a text does.
+// `LockName -> LockName` goes through the `TryFrom` of the standard library, whose error is this, so that
+// a name is taken where a text is.
 impl From<std::convert::Infallible> for Error {
     fn from(never: std::convert::Infallible) -> Self {
         match never {}

@@ -5,7 +5,6 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::clock::BootInstant;
-use crate::data::{Access, DataKey};
 use crate::entry::{EntryId, Mode};
 #[cfg(doc)]
 use crate::error::{Effect, ErrorKind};
@@ -169,7 +168,7 @@ impl<M: GuardMode> Guard<M> {
     /// # Cancel safety
     /// Cancel safe: it changes nothing.
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        self.held.access(&DataKey::new(key)?, Access::Get).await
+        self.held.get(key).await
     }
 
     /// Records in the entry that the lock is held since now, for everybody who looks at the queue. An
@@ -244,9 +243,7 @@ impl Guard {
     /// # }).unwrap();
     /// ```
     pub async fn put(&self, key: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
-        let key = DataKey::new(key)?;
-        let access = Access::put(&key, value.as_ref())?;
-        self.held.access(&key, access).await.map(drop)
+        self.held.put(key, value.as_ref()).await
     }
 
     /// Removes the value at this key, if there is one, under the same proof as [`put`](Guard::put).
@@ -258,8 +255,7 @@ impl Guard {
     /// # Cancel safety
     /// That of [`put`](Guard::put).
     pub async fn delete(&self, key: &str) -> Result<(), Error> {
-        let key = DataKey::new(key)?;
-        self.held.access(&key, Access::Delete).await.map(drop)
+        self.held.delete(key).await
     }
 }
 

@@ -10,7 +10,9 @@ use crate::error::{Error, ErrorKind, LossReason};
 use crate::hold::{End, Hold};
 use crate::janitor::SharedSession;
 use crate::liveness::{Liveness, State};
+use crate::operation::Operation;
 use crate::retry::{Doubt, RetryPolicy, retry};
+use crate::self_wait::HolderMark;
 use crate::session::Removed;
 
 /// The outcome of a release that the coordinator answered.
@@ -30,11 +32,14 @@ pub(crate) struct HeldLock {
     hold: Arc<Hold>,
     shared_session: Arc<SharedSession>,
     released: bool,
+    _mark: HolderMark,
 }
 
 impl HeldLock {
+    /// To be called on the task that acquires.
     pub(crate) fn new(shared_session: Arc<SharedSession>, hold: Arc<Hold>) -> Self {
         HeldLock {
+            _mark: shared_session.holders().mark(&hold.ticket().name),
             hold,
             shared_session,
             released: false,
@@ -70,11 +75,39 @@ impl HeldLock {
         self.hold.loss().unwrap_or(LossReason::Closed)
     }
 
-    pub(crate) async fn access(
+    /// Reads the value at a key.
+    pub(crate) async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        let outcome = self.access(key, |_| Ok(Access::Get)).await;
+        outcome.map_err(|error| self.explain(error, Operation::Get))
+    }
+
+    /// Stores a value at a key.
+    pub(crate) async fn put(&self, key: &str, value: &[u8]) -> Result<(), Error> {
+        let outcome = self.access(key, |key| Access::put(key, value)).await;
+        outcome
+            .map(drop)
+            .map_err(|error| self.explain(error, Operation::Put))
+    }
+
+    /// Removes the value at a key.
+    pub(crate) async fn delete(&self, key: &str) -> Result<(), Error> {
+        let outcome = self.access(key, |_| Ok(Access::Delete)).await;
+        outcome
+            .map(drop)
+            .map_err(|error| self.explain(error, Operation::Delete))
+    }
+
+    fn explain(&self, error: Error, operation: Operation) -> Error {
+        error.during(operation, Some(&self.hold.ticket().name))
+    }
+
+    async fn access(
         &self,
-        key: &DataKey,
-        access: Access,
+        key: &str,
+        access: impl FnOnce(&DataKey) -> Result<Access, Error>,
     ) -> Result<Option<Vec<u8>>, Error> {
+        let key = &DataKey::new(key)?;
+        let access = access(key)?;
         background::check_process()?;
         let (ticket, entry) = (self.hold.ticket(), self.hold.entry());
         let _turn = self.hold.waits().access.lock().await;
@@ -100,7 +133,13 @@ impl HeldLock {
         Err(doubt.apply(error))
     }
 
+    /// Writes into the entry that the lock is held since now.
     pub(crate) async fn announce(&self) -> Result<(), Error> {
+        let outcome = self.describe_as_held().await;
+        outcome.map_err(|error| self.explain(error, Operation::Announce))
+    }
+
+    async fn describe_as_held(&self) -> Result<(), Error> {
         let (ticket, entry) = (self.hold.ticket(), self.hold.entry());
         if let State::Lost(reason) = self.state() {
             return Err(Error::hold_lost(reason));
@@ -122,7 +161,13 @@ impl HeldLock {
         }
     }
 
+    /// Removes the entry. What is not done yet goes on in the background.
     pub(crate) async fn release(mut self) -> Result<Release, Error> {
+        let removed = self.remove_entry().await;
+        removed.map_err(|error| self.explain(error, Operation::Release))
+    }
+
+    async fn remove_entry(&mut self) -> Result<Release, Error> {
         background::check_process()?;
         let handoff = self.shared_session.handoff();
         let removed = handoff.remove(self.hold.ticket(), Some(self.hold.entry()));

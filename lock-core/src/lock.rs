@@ -2,6 +2,7 @@
 
 #[cfg(doc)]
 use crate::guard::Guard;
+use std::future::Future;
 use std::sync::Arc;
 
 use crate::background;
@@ -13,6 +14,7 @@ use crate::janitor::SharedSession;
 use crate::mutex::Mutex;
 use crate::name::LockName;
 use crate::named::Named;
+use crate::operation::Operation;
 use crate::options::{MAX_TTL, MIN_TTL, OnRequeue, OnSessionLoss, Options};
 use crate::queue::Queue;
 use crate::retry;
@@ -21,11 +23,27 @@ use crate::session::{Backend, Removed};
 use crate::session_slot::SessionSlot;
 use crate::token_offset::{Raised, TokenOffset};
 
-/// A process's connection to a coordinator; locks are made from it. Cheap to clone: clones share
-/// one session.
+/// A process's connection to a coordinator, which makes its locks. A clone is cheap, and shares the
+/// session.
 ///
 /// The session is opened by the first acquire, and opened anew by the first acquire after it was
 /// lost. It is closed when the last clone, lock and guard is gone, or by [`close`](Locks::close).
+///
+/// ```
+/// # futures_executor::block_on(async {
+/// # let backend = backend_embedded::EmbeddedBackend::open("embedded:memory").await?;
+/// use lock_core::{Locks, Options};
+///
+/// // A backend, such as `turnlock::backend` returns it.
+/// let locks = Locks::new(backend, Options::default().with_note("nightly build"))?;
+/// let guard = locks.mutex("builds/nightly")?.acquire().await?;
+/// let queue = locks.queue(guard.name()).await?;
+/// assert_eq!(queue.entries[0].token, guard.token());
+/// drop(guard);
+/// locks.close().await?; // at the end of a program: nothing stays in a queue
+/// # Ok::<(), lock_core::Error>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug, Clone)]
 pub struct Locks {
     shared: Arc<Shared>,
@@ -40,7 +58,7 @@ struct Shared {
 }
 
 impl Locks {
-    /// Locks on this backend. Does no I/O.
+    /// Returns locks on this backend. Does no I/O.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] if an option is out of bounds.
@@ -87,10 +105,10 @@ impl Locks {
         })
     }
 
-    /// The mutex of this name: one holder at a time, first come first served.
+    /// Returns the mutex of this name: one holder at a time, first come first served. Does no I/O.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidName`] says which rule the name breaks, and where.
+    /// [`ErrorKind::InvalidName`] if the name breaks a rule; the text names the rule and the place.
     pub fn mutex<N>(&self, name: N) -> Result<Mutex, Error>
     where
         N: TryInto<LockName>,
@@ -99,12 +117,12 @@ impl Locks {
         Ok(Mutex::new(self.named(name)?))
     }
 
-    /// The read/write lock of this name: one writer or many readers, first come first served; a
-    /// waiting writer stops new readers. A mutex of the same name is the same lock, held by a
-    /// writer.
+    /// Returns the read/write lock of this name: one writer or many readers, first come first served. A
+    /// writer that waits stops new readers. A mutex of the same name is the same lock, held by a writer.
+    /// Does no I/O.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidName`] says which rule the name breaks, and where.
+    /// [`ErrorKind::InvalidName`] if the name breaks a rule; the text names the rule and the place.
     pub fn rwlock<N>(&self, name: N) -> Result<RwLock, Error>
     where
         N: TryInto<LockName>,
@@ -121,76 +139,110 @@ impl Locks {
         Ok(Named::new(self.clone(), name.try_into()?))
     }
 
-    /// Who holds and who waits for a lock, in order. One round trip; opens no session.
+    /// Returns the holders and waiters of a lock, in the order of arrival. One round trip for a short
+    /// queue; opens no session.
     ///
     /// # Errors
-    /// As the backend's: unreachable, refused.
+    /// - [`ErrorKind::Unreachable`], [`ErrorKind::Exhausted`]: the coordinator has not answered for some
+    ///   seconds, or is short of something.
+    /// - [`ErrorKind::Refused`], [`ErrorKind::Configuration`]: the coordinator denies it.
+    /// - [`ErrorKind::Forked`]: this is a forked child.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: it changes nothing.
     pub async fn queue(&self, name: &LockName) -> Result<Queue, Error> {
-        background::check_process()?;
-        let backend = self.shared.sessions.backend();
-        retry::briefly(|| backend.queue(name)).await
+        let read = async {
+            background::check_process()?;
+            let backend = self.shared.sessions.backend();
+            retry::briefly(|| backend.queue(name)).await
+        };
+        explain(Operation::ReadQueue, Some(name), read).await
     }
 
-    /// The queues of the native locks whose names begin with `prefix` (all, if it is empty), in the
-    /// order of the store's keys: at most `limit` of them, those after the lock `after`. Opens no
+    /// Returns the queues of the native locks whose names begin with `prefix` (all, if it is empty), in
+    /// the order of the store's keys: at most `limit` of them, those after the lock `after`. Opens no
     /// session.
     ///
     /// # Errors
-    /// As the backend's: unreachable, refused.
+    /// The kinds of [`queue`](Locks::queue).
+    ///
+    /// # Cancel safety
+    /// Cancel safe: it changes nothing.
     pub async fn list(
         &self,
         prefix: &str,
         after: Option<&LockName>,
         limit: usize,
     ) -> Result<Vec<Queue>, Error> {
-        background::check_process()?;
-        let backend = self.shared.sessions.backend();
-        retry::briefly(|| backend.locks(prefix, after, limit)).await
+        let list = async {
+            background::check_process()?;
+            let backend = self.shared.sessions.backend();
+            retry::briefly(|| backend.locks(prefix, after, limit)).await
+        };
+        explain(Operation::ListLocks, None, list).await
     }
 
-    /// Removes an entry of this lock, whoever's it is, as [`queue`](Locks::queue) has shown it: this
-    /// incarnation, so that one who came meanwhile keeps its place. Its holder or waiter is told
-    /// that it was evicted. One round trip; opens no session of ours.
+    /// Removes an entry of this lock, of this process or another, as [`queue`](Locks::queue) has shown
+    /// it. It removes that incarnation alone, so a contender that came meanwhile keeps its place. The
+    /// entry's holder or waiter is notified that it was evicted. One round trip; opens no session of ours.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if the entry is not one of this lock; as the backend's:
-    /// unreachable, refused. It may be called again.
+    /// - [`ErrorKind::InvalidArgument`]: the entry is not one of this lock.
+    /// - Else the kinds of [`queue`](Locks::queue). It may be called again.
+    ///
+    /// # Cancel safety
+    /// Dropped at any await, it may have removed the entry, and may be called again.
     pub async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error> {
-        retry::evict(self.shared.sessions.backend(), name, entry).await
+        let evict = retry::evict(self.shared.sessions.backend(), name, entry);
+        explain(Operation::Evict, Some(name), evict).await
     }
 
-    /// The value that holders keep in the coordinator at this key: see [`Guard::put`]. Not older than
-    /// the call. One round trip, on ZooKeeper with a session of its own; opens no session of ours.
+    /// Returns the value that holders keep in the coordinator at this key: see [`Guard::put`]. It is not
+    /// older than the call. One round trip, on ZooKeeper with a session of its own; opens no session of
+    /// ours.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if the key breaks a rule; as the backend's: unreachable,
-    /// refused.
+    /// - [`ErrorKind::InvalidArgument`]: the key breaks a rule of lock names.
+    /// - Else the kinds of [`queue`](Locks::queue).
+    ///
+    /// # Cancel safety
+    /// Cancel safe: it changes nothing.
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        background::check_process()?;
-        let backend = self.shared.sessions.backend();
-        let key = DataKey::new(key)?;
-        retry::briefly(|| backend.get(&key)).await
+        let get = async {
+            background::check_process()?;
+            let backend = self.shared.sessions.backend();
+            let key = DataKey::new(key)?;
+            retry::briefly(|| backend.get(&key)).await
+        };
+        explain(Operation::Get, None, get).await
     }
 
-    /// Has every token that a native lock of this namespace gives out from now on be higher than
-    /// `offset`, which is that of another coordinator that its users come from. Never lowers
-    /// anything. A few round trips; opens no session of ours.
+    /// Makes every token that a native lock of this namespace gives out from now on higher than `offset`:
+    /// the highest one of the coordinator that its users come from. It never lowers anything. A few round
+    /// trips; opens no session of ours.
     ///
-    /// Not done while the namespace is in use: while somebody stands in the queue of a native lock,
-    /// and on ZooKeeper while a session is open, idle or not. Raw locks have no offset, since other
-    /// clients in their queues would know nothing of it.
+    /// Nothing is changed while the namespace is in use: while a native lock has an entry in its queue,
+    /// and on ZooKeeper while a session is open, idle or not. Raw locks have no offset, because other
+    /// clients in their queues would not know of it.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] above [`MAX_TOKEN_OFFSET`](crate::token_offset::MAX_TOKEN_OFFSET); as the backend's:
-    /// unreachable, refused. It may be called again.
+    /// - [`ErrorKind::InvalidArgument`]: the offset is above
+    ///   [`MAX_TOKEN_OFFSET`](crate::token_offset::MAX_TOKEN_OFFSET).
+    /// - Else the kinds of [`queue`](Locks::queue). It may be called again.
+    ///
+    /// # Cancel safety
+    /// Dropped at any await, it may have raised the offset, and may be called again.
     pub async fn raise_token_offset(&self, offset: u64) -> Result<Raised, Error> {
-        background::check_process()?;
-        let backend = self.shared.sessions.backend();
-        let offset = TokenOffset::new(offset)?;
-        retry::briefly(|| backend.raise_token_offset(offset)).await
+        let raise = async {
+            background::check_process()?;
+            let backend = self.shared.sessions.backend();
+            let offset = TokenOffset::new(offset)?;
+            retry::briefly(|| backend.raise_token_offset(offset)).await
+        };
+        explain(Operation::RaiseTokenOffset, None, raise).await
     }
 
-    /// The session that is open now, if any.
+    /// Returns the identity of the session that is open now, if one is.
     pub fn session_id(&self) -> Option<SessionId> {
         if background::is_forked() {
             return None;
@@ -198,18 +250,26 @@ impl Locks {
         self.shared.sessions.current().map(|t| t.session().id())
     }
 
-    /// Ends the session, and with it every hold and every wait of all clones, and says so to the
-    /// coordinator now instead of in the background. The next acquire opens a new one.
+    /// Closes the session, and with it ends every hold and every wait of all clones. The next acquire
+    /// opens a new one. One round trip.
     ///
     /// # Errors
-    /// If the coordinator cannot be told yet: it is told in the background, and the session ends
-    /// with its time to live at the latest.
+    /// - [`ErrorKind::Unreachable`] or another kind of the coordinator's: it does not answer, or denies
+    ///   it. The close goes on in the background, and the session ends with its time to live at the
+    ///   latest.
+    /// - [`ErrorKind::Forked`]: this is a forked child, and the session is the parent's.
+    ///
+    /// # Cancel safety
+    /// Dropped at any await, the close goes on in the background once it has begun.
     pub async fn close(&self) -> Result<(), Error> {
-        background::check_process()?;
-        self.shared.sessions.close().await
+        let close = async {
+            background::check_process()?;
+            self.shared.sessions.close().await
+        };
+        explain(Operation::CloseSession, None, close).await
     }
 
-    /// The session; opens one if there is none.
+    /// Returns the session, and opens one if there is none.
     pub(crate) async fn shared_session(&self) -> Result<Arc<SharedSession>, Error> {
         self.shared.sessions.shared_session().await
     }
@@ -233,4 +293,13 @@ impl Locks {
             ..self.shared.metadata.clone()
         }
     }
+}
+
+/// Does this work, and has its error name the operation and the lock.
+async fn explain<T>(
+    operation: Operation,
+    lock: Option<&LockName>,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    work.await.map_err(|error| error.during(operation, lock))
 }

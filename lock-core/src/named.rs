@@ -16,6 +16,7 @@ use crate::held_lock::HeldLock;
 use crate::janitor::SharedSession;
 use crate::lock::Locks;
 use crate::name::LockName;
+use crate::operation::Operation;
 use crate::options::OnSessionLoss;
 use crate::wait_limit::WaitLimit;
 
@@ -41,7 +42,8 @@ impl Named {
     ) -> Result<Option<Guard<M>>, Error> {
         let (mode, limit) = (options.to_mode(), options.to_wait_limit());
         let policy = options.session_loss_policy(self.locks.on_session_loss());
-        let held = self.wait(mode, limit, policy).await?;
+        let held = self.wait(mode, limit, policy).await;
+        let held = held.map_err(|error| error.during(Operation::Acquire, Some(&self.name)))?;
         Ok(held.map(Guard::new))
     }
 

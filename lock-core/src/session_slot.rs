@@ -10,6 +10,7 @@ use crate::background;
 use crate::error::{Error, ErrorKind};
 use crate::handoff::HandoffRegistry;
 use crate::janitor::SharedSession;
+use crate::operation::Operation;
 use crate::retry;
 use crate::session::Backend;
 
@@ -102,6 +103,7 @@ impl SessionSlot {
         background.spawn(async move {
             let opened = retry::briefly(|| backend.open_session(ttl)).await;
             let outcome = opened.and_then(|session| SharedSession::new(session, registry));
+            let outcome = outcome.map_err(|error| error.during(Operation::OpenSession, None));
             // If nobody is left to use the session, it is dropped here, and so closed.
             if let Some(shared) = shared.upgrade() {
                 let mut slot = shared.slot();

@@ -74,8 +74,8 @@ use std::sync::Arc;
 pub use lock_core::{
     AcquireOptions, AnyGuard, Backend, Effect, Entry, EntryId, Error, ErrorKind, Guard,
     Incarnation, LockName, Locks, LossReason, Metadata, Mode, Mutex, NameError, NameRule,
-    OnRequeue, OnSessionLoss, Options, Queue, Raised, ReadGuard, Release, Removed, RwLock,
-    SessionId, State, Token, TokenOffset, clock, guard_mode,
+    OnRequeue, OnSessionLoss, Operation, Options, Queue, Raised, ReadGuard, Release, Removed,
+    RwLock, SessionId, State, Token, TokenOffset, clock, guard_mode,
 };
 pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
 

@@ -27,6 +27,7 @@ use crate::hold::Hold;
 use crate::liveness::State;
 use crate::name::LockName;
 use crate::retry;
+use crate::self_wait::Holders;
 use crate::session::Session;
 
 /// A session that could not be closed has ended by itself so long after its time to live.
@@ -46,6 +47,7 @@ pub(crate) struct SharedSession {
     /// waited for in `Drop`.
     jobs: mpsc::UnboundedSender<Job>,
     fresh: Arc<Fresh>,
+    holders: Arc<Holders>,
 }
 
 enum Job {
@@ -68,6 +70,7 @@ impl SharedSession {
             serial: AtomicU64::new(1),
             jobs,
             fresh,
+            holders: Arc::default(),
         }))
     }
 
@@ -79,6 +82,11 @@ impl SharedSession {
     /// Returns the session, for what concerns its entries in queues.
     pub(crate) fn handoff(&self) -> &Arc<HandoffSession> {
         &self.handoff
+    }
+
+    /// Returns which callers hold which locks.
+    pub(crate) fn holders(&self) -> &Arc<Holders> {
+        &self.holders
     }
 
     pub(crate) fn is_alive(&self) -> bool {
