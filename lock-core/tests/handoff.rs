@@ -71,23 +71,23 @@ impl Backend for Client {
     }
 
     async fn queue(&self, _: &LockName) -> Result<Queue, Error> {
-        unimplemented!("no test lists the queue")
+        unreachable!("no test lists the queue")
     }
 
     async fn locks(&self, _: &str, _: Option<&LockName>, _: usize) -> Result<Vec<Queue>, Error> {
-        unimplemented!("no test lists the locks")
+        unreachable!("no test lists the locks")
     }
 
     async fn get(&self, _: &DataKey) -> Result<Option<Vec<u8>>, Error> {
-        unimplemented!("no test keeps a value")
+        unreachable!("no test keeps a value")
     }
 
     async fn evict(&self, _: &LockName, _: &EntryId) -> Result<Removed, Error> {
-        unimplemented!("no test evicts")
+        unreachable!("no test evicts")
     }
 
     async fn raise_token_offset(&self, _: TokenOffset) -> Result<Raised, Error> {
-        unimplemented!("no test raises the offset")
+        unreachable!("no test raises the offset")
     }
 }
 
@@ -160,11 +160,11 @@ impl Session for StoreSession {
         _: &DataKey,
         _: &Access,
     ) -> Result<Accessed, Error> {
-        unimplemented!("no test keeps a value")
+        unreachable!("no test keeps a value")
     }
 
     async fn describe(&self, _: &Ticket, _: &EntryId, _: &Metadata) -> Result<bool, Error> {
-        unimplemented!("no test announces a hold")
+        unreachable!("no test announces a hold")
     }
 
     async fn close(&self) -> Result<(), Error> {
