@@ -126,12 +126,12 @@ impl Users<'_> {
         let waiters: Vec<Running> = (0..TURNS)
             .map(|turn| {
                 let script = format!("echo {turn} $TURNLOCK_TOKEN >>{}", turns.display());
-                // Every third one is a reader.
-                let mode = match shared && turn % 3 == 2 {
-                    true => "--shared",
-                    false => "--exclusive",
+                // Every third one is a reader. The previous release has no `--exclusive`.
+                let mode: &[&str] = match shared && turn % 3 == 2 {
+                    true => &["--shared"],
+                    false => &[],
                 };
-                let arguments = ["run", mode, name, "--", "sh", "-c", &script];
+                let arguments = [&["run"], mode, &[name, "--", "sh", "-c", &script]].concat();
                 let waiter = self.spawn(Release::of_turn(turn), &arguments);
                 eventually("it queues", || self.queue_length(name) == turn + 2);
                 waiter
