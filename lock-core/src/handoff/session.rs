@@ -90,8 +90,8 @@ impl HandoffSession {
         Ok(view)
     }
 
-    /// Waits until `blocker` is gone, or until its removal by this process has shown that `own`, the
-    /// entry of this ticket, stands first.
+    /// Waits until `blocker` is gone, or until its removal by this process has shown that the entry
+    /// of this ticket, `own`, stands first.
     ///
     /// # Errors
     /// The session's.

@@ -58,8 +58,8 @@ struct Generations {
 }
 
 impl Fresh {
-    /// Adds a hold. Wakes the other thread for the first hold of a sweep only, so a short hold costs no
-    /// wake-up.
+    /// Adds a hold. Wakes the other thread only for the first hold of a sweep, so a short hold
+    /// costs no wake-up.
     pub(super) fn add(&self, hold: &Arc<Hold>) {
         let mut generations = self.generations();
         generations.young.insert(hold.serial(), hold.clone());
@@ -135,8 +135,8 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
     let session = &session;
     let changed = |hold: Arc<Hold>| async move {
         let changed = guarded(session.watch(hold.entry(), Watcher::Owner));
-        // When all watches are woken at once, the first of them would spend the budget of this task,
-        // and the others would be woken in vain over and over.
+        // When all watches are woken at once, the first of them would spend this task's budget, and
+        // the others would be woken in vain over and over.
         let changed = coop::unconstrained(hold.watch_until_end(changed)).await;
         (hold.serial(), changed)
     };
@@ -220,8 +220,8 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
 struct RegularLook {
     last: u64,
     since: Instant,
-    /// The factor of the interval, from 1 to 2 at random: processes that began together must not look
-    /// together.
+    /// The factor of the interval, from 1 to 2 at random, so that processes that began together do
+    /// not look together.
     stretch: f64,
 }
 
