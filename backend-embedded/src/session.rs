@@ -283,7 +283,7 @@ pub(crate) fn removed(result: &TxnResult) -> Removed {
     }
 }
 
-/// Returns those of the waiters' entries that a removal found.
+/// Returns the waiters' entries that a removal found.
 fn present_waiters(result: &TxnResult, waiters: &[EntryId]) -> Vec<EntryId> {
     let reads = result.results.iter().filter_map(|result| match result {
         OpResult::Range(read) => Some(read.kvs.first()),

@@ -292,7 +292,7 @@ pub(crate) fn remove(entry: &EntryId, waiters: &[EntryId]) -> Txn {
     Txn::new().when([incarnation(entry)]).and_then(removal)
 }
 
-/// Returns those of the waiters' entries that a removal found.
+/// Returns the waiters' entries that a removal found.
 pub(crate) fn present_waiters(answer: &TxnResponse, waiters: &[EntryId]) -> Vec<EntryId> {
     let there = |(waiter, read): (&EntryId, &PbRangeResponse)| {
         let found = read.kvs.first()?;

@@ -48,8 +48,8 @@ pub(crate) struct ZkSession {
     tasks: [AbortHandle; 2],
     /// Set when the servers have acknowledged the end.
     ended: AtomicBool,
-    /// Serials of tickets that have, or had, an enqueue under way whose outcome is not known.
-    /// Bounded by the tickets in use.
+    /// The serials of the tickets that have, or had, an enqueue under way whose outcome is not
+    /// known. The tickets in use bound their number.
     unsettled: Mutex<HashSet<u64>>,
     /// The entry that a waiter knows to be the only one ahead of it, by the serial of the waiter's
     /// ticket.

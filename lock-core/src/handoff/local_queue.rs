@@ -1,5 +1,6 @@
-//! Keeps what a process knows of the order in its queues: its entries that wait there, the entry
-//! that each of them waits for, and whether another entry can stand between the two.
+//! Records the order of a process's entries in its queues, as far as the process knows it: the
+//! waiting entries, the entry that each of them waits for, and whether another entry can stand
+//! between the two.
 //!
 //! A contender need not read the queue where others of its process wait, or are about to: it has to
 //! wait too. When its entry is made, it *assumes* that the nearest entry of its process stands

@@ -113,9 +113,9 @@ impl HandoffRegistry {
     /// Begins the removal of this entry, which has nothing ahead of it in this queue. Returns
     /// `None` if no waiter is known to stand right behind the entry: another entry may be the next.
     ///
-    /// Only those who wait for the same lock count. One queue may be a part of another, as the
-    /// queue of a raw lock on etcd includes the queues of the locks below it. The first entry of a
-    /// part need not be the first of the whole.
+    /// Waiters for other locks do not count. One queue may be a part of another, as the queue of a
+    /// raw lock on etcd includes the queues of the locks below it. The first entry of a part need
+    /// not be the first of the whole.
     pub(super) fn begin(&self, queue: &LockName, entry: &EntryId) -> Option<Departure> {
         let waits_for_it = |waiter: &&Arc<Waiter>| waiter.blocker.is_same_as_far_as_known(entry);
         let mut waiters: Vec<Arc<Waiter>> = {

@@ -23,7 +23,7 @@ pub(crate) enum Change {
     First,
 }
 
-/// A session of a backend, together with what this process knows of the order in its queues. All
+/// A session of a backend, with what this process knows about the order in its queues. All
 /// enqueues, removals, and looks and watches of waiters go through it.
 #[derive(Debug)]
 pub(crate) struct HandoffSession {
@@ -51,7 +51,7 @@ impl HandoffSession {
     /// says that an earlier attempt may have made the entry; then the queue is read.
     ///
     /// # Errors
-    /// The session's.
+    /// The errors of the session.
     pub(crate) async fn enqueue(
         &self,
         ticket: &Ticket,
@@ -77,7 +77,7 @@ impl HandoffSession {
     /// Reads the entries ahead of a waiter's entry.
     ///
     /// # Errors
-    /// The session's.
+    /// The errors of the session.
     pub(crate) async fn look(
         &self,
         ticket: &Ticket,
@@ -94,7 +94,7 @@ impl HandoffSession {
     /// of this ticket, `own`, stands first.
     ///
     /// # Errors
-    /// The session's.
+    /// The errors of the session.
     pub(crate) async fn wait_for_change(
         &self,
         ticket: &Ticket,
@@ -129,7 +129,7 @@ impl HandoffSession {
     /// The entry may or may not have been removed: call it again.
     ///
     /// # Errors
-    /// Those of the last try.
+    /// The errors of the last try.
     pub(crate) async fn remove(
         &self,
         ticket: &Ticket,
@@ -144,7 +144,7 @@ impl HandoffSession {
     /// The entry may or may not have been removed: call it again.
     ///
     /// # Errors
-    /// Those of the try.
+    /// The errors of the try.
     pub(crate) async fn try_remove(
         &self,
         ticket: &Ticket,

@@ -30,9 +30,9 @@ const SWEEP: Duration = Duration::from_millis(25);
 /// a store can lose the event of a watch.
 const BACKSTOP: Duration = Duration::from_secs(60);
 
-/// The number of holds that are looked up every [`BACKSTOP`], and that are watched anew at once
-/// when their watches broke. If there are more holds, each waits longer in proportion, so more
-/// holds cost no more requests.
+/// The most holds that are each looked up every [`BACKSTOP`], and watched anew at once when their
+/// watches broke. If there are more holds, each waits longer in proportion, so more holds cost no
+/// more requests.
 const BACKSTOP_HOLDS: usize = 1000;
 
 /// The most entries that are looked up at once. When a connection breaks, all entries that were

@@ -130,8 +130,9 @@ impl SharedSession {
     }
 }
 
-/// Leaks the session in a forked child. To drop it would notify the background thread, which does
-/// not exist in the child, and might wait for a mutex that this thread had locked.
+/// Leaks the session in a forked child. To drop the session would notify the background thread,
+/// which does not exist in the child, and might wait for a mutex that the background thread had
+/// locked.
 impl Drop for SharedSession {
     fn drop(&mut self) {
         if background::is_forked() {
