@@ -122,8 +122,9 @@ pub async fn connect(url: Option<&str>, options: Options) -> Result<Locks, Failu
     }
 }
 
-/// Connects to the chosen coordinator for a command that only looks. Returns `None` if that is the
-/// user's own and it does not run: nobody holds a lock on it then, and it is not started.
+/// Connects to the chosen coordinator for a command that only reads. Returns `None` if that
+/// coordinator is the user's own and does not run: nobody holds a lock on it then, and it is not
+/// started.
 pub async fn connect_existing(
     url: Option<&str>,
     options: Options,

@@ -13,7 +13,7 @@ use crate::reference::indented;
 /// How `turnlock` ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// It did what was asked.
+    /// The command did its work.
     Success,
     /// With the status of the command that ran under the lock (128 + signal, if a signal ended it).
     Of(u8),
@@ -134,7 +134,7 @@ pub enum Reported {
     Always,
     /// With `-q` the status says enough: the failure was to be expected.
     UnlessQuiet,
-    /// Nobody would read it.
+    /// Never, because nobody would read it.
     Never,
 }
 

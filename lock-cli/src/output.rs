@@ -1,4 +1,5 @@
-//! What users see: data on stdout, everything else on stderr, and no unescaped text of others.
+//! Prints the output that users see: data on stdout, everything else on stderr, and no unescaped
+//! text of other users.
 
 mod stdout;
 mod table;
@@ -81,7 +82,7 @@ pub fn inform(message: impl AsRef<str>) {
     }
 }
 
-/// Writes a message to stderr about what happens, if `-v` was given.
+/// Writes a progress message to stderr, if `-v` was given.
 pub fn narrate(message: impl AsRef<str>) {
     if is_enabled(Level::Verbose) {
         say(message);
@@ -99,7 +100,8 @@ impl StatusLine {
         (io::stderr().is_terminal() && can_erase(std::env::var_os("TERM"))).then(|| StatusLine(()))
     }
 
-    /// Replaces what is shown. The text is cut to one line, because a second line could not be erased.
+    /// Replaces the text on the screen. The text is cut to one line, because a second line could
+    /// not be erased.
     pub fn show(&self, text: &str) {
         const NAME: &str = "turnlock: ";
         let columns = terminal_width(&io::stderr()).unwrap_or(80);

@@ -25,7 +25,7 @@ impl Error {
         self.source.kind() == io::ErrorKind::Unsupported
     }
 
-    /// Returns what failed.
+    /// Returns a description of the operation that failed.
     pub fn what(&self) -> String {
         format!("cannot {}", self.what)
     }

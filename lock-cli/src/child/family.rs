@@ -91,8 +91,9 @@ pub(super) fn list_members() -> Vec<Member> {
     members
 }
 
-/// Returns whether there are no descendants, except for coordinators. A list of all processes can miss one
-/// whose ancestors ended meanwhile. By then it is a child of this process, or a descendant of one.
+/// Returns whether there are no descendants, except for coordinators. A list of all processes can
+/// miss a process whose ancestors ended meanwhile. By then that process is a child of this process,
+/// or a descendant of a child.
 pub(super) fn is_extinct() -> bool {
     list_members().is_empty() && find_child().is_none()
 }
@@ -132,15 +133,16 @@ pub(super) fn signal(signals: &[Signal], chosen: impl Fn(&Member) -> bool) {
     }
 }
 
-/// Kills all descendants, and those that they start meanwhile. It calls `reap` repeatedly to reap what has
-/// ended.
+/// Kills all descendants, and those that they start meanwhile. It calls `reap` repeatedly to reap
+/// the processes that have ended.
 ///
 /// # Errors
-/// A process that is left: it belongs to another user, or hangs in the kernel for longer than this limit.
+/// The id of a process that is left: it belongs to another user, or hangs in the kernel for longer
+/// than this limit.
 ///
-/// A process that is found is stopped first, so that it starts no other. Once a look finds nothing new, all
-/// are killed. A chain of processes that fork and exit at once escapes some looks, but the loop catches it
-/// sooner or later: a look is short, and each process of the chain lives longer.
+/// A process that is found is stopped first, so that it starts no other. Once a scan finds nothing
+/// new, all are killed. A chain of processes that fork and exit at once escapes some scans, but the
+/// loop catches it sooner or later: a scan is short, and each process of the chain lives longer.
 pub(super) fn end(limit: Duration, mut reap: impl FnMut()) -> Result<(), i32> {
     let until = Instant::now() + limit;
     let mut stopped = HashSet::new();

@@ -286,7 +286,7 @@ impl Watch {
         }
     }
 
-    /// Asks everything that the command started to end, and kills what is left after this time.
+    /// Sends TERM to everything that the command started, and kills what is left after this time.
     fn end_politely(&mut self, grace: Duration) {
         family::signal(&[Signal::TERM, Signal::CONT], |_| true);
         let at = self.clock.now() + grace;
@@ -314,7 +314,7 @@ impl Watch {
         // Nothing more can be done.
         self.sent.all = true;
         if killed.is_err() {
-            // What runs on keeps the lock for as long as the session lasts.
+            // The processes that still run keep the lock for as long as the session lasts.
             self.start.last_will.clear();
         }
         killed

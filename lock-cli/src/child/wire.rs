@@ -37,8 +37,8 @@ pub(super) struct Start {
     pub whole: bool,
     /// When the command is killed, unless the deadline is moved on before.
     pub deadline: Option<BootInstant>,
-    /// What is handed to this program, in another role, when the supervisor has died and the command with
-    /// it. Empty if there is nothing to do then.
+    /// The input of this program in another role, which runs when the supervisor has died and the
+    /// command with it. Empty if there is nothing to do then.
     pub last_will: Vec<u8>,
 }
 

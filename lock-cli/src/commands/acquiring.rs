@@ -26,7 +26,7 @@ pub struct Request<'a> {
     pub name: &'a LockName,
     pub mode: Mode,
     pub options: &'a Acquire,
-    /// What is done under the lock, for others in the queue to see.
+    /// The description of the work under the lock, for others in the queue to see.
     pub command: String,
 }
 
@@ -117,7 +117,7 @@ async fn connect(request: &Request<'_>) -> Result<Locks, Failure> {
                 "{name}: lost our place in the queue ({error}); queueing again"
             ));
         });
-    // It is for people, who can read around what is not UTF-8.
+    // The note is for people, who can read around bytes that are not UTF-8.
     let note = request.options.note.as_ref();
     options.note = note.map(|note| note.to_string_lossy().into_owned());
     coordinator::connect(request.global.backend.as_deref(), options).await

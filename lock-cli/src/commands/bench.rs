@@ -136,7 +136,7 @@ async fn run_report(
     let measuring = survey(&peers, rounds, args.seconds, before, after);
     let report = measure_while_printed(measuring, broken).await?;
     drop(line);
-    // What took minutes to measure is kept, even if stdout cannot be written to.
+    // The report took minutes to measure, so it is kept even if stdout cannot be written to.
     let written = report.write(folder);
     if !json {
         let rows: Vec<Vec<String>> = report.table().into_iter().map(Vec::from).collect();

@@ -39,7 +39,8 @@ pub async fn evict(global: Global, args: Evict) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Says that there is nobody to evict. That is a success: what was asked for is so already.
+/// Reports that there is nobody to evict. That is a success: the state is already the one asked
+/// for.
 fn report_nothing_to_do(global: &Global, message: &str) -> Result<Exit, Failure> {
     if !global.json {
         print(message)?;

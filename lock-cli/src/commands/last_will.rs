@@ -36,7 +36,7 @@ pub fn helper_main() -> Option<ExitCode> {
     }
     let mut will = String::new();
     let read = io::stdin().read_to_string(&mut will);
-    // Nobody reads what goes wrong. The session ends by itself.
+    // Nobody would read an error message. The session ends by itself.
     let done = read.ok().and_then(|_| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

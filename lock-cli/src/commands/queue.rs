@@ -75,7 +75,7 @@ fn to_row(state: &str, entry: &Entry) -> Vec<String> {
     ]
 }
 
-/// Returns an entry as programs get it. What the entry does not say is null.
+/// Returns an entry as JSON for programs. A field that the entry does not have is null.
 pub fn to_json(state: &str, entry: &Entry) -> serde_json::Value {
     let held = held_since(entry).filter(|_| state == HOLDS);
     let metadata = entry.metadata.clone().unwrap_or_default();

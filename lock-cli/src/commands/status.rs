@@ -12,7 +12,7 @@ use crate::coordinator::{Choice, NamedBy, choose, machine};
 use crate::exit::{Exit, Failure};
 use crate::output::{escape_controls, format_duration, format_table, print};
 
-/// What is shown about the coordinator.
+/// The facts shown about the coordinator.
 #[derive(Default)]
 struct Report {
     /// `own`, `machine` or `named`.

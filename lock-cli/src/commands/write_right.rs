@@ -54,8 +54,8 @@ impl WriteRight {
         })
     }
 
-    /// Releases the lock, if it was taken for this change. How that ends changes nothing of what was
-    /// written: it was written in the order of the tokens.
+    /// Releases the lock, if it was taken for this change. An error of the release does not undo
+    /// the change: the file was written in the order of the tokens.
     pub async fn give_back(self) -> FencingToken {
         if let Some((locks, guard)) = self.lock {
             let _ = release(guard).await;

@@ -48,9 +48,9 @@ const MEMORY: u64 = 4 << 30;
 /// The highest number of a signal. Some of them can be neither caught nor ignored.
 const LAST_SIGNAL: i32 = 64;
 
-/// Executes this program again without what it inherited: descriptors, environment, ignored signals,
-/// umask, nice value and limits. The process leads its own session by now, and blocks no signal. Returns
-/// only if that fails.
+/// Executes this program again without the inherited descriptors, environment, ignored signals,
+/// umask, nice value and limits. The process leads its own session by now, and blocks no signal.
+/// Returns only if the execution fails.
 pub fn start_over() -> io::Error {
     // A descriptor of a script must not stay open for as long as this process lives.
     close_fds::set_fds_cloexec(3, &[]);

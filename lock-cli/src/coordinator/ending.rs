@@ -8,14 +8,14 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, te
 
 use crate::exit::{Exit, Failure};
 
-/// How long a coordinator may take to finish what is under way and to end.
+/// The time limit for a coordinator to finish the requests under way and to end.
 const LIMIT: Timespec = Timespec {
     tv_sec: 15,
     tv_nsec: 0,
 };
 
-/// How long the parent of a coordinator may take to reap it. In a container the parent is whatever runs as
-/// the first process.
+/// The time limit for the parent of a coordinator to reap it. In a container the parent is
+/// whichever program runs as the first process.
 const REAP_LIMIT: Duration = Duration::from_secs(3);
 /// The pause between two checks meanwhile.
 const POLL: Duration = Duration::from_millis(2);

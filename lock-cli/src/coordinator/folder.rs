@@ -1,5 +1,6 @@
-//! The folder of a coordinator: for its user alone, below folders that no other user can exchange.
-//! Another user who could put another folder in its place could make two coordinators serve one lock.
+//! Makes and checks the folder of a coordinator: only its user can enter it, and no other user can
+//! replace a folder above it. Another user who could put another folder in its place could make two
+//! coordinators serve one lock.
 
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsString;
@@ -164,7 +165,7 @@ fn require_safe_path(dir: &Path) -> Result<(), Refusal> {
         let next = at.join(&part);
         let metadata = match fs::symlink_metadata(&next) {
             Ok(metadata) => metadata,
-            // What is missing will be made by this process.
+            // The missing folders will be made by this process.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(Refusal::io(&next, &error)),
         };

@@ -46,7 +46,7 @@ pub enum ServerState {
     Absent,
     /// This process serves it. The kernel reports its id if it is in our process namespace.
     Serving(Option<Pid>),
-    /// A process has the folder, but no socket that replies. Its id is what the file LOCK says.
+    /// A process owns the folder, but no socket replies. The process id comes from the file LOCK.
     Unresponsive(Option<u32>),
 }
 
@@ -280,7 +280,7 @@ impl Home {
         std::os::unix::net::UnixStream::connect(self.socket()).is_ok()
     }
 
-    /// Makes the folder, for the user alone: whoever can write there can take every lock.
+    /// Makes the folder for the user alone: a user who could write there could take every lock.
     pub fn make_dir(&self) -> Result<(), Failure> {
         Ok(folder::make(&self.dir)?)
     }

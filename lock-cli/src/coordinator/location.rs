@@ -9,7 +9,7 @@ use rustix::process::geteuid;
 
 use crate::exit::{Exit, Failure};
 
-/// What decided which folder is used.
+/// The reason why a folder is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FolderSource {
     /// `TURNLOCK_HOME`, or an option.
@@ -22,7 +22,7 @@ pub enum FolderSource {
     UserDatabase,
 }
 
-/// Chooses the folder. Also returns what decided on it.
+/// Chooses the folder. Also returns the reason for the choice.
 pub fn choose() -> Result<(PathBuf, FolderSource), Failure> {
     let set = |name| {
         std::env::var_os(name)
@@ -63,7 +63,8 @@ pub fn choose() -> Result<(PathBuf, FolderSource), Failure> {
     }
 }
 
-/// Returns the owner of what exists of the folder's path, if that is neither root nor this user.
+/// Returns the owner of the existing part of the folder's path, if that is neither root nor this
+/// user.
 fn find_foreign_owner(dir: &Path) -> Option<u32> {
     let owner = dir
         .ancestors()

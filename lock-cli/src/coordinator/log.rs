@@ -12,8 +12,8 @@ use rustix::stdio::dup2_stderr;
 /// A file of this size is renamed to `.1`, over the one that was renamed before.
 const MAX_BYTES: u64 = 256 * 1024;
 
-/// Writes the coordinator's messages to its log. From `take_stderr` on it also takes what goes to stderr,
-/// such as the message of a panic.
+/// Writes the coordinator's messages to its log. From `take_stderr` on, the log also receives the
+/// output to stderr, such as the message of a panic.
 pub struct Log(Mutex<State>);
 
 struct State {
@@ -70,7 +70,7 @@ impl Write for &Log {
     }
 }
 
-/// Opens the file. A link in its place is refused: it would redirect what is written.
+/// Opens the file. A link in its place is refused: it would redirect the messages.
 fn open(path: &Path) -> io::Result<(File, u64)> {
     let open = || {
         OpenOptions::new()

@@ -48,7 +48,7 @@ pub fn read_url() -> Result<Option<String>, Failure> {
 /// Parses the text of the file.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A description of the mistake in the text.
 pub fn parse_url(text: &str) -> Result<&str, String> {
     let line = text.trim();
     if line.is_empty() || line.chars().any(|c| c.is_whitespace() || c.is_control()) {

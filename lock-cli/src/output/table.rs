@@ -21,7 +21,7 @@ pub fn terminal_width(out: &(impl IsTerminal + AsFd)) -> Option<usize> {
 }
 
 /// Lines up columns; the last one is not padded. On a terminal that is too narrow, cells of the
-/// columns that may shrink are cut, the first ones named first; what is read by programs is whole.
+/// columns that may shrink are cut, the first ones named first. Output for programs is never cut.
 pub fn format_table(rows: &[Vec<String>], shrinks: &[Shrinks]) -> String {
     fit_table(rows, shrinks, terminal_width(&io::stdout()))
 }
