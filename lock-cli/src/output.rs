@@ -40,14 +40,14 @@ fn is_terminal_control(c: char) -> bool {
     c.is_control() || reorders
 }
 
-/// How much is written to stderr.
+/// The amount of output to stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Only errors (`-q`).
     Quiet,
-    /// Also what a person wants to know.
+    /// Errors and the messages that a person wants to read.
     Normal,
-    /// Also what happens (`-v`).
+    /// All of those and progress messages (`-v`).
     Verbose,
 }
 

@@ -65,7 +65,7 @@ impl WriteRight {
     }
 }
 
-/// Prints what was changed under which token, for programs.
+/// Prints the changed file and the token, for programs.
 pub fn print_change(global: &Global, args: &Change, token: &FencingToken) -> Result<(), Failure> {
     if !global.json {
         return Ok(());
