@@ -34,13 +34,13 @@ pub mod users;
 /// The coordinator that a command uses.
 #[derive(Debug)]
 pub enum Choice {
-    /// The one that a URL names, and who gave the URL.
+    /// The coordinator of a URL, and the person who gave the URL.
     Named(String, NamedBy),
     /// The user's own coordinator on this machine.
     Own,
 }
 
-/// Who gave the URL of a coordinator.
+/// The person who gave the URL of a coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NamedBy {
     /// The user, by an option or `TURNLOCK_BACKEND`.

@@ -15,9 +15,10 @@ use crate::reference::indented;
 pub enum Exit {
     /// The command did its work.
     Success,
-    /// With the status of the command that ran under the lock (128 + signal, if a signal ended it).
+    /// The command that ran under the lock ended with this status (128 + signal, if a signal ended
+    /// it).
     Of(u8),
-    /// By this signal, which ended the command or the wait for the lock.
+    /// This signal ended the command or the wait for the lock.
     Signal(Signal),
     /// The coordinator does not keep a promise that was tested.
     #[cfg(feature = "conformance")]
@@ -158,7 +159,7 @@ impl Failure {
         }
     }
 
-    /// Adds what the user can do about it.
+    /// Adds a hint about the remedy.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -171,7 +172,7 @@ impl Failure {
     }
 }
 
-/// The hint where something is short.
+/// The hint for a shortage of resources.
 const RAISE_LIMITS: &str = "raise the limits (`ulimit -n`, `ulimit -u`), or try again later";
 
 fn is_short(error: &io::Error) -> bool {

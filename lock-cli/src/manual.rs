@@ -1,4 +1,4 @@
-//! The manual pages. They are made from the same sources as `--help`: the definition of the command line,
+//! Makes the manual pages from the same sources as `--help`: the definition of the command line,
 //! the texts after its options, and the tables of statuses, variables and files.
 
 use std::io;

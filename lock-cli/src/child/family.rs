@@ -19,10 +19,10 @@ use super::proc::{self, Stat};
 /// The first arguments of a coordinator that a command has started. It serves other commands, and ends by
 /// itself.
 const COORDINATOR: &[u8] = b"turnlock\0serve\0--background\0";
-/// The number of looks in a row without a new child after which a chain of processes that fork and exit
-/// counts as stopped. They take longer than one of these processes lives.
+/// The number of scans in a row without a new child after which a chain of processes that fork and
+/// exit counts as stopped. They take longer than one of these processes lives.
 const QUIET_LOOKS: usize = 64;
-/// The most looks for such a chain before all descendants are listed again.
+/// The largest number of scans for such a chain before all descendants are listed again.
 const LOOKS: usize = 2048;
 /// The number of passes that only stop new processes before all known ones are killed.
 const STOPS: usize = 16;
@@ -42,7 +42,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Sends it a signal, but no other process that may have its number by now.
+    /// Sends a signal to this process, and never to another one that may have its number by now.
     fn signal(&self, signal: Signal) -> rustix::io::Result<()> {
         let Some(pid) = proc::to_pid(self.process) else {
             return Ok(());
@@ -148,7 +148,7 @@ pub(super) fn end(limit: Duration, mut reap: impl FnMut()) -> Result<(), i32> {
     let mut stopped = HashSet::new();
     for pass in 1.. {
         reap();
-        // After two passes, new processes are made faster than they are listed.
+        // After two passes, new processes appear faster than they are listed.
         if pass > 2 {
             stop_children();
         }

@@ -1,4 +1,5 @@
-//! The supervisor's side of the watchdog: starts it, sends it orders, and receives its reports.
+//! Implements the supervisor's side of the watchdog: starts it, sends it orders, and receives its
+//! reports.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -53,7 +54,7 @@ impl Watchdog {
             watchdog
                 .arg(WATCHDOG)
                 .stdin(OwnedFd::from(theirs))
-                // A reader of this process's output must not have to wait for the watchdog.
+                // A reader of this process's output should not have to wait for the watchdog.
                 .stdout(Stdio::null())
                 .stderr(Stdio::null());
             // Signals to the group of this process are not meant for the watchdog, least of all a KILL. A group

@@ -1,4 +1,4 @@
-//! The helper processes: this program again, with a hidden first argument.
+//! Starts the helper processes: this program again, with a hidden first argument.
 
 use std::env;
 use std::io;

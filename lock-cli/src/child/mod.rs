@@ -44,11 +44,12 @@ use self::proc::SignalMask;
 use self::signals::{Arrival, Sender};
 use self::wire::{Order, Report, Start};
 
-/// The longest timer. Timers stand still while the machine is suspended; the time before a KILL does not.
+/// The longest timer. Timers stop while the machine is suspended, but the time before a KILL goes
+/// on.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
-/// How long the watchdog may take to end the command, beyond the time that the command was given.
+/// The time limit for the watchdog to end the command, beyond the time that the command was given.
 const WATCHDOG_LIMIT: Duration = Duration::from_secs(12);
-/// How long this process tries to end the command when the watchdog is gone.
+/// The time for which this process tries to end the command when the watchdog is gone.
 const KILLED_LIMIT: Duration = Duration::from_secs(10);
 
 /// The command to start, and how it is to end.
@@ -58,13 +59,14 @@ pub struct Plan {
     pub command: Vec<OsString>,
     /// Variables that are set over the inherited environment.
     pub env: Vec<(OsString, OsString)>,
-    /// How long the processes that the command leaves may clean up when a signal to this process has ended
-    /// the command.
+    /// The time for the processes that the command leaves to clean up, when a signal to this
+    /// process has ended the command.
     pub grace: Duration,
     /// Whether everything that the command starts counts as the command.
     pub whole: bool,
-    /// When the command is killed with all that it started, unless [`Child::deadline`] moves that on. It
-    /// holds from the first instant of the command, whatever happens to this process.
+    /// The instant at which the command is killed with all that it started, unless
+    /// [`Child::deadline`] moves it on. It holds from the first instant of the command, whatever
+    /// happens to this process.
     pub deadline: Option<BootInstant>,
     /// The standard input of this program, with [`LAST_WILL`] as its first argument, when this process has
     /// died and the command with it. Nothing is executed if it is empty.
@@ -251,7 +253,7 @@ impl Child {
                     self.note(arrival);
                 }
                 if !self.whole && self.by_terminal.contains_end(ended) {
-                    // The watchdog does not know of that signal yet.
+                    // The watchdog has not received that signal yet.
                     self.whole = true;
                     self.handle.order(Order::End(Some(self.grace)));
                 }
@@ -289,7 +291,7 @@ impl Child {
             if proc::has_job_control() {
                 signals::suspend();
             } else {
-                // Without a shell with job control, nobody could continue this process.
+                // Without a shell with job control, no process could continue this one.
                 let _ = kill_current_process_group(Raw::CONT);
             }
             return;

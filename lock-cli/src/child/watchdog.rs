@@ -1,6 +1,7 @@
-//! The watchdog process. It starts the command, and is the parent of all that the command leaves behind. It
-//! ends all of it when the supervisor is gone, when the supervisor orders that, and when a deadline passes
-//! that the supervisor has not moved on: the supervisor may be stopped while the command runs.
+//! Runs the watchdog process. It starts the command, and is the parent of all that the command
+//! leaves behind. It ends all of it when the supervisor is gone, when the supervisor orders that,
+//! and when a deadline passes that the supervisor has not moved on: the supervisor may be stopped
+//! while the command runs.
 //!
 //! It notices the supervisor's end by a socket whose other end only the supervisor has: the kernel closes
 //! it, whatever ended the supervisor.
@@ -28,10 +29,10 @@ use super::proc::{self, DEADLY, SignalMask};
 use super::signals::{self, Sender};
 use super::wire::{self, MESSAGE, Order, Report, Start};
 
-/// How long killed processes are waited for. They end at once, unless they hang in the kernel or belong to
-/// another user.
+/// The time limit for killed processes to end. They end at once, unless they hang in the kernel or
+/// belong to another user.
 const KILLED_LIMIT: Duration = Duration::from_secs(10);
-/// The longest timer. Timers stand still while the machine is suspended; the deadline does not.
+/// The longest timer. Timers stop while the machine is suspended, but the deadline does not move.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 
 /// Runs the watchdog process.
@@ -141,7 +142,7 @@ struct Watch {
     childless: bool,
     sent: ReportsSent,
     deadline: Option<BootInstant>,
-    /// When everything that is left is killed.
+    /// The instant at which everything that is left is killed.
     kill_at: Option<BootInstant>,
     by_terminal: SignalMask,
     by_others: SignalMask,

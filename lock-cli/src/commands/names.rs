@@ -1,4 +1,4 @@
-//! The meaning of NAME and PREFIX on the command line.
+//! Interprets NAME and PREFIX on the command line.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -32,7 +32,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
         options: &args.acquire,
         command: display_name(&command[0]),
     };
-    // The watchdog is started once the coordinator has been asked, and comes up while we queue.
+    // The watchdog is started once the acquire has begun, and comes up during the wait.
     let (acquisition, watchdog) = tokio::join!(
         acquire(&request, wait_for_deadly_signal(&mut signals)),
         async move { Watchdog::start(before) }
@@ -93,8 +93,8 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     Ok(end.map_or(Exit::Of(ended.status()), Exit::Signal))
 }
 
-/// Refuses a grace that does not fit into the time to live that is asked for, before a coordinator is
-/// asked.
+/// Refuses a grace that does not fit into the requested time to live, before it connects to a
+/// coordinator.
 fn check_grace(args: &Run) -> Result<(), Failure> {
     let ttl = args.acquire.ttl;
     match args.grace {

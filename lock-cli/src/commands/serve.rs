@@ -19,7 +19,7 @@ use crate::coordinator::{daemon, machine, system};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 
-/// How long a coordinator that is about to end may finish what is under way.
+/// The time limit for a coordinator that is about to end to finish the requests under way.
 const PREDECESSOR: Duration = Duration::from_secs(5);
 
 pub async fn serve(args: Serve) -> Result<Exit, Failure> {
@@ -72,8 +72,8 @@ async fn serve_in_foreground(args: &Serve, home: &Home) -> Result<Exit, Failure>
     .await
 }
 
-/// Reports on stderr why the coordinator did not start, for the command that started it. Once it serves,
-/// everything goes to the log.
+/// Reports on stderr why the coordinator did not start, for the command that started it. Once the
+/// coordinator serves, all messages go to the log.
 async fn serve_in_background(args: &Serve, home: &Home) -> Result<Exit, Failure> {
     home.make_dir()?;
     let path = home.log();
@@ -144,13 +144,13 @@ async fn serve_until_stopped(
     ready: impl FnOnce(&[Listen]) -> std::io::Result<()>,
 ) -> Result<Exit, Failure> {
     let listeners = parse_listeners(args, home)?;
-    // Caught before a user or `turnlock stop` can send them.
+    // The signal is caught before a user or `turnlock stop` can send it.
     let mut terminate = signal(SignalKind::terminate()).map_err(to_internal_failure)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(to_internal_failure)?;
     // While it is caught, a write above the limit fails instead, and the store reports that.
     let _too_large =
         signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map_err(to_internal_failure)?;
-    // In the foreground it is left alone, for `nohup`.
+    // In the foreground the signal is not caught, for `nohup`.
     let mut hangup = match args.background {
         true => Some(signal(SignalKind::hangup()).map_err(to_internal_failure)?),
         false => None,

@@ -1,4 +1,4 @@
-//! Stopping a coordinator, and waiting for its end.
+//! Stops a coordinator, and waits for its end.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ pub fn stop(pid: Pid) -> Result<(), Failure> {
     };
     let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| to_failure(error.into()))?;
     pidfd_send_signal(&process, Signal::TERM).map_err(|error| to_failure(error.into()))?;
-    // Readable once the process has ended, reaped or not.
+    // The descriptor is readable once the process has ended, reaped or not.
     let mut ended = [PollFd::new(&process, PollFlags::IN)];
     match poll(&mut ended, Some(&LIMIT)) {
         Ok(0) => Err(Failure::new(

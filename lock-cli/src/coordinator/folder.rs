@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Gid, Group, Uid, User};
 use rustix::process::{getegid, geteuid};
 
-/// How long another command may take between making a folder and setting its mode.
+/// The longest time of another command from making a folder to setting its mode.
 const HALF_MADE: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(5);
 /// The number of links on the way to a file that the kernel follows.
@@ -184,7 +184,7 @@ fn require_safe_path(dir: &Path) -> Result<(), Refusal> {
             }
             continue;
         }
-        // The last one has to be private, which is checked elsewhere.
+        // The last folder has to be private, which is checked elsewhere.
         if !ahead.is_empty() {
             require_unchangeable(&next, &metadata, &trusted)?;
         }

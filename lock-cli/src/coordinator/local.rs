@@ -1,5 +1,5 @@
-//! The user's own coordinator on this machine: where it is, how it is found, and how the first command
-//! that needs it starts it.
+//! Finds the user's own coordinator on this machine. The first command that needs the coordinator
+//! starts it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -21,15 +21,16 @@ use super::folder::{self, Refusal};
 use super::location::{self, FolderSource};
 use crate::exit::{Exit, Failure};
 
-/// A coordinator that does not reply within this time of its start has failed.
+/// The time limit for a coordinator to reply after its start.
 const START_LIMIT: Duration = Duration::from_secs(15);
-/// How long a coordinator that a command started stays without a session, in seconds.
+/// The time without a session after which a coordinator that a command started ends, in seconds.
 const IDLE_SECS: &str = "600";
-/// The pause between two looks for a starting coordinator.
+/// The pause between two checks of a starting coordinator.
 const START_POLL: Duration = Duration::from_millis(5);
-/// How long a coordinator may have its folder but no socket: it is about to serve, or to end.
+/// The longest time in which a coordinator has its folder but no socket, because it is about to
+/// serve or to end.
 const SETTLED: Duration = Duration::from_secs(5);
-/// The most that is read of the messages of a coordinator that failed to start, in bytes.
+/// The largest part of the messages of a coordinator that failed to start that is read, in bytes.
 const MAX_MESSAGE_BYTES: u64 = 64 * 1024;
 
 /// The folder of the user's own coordinator: its data, its socket and its log.
@@ -39,10 +40,10 @@ pub struct Home {
     source: FolderSource,
 }
 
-/// Whether a coordinator serves a folder.
+/// The state of a folder: whether a coordinator serves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerState {
-    /// None has the folder.
+    /// No coordinator has the folder.
     Absent,
     /// This process serves it. The kernel reports its id if it is in our process namespace.
     Serving(Option<Pid>),
@@ -173,7 +174,7 @@ impl Home {
             Err(TryLockError::Error(error)) => Err(error),
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
-                // Only a hint: it may not be written yet.
+                // The number is only a hint, because it may not be written yet.
                 let _ = lock.read_to_string(&mut pid);
                 Ok(ServerState::Unresponsive(pid.trim().parse().ok()))
             }
@@ -302,7 +303,7 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// Reads what a coordinator wrote to stderr before it ended.
+/// Reads the messages that a coordinator wrote to stderr before it ended.
 fn read_messages(coordinator: &mut Child) -> String {
     let mut said = Vec::new();
     if let Some(stderr) = coordinator.stderr.take() {
@@ -315,8 +316,8 @@ fn read_messages(coordinator: &mut Child) -> String {
     lines.collect::<Vec<_>>().join("; ")
 }
 
-/// Returns whether nobody listens on the socket: it does not exist, or a coordinator that was killed left
-/// it behind.
+/// Returns whether no process listens on the socket: the socket does not exist, or a coordinator
+/// that was killed left it behind.
 fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! The choice of the folder of the user's own coordinator.
+//! Chooses the folder of the user's own coordinator.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,13 +12,13 @@ use crate::exit::{Exit, Failure};
 /// The reason why a folder is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FolderSource {
-    /// `TURNLOCK_HOME`, or an option.
+    /// `TURNLOCK_HOME` or an option names it.
     Named,
-    /// `XDG_STATE_HOME`.
+    /// `XDG_STATE_HOME` contains it.
     StateHome,
-    /// `HOME`.
+    /// `HOME` contains it.
     Home,
-    /// The user database, because `HOME` belongs to another user.
+    /// The user database names the home, because `HOME` belongs to another user.
     UserDatabase,
 }
 

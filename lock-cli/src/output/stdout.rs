@@ -1,4 +1,4 @@
-//! Data on stdout, whose reader may have left and whose disk may be full.
+//! Prints data on stdout. Its reader may have left, and its disk may be full.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -132,7 +132,7 @@ mod tests {
         use rustix::pipe::{PipeFlags, pipe_with};
         use std::io::Read;
         let (reader, writer) = pipe_with(PipeFlags::NONBLOCK).expect("a pipe");
-        // More than a pipe holds.
+        // The text is longer than the buffer of a pipe.
         let sent = vec![7; 1 << 20];
         let expected = sent.clone();
         let writing = std::thread::spawn(move || write_all(writer.as_fd(), &sent));

@@ -1,4 +1,4 @@
-//! Tables whose columns line up and fit a terminal.
+//! Formats tables whose columns line up and fit a terminal.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -9,7 +9,7 @@ const CUT: char = '…';
 /// A column that may be made narrower, and its least width.
 pub type Shrinks = (usize, usize);
 
-/// Returns the number of columns of a terminal; `None` if this is not a terminal.
+/// Returns the number of columns of a terminal, or `None` if this is not a terminal.
 pub fn terminal_width(out: &(impl IsTerminal + AsFd)) -> Option<usize> {
     if !out.is_terminal() {
         return None;
