@@ -49,9 +49,9 @@ pub enum NamedBy {
     Machine,
 }
 
-/// Chooses the coordinator: that of this URL, or else of `TURNLOCK_HOME`, or else the machine's, or else
-/// the user's own. It does not depend on which of them reply: if the chosen one is down, no other one is
-/// used.
+/// Chooses the coordinator: that of this URL, or else of `TURNLOCK_HOME`, or else the machine's, or
+/// else the user's own. It does not depend on which of them reply: if the chosen one is down, no
+/// other one is used.
 pub fn choose(url: Option<&str>) -> Result<Choice, Failure> {
     if let Some(url) = url {
         return Ok(Choice::Named(url.to_owned(), NamedBy::User));
@@ -74,8 +74,8 @@ pub fn choose_url(given: Option<&str>) -> Result<Option<String>, Failure> {
     })
 }
 
-/// Opens a client of the chosen coordinator. Its namespace has this name, and lies below the one that
-/// locks are in. The name needs no escaping.
+/// Opens a client of the chosen coordinator. Its namespace has this name, and lies below the one
+/// that locks are in. The name needs no escaping.
 #[cfg(feature = "conformance")]
 pub fn open_below(url: Option<&str>, name: &str) -> Result<Arc<dyn Backend>, Failure> {
     let url = match choose(url)? {

@@ -1,5 +1,5 @@
-//! The exit statuses of the command. `--help` and the manual pages are made from this table, and a test
-//! compares `docs/command.md` with it.
+//! The exit statuses of the command. `--help` and the manual pages are made from this table, and a
+//! test compares `docs/command.md` with it.
 
 use std::io;
 use std::process::ExitCode;
@@ -111,7 +111,8 @@ impl Exit {
 }
 
 impl From<Exit> for ExitCode {
-    /// Ends this process by the signal, if the exit is one; returns the status to exit with otherwise.
+    /// Ends this process by the signal, if the exit is one; returns the status to exit with
+    /// otherwise.
     fn from(exit: Exit) -> Self {
         match exit {
             Exit::Signal(signal) => signal.end_this_process(),
@@ -149,8 +150,8 @@ impl Failure {
         }
     }
 
-    /// Makes the failure of a call that the operating system refused. It counts as a bug of `turnlock`,
-    /// unless descriptors, threads or memory are short.
+    /// Makes the failure of a call that the operating system refused. It counts as a bug of
+    /// `turnlock`, unless descriptors, threads or memory are short.
     pub fn from_system(what: &str, error: &io::Error) -> Self {
         let message = format!("{what}: {error}");
         match is_short(error) {

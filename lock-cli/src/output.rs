@@ -18,8 +18,8 @@ pub use self::table::{Shrinks, cut, format_table};
 
 use self::table::terminal_width;
 
-/// Makes a text that somebody else chose safe for a terminal. Escapes control characters, and characters
-/// that reorder text.
+/// Makes a text that somebody else chose safe for a terminal. Escapes control characters, and
+/// characters that reorder text.
 pub fn escape_controls(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -161,7 +161,8 @@ pub fn describe_owner(entry: &Entry) -> String {
     }
 }
 
-/// Formats how long ago an entry was queued, by the wall clocks of two machines, such as `3m02s ago`.
+/// Formats how long ago an entry was queued, by the wall clocks of two machines, such as `3m02s
+/// ago`.
 pub fn format_queued(entry: &Entry) -> Option<String> {
     let queued_at = entry.metadata.as_ref().map(|m| m.since_unix_ms);
     queued_at

@@ -1,7 +1,8 @@
 //! Tests that the Debian package installs its files, and that a purge removes them all.
 //!
-//! It goes into a root folder of its own, with a database of packages of its own, so nothing of this
-//! machine changes. Its scripts run as `dpkg` runs them for a folder that is no system of its own yet.
+//! It goes into a root folder of its own, with a database of packages of its own, so nothing of
+//! this machine changes. Its scripts run as `dpkg` runs them for a folder that is no system of its
+//! own yet.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,7 +1,7 @@
 //! Finds, signals and ends everything that this process has started, directly or not.
 //!
-//! The process is a subreaper: a descendant that loses its parent becomes its child. So no descendant gets
-//! out of sight, whatever group or session it makes for itself.
+//! The process is a subreaper: a descendant that loses its parent becomes its child. So no
+//! descendant gets out of sight, whatever group or session it makes for itself.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -16,8 +16,8 @@ use rustix::process::{
 
 use super::proc::{self, Stat};
 
-/// The first arguments of a coordinator that a command has started. It serves other commands, and ends by
-/// itself.
+/// The first arguments of a coordinator that a command has started. It serves other commands, and
+/// ends by itself.
 const COORDINATOR: &[u8] = b"turnlock\0serve\0--background\0";
 /// The number of scans in a row without a new child after which a chain of processes that fork and
 /// exit counts as stopped. They take longer than one of these processes lives.
@@ -98,8 +98,8 @@ pub(super) fn is_extinct() -> bool {
     list_members().is_empty() && find_child().is_none()
 }
 
-/// Finds a child that is not a coordinator. A child that has ended counts until it is reaped: what it started
-/// became a child of this process after the list was made.
+/// Finds a child that is not a coordinator. A child that has ended counts until it is reaped: what
+/// it started became a child of this process after the list was made.
 fn find_child() -> Option<i32> {
     let is_coordinator = |child: &i32| proc::read_arguments(*child).starts_with(COORDINATOR);
     proc::list_children()

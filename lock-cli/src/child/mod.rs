@@ -1,16 +1,17 @@
-//! Starts and supervises the command that runs under the lock, and stops it together with everything that
-//! it started.
+//! Starts and supervises the command that runs under the lock, and stops it together with
+//! everything that it started.
 //!
-//! The command runs in the process group of this process, as it would under flock: the terminal's keys,
-//! background reads and pipelines work as usual. Its parent is the *watchdog*: this program again, with a
-//! hidden first argument. The watchdog is also the parent of every descendant that loses its own, so
-//! nothing that the command starts gets out of sight, in whatever group or session it is. The watchdog ends
-//! all of it when this process is gone, for whatever reason, and when the deadline passes while this
-//! process is stopped. The watchdog starts before the command, so the command never runs unwatched. If the
-//! watchdog is killed, this process is the parent of all that it leaves, and ends it.
+//! The command runs in the process group of this process, as it would under flock: the terminal's
+//! keys, background reads and pipelines work as usual. Its parent is the *watchdog*: this program
+//! again, with a hidden first argument. The watchdog is also the parent of every descendant that
+//! loses its own, so nothing that the command starts gets out of sight, in whatever group or
+//! session it is. The watchdog ends all of it when this process is gone, for whatever reason, and
+//! when the deadline passes while this process is stopped. The watchdog starts before the command,
+//! so the command never runs unwatched. If the watchdog is killed, this process is the parent of
+//! all that it leaves, and ends it.
 //!
-//! Processes that the command leaves running when it ends by itself are left alone, as under flock, unless
-//! the plan says otherwise.
+//! Processes that the command leaves running when it ends by itself are left alone, as under flock,
+//! unless the plan says otherwise.
 
 mod ended;
 mod error;
@@ -68,17 +69,17 @@ pub struct Plan {
     /// [`Child::deadline`] moves it on. It holds from the first instant of the command, whatever
     /// happens to this process.
     pub deadline: Option<BootInstant>,
-    /// The standard input of this program, with [`LAST_WILL`] as its first argument, when this process has
-    /// died and the command with it. Nothing is executed if it is empty.
+    /// The standard input of this program, with [`LAST_WILL`] as its first argument, when this
+    /// process has died and the command with it. Nothing is executed if it is empty.
     pub last_will: Vec<u8>,
 }
 
-/// A running command. If it is dropped before the command has ended, the command is killed with all that
-/// it started.
+/// A running command. If it is dropped before the command has ended, the command is killed with all
+/// that it started.
 ///
-/// Signals to this process are passed on while [`Child::wait`] or [`Child::stop`] is polled, if a process
-/// sent them to this process alone, as far as that can be seen. Signals of the terminal have reached the
-/// command already. Signals of the command or its descendants are not passed on.
+/// Signals to this process are passed on while [`Child::wait`] or [`Child::stop`] is polled, if a
+/// process sent them to this process alone, as far as that can be seen. Signals of the terminal
+/// have reached the command already. Signals of the command or its descendants are not passed on.
 #[derive(Debug)]
 pub struct Child {
     handle: Handle,
@@ -97,8 +98,8 @@ pub struct Child {
 impl Child {
     /// Starts the command with the stdin, stdout and stderr of this process.
     ///
-    /// `signals` is installed earlier, so that no signal is missed. Signals that have arrived since are
-    /// passed on to the command.
+    /// `signals` is installed earlier, so that no signal is missed. Signals that have arrived since
+    /// are passed on to the command.
     ///
     /// # Errors
     /// [`SpawnError`], if the command could not be executed. Nothing is left running then.
@@ -146,14 +147,14 @@ impl Child {
         }
     }
 
-    /// Returns the handle that moves the deadline of the command. At the deadline the command is killed with
-    /// all that it started, even if this process is stopped.
+    /// Returns the handle that moves the deadline of the command. At the deadline the command is
+    /// killed with all that it started, even if this process is stopped.
     pub fn deadline(&self) -> Deadline {
         self.handle.deadline()
     }
 
-    /// Waits until the command has ended. If everything that it started counts, or a signal to this process
-    /// has ended the command, it waits for all of that. Every later call returns the same.
+    /// Waits until the command has ended. If everything that it started counts, or a signal to this
+    /// process has ended the command, it waits for all of that. Every later call returns the same.
     ///
     /// # Errors
     /// A process that has to end runs as another user and cannot be killed.
@@ -173,9 +174,9 @@ impl Child {
         }
     }
 
-    /// Ends the command and all that it started, and returns once all of it has ended. With `term_first` the
-    /// processes get TERM (and CONT, in case they are stopped), and KILL after `kill_after`. Without it they
-    /// get KILL at once. The time counts through suspend.
+    /// Ends the command and all that it started, and returns once all of it has ended. With
+    /// `term_first` the processes get TERM (and CONT, in case they are stopped), and KILL after
+    /// `kill_after`. Without it they get KILL at once. The time counts through suspend.
     ///
     /// # Errors
     /// A process runs as another user and cannot be killed. It runs on then.
@@ -209,8 +210,8 @@ impl Child {
         }
     }
 
-    /// Ends the watchdog while `closing` closes the session, after the lock was released. Processes that the
-    /// command left running run on.
+    /// Ends the watchdog while `closing` closes the session, after the lock was released. Processes
+    /// that the command left running run on.
     pub async fn leave(mut self, closing: impl Future<Output = ()>) {
         // It takes the kernel a moment to end a process.
         self.handle.kill();
@@ -218,8 +219,8 @@ impl Child {
         self.handle.dismiss();
     }
 
-    /// Returns the signal that has ended the command, if it was sent to this process as well. Then it was
-    /// meant for both.
+    /// Returns the signal that has ended the command, if it was sent to this process as well. Then
+    /// it was meant for both.
     pub fn shared_end(&self) -> Option<Signal> {
         match self.ended {
             Some(Ended::Killed(signal)) if self.received.contains(signal.into()) => {
@@ -229,8 +230,8 @@ impl Child {
         }
     }
 
-    /// Returns whether the watchdog was killed, and the command was ended for that reason: it never runs
-    /// unwatched.
+    /// Returns whether the watchdog was killed, and the command was ended for that reason: it never
+    /// runs unwatched.
     pub fn was_unwatched(&self) -> bool {
         self.unwatched
     }

@@ -1,8 +1,8 @@
 //! Defines the messages between the supervisor and the watchdog, over a socket pair.
 //!
-//! First the supervisor sends what to start, with the command's standard streams. From then on each side
-//! sends messages of one size. The kernel takes such a message as a whole or not at all, so that neither
-//! side has to wait for the other to read.
+//! First the supervisor sends what to start, with the command's standard streams. From then on each
+//! side sends messages of one size. The kernel takes such a message as a whole or not at all, so
+//! that neither side has to wait for the other to read.
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut, Read};
@@ -179,7 +179,8 @@ pub(super) enum Order {
     Deadline(BootInstant),
     /// This signal was sent to the supervisor.
     Signal(i32, Sender),
-    /// End the command and all that it started: with TERM and this time to clean up, or at once with KILL.
+    /// End the command and all that it started: with TERM and this time to clean up, or at once
+    /// with KILL.
     End(Option<Duration>),
 }
 

@@ -97,8 +97,8 @@ pub fn parse_mode(flags: &FlockFlags) -> Result<Mode, Failure> {
     })
 }
 
-/// Returns the name of a program as others in the queue see it. Its arguments are left out: they may
-/// have secrets.
+/// Returns the name of a program as others in the queue see it. Its arguments are left out: they
+/// may have secrets.
 pub fn display_name(program: &OsStr) -> String {
     let base = Path::new(program).file_name().unwrap_or(program);
     base.to_string_lossy().into_owned()

@@ -48,8 +48,8 @@ fn report_nothing_to_do(global: &Global, message: &str) -> Result<Exit, Failure>
     Ok(Exit::Success)
 }
 
-/// Chooses the entry to evict. Returns whether it holds the lock, or the message that there is no such
-/// entry as the inner error.
+/// Chooses the entry to evict. Returns whether it holds the lock, or the message that there is no
+/// such entry as the inner error.
 fn choose<'a>(
     queue: &'a Queue,
     args: &Evict,

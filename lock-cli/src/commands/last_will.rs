@@ -28,8 +28,8 @@ pub fn to_bytes(global: &Global, guard: &AnyGuard) -> Vec<u8> {
     will.to_string().into_bytes()
 }
 
-/// Removes the entry, if this process was started for that. Returns the exit status, or `None` in any
-/// other process.
+/// Removes the entry, if this process was started for that. Returns the exit status, or `None` in
+/// any other process.
 pub fn helper_main() -> Option<ExitCode> {
     if std::env::args_os().nth(1)? != LAST_WILL {
         return None;

@@ -111,8 +111,9 @@ fn check_grace(args: &Run) -> Result<(), Failure> {
     }
 }
 
-/// Returns the grace, if it fits into the time to live that the coordinator granted. With a longer one
-/// the command would be stopped as soon as it runs, or at the first renewal that is a little late.
+/// Returns the grace, if it fits into the time to live that the coordinator granted. With a longer
+/// one the command would be stopped as soon as it runs, or at the first renewal that is a little
+/// late.
 fn granted_grace(args: &Run, guard: &AnyGuard) -> Result<Duration, Failure> {
     let most = longest_grace(guard);
     match args.grace {

@@ -124,7 +124,7 @@ async fn serve_in_background(args: &Serve, home: &Home) -> Result<Exit, Failure>
     }
 }
 
-/// Refuses to run a user's own coordinator beside the machine's, which would split every lock in two.
+/// Refuses a user's own coordinator beside the machine's, because it would split every lock in two.
 fn refuse_beside_the_machines(args: &Serve) -> Result<(), Failure> {
     if args.chosen_folder || machine::url()?.is_none() {
         return Ok(());
@@ -137,7 +137,8 @@ fn refuse_beside_the_machines(args: &Serve) -> Result<(), Failure> {
         .hint("run the command again; for locks of your own, set TURNLOCK_HOME"))
 }
 
-/// Serves until a signal comes, or until it has been idle for long enough. Calls `ready` once it serves.
+/// Serves until a signal comes, or until it has been idle for long enough. Calls `ready` once it
+/// serves.
 async fn serve_until_stopped(
     args: &Serve,
     home: &Home,
@@ -163,8 +164,8 @@ async fn serve_until_stopped(
     };
     let coordinator = open_store(home, limit).await?;
     for listen in &listeners {
-        // This process owns the data folder, so nobody else uses a socket in it. The machine's socket is
-        // served only from this folder.
+        // This process owns the data folder, so nobody else uses a socket in it. The machine's
+        // socket is served only from this folder.
         if let Listen::Unix(path) | Listen::UnixOfGroup(path, _) = listen
             && (path.starts_with(home.dir()) || args.system)
         {

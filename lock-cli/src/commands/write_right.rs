@@ -1,4 +1,5 @@
-//! The right to change a fenced file: a token, and the lock that it came with if it was taken for this.
+//! The right to change a fenced file: a token, and the lock that it came with if it was taken for
+//! this.
 
 use serde_json::json;
 use turnlock::fence::FencingToken;
@@ -20,8 +21,8 @@ pub struct WriteRight {
 }
 
 impl WriteRight {
-    /// Uses the token that the options or the hold around this process give, or else takes the lock.
-    /// Returns an exit status as the inner error if a signal came meanwhile.
+    /// Uses the token that the options or the hold around this process give, or else takes the
+    /// lock. Returns an exit status as the inner error if a signal came meanwhile.
     pub async fn obtain(
         global: &Global,
         args: &Change,

@@ -27,8 +27,8 @@ const KEPT: [&str; 9] = [
 ];
 /// The prefix of other variables that are kept.
 const KEPT_PREFIX: &[u8] = b"LC_";
-/// The resources whose soft limit is raised to the hard one. Core files are not among them: a user who
-/// wants none shall find none.
+/// The resources whose soft limit is raised to the hard one. Core files are not among them: a user
+/// who wants none shall find none.
 const RAISED: [Resource; 8] = [
     Resource::As,
     Resource::Cpu,
@@ -59,8 +59,8 @@ pub fn start_over() -> io::Error {
     umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     // A plain user with a raised nice value may not lower it. The log says so.
     let _ = setpriority_process(None, 0);
-    // The kernel resets a signal that is caught to its default when a program is executed, and leaves
-    // one that is ignored.
+    // The kernel resets a signal that is caught to its default when a program is executed, and
+    // leaves one that is ignored.
     for number in 1..=LAST_SIGNAL {
         let _ = signal(SignalKind::from_raw(number));
     }

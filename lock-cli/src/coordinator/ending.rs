@@ -20,7 +20,8 @@ const REAP_LIMIT: Duration = Duration::from_secs(3);
 /// The pause between two checks meanwhile.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Waits until a process that has ended has been reaped, so that `kill -0` does not find it any more.
+/// Waits until a process that has ended has been reaped, so that `kill -0` does not find it any
+/// more.
 fn wait_until_reaped(pid: Pid) {
     let started = Instant::now();
     while test_kill_process(pid).is_ok() && started.elapsed() < REAP_LIMIT {

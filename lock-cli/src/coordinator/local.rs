@@ -64,7 +64,8 @@ impl Home {
         Ok(Home { dir, source })
     }
 
-    /// Returns the home in a folder that the user gave. A relative path begins at the current folder.
+    /// Returns the home in a folder that the user gave. A relative path begins at the current
+    /// folder.
     pub fn at(dir: &Path) -> Result<Self, Failure> {
         let dir = std::path::absolute(dir).map_err(|error| {
             Failure::new(Exit::Configuration, format!("{}: {error}", dir.display()))
@@ -91,8 +92,8 @@ impl Home {
         self.dir.join("coordinator.log")
     }
 
-    /// Opens a client of the coordinator of this folder. The coordinator is started whenever a connection
-    /// finds none.
+    /// Opens a client of the coordinator of this folder. The coordinator is started whenever a
+    /// connection finds none.
     pub fn open(self, keyspace: Keyspace) -> Result<Arc<EtcdBackend>, Failure> {
         self.require_short_path()?;
         self.make_dir()?;
@@ -106,8 +107,8 @@ impl Home {
         Ok(EtcdBackend::new(config.with_dialer(dialer))?)
     }
 
-    /// Opens a client of the coordinator of this folder, if one runs. None is started, and no file is
-    /// made.
+    /// Opens a client of the coordinator of this folder, if one runs. None is started, and no file
+    /// is made.
     pub async fn open_existing(
         &self,
         keyspace: Keyspace,
@@ -122,8 +123,8 @@ impl Home {
         }
     }
 
-    /// Finds out whether a coordinator serves the folder. The kernel knows, by the socket or by the lock
-    /// that a coordinator holds on the folder, so no content of a file has to be believed.
+    /// Finds out whether a coordinator serves the folder. The kernel knows, by the socket or by the
+    /// lock that a coordinator holds on the folder, so no content of a file has to be believed.
     pub async fn find(&self) -> Result<ServerState, Failure> {
         self.require_short_path()?;
         folder::require_safe(&self.dir)?;
@@ -156,8 +157,8 @@ impl Home {
         }
     }
 
-    /// Finds out whether a process holds the lock on the folder. The lock is taken here only for a moment:
-    /// a coordinator that starts at that moment would be turned away.
+    /// Finds out whether a process holds the lock on the folder. The lock is taken here only for a
+    /// moment: a coordinator that starts at that moment would be turned away.
     fn find_lock_holder(&self) -> io::Result<ServerState> {
         let opened = OpenOptions::new()
             .read(true)
@@ -209,8 +210,8 @@ impl Home {
     fn start(&self) -> io::Result<()> {
         // The folder may have been removed since the command began, and the coordinator with it.
         self.make_dir().map_err(to_permanent_error)?;
-        // Of twenty commands that begin at once, one gets this lock and starts the coordinator. The others
-        // find it running.
+        // Of twenty commands that begin at once, one gets this lock and starts the coordinator. The
+        // others find it running.
         let starting = self.start_file().map_err(classify_error)?;
         starting.lock()?;
         if self.replies() {
@@ -256,8 +257,8 @@ impl Home {
             .spawn()
     }
 
-    /// Makes the error of a coordinator that did not start. It is permanent if the coordinator itself
-    /// ended with the status of a mistake.
+    /// Makes the error of a coordinator that did not start. It is permanent if the coordinator
+    /// itself ended with the status of a mistake.
     fn to_start_error(&self, status: ExitStatus, message: &str) -> io::Error {
         let reason = match message {
             "" => status.to_string(),

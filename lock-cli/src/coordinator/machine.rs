@@ -137,7 +137,8 @@ fn folder() -> &'static Path {
     Path::new(FILE).parent().unwrap_or(Path::new("/"))
 }
 
-/// Adds the user who may serve the socket to its URL: the owner of its folder. Root chose that folder.
+/// Adds the user who may serve the socket to its URL: the owner of its folder. Root chose that
+/// folder.
 pub fn with_server(url: &str) -> String {
     let folder = socket_path(url).and_then(Path::parent);
     let owner = folder.and_then(|folder| fs::metadata(folder).ok());

@@ -39,8 +39,8 @@ pub enum Usage {
     Unknown(String),
 }
 
-/// Lists the coordinators that run, except those that serve a folder which its users name. No command
-/// uses those by default, now or later.
+/// Lists the coordinators that run, except those that serve a folder which its users name. No
+/// command uses those by default, now or later.
 pub fn list() -> io::Result<Vec<UserCoordinator>> {
     let mut sockets = parse_listeners(&fs::read_to_string("/proc/net/unix")?);
     let mut found = Vec::new();
@@ -199,8 +199,8 @@ fn has_option(arguments: &[&[u8]], option: &str) -> bool {
     arguments.contains(&option.as_bytes())
 }
 
-/// Returns whether commands use this coordinator by default, without naming it. A folder that was given to
-/// `serve` is named by its users, unless it is the default place in a state folder.
+/// Returns whether commands use this coordinator by default, without naming it. A folder that was
+/// given to `serve` is named by its users, unless it is the default place in a state folder.
 fn is_default(line: &[u8]) -> bool {
     let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
     if has_option(&arguments, "--chosen-folder") || has_option(&arguments, "--system") {

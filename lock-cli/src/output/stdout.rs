@@ -41,8 +41,8 @@ pub fn from_stdout_error(error: io::Error) -> Failure {
     }
 }
 
-/// Adds to a failure of stdout that the file was changed. The failure is then reported in any case: the
-/// status alone would mean that nothing was changed.
+/// Adds to a failure of stdout that the file was changed. The failure is then reported in any case:
+/// the status alone would mean that nothing was changed.
 pub fn add_changed_file(failure: Failure, file: &std::path::Path) -> Failure {
     let message = format!("{}; {} was changed", failure.message, file.display());
     Failure::new(failure.exit, message)
@@ -57,8 +57,8 @@ fn to_message(error: &io::Error) -> String {
     }
 }
 
-/// Writes all of the bytes. The standard library treats a stdout that is closed or only readable as if it
-/// took everything, and gives up on one that is full for the moment.
+/// Writes all of the bytes. The standard library treats a stdout that is closed or only readable as
+/// if it took everything, and gives up on one that is full for the moment.
 fn write_all(out: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match retry_on_intr(|| write(out, bytes)) {

@@ -1,9 +1,9 @@
 //! Reads the history of ZooKeeper from its logs of transactions. They record the creator of every
 //! node, the time, and the transaction that deleted it.
 //!
-//! The format is that of `FileTxnLog`: a header of 16 bytes; then, for each transaction, an Adler-32
-//! checksum, a length, a `TxnHeader` with the transaction in Jute, and the letter B. The rest of a
-//! file is zeros.
+//! The format is that of `FileTxnLog`: a header of 16 bytes; then, for each transaction, an
+//! Adler-32 checksum, a length, a `TxnHeader` with the transaction in Jute, and the letter B. The
+//! rest of a file is zeros.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
