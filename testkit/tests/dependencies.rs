@@ -1,6 +1,6 @@
-//! The dependencies keep the rules of `deny.toml`: their licences, where they come from, and how
-//! many versions of each there are. They build with the oldest compiler that the crates promise,
-//! and the command that is shipped carries no test fixtures.
+//! The dependencies keep the rules of `deny.toml`: their licences, where they come from, and how many
+//! versions of each there are. They build with the oldest compiler that the crates promise, and the
+//! command that is shipped carries no test fixtures.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -78,7 +78,7 @@ pub async fn whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder(
     // The sessions stay open, because otherwise the entries could disappear with them.
     let mut left = vec![];
     // The waiters leave from the back of the queue to the front. Each one that leaves is a chance
-    // for another to take somebody else's turn for its own.
+    // for another to take another's turn for its own.
     while let Some(leaver) = waiting.pop() {
         leaver.leave();
         left.push(leaver);

@@ -1,4 +1,4 @@
-//! `turnlock run`: run a command under a lock, and stop it before the lock can be somebody else's.
+//! `turnlock run`: run a command under a lock, and stop it before another can get the lock.
 
 use std::ffi::OsString;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Frees a coordinator in the background from everything that it inherited from the command that
-//! started it: it serves the locks of all commands, long after that one has ended.
+//! Removes the state that a coordinator in the background inherited from the command that started
+//! it. The coordinator serves the locks of all commands, long after that one has ended.
 
 use std::ffi::OsString;
 use std::io;

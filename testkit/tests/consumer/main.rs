@@ -1,5 +1,5 @@
-//! A crate outside of the workspace, on the crates as they are packaged: it picks each backend by
-//! its feature, takes a lock, runs a part of the suite, and measures a load.
+//! A crate outside of the workspace, on the crates as they are packaged: it picks each backend by its
+//! feature, takes a lock, runs a part of the suite, and measures a load.
 //!
 //! The packages are unpacked below `target/consumer`. What they have in common with the workspace,
 //! the crates of others, is not built again.

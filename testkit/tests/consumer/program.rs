@@ -1,5 +1,5 @@
-//! A program outside of the workspace: it takes a lock, runs a part of the suite, and measures a
-//! load on the coordinator that its argument names.
+//! A program outside of the workspace: it takes a lock, runs a part of the suite, and measures a load
+//! on the coordinator that its argument names.
 
 use std::collections::HashMap;
 use std::error::Error;

@@ -478,7 +478,7 @@ fn valid_at_the_deadline() {
 
 // L1: the end.
 
-/// Makes the history one whose faults ended at 1,000.
+/// Sets the end of a history's faults to 1,000.
 fn healed(mut scene: Scene) -> Scene {
     scene.0.end.healed = Some(at(1_000));
     scene.0.end.over = Some(at(40_000));
