@@ -77,8 +77,8 @@ pub async fn whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder(
     let stayer = bed.waiter_of(session(), "a", Mode::Exclusive).await;
     // The sessions stay open, because otherwise the entries could disappear with them.
     let mut left = vec![];
-    // The waiters leave from the back of the queue to the front. Each one that leaves is a chance
-    // for another to take another's turn for its own.
+    // The waiters leave from the back of the queue to the front. Each departure is a chance for a
+    // waiter to take the turn of another for its own.
     while let Some(leaver) = waiting.pop() {
         leaver.leave();
         left.push(leaver);
