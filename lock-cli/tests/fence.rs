@@ -264,7 +264,7 @@ fn the_help_has_examples_and_the_rule() {
         let help = text(&home.run(&[command, "--help"]).stdout);
         for shown in [
             "Examples:",
-            "uses that hold's token",
+            "the token of that hold is used",
             "status 79",
             ".FILE.fence",
         ] {
