@@ -76,7 +76,8 @@ impl EmbeddedSession {
         }))
     }
 
-    /// Returns the reads of the entries ahead that the contender asks for, each sorted nearest first.
+    /// Returns the reads of the entries ahead that the contender asks for, each sorted nearest
+    /// first.
     fn ahead(&self, ticket: &Ticket, ask: Ask, before: Option<&EntryId>) -> Vec<Op> {
         if ask.limit == 0 {
             return Vec::new();
@@ -140,7 +141,8 @@ impl EmbeddedSession {
         Ok(())
     }
 
-    /// Tries once to create the entry. Returns `None` if the offset was raised; it is known now.
+    /// Tries once to create the entry. Returns `None` if the offset was raised; the session knows
+    /// the new offset then.
     async fn try_enqueue(
         &self,
         ticket: &Ticket,
@@ -208,7 +210,8 @@ impl EmbeddedSession {
                     incarnation: Incarnation::new(kv.create_revision),
                 };
                 let view = self.look(ticket, &entry, ask, AsOf::Now).await?;
-                // The offset is never raised while there is an entry, so the entry was made on this offset.
+                // The offset is never raised while there is an entry, so the entry was made on this
+                // offset.
                 let placed = Placed::on(known.offset, &ticket.name, entry, view)?;
                 Ok(Some(Enqueued::Placed(placed)))
             }
@@ -272,7 +275,7 @@ pub(crate) fn removal(key: &[u8], compare: Compare) -> Txn {
     }
 }
 
-/// What came of a [`removal`].
+/// Returns the outcome of a [`removal`].
 pub(crate) fn removed(result: &TxnResult) -> Removed {
     match result.succeeded {
         true => Removed::Removed,
@@ -280,7 +283,7 @@ pub(crate) fn removed(result: &TxnResult) -> Removed {
     }
 }
 
-/// Returns those of the waiters' entries that a removal found.
+/// Returns the waiters' entries that a removal found.
 fn present_waiters(result: &TxnResult, waiters: &[EntryId]) -> Vec<EntryId> {
     let reads = result.results.iter().filter_map(|result| match result {
         OpResult::Range(read) => Some(read.kvs.first()),
@@ -296,7 +299,7 @@ fn present_waiters(result: &TxnResult, waiters: &[EntryId]) -> Vec<EntryId> {
 const ABSENT: u64 = 0;
 
 /// Returns the create revision that the key of this entry has while the entry exists. If the
-/// incarnation is unknown, it is one that no key ever has.
+/// incarnation is unknown, returns a revision that no key ever has.
 fn create_revision(entry: &EntryId) -> u64 {
     entry.incarnation.map_or(u64::MAX, Incarnation::get)
 }
@@ -363,7 +366,8 @@ impl Session for EmbeddedSession {
 
     async fn watch(&self, entry: &EntryId, _: Watcher) -> Result<(), Error> {
         let key = KeyRange::One(entry.key.to_vec().into());
-        // First the watch, then the read: an entry that was deleted before the watch is absent now.
+        // The watch is set before the read: an entry that was deleted before the watch is absent
+        // now.
         let mut watcher = self
             .coordinator
             .watch(key.clone(), None)

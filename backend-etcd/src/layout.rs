@@ -1,4 +1,4 @@
-//! The transactions that entries are made, looked at and removed by, and what their answers say.
+//! The transactions that make, look at and remove entries, and the meaning of their replies.
 
 use backend_kit::keyspace::{Keyspace, Span};
 use etcd_client::proto::{PbKeyValue, PbRangeResponse, PbTxnOpResponse as Answer};
@@ -15,7 +15,7 @@ use lock_core::{
 
 use crate::error;
 
-/// The keys of one session.
+/// The keys that one session uses.
 #[derive(Debug)]
 pub(crate) struct Layout {
     keyspace: Keyspace,
@@ -23,13 +23,13 @@ pub(crate) struct Layout {
     epoch: String,
 }
 
-/// Who answers a read.
+/// Selects the servers that serve a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Consistency {
-    /// The cluster: the answer is not older than the question.
+    /// The cluster: the reply is not older than the request.
     Cluster,
-    /// The member asked, which may be behind. Costs no round among the members, and does not wait
-    /// for the writes that are on their way to the disk.
+    /// The connected member alone, which may lag behind. Such a read costs no round among the
+    /// members, and does not wait for the writes that are on their way to the disk.
     Member,
 }
 
@@ -42,20 +42,21 @@ impl Consistency {
     }
 }
 
-/// What the transaction of an enqueue found.
+/// The result of an enqueue's transaction.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// Nothing of ours: the entry was made, in this incarnation, behind what stands ahead.
+    /// The session had no such entry. The entry was made, with this incarnation, behind these
+    /// entries.
     Made(Incarnation, Vec<Ahead>),
-    /// An earlier try had made it, in this incarnation.
+    /// An earlier attempt had made the entry, with this incarnation.
     Own(Incarnation),
-    /// The key is there, but not on our lease.
+    /// The key exists, but not on the session's lease.
     Foreign,
-    /// The epoch had moved on, to this revision: nothing was done.
+    /// The epoch had moved to this revision. Nothing was done.
     Shut(i64),
-    /// The token offset had been raised, to this one: nothing was done.
+    /// The token offset had been raised to this one. Nothing was done.
     Raised(KnownTokenOffset),
-    /// The lock is not free, and a place was asked for only if it is: nothing was done.
+    /// The lock is not free, and the request was for a free lock only. Nothing was done.
     Busy,
 }
 
@@ -68,7 +69,7 @@ impl Layout {
         }
     }
 
-    /// The session's own key: see [`enqueue`](Layout::enqueue).
+    /// Returns the session's own key; see [`enqueue`](Layout::enqueue).
     pub(crate) fn epoch(&self) -> &str {
         &self.epoch
     }
@@ -77,15 +78,17 @@ impl Layout {
         self.keyspace.entry_key(self.session, ticket, place)
     }
 
-    /// Makes the entry with this key if it is not there, and reads what stood ahead before (an operation of a
-    /// transaction sees what those before it did), if that is asked for.
+    /// Returns the transaction that makes the entry with this key if it does not exist. If asked,
+    /// the transaction also reads the entries that stood ahead before. The reads come first,
+    /// because an operation of a transaction sees the effects of the operations before it.
     ///
-    /// A request whose reply was lost may still lie in the socket of a member that stands still,
-    /// and be carried out long after the entry was removed. So every one compares the revision of
-    /// the session's epoch, and a removal that may have such a request behind it moves the epoch.
+    /// A request whose reply was lost may still lie in the socket of a member that stands still.
+    /// The member may carry it out long after the entry was removed. So every request compares the
+    /// revision of the session's epoch, and a removal moves the epoch if such a request may still
+    /// be under way.
     ///
-    /// To be taken in only if the lock is free means that nothing stands in the keys to be read:
-    /// the comparison of a range with a create revision of zero holds for an empty one.
+    /// With [`Admission::IfFree`], the transaction also compares that the ranges to be read are
+    /// empty: a comparison of a range with a create revision of zero holds only for an empty range.
     pub(crate) fn enqueue(
         &self,
         ticket: &Ticket,
@@ -130,7 +133,7 @@ impl Layout {
         answer: &TxnResponse,
     ) -> Result<Found, Error> {
         if answer.succeeded() {
-            // The revision of a transaction that writes is that of what it wrote.
+            // The revision of a writing transaction is the revision of its writes.
             let made = parse_incarnation(revision(answer)?)?;
             return Ok(Found::Made(
                 made,
@@ -156,7 +159,7 @@ impl Layout {
         })
     }
 
-    /// Reads what stands ahead of an entry, if that is still there.
+    /// Returns the transaction that reads the entries ahead of an entry, if the entry still exists.
     pub(crate) fn look(
         &self,
         ticket: &Ticket,
@@ -188,8 +191,8 @@ impl Layout {
         Ok(View { present, ahead })
     }
 
-    /// Removes whatever an enqueue of this ticket made, and moves the epoch before any that is still
-    /// under way.
+    /// Returns the transaction that removes any entry of this ticket, and moves the epoch so that
+    /// no enqueue still under way can succeed.
     pub(crate) fn remove_for_good(&self, ticket: &Ticket, place: u64) -> Txn {
         let key = self.key(ticket, place);
         let shut = TxnOp::put(
@@ -208,8 +211,9 @@ impl Layout {
             .or_else([shut])
     }
 
-    /// What a removal for good found, and the epoch's new revision. An entry that came to be anew
-    /// after ours had been removed is not the one asked for.
+    /// Returns the outcome of a removal for good, and the epoch's new revision. If the key was made
+    /// again after the entry had been removed, it is another entry, and the outcome is
+    /// [`Removed::AlreadyGone`].
     pub(crate) fn removed_for_good(
         &self,
         entry: Option<&EntryId>,
@@ -235,7 +239,7 @@ impl Layout {
         consistency: Consistency,
     ) -> Vec<TxnOp> {
         if ask.limit == 0 {
-            // To etcd, that is no limit.
+            // etcd takes a limit of zero as no limit.
             return Vec::new();
         }
         let mut options = GetOptions::new()
@@ -254,7 +258,8 @@ impl Layout {
             .collect()
     }
 
-    /// Of all that was read, what stands ahead of the entry in this incarnation.
+    /// Returns the entries that stand ahead of the entry with this incarnation, of all that were
+    /// read.
     fn nearest(
         &self,
         name: &LockName,
@@ -278,8 +283,8 @@ impl Layout {
     }
 }
 
-/// Removes an entry whose every enqueue is known to be over, and reads whether the waiters' entries
-/// are still there.
+/// Returns the transaction that removes an entry and reads whether the waiters' entries still
+/// exist. Every enqueue of the entry must be known to be over.
 pub(crate) fn remove(entry: &EntryId, waiters: &[EntryId]) -> Txn {
     let mut removal = vec![TxnOp::delete(&*entry.key, None)];
     let there = |waiter: &EntryId| bare(&*waiter.key, Consistency::Cluster);
@@ -287,7 +292,7 @@ pub(crate) fn remove(entry: &EntryId, waiters: &[EntryId]) -> Txn {
     Txn::new().when([incarnation(entry)]).and_then(removal)
 }
 
-/// Returns those of the waiters' entries that a removal found.
+/// Returns the waiters' entries that a removal found.
 pub(crate) fn present_waiters(answer: &TxnResponse, waiters: &[EntryId]) -> Vec<EntryId> {
     let there = |(waiter, read): (&EntryId, &PbRangeResponse)| {
         let found = read.kvs.first()?;
@@ -300,17 +305,17 @@ pub(crate) fn present_waiters(answer: &TxnResponse, waiters: &[EntryId]) -> Vec<
         .collect()
 }
 
-/// The beginning of the keys of a queue, as the key of one of our entries has it: without the mode
-/// and what follows it.
+/// Returns the part that all keys of a queue begin with, from the key of an entry: everything
+/// before the mode.
 pub(crate) fn queue(key: &[u8]) -> Option<&[u8]> {
     let mut slashes = (0..key.len()).rev().filter(|at| key[*at] == b'/');
     slashes.nth(1).map(|at| &key[..at])
 }
 
-/// Succeeds if the entry is there.
+/// Returns a transaction that succeeds if the entry exists.
 pub(crate) fn present(entry: &EntryId, consistency: Consistency) -> Txn {
-    // A transaction that reads nothing but its compares is answered by the member alone: see
-    // `isTxnSerializable` in etcd. The read makes it what it is asked to be.
+    // A transaction of nothing but compares is served by the member alone: see `isTxnSerializable`
+    // in etcd. The read gives the transaction the consistency that the caller asks for.
     Txn::new()
         .when([incarnation(entry)])
         .and_then([bare(&*entry.key, consistency)])
@@ -360,7 +365,7 @@ pub(crate) fn reads(answer: &TxnResponse) -> impl Iterator<Item = &PbRangeRespon
     })
 }
 
-/// The revision of the store that the answer is of.
+/// Returns the revision of the store at which the reply was made.
 pub(crate) fn revision(answer: &TxnResponse) -> Result<i64, Error> {
     let header = answer
         .header()
@@ -375,8 +380,8 @@ fn parse_incarnation(create_revision: i64) -> Result<Incarnation, Error> {
     incarnation.ok_or_else(|| error::protocol("a create revision is not positive"))
 }
 
-/// Returns the create revision that the key of this entry has while the entry is there. It is one
-/// that no key ever has if the incarnation is not known.
+/// Returns the create revision that the key of this entry has while the entry exists. If the
+/// incarnation is not known, returns a revision that no key ever has.
 pub(crate) fn create_revision(entry: &EntryId) -> i64 {
     let revision = entry.incarnation.map(Incarnation::get);
     revision.map_or(i64::MAX, |revision| {

@@ -1,5 +1,4 @@
-//! Where the nodes are: the directory of a lock, the node of a session, and what a listing of a
-//! directory says.
+//! The paths of the nodes of locks and sessions, and the meaning of a directory's listing.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -12,7 +11,7 @@ use crate::node::{Contender, Place, Recipe};
 /// The paths of one namespace.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
-    /// What raw names are relative to: empty, or a path without a slash at its end.
+    /// The prefix of raw names: empty, or a path without a slash at its end.
     chroot: String,
     namespace: String,
     pub(crate) recipe: Recipe,
@@ -27,12 +26,12 @@ impl Layout {
         }
     }
 
-    /// The directory of all native locks.
+    /// Returns the directory of all native locks.
     pub(crate) fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// The directory of a lock.
+    /// Returns the directory of a lock.
     pub(crate) fn directory(&self, name: &LockName) -> Result<String, Error> {
         if !name.is_raw() {
             let encoded = name::encode(name.as_str());
@@ -50,7 +49,7 @@ impl Layout {
         Ok(format!("{}{}", self.chroot, name.as_str()))
     }
 
-    /// The directory in which an entry of this mode can stand.
+    /// Returns the directory in which an entry of this mode can stand.
     pub(crate) fn directory_for(&self, name: &LockName, mode: Mode) -> Result<String, Error> {
         if name.is_raw() && mode == Mode::Shared && self.recipe == Recipe::Mutex {
             return Err(Error::new(
@@ -64,34 +63,35 @@ impl Layout {
         self.directory(name)
     }
 
-    /// The native lock whose directory has this name.
+    /// Returns the native lock whose directory has this name.
     pub(crate) fn name_of(&self, child: &str) -> Option<LockName> {
         name::decode(child)
     }
 
-    /// The directory of the sessions' own nodes. It is no lock's: `@` is always escaped in an
-    /// encoded name.
+    /// Returns the directory of the sessions' own nodes. It cannot be a lock's directory, because
+    /// `@` is always escaped in an encoded name.
     pub(crate) fn sessions(&self) -> String {
         format!("{}/@sessions", self.namespace)
     }
 
-    /// The node of the token offset.
+    /// Returns the node of the token offset.
     pub(crate) fn token_offset_node(&self) -> String {
         format!("{}/@floor", self.namespace)
     }
 
-    /// The node of a value that holders keep. It is in no lock's directory either.
+    /// Returns the node of a value that holders keep. It is in no lock's directory either.
     pub(crate) fn data_node(&self, key: &DataKey) -> String {
         format!("{}/@data/{}", self.namespace, key.encoded())
     }
 
-    /// The node that a session writes to, to prove that it lives.
+    /// Returns the node that a session writes to, to prove that it lives.
     pub(crate) fn session_node(&self, session: SessionId) -> String {
         format!("{}/{session}", self.sessions())
     }
 }
 
-/// What is wrong with a path, if anything: ZooKeeper's own rules, and that it is not the root.
+/// Checks a path by ZooKeeper's own rules, and that it is not the root. The error is advice for the
+/// user.
 pub(crate) fn check_path(path: &str) -> Result<(), &'static str> {
     let Some(components) = path.strip_prefix('/') else {
         return Err("begin it with '/'");
@@ -117,17 +117,17 @@ pub(crate) fn check_path(path: &str) -> Result<(), &'static str> {
     }
 }
 
-/// The path of what has this name in a directory. Made in one piece, as `format!` would not.
+/// Returns the path of a child of a directory. It is made in one piece, as `format!` would not.
 pub(crate) fn child(directory: &str, name: &str) -> String {
     [directory, "/", name].concat()
 }
 
-/// The path of an entry: its key.
+/// Returns the path of an entry, which is its key.
 pub(crate) fn path(entry: &EntryId) -> Result<String, Error> {
     split(entry).map(|(directory, name)| child(directory, name))
 }
 
-/// The directory and the name of an entry.
+/// Splits an entry's path into its directory and its name.
 pub(crate) fn split(entry: &EntryId) -> Result<(&str, &str), Error> {
     let path = std::str::from_utf8(&entry.key).ok();
     path.and_then(|path| path.rsplit_once('/')).ok_or_else(|| {
@@ -145,31 +145,31 @@ pub(crate) fn entry(directory: &str, name: &str, incarnation: Option<Incarnation
     }
 }
 
-/// What is seen from an entry that is not there.
+/// The view of an entry that does not exist.
 pub(crate) const ABSENT: View = View {
     present: false,
     ahead: Vec::new(),
 };
 
-/// What is seen from the only entry there is.
+/// The view of the only entry in a queue.
 pub(crate) const FREE: View = View {
     present: true,
     ahead: Vec::new(),
 };
 
-/// Whether nobody else stands in the queue, ahead or behind.
+/// Returns whether nobody else stands in the queue, ahead or behind.
 pub(crate) fn is_alone(own: &EntryId, children: &[String]) -> bool {
     let mut contenders = children.iter().filter_map(|child| Contender::parse(child));
     split(own).is_ok_and(|(_, name)| contenders.all(|other| other.name == name))
 }
 
-/// Whether somebody who came now would have to wait.
+/// Returns whether a new contender would have to wait.
 pub(crate) fn is_busy(children: &[String], ask: Ask) -> bool {
     contenders(children, ask).next().is_some()
 }
 
-/// The other contenders whose places cannot be told from ours without their czxids: none unless the
-/// directory's counter is used up.
+/// Returns the other contenders whose order relative to our entry needs their czxids. There are
+/// none unless the directory's counter is used up.
 pub(crate) fn unplaced<'a>(own: &str, children: &'a [String], ask: Ask) -> Vec<&'a str> {
     if Contender::parse(own).is_none_or(|own| own.place().is_some()) {
         return Vec::new();
@@ -180,17 +180,17 @@ pub(crate) fn unplaced<'a>(own: &str, children: &'a [String], ask: Ask) -> Vec<&
         .collect()
 }
 
-/// What our entry sees in a listing.
+/// The view of an entry in a listing, and what a waiter can remember of it.
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) view: View,
-    /// The one entry that stands ahead, if nothing else does and nothing else ever will: who comes
-    /// later stands behind us.
+    /// The one entry that stands ahead, if no other entry does and none ever will: later entries
+    /// stand behind ours.
     pub(crate) only: Option<Ahead>,
 }
 
-/// What our entry sees. `created` has the czxids of the [`unplaced`]; one that is missing there is
-/// gone.
+/// Returns the view of our entry. `created` has the czxids of the [`unplaced`]; an entry that is
+/// missing there is gone.
 pub(crate) fn view(
     own: &EntryId,
     children: &[String],
@@ -219,10 +219,10 @@ pub(crate) fn view(
         })
         .filter(|(other, _)| *other < place)
         .collect();
-    // Nearest first.
+    // Sort nearest first.
     ahead.sort_unstable_by_key(|(place, _)| Reverse(*place));
     let stand = |other: &Contender<'_>| Ahead {
-        // Only its name was listed. That alone identifies it, since no uuid comes twice.
+        // Only the name was listed. It alone identifies the entry, since no uuid comes twice.
         id: entry(directory, other.name, None),
         mode: other.mode,
     };
@@ -263,7 +263,8 @@ mod tests {
         names.iter().map(|n| (*n).to_owned()).collect()
     }
 
-    /// What the entry of this name and czxid sees, among nodes with these czxids.
+    /// Returns the entries that stand ahead of the entry with this name and czxid, among these
+    /// nodes.
     fn ahead(own: (&str, u64), nodes: &[(&str, u64)], mode: Mode) -> Vec<String> {
         let ask = rule::ask(mode);
         let names: Vec<String> = nodes.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -342,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_counter_that_is_used_up_hides_nobody() {
-        // As ZooKeeper 3.8 numbers them: alone, alone, two together with one before, alone.
+        // The numbers that ZooKeeper 3.8 gives: alone, alone, two together with one before, alone.
         let nodes = [
             ("a-lock-2147483646", 7),
             ("b-lock-2147483647", 8),

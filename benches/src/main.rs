@@ -1,13 +1,13 @@
-//! Measures every target that was compiled in, on a real server that it starts itself, beside the
-//! bare requests of the same round.
+//! Measures every target that was compiled in, on a real server that this program starts, beside
+//! the bare requests of the same round.
 //!
 //! ```sh
 //! cargo run --release -p benches --features zk -- --rounds 5 --seconds 2
 //! ```
 //!
-//! On standard output: one line of JSON a measurement. On standard error: the medians. With
-//! `--report DIR`, also as files. `shows` checks what is promised of costs, and fails if one is
-//! missed:
+//! Standard output gets one line of JSON for each measurement, and standard error the medians. With
+//! `--report DIR`, they are also written to files. `shows` checks the promises about costs, and
+//! fails if one is missed:
 //!
 //! ```sh
 //! cargo run --release -p benches --features zk -- shows
@@ -25,7 +25,7 @@ use benches::servers::{self, Server};
 use clap::{Parser, Subcommand};
 use load::{Measurement, Plan, Report, Target, runtime, survey};
 
-/// That of the command `turnlock`.
+/// The same allocator as that of the command `turnlock`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,13 +1,13 @@
-//! What `turnlock run` costs beside the real `flock`: one command at a time, and 400 with 64 at a
-//! time on one lock. Ends with 1 if what is promised is missed.
+//! Measures the cost of `turnlock run` beside the real `flock`: one command at a time, and 400 with
+//! 64 at a time on one lock. Ends with 1 if a promise is missed.
 //!
 //! ```sh
 //! cargo bench -p lock-cli --bench command
 //! ```
 //!
 //! Both programs run in turn in the same round, and the medians of the ratios count. The baselines
-//! below them tell where the time goes: what it costs to start any program, to start this one, and
-//! to ask the coordinator one question.
+//! below show where the time goes: the cost of starting any program, of starting this one, and of
+//! one request to the coordinator.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -21,11 +21,11 @@ use tempfile::TempDir;
 
 const TURNLOCK: &str = env!("CARGO_BIN_EXE_turnlock");
 const ROUNDS: usize = 20;
-/// As many as are started in one round, and as many of them at a time.
+/// The number of commands that are started in one round. The number that run at a time follows.
 const MANY: usize = 400;
 const AT_A_TIME: usize = 64;
 const MANY_ROUNDS: usize = 5;
-/// How many times as long as flock it may take, by itself and with many at a time.
+/// The limits of the time as a multiple of flock's: for one command at a time, and for many.
 const ALONE: f64 = 3.0;
 const CROWDED: f64 = 5.0;
 
@@ -53,8 +53,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// A folder with a coordinator of its own and a file for flock. The coordinator stops when this is
-/// dropped.
+/// A folder with a coordinator of its own and a file for flock. The coordinator stops when the
+/// folder is dropped.
 struct Folder(TempDir);
 
 impl Folder {
@@ -62,12 +62,12 @@ impl Folder {
         let private = std::fs::Permissions::from_mode(0o700);
         let folder = tempfile::Builder::new().permissions(private).tempdir();
         let folder = Folder(folder.expect("a temporary folder"));
-        // Starts the coordinator.
+        // The first command starts the coordinator.
         folder.time(TURNLOCK, &["run", "demo", "--", "true"]);
         folder
     }
 
-    /// Measures one command after another; answers the median of the ratios.
+    /// Measures one command after another. Returns the median of the ratios.
     fn alone(&self) -> f64 {
         let lock = self.file();
         let kinds: [(&str, &str, &[&str]); 5] = [
@@ -91,7 +91,7 @@ impl Folder {
         median(rounds.iter().map(|round| ratio(round[4], round[3])))
     }
 
-    /// Measures many at once on one lock; answers the median of the ratios.
+    /// Measures many commands at once on one lock. Returns the median of the ratios.
     fn crowded(&self) -> f64 {
         let lock = self.file();
         let ratios: Vec<f64> = (0..MANY_ROUNDS)

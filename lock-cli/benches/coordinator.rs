@@ -1,5 +1,5 @@
-//! What is promised of the coordinator, `turnlock serve`: how soon it is ready, and how much memory
-//! it takes while nobody uses it. Ends with 1 if that is missed.
+//! Measures the coordinator, `turnlock serve`, against its promises: the time until it is ready,
+//! and its memory while nobody uses it. Ends with 1 if a promise is missed.
 //!
 //! ```sh
 //! cargo bench -p lock-cli --bench coordinator
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 9;
 const READY: Duration = Duration::from_millis(50);
 const RESIDENT_KIB: u64 = 20 * 1024;
-/// By then whatever is done after the start is done.
+/// The time after which the work that follows the start is done.
 const SETTLED: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -37,7 +37,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Starts one on an empty folder; answers when it could be connected to, and its resident KiB.
+/// Starts a coordinator on an empty folder. Returns the time until it accepted a connection, and
+/// its resident KiB.
 fn start() -> (Duration, u64) {
     let private = std::fs::Permissions::from_mode(0o700);
     let folder = tempfile::Builder::new().permissions(private).tempdir();
@@ -68,7 +69,7 @@ fn resident_kib(process: u32) -> u64 {
     kib.expect("Linux tells")
 }
 
-/// Killed when dropped.
+/// A coordinator that is killed when dropped.
 struct Coordinator(Child);
 
 impl Drop for Coordinator {

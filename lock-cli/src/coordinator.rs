@@ -34,13 +34,13 @@ pub mod users;
 /// The coordinator that a command uses.
 #[derive(Debug)]
 pub enum Choice {
-    /// The one that a URL names, and who gave the URL.
+    /// The coordinator of a URL, and the person who gave the URL.
     Named(String, NamedBy),
     /// The user's own coordinator on this machine.
     Own,
 }
 
-/// Who gave the URL of a coordinator.
+/// The person who gave the URL of a coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NamedBy {
     /// The user, by an option or `TURNLOCK_BACKEND`.
@@ -49,9 +49,9 @@ pub enum NamedBy {
     Machine,
 }
 
-/// Chooses the coordinator: that of this URL, or else of `TURNLOCK_HOME`, or else the machine's, or else
-/// the user's own. It does not depend on which of them reply: if the chosen one is down, no other one is
-/// used.
+/// Chooses the coordinator: that of this URL, or else of `TURNLOCK_HOME`, or else the machine's, or
+/// else the user's own. It does not depend on which of them reply: if the chosen one is down, no
+/// other one is used.
 pub fn choose(url: Option<&str>) -> Result<Choice, Failure> {
     if let Some(url) = url {
         return Ok(Choice::Named(url.to_owned(), NamedBy::User));
@@ -74,8 +74,8 @@ pub fn choose_url(given: Option<&str>) -> Result<Option<String>, Failure> {
     })
 }
 
-/// Opens a client of the chosen coordinator. Its namespace has this name, and lies below the one that
-/// locks are in. The name needs no escaping.
+/// Opens a client of the chosen coordinator. Its namespace has this name, and lies below the one
+/// that locks are in. The name needs no escaping.
 #[cfg(feature = "conformance")]
 pub fn open_below(url: Option<&str>, name: &str) -> Result<Arc<dyn Backend>, Failure> {
     let url = match choose(url)? {
@@ -122,8 +122,9 @@ pub async fn connect(url: Option<&str>, options: Options) -> Result<Locks, Failu
     }
 }
 
-/// Connects to the chosen coordinator for a command that only looks. Returns `None` if that is the
-/// user's own and it does not run: nobody holds a lock on it then, and it is not started.
+/// Connects to the chosen coordinator for a command that only reads. Returns `None` if that
+/// coordinator is the user's own and does not run: nobody holds a lock on it then, and it is not
+/// started.
 pub async fn connect_existing(
     url: Option<&str>,
     options: Options,

@@ -1,5 +1,5 @@
-//! The exit statuses of the command. `--help` and the manual pages are made from this table, and a test
-//! compares `docs/command.md` with it.
+//! The exit statuses of the command. `--help` and the manual pages are made from this table, and a
+//! test compares `docs/command.md` with it.
 
 use std::io;
 use std::process::ExitCode;
@@ -13,11 +13,12 @@ use crate::reference::indented;
 /// How `turnlock` ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// It did what was asked.
+    /// The command did its work.
     Success,
-    /// With the status of the command that ran under the lock (128 + signal, if a signal ended it).
+    /// The command that ran under the lock ended with this status (128 + signal, if a signal ended
+    /// it).
     Of(u8),
-    /// By this signal, which ended the command or the wait for the lock.
+    /// This signal ended the command or the wait for the lock.
     Signal(Signal),
     /// The coordinator does not keep a promise that was tested.
     #[cfg(feature = "conformance")]
@@ -110,7 +111,8 @@ impl Exit {
 }
 
 impl From<Exit> for ExitCode {
-    /// Ends this process by the signal, if the exit is one; returns the status to exit with otherwise.
+    /// Ends this process by the signal, if the exit is one; returns the status to exit with
+    /// otherwise.
     fn from(exit: Exit) -> Self {
         match exit {
             Exit::Signal(signal) => signal.end_this_process(),
@@ -134,7 +136,7 @@ pub enum Reported {
     Always,
     /// With `-q` the status says enough: the failure was to be expected.
     UnlessQuiet,
-    /// Nobody would read it.
+    /// Never, because nobody would read it.
     Never,
 }
 
@@ -148,8 +150,8 @@ impl Failure {
         }
     }
 
-    /// Makes the failure of a call that the operating system refused. It counts as a bug of `turnlock`,
-    /// unless descriptors, threads or memory are short.
+    /// Makes the failure of a call that the operating system refused. It counts as a bug of
+    /// `turnlock`, unless descriptors, threads or memory are short.
     pub fn from_system(what: &str, error: &io::Error) -> Self {
         let message = format!("{what}: {error}");
         match is_short(error) {
@@ -158,7 +160,7 @@ impl Failure {
         }
     }
 
-    /// Adds what the user can do about it.
+    /// Adds a hint about the remedy.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -171,7 +173,7 @@ impl Failure {
     }
 }
 
-/// The hint where something is short.
+/// The hint for a shortage of resources.
 const RAISE_LIMITS: &str = "raise the limits (`ulimit -n`, `ulimit -u`), or try again later";
 
 fn is_short(error: &io::Error) -> bool {

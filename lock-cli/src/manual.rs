@@ -1,4 +1,4 @@
-//! The manual pages. They are made from the same sources as `--help`: the definition of the command line,
+//! Makes the manual pages from the same sources as `--help`: the definition of the command line,
 //! the texts after its options, and the tables of statuses, variables and files.
 
 use std::io;
@@ -25,8 +25,8 @@ enum Part<'a> {
     },
 }
 
-/// Prepares the definition for the pages: with names in full, and with every option on each command that
-/// accepts it.
+/// Prepares the definition for the pages: with names in full, and with every option on each command
+/// that accepts it.
 pub fn prepare(command: Command) -> Command {
     let mut command = command.disable_help_subcommand(true);
     command.build();
@@ -62,7 +62,8 @@ fn render(command: &Command, parts: &[Part]) -> io::Result<String> {
     let man = Man::new(command.clone().override_usage(usage))
         .title(page_name(command).to_uppercase())
         .section(SECTION)
-        // No date, so that the same source makes the same pages. An empty text would not count as a date.
+        // No date, so that the same source makes the same pages. An empty text would not count as a
+        // date.
         .date(" ")
         .source(concat!("turnlock ", env!("CARGO_PKG_VERSION")))
         .manual("Turnlock");
@@ -183,8 +184,8 @@ fn render_see_also(command: &Command) -> Roff {
     roff
 }
 
-/// Finishes a page: keeps one preamble, makes the text between backticks bold, and keeps the characters
-/// that are to be copied into a shell.
+/// Finishes a page: keeps one preamble, makes the text between backticks bold, and keeps the
+/// characters that are to be copied into a shell.
 fn finish(page: &str) -> String {
     let preamble = Roff::new().render();
     let mut text = preamble.clone();

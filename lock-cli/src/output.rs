@@ -1,4 +1,5 @@
-//! What users see: data on stdout, everything else on stderr, and no unescaped text of others.
+//! Prints the output that users see: data on stdout, everything else on stderr, and no unescaped
+//! text of other users.
 
 mod stdout;
 mod table;
@@ -17,8 +18,8 @@ pub use self::table::{Shrinks, cut, format_table};
 
 use self::table::terminal_width;
 
-/// Makes a text that somebody else chose safe for a terminal. Escapes control characters, and characters
-/// that reorder text.
+/// Makes a text that somebody else chose safe for a terminal. Escapes control characters, and
+/// characters that reorder text.
 pub fn escape_controls(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -39,14 +40,14 @@ fn is_terminal_control(c: char) -> bool {
     c.is_control() || reorders
 }
 
-/// How much is written to stderr.
+/// The amount of output to stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Only errors (`-q`).
     Quiet,
-    /// Also what a person wants to know.
+    /// Errors and the messages that a person wants to read.
     Normal,
-    /// Also what happens (`-v`).
+    /// All of those and progress messages (`-v`).
     Verbose,
 }
 
@@ -81,7 +82,7 @@ pub fn inform(message: impl AsRef<str>) {
     }
 }
 
-/// Writes a message to stderr about what happens, if `-v` was given.
+/// Writes a progress message to stderr, if `-v` was given.
 pub fn narrate(message: impl AsRef<str>) {
     if is_enabled(Level::Verbose) {
         say(message);
@@ -99,7 +100,8 @@ impl StatusLine {
         (io::stderr().is_terminal() && can_erase(std::env::var_os("TERM"))).then(|| StatusLine(()))
     }
 
-    /// Replaces what is shown. The text is cut to one line, because a second line could not be erased.
+    /// Replaces the text on the screen. The text is cut to one line, because a second line could
+    /// not be erased.
     pub fn show(&self, text: &str) {
         const NAME: &str = "turnlock: ";
         let columns = terminal_width(&io::stderr()).unwrap_or(80);
@@ -159,7 +161,8 @@ pub fn describe_owner(entry: &Entry) -> String {
     }
 }
 
-/// Formats how long ago an entry was queued, by the wall clocks of two machines, such as `3m02s ago`.
+/// Formats how long ago an entry was queued, by the wall clocks of two machines, such as `3m02s
+/// ago`.
 pub fn format_queued(entry: &Entry) -> Option<String> {
     let queued_at = entry.metadata.as_ref().map(|m| m.since_unix_ms);
     queued_at

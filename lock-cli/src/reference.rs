@@ -1,5 +1,5 @@
-//! The variables and files that the command uses. `--help` and the manual pages are made from these
-//! tables.
+//! Lists the variables and files that the command uses. `--help` and the manual pages are made from
+//! these tables.
 
 /// The environment variables: name and meaning.
 pub const ENVIRONMENT: &[(&str, &str)] = &[

@@ -1,15 +1,16 @@
-//! What the command needs of the process that it runs in, looked at before anything is begun: whoever
-//! runs short in the middle can say less about it, and some libraries end the process then.
+//! Checks what the command needs from its process before it begins anything. A command that ran
+//! short of descriptors halfway could report less about it, and some libraries end the process
+//! then.
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
 use crate::exit::{Exit, Failure};
 
-/// As many files as a command has open at once, and some to spare.
+/// The number of files that a command has open at once, and some to spare.
 const DESCRIPTORS: usize = 24;
 
-/// Refuses to begin where not enough files can be opened.
+/// Checks that the command can open enough files, and fails with the reason otherwise.
 pub fn require_descriptors() -> Result<(), Failure> {
     let spare: Result<Vec<_>, Errno> = (0..DESCRIPTORS)
         .map(|_| eventfd(0, EventfdFlags::CLOEXEC))
@@ -17,7 +18,7 @@ pub fn require_descriptors() -> Result<(), Failure> {
     let Err(error) = spare else {
         return Ok(());
     };
-    // The limit is a setting; what the whole machine is short of may be there again.
+    // The user can raise the limit of the process. A shortage of the whole machine may pass.
     let (exit, hint) = match error {
         Errno::MFILE => (Exit::Configuration, "raise the limit (ulimit -n)"),
         _ => (Exit::Unavailable, "the whole machine is short of them"),

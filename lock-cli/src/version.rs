@@ -1,4 +1,4 @@
-//! The output of `--version --verbose`, for bug reports.
+//! Makes the output of `--version --verbose`, for bug reports.
 
 use std::ffi::{OsStr, OsString};
 

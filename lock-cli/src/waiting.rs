@@ -1,5 +1,5 @@
-//! The report of a wait. A terminal shows all the time who holds the lock, since when, and the position in
-//! the queue. Elsewhere a long wait is reported once.
+//! Reports a wait. A terminal shows all the time who holds the lock, since when, and the position
+//! in the queue. Elsewhere a long wait is reported once.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use crate::output::{
     Level, StatusLine, cut, describe_owner, escape_controls, format_queued, is_enabled, say,
 };
 
-/// A shorter wait is not reported.
+/// The shortest wait that is reported on a terminal.
 const SHORT_WAIT: Duration = Duration::from_millis(400);
-/// A shorter wait is not reported where messages end up in a log or a mail.
+/// The shortest wait that is reported where messages end up in a log or a mail.
 const LONG_WAIT: Duration = Duration::from_secs(10);
 /// The pause between two updates of the line.
 const REFRESH: Duration = Duration::from_secs(2);

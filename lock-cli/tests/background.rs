@@ -1,5 +1,5 @@
-//! What a coordinator in the background takes over from the command that started it, and how it is found
-//! and stopped.
+//! Tests that a coordinator in the background inherits nothing from the command that started it,
+//! and that it is found and stopped.
 
 mod support;
 
@@ -42,7 +42,7 @@ fn a_coordinator_takes_over_nothing_from_who_started_it() {
     let home = Home::new();
     let script = r#"trap '' TERM HUP INT USR1; umask 0; ulimit -Sn 200; ulimit -Sf 100000
         exec nice -n 19 "$0" run a -- true"#;
-    // Inherited by what this thread starts.
+    // The processes that this thread starts inherit the blocked signals.
     let blocked = nix::sys::signal::SigSet::all();
     let before = blocked
         .thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)
@@ -74,7 +74,8 @@ fn a_coordinator_takes_over_nothing_from_who_started_it() {
         line.expect(name).trim().to_owned()
     };
     assert_eq!(field("SigBlk:"), "0000000000000000");
-    // SIGPIPE, by the standard library. The first 31: the C library keeps some of the rest to itself.
+    // The standard library ignores SIGPIPE. Only the first 31 signals are compared, because the C
+    // library reserves some of the rest.
     let ignored = u64::from_str_radix(&field("SigIgn:"), 16).expect("a mask");
     assert_eq!(ignored & 0x7fff_ffff, 1 << 12, "{ignored:x}");
     assert_eq!(field("Umask:"), "0077");
@@ -87,7 +88,7 @@ fn a_coordinator_takes_over_nothing_from_who_started_it() {
         assert_eq!(numbers[0], numbers[1], "{limit}");
     }
     if rustix::process::geteuid().is_root() {
-        // The 19th field.
+        // The nice value is the 19th field.
         let stat = read("stat");
         let (_, after_the_name) = stat.rsplit_once(") ").expect("a name");
         assert_eq!(after_the_name.split(' ').nth(16), Some("0"), "{stat}");
@@ -147,7 +148,7 @@ fn the_log_is_kept_over_a_start_and_has_times() {
         .collect();
     assert_eq!(starts.len(), 2, "{log}");
     for line in starts {
-        // As in 2026-01-31T12:00:00.000000Z.
+        // The time looks like 2026-01-31T12:00:00.000000Z.
         let (time, _) = line.split_once(' ').expect("a time");
         assert!(time.len() == 27 && time.ends_with('Z'), "{line}");
         assert_eq!(&time[10..11], "T");

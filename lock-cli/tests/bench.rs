@@ -1,4 +1,4 @@
-//! `turnlock bench`.
+//! Tests `turnlock bench`.
 
 mod support;
 

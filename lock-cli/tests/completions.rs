@@ -1,4 +1,4 @@
-//! The completions work in the shells that they are for.
+//! Tests the completions in the shells that they are for.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use support::{program, text};
 
 const TURNLOCK: &str = env!("CARGO_BIN_EXE_turnlock");
 
-/// What bash, zsh or fish is told, in a file of this name.
+/// Writes the completion script of bash, zsh or fish to a file of this name.
 fn script(dir: &Path, shell: &str, name: &str) {
     let output = Command::new(TURNLOCK)
         .args(["completions", shell])
@@ -21,7 +21,7 @@ fn script(dir: &Path, shell: &str, name: &str) {
     fs::write(dir.join(name), output.stdout).expect("a temporary folder");
 }
 
-/// What a shell prints.
+/// Runs a shell and returns the lines that it prints.
 fn run(dir: &Path, shell: &str, args: &[&str]) -> Vec<String> {
     let package = match shell {
         "timeout" => "coreutils",
@@ -39,7 +39,7 @@ fn run(dir: &Path, shell: &str, args: &[&str]) -> Vec<String> {
     text(&output.stdout).lines().map(str::to_owned).collect()
 }
 
-/// What bash offers where the last of these words ends.
+/// Returns the completions that bash offers at the end of the last word.
 fn bash(words: &[&str]) -> Vec<String> {
     let dir = TempDir::new().expect("a temporary folder");
     script(dir.path(), "bash", "turnlock");
@@ -57,13 +57,13 @@ fn bash(words: &[&str]) -> Vec<String> {
     run(dir.path(), "bash", &args)
 }
 
-/// What fish offers where this line ends.
+/// Returns the completions that fish offers at the end of this line.
 fn fish(line: &str) -> Vec<String> {
     let dir = TempDir::new().expect("a temporary folder");
     script(dir.path(), "fish", "turnlock.fish");
     let complete = format!("source turnlock.fish; complete --do-complete='{line}'");
     let offered = run(dir.path(), "fish", &["--no-config", "-c", &complete]);
-    // A tab and a description follow.
+    // A tab and a description follow the word.
     let word = |line: String| line.split('\t').next().unwrap_or_default().to_owned();
     offered.into_iter().map(word).collect()
 }
@@ -74,7 +74,7 @@ fn bash_completes_commands_options_and_values() {
     assert_eq!(bash(&["turnlock", "run", "--on"]), ["--on-lost"]);
     let values = bash(&["turnlock", "run", "--on-lost", ""]);
     assert_eq!(values, ["term", "kill", "ignore"]);
-    // Files are readline's part.
+    // Readline completes files, not the script.
     assert!(bash(&["turnlock", "write", "site", "index"]).is_empty());
 }
 
@@ -82,7 +82,7 @@ fn bash_completes_commands_options_and_values() {
 fn bash_completes_the_command_under_the_lock() {
     let offered = bash(&["turnlock", "run", "a", "--", "base6"]);
     assert!(offered.contains(&"base64".to_owned()), "{offered:?}");
-    // An option after `--` is not ours.
+    // An option after `--` belongs to the command, not to turnlock.
     assert!(bash(&["turnlock", "run", "a", "--", "cat", "--on"]).is_empty());
 }
 
@@ -102,9 +102,9 @@ fn fish_completes_the_command_under_the_lock() {
     assert!(!fish("turnlock run a -- cat --on").contains(&"--on-lost".to_owned()));
 }
 
-/// What zsh makes of this line when Tab is pressed: the line that it shows then, up to what is expected.
-/// zsh completes only on a terminal, so one zsh gives another one that. It waits for what is expected, and
-/// is ended if that never comes.
+/// Returns the line that zsh shows after Tab is pressed at the end of this line, up to the expected
+/// text. zsh completes only on a terminal, so a second zsh provides one. It waits for the expected
+/// text, and is ended if that never comes.
 fn zsh(line: &str, expected: &str) {
     let dir = TempDir::new().expect("a temporary folder");
     script(dir.path(), "zsh", "_turnlock");

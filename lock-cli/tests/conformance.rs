@@ -1,5 +1,5 @@
-//! `turnlock conformance` on coordinators that others use: they keep their promises, and not one key
-//! is left behind.
+//! Tests that coordinators that others use pass `turnlock conformance`, and that it leaves no key
+//! behind.
 
 mod support;
 
@@ -9,7 +9,7 @@ use support::{Home, Server, program, text};
 use testkit::fixtures::etcd::Node;
 use testkit::fixtures::zk::{Ensemble, Settings};
 
-/// Everything that is stored, as etcd's own command line shows it.
+/// Returns all stored keys, as etcd's own command line shows them.
 fn keys(address: &str) -> String {
     let etcdctl = program("etcdctl", "etcd-client");
     let output = Command::new(etcdctl)
@@ -21,7 +21,7 @@ fn keys(address: &str) -> String {
     text(&output.stdout)
 }
 
-/// Runs the suite there and answers how many cases passed.
+/// Runs the suite on this coordinator and returns how many cases passed.
 fn passes(home: &Home, url: &str) -> usize {
     let output = home.run(&["--backend", url, "conformance"]);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -76,7 +76,7 @@ fn the_embedded_coordinator_passes_and_keeps_nothing() {
 fn zookeeper_passes_and_keeps_the_nodes_that_it_had() {
     let home = Home::new();
     let zookeeper = Ensemble::start(Settings {
-        // The servers remove nothing meanwhile.
+        // The long interval keeps the servers from removing containers meanwhile.
         properties: vec!["znode.container.checkIntervalMs=3600000".to_owned()],
         ..Settings::default()
     });

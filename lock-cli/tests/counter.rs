@@ -1,4 +1,4 @@
-//! The main job: several processes change one file.
+//! Tests the main job: several processes change one file.
 
 mod support;
 
@@ -10,7 +10,7 @@ use support::{Home, lines, text};
 const PROCESSES: usize = 8;
 const TURNS: usize = 50;
 
-/// Reads the counter, waits, writes it back plus one; notes the fencing token.
+/// Reads the counter, waits, and writes it back plus one. Notes the fencing token.
 const INCREMENT: &str =
     r#"n=$(cat counter); sleep 0.002; echo $((n+1)) > counter; echo "$TURNLOCK_TOKEN" >> tokens"#;
 

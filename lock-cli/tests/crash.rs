@@ -1,5 +1,5 @@
-//! What a holder leaves behind that dies together with its coordinator: nothing that keeps the next
-//! one waiting. And what one keeps that lives: its lock.
+//! Tests what remains when a holder dies together with its coordinator: nothing that keeps the next
+//! client waiting. A holder that lives keeps its lock.
 
 mod support;
 
@@ -9,12 +9,12 @@ use std::time::Duration;
 use rustix::process::Signal;
 use support::{Home, Running, Server, alive, eventually, lines, signal, stopped, text, within};
 
-/// A command that notes its process id and waits to be told to end.
+/// A command that notes its process id and waits until the test lets it end.
 const WORK: &str =
     r#"echo $$ >> started; while [ ! -e go ]; do sleep 0.05; done; echo "$TURNLOCK_TOKEN" >> done"#;
 
-/// Starts a holder of the lock `a`, and waits until it holds it. Its time to live is longer than a
-/// test takes.
+/// Starts a command under the lock `a`, and waits until it holds the lock. Its time to live is
+/// longer than a test takes.
 fn hold(home: &Home, url: Option<&str>) -> (Running, u32) {
     let ttl = ["run", "--ttl", "120", "a", "--", "sh", "-c", WORK];
     let backend = url.map(|url| ["--backend", url]);
@@ -42,7 +42,7 @@ fn kill_coordinator(home: &Home) {
 fn the_first_to_come_after_a_crash_of_all_is_not_refused() {
     let home = Home::new();
     let (holder, command) = hold(&home, None);
-    // The coordinator first: nobody can tell it that the holder is gone.
+    // The coordinator dies first, so that nobody can inform it that the holder is gone.
     kill_coordinator(&home);
     kill(holder.id());
     let next = try_once(&home);
@@ -95,7 +95,8 @@ fn a_holder_that_may_be_on_another_machine_has_its_full_time() {
     let (holder, _) = hold(&home, Some(&server.url()));
     kill(server.id());
     kill(holder.id());
-    // The same folder, now on its own socket: whoever comes by TCP could be anywhere.
+    // The coordinator serves the same folder, now on its own socket: a client that came by TCP
+    // could be on any machine.
     let other = try_once(&home);
     assert_eq!(other.status.code(), Some(75), "{}", text(&other.stderr));
 }
@@ -111,7 +112,8 @@ fn a_pause_of_the_coordinator_is_no_evidence() {
     });
     let coordinator = home.coordinator().expect("it runs");
     signal(coordinator, Signal::STOP);
-    // Longer than what it wrote ahead; the holder's renewals wait.
+    // The pause is longer than the time that the coordinator wrote ahead. The holder's renewals
+    // wait.
     let paused = std::time::Instant::now();
     within(ttl, "half the time to live has passed", || {
         paused.elapsed() > ttl / 2
@@ -119,7 +121,7 @@ fn a_pause_of_the_coordinator_is_no_evidence() {
     signal(coordinator, Signal::CONT);
     assert_eq!(home.queue("a").len(), 1, "it answers again");
     kill_coordinator(&home);
-    // Past the time to live since the pause began.
+    // Wait until the time to live since the start of the pause is over.
     within(2 * ttl, "its time without a renewal would be over", || {
         paused.elapsed() > ttl + Duration::from_secs(1)
     });

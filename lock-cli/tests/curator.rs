@@ -1,4 +1,4 @@
-//! Curator's locks and `turnlock run`, in one queue.
+//! Tests Curator's locks and `turnlock run` in one queue.
 
 mod support;
 
@@ -10,7 +10,7 @@ use testkit::fixtures::zk::{Ensemble, Settings};
 
 const TURNS: usize = 100;
 
-/// Starts processes of Curator's on a path, by kind.
+/// Starts processes that use Curator on a path, by kind.
 struct Curator<'a> {
     program: Program,
     servers: String,

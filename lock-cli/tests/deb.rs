@@ -1,7 +1,8 @@
-//! The Debian package installs what it should, and a purge leaves nothing of it.
+//! Tests that the Debian package installs its files, and that a purge removes them all.
 //!
-//! It goes into a root folder of its own, with a database of packages of its own, so nothing of this
-//! machine changes. Its scripts run as `dpkg` runs them for a folder that is no system of its own yet.
+//! It goes into a root folder of its own, with a database of packages of its own, so nothing of
+//! this machine changes. Its scripts run as `dpkg` runs them for a folder that is no system of its
+//! own yet.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +16,7 @@ use support::text;
 
 const TURNLOCK: &str = env!("CARGO_BIN_EXE_turnlock");
 
-/// The accounts of a system outlive the packages that made them.
+/// The accounts of a system, which outlive the packages that made them.
 const ACCOUNTS: &[&str] = &[
     "etc/.pwd.lock",
     "etc/group",
@@ -47,7 +48,7 @@ impl Root {
         let mut command = Command::new("dpkg");
         command
             .arg(format!("--root={}", self.0.path().display()))
-            // Without a C library in there nothing could be run by chroot.
+            // There is no C library in the root folder, so chroot could run nothing.
             .args(["--force-script-chrootless", "--force-depends"])
             .args(["--force-not-root", "--force-bad-path"])
             .args(args)
@@ -55,7 +56,7 @@ impl Root {
         succeeds(&mut command);
     }
 
-    /// All files and links that are not the database's, and folders.
+    /// Returns all files, links and folders, except for those of dpkg's database.
     fn files(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         let mut folders = vec![self.0.path().to_owned()];
@@ -87,7 +88,7 @@ fn succeeds(command: &mut Command) -> Output {
     output
 }
 
-/// The package of the command that is tested.
+/// Builds the package of the command that is tested.
 fn package(out: &Path) -> PathBuf {
     let output = succeeds(
         Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tools/deb"))
@@ -98,7 +99,7 @@ fn package(out: &Path) -> PathBuf {
     PathBuf::from(text(&output.stdout).trim_end())
 }
 
-/// What is compressed for the package, as it was before.
+/// Returns the text of a file that was compressed for the package.
 fn unpacked(file: &Path) -> String {
     text(&succeeds(Command::new("gzip").arg("-dc").arg(file)).stdout)
 }
@@ -115,11 +116,11 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     installed(&root);
     root.dpkg(&["--verify", "turnlock"]);
     let installed_files = root.files();
-    // As an upgrade to the next version does.
+    // An upgrade to the next version does the same.
     root.dpkg(&["--install", package]);
     assert_eq!(root.files(), installed_files);
 
-    // What a coordinator of the machine leaves, and the decision to use it.
+    // A coordinator of the machine leaves these files, and the decision to use it.
     for folder in [
         "var/lib/turnlock",
         "etc/turnlock",
@@ -160,7 +161,7 @@ fn installed(root: &Root) {
         format!("turnlock {}\n", env!("CARGO_PKG_VERSION"))
     );
 
-    // What the command prints of itself is where shells and `man` look for it.
+    // Shells and `man` find the output of the command where they look for it.
     let said = |args: &[&str]| text(&succeeds(Command::new(TURNLOCK).args(args)).stdout);
     for (shell, file) in [
         ("bash", "usr/share/bash-completion/completions/turnlock"),
@@ -181,7 +182,7 @@ fn installed(root: &Root) {
         assert_eq!(unpacked(&root.path(file)), said(args), "{file}");
     }
 
-    // There is a user for the service, and nobody can log in as it.
+    // There is a user for the service, and nobody can log in as that user.
     let line = |file: &str| {
         let accounts = fs::read_to_string(root.path(file)).expect(file);
         let ours = accounts.lines().find(|line| line.starts_with("turnlock:"));
@@ -194,7 +195,7 @@ fn installed(root: &Root) {
         fs::read_to_string(root.path("usr/lib/systemd/system/turnlock.service")).expect("the unit");
     assert!(unit.contains("\nUser=turnlock\n"), "{unit}");
     assert!(unit.contains("ExecStart=/usr/bin/turnlock serve"), "{unit}");
-    // Nothing has been decided for the machine.
+    // The package has decided nothing for the machine.
     for decision in ["etc/turnlock", "etc/systemd", "var/lib/turnlock"] {
         assert!(!root.path(decision).exists(), "{decision}");
     }

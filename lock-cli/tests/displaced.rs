@@ -1,5 +1,5 @@
-//! What becomes of commands when the folder or the socket of their coordinator goes away: no two hold
-//! one lock, and nobody waits in vain.
+//! Tests what commands do when the folder or the socket of their coordinator disappears: no two
+//! hold one lock, and nobody waits in vain.
 
 mod support;
 
@@ -11,10 +11,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 use support::{Home, Running, alive, eventually, lines, signal, text, within};
 
-/// Notes its process id and token, and then waits to be told to end.
+/// A script that notes its process id and token, and then waits for the file `go`.
 const WORK: &str = r#"echo "$$ $TURNLOCK_TOKEN" >> "$0"; while [ ! -e go ]; do sleep 0.05; done"#;
 
-/// A coordinator's folder that may go away: below the one that commands work in.
+/// A coordinator's folder that may disappear. It lies below the folder in which the commands work.
 struct Place(Home);
 
 impl Place {
@@ -36,14 +36,14 @@ impl Place {
         self.turnlock(args).output().expect("turnlock starts")
     }
 
-    /// A command under the lock `a`, which notes its start in this file.
+    /// Starts a command under the lock `a`, which notes its start in this file.
     fn spawn(&self, notes: &str) -> Running {
         let mut command = self.turnlock(&["run", "a", "--", "sh", "-c", WORK, notes]);
         command.stderr(std::process::Stdio::piped());
         Running::of(command.spawn().expect("turnlock starts"))
     }
 
-    /// The process and the token of the command that noted its start there.
+    /// Returns the process and the token of the command that noted its start in this file.
     fn started(&self, notes: &str) -> (u32, u64) {
         let note = || {
             let lines = lines(&self.0.file(notes));
@@ -74,7 +74,7 @@ impl Drop for Place {
     }
 }
 
-/// A way for a coordinator's folder to go away.
+/// A way in which a coordinator's folder disappears.
 type Way = (&'static str, fn(&Place));
 
 #[test]
@@ -97,7 +97,7 @@ fn a_holder_whose_coordinators_folder_goes_away_loses_before_another_holds() {
         let coordinator = place.coordinator();
 
         go(&place);
-        // What the next one that holds sees of the first.
+        // The next holder looks at the state of the first command.
         let look = format!(
             "cut -d' ' -f3 /proc/{command}/stat 2>/dev/null >state; echo $TURNLOCK_TOKEN >token"
         );
@@ -114,7 +114,7 @@ fn a_holder_whose_coordinators_folder_goes_away_loses_before_another_holds() {
         let ended = holder.wait();
         assert_eq!(ended.status.code(), Some(76), "{way}");
         let said = text(&ended.stderr);
-        // A hold that is younger than its watch may hear of it from the next coordinator.
+        // A hold that is younger than its watch may learn of its loss from the next coordinator.
         let reasons = [
             "the coordinator's folder was moved, removed or replaced",
             "the coordinator ended the session",

@@ -1,4 +1,4 @@
-//! `turnlock run` and etcd's own command line, in one queue.
+//! Tests `turnlock run` and etcd's own command line in one queue.
 
 mod support;
 
@@ -10,7 +10,7 @@ use testkit::fixtures::etcd::Node;
 
 const TURNS: usize = 100;
 
-/// So many processes of each.
+/// Runs this number of processes of each program.
 fn take_turns(address: &str, processes: usize) {
     let etcdctl = program("etcdctl", "etcd-client");
     let mut turns = Turns::new(TURNS);

@@ -1,4 +1,4 @@
-//! What must hold when processes are killed and paused.
+//! Tests the promises that hold while processes are killed and paused.
 
 mod support;
 
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use support::{Home, PATIENCE, alive, eventually, lines, signal, text, within};
 
-/// A command that notes its process id and token, and then waits to be told to end.
+/// A command that notes its process id and token, and then waits for the file `go`.
 const WORK: &str = r#"echo "$$ $TURNLOCK_TOKEN" >> started; while [ ! -e go ]; do sleep 0.05; done; echo $TURNLOCK_TOKEN >> done"#;
 
-/// The process id and the token of the command that started last.
+/// Returns the process id and the token of the command that started last.
 fn last_started(home: &Home) -> Option<(u32, u64)> {
     let lines = lines(&home.file("started"));
     let (pid, token) = lines.last()?.split_once(' ')?;
@@ -39,7 +39,7 @@ fn a_killed_holder_takes_its_command_along_and_the_next_holds_within_the_ttl() {
         !alive(command)
     });
     let (_, later) = started(&home, 2);
-    // Counted on the coordinator's side from the last renewal, which came before the kill; a second
+    // The coordinator counts from the last renewal, which came before the kill. One second more is
     // for a busy machine.
     assert!(
         killed.elapsed() < Duration::from_secs(4),
@@ -75,7 +75,7 @@ fn a_killed_coordinator_comes_back_and_nobody_loses_a_thing() {
         let coordinator = home.coordinator().expect("it runs");
         signal(coordinator, Signal::KILL);
         eventually("it is dead", || !alive(coordinator));
-        // Nothing but the processes that need it brings it back.
+        // Only the processes that need the coordinator start it again.
         eventually("it is back by itself", || {
             home.coordinator().is_some_and(|pid| pid != coordinator)
         });
@@ -193,7 +193,8 @@ fn a_waiter_that_is_interrupted_leaves_the_queue_at_once() {
     let waiter = home.spawn(&["run", "a", "--", "true"]);
     eventually("it waits", || home.queue("a").len() == 2);
     signal(waiter.id(), Signal::INT);
-    // As if it had not been caught: a script around it ends, too.
+    // The status is the same as if the signal had not been caught, so that a script around the
+    // command ends, too.
     assert_eq!(waiter.wait().status.signal(), Some(Signal::INT.as_raw()));
     assert_eq!(home.queue("a").len(), 1);
     drop(holder);
@@ -215,7 +216,7 @@ fn a_lock_taken_away_stops_the_command() {
         WORK,
     ]);
     let (command, _) = started(&home, 1);
-    // As an administrator would.
+    // An administrator would delete the entry like this.
     let deleted = std::process::Command::new(etcdctl)
         .env("ETCDCTL_API", "3")
         .arg(format!("--endpoints={}", server.address()))

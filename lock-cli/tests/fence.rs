@@ -1,4 +1,4 @@
-//! `turnlock write`, `append`, `edit` and `fence check`.
+//! Tests `turnlock write`, `append`, `edit` and `fence check`.
 
 mod support;
 
@@ -15,7 +15,7 @@ fn code(output: &Output) -> i32 {
     output.status.code().expect("turnlock ends by itself")
 }
 
-/// Runs it with this on its standard input.
+/// Runs a command with this input.
 fn fed(home: &Home, args: &[&str], input: &[u8]) -> Output {
     let mut child = home
         .turnlock(args)
@@ -66,7 +66,7 @@ fn a_file_is_written_appended_to_and_edited_under_its_lock() {
     );
     assert!(line["token"].is_string(), "{line}");
     assert!(home.queue("a").is_empty(), "nothing is held afterwards");
-    // More than a pipe holds.
+    // The input is larger than the buffer of a pipe.
     let much = vec![b'x'; 1 << 20];
     succeeds(&fed(&home, &["write", "a", "file"], &much));
     succeeds(&home.run(&["edit", "a", "file", "--", "sh", "-c", "cat; echo end"]));
@@ -114,7 +114,7 @@ fn inside_run_the_holds_own_token_is_used_and_nothing_is_taken() {
     assert_ne!(other["token"], token.trim());
     assert!(content(&home, ".file.fence").contains(&format!("token={} ", token.trim())));
 
-    // The name `a` of another client's queue is another lock.
+    // The raw name `a` belongs to another client's queue, so it is another lock.
     let script = format!("{TURNLOCK} write -n --raw a file </dev/null");
     let output = home.run(&["run", "a", "--", "sh", "-c", &script]);
     refused(&output, 74, "fenced by the lock");
@@ -264,7 +264,7 @@ fn the_help_has_examples_and_the_rule() {
         let help = text(&home.run(&[command, "--help"]).stdout);
         for shown in [
             "Examples:",
-            "uses that hold's token",
+            "the token of that hold is used",
             "status 79",
             ".FILE.fence",
         ] {

@@ -1,6 +1,6 @@
-//! The ten commonest uses of flock, as docs/coming-from-flock.md shows them, beside the real one:
-//! who gets in when, and what everybody ends with. Once with a holder that ends by itself, and once
-//! with one that is killed.
+//! Tests the ten commonest uses of flock, as docs/coming-from-flock.md shows them, beside the real
+//! flock: which process gets in when, and with which status each ends. Each use runs once with a
+//! holder that ends by itself, and once with a holder that is killed.
 
 mod support;
 
@@ -13,7 +13,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use support::{Home, eventually, lines, program};
 
-/// What is done under the lock. The first one stays until it is told to go on.
+/// The work under the lock. The first process stays until the test lets it go on.
 const BODY: &str = r#"
 echo "$WHO in" >>seen
 if [ "$WHO" = first ]; then read _ <go; fi
@@ -26,28 +26,28 @@ const SELF_LOCKING: &str = r#"#!/bin/bash
 . ./body
 "#;
 
-/// The same use, written for each of the two. `$LOCK` is `flock` or `turnlock run`.
+/// One use, written for each of the two programs. `$LOCK` is `flock` or `turnlock run`.
 struct Use {
     flock: &'static str,
     turnlock: &'static str,
-    /// What is locked.
+    /// The file that is locked.
     file: &'static str,
     second: Second,
-    /// Only the process itself is killed, and not what else it has started.
+    /// Only the process itself is killed, and not the other processes that it has started.
     alone: bool,
 }
 
-/// What becomes of one who comes while the first one holds the lock.
+/// The result of a second process that comes while the first one holds the lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Second {
     Waits,
-    /// With this status.
+    /// The second process ends with this status.
     Conflicts(&'static str),
     Shares,
 }
 
 impl Use {
-    /// A use that is written alike.
+    /// Makes a use that both programs write alike.
     const fn same(script: &'static str, second: Second) -> Use {
         Use {
             flock: script,
@@ -65,7 +65,7 @@ enum Side {
     Turnlock,
 }
 
-/// A folder in which one use is played by one of the two.
+/// A folder in which one of the two programs runs one use.
 struct Stage<'a> {
     home: Home,
     side: Side,
@@ -84,7 +84,7 @@ impl Stage<'_> {
         Stage { home, side, played }
     }
 
-    /// Starts one in a process group of its own.
+    /// Starts a process in a process group of its own.
     fn start(&self, who: &str) -> Child {
         let turnlock = env!("CARGO_BIN_EXE_turnlock");
         let (script, lock) = match self.side {
@@ -107,7 +107,7 @@ impl Stage<'_> {
             .expect("bash starts")
     }
 
-    /// How many hold the lock or wait for it.
+    /// Returns the number of processes that hold the lock or wait for it.
     fn contenders(&self) -> usize {
         match self.side {
             Side::Flock => flocks(&self.home.file(self.played.file)),
@@ -121,7 +121,7 @@ impl Stage<'_> {
             .any(|seen| seen == line)
     }
 
-    /// As a shell shows it, and a conflict as such.
+    /// Returns the status as a shell shows it, and a conflict by that word.
     fn status(&self, status: ExitStatus) -> String {
         let conflict = match self.side {
             Side::Flock => 1,
@@ -135,7 +135,7 @@ impl Stage<'_> {
 
     fn kill(&self, child: &Child) {
         let pid = Pid::from_raw(child.id().try_into().expect("a process id")).expect("not zero");
-        // Under flock the command has the lock, too; turnlock sees to it that its command ends.
+        // Under flock the command has the lock, too. Under turnlock, turnlock ends the command.
         match self.side {
             Side::Flock if !self.played.alone => kill_process_group(pid, Signal::KILL),
             _ => kill_process(pid, Signal::KILL),
@@ -143,7 +143,7 @@ impl Stage<'_> {
         .expect("ours");
     }
 
-    /// Plays it, and tells who came in when, and how they ended.
+    /// Runs the use. Returns which process came in when, and how each ended.
     fn play(&self, killed: bool) -> Vec<String> {
         let mut first = self.start("first");
         eventually("the first is in", || self.seen("first in"));
@@ -175,7 +175,8 @@ impl Stage<'_> {
     }
 }
 
-/// How many hold a `flock` of this file or wait for one, as the kernel knows.
+/// Returns the number of processes that hold a `flock` of this file or wait for one, as the kernel
+/// reports.
 fn flocks(file: &Path) -> usize {
     let inode = fs::metadata(file).map_or(0, |metadata| metadata.ino());
     let locks = fs::read_to_string("/proc/locks").expect("Linux");

@@ -1,4 +1,4 @@
-//! `turnlock hold` for a script, and holds that would wait for themselves.
+//! Tests `turnlock hold` for a script, and holds that would wait for themselves.
 
 mod support;
 
@@ -65,7 +65,7 @@ fn a_token_that_is_given_back_forbids_nothing() {
             .expect("starts")
     };
     assert_eq!(code(&daemon(&["run", "a", "true"])), 0);
-    // Somebody else holds it: there is something to wait for.
+    // Another process holds the lock, so there is something to wait for.
     let _holder = holder(&home, &["a"]);
     let output = daemon(&["run", "-w", "0.2", "a", "true"]);
     assert_eq!(code(&output), 75, "{}", text(&output.stderr));
@@ -91,7 +91,7 @@ fn a_hold_ends_with_its_stdin() {
     assert_eq!(home.queue("a")[0]["token"], token.trim());
     assert_eq!(home.queue("a")[0]["command"], "turnlock hold");
 
-    // One that waits leaves the queue when nobody wants the lock any more.
+    // A waiting hold leaves the queue when nobody wants the lock any more.
     let mut waiting = home
         .turnlock(&["hold", "--while-open", "-E", "9", "a"])
         .stdin(Stdio::piped())
@@ -105,7 +105,7 @@ fn a_hold_ends_with_its_stdin() {
     assert_eq!(code(&output), 9, "{}", text(&output.stderr));
     assert_eq!(home.queue("a").len(), 1);
 
-    // What comes on stdin is thrown away.
+    // Input on stdin is thrown away.
     script.write_all(b"anything").expect("it reads");
     drop(script);
     assert_eq!(code(&holding.wait()), 0);
@@ -134,7 +134,8 @@ fn a_killed_script_frees_its_lock_at_once() {
     let pid = bash.id();
     support::signal(pid, rustix::process::Signal::KILL);
     bash.wait().expect("a child of ours");
-    // What it has started, such as the sleep, does not hold the lock, nor its pipe.
+    // The processes that the command has started, such as the sleep, hold neither the lock nor the
+    // pipe.
     support::within(Duration::from_secs(30), "the lock is free", || {
         home.queue("a").is_empty()
     });
@@ -160,7 +161,7 @@ fn a_hold_that_nobody_keeps_open_is_refused() {
             .output()
             .expect("sh starts");
         let said = text(&output.stderr);
-        // The pipe may still be open when it is looked at.
+        // The pipe may still be open when turnlock checks it.
         let refused = code(&output) == 64 && said.contains("stdin is not held open");
         let late = script.ends_with("{}") && matches!(code(&output), 0 | 75);
         assert!(refused || late, "{script}: {}: {said}", code(&output));

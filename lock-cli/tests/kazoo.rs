@@ -1,4 +1,4 @@
-//! kazoo's lock and `turnlock run`, in one queue.
+//! Tests kazoo's lock and `turnlock run` in one queue.
 
 mod support;
 
@@ -11,8 +11,8 @@ use testkit::fixtures::zk::{Ensemble, Settings};
 
 const TURNS: usize = 100;
 
-/// A Python that has kazoo: in a virtual environment that is made once and kept with what cargo
-/// builds.
+/// Returns a Python that has kazoo, in a virtual environment. It is made once and kept in cargo's
+/// target folder.
 fn python_with_kazoo() -> PathBuf {
     const KAZOO: &str = "kazoo==2.11.0";
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(KAZOO);

@@ -1,6 +1,6 @@
-//! One coordinator for all users of a machine: switched on, in use, down, and switched off. Each test
-//! has a machine of its own: namespaces of mounts, processes and sockets, with a copy of /etc and
-//! three users.
+//! Tests one coordinator for all users of a machine: switched on, in use, down, and switched off.
+//! Each test has a machine of its own: namespaces of mounts, processes and sockets, with a copy of
+//! /etc and three users.
 
 mod support;
 
@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use support::{Running, eventually, program, text};
 use tempfile::TempDir;
 
-/// Makes what is different from the machine around it, and stays as its first process.
+/// Sets up the differences from the machine around it, and stays as its first process.
 const SETUP: &str = r#"set -e
 mount -t tmpfs -o mode=755 none /run
 mkdir /run/etc && cp -a /etc/. /run/etc && mount --bind /run/etc /etc
@@ -29,21 +29,21 @@ echo ready
 exec sleep infinity
 "#;
 
-/// The group of those who may use the coordinator.
+/// The group of the users who may use the coordinator.
 const GROUP: u32 = 12000;
 
 #[derive(Clone, Copy)]
 enum As {
     Root,
-    /// In the group.
+    /// A user in the group.
     Alice,
-    /// Not in it.
+    /// A user who is not in the group.
     Bob,
     Service,
 }
 
 struct Machine {
-    /// Outside, the process that waits for the first one inside.
+    /// The process outside that waits for the first process inside.
     around: Child,
     first: u32,
     folder: TempDir,
@@ -79,7 +79,7 @@ impl Machine {
         }
     }
 
-    /// A program inside.
+    /// Makes a command that runs a program inside.
     fn program(&self, user: As, words: &[&str]) -> Command {
         let (uid, groups, home) = match user {
             As::Root => (0, 0, "/root"),
@@ -115,7 +115,7 @@ impl Machine {
         output.expect("nsenter starts")
     }
 
-    /// Runs it and takes its status and all that it said.
+    /// Runs the command. Returns its status and all of its output.
     fn says(&self, user: As, args: &[&str]) -> (Option<i32>, String) {
         let output = self.run(user, args);
         let said = text(&output.stdout) + &text(&output.stderr);
@@ -149,7 +149,7 @@ impl Machine {
         service
     }
 
-    /// Holds the lock `a` until the file that it waits for is there, as this user does without options.
+    /// Holds the lock `a`, without options, until the file that the command waits for exists.
     fn hold(&self, user: As) -> Running {
         let holder = self.spawn(user, &["hold", "a"]);
         eventually("it holds", || {
@@ -158,7 +158,7 @@ impl Machine {
         holder
     }
 
-    /// Ends a holder by the pid inside, as its user sees it.
+    /// Ends a holder by its pid inside the machine, as its user sees it.
     fn end(&self, user: As, holder: Running) {
         let queue = self.succeeds(user, &["queue", "--json", "a"]);
         let entry: serde_json::Value = serde_json::from_str(queue.trim()).expect("one holder");
@@ -193,7 +193,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // Its first process dies with it, and all others with that one.
+        // The first process of the machine dies with it, and all others die with that one.
         let _ = self.around.kill();
         let _ = self.around.wait();
     }
@@ -247,7 +247,7 @@ fn nobody_falls_back_to_his_own_when_the_machines_is_down() {
     for folder in ["/root/.local", "/home/alice/.local"] {
         assert!(!machine.exists(folder), "{folder} was made");
     }
-    // It comes back over the socket that the killed one left.
+    // The service comes back on the socket that the killed one left behind.
     let service = machine.serve();
     machine.succeeds(As::Alice, &["run", "-n", "a", "--", "true"]);
     drop(service);
@@ -267,7 +267,7 @@ fn it_is_not_switched_on_under_a_holder_of_ones_own() {
     assert!(!machine.exists(FILE));
     machine.end(As::Alice, holder);
 
-    // Her coordinator is idle now, and ends with the change.
+    // Her own coordinator is idle now, and the change ends it.
     let own = "/home/alice/.local/state/turnlock/turnlock.sock";
     assert!(machine.exists(own));
     machine.succeeds(As::Root, &["system", "enable"]);
@@ -277,7 +277,7 @@ fn it_is_not_switched_on_under_a_holder_of_ones_own() {
     let queue = machine.succeeds(As::Alice, &["run", "a", "-c", "echo $TURNLOCK_TOKEN"]);
     assert!(!queue.is_empty());
 
-    // Whoever names a folder has chosen it.
+    // A user who names a folder has chosen that folder's coordinator.
     let path = machine.folder.path().join("turnlock");
     let words = [
         "env",
@@ -292,7 +292,7 @@ fn it_is_not_switched_on_under_a_holder_of_ones_own() {
         .output()
         .expect("nsenter starts");
     assert!(named.status.success(), "{}", text(&named.stderr));
-    // Nobody else's own starts any more.
+    // No user's own coordinator starts any more.
     let folder = "/home/alice/.local/state/turnlock";
     let (status, said) = machine.says(As::Alice, &["serve", "--background", "--data", folder]);
     assert_eq!(status, Some(78), "{said}");
@@ -379,7 +379,7 @@ fn a_file_that_is_wrong_is_not_passed_over() {
         }
     }
     assert!(!machine.exists("/home/alice/.local"));
-    // Root mends it.
+    // Root repairs it.
     let service = machine.serve();
     machine.write(FILE, "nonsense", "644");
     machine.succeeds(As::Root, &["system", "enable"]);

@@ -1,4 +1,5 @@
-//! The manual pages can be read with `man`, and name what the command listens to.
+//! Tests that `man` can show the manual pages, and that they name the variables that the command
+//! reads.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +18,7 @@ fn turnlock(args: &[&str]) -> Output {
         .expect("turnlock starts")
 }
 
-/// A page as `man` shows it in 80 columns; what it complains of fails the test.
+/// Returns a page as `man` shows it in 80 columns. A complaint of `man` fails the test.
 fn rendered(page: &Path) -> String {
     let output = Command::new(program("man", "man-db"))
         .args(["--warnings=w", "--local-file"])
@@ -53,7 +54,7 @@ fn every_command_has_a_page_that_man_shows() {
             let heading = |line: &str| line == section;
             assert!(shown.lines().any(heading), "{name} lacks {section}");
         }
-        // That of a command in a group stands on the group's page.
+        // The page of the group describes the commands in it.
         let name = name.trim_end_matches(".1");
         let grouped = name.matches('-').count() > 1;
         assert!(grouped || root.contains(name), "turnlock.1 lacks {name}");
@@ -106,7 +107,7 @@ fn the_version_is_one_line_unless_all_is_asked_for() {
     }
 }
 
-/// The variables that these sources name.
+/// Collects the variables that these sources name.
 fn variables(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).expect("sources") {
         let path = entry.expect("an entry").path();
@@ -131,7 +132,7 @@ fn every_variable_of_ours_is_in_the_manual() {
     for part in ["lock-cli", "backend-etcd", "backend-zk", "backend-embedded"] {
         variables(&root.join(part).join("src"), &mut found);
     }
-    // Read when it is built.
+    // This variable is read when the program is built.
     found.remove("TURNLOCK_COMMIT");
     assert!(found.len() > 5, "only {found:?}");
     let page = text(&turnlock(&["man"]).stdout);

@@ -1,4 +1,5 @@
-//! A fleet moves from one coordinator to the next, and its tokens rise at the file that it writes.
+//! Tests the move of a fleet from one coordinator to the next: the tokens still rise at the file
+//! that it writes.
 
 mod support;
 
@@ -12,7 +13,7 @@ use testkit::fixtures::zk::{Ensemble, Settings};
 /// The lock, and the file that it guards.
 const NAME: &str = "ledger";
 
-/// What the options before the command say: which coordinator.
+/// The options before the command, which choose the coordinator.
 type Coordinator = Vec<String>;
 
 fn turnlock(home: &Home, coordinator: &Coordinator, args: &[&str]) -> Output {
@@ -39,14 +40,14 @@ fn write(home: &Home, coordinator: &Coordinator) -> Output {
     command.output().expect("turnlock starts")
 }
 
-/// The tokens that the file has taken.
+/// Returns the tokens that the file has accepted.
 fn taken(home: &Home) -> Vec<u64> {
     let lines = support::lines(&home.file("file"));
     let tokens = lines.iter().map(|line| line.parse().expect("a token"));
     tokens.collect()
 }
 
-/// Moves to a coordinator whose own numbers are lower, and goes on there.
+/// Moves to a coordinator whose own numbers are lower, and goes on with it.
 fn move_to(home: &Home, from: &Coordinator, to: &Coordinator) {
     let before = fs::read(home.file("file")).expect("readable");
     let late = write(home, to);
@@ -77,7 +78,7 @@ fn move_to(home: &Home, from: &Coordinator, to: &Coordinator) {
 fn tokens_rise_from_the_embedded_coordinator_to_etcd_to_zookeeper() {
     let home = Home::new();
     let embedded = vec![];
-    // More than etcd will have given out.
+    // The number is greater than that of the tokens that etcd will have given out.
     for _ in 0..20 {
         said(&write(&home, &embedded));
     }

@@ -1,5 +1,5 @@
-//! Who waits without a limit outlives an outage that is longer than its session: it queues anew, and
-//! has its turn in the end.
+//! Tests that a waiter without a limit survives an outage that is longer than its session: it
+//! queues anew, and gets its turn in the end.
 
 mod support;
 
@@ -16,16 +16,17 @@ use testkit::fixtures::etcd::Node;
 use testkit::fixtures::zk::{Ensemble, Settings};
 use turnlock::{Guard, OnSessionLoss, Options};
 
-/// Waiters of each test.
+/// The number of waiters in each test.
 const WAITERS: usize = 40;
-/// Those of them that are the command, where the others are tasks with sessions of their own.
+/// The number of waiters that are commands. The others are tasks with sessions of their own.
 const COMMANDS: usize = 4;
-/// Much shorter than the outages.
+/// The time to live, which is much shorter than the outages.
 const TTL: Duration = Duration::from_secs(6);
-/// For all to have their turns when the outage is over.
+/// The time for all waiters to have their turns after the outage.
 const AFTERWARDS: Duration = Duration::from_secs(60);
 
-/// What those who hold the lock change, in steps that would lose an update of two at a time.
+/// The file that the holders change, in steps that would lose an update if two held the lock at a
+/// time.
 struct Ledger(PathBuf);
 
 impl Ledger {
@@ -34,7 +35,7 @@ impl Ledger {
         Arc::new(Ledger(home.path().to_owned()))
     }
 
-    /// The same steps for a shell.
+    /// Returns the same steps for a shell.
     fn script() -> &'static str {
         "n=$(cat count); echo $TURNLOCK_TOKEN >> tokens; sleep 0.02; echo $((n + 1)) > count"
     }
@@ -55,7 +56,7 @@ impl Ledger {
         count.trim().parse().expect("a number")
     }
 
-    /// All were there, one after another, and the tokens have risen.
+    /// Checks that all waiters wrote, one after another, and that the tokens have risen.
     fn check(&self) {
         assert_eq!(self.count(), WAITERS, "an update was lost");
         let tokens: Vec<u64> = lines(&self.0.join("tokens"))
@@ -91,7 +92,7 @@ fn spawn(home: &Home, url: &str) -> Running {
     Running::of(command.spawn().expect("turnlock starts"))
 }
 
-/// What the commands have said.
+/// Returns the output of the commands.
 fn said(home: &Home) -> String {
     let files = fs::read_dir(home.path()).expect("readable");
     let files = files.map(|file| file.expect("readable").path());
@@ -112,7 +113,8 @@ async fn wait_and_visit(url: String, ledger: Arc<Ledger>) -> Result<(), turnlock
     locks.close().await
 }
 
-/// Has `tasks` in this process and the rest as commands wait behind a holder through an outage.
+/// Makes `tasks` in this process and the remaining waiters as commands wait behind a holder through
+/// an outage.
 async fn outlive(url: &str, tasks: usize, outage: impl AsyncFnOnce()) {
     let home = Home::new();
     let ledger = Ledger::of(&home);

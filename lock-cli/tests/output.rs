@@ -1,5 +1,5 @@
-//! Output that fails: every command that prints, with its stdout on a full disk, in a pipe whose
-//! reader has left, and closed; and with nowhere to complain.
+//! Tests output that fails: every command that prints, with its stdout on a full disk, in a pipe
+//! whose reader has left, and closed; and with no stderr to complain on.
 
 mod support;
 
@@ -10,7 +10,7 @@ use support::{Home, eventually, text};
 
 const FULL: &str = "turnlock: cannot write to stdout: No space left on device";
 
-/// Every command that prints.
+/// The commands that print.
 const PRINTING: &[&[&str]] = &[
     &["--help"],
     &["--version"],
@@ -64,7 +64,7 @@ const PRINTING: &[&[&str]] = &[
     &["fence", "check", "--json", "--token", "9", "guarded"],
 ];
 
-/// The commands that print nothing, so that a full disk is none of theirs.
+/// The commands that print nothing, so that a full disk does not concern them.
 const SILENT: &[&[&str]] = &[
     &["run", "b", "--", "true"],
     &["write", "b", "file"],
@@ -73,7 +73,7 @@ const SILENT: &[&[&str]] = &[
     &["fence", "check", "--token", "9", "guarded"],
 ];
 
-/// A home with a lock that is held, and files.
+/// Makes a home with a lock that is held, and with files.
 fn home() -> (Home, support::Running) {
     let home = Home::new();
     let holder = home.spawn(&["hold", "held", "--note", "nightly"]);
@@ -89,7 +89,7 @@ fn full() -> Stdio {
     full.expect("there").into()
 }
 
-/// A pipe that nobody reads.
+/// Returns a pipe that nobody reads.
 fn closed() -> Stdio {
     let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
     drop(reader);
@@ -196,7 +196,7 @@ fn stdout_that_is_closed_or_only_readable_takes_nothing() {
     let readable = File::open("/dev/zero").expect("there");
     let output = run(&home, &["ls"], readable.into(), Stdio::piped());
     assert_eq!(output.status.code(), Some(74), "{}", text(&output.stderr));
-    // One that was closed when the program started is the null device by then.
+    // If stdout was closed when the program started, it is the null device by then.
     let script = format!("exec {} ls >&-", env!("CARGO_BIN_EXE_turnlock"));
     let output = Command::new("sh")
         .args(["-c", &script])

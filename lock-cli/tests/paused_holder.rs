@@ -1,4 +1,4 @@
-//! The classic failure, as the page in the documentation shows it.
+//! Tests the classic failure as the page in the documentation shows it.
 
 mod support;
 
@@ -10,13 +10,13 @@ use support::{Home, text};
 const PAGE: &str = include_str!("../../docs/paused-holder.md");
 const SCRIPT: &str = include_str!("../../docs/paused-holder.sh");
 
-/// The block of the page that begins with this line.
+/// Returns the block of the page that begins with this line.
 fn block(opening: &str) -> &'static str {
     let (_, rest) = PAGE.split_once(opening).expect("the page has the block");
     rest.split_once("```").expect("the block ends").0
 }
 
-/// The text with the distance from its first token in the place of each.
+/// Replaces each token in the text by its distance from the first one.
 fn from_the_first(text: &str) -> String {
     let mut first = None;
     let words = text.split_inclusive(|c: char| !c.is_ascii_digit());
@@ -53,7 +53,7 @@ fn the_page_shows_what_happens() {
         .output()
         .expect("sh starts");
     let said = text(&output.stdout);
-    // In a fresh coordinator the same things have tokens in the same distances.
+    // In a fresh coordinator the same steps have tokens in the same distances.
     let shown = said.replace(home.path().to_str().expect("text"), "/srv");
     assert_eq!(
         from_the_first(&shown),

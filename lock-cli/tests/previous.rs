@@ -1,5 +1,5 @@
-//! The previous release and this one, mixed: one queue, one token offset, one fence mark and one data
-//! folder, as if both were one version. `tools/previous` builds the previous release.
+//! Tests the previous release and this one, mixed: one queue, one token offset, one fence mark and
+//! one data folder, as if both were one version. `tools/previous` builds the previous release.
 
 mod support;
 
@@ -13,7 +13,7 @@ use testkit::fixtures::etcd::Node;
 use testkit::fixtures::zk::{Ensemble, Settings};
 
 const NAME: &str = "ledger";
-/// How many take turns in each queue, of both releases alternately.
+/// The number of commands that take turns in each queue, of both releases alternately.
 const TURNS: usize = 6;
 
 /// A release of the command.
@@ -34,7 +34,7 @@ impl Release {
         }
     }
 
-    /// The subcommand for the token offset, which was renamed.
+    /// Returns the subcommand for the token offset, which was renamed.
     fn token_offset(self) -> &'static str {
         match self {
             Previous => "floor",
@@ -55,7 +55,7 @@ fn build_previous() -> PathBuf {
     PathBuf::from(text(&output.stdout).trim())
 }
 
-/// A coordinator as both releases reach it.
+/// The users of a coordinator, with either release.
 struct Users<'a> {
     home: &'a Home,
     /// `None` for the user's own coordinator in the home.
@@ -82,7 +82,7 @@ impl Users<'_> {
         output.expect("turnlock starts")
     }
 
-    /// Returns what a command prints, which must succeed.
+    /// Runs a command, which must succeed, and returns its output.
     fn ask(&self, release: Release, arguments: &[&str]) -> String {
         let output = self.run(release, arguments);
         let said = text(&output.stderr);
@@ -99,7 +99,7 @@ impl Users<'_> {
         Running::of(child.expect("turnlock starts"))
     }
 
-    /// Returns the length of the queue, which both releases must agree about.
+    /// Returns the length of the queue, which must be the same in both releases.
     fn queue_length(&self, name: &str) -> usize {
         let count = |release| {
             self.ask(release, &["queue", "--json", name])
@@ -107,7 +107,7 @@ impl Users<'_> {
                 .count()
         };
         let (previous, this) = (count(Previous), count(This));
-        // Somebody may have come between the two.
+        // A waiter may have come between the two reads.
         previous.min(this)
     }
 
@@ -118,7 +118,8 @@ impl Users<'_> {
         token.parse().expect("a token")
     }
 
-    /// One queue, in which both releases wait in turn, for the whole lock and for a share of it.
+    /// Tests one queue in which both releases wait in turn, for the whole lock and for a share of
+    /// it.
     fn queue_in_turn(&self, name: &str, shared: bool) {
         let turns = self.home.file(&format!("turns-{name}"));
         let holder = self.spawn(Release::of_turn(TURNS), &["hold", name]);
@@ -126,7 +127,7 @@ impl Users<'_> {
         let waiters: Vec<Running> = (0..TURNS)
             .map(|turn| {
                 let script = format!("echo {turn} $TURNLOCK_TOKEN >>{}", turns.display());
-                // Every third one is a reader. The previous release has no `--exclusive`.
+                // Every third waiter is a reader. The previous release has no `--exclusive`.
                 let mode: &[&str] = match shared && turn % 3 == 2 {
                     true => &["--shared"],
                     false => &[],
@@ -156,7 +157,7 @@ impl Users<'_> {
         assert!(rises, "{lines:?}");
     }
 
-    /// One token offset: raised by each release, and seen by both.
+    /// Tests one token offset: each release raises it, and both see it.
     fn raise_offset(&self) {
         for release in [Previous, This] {
             let taken = [Previous, This].map(|release| self.take_token(release));
@@ -173,7 +174,8 @@ impl Users<'_> {
         }
     }
 
-    /// One fence mark: each release writes the file, and refuses a token that the other has outdone.
+    /// Tests one fence mark: each release writes the file, and refuses a token that is older than
+    /// one of the other release.
     fn write_file(&self, file: &str) {
         let mut stale = 0;
         for release in [Previous, This, Previous] {

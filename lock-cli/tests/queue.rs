@@ -1,4 +1,5 @@
-//! What is told of holders and waiters, to people and to programs, and how operators take a lock away.
+//! Tests how holders and waiters are shown, to people and to programs, and how operators take a
+//! lock away.
 
 mod support;
 
@@ -68,7 +69,7 @@ fn who_waits_long_says_once_for_whom_and_who_is_verbose_at_once() {
     assert_eq!(plain.1, "", "and no more");
 }
 
-/// Runs it on a terminal of 80 columns until `until` is on the screen, and tells what came.
+/// Runs the command on a terminal of 80 columns until `until` is on the screen. Returns the output.
 fn on_terminal(home: &Home, args: &[&str], until: &str) -> String {
     let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&screen)
@@ -152,7 +153,7 @@ fn a_queue_tells_held_time_from_queued_time() {
     eventually("it waits", || home.queue("a").len() == 2);
     let queued = home.queue("a")[1]["since_unix_ms"].as_u64().expect("told");
     assert!(home.queue("a")[1]["held_unix_ms"].is_null());
-    // For longer than what is worth telling.
+    // It waits for longer than the time after which a wait is reported.
     eventually("it has waited for long", || {
         turnlock::clock::unix_millis() > queued + 1500
     });
@@ -220,7 +221,7 @@ fn who_is_evicted_learns_it_at_once_and_who_evicts_learns_whom() {
     let lost = running.wait();
     assert_eq!(code(&lost), 76, "{}", text(&lost.stderr));
 
-    // There is nobody left, and that is what was asked for.
+    // There is no holder left, and that is the state that was asked for.
     let output = home.run(&["evict", "a"]);
     assert_eq!(
         (code(&output), text(&output.stdout)),

@@ -1,5 +1,5 @@
-//! Short of descriptors, and of time to live: a status and a message, never a panic, and everything
-//! works again when there is enough.
+//! Tests commands that run short of descriptors or of time to live: they end with a status and a
+//! message, never with a panic, and work again when the shortage is over.
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::process::Output;
 use support::{Home, text};
 use testkit::fixtures::zk::{Ensemble, Settings};
 
-/// Runs the command where it can have so many descriptors.
+/// Runs the command with this limit of descriptors.
 fn with_descriptors(home: &Home, count: u32, args: &[&str]) -> Output {
     let turnlock = home.turnlock(args);
     let mut shell = std::process::Command::new("sh");
@@ -37,7 +37,7 @@ fn without_descriptors_every_command_says_so() {
         &["ls"],
     ];
     for args in commands {
-        // Fewer than 4 do not load the C library.
+        // The C library cannot be loaded with fewer than 4.
         for count in 4..=24 {
             let output = with_descriptors(&home, count, args);
             let said = text(&output.stderr);
@@ -52,7 +52,7 @@ fn without_descriptors_every_command_says_so() {
     assert!(home.run(&["run", "a", "--", "true"]).status.success());
 }
 
-/// Root is exempt from that limit.
+/// Root is exempt from this limit.
 #[test]
 fn without_threads_every_command_says_so() {
     let home = Home::new();
@@ -65,7 +65,7 @@ fn without_threads_every_command_says_so() {
         &["ls"],
     ];
     for args in commands {
-        // Without one that is named, `queue` and `ls` need not ask anybody.
+        // If no coordinator were named, `queue` and `ls` would not need to connect.
         let mut turnlock = home.turnlock(&["--backend", "etcd://127.0.0.1:9"]);
         turnlock.args(args);
         let output = std::process::Command::new("setpriv")
@@ -86,7 +86,7 @@ fn without_threads_every_command_says_so() {
 
 #[test]
 fn what_zookeeper_grants_counts_and_not_what_was_asked() {
-    // As servers have it unless they are told otherwise: twenty ticks.
+    // Servers have this limit unless they are configured otherwise: twenty ticks.
     let ensemble = Ensemble::start(Settings {
         config: vec!["maxSessionTimeout=40000".to_owned()],
         ..Settings::default()

@@ -1,4 +1,4 @@
-//! What the exit status and the messages say.
+//! Tests the exit statuses and the messages.
 
 mod support;
 
@@ -134,7 +134,7 @@ fn bad_input_is_64_and_names_the_rule() {
 #[test]
 fn a_dead_backend_is_69_and_names_the_address() {
     let home = Home::new();
-    // A port that was free a moment ago.
+    // This port was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|l| l.local_addr())
         .expect("a port")

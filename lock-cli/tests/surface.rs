@@ -1,5 +1,5 @@
-//! The command line as people type it: flags that exist and that do not, names that are paths,
-//! arguments that are not text.
+//! Tests the command line as people type it: flags that exist and that do not, names that are
+//! paths, arguments that are not text.
 
 mod support;
 
@@ -149,7 +149,7 @@ fn a_name_that_is_a_path_is_the_lock_of_the_file() {
     let folder = text(&home.run(&["ls", real.to_str().expect("text")]).stdout);
     assert!(folder.contains(&name), "{folder}");
     assert!(text(&home.run(&["ls", "."]).stdout).contains(&name));
-    // As a file's lock, also for those who change it.
+    // The name means the lock of a file, also for commands that change the file.
     let written = home.run(&["write", "-n", "./x.lock", "x.lock"]);
     assert_eq!(code(&written), 75, "{}", text(&written.stderr));
 

@@ -1,5 +1,5 @@
-//! Every command in surroundings that lack something: a status of the table and a message that names
-//! what is lacking, or it works all the same.
+//! Tests every command in surroundings that lack something: it ends with a status of the table and
+//! a message that names the lack, or it works all the same.
 
 mod support;
 
@@ -28,24 +28,26 @@ const COMMANDS: &[&str] = &[
     "stop",
 ];
 
-/// What is to come of a command: a status, and a word of the message.
+/// The expected result of a command: a status, and a word of the message.
 type Expected = (u8, &'static str);
 
-/// Surroundings, and what comes of commands in them. The first row that a command begins with counts.
+/// Surroundings, and the results of commands in them. The first row whose text the command begins
+/// with counts.
 struct Surroundings {
     name: &'static str,
-    /// Executes "$@" in them; `HOME` and `TURNLOCK` are set.
+    /// Executes "$@" in the surroundings. `HOME` and `TURNLOCK` are set.
     script: &'static str,
     /// Whether `TURNLOCK_HOME` is set.
     home: bool,
-    /// Whether it takes root.
+    /// Whether the script needs root.
     root: bool,
     expected: &'static [(&'static str, Expected)],
 }
 
-/// What ends with 0 in all surroundings; those that wait for a signal get one after a second.
+/// The result of a command that ends with 0. A command that waits for a signal gets one after a
+/// second.
 const WORKS: Expected = (0, "");
-/// Without a coordinator.
+/// The result of a command that finds no coordinator.
 const NONE_RUNS: Expected = (69, "none runs");
 
 const TABLE: &[Surroundings] = &[
@@ -257,7 +259,8 @@ fn run_in(surroundings: &Surroundings, command: &str) -> Output {
         .args(words)
         .current_dir(home.path())
         .env("TURNLOCK", readable_turnlock())
-        // For `fence check`: of another lock than `write` is to use.
+        // The token is for `fence check`. It belongs to another lock than the one that `write` is
+        // to use.
         .env("TURNLOCK_FENCING_TOKEN", "v1:exclusive:999999::b")
         .env_remove("TURNLOCK_BACKEND")
         .env_remove("XDG_STATE_HOME")

@@ -1,5 +1,5 @@
-//! Other clients of `turnlock serve`, which is killed and started again while they wait: they go on
-//! waiting, and get their turn.
+//! Tests other clients of `turnlock serve`, which is killed and started again while they wait: they
+//! go on waiting, and get their turn.
 
 mod support;
 
@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, channel};
 use rustix::process::Signal;
 use support::{Home, PATIENCE, Running, eventually, program, signal};
 
-/// `turnlock serve` on one port of its own for all its lives.
+/// A server that keeps its port when it is killed and started again.
 struct Server {
     home: Home,
     address: String,
@@ -38,7 +38,7 @@ impl Server {
         eventually("it serves", || self.ask(&["get", "probe"]).is_some());
     }
 
-    /// Kills it, and starts it again.
+    /// Kills the server, and starts it again.
     fn kill_and_run(&mut self) {
         let running = self.running.take().expect("it runs");
         signal(running.id(), Signal::KILL);
@@ -58,14 +58,14 @@ impl Server {
         command
     }
 
-    /// What it answers, unless it fails.
+    /// Returns the output of etcdctl, unless it fails.
     fn ask(&self, args: &[&str]) -> Option<String> {
         let output = self.etcdctl(args).output().expect("etcdctl runs");
         let text = || String::from_utf8_lossy(&output.stdout).into_owned();
         output.status.success().then(text)
     }
 
-    /// The keys with this prefix, the oldest first.
+    /// Returns the keys with this prefix, the oldest first.
     fn keys(&self, prefix: &str) -> Vec<String> {
         let sorted = ["get", "--prefix", "--keys-only", "--sort-by=CREATE", prefix];
         let keys = self.ask(&sorted).expect("it serves");
@@ -73,7 +73,7 @@ impl Server {
         keys.map(str::to_owned).collect()
     }
 
-    /// Starts an etcdctl that stays.
+    /// Starts an etcdctl that keeps running.
     fn client(&self, args: &[&str]) -> Client {
         let mut child = self.etcdctl(args).spawn().expect("etcdctl runs");
         let stdin = child.stdin.take();
@@ -97,12 +97,12 @@ impl Server {
 struct Client {
     child: Child,
     lines: Receiver<String>,
-    /// Open for as long as it is to stay.
+    /// The client keeps running for as long as its stdin is open.
     _stdin: Option<ChildStdin>,
 }
 
 impl Client {
-    /// The next line that it prints.
+    /// Returns the next line that the client prints.
     fn line(&mut self) -> String {
         self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
             let _ = self.child.kill();
@@ -115,7 +115,7 @@ impl Client {
         self.lines.try_recv().is_err()
     }
 
-    /// Ends it as Ctrl-C does: it lets go.
+    /// Ends the client as Ctrl-C does: it releases its lock.
     fn interrupt(mut self) {
         signal(self.child.id(), Signal::INT);
         eventually("it ends", || self.child.try_wait().expect("ours").is_some());
@@ -129,7 +129,7 @@ impl Drop for Client {
     }
 }
 
-/// So much else happens that a short history would have forgotten what was before.
+/// Makes so many other changes that a short history would have forgotten the earlier ones.
 fn bustle(server: &Server) {
     for round in 0..3 {
         let (key, value) = ("bustle", round.to_string());
@@ -170,8 +170,8 @@ fn who_waits_with_etcdctl_lock_learns_what_was_released_before_it_is_back() {
     let mut waiter = server.client(&["lock", "l"]);
     eventually("it waits", || server.keys("l/").len() == 2);
     let queue = server.keys("l/");
-    // It stands still while the coordinator is killed and another one takes the release and is
-    // killed, too: what it missed lies two lives back.
+    // The waiter is stopped while the coordinator is killed, and while the next one takes the
+    // release and is killed, too. The event that the waiter missed happened two restarts ago.
     signal(waiter.child.id(), Signal::STOP);
     server.kill_and_run();
     server.ask(&["del", &queue[0]]).expect("deleted");
@@ -201,7 +201,7 @@ fn campaigns_and_their_observers_go_on_over_a_restart() {
     assert_eq!(campaigner.line(), "two");
     assert_eq!(observer.line(), queue[1]);
     assert_eq!(observer.line(), "two");
-    // And one who waits for the first leader of all, whether it has come as far as that or not.
+    // Another client waits for the very first leader, whether it has reached that point or not.
     let mut early = server.client(&["elect", "--listen", "f"]);
     server.kill_and_run();
     let mut late = server.client(&["elect", "f", "three"]);

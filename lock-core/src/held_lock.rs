@@ -1,4 +1,4 @@
-//! What all guards are: a hold, the session that it rests on, and its end.
+//! The part that all guards have in common: a hold, the session that it rests on, and its end.
 
 use std::sync::Arc;
 
@@ -15,19 +15,19 @@ use crate::retry::{Doubt, RetryPolicy, retry};
 use crate::self_wait::HolderMark;
 use crate::session::Removed;
 
-/// The outcome of a release that the coordinator answered.
+/// The outcome of a release that the coordinator confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[must_use = "`AlreadyGone` says that the lock was lost before, and that another may have held it meanwhile"]
 #[non_exhaustive]
 pub enum Release {
     /// The lock was held until now, and is free for the next in the queue.
     Released,
-    /// The entry was gone before the release: the lock had been lost. What was done under it may
-    /// have raced with another holder.
+    /// The entry was gone before the release, so the lock had been lost. Work done under the lock
+    /// may have raced with another holder.
     AlreadyGone,
 }
 
-/// A hold and its session. Dropped, it gives the lock back in the background.
+/// A hold and its session. When dropped, it gives the lock back in the background.
 pub(crate) struct HeldLock {
     hold: Arc<Hold>,
     shared_session: Arc<SharedSession>,
@@ -36,7 +36,7 @@ pub(crate) struct HeldLock {
 }
 
 impl HeldLock {
-    /// To be called on the task that acquires.
+    /// Creates the guard's part. To be called on the task that acquires.
     pub(crate) fn new(shared_session: Arc<SharedSession>, hold: Arc<Hold>) -> Self {
         HeldLock {
             _mark: shared_session.holders().mark(&hold.ticket().name),
@@ -71,7 +71,7 @@ impl HeldLock {
                 self.hold.lose(reason);
             }
         }
-        // Only `release` and `drop` end a hold otherwise, and both consume the guard.
+        // Apart from a loss, only `release` and `drop` end a hold, and both consume the guard.
         self.hold.loss().unwrap_or(LossReason::Closed)
     }
 
@@ -122,7 +122,7 @@ impl HeldLock {
         let outcome = tokio::select! {
             biased;
             outcome = accessed => outcome,
-            // The removal of the entry alone is not waited for here: the answer reports it for certain.
+            // The loss of the entry alone is not awaited here: the reply reports it for certain.
             reason = session.liveness().lost() => Err(Error::hold_lost(self.hold.lose(reason))),
         };
         let error = match outcome {
@@ -133,7 +133,7 @@ impl HeldLock {
         Err(doubt.apply(error))
     }
 
-    /// Writes into the entry that the lock is held since now.
+    /// Writes into the entry that the lock has been held since now.
     pub(crate) async fn announce(&self) -> Result<(), Error> {
         let outcome = self.describe_as_held().await;
         outcome.map_err(|error| self.explain(error, Operation::Announce))
@@ -161,7 +161,7 @@ impl HeldLock {
         }
     }
 
-    /// Removes the entry. What is not done yet goes on in the background.
+    /// Removes the entry. If that is not done yet, it goes on in the background.
     pub(crate) async fn release(mut self) -> Result<Release, Error> {
         let removed = self.remove_entry().await;
         removed.map_err(|error| self.explain(error, Operation::Release))
@@ -190,7 +190,7 @@ impl HeldLock {
 impl Drop for HeldLock {
     fn drop(&mut self) {
         if background::is_forked() {
-            // The lock is the parent's.
+            // The lock belongs to the parent process.
             return;
         }
         self.hold.end(End::Released);

@@ -1,36 +1,36 @@
-//! What an error was met by.
+//! The operations that an error can name.
 
 use std::fmt;
 
-/// What was asked for when an error was met: see [`Error::operation`](crate::Error::operation).
+/// The operation that failed with an error; see [`Error::operation`](crate::Error::operation).
 ///
 /// Displayed as a verb with its object, such as "open a session".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operation {
-    /// To open the session, for an acquire that found none.
+    /// Opens the session, for an acquire that found none.
     OpenSession,
-    /// To close the session.
+    /// Closes the session.
     CloseSession,
-    /// To acquire a lock.
+    /// Acquires a lock.
     Acquire,
-    /// To release a lock.
+    /// Releases a lock.
     Release,
-    /// To announce a hold.
+    /// Announces a hold.
     Announce,
-    /// To read a value.
+    /// Reads a value.
     Get,
-    /// To store a value.
+    /// Stores a value.
     Put,
-    /// To remove a value.
+    /// Removes a value.
     Delete,
-    /// To read the queue of a lock.
+    /// Reads the queue of a lock.
     ReadQueue,
-    /// To list the locks of a namespace.
+    /// Lists the locks of a namespace.
     ListLocks,
-    /// To remove an entry of anybody.
+    /// Removes an entry, whoever owns it.
     Evict,
-    /// To raise the offset of the tokens.
+    /// Raises the offset of the tokens.
     RaiseTokenOffset,
 }
 

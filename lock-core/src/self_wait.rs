@@ -1,7 +1,7 @@
-//! Notices a task that waits for a lock that it holds itself, which it does for ever.
+//! Warns of a task that waits for a lock that it holds itself, since that wait never ends.
 //!
-//! Nothing is decided by that: a guard may have been given to another task meanwhile, so it is good for
-//! a warning and no more.
+//! The check decides nothing. A guard may have been given to another task meanwhile, so it is good
+//! for a warning and no more.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,17 +14,17 @@ use std::time::Duration;
 use crate::background;
 use crate::name::LockName;
 
-/// How long a wait lasts before it is warned of: handing a lock over takes far less.
+/// How long a wait lasts before the warning: a lock is handed over in far less time.
 const WARN_AFTER: Duration = Duration::from_secs(1);
 
-/// Which callers of a session hold which locks, by the hash of both: so many bytes for each hold, and no
-/// more. Two that hash alike are good for a wrong warning at worst.
+/// The callers of a session that hold locks, by a hash of caller and lock: a few bytes for each
+/// hold, and no more. If two hashes are equal, a wrong warning is the worst result.
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
     counts: Mutex<HashMap<u64, u32>>,
 }
 
-/// One hold of one caller, for as long as this lives.
+/// One hold of one caller, which is counted for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct HolderMark {
     holders: Arc<Holders>,
@@ -42,9 +42,9 @@ impl Holders {
         }
     }
 
-    /// Runs a wait of the caller for this lock. Warns once if the caller holds the same lock, from before
-    /// the wait until a second later. To be called on the caller's own task; the wait may run on another
-    /// one.
+    /// Runs a wait of the caller for this lock. Warns once if the caller holds the same lock before
+    /// the wait begins and still holds it a second later. To be called on the caller's own task;
+    /// the wait may run on another task.
     pub(crate) fn warn_of_self_wait<F: Future + Send>(
         self: &Arc<Self>,
         name: &LockName,
@@ -96,7 +96,7 @@ impl Drop for HolderMark {
     }
 }
 
-/// Returns what stands for this lock and the task that calls; outside of tokio's tasks, its thread.
+/// Returns a hash of this lock and the calling task; outside of tokio's tasks, of the thread.
 fn key_of_caller(name: &LockName) -> u64 {
     let mut hasher = DefaultHasher::new();
     match tokio::task::try_id() {

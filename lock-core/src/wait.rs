@@ -1,4 +1,4 @@
-//! The one waiting loop: wait for a change, look, judge.
+//! The loop in which every waiter waits for a change, looks at its queue, and judges what it sees.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use crate::retry::{RetryPolicy, retry};
 use crate::rule::{self, Verdict, View};
 use crate::session::{AsOf, Watcher};
 
-/// A watch event can be lost in the store: a wait looks again by itself this often (up to twice it,
-/// at random).
+/// How often a waiter looks without an event (up to twice this time, at random), because a store
+/// can lose the event of a watch.
 const BACKSTOP: Duration = Duration::from_secs(5);
 
-/// Behind one blocker for longer than this, a waiter watches its own entry too. A lock that is
-/// handed over faster is not worth the requests.
+/// How long a waiter stands behind one blocker before it watches its own entry too. If the lock is
+/// handed over faster, that watch is not worth its requests.
 const OWN_WATCH: Duration = Duration::from_millis(50);
 
-/// Waits until it is this entry's turn, from what was seen of the queue when it was made.
+/// Waits until this entry is granted the lock, from the view that was read when the entry was made.
 pub(crate) async fn wait_for_grant(
     handoff: Arc<HandoffSession>,
     ticket: Ticket,
@@ -46,7 +46,7 @@ pub(crate) async fn wait_for_grant(
                 ));
             }
         };
-        // A watch that is still good is kept over the looks of the backstop.
+        // A watch that is still good is kept while the backstop looks.
         let changed = match &mut watch {
             Some((watched, changed)) if watched.is_same_as_far_as_known(&blocker) => changed,
             stale => {
@@ -76,7 +76,8 @@ pub(crate) async fn wait_for_grant(
             handoff.look(&ticket, &entry, as_of)
         })
         .await?;
-        // Woken for nothing: allowed, but not as fast as we can.
+        // The watch reported no real change. That is allowed, but must not be repeated as fast as
+        // possible.
         match rule::judge(ticket.mode, &view) {
             Verdict::Blocked(still)
                 if still.is_same_as_far_as_known(&blocker) && watch.is_none() =>
@@ -88,7 +89,7 @@ pub(crate) async fn wait_for_grant(
     }
 }
 
-/// Resolves when our own entry or the one that we wait for is gone.
+/// Waits until the waiter's own entry or its blocker is gone.
 async fn changed(
     handoff: &HandoffSession,
     ticket: &Ticket,

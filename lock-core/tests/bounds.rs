@@ -1,4 +1,5 @@
-//! What of the public types may cross threads, stay there and be moved: a change of it breaks users.
+//! Checks that the public types may cross threads, stay there and be moved. A type that loses such
+//! a property breaks users.
 
 use std::time::Duration;
 

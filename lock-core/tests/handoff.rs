@@ -1,5 +1,5 @@
-//! A handoff among contenders of one process: on a store whose watches report nothing, so that only
-//! a removal can wake a waiter.
+//! Tests handoffs among contenders of one process. The watches of the store report nothing, so that
+//! only a removal can wake a waiter.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,17 +14,17 @@ use lock_core::{
     Raised, Release, Removal, Removed, Session, SessionId, Ticket, TokenOffset, Watcher,
 };
 
-/// Shorter than a wait without any event looks again by itself.
+/// Shorter than the time after which a wait without any event looks again by itself.
 const SILENCE: Duration = Duration::from_millis(500);
 const SOON: Duration = Duration::from_secs(60);
 
-/// One queue, first come first served.
+/// A store of one queue, first come, first served.
 #[derive(Debug, Default)]
 struct Store {
     queue: Mutex<Vec<EntryId>>,
     made: AtomicUsize,
     looks: AtomicUsize,
-    /// A removal does not read the waiters.
+    /// Whether a removal leaves the waiters' entries unread.
     is_blind: AtomicBool,
 }
 
@@ -52,7 +52,7 @@ impl Store {
         while self.queue().len() != depth {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        // Whoever came last is to know what it waits for.
+        // The latest contender also needs time to learn which entry it waits for.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -134,7 +134,7 @@ impl Session for StoreSession {
         entry: Option<&EntryId>,
         waiters: &[EntryId],
     ) -> Result<Removal, Error> {
-        // Not at once, as where a store is asked over the network.
+        // Yields first, as a request over the network would.
         tokio::task::yield_now().await;
         let mut queue = self.store.queue();
         let before = queue.len();
@@ -173,7 +173,7 @@ impl Session for StoreSession {
     }
 }
 
-/// A session of its own on this backend.
+/// Returns locks with a session of their own on this backend.
 fn session(backend: &Arc<Client>) -> Locks {
     let options = Options::default().with_ttl(Duration::from_secs(600));
     Locks::new(backend.clone(), options).expect("options within bounds")
@@ -201,7 +201,7 @@ async fn a_removal_that_finds_the_waiter_is_its_look() {
     let granted = tokio::time::timeout(SOON, waiting).await.expect("told");
     let granted = granted.expect("no panic").expect("its turn");
     assert_eq!(store.looks.load(Ordering::SeqCst), 0);
-    // A guard that is dropped hands the lock over as well.
+    // A dropped guard hands the lock over as well.
     let waiting = waits(&first);
     store.wait_for_depth(2).await;
     drop(granted);

@@ -1,4 +1,4 @@
-//! An error names the operation that failed, and the lock that it was for.
+//! Checks that an error names the failed operation, and the lock that the operation was for.
 
 use backend_embedded::EmbeddedBackend;
 use lock_core::{ErrorKind, LockName, Locks, MAX_TTL, Operation, Options};

@@ -1,4 +1,5 @@
-//! A task that acquires a lock that it already holds is warned of it, and no other one.
+//! Checks that a task that acquires a lock that it already holds is warned, and that no other task
+//! is.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -77,7 +78,7 @@ async fn a_task_that_waits_for_itself_is_warned_of_once() {
     assert_eq!(warnings.of("own"), 1);
     assert_eq!(warnings.of("between-tasks"), 0);
 
-    // What was released is no hold.
+    // A released lock is not held.
     drop(_held);
     let held = own.acquire().await.expect("free");
     let other = own.clone();

@@ -1,5 +1,5 @@
-//! Real servers, histories, the checker, chaos and the museum: what Turnlock's own tests need. Not
-//! published.
+//! Provides what Turnlock's own tests need: real servers, histories, the checker, chaos and the
+//! museum. It is not published.
 
 pub mod chaos;
 pub mod checker;
@@ -12,8 +12,9 @@ use std::process::ExitCode;
 #[cfg(feature = "embedded")]
 use conformance::Suite;
 
-/// Runs these suites as [`conformance::main`] does, or the coordinator that one of them has started
-/// this program for: the fixture [`Served`](fixtures::Served) runs it as a process of its own.
+/// Runs these suites as [`conformance::main`] does, or runs the coordinator for which a suite has
+/// started this program again: the fixture [`Served`](fixtures::Served) runs it as a process of its
+/// own.
 #[cfg(feature = "embedded")]
 pub fn main(suites: impl IntoIterator<Item = Suite>) -> ExitCode {
     match fixtures::serve_if_asked() {

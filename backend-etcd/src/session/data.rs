@@ -1,5 +1,5 @@
-//! Values that holders keep: read and changed in transactions that succeed only while the holder's
-//! entry is there.
+//! The values that holders keep. They are read and changed in transactions that succeed only while
+//! the holder's entry exists.
 
 use std::sync::atomic::Ordering;
 
@@ -28,9 +28,10 @@ impl EtcdSession {
 
     /// Sets the value, or removes it.
     ///
-    /// A copy of one whose reply was lost, or whose caller went away, may lie in the socket of a
-    /// member that stands still. It must not be carried out after what the holder writes next. So
-    /// each compares the session's epoch, as an enqueue does, and the one after such a copy moves it.
+    /// If the reply to an attempt was lost, or its caller was dropped, a copy of the request may
+    /// still lie in the socket of a member that stands still. The member must not carry the copy
+    /// out after the holder's next write. So every attempt compares the session's epoch, as an
+    /// enqueue does, and the attempt after such a copy moves the epoch.
     pub(super) async fn change_data(
         &self,
         ticket: &Ticket,
@@ -71,7 +72,7 @@ impl EtcdSession {
                 return Ok(Accessed::NotOurs);
             }
             let now = now.kvs.first().map_or(0, |kv| kv.mod_revision);
-            // Not a maximum: a epoch that somebody deleted begins anew.
+            // Not the maximum: if somebody deleted the epoch's key, the epoch begins anew.
             self.epoch.store(now, Ordering::SeqCst);
         }
         Err(Error::new(
@@ -80,14 +81,15 @@ impl EtcdSession {
         ))
     }
 
-    /// Writes the entry's own key. A copy that comes late finds the entry as it is, or not at all.
+    /// Writes the entry's own key. A copy of the request that arrives late finds the same entry, or
+    /// none.
     pub(super) async fn describe_entry(
         &self,
         entry: &EntryId,
         metadata: &Metadata,
     ) -> Result<bool, Error> {
         self.check_alive()?;
-        // Without our lease the key would outlive us.
+        // Without the session's lease, the key would outlive the session.
         let options = PutOptions::new().with_lease(self.id.0);
         let put = TxnOp::put(&*entry.key, metadata.to_bytes(), Some(options));
         let answer = self
@@ -127,7 +129,8 @@ impl EtcdSession {
         ])
     }
 
-    /// The entry is there, on our lease: a key that somebody put again without one would outlive us.
+    /// Returns the conditions that the entry exists and is on the session's lease. A key that
+    /// somebody put again without the lease would outlive the session.
     fn ours(&self, entry: &EntryId) -> [Compare; 2] {
         [
             layout::incarnation(entry),

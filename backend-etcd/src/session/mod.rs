@@ -1,4 +1,4 @@
-//! A session: a lease, renewed in the background, and the entries on it.
+//! A session on etcd: a lease, which is renewed in the background, and the entries on it.
 
 mod data;
 
@@ -29,10 +29,10 @@ use crate::layout::{self, Consistency, Found, Layout};
 use crate::liveness::Renewer;
 use crate::watch::{Watch, Watched};
 
-/// Longest time to live that etcd grants, in seconds.
+/// The longest time to live that etcd grants, in seconds.
 const MAX_TTL_SECS: i64 = 9_000_000_000;
-/// How often an enqueue that finds the epoch moved tries again by itself: as often as entries are
-/// removed meanwhile whose enqueue was cut short.
+/// How many times an enqueue that finds the epoch moved tries again by itself. The epoch moves once
+/// for each entry that is removed after its enqueue was cut short.
 const GATE_TRIES: u32 = 32;
 
 pub(crate) struct EtcdSession {
@@ -42,12 +42,12 @@ pub(crate) struct EtcdSession {
     liveness: Arc<Liveness>,
     renewal: AbortHandle,
     revoked: AtomicBool,
-    /// The highest revision of the epoch that is known; zero before it exists.
+    /// The highest known revision of the epoch; zero before the epoch's key exists.
     epoch: AtomicI64,
     key_slots: KeySlots,
-    /// What is known of the token offset.
+    /// The last known state of the token offset.
     offset: Mutex<KnownTokenOffset>,
-    /// The highest revision of a change that a waiter was told of.
+    /// The highest revision of a change that was reported to a waiter.
     told: AtomicI64,
 }
 
@@ -79,7 +79,7 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
             "a lease is granted without an id or a time to live",
         ));
     }
-    // Positive, as was just seen.
+    // The cast is safe: the check above found a positive number.
     let ttl = Duration::from_secs(granted.unsigned_abs());
     let liveness = Liveness::from_grant(clock, sent, ttl, Duration::ZERO);
     let layout = Layout::new(client.keyspace.clone(), SessionId(id));
@@ -117,20 +117,21 @@ impl EtcdSession {
         }
     }
 
-    /// One attempt.
+    /// Makes one attempt of a transaction.
     async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
         self.liveness
             .note_session_loss(self.client.transport.txn(move || txn.clone()).await)
     }
 
-    /// One attempt of what makes or removes an entry, and does nothing else.
+    /// Makes one attempt of a transaction that makes or removes an entry, and does nothing else.
     async fn entry_txn(
         &self,
         ticket: &Ticket,
         change: Change<'_>,
         txn: Arc<Txn>,
     ) -> Result<TxnResponse, Error> {
-        // The queue of a raw lock holds those of all raw locks whose names lie below its own.
+        // The queue of a raw lock also holds the entries of all raw locks whose names lie below its
+        // own.
         match ticket.name.is_raw() {
             true => self.txn(Txn::clone(&txn)).await,
             false => self
@@ -139,8 +140,8 @@ impl EtcdSession {
         }
     }
 
-    /// One attempt of an enqueue of the entry with this key. From before it is sent until its
-    /// outcome is known, its place counts as unsettled.
+    /// Makes one attempt to enqueue the entry with this key. The place counts as unsettled from the
+    /// time before the request is sent until its outcome is known.
     async fn try_enqueue(
         &self,
         ticket: &Ticket,
@@ -173,8 +174,8 @@ impl EtcdSession {
         self.offset.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A transaction that only reads: answered by the member alone if that has got as far as this
-    /// revision, and otherwise by the cluster.
+    /// Runs a transaction that only reads. The reply of the member alone is enough if the member
+    /// has reached this revision; otherwise the cluster is asked.
     async fn read(
         &self,
         at_least: i64,
@@ -187,9 +188,9 @@ impl EtcdSession {
         self.txn(txn(Consistency::Cluster)).await
     }
 
-    /// Resolves when the entry is gone.
+    /// Waits until the entry is gone.
     async fn gone(&self, entry: &EntryId, watcher: Watcher) -> Result<(), Error> {
-        // Kilobytes, which are not kept while a lock is held.
+        // The future takes kilobytes, which are not kept while a lock is held.
         let Some(mut watch) = Box::pin(self.begin_watch(entry, watcher)).await? else {
             return Ok(());
         };
@@ -198,8 +199,8 @@ impl EtcdSession {
         Ok(())
     }
 
-    /// Has the entry watched; returns `None` if it is gone. Owners are not in a hurry, and there may
-    /// be very many of them at once.
+    /// Starts to watch the entry; returns `None` if the entry is gone. Owners take turns: they are
+    /// not in a hurry, and there may be very many of them at once.
     async fn begin_watch(&self, entry: &EntryId, watcher: Watcher) -> Result<Option<Watch>, Error> {
         let _turn = match watcher {
             Watcher::Owner => self.client.settling.acquire().await.ok(),
@@ -221,8 +222,8 @@ impl EtcdSession {
             .watches
             .watch(entry.key.clone(), created)
             .await?;
-        // One that began before the entry did has seen all that became of it. Else what went before
-        // the watch began.
+        // A watch that began before the entry was made reports all that happens to the entry. A
+        // later watch does not report a removal before it began, so the entry is read once.
         if let Watched::Since(since, _) = watched
             && since >= created
         {
@@ -235,7 +236,7 @@ impl EtcdSession {
         Ok(watched)
     }
 
-    /// Our entry was not there. Tells whether that is because the lease is not either.
+    /// Fails if the lease is gone too. Called when the session's entry was not found.
     async fn check_lease(&self) -> Result<(), Error> {
         let id = self.id.0;
         let answer = self
@@ -248,9 +249,9 @@ impl EtcdSession {
                 self.liveness.lose(LossReason::SessionGone);
                 Err(error::session_gone())
             }
-            // It may well be gone: nobody is told that the entry alone is.
+            // The lease may be gone too, so do not report that only the entry is gone.
             Err(error) if error.is_retryable() => Err(error),
-            // Then the renewals will tell.
+            // The renewals will find out.
             Ok(_) | Err(_) => Ok(()),
         }
     }
@@ -297,12 +298,13 @@ impl Session for EtcdSession {
                 Found::Own(incarnation) => {
                     let entry = entry(incarnation);
                     let view = self.look(ticket, &entry, ask, AsOf::Now).await?;
-                    // No offset is raised over an entry, so it was made on this one.
+                    // The offset is never raised while there is an entry, so the entry was made on
+                    // this offset.
                     let placed = Placed::on(known.offset, &ticket.name, entry, view)?;
                     return Ok(Enqueued::Placed(placed));
                 }
                 Found::Busy if admission == Admission::IfFree => return Ok(Enqueued::Busy),
-                // Nothing else can have made the transaction fail.
+                // No other condition can have made the transaction fail.
                 Found::Busy => return Err(error::protocol("an enqueue failed for no reason")),
                 Found::Foreign => {
                     return Err(Error::new(
@@ -312,7 +314,7 @@ impl Session for EtcdSession {
                 }
                 Found::Raised(now) => *self.offset() = now,
                 Found::Shut(revision) => {
-                    // Not a maximum: a epoch that somebody deleted begins anew.
+                    // Not the maximum: if somebody deleted the epoch's key, the epoch begins anew.
                     self.epoch.store(revision, Ordering::SeqCst);
                 }
             }
@@ -333,7 +335,7 @@ impl Session for EtcdSession {
         self.check_alive()?;
         let txn = |consistency| self.layout.look(ticket, entry, ask, consistency);
         let answer = match as_of {
-            // Also far enough to have our entry.
+            // The revision must also be high enough to include the session's own entry.
             AsOf::Change => {
                 let seen = self.told.load(Ordering::SeqCst);
                 self.read(seen.max(layout::create_revision(entry)), txn)
@@ -360,7 +362,8 @@ impl Session for EtcdSession {
         entry: Option<&EntryId>,
         waiters: &[EntryId],
     ) -> Result<Removal, Error> {
-        // By incarnation, if nothing else can have come of the ticket; else for good.
+        // Remove by the incarnation if the ticket cannot have made another entry; otherwise remove
+        // for good.
         let place = self.key_slots.get(ticket.serial);
         let settled = entry.filter(|_| place.is_none_or(|place| !place.is_uncertain));
         let (for_good, txn) = match (settled, place) {
@@ -393,8 +396,8 @@ impl Session for EtcdSession {
                 waiters: layout::present_waiters(&answer, waiters),
             },
             Ok(_) => Removed::AlreadyGone.into(),
-            // With the lease went all that was on it, and what is under way cannot be put on it any
-            // more.
+            // All entries on the lease went with it, and a request under way can put nothing on it
+            // any more.
             Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) => {
                 Removed::AlreadyGone.into()
             }
@@ -434,7 +437,7 @@ impl Session for EtcdSession {
             self.liveness.state(),
             State::Lost(LossReason::SessionGone | LossReason::StoreGone)
         );
-        // Before the first word of it to the server: nobody may believe longer than it lasts.
+        // Before the request is sent: nobody may believe in the session for longer than it lasts.
         self.liveness.lose(LossReason::Closed);
         if gone || self.revoked.load(Ordering::SeqCst) {
             return Ok(());

@@ -1,4 +1,5 @@
-//! Values that holders keep: read and changed together with a check that the holder's node is there.
+//! The values that holders keep. They are read and changed together with a check that the holder's
+//! node exists.
 
 use lock_core::{Access, Accessed, DataKey, EntryId, Error, ErrorKind, Metadata};
 use zookeeper_client::{Error as ZkError, MultiWriteError};
@@ -8,7 +9,7 @@ use super::enqueue::DIRECTORY_TRIES;
 use crate::client::Client;
 use crate::layout;
 
-/// A step of a put or a delete: an operation on the node of the value.
+/// The operation that a step of a put or a delete makes on the node of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Set,
@@ -16,14 +17,14 @@ enum Step {
     Delete,
 }
 
-/// How a step went.
+/// The outcome of a step.
 enum Stepped {
     Done,
-    /// The holder's node is not there.
+    /// The holder's node does not exist.
     NotOurs,
-    /// The node of the value, or its directory, is not there.
+    /// The node of the value, or its directory, does not exist.
     Absent,
-    /// The node of the value is there.
+    /// The node of the value exists.
     Present,
 }
 
@@ -43,14 +44,16 @@ impl ZkSession {
             Access::Delete => self.change_data(&client, &own, &node, None).await?,
         };
         if accessed == Accessed::NotOurs {
-            // Our node goes with our session, too. A write tells, wherever the session was closed.
+            // The holder's node also goes with its session. A write finds that out, wherever the
+            // session was closed.
             self.write(&client).await?;
             self.alive()?;
         }
         Ok(accessed)
     }
 
-    /// Our node is there after the value was read, so it was when that was read.
+    /// Reads the value, and then checks that the holder's node exists. If it exists after the value
+    /// was read, it also existed when the value was read.
     async fn read_data(
         &self,
         client: &Client,
@@ -74,7 +77,7 @@ impl ZkSession {
         Ok(found.map_or(Accessed::NotOurs, Accessed::Done))
     }
 
-    /// Writes the entry's own node. No path comes twice, so it is the incarnation.
+    /// Writes the entry's own node. No path is used twice, so the path identifies the incarnation.
     pub(super) async fn describe_entry(
         &self,
         entry: &EntryId,
@@ -96,9 +99,9 @@ impl ZkSession {
 
     /// Sets the value, or removes it.
     ///
-    /// One whose reply was lost is not carried out after a later one: requests over one connection
-    /// keep their order, and what comes by an earlier connection when the session has moved to a
-    /// new one is turned away.
+    /// A change whose reply was lost is not carried out after a later change. Requests over one
+    /// connection keep their order, and when the session has moved to a new connection, the servers
+    /// turn away requests that come by an earlier one.
     async fn change_data(
         &self,
         client: &Client,
@@ -145,8 +148,8 @@ impl ZkSession {
         let written = client.ask(move |zk| {
             Box::pin(async move {
                 let mut writer = zk.new_multi_writer();
-                // In whatever version: nothing that anybody writes to it makes it another's. No
-                // path comes twice, so it is the incarnation.
+                // The check takes any version, because a write to the node does not change its
+                // owner. No path is used twice, so the path identifies the incarnation.
                 writer.add_check_version(&own, -1)?;
                 match step {
                     Step::Set => writer.add_set_data(&node, &value, None)?,

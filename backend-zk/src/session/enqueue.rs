@@ -1,4 +1,4 @@
-//! Taking a place in a queue.
+//! Takes a place in a queue.
 
 use futures_util::future::{OptionFuture, join};
 use lock_core::rule::{Ask, View};
@@ -11,8 +11,7 @@ use super::sole_contender::LastSole;
 use crate::client::Client;
 use crate::{error, layout, node};
 
-/// How often a request makes a directory that the servers have removed again by the time that it is
-/// used.
+/// How many times a request makes a directory that the servers remove again before it is used.
 pub(super) const DIRECTORY_TRIES: u32 = 8;
 
 impl ZkSession {
@@ -40,7 +39,7 @@ impl ZkSession {
         }
         let before = self.alone().take(&directory);
         for _ in 0..DIRECTORY_TRIES {
-            // An earlier try may have made a second one: that is found in a listing only.
+            // An earlier attempt may have made a second node, which only a listing shows.
             let reads = ask.limit > 0 || tried;
             let expects_others = reads && !before.is_some_and(|before| before.proven);
             let made = self.make(&client, &directory, ticket, expects_others);
@@ -51,7 +50,7 @@ impl ZkSession {
             let last = LastSole::next(before, &own);
             let proven = last.is_some_and(|last| last.proven);
             let (entry, view, alone) = match children {
-                // That is enough of a view where nothing need be read.
+                // This view is enough where nothing need be read.
                 None if proven || !reads => (own, layout::FREE, proven),
                 children => {
                     let children = match children {
@@ -61,9 +60,10 @@ impl ZkSession {
                     let alone = layout::is_alone(&own, &children);
                     let made = Some(own.clone());
                     let settled = self.settle(&client, &directory, ticket, ask, &children, made);
-                    // Apart: who is known to be alone does not need room for it.
+                    // Boxed: an enqueue that is known to be alone does not need room for this
+                    // future.
                     let settled = Box::pin(settled);
-                    // Or somebody removed it between the two requests.
+                    // There is no view if somebody removed the entry between the two requests.
                     let (entry, view) = settled.await?.unwrap_or((own, layout::ABSENT));
                     (entry, view, alone)
                 }
@@ -80,9 +80,9 @@ impl ZkSession {
         ))
     }
 
-    /// Makes a node for this ticket and, if others may be there, lists its directory, in one round
-    /// trip; `None` if there is no directory. From before it is sent until its outcome is known, the
-    /// ticket counts as unsettled.
+    /// Makes a node for this ticket and, if other nodes may be there, lists its directory, in one
+    /// round trip. Returns `None` if there is no directory. The ticket counts as unsettled from the
+    /// time before the request is sent until its outcome is known.
     async fn make(
         &self,
         client: &Client,
@@ -109,7 +109,8 @@ impl ZkSession {
             Ok(created) => created,
             Err(error) => {
                 let absent = error == ZkError::NoNode;
-                // An earlier try made one of the same name: possible where numbers come again.
+                // An earlier attempt made a node of the same name. That is possible where numbers
+                // come again.
                 let twin = error == ZkError::NodeExists;
                 let mut error = self.cluster.error(error);
                 if twin {
@@ -128,22 +129,23 @@ impl ZkSession {
         let name = format!("{prefix}{sequence}");
         let own = layout::entry(directory, &name, Some(self.incarnation(&stat)?));
         let children = children.transpose().map_err(|error| {
-            // The entry is there, but where it stands is not known.
+            // The entry was made, but its place is not known.
             self.cluster.error(error).with_effect(Effect::Unknown)
         });
         Ok(Some((own, self.liveness.note_session_loss(children)?)))
     }
 
-    /// Lists a directory in which we just made a node.
+    /// Lists a directory in which the session just made a node.
     async fn list_behind(&self, client: &Client, directory: &str) -> Result<Vec<String>, Error> {
         let listed = self.list(client, directory, AsOf::Change).await;
         let children = listed.map_err(|error| error.with_effect(Effect::Unknown))?;
         Ok(children.unwrap_or_default())
     }
 
-    /// Of a listing that is not older than any node of this ticket: its one entry with what stands
-    /// ahead of it, or `None` if there is none. An enqueue that was tried again may have made more
-    /// than one: all but the first are removed. `made` is the one that was made just now.
+    /// Finds the ticket's one entry in a listing, with the entries ahead of it; returns `None` if
+    /// there is no entry. The listing must not be older than any node of this ticket. An enqueue
+    /// that was tried again may have made more than one node: all but the first are removed. `made`
+    /// is the node that was made just now.
     async fn settle(
         &self,
         client: &Client,
@@ -177,7 +179,7 @@ impl ZkSession {
         Placed::on(self.offset, &ticket.name, entry, view).map(Enqueued::Placed)
     }
 
-    /// The names of this ticket's nodes.
+    /// Returns the names of this ticket's nodes.
     pub(super) fn own<'a>(
         &self,
         ticket: &Ticket,
@@ -187,13 +189,13 @@ impl ZkSession {
         children.iter().filter(move |c| c.starts_with(&mark))
     }
 
-    /// Whether this is an entry of this ticket, by the name of its node.
+    /// Returns whether this is an entry of this ticket, by the name of its node.
     pub(super) fn made_by(&self, ticket: &Ticket, entry: &EntryId) -> bool {
         let mark = node::mark(self.nonce, ticket);
         layout::split(entry).is_ok_and(|(_, name)| name.starts_with(&mark))
     }
 
-    /// The entry at this node of ours, if it is still there.
+    /// Returns the entry at this node of the session, if the node still exists.
     async fn find(
         &self,
         client: &Client,

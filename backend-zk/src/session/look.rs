@@ -1,4 +1,4 @@
-//! What an entry sees of its queue.
+//! Reads the queue around an entry.
 
 use std::collections::HashMap;
 
@@ -32,16 +32,17 @@ impl ZkSession {
             }
         };
         if !view.present {
-            // Our node goes with our session, too. A write tells, wherever the session was closed.
+            // The node also goes with its session. A write finds that out, wherever the session was
+            // closed.
             self.write(&client).await?;
         }
-        // What was listed while the session ended is of the past.
+        // A listing made while the session ended may be out of date.
         self.alive()?;
         Ok(view)
     }
 
-    /// What an entry sees in a listing. Where numbers do not tell the order, the czxids are read:
-    /// after the listing, but those of its nodes never change.
+    /// Returns the view of an entry in a listing. The czxids are read where numbers do not give the
+    /// order. They are read after the listing, but the czxid of a node never changes.
     pub(super) async fn view(
         &self,
         client: &Client,
@@ -77,8 +78,8 @@ impl ZkSession {
         Ok(seen.view)
     }
 
-    /// What an entry sees when nothing but this one can stand ahead of it: no listing, however long
-    /// the queue behind is.
+    /// Returns the view of an entry if nothing but `only` can stand ahead of it. This needs no
+    /// listing, however long the queue behind is.
     async fn view_of_two(
         &self,
         client: &Client,
@@ -104,7 +105,7 @@ impl ZkSession {
         })
     }
 
-    /// A listing, and whether there is a directory at all.
+    /// Lists a directory; returns `None` if there is no directory.
     pub(super) async fn list(
         &self,
         client: &Client,

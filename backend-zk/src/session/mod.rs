@@ -1,4 +1,4 @@
-//! A session, renewed in the background, and the entries of it.
+//! A session on ZooKeeper, which is renewed in the background, and the entries of the session.
 
 mod data;
 mod enqueue;
@@ -35,24 +35,26 @@ use crate::offset;
 
 pub(crate) struct ZkSession {
     id: SessionId,
-    /// Makes the names of our nodes unique for ever.
+    /// Makes the names of the session's nodes unique for ever.
     nonce: u64,
     cluster: Arc<Cluster>,
-    /// None once it is closed: the last one to let go of the client closes the session.
+    /// `None` once the session is closed. The servers end the session when the last reference to
+    /// the client is dropped.
     client: Mutex<Option<Arc<Client>>>,
     state: StateWatcher,
     liveness: Arc<Liveness>,
-    /// The one under the tokens, which cannot be raised while we live.
+    /// The offset of the session's tokens. It cannot be raised while the session lives.
     offset: TokenOffset,
     tasks: [AbortHandle; 2],
-    /// The servers have acknowledged the end.
+    /// Set when the servers have acknowledged the end.
     ended: AtomicBool,
-    /// Serials of tickets that have, or had, an enqueue under way whose outcome is not known.
-    /// Bounded by the tickets in use.
+    /// The serials of the tickets that have, or had, an enqueue under way whose outcome is not
+    /// known. The tickets in use bound their number.
     unsettled: Mutex<HashSet<u64>>,
-    /// By the serials of their tickets, what waiters know to be the only entry ahead of them.
+    /// The entry that a waiter knows to be the only one ahead of it, by the serial of the waiter's
+    /// ticket.
     only: Mutex<HashMap<u64, Ahead>>,
-    /// Where nobody else was when we were there last.
+    /// The directories in which the session's last entry was the only one.
     alone: Mutex<Alone>,
 }
 
@@ -80,7 +82,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         sent,
         answered,
     ));
-    // In this order: see the module `offset`.
+    // This order is needed: see the module `offset`.
     renewer.attempt().await?;
     let path = cluster.layout.token_offset_node();
     let offset = offset::read(&client, &path).await?;
@@ -113,8 +115,8 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
     Ok(session)
 }
 
-/// Closes a session that is lost. The client library would keep it alive by its pings, and with it
-/// entries that nobody believes in any more, for as long as somebody keeps a guard.
+/// Closes a session that is lost. The client library would keep it alive by its pings for as long
+/// as somebody keeps a guard, and with it entries that nobody believes in any more.
 async fn let_go(session: Weak<ZkSession>) {
     let Some(liveness) = session.upgrade().map(|session| session.liveness.clone()) else {
         return;
@@ -125,8 +127,8 @@ async fn let_go(session: Weak<ZkSession>) {
     }
 }
 
-/// Passes on what the client library tells of the session. It tells of an expiry only when it has
-/// reached a server again, so this is for speed; the deadline is what counts.
+/// Passes the client library's reports on to the session's liveness. The library reports an expiry
+/// only when it has reached a server again, so this is for speed; the deadline is what counts.
 async fn listen(mut state: StateWatcher, liveness: Arc<Liveness>) {
     loop {
         match state.changed().await {
@@ -141,7 +143,7 @@ async fn listen(mut state: StateWatcher, liveness: Arc<Liveness>) {
 }
 
 impl ZkSession {
-    /// The client, for an operation that needs the session to live.
+    /// Returns the client, for an operation that needs a live session.
     fn alive(&self) -> Result<Arc<Client>, Error> {
         match self.liveness.state() {
             State::Lost(reason) => Err(Error::session_lost(reason)),
@@ -170,14 +172,14 @@ impl ZkSession {
         Ok(())
     }
 
-    /// Resolves when the entry is gone.
+    /// Waits until the entry is gone.
     async fn gone(&self, entry: &EntryId) -> Result<(), Error> {
         let path = layout::path(entry)?;
         let client = self.alive()?;
         let watched = client
             .ask(|zk| Box::pin(async move { zk.check_and_watch_stat(&path).await }))
             .await;
-        // While we wait: it would keep the session from being closed.
+        // Dropped during the wait: a held client would keep the session from being closed.
         drop(client);
         let (Some(_), watcher) = self.liveness.note_session_loss(watched)? else {
             return Ok(());
@@ -193,9 +195,9 @@ impl ZkSession {
             }))
     }
 
-    /// Returns the incarnation of a node that must be our session's.
+    /// Returns the incarnation of a node that must be on this session.
     fn incarnation(&self, stat: &Stat) -> Result<Incarnation, Error> {
-        // The client library may go on under another session than ours, which had ended.
+        // The client library may go on under another session after this one has ended.
         if stat.ephemeral_owner != self.id.0 {
             return self.liveness.note_session_loss(Err(error::session_gone()));
         }
@@ -287,7 +289,7 @@ impl Session for ZkSession {
 
     async fn close(&self) -> Result<(), Error> {
         self.tasks.iter().for_each(AbortHandle::abort);
-        // Before the first word of it to the server: nobody may believe longer than it lasts.
+        // Before the request is sent: nobody may believe in the session for longer than it lasts.
         self.liveness.lose(LossReason::Closed);
         drop(self.take_client());
         self.wait_for_end().await

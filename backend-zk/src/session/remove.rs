@@ -1,4 +1,4 @@
-//! Giving a place up.
+//! Gives up a place in a queue.
 
 use futures_util::future::try_join_all;
 use lock_core::session::{Removal, Removed};
@@ -16,7 +16,8 @@ impl ZkSession {
         entry: Option<&EntryId>,
         waiters: &[EntryId],
     ) -> Result<Removal, Error> {
-        // A path is never used twice: the mark of the ticket in it tells that the entry is ours.
+        // A path is never used twice: the mark of the ticket in it shows that the entry is the
+        // ticket's.
         let settled = entry.filter(|entry| {
             !self.unsettled().contains(&ticket.serial) && self.made_by(ticket, entry)
         });
@@ -37,11 +38,11 @@ impl ZkSession {
         waiters: &[EntryId],
     ) -> Result<Removal, Error> {
         let Ok(client) = self.client() else {
-            // With the session goes all that is of it.
+            // All nodes of the session go with it.
             self.wait_for_end().await?;
             return Ok(Removed::AlreadyGone.into());
         };
-        // The waiters that were found, if the entry was there.
+        // The waiters' entries that still exist, if the entry was there.
         let removed = match settled {
             Some(entry) if !waiters.is_empty() => {
                 self.remove_and_look(&client, entry, waiters).await
@@ -61,7 +62,7 @@ impl ZkSession {
                 waiters,
             }),
             Ok(None) => Ok(Removed::AlreadyGone.into()),
-            // The same, as the servers told us.
+            // The servers reported that the session is gone, and with it all of its nodes.
             Err(error) if error.kind() == ErrorKind::SessionLost(LossReason::SessionGone) => {
                 Ok(Removed::AlreadyGone.into())
             }
@@ -69,7 +70,7 @@ impl ZkSession {
         }
     }
 
-    /// Writes something, to be told if the session is over.
+    /// Writes to the session's node, which fails if the session is over.
     pub(super) async fn write(&self, client: &Client) -> Result<(), Error> {
         let node = self.cluster.layout.session_node(self.id);
         let written = client.ask(|zk| {
@@ -83,7 +84,7 @@ impl ZkSession {
         self.liveness.note_session_loss(written.await)
     }
 
-    /// Whether the node was there.
+    /// Deletes a node. Returns whether it existed.
     pub(super) async fn delete(&self, client: &Client, path: String) -> Result<bool, Error> {
         let deleted = client.ask(|zk| {
             Box::pin(async move {
@@ -97,7 +98,7 @@ impl ZkSession {
         self.liveness.note_session_loss(deleted.await)
     }
 
-    /// Removes an entry and looks, in the same round trip, which of the waiters' entries are there.
+    /// Removes an entry and, in the same round trip, reads which of the waiters' entries exist.
     async fn remove_and_look(
         &self,
         client: &Client,
@@ -111,7 +112,7 @@ impl ZkSession {
                 let deleted = zk.delete(&path, None);
                 let stats: Vec<_> = behind.iter().map(|path| zk.check_stat(path)).collect();
                 match deleted.await {
-                    // What is known of the waiters only saves them time.
+                    // The state of the waiters only saves time, so an error is ignored.
                     Ok(()) => Ok(Some(try_join_all(stats).await.unwrap_or_default())),
                     Err(ZkError::NoNode) => Ok(None),
                     Err(error) => Err(error),
@@ -126,13 +127,14 @@ impl ZkSession {
         Ok(stats.map(|stats| waiters.iter().zip(stats).filter_map(is_present).collect()))
     }
 
-    /// Removes whatever an enqueue of this ticket made; answers the paths.
+    /// Removes all nodes that an enqueue of this ticket made; returns their paths.
     ///
-    /// One whose reply was lost may still be under way through the server that we were connected to
-    /// before. So we write something first, through the present one: what the leader had taken in
-    /// before that is in the listing, and what comes to it later from the other server it turns
-    /// away, because the session has moved (`PrepRequestProcessor` calls
-    /// `SessionTracker.checkSession` with the connection that a request came by).
+    /// An enqueue whose reply was lost may still be under way through the server that the session
+    /// was connected to before. So the session first writes something through its present server.
+    /// Requests that the leader took in before that write are in the listing. The leader turns away
+    /// requests that come from the other server later, because the session has moved
+    /// (`PrepRequestProcessor` calls `SessionTracker.checkSession` with the connection that a
+    /// request came by).
     async fn remove_for_good(
         &self,
         client: &Client,
@@ -145,7 +147,7 @@ impl ZkSession {
                 let fence = zk.set_data(&node, &[], None);
                 let children = zk.list_children(&listed);
                 match fence.await {
-                    // It went through the leader all the same.
+                    // The write went through the leader in both cases.
                     Ok(_) | Err(ZkError::NoNode) => {}
                     Err(error) => return Err(error),
                 }

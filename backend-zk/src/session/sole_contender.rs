@@ -1,14 +1,16 @@
-//! When a place needs no listing: the proof that nobody can stand ahead.
+//! Proves without a listing that nobody can stand ahead.
 //!
-//! A directory counts the children that were ever made in it, and that number ends the name of a
-//! new entry. So if our last entry there, number `n`, was the only one, is gone, and our next entry
-//! gets the number `n + 1`, then nobody else made a node in between, and we are alone again.
+//! A directory counts the children that were ever made in it, and the name of a new entry ends with
+//! that number. Suppose that the session's last entry there, number `n`, was the only one, that it
+//! is gone, and that the session's next entry gets the number `n + 1`. Then nobody else made a node
+//! in between, and the new entry is alone again.
 //!
-//! Unless the directory was removed in between and made anew: its counter began again at 0, and for
-//! ours to get `n + 1` as well, others must have made `n + 1` nodes in it, each in a transaction of
-//! its own as all clients do that queue, after our last entry and before this one. Every transaction
-//! of an ensemble has a number of its own, and the incarnations are those of the two entries: if not even
-//! `n + 1` numbers lie between them, the directory is the same.
+//! There is one exception: the directory was removed in between and made anew, so its counter began
+//! again at 0. For the session's entry to get `n + 1` as well, others must have made `n + 1` nodes
+//! in the directory, after the last entry and before the new one. Each of them is made in a
+//! transaction of its own, as all clients that queue do. Every transaction of an ensemble has its
+//! own number, and the incarnations of the two entries are such numbers: if fewer than `n + 1`
+//! numbers lie between them, the directory is the same.
 
 use std::collections::HashMap;
 
@@ -17,26 +19,29 @@ use lock_core::{EntryId, Incarnation};
 use crate::layout;
 use crate::node::{Contender, Place};
 
-/// Directories remembered at a time. When there are more, all are forgotten, and listed again.
+/// How many directories are remembered at a time. When there are more, all are forgotten, and
+/// listed again.
 const MOST: usize = 1024;
 
-/// By their directories, our last entries that were the only ones there.
+/// The session's last entries that were the only ones in their directories, by directory.
 #[derive(Debug, Default)]
 pub(super) struct Alone(HashMap<String, LastSole>);
 
-/// Our last entry in a directory, which was the only one there.
+/// The session's last entry in a directory, which was the only one there.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LastSole {
     number: i32,
     incarnation: Incarnation,
     gone: bool,
-    /// It could have been proven to be alone without a listing. Then that is to be expected of the
-    /// next one, too; where others come and go, a proof that fails would cost a round trip.
+    /// Whether the entry could have been proven to be alone without a listing. If so, the same is
+    /// expected of the next entry. Where others come and go, a proof that fails would cost a round
+    /// trip.
     pub(super) proven: bool,
 }
 
 impl LastSole {
-    /// What an entry is after this one; `None` if it has no place by its number.
+    /// Returns the record of an entry that comes after `before`; `None` if the entry has no place
+    /// by its number.
     pub(super) fn next(before: Option<LastSole>, entry: &EntryId) -> Option<LastSole> {
         let (_, name) = layout::split(entry).ok()?;
         let Some(Place::Number(number)) = Contender::parse(name)?.place() else {
@@ -51,7 +56,7 @@ impl LastSole {
         })
     }
 
-    /// Whether an entry of this number and incarnation is alone, since this one was.
+    /// Returns whether an entry of this number and incarnation is alone, given that this one was.
     fn proves_sole(&self, number: i32, incarnation: Incarnation) -> bool {
         let transactions = incarnation.get().checked_sub(self.incarnation.get() + 1);
         let needed = i64::from(self.number) + 1;
@@ -62,12 +67,12 @@ impl LastSole {
 }
 
 impl Alone {
-    /// Takes out what is known of a directory: what comes next there changes it.
+    /// Takes out the record of a directory, because the next entry there changes it.
     pub(super) fn take(&mut self, directory: &str) -> Option<LastSole> {
         self.0.remove(directory)
     }
 
-    /// An entry of ours is the only one in this directory.
+    /// Records that an entry of the session is the only one in this directory.
     pub(super) fn entered(&mut self, directory: &str, last: LastSole) {
         if self.0.len() >= MOST {
             self.0.clear();
@@ -75,7 +80,7 @@ impl Alone {
         self.0.insert(directory.to_owned(), last);
     }
 
-    /// An entry of ours is gone.
+    /// Records that an entry of the session is gone.
     pub(super) fn left(&mut self, entry: &EntryId) {
         if let Ok((directory, _)) = layout::split(entry)
             && let Some(last) = self.0.get_mut(directory)
@@ -97,7 +102,8 @@ mod tests {
         layout::entry(DIRECTORY, &name, Incarnation::new(czxid))
     }
 
-    /// Whether the second entry is known to be alone after the first one was, and is gone.
+    /// Returns whether the second entry is known to be alone, after the first was alone and is
+    /// gone.
     fn proven(first: (i32, u64), second: (i32, u64)) -> bool {
         let mut alone = Alone::default();
         let first = entry(first.0, first.1);

@@ -1,4 +1,4 @@
-//! One node of etcd.
+//! Starts one node of etcd.
 
 use testkit::fixtures::etcd::Node;
 

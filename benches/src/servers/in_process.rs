@@ -1,15 +1,16 @@
-//! The embedded coordinator in this process.
+//! Starts the embedded coordinator in this process.
 
 use tempfile::TempDir;
 
 use super::{Running, Server};
 
-/// In memory only.
+/// Starts a coordinator in memory only.
 pub fn memory() -> Server {
     Server::new("embedded:memory", Nothing)
 }
 
-/// In a folder of the system's temporary ones: the disk that etcd and ZooKeeper use too.
+/// Starts a durable coordinator in a temporary folder of the system: on the disk that etcd and
+/// ZooKeeper use, too.
 pub fn durable() -> Server {
     let folder = TempDir::new().expect("a temporary folder");
     let url = format!("embedded://{}", folder.path().display());

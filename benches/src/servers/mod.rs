@@ -1,4 +1,4 @@
-//! Servers that are started for one run, and end with it.
+//! Starts servers for one run, which end with it.
 
 mod etcd;
 mod in_process;
@@ -18,15 +18,15 @@ pub struct Server {
     running: Box<dyn Running>,
 }
 
-/// What ends when it is dropped.
+/// A server that ends when this is dropped.
 trait Running {
     fn others(&self, _length: Duration) -> Vec<Measurement> {
         vec![]
     }
 }
 
-/// The targets that were compiled in. A program that starts `served` calls [`serve_if_asked`] first of
-/// all, since it is started again as that server.
+/// Returns the targets that were compiled in. A program that starts `served` calls
+/// [`serve_if_asked`] first of all, because it is started again as that server.
 pub fn names() -> Vec<&'static str> {
     vec![
         "memory",
@@ -39,7 +39,7 @@ pub fn names() -> Vec<&'static str> {
 }
 
 impl Server {
-    /// Starts one of [`names`].
+    /// Starts one of the servers in [`names`].
     ///
     /// # Panics
     /// If the server is not installed, with the command that installs it.
@@ -63,18 +63,19 @@ impl Server {
         }
     }
 
-    /// The target on it.
+    /// Returns the target on this server.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// What others' clients do on the same server, for comparison; each measurement takes so long.
+    /// Measures the locks of other clients on the same server, for comparison. Each measurement
+    /// takes this long.
     pub fn others(&self, length: Duration) -> Vec<Measurement> {
         self.running.others(length)
     }
 }
 
-/// An executor for the start of a server.
+/// Makes a runtime for the start of a server.
 fn blocking() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

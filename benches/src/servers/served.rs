@@ -1,4 +1,4 @@
-//! The embedded coordinator in a process of its own, reached through its Unix socket.
+//! Starts the embedded coordinator in a process of its own, reached through its Unix socket.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -13,10 +13,10 @@ use tempfile::TempDir;
 use super::{Running, Server, blocking};
 
 const SOCKET: &str = "s";
-/// Makes this program a server.
+/// The first argument that makes this program a server.
 const ROLE: &str = "serve-benches";
 
-/// The process itself, if this process was started to be it: serves until it is killed.
+/// Serves until the process is killed, if this process was started as the server.
 pub fn serve_if_asked() {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_none_or(|first| first != ROLE) {
@@ -33,7 +33,7 @@ pub fn serve_if_asked() {
     });
 }
 
-/// This program again, as the server.
+/// Starts this program again, as the server.
 pub fn start() -> Server {
     let private = std::fs::Permissions::from_mode(0o700);
     let folder = tempfile::Builder::new().permissions(private).tempdir();

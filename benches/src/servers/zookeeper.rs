@@ -1,4 +1,4 @@
-//! One node of ZooKeeper, and Curator's lock on it.
+//! Starts one node of ZooKeeper, and measures Curator's lock on it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A lock on a server of others against the bare requests that it cannot do without.
+//! Compares a lock on etcd or ZooKeeper with the bare requests that the lock needs.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{Bound, Finding, median, take};
 
 const ROUNDS: usize = 5;
 const LENGTH: Duration = Duration::from_secs(1);
-/// Target, workload, workers, and the promised share of its baseline's rate.
+/// The promises: target, workload, workers, and the promised share of its baseline's rate.
 const PROMISED: [(&str, Workload, usize, f64); 8] = [
     ("etcd", Workload::Uncontended, 1, 0.95),
     ("etcd", Workload::Uncontended, 64, 0.9),

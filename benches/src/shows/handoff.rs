@@ -1,4 +1,4 @@
-//! What a turn costs when many wait: a release wakes one of them, whatever their number.
+//! Measures the cost of a turn when many wait: a release wakes one of them, whatever their number.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What locks cost that are only held: many of one process, on a coordinator in another.
+//! Measures the cost of locks that are only held: many of one process, on a coordinator in another.
 
 use std::time::{Duration, Instant};
 
@@ -9,15 +9,15 @@ use turnlock::{Guard, Locks};
 use super::{Bound, Finding};
 
 const LOCKS: usize = 100_000;
-/// Acquires under way at once.
+/// The number of acquires under way at once.
 const AT_ONCE: usize = 64;
-/// By then every held entry is watched.
+/// The time after which every held entry is watched.
 const SETTLED: Duration = Duration::from_secs(5);
-/// Long enough for everything that is done now and then.
+/// The length of the measurement. It is long enough for everything that is done now and then.
 const WATCHED: Duration = Duration::from_secs(150);
-/// Client memory of a held lock.
+/// The promised client memory of a held lock.
 const BYTES: f64 = 1024.0;
-/// Processor time of all of them together, beyond what one lock and its renewals take.
+/// The promised processor time of all locks together, beyond that of one lock and its renewals.
 const PROCESSOR: f64 = 1.0;
 
 pub(super) fn findings() -> Vec<Finding> {
@@ -61,13 +61,14 @@ pub(super) fn findings() -> Vec<Finding> {
     ]
 }
 
-/// Not in one list: that would be made while the parts of it are there, too.
+/// Acquires all locks. The guards are not in one list, because the list and the parts that it is
+/// made from would exist at the same time.
 async fn hold_all(locks: &Locks) -> Vec<Vec<Guard>> {
     let share = LOCKS / AT_ONCE;
     let tasks: Vec<_> = (0..AT_ONCE)
         .map(|task| {
             let locks = locks.clone();
-            // The last one takes what the division has left over.
+            // The last task takes the remainder of the division.
             let end = if task + 1 == AT_ONCE {
                 LOCKS
             } else {
@@ -92,7 +93,7 @@ async fn hold(locks: &Locks, from: usize, to: usize) -> Vec<Guard> {
     guards
 }
 
-/// What part of one processor this process uses, in percent.
+/// Returns the share of one processor that this process uses, in percent.
 async fn processor_share(length: Duration) -> f64 {
     let (before, started) = (processor_time(), Instant::now());
     tokio::time::sleep(length).await;
@@ -100,7 +101,7 @@ async fn processor_share(length: Duration) -> f64 {
     100.0 * used.as_secs_f64() / started.elapsed().as_secs_f64()
 }
 
-/// The time that the threads of this process ran, to the nanosecond.
+/// Returns the time that the threads of this process ran, to the nanosecond.
 fn processor_time() -> Duration {
     let threads = std::fs::read_dir("/proc/self/task").expect("Linux tells");
     let nanos = threads.map(|thread| {

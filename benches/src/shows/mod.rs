@@ -1,4 +1,4 @@
-//! What is promised of costs, each checked as anybody can check it. Ratios are medians over rounds
+//! Checks the promises about costs in a way that anybody can repeat. Ratios are medians over rounds
 //! in which both sides were measured one after the other.
 
 mod baseline;
@@ -26,7 +26,7 @@ pub enum Show {
     Idle,
 }
 
-/// One figure and its bound.
+/// A figure and its limit.
 struct Finding {
     what: String,
     measured: f64,
@@ -39,7 +39,7 @@ enum Bound {
     AtMost(f64),
 }
 
-/// Checks these, or all if there are none, and says how it went.
+/// Checks these promises, or all if there are none, and prints the results.
 pub fn check(chosen: &[Show]) -> ExitCode {
     let all = Show::value_variants();
     let mut kept = true;
@@ -90,7 +90,7 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// One measurement.
+/// Makes one measurement.
 fn take(
     runtime: &tokio::runtime::Runtime,
     server: &Server,
@@ -109,7 +109,7 @@ fn take(
     line
 }
 
-/// The middle one.
+/// Returns the median.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -1,4 +1,4 @@
-//! The embedded coordinator, which answers after an fsync as etcd does, against etcd.
+//! Compares the embedded coordinator, which replies after an fsync like etcd, with etcd.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use super::{Bound, Finding, median, take};
 
 const ROUNDS: usize = 5;
 const LENGTH: Duration = Duration::from_millis(700);
-/// Target, workers, and how many times etcd's rate is promised.
+/// The promises: target, workers, and the promised multiple of etcd's rate.
 const PROMISED: [(&str, usize, f64); 4] = [
     ("durable", 1, 2.5),
     ("durable", 64, 8.0),
     ("served", 1, 1.5),
     ("served", 64, 3.0),
 ];
-/// An acquire and a release in memory.
+/// The promised time of an acquire and a release in memory.
 const IN_MEMORY_US: f64 = 5.0;
 
 pub(super) fn findings() -> Vec<Finding> {

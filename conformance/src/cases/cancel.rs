@@ -1,4 +1,4 @@
-//! Nothing is left behind.
+//! Checks that a dropped future or guard leaves nothing behind.
 
 use std::future::Future;
 use std::time::Duration;
@@ -20,7 +20,8 @@ pub async fn an_acquire_dropped_at_any_await_leaves_no_entry(bed: TestBed) -> Re
             true => Some(bed.holder("a").await),
             false => None,
         };
-        // From before the first request goes out until after the last answer came in.
+        // The moments reach from before the first request is sent until after the last reply has
+        // arrived.
         for round in 0..60 {
             let after = Duration::from_micros(fastrand::u64(0..=100) * round);
             let lock = bed.mutex("a");
@@ -70,7 +71,7 @@ pub async fn a_guard_dropped_by_a_panic_frees_the_lock(bed: TestBed) {
     let (locks, guard) = bed.holder("a").await;
     let task = tokio::spawn(async move {
         let _guard = guard;
-        // Unwinds as a panic does, and prints nothing.
+        // This unwinds as a panic does, and prints nothing.
         std::panic::resume_unwind(Box::new("in the section"));
     });
     let died = bed.soon("the panic", task).await.expect_err("a panic");

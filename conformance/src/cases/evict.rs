@@ -1,4 +1,4 @@
-//! An operator removes somebody else's entry.
+//! Checks that an operator can remove another client's entry.
 
 use lock_core::{
     EntryId, ErrorKind, Incarnation, LockName, LossReason, Mode, Release, Removed, State,
@@ -52,7 +52,7 @@ pub async fn another_incarnation_stays(bed: TestBed) {
         let evicted = operator.evict(&queue.name, &other).await;
         assert_eq!(evicted.expect("an answer"), Removed::AlreadyGone);
     }
-    // Nor does a mistake in the name reach it.
+    // A wrong name does not reach the entry, either.
     let other = LockName::new("a/b").expect("a valid name");
     let refused = operator.evict(&other, entry).await.expect_err("refused");
     assert_eq!(refused.kind(), ErrorKind::InvalidArgument);

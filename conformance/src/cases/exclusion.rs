@@ -1,4 +1,4 @@
-//! One holder at a time.
+//! Checks that there is one holder at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ async fn take_turns(bed: &TestBed, clients: Vec<Locks>, turns: usize) {
                     let guard = lock.acquire().await.expect("our turn comes");
                     let others = inside.fetch_add(1, Ordering::SeqCst);
                     assert_eq!(others, 0, "somebody else is inside");
-                    // Long enough for others to come in, if they could.
+                    // The pause is long enough for others to come in, if they could.
                     tokio::time::sleep(Duration::from_millis(1)).await;
                     inside.fetch_sub(1, Ordering::SeqCst);
                     assert_eq!(guard.release().await.expect("an answer"), Release::Released);
@@ -86,7 +86,7 @@ pub async fn a_session_does_not_take_the_entry_of_another_for_its_own(bed: TestB
     };
     assert!(second.entry.incarnation > first.entry.incarnation);
     assert_eq!(second.view.ahead.len(), 1, "{:?}", second.view);
-    // Which incarnation it is, not every store tells of those ahead.
+    // Not every store reports the incarnation of the entries ahead, so only the keys are compared.
     assert_eq!(second.view.ahead[0].id.key, first.entry.key);
     new.remove(&ticket, None, &[]).await.expect("removed");
     let queue = bed.queue("a").await;
@@ -94,7 +94,7 @@ pub async fn a_session_does_not_take_the_entry_of_another_for_its_own(bed: TestB
     assert_eq!(queue.entries[0].id, first.entry);
 }
 
-/// The holder's network falls silent, so that it can only go by its clock.
+/// The holder's network falls silent, so that the holder has only its clock to go by.
 pub async fn a_silent_holder_has_lost_before_the_next_is_granted(bed: TestBed) -> Result<(), Skip> {
     let bed = bed.short_lived();
     let (link, locks) = bed.distant_process()?;
@@ -104,7 +104,7 @@ pub async fn a_silent_holder_has_lost_before_the_next_is_granted(bed: TestBed) -
     link.silence();
     let silent = Instant::now();
     let believing = async {
-        // What the holder believed last, whenever this task gets to run.
+        // The last deadline in which the holder believed, whenever this task gets to run.
         let mut last = None;
         while let Some(deadline) = guard.deadline() {
             last = Some(deadline);
@@ -120,7 +120,8 @@ pub async fn a_silent_holder_has_lost_before_the_next_is_granted(bed: TestBed) -
     assert!(believed <= granted, "{believed:?}, granted {granted:?}");
     assert_eq!(guard.lost().await, LossReason::Expired);
     assert!(next.token() > guard.token());
-    // Twice what the server waits, for those who come from a new leader, and a busy machine.
+    // The limit is twice the time that the server waits, for sessions that come from a new leader,
+    // and ten seconds more for a busy machine.
     let freed = silent.elapsed();
     assert!(freed < 2 * bed.ttl() + Duration::from_secs(10), "{freed:?}");
     assert_eq!(next.release().await.expect("an answer"), Release::Released);

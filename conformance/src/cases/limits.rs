@@ -1,4 +1,5 @@
-//! What is too much is refused by name, and what is not too much works.
+//! Checks that oversized requests are refused with their reason, and that requests within the
+//! limits work.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use lock_core::{ErrorKind, Locks, MAX_TTL, MIN_TTL, Mode, Options, Release};
 use crate::test_bed::TestBed;
 
 pub async fn the_longest_note_is_kept_and_a_longer_one_refused(bed: TestBed) {
-    // Two bytes each, and every one of them escaped in JSON.
+    // Each character has two bytes, and every one is escaped in JSON.
     let (owner, note) = (
         "\u{85}".repeat(MAX_NOTE_BYTES / 2),
         "\n".repeat(MAX_NOTE_BYTES),
@@ -42,8 +43,8 @@ pub async fn times_to_live_out_of_bounds_are_refused(bed: TestBed) {
         let options = bed.options().with_ttl(ttl);
         refused(&bed, options, "time to live");
     }
-    // Less than the store can do is raised, or refused with the reason: the store may have been set
-    // up to do more.
+    // A time to live below the limit of the store is raised, or refused with the reason: the store
+    // may be configured to allow more.
     let brief = bed.with_ttl(MIN_TTL);
     match brief.mutex("a").acquire().await {
         Ok(guard) => assert!(guard.remaining() > Duration::ZERO),
@@ -54,7 +55,7 @@ pub async fn times_to_live_out_of_bounds_are_refused(bed: TestBed) {
     }
 }
 
-/// Stores have bounds of their own.
+/// Stores have limits of their own.
 pub async fn a_guard_tells_the_time_to_live_that_was_granted(bed: TestBed) {
     for asked in [MIN_TTL, bed.ttl(), MAX_TTL] {
         let locks = bed.process_with(bed.options().with_ttl(asked));

@@ -1,4 +1,4 @@
-//! What others can see.
+//! Checks the listing of locks and queues by other clients.
 
 use lock_core::{AnyGuard, Entry, ErrorKind, LossReason, Mode, Queue, Release, State};
 
@@ -66,7 +66,8 @@ pub async fn a_holder_says_since_when_and_keeps_its_place(bed: TestBed) {
     guard.announce().await.expect("it is held");
     let after = bed.queue("a").await;
     assert!(held(&after).is_some_and(|ms| ms > 0));
-    // Of the rest nothing has changed, and it ends as ever: for the waiter, and with its session.
+    // Nothing else of the entry has changed, and the entry ends as ever: for the waiter, and with
+    // its session.
     let places = |queue: &Queue| {
         let entries = queue.entries.iter();
         let place = |e: &Entry| (e.id.clone(), e.token, e.mode, e.session);

@@ -1,4 +1,4 @@
-//! Sessions live on whatever the user's threads and single servers do.
+//! Checks that sessions live on whatever the user's threads and single servers do.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub async fn renewal_goes_on_while_the_executor_is_blocked(bed: TestBed) {
             .build();
         runtime.expect("a runtime").block_on(async {
             let guard = lock.acquire().await.expect("the lock is free");
-            // Longer than any server stretches a time to live.
+            // The thread sleeps for longer than any server stretches a time to live.
             std::thread::sleep(2 * ttl + Duration::from_secs(1));
             assert!(is_ours(&guard), "{guard:?}");
             assert!(guard.remaining() > Duration::ZERO);

@@ -1,4 +1,5 @@
-//! A loss is told at once, and is for ever; and what is no loss is not told as one.
+//! Checks that a loss is reported at once and for ever, and that nothing else is reported as a
+//! loss.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,8 @@ use lock_core::{ErrorKind, Guard, LossReason, Mode, OnSessionLoss, Release, Stat
 use crate::fixture::{Members, Skip};
 use crate::test_bed::{TestBed, is_ours};
 
-/// Well before the deadline, which is what a blind holder would wait for.
+/// The limit for the report of a loss. It is well before the deadline, for which a blind holder
+/// would wait.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 pub async fn a_removed_entry_is_a_loss_for_the_holder(bed: TestBed) -> Result<(), Skip> {
@@ -75,7 +77,7 @@ pub async fn a_session_that_ended_is_not_made_anew(bed: TestBed) -> Result<(), S
     let administrator = bed.administrator()?;
     let locks = bed.process();
     let lock = locks.mutex("a").expect("a valid name");
-    // It holds nothing, so only its renewals can tell.
+    // The session holds nothing, so only its renewals can detect the loss.
     let guard = lock.acquire().await.expect("the lock is free");
     assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     let id = locks.session_id().expect("open");
@@ -104,7 +106,8 @@ pub async fn a_waiters_session_that_ended_fails_the_wait(bed: TestBed) -> Result
     Ok(())
 }
 
-/// Neither by a renewal nor by a retry: others may have held the lock in between.
+/// Neither a renewal nor a retry makes the removed entry anew, because others may have held the
+/// lock in between.
 pub async fn a_removed_entry_is_never_made_anew(bed: TestBed) -> Result<(), Skip> {
     let bed = bed.short_lived();
     let administrator = bed.administrator()?;
@@ -112,7 +115,7 @@ pub async fn a_removed_entry_is_never_made_anew(bed: TestBed) -> Result<(), Skip
     let entry = bed.queue("a").await.entries[0].id.clone();
     administrator.remove(&entry).await;
     bed.soon("the holder is told", guard.lost()).await;
-    // Several renewals of the session, which lives on.
+    // Several renewals of the session pass, and the session lives on.
     let session = locks.session_id().expect("open");
     tokio::time::sleep(bed.ttl()).await;
     assert_eq!(locks.session_id(), Some(session));
@@ -153,7 +156,7 @@ pub async fn a_silent_network_is_a_loss_by_the_deadline(bed: TestBed) -> Result<
         (guard.deadline(), guard.remaining()),
         (None, Duration::ZERO)
     );
-    // What was under way arrives: late answers revive nothing.
+    // The requests under way arrive now: late replies revive nothing.
     link.resume();
     let next = bed.soon("a new session", lock.acquire()).await;
     assert!(next.expect("its turn comes").token() > guard.token());
@@ -180,7 +183,7 @@ pub async fn a_cut_connection_is_no_loss(bed: TestBed) -> Result<(), Skip> {
     Ok(())
 }
 
-/// The server goes on and is not heard on the connections that there are.
+/// The server runs on, but its replies are lost on the existing connections.
 pub async fn a_connection_gone_silent_is_no_loss(bed: TestBed) -> Result<(), Skip> {
     let bed = bed.with_ttl(Duration::from_secs(20));
     let (link, locks) = bed.distant_process()?;
@@ -210,7 +213,7 @@ async fn resume_all(members: &dyn Members) {
     }
 }
 
-/// The servers count the time in which they stood still against nobody.
+/// The servers do not count the time in which they stood still against any session.
 pub async fn servers_that_stand_still_for_a_moment_cost_no_lock(bed: TestBed) -> Result<(), Skip> {
     let bed = bed.with_ttl(Duration::from_secs(30));
     let members = bed.members()?;
@@ -241,7 +244,7 @@ pub async fn servers_that_stand_still_for_too_long_cost_the_lock(bed: TestBed) -
     resume_all(members).await;
     let lock = locks.mutex("a").expect("a valid name");
     let next = bed.soon("a new session", async {
-        // Until the servers are back, there is none to be had.
+        // No session can be opened until the servers are back.
         loop {
             match lock.acquire().await {
                 Ok(guard) => return guard,
@@ -257,7 +260,7 @@ pub async fn servers_that_stand_still_for_too_long_cost_the_lock(bed: TestBed) -
     Ok(())
 }
 
-/// It queues anew, as often and as long as it takes.
+/// The waiter queues anew, as often and as long as the outage takes.
 pub async fn a_waiter_without_a_limit_outlives_an_outage(bed: TestBed) -> Result<(), Skip> {
     let bed = bed.short_lived();
     let members = bed.members()?;

@@ -1,4 +1,4 @@
-//! A request that is made again, for want of an answer, does not do its work twice.
+//! Checks that a request that is repeated, because its reply was lost, does not do its work twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,8 @@ pub async fn a_removal_tried_again_finds_nothing(bed: TestBed) {
     bed.soon("the change", gone).await.expect("told at once");
 }
 
-/// As for an acquire that was dropped before its enqueue was answered, or even sent.
+/// An acquire that was dropped before its enqueue was confirmed, or even sent, removes such an
+/// entry.
 pub async fn a_removal_may_not_know_the_entry(bed: TestBed) {
     let session = bed.session().await;
     let made = ticket("a", Mode::Exclusive, 1);
@@ -59,7 +60,7 @@ pub async fn a_removal_may_not_know_the_entry(bed: TestBed) {
     bed.depth("a", 0).await;
 }
 
-/// Nothing is removed by name alone, also not what the same session made later.
+/// Nothing is removed by name alone, not even a later entry of the same session.
 pub async fn an_old_removal_leaves_the_next_entry_alone(bed: TestBed) {
     let session = bed.session().await;
     let old = ticket("a", Mode::Exclusive, 1);
@@ -127,7 +128,7 @@ pub async fn the_lost_reply_of_a_release_frees_the_lock_once(bed: TestBed) -> Re
     let acquired = bed.soon("our turn", lock.acquire()).await;
     let guard = acquired.expect("the lock is free");
     assert!(link.muted_bytes() > 0, "an answer was lost");
-    // Longer than a removal is tried again after.
+    // The pause is longer than the time after which a removal is tried again.
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(is_ours(&guard), "{guard:?}");
     let queue = bed.queue("a").await;
@@ -149,7 +150,7 @@ pub async fn a_lost_wake_up_delays_the_turn_and_no_more(bed: TestBed) -> Result<
     Ok(())
 }
 
-/// The request may be on its way, and arrives when nobody wants it any more.
+/// The request may be under way, and may arrive when nobody wants its result any more.
 pub async fn an_acquire_dropped_behind_a_silent_network_leaves_no_entry(
     bed: TestBed,
 ) -> Result<(), Skip> {
@@ -163,7 +164,8 @@ pub async fn an_acquire_dropped_behind_a_silent_network_leaves_no_entry(
         let dropped = lock.acquire_timeout(Duration::from_millis(50)).await;
         assert!(!matches!(dropped, Ok(Some(_))), "nobody can have answered");
         link.resume();
-        // Behind what may still arrive, and out of its way once it is gone.
+        // The next holder stands behind the entry that may still arrive, and gets its turn once
+        // that entry is gone.
         let (_, next) = bed.holder("a").await;
         assert_eq!(next.release().await.expect("an answer"), Release::Released);
         bed.depth("a", 0).await;

@@ -1,4 +1,4 @@
-//! The cases, in groups.
+//! Lists the cases, in groups.
 
 mod cancel;
 mod evict;
@@ -48,7 +48,7 @@ pub fn all() -> &'static [Case] {
     ALL
 }
 
-/// What a case returns: nothing, if every deployment can run it.
+/// The result of a case: nothing, if every deployment can run it.
 trait Ending {
     fn ended(self) -> Ended;
 }

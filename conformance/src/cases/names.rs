@@ -1,4 +1,4 @@
-//! Different names are different locks.
+//! Checks that different names are different locks.
 
 use lock_core::{Mode, Release};
 
@@ -60,10 +60,10 @@ pub async fn raw_and_native_names_are_different_locks(bed: TestBed) -> Result<()
     Ok(())
 }
 
-/// What is below a name neither holds its lock nor stands in its queue.
+/// A lock whose name lies below another neither holds that lock nor stands in its queue.
 pub async fn nested_names_are_handed_over_apart(bed: TestBed) {
     let mut queues = vec![];
-    // Those below are handed over while those above are held, and the other way round.
+    // The locks below are passed on while the locks above are held, and the other way round.
     for name in ["a/b", "a", "a/b/c"] {
         let (_, holder) = bed.holder(name).await;
         let waiter = bed.waiter(name, Mode::Exclusive).await;

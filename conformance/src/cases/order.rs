@@ -1,4 +1,4 @@
-//! First come, first served.
+//! Checks that waiters are served in the order in which they came.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub async fn waiters_that_leave_do_not_break_the_line(bed: TestBed) {
     for _ in 0..12 {
         waiters.push(bed.waiter("a", Mode::Exclusive).await);
     }
-    // Their sessions live on.
+    // The sessions of both lists live on.
     let (mut stay, mut left) = (vec![], vec![]);
     for (i, waiter) in waiters.into_iter().enumerate() {
         if i % 3 == 1 || i == 5 {
@@ -75,9 +75,10 @@ pub async fn whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder(
         waiting.push(bed.waiter_of(session(), "a", Mode::Exclusive).await);
     }
     let stayer = bed.waiter_of(session(), "a", Mode::Exclusive).await;
-    // Their sessions stay: else the entries could go with those.
+    // The sessions stay open, because otherwise the entries could disappear with them.
     let mut left = vec![];
-    // From the one right before it on, each a chance to take somebody else's turn for its own.
+    // The waiters leave from the back of the queue to the front. Each departure is a chance for a
+    // waiter to take the turn of another for its own.
     while let Some(leaver) = waiting.pop() {
         leaver.leave();
         left.push(leaver);
@@ -91,13 +92,14 @@ pub async fn whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder(
     assert!(stayer.turn().await.token() > token);
 }
 
-/// Another task, with a session of its own, of the process that has this backend.
+/// Makes a task with a session of its own in the process that has this backend.
 async fn task_of(bed: &TestBed, backend: &Arc<dyn Backend>, mode: Mode) -> Waiter {
     let locks = Locks::new(backend.clone(), bed.options()).expect("options within bounds");
     bed.waiter_of(locks, "a", mode).await
 }
 
-/// In this order, each of them when the one before has released, and not earlier.
+/// Checks that the waiters are served in this order, each one when the one before has released, and
+/// not earlier.
 async fn served_one_by_one(waiters: Vec<Waiter>) {
     let mut last = Token(0);
     let mut waiters = waiters.into_iter();
@@ -112,7 +114,8 @@ async fn served_one_by_one(waiters: Vec<Waiter>) {
     }
 }
 
-/// A task of a process in which others wait may know that it has to wait, too, but not for whom.
+/// A task of a process in which others wait may know that it has to wait, too, but not for which
+/// entry.
 pub async fn whoever_comes_between_two_of_one_process_is_served_between(bed: TestBed) {
     let backend = bed.backend();
     let mut waiters = vec![];
@@ -154,12 +157,12 @@ pub async fn whoever_gives_up_before_others_of_its_process_leaves_the_rest_in_or
     bed.depth("a", 0).await;
 }
 
-/// Who is inside, as tasks of several processes tell it.
+/// The tasks inside, as tasks of several processes report them.
 #[derive(Default)]
 struct Inside {
     readers: usize,
     writers: usize,
-    /// The token of the youngest that ever came in, and of the youngest writer.
+    /// The token of the youngest task that ever came in, and of the youngest writer.
     last: u64,
     last_writer: u64,
 }
@@ -188,7 +191,8 @@ impl Inside {
     }
 }
 
-/// Readers, writers and those who lose their limit, as tasks of two processes.
+/// The crowd consists of readers, writers and waiters whose limit runs out, as tasks of two
+/// processes.
 pub async fn a_crowd_of_two_processes_is_served_in_order(bed: TestBed) {
     const TASKS: usize = 10;
     const TURNS: usize = 15;

@@ -1,4 +1,4 @@
-//! What locks cost, counted on the wire.
+//! Counts the cost of locks on the wire.
 
 use std::time::Duration;
 
@@ -7,14 +7,15 @@ use lock_core::{AnyGuard, Mode, Release};
 use crate::fixture::Skip;
 use crate::test_bed::TestBed;
 
-/// Each way. Whatever a client says within twice this belongs to one round trip. Short enough for a
-/// hold that is over before its entry is watched.
+/// The delay in each direction. All messages that a client sends within twice this time belong to
+/// one round trip. It is short enough for a hold that is over before its entry is watched.
 const DELAY: Duration = Duration::from_millis(5);
 
-/// So long that renewals, which are not counted here, do not disturb much.
+/// The time to live. It is so long that renewals, which are not counted here, do not disturb much.
 const TTL: Duration = Duration::from_secs(600);
 
-/// Asserts that so many are enough. Not in every round: a sign of life falls into some.
+/// Asserts that this number of round trips is enough. A few rounds may exceed it, because a
+/// keepalive falls into them.
 fn within(budget: usize, counts: &[usize]) {
     let enough = counts.iter().any(|count| *count <= budget);
     assert!(enough, "{budget} should be enough: {counts:?}");
@@ -59,7 +60,7 @@ pub async fn a_try_of_a_held_lock_takes_one(bed: TestBed) -> Result<(), Skip> {
     Ok(())
 }
 
-/// The others hear nothing and say nothing, however many they are.
+/// The other waiters receive nothing and send nothing, however many they are.
 pub async fn a_release_wakes_one_waiter(bed: TestBed) -> Result<(), Skip> {
     const WAITERS: usize = 10;
     let bed = bed.with_ttl(TTL);
@@ -71,7 +72,7 @@ pub async fn a_release_wakes_one_waiter(bed: TestBed) -> Result<(), Skip> {
         waiters.push(bed.waiter_of(locks, "a", Mode::Exclusive).await);
         links.push(link);
     }
-    // Until all have settled down, each before the one ahead of it.
+    // The pause lets all waiters settle down, each before the one ahead of it.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (mut disturbed, mut done) = (vec![], vec![]);
     for waiter in waiters {
@@ -82,7 +83,7 @@ pub async fn a_release_wakes_one_waiter(bed: TestBed) -> Result<(), Skip> {
         guard = waiter.turn().await;
         disturbed.push(count() - before);
     }
-    // The last one has no others. Signs of life fall into some of the rounds.
+    // The last waiter has no others behind it. Keepalives fall into some of the rounds.
     disturbed.pop();
     assert_eq!(disturbed.iter().min(), Some(&0), "{disturbed:?}");
     Ok(())

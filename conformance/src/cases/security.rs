@@ -1,10 +1,10 @@
-//! What others send does no harm.
+//! Checks that messages of other clients do no harm.
 
 use lock_core::{Admission, Enqueued, EntryId, Incarnation, Mode, Release, Removed, State, rule};
 
 use crate::test_bed::{TestBed, ticket};
 
-/// Whoever guesses at names and tokens frees nobody's lock.
+/// A client that guesses names and tokens frees no lock.
 pub async fn a_forged_token_removes_nothing(bed: TestBed) {
     let (_, guard) = bed.holder("a").await;
     let true_entry = bed.queue("a").await.entries[0].id.clone();
@@ -23,7 +23,7 @@ pub async fn a_forged_token_removes_nothing(bed: TestBed) {
         );
     }
     assert_eq!(bed.queue("a").await.entries[0].id, true_entry);
-    // A queue is not jumped by naming somebody else's ticket, either.
+    // A client cannot jump a queue by naming another client's ticket, either.
     let (ask, ticket) = (rule::ask(Mode::Exclusive), ticket("a", Mode::Exclusive, 2));
     let enqueued = session.enqueue(&ticket, ask, Admission::IfFree).await;
     match enqueued.expect("an answer") {
@@ -77,7 +77,7 @@ pub async fn what_others_say_is_told_as_it_is(bed: TestBed) {
     assert_eq!(metadata.note.as_deref(), Some(hostile));
 }
 
-/// A listing for one prefix tells nothing of other names.
+/// A listing for one prefix reveals nothing about other names.
 pub async fn a_prefix_is_only_a_prefix(bed: TestBed) {
     let locks = bed.process();
     let mut guards = vec![];

@@ -1,4 +1,4 @@
-//! Readers and writers.
+//! Checks the order of readers and writers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -53,7 +53,7 @@ pub async fn a_batch_of_readers_starts_together(bed: TestBed) {
     assert_eq!(bed.queue("a").await.holders(), 5);
 }
 
-/// Whoever waits for the nearest reader alone gets in beside the others.
+/// A writer that waited only for the nearest reader would get in beside the others.
 pub async fn a_writer_waits_for_every_reader(bed: TestBed) {
     let mut readers = vec![];
     for _ in 0..3 {
@@ -89,7 +89,7 @@ pub async fn a_writer_that_leaves_lets_readers_in(bed: TestBed) {
 }
 
 pub async fn readers_and_writers_exclude_each_other(bed: TestBed) {
-    // So many readers are inside, or a writer, which counts as many.
+    // The number of readers inside. A writer counts as this many readers.
     const WRITER: i64 = 1000;
     let inside = Arc::new(AtomicI64::new(0));
     let tasks = (0..6).map(|i| {
@@ -106,7 +106,7 @@ pub async fn readers_and_writers_exclude_each_other(bed: TestBed) {
                 let others = inside.fetch_add(weight, Ordering::SeqCst);
                 let alone = others == 0;
                 assert!(alone || !writes && others < WRITER, "{others} inside");
-                // Long enough for others to queue up behind.
+                // The pause is long enough for others to queue up behind.
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 inside.fetch_sub(weight, Ordering::SeqCst);
                 assert_eq!(guard.release().await.expect("an answer"), Release::Released);

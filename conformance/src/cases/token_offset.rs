@@ -1,5 +1,5 @@
-//! The token offset: none falls, whatever is raised when. An offset stays for ever, so these
-//! cases need a store of their own.
+//! Checks the token offset: no token falls, whenever the offset is raised. An offset stays for
+//! ever, so these cases need a store of their own.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,8 +9,8 @@ use lock_core::{ErrorKind, Locks, Raised, Release, Token};
 use crate::fixture::Skip;
 use crate::test_bed::TestBed;
 
-/// Above what any coordinator numbers by itself: the embedded one begins at the microseconds since
-/// 1970.
+/// A number above those that any coordinator gives by itself: the embedded one begins at the
+/// microseconds since 1970.
 const FAR: u64 = 1 << 60;
 
 async fn raise(bed: &TestBed, locks: &Locks, offset: u64) -> Raised {
@@ -30,7 +30,7 @@ async fn raise_in_the_end(bed: &TestBed, locks: &Locks, offset: u64) -> u64 {
     }
 }
 
-/// Takes a lock once, in a process that ends then.
+/// Takes a lock once, in a process that ends afterwards, and returns the token.
 async fn token(bed: &TestBed, name: &str) -> Token {
     let locks = bed.process();
     let lock = locks.mutex(name).expect("a valid name");
@@ -66,7 +66,7 @@ pub async fn raw_locks_have_no_offset(bed: TestBed) -> Result<(), Skip> {
     let name = bed.raw("/raw/offset")?;
     let admin = bed.offset_raiser()?;
     assert_eq!(raise_in_the_end(&bed, &admin, FAR).await, FAR);
-    // Other clients in the queue have the coordinator's own numbers, so we have, too.
+    // Other clients in the queue have the coordinator's own numbers, so this client has them, too.
     let raw = bed.process();
     let lock = raw.mutex(&name).expect("a valid name");
     let guard = lock.acquire().await.expect("the lock is free");
@@ -146,7 +146,8 @@ pub async fn a_session_from_before_knows_of_the_new_offset(bed: TestBed) -> Resu
             assert_eq!(offset.get(), FAR);
             assert_eq!(idle.session_id(), session, "and goes on");
         }
-        // Where sessions cannot be told, they are in the way, idle or not.
+        // Where sessions cannot learn of the new offset, any session prevents the change, idle or
+        // not.
         other => {
             assert_eq!(other, Raised::InUse);
             idle.close().await.expect("an answer");
@@ -173,7 +174,7 @@ pub async fn tokens_rise_while_the_offset_is_raised(bed: TestBed) -> Result<(), 
                     let guard = lock.acquire().await.expect("granted");
                     log.lock().expect("no panic").push(guard.token());
                     assert_eq!(guard.release().await.expect("an answer"), Release::Released);
-                    // Now and then nobody has a session, nor stands in the queue.
+                    // Now and then nobody has a session or an entry in the queue.
                     locks.close().await.expect("an answer");
                     tokio::time::sleep(std::time::Duration::from_millis(fastrand::u64(0..20)))
                         .await;

@@ -1,4 +1,4 @@
-//! Fencing tokens rise with every grant.
+//! Checks that fencing tokens rise with every grant.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What holders keep in the coordinator: nobody else changes it.
+//! Checks that only the holder can change the data that it keeps in the coordinator.
 
 use std::future::Future;
 use std::task::{Context, Poll, Waker};
@@ -55,7 +55,7 @@ pub async fn a_put_without_the_entry_changes_nothing(bed: TestBed) -> Result<(),
     put(&guard, "k", "mine").await;
     let entry = bed.queue("a").await.entries[0].id.clone();
     administrator.remove(&entry).await;
-    // Whether or not the guard knows by now.
+    // The write fails whether or not the guard knows of the loss by now.
     let error = guard.put("k", "late").await.expect_err("not ours");
     assert_eq!(
         (error.kind(), error.effect()),
@@ -95,7 +95,7 @@ pub async fn a_stale_put_never_follows_the_next_holders(bed: TestBed) -> Result<
         let next = tokio::spawn(async move { lock.acquire().await });
         bed.depth(&name, 2).await;
         let entry = bed.queue(&name).await.entries[0].id.clone();
-        // The old holder writes all the time, and is told of nothing but by what it writes.
+        // The old holder writes all the time, and learns of its loss only from its writes.
         let old = async {
             for serial in 0u64.. {
                 if stale.put("k", format!("old {serial}")).await.is_err() {
@@ -141,7 +141,7 @@ pub async fn a_put_given_up_midway_never_follows_a_later_one(bed: TestBed) {
         let read = guard.get("k").await.expect("ours");
         assert_eq!(read.as_deref(), Some(last.as_bytes()));
     }
-    // Whatever was under way has come to its end by the time that all before is answered.
+    // Everything under way has finished by the time when all earlier requests are confirmed.
     assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     let others = bed.process();
     assert_eq!(value(&others, "k").await.as_deref(), Some("last 49"));

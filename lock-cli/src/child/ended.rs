@@ -1,13 +1,13 @@
-//! How a command ended.
+//! Describes how a command ended.
 
 use rustix::process::WaitStatus;
 
-/// How a command ended.
+/// The end of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It exited by itself, with this status (0 to 255).
+    /// The command exited by itself, with this status (0 to 255).
     Exited(u8),
-    /// The signal of this number ended it.
+    /// A signal of this number ended the command.
     Killed(u8),
 }
 
@@ -20,8 +20,8 @@ impl Ended {
         }
     }
 
-    /// Returns whether this signal seems to have ended the command: it did, or the command is a shell that
-    /// reports it of a child.
+    /// Returns whether this signal seems to have ended the command: the signal did, or the command
+    /// is a shell that reports it for a child.
     pub(super) fn is_by(self, signal: i32) -> bool {
         i32::from(self.status()) == 128 + signal
     }

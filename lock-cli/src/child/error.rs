@@ -1,11 +1,11 @@
-//! The errors of starting and supervising the command.
+//! Defines the errors of starting and supervising the command.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
 
-/// The system denied something that supervision needs.
+/// An error of the system that prevents the supervision.
 #[derive(Debug)]
 pub struct Error {
     what: Cow<'static, str>,
@@ -25,7 +25,7 @@ impl Error {
         self.source.kind() == io::ErrorKind::Unsupported
     }
 
-    /// Returns what failed.
+    /// Returns a description of the operation that failed.
     pub fn what(&self) -> String {
         format!("cannot {}", self.what)
     }
@@ -44,7 +44,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Why the command could not be started.
+/// The reason why the command could not be started.
 #[derive(Debug)]
 pub enum SpawnError {
     /// There is no such program. A shell exits with 127 then.
@@ -57,7 +57,7 @@ pub enum SpawnError {
 
 impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The names are the user's and may contain anything: quoted and escaped.
+        // The names come from the user and may contain any bytes, so they are quoted and escaped.
         match self {
             SpawnError::NotFound(program) => write!(f, "{program:?}: command not found"),
             SpawnError::NotExecutable(program, source) => {

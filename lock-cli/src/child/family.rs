@@ -1,7 +1,7 @@
 //! Finds, signals and ends everything that this process has started, directly or not.
 //!
-//! The process is a subreaper: a descendant that loses its parent becomes its child. So no descendant gets
-//! out of sight, whatever group or session it makes for itself.
+//! The process is a subreaper: a descendant that loses its parent becomes its child. So no
+//! descendant gets out of sight, whatever group or session it makes for itself.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -16,13 +16,13 @@ use rustix::process::{
 
 use super::proc::{self, Stat};
 
-/// The first arguments of a coordinator that a command has started. It serves other commands, and ends by
-/// itself.
+/// The first arguments of a coordinator that a command has started. It serves other commands, and
+/// ends by itself.
 const COORDINATOR: &[u8] = b"turnlock\0serve\0--background\0";
-/// The number of looks in a row without a new child after which a chain of processes that fork and exit
-/// counts as stopped. They take longer than one of these processes lives.
+/// The number of scans in a row without a new child after which a chain of processes that fork and
+/// exit counts as stopped. They take longer than one of these processes lives.
 const QUIET_LOOKS: usize = 64;
-/// The most looks for such a chain before all descendants are listed again.
+/// The largest number of scans for such a chain before all descendants are listed again.
 const LOOKS: usize = 2048;
 /// The number of passes that only stop new processes before all known ones are killed.
 const STOPS: usize = 16;
@@ -42,7 +42,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Sends it a signal, but no other process that may have its number by now.
+    /// Sends a signal to this process, and never to another one that may have its number by now.
     fn signal(&self, signal: Signal) -> rustix::io::Result<()> {
         let Some(pid) = proc::to_pid(self.process) else {
             return Ok(());
@@ -91,14 +91,15 @@ pub(super) fn list_members() -> Vec<Member> {
     members
 }
 
-/// Returns whether there are no descendants, except for coordinators. A list of all processes can miss one
-/// whose ancestors ended meanwhile. By then it is a child of this process, or a descendant of one.
+/// Returns whether there are no descendants, except for coordinators. A list of all processes can
+/// miss a process whose ancestors ended meanwhile. By then that process is a child of this process,
+/// or a descendant of a child.
 pub(super) fn is_extinct() -> bool {
     list_members().is_empty() && find_child().is_none()
 }
 
-/// Finds a child that is not a coordinator. A child that has ended counts until it is reaped: what it started
-/// became a child of this process after the list was made.
+/// Finds a child that is not a coordinator. A child that has ended counts until it is reaped: what
+/// it started became a child of this process after the list was made.
 fn find_child() -> Option<i32> {
     let is_coordinator = |child: &i32| proc::read_arguments(*child).starts_with(COORDINATOR);
     proc::list_children()
@@ -132,21 +133,22 @@ pub(super) fn signal(signals: &[Signal], chosen: impl Fn(&Member) -> bool) {
     }
 }
 
-/// Kills all descendants, and those that they start meanwhile. It calls `reap` repeatedly to reap what has
-/// ended.
+/// Kills all descendants, and those that they start meanwhile. It calls `reap` repeatedly to reap
+/// the processes that have ended.
 ///
 /// # Errors
-/// A process that is left: it belongs to another user, or hangs in the kernel for longer than this limit.
+/// The id of a process that is left: it belongs to another user, or hangs in the kernel for longer
+/// than this limit.
 ///
-/// A process that is found is stopped first, so that it starts no other. Once a look finds nothing new, all
-/// are killed. A chain of processes that fork and exit at once escapes some looks, but the loop catches it
-/// sooner or later: a look is short, and each process of the chain lives longer.
+/// A process that is found is stopped first, so that it starts no other. Once a scan finds nothing
+/// new, all are killed. A chain of processes that fork and exit at once escapes some scans, but the
+/// loop catches it sooner or later: a scan is short, and each process of the chain lives longer.
 pub(super) fn end(limit: Duration, mut reap: impl FnMut()) -> Result<(), i32> {
     let until = Instant::now() + limit;
     let mut stopped = HashSet::new();
     for pass in 1.. {
         reap();
-        // After two passes, new processes are made faster than they are listed.
+        // After two passes, new processes appear faster than they are listed.
         if pass > 2 {
             stop_children();
         }

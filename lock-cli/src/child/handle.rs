@@ -1,4 +1,5 @@
-//! The supervisor's side of the watchdog: starts it, sends it orders, and receives its reports.
+//! Implements the supervisor's side of the watchdog: starts it, sends it orders, and receives its
+//! reports.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -26,15 +27,15 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts the process, and makes this process the parent of all that the watchdog would leave behind if
-    /// it were killed.
+    /// Starts the process, and makes this process the parent of all that the watchdog would leave
+    /// behind if it were killed.
     ///
-    /// The watchdog takes a moment to come up, and costs a waiting process little. So it is best started
-    /// before the command may run.
+    /// The watchdog takes a moment to come up, and costs a waiting process little. So it is best
+    /// started before the command may run.
     ///
     /// # Errors
-    /// The system is out of processes or descriptors, or has no /proc, without which the processes that the
-    /// command starts cannot be seen.
+    /// The system is out of processes or descriptors, or has no /proc, without which the processes
+    /// that the command starts cannot be seen.
     pub fn start(signals: InitialMask) -> Result<Self, Error> {
         if !proc::is_usable() {
             return Err(Error::new(
@@ -53,11 +54,12 @@ impl Watchdog {
             watchdog
                 .arg(WATCHDOG)
                 .stdin(OwnedFd::from(theirs))
-                // A reader of this process's output must not have to wait for the watchdog.
+                // A reader of this process's output should not have to wait for the watchdog.
                 .stdout(Stdio::null())
                 .stderr(Stdio::null());
-            // Signals to the group of this process are not meant for the watchdog, least of all a KILL. A group
-            // without a number cannot be joined again by the command, so the watchdog stays in it.
+            // Signals to the group of this process are not meant for the watchdog, least of all a
+            // KILL. A group without a number cannot be joined again by the command, so the watchdog
+            // stays in it.
             if proc::group_of(None) != proc::UNSEEN {
                 watchdog.process_group(0);
             }
@@ -93,8 +95,8 @@ impl Watchdog {
     }
 }
 
-/// A watchdog that guards the command. When this is dropped, the watchdog takes this process for dead, and
-/// ends the command.
+/// A watchdog that guards the command. When this is dropped, the watchdog takes this process for
+/// dead, and ends the command.
 #[derive(Debug)]
 pub(super) struct Handle {
     process: process::Child,
@@ -160,8 +162,9 @@ impl Drop for Handle {
 pub struct Deadline(Arc<UnixStream>);
 
 impl Deadline {
-    /// Makes the watchdog kill the command and all that it started at this instant, unless it is moved on
-    /// before. It does not block: a watchdog that does not read is stopped or gone, and does not kill either.
+    /// Makes the watchdog kill the command and all that it started at this instant, unless it is
+    /// moved on before. It does not block: a watchdog that does not read is stopped or gone, and
+    /// does not kill either.
     pub fn set(&self, at: BootInstant) {
         send_order(&self.0, Order::Deadline(at));
     }

@@ -1,16 +1,17 @@
-//! Starts and supervises the command that runs under the lock, and stops it together with everything that
-//! it started.
+//! Starts and supervises the command that runs under the lock, and stops it together with
+//! everything that it started.
 //!
-//! The command runs in the process group of this process, as it would under flock: the terminal's keys,
-//! background reads and pipelines work as usual. Its parent is the *watchdog*: this program again, with a
-//! hidden first argument. The watchdog is also the parent of every descendant that loses its own, so
-//! nothing that the command starts gets out of sight, in whatever group or session it is. The watchdog ends
-//! all of it when this process is gone, for whatever reason, and when the deadline passes while this
-//! process is stopped. The watchdog starts before the command, so the command never runs unwatched. If the
-//! watchdog is killed, this process is the parent of all that it leaves, and ends it.
+//! The command runs in the process group of this process, as it would under flock: the terminal's
+//! keys, background reads and pipelines work as usual. Its parent is the *watchdog*: this program
+//! again, with a hidden first argument. The watchdog is also the parent of every descendant that
+//! loses its own, so nothing that the command starts gets out of sight, in whatever group or
+//! session it is. The watchdog ends all of it when this process is gone, for whatever reason, and
+//! when the deadline passes while this process is stopped. The watchdog starts before the command,
+//! so the command never runs unwatched. If the watchdog is killed, this process is the parent of
+//! all that it leaves, and ends it.
 //!
-//! Processes that the command leaves running when it ends by itself are left alone, as under flock, unless
-//! the plan says otherwise.
+//! Processes that the command leaves running when it ends by itself are left alone, as under flock,
+//! unless the plan says otherwise.
 
 mod ended;
 mod error;
@@ -44,11 +45,12 @@ use self::proc::SignalMask;
 use self::signals::{Arrival, Sender};
 use self::wire::{Order, Report, Start};
 
-/// The longest timer. Timers stand still while the machine is suspended; the time before a KILL does not.
+/// The longest timer. Timers stop while the machine is suspended, but the time before a KILL goes
+/// on.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
-/// How long the watchdog may take to end the command, beyond the time that the command was given.
+/// The time limit for the watchdog to end the command, beyond the time that the command was given.
 const WATCHDOG_LIMIT: Duration = Duration::from_secs(12);
-/// How long this process tries to end the command when the watchdog is gone.
+/// The time for which this process tries to end the command when the watchdog is gone.
 const KILLED_LIMIT: Duration = Duration::from_secs(10);
 
 /// The command to start, and how it is to end.
@@ -58,25 +60,26 @@ pub struct Plan {
     pub command: Vec<OsString>,
     /// Variables that are set over the inherited environment.
     pub env: Vec<(OsString, OsString)>,
-    /// How long the processes that the command leaves may clean up when a signal to this process has ended
-    /// the command.
+    /// The time for the processes that the command leaves to clean up, when a signal to this
+    /// process has ended the command.
     pub grace: Duration,
     /// Whether everything that the command starts counts as the command.
     pub whole: bool,
-    /// When the command is killed with all that it started, unless [`Child::deadline`] moves that on. It
-    /// holds from the first instant of the command, whatever happens to this process.
+    /// The instant at which the command is killed with all that it started, unless
+    /// [`Child::deadline`] moves it on. It holds from the first instant of the command, whatever
+    /// happens to this process.
     pub deadline: Option<BootInstant>,
-    /// The standard input of this program, with [`LAST_WILL`] as its first argument, when this process has
-    /// died and the command with it. Nothing is executed if it is empty.
+    /// The standard input of this program, with [`LAST_WILL`] as its first argument, when this
+    /// process has died and the command with it. Nothing is executed if it is empty.
     pub last_will: Vec<u8>,
 }
 
-/// A running command. If it is dropped before the command has ended, the command is killed with all that
-/// it started.
+/// A running command. If it is dropped before the command has ended, the command is killed with all
+/// that it started.
 ///
-/// Signals to this process are passed on while [`Child::wait`] or [`Child::stop`] is polled, if a process
-/// sent them to this process alone, as far as that can be seen. Signals of the terminal have reached the
-/// command already. Signals of the command or its descendants are not passed on.
+/// Signals to this process are passed on while [`Child::wait`] or [`Child::stop`] is polled, if a
+/// process sent them to this process alone, as far as that can be seen. Signals of the terminal
+/// have reached the command already. Signals of the command or its descendants are not passed on.
 #[derive(Debug)]
 pub struct Child {
     handle: Handle,
@@ -95,8 +98,8 @@ pub struct Child {
 impl Child {
     /// Starts the command with the stdin, stdout and stderr of this process.
     ///
-    /// `signals` is installed earlier, so that no signal is missed. Signals that have arrived since are
-    /// passed on to the command.
+    /// `signals` is installed earlier, so that no signal is missed. Signals that have arrived since
+    /// are passed on to the command.
     ///
     /// # Errors
     /// [`SpawnError`], if the command could not be executed. Nothing is left running then.
@@ -144,14 +147,14 @@ impl Child {
         }
     }
 
-    /// Returns the handle that moves the deadline of the command. At the deadline the command is killed with
-    /// all that it started, even if this process is stopped.
+    /// Returns the handle that moves the deadline of the command. At the deadline the command is
+    /// killed with all that it started, even if this process is stopped.
     pub fn deadline(&self) -> Deadline {
         self.handle.deadline()
     }
 
-    /// Waits until the command has ended. If everything that it started counts, or a signal to this process
-    /// has ended the command, it waits for all of that. Every later call returns the same.
+    /// Waits until the command has ended. If everything that it started counts, or a signal to this
+    /// process has ended the command, it waits for all of that. Every later call returns the same.
     ///
     /// # Errors
     /// A process that has to end runs as another user and cannot be killed.
@@ -171,9 +174,9 @@ impl Child {
         }
     }
 
-    /// Ends the command and all that it started, and returns once all of it has ended. With `term_first` the
-    /// processes get TERM (and CONT, in case they are stopped), and KILL after `kill_after`. Without it they
-    /// get KILL at once. The time counts through suspend.
+    /// Ends the command and all that it started, and returns once all of it has ended. With
+    /// `term_first` the processes get TERM (and CONT, in case they are stopped), and KILL after
+    /// `kill_after`. Without it they get KILL at once. The time counts through suspend.
     ///
     /// # Errors
     /// A process runs as another user and cannot be killed. It runs on then.
@@ -207,8 +210,8 @@ impl Child {
         }
     }
 
-    /// Ends the watchdog while `closing` closes the session, after the lock was released. Processes that the
-    /// command left running run on.
+    /// Ends the watchdog while `closing` closes the session, after the lock was released. Processes
+    /// that the command left running run on.
     pub async fn leave(mut self, closing: impl Future<Output = ()>) {
         // It takes the kernel a moment to end a process.
         self.handle.kill();
@@ -216,8 +219,8 @@ impl Child {
         self.handle.dismiss();
     }
 
-    /// Returns the signal that has ended the command, if it was sent to this process as well. Then it was
-    /// meant for both.
+    /// Returns the signal that has ended the command, if it was sent to this process as well. Then
+    /// it was meant for both.
     pub fn shared_end(&self) -> Option<Signal> {
         match self.ended {
             Some(Ended::Killed(signal)) if self.received.contains(signal.into()) => {
@@ -227,8 +230,8 @@ impl Child {
         }
     }
 
-    /// Returns whether the watchdog was killed, and the command was ended for that reason: it never runs
-    /// unwatched.
+    /// Returns whether the watchdog was killed, and the command was ended for that reason: it never
+    /// runs unwatched.
     pub fn was_unwatched(&self) -> bool {
         self.unwatched
     }
@@ -251,7 +254,7 @@ impl Child {
                     self.note(arrival);
                 }
                 if !self.whole && self.by_terminal.contains_end(ended) {
-                    // The watchdog does not know of that signal yet.
+                    // The watchdog has not received that signal yet.
                     self.whole = true;
                     self.handle.order(Order::End(Some(self.grace)));
                 }
@@ -289,7 +292,7 @@ impl Child {
             if proc::has_job_control() {
                 signals::suspend();
             } else {
-                // Without a shell with job control, nobody could continue this process.
+                // Without a shell with job control, no process could continue this one.
                 let _ = kill_current_process_group(Raw::CONT);
             }
             return;

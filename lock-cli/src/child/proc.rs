@@ -6,8 +6,8 @@ use rustix::process::{Pid, Signal, getpid};
 
 use super::ended::Ended;
 
-/// The signals that ask a command to end. Sent to this process, they are meant for everything that runs
-/// under the lock.
+/// The signals that ask a command to end. Sent to this process, they are meant for everything that
+/// runs under the lock.
 pub(super) const DEADLY: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
 
 /// A set of signals, as a bit mask.
@@ -37,7 +37,8 @@ impl SignalMask {
 /// The number of a process group outside of our process namespace, as seen from inside.
 pub(super) const UNSEEN: i32 = 0;
 
-/// Returns the process group of this process, or of another one; [`UNSEEN`] if it has no number here.
+/// Returns the process group of this process, or of another one; [`UNSEEN`] if it has no number
+/// here.
 pub(super) fn group_of(process: Option<Pid>) -> i32 {
     let process = process.unwrap_or_else(getpid).as_raw_nonzero().get();
     Stat::of(process).map_or(UNSEEN, |stat| stat.group)
@@ -51,7 +52,8 @@ pub(super) struct Stat {
     pub group: i32,
     pub session: i32,
     threads: u32,
-    /// The start time in ticks since the boot. Together with the process id it identifies the process.
+    /// The start time in ticks since the boot. Together with the process id it identifies the
+    /// process.
     pub started: u64,
 }
 
@@ -96,8 +98,8 @@ pub(super) fn list_processes() -> Vec<(i32, Stat)> {
         .collect()
 }
 
-/// Lists the children of this process, including those that have ended. The list is empty if the kernel
-/// does not support it.
+/// Lists the children of this process, including those that have ended. The list is empty if the
+/// kernel does not support it.
 pub(super) fn list_children() -> Vec<i32> {
     let Ok(threads) = fs::read_dir("/proc/self/task") else {
         return Vec::new();
@@ -116,10 +118,10 @@ pub(super) fn read_arguments(process: i32) -> Vec<u8> {
     fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default()
 }
 
-/// Returns whether a shell, or another program with job control, would continue this process after a stop:
-/// an ancestor in the same session that put this process into another group than its own. Without one,
-/// POSIX calls the group orphaned, and the kernel does not stop it at Ctrl-Z. Here the kernel would, because
-/// the watchdog is in the same session and in another group, too.
+/// Returns whether a shell, or another program with job control, would continue this process after
+/// a stop: an ancestor in the same session that put this process into another group than its own.
+/// Without one, POSIX calls the group orphaned, and the kernel does not stop it at Ctrl-Z. Here the
+/// kernel would, because the watchdog is in the same session and in another group, too.
 pub(super) fn has_job_control() -> bool {
     let Some(own) = Stat::of(getpid().as_raw_nonzero().get()) else {
         return false;

@@ -1,9 +1,9 @@
 //! Catches the signals to this process.
 //!
-//! They are blocked, and read from a descriptor that reports the sender. The terminal sends its signals to
-//! the whole foreground group, which includes the command, so they must not be passed on to it once more.
-//! The dispositions of the signals do not change, so that a signal can end this process as it would have
-//! ended any other.
+//! They are blocked, and read from a descriptor that reports the sender. The terminal sends its
+//! signals to the whole foreground group, which includes the command, so they must not be passed on
+//! to it once more. The dispositions of the signals do not change, so that a signal can end this
+//! process as it would have ended any other.
 
 use std::process::ExitCode;
 
@@ -42,7 +42,8 @@ const INFO: usize = 128;
 pub struct Signal(Raw);
 
 impl Signal {
-    /// Returns the exit status of a process that the signal ended, as a shell shows it: 128 + its number.
+    /// Returns the exit status of a process that the signal ended, as a shell shows it: 128 + its
+    /// number.
     pub fn status(self) -> u8 {
         // The highest number is 64.
         128 + self.0.as_raw() as u8
@@ -60,9 +61,9 @@ impl Signal {
             .map(Signal)
     }
 
-    /// Ends this process by this signal, as if it had never been caught. A shell that waits for this process
-    /// ends its script at Ctrl-C only if a signal ended the process. Returns the exit status for the case
-    /// that this fails: no signal ends the first process of a container.
+    /// Ends this process by this signal, as if it had never been caught. A shell that waits for
+    /// this process ends its script at Ctrl-C only if a signal ended the process. Returns the exit
+    /// status for the case that this fails: no signal ends the first process of a container.
     pub fn end_this_process(self) -> ExitCode {
         // A core file of this process, beside that of the command, would be of no use.
         let core = getrlimit(Resource::Core);
@@ -107,8 +108,8 @@ pub fn unblock_all() {
     let _ = SigSet::all().thread_unblock();
 }
 
-/// Blocks the signals that [`Signals`] catches, for this thread and those that it starts. A program that
-/// starts threads before the runtime calls this first.
+/// Blocks the signals that [`Signals`] catches, for this thread and those that it starts. A program
+/// that starts threads before the runtime calls this first.
 #[cfg(feature = "bench")]
 pub fn block_signals_to_catch() {
     // A valid set is never refused.
@@ -128,20 +129,21 @@ fn signals_to_catch(ignored: SignalMask) -> SigSet {
 }
 
 /// The signals for the command or for the end of this process, caught from the moment that this is
-/// installed. A signal that this process was started to ignore (by `nohup`, or in the background of a
-/// script) stays ignored, by this process and by the command.
+/// installed. A signal that this process was started to ignore (by `nohup`, or in the background of
+/// a script) stays ignored, by this process and by the command.
 #[derive(Debug)]
 pub struct Signals {
     arrivals: pipe::Receiver,
     /// The mask from before.
     before: SigSet,
-    /// Caught if the parent of this process had SIGCHLD ignored: the kernel would throw the command's
-    /// status away.
+    /// Caught if the parent of this process had SIGCHLD ignored: the kernel would throw the
+    /// command's status away.
     _child: Option<unix::Signal>,
 }
 
 impl Signals {
-    /// Starts to catch the signals. They stay caught until the process ends, even if this is dropped.
+    /// Starts to catch the signals. They stay caught until the process ends, even if this is
+    /// dropped.
     ///
     /// Call it before any thread is started: threads that exist already do not block the signals.
     ///
@@ -171,8 +173,8 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal that would have ended this process if it were not caught. Ctrl-Z stops the
-    /// process as usual meanwhile.
+    /// Waits for the next signal that would have ended this process if it were not caught. Ctrl-Z
+    /// stops the process as usual meanwhile.
     ///
     /// # Cancel safety
     /// It may be dropped and called again; no signal is lost.
@@ -234,8 +236,8 @@ impl InitialMask {
     }
 }
 
-/// Parses the kernel's record of a signal (`struct signalfd_siginfo`): its number, an error number, how it
-/// was sent, by which process, and more.
+/// Parses the kernel's record of a signal (`struct signalfd_siginfo`): its number, an error number,
+/// how it was sent, by which process, and more.
 fn parse(info: &[u8; INFO]) -> Option<Arrival> {
     let field = |at| Some(i32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
     let (number, code, process) = (field(0)?, field(8)?, field(12)?);
@@ -249,8 +251,8 @@ fn parse(info: &[u8; INFO]) -> Option<Arrival> {
     Some(Arrival { signal, sender })
 }
 
-/// Stops this process as Ctrl-Z would, until it is continued. Does nothing in an orphaned process group,
-/// which the kernel does not stop that way.
+/// Stops this process as Ctrl-Z would, until it is continued. Does nothing in an orphaned process
+/// group, which the kernel does not stop that way.
 pub(super) fn suspend() {
     let stop = to_set(Raw::TSTP);
     let _ = stop.thread_unblock();
@@ -258,8 +260,8 @@ pub(super) fn suspend() {
     let _ = stop.thread_block();
 }
 
-/// Runs `write`, which writes to the terminal, without being stopped for that. With `stty tostop` a write
-/// from the background stops a process, but this one may have to stop its command soon.
+/// Runs `write`, which writes to the terminal, without being stopped for that. With `stty tostop` a
+/// write from the background stops a process, but this one may have to stop its command soon.
 pub fn without_tty_stop<T>(write: impl FnOnce() -> T) -> T {
     let mut stop_signal = SigSet::empty();
     stop_signal.add(Posix::SIGTTOU);

@@ -1,9 +1,10 @@
-//! The watchdog process. It starts the command, and is the parent of all that the command leaves behind. It
-//! ends all of it when the supervisor is gone, when the supervisor orders that, and when a deadline passes
-//! that the supervisor has not moved on: the supervisor may be stopped while the command runs.
+//! Runs the watchdog process. It starts the command, and is the parent of all that the command
+//! leaves behind. It ends all of it when the supervisor is gone, when the supervisor orders that,
+//! and when a deadline passes that the supervisor has not moved on: the supervisor may be stopped
+//! while the command runs.
 //!
-//! It notices the supervisor's end by a socket whose other end only the supervisor has: the kernel closes
-//! it, whatever ended the supervisor.
+//! It notices the supervisor's end by a socket whose other end only the supervisor has: the kernel
+//! closes it, whatever ended the supervisor.
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -28,15 +29,16 @@ use super::proc::{self, DEADLY, SignalMask};
 use super::signals::{self, Sender};
 use super::wire::{self, MESSAGE, Order, Report, Start};
 
-/// How long killed processes are waited for. They end at once, unless they hang in the kernel or belong to
-/// another user.
+/// The time limit for killed processes to end. They end at once, unless they hang in the kernel or
+/// belong to another user.
 const KILLED_LIMIT: Duration = Duration::from_secs(10);
-/// The longest timer. Timers stand still while the machine is suspended; the deadline does not.
+/// The longest timer. Timers stop while the machine is suspended, but the deadline does not move.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
 
 /// Runs the watchdog process.
 pub(super) fn main() -> ExitCode {
-    // A TERM, for instance to all processes of a service, must not end the watchdog while the command runs.
+    // A TERM, for instance to all processes of a service, must not end the watchdog while the
+    // command runs.
     let before = signals::block_all();
     // It has a name of its own, so that `killall` does not end it with the commands that it guards.
     let _ = rustix::thread::set_name(c"lock-watchdog");
@@ -56,7 +58,8 @@ fn guard(mask: SigSet) -> io::Result<()> {
         return Ok(());
     };
     let start = Start::receive(&line)?;
-    // The command inherits the mask that this process was started with. Signals are not expected meanwhile.
+    // The command inherits the mask that this process was started with. Signals are not expected
+    // meanwhile.
     mask.thread_set_mask()?;
     let executed = execute(&start, streams);
     signals::block_all();
@@ -92,8 +95,8 @@ fn guard(mask: SigSet) -> io::Result<()> {
     carry_out(&watch.start.last_will)
 }
 
-/// Starts the command, with its own streams and in the supervisor's group. This process does not keep the
-/// streams open, so that a reader of the output does not wait for it.
+/// Starts the command, with its own streams and in the supervisor's group. This process does not
+/// keep the streams open, so that a reader of the output does not wait for it.
 fn execute(start: &Start, [stdin, stdout, stderr]: [std::os::fd::OwnedFd; 3]) -> io::Result<Pid> {
     let (program, arguments) = start.command.split_first().ok_or(Errno::INVAL)?;
     let mut command = Command::new(program);
@@ -141,7 +144,7 @@ struct Watch {
     childless: bool,
     sent: ReportsSent,
     deadline: Option<BootInstant>,
-    /// When everything that is left is killed.
+    /// The instant at which everything that is left is killed.
     kill_at: Option<BootInstant>,
     by_terminal: SignalMask,
     by_others: SignalMask,
@@ -207,8 +210,8 @@ impl Watch {
         }
     }
 
-    /// Returns whether something may run that must not outlive the lock. Processes that the command left
-    /// running when it ended by itself do not count.
+    /// Returns whether something may run that must not outlive the lock. Processes that the command
+    /// left running when it ended by itself do not count.
     fn guards_something(&self) -> bool {
         let left = self.start.whole || self.kill_at.is_some();
         !self.sent.all && (self.ended.is_none() || left)
@@ -247,10 +250,11 @@ impl Watch {
         }
     }
 
-    /// Returns whether the command ended because the supervisor was to end. Then what it left ends, too.
+    /// Returns whether the command ended because the supervisor was to end. Then what it left ends,
+    /// too.
     ///
-    /// A HUP may only have made the command read its configuration again, and the command may have handled a
-    /// signal of the terminal, long before it ends for another reason.
+    /// A HUP may only have made the command read its configuration again, and the command may have
+    /// handled a signal of the terminal, long before it ends for another reason.
     fn is_ended_by_signal_to_us(&self, ended: Ended) -> bool {
         let to_end = [Signal::TERM, Signal::INT, Signal::QUIT];
         self.by_others.contains_any(&to_end)
@@ -275,7 +279,8 @@ impl Watch {
         }
         let group = proc::group_of(Some(self.command));
         match sender {
-            // The signal has reached the command with its group, unless the command has left the group.
+            // The signal has reached the command with its group, unless the command has left the
+            // group.
             Sender::Kernel if group == self.start.group => {}
             Sender::Kernel => {
                 let _ = kill_process(self.command, signal);
@@ -286,7 +291,7 @@ impl Watch {
         }
     }
 
-    /// Asks everything that the command started to end, and kills what is left after this time.
+    /// Sends TERM to everything that the command started, and kills what is left after this time.
     fn end_politely(&mut self, grace: Duration) {
         family::signal(&[Signal::TERM, Signal::CONT], |_| true);
         let at = self.clock.now() + grace;
@@ -314,7 +319,7 @@ impl Watch {
         // Nothing more can be done.
         self.sent.all = true;
         if killed.is_err() {
-            // What runs on keeps the lock for as long as the session lasts.
+            // The processes that still run keep the lock for as long as the session lasts.
             self.start.last_will.clear();
         }
         killed

@@ -1,8 +1,8 @@
-//! The messages between the supervisor and the watchdog, over a socket pair.
+//! Defines the messages between the supervisor and the watchdog, over a socket pair.
 //!
-//! First the supervisor sends what to start, with the command's standard streams. From then on each side
-//! sends messages of one size. The kernel takes such a message as a whole or not at all, so that neither
-//! side has to wait for the other to read.
+//! First the supervisor sends what to start, with the command's standard streams. From then on each
+//! side sends messages of one size. The kernel takes such a message as a whole or not at all, so
+//! that neither side has to wait for the other to read.
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut, Read};
@@ -31,14 +31,15 @@ pub(super) struct Start {
     pub env: Vec<(OsString, OsString)>,
     /// The process group of the command.
     pub group: i32,
-    /// How long the remaining processes may clean up when a signal to the supervisor has ended the command.
+    /// The time for the remaining processes to clean up when a signal to the supervisor has ended
+    /// the command.
     pub grace: Duration,
     /// Whether everything that the command leaves running counts as the command.
     pub whole: bool,
-    /// When the command is killed, unless the deadline is moved on before.
+    /// The instant at which the command is killed, unless the deadline is moved on before.
     pub deadline: Option<BootInstant>,
-    /// What is handed to this program, in another role, when the supervisor has died and the command with
-    /// it. Empty if there is nothing to do then.
+    /// The input of this program in another role, which runs when the supervisor has died and the
+    /// command with it. Empty if there is nothing to do then.
     pub last_will: Vec<u8>,
 }
 
@@ -178,7 +179,8 @@ pub(super) enum Order {
     Deadline(BootInstant),
     /// This signal was sent to the supervisor.
     Signal(i32, Sender),
-    /// End the command and all that it started: with TERM and this time to clean up, or at once with KILL.
+    /// End the command and all that it started: with TERM and this time to clean up, or at once
+    /// with KILL.
     End(Option<Duration>),
 }
 
@@ -219,8 +221,8 @@ pub(super) enum Report {
     Started,
     /// The command could not be executed, with this error number.
     Failed(i32),
-    /// The command has ended. If a signal to the supervisor was the reason, what it left running is ended
-    /// as well.
+    /// The command has ended. If a signal to the supervisor was the reason, the processes that it
+    /// left running are ended as well.
     Ended { ended: Ended, through_us: bool },
     /// All that the command started has ended, too.
     AllEnded,

@@ -68,7 +68,7 @@ pub struct Bench {
     pub rounds: u16,
 }
 
-/// The longest measurement that can be asked for.
+/// The longest measurement that a user can request.
 const LONGEST_MEASUREMENT: Duration = Duration::from_secs(3600);
 
 /// Parses the duration of a measurement.

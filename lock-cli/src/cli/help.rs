@@ -34,7 +34,7 @@ pub fn after_long_help() -> String {
     format!("{}{}", after_help(), reference::help())
 }
 
-/// What every command that changes a fenced file has to explain.
+/// Expands to the help that is common to all commands that change a fenced file.
 macro_rules! fenced_help {
     () => {
         "\

@@ -1,4 +1,4 @@
-//! Acquiring a lock for a command: connects, queues, reports the wait, and gives up when the lock is
+//! Acquires a lock for a command: connects, queues, reports the wait, and gives up when the lock is
 //! not wanted any more.
 
 use std::ffi::OsStr;
@@ -26,15 +26,15 @@ pub struct Request<'a> {
     pub name: &'a LockName,
     pub mode: Mode,
     pub options: &'a Acquire,
-    /// What is done under the lock, for others in the queue to see.
+    /// The description of the work under the lock, for others in the queue to see.
     pub command: String,
 }
 
-/// How a request ended that did not fail.
+/// The result of a request that did not fail.
 pub enum Acquisition {
     /// The lock is held. The session has to be ended with [`close_session`].
     Held(Locks, AnyGuard),
-    /// The lock was not wanted any more, for instance because a signal came.
+    /// The lock was not wanted any more, for instance because a signal arrived.
     Abandoned(Exit),
 }
 
@@ -74,7 +74,7 @@ pub async fn wait_for_deadly_signal(signals: &mut Signals) -> Exit {
     Exit::Signal(signals.deadly().await)
 }
 
-/// Reads from the flags how the lock is to be held. A flag that flock has and we do not have is
+/// Reads the mode of the hold from the flags. A flag that flock has and turnlock does not have is
 /// refused with the reason.
 pub fn parse_mode(flags: &FlockFlags) -> Result<Mode, Failure> {
     let refuse = |reason, instead| Err(Failure::new(Exit::Usage, reason).hint(instead));
@@ -97,8 +97,8 @@ pub fn parse_mode(flags: &FlockFlags) -> Result<Mode, Failure> {
     })
 }
 
-/// Returns the name of a program as others in the queue see it. Its arguments are left out: they may
-/// have secrets.
+/// Returns the name of a program as others in the queue see it. Its arguments are left out: they
+/// may have secrets.
 pub fn display_name(program: &OsStr) -> String {
     let base = Path::new(program).file_name().unwrap_or(program);
     base.to_string_lossy().into_owned()
@@ -117,7 +117,7 @@ async fn connect(request: &Request<'_>) -> Result<Locks, Failure> {
                 "{name}: lost our place in the queue ({error}); queueing again"
             ));
         });
-    // It is for people, who can read around what is not UTF-8.
+    // The note is for people, who can read around bytes that are not UTF-8.
     let note = request.options.note.as_ref();
     options.note = note.map(|note| note.to_string_lossy().into_owned());
     coordinator::connect(request.global.backend.as_deref(), options).await
@@ -174,8 +174,8 @@ fn is_try(options: &Acquire) -> bool {
     options.nonblock || options.wait.is_some_and(|limit| limit.is_zero())
 }
 
-/// Lets others know that the lock is held since now, and not since its entry was queued. They can do
-/// without.
+/// Reports to others that the lock is held since now, and not since its entry was queued. A failure
+/// is ignored, because they can do without.
 async fn announce(guard: &AnyGuard) {
     let announced = tokio::time::timeout(REPLY_LIMIT, guard.announce()).await;
     if !matches!(announced, Ok(Ok(()))) {
@@ -186,7 +186,7 @@ async fn announce(guard: &AnyGuard) {
     }
 }
 
-/// Says on stderr that the coordinator granted a shorter time to live than was asked for.
+/// Reports on stderr that the coordinator granted a shorter time to live than was asked for.
 fn report_shorter_ttl(request: &Request<'_>, guard: &AnyGuard) {
     let (granted, asked) = (guard.ttl(), request.options.ttl);
     if granted < asked {
@@ -199,8 +199,8 @@ fn report_shorter_ttl(request: &Request<'_>, guard: &AnyGuard) {
     }
 }
 
-/// Makes the failure of a lock that somebody else has. `by_outer` says that it is the command that
-/// this one runs under.
+/// Makes the failure of a lock that somebody else has. `by_outer` means that the holder is the
+/// command under which this command runs.
 fn not_acquired(request: &Request<'_>, by_outer: bool) -> Failure {
     let (name, options) = (request.name, request.options);
     let message = match options.wait {

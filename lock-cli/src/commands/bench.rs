@@ -18,7 +18,7 @@ use crate::output::{StatusLine, format_table, inform, print, print_json, say};
 /// The pause between two updates of the time that a measurement has taken.
 const REFRESH: Duration = Duration::from_millis(200);
 
-/// How long the end of the workers' sessions is waited for.
+/// The time limit for the end of the workers' sessions.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 pub async fn bench(global: Global, args: Bench) -> Result<Exit, Failure> {
@@ -28,7 +28,7 @@ pub async fn bench(global: Global, args: Bench) -> Result<Exit, Failure> {
         outcome = run(&target, &args, global.json) => outcome.map(|()| Exit::Success),
         signal = signals.deadly() => Ok(Exit::Signal(signal)),
     };
-    // A measurement that came to its end has closed them already.
+    // A measurement that was completed has closed them already.
     let closed = tokio::time::timeout(CLOSE_LIMIT, target.part()).await;
     if !matches!(closed, Ok(Ok(()))) {
         say("the coordinator did not reply; what is left of these locks is gone in 30 s");
@@ -136,7 +136,7 @@ async fn run_report(
     let measuring = survey(&peers, rounds, args.seconds, before, after);
     let report = measure_while_printed(measuring, broken).await?;
     drop(line);
-    // What took minutes to measure is kept, even if stdout cannot be written to.
+    // The report took minutes to measure, so it is kept even if stdout cannot be written to.
     let written = report.write(folder);
     if !json {
         let rows: Vec<Vec<String>> = report.table().into_iter().map(Vec::from).collect();

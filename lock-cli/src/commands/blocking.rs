@@ -1,11 +1,11 @@
-//! Blocking work on files, which a signal may interrupt.
+//! Runs blocking work on files, which a signal may interrupt.
 
 use crate::child::Signals;
 use crate::exit::{Exit, Failure};
 
-/// Runs blocking work on a thread of its own, so that signals are noticed meanwhile. Returns the exit
-/// status as the inner error if a signal came that ends this process. The work is then left behind:
-/// whatever it was doing to a file is done as a whole or not at all.
+/// Runs blocking work on a thread of its own, so that signals are noticed meanwhile. Returns the
+/// exit status as the inner error if a signal arrived that ends this process. The work is then left
+/// behind: a change of a file is made as a whole or not at all.
 pub async fn run_interruptibly<T: Send + 'static>(
     signals: &mut Signals,
     work: impl FnOnce() -> T + Send + 'static,

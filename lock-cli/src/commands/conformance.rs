@@ -108,7 +108,8 @@ fn show(json: bool, case: &Case, outcome: &Outcome, took: Duration) -> Result<()
     print(format!("{word:<8} {seconds:>6.1} s  {name}"))
 }
 
-/// Removes what is left when all sessions have ended. The user's own coordinator keeps nothing.
+/// Removes the keys that are left when all sessions have ended. The user's own coordinator keeps
+/// nothing.
 async fn tidy(url: Option<&str>, root: &str) -> Result<(), Failure> {
     if let Some(url) = url {
         turnlock::registry::tidy(&coordinator::extend_namespace(url, root)).await?;

@@ -1,4 +1,4 @@
-//! `turnlock edit`: replace a file with what a command makes of it.
+//! `turnlock edit`: replace a file with the output of a command.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -76,7 +76,7 @@ async fn run_edit(
     let mut child = Child::spawn(watchdog, plan, signals).await?;
     let (ended, lost) = match guard {
         Some(guard) => supervise(&mut child, guard, OnLost::Term, grace).await?,
-        // Whoever holds the lock supervises this process.
+        // The process that holds the lock supervises this process.
         None => (child.wait().await?, false),
     };
     let end = child.shared_end();

@@ -39,7 +39,8 @@ pub async fn evict(global: Global, args: Evict) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Says that there is nobody to evict. That is a success: what was asked for is so already.
+/// Reports that there is nobody to evict. That is a success: the state is already the one asked
+/// for.
 fn report_nothing_to_do(global: &Global, message: &str) -> Result<Exit, Failure> {
     if !global.json {
         print(message)?;
@@ -47,8 +48,8 @@ fn report_nothing_to_do(global: &Global, message: &str) -> Result<Exit, Failure>
     Ok(Exit::Success)
 }
 
-/// Chooses the entry to evict. Returns whether it holds the lock, or the message that there is no such
-/// entry as the inner error.
+/// Chooses the entry to evict. Returns whether it holds the lock, or the message that there is no
+/// such entry as the inner error.
 fn choose<'a>(
     queue: &'a Queue,
     args: &Evict,

@@ -46,8 +46,8 @@ pub async fn check(global: Global, args: Check) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Chooses the token to check. A number on the command line is a token of the lock that this process
-/// runs under, or else of the lock that the fence last admitted.
+/// Chooses the token to check. A number on the command line is a token of the lock that this
+/// process runs under, or else of the lock that the fence last admitted.
 fn choose_token(
     args: &Check,
     outer: Option<FencingToken>,

@@ -56,7 +56,7 @@ pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
         false => print(token.to_string()),
     };
     if let Err(failure) = printed {
-        // The reader who was to learn of the lock did not.
+        // The reader of stdout was to learn of the lock, but could not.
         let _ = release(guard).await;
         close_session(&locks).await;
         return Err(failure);

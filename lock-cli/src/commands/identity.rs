@@ -1,19 +1,19 @@
-//! The user's name as others in a queue see it.
+//! Finds the user's name as others in a queue see it.
 
 use std::fs;
 
 use rustix::process::geteuid;
 
-/// Where the users of a machine are listed.
+/// The file that lists the users of a machine.
 const USERS: &str = "/etc/passwd";
 /// The longest name that is passed on, in characters.
 const MAX_CHARS: usize = 256;
 
 /// Returns the name of the effective user: from this machine's list of users, or else from the
-/// environment, or else the number. The environment comes second because after `su` it may still name
-/// the user who called it.
+/// environment, or else the number. The environment comes second because after `su` it may still
+/// name the user who called it.
 ///
-/// Directory services are not asked: one that does not reply would hold up every lock.
+/// Directory services are not used: one that does not reply would block every lock.
 pub fn user_name() -> String {
     let number = geteuid().as_raw();
     let listed = fs::read(USERS)

@@ -1,5 +1,5 @@
-//! The release of a lock whose `turnlock` was killed, once its command has been ended. Without it the
-//! lock would stay taken until its session ends, a time to live later.
+//! Releases a lock whose `turnlock` was killed, once its command has been ended. Otherwise the lock
+//! would stay taken until its session ends, a time to live later.
 
 use std::io::{self, Read};
 use std::process::ExitCode;
@@ -12,10 +12,10 @@ use crate::child::LAST_WILL;
 use crate::cli::Global;
 use crate::coordinator;
 
-/// How long the coordinator is waited for. After that the session ends by itself.
+/// The time limit for the coordinator to reply. After that the session ends by itself.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Writes down which entry of which queue is to be removed.
+/// Encodes the entry to be removed and its queue.
 pub fn to_bytes(global: &Global, guard: &AnyGuard) -> Vec<u8> {
     let (name, entry) = (guard.name(), guard.entry());
     let will = json!({
@@ -28,15 +28,15 @@ pub fn to_bytes(global: &Global, guard: &AnyGuard) -> Vec<u8> {
     will.to_string().into_bytes()
 }
 
-/// Removes the entry, if this process was started for that. Returns the exit status, or `None` in any
-/// other process.
+/// Removes the entry, if this process was started for that. Returns the exit status, or `None` in
+/// any other process.
 pub fn helper_main() -> Option<ExitCode> {
     if std::env::args_os().nth(1)? != LAST_WILL {
         return None;
     }
     let mut will = String::new();
     let read = io::stdin().read_to_string(&mut will);
-    // Nobody reads what goes wrong. The session ends by itself.
+    // Nobody would read an error message. The session ends by itself.
     let done = read.ok().and_then(|_| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -14,7 +14,7 @@ use crate::output::{
 /// The number of locks in one request: its reply stays well below the message limit.
 const PAGE_SIZE: usize = 500;
 
-/// On a narrow terminal the name and the holder are shortened.
+/// The columns that are shortened on a narrow terminal: the name and the holder.
 const SHRINKS: &[Shrinks] = &[(0, 24), (5, 12), (0, 8)];
 
 pub async fn ls(global: Global, args: Ls) -> Result<Exit, Failure> {

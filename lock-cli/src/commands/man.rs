@@ -1,4 +1,5 @@
-//! `turnlock man`: print or write the manual pages, which are made from the definition of the command line.
+//! `turnlock man`: print or write the manual pages, which are made from the definition of the
+//! command line.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The subcommands, a file each.
+//! Contains the subcommands, one in each file.
 
 mod acquiring;
 #[cfg(feature = "bench")]

@@ -1,4 +1,4 @@
-//! The meaning of NAME and PREFIX on the command line.
+//! Interprets NAME and PREFIX on the command line.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,9 +9,9 @@ use turnlock::fence::PathNames;
 
 use crate::exit::{Exit, Failure};
 
-/// Returns the lock that a NAME means. A NAME that is written as a path means the lock of that file;
-/// any other means the lock of this name. With `--raw` it means the queue at exactly this prefix or
-/// path.
+/// Returns the lock that a NAME means. A NAME that is written as a path means the lock of that
+/// file; any other means the lock of this name. With `--raw` it means the queue at exactly this
+/// prefix or path.
 pub fn parse_name(text: impl AsRef<OsStr>, raw: bool) -> Result<LockName, Failure> {
     let text = text.as_ref();
     if !raw && is_path(text) {

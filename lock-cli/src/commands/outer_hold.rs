@@ -1,4 +1,4 @@
-//! The hold of the `turnlock run` that this process runs under, if there is one.
+//! Reads the hold of the `turnlock run` under which this process runs, if there is one.
 
 use turnlock::fence::FencingToken;
 use turnlock::{LockName, Locks, Mode};
@@ -24,10 +24,10 @@ pub fn read_token() -> Result<Option<FencingToken>, Failure> {
 }
 
 /// Returns whether a hold of this lock would have to wait for the hold around this process. The
-/// environment alone does not say so, for a daemon keeps its variables for long: if it names the same
-/// lock, the coordinator is asked.
+/// environment alone does not show that, because a daemon keeps its variables for long. If it names
+/// the same lock, the coordinator's queue decides.
 pub async fn blocks(locks: &Locks, name: &LockName, mode: Mode) -> bool {
-    // A variable that is wrong is reported by those commands that need it.
+    // A malformed variable is reported by the commands that need it.
     let Ok(Some(outer)) = read_token() else {
         return false;
     };

@@ -15,7 +15,8 @@ use crate::output::{
 /// The word for an entry that holds the lock.
 const HOLDS: &str = "holds";
 
-/// On a narrow terminal the note is shortened first, then the command, then the owner.
+/// The columns that are shortened on a narrow terminal: first the note, then the command, then the
+/// owner.
 const SHRINKS: &[Shrinks] = &[(7, 8), (6, 8), (5, 8)];
 
 pub async fn queue(global: Global, args: Queue) -> Result<Exit, Failure> {
@@ -47,7 +48,8 @@ pub async fn queue(global: Global, args: Queue) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Returns when a holder acquired the lock, in milliseconds since the Unix epoch, if its entry says so.
+/// Returns the time at which a holder acquired the lock, in milliseconds since the Unix epoch, if
+/// its entry has it.
 fn held_since(entry: &Entry) -> Option<u64> {
     let metadata = entry.metadata.as_ref()?;
     let held = match metadata.held_unix_ms? {
@@ -75,7 +77,7 @@ fn to_row(state: &str, entry: &Entry) -> Vec<String> {
     ]
 }
 
-/// Returns an entry as programs get it. What the entry does not say is null.
+/// Returns an entry as JSON for programs. A field that the entry does not have is null.
 pub fn to_json(state: &str, entry: &Entry) -> serde_json::Value {
     let held = held_since(entry).filter(|_| state == HOLDS);
     let metadata = entry.metadata.clone().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The end of a hold: the lock is given back, and the session is closed.
+//! Ends a hold: releases the lock, and closes the session.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use turnlock::{AnyGuard, Locks, Release};
 
 use crate::output::narrate;
 
-/// How long a command waits for a reply that it can do without.
+/// The time limit for a reply that a command can do without.
 pub const REPLY_LIMIT: Duration = Duration::from_secs(1);
 
-/// Releases the lock. A reply that takes too long is not waited for: the release goes on until the
-/// session ends.
+/// Releases the lock. It does not wait for a reply that takes too long: the release goes on until
+/// the session ends.
 ///
 /// # Errors
-/// Why it is not known whether the lock is free, for the user to read.
+/// The reason why it is not known whether the lock is free, for the user to read.
 pub async fn release(guard: AnyGuard) -> Result<Release, String> {
     let name = guard.name().clone();
     match tokio::time::timeout(REPLY_LIMIT, guard.release()).await {
@@ -30,8 +30,8 @@ pub async fn release(guard: AnyGuard) -> Result<Release, String> {
     }
 }
 
-/// Closes the session, so that no entry of it stays in a queue. A coordinator that does not reply is
-/// not waited for: there the session ends with its time to live.
+/// Closes the session, so that no entry of it stays in a queue. It does not wait for a coordinator
+/// that does not reply: there the session ends with its time to live.
 pub async fn close_session(locks: &Locks) {
     let _ = tokio::time::timeout(REPLY_LIMIT, locks.close()).await;
 }

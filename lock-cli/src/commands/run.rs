@@ -1,4 +1,4 @@
-//! `turnlock run`: run a command under a lock, and stop it before the lock can be somebody else's.
+//! `turnlock run`: run a command under a lock, and stop it before another can get the lock.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
         options: &args.acquire,
         command: display_name(&command[0]),
     };
-    // The watchdog is started once the coordinator has been asked, and comes up while we queue.
+    // The watchdog is started once the acquire has begun, and comes up during the wait.
     let (acquisition, watchdog) = tokio::join!(
         acquire(&request, wait_for_deadly_signal(&mut signals)),
         async move { Watchdog::start(before) }
@@ -93,8 +93,8 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     Ok(end.map_or(Exit::Of(ended.status()), Exit::Signal))
 }
 
-/// Refuses a grace that does not fit into the time to live that is asked for, before a coordinator is
-/// asked.
+/// Refuses a grace that does not fit into the requested time to live, before it connects to a
+/// coordinator.
 fn check_grace(args: &Run) -> Result<(), Failure> {
     let ttl = args.acquire.ttl;
     match args.grace {
@@ -111,8 +111,9 @@ fn check_grace(args: &Run) -> Result<(), Failure> {
     }
 }
 
-/// Returns the grace, if it fits into the time to live that the coordinator granted. With a longer one
-/// the command would be stopped as soon as it runs, or at the first renewal that is a little late.
+/// Returns the grace, if it fits into the time to live that the coordinator granted. With a longer
+/// one the command would be stopped as soon as it runs, or at the first renewal that is a little
+/// late.
 fn granted_grace(args: &Run, guard: &AnyGuard) -> Result<Duration, Failure> {
     let most = longest_grace(guard);
     match args.grace {

@@ -19,7 +19,7 @@ use crate::coordinator::{daemon, machine, system};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 
-/// How long a coordinator that is about to end may finish what is under way.
+/// The time limit for a coordinator that is about to end to finish the requests under way.
 const PREDECESSOR: Duration = Duration::from_secs(5);
 
 pub async fn serve(args: Serve) -> Result<Exit, Failure> {
@@ -72,8 +72,8 @@ async fn serve_in_foreground(args: &Serve, home: &Home) -> Result<Exit, Failure>
     .await
 }
 
-/// Reports on stderr why the coordinator did not start, for the command that started it. Once it serves,
-/// everything goes to the log.
+/// Reports on stderr why the coordinator did not start, for the command that started it. Once the
+/// coordinator serves, all messages go to the log.
 async fn serve_in_background(args: &Serve, home: &Home) -> Result<Exit, Failure> {
     home.make_dir()?;
     let path = home.log();
@@ -124,7 +124,7 @@ async fn serve_in_background(args: &Serve, home: &Home) -> Result<Exit, Failure>
     }
 }
 
-/// Refuses to run a user's own coordinator beside the machine's, which would split every lock in two.
+/// Refuses a user's own coordinator beside the machine's, because it would split every lock in two.
 fn refuse_beside_the_machines(args: &Serve) -> Result<(), Failure> {
     if args.chosen_folder || machine::url()?.is_none() {
         return Ok(());
@@ -137,20 +137,21 @@ fn refuse_beside_the_machines(args: &Serve) -> Result<(), Failure> {
         .hint("run the command again; for locks of your own, set TURNLOCK_HOME"))
 }
 
-/// Serves until a signal comes, or until it has been idle for long enough. Calls `ready` once it serves.
+/// Serves until a signal comes, or until it has been idle for long enough. Calls `ready` once it
+/// serves.
 async fn serve_until_stopped(
     args: &Serve,
     home: &Home,
     ready: impl FnOnce(&[Listen]) -> std::io::Result<()>,
 ) -> Result<Exit, Failure> {
     let listeners = parse_listeners(args, home)?;
-    // Caught before a user or `turnlock stop` can send them.
+    // The signal is caught before a user or `turnlock stop` can send it.
     let mut terminate = signal(SignalKind::terminate()).map_err(to_internal_failure)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(to_internal_failure)?;
     // While it is caught, a write above the limit fails instead, and the store reports that.
     let _too_large =
         signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map_err(to_internal_failure)?;
-    // In the foreground it is left alone, for `nohup`.
+    // In the foreground the signal is not caught, for `nohup`.
     let mut hangup = match args.background {
         true => Some(signal(SignalKind::hangup()).map_err(to_internal_failure)?),
         false => None,
@@ -163,8 +164,8 @@ async fn serve_until_stopped(
     };
     let coordinator = open_store(home, limit).await?;
     for listen in &listeners {
-        // This process owns the data folder, so nobody else uses a socket in it. The machine's socket is
-        // served only from this folder.
+        // This process owns the data folder, so nobody else uses a socket in it. The machine's
+        // socket is served only from this folder.
         if let Listen::Unix(path) | Listen::UnixOfGroup(path, _) = listen
             && (path.starts_with(home.dir()) || args.system)
         {

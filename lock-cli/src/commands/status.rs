@@ -12,10 +12,10 @@ use crate::coordinator::{Choice, NamedBy, choose, machine};
 use crate::exit::{Exit, Failure};
 use crate::output::{escape_controls, format_duration, format_table, print};
 
-/// What is shown about the coordinator.
+/// The facts shown about the coordinator.
 #[derive(Default)]
 struct Report {
-    /// `own`, `machine` or `named`.
+    /// The kind: `own`, `machine` or `named`.
     kind: &'static str,
     /// The URL, or the folder.
     place: String,
@@ -24,11 +24,11 @@ struct Report {
     pid: Option<u32>,
     uptime: Option<Duration>,
     version: Option<Version>,
-    /// Why it does not reply.
+    /// The reason why it does not reply.
     trouble: Option<String>,
 }
 
-/// The coordinator's program, and the etcd API that it is_enabled, if it does.
+/// The coordinator's program, and the version of the etcd API that it speaks, if it does.
 #[derive(Debug, PartialEq, Eq)]
 struct Version {
     program: String,
@@ -168,7 +168,7 @@ async fn probe(backend: &dyn Backend) -> Result<(), Error> {
 fn read_uptime(pid: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_the_name) = stat.rsplit_once(") ")?;
-    // The 22nd field, and the name is the second.
+    // The 22nd field is the start time. The name, which is the second field, is cut off here.
     let ticks: u64 = after_the_name.split(' ').nth(19)?.parse().ok()?;
     let started = ticks * 1000 / rustix::param::clock_ticks_per_second().max(1);
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

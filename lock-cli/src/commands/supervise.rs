@@ -1,4 +1,5 @@
-//! A command that runs under a lock: what it learns of its hold, and its end when the lock is lost.
+//! Supervises a command that runs under a lock: gives the command the facts about its hold, and
+//! stops the command when the lock is lost.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -13,19 +14,22 @@ use crate::commands::outer_hold;
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 
-/// KILL comes this long before the deadline at the latest: the kernel needs a moment to end a
-/// process.
+/// The time before the deadline at which KILL is sent at the latest. The kernel needs a moment to
+/// end a process.
 const KILL_RESERVE: Duration = Duration::from_millis(100);
 
-/// What renewals leave is not counted on to the last: one may be a little late.
+/// The share of the time left by renewals that can be relied on, because a renewal may be a little
+/// late.
 const PUNCTUALITY: f64 = 0.9;
 
-/// The time between TERM and KILL if none is asked for: a fifth of the time to live that was granted.
+/// Returns the time between TERM and KILL if the user gave none: a fifth of the granted time to
+/// live.
 pub fn default_grace(guard: &AnyGuard) -> Duration {
     (guard.ttl() / 5).min(longest_grace(guard))
 }
 
-/// The longest time between TERM and KILL that does not stop the command while all is well.
+/// Returns the longest time between TERM and KILL that does not stop the command while renewals
+/// succeed.
 pub fn longest_grace(guard: &AnyGuard) -> Duration {
     guard
         .assured()
@@ -33,14 +37,15 @@ pub fn longest_grace(guard: &AnyGuard) -> Duration {
         .saturating_sub(KILL_RESERVE)
 }
 
-/// Returns when the watchdog kills what runs under this hold, unless the hold is renewed: after our own
-/// turn to be polite, before the deadline.
+/// Returns the time when the watchdog kills everything that runs under this hold, unless the hold
+/// is renewed. It comes after this process has had its turn to stop the command politely, and
+/// before the deadline.
 pub fn kill_at(guard: &AnyGuard) -> BootInstant {
     Clock::system().now() + guard.remaining().saturating_sub(KILL_RESERVE / 2)
 }
 
-/// What the command learns of its hold. Set after the inherited ones: those of an outer hold must
-/// not win.
+/// Returns the variables that describe the hold to the command. They are set after the inherited
+/// ones, so that they override those of an outer hold.
 pub fn environment(guard: &AnyGuard) -> Vec<(OsString, OsString)> {
     let deadline =
         clock::unix_millis() + u64::try_from(guard.remaining().as_millis()).unwrap_or(u64::MAX);
@@ -49,14 +54,15 @@ pub fn environment(guard: &AnyGuard) -> Vec<(OsString, OsString)> {
         ("TURNLOCK_TOKEN", guard.token().to_string()),
         ("TURNLOCK_MODE", guard.mode().to_string()),
         (outer_hold::VARIABLE, fencing_token(guard).to_string()),
-        // As of the start: renewals move it on while the command runs.
+        // The deadline at the start of the command: renewals move it on while the command runs.
         ("TURNLOCK_DEADLINE_UNIX_MS", deadline.to_string()),
     ]
     .map(|(key, value)| (key.into(), value.into()))
     .to_vec()
 }
 
-/// Returns the portable form of the token. A reader has one too: it says that nothing may be written.
+/// Returns the portable form of the token. A reader has a token too; it says that nothing may be
+/// written.
 fn fencing_token(guard: &AnyGuard) -> FencingToken {
     FencingToken {
         mode: guard.mode(),
@@ -64,8 +70,8 @@ fn fencing_token(guard: &AnyGuard) -> FencingToken {
     }
 }
 
-/// Waits for the command to end, and stops it when the lock is lost or about to be. Answers how it
-/// ended and whether the lock was lost.
+/// Waits for the command to end, and stops the command when the lock is lost or about to be lost.
+/// Returns how the command ended, and whether the lock was lost.
 pub async fn supervise(
     child: &mut Child,
     guard: &AnyGuard,
@@ -106,7 +112,7 @@ pub async fn supervise(
         return Ok((ended, matches!(guard.state(), State::Lost(_))));
     }
     say(format!("{name}: {why}; stopping the command"));
-    // Past the deadline another may hold: then there is no time left to be polite.
+    // Past the deadline another client may hold the lock, so there is no time left to be polite.
     let left = guard.remaining().saturating_sub(KILL_RESERVE);
     let term = on_lost == OnLost::Term && !left.is_zero();
     let stopped = child.stop(term, left.min(grace)).await;
@@ -115,15 +121,16 @@ pub async fn supervise(
         .map_err(|error| runs_on(name, &error))
 }
 
-/// Something of it runs as another user: it is not under our control, and soon not under the lock.
+/// Returns the failure for a command of which a process still runs as another user. This process
+/// cannot end such a process, and soon the lock does not cover it.
 fn runs_on(name: &LockName, error: &Error) -> Failure {
     Failure::new(Exit::Lost, format!("{name}: {error}; it runs on"))
 }
 
-/// Resolves when less than `reserve` is left before the deadline, renewals or not, or the lock is
-/// lost. Meanwhile it keeps the watchdog informed.
+/// Waits until the lock is lost, or until less than `reserve` is left before the deadline. Reports
+/// each new deadline to the watchdog meanwhile.
 async fn beyond_hope(guard: &AnyGuard, reserve: Duration, watchdog: Option<&Deadline>) {
-    // Timers stand still while the machine sleeps; the deadline does not.
+    // Timers stop while the machine sleeps, but the deadline does not move.
     const LONGEST_SLEEP: Duration = Duration::from_millis(500);
     loop {
         let remaining = guard.remaining();

@@ -12,11 +12,11 @@ use crate::coordinator::{ending, machine};
 use crate::exit::{Exit, Failure};
 use crate::output::{print, say};
 
-/// How long a command may take from choosing its coordinator to opening a session there.
+/// The longest time of a command from choosing its coordinator to opening a session there.
 const SETTLE: Duration = Duration::from_secs(1);
-/// A coordinator that does not serve within this time has failed.
+/// The time limit for a coordinator to serve after its start.
 const START: Duration = Duration::from_secs(10);
-/// The pause between two looks for it.
+/// The pause between two checks whether it serves.
 const POLL: Duration = Duration::from_millis(20);
 
 pub async fn system(command: System) -> Result<Exit, Failure> {

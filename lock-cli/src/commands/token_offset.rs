@@ -37,8 +37,8 @@ async fn raise(locks: &Locks, offset: u64) -> Result<u64, Failure> {
     }
 }
 
-/// Acquires a lock and returns its token. A coordinator numbers the holds of all locks from one counter,
-/// so that token is the highest one.
+/// Acquires a lock and returns its token. A coordinator numbers the holds of all locks from one
+/// counter, so that token is the highest one.
 async fn acquire_token(locks: &Locks) -> Result<u64, Failure> {
     if !locks.list("", None, 1).await?.is_empty() {
         inform("locks are in use: their next tokens will be higher than this");

@@ -1,4 +1,5 @@
-//! The right to change a fenced file: a token, and the lock that it came with if it was taken for this.
+//! The right to change a fenced file: a token, and the lock that it came with if it was taken for
+//! this.
 
 use serde_json::json;
 use turnlock::fence::FencingToken;
@@ -20,8 +21,8 @@ pub struct WriteRight {
 }
 
 impl WriteRight {
-    /// Uses the token that the options or the hold around this process give, or else takes the lock.
-    /// Returns an exit status as the inner error if a signal came meanwhile.
+    /// Uses the token that the options or the hold around this process give, or else takes the
+    /// lock. Returns an exit status as the inner error if a signal came meanwhile.
     pub async fn obtain(
         global: &Global,
         args: &Change,
@@ -54,8 +55,8 @@ impl WriteRight {
         })
     }
 
-    /// Releases the lock, if it was taken for this change. How that ends changes nothing of what was
-    /// written: it was written in the order of the tokens.
+    /// Releases the lock, if it was taken for this change. An error of the release does not undo
+    /// the change: the file was written in the order of the tokens.
     pub async fn give_back(self) -> FencingToken {
         if let Some((locks, guard)) = self.lock {
             let _ = release(guard).await;
@@ -65,7 +66,7 @@ impl WriteRight {
     }
 }
 
-/// Prints what was changed under which token, for programs.
+/// Prints the changed file and the token, for programs.
 pub fn print_change(global: &Global, args: &Change, token: &FencingToken) -> Result<(), Failure> {
     if !global.json {
         return Ok(());

@@ -1,5 +1,5 @@
-//! A coordinator in the background drops what it inherited from the command that started it: it serves
-//! the locks of all commands, long after that one has ended.
+//! Removes the state that a coordinator in the background inherited from the command that started
+//! it. The coordinator serves the locks of all commands, long after that one has ended.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::child::this_program;
 
-/// The variables that it keeps. None of them may be a secret.
+/// The variables that are kept. None of them may be a secret.
 const KEPT: [&str; 9] = [
     "HOME",
     "LANG",
@@ -25,10 +25,10 @@ const KEPT: [&str; 9] = [
     "LOGNAME",
     "USER",
 ];
-/// Variables that begin with this are kept, too.
+/// The prefix of other variables that are kept.
 const KEPT_PREFIX: &[u8] = b"LC_";
-/// The resources whose soft limit is raised to the hard one. Core files are not among them: a user who
-/// wants none shall find none.
+/// The resources whose soft limit is raised to the hard one. Core files are not among them: a user
+/// who wants none shall find none.
 const RAISED: [Resource; 8] = [
     Resource::As,
     Resource::Cpu,
@@ -39,18 +39,19 @@ const RAISED: [Resource; 8] = [
     Resource::Nproc,
     Resource::Rss,
 ];
-/// The soft limit of the stack is raised to this. An unlimited stack would change the memory layout.
+/// The value to which the soft limit of the stack is raised. An unlimited stack would change the
+/// memory layout.
 const STACK: u64 = 8 * 1024 * 1024;
-/// With fewer descriptors, a thousand clients cannot be served at once.
+/// The number of descriptors without which a thousand clients cannot be served at once.
 const DESCRIPTORS: u64 = 1024;
-/// With less memory, the store cannot grow to its own limit.
+/// The memory without which the store cannot grow to its own limit.
 const MEMORY: u64 = 4 << 30;
 /// The highest number of a signal. Some of them can be neither caught nor ignored.
 const LAST_SIGNAL: i32 = 64;
 
-/// Executes this program again without what it inherited: descriptors, environment, ignored signals,
-/// umask, nice value and limits. The process leads its own session by now, and blocks no signal. Returns
-/// only if that fails.
+/// Executes this program again without the inherited descriptors, environment, ignored signals,
+/// umask, nice value and limits. The process leads its own session by now, and blocks no signal.
+/// Returns only if the execution fails.
 pub fn start_over() -> io::Error {
     // A descriptor of a script must not stay open for as long as this process lives.
     close_fds::set_fds_cloexec(3, &[]);
@@ -58,8 +59,8 @@ pub fn start_over() -> io::Error {
     umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     // A plain user with a raised nice value may not lower it. The log says so.
     let _ = setpriority_process(None, 0);
-    // The kernel resets a signal that is caught to its default when a program is executed, and leaves
-    // one that is ignored.
+    // The kernel resets a signal that is caught to its default when a program is executed, and
+    // leaves one that is ignored.
     for number in 1..=LAST_SIGNAL {
         let _ = signal(SignalKind::from_raw(number));
     }

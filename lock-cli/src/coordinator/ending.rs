@@ -1,4 +1,4 @@
-//! Stopping a coordinator, and waiting for its end.
+//! Stops a coordinator, and waits for its end.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,19 +8,20 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, te
 
 use crate::exit::{Exit, Failure};
 
-/// How long a coordinator may take to finish what is under way and to end.
+/// The time limit for a coordinator to finish the requests under way and to end.
 const LIMIT: Timespec = Timespec {
     tv_sec: 15,
     tv_nsec: 0,
 };
 
-/// How long the parent of a coordinator may take to reap it. In a container the parent is whatever runs as
-/// the first process.
+/// The time limit for the parent of a coordinator to reap it. In a container the parent is
+/// whichever program runs as the first process.
 const REAP_LIMIT: Duration = Duration::from_secs(3);
 /// The pause between two checks meanwhile.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Waits until a process that has ended has been reaped, so that `kill -0` does not find it any more.
+/// Waits until a process that has ended has been reaped, so that `kill -0` does not find it any
+/// more.
 fn wait_until_reaped(pid: Pid) {
     let started = Instant::now();
     while test_kill_process(pid).is_ok() && started.elapsed() < REAP_LIMIT {
@@ -42,7 +43,7 @@ pub fn stop(pid: Pid) -> Result<(), Failure> {
     };
     let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| to_failure(error.into()))?;
     pidfd_send_signal(&process, Signal::TERM).map_err(|error| to_failure(error.into()))?;
-    // Readable once the process has ended, reaped or not.
+    // The descriptor is readable once the process has ended, reaped or not.
     let mut ended = [PollFd::new(&process, PollFlags::IN)];
     match poll(&mut ended, Some(&LIMIT)) {
         Ok(0) => Err(Failure::new(

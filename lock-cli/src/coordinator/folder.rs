@@ -1,5 +1,6 @@
-//! The folder of a coordinator: for its user alone, below folders that no other user can exchange.
-//! Another user who could put another folder in its place could make two coordinators serve one lock.
+//! Makes and checks the folder of a coordinator: only its user can enter it, and no other user can
+//! replace a folder above it. Another user who could put another folder in its place could make two
+//! coordinators serve one lock.
 
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsString;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Gid, Group, Uid, User};
 use rustix::process::{getegid, geteuid};
 
-/// How long another command may take between making a folder and setting its mode.
+/// The longest time of another command from making a folder to setting its mode.
 const HALF_MADE: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(5);
 /// The number of links on the way to a file that the kernel follows.
@@ -21,8 +22,8 @@ const MAX_LINKS: usize = 40;
 const STICKY: u32 = 0o1000;
 
 /// Makes the folder and its missing parents for this user alone, whatever the umask is: scripts set
-/// `umask 177` before they write keys, and a folder without its `x` bit cannot be entered. An existing
-/// folder is left as it is, and refused if other users could enter or exchange it.
+/// `umask 177` before they write keys, and a folder without its `x` bit cannot be entered. An
+/// existing folder is left as it is, and refused if other users could enter or exchange it.
 ///
 /// # Errors
 /// The reason, with the remedy.
@@ -41,7 +42,8 @@ pub fn make(dir: &Path) -> Result<(), Refusal> {
     }
 }
 
-/// Refuses a folder that another user could enter or exchange. A folder that does not exist is accepted.
+/// Refuses a folder that another user could enter or exchange. A folder that does not exist is
+/// accepted.
 ///
 /// # Errors
 /// The reason, with the remedy.
@@ -87,8 +89,8 @@ impl Refusal {
     }
 }
 
-/// Makes the folder and its missing parents. The mode is set afterwards, because the umask belongs to the
-/// whole process, which may be about to start a command.
+/// Makes the folder and its missing parents. The mode is set afterwards, because the umask belongs
+/// to the whole process, which may be about to start a command.
 fn make_with_parents(dir: &Path) -> io::Result<()> {
     let make = || DirBuilder::new().mode(0o700).create(dir);
     let made = match (make(), dir.parent()) {
@@ -105,8 +107,8 @@ fn make_with_parents(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns whether the existing part of the path ends with a folder of this user that lacks permissions:
-/// another command has just made it, and is about to set its mode.
+/// Returns whether the existing part of the path ends with a folder of this user that lacks
+/// permissions: another command has just made it, and is about to set its mode.
 fn is_half_made(dir: &Path) -> bool {
     let existing = dir.ancestors().find_map(|path| fs::metadata(path).ok());
     existing.is_some_and(|metadata| {
@@ -146,8 +148,8 @@ fn require_private(dir: &Path) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Follows the path to the folder as the kernel does, link by link. Refuses it where another user could
-/// redirect it, as sshd does with the path to `authorized_keys`.
+/// Follows the path to the folder as the kernel does, link by link. Refuses it where another user
+/// could redirect it, as sshd does with the path to `authorized_keys`.
 fn require_safe_path(dir: &Path) -> Result<(), Refusal> {
     let root = fs::metadata("/").map_err(|error| Refusal::io(Path::new("/"), &error))?;
     // In a user namespace, the owner of the root folder may have another number than 0.
@@ -164,7 +166,7 @@ fn require_safe_path(dir: &Path) -> Result<(), Refusal> {
         let next = at.join(&part);
         let metadata = match fs::symlink_metadata(&next) {
             Ok(metadata) => metadata,
-            // What is missing will be made by this process.
+            // The missing folders will be made by this process.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(Refusal::io(&next, &error)),
         };
@@ -183,7 +185,7 @@ fn require_safe_path(dir: &Path) -> Result<(), Refusal> {
             }
             continue;
         }
-        // The last one has to be private, which is checked elsewhere.
+        // The last folder has to be private, which is checked elsewhere.
         if !ahead.is_empty() {
             require_unchangeable(&next, &metadata, &trusted)?;
         }
@@ -239,8 +241,8 @@ fn require_unchangeable(
     ))
 }
 
-/// Returns whether nobody but root or this user is in the group. Many systems give every user a group of
-/// their own, and a umask that lets it write.
+/// Returns whether nobody but root or this user is in the group. Many systems give every user a
+/// group of their own, and a umask that lets it write.
 fn is_private_group(gid: u32) -> bool {
     if gid == 0 {
         return true;

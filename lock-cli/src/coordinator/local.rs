@@ -1,5 +1,5 @@
-//! The user's own coordinator on this machine: where it is, how it is found, and how the first command
-//! that needs it starts it.
+//! Finds the user's own coordinator on this machine. The first command that needs the coordinator
+//! starts it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -21,15 +21,16 @@ use super::folder::{self, Refusal};
 use super::location::{self, FolderSource};
 use crate::exit::{Exit, Failure};
 
-/// A coordinator that does not reply within this time of its start has failed.
+/// The time limit for a coordinator to reply after its start.
 const START_LIMIT: Duration = Duration::from_secs(15);
-/// How long a coordinator that a command started stays without a session, in seconds.
+/// The time without a session after which a coordinator that a command started ends, in seconds.
 const IDLE_SECS: &str = "600";
-/// The pause between two looks for a starting coordinator.
+/// The pause between two checks of a starting coordinator.
 const START_POLL: Duration = Duration::from_millis(5);
-/// How long a coordinator may have its folder but no socket: it is about to serve, or to end.
+/// The longest time in which a coordinator has its folder but no socket, because it is about to
+/// serve or to end.
 const SETTLED: Duration = Duration::from_secs(5);
-/// The most that is read of the messages of a coordinator that failed to start, in bytes.
+/// The largest part of the messages of a coordinator that failed to start that is read, in bytes.
 const MAX_MESSAGE_BYTES: u64 = 64 * 1024;
 
 /// The folder of the user's own coordinator: its data, its socket and its log.
@@ -39,14 +40,14 @@ pub struct Home {
     source: FolderSource,
 }
 
-/// Whether a coordinator serves a folder.
+/// The state of a folder: whether a coordinator serves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerState {
-    /// None has the folder.
+    /// No coordinator has the folder.
     Absent,
     /// This process serves it. The kernel reports its id if it is in our process namespace.
     Serving(Option<Pid>),
-    /// A process has the folder, but no socket that replies. Its id is what the file LOCK says.
+    /// A process owns the folder, but no socket replies. The process id comes from the file LOCK.
     Unresponsive(Option<u32>),
 }
 
@@ -63,7 +64,8 @@ impl Home {
         Ok(Home { dir, source })
     }
 
-    /// Returns the home in a folder that the user gave. A relative path begins at the current folder.
+    /// Returns the home in a folder that the user gave. A relative path begins at the current
+    /// folder.
     pub fn at(dir: &Path) -> Result<Self, Failure> {
         let dir = std::path::absolute(dir).map_err(|error| {
             Failure::new(Exit::Configuration, format!("{}: {error}", dir.display()))
@@ -90,8 +92,8 @@ impl Home {
         self.dir.join("coordinator.log")
     }
 
-    /// Opens a client of the coordinator of this folder. The coordinator is started whenever a connection
-    /// finds none.
+    /// Opens a client of the coordinator of this folder. The coordinator is started whenever a
+    /// connection finds none.
     pub fn open(self, keyspace: Keyspace) -> Result<Arc<EtcdBackend>, Failure> {
         self.require_short_path()?;
         self.make_dir()?;
@@ -105,8 +107,8 @@ impl Home {
         Ok(EtcdBackend::new(config.with_dialer(dialer))?)
     }
 
-    /// Opens a client of the coordinator of this folder, if one runs. None is started, and no file is
-    /// made.
+    /// Opens a client of the coordinator of this folder, if one runs. None is started, and no file
+    /// is made.
     pub async fn open_existing(
         &self,
         keyspace: Keyspace,
@@ -121,8 +123,8 @@ impl Home {
         }
     }
 
-    /// Finds out whether a coordinator serves the folder. The kernel knows, by the socket or by the lock
-    /// that a coordinator holds on the folder, so no content of a file has to be believed.
+    /// Finds out whether a coordinator serves the folder. The kernel knows, by the socket or by the
+    /// lock that a coordinator holds on the folder, so no content of a file has to be believed.
     pub async fn find(&self) -> Result<ServerState, Failure> {
         self.require_short_path()?;
         folder::require_safe(&self.dir)?;
@@ -155,8 +157,8 @@ impl Home {
         }
     }
 
-    /// Finds out whether a process holds the lock on the folder. The lock is taken here only for a moment:
-    /// a coordinator that starts at that moment would be turned away.
+    /// Finds out whether a process holds the lock on the folder. The lock is taken here only for a
+    /// moment: a coordinator that starts at that moment would be turned away.
     fn find_lock_holder(&self) -> io::Result<ServerState> {
         let opened = OpenOptions::new()
             .read(true)
@@ -173,7 +175,7 @@ impl Home {
             Err(TryLockError::Error(error)) => Err(error),
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
-                // Only a hint: it may not be written yet.
+                // The number is only a hint, because it may not be written yet.
                 let _ = lock.read_to_string(&mut pid);
                 Ok(ServerState::Unresponsive(pid.trim().parse().ok()))
             }
@@ -208,8 +210,8 @@ impl Home {
     fn start(&self) -> io::Result<()> {
         // The folder may have been removed since the command began, and the coordinator with it.
         self.make_dir().map_err(to_permanent_error)?;
-        // Of twenty commands that begin at once, one gets this lock and starts the coordinator. The others
-        // find it running.
+        // Of twenty commands that begin at once, one gets this lock and starts the coordinator. The
+        // others find it running.
         let starting = self.start_file().map_err(classify_error)?;
         starting.lock()?;
         if self.replies() {
@@ -255,8 +257,8 @@ impl Home {
             .spawn()
     }
 
-    /// Makes the error of a coordinator that did not start. It is permanent if the coordinator itself
-    /// ended with the status of a mistake.
+    /// Makes the error of a coordinator that did not start. It is permanent if the coordinator
+    /// itself ended with the status of a mistake.
     fn to_start_error(&self, status: ExitStatus, message: &str) -> io::Error {
         let reason = match message {
             "" => status.to_string(),
@@ -280,7 +282,7 @@ impl Home {
         std::os::unix::net::UnixStream::connect(self.socket()).is_ok()
     }
 
-    /// Makes the folder, for the user alone: whoever can write there can take every lock.
+    /// Makes the folder for the user alone: a user who could write there could take every lock.
     pub fn make_dir(&self) -> Result<(), Failure> {
         Ok(folder::make(&self.dir)?)
     }
@@ -302,7 +304,7 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// Reads what a coordinator wrote to stderr before it ended.
+/// Reads the messages that a coordinator wrote to stderr before it ended.
 fn read_messages(coordinator: &mut Child) -> String {
     let mut said = Vec::new();
     if let Some(stderr) = coordinator.stderr.take() {
@@ -315,8 +317,8 @@ fn read_messages(coordinator: &mut Child) -> String {
     lines.collect::<Vec<_>>().join("; ")
 }
 
-/// Returns whether nobody listens on the socket: it does not exist, or a coordinator that was killed left
-/// it behind.
+/// Returns whether no process listens on the socket: the socket does not exist, or a coordinator
+/// that was killed left it behind.
 fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! The choice of the folder of the user's own coordinator.
+//! Chooses the folder of the user's own coordinator.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,20 +9,20 @@ use rustix::process::geteuid;
 
 use crate::exit::{Exit, Failure};
 
-/// What decided which folder is used.
+/// The reason why a folder is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FolderSource {
-    /// `TURNLOCK_HOME`, or an option.
+    /// `TURNLOCK_HOME` or an option names it.
     Named,
-    /// `XDG_STATE_HOME`.
+    /// `XDG_STATE_HOME` contains it.
     StateHome,
-    /// `HOME`.
+    /// `HOME` contains it.
     Home,
-    /// The user database, because `HOME` belongs to another user.
+    /// The user database names the home, because `HOME` belongs to another user.
     UserDatabase,
 }
 
-/// Chooses the folder. Also returns what decided on it.
+/// Chooses the folder. Also returns the reason for the choice.
 pub fn choose() -> Result<(PathBuf, FolderSource), Failure> {
     let set = |name| {
         std::env::var_os(name)
@@ -63,7 +63,8 @@ pub fn choose() -> Result<(PathBuf, FolderSource), Failure> {
     }
 }
 
-/// Returns the owner of what exists of the folder's path, if that is neither root nor this user.
+/// Returns the owner of the existing part of the folder's path, if that is neither root nor this
+/// user.
 fn find_foreign_owner(dir: &Path) -> Option<u32> {
     let owner = dir
         .ancestors()

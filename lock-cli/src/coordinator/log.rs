@@ -1,4 +1,5 @@
-//! The log of a coordinator in the background. It is kept across starts, has times, and is bounded.
+//! Writes the log of a coordinator in the background. The log is kept across starts, has times, and
+//! is bounded.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -9,11 +10,11 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::OFlags;
 use rustix::stdio::dup2_stderr;
 
-/// A file of this size is renamed to `.1`, over the one that was renamed before.
+/// The size at which the file is renamed to `.1`, over the one that was renamed before.
 const MAX_BYTES: u64 = 256 * 1024;
 
-/// Writes the coordinator's messages to its log. From `take_stderr` on it also takes what goes to stderr,
-/// such as the message of a panic.
+/// Writes the coordinator's messages to its log. From `take_stderr` on, the log also receives the
+/// output to stderr, such as the message of a panic.
 pub struct Log(Mutex<State>);
 
 struct State {
@@ -70,7 +71,7 @@ impl Write for &Log {
     }
 }
 
-/// Opens the file. A link in its place is refused: it would redirect what is written.
+/// Opens the file. A link in its place is refused: it would redirect the messages.
 fn open(path: &Path) -> io::Result<(File, u64)> {
     let open = || {
         OpenOptions::new()

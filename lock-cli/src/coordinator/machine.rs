@@ -1,7 +1,8 @@
-//! The machine's coordinator: one for all its users, if root says so in a file.
+//! Reads and writes the choice of the machine's coordinator: one for all its users, if root
+//! configures it in a file.
 //!
-//! Only the file decides, never whether a socket replies. A command that used its user's own coordinator
-//! while the machine's is down would let two run at once.
+//! Only the file decides, and not whether a socket replies. A command that used its user's own
+//! coordinator while the machine's is down would let two holders run at once.
 
 use std::fs::{self, File};
 #[cfg(feature = "embedded")]
@@ -14,7 +15,7 @@ use turnlock::registry::{SCHEMES, Scheme};
 
 use crate::exit::{Exit, Failure};
 
-/// The coordinator that `turnlock serve --system` is.
+/// The URL of the coordinator that `turnlock serve --system` runs.
 #[cfg(feature = "embedded")]
 pub const DEFAULT_URL: &str = "etcd+unix:///run/turnlock/turnlock.sock";
 /// The file with the URL of the coordinator that all users of the machine use, in one line.
@@ -48,7 +49,7 @@ pub fn read_url() -> Result<Option<String>, Failure> {
 /// Parses the text of the file.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A description of the mistake in the text.
 pub fn parse_url(text: &str) -> Result<&str, String> {
     let line = text.trim();
     if line.is_empty() || line.chars().any(|c| c.is_whitespace() || c.is_control()) {
@@ -136,7 +137,8 @@ fn folder() -> &'static Path {
     Path::new(FILE).parent().unwrap_or(Path::new("/"))
 }
 
-/// Adds the user who may serve the socket to its URL: the owner of its folder. Root chose that folder.
+/// Adds the user who may serve the socket to its URL: the owner of its folder. Root chose that
+/// folder.
 pub fn with_server(url: &str) -> String {
     let folder = socket_path(url).and_then(Path::parent);
     let owner = folder.and_then(|folder| fs::metadata(folder).ok());

@@ -1,4 +1,4 @@
-//! The paths of the machine's coordinator when it is `turnlock serve --system`.
+//! Defines the paths of the machine's coordinator when it is `turnlock serve --system`.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -7,11 +7,11 @@ use std::path::Path;
 
 use crate::exit::{Exit, Failure};
 
-/// The folder of its data, which only it can enter.
+/// The folder of its data, which only that coordinator can enter.
 pub const DATA: &str = "/var/lib/turnlock";
-/// Its socket, in a folder that the group can enter.
+/// The socket, in a folder that the group can enter.
 pub const SOCKET: &str = "/run/turnlock/turnlock.sock";
-/// The group whose users may use it.
+/// The group of the users who may use the coordinator.
 pub const GROUP: &str = "turnlock";
 
 /// Makes the folder of the socket if it does not exist. A service manager has usually made it.

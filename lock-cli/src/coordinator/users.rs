@@ -1,5 +1,5 @@
-//! The users' own coordinators that run on this machine, as the kernel lists them. Only root sees all of
-//! them.
+//! Lists the users' own coordinators that run on this machine, as the kernel reports them. Only
+//! root sees all of them.
 
 use std::collections::HashMap;
 use std::fs;
@@ -21,26 +21,26 @@ const SOCKET: &str = "/turnlock.sock";
 /// The coordinator of one user.
 #[derive(Debug)]
 pub struct UserCoordinator {
-    /// `None` if it runs in another process namespace.
+    /// The process, or `None` if it runs in another process namespace.
     pid: Option<Pid>,
-    /// `None` if it does not listen yet.
+    /// The socket, or `None` if the coordinator does not listen yet.
     socket: Option<PathBuf>,
     folder: PathBuf,
 }
 
-/// Whether somebody holds or waits for a lock on a coordinator.
+/// The use of a coordinator: whether a client holds a lock on it or waits for one.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Usage {
-    /// It has no session.
+    /// The coordinator has no session.
     Idle,
-    /// It has this many sessions.
+    /// The coordinator has this many sessions.
     Sessions(usize),
-    /// It cannot be asked, for this reason.
+    /// The use cannot be determined, for this reason.
     Unknown(String),
 }
 
-/// Lists the coordinators that run, except those that serve a folder which its users name. No command
-/// uses those by default, now or later.
+/// Lists the coordinators that run, except those that serve a folder which its users name. No
+/// command uses those by default, now or later.
 pub fn list() -> io::Result<Vec<UserCoordinator>> {
     let mut sockets = parse_listeners(&fs::read_to_string("/proc/net/unix")?);
     let mut found = Vec::new();
@@ -181,8 +181,8 @@ fn socket_inodes(process: &Path) -> impl Iterator<Item = u64> {
     })
 }
 
-/// Returns the folder of a coordinator that a command has started, by its command line; `None` for any
-/// other process.
+/// Returns the folder of a coordinator that a command has started, by its command line, or `None`
+/// for any other process.
 fn parse_background_folder(line: &[u8]) -> Option<PathBuf> {
     let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
     let is_one = arguments.get(1) == Some(&&b"serve"[..]) && has_option(&arguments, "--background");
@@ -199,8 +199,8 @@ fn has_option(arguments: &[&[u8]], option: &str) -> bool {
     arguments.contains(&option.as_bytes())
 }
 
-/// Returns whether commands use this coordinator by default, without naming it. A folder that was given to
-/// `serve` is named by its users, unless it is the default place in a state folder.
+/// Returns whether commands use this coordinator by default, without naming it. A folder that was
+/// given to `serve` is named by its users, unless it is the default place in a state folder.
 fn is_default(line: &[u8]) -> bool {
     let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
     if has_option(&arguments, "--chosen-folder") || has_option(&arguments, "--system") {

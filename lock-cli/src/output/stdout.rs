@@ -1,4 +1,4 @@
-//! Data on stdout, whose reader may have left and whose disk may be full.
+//! Prints data on stdout. Its reader may have left, and its disk may be full.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -41,8 +41,8 @@ pub fn from_stdout_error(error: io::Error) -> Failure {
     }
 }
 
-/// Adds to a failure of stdout that the file was changed. The failure is then reported in any case: the
-/// status alone would mean that nothing was changed.
+/// Adds to a failure of stdout that the file was changed. The failure is then reported in any case:
+/// the status alone would mean that nothing was changed.
 pub fn add_changed_file(failure: Failure, file: &std::path::Path) -> Failure {
     let message = format!("{}; {} was changed", failure.message, file.display());
     Failure::new(failure.exit, message)
@@ -57,8 +57,8 @@ fn to_message(error: &io::Error) -> String {
     }
 }
 
-/// Writes all of the bytes. The standard library treats a stdout that is closed or only readable as if it
-/// took everything, and gives up on one that is full for the moment.
+/// Writes all of the bytes. The standard library treats a stdout that is closed or only readable as
+/// if it took everything, and gives up on one that is full for the moment.
 fn write_all(out: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match retry_on_intr(|| write(out, bytes)) {
@@ -132,7 +132,7 @@ mod tests {
         use rustix::pipe::{PipeFlags, pipe_with};
         use std::io::Read;
         let (reader, writer) = pipe_with(PipeFlags::NONBLOCK).expect("a pipe");
-        // More than a pipe holds.
+        // The text is longer than the buffer of a pipe.
         let sent = vec![7; 1 << 20];
         let expected = sent.clone();
         let writing = std::thread::spawn(move || write_all(writer.as_fd(), &sent));

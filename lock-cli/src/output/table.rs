@@ -1,4 +1,4 @@
-//! Tables whose columns line up and fit a terminal.
+//! Formats tables whose columns line up and fit a terminal.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -9,7 +9,7 @@ const CUT: char = '…';
 /// A column that may be made narrower, and its least width.
 pub type Shrinks = (usize, usize);
 
-/// Returns the number of columns of a terminal; `None` if this is not a terminal.
+/// Returns the number of columns of a terminal, or `None` if this is not a terminal.
 pub fn terminal_width(out: &(impl IsTerminal + AsFd)) -> Option<usize> {
     if !out.is_terminal() {
         return None;
@@ -21,7 +21,7 @@ pub fn terminal_width(out: &(impl IsTerminal + AsFd)) -> Option<usize> {
 }
 
 /// Lines up columns; the last one is not padded. On a terminal that is too narrow, cells of the
-/// columns that may shrink are cut, the first ones named first; what is read by programs is whole.
+/// columns that may shrink are cut, the first ones named first. Output for programs is never cut.
 pub fn format_table(rows: &[Vec<String>], shrinks: &[Shrinks]) -> String {
     fit_table(rows, shrinks, terminal_width(&io::stdout()))
 }

@@ -1,4 +1,4 @@
-//! The supervisor dies, and the command with it.
+//! Tests that the command ends when its supervisor dies.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ fn the_group_dies_with_the_supervisor() {
     let killed = Instant::now();
     supervised.signal(Signal::KILL);
     supervised.rest();
-    // Promised is one second. It takes milliseconds; the rest is for a busy machine.
+    // One second is promised. It takes milliseconds; the rest is for a busy machine.
     assert!(
         killed.elapsed() < Duration::from_secs(5),
         "took {:?}",
@@ -52,7 +52,8 @@ fn no_instant_of_the_start_is_unguarded() {
         supervised.signal(Signal::KILL);
         ran += supervised.rest().len();
     }
-    // Else the steps are too small to mean anything. Not asserted: it depends on the machine.
+    // If the command never ran, the steps are too small for the test to mean anything. That is not
+    // asserted, because it depends on the machine.
     println!("the command ran in {ran} of 120 starts");
 }
 
@@ -64,7 +65,7 @@ fn a_command_never_runs_unwatched() {
     assert_eq!(state(&command), None);
 }
 
-/// A stopped watchdog cannot end the command, so the supervisor does.
+/// The supervisor ends the command when a stopped watchdog cannot.
 fn a_command_is_stopped_although_its_watchdog_is() {
     let dir = tempfile::tempdir().unwrap();
     let when = dir.path().join("when");
@@ -78,12 +79,12 @@ fn a_command_is_stopped_although_its_watchdog_is() {
     assert_eq!(supervised.code(), 137);
 }
 
-/// Whether the process has blocked all that can be blocked.
+/// Returns whether the process has blocked every signal that can be blocked.
 fn is_deaf(process: Pid) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let mut lines = status.lines();
     let blocked = lines.find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
-    // TERM and HUP stand for the others.
+    // TERM and HUP stand for the other signals.
     u64::from_str_radix(blocked.trim(), 16).unwrap() & 0x4001 == 0x4001
 }
 

@@ -1,5 +1,5 @@
-//! Processes that the command has started and that hide from it: in groups and sessions of their
-//! own, without a parent, or one after the other.
+//! Tests the end of processes that the command has started and that hide from it: in groups and
+//! sessions of their own, without a parent, or one after the other.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -23,7 +23,8 @@ cases![
     a_background_coordinator_is_spared,
 ];
 
-/// Each says "ready" when what hides is there, which also holds the output open.
+/// Scripts that start a hidden process. Each says "ready" when that process runs, which also holds
+/// the output open.
 const HIDING: [&str; 7] = [
     "timeout 1000 sh -c 'echo ready; exec sleep 1000'",
     "setsid sh -c 'echo ready; exec sleep 1000' & wait",
@@ -88,12 +89,13 @@ fn what_hides_ends_when_the_watchdog_is_killed() {
     }
 }
 
-/// Each of its processes starts the next one and exits: none lives long enough to be waited for.
+/// Each process of the chain starts the next one and exits, so none lives long enough to be waited
+/// for.
 fn a_chain_of_forks_is_ended() {
     for signal in [Signal::KILL, Signal::TERM] {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
-        // Ends by itself should the case fail.
+        // The chain ends by itself should the case fail.
         let text = "#!/bin/sh\ntrap '' TERM\n[ $1 = 99000 ] && echo ready\n[ $1 = 0 ] || \"$0\" $(($1 - 1)) &\n";
         fs::write(&link, text).unwrap();
         fs::set_permissions(&link, fs::Permissions::from_mode(0o755)).unwrap();
@@ -105,7 +107,7 @@ fn a_chain_of_forks_is_ended() {
     }
 }
 
-/// Up to 255 processes, most of which do not exist yet when it is ended.
+/// The tree has up to 255 processes, most of which do not exist yet when it is ended.
 fn a_tree_that_still_grows_is_ended() {
     let script = "grow() { [ $1 -gt 0 ] || exec sleep 1000; [ $1 != 5 ] || echo ready; \
                   grow $(($1 - 1)) & grow $(($1 - 1)) & wait; }; grow 7";
@@ -133,7 +135,8 @@ fn what_is_left_running_is_left_alone() {
     kill_process(pid(&left), Signal::KILL).unwrap();
 }
 
-/// Reads from the supervisor's input, so it ends when that does.
+/// A script whose leftover process reads from the supervisor's input, so that the process ends when
+/// the input does.
 const LEFT: &str = "setsid sh -c 'echo $$; read x; echo late' <&3 & exit 4";
 
 fn what_is_left_running_is_waited_for() {
@@ -157,12 +160,12 @@ fn what_is_left_running_ends_with_who_waits_for_it() {
     }
 }
 
-/// One that a nested `turnlock` starts serves others, too.
+/// A coordinator that a nested `turnlock` starts serves other commands, too.
 fn a_background_coordinator_is_spared() {
     let script = "setsid bash -c 'exec -a turnlock \"$@\"' bash sh serve --background >/dev/null & \
                   echo $!; read x";
     let dir = tempfile::tempdir().unwrap();
-    // What the shell runs by the name of its first argument.
+    // The shell runs this file, because its first argument is the file's name.
     fs::write(dir.path().join("serve"), "kill -STOP $$\n").unwrap();
     let mut line = crate::harness::supervise(&["--whole"], &["sh", "-c", script]);
     line.current_dir(dir.path())

@@ -1,4 +1,4 @@
-//! Starting supervisors and watching what becomes of them.
+//! Starts supervisors and observes what they and their commands do.
 
 use std::env;
 use std::ffi::OsStr;
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::supervisor::SUPERVISE;
 
-/// A case: its name and what it does. It fails by panicking.
+/// A case: its name and its function, which fails by panicking.
 pub type Case = (&'static str, fn());
 
 /// Lists cases by the names of their functions.
@@ -26,7 +26,7 @@ macro_rules! cases {
 }
 pub(crate) use cases;
 
-/// What should happen does so much sooner; this is for a machine that is busy with other things.
+/// The limit for an expected event. It happens much sooner; the rest is for a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A supervisor of a command, in a process and a session of its own.
@@ -35,7 +35,7 @@ pub struct Supervised {
     lines: Receiver<String>,
 }
 
-/// The command line of a supervisor without a terminal.
+/// Returns the command line of a supervisor without a terminal.
 pub fn supervise(options: &[&str], command: &[&str]) -> Command {
     let mut line = Command::new(env::current_exe().unwrap());
     line.args([SUPERVISE, "--detach"])
@@ -47,8 +47,8 @@ pub fn supervise(options: &[&str], command: &[&str]) -> Command {
 }
 
 impl Supervised {
-    /// Starts it. Its output, and so that of the command and all that the command leaves behind, is
-    /// read here.
+    /// Starts the supervisor. Its output is read here, and so is the output of the command and of
+    /// all that the command leaves behind.
     pub fn start(mut line: Command) -> Self {
         let mut process = line.stdout(Stdio::piped()).spawn().unwrap();
         let lines = lines(process.stdout.take().unwrap());
@@ -56,8 +56,8 @@ impl Supervised {
     }
 
     /// Starts a supervisor of a shell script. Its input stays open and empty, so that `read` waits
-    /// for a signal. (To wait for `sleep` does not do: a signal that comes in between the fork and
-    /// the exec of a shell can be lost on the sleep.)
+    /// for a signal. (A script that waits for `sleep` would not do: a signal that arrives between
+    /// the fork and the exec of a shell can be lost on the sleep.)
     pub fn script(options: &[&str], script: &str) -> Self {
         let mut line = supervise(options, &["sh", "-c", script]);
         line.stdin(Stdio::piped());
@@ -72,14 +72,14 @@ impl Supervised {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// The next line of output.
+    /// Returns the next line of output.
     #[track_caller]
     pub fn line(&self) -> String {
         self.lines.recv_timeout(PATIENCE).expect("a line of output")
     }
 
-    /// The rest of the output, up to its end: then nobody has it open any more, and all processes
-    /// that inherited it have ended.
+    /// Returns the rest of the output, up to its end. Then no process has the output open any more,
+    /// and all processes that inherited it have ended.
     #[track_caller]
     pub fn rest(&self) -> Vec<String> {
         let until = Instant::now() + PATIENCE;
@@ -104,13 +104,13 @@ impl Supervised {
         eventually("the supervisor ends", || self.process.try_wait().unwrap())
     }
 
-    /// The exit status of the supervisor, as a shell shows it.
+    /// Returns the exit status of the supervisor, as a shell shows it.
     #[track_caller]
     pub fn code(&mut self) -> i32 {
         shown(self.status())
     }
 
-    /// The watchdog process of this supervisor.
+    /// Returns the watchdog process of this supervisor.
     #[track_caller]
     pub fn watchdog(&self) -> Pid {
         let parent = self.process.id().to_string();
@@ -135,7 +135,7 @@ impl Drop for Supervised {
     }
 }
 
-/// The lines of some output, read on a thread.
+/// Reads the lines of an output on a thread of its own.
 fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
     let (tell, lines) = mpsc::channel();
     thread::spawn(move || {
@@ -148,7 +148,7 @@ fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
     lines
 }
 
-/// Runs a command line to its end: its status, output and errors.
+/// Runs a command line to its end. Returns its status, output and errors.
 #[track_caller]
 pub fn outcome(mut line: Command, input: &str) -> (i32, String, String) {
     let mut process = line
@@ -157,7 +157,7 @@ pub fn outcome(mut line: Command, input: &str) -> (i32, String, String) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Fails if the command does not read it.
+    // The write fails if the command does not read its input.
     let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
     let output = process.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -168,13 +168,13 @@ pub fn outcome(mut line: Command, input: &str) -> (i32, String, String) {
     )
 }
 
-/// The exit status as a shell shows it.
+/// Returns the exit status as a shell shows it.
 pub fn shown(status: ExitStatus) -> i32 {
     let by_signal = || 128 + status.signal().expect("one or the other");
     status.code().unwrap_or_else(by_signal)
 }
 
-/// Looks until there is something to see.
+/// Polls until there is a result, and returns it.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
@@ -187,7 +187,7 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A process id as text.
+/// Parses a process id.
 pub fn pid(process: &str) -> Pid {
     Pid::from_raw(process.parse().unwrap()).unwrap()
 }
@@ -199,20 +199,20 @@ fn processes() -> impl Iterator<Item = String> {
         .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// A field of /proc/PID/stat, counted from the one after the name.
+/// Returns a field of /proc/PID/stat, counted from the one after the name.
 fn field(process: impl AsRef<OsStr>, index: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_ref().display())).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;
     fields.split(' ').nth(index).map(str::to_owned)
 }
 
-/// The parent of a process.
+/// Returns the parent of a process.
 #[track_caller]
 pub fn parent(process: &str) -> String {
     field(process, 1).expect("it is there")
 }
 
-/// The state of a process: R, S, T, ...; `None` if it has ended.
+/// Returns the state of a process (R, S, T, ...), or `None` if it has ended.
 pub fn state(process: &str) -> Option<char> {
     field(process, 0)?
         .chars()

@@ -1,9 +1,9 @@
-//! The supervision of a command, from outside: every case runs a supervisor in a process of its
-//! own.
+//! Tests the supervision of a command from outside: every case runs a supervisor in a process of
+//! its own.
 //!
-//! This program is also that supervisor, and its helpers: the supervisor starts its own executable
-//! as watchdog, so whoever uses it must hand over to them first, which a test with the
-//! usual harness cannot.
+//! This program is also that supervisor, and its helpers. The supervisor starts its own executable
+//! as watchdog, so a program that uses it must check for these roles first. A test with the usual
+//! harness cannot do that.
 
 mod death;
 mod family;

@@ -1,4 +1,5 @@
-//! Whole scripts at a terminal, with the real command, beside flock where that can be asked the same.
+//! Tests whole scripts at a terminal with the real command, and the same scripts with flock where
+//! it has the same feature.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -20,10 +21,10 @@ cases![
 
 const QUIT: char = '\x1c';
 
-/// What people press, and the shells that are ended by it: bash ignores QUIT.
+/// The keys that people press, and the shells that end on them: bash ignores QUIT.
 const ENDS: [(char, &str); 3] = [(CTRL_C, "bash"), (CTRL_C, "sh"), (QUIT, "sh")];
 
-/// A coordinator of its own.
+/// The folder of a coordinator for one test.
 struct Home(TempDir);
 
 impl Home {
@@ -46,7 +47,7 @@ impl Home {
         command
     }
 
-    /// A script on a terminal of its own. `$T` is `turnlock`.
+    /// Runs a script on a terminal of its own. `$T` is `turnlock`.
     fn script(&self, text: &str) -> Screen {
         self.script_of("bash", text)
     }
@@ -59,7 +60,7 @@ impl Home {
         Screen::start(&[shell, "-c", &(settings + text)])
     }
 
-    /// How many stand in this queue.
+    /// Returns the number of entries in this queue.
     fn queue(&self, name: &str) -> usize {
         let output = self.turnlock(&["queue", "--json", name]).output().unwrap();
         String::from_utf8(output.stdout).unwrap().lines().count()
@@ -129,7 +130,7 @@ fn a_dumb_terminal_gets_no_cursor_codes() {
     assert!(!shown.contains('\x1b'), "{shown:?}");
 }
 
-/// Long before its session would have ended.
+/// The lock is free long before its session would have ended.
 fn the_lock_of_a_killed_holder_is_free_when_its_command_is_dead() {
     let home = Home::new();
     let mut screen = home.script(

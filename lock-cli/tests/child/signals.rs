@@ -1,4 +1,4 @@
-//! Signals that come in for the supervisor.
+//! Tests the signals that arrive at the supervisor.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -48,19 +48,21 @@ fn signals_reach_all_that_the_command_started() {
     assert_eq!(supervised.code(), 143);
 }
 
-/// As in `trap 'kill 0' EXIT`: the supervisor is in the same group, and the command has had it.
+/// The script does the same as `trap 'kill 0' EXIT`: the supervisor is in the same group, so the
+/// command has received the signal already.
 fn a_signal_of_the_commands_own_is_not_passed_on() {
     let script =
         "trap 'echo got' TERM; trap 'echo later; exit 7' WINCH; kill -TERM 0; read x; read x";
     let mut supervised = Supervised::script(&[], script);
     assert_eq!(supervised.line(), "got");
-    // Comes behind the other one, should that be passed on.
+    // This signal comes after TERM, should that be passed on.
     supervised.signal(Signal::WINCH);
     assert_eq!(supervised.rest(), ["later"]);
     assert_eq!(supervised.code(), 7);
 }
 
-/// A shell around it ends its script at Ctrl-C only if that has ended what it waits for.
+/// A shell around the supervisor ends its script at Ctrl-C only if the signal ended the process
+/// that the shell waits for.
 fn what_ends_the_command_ends_the_supervisor() {
     for signal in [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP] {
         let mut supervised = Supervised::script(&[], "echo ready; exec cat");
@@ -75,12 +77,12 @@ fn what_the_command_deals_with_does_not_end_the_supervisor() {
     assert_eq!(supervised.line(), "ready");
     supervised.signal(Signal::INT);
     assert_eq!(supervised.status().code(), Some(0));
-    // Nor what only the command gets.
+    // A signal that only the command receives does not end the supervisor, either.
     let mut supervised = Supervised::script(&[], "kill -INT $$");
     assert_eq!(supervised.status().code(), Some(130));
 }
 
-/// Without a terminal, a stop is the command's alone: the supervisor goes on to keep the lock.
+/// Without a terminal, a stop concerns only the command: the supervisor keeps the lock.
 fn a_stopped_command_is_continued() {
     let mut supervised = Supervised::script(&[], "echo $$; kill -STOP $$; echo continued");
     let command = supervised.line();

@@ -1,4 +1,4 @@
-//! How the command is started, what it finds, and what its end looks like.
+//! Tests how the command is started, which environment it finds, and how its end is reported.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -117,7 +117,7 @@ fn stdio_is_the_commands() {
 }
 
 fn no_descriptor_leaks() {
-    // Those that we have inherited ourselves are no leaks.
+    // Descriptors that this test has inherited are no leaks.
     let mut plain = Command::new("ls");
     plain.arg("/proc/self/fd");
     let (_, supervised, _) = outcome(supervise(&[], &["ls", "/proc/self/fd"]), "");
@@ -136,7 +136,7 @@ fn signals_are_neither_blocked_nor_ignored() {
 }
 
 fn inherited_settings_of_signals_stay() {
-    // HUP is 1 and INT is 2. CHLD, ignored, would have the kernel throw the status away.
+    // HUP is 1 and INT is 2. If CHLD stayed ignored, the kernel would throw the exit status away.
     let [grep, e, pattern] = SHOW_SIGNALS;
     let inner = supervise(
         &[],
@@ -146,7 +146,7 @@ fn inherited_settings_of_signals_stay() {
             &format!("{grep} {e} '{pattern}' {STATUS}; exit 5"),
         ],
     );
-    // Not every shell lets CHLD be ignored.
+    // Not every shell can ignore CHLD.
     let mut line = Command::new("bash");
     line.args(["-c", r#"trap '' HUP INT CHLD; exec "$@""#, "sh"])
         .arg(inner.get_program())
@@ -165,8 +165,8 @@ fn inherited_settings_of_signals_stay() {
 }
 
 fn the_output_ends_with_the_command() {
-    // As in x=$(turnlock run ...): who waits for the end of the output waits for nobody but the
-    // command, although it left a process behind.
+    // The test reads the output to its end, like x=$(turnlock run ...). That waits only for the
+    // command, although the command left a process behind.
     let mut supervised = Supervised::script(&[], "sleep 1000 >/dev/null 2>&1 & echo $!");
     let left = supervised.line();
     assert_eq!(supervised.rest(), Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! Ending a command that must not go on.
+//! Tests how a command is stopped.
 
 use std::fs;
 
@@ -15,11 +15,10 @@ cases![
     a_dropped_command_is_killed,
 ];
 
-/// Longer than any case lasts.
+/// A time in milliseconds that is longer than any case.
 const NEVER: &str = "600000";
 
-/// Runs a script until it says "ready", has the supervisor act, and answers it with what else was
-/// said.
+/// Runs a script until it says "ready", and has the supervisor act. Returns the lines that follow.
 fn act(options: &[&str], script: &str) -> (Supervised, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let when = dir.path().join("when");
@@ -32,12 +31,12 @@ fn act(options: &[&str], script: &str) -> (Supervised, Vec<String>) {
         });
     }
     fs::write(&when, "").unwrap();
-    // All of the group has ended when the output has.
+    // The whole group has ended when the output has.
     let rest = supervised.rest();
     (supervised, rest)
 }
 
-/// How the supervisor says the command ended, and after how many milliseconds.
+/// Returns how the command ended, as the supervisor reports it, and after how many milliseconds.
 fn outcome(lines: &[String]) -> (&str, u128) {
     let line = lines
         .iter()
@@ -70,7 +69,7 @@ fn a_command_that_ignores_term_is_killed_in_time() {
     assert_eq!(supervised.code(), 137);
 }
 
-/// The command itself ends at once, a process that it started takes its time.
+/// The command itself ends at once, but a process that it started takes longer.
 fn the_whole_group_has_the_time_to_clean_up() {
     let script =
         "exec 3<&0; (trap 'sleep 0.3; echo cleaned; exit' TERM; echo ready; read x <&3) & wait";

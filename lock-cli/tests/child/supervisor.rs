@@ -1,5 +1,5 @@
-//! The roles of this program other than testing: a supervisor, and the first process of a terminal
-//! session.
+//! Implements the roles of this program other than testing: a supervisor, and the first process of
+//! a terminal session.
 
 use std::env;
 use std::ffi::OsString;
@@ -30,28 +30,28 @@ pub fn role() -> Option<ExitCode> {
     }
 }
 
-/// What the supervisor does besides waiting.
+/// The options of the supervisor.
 #[derive(Default)]
 struct Options {
-    /// Be in no session with a terminal.
+    /// Leave the session with a terminal.
     detach: bool,
     /// Variables for the command.
     env: Vec<(OsString, OsString)>,
-    /// How long what a signal to us leaves over has to clean up.
+    /// The time for the remaining processes to clean up after a signal to this process.
     grace: Duration,
-    /// All that the command starts counts.
+    /// Count all that the command starts as part of the command.
     whole: bool,
-    /// The command may run for so long.
+    /// The longest time that the command may run.
     deadline: Option<Duration>,
     /// Act as soon as this file exists.
     when: Option<PathBuf>,
-    /// Before the act, say this.
+    /// Print this before the act.
     say: Option<OsString>,
     /// Wait for this file before the command is started.
     lock: Option<PathBuf>,
-    /// The act: stop with TERM first, KILL after this time.
+    /// The act: stop the command with TERM first, and with KILL after this time.
     term: Option<Duration>,
-    /// The act: drop the handle, and live on.
+    /// The act: drop the handle, and go on.
     drop: bool,
 }
 

@@ -1,5 +1,5 @@
-//! The command at a terminal: a pseudo-terminal, mostly with an interactive shell on it, and
-//! somebody who types.
+//! Tests the command at a terminal: a pseudo-terminal, mostly with an interactive shell on it, at
+//! which the test types.
 
 use std::env;
 use std::fs::File;
@@ -40,12 +40,12 @@ pub const CTRL_C: char = '\x03';
 const CTRL_D: char = '\x04';
 const CTRL_Z: char = '\x1a';
 
-/// A terminal with something running on it.
+/// A terminal with a program on it.
 pub struct Screen {
     process: Child,
     keyboard: File,
     output: Receiver<Vec<u8>>,
-    /// What was shown and not yet looked at.
+    /// The output that the test has not read yet.
     shown: String,
 }
 
@@ -87,7 +87,7 @@ impl Screen {
         }
     }
 
-    /// An interactive shell on a terminal that does not show what is typed.
+    /// Starts an interactive shell on a terminal that does not echo its input.
     fn shell() -> Self {
         let mut screen = Screen::start(&["bash", "--norc", "--noprofile", "--noediting", "-i"]);
         screen.enter("stty -echo; echo shell=$((1 + 1))");
@@ -103,7 +103,7 @@ impl Screen {
         writeln!(self.keyboard, "{line}").unwrap();
     }
 
-    /// Whether this is shown within the limit.
+    /// Returns whether this text is shown within the limit.
     fn shows(&mut self, text: &str, limit: Duration) -> bool {
         let begun = Instant::now();
         while !self.shown.contains(text) {
@@ -116,7 +116,7 @@ impl Screen {
         true
     }
 
-    /// Waits until this is shown, and answers what was shown before it.
+    /// Waits until this text is shown, and returns the output before it.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
         let begun = Instant::now();
@@ -133,7 +133,7 @@ impl Screen {
         }
     }
 
-    /// What is shown until nobody has the terminal any more.
+    /// Returns the output until no process has the terminal open any more.
     #[cfg(feature = "embedded")]
     #[track_caller]
     pub fn rest(&mut self) -> String {
@@ -150,14 +150,15 @@ impl Screen {
         }
     }
 
-    /// Waits until the shell says that the job has stopped, and answers the job's first process.
+    /// Waits until the shell says that the job has stopped. Returns the job's first process.
     #[track_caller]
     fn expect_stop(&mut self) -> String {
         self.expect("Stopped");
         self.expect_status(148);
-        // A terminal that shows what is typed, as after a stop it may, must not show the answer.
+        // A terminal may echo its input after a stop, so the command line must not contain the text
+        // of its result.
         const LIST: &str = "jobs -p | sed s/^/jo''b=/";
-        // A shell that has just taken the terminal back may throw away what is typed.
+        // A shell that has just taken the terminal back may throw its input away.
         let begun = Instant::now();
         self.enter(LIST);
         while !self.shows("job=", Duration::from_secs(2)) {
@@ -167,7 +168,7 @@ impl Screen {
         self.expect_number("job=")
     }
 
-    /// Has the shell continue the job in the foreground.
+    /// Makes the shell continue the job in the foreground.
     #[track_caller]
     fn bring_back(&mut self, job: &str) {
         self.enter("fg");
@@ -178,14 +179,14 @@ impl Screen {
         });
     }
 
-    /// Waits until the shell asks for the next line, after something with this status. What is typed
-    /// before, a shell throws away at Ctrl-C.
+    /// Waits until the shell prompts for the next line, after a command with this status. At Ctrl-C
+    /// a shell throws away the input before the prompt.
     #[track_caller]
     fn expect_status(&mut self, status: u8) {
         self.expect(&format!("<{status}>"));
     }
 
-    /// Waits until the shell shows the number, and answers it.
+    /// Waits until the shell shows the number, and returns it.
     #[track_caller]
     fn expect_number(&mut self, before: &str) -> String {
         self.expect(before);
@@ -200,7 +201,8 @@ impl Drop for Screen {
     }
 }
 
-/// It is in the foreground with us, and what reaches it by itself is not passed on to it as well.
+/// The command is in the foreground with the supervisor, which does not pass on a signal that
+/// reaches the command by itself.
 fn ctrl_c_reaches_the_command_once() {
     let mut screen = Screen::shell();
     let command = r#"trap "echo caught" INT; echo pid=$$; until [ "$x" = quit ]; do read x; done"#;
@@ -224,7 +226,7 @@ fn ctrl_c_shows_in_the_status() {
 fn ctrl_z_stops_the_job_and_fg_continues_it() {
     let mut screen = Screen::shell();
     screen.enter("$SUPERVISE -- cat");
-    // More than once: every part of the way must leave things as they were.
+    // Several rounds show that every step leaves the terminal as it was.
     for round in 0..3 {
         screen.enter(&format!("before{round}"));
         screen.expect(&format!("before{round}"));
@@ -240,7 +242,7 @@ fn ctrl_z_stops_the_job_and_fg_continues_it() {
     screen.expect("status=0");
 }
 
-/// In the background it runs on; brought back, it is the one for Ctrl-C.
+/// In the background the command runs on. Back in the foreground, it receives Ctrl-C again.
 fn bg_continues_the_command_and_fg_brings_it_back() {
     let mut screen = Screen::shell();
     screen.enter("$SUPERVISE -- sh -c 'echo pid=$$; exec sleep 1000'");
@@ -276,7 +278,7 @@ fn a_job_in_the_background_gets_the_terminal_when_it_asks() {
     screen.expect_status(130);
 }
 
-/// The shell waits for the script.
+/// The shell waits for the whole script.
 fn a_line_of_a_script_stops_with_the_script() {
     let mut screen = Screen::shell();
     screen.enter("sh -c '$SUPERVISE -- cat; echo script=$?'");
@@ -303,8 +305,8 @@ fn in_a_pipeline_the_terminal_goes_to_who_asks() {
     screen.expect("shell=4");
 }
 
-/// As in `turnlock run x -- make | less`: the pager reads the keyboard, and is in our group, as
-/// the command is.
+/// The line has the form of `turnlock run x -- make | less`: the pager reads the keyboard, and is
+/// in the group of the supervisor, like the command.
 fn a_pager_behind_the_command_keeps_the_terminal() {
     let mut screen = Screen::shell();
     let command =
@@ -339,7 +341,7 @@ fn ctrl_z_in_a_pipeline_stops_the_command() {
     screen.expect("shell=4");
 }
 
-/// Stopped, we would stay so for ever: as with `ssh -t host turnlock run ...`.
+/// A stopped supervisor would stay stopped for ever, as with `ssh -t host turnlock run ...`.
 fn ctrl_z_does_nothing_where_no_shell_would_continue_us() {
     let this = env::current_exe().unwrap();
     let mut screen = Screen::start(&[
@@ -356,7 +358,8 @@ fn ctrl_z_does_nothing_where_no_shell_would_continue_us() {
     screen.expect("text");
 }
 
-/// A script waits for us in our own group, and reads from the terminal afterwards.
+/// A script in the group of the supervisor waits for the supervisor, and reads from the terminal
+/// afterwards.
 fn the_terminal_comes_back_without_a_shell() {
     let mut screen = Screen::start(&[
         "sh",
@@ -384,12 +387,12 @@ fn what_lost_its_lock_while_stopped_is_not_continued() {
         Some('T'),
         "which the supervisor has slept through"
     );
-    // It ends as soon as it is continued.
+    // The command ends as soon as it is continued.
     screen.enter("fg");
     screen.expect_status(137);
 }
 
-/// While we wait for the lock, the signals are caught already.
+/// The supervisor handles the signals already while it waits for the lock.
 fn ctrl_z_works_before_there_is_a_command() {
     let dir = tempfile::tempdir().unwrap();
     let lock = dir.path().join("lock");
@@ -403,8 +406,8 @@ fn ctrl_z_works_before_there_is_a_command() {
     screen.expect_status(130);
 }
 
-/// The supervisor says that the lock is lost while the command has a terminal that forbids output
-/// from the background.
+/// The supervisor reports that the lock is lost while the command has a terminal that forbids
+/// output from the background.
 fn background_output_does_not_stop_the_supervisor() {
     let dir = tempfile::tempdir().unwrap();
     let when = dir.path().join("when");

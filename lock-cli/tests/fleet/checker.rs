@@ -1,4 +1,4 @@
-//! What must hold of the store, at every moment and at the end.
+//! Checks the invariants of the store, at every moment and at the end.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,14 +9,15 @@ use crate::store::{Entry, Store};
 use crate::support::{Home, Running, text};
 use crate::worker::Note;
 
-/// What became of the edits.
+/// The results of the edits.
 pub struct Tally {
     pub in_store: usize,
     pub acknowledged: usize,
     pub stale: usize,
 }
 
-/// Reads until it is over; answers how often. What was once there stays there.
+/// Reads the store until the test is over, and returns the number of reads. An entry must never
+/// disappear.
 pub fn read_all_the_time(store: &str, over: &AtomicBool) -> usize {
     let mut store = Store::open(store).expect("it opens");
     let mut seen: Vec<Entry> = Vec::new();
@@ -47,7 +48,7 @@ pub fn must_be_done_or_killed(worker: Running) {
     assert!(fine, "{:?}: {}", output.status, text(&output.stderr));
 }
 
-/// Compares the store with what the processes were told.
+/// Compares the store with the results that the processes noted.
 pub fn judge(home: &Home, store: &mut Store) -> Tally {
     let entries = store.entries().expect("it reads and parses");
     let tokens: Vec<u64> = entries.iter().map(|[token, ..]| *token).collect();
@@ -78,7 +79,7 @@ pub fn judge(home: &Home, store: &mut Store) -> Tally {
     }
 }
 
-/// The process's number and the number of the edit, of all notes of this kind.
+/// Returns the process's number and the number of the edit, of all notes of this kind.
 pub fn notes(home: &Home, which: Note) -> impl Iterator<Item = (u64, u64)> {
     let journals = fs::read_dir(home.path()).expect("readable");
     let mut found = Vec::new();

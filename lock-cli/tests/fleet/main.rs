@@ -1,5 +1,5 @@
-//! Some processes edit one JSON file, or one table; one of them comes too late for certain, and some
-//! are paused or killed all the time.
+//! Tests a fleet of processes that edit one JSON file or one table. One of them surely comes too
+//! late, and some are paused or killed all the time.
 //!
 //! The tests make a few hundred edits. `TURNLOCK_FLEET_EDITS=10000` is the full form: it takes
 //! minutes.
@@ -25,11 +25,12 @@ use turnlock::fence::FencingToken;
 use turnlock::{LockName, Token};
 use worker::Note;
 
-/// How many of them each round of faults hits, in the mean.
+/// The share of the processes that each round of faults hits, on average.
 const SHARE: f64 = 0.3;
 /// The time to live of their sessions. Pauses are up to twice as long.
 const TTL: Duration = Duration::from_secs(2);
-/// An edit takes milliseconds; a fault that hits the holder costs the time to live.
+/// The time limit of the test. An edit takes milliseconds; a fault that hits the holder costs the
+/// time to live.
 const LIMIT: Duration = Duration::from_secs(60 * 60);
 
 fn main() -> ExitCode {
@@ -105,7 +106,7 @@ fn play(processes: usize, edits: usize, store: impl FnOnce(&Home) -> String) {
     let tally = checker::judge(&home, &mut store);
     assert!(tally.in_store >= edits);
     assert!(tally.stale > 0, "at least one came too late");
-    // The first of them all wakes only now.
+    // The very first process wakes only now.
     let [first, ..] = store.entries().expect("it reads")[..] else {
         panic!("there are entries");
     };
@@ -130,8 +131,8 @@ fn play(processes: usize, edits: usize, store: impl FnOnce(&Home) -> String) {
     );
 }
 
-/// The first of them, which has the lock and stands still, is woken when another has written: what
-/// it was about to write must be refused.
+/// Wakes the first process, which has the lock and stands still, when another process has written.
+/// The write of the first process must be refused.
 fn oversleep(home: &Home, store: &mut Store, sleeper: u32) {
     eventually("the first has the lock and stands still", || {
         stopped(sleeper)
@@ -153,7 +154,8 @@ struct Faults {
 }
 
 impl Faults {
-    /// Hits some of them at random moments, and goes on when all that were paused are awake.
+    /// Hits some of the processes at random moments, and returns when all paused ones have been
+    /// continued.
     fn round(&mut self, workers: &[Running]) {
         let mut asleep = Vec::new();
         for worker in workers.iter().filter(|_| fastrand::f64() < SHARE) {
@@ -163,7 +165,7 @@ impl Faults {
             } else {
                 signal(worker.id(), Signal::STOP);
                 self.paused += 1;
-                // Most are short, some are longer than the lock lasts.
+                // Most pauses are short, and some are longer than the lock lasts.
                 let pause = (TTL * 2).mul_f64(fastrand::f64().powi(3));
                 asleep.push((Instant::now() + pause, worker.id()));
             }
@@ -173,7 +175,7 @@ impl Faults {
             std::thread::sleep(until.saturating_duration_since(Instant::now()));
             signal(pid, Signal::CONT);
         }
-        // As much time without faults: the lock has to change hands by itself, too.
+        // As much time passes without faults, so that the lock also changes hands without them.
         std::thread::sleep(Duration::from_millis(fastrand::u64(0..1000)));
     }
 }

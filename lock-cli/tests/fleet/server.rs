@@ -1,4 +1,4 @@
-//! A PostgreSQL server of the test's own, from Debian's package.
+//! Starts a PostgreSQL server for one test, from Debian's package.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,8 @@ use tempfile::TempDir;
 
 use crate::support::{Running, eventually, program, signal, text};
 
-/// Listens on a Unix socket in a folder that goes with it.
+/// A server that listens on a Unix socket in a folder of its own. The folder is removed with the
+/// server.
 pub struct Postgres {
     running: Option<Running>,
     dir: TempDir,
@@ -26,7 +27,7 @@ impl Postgres {
             .expect("a temporary folder");
         let data = dir.path().join("data");
         fs::create_dir(&data).expect("made");
-        // It refuses to run as the superuser.
+        // The server refuses to run as the superuser.
         let mut command = as_user(&dir, &bin.join("initdb"));
         let made = command
             .args(["--auth=trust", "--username=test", "--no-sync", "--pgdata"])
@@ -70,14 +71,16 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            // Ends its sessions and stops; a kill would leave its own processes to find out.
+            // INT ends its sessions and stops it. After a kill its other processes would have to
+            // notice by themselves.
             signal(running.id(), Signal::INT);
             running.wait();
         }
     }
 }
 
-/// Debian keeps them out of the way, a folder for each version.
+/// Finds the programs of PostgreSQL: Debian puts them into a folder for each version, outside of
+/// the PATH.
 fn binaries() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     versions
@@ -87,7 +90,8 @@ fn binaries() -> PathBuf {
         .expect("PostgreSQL is not installed: apt-get install postgresql")
 }
 
-/// The program as a user who is not the superuser, and who owns the folder.
+/// Makes a command that runs the program as a user who is not the superuser, and who owns the
+/// folder.
 fn as_user(dir: &TempDir, program_path: &Path) -> Command {
     const NOBODY: u32 = 65534;
     if !rustix::process::geteuid().is_root() {

@@ -1,4 +1,5 @@
-//! What the processes write to, each with its fence: a file, SQLite, PostgreSQL.
+//! Implements the stores that the processes write to, each with its fence: a file, SQLite,
+//! PostgreSQL.
 
 use std::error::Error;
 use std::fs;
@@ -13,10 +14,10 @@ mod postgres;
 #[path = "../../../lock-fence/examples/sqlite.rs"]
 mod sqlite;
 
-/// The token, the process's number and the number of the edit in it.
+/// An entry: the token, the process's number and the number of the edit in that process.
 pub type Entry = [u64; 3];
 
-/// A list of entries that only the holder of the latest token adds to.
+/// A list of entries. Only the holder of the latest token can add to it.
 pub enum Store {
     File(PathBuf),
     Sqlite(rusqlite::Connection),
@@ -24,7 +25,7 @@ pub enum Store {
 }
 
 impl Store {
-    /// Opens what `KIND:ADDRESS` names.
+    /// Opens the store at `KIND:ADDRESS`.
     pub fn open(url: &str) -> Result<Store, Box<dyn Error>> {
         Ok(match url.split_once(':').ok_or("no kind")? {
             ("file", path) => Store::File(path.into()),
@@ -34,8 +35,8 @@ impl Store {
         })
     }
 
-    /// Adds an entry; `false` if the token is stale. `think` is called where a program would spend
-    /// its time, and be paused.
+    /// Adds an entry, and returns `false` if the token is stale. `think` is called where a program
+    /// would spend its time, and would be paused.
     pub fn add(
         &mut self,
         token: &FencingToken,
@@ -67,7 +68,7 @@ impl Store {
         }
     }
 
-    /// As any other program reads them.
+    /// Returns the entries as any other program reads them.
     pub fn entries(&mut self) -> Result<Vec<Entry>, Box<dyn Error>> {
         let rows = match self {
             Store::File(path) => return Ok(parse(&read(path)?)?),
@@ -79,10 +80,10 @@ impl Store {
             .collect()
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub fn length(&mut self) -> Result<usize, Box<dyn Error>> {
         Ok(match self {
-            // Each has a bracket; to parse them all each time would take too long.
+            // Each entry has a bracket. To parse all entries each time would take too long.
             Store::File(path) => {
                 let content = read(path)?;
                 let brackets = content.iter().filter(|byte| **byte == b'[').count();
@@ -93,7 +94,7 @@ impl Store {
     }
 }
 
-/// Whether the file, or the database itself, has refused the token.
+/// Returns whether the file or the database itself has refused the token.
 fn is_stale(error: &(dyn Error + 'static)) -> bool {
     match error.downcast_ref::<turnlock::fence::Error>() {
         Some(error) => error.is_stale(),

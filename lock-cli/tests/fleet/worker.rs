@@ -1,4 +1,5 @@
-//! One of the processes: takes the lock, edits the file, and keeps a journal of what it was told.
+//! Runs one process of the fleet: takes the lock, edits the file, and keeps a journal of the
+//! results.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -15,17 +16,18 @@ use crate::support::{Home, Running};
 
 const ARGUMENT: &str = "--edit";
 
-/// The process that stands still once, when it has the lock and before it writes, until it is woken.
+/// The number of the process that stops once, when it has the lock and before it writes, until the
+/// test wakes it.
 pub const SLEEPER: u64 = 1;
 
-/// What it notes: one line each, in one write.
+/// A note in the journal: one line, in one write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note {
-    /// It is about to edit.
+    /// The process is about to edit.
     Try,
-    /// It was told that the edit is done.
+    /// The edit was reported as done.
     Done,
-    /// It was told that its token is stale.
+    /// The token was reported as stale.
     Stale,
 }
 
@@ -87,7 +89,7 @@ fn work(
     for serial in 0u64.. {
         let guard = match block_on(ledger.acquire()) {
             Ok(guard) => guard,
-            // It was paused for too long while it waited.
+            // The process was paused for too long while it waited.
             Err(error) if matches!(error.kind(), turnlock::ErrorKind::SessionLost(_)) => continue,
             Err(error) => return Err(error.into()),
         };
@@ -97,7 +99,7 @@ fn work(
         }
         let token = FencingToken::of(&guard);
         let entry = [guard.token().0, life, serial];
-        // Programs think about what they write: here the pauses hit.
+        // Programs spend time between the read and the write. The pauses hit here.
         let think = || std::thread::sleep(Duration::from_millis(fastrand::u64(0..10)));
         match store.add(&token, entry, think)? {
             true => note(&mut journal, Note::Done, serial)?,

@@ -1,4 +1,4 @@
-//! What the tests of the command share: a coordinator of their own in a folder of their own, and
+//! Helpers that the tests of the command share: a coordinator in a folder for each test, and
 //! waiting for conditions.
 
 #![allow(dead_code)] // Each test file uses its part.
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Bounds a wait for something that happens in a second on an idle machine.
+/// The limit for a condition that comes true within a second on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A fresh home with a coordinator that stops when the test ends.
@@ -24,7 +24,7 @@ pub struct Home {
 
 impl Home {
     pub fn new() -> Self {
-        // A coordinator refuses a folder that others can enter.
+        // A coordinator refuses a folder that other users can enter.
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         let dir = tempfile::Builder::new()
             .prefix("tl")
@@ -43,7 +43,7 @@ impl Home {
         self.path().join(name)
     }
 
-    /// The command with this home and nothing else from our environment that it listens to.
+    /// Makes a command with this home and no other variable of our environment that turnlock reads.
     pub fn turnlock(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_turnlock"));
         command
@@ -54,12 +54,12 @@ impl Home {
         command
     }
 
-    /// Runs it to its end.
+    /// Runs a command to its end.
     pub fn run(&self, args: &[&str]) -> Output {
         self.turnlock(args).output().expect("turnlock starts")
     }
 
-    /// Starts it in the background.
+    /// Starts a command in the background.
     pub fn spawn(&self, args: &[&str]) -> Running {
         let child = self
             .turnlock(args)
@@ -69,7 +69,7 @@ impl Home {
         Running(Some(child.expect("turnlock starts")))
     }
 
-    /// The entries in a lock's queue.
+    /// Returns the entries in a lock's queue.
     pub fn queue(&self, name: &str) -> Vec<serde_json::Value> {
         let output = self.run(&["queue", "--json", name]);
         assert!(output.status.success(), "{}", text(&output.stderr));
@@ -79,7 +79,7 @@ impl Home {
             .collect()
     }
 
-    /// The process that serves the socket, if one does.
+    /// Returns the process that serves the socket, if there is one.
     pub fn coordinator(&self) -> Option<u32> {
         let stream = std::os::unix::net::UnixStream::connect(self.file("turnlock.sock")).ok()?;
         let peer = rustix::net::sockopt::socket_peercred(&stream).expect("a Unix socket");
@@ -89,7 +89,8 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // As `stop` does, which also waits until somebody has fetched its status.
+        // The coordinator is ended as `stop` does it, which also waits until the parent has reaped
+        // it.
         let found = self.coordinator().and_then(|pid| i32::try_from(pid).ok());
         if let Some(pid) = found.and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
@@ -102,7 +103,7 @@ impl Drop for Home {
     }
 }
 
-/// Somebody who holds the lock.
+/// Starts a process that holds the lock, and waits until it does.
 pub fn holder(home: &Home, args: &[&str]) -> Running {
     let before = home.queue(args.last().expect("a name")).len();
     let holder = home.spawn(&[&["hold"], args].concat());
@@ -112,7 +113,7 @@ pub fn holder(home: &Home, args: &[&str]) -> Running {
     holder
 }
 
-/// The program where other users can execute it.
+/// Returns the program in a place where other users can execute it.
 pub fn readable_turnlock() -> &'static Path {
     static COPY: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
         let folder = tempfile::Builder::new()
@@ -126,7 +127,7 @@ pub fn readable_turnlock() -> &'static Path {
     &COPY.1
 }
 
-/// A process of ours that does not outlive the test.
+/// A child process that does not outlive the test.
 pub struct Running(Option<Child>);
 
 impl Running {
@@ -203,7 +204,7 @@ impl Server {
         self.running.id()
     }
 
-    /// Ends it as a service manager does.
+    /// Ends the server as a service manager does.
     pub fn stop(self) -> Output {
         signal(self.running.id(), rustix::process::Signal::TERM);
         self.running.wait()
@@ -214,12 +215,13 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Waits until something is so.
+/// Waits until a condition is true.
 pub fn eventually(what: &str, is_so: impl FnMut() -> bool) {
     within(PATIENCE, what, is_so);
 }
 
-/// Waits until something is so, and fails if it is not within the limit.
+/// Waits until a condition is true, and fails if it is not within the limit. Returns the time that
+/// it took.
 pub fn within(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
     while !is_so() {
@@ -229,7 +231,7 @@ pub fn within(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) -> D
     started.elapsed()
 }
 
-/// The lines of a file that may not exist yet.
+/// Returns the lines of a file that may not exist yet.
 pub fn lines(path: &Path) -> Vec<String> {
     fs::read_to_string(path)
         .unwrap_or_default()
@@ -238,31 +240,31 @@ pub fn lines(path: &Path) -> Vec<String> {
         .collect()
 }
 
-/// A signal for a process of ours.
+/// Sends a signal to a child process.
 pub fn signal(pid: u32, signal: rustix::process::Signal) {
     let pid =
         rustix::process::Pid::from_raw(pid.try_into().expect("a process id")).expect("not zero");
     rustix::process::kill_process(pid, signal).expect("our process");
 }
 
-/// Whether a process runs (a zombie does not).
+/// Returns whether a process runs. A zombie does not.
 pub fn alive(pid: u32) -> bool {
     state(pid).is_some_and(|state| state != 'Z')
 }
 
-/// Whether a process has been stopped by a signal.
+/// Returns whether a process has been stopped by a signal.
 pub fn stopped(pid: u32) -> bool {
     state(pid) == Some('T')
 }
 
-/// The state of a process, if there is one.
+/// Returns the state of a process, if it exists.
 fn state(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_the_name) = stat.rsplit_once(") ")?;
     after_the_name.chars().next()
 }
 
-/// Finds a Debian program; a missing one fails the test.
+/// Finds a Debian program. A missing one fails the test.
 pub fn program(name: &str, package: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

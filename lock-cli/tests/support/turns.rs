@@ -1,4 +1,4 @@
-//! Processes of several kinds that take turns at one counter in a folder.
+//! Runs processes of several kinds that take turns at one counter in a folder.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-/// Reads the counter, pauses, writes it back plus one. Fails if another writer is inside.
+/// Reads the counter, pauses, and writes it back plus one. Fails if another writer is inside.
 const INCREMENT: &str = "mkdir inside || exit 99
 n=$(cat counter)
 sleep 0.002
@@ -20,7 +20,7 @@ sleep 0.002
 [ ! -d inside ] && [ \"$(cat counter)\" = \"$n\" ]
 ";
 
-/// The counter, and who takes turns at it.
+/// The counter, and the processes that take turns at it.
 pub struct Turns {
     folder: TempDir,
     each: usize,
@@ -29,7 +29,7 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// Every worker is to take so many.
+    /// Makes a counter at which every worker takes this number of turns.
     pub fn new(each: usize) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         for (file, content) in [("counter", "0\n"), ("increment", INCREMENT), ("look", LOOK)] {
@@ -51,13 +51,14 @@ impl Turns {
         self.each.to_string()
     }
 
-    /// A worker that runs `turnlock run` anew for each turn and increments the counter.
+    /// Adds a worker that runs `turnlock run` anew for each turn and increments the counter.
     pub fn add_writer(&mut self, url: &str, path: &str) {
         self.increments += self.each;
         self.add_shell(url, &format!("--raw {path} -- sh increment"));
     }
 
-    /// A worker that runs `turnlock run -s` anew for each turn and sees that no writer is inside.
+    /// Adds a worker that runs `turnlock run -s` anew for each turn and checks that no writer is
+    /// inside.
     pub fn add_reader(&mut self, url: &str, path: &str) {
         self.add_shell(url, &format!("-s --raw {path} -- sh look"));
     }
@@ -75,13 +76,13 @@ impl Turns {
         self.add(worker);
     }
 
-    /// A worker of another client's, that increments the counter.
+    /// Adds a worker of another client that increments the counter.
     pub fn add_other_writer(&mut self, worker: Command) {
         self.increments += self.each;
         self.add(worker);
     }
 
-    /// A worker of another client's, that sees that no writer is inside.
+    /// Adds a worker of another client that checks that no writer is inside.
     pub fn add_other_reader(&mut self, worker: Command) {
         self.add(worker);
     }
@@ -95,7 +96,7 @@ impl Turns {
         self.workers.push(worker.spawn().expect("it starts"));
     }
 
-    /// Waits for all workers and counts what they did.
+    /// Waits for all workers and counts their turns.
     pub fn finish(mut self) {
         let outputs: Vec<Output> = self
             .workers

@@ -1,16 +1,18 @@
-//! What a process knows of the order in its queues: which of its entries wait there, for which
-//! others, and whether nothing else can stand between the two.
+//! Records the order of a process's entries in its queues, as far as the process knows it: the
+//! waiting entries, the entry that each of them waits for, and whether another entry can stand
+//! between the two.
 //!
-//! A contender that arrives where others of its process wait, or are about to, need not read the
-//! queue to know that it has to wait, too: when its entry is made, it *assumes* that the nearest of
-//! theirs stands right ahead of it. That is enough to wait for, since nobody is granted a lock by
-//! it, but not to be handed the lock over: an entry of another process may have come between. The
-//! confirmation comes later, for many at once, from the next contender of the process that does
-//! read: what it finds next to each other was made one right behind the other, and nothing ever
-//! comes between.
+//! A contender need not read the queue where others of its process wait, or are about to: it has to
+//! wait too. When its entry is made, it *assumes* that the nearest entry of its process stands
+//! right ahead of it. This is enough to wait for that entry, since an assumption grants nobody a
+//! lock. It is not enough for a handoff, since an entry of another process may have come between. A
+//! later contender of the process that does read the queue confirms many assumptions at once: two
+//! entries that it finds next to each other were made one right behind the other, and nothing ever
+//! comes between them.
 //!
-//! A queue is known by the name of its lock. The keys of two names may lie in one queue of the
-//! store, as those of raw locks on etcd do; then less is known of it, but nothing wrong.
+//! The name of its lock identifies a queue. The keys of two names may lie in one queue of the
+//! store, as those of raw locks on etcd do. Then less is known of that queue, but nothing that is
+//! wrong.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -19,25 +21,26 @@ use crate::incarnation::Incarnation;
 use crate::name::LockName;
 use crate::rule::{Ahead, View};
 
-/// At most this many assume before the next one reads.
+/// The most contenders in a row that assume before the next one reads.
 const GUESSES: usize = 32;
 
-/// The order in all queues in which entries of this process wait. Bounded by those.
+/// The order in all queues in which entries of this process wait. Its size is bounded by their
+/// number.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     queues: HashMap<LockName, LocalQueue>,
 }
 
-/// What is known of one queue.
+/// The order in one queue, as far as this process knows it.
 #[derive(Debug, Default)]
 struct LocalQueue {
-    /// Our entries that wait, in the order of arrival.
+    /// The process's entries that wait, in the order of arrival.
     waiting: BTreeMap<Incarnation, Waiting>,
-    /// Those of them that assumed, and that nobody has read the queue behind since.
+    /// Those of the waiting entries that assumed, and behind which nobody has read the queue since.
     unconfirmed: BTreeSet<Incarnation>,
-    /// Enqueues under way, whether they read or assume.
+    /// The number of enqueues under way, whether they read or assume.
     arriving: usize,
-    /// How many that assume were sent since the last one that reads.
+    /// The number of assuming enqueues that were sent since the last reading one.
     unread: usize,
 }
 
@@ -45,18 +48,20 @@ struct LocalQueue {
 struct Waiting {
     own: EntryId,
     mode: Mode,
-    /// What it waits for.
+    /// The entry that this one waits for.
     blocker: EntryId,
-    /// Nothing that it would have to wait for stands between the two.
+    /// Whether it is known that no other entry to wait for stands between the two.
     confirmed: bool,
 }
 
 impl Order {
-    /// Plans an exclusive enqueue to this queue, which is about to be sent and which
-    /// [`end_enqueue`](Order::end_enqueue) ends. Returns how many of the entries ahead it is to read:
-    /// zero if it may assume, which is so seldom that the confirmations come before the turns; else
-    /// enough to confirm all that is assumed by now, even if as many entries of other processes stand
-    /// among them.
+    /// Plans an exclusive enqueue to this queue. The enqueue is about to be sent, and
+    /// [`end_enqueue`](Order::end_enqueue) ends it.
+    ///
+    /// Returns how many of the entries ahead the enqueue reads. Zero means that it may assume; that
+    /// is so rare that the confirmations come before the turns. Any other number is enough to
+    /// confirm all present assumptions, even if as many entries of other processes stand among
+    /// them.
     pub(super) fn plan_enqueue(&mut self, queue: &LockName) -> usize {
         let queue = self.queues.entry(queue.clone()).or_default();
         let others = queue.waiting.len() + queue.arriving;
@@ -77,9 +82,9 @@ impl Order {
         }
     }
 
-    /// Notes an entry that was made by an enqueue that read nothing, and returns what it waits for:
-    /// any of ours that stands ahead is good enough, and the nearest is the best guess. Returns
-    /// `None` if none is known to.
+    /// Adds an entry whose enqueue read nothing, and returns the entry that it waits for. Any entry
+    /// of this process that stands ahead is good enough, and the nearest is the best guess. Returns
+    /// `None` if none is known to stand ahead.
     pub(super) fn assume(&mut self, queue: &LockName, own: &EntryId, mode: Mode) -> Option<Ahead> {
         let incarnation = own.incarnation?;
         let waiting = &self.queues.get(queue)?.waiting;
@@ -92,7 +97,7 @@ impl Order {
         Some(ahead)
     }
 
-    /// Notes what one of our entries saw of the queue.
+    /// Updates the order with the view that an entry of this process has of its queue.
     pub(super) fn saw(&mut self, queue: &LockName, own: &EntryId, mode: Mode, view: &View) {
         match view.ahead.first() {
             Some(nearest) if view.present => self.wait(queue, own, mode, nearest.id.clone(), true),
@@ -100,7 +105,8 @@ impl Order {
         }
     }
 
-    /// Notes the nearest part of all that stood ahead of one of our entries, whatever the mode.
+    /// Confirms assumptions by what an entry of this process read: the nearest part of all entries
+    /// ahead of it, whatever their mode.
     pub(super) fn read(&mut self, queue: &LockName, own: &EntryId, ahead: &[Ahead]) {
         let (Some(incarnation), Some(queue)) = (own.incarnation, self.queues.get_mut(queue)) else {
             return;
@@ -140,7 +146,7 @@ impl Order {
         })
     }
 
-    /// Notes that one of our entries does not wait any more.
+    /// Removes one of our entries that does not wait any more.
     pub(super) fn forget(&mut self, queue: &LockName, own: &EntryId) {
         if let (Some(incarnation), Some(found)) = (own.incarnation, self.queues.get_mut(queue)) {
             found.waiting.remove(&incarnation);
@@ -193,7 +199,8 @@ mod tests {
             self.queues.is_empty()
         }
 
-        /// One arrives and has its entry, if it may assume: whom it waits for.
+        /// Lets a contender arrive that may assume. Returns the entry that it waits for, if it
+        /// assumes.
         fn assumes(&mut self, token: u64) -> Option<u64> {
             if self.plan_enqueue(&queue()) > 0 {
                 self.end_enqueue(&queue());
@@ -204,7 +211,7 @@ mod tests {
             Some(ahead?.id.incarnation?.get())
         }
 
-        /// One arrives and reads this.
+        /// Lets a contender arrive that reads these entries ahead.
         fn reads(&mut self, token: u64, ahead: &[u64]) {
             let view = behind(ahead);
             self.read(&queue(), &entry(token), &view.ahead);
@@ -216,7 +223,7 @@ mod tests {
         }
     }
 
-    /// Of our entries from 11 up, so many; 10 holds.
+    /// Returns the order with this many of our entries waiting, from 11 up; 10 holds.
     fn waiting(count: u64) -> Order {
         let mut order = Order::default();
         (11..11 + count).for_each(|token| order.reads(token, &[token - 1]));
@@ -250,10 +257,10 @@ mod tests {
         assert!(order.is_confirmed(24, 22));
         assert!(!order.is_confirmed(22, 20), "21 stands between");
         assert!(!order.is_confirmed(20, 16), "that was not read");
-        // Its own look, when what it waited for is gone.
+        // The entry looks for itself when its blocker is gone.
         order.saw(&queue(), &entry(22), Exclusive, &behind(&[21]));
         assert!(order.is_confirmed(22, 21));
-        // What was unconfirmed once is for its own look alone.
+        // An assumption that a read did not confirm is left to the entry's own look.
         order.reads(26, &[25, 24, 22, 21, 20, 16]);
         assert!(!order.is_confirmed(20, 16));
     }
@@ -301,7 +308,7 @@ mod tests {
     fn the_nearest_of_ours_is_waited_for() {
         let mut order = waiting(6);
         assert_eq!(order.assumes(20), Some(16));
-        // Its answer comes later, but it was made before the other.
+        // The reply for this entry comes later, but the entry was made before the other.
         let ahead = |order: &mut Order, token| order.assume(&queue(), &entry(token), Exclusive);
         assert_eq!(ahead(&mut order, 19).map(|ahead| ahead.id), Some(entry(16)));
         order.forget(&queue(), &entry(16));

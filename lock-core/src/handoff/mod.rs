@@ -1,10 +1,10 @@
-//! Handoffs among the contenders of one process, for every backend.
+//! Hands locks over among the contenders of one process, for every backend.
 //!
-//! A waiter watches the nearest entry ahead of its own. If nothing stands ahead of that one, its
-//! removal leaves the waiter first. So a removal that also reads whether the waiter's entry is still
-//! there, not earlier than it is done, takes the place of the waiter's look: one round trip less
-//! while nobody holds the lock, and no reading of the queue, however long that is. Nor does each
-//! contender that arrives in a long queue read it: see `local_queue.rs`.
+//! A waiter watches the nearest entry ahead of its own. If nothing stands ahead of that entry, its
+//! removal leaves the waiter first. So the removal also reads whether the waiter's entry still
+//! exists, not earlier than it removes. This read takes the place of the waiter's look. It saves
+//! one round trip while nobody holds the lock, and no queue is read, however long it is. Nor does
+//! each contender that arrives in a long queue read the queue: see `local_queue.rs`.
 
 mod local_queue;
 mod removal;
@@ -22,26 +22,26 @@ use crate::name::LockName;
 use crate::rule::{self, Ask, View};
 use crate::session::Admission;
 
-/// One session's part in the handoffs: which of its entries stand first, as far as it knows.
+/// The part of one session in the handoffs: which of its entries stand first, as far as it knows.
 #[derive(Debug)]
 struct SessionHandoff {
     registry: Arc<HandoffRegistry>,
     seen: Mutex<Seen>,
 }
 
-/// The tickets with entries, by their serials. A process may hold very many locks: no entry is kept
-/// with a ticket that holds its lock.
+/// The tickets with entries, by their serials. A process may hold very many locks, so a ticket that
+/// holds its lock is kept without its entry.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Those whose entries were seen with nothing ahead, and so nothing ever will be: who comes later
-    /// stands behind.
+    /// The tickets whose entries were seen with nothing ahead. Nothing will ever stand ahead of
+    /// them: later entries stand behind.
     front: HashSet<u64>,
-    /// Those that wait.
+    /// The tickets that wait.
     others: HashMap<u64, (LockName, EntryId)>,
 }
 
 impl SessionHandoff {
-    /// Creates the part of a session of the backend with this registry.
+    /// Creates the part of a session on the backend that this registry belongs to.
     fn new(registry: Arc<HandoffRegistry>) -> Self {
         SessionHandoff {
             registry,
@@ -49,8 +49,8 @@ impl SessionHandoff {
         }
     }
 
-    /// Decides what an enqueue that is about to be sent reads of its queue. `again` says that an
-    /// earlier try may have made the entry: then it reads for itself.
+    /// Decides which part of the queue an enqueue reads, before it is sent. `again` says that an
+    /// earlier attempt may have made the entry; then the enqueue reads only for itself.
     fn plan_enqueue<'a>(
         &'a self,
         ticket: &'a Ticket,
@@ -66,7 +66,7 @@ impl SessionHandoff {
         }
     }
 
-    /// Notes what a waiter's look at its entry found.
+    /// Updates the order with the result of a waiter's look.
     fn note_view(&self, ticket: &Ticket, view: &View) {
         let Seen { front, others } = &mut *lock(&self.seen);
         if let Entry::Occupied(own) = others.entry(ticket.serial) {
@@ -82,9 +82,9 @@ impl SessionHandoff {
         }
     }
 
-    /// Notes that this ticket's entry is about to be removed; `entry` is it, if known. Returns
-    /// `None` if its removal makes nobody the first: who waits for an entry that stands elsewhere
-    /// must look what else is there.
+    /// Prepares the removal of this ticket's entry, which is `entry` if that is known. Returns
+    /// `None` if the removal makes no waiter the first. An entry that does not stand first has
+    /// others ahead, so its waiter must look at the queue.
     fn leave(&self, ticket: &Ticket, entry: Option<&EntryId>) -> Option<Departure> {
         {
             let Seen { front, others } = &mut *lock(&self.seen);
@@ -98,7 +98,7 @@ impl SessionHandoff {
     }
 }
 
-/// With the session go the entries.
+/// Forgets the entries, which go with the session.
 impl Drop for SessionHandoff {
     fn drop(&mut self) {
         let seen = lock(&self.seen);
@@ -108,31 +108,31 @@ impl Drop for SessionHandoff {
     }
 }
 
-/// Whether an entry that sees this waits.
+/// Returns whether an entry with this view waits.
 fn is_waiting(view: &View) -> bool {
     view.present && !view.ahead.is_empty()
 }
 
-/// Whether an entry that sees this stands first. Only an exclusive entry asks for all that stands
-/// ahead.
+/// Returns whether an entry with this view stands first. Only an exclusive entry asks for all
+/// entries ahead.
 fn is_front(mode: Mode, view: &View) -> bool {
     view.present && view.ahead.is_empty() && mode == Mode::Exclusive
 }
 
-/// An enqueue under way, which reads the queue or does without. It is over when this is dropped.
+/// An enqueue under way, which reads the queue or assumes. It is over when this is dropped.
 #[derive(Debug)]
 struct EnqueuePlan<'a> {
     session_handoff: &'a SessionHandoff,
     ticket: &'a Ticket,
-    /// How many entries to read, for others too; zero if it assumes. `None` if it reads for itself
-    /// alone, and is not counted among those that arrive.
+    /// How many entries the enqueue reads, also for others; zero if it assumes. `None` if it reads
+    /// only for itself, and is not counted among the arriving ones.
     limit: Option<usize>,
 }
 
 impl EnqueuePlan<'_> {
-    /// Returns what to read of the queue: more than the entry itself needs to see, if that confirms
-    /// something of others; nothing, by a limit of zero, if others of this process stand ahead or
-    /// will.
+    /// Returns which part of the queue to read. It is more than the entry needs if that confirms
+    /// the assumptions of others. The limit is zero, and nothing is read, if others of this process
+    /// stand ahead or will.
     fn ask(&self) -> Ask {
         let ask = rule::ask(self.ticket.mode);
         let limit = match self.limit {
@@ -143,9 +143,9 @@ impl EnqueuePlan<'_> {
         Ask { limit, ..ask }
     }
 
-    /// Notes that the enqueue made this entry, which read this, and returns what the entry sees. An
-    /// entry that assumes sees what it assumes, whatever was read. Returns `None` if there is nothing
-    /// to assume: then a look has to find out.
+    /// Records the entry that the enqueue made, with the view that it read, and returns the entry's
+    /// view. The view of an entry that assumes is its assumption, whatever was read. Returns `None`
+    /// if there is nothing to assume; then a look has to find out.
     fn place(&self, own: &EntryId, mut read: View) -> Option<View> {
         let Ticket {
             name, mode, serial, ..
@@ -194,7 +194,7 @@ mod tests {
     use crate::incarnation::Incarnation;
     use crate::rule::Ahead;
 
-    /// The name of the one queue.
+    /// Returns the name of the only queue.
     pub(super) fn queue() -> LockName {
         LockName::new("a").expect("valid")
     }
@@ -206,7 +206,7 @@ mod tests {
         }
     }
 
-    /// What an entry sees that has these ahead.
+    /// Returns the view of an entry with these ahead.
     pub(super) fn behind(ahead: &[u64]) -> View {
         let ahead = ahead.iter().map(|token| Ahead {
             id: entry(*token),
@@ -227,7 +227,7 @@ mod tests {
         }
     }
 
-    /// Arrives for this ticket, and has the entry see this if it reads.
+    /// Lets this ticket's entry arrive, with this view if it reads.
     fn arrives(session_handoff: &SessionHandoff, mode: Mode, token: u64, read: &[u64]) -> View {
         let ticket = ticket(mode, token);
         let plan = session_handoff.plan_enqueue(&ticket, Admission::Always, false);
@@ -253,7 +253,7 @@ mod tests {
                 }
             }
             let departure = session_handoff.leave(&ticket, Some(&ours)).is_some();
-            // What is seen of it afterwards is of the past.
+            // A view that is read after the removal is out of date.
             session_handoff.note_view(&ticket, &behind(&[]));
             assert!(session_handoff.leave(&ticket, Some(&ours)).is_none());
             departure

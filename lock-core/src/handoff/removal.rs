@@ -1,4 +1,4 @@
-//! Removals of entries that others of this process wait for, and how those learn that they stand
+//! Removes entries that others of this process wait for, and notifies the waiters that then stand
 //! first.
 
 use std::collections::HashMap;
@@ -16,15 +16,16 @@ use crate::entry::EntryId;
 use crate::name::LockName;
 use crate::session::Backend;
 
-/// The event of a removal and the answer to it leave the server together. If the event comes first,
-/// the answer is waited for this long at most: it may be lost.
+/// How long a waiter waits for the reply to a removal after the event of that removal came first.
+/// Both leave the server together, but the reply may be lost.
 const SOON: Duration = Duration::from_millis(5);
 
-/// Of more waiters than this, who all read after one who wrote, the others look for themselves.
+/// The most waiters that a removal reads. If many shared entries wait for one exclusive entry, the
+/// others look for themselves.
 const MOST: usize = 8;
 
-/// The waiters of all sessions of one backend, by the keys of the entries that they wait for.
-/// Bounded by the waiters.
+/// The waiters of all sessions of one backend, by the keys of the entries that they wait for. Its
+/// size is bounded by the number of waiters.
 #[derive(Debug, Default)]
 pub(crate) struct HandoffRegistry {
     waiters: Mutex<Waiters>,
@@ -44,7 +45,7 @@ struct Waiter {
 enum Stage {
     /// The blocker stands in its queue, as far as this process knows.
     Standing,
-    /// This process has asked for the blocker's removal, which is to read the waiter's entry.
+    /// This process has sent the removal of the blocker, which also reads the waiter's entry.
     Departing,
     /// The blocker was removed, and the waiter's entry stood first then. This is never taken back.
     First,
@@ -63,9 +64,10 @@ impl Waiter {
 }
 
 impl HandoffRegistry {
-    /// Returns the registry of this backend: one and the same while anybody uses it.
+    /// Returns the registry of this backend. It stays the same while anybody uses it.
     pub(crate) fn of_backend(backend: &Arc<dyn Backend>) -> Arc<Self> {
-        /// A backend's address is not used again while there is a weak pointer to it.
+        /// The registries in use. The address of a backend is not used again while a weak pointer
+        /// to it exists.
         type InUse = Vec<(Weak<dyn Backend>, Weak<HandoffRegistry>)>;
         static IN_USE: Mutex<InUse> = Mutex::new(Vec::new());
         let registry = Arc::<HandoffRegistry>::default();
@@ -89,7 +91,7 @@ impl HandoffRegistry {
         lock(&self.order)
     }
 
-    /// Waits from now on until `blocker` is removed, for the sake of `own` behind it.
+    /// Registers `own` as a waiter for the removal of `blocker`, which stands ahead of it.
     pub(super) fn expect(&self, own: &EntryId, blocker: &EntryId) -> Expected<'_> {
         let stage = watch::Sender::new(Stage::Standing);
         let seen = stage.subscribe();
@@ -108,12 +110,12 @@ impl HandoffRegistry {
         }
     }
 
-    /// Begins the removal of this entry, which has nothing ahead of it in this queue. Returns `None`
-    /// if nobody waits for it that is known to stand right behind it: another entry may be the next.
+    /// Begins the removal of this entry, which has nothing ahead of it in this queue. Returns
+    /// `None` if no waiter is known to stand right behind the entry: another entry may be the next.
     ///
-    /// Only those who wait for the same lock count. One queue may be a part of another, as a raw
-    /// lock's on etcd has those of the locks below it: who stands first in a part may not do so in
-    /// the whole.
+    /// Waiters for other locks do not count. One queue may be a part of another, as the queue of a
+    /// raw lock on etcd includes the queues of the locks below it. The first entry of a part need
+    /// not be the first of the whole.
     pub(super) fn begin(&self, queue: &LockName, entry: &EntryId) -> Option<Departure> {
         let waits_for_it = |waiter: &&Arc<Waiter>| waiter.blocker.is_same_as_far_as_known(entry);
         let mut waiters: Vec<Arc<Waiter>> = {
@@ -143,7 +145,7 @@ impl HandoffRegistry {
     }
 }
 
-/// A wait for the removal of an entry. It is over when this is dropped.
+/// A wait for the removal of an entry. The wait is over when this is dropped.
 #[derive(Debug)]
 pub(super) struct Expected<'a> {
     registry: &'a HandoffRegistry,
@@ -152,14 +154,15 @@ pub(super) struct Expected<'a> {
 }
 
 impl Expected<'_> {
-    /// Resolves when the answer to the removal has shown that our own entry stands first; never, if
-    /// it is not this process that removes it, or not in time for us. Can be called again.
+    /// Waits until the reply to the removal has shown that the waiter's own entry stands first.
+    /// Waits for ever if another process removes the blocker, or if this wait began after the
+    /// removal did. Can be called again.
     pub(super) async fn first(&mut self) {
         self.reach(|stage| stage == Stage::First).await;
     }
 
-    /// Returns, once the removal was seen otherwise, whether the answer to it, if there is one soon,
-    /// shows that our own entry stands first.
+    /// Returns whether the reply to the removal shows that the waiter's own entry stands first.
+    /// Called once another sign of the removal was seen; the reply is waited for a short time.
     pub(super) async fn first_soon(&mut self) -> bool {
         tokio::select! {
             biased;
@@ -172,7 +175,7 @@ impl Expected<'_> {
         let stage = self.stage.wait_for(|stage| reached(*stage)).await;
         match stage.map(|stage| *stage) {
             Ok(stage) => stage,
-            // The sender lives as long as this.
+            // The sender lives as long as this wait.
             Err(_) => pending().await,
         }
     }
@@ -191,13 +194,13 @@ impl Drop for Expected<'_> {
     }
 }
 
-/// A removal under way of an entry that others wait for. It is over when this is dropped, whether it
-/// found anybody first or not.
+/// A removal under way of an entry that others wait for. The removal is over when this is dropped,
+/// whether it found a waiter that stands first or not.
 #[derive(Debug)]
 pub(super) struct Departure {
     entry: EntryId,
     waiters: Vec<Arc<Waiter>>,
-    /// Their entries.
+    /// The entries of the waiters.
     own: Vec<EntryId>,
 }
 
@@ -207,13 +210,13 @@ impl Departure {
         &self.entry
     }
 
-    /// Returns the entries of which the removal is to read whether they are there; at least one.
+    /// Returns the entries whose existence the removal reads; at least one.
     pub(super) fn waiters(&self) -> &[EntryId] {
         &self.own
     }
 
-    /// Wakes those whose entries are among these, which were there when the entry was removed. They
-    /// go on at once if this is called on the [`background`] thread.
+    /// Wakes the waiters whose entries are in `present`: those existed when the entry was removed.
+    /// The waiters go on at once if this is called on the [`background`] thread.
     pub(super) fn hand_off_to(&self, present: &[EntryId]) {
         let stands = |waiter: &&Arc<Waiter>| present.contains(&waiter.own);
         let first = self.waiters.iter().filter(stands);
@@ -237,7 +240,7 @@ mod tests {
     use super::*;
     use crate::entry::Mode;
 
-    /// Those of entry 5, with these right behind it.
+    /// Returns the registry in which these waiters stand right behind entry 5.
     fn handoffs(waiters: &[EntryId]) -> Arc<HandoffRegistry> {
         let handoffs = Arc::<HandoffRegistry>::default();
         for waiter in waiters {

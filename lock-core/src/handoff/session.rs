@@ -1,4 +1,4 @@
-//! A session whose entries are handed over without a look of the waiter's own.
+//! Wraps a session so that its entries are handed over without a look by the waiter.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -14,16 +14,16 @@ use crate::retry;
 use crate::rule::{self, View};
 use crate::session::{Admission, AsOf, Enqueued, Removal, Removed, Session, Watcher};
 
-/// Why a wait for the entry ahead is over.
+/// The reason why a wait for the entry ahead is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// That entry is gone, or may be: look what stands ahead now.
+    /// The entry ahead is gone, or may be: the waiter must look at the queue.
     Gone,
-    /// This process removed that entry, and the removal found our own standing first.
+    /// This process removed the entry ahead, and the removal found the waiter's own entry first.
     First,
 }
 
-/// A session of a backend, together with what this process knows of the order in its queues. All
+/// A session of a backend, with what this process knows about the order in its queues. All
 /// enqueues, removals, and looks and watches of waiters go through it.
 #[derive(Debug)]
 pub(crate) struct HandoffSession {
@@ -42,16 +42,16 @@ impl HandoffSession {
         })
     }
 
-    /// Returns the session, for what concerns no queue.
+    /// Returns the session, for operations that concern no queue.
     pub(crate) fn session(&self) -> &Arc<dyn Session> {
         &self.session
     }
 
-    /// Puts an entry for this ticket at the end of its queue, or finds it there. `again` says that
-    /// an earlier try may have made it: then the queue is read.
+    /// Puts an entry for this ticket at the end of its queue, or finds the entry there. `again`
+    /// says that an earlier attempt may have made the entry; then the queue is read.
     ///
     /// # Errors
-    /// The session's.
+    /// The errors of the session.
     pub(crate) async fn enqueue(
         &self,
         ticket: &Ticket,
@@ -68,16 +68,16 @@ impl HandoffSession {
             None => self
                 .look(ticket, &placed.entry, AsOf::Now)
                 .await
-                // The entry is there, but where it stands is not known.
+                // The entry was made, but its place is not known.
                 .map_err(|error| error.with_effect(Effect::Unknown))?,
         };
         Ok(Enqueued::Placed(placed))
     }
 
-    /// Reads what stands ahead of a waiter's entry.
+    /// Reads the entries ahead of a waiter's entry.
     ///
     /// # Errors
-    /// The session's.
+    /// The errors of the session.
     pub(crate) async fn look(
         &self,
         ticket: &Ticket,
@@ -90,11 +90,11 @@ impl HandoffSession {
         Ok(view)
     }
 
-    /// Waits until `blocker` is gone, or until its removal by this process has shown that `own`, the
-    /// entry of this ticket, stands first.
+    /// Waits until `blocker` is gone, or until its removal by this process has shown that the entry
+    /// of this ticket, `own`, stands first.
     ///
     /// # Errors
-    /// The session's.
+    /// The errors of the session.
     pub(crate) async fn wait_for_change(
         &self,
         ticket: &Ticket,
@@ -121,15 +121,15 @@ impl HandoffSession {
         Ok(Change::First)
     }
 
-    /// Removes the entry of this ticket, and wakes those who stand first by that. With `entry`
-    /// unknown, it removes whatever an enqueue of the ticket made. It tries for as long as
+    /// Removes the entry of this ticket, and wakes those that stand first after that. If `entry` is
+    /// unknown, removes any entry that an enqueue of the ticket made. Tries for as long as
     /// [`retry::remove`].
     ///
     /// # Cancel safety
     /// The entry may or may not have been removed: call it again.
     ///
     /// # Errors
-    /// Those of the last try.
+    /// The errors of the last try.
     pub(crate) async fn remove(
         &self,
         ticket: &Ticket,
@@ -138,13 +138,13 @@ impl HandoffSession {
         self.remove_in(Tries::Few, ticket, entry).await
     }
 
-    /// Does the same in one try.
+    /// Removes the entry as [`remove`](HandoffSession::remove) does, but tries only once.
     ///
     /// # Cancel safety
     /// The entry may or may not have been removed: call it again.
     ///
     /// # Errors
-    /// Those of the try.
+    /// The errors of the try.
     pub(crate) async fn try_remove(
         &self,
         ticket: &Ticket,
@@ -167,14 +167,14 @@ impl HandoffSession {
         let mut removal = Box::pin(hand_off(tries, session, ticket, departure));
         match poll_once(removal.as_mut()).await {
             Poll::Ready(removed) => removed,
-            // On the thread that the waiters wait on: a crossing to another one would be a part of
-            // the time in which nobody holds the lock.
+            // The removal runs on the thread of the waiters: to cross to another thread would be a
+            // part of the time in which nobody holds the lock.
             Poll::Pending => background::finish(removal).await,
         }
     }
 }
 
-/// How often a removal is tried before it is left to the caller.
+/// How many times a removal is tried before it is left to the caller.
 #[derive(Debug, Clone, Copy)]
 enum Tries {
     One,
@@ -196,7 +196,7 @@ impl Tries {
     }
 }
 
-/// Removes an entry that stands first, and wakes those who stand first by that.
+/// Removes an entry that stands first, and wakes those that stand first after that.
 async fn hand_off(
     tries: Tries,
     session: Arc<dyn Session>,
@@ -211,7 +211,7 @@ async fn hand_off(
     Ok(removal.removed)
 }
 
-/// A store in this process may be done at once, on the caller's thread.
+/// Polls a future once, since a store in this process may be done at once, on the caller's thread.
 async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }

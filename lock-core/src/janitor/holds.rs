@@ -1,6 +1,7 @@
-//! Watches the entries of held locks, and ends a hold whose entry is gone. A process may hold very
-//! many locks for very long. So one loop serves all holds of a session, and needs little more memory
-//! for each hold than its watch.
+//! Watches the entries of held locks, and ends a hold whose entry is gone.
+//!
+//! A process may hold very many locks for a very long time. So one loop serves all holds of a
+//! session, and needs little more memory for each hold than its watch.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
@@ -21,16 +22,17 @@ use crate::hold::Hold;
 use crate::rule::{self, View};
 use crate::session::{AsOf, Session, Watcher};
 
-/// The entry of a hold that is over within this time is never watched, since the watch would cost more
-/// than the lock. The entry of a longer hold is watched within twice this time.
+/// The age below which a hold's entry is never watched, because the watch would cost more than the
+/// lock. The entry of a longer hold is watched within twice this time.
 const SWEEP: Duration = Duration::from_millis(25);
 
-/// A store can lose the event of a watch, so a held entry is looked up this often without one (at
-/// random up to twice this time).
+/// How often a held entry is looked up without an event (at random up to twice this time), because
+/// a store can lose the event of a watch.
 const BACKSTOP: Duration = Duration::from_secs(60);
 
-/// Up to so many holds are looked up every [`BACKSTOP`], and watched anew at once when their watches
-/// broke. If there are more, each waits longer in proportion: more holds cost no more requests.
+/// The most holds that are each looked up every [`BACKSTOP`], and watched anew at once when their
+/// watches broke. If there are more holds, each waits longer in proportion, so more holds cost no
+/// more requests.
 const BACKSTOP_HOLDS: usize = 1000;
 
 /// The most entries that are looked up at once. When a connection breaks, all entries that were
@@ -47,17 +49,17 @@ pub(super) struct Fresh {
 
 #[derive(Debug, Default)]
 struct Generations {
-    /// Those since the last sweep.
+    /// The holds that were added since the last sweep.
     young: HashMap<u64, Arc<Hold>>,
-    /// Those since the sweep before it.
+    /// The holds that were added between the last two sweeps.
     old: HashMap<u64, Arc<Hold>>,
     /// Whether there will be a next sweep.
     sweep_due: bool,
 }
 
 impl Fresh {
-    /// Adds a hold. Wakes the other thread for the first hold of a sweep only, so a short hold costs no
-    /// wake-up.
+    /// Adds a hold. Wakes the other thread only for the first hold of a sweep, so a short hold
+    /// costs no wake-up.
     pub(super) fn add(&self, hold: &Arc<Hold>) {
         let mut generations = self.generations();
         generations.young.insert(hold.serial(), hold.clone());
@@ -100,18 +102,18 @@ impl Fresh {
 /// A hold whose entry is watched.
 struct Watched {
     hold: Arc<Hold>,
-    /// The pauses before its watch is set anew, by how often in a row it broke.
+    /// The pauses before the watch is set anew, which grow with the number of breaks in a row.
     backoff: Backoff,
 }
 
 /// The reason why a held entry is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
-    /// Its watch reported a change.
+    /// The watch of the entry reported a change.
     Change,
-    /// Its watch broke.
+    /// The watch of the entry broke.
     Interruption,
-    /// It is the next in the regular order.
+    /// The entry is next in the regular order.
     Backstop,
 }
 
@@ -120,21 +122,21 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
     let mut lost = pin!(session.liveness().lost());
     let sweeps = stream::unfold(fresh, async |fresh| Some((fresh.sweep().await, fresh)));
     let mut sweeps = pin!(sweeps);
-    // Each hold in `watched` is in one of `watches`, `due`, `looks` and `resting`. One that is looked
-    // up in the regular order stays in `watches` meanwhile.
+    // Each hold in `watched` is in one of `watches`, `due`, `looks` and `resting`. A hold that is
+    // looked up in the regular order also stays in `watches`.
     let mut watched: BTreeMap<u64, Watched> = BTreeMap::new();
     let mut watches = FuturesUnordered::new();
     let mut due: VecDeque<(u64, Cause)> = VecDeque::new();
     let mut looks = FuturesUnordered::new();
     let mut resting: BTreeSet<(Instant, u64)> = BTreeSet::new();
     let mut regular = RegularLook::new();
-    // Waits for a change of a held entry; `None` once the hold is over. A closure, since the future of
-    // a function would store its arguments twice.
+    // Waits for a change of a held entry; returns `None` once the hold is over. This is a closure,
+    // because the future of a function would store its arguments twice.
     let session = &session;
     let changed = |hold: Arc<Hold>| async move {
         let changed = guarded(session.watch(hold.entry(), Watcher::Owner));
-        // When all watches are woken at once, the first of them would spend the budget of this task,
-        // and the others would be woken in vain over and over.
+        // When all watches are woken at once, the first of them would spend this task's budget, and
+        // the others would be woken in vain over and over.
         let changed = coop::unconstrained(hold.watch_until_end(changed)).await;
         (hold.serial(), changed)
     };
@@ -214,12 +216,12 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
     }
 }
 
-/// Which hold is looked up next in the regular order, and when.
+/// Selects the hold that is looked up next in the regular order, and the time of that look.
 struct RegularLook {
     last: u64,
     since: Instant,
-    /// The factor of the interval, from 1 to 2 at random: processes that began together must not look
-    /// together.
+    /// The factor of the interval, from 1 to 2 at random, so that processes that began together do
+    /// not look together.
     stretch: f64,
 }
 
@@ -232,12 +234,12 @@ impl RegularLook {
         }
     }
 
-    /// Returns when the next hold is looked up if so many are watched.
+    /// Returns when the next hold is looked up if this many are watched.
     fn due_at(&self, watched: usize) -> Instant {
         self.since + BACKSTOP.mul_f64(crowding(watched) * self.stretch / watched as f64)
     }
 
-    /// Returns the hold whose turn it is, by its serial, and goes on to the one after it.
+    /// Returns the serial of the hold that is next, and goes on to the one after it.
     fn next(&mut self, watched: &BTreeMap<u64, Watched>) -> Option<u64> {
         let later = watched.range((Bound::Excluded(self.last), Bound::Unbounded));
         let (serial, _) = later.chain(watched.iter()).next()?;
@@ -249,13 +251,13 @@ impl RegularLook {
     }
 }
 
-/// Returns by which factor a hold waits longer than usual to be looked up; at least 1.
+/// Returns the factor by which a hold waits longer than usual to be looked up; at least 1.
 fn crowding(watched: usize) -> f64 {
-    // Exact, since no process has more than 2^52 holds.
+    // The cast is exact, since no process has more than 2^52 holds.
     watched.max(BACKSTOP_HOLDS) as f64 / BACKSTOP_HOLDS as f64
 }
 
-/// Resolves at this instant, or never if there is none.
+/// Waits until this instant, or for ever if there is none.
 async fn wait_until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,

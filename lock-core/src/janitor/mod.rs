@@ -1,6 +1,6 @@
-//! What must happen although nobody waits for it: entries of dropped acquires and guards are
-//! removed, entries of held locks are watched, and a session that nobody uses any more is closed.
-//! The only place in the core that spawns.
+//! Does the work that must go on although no caller waits for it. The janitor removes the entries
+//! of dropped acquires and guards, watches the entries of held locks, and closes a session that
+//! nobody uses any more. This is the only place in the core that spawns.
 
 mod holds;
 
@@ -30,21 +30,21 @@ use crate::retry;
 use crate::self_wait::Holders;
 use crate::session::Session;
 
-/// A session that could not be closed has ended by itself so long after its time to live.
+/// How long after its time to live a session that could not be closed has surely ended by itself.
 const GRACE: Duration = Duration::from_millis(25);
 
-/// Removals under way at once. The rest wait their turn: a coordinator that was away is not to be
-/// buried under them.
+/// The most removals that are under way at once. The rest wait their turn, so that a coordinator
+/// that was away is not buried under them.
 const REMOVALS: usize = 64;
 
-/// A session in use: shared by the locks, waiters and guards that rest on it. When the last of them
-/// goes, the janitor finishes its removals and closes the session.
+/// A session in use, shared by the locks, waiters and guards that rest on it. When the last of them
+/// is dropped, the janitor finishes its removals and closes the session.
 #[derive(Debug)]
 pub(crate) struct SharedSession {
     handoff: Arc<HandoffSession>,
     serial: AtomicU64,
-    /// An entry is removed once, so the entries are its limit; a bound of its own could not be
-    /// waited for in `Drop`.
+    /// Unbounded, since `Drop` cannot wait for room. An entry is removed only once, so the number
+    /// of entries is the limit.
     jobs: mpsc::UnboundedSender<Job>,
     fresh: Arc<Fresh>,
     holders: Arc<Holders>,
@@ -52,7 +52,7 @@ pub(crate) struct SharedSession {
 
 enum Job {
     Remove(Ticket, Option<EntryId>),
-    /// Close the session now, and say how that went.
+    /// Closes the session now, and sends the outcome.
     Close(oneshot::Sender<Result<(), Error>>),
 }
 
@@ -74,17 +74,17 @@ impl SharedSession {
         }))
     }
 
-    /// Returns the session, for what concerns no queue.
+    /// Returns the session, for operations that concern no queue.
     pub(crate) fn session(&self) -> &dyn Session {
         &**self.handoff.session()
     }
 
-    /// Returns the session, for what concerns its entries in queues.
+    /// Returns the session, for operations on its entries in queues.
     pub(crate) fn handoff(&self) -> &Arc<HandoffSession> {
         &self.handoff
     }
 
-    /// Returns which callers hold which locks.
+    /// Returns the registry of the callers that hold locks.
     pub(crate) fn holders(&self) -> &Arc<Holders> {
         &self.holders
     }
@@ -102,25 +102,25 @@ impl SharedSession {
         }
     }
 
-    /// Removes an entry in the background, for as long as it takes. Callable from `Drop`: does not
-    /// block or spawn.
+    /// Removes an entry in the background, for as long as that takes. May be called from `Drop`: it
+    /// does not block or spawn.
     pub(crate) fn discard(&self, ticket: Ticket, entry: Option<EntryId>) {
         if background::is_forked() {
             return;
         }
-        // A janitor that is gone has closed the session, and the entry went with it.
+        // If the janitor has ended, it has closed the session, and the entry went with it.
         let _ = self.jobs.send(Job::Remove(ticket, entry));
     }
 
-    /// Closes the session, whoever uses it. When it fails, the janitor goes on trying.
+    /// Closes the session, even if others use it. If that fails, the janitor goes on trying.
     pub(crate) async fn close(&self) -> Result<(), Error> {
         let (done, closed) = oneshot::channel();
         let _ = self.jobs.send(Job::Close(done));
-        // No answer: it was closed before.
+        // If no reply comes, the session was closed before.
         closed.await.unwrap_or(Ok(()))
     }
 
-    /// Has the entry of a hold watched if it lasts.
+    /// Makes the janitor watch the entry of a hold if the hold lasts.
     pub(crate) fn register(&self, hold: &Arc<Hold>) {
         self.fresh.add(hold);
     }
@@ -130,8 +130,9 @@ impl SharedSession {
     }
 }
 
-/// A forked child keeps what it has of its parent's session: to drop it would tell the background
-/// thread, which is not there, and might wait for what that had locked.
+/// Leaks the session in a forked child. To drop the session would notify the background thread,
+/// which does not exist in the child, and might wait for a mutex that the background thread had
+/// locked.
 impl Drop for SharedSession {
     fn drop(&mut self) {
         if background::is_forked() {
@@ -140,7 +141,7 @@ impl Drop for SharedSession {
     }
 }
 
-/// The janitor of one session.
+/// Runs the janitor of one session.
 async fn work(
     handoff: Arc<HandoffSession>,
     fresh: Arc<Fresh>,
@@ -160,7 +161,7 @@ async fn work(
         let job = tokio::select! {
             job = jobs.recv() => job,
             Some(()) = removals.next() => continue,
-            // The session is lost.
+            // The watching ends when the session is lost.
             () = &mut watching => continue,
         };
         match job {
@@ -169,13 +170,13 @@ async fn work(
                 told = Some(done);
                 break;
             }
-            // Nobody holds or waits any more.
+            // No holder or waiter is left.
             None => break,
         }
     }
-    // A watch that is being set may hold on to what the backend must let go of to close the session.
+    // A watch that is being set may keep what the backend must drop to close the session.
     drop(watching);
-    // The removals are part of the close where it works; where it does not, they matter.
+    // If the close succeeds, it also removes the entries. If it fails, these removals matter.
     waiting
         .into_iter()
         .for_each(|(t, e)| removals.push(remove(&handoff, t, e)));
@@ -188,7 +189,7 @@ async fn work(
     }
 }
 
-/// A panic of a backend in one of its calls ends that call, not the janitor.
+/// Runs a call of a backend so that a panic ends that call, not the janitor.
 fn guarded<T>(
     call: BoxFuture<'_, Result<T, Error>>,
 ) -> impl Future<Output = Result<T, Error>> + Unpin {
@@ -201,16 +202,16 @@ fn guarded<T>(
     })
 }
 
-/// Closes the session; tries until it is done or the session has surely ended by itself.
+/// Closes the session. Tries until the session is closed or has surely ended by itself.
 async fn close(session: &dyn Session, told: Option<oneshot::Sender<Result<(), Error>>>) {
     let clock = session.liveness().clock().clone();
-    // The server's time to live is a little longer than what it proves, and counts from now at the
-    // latest: nothing is renewed any more.
+    // The server's time to live is a little longer than the session's validity, and counts from now
+    // at the latest, because nothing is renewed any more.
     let over = clock.now() + 2 * session.liveness().validity() + GRACE;
     let mut told = told;
     let mut backoff = Backoff::default();
     loop {
-        // For the caller who waits: a few tries. The rest is nobody's time.
+        // Only a few tries while a caller waits; after that, no caller waits any more.
         let closed = match told {
             Some(_) => retry::briefly(|| guarded(session.close())).await,
             None => guarded(session.close()).await,
@@ -229,8 +230,8 @@ async fn close(session: &dyn Session, told: Option<oneshot::Sender<Result<(), Er
     }
 }
 
-/// Removes an entry; tries until it is done, or refused, or the session, and the entry with it, is
-/// over. A session that we close is not over before the server says so.
+/// Removes an entry. Tries until that is done or refused, or until the session, and the entry with
+/// it, is over. A session that is being closed is over only when the server says so.
 async fn remove(handoff: &HandoffSession, ticket: Ticket, entry: Option<EntryId>) {
     let mut backoff = Backoff::default();
     loop {

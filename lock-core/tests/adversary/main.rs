@@ -1,4 +1,4 @@
-//! The core's own promises when the coordinator is in trouble.
+//! Tests the core's own promises when the coordinator is in trouble.
 
 mod session;
 
@@ -11,18 +11,18 @@ use lock_core::clock::Clock;
 use lock_core::{Effect, ErrorKind, LossReason, Mutex, OnSessionLoss, Options, Release, State};
 use session::{Act, Script};
 
-/// Bounds what takes a second or two.
+/// The limit for waits that normally take a second or two.
 const PATIENCE: Duration = Duration::from_secs(30);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// So often a request that cannot even be sent is tried for one who waits for it.
+/// How many times a request that cannot even be sent is tried while a caller waits for it.
 const UNSENT_TRIES: usize = 6;
 
 fn mutex(script: &Arc<Script>) -> Mutex {
     script.locks(HOUR).mutex("a").expect("a valid name")
 }
 
-/// A coordinator whose watches never say anything.
+/// Returns the script of a coordinator whose watches never report anything.
 fn script() -> Arc<Script> {
     let script = Arc::<Script>::default();
     script.watch.will(Act::Hang);
@@ -61,7 +61,7 @@ async fn a_close_that_fails_is_tried_again_and_removals_go_on_beside_it() {
 #[tokio::test]
 async fn a_close_by_hand_that_fails_is_said_and_goes_on() {
     let script = script();
-    // More often than a close is tried for one who waits.
+    // More failures than the tries of a close while a caller waits.
     script.close.will(Act::FailTimes(12));
     let locks = script.locks(HOUR);
     let guard = locks
@@ -98,7 +98,7 @@ fn watches_that_wake_for_nothing_do_not_make_a_wait_overstay() {
         script.watch.will(act);
         let lock = mutex(&script);
         let (done, outcome) = std::sync::mpsc::channel();
-        // On an executor without a budget of its own.
+        // This executor has no budget of its own.
         std::thread::spawn(move || {
             let waited = lock.acquire_timeout(Duration::from_millis(100));
             let _ = done.send(futures_executor::block_on(waited).map(|guard| guard.is_none()));
@@ -147,7 +147,7 @@ async fn a_wait_at_whose_end_nobody_answers_is_not_taken_for_contention() {
         error.expect_err("nobody said").kind(),
         ErrorKind::Unreachable
     );
-    // The withdrawal is given a second.
+    // The withdrawal may take a second.
     assert!(
         started.elapsed() < limit + Duration::from_secs(3),
         "{:?}",
@@ -172,7 +172,7 @@ async fn who_was_never_taken_into_the_queue_hears_that_nobody_answered() {
         error.expect_err("never placed").kind(),
         ErrorKind::Unreachable
     );
-    // Five seconds, and a little for a busy machine.
+    // Five seconds, and some more for a busy machine.
     assert!(
         started.elapsed() < Duration::from_secs(10),
         "{:?}",
@@ -222,7 +222,7 @@ async fn a_release_without_an_answer_goes_on_until_it_is_done() {
     let script = script();
     let lock = mutex(&script);
     let guard = lock.acquire().await.expect("granted");
-    // More often than a removal is tried for one who waits.
+    // More failures than the tries of a removal while a caller waits.
     script.remove.will(Act::FailTimes(12));
     let error = guard.release().await.expect_err("no answer");
     assert_eq!(error.kind(), ErrorKind::Unreachable);
@@ -260,7 +260,7 @@ async fn a_release_whose_reply_was_lost_says_that_it_released() {
     assert_eq!(script.remove.count(), 3);
     assert_eq!(script.left(), 0);
 
-    // No try of ours can have removed what was gone: none was even sent.
+    // No try of this release can have removed the entry that was gone, since none was even sent.
     let guard = lock.acquire().await.expect("granted");
     script.entries.lock().expect("no panic").clear();
     script.remove.will(Act::FailTimes(2));
@@ -350,7 +350,7 @@ async fn what_was_refused_is_not_removed_over_and_over() {
             ErrorKind::Refused
         );
     }
-    // An acquire that is removed later than all of those before.
+    // This acquire's entry is removed later than those of all acquires before.
     script.enqueue.will(Act::Succeed);
     drop(lock.acquire().await.expect("granted"));
     eventually("its removal is tried", || script.remove.count() > 0).await;
@@ -478,7 +478,7 @@ async fn many_whose_watches_break_are_looked_up_a_few_at_a_time() {
     }
     eventually("all were interrupted", || script.watch.count() == HOLDS).await;
     eventually("the first are looked up", || script.look.count() >= AT_ONCE).await;
-    // All the others have been told, too, and would have come by now.
+    // All other watches have failed too, and their looks would have been made by now.
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(script.look.count(), AT_ONCE);
 }
@@ -516,13 +516,14 @@ async fn a_session_found_dead_by_an_enqueue_is_replaced_at_once() {
     assert_eq!(script.enqueue.count(), 2);
 }
 
-/// What a waiter gets whose session is lost while it waits, and how often it queued.
+/// Returns the outcome of a waiter whose session is lost while it waits, and the number of
+/// enqueues.
 async fn wait_over_a_session_loss(
     on_session_loss: OnSessionLoss,
 ) -> (Result<(), ErrorKind>, usize) {
     let script = script();
     script.blocked.store(true, Ordering::SeqCst);
-    // The watch is what tells of the loss.
+    // The failed watch reports the loss.
     script
         .watch
         .will(Act::Fail(ErrorKind::SessionLost(LossReason::SessionGone)));
@@ -549,8 +550,8 @@ async fn a_wait_whose_session_is_lost_fails_or_queues_anew_as_the_caller_chose()
     assert!(enqueues >= 2, "{enqueues}");
 }
 
-/// A waiter that queues anew has lost its session, and every try to open another one fails. How its
-/// wait ends is told when that is over; also, how often it has said that it queues anew.
+/// Lets a requeueing waiter lose its session while every try to open another one fails. Returns the
+/// outcome of the wait, and how many times the waiter reported that it queues anew.
 async fn over_an_outage(script: &Arc<Script>, open: ErrorKind) -> (Result<(), ErrorKind>, usize) {
     let told = Arc::new(AtomicUsize::new(0));
     let options = Options::default()
@@ -575,7 +576,7 @@ async fn over_an_outage(script: &Arc<Script>, open: ErrorKind) -> (Result<(), Er
     script.watch.will(Act::Fail(gone));
     let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
     eventually("it asks again, or gives up", || {
-        // More tries than one opening makes, of either kind.
+        // More tries than one opening makes, for either kind.
         script.open.count() > 40 || waiter.is_finished()
     })
     .await;
@@ -623,12 +624,12 @@ async fn a_first_session_is_not_asked_for_without_an_end() {
 async fn a_place_is_kept_while_the_coordinator_is_short_of_something() {
     let script = script();
     script.blocked.store(true, Ordering::SeqCst);
-    // It looks by itself.
+    // The waiter looks by itself.
     script.look.will(Act::Fail(ErrorKind::Exhausted));
     script.watch.will(Act::Fail(ErrorKind::Exhausted));
     let lock = mutex(&script);
     let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
-    // For longer than a first request would be tried.
+    // Longer than the time for which a first request would be tried.
     let started = Instant::now();
     eventually("it has looked for long", || {
         started.elapsed() > Duration::from_secs(6) && script.look.count() > 6

@@ -1,6 +1,6 @@
-//! A session that does as a test says: delays, fails, hangs and wakes for nothing, all of which the
-//! trait allows. What it stands for is a coordinator in trouble; how real ones behave, the
-//! conformance suite finds out.
+//! A session that behaves as a test says. It delays, fails, hangs and wakes waiters without a
+//! reason, all of which the trait allows. It stands for a coordinator in trouble; the conformance
+//! suite tests how real ones behave.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,21 +16,21 @@ use lock_core::{
     Queue, Raised, Removal, Removed, Session, SessionId, Ticket, Token, TokenOffset, Watcher,
 };
 
-/// What a call does.
+/// The behaviour of a call.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum Act {
     #[default]
     Succeed,
     Fail(ErrorKind),
-    /// Fails so many times, then succeeds.
+    /// Fails this many times, then succeeds.
     FailTimes(usize),
-    /// Does what is asked, but so many times the reply is lost. Of a removal only.
+    /// Does what is asked, but loses the reply this many times. For removals only.
     LoseReplies(usize),
     Hang,
     Panic,
 }
 
-/// One kind of call: what it does, and how often it was made.
+/// One kind of call: its behaviour, and the number of calls so far.
 #[derive(Debug, Default)]
 pub struct Call {
     act: Mutex<Act>,
@@ -67,7 +67,7 @@ impl Call {
 }
 
 impl Call {
-    /// Sends the reply, unless that is to be lost.
+    /// Sends the reply, unless it is to be lost.
     fn reply<T>(&self, reply: T) -> Result<T, Error> {
         let mut act = self.act.lock().unwrap_or_else(PoisonError::into_inner);
         match *act {
@@ -81,7 +81,7 @@ impl Call {
     }
 }
 
-/// What the coordinator does, and what it has seen.
+/// The behaviour of the coordinator, and a record of the calls.
 #[derive(Debug, Default)]
 pub struct Script {
     pub open: Call,
@@ -92,22 +92,22 @@ pub struct Script {
     pub remove: Call,
     pub access: Call,
     pub close: Call,
-    /// Watches under way.
+    /// The number of watches under way.
     pub watches: AtomicUsize,
-    /// So many of them were left when the session was closed.
+    /// The number of watches that were left when the session was closed.
     pub watches_at_close: AtomicUsize,
-    /// Somebody else stands before us.
+    /// Whether another entry stands ahead of ours.
     pub blocked: AtomicBool,
-    /// Our entry was removed by somebody.
+    /// Whether somebody removed our entry.
     pub gone: AtomicBool,
     pub entries: Mutex<HashSet<u64>>,
-    /// The tickets that an entry was asked for with, whatever came of it.
+    /// The tickets of all enqueues, whatever their outcome.
     pub tickets: Mutex<HashSet<u64>>,
     pub clock: Clock,
 }
 
 impl Script {
-    /// Locks on it, with sessions of this time to live; watches stay silent.
+    /// Returns locks on this coordinator, with sessions of this time to live; watches stay silent.
     pub fn locks(self: &Arc<Self>, ttl: Duration) -> Locks {
         self.locks_with(Options::default().with_ttl(ttl))
     }
@@ -152,7 +152,7 @@ struct ScriptedSession {
     liveness: Arc<Liveness>,
 }
 
-/// One more, for as long as it lives.
+/// Counts one watch for as long as it lives.
 struct Watch<'a>(&'a AtomicUsize);
 
 impl<'a> Watch<'a> {

@@ -1,5 +1,5 @@
-//! A contender: a process whose tasks acquire locks, work under them, give up, and write down all
-//! that they do and see.
+//! Implements a contender: a process whose tasks acquire locks, work under them, give up, and
+//! record all that they do and see.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,32 +18,33 @@ use super::resource::{Client, Request, Values};
 use crate::history::journal::Journal;
 use crate::history::{Event, OpId};
 
-/// The longest that a work under a lock takes as a rule.
+/// The usual limit of the work under a lock.
 const WORK: Duration = Duration::from_millis(300);
 
-/// What a contender is told at its start.
+/// The settings that a contender gets at its start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Orders {
-    /// Its number.
+    /// The number of the contender.
     pub contender: u32,
     /// The number of its process.
     pub life: u32,
-    /// Where it reaches the coordinator.
+    /// The URL by which it reaches the coordinator.
     pub url: String,
     /// The time to live of its sessions.
     pub ttl: Duration,
-    /// How many tasks it has, which share a session.
+    /// The number of its tasks, which share a session.
     pub tasks: u32,
     /// The locks.
     pub locks: Vec<String>,
-    /// What it does depends on nothing else, but for what happens to it.
+    /// The seed of its random choices. They depend on nothing else, except for the faults that hit
+    /// it.
     pub seed: u64,
     /// The folder of the run.
     pub folder: PathBuf,
 }
 
 impl Orders {
-    /// Where it writes down what it does.
+    /// Returns the file to which it writes its records.
     pub fn journal(&self) -> PathBuf {
         let Orders {
             contender, life, ..
@@ -51,18 +52,18 @@ impl Orders {
         self.folder.join(format!("{contender}.{life}.journal"))
     }
 
-    /// The socket of the resource.
+    /// Returns the socket of the resource.
     pub fn resource(&self) -> PathBuf {
         self.folder.join("resource")
     }
 
-    /// While there is such a file, nothing new is begun.
+    /// Returns the file whose existence stops tasks from beginning anything new.
     pub fn stop(&self) -> PathBuf {
         self.folder.join("stop")
     }
 }
 
-/// The whole life of a contender: until it is told to stop.
+/// Runs a contender until its stop file exists.
 pub fn main(orders: Orders) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -94,12 +95,12 @@ async fn contend(orders: Orders) -> Result<(), Box<dyn std::error::Error>> {
     while let Some(done) = tasks.join_next().await {
         done??;
     }
-    // If the coordinator cannot be told, the session ends with its time to live.
+    // If the coordinator cannot be reached, the session ends with its time to live.
     let _ = locks.close().await;
     Ok(())
 }
 
-/// The backend of a URL.
+/// Makes the backend of a URL.
 pub fn backend(url: &str) -> Result<Arc<dyn Backend>, Error> {
     match url.split_once(':') {
         #[cfg(any(feature = "etcd", feature = "embedded"))]
@@ -119,7 +120,7 @@ pub fn backend(url: &str) -> Result<Arc<dyn Backend>, Error> {
     }
 }
 
-/// How a task asks for a lock.
+/// The ways in which a task asks for a lock.
 #[derive(Debug, Clone, Copy)]
 enum Wish {
     Wait,
@@ -151,7 +152,7 @@ impl Task {
         Ok(())
     }
 
-    /// One acquire and what follows from it.
+    /// Performs one acquire and the work that follows from it.
     async fn contend(&mut self, op: OpId) -> io::Result<()> {
         let lock = self.orders.locks[self.rng.usize(0..self.orders.locks.len())].clone();
         let shared = self.rng.u8(0..100) < 15;
@@ -201,7 +202,7 @@ impl Task {
         let token = guard.token();
         self.journal.write(Event::Granted { op, token });
         let journal = self.journal.clone();
-        // Some stop when they hear of a loss, others write on.
+        // Some tasks stop when they learn of a loss, and others write on.
         let careless = self.rng.bool();
         let told = std::cell::Cell::new(false);
         let loss = async {
@@ -225,10 +226,11 @@ impl Task {
         Ok(())
     }
 
-    /// Reads both copies of the counter, thinks, and writes both, one more than they were.
+    /// Reads both copies of the counter, pauses, and writes both, increased by one.
     async fn work(&mut self, op: OpId, lock: &str, guard: &AnyGuard) -> io::Result<()> {
         show(&self.journal, op, guard);
-        // One of its own: who stops in the middle leaves a reply unread.
+        // Each work has a connection of its own, because a task that stops in the middle leaves a
+        // reply unread.
         let mut resource = Client::connect(self.orders.resource()).await?;
         let mut request = Request {
             op,
@@ -272,7 +274,7 @@ async fn acquire(lock: &RwLock, mode: Mode, wish: Wish) -> Result<Option<AnyGuar
     lock.acquire_with(options).await
 }
 
-/// Asks a hold whether it is valid, and writes down the answer.
+/// Checks whether a hold is valid, and records the result.
 fn show(journal: &Journal, op: OpId, guard: &AnyGuard) {
     let asked = journal.now().as_nanos();
     let valid = !matches!(guard.state(), State::Lost(_));

@@ -1,4 +1,4 @@
-//! The processes of the contenders, and what is done to them.
+//! Manages the processes of the contenders, and the faults that hit them.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use super::network::Links;
 use crate::history::Event;
 use crate::history::journal::Journal;
 
-/// A contender, over all its lives. Dropped, it is killed.
+/// A contender over all its lives. It is killed when dropped.
 pub struct Contender {
     pub links: Links,
     orders: Orders,
@@ -20,7 +20,7 @@ pub struct Contender {
 }
 
 impl Contender {
-    /// Starts its first life.
+    /// Starts the contender's first life.
     pub fn start(orders: Orders, links: Links) -> io::Result<Self> {
         let mut contender = Contender {
             links,
@@ -49,12 +49,12 @@ impl Contender {
         self.orders.folder.join(name)
     }
 
-    /// SIGSTOP.
+    /// Sends SIGSTOP.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
@@ -66,7 +66,7 @@ impl Contender {
         }
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(&mut self, journal: &Journal) {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
@@ -78,17 +78,17 @@ impl Contender {
         }
     }
 
-    /// Starts its next life.
+    /// Starts the contender's next life.
     pub fn restart(&mut self) -> io::Result<()> {
         self.orders.life += 1;
         self.orders.seed += 1;
         self.live()
     }
 
-    /// Whether it has ended by itself.
+    /// Returns whether the contender has ended by itself.
     ///
     /// # Errors
-    /// With what it said, if it failed.
+    /// The contender's output, if it failed.
     pub fn ended(&mut self) -> Result<bool, String> {
         let Some(process) = &mut self.process else {
             return Ok(false);

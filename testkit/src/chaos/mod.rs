@@ -1,9 +1,9 @@
-//! Chaos: contenders in processes of their own fight for locks on real servers, while faults that a
-//! seed draws hit both and the network between them; then the [checker](crate::checker) judges the
-//! history.
+//! Runs chaos tests: contenders in processes of their own fight for locks on real servers, while
+//! faults that a seed draws hit both and the network between them. Then the
+//! [checker](crate::checker) judges the history.
 //!
-//! The contenders, and the embedded coordinator, are this very program, started again: its `main`
-//! asks [`helper_main`] first of all.
+//! The contenders and the embedded coordinator are this same program, started again: its `main`
+//! calls [`helper_main`] first of all.
 
 mod contender;
 mod fleet;
@@ -26,10 +26,10 @@ pub use run::run;
 
 /// The first argument that makes this program a contender.
 const CONTENDER: &str = "__chaos-contender";
-/// On which servers a run is made.
+/// The servers on which a run is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// The embedded coordinator, behind its gRPC face.
+    /// The embedded coordinator, behind its gRPC interface.
     #[cfg(feature = "embedded")]
     Embedded,
     /// Debian's etcd.
@@ -41,7 +41,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// All that were compiled in.
+    /// The backends that were compiled in.
     pub const ALL: &[Backend] = &[
         #[cfg(feature = "embedded")]
         Backend::Embedded,
@@ -51,7 +51,7 @@ impl Backend {
         Backend::Zk,
     ];
 
-    /// What it is called.
+    /// Returns the name of the backend.
     pub fn name(self) -> &'static str {
         match self {
             #[cfg(feature = "embedded")]
@@ -63,7 +63,7 @@ impl Backend {
         }
     }
 
-    /// What is not installed and has to be, as the command that installs it.
+    /// Returns the command that installs the server, if it is not installed.
     pub fn missing(self) -> Option<&'static str> {
         match self {
             #[cfg(feature = "embedded")]
@@ -81,7 +81,7 @@ impl Backend {
         }
     }
 
-    /// Of how many servers it can be made.
+    /// Returns the possible numbers of servers.
     pub fn nodes(self) -> &'static [usize] {
         match self {
             #[cfg(feature = "embedded")]
@@ -94,7 +94,7 @@ impl Backend {
     }
 }
 
-/// Debian's.
+/// The file of Debian's ZooKeeper.
 #[cfg(feature = "zk")]
 const ZOOKEEPER: &str = "/usr/share/java/zookeeper.jar";
 
@@ -104,27 +104,27 @@ fn in_path(program: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
-/// A run.
+/// The settings of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// The servers.
     pub backend: Backend,
-    /// How many of them: 1 or 3; the embedded coordinator is one.
+    /// The number of servers: 1 or 3. The embedded coordinator has one.
     pub nodes: usize,
-    /// How long faults are made.
+    /// The time during which faults occur.
     pub length: Duration,
-    /// What is drawn depends on nothing else.
+    /// The seed of all random choices. They depend on nothing else.
     pub seed: u64,
 }
 
-/// Does the work of a contender or a coordinator if that is what this process was started as, and
-/// answers its exit status.
+/// Does the work of a contender or a coordinator if this process was started as one, and returns
+/// its exit status.
 pub fn helper_main() -> Option<ExitCode> {
     #[cfg(feature = "embedded")]
     if let Some(ended) = crate::fixtures::serve_if_asked() {
         return Some(ended);
     }
-    // Those of a command line need not be UTF-8.
+    // The arguments of a command line need not be UTF-8.
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next()? != CONTENDER {
         return None;
@@ -133,14 +133,14 @@ pub fn helper_main() -> Option<ExitCode> {
     Some(contending(arguments.next()?.to_str()?))
 }
 
-/// Tells whoever waits for the run how it goes. Where nobody can be told, it goes on.
+/// Reports the progress of the run on stderr. If stderr cannot be written to, the run goes on.
 fn tell(message: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "{message}");
 }
 
-/// So that nothing is left of a run that is killed.
+/// Makes this process die with the run, so that a killed run leaves nothing behind.
 fn die_with_the_run() {
-    // Where the system cannot do that, it is left to the person who killed it.
+    // On a system without this signal, the person who killed the run has to end the rest.
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
 }
 fn contending(orders: &str) -> ExitCode {

@@ -1,4 +1,4 @@
-//! What lies between each contender and each member: a proxy.
+//! Implements the proxies between each contender and each member.
 
 use std::time::Duration;
 
@@ -7,31 +7,32 @@ use conformance::Proxy;
 /// A contender's connections to the cluster.
 pub struct Links(Vec<Proxy>);
 
-/// What is done to links.
+/// The faults of links.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Trouble {
-    /// Nothing moves.
+    /// No byte moves.
     Silence,
-    /// Everything takes this long, each way.
+    /// Each byte takes this long, in each direction.
     Delay(Duration),
-    /// What the server answers on the present connections is lost; when it ends, they are cut.
+    /// The server's replies on the present connections are lost. When the fault ends, the
+    /// connections are cut.
     Swallow,
-    /// The present connections are cut, at once.
+    /// The present connections are cut at once.
     Cut,
 }
 
 impl Links {
-    /// To members at these addresses.
+    /// Makes links to members at these addresses.
     pub fn to(addresses: impl IntoIterator<Item = String>) -> Self {
         Links(addresses.into_iter().map(Proxy::start).collect())
     }
 
-    /// The addresses at which the contender reaches the members.
+    /// Returns the addresses at which the contender reaches the members.
     pub fn addresses(&self) -> Vec<String> {
         self.0.iter().map(Proxy::address).collect()
     }
 
-    /// Begins a trouble on the link to this member, or on all.
+    /// Begins a fault on the link to this member, or on all links.
     pub fn begin(&self, member: Option<usize>, trouble: Trouble) {
         for proxy in self.chosen(member) {
             match trouble {
@@ -43,7 +44,7 @@ impl Links {
         }
     }
 
-    /// Ends it.
+    /// Ends the fault.
     pub fn end(&self, member: Option<usize>, trouble: Trouble) {
         for proxy in self.chosen(member) {
             match trouble {

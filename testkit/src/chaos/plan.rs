@@ -1,4 +1,4 @@
-//! Which faults a run has, and when: a pure function of the seed.
+//! Plans the faults of a run and their times: a pure function of the seed.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use fastrand::Rng;
 use super::network::Trouble;
 use crate::history::Target;
 
-/// What the plan is made for.
+/// The facts that the plan depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope {
-    /// How long the faults go on.
+    /// The time during which faults occur.
     pub length: Duration,
-    /// The time to live that their lengths go by.
+    /// The time to live on which the lengths of the faults depend.
     pub ttl: Duration,
     pub contenders: u32,
     pub members: u32,
@@ -20,46 +20,46 @@ pub struct Scope {
     pub isolates: bool,
 }
 
-/// A fault that is to come.
+/// A planned fault.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Planned {
-    /// When, from the start.
+    /// The time from the start of the run.
     pub at: Duration,
     pub lasts: Duration,
     pub hit: Hit,
 }
 
-/// What is done, and to whom.
+/// A fault and its target.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Hit {
     Contender(u32, Mishap),
     Member(u32, Outage),
 }
 
-/// What happens to contenders.
+/// The faults of contenders.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mishap {
-    /// It stands still.
+    /// The process is stopped.
     Pause,
-    /// It is killed, and started again when the fault ends.
+    /// The process is killed, and started again when the fault ends.
     Kill,
-    /// Its link to one member, or to all, is in trouble.
+    /// The link to one member, or to all, has this fault.
     Link(Option<usize>, Trouble),
 }
 
-/// What happens to members.
+/// The faults of members.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Outage {
-    /// It stands still.
+    /// The process is stopped.
     Pause,
-    /// It is killed, and started again when the fault ends.
+    /// The process is killed, and started again when the fault ends.
     Kill,
-    /// It is cut off from the others.
+    /// The member is cut off from the others.
     Isolate,
 }
 
 impl Hit {
-    /// Whom it hits.
+    /// Returns the target of the fault.
     pub fn target(self) -> Target {
         match self {
             Hit::Contender(contender, _) => Target::Contender(contender),
@@ -67,7 +67,7 @@ impl Hit {
         }
     }
 
-    /// As reports call it.
+    /// Returns the name of the fault in reports.
     pub fn name(self) -> &'static str {
         match self {
             Hit::Contender(_, Mishap::Pause) => "contender paused",
@@ -83,8 +83,8 @@ impl Hit {
     }
 }
 
-/// All faults of a run, by the time at which they begin. No two hit one target at a time, and one
-/// cluster has a rest after each fault.
+/// Returns all faults of a run, by the time at which they begin. No two hit one target at a time,
+/// and a cluster has a rest after each fault.
 pub fn plan(rng: &mut Rng, scope: Scope) -> Vec<Planned> {
     let mut planned = vec![];
     for contender in 0..scope.contenders {
@@ -109,7 +109,7 @@ pub fn plan(rng: &mut Rng, scope: Scope) -> Vec<Planned> {
         };
         let lasts = length(rng, scope.ttl);
         let first = rng.u32(0..scope.members);
-        // Now and then two, and with them the quorum.
+        // Now and then two members are hit, and the quorum is lost with them.
         let both = scope.members > 1 && rng.u8(0..100) < 15;
         let count = 1 + usize::from(both);
         let members = (0..scope.members).cycle().skip(first as usize);
@@ -120,7 +120,7 @@ pub fn plan(rng: &mut Rng, scope: Scope) -> Vec<Planned> {
         }));
         at += lasts + scope.ttl.mul_f64(2.0 + rng.f64() * 4.0);
     }
-    // What would go on when the run ends ends with it.
+    // A fault that would go on after the run ends with the run.
     for fault in &mut planned {
         fault.lasts = fault.lasts.min(scope.length.saturating_sub(fault.at));
     }
@@ -144,7 +144,7 @@ fn mishap(rng: &mut Rng, scope: Scope) -> Mishap {
     }
 }
 
-/// Two of three are longer than the time to live.
+/// Draws the length of a fault. Two of three are longer than the time to live.
 fn length(rng: &mut Rng, ttl: Duration) -> Duration {
     ttl.mul_f64(match rng.u8(0..3) {
         0 => 0.1 + 0.9 * rng.f64(),

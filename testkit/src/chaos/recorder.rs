@@ -1,4 +1,5 @@
-//! A backend that writes down what is asked of it, and notes on every entry whose it is.
+//! Implements a backend that records its calls, and notes on every entry the acquire that it
+//! belongs to.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -20,7 +21,7 @@ tokio::task_local! {
     static OP: OpId;
 }
 
-/// Runs an acquire, so that what it asks of the backend is written down as its own.
+/// Runs an acquire, so that its calls of the backend are recorded as its own.
 pub async fn within<T>(op: OpId, acquire: impl Future<Output = T>) -> T {
     OP.scope(op, acquire).await
 }
@@ -83,7 +84,8 @@ struct Recorded {
 }
 
 impl Recorded {
-    /// The acquire of a ticket; the first who shows it is the acquire itself.
+    /// Returns the acquire of a ticket. The first call that shows a ticket is made by the acquire
+    /// itself.
     fn op(&self, ticket: &Ticket) -> OpId {
         let mut ops = self.ops.lock().unwrap_or_else(PoisonError::into_inner);
         *ops.entry(ticket.serial).or_insert_with(|| OP.get())

@@ -1,4 +1,4 @@
-//! What a run comes to.
+//! Reports the results of a run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,40 +16,40 @@ use crate::history::{History, Outcome};
 pub struct Report {
     /// The servers: `embedded`, `etcd` or `zk`.
     pub backend: &'static str,
-    /// How many of them.
+    /// The number of servers.
     pub nodes: usize,
-    /// How long faults were made.
+    /// The time during which faults occurred, in seconds.
     pub seconds: u64,
-    /// What all was drawn from.
+    /// The seed of all random choices.
     pub seed: u64,
-    /// How often each thing was done to somebody.
+    /// The number of times that each fault occurred.
     pub faults: BTreeMap<String, usize>,
-    /// Faults that went on for longer than the shortest time to live of a session.
+    /// The number of faults that lasted longer than the shortest time to live of a session.
     pub long_faults: usize,
-    /// What the acquires came to.
+    /// The outcomes of the acquires.
     pub acquires: Acquires,
-    /// What became of the writes.
+    /// The outcomes of the writes.
     pub writes: Tally,
     /// The longest time between two grants of one lock, in seconds.
     pub longest_gap_seconds: f64,
-    /// What the rules found.
+    /// The violations that the rules found.
     pub violations: Vec<Violation>,
 }
 
 /// The acquires of a run by their outcome.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Acquires {
-    /// All.
+    /// The number of all acquires.
     pub called: usize,
-    /// The lock.
+    /// The acquires that got the lock.
     pub granted: usize,
-    /// Somebody else had it, or an error.
+    /// The acquires that failed because another client had the lock, or with an error.
     pub refused: usize,
-    /// Dropped before they answered.
+    /// The acquires that were dropped before they returned.
     pub cancelled: usize,
-    /// Ended by the death of their process.
+    /// The acquires that ended with the death of their process.
     pub unanswered: usize,
-    /// Holds that were lost and said so.
+    /// The holds that were lost and reported it.
     pub lost: usize,
 }
 
@@ -83,7 +83,7 @@ impl Report {
         }
     }
 
-    /// The violations that are Turnlock's own.
+    /// Returns the number of violations for which Turnlock is to blame.
     pub fn ours(&self) -> usize {
         let ours = |violation: &&Violation| violation.blame == Blame::Ours;
         self.violations.iter().filter(ours).count()

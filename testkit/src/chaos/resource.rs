@@ -1,5 +1,5 @@
-//! What the contenders fight for: counters, each kept twice. One copy is guarded by the fence that
-//! Turnlock ships, the other by nothing but the lock.
+//! Implements the resource for which the contenders compete: counters, each kept twice. One copy is
+//! guarded by the fence that Turnlock ships, the other by nothing but the lock.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,48 +16,48 @@ use tokio::task::AbortHandle;
 use crate::history::journal::Journal;
 use crate::history::{Event, OpId};
 
-/// What is asked of the resource.
+/// A request to the resource.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
     pub op: OpId,
     pub lock: String,
     pub token: Token,
-    /// The new values; to read, none.
+    /// The new values, or none to read.
     pub write: Option<Values>,
 }
 
 /// The two copies of a counter.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Values {
-    /// Written only with a token that is not stale.
+    /// The copy that is written only with a token that is not stale.
     pub fenced: u64,
-    /// Written by whoever comes.
+    /// The copy that any client can write.
     pub bare: u64,
 }
 
-/// The answer to a request.
+/// The reply to a request.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Reply {
-    /// Whether the fence let the token in.
+    /// Whether the fence accepted the token.
     pub admitted: bool,
-    /// The values after it.
+    /// The values after the request.
     pub values: Values,
 }
 
-/// The counters' and the clients' sides of the story.
+/// The outcomes of the writes, as the counters and the clients saw them.
 #[derive(Debug, Default, Clone, Serialize)]
 pub struct Tally {
-    /// Writes that the fence let in.
+    /// Writes that the fence accepted.
     pub accepted: u64,
-    /// Writes that it refused as stale.
+    /// Writes that the fence refused as stale.
     pub rejected: u64,
-    /// Accepted writes that another overwrote without having read them.
+    /// Accepted writes that another write overwrote without having read them.
     pub lost_with_fence: u64,
-    /// The same, without the fence.
+    /// The same count for the copy without the fence.
     pub lost_without_fence: u64,
 }
 
-/// The resource, served on a Unix socket as long as this lives.
+/// The resource, served on a Unix socket until this is dropped.
 pub struct Resource {
     shared: Arc<Shared>,
     serving: AbortHandle,
@@ -79,7 +79,7 @@ struct Counter {
 }
 
 impl Resource {
-    /// Starts it. Called within a runtime.
+    /// Starts the resource. It must be called within a runtime.
     pub fn start(socket: &Path, journal: Journal) -> io::Result<Self> {
         let listener = UnixListener::bind(socket)?;
         let shared = Arc::new(Shared {
@@ -94,13 +94,13 @@ impl Resource {
         })
     }
 
-    /// What became of the writes so far.
+    /// Returns the outcomes of the writes so far.
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::default();
         for counter in self.shared.counters().values() {
             tally.accepted += counter.accepted;
             tally.rejected += counter.rejected;
-            // Every write adds one to what its writer had read.
+            // Every write adds one to the value that its writer had read.
             tally.lost_with_fence += counter.accepted - counter.values.fenced;
             tally.lost_without_fence += counter.bare - counter.values.bare;
         }
@@ -129,7 +129,8 @@ impl Shared {
         };
         let admitted = entered.is_some();
         let mut counters = self.counters();
-        // Written while nobody else is let in: so the journal has the resource's order.
+        // The event is written while nobody else is let in, so the journal has the resource's
+        // order.
         self.journal.write(Event::Access {
             op: request.op,
             lock: request.lock.clone(),
@@ -158,7 +159,7 @@ async fn accept(listener: UnixListener, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
         let shared = shared.clone();
         tokio::spawn(async move {
-            // A client that is killed goes in the middle of anything.
+            // A client that is killed may disconnect in the middle of a message.
             let _ = converse(stream, &shared).await;
         });
     }
@@ -222,7 +223,8 @@ mod tests {
             };
             client.ask(&request).await.expect("an answer")
         };
-        // The first reads, and is paused; the second reads and writes; the first writes.
+        // The first client reads, and is paused. The second one reads and writes. Then the first
+        // one writes.
         assert_eq!(ask(1, None).await.values, Values::default());
         assert!(ask(2, None).await.admitted);
         assert!(ask(2, Some(1)).await.admitted);

@@ -1,4 +1,4 @@
-//! One run, from the start of the servers to the verdict.
+//! Makes one run, from the start of the servers to the verdict.
 
 use std::fs;
 use std::io;
@@ -26,19 +26,19 @@ use crate::history::journal::{self, Journal};
 use crate::history::{End, Event, History};
 
 const CONTENDERS: u32 = 6;
-/// Each with a session in common.
+/// The tasks of a contender, which share a session.
 const TASKS: u32 = 2;
 const LOCKS: u32 = 3;
-/// The time to live that the faults go by. Contenders have from 2 to 5 s.
+/// The time to live on which the faults depend. Contenders have from 2 to 5 s.
 const TTL: Duration = Duration::from_secs(3);
 const LONGEST_TTL: Duration = Duration::from_secs(5);
-/// How often a run tells how far it is.
+/// The time between two reports of the progress.
 const PROGRESS: Duration = Duration::from_secs(5);
-/// What a busy machine may add to the bounds of the end.
+/// The time that a busy machine may add to the limits of the end.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// Makes a run and judges it, with progress on stderr. Ends early, and stops all that it started,
-/// once `interrupted` is set.
+/// Makes a run and judges it, with progress on stderr. Ends early, and stops all processes that it
+/// started, once `interrupted` is set.
 ///
 /// # Errors
 /// Of kind `NotFound` if a server is not installed, with the command that installs it;
@@ -138,11 +138,11 @@ impl Run {
         })
     }
 
-    /// Carries out the plan. At its end nothing is wrong any more.
+    /// Carries out the plan. At its end all faults are over.
     async fn make_faults(&mut self) -> io::Result<()> {
         let started = Instant::now();
         let faults = self.faults.clone();
-        // What is to be done, and when; of two things at one time, an end goes first.
+        // The actions and their times. Of two actions at one time, the end of a fault goes first.
         let mut agenda: Vec<(Duration, bool, usize)> = vec![];
         for (number, fault) in faults.iter().enumerate() {
             agenda.push((fault.at, true, number));
@@ -226,7 +226,7 @@ impl Run {
         ));
     }
 
-    /// Nobody ends before it is told to.
+    /// Fails if a contender has ended before it was ordered to.
     fn all_live(&mut self) -> io::Result<()> {
         if self.interrupted.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::Interrupted.into());
@@ -239,7 +239,7 @@ impl Run {
         Ok(())
     }
 
-    /// Waits for those who wait, reads all journals, and judges.
+    /// Waits for the tasks that wait, reads all journals, and judges.
     async fn finish(mut self) -> io::Result<Report> {
         let store = self.cluster.store(LONGEST_TTL);
         let healed = Clock::system().now();
@@ -255,7 +255,7 @@ impl Run {
                 waiting += usize::from(!contender.ended().map_err(io::Error::other)?);
             }
         }
-        // Who could not close its session leaves it to its time to live.
+        // A client that could not close its session leaves the session to its time to live.
         self.queues_empty(Instant::now() + limit).await;
         let over = Clock::system().now();
         let account = self.cluster.account().await;
@@ -278,7 +278,7 @@ impl Run {
         ))
     }
 
-    /// Waits until nobody stands in any queue, or it is too late.
+    /// Waits until all queues are empty, or until the deadline.
     async fn queues_empty(&self, deadline: Instant) {
         let members = (0..self.cluster.size()).map(|member| self.cluster.address(member));
         let url = self.cluster.url(&members.collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! B1, B2 and B3: what holders believe.
+//! Checks B1, B2 and B3: the beliefs of holders.
 
 use lock_core::Mode;
 use lock_core::clock::BootInstant;
@@ -19,12 +19,13 @@ pub fn check(case: &mut Case) {
     }
 }
 
-/// The earliest instant at which the lock can be given to the next one, and who keeps it until
-/// then.
+/// The earliest instant at which the lock can be given to the next holder, and the acquire that
+/// keeps it until then.
 type Earliest = Option<(BootInstant, OpId)>;
 
-/// B1: of one lock's grants, by token. A hold begins when it was asked for at the earliest and lasts
-/// at least as long as its holder believes; the next one that excludes it begins after that.
+/// Checks B1 for one lock's grants, by token. A hold begins when it was asked for at the earliest,
+/// and lasts at least as long as its holder believes. The next hold that excludes it begins after
+/// that.
 fn one_at_a_time(case: &mut Case, grants: &[&Op]) {
     let mut exclusive: Earliest = None;
     let mut shared: Earliest = None;
@@ -60,7 +61,7 @@ fn one_at_a_time(case: &mut Case, grants: &[&Op]) {
     }
 }
 
-/// B2.
+/// Checks B2: a loss is reported once, in time, and for ever.
 fn told_of_the_loss(case: &mut Case, op: &Op) {
     let signalled = op.lost.first().copied();
     let denied = op.shown.iter().find(|shown| !shown.valid);
@@ -86,7 +87,8 @@ fn told_of_the_loss(case: &mut Case, op: &Op) {
     }
 }
 
-/// Whether a hold's entry was gone and it went on without a word, although nothing was wrong.
+/// Returns whether a hold's entry was gone and the holder went on without a report, although there
+/// was no fault.
 fn unheard(case: &Case, op: &Op) -> bool {
     let Some(deletion) = case.entry_of(op).and_then(|entry| entry.deleted) else {
         return false;
@@ -109,7 +111,7 @@ fn unheard(case: &Case, op: &Op) -> bool {
     still && !faults.any(|fault| touches(fault) && fault.overlaps(calm, late))
 }
 
-/// B3.
+/// Checks B3: "valid" is reported before the deadline only.
 fn valid_before_the_deadline(case: &mut Case, op: &Op) {
     let late = op
         .shown

@@ -1,4 +1,4 @@
-//! S3 and S4: who removes entries, and how many a request has.
+//! Checks S3 and S4: the clients that remove entries, and the number of entries of a request.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ pub fn check(case: &mut Case) {
     one_each(case);
 }
 
-/// S3.
+/// Checks S3: an entry is removed by its own request, by the end of its session, or by nobody.
 fn by_whom(case: &mut Case, entry: &Entry, deletion: Deletion) {
     let by_request = match deletion.cause {
         Cause::SessionEnd => return,
@@ -29,7 +29,7 @@ fn by_whom(case: &mut Case, entry: &Entry, deletion: Deletion) {
             return case.violate(Rule::S3, Blame::Ours, what, &ops);
         }
         Cause::Request(_) => true,
-        // Of several possible revisions none is known to be another than the session's last.
+        // With several possible revisions, none is known to differ from the session's last one.
         Cause::Unknown => deletion.from == deletion.to && case.lived_on(entry.session, deletion.to),
     };
     let Some(op) = case.op_of(entry) else { return };
@@ -47,7 +47,7 @@ fn by_whom(case: &mut Case, entry: &Entry, deletion: Deletion) {
     }
 }
 
-/// S4: an entry is gone some time after its request is over, where nothing is wrong meanwhile.
+/// Checks S4: an entry is gone some time after its request is over, if there is no fault meanwhile.
 fn after_its_end(case: &mut Case, entry: &Entry) {
     let Some(op) = case.op_of(entry) else { return };
     let Some(over) = op.over() else { return };
@@ -74,8 +74,8 @@ fn after_its_end(case: &mut Case, entry: &Entry) {
     }
 }
 
-/// S4: after a removal there is none. One that was answered "gone before" may mean that the session
-/// is over for its client; then its end comes to the server in its own time.
+/// Checks S4: after a removal there is no entry. A removal whose reply was "gone before" may mean
+/// that the session is over for its client. Then the session ends at the server in its own time.
 fn after_its_removal(case: &mut Case, entry: &Entry) {
     let Some(op) = case.op_of(entry) else { return };
     let lives = match entry.deleted.map(|deletion| (deletion.cause, deletion.to)) {
@@ -101,7 +101,7 @@ fn after_its_removal(case: &mut Case, entry: &Entry) {
     }
 }
 
-/// S4: a request has one entry at a time.
+/// Checks S4: a request has one entry at a time.
 fn one_each(case: &mut Case) {
     let mut entries: HashMap<_, Vec<&Entry>> = HashMap::new();
     for entry in &case.history.entries {

@@ -1,4 +1,4 @@
-//! S7: a session is not ended before the time that its last renewal gave it.
+//! Checks S7: a session is not ended before the time that its last renewal gave it.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,11 @@ use lock_core::clock::BootInstant;
 use super::{Blame, Case, Rule, before};
 use crate::history::{Cause, Entry, OpId, Target};
 
-/// The end of a session as seen from one of its entries, and the deadline it was shown.
+/// The end of a session as seen from one of its entries, and the deadline that the session was
+/// given.
 #[derive(Clone, Copy)]
 struct End {
-    /// When it was over at the latest.
+    /// The latest possible instant of the end.
     by: BootInstant,
     entry: OpId,
 }
@@ -55,7 +56,7 @@ pub fn check(case: &mut Case) {
     }
 }
 
-/// When an entry was gone at the latest, if its session's end took it along.
+/// Returns the latest instant at which an entry was gone, if the end of its session removed it.
 fn ended_with_session(case: &Case, entry: &Entry) -> Option<BootInstant> {
     let deletion = entry.deleted?;
     let by = (deletion.decided).or_else(|| case.timeline.not_after(deletion.to))?;
@@ -71,8 +72,8 @@ fn ended_with_session(case: &Case, entry: &Entry) -> Option<BootInstant> {
     ended.then_some(by)
 }
 
-/// Servers that nothing was done to, from the renewal on, keep the contract: then the deadline was
-/// wrong, and that is ours.
+/// Decides who is to blame. If the servers had no fault from the renewal on, they keep the
+/// contract. Then the deadline was wrong, and that is ours.
 fn blame(case: &Case, deadline: BootInstant, end: BootInstant) -> Blame {
     let store = &case.history.store;
     let since = before(deadline, store.ttl + store.recovery);

@@ -1,4 +1,4 @@
-//! L1: when all faults are over everybody is served, and nothing is left behind.
+//! Checks L1: when all faults are over every client is served, and nothing is left behind.
 
 use super::{Blame, Case, Rule};
 use crate::history::Outcome;

@@ -1,10 +1,10 @@
-//! The rules that every run keeps, whatever went wrong in it, and who is to blame where one is
-//! broken. Each costs O(n log n).
+//! Checks the rules that every run keeps, whatever its faults were, and decides who is to blame
+//! where one is broken. Each rule costs O(n log n).
 //!
-//! Nothing is guessed: an acquire whose reply was lost is resolved by the server's own account, in
-//! which every entry names the acquire that it belongs to; and of the time of a revision only bounds
-//! are used, made of requests that it cannot have come before and answers that it cannot have come
-//! after (`checker/timeline.rs`). So a violation that is reported is certain.
+//! Nothing is guessed. An acquire whose reply was lost is resolved by the server's own record, in
+//! which every entry names the acquire that it belongs to. Of the time of a revision only bounds
+//! are used. They are made from requests before which it cannot have come, and from replies after
+//! which it cannot have come (`checker/timeline.rs`). So a violation that is reported is certain.
 
 mod belief;
 mod entries;
@@ -30,12 +30,12 @@ use serde::Serialize;
 use crate::history::{Entry, History, Op, OpId};
 use timeline::Timeline;
 
-/// What must hold.
+/// The rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Rule {
-    /// A grant rests on an instant at which its entry was there and nobody ahead of it held.
+    /// A grant needs an instant at which its entry existed and no entry ahead of it held the lock.
     S1,
-    /// Tokens rise with the grants, and each is that of its own entry.
+    /// Tokens rise with the grants, and each token is that of its own entry.
     S2,
     /// An entry is removed by its own request, by the end of its session, or by nobody.
     S3,
@@ -43,23 +43,23 @@ pub enum Rule {
     S4,
     /// First come, first served.
     S5,
-    /// What the store acknowledged stays, and its revisions never fall.
+    /// The changes that the store acknowledged stay, and its revisions never fall.
     S6,
     /// A session is not ended before the time that its last renewal gave it.
     S7,
-    /// The resource lets in tokens that were granted and never fall.
+    /// The resource accepts only tokens that were granted, and they never fall.
     R1,
-    /// Nobody believes to hold the lock when another can have it.
+    /// No client believes that it holds the lock when another can have it.
     B1,
-    /// A loss is told once, in time, and for ever.
+    /// A loss is reported once, in time, and for ever.
     B2,
-    /// "Valid" is said before the deadline only.
+    /// "Valid" is reported before the deadline only.
     B3,
-    /// When all faults are over everybody is served, and nothing is left behind.
+    /// When all faults are over every client is served, and nothing is left behind.
     L1,
 }
 
-/// Who broke a rule.
+/// The party that broke a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Blame {
@@ -72,13 +72,13 @@ pub enum Blame {
 /// A broken rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Violation {
-    /// Which.
+    /// The rule.
     pub rule: Rule,
-    /// By whom.
+    /// The party that broke it.
     pub blame: Blame,
-    /// What happened.
+    /// A description of the violation.
     pub what: String,
-    /// The part of the history that shows it, one event a line.
+    /// The part of the history that shows the violation, one event a line.
     pub slice: Vec<String>,
 }
 
@@ -107,7 +107,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Every rule that a history breaks.
+/// Returns all violations of the rules in a history.
 pub fn check(history: &History) -> Vec<Violation> {
     let mut case = Case::new(history);
     leases::check(&mut case);
@@ -120,16 +120,16 @@ pub fn check(history: &History) -> Vec<Violation> {
     case.violations
 }
 
-/// A history under examination.
+/// A history that is being checked.
 struct Case<'a> {
     history: &'a History,
     ops: HashMap<OpId, &'a Op>,
-    /// By the revision that made them: one a lock.
+    /// Entries by the revision that made them. A revision may make one for each lock.
     entries: HashMap<u64, Vec<&'a Entry>>,
     /// The last revision at which each session is known to have lived on.
     lives: HashMap<SessionId, u64>,
     timeline: Timeline,
-    /// Sessions that the server ended too early, and who is to blame.
+    /// Sessions that the server ended too early, each with the party that is to blame.
     broken: HashMap<SessionId, Blame>,
     violations: Vec<Violation>,
 }
@@ -161,8 +161,8 @@ impl<'a> Case<'a> {
         self.ops.get(&entry.op?).copied()
     }
 
-    /// The entry that an acquire was granted the lock by; of another lock, if there is none of its
-    /// own with that token.
+    /// Returns the entry by which an acquire was granted the lock. Returns an entry of another
+    /// lock, if no entry of its own lock has that token.
     fn entry_of(&self, op: &Op) -> Option<&'a Entry> {
         let (token, _) = op.grant()?;
         let made = self.entries.get(&token.0)?;
@@ -170,22 +170,22 @@ impl<'a> Case<'a> {
         own.or(made.first()).copied()
     }
 
-    /// Whether a session lived on after a revision at which an entry of it was deleted: then that
-    /// was not its end.
+    /// Returns whether a session lived on after a revision at which an entry of it was deleted.
+    /// Then the deletion was not the end of the session.
     fn lived_on(&self, session: SessionId, revision: u64) -> bool {
         self.lives
             .get(&session)
             .is_some_and(|last| *last > revision)
     }
 
-    /// Whether the store kept no account of this revision.
+    /// Returns whether the store has no record of this revision.
     fn in_gap(&self, revision: u64) -> bool {
         let gaps = self.history.gaps.iter();
         gaps.into_iter()
             .any(|(from, to)| (*from..=*to).contains(&revision))
     }
 
-    /// How long what is over may need to be gone where nothing is wrong.
+    /// Returns the time that an entry may remain after its request is over, if there is no fault.
     fn linger(&self) -> Duration {
         self.history.store.ttl + self.history.store.recovery + SLACK
     }
@@ -201,10 +201,10 @@ impl<'a> Case<'a> {
     }
 }
 
-/// What a busy machine may add to a bound.
+/// The time that a busy machine may add to a limit.
 const SLACK: Duration = Duration::from_secs(5);
 
-/// An instant that long before another.
+/// Returns the instant that is this long before another.
 fn before(at: BootInstant, by: Duration) -> BootInstant {
     let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
     BootInstant::from_nanos(at.as_nanos().saturating_sub(by))

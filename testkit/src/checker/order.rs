@@ -1,11 +1,11 @@
-//! S1 and S5: a grant rests on an instant at which its entry was there and nobody was ahead.
+//! Checks S1 and S5: a grant needs an instant at which its entry existed and no entry was ahead.
 
 use lock_core::Mode;
 
 use super::{Blame, Case, Rule};
 use crate::history::Entry;
 
-/// The entry ahead that goes last, of those that exclude everybody and of all.
+/// The entry ahead that goes last: of the exclusive ones, and of all.
 #[derive(Clone, Copy, Default)]
 struct Ahead<'a> {
     exclusive: Option<&'a Entry>,
@@ -50,7 +50,7 @@ pub fn check(case: &mut Case) {
     }
 }
 
-/// An entry had to wait until it was there and the blocker, if any, was gone.
+/// Checks that an entry waited until it existed and the blocker, if any, was gone.
 fn judge(case: &mut Case, entry: &Entry, blocker: Option<&Entry>) {
     let Some(op) = case.op_of(entry) else { return };
     let Some((token, granted)) = op.grant() else {

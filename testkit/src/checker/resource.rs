@@ -1,4 +1,4 @@
-//! R1: the resource lets in tokens that were granted and never fall.
+//! Checks R1: the resource accepts only tokens that were granted, and they never fall.
 
 use std::collections::HashMap;
 

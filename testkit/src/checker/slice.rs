@@ -1,15 +1,15 @@
-//! The part of a history that shows what went wrong.
+//! Extracts the part of a history that shows a violation.
 
 use lock_core::clock::BootInstant;
 
 use super::Case;
 use crate::history::{Cause, Entry, Op, OpId, Outcome};
 
-/// How many lines at most.
+/// The largest number of lines.
 const LIMIT: usize = 60;
 
-/// All that happened to these acquires, by time: their own story, their entries', their dealings
-/// with the resource, and the faults meanwhile.
+/// Returns the events of these acquires, by time: of the acquires themselves, of their entries, of
+/// their requests to the resource, and the faults meanwhile.
 pub fn of(case: &Case, ops: &[OpId]) -> Vec<String> {
     let mut lines: Vec<(BootInstant, String)> = vec![];
     for op in ops.iter().filter_map(|id| case.ops.get(id)) {
@@ -94,7 +94,7 @@ fn tell(op: &Op, lines: &mut Vec<(BootInstant, String)>) {
     }
 }
 
-/// At the instants before which it happened.
+/// Adds the events of an entry, each at the instant before which it happened.
 fn story(case: &Case, entry: &Entry, lines: &mut Vec<(BootInstant, String)>) {
     let at = |revision| case.timeline.not_after(revision);
     let key = &entry.key;

@@ -1,17 +1,18 @@
-//! When revisions happened: bounds, for the server does not tell.
+//! Computes bounds for the times of revisions, because the server does not report the times.
 
 use lock_core::clock::BootInstant;
 
 use super::Case;
 use crate::history::Cause;
 
-/// Revisions rise in real time. So a revision comes after every request that made a lower one, or
-/// itself, was sent, and before every answer that tells of a higher one, or of itself.
+/// Bounds for the times of revisions, which rise in real time. So a revision comes after every
+/// request that made a lower one, or itself, was sent. It comes before every reply that mentions a
+/// higher one, or itself.
 #[derive(Debug, Default)]
 pub struct Timeline {
-    /// By revision; each instant is the latest so far.
+    /// The lower bounds by revision. Each instant is the latest so far.
     lower: Vec<(u64, BootInstant)>,
-    /// By revision; each instant is the earliest from here on.
+    /// The upper bounds by revision. Each instant is the earliest from here on.
     upper: Vec<(u64, BootInstant)>,
 }
 
@@ -33,7 +34,7 @@ impl Timeline {
             let Some(deletion) = entry.deleted else {
                 continue;
             };
-            // That a request found no entry is what the rules are to judge, and proves nothing here.
+            // A request that found no entry shows nothing here: the rules are to judge it.
             let answered = op.removal().and_then(|removal| removal.answered);
             upper.extend(answered.map(|at| (deletion.to, at)));
             let by_request = match deletion.cause {
@@ -59,13 +60,13 @@ impl Timeline {
         Timeline { lower, upper }
     }
 
-    /// An instant at which a revision was not yet there.
+    /// Returns an instant at which a revision did not exist yet.
     pub fn not_before(&self, revision: u64) -> Option<BootInstant> {
         let end = self.lower.partition_point(|(known, _)| *known <= revision);
         Some(self.lower.get(end.checked_sub(1)?)?.1)
     }
 
-    /// An instant at which it was there.
+    /// Returns an instant at which a revision existed.
     pub fn not_after(&self, revision: u64) -> Option<BootInstant> {
         let start = self.upper.partition_point(|(known, _)| *known < revision);
         Some(self.upper.get(start)?.1)

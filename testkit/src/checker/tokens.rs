@@ -1,4 +1,4 @@
-//! S2 and S6: tokens are those of entries, rise in real time, and are not forgotten.
+//! Checks S2 and S6: tokens are those of entries, rise in real time, and are not forgotten.
 
 use lock_core::clock::BootInstant;
 
@@ -28,7 +28,8 @@ pub fn check(case: &mut Case) {
     remembered(case);
 }
 
-/// The token of a grant is that of an entry of its own: of this acquire, lock, mode and session.
+/// Checks that the token of a grant is that of an entry of its own: of this acquire, lock, mode and
+/// session.
 fn of_their_entries(case: &mut Case) {
     for op in &case.history.ops {
         let Some((token, _)) = op.grant() else {
@@ -53,7 +54,8 @@ fn of_their_entries(case: &mut Case) {
     }
 }
 
-/// Of tokens in rising order: none was given out before a lower one was asked for, and none twice.
+/// Checks tokens in rising order: none was given out before a lower one was asked for, and none
+/// twice.
 fn rise(case: &mut Case, rule: Rule, tokens: Vec<(u64, BootInstant, BootInstant, OpId)>) {
     let blame = match rule {
         Rule::S6 if !case.history.store.ours => Blame::Server,
@@ -81,7 +83,7 @@ fn rise(case: &mut Case, rule: Rule, tokens: Vec<(u64, BootInstant, BootInstant,
     }
 }
 
-/// A place that the store acknowledged is in its account.
+/// Checks that a place that the store acknowledged is in the store's record.
 fn remembered(case: &mut Case) {
     let blame = if case.history.store.ours {
         Blame::Ours

@@ -1,4 +1,4 @@
-//! One history of many journals.
+//! Assembles one history from many journals.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use lock_core::clock::BootInstant;
 
 use super::{Access, Event, Fault, History, Op, OpId, Outcome, Record, Removal, Shown};
 
-/// What the journals tell: everything but the server's part.
+/// Returns the history that the journals record: everything except for the server's part.
 ///
 /// # Errors
-/// The record that tells of an acquire that was never called.
+/// The record of an event of an acquire that was never called.
 pub fn assemble(mut records: Vec<Record>) -> Result<History, String> {
-    // Stable: records of one journal with one time stay in their order.
+    // The sort is stable: records of one journal with the same time stay in their order.
     records.sort_by_key(|record| record.at);
     let mut ops: BTreeMap<OpId, Op> = BTreeMap::new();
     let mut history = History::default();
@@ -75,7 +75,7 @@ pub fn assemble(mut records: Vec<Record>) -> Result<History, String> {
     Ok(history)
 }
 
-/// An event of an acquire that was called before.
+/// Records an event of an acquire that was called before.
 fn tell(ops: &mut BTreeMap<OpId, Op>, at: BootInstant, event: Event) -> Result<(), String> {
     let id = match event {
         Event::Ask { op, .. }
@@ -124,7 +124,7 @@ fn tell(ops: &mut BTreeMap<OpId, Op>, at: BootInstant, event: Event) -> Result<(
             did: false,
         }),
         Event::Removed { did, .. } => {
-            // Whichever request it answers, the entry is gone by now.
+            // The entry is gone by now, whichever request this reply belongs to.
             if let Some(last) = op.removals.last_mut() {
                 last.answered = Some(at);
                 last.did |= did;

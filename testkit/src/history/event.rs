@@ -1,4 +1,4 @@
-//! What the parties of a run write down.
+//! The records that the parties of a run write.
 
 use std::fmt;
 use std::num::ParseIntError;
@@ -14,11 +14,11 @@ use super::Target;
 /// again lives its next life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId {
-    /// Which contender.
+    /// The contender.
     pub contender: u32,
-    /// Which of its processes.
+    /// The process of the contender.
     pub life: u32,
-    /// Which of that process's acquires.
+    /// The acquire of that process.
     pub number: u32,
 }
 
@@ -55,129 +55,129 @@ impl<'de> Deserialize<'de> for OpId {
     }
 }
 
-/// Something that happened at an instant.
+/// An event and its instant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Nanoseconds of the boot clock.
+    /// The nanoseconds of the boot clock.
     pub at: u64,
-    /// What.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
 
 impl Record {
-    /// The instant.
+    /// Returns the instant.
     pub fn at(&self) -> BootInstant {
         BootInstant::from_nanos(self.at)
     }
 }
 
-/// What can happen.
+/// The kinds of events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// An acquire is called.
     Acquire {
-        /// Its number.
+        /// The id of the acquire.
         op: OpId,
         /// The lock.
         lock: String,
-        /// How to hold it.
+        /// The mode of the hold.
         mode: Mode,
     },
     /// A place in the queue is asked for.
     Ask {
-        /// For which acquire.
+        /// The acquire for which it is asked.
         op: OpId,
-        /// In which session.
+        /// The session in which it is asked.
         session: i64,
     },
     /// A place was given.
     Placed {
-        /// To which acquire.
+        /// The acquire that got it.
         op: OpId,
         /// The token of the entry.
         token: Token,
     },
-    /// The lock is ours.
+    /// The lock was granted.
     Granted {
-        /// Of which acquire.
+        /// The acquire that got it.
         op: OpId,
-        /// With which token.
+        /// The token of the grant.
         token: Token,
     },
-    /// The acquire answered something else.
+    /// The acquire ended without the lock.
     Refused {
-        /// Which.
+        /// The acquire.
         op: OpId,
-        /// What it said.
+        /// The reason.
         why: String,
     },
     /// The acquire was dropped.
     Cancelled {
-        /// Which.
+        /// The acquire.
         op: OpId,
     },
-    /// The hold was asked whether it is valid.
+    /// The hold was checked for validity.
     Shown {
-        /// Which.
+        /// The hold.
         op: OpId,
-        /// Nanoseconds of the boot clock before the question.
+        /// The nanoseconds of the boot clock before the check.
         asked: u64,
-        /// The answer.
+        /// Whether the hold was valid.
         valid: bool,
         /// The deadline shown, in nanoseconds of the boot clock.
         until: Option<u64>,
     },
     /// The hold signalled its loss.
     Lost {
-        /// Which.
+        /// The hold.
         op: OpId,
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// A release is called.
     Release {
-        /// Of which hold.
+        /// The hold.
         op: OpId,
     },
     /// The removal of an entry is asked for.
     Remove {
-        /// Of which acquire.
+        /// The acquire that made the entry.
         op: OpId,
     },
     /// The removal of an entry succeeded, or found it gone.
     Removed {
-        /// Of which acquire.
+        /// The acquire that made the entry.
         op: OpId,
         /// Whether it succeeded.
         did: bool,
     },
-    /// The resource was asked for something.
+    /// The resource received a request.
     Access {
-        /// By which hold.
+        /// The hold under which it was sent.
         op: OpId,
         /// The lock.
         lock: String,
         /// The token shown.
         token: Token,
-        /// Whether it was let in.
+        /// Whether the fence accepted it.
         admitted: bool,
     },
     /// A process of a contender has died.
     Died {
-        /// Which contender.
+        /// The number of the contender.
         contender: u32,
-        /// Which of its lives.
+        /// The number of its process.
         life: u32,
     },
-    /// A fault, from here on.
+    /// A fault begins.
     Fault {
-        /// For how long, in nanoseconds.
+        /// The length of the fault in nanoseconds.
         lasted: u64,
-        /// Whom it hits.
+        /// The target of the fault.
         target: Target,
-        /// What it is.
+        /// The name of the fault.
         what: String,
     },
 }

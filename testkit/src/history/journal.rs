@@ -1,5 +1,5 @@
-//! Journals: one file a process, one line a record, written at once, so that a process that is
-//! killed has said all it did but for the line that it was in the middle of.
+//! Writes and reads journals: one file for each process, and one line for each record. A record is
+//! written at once, so that a killed process loses at most the line that it was writing.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// A new one.
+    /// Creates a journal.
     ///
     /// # Errors
     /// If there is one of this name, or the folder cannot be written to.
@@ -30,20 +30,20 @@ impl Journal {
         })
     }
 
-    /// The present instant.
+    /// Returns the present instant.
     pub fn now(&self) -> BootInstant {
         self.clock.now()
     }
 
-    /// Writes down what happens now.
+    /// Writes an event of this instant.
     ///
     /// # Panics
-    /// If the file cannot be written to: a history with holes proves nothing.
+    /// If the file cannot be written to: a history with holes is no evidence.
     pub fn write(&self, event: Event) {
         self.write_at(self.now(), event);
     }
 
-    /// Writes down what happened at an instant.
+    /// Writes an event of an earlier instant.
     ///
     /// # Panics
     /// As [`write`](Journal::write).
@@ -73,10 +73,10 @@ pub fn read(path: &Path) -> io::Result<Vec<Record>> {
     whole.lines().map(record).collect()
 }
 
-/// The journals in a folder.
+/// Returns the journals in a folder.
 ///
 /// # Errors
-/// If it cannot be read.
+/// If the folder cannot be read.
 pub fn all(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = vec![];
     for file in fs::read_dir(folder)? {

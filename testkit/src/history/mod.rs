@@ -1,7 +1,8 @@
-//! What happened in one run, from three points of view on one clock: what the contenders did and
-//! were told, what the server did with its entries, and what the resource let in.
+//! Describes the events of one run, from three points of view on one clock: the actions of the
+//! contenders and the results that they got, the server's changes of its entries, and the requests
+//! that the resource accepted.
 //!
-//! The contenders, the resource and the faults write [journals](journal); [`assemble`] makes one
+//! The contenders, the resource and the faults write [journals](journal). [`assemble`] makes one
 //! history of them. The server's part comes from the store itself, after the run.
 
 pub mod assemble;
@@ -13,22 +14,22 @@ use lock_core::{Mode, SessionId, Token};
 
 pub use event::{Event, OpId, Record};
 
-/// One run.
+/// The history of one run.
 #[derive(Debug, Clone, Default)]
 pub struct History {
-    /// Every acquire and what came of it, by [`OpId`].
+    /// Every acquire and its outcome, by [`OpId`].
     pub ops: Vec<Op>,
     /// Every entry that the server ever had in a queue, by revision of creation.
     pub entries: Vec<Entry>,
-    /// What was asked of the resource, in the resource's order.
+    /// The requests to the resource, in the resource's order.
     pub accesses: Vec<Access>,
-    /// What was done to whom.
+    /// The faults and their targets.
     pub faults: Vec<Fault>,
-    /// Revisions that were seen to be there by an instant.
+    /// Revisions, each with an instant by which it was seen.
     pub seen: Vec<(u64, BootInstant)>,
-    /// Ranges of revisions, both ends included, of which the store kept no account.
+    /// Ranges of revisions, both ends included, of which the store has no record.
     pub gaps: Vec<(u64, u64)>,
-    /// The store, as far as the rules need to know it.
+    /// The facts about the store that the rules need.
     pub store: Store,
     /// The end of the run.
     pub end: End,
@@ -37,103 +38,103 @@ pub struct History {
 /// An acquire, from the call to the end of the hold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Op {
-    /// Which. It is also the note on its entry.
+    /// The id. It is also the note on the acquire's entry.
     pub id: OpId,
     /// The lock.
     pub lock: String,
-    /// How it is to be held.
+    /// The mode of the hold.
     pub mode: Mode,
-    /// When it was called.
+    /// The instant of the call.
     pub called: BootInstant,
-    /// The sessions that it asked for a place, in order, and when first.
+    /// The sessions in which it asked for a place, in order, with the first instant of each.
     pub asked: Vec<(SessionId, BootInstant)>,
-    /// The place that it was told of.
+    /// The place that was reported to it.
     pub placed: Option<(Token, BootInstant)>,
-    /// What it answered.
+    /// The outcome of the call.
     pub outcome: Outcome,
-    /// Every answer to "am I valid?".
+    /// Every check of the hold's validity.
     pub shown: Vec<Shown>,
     /// Every signal of a loss.
     pub lost: Vec<BootInstant>,
-    /// When its release was called.
+    /// The instant at which its release was called.
     pub release: Option<BootInstant>,
     /// Every request to remove its entry.
     pub removals: Vec<Removal>,
-    /// When its process is known to have died.
+    /// The instant at which its process is known to have died.
     pub died: Option<BootInstant>,
 }
 
-/// What an acquire answered.
+/// The outcome of an acquire.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// Nothing, until its process died or the run ended.
+    /// None: its process died or the run ended before.
     Open,
     /// The lock, with this token.
     Granted(Token, BootInstant),
-    /// That others have it, or an error.
+    /// Other clients have the lock, or an error occurred.
     Refused(String, BootInstant),
-    /// It was dropped before it answered.
+    /// The acquire was dropped before it returned.
     Cancelled(BootInstant),
 }
 
-/// An answer to "am I valid?".
+/// A check whether a hold is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shown {
-    /// When it was asked.
+    /// The instant of the check.
     pub asked: BootInstant,
-    /// Whether the lock was said to be held.
+    /// Whether the lock was reported as held.
     pub valid: bool,
-    /// The deadline that was shown next to it; `None` if there was none any more.
+    /// The deadline that was reported with it, or `None` if there was none any more.
     pub until: Option<BootInstant>,
 }
 
 /// A request to remove an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removal {
-    /// When it was sent.
+    /// The instant at which it was sent.
     pub called: BootInstant,
-    /// When the answer came that there is no entry any more, if it did.
+    /// The instant of the reply that there is no entry any more, if it came.
     pub answered: Option<BootInstant>,
-    /// Whether the answer was that this request removed it.
+    /// Whether the reply was that this request removed the entry.
     pub did: bool,
 }
 
-/// An incarnation of a key in a lock's queue, as the server tells.
+/// An incarnation of a key in a lock's queue, as the server reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its key or path.
+    /// The key or path.
     pub key: String,
     /// The lock.
     pub lock: String,
-    /// How it wants to hold.
+    /// The requested mode of the hold.
     pub mode: Mode,
     /// The session that keeps it alive.
     pub session: SessionId,
-    /// The acquire that it says it belongs to.
+    /// The acquire that the entry names as its own.
     pub op: Option<OpId>,
-    /// The revision that made it: its token.
+    /// The revision that made the entry, which is its token.
     pub created: u64,
-    /// What ended it, if it ended.
+    /// The end of the entry, if it ended.
     pub deleted: Option<Deletion>,
 }
 
 /// The end of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deletion {
-    /// The revision that deleted it; the first possible one if that is not known.
+    /// The revision that deleted it, or the first possible one if that is not known.
     pub from: u64,
-    /// The same; the last possible one.
+    /// The revision that deleted it, or the last possible one if that is not known.
     pub to: u64,
-    /// Why, as far as the store tells.
+    /// The cause, as far as the store records it.
     pub cause: Cause,
-    /// When the server decided on it, where the store tells.
+    /// The instant at which the server decided on it, if the store records it.
     pub decided: Option<BootInstant>,
 }
 
-/// Why an entry was deleted.
+/// The cause of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// The store does not tell.
+    /// The store does not record the cause.
     Unknown,
     /// A request of this session.
     Request(SessionId),
@@ -141,50 +142,51 @@ pub enum Cause {
     SessionEnd,
 }
 
-/// Something that was asked of the resource.
+/// A request to the resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
-    /// When it was served.
+    /// The instant at which it was served.
     pub at: BootInstant,
-    /// By which hold.
+    /// The hold under which it was sent.
     pub op: OpId,
     /// The lock.
     pub lock: String,
     /// The token shown.
     pub token: Token,
-    /// Whether the resource let it in.
+    /// Whether the resource accepted it.
     pub admitted: bool,
 }
 
 /// A fault of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// When it began.
+    /// The instant at which it began.
     pub from: BootInstant,
-    /// When it ended.
+    /// The instant at which it ended.
     pub to: BootInstant,
-    /// Whom it hit.
+    /// The target of the fault.
     pub target: Target,
-    /// What it was.
+    /// The name of the fault.
     pub what: String,
 }
 
-/// Whom a fault hits.
+/// The target of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
-    /// A contender's process, or what it can reach.
+    /// A contender's process, or its network.
     Contender(u32),
     /// A member of the cluster of servers.
     Member(u32),
 }
 
-/// What the rules need to know of the store.
+/// The facts about the store that the rules need.
 #[derive(Debug, Clone, Default)]
 pub struct Store {
-    /// It is a part of Turnlock: whatever it breaks is ours.
+    /// Whether the store is a part of Turnlock. Then Turnlock is to blame for all of its
+    /// violations.
     pub ours: bool,
-    /// The servers need this long to find each other again after a fault.
+    /// The time that the servers need to find each other again after a fault.
     pub recovery: std::time::Duration,
     /// The longest time to live of a session in the run.
     pub ttl: std::time::Duration,
@@ -193,14 +195,14 @@ pub struct Store {
 /// The end of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct End {
-    /// From here on nothing was done to anybody; `None` if the history is not a whole run.
+    /// The instant after which no fault occurred, or `None` if the history is not a whole run.
     pub healed: Option<BootInstant>,
-    /// When the last contender was done, or was no longer waited for.
+    /// The instant at which the last contender ended, or was no longer waited for.
     pub over: Option<BootInstant>,
 }
 
 impl Op {
-    /// Its token, if it was granted, and when it was told.
+    /// Returns the token, if the lock was granted, and the instant at which the grant was reported.
     pub fn grant(&self) -> Option<(Token, BootInstant)> {
         match self.outcome {
             Outcome::Granted(token, at) => Some((token, at)),
@@ -208,8 +210,9 @@ impl Op {
         }
     }
 
-    /// Until when its holder believed, by what it was shown: up to the last deadline, unless it gave
-    /// the lock back, was told of the loss, or died before.
+    /// Returns the instant until which the holder believed that it held the lock. That is the last
+    /// deadline that was reported to it, unless it gave the lock back, learned of the loss, or died
+    /// before.
     pub fn believed_until(&self) -> Option<BootInstant> {
         let valid = self.shown.iter().filter(|shown| shown.valid);
         let deadline = valid.filter_map(|shown| shown.until).max()?;
@@ -217,13 +220,13 @@ impl Op {
         Some(ends.into_iter().flatten().fold(deadline, BootInstant::min))
     }
 
-    /// The removal that the server says it carried out for it, if any.
+    /// Returns the removal that the server reports to have carried out for it, if any.
     pub fn removal(&self) -> Option<Removal> {
         self.removals.iter().copied().find(|removal| removal.did)
     }
 
-    /// When its wish for the lock ended: with an answer that is no grant, by a cancel, a release, a
-    /// loss, or the death of its process.
+    /// Returns the instant at which its request for the lock ended: with a reply that is no grant,
+    /// by a cancel, a release, a loss, or the death of its process.
     pub fn over(&self) -> Option<BootInstant> {
         let answered = match self.outcome {
             Outcome::Open | Outcome::Granted(..) => None,
@@ -240,14 +243,15 @@ impl Op {
 }
 
 impl Entry {
-    /// The first revision at which it may be gone; past all others while it lives.
+    /// Returns the first revision at which the entry may be gone, or one past all others while the
+    /// entry lives.
     pub fn gone_from(&self) -> u64 {
         self.deleted.map_or(u64::MAX, |deletion| deletion.from)
     }
 }
 
 impl Fault {
-    /// Whether it went on at any time between two instants.
+    /// Returns whether the fault went on at any time between two instants.
     pub fn overlaps(&self, from: BootInstant, to: BootInstant) -> bool {
         self.from <= to && from <= self.to
     }

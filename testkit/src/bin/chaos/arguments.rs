@@ -1,4 +1,4 @@
-//! The command line, and the settings of a run that it asks for.
+//! Parses the command line into the settings of a run.
 
 use std::time::Duration;
 
@@ -52,8 +52,8 @@ impl Arguments {
     /// Returns the settings of the run.
     ///
     /// # Errors
-    /// If there is no such backend, or it is not made of so many servers. The message names the
-    /// remedy.
+    /// If there is no such backend, or it cannot be made of that many servers. The message names
+    /// the remedy.
     pub fn to_settings(&self) -> Result<Settings, String> {
         let names: Vec<_> = Backend::ALL.iter().map(|backend| backend.name()).collect();
         let wanted = self.backend.as_deref().or(names.first().copied());
@@ -86,7 +86,7 @@ impl Arguments {
 
 /// Parses seconds with a fraction, or a number with its unit.
 fn seconds(text: &str) -> Result<Duration, String> {
-    // `ms` before the others: it ends with one of them.
+    // `ms` comes before the others, because it ends with one of them.
     const UNITS: [(&str, f64); 4] = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
     let with_unit = |(unit, seconds): &(&str, f64)| Some((text.strip_suffix(unit)?, *seconds));
     let (number, unit) = UNITS.iter().find_map(with_unit).unwrap_or((text, 1.0));

@@ -1,4 +1,4 @@
-//! Runs faults on servers of its own, and has the checker judge what came of them.
+//! Causes faults on servers of its own, and makes the checker judge the history.
 //!
 //! ```sh
 //! cargo run -p testkit --bin chaos -- --backend etcd --nodes 3 --seconds 900 --seed 42
@@ -22,7 +22,7 @@ const INTERNAL: u8 = 70;
 const OUTPUT: u8 = 74;
 const CONFIGURATION: u8 = 78;
 
-/// A failure: the exit status, and what is said on stderr.
+/// A failure: the exit status, and the message on stderr.
 struct Failure(u8, String);
 
 fn main() -> ExitCode {
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints the help or the version that was asked for, or what is wrong with the command line.
+/// Prints the help or the version, or the mistake in the command line.
 fn explain(error: &clap::Error) -> ExitCode {
     match (error.print(), error.use_stderr()) {
         (_, true) => ExitCode::from(USAGE),
@@ -69,7 +69,7 @@ fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let interruption = Interruption::catch();
     let flag = interruption.flag();
     let ended = catch_unwind(AssertUnwindSafe(|| chaos::run(settings, flag)));
-    // All that the run started has ended by now.
+    // All processes that the run started have ended by now.
     interruption.end_this_process();
     match ended {
         Ok(Ok(report)) => {
@@ -83,7 +83,7 @@ fn run(arguments: &Arguments) -> Result<u8, Failure> {
             };
             Err(Failure(status, error.to_string()))
         }
-        // The panic has said why on stderr.
+        // The panic has printed its reason on stderr.
         Err(_) => Ok(INTERNAL),
     }
 }
@@ -94,8 +94,8 @@ fn print(report: &Report, arguments: &Arguments) -> Result<(), Failure> {
         return writeln!(stdout, "{report}").map_err(|error| unwritable(&error));
     }
     if !arguments.quiet {
-        // The program that reads stdout is not the person who waits for it. What is lost on stderr
-        // is on stdout, too.
+        // The program that reads stdout is not the person who waits for it. A report that is lost
+        // on stderr is on stdout, too.
         let _ = writeln!(io::stderr(), "{report}");
     }
     let json = serde_json::to_string(report);
@@ -109,7 +109,7 @@ fn unwritable(error: &io::Error) -> Failure {
     Failure(OUTPUT, format!("cannot write to stdout: {reason}"))
 }
 
-/// Prints a message on stderr. If that fails, the exit status still says how the run ended.
+/// Prints a message on stderr. If that fails, the exit status still shows how the run ended.
 fn say(message: &str) {
     let _ = writeln!(io::stderr(), "chaos: {message}");
 }

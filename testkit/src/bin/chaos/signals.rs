@@ -1,6 +1,6 @@
-//! The signals that end a run before its time.
+//! Handles the signals that end a run before its time.
 //!
-//! They are blocked and waited for, so that their dispositions stay as they were and one of them can
+//! They are blocked and waited for. So their dispositions stay as they were, and one of them can
 //! end this process as if it had never been caught.
 
 use std::sync::Arc;
@@ -23,9 +23,9 @@ pub struct Interruption {
 }
 
 impl Interruption {
-    /// Blocks the signals for this thread and all that it starts, and waits for one on a thread of
-    /// its own. A signal that this process was started to ignore, by `nohup` for example, stays
-    /// ignored.
+    /// Blocks the signals for this thread and all threads that it starts, and waits for one on a
+    /// thread of its own. A signal that this process was started to ignore, by `nohup` for example,
+    /// stays ignored.
     pub fn catch() -> Self {
         let interruption = Interruption {
             caught: to_be_caught(&ignored()),
@@ -50,7 +50,7 @@ impl Interruption {
         self.flag.clone()
     }
 
-    /// Ends this process by the signal that has come. Returns if none has.
+    /// Ends this process by the signal that has come. Returns if no signal has come.
     pub fn end_this_process(&self) {
         let number = self.number.load(Ordering::Acquire);
         if let Ok(signal) = Signal::try_from(number) {

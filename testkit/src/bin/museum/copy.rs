@@ -1,4 +1,4 @@
-//! A copy of the tree, to be changed and built.
+//! Makes a copy of the tree, to be changed and built.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,9 +8,9 @@ use std::process::{Command, Output};
 
 use crate::exhibit::Exhibit;
 
-/// Where it is, from the root of the workspace.
+/// The folder of the copy, from the root of the workspace.
 const FOLDER: &str = "target/museum";
-/// What builds leave in it.
+/// The folder in the copy to which builds write.
 const BUILDS: &str = "target";
 
 pub struct Copy {
@@ -18,8 +18,8 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// Makes the copy like the tree as it is now, uncommitted changes and all. What is alike already
-    /// is not touched, and not built again.
+    /// Makes the copy equal to the tree as it is now, with uncommitted changes. Files that are
+    /// equal already are not touched, so they are not built again.
     pub fn of(root: &Path) -> Result<Copy, String> {
         let folder = root.join(FOLDER);
         let files = listed(root)?;
@@ -36,13 +36,13 @@ impl Copy {
         git_apply(&self.folder, exhibit, &[])
     }
 
-    /// Takes it out again.
+    /// Removes the bug from the copy.
     pub fn revert(&self, exhibit: &Exhibit) -> Result<(), String> {
         git_apply(&self.folder, exhibit, &["--reverse"])
     }
 }
 
-/// Whether an exhibit could be applied to this tree.
+/// Returns whether an exhibit could be applied to this tree.
 #[cfg(test)]
 pub fn check(tree: &Path, exhibit: &Exhibit) -> Result<(), String> {
     git_apply(tree, exhibit, &["--check"])
@@ -57,7 +57,7 @@ fn git_apply(tree: &Path, exhibit: &Exhibit, options: &[&str]) -> Result<(), Str
     applied.map(drop).map_err(outdated)
 }
 
-/// The files of the tree: those that git knows, and new ones that it does not ignore.
+/// Lists the files of the tree: those in git, and new ones that git does not ignore.
 fn listed(root: &Path) -> Result<BTreeSet<PathBuf>, String> {
     let mut git = git(root);
     let output = done(git.args([
@@ -101,7 +101,7 @@ fn make_alike(root: &Path, folder: &Path, files: &BTreeSet<PathBuf>) -> io::Resu
     remove_others(folder, Path::new(""), files)
 }
 
-/// Removes what the tree does not have (any more), but not what was built.
+/// Removes files that the tree does not have (any more), but not the results of builds.
 fn remove_others(folder: &Path, below: &Path, files: &BTreeSet<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder.join(below))? {
         let entry = entry?;

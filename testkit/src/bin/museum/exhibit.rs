@@ -1,26 +1,26 @@
-//! The patches, and what their heads say.
+//! Reads the patches and their headers.
 
 use std::path::{Path, PathBuf};
 
 use crate::trial::Test;
 
-/// Where they are.
+/// The folder of the patches.
 const FOLDER: &str = "testkit/museum";
 
 /// A known bug, as a change of this code.
 pub struct Exhibit {
-    /// The name of its file, without `.patch`.
+    /// The name of the patch file, without `.patch`.
     pub name: String,
     pub path: PathBuf,
     pub bug: String,
-    /// Where the bug is known from.
+    /// The source that describes the bug.
     pub source: String,
-    /// The crate it is put into.
+    /// The crate into which the bug is put.
     pub mutates: String,
     pub caught_by: Test,
 }
 
-/// All exhibits, by name.
+/// Returns all exhibits, by name.
 pub fn all(root: &Path) -> Result<Vec<Exhibit>, String> {
     let folder = root.join(FOLDER);
     let at_folder = |error| format!("{}: {error}", folder.display());

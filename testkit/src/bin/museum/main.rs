@@ -1,15 +1,16 @@
-//! The museum: known bugs of locks, put back into this code one at a time, and the tests that catch
-//! them.
+//! Runs the museum: puts known bugs of locks back into this code one at a time, and checks that the
+//! tests catch them.
 //!
-//! An exhibit is a patch in `testkit/museum/`, with a head of four lines: what the bug is, where
-//! it is known from, which crate it is put into, and the test that must fail with it. They are
-//! applied in a copy of the tree under `target/museum`, which is kept, so that a next visit builds
-//! little. Without an exhibit all the tests must pass; with one its test must fail, or be stopped for
-//! taking too long.
+//! An exhibit is a patch in `testkit/museum/`, with a header of four lines: a description of the
+//! bug, its source, the crate into which it is put, and the test that must fail with it. Exhibits
+//! are applied in a copy of the tree under `target/museum`. The copy is kept, so that the next run
+//! builds little. Without an exhibit all the tests must pass. With an exhibit its test must fail,
+//! or be stopped because it takes too long.
 //!
-//! `cargo run -p testkit --bin museum` visits all, and fails if a bug is not caught; with a text
-//! after it, it visits those whose file names contain that, or that are put into that crate. What is
-//! caught, and how soon, is written to `testkit/MUSEUM.md`.
+//! `cargo run -p testkit --bin museum` tries all exhibits, and fails if a bug is not caught. With a
+//! text as argument it tries the exhibits whose file names contain that text, or that are put into
+//! that crate. The caught bugs, and the times until they were caught, are written to
+//! `testkit/MUSEUM.md`.
 
 mod copy;
 mod exhibit;
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The root of the workspace.
+/// Returns the root of the workspace.
 fn root() -> &'static Path {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     crate_folder.parent().unwrap_or(crate_folder)
@@ -46,7 +47,8 @@ fn visit(wanted: &str) -> Result<(), String> {
     let all = exhibit::all(root())?;
     let is_wanted = |e: &&Exhibit| e.name.contains(wanted) || e.mutates == wanted;
     let mut visited: Vec<&Exhibit> = all.iter().filter(is_wanted).collect();
-    // Those of one crate, and of one test program, follow each other: little is built in between.
+    // Exhibits of one crate, and of one test program, follow each other, so that little is built in
+    // between.
     visited.sort_by_key(|exhibit| (&exhibit.mutates, &exhibit.caught_by));
     let copy = Copy::of(root())?;
 
@@ -60,7 +62,7 @@ fn visit(wanted: &str) -> Result<(), String> {
     }
 
     println!("With one of them each, they fail:");
-    // How soon each was caught, if it was.
+    // The time until each exhibit was caught, if it was.
     let mut caught = BTreeMap::new();
     let mut problems = Vec::new();
     for exhibit in visited {
@@ -85,7 +87,7 @@ fn visit(wanted: &str) -> Result<(), String> {
             }
             Err(why) => problems.push(format!("{name}: {why}")),
         }
-        // A visit that is cut short has not been in vain.
+        // A run that is interrupted keeps the results so far.
         write(&all, &caught)?;
     }
     match problems.is_empty() {
@@ -94,7 +96,7 @@ fn visit(wanted: &str) -> Result<(), String> {
     }
 }
 
-/// Renews the rows of those that were visited; the others keep theirs.
+/// Renews the rows of the exhibits that were tried. The others keep theirs.
 fn write(all: &[Exhibit], caught: &BTreeMap<&str, Option<Duration>>) -> Result<(), String> {
     let file = root().join(table::FILE);
     let old = std::fs::read_to_string(&file).unwrap_or_default();
@@ -106,7 +108,8 @@ fn write(all: &[Exhibit], caught: &BTreeMap<&str, Option<Duration>>) -> Result<(
 mod tests {
     use super::*;
 
-    /// Also finds out when a change of the code, or of a test's name, has left an exhibit behind.
+    /// This also detects a change of the code, or of a test's name, that has left an exhibit
+    /// behind.
     #[test]
     fn every_exhibit_applies_to_the_tree_and_only_to_its_crate() {
         let exhibits = exhibit::all(root()).expect("sound exhibits");

@@ -1,11 +1,11 @@
-//! The table of what was caught by what.
+//! Writes the table of the exhibits and the tests that caught them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::exhibit::Exhibit;
 
-/// Where it is.
+/// The file of the table.
 pub const FILE: &str = "testkit/MUSEUM.md";
 
 const HEAD: &str = "\
@@ -19,8 +19,8 @@ Each of these bugs of this and other lock services and clients was put back into
 |---|---|---|---|---|---|
 ";
 
-/// The file, with new rows for what was tried now, as far as it was caught, and with those that it had
-/// of other exhibits.
+/// Returns the file with new rows for the exhibits that were tried and caught now, and with the old
+/// rows of the other exhibits.
 pub fn renewed(old: &str, all: &[Exhibit], tried: &BTreeMap<&str, Option<Duration>>) -> String {
     let mut table = HEAD.to_owned();
     for exhibit in all {
@@ -34,12 +34,12 @@ pub fn renewed(old: &str, all: &[Exhibit], tried: &BTreeMap<&str, Option<Duratio
     table
 }
 
-/// The rows of a file.
+/// Returns the rows of a file.
 pub fn rows(table: &str) -> impl Iterator<Item = &str> {
     table.lines().filter(|line| line.starts_with("| `"))
 }
 
-/// A row, up to the seconds.
+/// Returns a row, up to the seconds.
 pub fn row(exhibit: &Exhibit) -> String {
     let Exhibit {
         name,

@@ -1,4 +1,4 @@
-//! Building and running one test in the copy.
+//! Builds and runs one test in the copy.
 
 use std::fmt;
 use std::fs::File;
@@ -8,14 +8,14 @@ use std::process::{Child, Command, ExitStatus};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-/// A test that takes longer is stopped: some bugs are waits without an end. Tests that pass take less
+/// The time limit of a test, because some bugs are waits without an end. Tests that pass take less
 /// than half of this on a busy machine.
 const LIMIT: Duration = Duration::from_secs(150);
 
 /// One test: `cargo test ARGUMENTS -- --exact NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Test {
-    /// The package, and which of its test programs with which features.
+    /// The package, one of its test programs, and the features.
     arguments: Vec<String>,
     name: String,
 }
@@ -54,12 +54,12 @@ impl fmt::Display for Test {
     }
 }
 
-/// How a test ended.
+/// The outcome of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Passed,
     Failed,
-    /// It took longer than [`LIMIT`].
+    /// The test took longer than [`LIMIT`].
     Stopped,
 }
 
@@ -79,7 +79,7 @@ pub fn of(folder: &Path, test: &Test) -> Result<(Outcome, Duration), String> {
     run(folder, test)
 }
 
-/// Builds the program that a test is in. A bug that does not compile is none.
+/// Builds the program of a test. A bug that does not compile does not count.
 fn build(folder: &Path, test: &Test) -> Result<(), String> {
     let log = log(folder);
     let mut cargo = cargo(folder, test, &log)?;
@@ -90,14 +90,14 @@ fn build(folder: &Path, test: &Test) -> Result<(), String> {
     }
 }
 
-/// Runs a test that is built, and says how long that took.
+/// Runs a test that is built. Returns its outcome and the time that it took.
 fn run(folder: &Path, test: &Test) -> Result<(Outcome, Duration), String> {
     let log = log(folder);
     let mut cargo = cargo(folder, test, &log)?;
     let started = Instant::now();
     let child = cargo
         .args(["--", "--exact", &test.name])
-        // With all the servers that the test starts.
+        // The group contains all servers that the test starts.
         .process_group(0)
         .spawn();
     let child = child.map_err(|error| format!("cargo does not run: {error}"))?;
@@ -105,7 +105,7 @@ fn run(folder: &Path, test: &Test) -> Result<(Outcome, Duration), String> {
     let outcome = match ended {
         None => Outcome::Stopped,
         Some(status) if !status.success() => Outcome::Failed,
-        // Were there none of this name, it would succeed as well.
+        // Cargo would also succeed if there were no test of this name.
         Some(_) if read(&log).contains("test result: ok. 1 passed") => Outcome::Passed,
         Some(_) => return Err(format!("there is no one test {test}")),
     };
@@ -126,7 +126,8 @@ fn cargo(folder: &Path, test: &Test, log: &Path) -> Result<Command, String> {
     Ok(cargo)
 }
 
-/// Waits for the leader of a process group; `None` if it had to be killed, and the group with it.
+/// Waits for the leader of a process group. Returns `None` if the leader and its group had to be
+/// killed.
 fn wait(mut leader: Child, until: Instant) -> std::io::Result<Option<ExitStatus>> {
     loop {
         if let Some(status) = leader.try_wait()? {
@@ -144,7 +145,7 @@ fn wait(mut leader: Child, until: Instant) -> std::io::Result<Option<ExitStatus>
     }
 }
 
-/// What cargo and the test said last.
+/// Returns the file with the last output of cargo and the test.
 fn log(folder: &Path) -> PathBuf {
     folder.join("target").join("museum.log")
 }

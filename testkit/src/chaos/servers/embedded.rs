@@ -1,4 +1,4 @@
-//! The embedded coordinator, served by a process of its own: this program again.
+//! Runs the embedded coordinator in a process of its own, which is this program again.
 
 use std::process::Child;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Real etcd, one node or three.
+//! Runs real etcd with one node or three.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl Cluster for Etcd {
     fn store(&self, ttl: Duration) -> Store {
         Store {
             ours: false,
-            // Two elections, and then every lease has its full time again.
+            // There may be two elections, and after them every lease has its full time again.
             recovery: Duration::from_secs(4) + ttl,
             ttl,
         }
@@ -66,8 +66,7 @@ impl Cluster for Etcd {
     }
 
     async fn account(&mut self) -> Account {
-        // The watches tell when; what happened is told once more by one that nothing went wrong
-        // with.
+        // The watches know the times. A new watch, without any fault, reports the events once more.
         let timed = self.observer.account().await;
         let again = Observer::start([self.nodes[0].address()], false)
             .account()

@@ -1,4 +1,4 @@
-//! The clusters of servers that runs are made on, and their own accounts of what they did.
+//! Runs the clusters of servers for the runs, and reads their own records of the entries.
 
 use std::time::Duration;
 
@@ -18,55 +18,57 @@ pub mod zk;
 #[cfg(feature = "zk")]
 mod zk_log;
 
-/// What a cluster did with the entries.
+/// The history of the entries, as the cluster recorded it.
 #[derive(Debug, Default)]
 pub struct Account {
     pub entries: Vec<Entry>,
-    /// Revisions that were seen to be there by an instant.
+    /// Revisions, each with an instant by which it was seen.
     pub seen: Vec<(u64, BootInstant)>,
-    /// Ranges of revisions of which there is no account.
+    /// Ranges of revisions for which there is no record.
     pub gaps: Vec<(u64, u64)>,
 }
 
-/// Servers in processes of their own, numbered from 0. Dropped, they end.
+/// Servers in processes of their own, numbered from 0. They end when this is dropped.
 #[async_trait]
 pub trait Cluster {
-    /// How many.
+    /// Returns the number of servers.
     fn size(&self) -> usize;
 
-    /// Where clients reach a member: `HOST:PORT`.
+    /// Returns the address at which clients reach a member: `HOST:PORT`.
     fn address(&self, member: usize) -> String;
 
-    /// The URL of the coordinator for a contender who reaches the members at these addresses.
+    /// Returns the URL of the coordinator for a contender that reaches the members at these
+    /// addresses.
     fn url(&self, addresses: &[String]) -> String;
 
-    /// What the rules need to know of the store, for sessions of at most this time to live.
+    /// Returns the facts about the store that the rules need, for sessions of at most this time to
+    /// live.
     fn store(&self, ttl: Duration) -> Store;
 
-    /// SIGSTOP.
+    /// Sends SIGSTOP.
     fn pause(&mut self, member: usize);
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     fn resume(&mut self, member: usize);
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     fn kill(&mut self, member: usize);
 
-    /// Starts one that was killed, on its old data, without waiting for it.
+    /// Starts a killed member on its old data, without waiting for it.
     fn start(&mut self, member: usize);
 
-    /// Whether members can be cut off from each other.
+    /// Returns whether members can be cut off from each other.
     fn isolates(&self) -> bool {
         false
     }
 
-    /// Cuts a member off from the others, not from its clients.
+    /// Cuts a member off from the others, but not from its clients.
     fn isolate(&mut self, _member: usize) {}
 
-    /// Ends that.
+    /// Ends the isolation of a member.
     fn rejoin(&mut self, _member: usize) {}
 
-    /// What happened in the queues, from the first revision to now. Nothing is wrong with the
-    /// servers by then.
+    /// Returns the events in the queues, from the first revision to now. All faults of the servers
+    /// are over by then.
     async fn account(&mut self) -> Account;
 }

@@ -1,5 +1,5 @@
-//! The account of a store that speaks the etcd v3 API: a watch on every member, from the first
-//! revision on.
+//! Records the history of a store that speaks the etcd v3 API, by a watch on every member from the
+//! first revision on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,39 +14,39 @@ use tokio::task::JoinSet;
 use super::Account;
 use crate::history::{Cause, Deletion, Entry};
 
-/// How long a member that stands still is waited for.
+/// The time limit for a member that stands still.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long the last revision may be on its way once nothing is wrong any more.
+/// The time limit for the last revision to arrive once all faults are over.
 const CATCHING_UP: Duration = Duration::from_secs(60);
-/// A watch that was silent for so long is asked how far it is.
+/// The time of silence after which a watch is asked for its progress.
 const SILENCE: Duration = Duration::from_millis(500);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Watches until it is dropped.
+/// An observer that watches until it is dropped.
 pub struct Observer {
     addresses: Vec<String>,
     shared: Arc<Mutex<Watched>>,
     _watches: JoinSet<()>,
 }
 
-/// What all watches together have told.
+/// The events of all watches together.
 #[derive(Default)]
 struct Watched {
-    /// By key and revision of creation.
+    /// Entries by key and revision of creation.
     entries: BTreeMap<(Vec<u8>, u64), Entry>,
-    /// The instant at which a revision was first told of.
+    /// The instant at which a revision was first reported.
     seen: BTreeMap<u64, BootInstant>,
-    /// Revisions that a member had no account of: both ends included.
+    /// Ranges of revisions that a member had no record of, with both ends included.
     gaps: BTreeSet<(u64, u64)>,
-    /// How far each member's watch is.
+    /// The last revision of each member's watch.
     progress: Vec<u64>,
 }
 
 impl Observer {
     /// Watches the members at these addresses, `HOST:PORT`, which need not be up yet. If the store
-    /// `forgets`, it tells only what came last of each key after a restart, and nothing is concluded
-    /// from what it does not tell.
+    /// `forgets`, it reports only the last event of each key after a restart. Then nothing is
+    /// concluded from the events that it does not report.
     pub fn start(addresses: impl IntoIterator<Item = String>, forgets: bool) -> Self {
         let addresses: Vec<String> = addresses.into_iter().collect();
         let watched = Watched {
@@ -65,15 +65,15 @@ impl Observer {
         }
     }
 
-    /// Waits until some member answers.
+    /// Waits until a member replies.
     pub async fn ready(&self) {
         self.revision().await;
     }
 
-    /// The store's revision, by the word of its quorum.
+    /// Returns the store's revision, confirmed by its quorum.
     ///
     /// # Panics
-    /// If no member answers within a minute.
+    /// If no member replies within a minute.
     async fn revision(&self) -> u64 {
         let started = tokio::time::Instant::now();
         loop {
@@ -87,7 +87,7 @@ impl Observer {
         }
     }
 
-    /// All that happened until now.
+    /// Returns all events until now.
     ///
     /// # Panics
     /// If no member's watch gets so far within a minute.
@@ -131,10 +131,10 @@ async fn revision(address: &str) -> Result<u64, Failure> {
     Ok(header.revision().cast_unsigned())
 }
 
-/// Watches a member for ever, over its deaths.
+/// Watches a member for ever, also after it was killed and started again.
 async fn watch(member: usize, address: String, shared: Arc<Mutex<Watched>>, forgets: bool) {
     loop {
-        // Members die and stand still; that is what the run is about.
+        // Members die and stand still: that is the purpose of the run.
         let _ = watch_once(member, &address, &shared, forgets).await;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -149,7 +149,8 @@ async fn watch_once(
     let clock = Clock::system();
     let prefix = format!("{DEFAULT_NAMESPACE}/");
     let from = watched(shared).progress[member] + 1;
-    // The first watch broke off: it may have been restarted, and what it tells of before is not all.
+    // The first watch broke off: the store may have been restarted, and its report of earlier
+    // events is not complete.
     let anew = forgets && from > 1;
     let start = if anew { 0 } else { from };
     let options = WatchOptions::new()
@@ -167,7 +168,7 @@ async fn watch_once(
         let message = match tokio::time::timeout(SILENCE, stream.message()).await {
             Ok(message) => message?.ok_or("the watch ended")?,
             Err(_) => {
-                // Also tells a store that died without a word.
+                // The request also detects a store that died without closing the connection.
                 stream.request_progress().await?;
                 let answer = tokio::time::timeout(PATIENCE, stream.message()).await?;
                 answer?.ok_or("the watch ended")?
@@ -186,7 +187,8 @@ async fn watch_once(
             let made = event.event_type() == EventType::Put;
             watched.tell(kv, made, at);
         }
-        // By events alone: etcd before 3.4.25 may report progress past events that are yet to come.
+        // Only events count: etcd before 3.4.25 may report progress past events that are yet to
+        // come.
         let told = message.events().iter().filter_map(|event| event.kv());
         let told = told.map(|kv| kv.mod_revision().cast_unsigned()).max();
         let progress = &mut watched.progress[member];
@@ -194,7 +196,7 @@ async fn watch_once(
     }
 }
 
-/// Goes on with what there is now where a store has forgotten what happened meanwhile.
+/// Continues with the present keys where a store has forgotten the events in between.
 async fn restart(member: usize, address: &str, shared: &Mutex<Watched>) -> Result<(), Failure> {
     let read = async {
         let options = GetOptions::new().with_prefix();
@@ -230,12 +232,12 @@ async fn restart(member: usize, address: &str, shared: &Mutex<Watched>) -> Resul
 }
 
 impl Watched {
-    /// A key was made or deleted.
+    /// Records that a key was made or deleted.
     fn tell(&mut self, kv: &KeyValue, made: bool, at: BootInstant) {
         let revision = kv.mod_revision().cast_unsigned();
         self.seen.entry(revision).or_insert(at);
         if made {
-            // What is no lock's key is a session's own.
+            // A key that is not in a lock's queue is a session's own.
             if let Some(entry) = entry(kv) {
                 let id = (kv.key().to_vec(), entry.created);
                 self.entries.entry(id).or_insert(entry);
@@ -245,7 +247,7 @@ impl Watched {
         let mut incarnations = self.entries.range_mut((kv.key().to_vec(), 0)..);
         let own = |(id, _): &(&(Vec<u8>, u64), &mut Entry)| id.0 == kv.key() && id.1 < revision;
         if let Some((_, entry)) = incarnations.by_ref().take_while(own).last() {
-            // Several members tell of it.
+            // Several members report the deletion.
             entry.deleted.get_or_insert(Deletion {
                 from: revision,
                 to: revision,

@@ -1,4 +1,4 @@
-//! Real ZooKeeper, one node or three.
+//! Runs real ZooKeeper with one node or three.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use super::{Account, Cluster};
 use crate::fixtures::zk::{Ensemble, Settings};
 use crate::history::Store;
 
-/// Short, so that sessions may be, too: a session lasts two of them at least.
+/// The tick of the servers. It is short, so that sessions may be short, too: a session lasts two
+/// ticks at least.
 const TICK: Duration = Duration::from_millis(500);
 
 pub struct Zk {
@@ -50,7 +51,7 @@ impl Cluster for Zk {
     fn store(&self, ttl: Duration) -> Store {
         Store {
             ours: false,
-            // A peer is given up after five ticks; the election starts a Java program's classes.
+            // A peer is given up after five ticks. The election loads a Java program's classes.
             // Sessions have their full time again after it.
             recovery: TICK * 10 + Duration::from_secs(5) + ttl,
             ttl,

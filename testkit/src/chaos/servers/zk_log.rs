@@ -1,9 +1,9 @@
-//! The account of ZooKeeper: its logs of transactions, which tell of every node who made it, when,
-//! and what deleted it.
+//! Reads the history of ZooKeeper from its logs of transactions. They record the creator of every
+//! node, the time, and the transaction that deleted it.
 //!
-//! The format is that of `FileTxnLog`: a header of 16 bytes; then, for each transaction, an Adler-32
-//! checksum, a length, a `TxnHeader` with the transaction in Jute, and the letter B. The rest of a
-//! file is zeros.
+//! The format is that of `FileTxnLog`: a header of 16 bytes; then, for each transaction, an
+//! Adler-32 checksum, a length, a `TxnHeader` with the transaction in Jute, and the letter B. The
+//! rest of a file is zeros.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -45,13 +45,14 @@ enum Change {
     CloseSession,
 }
 
-/// What the logs in these folders, one a member, tell together. A member that was behind may have got
-/// a snapshot in place of some transactions; and one that led and was cut off may have written down
-/// some at the end of its reign that were never committed. So what stands in the logs of a quorum
-/// is certain, and whatever came before it in the same reign; the rest may have happened or not.
+/// Reads the history from the logs in these folders, one for each member. A member that was behind
+/// may have got a snapshot in place of some transactions. A member that led and was cut off may
+/// have written some at the end of its reign that were never committed. So a transaction in the
+/// logs of a quorum is certain, and so are the earlier ones of the same reign. The rest may have
+/// happened or not.
 ///
 /// # Errors
-/// If a log cannot be read or is not what is expected.
+/// If a log cannot be read or has an unexpected format.
 pub fn account(folders: impl Iterator<Item = PathBuf>) -> io::Result<Account> {
     let mut transactions = BTreeMap::new();
     let mut written: BTreeMap<u64, usize> = BTreeMap::new();
@@ -73,12 +74,12 @@ pub fn account(folders: impl Iterator<Item = PathBuf>) -> io::Result<Account> {
             *written.entry(zxid).or_default() += 1;
         }
     }
-    // The last certain one of each reign.
+    // The last certain transaction of each reign.
     let certain = written.iter().filter(|(_, logs)| **logs > members / 2);
     let certain: BTreeMap<u64, u64> = certain.map(|(zxid, _)| (reign(*zxid), *zxid)).collect();
     let mut account = Account::default();
     let mut living: HashMap<String, Entry> = HashMap::new();
-    // Nobody sets the wall clock during a run.
+    // The wall clock is not set during a run.
     let epoch = clock::unix_millis() - u64::try_from(now_ms()).expect("not so long after boot");
     for (zxid, transaction) in transactions {
         let since_boot = transaction.unix_ms.saturating_sub(epoch);
@@ -88,7 +89,7 @@ pub fn account(folders: impl Iterator<Item = PathBuf>) -> io::Result<Account> {
             account.gaps.push((zxid, zxid));
         }
         let deletion = |entry: &Entry, cause| match entry.deleted {
-            // It may have happened before.
+            // The deletion may have happened before.
             Some(earlier) => Deletion {
                 to: zxid,
                 ..earlier
@@ -147,7 +148,7 @@ pub fn account(folders: impl Iterator<Item = PathBuf>) -> io::Result<Account> {
     Ok(account)
 }
 
-/// Which leader's time a transaction is of.
+/// Returns the reign of the leader that made a transaction.
 fn reign(zxid: u64) -> u64 {
     zxid >> 32
 }
@@ -159,7 +160,7 @@ fn now_ms() -> u128 {
     since_boot.as_millis()
 }
 
-/// The entry that an ephemeral node is; `None` if it is a session's own.
+/// Returns the entry of an ephemeral node, or `None` if the node is a session's own.
 fn entry(path: &str, data: &[u8], session: SessionId, zxid: u64) -> Option<Entry> {
     let (directory, node) = path.rsplit_once('/')?;
     let (_, encoded) = directory.rsplit_once('/')?;
@@ -209,8 +210,8 @@ fn read(path: &Path) -> io::Result<Vec<Transaction>> {
     Ok(transactions)
 }
 
-/// The next record; none where the file ends, or the server was killed in the middle of one: what
-/// comes after that is in the next file.
+/// Returns the next record, or none at the end of the file. The file also ends if the server was
+/// killed in the middle of a record: later records are in the next file.
 fn next<'a>(jute: &mut Jute<'a>) -> Option<(i64, &'a [u8])> {
     let checksum = jute.long().ok()?;
     let record = jute.buffer().ok()?;
@@ -267,7 +268,7 @@ fn change(kind: i32, mut jute: Jute) -> io::Result<Option<Change>> {
     })
 }
 
-/// ZooKeeper's serialisation.
+/// A reader of ZooKeeper's serialisation.
 struct Jute<'a>(&'a [u8]);
 
 impl<'a> Jute<'a> {
@@ -288,7 +289,7 @@ impl<'a> Jute<'a> {
         Ok(i64::from_be_bytes(bytes))
     }
 
-    /// With no bytes, its length may be negative.
+    /// Reads a buffer. The length of an empty one may be negative.
     fn buffer(&mut self) -> io::Result<&'a [u8]> {
         let length = self.int()?;
         self.take(usize::try_from(length).unwrap_or_default())
@@ -318,7 +319,7 @@ mod tests {
         assert_eq!(adler32(b"Wikipedia"), 0x11e6_0398);
     }
 
-    /// Of a session that is closed.
+    /// Makes the record of a session that is closed.
     fn record(zxid: u64) -> Vec<u8> {
         let mut record = 5_i64.to_be_bytes().to_vec();
         record.extend(0_i32.to_be_bytes());

@@ -1,4 +1,4 @@
-//! Bad histories, at least one for each rule, and which rule finds each.
+//! Tests bad histories, at least one for each rule, and that the right rule finds each.
 
 use lock_core::Mode::{Exclusive, Shared};
 use lock_core::{SessionId, Token};
@@ -7,7 +7,7 @@ use super::scene::{Scene, TTL, at, op};
 use crate::checker::{Blame, Rule};
 use crate::history::{Cause, Deletion, Outcome, Removal, Target};
 
-/// At some time.
+/// A deletion at an unknown time.
 const UNKNOWN: Deletion = Deletion {
     from: 0,
     to: u64::MAX,
@@ -15,7 +15,7 @@ const UNKNOWN: Deletion = Deletion {
     decided: None,
 };
 
-/// A holds until 100 and releases; B queues behind it.
+/// Makes a history in which A holds until 100 and releases, and B queues behind A.
 fn holder_and_waiter() -> Scene {
     let mut scene = Scene::new();
     let a = scene.hold(op(1, 1), Exclusive, 0, 10);
@@ -24,7 +24,7 @@ fn holder_and_waiter() -> Scene {
     scene
 }
 
-/// A holds and releases.
+/// Makes a history in which A holds and releases.
 fn holder() -> Scene {
     let mut scene = Scene::new();
     let a = scene.hold(op(1, 1), Exclusive, 0, 10);
@@ -138,7 +138,7 @@ fn tokens_that_start_again() {
         let id = scene.hold(op(contender, 1), Shared, called, revision);
         scene.op(id).placed = None;
     }
-    // By the server's account the first was granted before the second's revision, which is lower.
+    // By the server's record the first was granted before the second's revision, which is lower.
     scene.breaks(&[Rule::S1, Rule::S2]);
 }
 
@@ -285,7 +285,7 @@ fn revisions_that_fall_over_a_restart() {
 
 // S7: leases.
 
-/// A session that was renewed at 500 and is over at 1,000.
+/// Makes a history with a session that was renewed at 500 and is over at 1,000.
 fn cut_short() -> Scene {
     let mut scene = Scene::new();
     let a = scene.hold(op(1, 1), Exclusive, 0, 10);
@@ -299,7 +299,7 @@ fn a_session_that_ends_early_on_servers_that_nothing_was_done_to() {
     cut_short().breaks(&[Rule::S7]);
 }
 
-/// etcd#15247: a leader that was paused revokes what others have renewed.
+/// etcd#15247: a leader that was paused revokes the leases that others have renewed.
 #[test]
 fn a_session_that_ends_early_after_its_leader_was_paused() {
     let mut scene = cut_short();
@@ -367,8 +367,8 @@ fn a_reader_is_let_in_to_write() {
 
 // B1: belief.
 
-/// As with a deadline that counts from the answer to a renewal, or with servers that do not keep
-/// their word.
+/// Makes a history with two holders, as with a deadline that counts from the reply to a renewal, or
+/// with servers that break their contract.
 fn two_believers() -> Scene {
     let mut scene = Scene::new();
     let a = scene.hold(op(1, 1), Exclusive, 0, 10);
@@ -408,7 +408,7 @@ fn a_reader_believes_while_a_writer_holds() {
     scene.breaks(&[Rule::S7, Rule::B1]);
 }
 
-/// What a hold between the two proves, although it did not last.
+/// A hold between the two shows the violation, although it did not last.
 #[test]
 fn a_reader_is_granted_before_the_readers_that_a_writer_waited_for_were_done() {
     let mut scene = Scene::new();
@@ -451,7 +451,7 @@ fn a_lock_that_was_said_to_be_lost_is_valid_again() {
     scene.breaks(&[Rule::B2]);
 }
 
-/// CURATOR-206: the holder is not told that its session is over.
+/// CURATOR-206: the holder does not learn that its session is over.
 #[test]
 fn a_holder_never_hears_of_its_loss() {
     let mut scene = cut_short();
@@ -478,7 +478,7 @@ fn valid_at_the_deadline() {
 
 // L1: the end.
 
-/// A history whose faults ended at 1,000.
+/// Sets the end of a history's faults to 1,000.
 fn healed(mut scene: Scene) -> Scene {
     scene.0.end.healed = Some(at(1_000));
     scene.0.end.over = Some(at(40_000));

@@ -1,4 +1,4 @@
-//! Histories that look odd and are right.
+//! Tests histories that look odd and are right.
 
 use lock_core::Mode::{Exclusive, Shared};
 use lock_core::{SessionId, Token};
@@ -18,7 +18,7 @@ fn locks_change_hands() {
     scene.breaks(&[]);
 }
 
-/// What one client wants of several locks goes to the server as one transaction.
+/// Requests of one client for several locks reach the server as one transaction.
 #[test]
 fn one_revision_makes_entries_of_several_locks() {
     let mut scene = Scene::new();
@@ -32,7 +32,8 @@ fn one_revision_makes_entries_of_several_locks() {
     scene.breaks(&[]);
 }
 
-/// Its session expired while it stood still; it wakes, is refused, and hears of its loss.
+/// The session expired while the holder stood still. The holder wakes, is refused, and learns of
+/// its loss.
 #[test]
 fn a_paused_holder_overlaps_with_the_next_in_real_time_but_not_by_its_deadline() {
     let mut scene = Scene::new();
@@ -107,7 +108,7 @@ fn readers_share_and_a_writer_has_the_lock_alone() {
     scene.breaks(&[]);
 }
 
-/// The server granted it; the process stood still, and when it woke its session was over.
+/// The server granted the lock, but the process stood still. When it woke, its session was over.
 #[test]
 fn a_grant_that_comes_after_its_deadline_is_no_belief() {
     let mut scene = Scene::new();

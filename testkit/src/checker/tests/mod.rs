@@ -1,4 +1,4 @@
-//! The checker, checked: histories made by hand, and another checker that searches.
+//! Tests the checker with histories made by hand, and with another checker that searches.
 
 mod bad;
 mod good;

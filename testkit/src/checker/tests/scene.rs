@@ -1,4 +1,4 @@
-//! Histories made by hand. Times are in milliseconds.
+//! Makes histories by hand. Times are in milliseconds.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::history::{
     Target,
 };
 
-/// How long a session of these histories lives after its renewal.
+/// The time to live of a session in these histories, from its renewal on.
 pub const TTL: u64 = 2_000;
 
 pub fn at(ms: u64) -> BootInstant {
     BootInstant::from_nanos(ms * 1_000_000)
 }
 
-/// An acquire of a contender, whose number is also that of its session.
+/// Returns an acquire of a contender, whose number is also that of its session.
 pub fn op(contender: u32, number: u32) -> OpId {
     OpId {
         contender,
@@ -41,7 +41,7 @@ impl Scene {
         })
     }
 
-    /// Calls for the lock `a`, and is given a place by this revision two milliseconds later.
+    /// Adds a call for the lock `a`, which gets a place by this revision two milliseconds later.
     pub fn queue(&mut self, id: OpId, mode: Mode, called: u64, revision: u64) -> OpId {
         let session = SessionId(id.contender.into());
         self.0.ops.push(Op {
@@ -70,21 +70,21 @@ impl Scene {
         id
     }
 
-    /// Is told of its grant, and shown a deadline that counts from a millisecond before.
+    /// Adds the grant of an acquire, with a deadline that counts from a millisecond before.
     pub fn grant(&mut self, id: OpId, when: u64) {
         let (token, _) = self.op(id).placed.expect("it has a place");
         self.op(id).outcome = Outcome::Granted(token, at(when));
         self.show(id, when, Some(when - 1 + TTL));
     }
 
-    /// Queues and is granted at once.
+    /// Adds an acquire that queues and is granted at once.
     pub fn hold(&mut self, id: OpId, mode: Mode, called: u64, revision: u64) -> OpId {
         self.queue(id, mode, called, revision);
         self.grant(id, called + 3);
         id
     }
 
-    /// Is told to be valid, with this deadline.
+    /// Adds a check that the hold is valid, with this deadline.
     pub fn show(&mut self, id: OpId, asked: u64, until: Option<u64>) {
         self.op(id).shown.push(Shown {
             asked: at(asked),
@@ -93,13 +93,13 @@ impl Scene {
         });
     }
 
-    /// Releases, which this revision does within two milliseconds.
+    /// Adds a release, which this revision does within two milliseconds.
     pub fn release(&mut self, id: OpId, called: u64, revision: u64) {
         self.op(id).release = Some(at(called));
         self.remove(id, called, revision);
     }
 
-    /// Removes its entry, which this revision does within two milliseconds.
+    /// Adds a removal of the entry, which this revision does within two milliseconds.
     pub fn remove(&mut self, id: OpId, called: u64, revision: u64) {
         self.op(id).removals.push(Removal {
             called: at(called),
@@ -110,7 +110,8 @@ impl Scene {
         self.delete(id, revision, Cause::Request(session));
     }
 
-    /// Its session's end deletes its entry by this revision, which is seen at this time.
+    /// Adds the end of a session, which deletes its entry by this revision. The deletion is seen at
+    /// this time.
     pub fn expire(&mut self, id: OpId, seen: u64, revision: u64) {
         self.delete(id, revision, Cause::SessionEnd);
         self.0.seen.push((revision, at(seen)));
@@ -125,7 +126,7 @@ impl Scene {
         });
     }
 
-    /// Comes to the resource.
+    /// Adds an access to the resource.
     pub fn access(&mut self, id: OpId, when: u64, token: u64, admitted: bool) {
         self.0.accesses.push(Access {
             at: at(when),
@@ -157,7 +158,7 @@ impl Scene {
             .expect("it has one")
     }
 
-    /// The rules that are broken, each once, and by whom.
+    /// Returns the rules that are broken, each once, with the party that broke them.
     pub fn verdict(&self) -> Vec<(Rule, Blame)> {
         let mut broken: Vec<_> = check(&self.0)
             .into_iter()
@@ -171,7 +172,7 @@ impl Scene {
         broken
     }
 
-    /// Asserts which rules are broken, all by us.
+    /// Asserts that these rules are broken, all by us.
     pub fn breaks(&self, rules: &[Rule]) {
         let ours: Vec<_> = rules.iter().map(|rule| (*rule, Blame::Ours)).collect();
         assert_eq!(self.verdict(), ours, "{:#?}", check(&self.0));

@@ -1,6 +1,6 @@
-//! A second opinion: small histories are also judged by a search, which shares no code and no idea
-//! with the rules. It plays the specification, step by step, in every order that the times allow;
-//! a history is good if some order explains it.
+//! Gives a second opinion: a search also judges small histories. It shares no code and no idea with
+//! the rules. It plays the specification, step by step, in every order that the times allow. A
+//! history is good if some order explains it.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,8 @@ use super::scene::{Scene, at, op};
 use crate::checker::{Rule, check};
 use crate::history::{Cause, Deletion, Removal};
 
-/// A hold as its client saw it: asked for, told, and believed in until (if at all).
+/// A hold as its client saw it: when it was asked for, when it was granted, and until when it was
+/// believed in (if at all).
 #[derive(Debug, Clone)]
 struct Hold {
     mode: Mode,
@@ -20,8 +21,8 @@ struct Hold {
     until: Option<u64>,
 }
 
-/// Whether some order of joining the queue (in the order of tokens), being granted and ending
-/// explains the holds, which are given in the order of their tokens. This is Hazelcast's
+/// Returns whether some order of joining the queue (in the order of tokens), being granted and
+/// ending explains the holds, which are given in the order of their tokens. This is Hazelcast's
 /// `FencedMutex`, with a queue and readers.
 fn fenced(holds: &[Hold]) -> bool {
     #[derive(Clone, PartialEq, Eq, Hash)]
@@ -78,21 +79,21 @@ fn fenced(holds: &[Hold]) -> bool {
     explains(holds, state, &mut HashSet::new())
 }
 
-/// An entry of the server's, whose acquire may have been granted.
+/// An entry of the server, whose acquire may have been granted.
 #[derive(Debug, Clone)]
 struct Place {
     mode: Mode,
-    /// Which of all revisions made it and which deleted it: indices into `times`.
+    /// The revisions that made and deleted the entry, as indices into `times`.
     created: usize,
     deleted: usize,
     granted: Option<u64>,
 }
 
-/// Bounds of the time of each revision: between a request and an answer.
+/// The bounds of the time of each revision: a request and a reply.
 type Times = Vec<(u64, u64)>;
 
-/// Whether the grants can be fitted in between the revisions: each while its entry is there and
-/// nobody whom it has to wait for is.
+/// Returns whether the grants fit in between the revisions: each grant while its entry exists, and
+/// while no entry exists for which it has to wait.
 fn served(places: &[Place], times: &Times) -> bool {
     fn explains(places: &[Place], times: &Times, revision: usize, now: u64, granted: u32) -> bool {
         let wants = |i: usize| places[i].granted.is_some() && granted & (1 << i) == 0;
@@ -142,7 +143,7 @@ fn hold() -> impl Strategy<Value = Hold> {
     )
 }
 
-/// Places whose revisions come in a random order at random times, and grants at any time.
+/// Draws places whose revisions come in a random order at random times, and grants at any time.
 fn queue() -> impl Strategy<Value = (Vec<Place>, Times)> {
     let place = (mode(), prop::option::weighted(0.7, 0..60_u64));
     prop::collection::vec(place, 1..5).prop_flat_map(|places| {
@@ -174,7 +175,7 @@ fn number(i: usize) -> u32 {
     u32::try_from(i).expect("few")
 }
 
-/// What only clients saw.
+/// Makes a history from the clients' view alone.
 fn scene_of_holds(holds: &[Hold]) -> Scene {
     let mut scene = Scene::new();
     for (i, hold) in holds.iter().enumerate() {
@@ -184,7 +185,7 @@ fn scene_of_holds(holds: &[Hold]) -> Scene {
         if let Some(until) = hold.until {
             scene.show(id, hold.told, Some(until));
         }
-        // Nothing is known of its end.
+        // Nothing is known about the end of the entry.
         scene.entry(id).deleted = Some(Deletion {
             from: 0,
             to: u64::MAX,
@@ -195,7 +196,8 @@ fn scene_of_holds(holds: &[Hold]) -> Scene {
     scene
 }
 
-/// What the server did; of the clients only when they asked and were answered.
+/// Makes a history from the server's view. Of the clients it has only the times of requests and
+/// replies.
 fn scene_of_places(places: &[Place], times: &Times) -> Scene {
     let mut scene = Scene::new();
     for (i, place) in places.iter().enumerate() {
