@@ -265,7 +265,7 @@ fn the_help_has_examples_and_the_rule() {
         for shown in [
             "Examples:",
             "the token of that hold is used",
-            "status 79",
+            "the status is 79",
             ".FILE.fence",
         ] {
             assert!(help.contains(shown), "{command}: {help}");
