@@ -7,7 +7,6 @@ use std::sync::Arc;
 use load::Target;
 #[cfg(feature = "conformance")]
 use turnlock::Backend;
-#[cfg(feature = "conformance")]
 use turnlock::registry::Scheme;
 use turnlock::{Locks, Options};
 
