@@ -7,19 +7,13 @@
 //! Write a [`Fixture`], which starts a server for one case and makes clients of it, and a test file:
 //!
 //! ```no_run
-//! # use std::sync::Arc;
-//! # use conformance::{Administrator, Deployment, Fixture};
-//! # struct Mine;
-//! # impl Fixture for Mine {
-//! #     fn name(&self) -> &'static str { "mine" }
-//! #     fn start(&self) -> Box<dyn Deployment> { unimplemented!() }
-//! # }
 //! use std::process::ExitCode;
 //!
-//! use conformance::{Suite, skips};
+//! use conformance::{Fixture, Suite, skips};
 //!
-//! fn main() -> ExitCode {
-//!     conformance::main([Suite::new(Mine).skips(skips::IN_PROCESS)])
+//! // The `main` of the test file returns this for the fixture of its backend.
+//! fn run_suite(fixture: impl Fixture + 'static) -> ExitCode {
+//!     conformance::main([Suite::new(fixture).skips(skips::IN_PROCESS)])
 //! }
 //! ```
 //!
