@@ -15,8 +15,8 @@ use crate::coordinator::Coordinator;
 use crate::error::{to_lock_error, to_open_error};
 use crate::machine::op::{KeyRange, Range};
 use crate::on_use::Location;
-use crate::session::{self, EmbeddedSession};
-use crate::{listing, offset};
+use crate::session::EmbeddedSession;
+use crate::{layout, listing, offset};
 
 /// A backend that keeps its locks on a coordinator in this process.
 ///
@@ -51,7 +51,8 @@ impl EmbeddedBackend {
 
     /// Opens the backend that a URL names: `embedded:///DIR` is a durable coordinator in the folder
     /// DIR, `embedded:memory` is a new one in memory. A folder is read and checked before this
-    /// returns, on a separate thread; [`from_url`](crate::from_url) leaves that to the first request.
+    /// returns, on a separate thread; [`from_url`](crate::from_url) leaves that to the first
+    /// request.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`](lock_core::ErrorKind::Configuration) if the URL is malformed or
@@ -110,9 +111,9 @@ impl Backend for EmbeddedBackend {
 
     async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error> {
         self.keyspace.check_entry(name, entry)?;
-        let removal = session::removal(&entry.key, session::incarnation(entry));
+        let removal = layout::remove_if(&entry.key, layout::entry_exists(entry));
         let done = self.coordinator.txn(removal).await.map_err(to_lock_error)?;
-        Ok(session::removed(&done.result))
+        Ok(layout::to_removed(&done.result))
     }
 
     async fn raise_token_offset(&self, offset: TokenOffset) -> Result<Raised, Error> {

@@ -8,7 +8,7 @@ use backend_kit::keyspace::Keyspace;
 use bytes::Bytes;
 use lock_core::clock::{self, Clock};
 use lock_core::renewal::keep_alive;
-use lock_core::rule::{Ahead, Ask, View};
+use lock_core::rule::{Ask, View};
 use lock_core::{
     Access, Accessed, Admission, AsOf, DataKey, Effect, Enqueued, EntryId, Error, ErrorKind,
     Incarnation, KnownTokenOffset, Liveness, LossReason, Metadata, Placed, Removal, Removed,
@@ -19,11 +19,8 @@ use tokio::task::AbortHandle;
 use crate::coordinator::{Applied, Coordinator};
 use crate::error::to_lock_error;
 use crate::evidence::Process;
-use crate::layout::{self, to_key_range};
-use crate::machine::op::{
-    Compare, CompareOp, CompareTarget, Delete, KeyRange, Op, OpResult, Put, Range, SortOrder,
-    SortTarget, Txn, TxnResult,
-};
+use crate::layout;
+use crate::machine::op::{Delete, KeyRange, Op, OpResult, Put, Range, Txn, TxnResult};
 
 /// A session on a coordinator in this process; see [`Session`]. The coordinator applies requests in
 /// the order in which they were made, so a dropped request cannot take effect after a later one.
@@ -76,54 +73,6 @@ impl EmbeddedSession {
         }))
     }
 
-    /// Returns the reads of the entries ahead that the contender asks for, each sorted nearest
-    /// first.
-    fn ahead(&self, ticket: &Ticket, ask: Ask, before: Option<&EntryId>) -> Vec<Op> {
-        if ask.limit == 0 {
-            return Vec::new();
-        }
-        let ranges = self
-            .keyspace
-            .ahead(&ticket.name, ask)
-            .into_iter()
-            .map(|span| {
-                Op::Range(Range {
-                    // In the transaction that creates our entry, the nearest entry is our own.
-                    limit: ask.limit + usize::from(before.is_none()),
-                    sort_target: SortTarget::Create,
-                    sort_order: SortOrder::Descend,
-                    max_create_revision: before.map_or(0, |own| create_revision(own) - 1),
-                    keys_only: true,
-                    ..Range::all(to_key_range(span))
-                })
-            });
-        ranges.collect()
-    }
-
-    fn view(&self, ticket: &Ticket, ask: Ask, own: &[u8], results: &[OpResult]) -> View {
-        let kvs = results.iter().filter_map(|result| match result {
-            OpResult::Range(range) => Some(&range.kvs),
-            _ => None,
-        });
-        let mut ahead: Vec<Ahead> = kvs
-            .flatten()
-            .filter(|kv| kv.key != own)
-            .map(|kv| Ahead {
-                id: EntryId {
-                    key: kv.key.as_ref().into(),
-                    incarnation: Incarnation::new(kv.create_revision),
-                },
-                mode: self.keyspace.mode_of(&ticket.name, &kv.key),
-            })
-            .collect();
-        ahead.sort_by_key(|a| std::cmp::Reverse(a.id.incarnation));
-        ahead.truncate(ask.limit);
-        View {
-            present: true,
-            ahead,
-        }
-    }
-
     async fn txn(&self, txn: Txn) -> Result<Applied<TxnResult>, Error> {
         let done = self.coordinator.txn(txn).await.map_err(to_session_error);
         self.liveness.note_session_loss(done)
@@ -154,7 +103,7 @@ impl EmbeddedSession {
             .entry_key(self.id, ticket, ticket.serial)
             .into_bytes();
         let own = KeyRange::One(key.clone().into());
-        let mut compare = vec![created_at(&key, ABSENT)];
+        let mut compare = vec![layout::key_absent(&key)];
         let known = *self.offset();
         if !ticket.name.is_raw() {
             compare.push(layout::offset_unchanged(&self.keyspace, known));
@@ -170,7 +119,7 @@ impl EmbeddedSession {
             lease: Some(self.id.0),
             prev_kv: false,
         })];
-        then.extend(self.ahead(ticket, ask, None));
+        then.extend(layout::read_ahead(&self.keyspace, ticket, ask, None));
         let token_offset_key = self.keyspace.token_offset_key().into_bytes();
         let or_else = vec![
             Op::Range(Range {
@@ -187,7 +136,7 @@ impl EmbeddedSession {
             })
             .await?;
         if done.result.succeeded {
-            let view = self.view(ticket, ask, &key, &done.result.results);
+            let view = layout::parse_view(&self.keyspace, ticket, ask, &key, &done.result.results);
             let entry = EntryId {
                 key: key.into(),
                 incarnation: Incarnation::new(done.revision),
@@ -251,72 +200,6 @@ async fn wait_for_lost_store(coordinator: &Coordinator) {
     }
 }
 
-/// Returns the conditions that the entry exists, in this incarnation and on the session's lease. A
-/// key that was put again without the lease would outlive the session.
-fn own_entry_exists(entry: &EntryId, session: SessionId) -> Vec<Compare> {
-    let incarnation = incarnation(entry);
-    let lease = Compare {
-        target: CompareTarget::Lease(session.0),
-        ..incarnation.clone()
-    };
-    vec![incarnation, lease]
-}
-
-/// Returns the transaction that deletes a key if a condition holds.
-pub(crate) fn removal(key: &[u8], compare: Compare) -> Txn {
-    let delete = Delete {
-        keys: KeyRange::One(key.to_vec().into()),
-        prev_kv: false,
-    };
-    Txn {
-        compare: vec![compare],
-        then: vec![Op::Delete(delete)],
-        or_else: vec![],
-    }
-}
-
-/// Returns the outcome of a [`removal`].
-pub(crate) fn removed(result: &TxnResult) -> Removed {
-    match result.succeeded {
-        true => Removed::Removed,
-        false => Removed::AlreadyGone,
-    }
-}
-
-/// Returns the waiters' entries that a removal found.
-fn present_waiters(result: &TxnResult, waiters: &[EntryId]) -> Vec<EntryId> {
-    let reads = result.results.iter().filter_map(|result| match result {
-        OpResult::Range(read) => Some(read.kvs.first()),
-        _ => None,
-    });
-    let found = waiters.iter().zip(reads).filter(|(waiter, read)| {
-        read.is_some_and(|kv| kv.create_revision == create_revision(waiter))
-    });
-    found.map(|(waiter, _)| waiter.clone()).collect()
-}
-
-/// The create revision of an absent key.
-const ABSENT: u64 = 0;
-
-/// Returns the create revision that the key of this entry has while the entry exists. If the
-/// incarnation is unknown, returns a revision that no key ever has.
-fn create_revision(entry: &EntryId) -> u64 {
-    entry.incarnation.map_or(u64::MAX, Incarnation::get)
-}
-
-/// Returns the condition that the entry exists, in this incarnation.
-pub(crate) fn incarnation(entry: &EntryId) -> Compare {
-    created_at(&entry.key, create_revision(entry))
-}
-
-fn created_at(key: &[u8], create_revision: u64) -> Compare {
-    Compare {
-        keys: KeyRange::One(key.to_vec().into()),
-        op: CompareOp::Equal,
-        target: CompareTarget::Create(create_revision),
-    }
-}
-
 #[async_trait]
 impl Session for EmbeddedSession {
     fn id(&self) -> SessionId {
@@ -349,13 +232,19 @@ impl Session for EmbeddedSession {
     ) -> Result<View, Error> {
         let done = self
             .txn(Txn {
-                compare: own_entry_exists(entry, self.id),
-                then: self.ahead(ticket, ask, Some(entry)),
+                compare: layout::own_entry_exists(entry, self.id),
+                then: layout::read_ahead(&self.keyspace, ticket, ask, Some(entry)),
                 or_else: vec![],
             })
             .await?;
         if done.result.succeeded {
-            return Ok(self.view(ticket, ask, &entry.key, &done.result.results));
+            return Ok(layout::parse_view(
+                &self.keyspace,
+                ticket,
+                ask,
+                &entry.key,
+                &done.result.results,
+            ));
         }
         self.check_lease().await?;
         Ok(View {
@@ -383,7 +272,7 @@ impl Session for EmbeddedSession {
         if !found
             .kvs
             .iter()
-            .any(|kv| kv.create_revision == create_revision(entry))
+            .any(|kv| kv.create_revision == layout::create_revision(entry))
         {
             return Ok(());
         }
@@ -405,30 +294,20 @@ impl Session for EmbeddedSession {
         waiters: &[EntryId],
     ) -> Result<Removal, Error> {
         let mut removal = match entry {
-            Some(entry) => removal(&entry.key, incarnation(entry)),
+            Some(entry) => layout::remove_if(&entry.key, layout::entry_exists(entry)),
             None => {
                 let key = self
                     .keyspace
                     .entry_key(self.id, ticket, ticket.serial)
                     .into_bytes();
-                let exists = Compare {
-                    op: CompareOp::Greater,
-                    ..created_at(&key, ABSENT)
-                };
-                removal(&key, exists)
+                layout::remove_if(&key, layout::key_exists(&key))
             }
         };
-        removal.then.extend(waiters.iter().map(|waiter| {
-            let key = KeyRange::One(waiter.key.to_vec().into());
-            Op::Range(Range {
-                keys_only: true,
-                ..Range::all(key)
-            })
-        }));
+        removal.then.extend(layout::read_waiters(waiters));
         match self.txn(removal).await {
             Ok(done) => Ok(Removal {
-                removed: removed(&done.result),
-                waiters: present_waiters(&done.result, waiters),
+                removed: layout::to_removed(&done.result),
+                waiters: layout::present_waiters(&done.result, waiters),
             }),
             // All entries went with the session.
             Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) => {
@@ -462,7 +341,7 @@ impl Session for EmbeddedSession {
         };
         let done = self
             .txn(Txn {
-                compare: own_entry_exists(entry, self.id),
+                compare: layout::own_entry_exists(entry, self.id),
                 then: vec![op],
                 or_else: vec![],
             })
@@ -492,7 +371,7 @@ impl Session for EmbeddedSession {
         });
         let done = self
             .txn(Txn {
-                compare: own_entry_exists(entry, self.id),
+                compare: layout::own_entry_exists(entry, self.id),
                 then: vec![put],
                 or_else: vec![],
             })
