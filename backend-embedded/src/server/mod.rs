@@ -42,6 +42,7 @@ mod state;
 mod status;
 mod unimplemented;
 mod watch;
+mod watch_options;
 
 use std::pin::pin;
 use std::sync::Arc;

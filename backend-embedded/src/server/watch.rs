@@ -8,9 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use etcd_client::proto::{
-    PbEvent, PbWatchRequest, PbWatchRequestUnion, PbWatchResponse, PbWatchService,
-};
+use etcd_client::proto::{PbWatchRequest, PbWatchRequestUnion, PbWatchResponse, PbWatchService};
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt, stream};
@@ -18,14 +16,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::encode::{self, to_i64};
+use super::encode::to_i64;
 use super::fragment::split_response;
 use super::progress::ProgressRequest;
 use super::state::Shared;
+use super::watch_options::Options;
 use super::{MAX_MESSAGE_BYTES, decode, status};
 use crate::coordinator::{WatchBatch, Watcher};
 use crate::error::Error;
-use crate::machine::op::{Event, KeyRange, KeyValue, Revision};
+use crate::machine::op::{KeyRange, Revision};
 
 /// The watch id that means no watch, or all watches of a stream.
 const NO_WATCH: i64 = -1;
@@ -50,32 +49,6 @@ impl PbWatchService for Watch {
             Ok(Some((response, watch_stream)))
         });
         Ok(Response::new(Box::pin(responses)))
-    }
-}
-
-/// The options of a watch, apart from its keys.
-#[derive(Debug, Clone, Copy, Default)]
-struct Options {
-    no_put: bool,
-    no_delete: bool,
-    prev_kv: bool,
-    progress_notify: bool,
-    fragment: bool,
-}
-
-impl Options {
-    fn with_filters(mut self, filters: &[i32]) -> Self {
-        self.no_put = filters.contains(&0);
-        self.no_delete = filters.contains(&1);
-        self
-    }
-
-    fn accepts(&self, event: &Event) -> bool {
-        if event.deleted {
-            !self.no_delete
-        } else {
-            !self.no_put
-        }
     }
 }
 
@@ -197,7 +170,7 @@ impl WatchStream {
 
     fn create_watch(
         &mut self,
-        wanted_id: i64,
+        requested_id: i64,
         keys: KeyRange,
         start: i64,
         options: Options,
@@ -210,9 +183,9 @@ impl WatchStream {
             self.reject_create(EMPTY_RANGE.to_owned());
             return Ok(());
         }
-        let id = match wanted_id {
+        let id = match requested_id {
             0 => self.allocate_id(),
-            taken if self.watches.contains_key(&taken) => {
+            used if self.watches.contains_key(&used) => {
                 self.reject_create(DUPLICATE_ID.to_owned());
                 return Ok(());
             }
@@ -351,19 +324,7 @@ impl WatchStream {
             return;
         };
         let options = watch.options;
-        let events: Vec<PbEvent> = batch
-            .events
-            .iter()
-            .filter(|event| options.accepts(event))
-            .map(|event| {
-                let prev = if options.prev_kv {
-                    find_prev_kv(event, batch)
-                } else {
-                    None
-                };
-                encode::event(event, prev)
-            })
-            .collect();
+        let events = options.select_events(batch);
         if events.is_empty() {
             return;
         }
@@ -398,7 +359,7 @@ impl WatchStream {
         }
     }
 
-    /// Answers once every watch of the stream has delivered everything up to some revision.
+    /// Makes the stream report a revision once every watch has delivered everything up to it.
     fn request_progress(&mut self) {
         if self.progress_request.is_some() {
             self.progress_again = true;
@@ -456,18 +417,6 @@ impl WatchStream {
         self.responses.push_back(response);
         &mut self.responses[index]
     }
-}
-
-/// Returns the key's state before the revision of the batch. If a transaction puts a key and then
-/// deletes it, the state in between never existed for etcd.
-fn find_prev_kv<'a>(event: &'a Event, batch: &'a WatchBatch) -> Option<&'a KeyValue> {
-    let prev = event.prev.as_deref()?;
-    if prev.mod_revision < batch.revision {
-        return Some(prev);
-    }
-    let mut changes = batch.events.iter();
-    let first = changes.find(|change| change.kv.key == event.kv.key)?;
-    first.prev.as_deref()
 }
 
 fn is_empty(keys: &KeyRange) -> bool {
