@@ -3,8 +3,8 @@
 use std::error::Error as StdError;
 use std::io;
 
-/// Returns the error and its causes, outermost first. Also finds those that an I/O error carries but
-/// does not report as its source.
+/// Returns the error and its causes, outermost first. Also finds those that an I/O error carries
+/// but does not report as its source.
 pub(super) fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

@@ -55,18 +55,20 @@ const TABLE: [Row; 14] = [
     (Meaning::StaleToken, "revision in header is old", &[], "etcd 3.4.0 to 3.7.1"),
     (Meaning::NoCredentials, "user name is empty", &[], "etcd 3.4.0 to 3.7.1"),
     (Meaning::WrongCredentials, "authentication failed", &[], "etcd 3.4.0 to 3.7.1"),
-    (Meaning::NoUsers, "authentication is not enabled", &[Code::FailedPrecondition], "etcd 3.4.0 to 3.7.1"),
+    (Meaning::NoUsers,
+        "authentication is not enabled", &[Code::FailedPrecondition], "etcd 3.4.0 to 3.7.1"),
     (Meaning::PermissionDenied, "permission denied", &[], "etcd 3.4.0 to 3.7.1"),
 ];
 
 /// The text of the embedded coordinator's server when its folder is not in its place any more.
 const STORE_GONE: &str = "turnlock: the store is gone from its place";
 
-/// The trailing metadata in which the embedded coordinator's server sends a text of its own. It says
-/// more than the text that etcd has for the same error.
+/// The trailing metadata in which the embedded coordinator's server sends a text of its own. It
+/// says more than the text that etcd has for the same error.
 pub(super) const DETAIL_KEY: &str = "turnlock-detail";
 
-/// What stands before the name of a TLS alert in rustls 0.23. HTTP/2 keeps only the text of an error.
+/// What stands before the name of a TLS alert in rustls 0.23. HTTP/2 keeps only the text of an
+/// error.
 pub(super) const TLS_ALERT: &str = "received fatal alert: ";
 
 /// The whole text of etcd-client 0.21.1 for a renewal that is answered without a time to live.

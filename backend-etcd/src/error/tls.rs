@@ -31,11 +31,14 @@ pub(super) fn explain(error: &(dyn StdError + 'static)) -> Option<(ErrorKind, St
 
 fn from_rustls(error: &rustls::Error) -> Option<(ErrorKind, String)> {
     let (kind, text) = match error {
-        rustls::Error::InvalidCertificate(why) => (ErrorKind::Configuration, explain_certificate(why)),
+        rustls::Error::InvalidCertificate(why) => {
+            (ErrorKind::Configuration, explain_certificate(why))
+        }
         rustls::Error::AlertReceived(alert) => return from_alert(*alert),
         rustls::Error::InvalidMessage(_) => (
             ErrorKind::Configuration,
-            "does not speak TLS: write etcd:// to connect without TLS, or give the port that speaks it"
+            "does not speak TLS: write etcd:// to connect without TLS, or give the port that \
+             speaks it"
                 .to_owned(),
         ),
         rustls::Error::PeerIncompatible(_) => (
@@ -51,16 +54,21 @@ fn explain_certificate(why: &CertificateError) -> String {
     match why {
         // A bad signature means that the CA only has the same name as one that is trusted.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            "has a certificate of a CA that is not trusted: give the file of that CA in the parameter ca".to_owned()
+            "has a certificate of a CA that is not trusted: give the file of that CA in the \
+             parameter ca"
+                .to_owned()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "has a certificate that has expired: renew it, or correct this machine's clock".to_owned()
+            "has a certificate that has expired: renew it, or correct this machine's clock"
+                .to_owned()
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "has a certificate that is not valid yet: correct the clocks".to_owned()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "has a certificate for another name: use that name in the URL, or give it in the parameter server_name".to_owned()
+            "has a certificate for another name: use that name in the URL, or give it in the \
+             parameter server_name"
+                .to_owned()
         }
         other => format!("has a certificate that is not valid ({other})"),
     }
@@ -70,7 +78,10 @@ fn from_alert(alert: AlertDescription) -> Option<(ErrorKind, String)> {
     REFUSALS.contains(&alert).then(|| {
         (
             ErrorKind::Refused,
-            format!("refused the TLS connection ({alert:?}): give a client certificate that it accepts in the parameters cert and key"),
+            format!(
+                "refused the TLS connection ({alert:?}): give a client certificate that it \
+                 accepts in the parameters cert and key"
+            ),
         )
     })
 }
