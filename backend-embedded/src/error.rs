@@ -19,7 +19,8 @@ use crate::machine::op::{LeaseId, Revision};
 pub enum Error {
     /// The requested revision is no longer kept. Read the current state, and watch from there.
     #[error(
-        "revision {requested} is no longer kept, the oldest available one is {compact_revision}; read the current state and continue from its revision"
+        "revision {requested} is no longer kept, the oldest available one is {compact_revision}; \
+         read the current state and continue from its revision"
     )]
     Compacted {
         /// The requested revision.
@@ -144,7 +145,8 @@ pub enum Error {
     /// The queue of a watch is full, because its consumer is too slow. Watch again from
     /// `resume_revision`.
     #[error(
-        "the watch was cancelled because its consumer is too slow; watch again from revision {resume_revision}"
+        "the watch was cancelled because its consumer is too slow; watch again from revision \
+         {resume_revision}"
     )]
     SlowWatcher {
         /// The first revision that was not delivered.
@@ -177,7 +179,8 @@ pub enum Error {
 
     /// The folder is free, but the process that served an earlier folder at this path does not end.
     #[error(
-        "{} still serves the folder that was at {} before: end it, or resume it if it is stopped; `kill -9` loses nothing that was acknowledged",
+        "{} still serves the folder that was at {} before: end it, or resume it if it is stopped; \
+         `kill -9` loses nothing that was acknowledged",
         .pid.map_or_else(|| "another process".to_string(), |pid| format!("process {pid}")),
         .path.display()
     )]
@@ -202,7 +205,8 @@ pub enum Error {
 
     /// The store has a format that this program does not know.
     #[error(
-        "{} has format version {found}, but this program knows only {supported}; use the program that wrote it, or a newer one",
+        "{} has format version {found}, but this program knows only {supported}; use the program \
+         that wrote it, or a newer one",
         .path.display()
     )]
     FormatVersion {

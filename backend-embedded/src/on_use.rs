@@ -15,9 +15,9 @@ use crate::config::{Config, Limits};
 use crate::coordinator::Coordinator;
 use crate::error::to_open_error;
 
-/// Returns the backend that a URL names: `embedded:///DIR` is a durable coordinator in the folder DIR,
-/// `embedded:memory` is a new one in memory. Does no I/O: the first request opens the folder, and each
-/// later request tries again if that failed.
+/// Returns the backend that a URL names: `embedded:///DIR` is a durable coordinator in the folder
+/// DIR, `embedded:memory` is a new one in memory. Does no I/O: the first request opens the folder,
+/// and each later request tries again if that failed.
 ///
 /// [`EmbeddedBackend::open`] opens the folder at once.
 ///
@@ -58,7 +58,8 @@ impl Location {
             Some(_) | None => Err(Error::new(
                 ErrorKind::Configuration,
                 format!(
-                    "the backend URL {url:?} is not valid: give embedded:///DIR, with the whole path of the folder, or embedded:memory"
+                    "the backend URL {url:?} is not valid: give embedded:///DIR, with the whole \
+                     path of the folder, or embedded:memory"
                 ),
             )),
         }
@@ -75,8 +76,8 @@ impl OpenOnUse {
     /// Returns the backend on the folder, and opens the folder unless it is open.
     ///
     /// # Cancel safety
-    /// If the future is dropped, the opening continues: a second one beside it would find the folder
-    /// in use.
+    /// If the future is dropped, the opening continues: a second one beside it would find the
+    /// folder in use.
     async fn backend(&self) -> Result<Arc<EmbeddedBackend>, Error> {
         if let Some(backend) = self.opened.get() {
             return Ok(backend.clone());

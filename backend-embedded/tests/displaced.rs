@@ -103,7 +103,7 @@ const WAYS: &[Way] = &[
 ];
 
 #[tokio::test]
-async fn whoever_serves_a_folder_that_went_away_stops_and_its_holders_lose() {
+async fn a_coordinator_whose_folder_disappeared_stops_and_its_holders_lose() {
     for (way, go) in WAYS {
         let root = tempfile::tempdir().expect("a folder");
         let folder = root.path().join("up/data");
@@ -131,10 +131,10 @@ async fn whoever_serves_a_folder_that_went_away_stops_and_its_holders_lose() {
             matches!(&stopped, Error::Displaced { path } if *path == folder),
             "{way}: {stopped}"
         );
-        let refused = coordinator.put(put()).await;
-        assert!(matches!(refused, Err(Error::Displaced { .. })), "{way}");
-        let refused = coordinator.close();
-        assert!(matches!(refused, Err(Error::Displaced { .. })), "{way}");
+        let refusal = coordinator.put(put()).await;
+        assert!(matches!(refusal, Err(Error::Displaced { .. })), "{way}");
+        let refusal = coordinator.close();
+        assert!(matches!(refusal, Err(Error::Displaced { .. })), "{way}");
 
         if folder.is_file() {
             fs::remove_file(&folder).expect("removed");
@@ -336,12 +336,12 @@ fn a_former_owner_that_stands_still_is_named_and_waited_for() {
     owner.wait_for("serving");
     owner.signal(Signal::STOP);
     fs::remove_dir_all(&folder).expect("removed");
-    let refused = Coordinator::open(Config::new(&folder)).expect_err("it may go on any moment");
-    let Error::Lingering { path, pid } = &refused else {
-        panic!("{refused}");
+    let refusal = Coordinator::open(Config::new(&folder)).expect_err("it may go on any moment");
+    let Error::Lingering { path, pid } = &refusal else {
+        panic!("{refusal}");
     };
     assert_eq!((path, *pid), (&folder, Some(owner.child.id())));
-    assert!(refused.to_string().contains(&owner.child.id().to_string()));
+    assert!(refusal.to_string().contains(&owner.child.id().to_string()));
 
     let opening = std::thread::spawn({
         let folder = folder.clone();

@@ -178,9 +178,9 @@ async fn a_kill_loses_nothing_acknowledged() {
             std::thread::sleep(Duration::from_millis(1));
         }
         if round == 0 {
-            let refused = Coordinator::open(Config::new(&data)).err();
-            let Some(Error::AlreadyOpen { path, pid }) = refused else {
-                panic!("{refused:?}");
+            let refusal = Coordinator::open(Config::new(&data)).err();
+            let Some(Error::AlreadyOpen { path, pid }) = refusal else {
+                panic!("{refusal:?}");
             };
             assert_eq!((path, pid), (data.clone(), Some(child.id())));
         }

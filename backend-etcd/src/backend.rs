@@ -33,8 +33,8 @@ pub struct EtcdBackend {
 
 impl EtcdBackend {
     /// Returns a backend with this configuration. It connects when it is first used, and again
-    /// whenever a connection is lost. With TLS and without the parameter `ca`, it reads the system's CA
-    /// certificates now.
+    /// whenever a connection is lost. With TLS and without the parameter `ca`, it reads the
+    /// system's CA certificates now.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`](lock_core::ErrorKind::Configuration) if an address, a
@@ -44,8 +44,8 @@ impl EtcdBackend {
         Ok(Arc::new(EtcdBackend { client }))
     }
 
-    /// Returns a client for other requests. It uses the connection that the sessions use now, and does
-    /// not make another one when that is lost. Makes the connection if there is none.
+    /// Returns a client for other requests. It uses the connection that the sessions use now, and
+    /// does not make another one when that is lost. Makes the connection if there is none.
     ///
     /// # Errors
     /// [`ErrorKind::Unreachable`](lock_core::ErrorKind::Unreachable) or
@@ -56,7 +56,7 @@ impl EtcdBackend {
     #[cfg(feature = "raw-client")]
     pub async fn client(&self) -> Result<etcd_client::Client, Error> {
         let transport = &self.client.transport;
-        let connection = lock_core::retry::briefly(|| transport.connection()).await?;
+        let connection = lock_core::retry::retry_briefly(|| transport.connection()).await?;
         Ok((*connection.client).clone())
     }
 }

@@ -25,8 +25,8 @@ const MAX_ENDPOINTS: usize = 32;
 /// necessary.
 ///
 /// It is called on the background thread, so it must not block. It may take 30 s. An I/O error that
-/// was made from an [`Error`] reaches the callers as that error. So one that no retry can mend is not
-/// tried again.
+/// was made from an [`Error`] reaches the callers as that error. So one that no retry can mend is
+/// not tried again.
 pub type Dialer =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send>> + Send + Sync>;
 
@@ -124,18 +124,19 @@ impl Config {
     /// | `password_env` | the environment variable with the password; `TURNLOCK_ETCD_PASSWORD` if neither is given |
     /// | `server_uid` | with `etcd+unix://`, the number of a user that may serve the socket, besides this user and root |
     ///
-    /// `ca`, `cert`, `key` and `server_name` need `etcds://`. The server's certificate, and the name in
-    /// it, are always checked. A file with a key or a password must not be readable for all users of
-    /// the machine. The password is sent to the coordinator each time that etcd is asked for a token:
-    /// at each connect and once a minute.
+    /// `ca`, `cert`, `key` and `server_name` need `etcds://`. The server's certificate, and the
+    /// name in it, are always checked. A file with a key or a password must not be readable for all
+    /// users of the machine. The password is sent to the coordinator each time that etcd is asked
+    /// for a token: at each connect and once a minute.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`] if a part of the URL or a file cannot be used. The message names it
-    /// and the remedy, and never contains credentials.
+    /// [`ErrorKind::Configuration`] if a part of the URL or a file cannot be used. The message
+    /// names it and the remedy, and never contains credentials.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         let (scheme, rest) = url.split_once("://").ok_or_else(|| {
             configuration_error(
-                "the coordinator's URL has no scheme: write etcd://HOST:PORT, etcds://HOST:PORT or etcd+unix:///PATH",
+                "the coordinator's URL has no scheme: write etcd://HOST:PORT, etcds://HOST:PORT \
+                 or etcd+unix:///PATH",
             )
         })?;
         let (place, query) = match rest.split_once('?') {
@@ -148,7 +149,8 @@ impl Config {
                 let (hosts, path) = place.split_once('/').unwrap_or((place, ""));
                 if !path.is_empty() {
                     return Err(configuration_error(format!(
-                        "the coordinator's URL has the path {path:?}: write ?namespace= to choose where the locks live"
+                        "the coordinator's URL has the path {path:?}: write ?namespace= to choose \
+                         where the locks live"
                     )));
                 }
                 Config::tcp(hosts.split(','))?
@@ -157,14 +159,16 @@ impl Config {
                 let path = url::decode(place)?;
                 if !Path::new(&path).is_absolute() {
                     return Err(configuration_error(format!(
-                        "the socket's path {path:?} is not absolute: write etcd+unix:///PATH, with three slashes"
+                        "the socket's path {path:?} is not absolute: write etcd+unix:///PATH, \
+                         with three slashes"
                     )));
                 }
                 Config::unix(path)
             }
             _ => {
                 return Err(configuration_error(format!(
-                    "the scheme {scheme:?} is not one of etcd's: write etcd://HOST:PORT, etcds://HOST:PORT or etcd+unix:///PATH"
+                    "the scheme {scheme:?} is not one of etcd's: write etcd://HOST:PORT, \
+                     etcds://HOST:PORT or etcd+unix:///PATH"
                 )));
             }
         };
@@ -172,19 +176,25 @@ impl Config {
         for (key, value) in url::parse_parameters(query.unwrap_or_default())? {
             config = match key {
                 "namespace" => config.with_keyspace(Keyspace::new(&value)?),
-                "connect_timeout" => config.with_connect_timeout(url::parse_duration(key, &value)?)?,
-                "request_timeout" => config.with_request_timeout(url::parse_duration(key, &value)?)?,
+                "connect_timeout" => {
+                    config.with_connect_timeout(url::parse_duration(key, &value)?)?
+                }
+                "request_timeout" => {
+                    config.with_request_timeout(url::parse_duration(key, &value)?)?
+                }
                 "server_uid" if scheme == "etcd+unix" => {
                     config.with_server_uid(value.parse().map_err(|_| {
                         configuration_error(format!(
-                            "the parameter server_uid is {value:?}: give the number of a user, such as `id -u` prints"
+                            "the parameter server_uid is {value:?}: give the number of a user, \
+                             such as `id -u` prints"
                         ))
                     })?)
                 }
                 // The value is not shown: it may be a secret in the wrong place.
                 _ => security.take(key, value).map(|()| config).ok_or_else(|| {
                     configuration_error(format!(
-                        "the parameter {key:?} is not known: use namespace, connect_timeout, request_timeout, server_uid (with etcd+unix://), {}",
+                        "the parameter {key:?} is not known: use namespace, connect_timeout, \
+                         request_timeout, server_uid (with etcd+unix://), {}",
                         Parameters::NAMES
                     ))
                 })?,
@@ -224,9 +234,9 @@ impl Config {
         Ok(self)
     }
 
-    /// Sets how long to wait for one answer: 50 ms to 60 s, 2 s if not set. Then the request is tried
-    /// again, with the next member if there are several. A renewal of a session waits no longer than a
-    /// fifth of the session's time to live.
+    /// Sets how long to wait for one answer: 50 ms to 60 s, 2 s if not set. Then the request is
+    /// tried again, with the next member if there are several. A renewal of a session waits no
+    /// longer than a fifth of the session's time to live.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if it is out of bounds.
@@ -242,8 +252,8 @@ impl Config {
         self
     }
 
-    /// Sets a user that may serve the Unix socket, besides this user and root. That user can read all
-    /// names of locks and grant any lock. Not used for addresses on a network.
+    /// Sets a user that may serve the Unix socket, besides this user and root. That user can read
+    /// all names of locks and grant any lock. Not used for addresses on a network.
     #[must_use]
     pub fn with_server_uid(mut self, uid: u32) -> Self {
         self.server_uid = Some(uid);

@@ -1,13 +1,14 @@
-//! Group commit: transactions about different locks that are sent to the coordinator as one request.
+//! Group commit: transactions about different locks that are sent to the coordinator as one
+//! request.
 //!
-//! The cost of a transaction in etcd is that of the request: its place in the log and, since etcd 3.4,
-//! a copy of all recent writes before it is executed. So while a few requests are under way, further
-//! transactions wait until one of them ends. Then they are sent as the operations of one transaction,
-//! each with its own comparisons and its own outcome.
+//! The cost of a transaction in etcd is that of the request: its place in the log and, since etcd
+//! 3.4, a copy of all recent writes before it is executed. So while a few requests are under way,
+//! further transactions wait until one of them ends. Then they are sent as the operations of one
+//! transaction, each with its own comparisons and its own outcome.
 //!
 //! Transactions about the same lock are never sent together: their writes would have the same
-//! revision, and the revision is the order of arrival. They do not wait for each other either, since a
-//! handoff consists of them.
+//! revision, and the revision is the order of arrival. They do not wait for each other either,
+//! since a handoff consists of them.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -22,11 +23,12 @@ use tokio::sync::oneshot;
 use crate::transport::Transport;
 use crate::{error, layout};
 
-/// How many requests may be under way before others wait. To wait costs time, and gains nothing where
-/// there is little to do.
+/// How many requests may be under way before others wait. To wait costs time, and gains nothing
+/// where there is little to do.
 const MAX_REQUESTS: usize = 4;
-/// How many transactions are sent together at most. By default, etcd accepts 128 operations, including
-/// those of the longest list inside, and 1.5 MiB. A transaction about the longest name has 32 KiB.
+/// How many transactions are sent together at most. By default, etcd accepts 128 operations,
+/// including those of the longest list inside, and 1.5 MiB. A transaction about the longest name
+/// has 32 KiB.
 const MAX_MEMBERS: usize = 32;
 
 /// The change that a transaction makes to the queue of a lock, with the key.
@@ -60,8 +62,8 @@ struct State {
     /// Whether a request under way has not gathered its members yet.
     is_gathering: bool,
     waiting: VecDeque<Waiting>,
-    /// The hashes of the locks that have a transaction under way or waiting. Two locks with the same
-    /// hash count as one, which costs one more request.
+    /// The hashes of the locks that have a transaction under way or waiting. Two locks with the
+    /// same hash count as one, which costs one more request.
     locks: HashSet<u64>,
 }
 
@@ -192,7 +194,8 @@ impl Group {
             }
             _ => send_together(&self.transport, requests).await,
         };
-        // Before the callers get their outcomes, so that their next transactions can join others again.
+        // Before the callers get their outcomes, so that their next transactions can join others
+        // again.
         let mut state = self.state();
         for member in &members {
             state.locks.remove(&member.lock);
@@ -235,8 +238,8 @@ async fn send_alone(transport: &Arc<Transport>, txn: Arc<Txn>) -> Result<TxnResp
 /// Sends transactions as the operations of one that compares nothing.
 ///
 /// The operations of its other branch are never executed. They are there because etcd checks the
-/// permissions for them, and counts the space that they would take. It does neither for transactions
-/// inside of another one (`checkTxnAuth` and `costTxn` in etcd 3.4).
+/// permissions for them, and counts the space that they would take. It does neither for
+/// transactions inside of another one (`checkTxnAuth` and `costTxn` in etcd 3.4).
 async fn send_together(
     transport: &Arc<Transport>,
     requests: Arc<[Arc<Request>]>,
@@ -258,8 +261,8 @@ fn is_refusal(error: &Error) -> bool {
     error.effect() == Effect::None && error.kind() != ErrorKind::Unreachable
 }
 
-/// Splits the answer to transactions that were sent together. All have the same revision, which only
-/// the whole answer contains.
+/// Splits the answer to transactions that were sent together. All have the same revision, which
+/// only the whole answer contains.
 fn split_answer(all: TxnResponse, count: usize) -> Result<Vec<TxnResponse>, Error> {
     let PbTxnResponse {
         header, responses, ..

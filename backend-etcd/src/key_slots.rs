@@ -1,8 +1,8 @@
 //! The keys of a session's tickets, and what is known of the requests about them.
 //!
-//! etcd keeps every key that ever existed in its index until a compaction, and a read of a queue scans
-//! all of them. So keys are used again: a session leaves as many keys behind in a queue as it ever
-//! had entries at once, not one for each acquire.
+//! etcd keeps every key that ever existed in its index until a compaction, and a read of a queue
+//! scans all of them. So keys are used again: a session leaves as many keys behind in a queue as it
+//! ever had entries at once, not one for each acquire.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ pub(crate) struct KeySlots {
 
 #[derive(Debug, Default)]
 struct Inner {
-    taken: HashMap<u64, KeySlot>,
+    slots: HashMap<u64, KeySlot>,
     free: Vec<u64>,
     /// How many slots there have been so far.
     count: u64,
@@ -32,12 +32,12 @@ pub(crate) struct KeySlot {
 }
 
 impl KeySlots {
-    /// Takes a slot for the ticket if it has none, and marks it as uncertain. Returns its number, and
-    /// whether it was certain before.
+    /// Takes a slot for the ticket if it has none, and marks it as uncertain. Returns its number,
+    /// and whether it was certain before.
     pub(crate) fn begin(&self, serial: u64) -> (u64, bool) {
         let mut inner = self.inner();
-        let Inner { taken, free, count } = &mut *inner;
-        let slot = taken.entry(serial).or_insert_with(|| KeySlot {
+        let Inner { slots, free, count } = &mut *inner;
+        let slot = slots.entry(serial).or_insert_with(|| KeySlot {
             number: free.pop().unwrap_or_else(|| {
                 *count += 1;
                 *count
@@ -51,22 +51,22 @@ impl KeySlots {
     /// Marks the slot as certain. To be called when the outcome of the only enqueue since
     /// [`begin`](Self::begin) is known.
     pub(crate) fn resolve(&self, serial: u64) {
-        if let Some(slot) = self.inner().taken.get_mut(&serial) {
+        if let Some(slot) = self.inner().slots.get_mut(&serial) {
             slot.is_uncertain = false;
         }
     }
 
     /// Returns the slot of a ticket, if it has one.
     pub(crate) fn get(&self, serial: u64) -> Option<KeySlot> {
-        self.inner().taken.get(&serial).copied()
+        self.inner().slots.get(&serial).copied()
     }
 
-    /// Frees the slot of a ticket that has no entry and will get none. An uncertain slot is never used
-    /// again: a late copy of a removal for good, which compares no incarnation, must not find the
-    /// entry of another ticket.
+    /// Frees the slot of a ticket that has no entry and will get none. An uncertain slot is never
+    /// used again: a late copy of a removal for good, which compares no incarnation, must not find
+    /// the entry of another ticket.
     pub(crate) fn free(&self, serial: u64) {
         let mut inner = self.inner();
-        if let Some(slot) = inner.taken.remove(&serial)
+        if let Some(slot) = inner.slots.remove(&serial)
             && !slot.is_uncertain
         {
             inner.free.push(slot.number);

@@ -74,8 +74,8 @@ impl Layout {
         &self.epoch
     }
 
-    pub(crate) fn key(&self, ticket: &Ticket, place: u64) -> String {
-        self.keyspace.entry_key(self.session, ticket, place)
+    pub(crate) fn key(&self, ticket: &Ticket, slot: u64) -> String {
+        self.keyspace.entry_key(self.session, ticket, slot)
     }
 
     /// Returns the transaction that makes the entry with this key if it does not exist. If asked,
@@ -118,13 +118,13 @@ impl Layout {
             }));
         }
         Txn::new().when(compares).and_then(make).or_else([
-            bare(key, Consistency::Cluster),
-            bare(self.epoch.clone(), Consistency::Cluster),
+            get_key_only(key, Consistency::Cluster),
+            get_key_only(self.epoch.clone(), Consistency::Cluster),
             TxnOp::get(self.keyspace.token_offset_key(), None),
         ])
     }
 
-    pub(crate) fn enqueued(
+    pub(crate) fn parse_enqueue(
         &self,
         ticket: &Ticket,
         ask: Ask,
@@ -169,13 +169,13 @@ impl Layout {
     ) -> Txn {
         Txn::new()
             .when([
-                incarnation(entry),
+                entry_exists(entry),
                 Compare::lease(&*entry.key, CompareOp::Equal, self.session.0),
             ])
             .and_then(self.ahead(&ticket.name, ask, Some(entry), consistency))
     }
 
-    pub(crate) fn looked(
+    pub(crate) fn parse_look(
         &self,
         ticket: &Ticket,
         entry: &EntryId,
@@ -193,8 +193,8 @@ impl Layout {
 
     /// Returns the transaction that removes any entry of this ticket, and moves the epoch so that
     /// no enqueue still under way can succeed.
-    pub(crate) fn remove_for_good(&self, ticket: &Ticket, place: u64) -> Txn {
-        let key = self.key(ticket, place);
+    pub(crate) fn remove_for_good(&self, ticket: &Ticket, slot: u64) -> Txn {
+        let key = self.key(ticket, slot);
         let shut = TxnOp::put(
             self.epoch.clone(),
             Vec::new(),
@@ -214,12 +214,12 @@ impl Layout {
     /// Returns the outcome of a removal for good, and the epoch's new revision. If the key was made
     /// again after the entry had been removed, it is another entry, and the outcome is
     /// [`Removed::AlreadyGone`].
-    pub(crate) fn removed_for_good(
+    pub(crate) fn parse_remove_for_good(
         &self,
         entry: Option<&EntryId>,
         answer: &TxnResponse,
     ) -> Result<(Removed, i64), Error> {
-        let deleted = answers(answer).find_map(|op| match op {
+        let deleted = responses(answer).find_map(|op| match op {
             Answer::ResponseDeleteRange(delete) => Some(delete.prev_kvs.first()?.create_revision),
             _ => None,
         });
@@ -287,22 +287,18 @@ impl Layout {
 /// exist. Every enqueue of the entry must be known to be over.
 pub(crate) fn remove(entry: &EntryId, waiters: &[EntryId]) -> Txn {
     let mut removal = vec![TxnOp::delete(&*entry.key, None)];
-    let there = |waiter: &EntryId| bare(&*waiter.key, Consistency::Cluster);
-    removal.extend(waiters.iter().map(there));
-    Txn::new().when([incarnation(entry)]).and_then(removal)
+    let read = |waiter: &EntryId| get_key_only(&*waiter.key, Consistency::Cluster);
+    removal.extend(waiters.iter().map(read));
+    Txn::new().when([entry_exists(entry)]).and_then(removal)
 }
 
 /// Returns the waiters' entries that a removal found.
 pub(crate) fn present_waiters(answer: &TxnResponse, waiters: &[EntryId]) -> Vec<EntryId> {
-    let there = |(waiter, read): (&EntryId, &PbRangeResponse)| {
+    let read = |(waiter, read): (&EntryId, &PbRangeResponse)| {
         let found = read.kvs.first()?;
         (found.create_revision == create_revision(waiter)).then(|| waiter.clone())
     };
-    waiters
-        .iter()
-        .zip(reads(answer))
-        .filter_map(there)
-        .collect()
+    waiters.iter().zip(reads(answer)).filter_map(read).collect()
 }
 
 /// Returns the part that all keys of a queue begin with, from the key of an entry: everything
@@ -313,19 +309,19 @@ pub(crate) fn queue(key: &[u8]) -> Option<&[u8]> {
 }
 
 /// Returns a transaction that succeeds if the entry exists.
-pub(crate) fn present(entry: &EntryId, consistency: Consistency) -> Txn {
+pub(crate) fn check_exists(entry: &EntryId, consistency: Consistency) -> Txn {
     // A transaction of nothing but compares is served by the member alone: see `isTxnSerializable`
     // in etcd. The read gives the transaction the consistency that the caller asks for.
     Txn::new()
-        .when([incarnation(entry)])
-        .and_then([bare(&*entry.key, consistency)])
+        .when([entry_exists(entry)])
+        .and_then([get_key_only(&*entry.key, consistency)])
 }
 
-pub(crate) fn incarnation(entry: &EntryId) -> Compare {
+pub(crate) fn entry_exists(entry: &EntryId) -> Compare {
     Compare::create_revision(&*entry.key, CompareOp::Equal, create_revision(entry))
 }
 
-pub(crate) fn bare(key: impl Into<Vec<u8>>, consistency: Consistency) -> TxnOp {
+pub(crate) fn get_key_only(key: impl Into<Vec<u8>>, consistency: Consistency) -> TxnOp {
     let options = GetOptions::new().with_keys_only();
     TxnOp::get(key, Some(consistency.apply(options)))
 }
@@ -350,7 +346,7 @@ pub(crate) fn offset_unchanged(keyspace: &Keyspace, known: KnownTokenOffset) -> 
     Compare::mod_revision(keyspace.token_offset_key(), CompareOp::Equal, revision)
 }
 
-fn answers(answer: &TxnResponse) -> impl Iterator<Item = &Answer> {
+fn responses(answer: &TxnResponse) -> impl Iterator<Item = &Answer> {
     answer
         .0
         .responses
@@ -359,7 +355,7 @@ fn answers(answer: &TxnResponse) -> impl Iterator<Item = &Answer> {
 }
 
 pub(crate) fn reads(answer: &TxnResponse) -> impl Iterator<Item = &PbRangeResponse> {
-    answers(answer).filter_map(|op| match op {
+    responses(answer).filter_map(|op| match op {
         Answer::ResponseRange(read) => Some(read),
         _ => None,
     })

@@ -4,11 +4,12 @@
 //! A build needs Google's `protoc`: `apt-get install protobuf-compiler`, or
 //! `cargo install protox --features bin` and `PROTOC="$HOME/.cargo/bin/protox"` in the environment.
 //!
-//! A session is a lease, and an entry is a key on it. The key's create revision is the entry's place in
-//! the queue. Keys and values are those of Go's `concurrency.Mutex`, `etcdctl lock`, jetcd and the v3
-//! Lock service, so all of them share one queue.
+//! A session is a lease, and an entry is a key on it. The key's create revision is the entry's
+//! place in the queue. Keys and values are those of Go's `concurrency.Mutex`, `etcdctl lock`, jetcd
+//! and the v3 Lock service, so all of them share one queue.
 //!
-//! All I/O runs on [`lock_core::background`]. The futures of this crate can be polled on any executor.
+//! All I/O runs on [`lock_core::background`]. The futures of this crate can be polled on any
+//! executor.
 //!
 //! The modules are those of every backend. Different are `transport` (connections to the members),
 //! `watch` (many watches on one stream), `group` (several transactions in one request), `key_slots`
@@ -16,7 +17,8 @@
 //!
 //! # Features
 //! `raw-client`, off by default: [`EtcdBackend`]`::client`, which returns a type of the crate
-//! `etcd-client`. A new version of that crate may change it without a new major version of this one.
+//! `etcd-client`. A new version of that crate may change it without a new major version of this
+//! one.
 
 mod backend;
 mod client;

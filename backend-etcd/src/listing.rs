@@ -14,8 +14,8 @@ const PAGE: i64 = 128;
 /// The longest answer that is accepted: a page of the largest values.
 const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 
-/// Reads the queue of a lock. If it is longer than a page, it is not a snapshot: it may or may not have
-/// the entries that come or go meanwhile.
+/// Reads the queue of a lock. If it is longer than a page, it is not a snapshot: it may or may not
+/// have the entries that come or go meanwhile.
 pub(crate) async fn queue(client: &Client, name: &LockName) -> Result<Queue, Error> {
     let mut pages = Pages::new(client, vec![client.keyspace.lock(name)]);
     let mut queue = Queue::new(name.clone(), Vec::new());

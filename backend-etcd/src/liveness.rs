@@ -1,4 +1,5 @@
-//! Renewals of a lease: one keep-alive at a time on a stream, each answered before the next is sent.
+//! Renewals of a lease: one keep-alive at a time on a stream, each answered before the next is
+//! sent.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,8 +26,8 @@ pub(crate) struct Renewer {
 enum Slot {
     Empty,
     Kept(Kept),
-    /// An attempt is under way. The next attempt finds this only if the attempt was dropped without an
-    /// answer.
+    /// An attempt is under way. The next attempt finds this only if the attempt was dropped without
+    /// an answer.
     Waiting(Connection),
 }
 
@@ -64,12 +65,13 @@ impl Renewer {
         }
     }
 
-    /// Makes one attempt to renew the lease. If the token of the stream was out of date, makes another
-    /// one on a new stream. Returns how long the session is valid, from when the attempt began.
+    /// Makes one attempt to renew the lease. If the token of the stream was out of date, makes
+    /// another one on a new stream. Returns how long the session is valid, from when the attempt
+    /// began.
     ///
     /// # Cancel safety
-    /// Safe. The stream is dropped with the attempt, so that a late answer never counts as that of a
-    /// later request.
+    /// Safe. The stream is dropped with the attempt, so that a late answer never counts as that of
+    /// a later request.
     pub(crate) async fn attempt(&self) -> Result<Duration, Error> {
         match self.try_once().await {
             Err(failure) if failure.scope == Scope::Token && self.transport.has_credentials() => {
@@ -165,8 +167,8 @@ impl Renewer {
     }
 
     /// Opens a stream. The client library sends the first keep-alive on it and reads the answer. It
-    /// does not return the time to live in that answer, but the time to live of a lease never becomes
-    /// shorter than it was granted.
+    /// does not return the time to live in that answer, but the time to live of a lease never
+    /// becomes shorter than it was granted.
     async fn open(
         &self,
         connection: &Connection,

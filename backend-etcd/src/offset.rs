@@ -15,8 +15,8 @@ pub(crate) async fn read(client: &Client) -> Result<KnownTokenOffset, Error> {
     layout::parse_offset(&client.keyspace, found)
 }
 
-/// Raises the offset, if no native lock has an entry. An enqueue compares the offset that its session
-/// knows, so no session has to be asked.
+/// Raises the offset, if no native lock has an entry. An enqueue compares the offset that its
+/// session knows, so no session has to be asked.
 pub(crate) async fn raise(client: &Client, offset: TokenOffset) -> Result<Raised, Error> {
     let keyspace = &client.keyspace;
     let transport = &client.transport;

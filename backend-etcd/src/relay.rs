@@ -67,8 +67,8 @@ impl Relay {
         &self.connection
     }
 
-    /// Asks etcd how long the lease still lives. Returns whole seconds, rounded down, or `None` if the
-    /// lease is gone.
+    /// Asks etcd how long the lease still lives. Returns whole seconds, rounded down, or `None` if
+    /// the lease is gone.
     pub(crate) async fn remaining(&self) -> Result<Option<Duration>, Failure> {
         let mut client = self.connection.client.lease_client();
         let answer = client.time_to_live(self.lease, None).await;

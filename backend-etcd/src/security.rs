@@ -46,8 +46,8 @@ impl Parameters {
         Some(())
     }
 
-    /// Reads the TLS files. Refuses them in a URL without TLS, since its user would believe that the
-    /// connection is encrypted.
+    /// Reads the TLS files. Refuses them in a URL without TLS, since its user would believe that
+    /// the connection is encrypted.
     pub(crate) fn tls(&self, encrypted: bool) -> Result<Option<Tls>, Error> {
         let named = [
             ("ca", &self.ca),
@@ -76,7 +76,8 @@ impl Parameters {
             )),
             _ => {
                 return Err(configuration_error(
-                    "a client certificate needs both of the parameters \"cert\" and \"key\": give the other one too",
+                    "a client certificate needs both of the parameters \"cert\" and \"key\": give \
+                     the other one too",
                 ));
             }
         };

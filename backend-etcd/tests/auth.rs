@@ -159,7 +159,7 @@ async fn a_lock_is_held_and_waited_for_over_many_lives_of_a_jwt() {
 }
 
 #[tokio::test]
-async fn what_is_forbidden_is_refused_also_among_what_is_not() {
+async fn a_forbidden_transaction_is_refused_also_within_a_group() {
     const LOCKS: usize = 24;
     let guarded = Guarded::start().await;
     guarded.as_root(&["user", "add", &format!("guest:{CANARY}")]);

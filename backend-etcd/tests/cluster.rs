@@ -117,8 +117,8 @@ async fn survives(harm: impl FnOnce(&mut Node)) {
     scene.all_have_their_turns(token).await;
 }
 
-/// Checks that the queue goes on soon after the election when the holder releases during it. 0.03 to
-/// 0.73 s were measured. The limit of two seconds is for a busy machine.
+/// Checks that the queue goes on soon after the election when the holder releases during it. 0.03
+/// to 0.73 s were measured. The limit of two seconds is for a busy machine.
 async fn goes_on(harm: impl FnOnce(&mut Node)) {
     let mut scene = Scene::set().await;
     let guard = scene.guard.take().expect("held");

@@ -75,7 +75,7 @@ async fn a_request_that_arrives_after_the_removal_makes_no_ghost() {
     proxy.hold();
     {
         let mut enqueue = Box::pin(enqueue(&session, &ticket));
-        while proxy.kept_bytes() < NOTE_BYTES {
+        while proxy.held_bytes() < NOTE_BYTES {
             let slice = Duration::from_millis(5);
             let polled = tokio::time::timeout(slice, &mut enqueue).await;
             assert!(polled.is_err(), "nobody can have answered");
@@ -101,9 +101,10 @@ async fn a_lost_reply_makes_one_entry_and_no_ghost_after_its_removal() {
     let ticket = ticket("x", 1);
 
     proxy.hold();
-    // The connection is cut before our deadline, so that no reset of the request reaches the server.
+    // The connection is cut before our deadline, so that no reset of the request reaches the
+    // server.
     let cut = async {
-        wait_until("the request", || proxy.kept_bytes() >= NOTE_BYTES).await;
+        wait_until("the request", || proxy.held_bytes() >= NOTE_BYTES).await;
         proxy.cut();
     };
     let first = soon("enqueue", enqueue(&session, &ticket));
@@ -131,7 +132,7 @@ async fn a_removal_that_arrives_late_leaves_the_next_user_of_the_key_alone() {
 
     proxy.hold();
     let cut = async {
-        wait_until("the request", || proxy.kept_bytes() > 0).await;
+        wait_until("the request", || proxy.held_bytes() > 0).await;
         proxy.cut();
     };
     let removal = soon("remove", retry::remove(&*session, &first, Some(&entry)));
@@ -184,7 +185,7 @@ async fn a_key_whose_enqueue_may_arrive_late_is_not_used_again() {
 
     proxy.hold();
     let cut = async {
-        wait_until("the request", || proxy.kept_bytes() >= NOTE_BYTES).await;
+        wait_until("the request", || proxy.held_bytes() >= NOTE_BYTES).await;
         proxy.cut();
     };
     let (failed, ()) = tokio::join!(soon("enqueue", enqueue(&session, &first)), cut);
@@ -200,7 +201,7 @@ async fn a_key_whose_enqueue_may_arrive_late_is_not_used_again() {
 }
 
 #[tokio::test]
-async fn retries_after_lost_replies_find_what_was_done() {
+async fn retries_after_lost_replies_find_the_earlier_effect() {
     let etcd = Node::start().await;
     let (proxy, session) = proxied(&etcd).await;
     let ticket = ticket("x", 1);
@@ -298,7 +299,7 @@ async fn a_server_that_stands_still_costs_the_lock_by_the_deadline_and_no_later(
 }
 
 #[tokio::test]
-async fn a_waiter_hears_of_its_turn_on_another_stream_after_its_own_went_silent() {
+async fn a_waiter_is_granted_over_another_stream_after_its_own_went_silent() {
     let etcd = Node::start().await;
     let proxy = Proxy::start(etcd.address());
     let url = format!("etcd://{}?request_timeout=500ms", proxy.address());

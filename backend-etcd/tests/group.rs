@@ -69,14 +69,14 @@ impl Stalled {
         self.proxy.hold();
         let mut fillers = Vec::new();
         for number in 0..AT_ONCE {
-            let (session, kept) = (self.session.clone(), self.proxy.kept_bytes());
+            let (session, kept) = (self.session.clone(), self.proxy.held_bytes());
             let ticket = ticket(format!("filler-{number}"), 1_000 + number);
             let mut filler = Box::pin(async move {
                 enqueue(&session, &ticket).await.expect("queued");
             });
             begin(&mut filler);
             // With its headers, a request is longer than that; whatever else is said is shorter.
-            wait_until("the request", || self.proxy.kept_bytes() >= kept + 100).await;
+            wait_until("the request", || self.proxy.held_bytes() >= kept + 100).await;
             fillers.push(filler);
         }
         Box::pin(join_all(fillers).map(drop))
@@ -90,7 +90,7 @@ impl Stalled {
 }
 
 #[tokio::test]
-async fn those_who_wait_go_together_and_no_two_of_one_lock() {
+async fn waiting_transactions_are_grouped_and_no_two_of_one_lock() {
     const LOCKS: usize = 16;
     const CONTENDERS: u64 = 8;
     let stalled = Stalled::new().await;
@@ -134,7 +134,7 @@ async fn those_who_wait_go_together_and_no_two_of_one_lock() {
 }
 
 #[tokio::test]
-async fn each_of_those_who_go_together_has_an_outcome_of_its_own() {
+async fn each_transaction_of_a_group_has_its_own_outcome() {
     let stalled = Stalled::new().await;
     let session = &stalled.session;
     let other = backend_of(&stalled.etcd).open_session(TTL).await;
@@ -172,7 +172,7 @@ async fn each_of_those_who_go_together_has_an_outcome_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_lease_that_is_gone_is_told_to_none_but_its_own() {
+async fn the_end_of_a_lease_is_reported_to_its_own_session_only() {
     let stalled = Stalled::new().await;
     let lost = stalled.backend.open_session(TTL).await.expect("opened");
     let fillers = stalled.stall().await;
@@ -190,7 +190,7 @@ async fn a_lease_that_is_gone_is_told_to_none_but_its_own() {
 }
 
 #[tokio::test]
-async fn what_shares_a_queue_under_two_names_does_not_go_together() {
+async fn two_names_of_one_queue_are_not_grouped() {
     let stalled = Stalled::new().await;
     let raw = |name, serial| Ticket {
         name: LockName::raw(name).expect("valid"),
@@ -217,7 +217,7 @@ async fn what_shares_a_queue_under_two_names_does_not_go_together() {
 }
 
 #[tokio::test]
-async fn those_who_are_too_many_for_a_server_go_one_by_one() {
+async fn transactions_too_many_for_one_request_go_one_by_one() {
     let few = ["--max-txn-ops", "8"].map(str::to_owned).into();
     let stalled = Stalled::on(Node::start_with(few, false).await).await;
     let fillers = stalled.stall().await;
@@ -233,7 +233,7 @@ async fn those_who_are_too_many_for_a_server_go_one_by_one() {
 }
 
 #[tokio::test]
-async fn whoever_goes_away_while_it_waits_is_never_sent() {
+async fn a_transaction_dropped_while_it_waits_is_never_sent() {
     let stalled = Stalled::new().await;
     let session = &stalled.session;
     let before = stalled.etcd.transactions().await;

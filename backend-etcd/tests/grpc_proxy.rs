@@ -110,7 +110,7 @@ async fn a_waiter_is_woken_by_the_release_and_not_by_its_own_look() {
 }
 
 #[tokio::test]
-async fn a_holder_learns_of_what_is_done_on_etcd_itself() {
+async fn a_holder_notices_changes_that_are_made_on_etcd_itself() {
     let etcd = Node::start().await;
     let proxy = GrpcProxy::start(&etcd).await;
     let mut by_hand = etcd.client().await;
@@ -188,8 +188,8 @@ async fn a_lock_that_was_freed_or_taken_on_etcd_itself_is_so_behind_the_proxy() 
     let mutex = other.mutex("x").expect("valid");
     for _ in 0..ROUNDS {
         let held = hold(&direct, "x").await;
-        let refused = soon("a try", mutex.try_acquire()).await;
-        assert!(refused.expect("an answer").is_none());
+        let refusal = soon("a try", mutex.try_acquire()).await;
+        assert!(refusal.expect("an answer").is_none());
         let queue = other.queue(mutex.name()).await.expect("an answer");
         assert_eq!(queue.entries.len(), 1);
         assert_eq!(held.release().await.expect("an answer"), Release::Released);
@@ -296,7 +296,7 @@ async fn no_deadline_is_later_than_the_end_of_the_lease() {
 }
 
 #[tokio::test]
-async fn who_waits_with_a_limit_behind_a_dead_proxy_is_told_that_nobody_answers() {
+async fn a_limited_wait_behind_a_dead_proxy_ends_as_unreachable() {
     let etcd = Node::start().await;
     let mut proxy = GrpcProxy::start(&etcd).await;
     let waiter = behind(&proxy, TTL);

@@ -17,7 +17,7 @@ fn mutex(backend: &Arc<EtcdBackend>) -> Mutex {
 }
 
 #[tokio::test]
-async fn whoever_is_next_needs_no_look_and_few_read_the_queue() {
+async fn the_next_waiter_needs_no_look_and_few_read_the_queue() {
     const CONTENDERS: u64 = 8;
     const TURNS: u64 = 50;
     let etcd = Node::start().await;
@@ -55,7 +55,7 @@ async fn whoever_is_next_needs_no_look_and_few_read_the_queue() {
 }
 
 #[tokio::test]
-async fn whoever_was_removed_is_not_next() {
+async fn a_removed_waiter_is_not_next() {
     const ROUNDS: usize = 10;
     let etcd = Node::start().await;
     let mut by_hand = etcd.client().await;

@@ -57,8 +57,8 @@ async fn etcdctl_lock_and_we_exclude_each_other_on_a_raw_name() {
         }
     };
     soon("etcdctl's turn", theirs).await;
-    let refused = mutex.try_acquire().await.expect("no failure");
-    assert!(refused.is_none(), "etcdctl holds it");
+    let refusal = mutex.try_acquire().await.expect("no failure");
+    assert!(refusal.is_none(), "etcdctl holds it");
     assert!(!waiter.is_finished());
     std::fs::write(&end, "").expect("written");
     let guard = soon("our turn", waiter).await.expect("no panic");

@@ -26,8 +26,8 @@ async fn an_uncontended_lock_is_held_and_released() {
     let keys = etcd.keys("").await;
     assert_eq!(keys.len(), 1, "{keys:?}");
     assert!(keys[0].starts_with("turnlock/a%2Fb/write/"), "{keys:?}");
-    let refused = mutex.try_acquire().await.expect("no failure");
-    assert!(refused.is_none(), "it is held");
+    let refusal = mutex.try_acquire().await.expect("no failure");
+    assert!(refusal.is_none(), "it is held");
     let first = guard.token();
     assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     assert_eq!(etcd.keys("").await, Vec::<String>::new());
@@ -94,8 +94,8 @@ async fn readers_share_and_a_waiting_writer_stops_new_ones() {
         async move { ours.write().await.expect("held") }
     });
     etcd.wait_keys("turnlock/rw/write/", 1).await;
-    let refused = theirs.try_read().await.expect("no failure");
-    assert!(refused.is_none(), "a writer waits");
+    let refusal = theirs.try_read().await.expect("no failure");
+    assert!(refusal.is_none(), "a writer waits");
     let reader = tokio::spawn({
         let theirs = theirs.clone();
         async move { theirs.read().await.expect("held") }
@@ -234,7 +234,7 @@ async fn queues_are_listed_in_order_and_locks_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_try_takes_what_is_free_and_writes_nothing_where_it_is_not() {
+async fn a_try_takes_a_free_lock_and_writes_nothing_otherwise() {
     let etcd = Node::start().await;
     let (ours, theirs) = (locks_of(&etcd, TTL), locks_of(&etcd, TTL));
     let [ours, theirs] = [ours, theirs].map(|locks| locks.rwlock("try").expect("valid"));

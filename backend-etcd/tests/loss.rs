@@ -21,8 +21,8 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-/// Waits until the server has this many watches. The watches on held entries, and on the own entries
-/// of waiters, begin a moment after the grant and the wait.
+/// Waits until the server has this many watches. The watches on held entries, and on the own
+/// entries of waiters, begin a moment after the grant and the wait.
 async fn watched(etcd: &Node, count: u64) {
     let counted = async {
         while etcd.watches().await != count {
@@ -33,7 +33,7 @@ async fn watched(etcd: &Node, count: u64) {
 }
 
 #[tokio::test]
-async fn a_revoked_lease_is_told_to_holder_and_waiter_within_100_ms() {
+async fn a_revoked_lease_reaches_holder_and_waiter_within_100_ms() {
     let etcd = Node::start().await;
     let mut client = etcd.client().await;
     let (mut held, mut waited) = (vec![], vec![]);
@@ -71,7 +71,7 @@ async fn a_revoked_lease_is_told_to_holder_and_waiter_within_100_ms() {
 }
 
 #[tokio::test]
-async fn a_deleted_key_is_told_to_holder_and_waiter_within_100_ms() {
+async fn a_deleted_key_reaches_holder_and_waiter_within_100_ms() {
     let etcd = Node::start().await;
     let mut client = etcd.client().await;
     let (mut held, mut waited) = (vec![], vec![]);
@@ -133,8 +133,7 @@ async fn deletion(etcd: &Node, prefix: &str) -> impl Future<Output = Instant> + 
 }
 
 #[tokio::test]
-async fn behind_a_link_gone_silent_a_holder_is_in_jeopardy_and_lost_before_the_server_frees_the_lock()
- {
+async fn a_holder_behind_a_silent_link_loses_before_the_server_frees_the_lock() {
     for seconds in [2, 5] {
         let ttl = Duration::from_secs(seconds);
         let etcd = Node::start().await;
@@ -171,7 +170,8 @@ async fn behind_a_link_gone_silent_a_holder_is_in_jeopardy_and_lost_before_the_s
         );
         let (granted, next) = soon("the next turn", waiting).await.expect("no panic");
         println!(
-            "ttl {seconds} s: lost {:?} after jeopardy, deleted {:?} after that, granted {:?} after that",
+            "ttl {seconds} s: lost {:?} after jeopardy, deleted {:?} after that, granted {:?} \
+             after that",
             lost - doubted,
             deleted.saturating_duration_since(lost),
             granted.saturating_duration_since(deleted)

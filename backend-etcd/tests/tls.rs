@@ -1,5 +1,5 @@
-//! TLS with a real etcd: a valid set-up works, and an invalid one fails with a clear error and never
-//! hangs.
+//! TLS with a real etcd: a valid set-up works, and an invalid one fails with a clear error and
+//! never hangs.
 
 mod support;
 

@@ -30,7 +30,7 @@ async fn strand(proxy: &Proxy, put: impl Future<Output = Result<(), Error>>) {
     proxy.hold();
     {
         let mut put = std::pin::pin!(put);
-        while proxy.kept_bytes() < VALUE_BYTES {
+        while proxy.held_bytes() < VALUE_BYTES {
             let slice = Duration::from_millis(5);
             let polled = tokio::time::timeout(slice, put.as_mut()).await;
             assert!(polled.is_err(), "nobody can have answered");
@@ -95,7 +95,7 @@ async fn an_interrupted_put_is_sent_again_before_it_arrives_late() {
     let (proxy, _locks, guard) = holder(&etcd).await;
     proxy.hold();
     let cut = async {
-        wait_until("the request", || proxy.kept_bytes() >= VALUE_BYTES).await;
+        wait_until("the request", || proxy.held_bytes() >= VALUE_BYTES).await;
         proxy.cut();
     };
     let long = vec![b'x'; VALUE_BYTES];

@@ -1,13 +1,13 @@
 //! Fewer system calls for a connection that many tasks share.
 //!
 //! # What this rests on
-//! The writer polls tokio's `yield_now` once, with a waker of its own, and takes the wake-up for the
-//! sign that every task that was ready has been polled. tokio does not promise that. It is how tokio
-//! works today: a yielding task's waker is deferred until the scheduler has gone through its run
-//! queue and has looked for new events. If that changes, no byte is lost or reordered: a wake-up that
-//! comes earlier makes smaller writes, and tokio wakes a task that yields in any case. The test
-//! `tokio_wakes_a_task_that_yields_after_all_that_were_ready` pins the behaviour, so that an update
-//! of tokio that changes it is noticed.
+//! The writer polls tokio's `yield_now` once, with a waker of its own, and takes the wake-up for
+//! the sign that every task that was ready has been polled. tokio does not promise that. It is how
+//! tokio works today: a yielding task's waker is deferred until the scheduler has gone through its
+//! run queue and has looked for new events. If that changes, no byte is lost or reordered: a
+//! wake-up that comes earlier makes smaller writes, and tokio wakes a task that yields in any case.
+//! The test `tokio_wakes_a_task_that_yields_after_all_that_were_ready` pins the behaviour, so that
+//! an update of tokio that changes it is noticed.
 
 use std::future::Future;
 use std::io;
@@ -24,8 +24,8 @@ use tokio::task::yield_now;
 /// has once had so many to write keeps a buffer of this size.
 const BUFFER_BYTES: usize = 32 << 10;
 
-/// A connection whose writes wait until every task that is ready now has been polled. So the bytes of
-/// all of them go out in one system call, and wake the other side once.
+/// A connection whose writes wait until every task that is ready now has been polled. So the bytes
+/// of all of them go out in one system call, and wake the other side once.
 ///
 /// It is meant for a writer that gathers bytes while a write is pending, and flushes when it has no
 /// more, as HTTP/2 does. One task writes; if no other task is ready, the write waits for one more

@@ -4,9 +4,9 @@
 //! A lock is the prefix `<namespace>/<encoded name>/`, or a raw name verbatim and a slash. An entry
 //! is `<prefix>write/<session>-<number>` or `<prefix>read/...`, on the session's lease, with
 //! [`Metadata`] as its value. Its place in the queue is its create revision. Users of etcd's plain
-//! mutex (Go's `concurrency.Mutex`, `etcdctl lock`, jetcd, the v3 Lock service) count every key under
-//! the prefix as a contender and never parse its suffix. Go's read/write lock uses the same two
-//! directories. So all of them exclude each other correctly: every entry outside of `read/` is
+//! mutex (Go's `concurrency.Mutex`, `etcdctl lock`, jetcd, the v3 Lock service) count every key
+//! under the prefix as a contender and never parse its suffix. Go's read/write lock uses the same
+//! two directories. So all of them exclude each other correctly: every entry outside of `read/` is
 //! exclusive.
 
 use lock_core::SessionId;
@@ -33,8 +33,8 @@ pub struct Span {
 }
 
 impl Span {
-    /// Returns the range of all keys that begin with `prefix`, which must not end in 0xff (text never
-    /// does).
+    /// Returns the range of all keys that begin with `prefix`, which must not end in 0xff (text
+    /// never does).
     fn with_prefix(prefix: &str) -> Span {
         let start = prefix.as_bytes().to_vec();
         let mut end = start.clone();
@@ -112,8 +112,8 @@ impl Keyspace {
         )
     }
 
-    /// Returns a key for a backend's bookkeeping of one session. It cannot be the key of a lock, since
-    /// `@` is always escaped in an encoded name.
+    /// Returns a key for a backend's bookkeeping of one session. It cannot be the key of a lock,
+    /// since `@` is always escaped in an encoded name.
     pub fn session_key(&self, session: SessionId) -> String {
         format!("{}/@session/{session}", self.namespace)
     }
@@ -167,9 +167,9 @@ impl Keyspace {
         ]
     }
 
-    /// Returns the ranges, in order, of all keys of native locks whose names begin with `prefix` and
-    /// that come after the lock `after` in the store's order. The other keys of the namespace are left
-    /// out, since there may be many.
+    /// Returns the ranges, in order, of all keys of native locks whose names begin with `prefix`
+    /// and that come after the lock `after` in the store's order. The other keys of the namespace
+    /// are left out, since there may be many.
     pub fn locks(&self, prefix: &str, after: Option<&LockName>) -> Vec<Span> {
         let mut span = Span::with_prefix(&format!("{}/{}", self.namespace, name::encode(prefix)));
         if let Some(after) = after {
@@ -188,8 +188,8 @@ impl Keyspace {
         spans.filter(|span| span.start < span.end).collect()
     }
 
-    /// Returns the lock that a key in the ranges of [`locks`](Keyspace::locks) belongs to; `None` if it
-    /// is not the key of a lock.
+    /// Returns the lock that a key in the ranges of [`locks`](Keyspace::locks) belongs to; `None`
+    /// if it is not the key of a lock.
     pub fn name_of(&self, key: &[u8]) -> Option<LockName> {
         let rest = std::str::from_utf8(key)
             .ok()?
@@ -264,10 +264,10 @@ mod tests {
             incarnation: Incarnation::new(1),
         };
         keys.check_entry(&lock, &entry).expect("its own");
-        let refused = keys
+        let refusal = keys
             .check_entry(&other, &entry)
             .expect_err("another lock's");
-        assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+        assert_eq!(refusal.kind(), ErrorKind::InvalidArgument);
     }
 
     #[test]
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_beside_the_locks_is_not_listed_with_them() {
+    fn keys_beside_the_locks_are_not_listed() {
         let keys = Keyspace::default();
         let data = keys.data_key(&DataKey::new("@data/a").expect("valid"));
         assert_eq!(data, "turnlock/@data/%40data%2Fa");

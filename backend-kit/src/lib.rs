@@ -1,8 +1,8 @@
 //! Code that Turnlock's backends share and users never see: the layout of keys, secrets, parts of
 //! URLs, batched writes.
 //!
-//! Nothing here is part of the public API of the crate `turnlock`. There is no promise of stability:
-//! it changes whenever a backend needs it.
+//! Nothing here is part of the public API of the crate `turnlock`. There is no promise of
+//! stability: it changes whenever a backend needs it.
 
 pub mod batched;
 pub mod keyspace;

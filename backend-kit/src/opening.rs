@@ -7,8 +7,8 @@ use lock_core::{Error, ErrorKind, Session, background};
 use tokio::sync::oneshot;
 
 /// Runs the opening of a session to its end on the background thread. Closes the session again if
-/// the caller of this function has gone away by then, so that it does not live on without a user for
-/// its time to live.
+/// the caller of this function has gone away by then, so that it does not live on without a user
+/// for its time to live.
 ///
 /// # Errors
 /// Those of the opening, and of [`background::handle`]; [`ErrorKind::Internal`] if the opening

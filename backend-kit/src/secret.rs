@@ -122,7 +122,8 @@ pub fn read_pem(
     let text = read(parameter, path, privacy)?;
     if !text.expose().contains(label) {
         return Err(config_error(format!(
-            "the file {path:?} of the parameter {parameter:?} has no \"{label}\" in it: give a PEM file"
+            "the file {path:?} of the parameter {parameter:?} has no \"{label}\" in it: give a \
+             PEM file"
         )));
     }
     Ok(text)
@@ -201,7 +202,8 @@ impl CredentialsSource {
                     Some(value) => Secret::new(value),
                     None => {
                         return Err(config_error(format!(
-                            "there is no password for the user {user:?} in the environment variable {variable:?}: set it, or give password_file=FILE"
+                            "there is no password for the user {user:?} in the environment \
+                             variable {variable:?}: set it, or give password_file=FILE"
                         )));
                     }
                 }

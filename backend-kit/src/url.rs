@@ -11,8 +11,8 @@ pub const SHORTEST_TIMEOUT: Duration = Duration::from_millis(50);
 /// The longest time limit of a connection or of an answer.
 pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Refuses a URL with an `@` after its scheme, since the text before that may be a password. Call this
-/// before anything else, so that no error shows it: the error of this function does not.
+/// Refuses a URL with an `@` after its scheme, since the text before that may be a password. Call
+/// this before anything else, so that no error shows it: the error of this function does not.
 ///
 /// # Errors
 /// [`ErrorKind::Configuration`] says where credentials belong.
@@ -27,7 +27,8 @@ pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 pub fn refuse_credentials(rest: &str) -> Result<(), Error> {
     if rest.contains('@') {
         return Err(config_error(
-            "the coordinator's URL has an '@': give a user in the parameter user and the password in a file or the environment (write %40 for an '@' in a value)",
+            "the coordinator's URL has an '@': give a user in the parameter user and the password \
+             in a file or the environment (write %40 for an '@' in a value)",
         ));
     }
     Ok(())
@@ -51,7 +52,8 @@ pub fn parse_parameters(query: &str) -> Result<Vec<(&str, String)>, Error> {
     Ok(parameters)
 }
 
-/// Parses `host`, `host:port` or `[IPv6]:port`. Returns the host (IPv6 without brackets) and the port.
+/// Parses `host`, `host:port` or `[IPv6]:port`. Returns the host (IPv6 without brackets) and the
+/// port.
 ///
 /// # Errors
 /// [`ErrorKind::Configuration`] names the address and what is wrong with it.
@@ -140,7 +142,8 @@ pub fn parse_duration(key: &str, text: &str) -> Result<Duration, Error> {
     })
 }
 
-/// Checks that a time limit is between [`SHORTEST_TIMEOUT`] and [`LONGEST_TIMEOUT`], and returns it.
+/// Checks that a time limit is between [`SHORTEST_TIMEOUT`] and [`LONGEST_TIMEOUT`], and returns
+/// it.
 ///
 /// # Errors
 /// [`ErrorKind::Configuration`] names the parameter and the bounds.
@@ -149,7 +152,8 @@ pub fn check_timeout(key: &str, timeout: Duration) -> Result<Duration, Error> {
         Ok(timeout)
     } else {
         Err(config_error(format!(
-            "a {key} of {timeout:?} is out of bounds: give {SHORTEST_TIMEOUT:?} to {LONGEST_TIMEOUT:?}"
+            "a {key} of {timeout:?} is out of bounds: give {SHORTEST_TIMEOUT:?} to \
+             {LONGEST_TIMEOUT:?}"
         )))
     }
 }

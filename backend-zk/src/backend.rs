@@ -32,8 +32,8 @@ pub struct ZkBackend {
 }
 
 impl ZkBackend {
-    /// Returns a backend with this configuration. Does no I/O: each session makes a connection of its
-    /// own.
+    /// Returns a backend with this configuration. Does no I/O: each session makes a connection of
+    /// its own.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`](lock_core::ErrorKind::Configuration) if a certificate or a key
@@ -42,10 +42,13 @@ impl ZkBackend {
         if !config.security().has_identity() {
             static WARNED: Once = Once::new();
             WARNED.call_once(|| {
-                tracing::warn!("everybody who can connect to the ZooKeeper servers may change the locks: give the parameters user and password_file");
+                tracing::warn!(
+                    "everybody who can connect to the ZooKeeper servers may change the locks: \
+                     give the parameters user and password_file"
+                );
             });
         }
-        if let Some(host) = config.exposed() {
+        if let Some(host) = config.find_exposed_host() {
             static WARNED: Once = Once::new();
             WARNED.call_once(|| {
                 tracing::warn!(
@@ -59,7 +62,8 @@ impl ZkBackend {
         }))
     }
 
-    /// Opens a session of this length for other requests. It ends with the last clone of the client.
+    /// Opens a session of this length for other requests. It ends with the last clone of the
+    /// client.
     ///
     /// # Errors
     /// [`ErrorKind::Unreachable`](lock_core::ErrorKind::Unreachable) or
@@ -71,16 +75,16 @@ impl ZkBackend {
     pub async fn client(&self, session: Duration) -> Result<zookeeper_client::Client, Error> {
         let cluster = self.cluster.clone();
         let connecting =
-            async move { lock_core::retry::briefly(|| cluster.connect(session)).await };
+            async move { lock_core::retry::retry_briefly(|| cluster.connect(session)).await };
         Ok(lock_core::background::finish(connecting)
             .await?
             .into_inner())
     }
 
-    /// Removes the empty directories of this namespace, and the namespace itself if it is empty. The
-    /// servers would do so a minute or more later. Does no harm while the namespace is used: an acquire
-    /// creates the directories that it needs. An empty directory that was created by hand is removed,
-    /// too. A directory with data of its own stays, as do those above it.
+    /// Removes the empty directories of this namespace, and the namespace itself if it is empty.
+    /// The servers would do so a minute or more later. Does no harm while the namespace is used: an
+    /// acquire creates the directories that it needs. An empty directory that was created by hand
+    /// is removed, too. A directory with data of its own stays, as do those above it.
     ///
     /// # Errors
     /// [`ErrorKind::Unreachable`](lock_core::ErrorKind::Unreachable) or
@@ -89,7 +93,7 @@ impl ZkBackend {
     /// # Cancel safety
     /// Safe: the removal goes on in the background.
     pub async fn tidy(&self) -> Result<(), Error> {
-        lock_core::retry::briefly(|| tidy::tidy(&self.cluster)).await
+        lock_core::retry::retry_briefly(|| tidy::tidy(&self.cluster)).await
     }
 }
 

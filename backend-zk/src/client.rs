@@ -40,11 +40,11 @@ const ROUND: usize = 20;
 
 /// Repeats the addresses of the servers.
 ///
-/// The client library tries its servers in rounds. The pause before each round doubles without limit:
-/// after an election of ten seconds, the session would wait for another ten. Within a round, pauses
-/// grow by 50 ms only. So each round has every server several times. Then the longest pause is one
-/// second in the first ten seconds, and two in the next ten. It also leaves a cluster without a leader
-/// some rest while a session is opened.
+/// The client library tries its servers in rounds. The pause before each round doubles without
+/// limit: after an election of ten seconds, the session would wait for another ten. Within a round,
+/// pauses grow by 50 ms only. So each round has every server several times. Then the longest pause
+/// is one second in the first ten seconds, and two in the next ten. It also leaves a cluster
+/// without a leader some rest while a session is opened.
 fn repeat(servers: &str, count: usize) -> String {
     vec![servers; ROUND.div_ceil(count.max(1))].join(",")
 }
@@ -167,8 +167,8 @@ impl Client {
         self.zk.state_watcher()
     }
 
-    /// Sends these requests, in order, within the first poll. So a removal never overtakes the enqueue
-    /// before it. Waits for the answers for one request timeout.
+    /// Sends these requests, in order, within the first poll. So a removal never overtakes the
+    /// enqueue before it. Waits for the answers for one request timeout.
     ///
     /// # Cancel safety
     /// The server may execute what was sent. A watch that was asked for ends.

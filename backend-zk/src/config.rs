@@ -17,8 +17,8 @@ const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most addresses of one ensemble.
 const MAX_SERVERS: usize = 32;
 /// The shortest session that is safe without knowing the servers' settings. A server notices after
-/// `syncLimit` ticks, ten seconds by default, that it lost contact with its peers. And a renewal that
-/// is delayed must leave time for the next one.
+/// `syncLimit` ticks, ten seconds by default, that it lost contact with its peers. And a renewal
+/// that is delayed must leave time for the next one.
 pub(crate) const SHORT_SESSION: Duration = Duration::from_secs(10);
 /// The same limit in ticks of the servers.
 pub(crate) const SHORT_SESSION_TICKS: u32 = 5;
@@ -49,9 +49,9 @@ pub struct Config {
 impl Config {
     /// Parses `zk://host1:2181,host2:2181/chroot?PARAMETERS`, or the same with `zks://` for TLS.
     ///
-    /// The URL may have 1 to 32 servers. The port is 2181 if none is given. Values and the chroot may
-    /// be percent-encoded. Files must be given by absolute paths and have at most 1 MiB. They are read
-    /// here, and only once.
+    /// The URL may have 1 to 32 servers. The port is 2181 if none is given. Values and the chroot
+    /// may be percent-encoded. Files must be given by absolute paths and have at most 1 MiB. They
+    /// are read here, and only once.
     ///
     /// | Parameter | Meaning |
     /// |---|---|
@@ -68,17 +68,17 @@ impl Config {
     /// | `password_env` | the environment variable with the password; `TURNLOCK_ZK_PASSWORD` if neither is given |
     /// | `auth` | how the user proves its identity: `digest` (the default) or `sasl` (DIGEST-MD5) |
     ///
-    /// `zks://` needs `ca`, and `ca`, `cert` and `key` need `zks://`. The servers' certificates, and the
-    /// names in them, are always checked. A file with a key or a password must not be readable for all
-    /// users of the machine. With a user or a client certificate, only the creator of a node may use
-    /// it. Without, everybody may change it.
+    /// `zks://` needs `ca`, and `ca`, `cert` and `key` need `zks://`. The servers' certificates,
+    /// and the names in them, are always checked. A file with a key or a password must not be
+    /// readable for all users of the machine. With a user or a client certificate, only the creator
+    /// of a node may use it. Without, everybody may change it.
     ///
     /// With `zks://`, the client library uses rustls' process-wide provider of cryptography. If the
     /// program has not set one by the first connection, aws-lc-rs becomes it.
     ///
     /// # Errors
-    /// [`ErrorKind::Configuration`] if a part of the URL or a file cannot be used. The message names it
-    /// and the remedy, and never contains credentials.
+    /// [`ErrorKind::Configuration`] if a part of the URL or a file cannot be used. The message
+    /// names it and the remedy, and never contains credentials.
     pub fn from_url(text: &str) -> Result<Self, Error> {
         let (scheme, rest) = text.split_once("://").ok_or_else(|| {
             configuration_error(
@@ -87,7 +87,8 @@ impl Config {
         })?;
         if !matches!(scheme, "zk" | "zks") {
             return Err(configuration_error(format!(
-                "the scheme {scheme:?} is not one of ZooKeeper's: write zk://HOST:PORT or zks://HOST:PORT"
+                "the scheme {scheme:?} is not one of ZooKeeper's: write zk://HOST:PORT or \
+                 zks://HOST:PORT"
             )));
         }
         url::refuse_credentials(rest)?;
@@ -126,13 +127,16 @@ impl Config {
                     )?;
                 }
                 "connect_timeout" => {
-                    config.connect_timeout = url::check_timeout(key, url::parse_duration(key, &value)?)?;
+                    config.connect_timeout =
+                        url::check_timeout(key, url::parse_duration(key, &value)?)?;
                 }
                 "request_timeout" => {
-                    config.request_timeout = url::check_timeout(key, url::parse_duration(key, &value)?)?;
+                    config.request_timeout =
+                        url::check_timeout(key, url::parse_duration(key, &value)?)?;
                 }
                 "tick_time" => {
-                    config.tick_time = Some(url::check_timeout(key, url::parse_duration(key, &value)?)?);
+                    config.tick_time =
+                        Some(url::check_timeout(key, url::parse_duration(key, &value)?)?);
                 }
                 "allow_short_sessions" => {
                     config.allow_short_sessions =
@@ -141,7 +145,8 @@ impl Config {
                 // The value is not shown: it may be a secret in the wrong place.
                 _ => security.take(key, &value).ok_or_else(|| {
                     configuration_error(format!(
-                        "the parameter {key:?} is not known: use namespace, recipe, connect_timeout, request_timeout, tick_time, allow_short_sessions, {}",
+                        "the parameter {key:?} is not known: use namespace, recipe, \
+                         connect_timeout, request_timeout, tick_time, allow_short_sessions, {}",
                         Parameters::NAMES
                     ))
                 })?,
@@ -182,7 +187,7 @@ impl Config {
     }
 
     /// Returns a server that would be reached over a network without encryption, if there is one.
-    pub(crate) fn exposed(&self) -> Option<&str> {
+    pub(crate) fn find_exposed_host(&self) -> Option<&str> {
         let plain = !self.security.is_encrypted();
         self.hosts().find(|host| plain && !url::is_loopback(host))
     }
@@ -198,7 +203,9 @@ impl Config {
             return Ok(());
         }
         Err(configuration_error(format!(
-            "a session of {timeout:?} is too short to be safe on ZooKeeper: choose a time to live of {least:?} or longer, and let the servers' maxSessionTimeout allow it, or write allow_short_sessions=true in the coordinator's URL"
+            "a session of {timeout:?} is too short to be safe on ZooKeeper: choose a time to live \
+             of {least:?} or longer, and let the servers' maxSessionTimeout allow it, or write \
+             allow_short_sessions=true in the coordinator's URL"
         )))
     }
 }
@@ -280,7 +287,8 @@ mod tests {
     #[test]
     fn addresses_and_parameters_are_parsed() {
         let config = Config::from_url(
-            "zk://h1,h2:99,[::1]/a/b%20c?namespace=team/x&recipe=rwlock&request_timeout=1500ms&tick_time=3s",
+            "zk://h1,h2:99,[::1]/a/b%20c?namespace=team/x&recipe=rwlock&request_timeout=1500ms\
+             &tick_time=3s",
         )
         .expect("valid");
         assert_eq!(config.cluster(), "h1:2181,h2:99,[::1]:2181");

@@ -1,5 +1,5 @@
-//! What an error of the client library, or an error code of a server, means. ZooKeeper has a code for
-//! each error, so no text is ever parsed.
+//! What an error of the client library, or an error code of a server, means. ZooKeeper has a code
+//! for each error, so no text is ever parsed.
 
 use std::time::Duration;
 
@@ -17,7 +17,10 @@ pub(crate) fn from_zk_error(cluster: &str, error: ZkError) -> Error {
         ZkError::NoHosts => (
             Unreachable,
             None,
-            "cannot be reached: check that it runs, that the addresses are right, and whether it speaks TLS (zks://) or not (zk://). With TLS, check the certificates, too: the CA in the parameter ca must have issued those of the servers, for these hosts, and the servers may want a client certificate, in the parameters cert and key",
+            "cannot be reached: check that it runs, that the addresses are right, and whether it \
+             speaks TLS (zks://) or not (zk://). With TLS, check the certificates, too: the CA in \
+             the parameter ca must have issued those of the servers, for these hosts, and the \
+             servers may want a client certificate, in the parameters cert and key",
         ),
         ZkError::ConnectionLoss => (Unreachable, Unknown, "closed the connection"),
         ZkError::Timeout => (Unreachable, Unknown, "did not answer in time"),
@@ -44,7 +47,8 @@ pub(crate) fn from_zk_error(cluster: &str, error: ZkError) -> Error {
         ZkError::InvalidAcl => (
             Refused,
             None,
-            "has no identity for this client that could own nodes: check the user, or that the server accepts the client certificate",
+            "has no identity for this client that could own nodes: check the user, or that the \
+             server accepts the client certificate",
         ),
         ZkError::NoChildrenForEphemerals => (
             InvalidArgument,
@@ -71,7 +75,7 @@ pub(crate) fn from_zk_error(cluster: &str, error: ZkError) -> Error {
 
 /// Returns the error of an enqueue that met the node of an earlier attempt of itself. The next
 /// attempt finds that node.
-pub(crate) fn twin(source: Error) -> Error {
+pub(crate) fn executed_meanwhile(source: Error) -> Error {
     let text = "an earlier attempt of the same request was executed meanwhile";
     Error::new(ErrorKind::Unreachable, text)
         .with_effect(Effect::Unknown)
@@ -83,7 +87,8 @@ pub(crate) fn timeout(cluster: &str, waited: Duration) -> Error {
     Error::new(
         ErrorKind::Unreachable,
         format!(
-            "ZooKeeper at {cluster} did not answer within {waited:?}: check that it runs and is not overloaded"
+            "ZooKeeper at {cluster} did not answer within {waited:?}: check that it runs and is \
+             not overloaded"
         ),
     )
     .with_effect(Effect::Unknown)

@@ -55,7 +55,9 @@ impl Layout {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
                 format!(
-                    "the raw lock {:?} cannot be shared: users of Curator's mutex there would not wait for us; if they use its read/write lock, write recipe=rwlock in the coordinator's URL",
+                    "the raw lock {:?} cannot be shared: users of Curator's mutex there would not \
+                     wait for us; if they use its read/write lock, write recipe=rwlock in the \
+                     coordinator's URL",
                     name.as_str()
                 ),
             ));
@@ -96,8 +98,13 @@ pub(crate) fn check_path(path: &str) -> Result<(), &'static str> {
     let Some(components) = path.strip_prefix('/') else {
         return Err("begin it with '/'");
     };
-    let bad = |c: char| matches!(u32::from(c), 0x00..=0x1f | 0x7f..=0x9f | 0xd800..=0xf8ff | 0xfff0..=0xffff);
-    if path.contains(bad) {
+    let is_forbidden = |c: char| {
+        matches!(
+            u32::from(c),
+            0x00..=0x1f | 0x7f..=0x9f | 0xd800..=0xf8ff | 0xfff0..=0xffff
+        )
+    };
+    if path.contains(is_forbidden) {
         return Err("ZooKeeper does not take one of its characters");
     }
     for component in components.split('/') {
@@ -170,7 +177,7 @@ pub(crate) fn is_busy(children: &[String], ask: Ask) -> bool {
 
 /// Returns the other contenders whose order relative to our entry needs their czxids. There are
 /// none unless the directory's counter is used up.
-pub(crate) fn unplaced<'a>(own: &str, children: &'a [String], ask: Ask) -> Vec<&'a str> {
+pub(crate) fn find_unplaced<'a>(own: &str, children: &'a [String], ask: Ask) -> Vec<&'a str> {
     if Contender::parse(own).is_none_or(|own| own.place().is_some()) {
         return Vec::new();
     }
@@ -189,8 +196,8 @@ pub(crate) struct Seen {
     pub(crate) only: Option<Ahead>,
 }
 
-/// Returns the view of our entry. `created` has the czxids of the [`unplaced`]; an entry that is
-/// missing there is gone.
+/// Returns the view of our entry. `created` has the czxids of the [`find_unplaced`]; an entry that
+/// is missing there is gone.
 pub(crate) fn view(
     own: &EntryId,
     children: &[String],
@@ -268,10 +275,10 @@ mod tests {
     fn ahead(own: (&str, u64), nodes: &[(&str, u64)], mode: Mode) -> Vec<String> {
         let ask = rule::ask(mode);
         let names: Vec<String> = nodes.iter().map(|(name, _)| (*name).to_owned()).collect();
-        let unplaced = unplaced(own.0, &names, ask);
+        let find_unplaced = find_unplaced(own.0, &names, ask);
         let created = nodes
             .iter()
-            .filter(|(name, _)| unplaced.contains(name))
+            .filter(|(name, _)| find_unplaced.contains(name))
             .map(|(name, czxid)| ((*name).to_owned(), known(*czxid)))
             .collect();
         let own = entry("/d", own.0, Incarnation::new(own.1));

@@ -5,12 +5,12 @@
 //! contact with the leader after the write was sent.
 //!
 //! An acknowledged write proves less than it seems. The leader does not count the write itself as a
-//! sign of life. Each server answers the leader's pings, every half tick, with a table of the sessions
-//! that it heard of, and only this table counts. Table and write travel in order on one connection.
-//! So if a write was sent at `s` and committed, a table of `s - tick / 2` or later had arrived
-//! before. That table, or an earlier one, has every request that was answered by then. Our own
-//! earlier writes are such requests. The newest of them, sent at `p`, counts: the session lives at
-//! least until `p` plus its length.
+//! sign of life. Each server answers the leader's pings, every half tick, with a table of the
+//! sessions that it heard of, and only this table counts. Table and write travel in order on one
+//! connection. So if a write was sent at `s` and committed, a table of `s - tick / 2` or later had
+//! arrived before. That table, or an earlier one, has every request that was answered by then. Our
+//! own earlier writes are such requests. The newest of them, sent at `p`, counts: the session lives
+//! at least until `p` plus its length.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,8 +52,8 @@ impl Proofs {
         }
     }
 
-    /// Adds an acknowledged write. Returns how long the session lives for certain, from when the write
-    /// was sent.
+    /// Adds an acknowledged write. Returns how long the session lives for certain, from when the
+    /// write was sent.
     fn add(&mut self, write: Write) -> Duration {
         let reported = |w: &Write| write.sent.saturating_since(w.answered) >= self.half_tick;
         while self.writes.get(1).is_some_and(reported) {
@@ -121,8 +121,8 @@ impl Renewer {
     /// attempt began.
     ///
     /// The client library continues with another session if a server gives it one after a lost
-    /// connection. So the first write on each connection creates the node again, and the owner of the
-    /// node shows which session it is.
+    /// connection. So the first write on each connection creates the node again, and the owner of
+    /// the node shows which session it is.
     pub(crate) async fn attempt(&self) -> Result<Duration, Error> {
         let verified = self.is_verified();
         let sent = self.clock.now();

@@ -14,17 +14,17 @@ const MARKERS: [(&str, Mode); 5] = [
 ];
 const WRITE: &str = "__WRIT__";
 
-/// The lengths of a sequence number. ZooKeeper writes it as `%010d`, in ten characters at least, with
-/// the sign. A hyphen before ten digits counts as a part of the prefix where possible, since most
-/// prefixes end in one.
+/// The lengths of a sequence number. ZooKeeper writes it as `%010d`, in ten characters at least,
+/// with the sign. A hyphen before ten digits counts as a part of the prefix where possible, since
+/// most prefixes end in one.
 const NUMBER_LENGTHS: [usize; 2] = [10, 11];
 
-/// The recipe of Curator that the nodes of exclusive entries are named for. Users of one recipe do not
-/// see the nodes of the other, so all users of a queue must agree. Turnlock itself reads both.
+/// The recipe of Curator that the nodes of exclusive entries are named for. Users of one recipe do
+/// not see the nodes of the other, so all users of a queue must agree. Turnlock itself reads both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Recipe {
-    /// `InterProcessMutex`, with `-lock-` in the names. go-zookeeper's lock uses the same names, and
-    /// kazoo's lock reads them with `extra_lock_patterns=["lock-"]`.
+    /// `InterProcessMutex`, with `-lock-` in the names. go-zookeeper's lock uses the same names,
+    /// and kazoo's lock reads them with `extra_lock_patterns=["lock-"]`.
     #[default]
     Mutex,
     /// `InterProcessReadWriteLock`, with `__WRIT__` in the names.
@@ -37,8 +37,8 @@ pub(crate) struct Contender<'a> {
     pub(crate) name: &'a str,
     pub(crate) mode: Mode,
     number: i32,
-    /// Whether its place may pass to another node when it goes. Curator turns a write lock into a read
-    /// lock by a new node of the same number. Unknown clients are expected to do the same.
+    /// Whether its place may pass to another node when it goes. Curator turns a write lock into a
+    /// read lock by a new node of the same number. Unknown clients are expected to do the same.
     pub(crate) heritable: bool,
 }
 
@@ -53,8 +53,8 @@ pub(crate) enum Place {
 
 impl<'a> Contender<'a> {
     /// Parses the name of a child of a lock's directory. A name of an unknown kind that ends in a
-    /// sequence number counts as exclusive, which is the safe choice. A name without a number has no
-    /// place in the order and is not a contender.
+    /// sequence number counts as exclusive, which is the safe choice. A name without a number has
+    /// no place in the order and is not a contender.
     pub(crate) fn parse(name: &'a str) -> Option<Self> {
         let ends = NUMBER_LENGTHS.map(|length| split_number(name, length));
         let mut ends = ends.iter().flatten();
@@ -74,11 +74,12 @@ impl<'a> Contender<'a> {
 
     /// Returns the place by its number, or `None` if the place depends on the node's czxid.
     ///
-    /// The counter of a directory is a signed number of 32 bits: the number of children ever created.
-    /// It does not go beyond 2147483647. From then on the server gives that number to every node that
-    /// is created by itself. Nodes that are created together with one before them get negative numbers,
-    /// from -2147483648 up (`PrepRequestProcessor` counts on, but `DataTree.createNode` keeps only a
-    /// greater number). All of these nodes came after all others.
+    /// The counter of a directory is a signed number of 32 bits: the number of children ever
+    /// created. It does not go beyond 2147483647. From then on the server gives that number to
+    /// every node that is created by itself. Nodes that are created together with one before them
+    /// get negative numbers, from -2147483648 up (`PrepRequestProcessor` counts on, but
+    /// `DataTree.createNode` keeps only a greater number). All of these nodes came after all
+    /// others.
     pub(crate) fn place(&self) -> Option<Place> {
         (0..i32::MAX)
             .contains(&self.number)
@@ -86,17 +87,17 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// Splits a name into the part before the sequence number, and the number, if ZooKeeper writes that in
-/// so many characters.
+/// Splits a name into the part before the sequence number, and the number, if ZooKeeper writes that
+/// in so many characters.
 fn split_number(name: &str, length: usize) -> Option<(&str, i32)> {
     let (before, digits) = name.split_at_checked(name.len().checked_sub(length)?)?;
     let number: i32 = digits.parse().ok()?;
     (format!("{number:010}") == digits).then_some((before, number))
 }
 
-/// Returns the unique beginning of the names of a ticket's nodes. An enqueue whose reply was lost finds
-/// its node by it. `nonce` is a random number of the session: ZooKeeper may use the number of a session
-/// again after a restart of its servers.
+/// Returns the unique beginning of the names of a ticket's nodes. An enqueue whose reply was lost
+/// finds its node by it. `nonce` is a random number of the session: ZooKeeper may use the number of
+/// a session again after a restart of its servers.
 pub(crate) fn mark(nonce: u64, ticket: &Ticket) -> String {
     format!("_c_{}-", Uuid::from_u64_pair(nonce, ticket.serial))
 }
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_place_in_the_order_is_no_contender() {
+    fn a_node_without_a_place_in_the_order_is_no_contender() {
         for name in [
             "",
             "locks",
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_tell_the_order_until_the_counter_is_used_up() {
+    fn numbers_give_the_order_until_the_counter_is_used_up() {
         let place = |name: &str| Contender::parse(name).expect("a contender").place();
         let (first, last) = (place("lock-0000000000"), place("lock-2147483646"));
         let created = Incarnation::new(1).map(Place::Created);
@@ -202,7 +203,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_number_that_zookeeper_writes_is_read(number in any::<i32>(), marker in 0..MARKERS.len()) {
+        fn every_number_that_zookeeper_writes_is_read(
+            number in any::<i32>(), marker in 0..MARKERS.len(),
+        ) {
             let name = format!("_c_x-{}{number:010}", MARKERS[marker].0);
             prop_assert_eq!(parsed(&name), Some((MARKERS[marker].1, number)));
         }

@@ -1,8 +1,8 @@
 //! The token offset in ZooKeeper: reading and raising it.
 //!
-//! Every session has a node in one directory. The offset is raised only together with the removal of
-//! that directory, which the servers refuse while it has a node. A session creates its node before it
-//! reads the offset. So either it reads the new offset, or the offset is not raised.
+//! Every session has a node in one directory. The offset is raised only together with the removal
+//! of that directory, which the servers refuse while it has a node. A session creates its node
+//! before it reads the offset. So either it reads the new offset, or the offset is not raised.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ const TRIES: u32 = 8;
 /// Reads the offset and the version of its node. Returns `None` before the offset is raised for the
 /// first time.
 async fn read_node(client: &Client, path: &str) -> Result<Option<(TokenOffset, i32)>, Error> {
-    let asked = path.to_owned();
+    let node = path.to_owned();
     let found = client.ask(move |zk| {
         Box::pin(async move {
-            let synced = zk.sync(&asked);
-            let data = zk.get_data(&asked);
+            let synced = zk.sync(&node);
+            let data = zk.get_data(&node);
             synced.await?;
             match data.await {
                 Ok((data, stat)) => Ok(Some((data, stat.version))),

@@ -85,7 +85,8 @@ impl Parameters {
             && user.contains(':')
         {
             return Err(configuration_error(format!(
-                "the user {user:?} contains a ':', which ends the name in ZooKeeper's digest scheme: choose another user"
+                "the user {user:?} contains a ':', which ends the name in ZooKeeper's digest \
+                 scheme: choose another user"
             )));
         }
         Ok(Security {
@@ -95,8 +96,8 @@ impl Parameters {
         })
     }
 
-    /// Reads the TLS files. Refuses them in a URL without TLS, since its user would believe that the
-    /// connection is encrypted.
+    /// Reads the TLS files. Refuses them in a URL without TLS, since its user would believe that
+    /// the connection is encrypted.
     fn tls(&self, encrypted: bool) -> Result<Option<Tls>, Error> {
         let named = [("ca", &self.ca), ("cert", &self.cert), ("key", &self.key)];
         if !encrypted {
@@ -111,7 +112,8 @@ impl Parameters {
             |name, path| secret::read_pem(name, path, "CERTIFICATE-----", Privacy::Public);
         let Some(ca) = &self.ca else {
             return Err(configuration_error(
-                "the servers' certificates cannot be checked without the CA that issued them: give ca=FILE",
+                "the servers' certificates cannot be checked without the CA that issued them: \
+                 give ca=FILE",
             ));
         };
         let identity = match (&self.cert, &self.key) {
@@ -122,7 +124,8 @@ impl Parameters {
             )),
             _ => {
                 return Err(configuration_error(
-                    "a client certificate needs both of the parameters \"cert\" and \"key\": give the other one too",
+                    "a client certificate needs both of the parameters \"cert\" and \"key\": give \
+                     the other one too",
                 ));
             }
         };
@@ -146,7 +149,8 @@ impl Security {
         if let Some(tls) = &self.tls {
             if let Some(host) = hosts.find(|host| ServerName::try_from(*host).is_err()) {
                 return Err(configuration_error(format!(
-                    "no certificate can be issued for the host {host:?}: give the name in the server's certificate"
+                    "no certificate can be issued for the host {host:?}: give the name in the \
+                     server's certificate"
                 )));
             }
             connector = connector.with_tls(tls.options()?);
@@ -225,8 +229,11 @@ fn check_identity(cert: &Secret, key: &Secret) -> Result<(), Error> {
     CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
         .map(|_| ())
         .map_err(|error| {
-            configuration_error("the client certificate and the key of the parameters \"cert\" and \"key\" do not belong together: give the certificate's own key")
-                .with_source(error)
+            configuration_error(
+                "the client certificate and the key of the parameters \"cert\" and \"key\" do not \
+                 belong together: give the certificate's own key",
+            )
+            .with_source(error)
         })
 }
 

@@ -1,5 +1,5 @@
-//! Users and passwords with a real ZooKeeper: nodes belong to their creator, refusals are clear, and
-//! no output contains the password.
+//! Users and passwords with a real ZooKeeper: nodes belong to their creator, refusals are clear,
+//! and no output contains the password.
 
 mod support;
 
@@ -18,7 +18,8 @@ use zookeeper_client::{Client, Error as ZkError};
 const TTL: Duration = Duration::from_secs(10);
 const CANARY: &str = "canary-7f3a";
 
-/// Writes a file with a password. Returns its folder, too, which removes the file when it is dropped.
+/// Writes a file with a password. Returns its folder, too, which removes the file when it is
+/// dropped.
 fn password(text: &str) -> (TempDir, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("password");

@@ -25,7 +25,7 @@ fn close(ensemble: &Ensemble, locks: &Locks) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_holder_whose_session_is_closed_is_told_at_once_and_the_next_one_holds() {
+async fn a_holder_whose_session_is_closed_loses_at_once_and_the_next_one_holds() {
     let ensemble = Ensemble::start(Settings::default());
     let (holder, rival) = (locks(&ensemble.url(), TTL), locks(&ensemble.url(), TTL));
     let name = name("x");

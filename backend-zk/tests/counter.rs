@@ -81,7 +81,7 @@ async fn a_queue_that_stands_across_it_keeps_its_order() {
 
 /// Nodes that are created together get other numbers there than those that are created one by one.
 #[tokio::test]
-async fn those_who_come_together_past_it_exclude_each_other() {
+async fn contenders_that_arrive_together_exclude_each_other() {
     let (ensemble, name) = near_the_end().await;
     let inside = Arc::new(AtomicBool::new(false));
     let processes: Vec<_> = (0..8).map(|_| locks(&ensemble.url(), TTL)).collect();

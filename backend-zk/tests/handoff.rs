@@ -25,16 +25,16 @@ fn lock() -> LockName {
 }
 
 #[tokio::test]
-async fn whoever_is_next_needs_no_look_of_its_own() {
+async fn the_next_waiter_needs_no_look_of_its_own() {
     const TURNS: usize = 50;
-    // Create, list, watch, delete, and the holder's question about the waiter. Without that question,
-    // the waiter would ask two, which makes six.
+    // Create, list, watch, delete, and the holder's question about the waiter. Without that
+    // question, the waiter would ask two, which makes six.
     let (least, turns) = contend(2, TURNS).await;
     assert!(2 * least < 11 * turns, "{least} requests for {turns} turns");
 }
 
 #[tokio::test]
-async fn of_many_who_arrive_few_list_the_queue() {
+async fn of_many_arriving_contenders_few_list_the_queue() {
     const TURNS: usize = 20;
     // The same, but only one of four lists the directory.
     let (least, turns) = contend(8, TURNS).await;
@@ -44,8 +44,8 @@ async fn of_many_who_arrive_few_list_the_queue() {
     );
 }
 
-/// Returns the least number of requests of these contenders with these turns each, and the number of
-/// turns.
+/// Returns the least number of requests of these contenders with these turns each, and the number
+/// of turns.
 async fn contend(contenders: usize, turns: usize) -> (usize, usize) {
     let ensemble = Ensemble::start(Settings::default());
     let backend = backend(&ensemble);
@@ -72,7 +72,7 @@ async fn contend(contenders: usize, turns: usize) -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn whoever_was_removed_is_not_next() {
+async fn a_removed_waiter_is_not_next() {
     const ROUNDS: usize = 10;
     let ensemble = Ensemble::start(Settings::default());
     let by_hand = Client::connect(&ensemble.connection_string()).await;

@@ -63,7 +63,8 @@ async fn isolate(choose: fn(usize) -> usize) {
     for outcome in &outcomes {
         assert!(
             outcome.deadline < outcome.granted,
-            "with a session of {} s the holder believed until {:.3} s after the cut, and another was granted at {:.3} s",
+            "with a session of {} s the holder believed until {:.3} s after the cut, and another \
+             was granted at {:.3} s",
             outcome.session_s,
             outcome.deadline,
             outcome.granted
@@ -140,7 +141,8 @@ async fn wait(rival: Locks, name: LockName) -> BootInstant {
 
 fn report(outcomes: &[Outcome]) {
     println!(
-        "seconds after the cut          session   runs  deadline       granted        least gap  pings until    overlap by pings"
+        "seconds after the cut          session   runs  deadline       granted        least gap  \
+         pings until    overlap by pings"
     );
     for session_s in SESSIONS_S {
         let runs: Vec<_> = outcomes

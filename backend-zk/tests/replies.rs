@@ -215,7 +215,7 @@ async fn an_enqueue_that_arrives_after_its_removal_through_a_server_that_was_lef
     for serial in 2..6 {
         let link = Link::new(&ensemble).await;
         let ticket = ticket(serial);
-        let before = link.proxy.kept_bytes();
+        let before = link.proxy.held_bytes();
         link.proxy.hold();
         {
             let mut enqueue = Box::pin(enqueue(&link.session, &ticket));
@@ -223,7 +223,7 @@ async fn an_enqueue_that_arrives_after_its_removal_through_a_server_that_was_lef
             // Another server may have answered it.
             if polled.is_err() {
                 eventually("it is on its way", async || {
-                    link.proxy.kept_bytes() >= before + NOTE_BYTES
+                    link.proxy.held_bytes() >= before + NOTE_BYTES
                 })
                 .await;
             }

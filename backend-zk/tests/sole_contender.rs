@@ -1,5 +1,5 @@
-//! A lock that only one client uses is taken without a listing. The first other client is noticed all
-//! the same.
+//! A lock that only one client uses is taken without a listing. The first other client is noticed
+//! all the same.
 
 mod support;
 
@@ -66,7 +66,7 @@ async fn two_requests_are_a_turn() {
 }
 
 #[tokio::test]
-async fn whoever_comes_is_seen() {
+async fn a_new_contender_is_seen() {
     let ensemble = Ensemble::start(Settings::default());
     let (locks, client) = (locks(&ensemble.url(), TTL), client(&ensemble).await);
     for _ in 0..3 {
@@ -81,7 +81,7 @@ async fn whoever_comes_is_seen() {
 }
 
 #[tokio::test]
-async fn whoever_comes_to_a_new_directory_of_the_same_count_is_seen() {
+async fn a_contender_in_a_new_directory_of_the_same_count_is_seen() {
     const TURNS: u32 = 5;
     let ensemble = Ensemble::start(Settings::default());
     let (locks, client) = (locks(&ensemble.url(), TTL), client(&ensemble).await);

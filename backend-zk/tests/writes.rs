@@ -49,7 +49,7 @@ async fn a_put_that_arrives_late_never_follows_a_later_one() {
     let (proxy, _locks, guard) = holder(&ensemble).await;
     proxy.hold();
     let cut = async {
-        eventually("the request", async || proxy.kept_bytes() >= VALUE_BYTES).await;
+        eventually("the request", async || proxy.held_bytes() >= VALUE_BYTES).await;
         proxy.cut();
     };
     let long = "x".repeat(VALUE_BYTES);

@@ -74,7 +74,8 @@ fn report(arguments: &Arguments) -> ExitCode {
         .find(|name| !known.contains(&&***name))
     {
         eprintln!(
-            "there is no target {unknown:?}: give {}, or compile more of them in with --features zk",
+            "there is no target {unknown:?}: give {}, or compile more of them in with --features \
+             zk",
             known.join(", ")
         );
         return ExitCode::from(64);
@@ -109,7 +110,10 @@ fn report(arguments: &Arguments) -> ExitCode {
         }
     };
     for _ in 0..arguments.rounds {
-        for line in servers.iter().flat_map(|server| server.others(length)) {
+        for line in servers
+            .iter()
+            .flat_map(|server| server.measure_peers(length))
+        {
             print(&line);
             report.add(line);
         }

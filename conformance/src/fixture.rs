@@ -14,8 +14,9 @@ pub trait Fixture: Send + Sync {
     /// Returns the name of the fixture, which is the first part of the names of its cases.
     fn name(&self) -> &'static str;
 
-    /// Starts an empty coordinator for one case: a server of its own, or at least a namespace of its own,
-    /// until the deployment is dropped. It is called outside of any executor, and may block.
+    /// Starts an empty coordinator for one case: a server of its own, or at least a namespace of
+    /// its own, until the deployment is dropped. It is called outside of any executor, and may
+    /// block.
     ///
     /// # Panics
     /// If the server is not installed. The message has the command that installs it.
@@ -24,18 +25,18 @@ pub trait Fixture: Send + Sync {
 
 /// A coordinator, or a namespace of one, for a single case. A drop ends it.
 ///
-/// A hook that this deployment lacks returns a [`Skip`]. The cases that need the hook are then skipped,
-/// with the reason.
+/// A hook that this deployment lacks returns a [`Skip`]. The cases that need the hook are then
+/// skipped, with the reason.
 pub trait Deployment: Send + Sync {
     /// Returns a new client with connections of its own. For the coordinator it is another process.
     fn backend(&self) -> Arc<dyn Backend>;
 
-    /// Returns the shortest time to live that sessions can have here. Cases wait until such sessions
-    /// expire.
+    /// Returns the shortest time to live that sessions can have here. Cases wait until such
+    /// sessions expire.
     fn shortest_ttl(&self) -> Duration;
 
-    /// Returns `Ok` if the case has the whole store to itself, and not only a namespace. It may then use
-    /// raw names, and raise the token offset, which is never lowered again.
+    /// Returns `Ok` if the case has the whole store to itself, and not only a namespace. It may
+    /// then use raw names, and raise the token offset, which is never lowered again.
     ///
     /// # Errors
     /// A [`Skip`] if others use the store too.
@@ -47,8 +48,8 @@ pub trait Deployment: Send + Sync {
     /// A [`Skip`] if there is none.
     fn administrator(&self) -> Result<&dyn Administrator, Skip>;
 
-    /// Returns a new client, as [`backend`](Deployment::backend) does, behind a network of its own that
-    /// can fail.
+    /// Returns a new client, as [`backend`](Deployment::backend) does, behind a network of its own
+    /// that can fail.
     ///
     /// # Errors
     /// A [`Skip`] if clients do not reach the coordinator over TCP.

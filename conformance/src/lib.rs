@@ -4,7 +4,8 @@
 //!
 //! This part needs the feature `harness`, which is on by default.
 //!
-//! Write a [`Fixture`], which starts a server for one case and makes clients of it, and a test file:
+//! Write a [`Fixture`], which starts a server for one case and makes clients of it, and a test
+//! file:
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -27,15 +28,16 @@
 //!
 //! Each case is a test of its own, named `fixture::group::case`, so that `cargo test -- FILTER` and
 //! cargo-nextest choose among them. Cases do harm through the hooks of a [`Deployment`]: an
-//! administrator, a network that fails, processes to stop and kill. A case is skipped if the deployment
-//! returns a [`Skip`] for a hook that it needs. A test that silently does nothing proves nothing. So the
-//! test file lists the cases that its fixture skips, and any difference from that list is a failure. A
-//! fixture whose server is not installed fails its cases, and says how to install it.
+//! administrator, a network that fails, processes to stop and kill. A case is skipped if the
+//! deployment returns a [`Skip`] for a hook that it needs. A test that silently does nothing proves
+//! nothing. So the test file lists the cases that its fixture skips, and any difference from that
+//! list is a failure. A fixture whose server is not installed fails its cases, and says how to
+//! install it.
 //!
 //! # In other programs
 //!
-//! [`cases`] and [`Case::run`] run the cases one by one. `turnlock conformance` does so with a [`Live`]
-//! fixture, on a coordinator that others use.
+//! [`cases`] and [`Case::run`] run the cases one by one. `turnlock conformance` does so with a
+//! [`Live`] fixture, on a coordinator that others use.
 
 mod cases;
 mod fixture;

@@ -7,7 +7,8 @@ use lock_core::Backend;
 
 use crate::proxy::Proxy;
 
-/// A client that reaches each server through a proxy. What is done to the link is done to all proxies.
+/// A client that reaches each server through a proxy. What is done to the link is done to all
+/// proxies.
 #[derive(Debug)]
 pub struct Link {
     backend: Arc<dyn Backend>,
@@ -16,8 +17,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// Starts a proxy in front of each server, whose addresses are `HOST:PORT`. `connect` makes the client
-    /// from the addresses of the proxies.
+    /// Starts a proxy in front of each server, whose addresses are `HOST:PORT`. `connect` makes the
+    /// client from the addresses of the proxies.
     ///
     /// # Panics
     /// If no port of the loopback interface is free.
@@ -33,16 +34,16 @@ impl Link {
         }
     }
 
-    /// Sets how many round trips an acquire, a release or a failing try may take when nothing is waited
-    /// for. It is one by default.
+    /// Sets how many round trips an acquire, a release or a failing try may take when nothing is
+    /// waited for. It is one by default.
     #[must_use]
     pub fn with_budget(mut self, round_trips: usize) -> Self {
         self.budget = round_trips;
         self
     }
 
-    /// Returns how many round trips an acquire, a release or a failing try may take when nothing is waited
-    /// for.
+    /// Returns how many round trips an acquire, a release or a failing try may take when nothing is
+    /// waited for.
     pub fn budget(&self) -> usize {
         self.budget
     }

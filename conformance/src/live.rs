@@ -38,8 +38,8 @@ struct Traces {
 }
 
 impl Live {
-    /// Returns a fixture on the coordinator that `connect` connects to. `connect` is given the number of a
-    /// namespace, and again the same number when a case asks for another client.
+    /// Returns a fixture on the coordinator that `connect` connects to. `connect` is given the
+    /// number of a namespace, and again the same number when a case asks for another client.
     pub fn new(
         connect: impl Fn(u64) -> Result<Arc<dyn Backend>, Error> + Send + Sync + 'static,
     ) -> Self {
@@ -50,8 +50,8 @@ impl Live {
         }
     }
 
-    /// Closes all sessions that the cases have opened so far, which removes their entries, and deletes the
-    /// values that they put.
+    /// Closes all sessions that the cases have opened so far, which removes their entries, and
+    /// deletes the values that they put.
     ///
     /// # Errors
     /// If the coordinator does not respond. The entries that are left end with their time to live.
@@ -59,7 +59,7 @@ impl Live {
     /// # Cancel safety
     /// The sessions that are not closed yet end with their time to live. Values stay.
     pub async fn clean(&self) -> Result<(), Error> {
-        let sessions = std::mem::take(&mut *locked(&self.traces.sessions));
+        let sessions = std::mem::take(&mut *lock(&self.traces.sessions));
         for session in sessions {
             let started = Instant::now();
             while let Err(error) = session.close().await {
@@ -69,7 +69,7 @@ impl Live {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
-        let values = std::mem::take(&mut *locked(&self.traces.values));
+        let values = std::mem::take(&mut *lock(&self.traces.values));
         for (namespace, key) in values {
             let locks = Locks::new((self.connect)(namespace)?, Options::default())?;
             let guard = locks.mutex("clean")?.acquire().await?;
@@ -81,7 +81,7 @@ impl Live {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -157,7 +157,7 @@ impl Backend for Traced<Arc<dyn Backend>> {
             namespace: self.namespace,
             traces: self.traces.clone(),
         });
-        locked(&self.traces.sessions).push(session.inner.clone());
+        lock(&self.traces.sessions).push(session.inner.clone());
         Ok(session)
     }
 
@@ -238,7 +238,7 @@ impl Session for Traced<Arc<dyn Session>> {
     ) -> Result<Accessed, Error> {
         if matches!(access, Access::Put(_)) {
             let value = (self.namespace, key.as_str().to_owned());
-            locked(&self.traces.values).insert(value);
+            lock(&self.traces.values).insert(value);
         }
         self.inner.access(ticket, entry, key, access).await
     }

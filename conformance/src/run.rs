@@ -21,17 +21,17 @@ const LONGEST: u32 = 5;
 pub enum Outcome {
     /// The backend keeps the promise.
     Passed,
-    /// The backend breaks the promise. The text is the assertion that failed, or the event that did not
-    /// come in time.
+    /// The backend breaks the promise. The text is the assertion that failed, or the event that did
+    /// not come in time.
     Failed(String),
     /// The deployment lacks a hook that the case needs.
     Skipped(Skip),
 }
 
 impl Case {
-    /// Runs the case on a deployment of its own, and blocks until it ends. Each event that must come is
-    /// waited for up to `limit`, which is [`TIME_LIMIT`] unless the machine is known to be idle. The whole
-    /// case takes at most five times as long.
+    /// Runs the case on a deployment of its own, and blocks until it ends. Each event that must
+    /// come is waited for up to `limit`, which is [`TIME_LIMIT`] unless the machine is known to be
+    /// idle. The whole case takes at most five times as long.
     pub fn run(&self, fixture: &dyn Fixture, limit: Duration) -> Outcome {
         let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,4 +1,5 @@
-//! The cases that a fixture cannot run because of its kind, for [`Suite::skips`](crate::Suite::skips).
+//! The cases that a fixture cannot run because of its kind, for
+//! [`Suite::skips`](crate::Suite::skips).
 
 /// The cases that need more than one server.
 pub const ONE_MEMBER: &[&str] = &[
@@ -6,8 +7,8 @@ pub const ONE_MEMBER: &[&str] = &[
     "liveness::holders_survive_a_rolling_restart",
 ];
 
-/// The cases that need a network, or a server that can be stopped. A coordinator in the same process
-/// has neither.
+/// The cases that need a network, or a server that can be stopped. A coordinator in the same
+/// process has neither.
 pub const IN_PROCESS: &[&str] = &[
     "exclusion::a_silent_holder_has_lost_before_the_next_is_granted",
     "tokens::tokens_rise_over_a_restart_and_a_holder_keeps_its_own",

@@ -24,8 +24,8 @@ impl Suite {
         }
     }
 
-    /// Sets the cases that this fixture skips, as `group::case`. Each of them must be skipped, and no
-    /// other.
+    /// Sets the cases that this fixture skips, as `group::case`. Each of them must be skipped, and
+    /// no other.
     ///
     /// # Panics
     /// If a name is not that of a case.
@@ -53,8 +53,8 @@ impl Suite {
     }
 }
 
-/// Judges the outcome of a case. Returns the skip if the case was skipped as expected, and the reason
-/// if it failed.
+/// Judges the outcome of a case. Returns the skip if the case was skipped as expected, and the
+/// reason if it failed.
 fn judge(case: &Case, outcome: Outcome, skip_expected: bool) -> Result<Option<Skip>, String> {
     let name = case.name();
     match (outcome, skip_expected) {
@@ -70,8 +70,8 @@ fn judge(case: &Case, outcome: Outcome, skip_expected: bool) -> Result<Option<Sk
     }
 }
 
-/// Runs the cases of these suites that the arguments of the test program choose. It is the `main` of a
-/// backend's test file, which needs `harness = false` in its `Cargo.toml`.
+/// Runs the cases of these suites that the arguments of the test program choose. It is the `main`
+/// of a backend's test file, which needs `harness = false` in its `Cargo.toml`.
 pub fn main(suites: impl IntoIterator<Item = Suite>) -> ExitCode {
     let arguments = Arguments::from_args();
     let trials = suites.into_iter().flat_map(Suite::trials).collect();

@@ -87,7 +87,8 @@ impl TestBed {
         }
     }
 
-    /// Returns the locks of a process that may raise the token offset, which is never lowered again.
+    /// Returns the locks of a process that may raise the token offset, which is never lowered
+    /// again.
     pub fn offset_raiser(&self) -> Result<Locks, Skip> {
         self.deployment.whole_store()?;
         Ok(self.process())
@@ -167,7 +168,7 @@ impl TestBed {
     /// Opens a session of another process.
     pub async fn session(&self) -> Arc<dyn Session> {
         let backend = self.deployment.backend();
-        let session = retry::briefly(|| backend.open_session(self.ttl)).await;
+        let session = retry::retry_briefly(|| backend.open_session(self.ttl)).await;
         session.expect("a session is opened")
     }
 

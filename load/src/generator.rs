@@ -14,8 +14,8 @@ use crate::measurement::Measurement;
 use crate::target::Target;
 use crate::workload::{Worker, Workload};
 
-/// The shortest warm-up, in which sessions are opened, and queues and caches filled. It also lasts until
-/// every worker has been through an operation that began while all the others ran.
+/// The shortest warm-up, in which sessions are opened, and queues and caches filled. It also lasts
+/// until every worker has been through an operation that began while all the others ran.
 const WARM_UP: Duration = Duration::from_millis(300);
 
 const WARMING: u8 = 0;
@@ -33,8 +33,9 @@ pub struct Plan {
     pub length: Duration,
 }
 
-/// Measures a workload on a target, and ends the sessions that the workers opened. Runs on the caller's
-/// tokio runtime. Figures can be compared if both were taken on [`runtime`](crate::runtime)'s.
+/// Measures a workload on a target, and ends the sessions that the workers opened. Runs on the
+/// caller's tokio runtime. Figures can be compared if both were taken on
+/// [`runtime`](crate::runtime)'s.
 ///
 /// # Errors
 /// The first error of any worker.
@@ -100,12 +101,12 @@ async fn run_loops(
             }
         });
     }
-    unless_failed(crew, ready.wait()).await?;
+    wait_unless_failed(crew, ready.wait()).await?;
     let warm_up = async { tokio::join!(warm.acquire_many(count), tokio::time::sleep(WARM_UP)) };
-    unless_failed(crew, warm_up).await?;
+    wait_unless_failed(crew, warm_up).await?;
     let started = Instant::now();
     phase.store(MEASURING, Ordering::Relaxed);
-    unless_failed(crew, tokio::time::sleep(length)).await?;
+    wait_unless_failed(crew, tokio::time::sleep(length)).await?;
     phase.store(OVER, Ordering::Relaxed);
     Ok(started.elapsed())
 }
@@ -137,12 +138,12 @@ async fn run_rounds(
             }
         });
     }
-    unless_failed(crew, ready.wait()).await?;
+    wait_unless_failed(crew, ready.wait()).await?;
     let mut elapsed = Duration::ZERO;
     while elapsed < length {
         let started = Instant::now();
         signal.send_replace(Some(started));
-        unless_failed(crew, ready.wait()).await?;
+        wait_unless_failed(crew, ready.wait()).await?;
         elapsed += started.elapsed();
     }
     signal.send_replace(None);
@@ -150,7 +151,10 @@ async fn run_rounds(
 }
 
 /// Waits for an event that the workers bring about, or returns the error of a worker that failed.
-async fn unless_failed<T>(crew: &mut Crew, event: impl Future<Output = T>) -> Result<(), Error> {
+async fn wait_unless_failed<T>(
+    crew: &mut Crew,
+    event: impl Future<Output = T>,
+) -> Result<(), Error> {
     tokio::pin!(event);
     loop {
         tokio::select! {

@@ -15,9 +15,11 @@ const MOST_WORKERS: usize = 4096;
 /// The load at which the latency exceeds its bound.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Knee {
-    /// The measurement with the most workers within the bound, or `None` if a single worker exceeds it.
+    /// The measurement with the most workers within the bound, or `None` if a single worker exceeds
+    /// it.
     pub within: Option<Measurement>,
-    /// The measurement with the fewest workers beyond the bound, or `None` if 4,096 are still within it.
+    /// The measurement with the fewest workers beyond the bound, or `None` if 4,096 are still
+    /// within it.
     pub beyond: Option<Measurement>,
 }
 

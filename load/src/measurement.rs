@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::generator::Plan;
 use crate::workload::Workload;
 
-/// The result of one measurement: in reports, a line of JSON. Latencies are those of whole operations,
-/// in microseconds.
+/// The result of one measurement: in reports, a line of JSON. Latencies are those of whole
+/// operations, in microseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Measurement {
     /// The name of the coordinator; in JSON, the field `peer`.
@@ -42,15 +42,15 @@ impl Measurement {
             workload: plan.workload,
             workers: plan.workers,
             ops: nanos.len(),
-            seconds: rounded(seconds, 3),
-            ops_per_s: rounded(ops_per_s, 1),
-            p50_us: rounded(quantile(0.5), 1),
-            p99_us: rounded(quantile(0.99), 1),
+            seconds: round_to(seconds, 3),
+            ops_per_s: round_to(ops_per_s, 1),
+            p50_us: round_to(quantile(0.5), 1),
+            p99_us: round_to(quantile(0.99), 1),
         }
     }
 }
 
-fn rounded(value: f64, places: i32) -> f64 {
+fn round_to(value: f64, places: i32) -> f64 {
     let unit = 10_f64.powi(places);
     (value * unit).round() / unit
 }
@@ -143,7 +143,10 @@ mod tests {
         let line = Measurement::new("etcd", plan, Duration::from_millis(1500), &nanos);
         assert_eq!(
             serde_json::to_string(&line).expect("plain data"),
-            r#"{"peer":"etcd","workload":"drain","workers":2,"ops":3,"seconds":1.5,"ops_per_s":2.0,"p50_us":2.0,"p99_us":3.0}"#
+            concat!(
+                r#"{"peer":"etcd","workload":"drain","workers":2,"ops":3,"#,
+                r#""seconds":1.5,"ops_per_s":2.0,"p50_us":2.0,"p99_us":3.0}"#
+            )
         );
     }
 }

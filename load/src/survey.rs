@@ -27,8 +27,8 @@ pub const RUNS: [(Workload, usize); 13] = [
     (Workload::Churn, 64),
 ];
 
-/// Measures the whole set on each of these targets, in rounds. Each round goes through everything, so
-/// that a machine that is busy for a while does not spoil a single workload.
+/// Measures the whole set on each of these targets, in rounds. Each round goes through everything,
+/// so that a machine that is busy for a while does not spoil a single workload.
 ///
 /// `before` is called with the round, the target and the plan of each measurement, and `after` with
 /// its result.

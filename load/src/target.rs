@@ -23,7 +23,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// Returns the coordinator of a URL, in the form that [`turnlock::connect`] takes. Opens no session.
+    /// Returns the coordinator of a URL, in the form that [`turnlock::connect`] takes. Opens no
+    /// session.
     ///
     /// # Errors
     /// As [`turnlock::connect`].
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_abandoned_goes_when_the_sessions_do() {
+    async fn abandoned_entries_go_with_their_sessions() {
         let target = Target::connect("embedded:memory").await.expect("a backend");
         let stranger = Locks::new(target.backend.clone(), Options::default()).expect("options");
         let lock = target.session().expect("a session").mutex(target.lock("a"));

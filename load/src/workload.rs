@@ -26,8 +26,8 @@ pub enum Workload {
     Uncontended,
     /// All workers take the same lock.
     Contended,
-    /// All workers queue on one lock at once, and each takes it once. When all have had it, the next
-    /// round starts. An operation lasts from the common start of its round.
+    /// All workers queue on one lock at once, and each takes it once. When all have had it, the
+    /// next round starts. An operation lasts from the common start of its round.
     Drain,
     /// All workers take the same read/write lock. One turn in ten is a writer's, drawn with a fixed
     /// seed.
@@ -143,8 +143,8 @@ pub(crate) enum Worker {
 }
 
 impl Worker {
-    /// Runs one operation: a lock is acquired and released, or, for the baseline, an entry created and
-    /// deleted.
+    /// Runs one operation: a lock is acquired and released, or, for the baseline, an entry created
+    /// and deleted.
     pub(crate) async fn step(&mut self) -> Result<(), Error> {
         let guard: AnyGuard = match self {
             Worker::Bare(raw) => return raw.pair().await,

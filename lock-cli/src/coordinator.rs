@@ -200,8 +200,10 @@ fn open_own_below(_: &str) -> Result<Arc<dyn Backend>, Failure> {
 
 #[cfg(not(feature = "embedded"))]
 fn no_coordinator_named() -> Failure {
-    Failure::new(Exit::Configuration, "no coordinator is named")
-        .hint("give --backend URL or set TURNLOCK_BACKEND; a build with the Cargo feature `embedded` starts one of its own")
+    Failure::new(Exit::Configuration, "no coordinator is named").hint(
+        "give --backend URL or set TURNLOCK_BACKEND; a build with the Cargo feature \
+             `embedded` starts one of its own",
+    )
 }
 
 #[cfg(all(test, feature = "conformance"))]
@@ -227,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_coordinator_inside_one_process_is_refused() {
-        let refused = open_below(Some("embedded:memory"), "x").expect_err("refused");
-        assert!(refused.hint.is_some() && refused.message.contains("embedded:memory"));
+        let refusal = open_below(Some("embedded:memory"), "x").expect_err("refused");
+        assert!(refusal.hint.is_some() && refusal.message.contains("embedded:memory"));
     }
 }

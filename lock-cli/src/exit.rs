@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use turnlock::{Error, ErrorKind, fence};
 
 use crate::child::{Signal, SpawnError};
-use crate::reference::indented;
+use crate::reference::indent_text;
 
 /// How `turnlock` ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,7 +167,7 @@ impl Failure {
     }
 
     /// Makes this a failure that is not reported with `-q`.
-    pub fn unless_quiet(mut self) -> Self {
+    pub fn hide_if_quiet(mut self) -> Self {
         self.reported = Reported::UnlessQuiet;
         self
     }
@@ -249,7 +249,7 @@ impl From<crate::child::Error> for Failure {
 pub fn help() -> String {
     let mut text = String::from("Exit status:\n");
     for (code, meaning) in TABLE {
-        let lines = indented(meaning, 9);
+        let lines = indent_text(meaning, 9);
         text.push_str(&format!("  {code:<6}{}", &lines[8..]));
     }
     text

@@ -9,8 +9,8 @@ mod coordinator;
 mod exit;
 mod manual;
 mod output;
+mod preflight;
 mod reference;
-mod surroundings;
 mod version;
 mod waiting;
 
@@ -40,7 +40,7 @@ pub fn main() -> ExitCode {
         (_, true) => Level::Verbose,
         _ => Level::Normal,
     });
-    match surroundings::require_descriptors().and_then(|()| run(cli)) {
+    match preflight::check_descriptors().and_then(|()| run(cli)) {
         Ok(exit) => exit.into(),
         Err(failure) => {
             report(&failure);
@@ -113,8 +113,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
             child::block_signals_to_catch();
             load::runtime()
         }
-        // One thread is enough: the command waits most of the time, and sessions are renewed on a thread
-        // of their own.
+        // One thread is enough: the command waits most of the time, and sessions are renewed on a
+        // thread of their own.
         _ => lock_core::background::runtime(),
     };
     let runtime = runtime.map_err(|error| Failure::from_system("cannot start", &error))?;

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn every_page_says_what_help_says() {
+    fn every_page_repeats_the_help_text() {
         let root = prepare(Cli::command());
         for command in all(&root) {
             let page = render_page(command);
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_copied_into_a_shell_stays_what_it_is() {
+    fn a_name_copied_into_a_shell_stays_the_same() {
         assert_eq!(
             plain_characters("`turnlock run` in ~/x"),
             r"\fBturnlock run\fR in \(ti/x"

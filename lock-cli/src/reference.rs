@@ -9,7 +9,8 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ),
     (
         "TURNLOCK_HOME",
-        "the folder of your own coordinator. If it is not set: turnlock in $XDG_STATE_HOME, or else in ~/.local/state",
+        "the folder of your own coordinator. If it is not set: turnlock in $XDG_STATE_HOME, or \
+         else in ~/.local/state",
     ),
     (
         "TURNLOCK_ETCD_PASSWORD, TURNLOCK_ZK_PASSWORD",
@@ -25,11 +26,13 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ),
     (
         "TURNLOCK_NAME, TURNLOCK_TOKEN, TURNLOCK_MODE, TURNLOCK_DEADLINE_UNIX_MS",
-        "set for the command under the lock: the lock, the hold's token, exclusive or shared, and the deadline at the start",
+        "set for the command under the lock: the lock, the hold's token, exclusive or shared, and \
+         the deadline at the start",
     ),
     (
         "TURNLOCK_FENCING_TOKEN",
-        "set for the command under the lock: all that a resource needs to check a write. `write`, `append`, `edit` and `fence check` read it",
+        "set for the command under the lock: all that a resource needs to check a write. `write`, \
+         `append`, `edit` and `fence check` read it",
     ),
 ];
 
@@ -49,7 +52,8 @@ pub const FILES: &[(&str, &str)] = &[
     ),
     (
         "/etc/turnlock/backend",
-        "the URL of the coordinator of all users of this machine, if there is one: `turnlock system enable` writes it",
+        "the URL of the coordinator of all users of this machine, if there is one: `turnlock \
+         system enable` writes it",
     ),
     (
         "/run/turnlock/turnlock.sock, /var/lib/turnlock/",
@@ -57,7 +61,8 @@ pub const FILES: &[(&str, &str)] = &[
     ),
     (
         ".FILE.fence",
-        "beside a file that refuses late writers: the highest token that the file has seen. If it is removed, every token is forgotten",
+        "beside a file that refuses late writers: the highest token that the file has seen. If it \
+         is removed, every token is forgotten",
     ),
 ];
 
@@ -67,14 +72,14 @@ pub fn help() -> String {
     for (heading, table) in [("Environment", ENVIRONMENT), ("Files", FILES)] {
         text.push_str(&format!("\n{heading}:\n"));
         for (name, meaning) in table {
-            text.push_str(&format!("  {name}\n{}", indented(meaning, 10)));
+            text.push_str(&format!("  {name}\n{}", indent_text(meaning, 10)));
         }
     }
     text
 }
 
 /// Wraps a text at 80 columns, and indents each of its lines by this much.
-pub fn indented(text: &str, indent: usize) -> String {
+pub fn indent_text(text: &str, indent: usize) -> String {
     const COLUMNS: usize = 80;
     let mut lines = String::new();
     let mut column = COLUMNS;
@@ -104,12 +109,12 @@ mod tests {
     #[test]
     fn a_meaning_is_wrapped_below_its_name() {
         let words = "word ".repeat(30);
-        let lines = indented(words.trim_end(), 9);
+        let lines = indent_text(words.trim_end(), 9);
         assert_eq!(lines.split_whitespace().count(), 30);
         for line in lines.lines() {
             assert!(line.starts_with("         word"), "{line:?}");
             assert!(line.len() <= 80, "{line:?}");
         }
-        assert_eq!(indented("short", 2), "  short\n");
+        assert_eq!(indent_text("short", 2), "  short\n");
     }
 }

@@ -102,10 +102,12 @@ impl Pending {
         let text = match self.placed {
             Some(_) if answers => return Ok(None),
             Some(_) => format!(
-                "the time to wait for {name:?} is over, and the coordinator does not say who has it: it last answered {silence} before"
+                "the time to wait for {name:?} is over, and the coordinator does not say who has \
+                 it: it last answered {silence} before"
             ),
             None => format!(
-                "the coordinator did not take us into the queue of {name:?} in the time given: it last answered {silence} before its end"
+                "the coordinator did not take us into the queue of {name:?} in the time given: it \
+                 last answered {silence} before its end"
             ),
         };
         Err(Error::new(ErrorKind::Unreachable, text))
@@ -118,8 +120,8 @@ impl Pending {
         match rule::judge(self.ticket.mode, &view) {
             Verdict::Granted => Ok(Outcome::Granted),
             Verdict::Blocked(_) if matches!(limit, WaitLimit::Try(_)) => Ok(Outcome::Busy),
-            // On the background thread from the event to the grant: nobody holds the lock meanwhile,
-            // and each crossing to another thread would add to that time.
+            // On the background thread from the event to the grant: nobody holds the lock
+            // meanwhile, and each crossing to another thread would add to that time.
             Verdict::Blocked(_) | Verdict::Evicted => {
                 let handoff = self.shared_session.handoff().clone();
                 // In a box: an acquire that need not wait does without the memory.
@@ -132,7 +134,8 @@ impl Pending {
         }
     }
 
-    /// Takes a place in the queue. Returns `None` if the lock is busy and this acquire does not wait.
+    /// Takes a place in the queue. Returns `None` if the lock is busy and this acquire does not
+    /// wait.
     async fn enqueue(&mut self, limit: WaitLimit, anew: bool) -> Result<Option<Placed>, Error> {
         let shared_session = self.shared_session.clone();
         let ticket = self.ticket.clone();

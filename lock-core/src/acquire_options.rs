@@ -7,11 +7,11 @@ use crate::guard_mode::{AnyMode, Exclusive, GuardMode, Shared};
 use crate::options::OnSessionLoss;
 use crate::wait_limit::WaitLimit;
 
-/// What an acquire asks for: the mode, how long to wait, and what becomes of the wait when the session
-/// is lost. The general form of `acquire`, `read`, `write` and their variants.
+/// What an acquire asks for: the mode, how long to wait, and what becomes of the wait when the
+/// session is lost. The general form of `acquire`, `read`, `write` and their variants.
 ///
-/// The mode decides the type of the guard: [`Guard`](crate::Guard), [`ReadGuard`](crate::ReadGuard) after
-/// [`shared`](AcquireOptions::shared), or [`AnyGuard`](crate::AnyGuard) after
+/// The mode decides the type of the guard: [`Guard`](crate::Guard), [`ReadGuard`](crate::ReadGuard)
+/// after [`shared`](AcquireOptions::shared), or [`AnyGuard`](crate::AnyGuard) after
 /// [`mode`](AcquireOptions::mode).
 ///
 /// ```
@@ -51,8 +51,8 @@ enum Wait {
 }
 
 impl AcquireOptions {
-    /// Returns options that ask for the lock exclusively, wait without a limit, and do on the loss of the
-    /// session what the [`Options`](crate::Options) of the locks say.
+    /// Returns options that ask for the lock exclusively, wait without a limit, and do on the loss
+    /// of the session what the [`Options`](crate::Options) of the locks say.
     pub fn new() -> Self {
         AcquireOptions {
             mode: Exclusive,

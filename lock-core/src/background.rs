@@ -25,8 +25,8 @@ struct Background {
 /// Set once, by the first start that succeeds.
 static BACKGROUND: OnceLock<Background> = OnceLock::new();
 
-/// Returns the runtime of all sessions of this process: one thread, started on first use, that lives
-/// as long as the process. A task on it must never block.
+/// Returns the runtime of all sessions of this process: one thread, started on first use, that
+/// lives as long as the process. A task on it must never block.
 ///
 /// # Errors
 /// [`ErrorKind::Exhausted`] if the operating system has no thread or descriptors for it now: the
@@ -57,7 +57,8 @@ fn begin() -> Result<&'static Handle, Error> {
 
 fn start() -> Result<Background, Error> {
     let short = |error| {
-        let text = "this process cannot start the thread that renews its sessions: raise its limits of open files and of threads, or try again later";
+        let text = "this process cannot start the thread that renews its sessions: raise its \
+                    limits of open files and of threads, or try again later";
         Error::new(ErrorKind::Exhausted, text).with_source(error)
     };
     // The thread first: a runtime without a thread could not be dropped here, since the caller may
@@ -100,15 +101,17 @@ pub(crate) fn check_process() -> Result<(), Error> {
     match is_forked() {
         true => Err(Error::new(
             ErrorKind::Forked,
-            "this process was forked from one that uses locks, and has neither its sessions nor the thread that renews them: fork before the first use of a lock, or execute a program in the child",
+            "this process was forked from one that uses locks, and has neither its sessions nor \
+             the thread that renews them: fork before the first use of a lock, or execute a \
+             program in the child",
         )),
         false => Ok(()),
     }
 }
 
 /// Returns whether this process is the child of one that uses locks, by a fork without exec. Such a
-/// child must not touch any of our state: a mutex that another thread of the parent held at the fork
-/// stays locked for ever.
+/// child must not touch any of our state: a mutex that another thread of the parent held at the
+/// fork stays locked for ever.
 pub(crate) fn is_forked() -> bool {
     BACKGROUND
         .get()
@@ -144,8 +147,8 @@ pub(crate) async fn run<T: Send + 'static>(
 /// When this future is dropped, the request is finished all the same.
 ///
 /// # Errors
-/// Those of the work, and of [`handle`]; [`ErrorKind::Internal`], with an unknown effect, if the work
-/// panics.
+/// Those of the work, and of [`handle`]; [`ErrorKind::Internal`], with an unknown effect, if the
+/// work panics.
 pub async fn finish<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
@@ -170,7 +173,8 @@ pub async fn finish<T: Send + 'static>(
 /// When this future is dropped, the function runs to its end all the same.
 ///
 /// # Errors
-/// [`ErrorKind::Exhausted`] if the operating system has no thread for it now: then it was not begun.
+/// [`ErrorKind::Exhausted`] if the operating system has no thread for it now: then it was not
+/// begun.
 ///
 /// # Panics
 /// If the function panics.
@@ -191,7 +195,9 @@ pub async fn block<T: Send + 'static>(
         .name("turnlock-block".into())
         .spawn(move || drop(sender.send(work())))
         .map_err(|error| {
-            let text = "the operating system has no thread for this process now: raise its limit of threads, or try again later";
+            let text =
+                "the operating system has no thread for this process now: raise its limit of \
+                 threads, or try again later";
             Error::new(ErrorKind::Exhausted, text).with_source(error)
         })?;
     match receiver.await {

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The part of a time to live that a deadline leaves out: the greatest difference in rate between our
-/// clock and the server's that the deadlines allow for (1 in 100). NTP slews a clock by at most 1 in
-/// 2,000; virtual machines do worse.
+/// The part of a time to live that a deadline leaves out: the greatest difference in rate between
+/// our clock and the server's that the deadlines allow for (1 in 100). NTP slews a clock by at most
+/// 1 in 2,000; virtual machines do worse.
 pub const DRIFT: f64 = 0.01;
 
 /// The time that a deadline leaves out for acting on an answer: between asking "is the lock still

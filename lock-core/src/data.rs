@@ -6,13 +6,15 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind};
 use crate::name::{self, LockName};
 
-/// The longest value, in bytes. ZooKeeper accepts requests of up to 1,048,575 bytes, paths included.
+/// The longest value, in bytes. ZooKeeper accepts requests of up to 1,048,575 bytes, paths
+/// included.
 pub const MAX_VALUE_BYTES: usize = 1_000_000;
 
 /// The key of a value. It obeys the rules of a native lock's name: UTF-8 in segments split by `/`,
 /// 1 to 255 bytes a segment, 1,024 in all; no empty, `.` or `..` segment; no control characters.
 ///
-/// A key belongs to its namespace and not to a lock. No key of a value is the key of a lock's entry.
+/// A key belongs to its namespace and not to a lock. No key of a value is the key of a lock's
+/// entry.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct DataKey(LockName);
 
@@ -75,7 +77,8 @@ impl Access {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
                 format!(
-                    "the value for {key:?} has {len} bytes; the coordinator keeps at most {MAX_VALUE_BYTES}: keep it in a file or a database, and only its address here"
+                    "the value for {key:?} has {len} bytes; the coordinator keeps at most \
+                     {MAX_VALUE_BYTES}: keep it in a file or a database, and only its address here"
                 ),
             ));
         }

@@ -80,9 +80,9 @@ pub struct Metadata {
     /// The program that does the work. Earlier versions of Turnlock ignore this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// When the contender got the lock: milliseconds since the Unix epoch on its own wall clock. 0 if
-    /// it has not announced that, since it still waits or hardly had to wait. `None` for a contender
-    /// that never announces its holds.
+    /// When the contender got the lock: milliseconds since the Unix epoch on its own wall clock. 0
+    /// if it has not announced that, since it still waits or hardly had to wait. `None` for a
+    /// contender that never announces its holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_unix_ms: Option<u64>,
 }
@@ -162,29 +162,29 @@ impl Metadata {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// Parses what a contender stored with its entry. Returns `None` for an entry of another client,
-    /// which may store anything there.
+    /// Parses what a contender stored with its entry. Returns `None` for an entry of another
+    /// client, which may store anything there.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }
 }
 
-/// Identifies an entry by its key and its incarnation. An entry that was removed and made anew under
-/// the same key is another one.
+/// Identifies an entry by its key and its incarnation. An entry that was removed and made anew
+/// under the same key is another one.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EntryId {
     /// The key or path in the store, which the core does not interpret.
     pub key: Arc<[u8]>,
     /// The store's number for this life of the entry. `None` if it is not known: a listing on
     /// ZooKeeper does not include it. Such an id is good for waiting until the entry is gone, and
-    /// for nothing else. Our own entries always have one. A store that leaves it out of a view never
-    /// uses a key twice.
+    /// for nothing else. Our own entries always have one. A store that leaves it out of a view
+    /// never uses a key twice.
     pub incarnation: Option<Incarnation>,
 }
 
 impl EntryId {
-    /// Returns whether both are the same life of an entry, as far as both ids say: the same key, and
-    /// not two different incarnations.
+    /// Returns whether both are the same life of an entry, as far as both ids say: the same key,
+    /// and not two different incarnations.
     pub(crate) fn is_same_as_far_as_known(&self, other: &EntryId) -> bool {
         let same_life = match (self.incarnation, other.incarnation) {
             (Some(own), Some(other)) => own == other,

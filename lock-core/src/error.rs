@@ -6,13 +6,13 @@ use std::sync::Arc;
 use crate::name::{LockName, NameError};
 use crate::operation::Operation;
 
-/// The failure of an operation: its kind, what is known of its effect, and a text that names the input or
-/// the address and the remedy.
+/// The failure of an operation: its kind, what is known of its effect, and a text that names the
+/// input or the address and the remedy.
 ///
 /// A lock that another contender has is never an error: see
 /// [`Mutex::try_acquire`](crate::Mutex::try_acquire). The text does not repeat the texts of the
-/// [`source`](StdError::source), nor [`operation`](Error::operation) and [`lock`](Error::lock): a program
-/// that logs an error prints what it wants of them.
+/// [`source`](StdError::source), nor [`operation`](Error::operation) and [`lock`](Error::lock): a
+/// program that logs an error prints what it wants of them.
 ///
 /// ```
 /// # futures_executor::block_on(async {
@@ -47,23 +47,23 @@ pub struct Error {
 pub enum ErrorKind {
     /// A lock's name breaks a rule. Correct the name.
     InvalidName,
-    /// An argument other than a name is out of bounds: a note is too long, a time to live too short.
-    /// Correct it.
+    /// An argument other than a name is out of bounds: a note is too long, a time to live too
+    /// short. Correct it.
     InvalidArgument,
     /// A URL, a file or a setting is wrong, or a backend was not compiled in. Correct the
     /// configuration.
     Configuration,
     /// The coordinator cannot be reached, or did not answer in time. A later try may succeed.
     Unreachable,
-    /// The coordinator answers but is short of something (disk, quota, a leader, room in a queue), or
-    /// this process is (descriptors, threads). A later try may succeed.
+    /// The coordinator answers but is short of something (disk, quota, a leader, room in a queue),
+    /// or this process is (descriptors, threads). A later try may succeed.
     Exhausted,
     /// The coordinator denies the request (permission, credentials, certificate).
     Refused,
     /// The session that the operation needed has ended. Acquire again: that opens a new session.
     SessionLost(LossReason),
-    /// Another client removed our entry from the queue, while we waited or held the lock. Acquire again
-    /// to queue anew.
+    /// Another client removed our entry from the queue, while we waited or held the lock. Acquire
+    /// again to queue anew.
     Evicted,
     /// The coordinator does not support the operation.
     Unsupported,
@@ -78,8 +78,8 @@ pub enum ErrorKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum LossReason {
-    /// The deadline passed without a renewal: the coordinator could not be reached, or this process or
-    /// machine stood still.
+    /// The deadline passed without a renewal: the coordinator could not be reached, or this process
+    /// or machine stood still.
     #[error("it could not be renewed before its deadline")]
     Expired,
     /// The coordinator reports that the session is gone.
@@ -107,8 +107,8 @@ pub enum Effect {
 }
 
 impl Error {
-    /// Returns an error of this kind with a message that names the input or address and the remedy. No
-    /// effect, no source.
+    /// Returns an error of this kind with a message that names the input or address and the remedy.
+    /// No effect, no source.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Error {
             kind,
@@ -152,7 +152,8 @@ impl Error {
         )
     }
 
-    /// Sets the operation and the lock, for what they are not set yet: the innermost operation stays.
+    /// Sets the operation and the lock, for what they are not set yet: the innermost operation
+    /// stays.
     pub(crate) fn during(mut self, operation: Operation, lock: Option<&LockName>) -> Self {
         self.operation.get_or_insert(operation);
         if self.lock.is_none() {
@@ -171,8 +172,8 @@ impl Error {
         }
     }
 
-    /// Returns the operation that failed: the innermost one, such as the opening of a session for an
-    /// acquire. `None` if no coordinator was to be asked yet.
+    /// Returns the operation that failed: the innermost one, such as the opening of a session for
+    /// an acquire. `None` if no coordinator was to be asked yet.
     pub fn operation(&self) -> Option<Operation> {
         self.operation
     }
@@ -204,8 +205,8 @@ impl From<NameError> for Error {
     }
 }
 
-// `LockName -> LockName` goes through the `TryFrom` of the standard library, whose error is this, so that
-// a name is taken where a text is.
+// `LockName -> LockName` goes through the `TryFrom` of the standard library, whose error is this,
+// so that a name is taken where a text is.
 impl From<std::convert::Infallible> for Error {
     fn from(never: std::convert::Infallible) -> Self {
         match never {}

@@ -15,8 +15,8 @@ use crate::liveness::State;
 use crate::name::LockName;
 use crate::token::Token;
 
-/// A held lock: exclusively by default, together with other readers as a [`ReadGuard`], or either way as
-/// an [`AnyGuard`].
+/// A held lock: exclusively by default, together with other readers as a [`ReadGuard`], or either
+/// way as an [`AnyGuard`].
 ///
 /// Dropping a guard releases the lock in the background; [`release`](Guard::release) waits for it
 /// and returns how that went. A process that ends right after the drop takes the background thread
@@ -24,8 +24,8 @@ use crate::token::Token;
 /// [`Locks::close`](crate::Locks::close).
 ///
 /// While the guard lives, the session is renewed on a thread of its own, even while the user's
-/// executor is blocked. Two holders can both believe to hold the lock only if the coordinator breaks
-/// its lease contract, or a clock or process breaks the stated bounds
+/// executor is blocked. Two holders can both believe to hold the lock only if the coordinator
+/// breaks its lease contract, or a clock or process breaks the stated bounds
 /// ([`clock::DRIFT`](crate::clock::DRIFT), [`clock::MARGIN`](crate::clock::MARGIN)). Writes are
 /// ordered for certain only by a resource that checks the [`token`](Guard::token).
 ///
@@ -95,14 +95,14 @@ impl<M: GuardMode> Guard<M> {
         self.held.hold().ticket().mode
     }
 
-    /// Returns the state of the hold now, by the clock and by all that the coordinator has reported.
-    /// Costs no round trip. A hold that was lost once stays lost.
+    /// Returns the state of the hold now, by the clock and by all that the coordinator has
+    /// reported. Costs no round trip. A hold that was lost once stays lost.
     pub fn state(&self) -> State {
         self.held.state()
     }
 
-    /// Returns the time for which the lock is certainly held if nothing is renewed from now on; zero
-    /// once it is lost.
+    /// Returns the time for which the lock is certainly held if nothing is renewed from now on;
+    /// zero once it is lost.
     pub fn remaining(&self) -> Duration {
         self.deadline().map_or(Duration::ZERO, |deadline| {
             let now = self.held.liveness().clock().now();
@@ -120,12 +120,12 @@ impl<M: GuardMode> Guard<M> {
     /// Returns the least that [`remaining`](Guard::remaining) ever is while every renewal is
     /// answered at once. What is to be done between the first sign of trouble and the deadline must
     /// fit into this time.
-    pub fn assured(&self) -> Duration {
-        self.held.liveness().assured()
+    pub fn min_remaining(&self) -> Duration {
+        self.held.liveness().min_remaining()
     }
 
-    /// Returns the instant up to which the coordinator cannot have given the lock to anybody else, as
-    /// proven so far. Renewals move it on. `None` once the lock is lost.
+    /// Returns the instant up to which the coordinator cannot have given the lock to anybody else,
+    /// as proven so far. Renewals move it on. `None` once the lock is lost.
     pub fn deadline(&self) -> Option<BootInstant> {
         match self.held.hold().loss() {
             Some(_) => None,
@@ -171,10 +171,10 @@ impl<M: GuardMode> Guard<M> {
         self.held.get(key).await
     }
 
-    /// Records in the entry that the lock is held since now, for everybody who looks at the queue. An
-    /// entry by itself shows only when it was queued. One write, to be made after a long wait by
-    /// those whose [`Options::announces`](crate::Options::announces) is set; nobody needs to wait for
-    /// it.
+    /// Records in the entry that the lock is held since now, for everybody who looks at the queue.
+    /// An entry by itself shows only when it was queued. One write, to be made after a long wait by
+    /// those whose [`Options::announces`](crate::Options::announces) is set; nobody needs to wait
+    /// for it.
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidArgument`]: the option is not set.
@@ -191,12 +191,12 @@ impl<M: GuardMode> Guard<M> {
     /// Gives the lock back, and returns what the coordinator found. One round trip.
     ///
     /// # Errors
-    /// - [`ErrorKind::Unreachable`], [`ErrorKind::Exhausted`] (those that
-    ///   [are retryable](Error::is_retryable)) and [`ErrorKind::SessionLost`]: it is not known whether
+    /// - [`ErrorKind::Unreachable`], [`ErrorKind::Exhausted`] (those that [are
+    ///   retryable](Error::is_retryable)) and [`ErrorKind::SessionLost`]: it is not known whether
     ///   the lock is free. The release goes on in the background until it is done or the session is
     ///   over.
-    /// - Any other kind, such as [`ErrorKind::Refused`]: the coordinator denies the release. The lock
-    ///   stays taken until the session ends: [`Locks::close`](crate::Locks::close) ends it.
+    /// - Any other kind, such as [`ErrorKind::Refused`]: the coordinator denies the release. The
+    ///   lock stays taken until the session ends: [`Locks::close`](crate::Locks::close) ends it.
     /// - [`ErrorKind::Forked`]: this is a forked child, and the lock is the parent's.
     ///
     /// # Cancel safety
@@ -212,23 +212,23 @@ impl Guard {
     /// is still held, so a holder that was paused changes nothing after it has lost the lock. One
     /// round trip; on ZooKeeper a few for the first value at a key.
     ///
-    /// Any lock can guard any key: have all who write to a key write to it under the same lock. A key
-    /// is 1 to 1,024 bytes, by the rules of lock names; a value at most
+    /// Any lock can guard any key: have all who write to a key write to it under the same lock. A
+    /// key is 1 to 1,024 bytes, by the rules of lock names; a value at most
     /// [`MAX_VALUE_BYTES`](crate::data::MAX_VALUE_BYTES).
     ///
     /// A request whose answer is lost is sent again for as long as the lock is held. That makes no
-    /// difference, because nobody else can have written meanwhile, and the accesses of one guard are
-    /// made one after another.
+    /// difference, because nobody else can have written meanwhile, and the accesses of one guard
+    /// are made one after another.
     ///
     /// # Errors
-    /// - [`ErrorKind::SessionLost`] or [`ErrorKind::Evicted`]: the lock is lost. Nothing was changed
-    ///   after that, and with [`Effect::None`] nothing at all.
+    /// - [`ErrorKind::SessionLost`] or [`ErrorKind::Evicted`]: the lock is lost. Nothing was
+    ///   changed after that, and with [`Effect::None`] nothing at all.
     /// - [`ErrorKind::InvalidArgument`]: the key or the value breaks a limit. Nothing was sent.
     /// - [`ErrorKind::Refused`]: the coordinator denies the write.
     ///
     /// # Cancel safety
-    /// Dropped at any await, the write may have been made, or may yet be made as long as the lock is
-    /// held, but not after a later access of this guard has returned.
+    /// Dropped at any await, the write may have been made, or may yet be made as long as the lock
+    /// is held, but not after a later access of this guard has returned.
     ///
     /// ```
     /// # futures_executor::block_on(async {

@@ -1,5 +1,5 @@
-//! How a guard holds its lock, as a type: what only an exclusive holder may do does not compile for a
-//! reader.
+//! How a guard holds its lock, as a type: what only an exclusive holder may do does not compile for
+//! a reader.
 
 use crate::entry::Mode;
 
@@ -13,13 +13,14 @@ pub struct Exclusive;
 #[non_exhaustive]
 pub struct Shared;
 
-/// The mode of an [`AnyGuard`](crate::AnyGuard): [`Guard::mode`](crate::Guard::mode) returns which it is.
+/// The mode of an [`AnyGuard`](crate::AnyGuard): [`Guard::mode`](crate::Guard::mode) returns which
+/// it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct AnyMode(pub(crate) Mode);
 
-/// The modes that a [`Guard`](crate::Guard) can have: [`Exclusive`], [`Shared`] and [`AnyMode`]. No other
-/// crate can add one.
+/// The modes that a [`Guard`](crate::Guard) can have: [`Exclusive`], [`Shared`] and [`AnyMode`]. No
+/// other crate can add one.
 pub trait GuardMode: sealed::Sealed {}
 
 impl GuardMode for Exclusive {}

@@ -17,7 +17,8 @@ use crate::session::Removed;
 
 /// The outcome of a release that the coordinator confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[must_use = "`AlreadyGone` says that the lock was lost before, and that another may have held it meanwhile"]
+#[must_use = "`AlreadyGone` says that the lock was lost before, and that another may have held it \
+              meanwhile"]
 #[non_exhaustive]
 pub enum Release {
     /// The lock was held until now, and is free for the next in the queue.
@@ -180,7 +181,11 @@ impl HeldLock {
                 })
             }
             Err(error) => {
-                tracing::debug!(%error, lock = %self.hold.ticket().name, "a release goes on in the background");
+                tracing::debug!(
+                    %error,
+                    lock = %self.hold.ticket().name,
+                    "a release goes on in the background"
+                );
                 Err(error)
             }
         }

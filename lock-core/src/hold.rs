@@ -17,10 +17,11 @@ use crate::token::Token;
 ///
 /// The end is set by one thread and awaited by others. Each side first writes its own word, then
 /// issues a sequentially consistent fence, then reads the word of the other side: the ending side
-/// writes `end` and reads `waits`, the waiting side writes `waits` (and registers with it) and reads
-/// `end`. Of two such fences one comes first, so at least one side sees the write of the other: either
-/// the waiter sees the end, or the ending side sees the waiter and wakes it. The `watcher` needs no
-/// fence of ours: an [`AtomicWaker`] gives this order between its `register` and its `wake`.
+/// writes `end` and reads `waits`, the waiting side writes `waits` (and registers with it) and
+/// reads `end`. Of two such fences one comes first, so at least one side sees the write of the
+/// other: either the waiter sees the end, or the ending side sees the waiter and wakes it. The
+/// `watcher` needs no fence of ours: an [`AtomicWaker`] gives this order between its `register` and
+/// its `wake`.
 #[derive(Debug)]
 pub(crate) struct Hold {
     ticket: Ticket,
@@ -77,7 +78,8 @@ impl Hold {
         self.ticket.serial
     }
 
-    /// Ends the hold for this reason, unless it ended before. Returns the first reason, which stays.
+    /// Ends the hold for this reason, unless it ended before. Returns the first reason, which
+    /// stays.
     pub(crate) fn lose(&self, reason: LossReason) -> LossReason {
         match self.end(End::Lost(reason)) {
             End::Lost(first) => first,
@@ -126,8 +128,8 @@ impl Hold {
         }
     }
 
-    /// Resolves as the watch on the entry does, or with `None` once the hold is over. The janitor has
-    /// one of these for each hold: a waker takes a quarter of the memory of a `wait_for_end`.
+    /// Resolves as the watch on the entry does, or with `None` once the hold is over. The janitor
+    /// has one of these for each hold: a waker takes a quarter of the memory of a `wait_for_end`.
     pub(crate) fn watch_until_end<W: Future + Unpin>(
         &self,
         mut watch: W,

@@ -1,13 +1,13 @@
 //! The semantics of Turnlock's locks, written once over a small trait.
 //!
-//! Programs depend on the crate `turnlock`. This crate is for authors of backends. A backend implements
-//! [`Backend`] and [`Session`], and passes the suite of the crate `conformance`. The page
-//! `docs/adding-a-backend.md` of the repository is the way there.
+//! Programs depend on the crate `turnlock`. This crate is for authors of backends. A backend
+//! implements [`Backend`] and [`Session`], and passes the suite of the crate `conformance`. The
+//! page `docs/adding-a-backend.md` of the repository is the way there.
 //!
-//! A lock is a queue of ephemeral entries. A backend puts an entry at the end, shows what stands ahead
-//! of it, reports that an entry is gone, and removes entries. The core does everything else: the
-//! [`rule`] decides who holds, one loop waits, [`Liveness`] knows until when the session is proven to
-//! live, and a background thread removes the entries of dropped guards and acquires.
+//! A lock is a queue of ephemeral entries. A backend puts an entry at the end, shows what stands
+//! ahead of it, reports that an entry is gone, and removes entries. The core does everything else:
+//! the [`rule`] decides who holds, one loop waits, [`Liveness`] knows until when the session is
+//! proven to live, and a background thread removes the entries of dropped guards and acquires.
 //!
 //! ```
 //! use lock_core::Mode;
@@ -53,6 +53,7 @@ pub mod token_offset;
 mod acquire;
 mod acquire_options;
 mod backoff;
+mod client;
 mod error;
 mod guard;
 mod handoff;

@@ -29,8 +29,8 @@ pub enum State {
 
 /// A session's liveness: alive until an instant, suspect until an instant, or lost for a reason.
 ///
-/// The deadline is the earliest instant at which the server could end the session. Each method reads
-/// the clock itself; no timer is trusted alone.
+/// The deadline is the earliest instant at which the server could end the session. Each method
+/// reads the clock itself; no timer is trusted alone.
 ///
 /// # Examples
 /// ```
@@ -51,9 +51,9 @@ pub enum State {
 #[derive(Debug)]
 pub struct Liveness {
     clock: Clock,
-    /// Nanoseconds of the boot clock, or the reason of the loss: see [`Packed`]. All state changes go
-    /// through a compare-and-swap of this one word: that of a reader that finds the deadline passed,
-    /// and that of a renewal that moves it. So no "lost" is ever followed by a "held".
+    /// Nanoseconds of the boot clock, or the reason of the loss: see [`Packed`]. All state changes
+    /// go through a compare-and-swap of this one word: that of a reader that finds the deadline
+    /// passed, and that of a renewal that moves it. So no "lost" is ever followed by a "held".
     word: AtomicU64,
     validity_nanos: AtomicU64,
     /// When the latest request that was acknowledged was sent.
@@ -96,9 +96,9 @@ impl Packed {
 }
 
 impl Liveness {
-    /// Returns the liveness of a session that was opened by a request sent at `sent` and has the time
-    /// to live that the coordinator granted. The validity of a renewal counts from up to `lag` before
-    /// the renewal was sent; on most stores `lag` is zero.
+    /// Returns the liveness of a session that was opened by a request sent at `sent` and has the
+    /// time to live that the coordinator granted. The validity of a renewal counts from up to `lag`
+    /// before the renewal was sent; on most stores `lag` is zero.
     pub fn from_grant(clock: Clock, sent: BootInstant, ttl: Duration, lag: Duration) -> Arc<Self> {
         Self::open(clock, sent, ttl, clock::validity(ttl), lag)
     }
@@ -149,15 +149,15 @@ impl Liveness {
             })
     }
 
-    /// Returns the time to live that the coordinator granted, which may be less or more than was asked
-    /// for. The coordinator keeps the session so long after the last renewal that reached it.
+    /// Returns the time to live that the coordinator granted, which may be less or more than was
+    /// asked for. The coordinator keeps the session so long after the last renewal that reached it.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// Returns the least time that is ever left until the deadline while every renewal is answered at
-    /// once.
-    pub fn assured(&self) -> Duration {
+    /// Returns the least time that is ever left until the deadline while every renewal is answered
+    /// at once.
+    pub fn min_remaining(&self) -> Duration {
         let spent = self.lag + interval(self.ttl);
         clock::validity(self.ttl).saturating_sub(spent)
     }
@@ -187,8 +187,9 @@ impl Liveness {
         }
     }
 
-    /// Moves the deadline for a renewal that was sent at `sent` and acknowledged. Never shortens it,
-    /// and never revives a session whose deadline has passed: callers may have seen that it is lost.
+    /// Moves the deadline for a renewal that was sent at `sent` and acknowledged. Never shortens
+    /// it, and never revives a session whose deadline has passed: callers may have seen that it is
+    /// lost.
     pub fn record_renewal(&self, sent: BootInstant, validity: Duration) {
         if self
             .move_deadline(|deadline| deadline.max(sent + validity))
@@ -201,8 +202,8 @@ impl Liveness {
         }
     }
 
-    /// Turns a passed deadline into a loss. Otherwise moves the deadline by the function, and returns
-    /// the old one with an instant at which it had not passed.
+    /// Turns a passed deadline into a loss. Otherwise moves the deadline by the function, and
+    /// returns the old one with an instant at which it had not passed.
     fn move_deadline(
         &self,
         moved: impl Fn(BootInstant) -> BootInstant,
@@ -242,8 +243,8 @@ impl Liveness {
     }
 
     /// Ends the session if this outcome of a request reports that the session is lost, and returns
-    /// the outcome. For a backend: holders and waiters learn of the loss from the first request that
-    /// meets it.
+    /// the outcome. For a backend: holders and waiters learn of the loss from the first request
+    /// that meets it.
     ///
     /// # Errors
     /// That of the outcome.
@@ -256,8 +257,8 @@ impl Liveness {
         outcome
     }
 
-    /// Waits until the session is lost and returns the reason: at the deadline at the latest, even if
-    /// nobody renews. Returns at once in a forked child of the process that has the session.
+    /// Waits until the session is lost and returns the reason: at the deadline at the latest, even
+    /// if nobody renews. Returns at once in a forked child of the process that has the session.
     ///
     /// # Cancel safety
     /// Cancel safe.
@@ -271,7 +272,8 @@ impl Liveness {
                 return LossReason::Expired;
             }
             tokio::select! {
-                // The sender is a field of this object, so it is a loss and not the end of the sender.
+                // The sender is a field of this object, so it is a loss and not the end of the
+                // sender.
                 _ = loss.wait_for(Option::is_some) => {}
                 // Renewals have moved the deadline on, or it has passed.
                 () = background::sleep(self.remaining()) => {}
@@ -373,7 +375,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn everyone_who_waits_hears_of_the_loss_also_when_late() {
+    async fn every_waiter_learns_of_the_loss_even_a_late_one() {
         let clock = Clock::system();
         let liveness = Liveness::new(clock.clone(), clock.now(), Duration::from_secs(3600));
         let waiting = tokio::spawn({

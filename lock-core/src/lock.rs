@@ -1,26 +1,24 @@
 //! The connection to a coordinator, which locks are made from.
 
 #[cfg(doc)]
-use crate::guard::Guard;
+use crate::{error::ErrorKind, guard::Guard};
 use std::future::Future;
 use std::sync::Arc;
 
 use crate::background;
-use crate::clock;
+use crate::client::Client;
 use crate::data::DataKey;
-use crate::entry::{EntryId, Metadata, SessionId};
-use crate::error::{Error, ErrorKind};
-use crate::janitor::SharedSession;
+use crate::entry::{EntryId, SessionId};
+use crate::error::Error;
 use crate::mutex::Mutex;
 use crate::name::LockName;
 use crate::named::Named;
 use crate::operation::Operation;
-use crate::options::{MAX_TTL, MIN_TTL, OnRequeue, OnSessionLoss, Options};
+use crate::options::Options;
 use crate::queue::Queue;
 use crate::retry;
 use crate::rwlock::RwLock;
 use crate::session::{Backend, Removed};
-use crate::session_slot::SessionSlot;
 use crate::token_offset::{Raised, TokenOffset};
 
 /// A process's connection to a coordinator, which makes its locks. A clone is cheap, and shares the
@@ -46,15 +44,7 @@ use crate::token_offset::{Raised, TokenOffset};
 /// ```
 #[derive(Debug, Clone)]
 pub struct Locks {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    sessions: Arc<SessionSlot>,
-    on_session_loss: OnSessionLoss,
-    on_requeue: Option<OnRequeue>,
-    metadata: Metadata,
+    client: Arc<Client>,
 }
 
 impl Locks {
@@ -63,45 +53,8 @@ impl Locks {
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] if an option is out of bounds.
     pub fn new(backend: Arc<dyn Backend>, options: Options) -> Result<Self, Error> {
-        let Options {
-            ttl,
-            owner,
-            note,
-            command,
-            announces,
-            on_session_loss,
-            on_requeue,
-        } = options;
-        if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!(
-                    "a time to live of {ttl:?} is out of bounds: give {MIN_TTL:?} to {MAX_TTL:?}"
-                ),
-            ));
-        }
-        let host = rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned();
-        let metadata = Metadata {
-            owner,
-            host,
-            pid: std::process::id(),
-            since_unix_ms: 0,
-            note,
-            command,
-            held_unix_ms: announces.then_some(0),
-        };
-        metadata.check()?;
-        let shared = Shared {
-            sessions: SessionSlot::new(backend, ttl),
-            on_session_loss,
-            on_requeue,
-            metadata,
-        };
         Ok(Locks {
-            shared: Arc::new(shared),
+            client: Arc::new(Client::new(backend, options)?),
         })
     }
 
@@ -114,12 +67,12 @@ impl Locks {
         N: TryInto<LockName>,
         Error: From<N::Error>,
     {
-        Ok(Mutex::new(self.named(name)?))
+        Ok(Mutex::new(self.named_lock(name)?))
     }
 
-    /// Returns the read/write lock of this name: one writer or many readers, first come first served. A
-    /// writer that waits stops new readers. A mutex of the same name is the same lock, held by a writer.
-    /// Does no I/O.
+    /// Returns the read/write lock of this name: one writer or many readers, first come first
+    /// served. A writer that waits stops new readers. A mutex of the same name is the same lock,
+    /// held by a writer. Does no I/O.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidName`] if the name breaks a rule; the text names the rule and the place.
@@ -128,23 +81,23 @@ impl Locks {
         N: TryInto<LockName>,
         Error: From<N::Error>,
     {
-        Ok(RwLock::new(self.named(name)?))
+        Ok(RwLock::new(self.named_lock(name)?))
     }
 
-    fn named<N>(&self, name: N) -> Result<Named, Error>
+    fn named_lock<N>(&self, name: N) -> Result<Named, Error>
     where
         N: TryInto<LockName>,
         Error: From<N::Error>,
     {
-        Ok(Named::new(self.clone(), name.try_into()?))
+        Ok(Named::new(self.client.clone(), name.try_into()?))
     }
 
-    /// Returns the holders and waiters of a lock, in the order of arrival. One round trip for a short
-    /// queue; opens no session.
+    /// Returns the holders and waiters of a lock, in the order of arrival. One round trip for a
+    /// short queue; opens no session.
     ///
     /// # Errors
-    /// - [`ErrorKind::Unreachable`], [`ErrorKind::Exhausted`]: the coordinator has not answered for some
-    ///   seconds, or is short of something.
+    /// - [`ErrorKind::Unreachable`], [`ErrorKind::Exhausted`]: the coordinator has not answered for
+    ///   some seconds, or is short of something.
     /// - [`ErrorKind::Refused`], [`ErrorKind::Configuration`]: the coordinator denies it.
     /// - [`ErrorKind::Forked`]: this is a forked child.
     ///
@@ -153,15 +106,15 @@ impl Locks {
     pub async fn queue(&self, name: &LockName) -> Result<Queue, Error> {
         let read = async {
             background::check_process()?;
-            let backend = self.shared.sessions.backend();
-            retry::briefly(|| backend.queue(name)).await
+            let backend = self.client.sessions().backend();
+            retry::retry_briefly(|| backend.queue(name)).await
         };
         explain(Operation::ReadQueue, Some(name), read).await
     }
 
-    /// Returns the queues of the native locks whose names begin with `prefix` (all, if it is empty), in
-    /// the order of the store's keys: at most `limit` of them, those after the lock `after`. Opens no
-    /// session.
+    /// Returns the queues of the native locks whose names begin with `prefix` (all, if it is
+    /// empty), in the order of the store's keys: at most `limit` of them, those after the lock
+    /// `after`. Opens no session.
     ///
     /// # Errors
     /// The kinds of [`queue`](Locks::queue).
@@ -176,15 +129,16 @@ impl Locks {
     ) -> Result<Vec<Queue>, Error> {
         let list = async {
             background::check_process()?;
-            let backend = self.shared.sessions.backend();
-            retry::briefly(|| backend.locks(prefix, after, limit)).await
+            let backend = self.client.sessions().backend();
+            retry::retry_briefly(|| backend.locks(prefix, after, limit)).await
         };
         explain(Operation::ListLocks, None, list).await
     }
 
-    /// Removes an entry of this lock, of this process or another, as [`queue`](Locks::queue) has shown
-    /// it. It removes that incarnation alone, so a contender that came meanwhile keeps its place. The
-    /// entry's holder or waiter is notified that it was evicted. One round trip; opens no session of ours.
+    /// Removes an entry of this lock, of this process or another, as [`queue`](Locks::queue) has
+    /// shown it. It removes that incarnation alone, so a contender that came meanwhile keeps its
+    /// place. The entry's holder or waiter is notified that it was evicted. One round trip; opens
+    /// no session of ours.
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidArgument`]: the entry is not one of this lock.
@@ -193,13 +147,13 @@ impl Locks {
     /// # Cancel safety
     /// Dropped at any await, it may have removed the entry, and may be called again.
     pub async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error> {
-        let evict = retry::evict(self.shared.sessions.backend(), name, entry);
+        let evict = retry::evict(self.client.sessions().backend(), name, entry);
         explain(Operation::Evict, Some(name), evict).await
     }
 
-    /// Returns the value that holders keep in the coordinator at this key: see [`Guard::put`]. It is not
-    /// older than the call. One round trip, on ZooKeeper with a session of its own; opens no session of
-    /// ours.
+    /// Returns the value that holders keep in the coordinator at this key: see [`Guard::put`]. It
+    /// is not older than the call. One round trip, on ZooKeeper with a session of its own; opens no
+    /// session of ours.
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidArgument`]: the key breaks a rule of lock names.
@@ -210,20 +164,20 @@ impl Locks {
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         let get = async {
             background::check_process()?;
-            let backend = self.shared.sessions.backend();
+            let backend = self.client.sessions().backend();
             let key = DataKey::new(key)?;
-            retry::briefly(|| backend.get(&key)).await
+            retry::retry_briefly(|| backend.get(&key)).await
         };
         explain(Operation::Get, None, get).await
     }
 
-    /// Makes every token that a native lock of this namespace gives out from now on higher than `offset`:
-    /// the highest one of the coordinator that its users come from. It never lowers anything. A few round
-    /// trips; opens no session of ours.
+    /// Makes every token that a native lock of this namespace gives out from now on higher than
+    /// `offset`: the highest one of the coordinator that its users come from. It never lowers
+    /// anything. A few round trips; opens no session of ours.
     ///
-    /// Nothing is changed while the namespace is in use: while a native lock has an entry in its queue,
-    /// and on ZooKeeper while a session is open, idle or not. Raw locks have no offset, because other
-    /// clients in their queues would not know of it.
+    /// Nothing is changed while the namespace is in use: while a native lock has an entry in its
+    /// queue, and on ZooKeeper while a session is open, idle or not. Raw locks have no offset,
+    /// because other clients in their queues would not know of it.
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidArgument`]: the offset is above
@@ -235,9 +189,9 @@ impl Locks {
     pub async fn raise_token_offset(&self, offset: u64) -> Result<Raised, Error> {
         let raise = async {
             background::check_process()?;
-            let backend = self.shared.sessions.backend();
+            let backend = self.client.sessions().backend();
             let offset = TokenOffset::new(offset)?;
-            retry::briefly(|| backend.raise_token_offset(offset)).await
+            retry::retry_briefly(|| backend.raise_token_offset(offset)).await
         };
         explain(Operation::RaiseTokenOffset, None, raise).await
     }
@@ -247,16 +201,16 @@ impl Locks {
         if background::is_forked() {
             return None;
         }
-        self.shared.sessions.current().map(|t| t.session().id())
+        self.client.sessions().current().map(|t| t.session().id())
     }
 
-    /// Closes the session, and with it ends every hold and every wait of all clones. The next acquire
-    /// opens a new one. One round trip.
+    /// Closes the session, and with it ends every hold and every wait of all clones. The next
+    /// acquire opens a new one. One round trip.
     ///
     /// # Errors
-    /// - [`ErrorKind::Unreachable`] or another kind of the coordinator's: it does not answer, or denies
-    ///   it. The close goes on in the background, and the session ends with its time to live at the
-    ///   latest.
+    /// - [`ErrorKind::Unreachable`] or another kind of the coordinator's: it does not answer, or
+    ///   denies it. The close goes on in the background, and the session ends with its time to live
+    ///   at the latest.
     /// - [`ErrorKind::Forked`]: this is a forked child, and the session is the parent's.
     ///
     /// # Cancel safety
@@ -264,38 +218,13 @@ impl Locks {
     pub async fn close(&self) -> Result<(), Error> {
         let close = async {
             background::check_process()?;
-            self.shared.sessions.close().await
+            self.client.sessions().close().await
         };
         explain(Operation::CloseSession, None, close).await
     }
-
-    /// Returns the session, and opens one if there is none.
-    pub(crate) async fn shared_session(&self) -> Result<Arc<SharedSession>, Error> {
-        self.shared.sessions.shared_session().await
-    }
-
-    /// Returns what becomes of waits whose acquire does not say.
-    pub(crate) fn on_session_loss(&self) -> OnSessionLoss {
-        self.shared.on_session_loss
-    }
-
-    /// Reports that a wait queues anew.
-    pub(crate) fn notify_requeue(&self, name: &LockName, error: &Error) {
-        if let Some(on_requeue) = &self.shared.on_requeue {
-            on_requeue.notify(name, error);
-        }
-    }
-
-    /// Returns what an entry that is made now says about its contender.
-    pub(crate) fn metadata(&self) -> Metadata {
-        Metadata {
-            since_unix_ms: clock::unix_millis(),
-            ..self.shared.metadata.clone()
-        }
-    }
 }
 
-/// Does this work, and has its error name the operation and the lock.
+/// Awaits this work, and adds the operation and the lock to its error.
 async fn explain<T>(
     operation: Operation,
     lock: Option<&LockName>,

@@ -14,9 +14,9 @@ use crate::options::OnSessionLoss;
 
 /// A lock with one holder at a time, first come first served.
 ///
-/// Each acquire is a contender of its own, also when tasks share a session. So a task that acquires a
-/// mutex that it already holds waits for itself, for ever: give the guard to the code that needs it
-/// instead. After a second of such a wait a warning is logged with [`tracing`].
+/// Each acquire is a contender of its own, also when tasks share a session. So a task that acquires
+/// a mutex that it already holds waits for itself, for ever: give the guard to the code that needs
+/// it instead. After a second of such a wait a warning is logged with [`tracing`].
 #[derive(Debug, Clone)]
 pub struct Mutex(Named);
 
@@ -33,11 +33,11 @@ impl Mutex {
     /// Waits until the lock is held, without a limit. Uncontended: one round trip.
     ///
     /// # Errors
-    /// - [`ErrorKind::SessionLost`] or [`ErrorKind::Evicted`]: the place in the queue is gone. Acquire
-    ///   again to queue anew, or see [`OnSessionLoss::Requeue`].
+    /// - [`ErrorKind::SessionLost`] or [`ErrorKind::Evicted`]: the place in the queue is gone.
+    ///   Acquire again to queue anew, or see [`OnSessionLoss::Requeue`].
     /// - [`ErrorKind::Unreachable`]: no session is open, and the coordinator does not answer.
-    /// - [`ErrorKind::Exhausted`]: the coordinator has been short of something for 5 s, or this process
-    ///   is.
+    /// - [`ErrorKind::Exhausted`]: the coordinator has been short of something for 5 s, or this
+    ///   process is.
     /// - [`ErrorKind::Refused`], [`ErrorKind::Configuration`], [`ErrorKind::Unsupported`]: the
     ///   coordinator denies it.
     /// - [`ErrorKind::Forked`]: this is a forked child.
@@ -62,12 +62,12 @@ impl Mutex {
         self.0.acquire_forever(AcquireOptions::new()).await
     }
 
-    /// Takes the lock if nobody holds it or waits for it; returns `None` otherwise. One round trip, two
-    /// when the lock is not free.
+    /// Takes the lock if nobody holds it or waits for it; returns `None` otherwise. One round trip,
+    /// two when the lock is not free.
     ///
     /// # Errors
-    /// The kinds of [`acquire`](Mutex::acquire). [`ErrorKind::Unreachable`] comes after 5 s without an
-    /// answer, [`ErrorKind::Exhausted`] at once.
+    /// The kinds of [`acquire`](Mutex::acquire). [`ErrorKind::Unreachable`] comes after 5 s without
+    /// an answer, [`ErrorKind::Exhausted`] at once.
     ///
     /// # Cancel safety
     /// That of [`acquire`](Mutex::acquire).
@@ -78,8 +78,8 @@ impl Mutex {
     /// Waits for the lock for at most this long; returns `None` if others held it all the time.
     ///
     /// # Errors
-    /// The kinds of [`acquire`](Mutex::acquire). [`ErrorKind::Unreachable`] means that the coordinator did
-    /// not take us into the queue in that time, or does not answer at its end.
+    /// The kinds of [`acquire`](Mutex::acquire). [`ErrorKind::Unreachable`] means that the
+    /// coordinator did not take us into the queue in that time, or does not answer at its end.
     ///
     /// # Cancel safety
     /// That of [`acquire`](Mutex::acquire).
@@ -88,8 +88,8 @@ impl Mutex {
             .await
     }
 
-    /// Acquires the lock as these options say: the general form of the other methods. Returns `None` if
-    /// others held it for as long as the options wait.
+    /// Acquires the lock as these options say: the general form of the other methods. Returns
+    /// `None` if others held it for as long as the options wait.
     ///
     /// # Errors
     /// The kinds of [`acquire`](Mutex::acquire), [`try_acquire`](Mutex::try_acquire) or

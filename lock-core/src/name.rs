@@ -18,8 +18,8 @@ pub const MAX_NAME_BYTES: usize = 1024;
 /// backend.
 ///
 /// A *raw* name is used verbatim as the etcd prefix or ZooKeeper path, to join a queue that other
-/// clients already use: 1 to 1,024 bytes, no control characters. Raw names nest as those of the other
-/// clients do: on etcd the raw lock `a` shares one queue with everything under `a/`.
+/// clients already use: 1 to 1,024 bytes, no control characters. Raw names nest as those of the
+/// other clients do: on etcd the raw lock `a` shares one queue with everything under `a/`.
 ///
 /// # Examples
 /// ```
@@ -39,7 +39,10 @@ pub struct LockName {
 
 /// Says why a text is not the name of a lock. The offset is in bytes from the start of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the lock name {:?} is not valid: {rule} (at byte {offset}); {}", shorten(.name), self.remedy())]
+#[error(
+    "the lock name {:?} is not valid: {rule} (at byte {offset}); {}",
+    shorten(.name), self.remedy()
+)]
 pub struct NameError {
     name: String,
     rule: NameRule,
@@ -173,16 +176,16 @@ fn name_error(text: &str, rule: NameRule, offset: usize) -> NameError {
     }
 }
 
-/// The characters that an encoded name escapes: all but these four, letters and digits. Since `/` and
-/// `%` are among them, no lock's keys lie under another's, and any store accepts the result.
+/// The characters that an encoded name escapes: all but these four, letters and digits. Since `/`
+/// and `%` are among them, no lock's keys lie under another's, and any store accepts the result.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// Encodes a native name, or the beginning of one, as one flat segment of a key. Different names have
-/// different encodings, and the encoding of a beginning is the beginning of the encoding.
+/// Encodes a native name, or the beginning of one, as one flat segment of a key. Different names
+/// have different encodings, and the encoding of a beginning is the beginning of the encoding.
 ///
 /// # Examples
 /// ```
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_encode_made_is_decoded() {
+    fn only_texts_of_encode_are_decoded() {
         assert_eq!(encode("a/b%ü"), "a%2Fb%25%C3%BC");
         assert!(decode("a/b").is_none());
         assert!(decode("a%2fb").is_none(), "lower case escapes are not ours");

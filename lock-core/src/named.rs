@@ -7,6 +7,7 @@ use crate::acquire::Pending;
 use crate::acquire_options::AcquireOptions;
 use crate::background;
 use crate::backoff::Backoff;
+use crate::client::Client;
 use crate::clock::{BootInstant, Clock};
 use crate::entry::Mode;
 use crate::error::{Error, ErrorKind, LossReason};
@@ -14,7 +15,6 @@ use crate::guard::Guard;
 use crate::guard_mode::GuardMode;
 use crate::held_lock::HeldLock;
 use crate::janitor::SharedSession;
-use crate::lock::Locks;
 use crate::name::LockName;
 use crate::operation::Operation;
 use crate::options::OnSessionLoss;
@@ -22,13 +22,13 @@ use crate::wait_limit::WaitLimit;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Named {
-    locks: Locks,
+    client: Arc<Client>,
     name: LockName,
 }
 
 impl Named {
-    pub(crate) fn new(locks: Locks, name: LockName) -> Self {
-        Named { locks, name }
+    pub(crate) fn new(client: Arc<Client>, name: LockName) -> Self {
+        Named { client, name }
     }
 
     pub(crate) fn name(&self) -> &LockName {
@@ -41,7 +41,7 @@ impl Named {
         options: AcquireOptions<M>,
     ) -> Result<Option<Guard<M>>, Error> {
         let (mode, limit) = (options.to_mode(), options.to_wait_limit());
-        let policy = options.session_loss_policy(self.locks.on_session_loss());
+        let policy = options.session_loss_policy(self.client.on_session_loss());
         let held = self.wait(mode, limit, policy).await;
         let held = held.map_err(|error| error.during(Operation::Acquire, Some(&self.name)))?;
         Ok(held.map(Guard::new))
@@ -73,7 +73,7 @@ impl Named {
         let mut replaced = false;
         let mut backoff = Backoff::default();
         loop {
-            let metadata = Arc::new(self.locks.metadata());
+            let metadata = Arc::new(self.client.metadata());
             let ticket = shared_session.ticket(self.name.clone(), mode, metadata);
             let mut pending = Pending::new(shared_session, ticket);
             let error = match pending.acquire(limit, replaced && requeues).await {
@@ -83,12 +83,12 @@ impl Named {
             let may_have_entry = pending.may_have_entry();
             drop(pending);
             if may_have_entry && requeues {
-                self.locks.notify_requeue(&self.name, &error);
+                self.client.notify_requeue(&self.name, &error);
             } else if may_have_entry || replaced && !requeues {
                 return Err(error);
             }
-            // A session that ended before we had a place in the queue is replaced once. A lost place
-            // is replaced as often as that happens.
+            // A session that ended before we had a place in the queue is replaced once. A lost
+            // place is replaced as often as that happens.
             if may_have_entry {
                 backoff = Backoff::default();
             } else if replaced {
@@ -110,7 +110,7 @@ impl Named {
     ) -> Result<Arc<SharedSession>, Error> {
         tokio::select! {
             biased;
-            shared_session = self.locks.shared_session() => shared_session,
+            shared_session = self.client.shared_session() => shared_session,
             () = limit.wait_for_end() => Err(no_session_error(outage)),
         }
     }

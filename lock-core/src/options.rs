@@ -44,9 +44,9 @@ pub struct Options {
     pub note: Option<String>,
     /// Shown to others in the queue: the program that does the work.
     pub command: Option<String>,
-    /// Whether holders that had to wait call [`Guard::announce`](crate::Guard::announce), so that others
-    /// see since when the lock is held. Without it, nobody may conclude from a holder's silence that it
-    /// did not have to wait.
+    /// Whether holders that had to wait call [`Guard::announce`](crate::Guard::announce), so that
+    /// others see since when the lock is held. Without it, nobody may conclude from a holder's
+    /// silence that it did not have to wait.
     pub announces: bool,
     /// What becomes of a wait when the session is lost.
     pub on_session_loss: OnSessionLoss,
@@ -91,7 +91,8 @@ impl Options {
         self
     }
 
-    /// Sets the function that is called when a wait has lost its place and queues anew. It must not block.
+    /// Sets the function that is called when a wait has lost its place and queues anew. It must not
+    /// block.
     pub fn with_on_requeue(
         mut self,
         callback: impl Fn(&LockName, &Error) + Send + Sync + 'static,
@@ -101,8 +102,8 @@ impl Options {
     }
 }
 
-/// A function that is called for each wait that has lost its place in the queue and begins anew at its
-/// end, with the name of the lock and the error that the place was lost by. It must not block.
+/// A function that is called for each wait that has lost its place in the queue and begins anew at
+/// its end, with the name of the lock and the error that the place was lost by. It must not block.
 #[derive(Clone)]
 pub struct OnRequeue(Arc<Callback>);
 
@@ -130,20 +131,20 @@ impl fmt::Debug for OnRequeue {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnSessionLoss {
-    /// The wait fails with [`ErrorKind::SessionLost`], so that the caller knows that others may have
-    /// gone first.
+    /// The wait fails with [`ErrorKind::SessionLost`], so that the caller knows that others may
+    /// have gone first.
     #[default]
     Fail,
-    /// The wait opens a new session and queues anew, at the end, for what is left of its time; without a
-    /// limit, through an outage of any length. It tries again, with growing pauses, while the
-    /// coordinator cannot be reached or is short of something. It fails when the coordinator refuses
-    /// it, and by [`Locks::close`].
+    /// The wait opens a new session and queues anew, at the end, for what is left of its time;
+    /// without a limit, through an outage of any length. It tries again, with growing pauses, while
+    /// the coordinator cannot be reached or is short of something. It fails when the coordinator
+    /// refuses it, and by [`Locks::close`].
     Requeue,
 }
 
 impl Default for Options {
-    /// Returns [`DEFAULT_TTL`], the user's login name from the environment (or else the user's number),
-    /// no note and no command.
+    /// Returns [`DEFAULT_TTL`], the user's login name from the environment (or else the user's
+    /// number), no note and no command.
     fn default() -> Self {
         let owner = ["USER", "LOGNAME"]
             .iter()

@@ -9,13 +9,13 @@ use crate::liveness::{Liveness, State, interval};
 /// An attempt to renew that takes longer is given up and tried again, however long the time to live
 /// is: a holder must learn of trouble while it can still act.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(10);
-/// The longest sleep of the renewal loop. After a suspend, timers are late by the time of it, so the
-/// loop reads the clock this often.
+/// The longest sleep of the renewal loop. After a suspend, timers are late by the time of it, so
+/// the loop reads the clock this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// Renews a session until it is lost: five times in a `ttl`. Each attempt is bounded by a fifth of it,
-/// and by 10 s. After a failed attempt the next one follows after a short pause. Returns when the
-/// session is lost, also when its deadline passes in the middle of an attempt.
+/// Renews a session until it is lost: five times in a `ttl`. Each attempt is bounded by a fifth of
+/// it, and by 10 s. After a failed attempt the next one follows after a short pause. Returns when
+/// the session is lost, also when its deadline passes in the middle of an attempt.
 ///
 /// `renew` makes one attempt and returns the validity that its acknowledgement proves. The validity
 /// counts from when the attempt was sent: this loop reads the clock before it polls the attempt. An
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_loop_counts_from_when_it_sent_what_was_answered_late() {
+    async fn a_late_reply_counts_from_when_its_request_was_sent() {
         const LATE: Duration = Duration::from_millis(200);
         let clock = Clock::system();
         let liveness = Liveness::new(clock.clone(), clock.now(), VALIDITY / 2);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_loop_renews_survives_failures_and_ends_when_told_that_the_session_is_gone() {
+    async fn the_loop_survives_failures_and_ends_when_the_session_is_gone() {
         let ttl = Duration::from_millis(500);
         let clock = Clock::system();
         let liveness = Liveness::new(clock.clone(), clock.now(), VALIDITY);

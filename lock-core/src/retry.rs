@@ -22,9 +22,9 @@ pub(crate) const RETRY_TIME: Duration = Duration::from_secs(5);
 /// [`RetryPolicy::Brief`] begins no try later than this after the first one.
 const BRIEF_TIME: Duration = Duration::from_secs(4);
 
-/// [`RetryPolicy::Brief`] makes so many tries of a request that cannot even be sent. With the pauses
-/// in between, they take about half a second where connections are refused at once. Each goes to
-/// another server if the coordinator has several.
+/// [`RetryPolicy::Brief`] makes so many tries of a request that cannot even be sent. With the
+/// pauses in between, they take about half a second where connections are refused at once. Each
+/// goes to another server if the coordinator has several.
 const UNSENT_TRIES: u32 = 6;
 
 /// How long an operation that fails in a way that may pass is tried again.
@@ -35,8 +35,8 @@ pub(crate) enum RetryPolicy {
     /// [`RETRY_TIME`], and not at all if the coordinator is short of something.
     OfTry,
     /// [`RETRY_TIME`] if the coordinator is short of something. Without a limit if it cannot be
-    /// reached: a request may have taken effect, and the coordinator may come back while our session
-    /// lives.
+    /// reached: a request may have taken effect, and the coordinator may come back while our
+    /// session lives.
     Usual,
     /// As long as the session lives: there is a place in a queue to keep, or one was lost before.
     Endless,
@@ -119,8 +119,8 @@ impl Tries {
 pub(crate) struct Doubt(AtomicBool);
 
 impl Doubt {
-    /// Makes one try and keeps what is known of its effect. The operation is in doubt while a try is
-    /// under way, and stays so if this future is dropped.
+    /// Makes one try and keeps what is known of its effect. The operation is in doubt while a try
+    /// is under way, and stays so if this future is dropped.
     pub(crate) async fn observe<T>(
         &self,
         attempt: impl Future<Output = Result<T, Error>>,
@@ -176,11 +176,11 @@ impl Doubt {
 /// use lock_core::{Backend, Error, LockName, Queue, retry};
 ///
 /// async fn waiting(backend: &dyn Backend, name: &LockName) -> Result<usize, Error> {
-///     let queue: Queue = retry::briefly(|| backend.queue(name)).await?;
+///     let queue: Queue = retry::retry_briefly(|| backend.queue(name)).await?;
 ///     Ok(queue.entries.len() - queue.holders())
 /// }
 /// ```
-pub async fn briefly<T, F>(attempt: impl FnMut() -> F) -> Result<T, Error>
+pub async fn retry_briefly<T, F>(attempt: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
@@ -213,7 +213,7 @@ pub(crate) async fn remove_before(
 ) -> Result<Removal, Error> {
     let doubt = Doubt::default();
     let attempt = || doubt.observe(session.remove(ticket, entry, waiters));
-    let found = briefly(attempt).await?;
+    let found = retry_briefly(attempt).await?;
     let removed = match session.liveness().state() {
         // The end of the session may have removed the entry before any try did.
         State::Lost(_) => found.removed,
@@ -230,7 +230,7 @@ pub(crate) async fn evict(
     entry: &EntryId,
 ) -> Result<Removed, Error> {
     let doubt = Doubt::default();
-    let found = briefly(|| doubt.observe(backend.evict(name, entry))).await?;
+    let found = retry_briefly(|| doubt.observe(backend.evict(name, entry))).await?;
     Ok(doubt.apply_to_removal(found))
 }
 

@@ -46,9 +46,9 @@ fn conflicts(mode: Mode, ahead: Mode) -> bool {
     mode == Mode::Exclusive || ahead == Mode::Exclusive
 }
 
-/// Returns what an entry of this mode needs to see. An exclusive entry waits for the nearest entry of
-/// any mode, which in turn waits for all that is further ahead. A shared entry waits for the nearest
-/// exclusive entry, also if that waits itself: so a waiting writer stops new readers.
+/// Returns what an entry of this mode needs to see. An exclusive entry waits for the nearest entry
+/// of any mode, which in turn waits for all that is further ahead. A shared entry waits for the
+/// nearest exclusive entry, also if that waits itself: so a waiting writer stops new readers.
 pub fn ask(mode: Mode) -> Ask {
     Ask {
         exclusive_only: mode == Mode::Shared,
@@ -152,10 +152,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn holders_never_conflict_and_someone_always_holds(shared in proptest::collection::vec(any::<bool>(), 1..40)) {
-            let queue: Vec<Mode> = shared.iter().map(|s| if *s { Shared } else { Exclusive }).collect();
+        fn holders_never_conflict_and_someone_always_holds(
+            shared in proptest::collection::vec(any::<bool>(), 1..40),
+        ) {
+            let queue: Vec<Mode> =
+                shared.iter().map(|s| if *s { Shared } else { Exclusive }).collect();
             let verdicts = verdicts(&queue);
-            let holders: Vec<usize> = (0..queue.len()).filter(|i| verdicts[*i] == Verdict::Granted).collect();
+            let holders: Vec<usize> =
+                (0..queue.len()).filter(|i| verdicts[*i] == Verdict::Granted).collect();
             prop_assert!(!holders.is_empty());
             prop_assert!(holders.len() == 1 || holders.iter().all(|i| queue[*i] == Shared));
             // Holders are the first ones: nobody is overtaken.
@@ -165,8 +169,11 @@ mod tests {
         }
 
         #[test]
-        fn following_the_blockers_leads_to_a_holder(shared in proptest::collection::vec(any::<bool>(), 1..40)) {
-            let queue: Vec<Mode> = shared.iter().map(|s| if *s { Shared } else { Exclusive }).collect();
+        fn following_the_blockers_leads_to_a_holder(
+            shared in proptest::collection::vec(any::<bool>(), 1..40),
+        ) {
+            let queue: Vec<Mode> =
+                shared.iter().map(|s| if *s { Shared } else { Exclusive }).collect();
             let verdicts = verdicts(&queue);
             for start in 0..queue.len() {
                 let mut at = start;

@@ -14,8 +14,8 @@ use crate::named::Named;
 /// A lock with one writer or many readers, first come first served. A writer that waits stops new
 /// readers.
 ///
-/// A reader that acquires the lock again may wait for ever: for itself, as a [`Mutex`]'s holder does, if it
-/// wants to write; and if it wants to read, for a writer that waits for it.
+/// A reader that acquires the lock again may wait for ever: for itself, as a [`Mutex`]'s holder
+/// does, if it wants to write; and if it wants to read, for a writer that waits for it.
 ///
 /// ```
 /// # futures_executor::block_on(async {
@@ -66,8 +66,8 @@ impl RwLock {
             .await
     }
 
-    /// Waits for at most this long to hold the lock for reading; returns `None` if writers held it all the
-    /// time.
+    /// Waits for at most this long to hold the lock for reading; returns `None` if writers held it
+    /// all the time.
     ///
     /// # Errors
     /// The kinds of [`Mutex::acquire_timeout`].
@@ -101,8 +101,8 @@ impl RwLock {
         self.acquire_with(AcquireOptions::new().no_wait()).await
     }
 
-    /// Waits for at most this long to hold the lock exclusively; returns `None` if others held it all the
-    /// time.
+    /// Waits for at most this long to hold the lock exclusively; returns `None` if others held it
+    /// all the time.
     ///
     /// # Errors
     /// The kinds of [`Mutex::acquire_timeout`].
@@ -114,8 +114,8 @@ impl RwLock {
             .await
     }
 
-    /// Acquires the lock as these options say: the general form of the other methods. Returns `None` if
-    /// others held it for as long as the options wait.
+    /// Acquires the lock as these options say: the general form of the other methods. Returns
+    /// `None` if others held it for as long as the options wait.
     ///
     /// # Errors
     /// The kinds of [`Mutex::acquire_with`].

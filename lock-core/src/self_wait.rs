@@ -68,7 +68,8 @@ impl Holders {
             if holders.counts().contains_key(&key) {
                 tracing::warn!(
                     lock = %name,
-                    "a task waits for a lock that it holds itself, which may last for ever: give it the guard instead"
+                    "a task waits for a lock that it holds itself, which may last for ever: give \
+                     it the guard instead"
                 );
             }
             wait.await

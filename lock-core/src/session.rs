@@ -23,18 +23,18 @@ use crate::token_offset::{Raised, TokenOffset};
 /// method can be dropped at any await.
 #[async_trait]
 pub trait Backend: Debug + Send + Sync {
-    /// Opens a session that lives at least `ttl` after its last renewal. The store may raise a small
-    /// `ttl`, and the deadlines count with what it granted. The session renews itself until it is
-    /// closed.
+    /// Opens a session that lives at least `ttl` after its last renewal. The store may raise a
+    /// small `ttl`, and the deadlines count with what it granted. The session renews itself until
+    /// it is closed.
     ///
     /// # Cancel safety
     /// When the call is dropped, no session stays that is renewed: it is closed again, or ends with
     /// its time to live.
     ///
     /// # Errors
-    /// [`ErrorKind::Unreachable`] if the coordinator did not answer in time; [`ErrorKind::Exhausted`]
-    /// if it is short of something; another kind if it refuses for good. The methods below fail with
-    /// the same kinds.
+    /// [`ErrorKind::Unreachable`] if the coordinator did not answer in time;
+    /// [`ErrorKind::Exhausted`] if it is short of something; another kind if it refuses for good.
+    /// The methods below fail with the same kinds.
     async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error>;
 
     /// Returns the whole queue of one lock, which is empty if there is no entry. Needs no session.
@@ -82,12 +82,13 @@ pub trait Backend: Debug + Send + Sync {
     /// entry is one of another lock.
     async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error>;
 
-    /// Raises the [offset](crate::token_offset) under the tokens of the namespace's native locks, and
-    /// never lowers it. The step that raises it also proves that there is no entry of such a lock,
-    /// and that no session will make one without knowing the new offset.
+    /// Raises the [offset](crate::token_offset) under the tokens of the namespace's native locks,
+    /// and never lowers it. The step that raises it also proves that there is no entry of such a
+    /// lock, and that no session will make one without knowing the new offset.
     ///
     /// # Cancel safety
-    /// When the call is dropped or fails, the offset may or may not have been raised: call it again.
+    /// When the call is dropped or fails, the offset may or may not have been raised: call it
+    /// again.
     ///
     /// # Errors
     /// Those of [`open_session`](Backend::open_session).
@@ -107,9 +108,9 @@ pub enum Admission {
 /// How fresh the result of a [`look`](Session::look) must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AsOf {
-    /// Not older than the change that [`watch`](Session::watch) just reported to this entry's waiter.
-    /// What stood ahead and is gone by then stays gone, so a store may read the replica that reported
-    /// it, without asking its quorum.
+    /// Not older than the change that [`watch`](Session::watch) just reported to this entry's
+    /// waiter. What stood ahead and is gone by then stays gone, so a store may read the replica
+    /// that reported it, without asking its quorum.
     Change,
     /// Not older than the call: for a look that is taken because an event may have been lost.
     Now,
@@ -139,8 +140,8 @@ impl Placed {
     /// Returns the place of an entry of this lock that was made with this offset.
     ///
     /// # Errors
-    /// Those of [`TokenOffset::token`]; [`ErrorKind::Internal`] if the entry has no incarnation. The
-    /// entry is there all the same.
+    /// Those of [`TokenOffset::token`]; [`ErrorKind::Internal`] if the entry has no incarnation.
+    /// The entry is there all the same.
     pub fn on(
         offset: TokenOffset,
         lock: &LockName,
@@ -205,17 +206,17 @@ pub enum Removed {
 
 /// One process's liveness on a coordinator, and the entries that it keeps alive there.
 ///
-/// A backend orders entries and never decides which of them hold. Every method is required: a wrapper that
-/// forgets to forward one does not compile.
+/// A backend orders entries and never decides which of them hold. Every method is required: a
+/// wrapper that forgets to forward one does not compile.
 ///
 /// # For implementors
-/// Each method makes one attempt, bounds it in time, and reports by the [`Effect`] of its error what
-/// it knows of its outcome. The core alone retries, see [`retry`](crate::retry): a failed `enqueue`,
-/// `look`, `access`, `remove` or `close` whose error [is retryable](Error::is_retryable) is called
-/// again after a growing pause, and an entry that is gone after a `remove` of unknown effect counts
-/// as removed. After the session is lost, every method fails with
-/// [`ErrorKind::SessionLost`] or the truth,
-/// never with a success that rests on an entry of the past.
+/// Each method makes one attempt, bounds it in time, and reports by the [`Effect`] of its error
+/// what it knows of its outcome. The core alone retries, see [`retry`](crate::retry): a failed
+/// `enqueue`, `look`, `access`, `remove` or `close` whose error [is retryable](Error::is_retryable)
+/// is called again after a growing pause, and an entry that is gone after a `remove` of unknown
+/// effect counts as removed. After the session is lost, every method fails with
+/// [`ErrorKind::SessionLost`] or the truth, never with a success that rests on an entry of the
+/// past.
 #[async_trait]
 pub trait Session: Debug + Send + Sync {
     /// Returns its identity.
@@ -225,8 +226,8 @@ pub trait Session: Debug + Send + Sync {
     fn liveness(&self) -> &Arc<Liveness>;
 
     /// Puts an entry for this ticket at the end of its lock's queue, or finds the one that an
-    /// earlier try of the same ticket put there. Returns the entry with what stands ahead of it, all
-    /// in one round trip.
+    /// earlier try of the same ticket put there. Returns the entry with what stands ahead of it,
+    /// all in one round trip.
     ///
     /// A limit of zero in `ask` means that the queue need not be read: the core knows of an entry
     /// ahead and waits for that one, or looks afterwards. The view then has nothing ahead, and its
@@ -234,8 +235,8 @@ pub trait Session: Debug + Send + Sync {
     /// The limit is never zero together with [`Admission::IfFree`].
     ///
     /// # Cancel safety
-    /// When the call is dropped, or fails with an unknown effect, the entry may exist or may yet come
-    /// to exist. A later [`remove`](Session::remove) of the ticket makes an end of both.
+    /// When the call is dropped, or fails with an unknown effect, the entry may exist or may yet
+    /// come to exist. A later [`remove`](Session::remove) of the ticket makes an end of both.
     ///
     /// # Errors
     /// [`ErrorKind::SessionLost`] if the session is over; [`ErrorKind::Unreachable`] if the
@@ -249,8 +250,8 @@ pub trait Session: Debug + Send + Sync {
         admission: Admission,
     ) -> Result<Enqueued, Error>;
 
-    /// Reads what stands ahead of our entry and whether it is itself still there, both at one instant
-    /// of the store, which is as fresh as `as_of` says. A grant may rest on the result.
+    /// Reads what stands ahead of our entry and whether it is itself still there, both at one
+    /// instant of the store, which is as fresh as `as_of` says. A grant may rest on the result.
     ///
     /// # Cancel safety
     /// Changes nothing.
@@ -272,8 +273,8 @@ pub trait Session: Debug + Send + Sync {
     /// Leaves no watch behind.
     ///
     /// # Errors
-    /// Those of [`enqueue`](Session::enqueue), and [`ErrorKind::Unreachable`] if the watch broke: the
-    /// core then looks, and watches again.
+    /// Those of [`enqueue`](Session::enqueue), and [`ErrorKind::Unreachable`] if the watch broke:
+    /// the core then looks, and watches again.
     async fn watch(&self, entry: &EntryId, watcher: Watcher) -> Result<(), Error>;
 
     /// Removes the entry of this ticket: this incarnation, never "whatever has this name". With
@@ -282,19 +283,19 @@ pub trait Session: Debug + Send + Sync {
     ///
     /// `waiters` are entries of this process that stand right behind this one in its queue, each
     /// with nothing between that it would have to wait for. They stand first when this entry is
-    /// gone, and are granted the lock if the removal finds them. A backend that can read them in the
-    /// same request, not earlier than the removal is done, returns those that are there, each in
-    /// its incarnation. That saves the look of the waiter, which is a round trip while nobody holds
-    /// the lock. A backend that cannot returns none: the waiters then learn of the removal by their
-    /// [watches](Session::watch) and look. It also returns none if this entry was gone before, or if
-    /// it cannot say that the ticket has no second entry.
+    /// gone, and are granted the lock if the removal finds them. A backend that can read them in
+    /// the same request, not earlier than the removal is done, returns those that are there, each
+    /// in its incarnation. That saves the look of the waiter, which is a round trip while nobody
+    /// holds the lock. A backend that cannot returns none: the waiters then learn of the removal by
+    /// their [watches](Session::watch) and look. It also returns none if this entry was gone
+    /// before, or if it cannot say that the ticket has no second entry.
     ///
     /// # Cancel safety
     /// When the call is dropped, the entry may or may not have been removed: call it again.
     ///
     /// # Errors
-    /// Those of [`enqueue`](Session::enqueue). After the end of the session is proven, the result is
-    /// [`Removed::AlreadyGone`].
+    /// Those of [`enqueue`](Session::enqueue). After the end of the session is proven, the result
+    /// is [`Removed::AlreadyGone`].
     async fn remove(
         &self,
         ticket: &Ticket,
@@ -321,8 +322,9 @@ pub trait Session: Debug + Send + Sync {
         access: &Access,
     ) -> Result<Accessed, Error>;
 
-    /// Replaces what this entry, in this incarnation, says of its contender. Returns whether the entry
-    /// was there. The order in the queue stays, and those who wait for the entry need not be woken.
+    /// Replaces what this entry, in this incarnation, says of its contender. Returns whether the
+    /// entry was there. The order in the queue stays, and those who wait for the entry need not be
+    /// woken.
     ///
     /// # Cancel safety
     /// When the call is dropped, or fails with an unknown effect, it may have been done, or may yet

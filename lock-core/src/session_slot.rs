@@ -1,5 +1,5 @@
-//! The one session that all clones of a `Locks` share: opened when it is needed, and anew once it is
-//! lost.
+//! The one session that all clones of a `Locks` share: opened when it is needed, and anew once it
+//! is lost.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -73,8 +73,8 @@ impl SessionSlot {
         shared_session.close().await
     }
 
-    /// Returns the session, and opens one if there is none. All callers wait for one opening and get
-    /// its outcome. It goes on for the next caller when those that wait for it are gone.
+    /// Returns the session, and opens one if there is none. All callers wait for one opening and
+    /// get its outcome. It goes on for the next caller when those that wait for it are gone.
     pub(crate) async fn shared_session(self: &Arc<Self>) -> Result<Arc<SharedSession>, Error> {
         background::check_process()?;
         let opening = {
@@ -101,7 +101,7 @@ impl SessionSlot {
         let registry = self.registry.clone();
         let (shared, ours) = (Arc::downgrade(self), opening.clone());
         background.spawn(async move {
-            let opened = retry::briefly(|| backend.open_session(ttl)).await;
+            let opened = retry::retry_briefly(|| backend.open_session(ttl)).await;
             let outcome = opened.and_then(|session| SharedSession::new(session, registry));
             let outcome = outcome.map_err(|error| error.during(Operation::OpenSession, None));
             // If nobody is left to use the session, it is dropped here, and so closed.
@@ -124,8 +124,8 @@ impl SessionSlot {
     }
 }
 
-/// In a forked child the session belongs to the parent, so the child leaks what it has of it: a drop
-/// might wait for a mutex that stays locked for ever.
+/// In a forked child the session belongs to the parent, so the child leaks what it has of it: a
+/// drop might wait for a mutex that stays locked for ever.
 impl Drop for SessionSlot {
     fn drop(&mut self) {
         if background::is_forked() {

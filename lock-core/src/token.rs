@@ -10,10 +10,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// A holder sends its token with every write to the guarded resource. The resource refuses a token
 /// that is lower than the highest it has seen. So it is safe from a holder that was paused and does
-/// not know yet that it lost the lock. Tokens of different locks cannot be compared and may be equal.
+/// not know yet that it lost the lock. Tokens of different locks cannot be compared and may be
+/// equal.
 ///
-/// The token is the entry's create revision on etcd and on the embedded coordinator, and its czxid on
-/// ZooKeeper: 64 bits that outlive the lock's directory. When locks move from one coordinator to
+/// The token is the entry's create revision on etcd and on the embedded coordinator, and its czxid
+/// on ZooKeeper: 64 bits that outlive the lock's directory. When locks move from one coordinator to
 /// another, an [offset](crate::token_offset) is added. In JSON a token is a string, because many
 /// readers of JSON lose digits above 2^53.
 ///

@@ -4,15 +4,16 @@
 //! A store numbers entries by its own counter, and the counter of another store may be lower. So a
 //! token is the store's number of the entry plus the offset that is set when the entry is made. An
 //! entry is made only in one step with a check of the offset, and the offset is raised only while
-//! there is no entry. So an entry's token never changes, and each token is higher than those before.
+//! there is no entry. So an entry's token never changes, and each token is higher than those
+//! before.
 
 use crate::error::{Error, ErrorKind};
 use crate::incarnation::Incarnation;
 use crate::name::LockName;
 use crate::token::Token;
 
-/// The highest offset: 2^62. It leaves as much room for the store's own numbers below 2^63, where the
-/// integers of most databases end.
+/// The highest offset: 2^62. It leaves as much room for the store's own numbers below 2^63, where
+/// the integers of most databases end.
 pub const MAX_TOKEN_OFFSET: u64 = 1 << 62;
 
 /// A number that is added to the store's numbers of entries; zero if none was set.
@@ -67,7 +68,9 @@ impl TokenOffset {
             Error::new(
                 ErrorKind::Configuration,
                 format!(
-                    "the offset of this namespace's tokens, {}, and the coordinator's own number, {number}, add up to more than 2^63: use a coordinator with lower numbers, or another namespace and new files for its fences",
+                    "the offset of this namespace's tokens, {}, and the coordinator's own number, \
+                     {number}, add up to more than 2^63: use a coordinator with lower numbers, or \
+                     another namespace and new files for its fences",
                     self.0
                 ),
             )
@@ -90,7 +93,8 @@ impl TokenOffset {
             Error::new(
                 ErrorKind::Configuration,
                 format!(
-                    "the value of {key:?} in the coordinator is not a token offset: put back the number that was there, or one above every token ever given out"
+                    "the value of {key:?} in the coordinator is not a token offset: put back the \
+                     number that was there, or one above every token ever given out"
                 ),
             )
         })
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_is_read_back_or_refused() {
+    fn a_stored_record_is_read_back_or_refused() {
         let offset = TokenOffset::new(MAX_TOKEN_OFFSET).expect("valid");
         assert_eq!(
             TokenOffset::from_bytes(&offset.to_bytes(), "k").ok(),

@@ -73,7 +73,7 @@ async fn errors_name_the_operation_and_the_lock() {
 }
 
 #[tokio::test]
-async fn what_no_operation_failed_with_names_none() {
+async fn an_error_without_an_operation_names_none() {
     let backend = EmbeddedBackend::open("embedded:memory")
         .await
         .expect("in memory");

@@ -14,7 +14,8 @@ pub fn open(url: &str) -> Result<Client, postgres::Error> {
     let mut database = Client::connect(url, NoTls)?;
     database.batch_execute(sql::TABLE)?;
     database.batch_execute(
-        "CREATE TABLE IF NOT EXISTS ledger (id BIGINT GENERATED ALWAYS AS IDENTITY, entry TEXT NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS ledger (id BIGINT GENERATED ALWAYS AS IDENTITY, entry TEXT \
+         NOT NULL)",
     )?;
     Ok(database)
 }

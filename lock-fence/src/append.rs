@@ -1,8 +1,8 @@
 //! Appends records to a file, each whole or not at all.
 //!
-//! A record is written in place, and a process may die in the middle of the write. So the mark first
-//! describes the record: its place, its length and its checksum. The next process finds the record
-//! whole and keeps it, or finds a part of it and cuts that part off.
+//! A record is written in place, and a process may die in the middle of the write. So the mark
+//! first describes the record: its place, its length and its checksum. The next process finds the
+//! record whole and keeps it, or finds a part of it and cuts that part off.
 
 use std::fs::{File, Metadata};
 use std::io;

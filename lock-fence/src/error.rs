@@ -72,7 +72,7 @@ impl Error {
         Error::new(ErrorKind::Io(error.kind()), message).because(error)
     }
 
-    pub(crate) fn unsuitable(path: &Path, why: &str) -> Self {
+    pub(crate) fn unsuitable_error(path: &Path, why: &str) -> Self {
         let message = format!("{} cannot be fenced: {why}", path.display());
         Error::new(ErrorKind::Unsuitable, message)
     }

@@ -26,8 +26,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 /// process, also after a crash.
 ///
 /// The mark is the file `.NAME.fence` beside the path that the fence is made with, which need not
-/// exist itself: a fence can stand for anything. The mark is as trustworthy as its folder: a process
-/// that removes the mark takes the fence down.
+/// exist itself: a fence can stand for anything. The mark is as trustworthy as its folder: a
+/// process that removes the mark takes the fence down.
 ///
 /// All calls block on the disk, and on another process that is inside at that moment.
 #[derive(Debug, Clone)]
@@ -68,9 +68,9 @@ impl Fence {
         self.enter(token).map(drop)
     }
 
-    /// Admits a token and keeps all other tokens out until the returned value is dropped: the changes
-    /// made meanwhile are ordered by token. Keep them short. A process that dies inside leaves the
-    /// fence open for others at once.
+    /// Admits a token and keeps all other tokens out until the returned value is dropped: the
+    /// changes made meanwhile are ordered by token. Keep them short. A process that dies inside
+    /// leaves the fence open for others at once.
     ///
     /// # Errors
     /// As [`admit`](Fence::admit).
@@ -78,7 +78,7 @@ impl Fence {
         let place = Place::of(&self.path)?;
         let section = Section::open(&place, token)?;
         // The unfinished append belongs to the file, which this call does not open.
-        section.raise(section.unfinished())?;
+        section.raise(section.pending_append())?;
         Ok(Admitted { _section: section })
     }
 
@@ -144,12 +144,12 @@ impl Section {
     }
 
     /// Returns the append that was under way when its process died.
-    pub(crate) fn unfinished(&self) -> Option<Pending> {
+    pub(crate) fn pending_append(&self) -> Option<Pending> {
         self.seen.as_ref()?.pending
     }
 
-    /// Raises the mark to our token, durably, and records the append that is to follow. No part of a
-    /// change may be visible before this.
+    /// Raises the mark to our token, durably, and records the append that is to follow. No part of
+    /// a change may be visible before this.
     ///
     /// Writes the mark even if it seems to be there already: an earlier write may have reached only
     /// this machine's memory.
@@ -188,8 +188,8 @@ fn check_token(seen: &Mark, token: &FencingToken, place: &Place) -> Result<(), E
         return Err(Error::new(
             ErrorKind::OtherLock,
             format!(
-                "{} is fenced by the lock {:?}, and this is a token of {:?}: use the one lock for it \
-                 everywhere, or remove {} when nobody writes",
+                "{} is fenced by the lock {:?}, and this is a token of {:?}: use the one lock for \
+                 it everywhere, or remove {} when nobody writes",
                 place.path().display(),
                 seen.lock,
                 token.lock,
@@ -250,8 +250,8 @@ pub(crate) fn lock(
             return Err(Error::new(
                 ErrorKind::Busy,
                 format!(
-                    "another process has been changing {} for more than {BUSY_LIMIT:?}: if it is stopped, \
-                     continue or end it (`fuser {}` names it)",
+                    "another process has been changing {} for more than {BUSY_LIMIT:?}: if it is \
+                     stopped, continue or end it (`fuser {}` names it)",
                     place.path().display(),
                     path.display()
                 ),
@@ -328,8 +328,9 @@ fn load(file: &File, path: &Path) -> Result<Option<Mark>, Error> {
         Error::new(
             ErrorKind::Untrusted,
             format!(
-                "the mark {} is damaged, or of a later version, so the highest token seen is not known. When no \
-                 earlier holder can still write, remove it; the next write creates it again",
+                "the mark {} is damaged, or of a later version, so the highest token seen is not \
+                 known. When no earlier holder can still write, remove it; the next write creates \
+                 it again",
                 path.display()
             ),
         )

@@ -17,9 +17,9 @@ use crate::token::FencingToken;
 /// A file and the token to change it with.
 ///
 /// Each change checks the token and raises the mark under one lock of the operating system, so a
-/// stale token changes not one byte. A change that returned `Ok` is durable. After an error or a crash
-/// the file has its old content or its new one, never a mixture. The crate's page says what happens
-/// to links, permissions and full disks.
+/// stale token changes not one byte. A change that returned `Ok` is durable. After an error or a
+/// crash the file has its old content or its new one, never a mixture. The crate's page says what
+/// happens to links, permissions and full disks.
 ///
 /// All calls block on the disk. [`FileGuard`](crate::FileGuard) is the same for async code.
 #[derive(Debug, Clone)]
@@ -29,8 +29,8 @@ pub struct FencedFile {
 }
 
 impl FencedFile {
-    /// Returns a handle that changes this file with this token, which [`FencingToken::of`] takes from a
-    /// guard. Does no I/O.
+    /// Returns a handle that changes this file with this token, which [`FencingToken::of`] takes
+    /// from a guard. Does no I/O.
     ///
     /// ```
     /// use lock_fence::{FencedFile, FencingToken};
@@ -51,20 +51,20 @@ impl FencedFile {
         }
     }
 
-    /// Replaces the content of the file, or creates the file. Readers see the old content or the new
-    /// one.
+    /// Replaces the content of the file, or creates the file. Readers see the old content or the
+    /// new one.
     ///
     /// # Errors
-    /// As [`Fence::admit`](crate::Fence::admit); [`ErrorKind::Unsuitable`] if a fence cannot protect
-    /// the file; what the file system said, with nothing changed.
+    /// As [`Fence::admit`](crate::Fence::admit); [`ErrorKind::Unsuitable`] if a fence cannot
+    /// protect the file; what the file system said, with nothing changed.
     pub fn replace(&self, content: &[u8]) -> Result<(), Error> {
         let (place, section, old) = self.enter()?;
         replace::replace(&place, &section, old.as_ref(), content)
     }
 
     /// Appends a record to the file, or creates the file. [`read`] and every later change find the
-    /// record whole or not at all. Another program that reads the file during the append, or after a
-    /// crash and before the next change, can see the beginning of the record.
+    /// record whole or not at all. Another program that reads the file during the append, or after
+    /// a crash and before the next change, can see the beginning of the record.
     ///
     /// # Errors
     /// As [`replace`](FencedFile::replace).
@@ -76,9 +76,9 @@ impl FencedFile {
         }
     }
 
-    /// Reads the file (an absent one is empty), passes its content to `change`, and replaces it with
-    /// the result. No change under another token comes in between: after the reading, lower tokens
-    /// are refused, and this edit is refused if a higher token was admitted.
+    /// Reads the file (an absent one is empty), passes its content to `change`, and replaces it
+    /// with the result. No change under another token comes in between: after the reading, lower
+    /// tokens are refused, and this edit is refused if a higher token was admitted.
     ///
     /// # Errors
     /// As [`replace`](FencedFile::replace); [`ErrorKind::Edit`] with the error of `change` as its
@@ -130,7 +130,7 @@ impl FencedFile {
         let section = Section::open(&place, &self.token)?;
         let file = place.open_to_write()?;
         if let Some(file) = &file {
-            append::repair(&place, file, section.unfinished())?;
+            append::repair(&place, file, section.pending_append())?;
         }
         Ok((place, section, file))
     }
@@ -162,7 +162,8 @@ impl Edit {
         };
         if found.as_ref() != self.read.as_ref().map(|(_, version)| version) {
             let message = format!(
-                "{} was changed while it was being edited, under the same token or without a fence: read it again",
+                "{} was changed while it was being edited, under the same token or without a \
+                 fence: read it again",
                 place.path().display()
             );
             return Err(Error::new(ErrorKind::Changed, message));
@@ -175,8 +176,8 @@ impl Edit {
 /// under way or by one that a crash cut short. Needs no token. Waits for a change under way.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] as the file system reports it; [`ErrorKind::Untrusted`] if the mark is damaged;
-/// [`ErrorKind::Busy`] as for a write.
+/// [`ErrorKind::Io`] as the file system reports it; [`ErrorKind::Untrusted`] if the mark is
+/// damaged; [`ErrorKind::Busy`] as for a write.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, Error> {
     let place = Place::of(path.as_ref())?;
     let reading = fence::read(&place)?;

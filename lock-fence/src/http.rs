@@ -1,7 +1,7 @@
 //! `tower` middleware that puts a fence in front of an HTTP service.
 //!
-//! A client sends the portable form of its token in the header `Fencing-Token`. `turnlock run` passes
-//! that form to its command:
+//! A client sends the portable form of its token in the header `Fencing-Token`. `turnlock run`
+//! passes that form to its command:
 //!
 //! ```sh
 //! turnlock run printer -c 'curl --fail -H "Fencing-Token: $TURNLOCK_FENCING_TOKEN" -d @page http://printer/'

@@ -1,10 +1,10 @@
 //! Checks fencing tokens where the damage would be done.
 //!
-//! A holder can lose its lock while it is paused: a virtual machine is moved, a disk hangs, a laptop
-//! sleeps. When the holder wakes, it does not know yet, and its write lands on top of the next
-//! holder's. No lock can prevent that, because the pause may come after the holder's last check. The
-//! resource can prevent it: it refuses every token lower than one that it has seen. This crate is
-//! that check.
+//! A holder can lose its lock while it is paused: a virtual machine is moved, a disk hangs, a
+//! laptop sleeps. When the holder wakes, it does not know yet, and its write lands on top of the
+//! next holder's. No lock can prevent that, because the pause may come after the holder's last
+//! check. The resource can prevent it: it refuses every token lower than one that it has seen. This
+//! crate is that check.
 //!
 //! ```
 //! # futures_executor::block_on(async {
@@ -40,22 +40,23 @@
 //!
 //! # What is promised of a file
 //!
-//! The *mark*, the highest token seen, is the file `.NAME.fence` beside the file `NAME`. A change locks the
-//! mark (`flock`), compares the tokens, makes the mark durable, makes the change, and unlocks. So:
+//! The *mark*, the highest token seen, is the file `.NAME.fence` beside the file `NAME`. A change
+//! locks the mark (`flock`), compares the tokens, makes the mark durable, makes the change, and
+//! unlocks. So:
 //!
-//! - A change with a token lower than an admitted one changes not one byte. The same token is admitted
-//!   again, because it belongs to the same holder.
+//! - A change with a token lower than an admitted one changes not one byte. The same token is
+//!   admitted again, because it belongs to the same holder.
 //! - Changes are in the order of their tokens, and `Ok` means durable (`fsync`, of the folder too).
-//! - After a `kill -9` or a power cut at any moment the file has its old content or its new one. The
-//!   mark never falls.
+//! - After a `kill -9` or a power cut at any moment the file has its old content or its new one.
+//!   The mark never falls.
 //! - Readers see no half-written file: [`replace`](FencedFile::replace) and
 //!   [`edit`](FencedFile::edit) put a new file in the place of the old one. An
 //!   [`append`](FencedFile::append) writes in place, so a reader that does not use [`read`] can see
 //!   the beginning of the last record while it is written, and after a crash until the next change.
-//! - A damaged mark refuses every token ([`ErrorKind::Untrusted`]). Removing the mark takes the fence
-//!   down, and nobody can see afterwards that there was one.
-//! - The fence does not stop a program that writes to the file without this check. An edit is refused
-//!   if such a program writes meanwhile ([`ErrorKind::Changed`]).
+//! - A damaged mark refuses every token ([`ErrorKind::Untrusted`]). Removing the mark takes the
+//!   fence down, and nobody can see afterwards that there was one.
+//! - The fence does not stop a program that writes to the file without this check. An edit is
+//!   refused if such a program writes meanwhile ([`ErrorKind::Changed`]).
 //!
 //! | Case | Outcome |
 //! |---|---|
@@ -75,16 +76,17 @@
 //!
 //! # File systems
 //!
-//! - *Local file systems* (ext4, XFS, btrfs, tmpfs): as above; tested on ext4 and tmpfs. The mark relies on
-//!   disks that write 512 bytes whole or not at all; a checksum detects a disk that does not.
-//! - *NFS*: the server takes the `flock`, so it works between machines, with NFS 4, or NFS 3 and a lock
-//!   service; a client that takes it reads the mark anew. Not with the mount options `nolock` and
-//!   `local_lock=flock` or `all`, which keep the lock on one machine. A server
-//!   that does not hear from a client for the lease time gives the client's locks away. A write that was
-//!   already under way can then arrive late: the window is one write, not a whole hold.
+//! - *Local file systems* (ext4, XFS, btrfs, tmpfs): as above; tested on ext4 and tmpfs. The mark
+//!   relies on disks that write 512 bytes whole or not at all; a checksum detects a disk that does
+//!   not.
+//! - *NFS*: the server takes the `flock`, so it works between machines, with NFS 4, or NFS 3 and a
+//!   lock service; a client that takes it reads the mark anew. Not with the mount options `nolock`
+//!   and `local_lock=flock` or `all`, which keep the lock on one machine. A server that does not
+//!   hear from a client for the lease time gives the client's locks away. A write that was already
+//!   under way can then arrive late: the window is one write, not a whole hold.
 //! - *SMB*: the server takes the `flock` unless the mount has `nobrl`. Others cannot read the mark
-//!   while it is locked. The server can refuse to replace a file that is open elsewhere: an error, with
-//!   nothing changed. The mount options determine owner and mode.
+//!   while it is locked. The server can refuse to replace a file that is open elsewhere: an error,
+//!   with nothing changed. The mount options determine owner and mode.
 //! - *Overlay and FUSE*: as the layer below, if it passes `flock` on.
 //!
 //! Not tested on NFS, SMB and FUSE.

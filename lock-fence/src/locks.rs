@@ -16,16 +16,16 @@ use crate::token::FencingToken;
 /// A path without symbolic links, such as `/srv/ledger.json`, is the lock `file/srv/ledger.json`.
 /// Where machines mount one folder in different places, each machine names the mount: with
 /// `mount("/mnt/nfs7", "accounts")` on one and `mount("/data", "accounts")` on the other, both call
-/// the file `ledger.json` in it `share/accounts/ledger.json`. A machine that names no mount, or another
-/// one, uses another lock, and the fence refuses its tokens.
+/// the file `ledger.json` in it `share/accounts/ledger.json`. A machine that names no mount, or
+/// another one, uses another lock, and the fence refuses its tokens.
 #[derive(Debug, Clone, Default)]
 pub struct PathNames {
     mounts: Vec<(PathBuf, String)>,
 }
 
 impl PathNames {
-    /// Names the files in this folder by this name instead of the folder's path. The innermost folder
-    /// counts.
+    /// Names the files in this folder by this name instead of the folder's path. The innermost
+    /// folder counts.
     ///
     /// ```
     /// use lock_fence::PathNames;
@@ -43,8 +43,8 @@ impl PathNames {
         self
     }
 
-    /// Returns the name of the lock of this file. The file need not exist, but its folder must. Reads the
-    /// disk.
+    /// Returns the name of the lock of this file. The file need not exist, but its folder must.
+    /// Reads the disk.
     ///
     /// # Errors
     /// [`ErrorKind::Unsuitable`] if the path is not UTF-8 or too long for a name: use
@@ -74,14 +74,14 @@ impl PathNames {
                     "its path is not UTF-8, as a lock's name is: give the lock a name of its own";
                 let text = segment
                     .to_str()
-                    .ok_or_else(|| Error::unsuitable(path, why))?;
+                    .ok_or_else(|| Error::unsuitable_error(path, why))?;
                 segments.push(text.to_owned());
             }
         }
         LockName::new(segments.join("/")).map_err(|error| {
             let why =
                 "no name for its lock can be made of its path: give the lock a name of its own";
-            Error::unsuitable(path, why).because(error)
+            Error::unsuitable_error(path, why).because(error)
         })
     }
 }
@@ -95,8 +95,8 @@ pub trait FileLocks {
     /// As [`PathNames::lock_name`].
     fn file(&self, path: impl AsRef<Path>) -> Result<FileLock, Error>;
 
-    /// Returns the lock of this name for the file at this path. All programs that change the file must
-    /// give the same name, such as one that [`PathNames`] with mounts makes. Does no I/O.
+    /// Returns the lock of this name for the file at this path. All programs that change the file
+    /// must give the same name, such as one that [`PathNames`] with mounts makes. Does no I/O.
     ///
     /// # Errors
     /// As [`Locks::mutex`].
@@ -115,7 +115,7 @@ impl FileLocks for Locks {
         let path = path.as_ref();
         let name = PathNames::default().lock_name(path)?;
         self.file_named(name, path)
-            .map_err(|error| Error::unsuitable(path, "it has no lock").because(error))
+            .map_err(|error| Error::unsuitable_error(path, "it has no lock").because(error))
     }
 
     fn file_named<N>(&self, name: N, path: impl Into<PathBuf>) -> Result<FileLock, lock_core::Error>
@@ -160,8 +160,8 @@ impl FileLock {
         Ok(guard.map(|guard| self.guard(guard)))
     }
 
-    /// Waits for the lock at most this long, as [`Mutex::acquire_timeout`] does; `None` if others held
-    /// it all the time.
+    /// Waits for the lock at most this long, as [`Mutex::acquire_timeout`] does; `None` if others
+    /// held it all the time.
     ///
     /// # Errors
     /// As [`Mutex::acquire_timeout`].

@@ -1,9 +1,9 @@
 //! The mark of a fence: the highest token seen, and the append that may be under way.
 //!
 //! A mark is a file of two lines. The first line has a fixed length and is overwritten in place, by
-//! one write within the first 512 bytes of the file: a disk writes a sector whole or not at all, which
-//! databases rely on for their own control files. The checksum detects a torn write all the same. The
-//! second line, the lock's name, never changes.
+//! one write within the first 512 bytes of the file: a disk writes a sector whole or not at all,
+//! which databases rely on for their own control files. The checksum detects a torn write all the
+//! same. The second line, the lock's name, never changes.
 
 use lock_core::{LockName, Token};
 
@@ -97,7 +97,8 @@ impl Mark {
         } = self.pending.unwrap_or(none);
         let token = self.token;
         format!(
-            "{VERSION} token={token} inode={inode} born={born} at={at} bytes={bytes} crc={checksum:08x}"
+            "{VERSION} token={token} inode={inode} born={born} at={at} bytes={bytes} \
+             crc={checksum:08x}"
         )
     }
 
@@ -167,7 +168,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_mark_survives_its_file(
-            name in "\\PC{1,40}", token: u64, inode: u64, born: u64, at: u64, bytes in 1u64.., checksum: u32,
+            name in "\\PC{1,40}", token: u64, inode: u64, born: u64, at: u64,
+            bytes in 1u64.., checksum: u32,
             appends: bool,
         ) {
             let Ok(lock) = LockName::new(&name) else { return Ok(()) };

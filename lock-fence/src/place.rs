@@ -15,8 +15,8 @@ use crate::error::Error;
 /// Longest name of a file, in bytes, on the usual file systems.
 const MAX_NAME_BYTES: usize = 255;
 
-/// A name in an open folder. Operations through it stay in that folder even if the folder is renamed
-/// meanwhile.
+/// A name in an open folder. Operations through it stay in that folder even if the folder is
+/// renamed meanwhile.
 #[derive(Debug)]
 pub(crate) struct Place {
     folder: OwnedFd,
@@ -30,7 +30,10 @@ impl Place {
     pub(crate) fn of(path: &Path) -> Result<Place, Error> {
         let real = resolve(path)?;
         let (Some(parent), Some(name)) = (real.parent(), real.file_name()) else {
-            return Err(Error::unsuitable(path, "it names no file in a folder"));
+            return Err(Error::unsuitable_error(
+                path,
+                "it names no file in a folder",
+            ));
         };
         let place = Place {
             folder: openat(
@@ -45,7 +48,7 @@ impl Place {
         };
         if place.mark_name().len() > MAX_NAME_BYTES {
             let why = "its name leaves no room for that of the mark: use one of at most 248 bytes";
-            return Err(Error::unsuitable(path, why));
+            return Err(Error::unsuitable_error(path, why));
         }
         Ok(place)
     }
@@ -68,8 +71,8 @@ impl Place {
         self.beside("fence")
     }
 
-    /// Returns `.NAME.new`, the name of a replacement that is being written. Only the process that has
-    /// locked the mark uses it.
+    /// Returns `.NAME.new`, the name of a replacement that is being written. Only the process that
+    /// has locked the mark uses it.
     pub(crate) fn draft_name(&self) -> OsString {
         self.beside("new")
     }
@@ -83,16 +86,17 @@ impl Place {
         OsStr::from_bytes(&name).to_owned()
     }
 
-    /// Opens the file for a change, if there is one, and checks that a fence can protect it. The file
-    /// must be writable for a replacement too, although the operating system would not ask for that.
+    /// Opens the file for a change, if there is one, and checks that a fence can protect it. The
+    /// file must be writable for a replacement too, although the operating system would not ask for
+    /// that.
     pub(crate) fn open_to_write(&self) -> Result<Option<fs::File>, Error> {
         let Some(file) = self.open(OFlags::RDWR)? else {
             return Ok(None);
         };
         if self.stat(&file)?.st_nlink > 1 {
-            let why = "it has several hard links, and a write through another of its names would pass no \
-                       fence: keep one name, or use symbolic links";
-            return Err(Error::unsuitable(&self.path, why));
+            let why = "it has several hard links, and a write through another of its names would \
+                       pass no fence: keep one name, or use symbolic links";
+            return Err(Error::unsuitable_error(&self.path, why));
         }
         Ok(Some(file))
     }
@@ -120,7 +124,7 @@ impl Place {
     }
 
     fn not_regular(&self) -> Error {
-        Error::unsuitable(&self.path, "it is not a regular file")
+        Error::unsuitable_error(&self.path, "it is not a regular file")
     }
 
     /// Makes the names in the folder durable.
@@ -141,14 +145,14 @@ fn resolve(path: &Path) -> Result<PathBuf, Error> {
     }
     if fs::symlink_metadata(path).is_ok() {
         let why = "it is a symbolic link to a missing file: create that file, or remove the link";
-        return Err(Error::unsuitable(path, why));
+        return Err(Error::unsuitable_error(path, why));
     }
     let Some(name) = path.file_name() else {
-        return Err(Error::unsuitable(path, "it names no file"));
+        return Err(Error::unsuitable_error(path, "it names no file"));
     };
     // `components` would drop a slash at the end, which means a folder.
     if path.as_os_str().as_bytes().ends_with(b"/") {
-        return Err(Error::unsuitable(path, "it names a folder"));
+        return Err(Error::unsuitable_error(path, "it names a folder"));
     }
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

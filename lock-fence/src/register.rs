@@ -49,8 +49,9 @@ pub struct Entered {
 }
 
 impl Register {
-    /// Waits for earlier tokens of the lock to leave, admits this one, and keeps all others of the lock
-    /// out until the returned value is dropped: the changes made meanwhile are ordered by token.
+    /// Waits for earlier tokens of the lock to leave, admits this one, and keeps all others of the
+    /// lock out until the returned value is dropped: the changes made meanwhile are ordered by
+    /// token.
     ///
     /// # Errors
     /// [`ErrorKind::Stale`] names both tokens; [`Shared`](ErrorKind::Shared) for a reader's
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn it_forgets_nothing_and_does_not_grow_for_ever() {
+    fn the_index_forgets_nothing_and_stays_bounded() {
         let register = Register::default();
         for number in 0..MAX_LOCKS {
             let token = token(&number.to_string(), 7);

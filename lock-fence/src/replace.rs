@@ -73,7 +73,8 @@ fn keep_attributes(place: &Place, old: &File, new: &File) -> Result<(), Error> {
         Error::new(
             ErrorKind::Io(error.kind()),
             format!(
-                "cannot replace {}: its new version would lose {what} ({error}); nothing was changed",
+                "cannot replace {}: its new version would lose {what} ({error}); nothing was \
+                 changed",
                 place.path().display()
             ),
         )

@@ -1,10 +1,10 @@
 //! A fence in a database, by one statement for both SQLite and PostgreSQL.
 //!
-//! [`ADMIT`] is the first statement of each transaction that writes the data which the lock protects.
-//! It takes the lock's name and the token. A stale token violates the table's constraint
+//! [`ADMIT`] is the first statement of each transaction that writes the data which the lock
+//! protects. It takes the lock's name and the token. A stale token violates the table's constraint
 //! `stale_token`, so the database itself refuses the transaction, even if the program ignores the
-//! error. Other tokens of the same lock wait until the transaction ends, so check and change are one
-//! step.
+//! error. Other tokens of the same lock wait until the transaction ends, so check and change are
+//! one step.
 //!
 //! ```
 //! use lock_fence::{FencingToken, sql};
@@ -29,9 +29,9 @@
 //! # }
 //! ```
 //!
-//! A token is a `BIGINT`; every coordinator's tokens fit. With PostgreSQL, every isolation level works;
-//! from REPEATABLE READ on, a transaction that had to wait can fail with the request to try again. The examples `sqlite` and
-//! `postgres` of this crate are whole programs.
+//! A token is a `BIGINT`; every coordinator's tokens fit. With PostgreSQL, every isolation level
+//! works; from REPEATABLE READ on, a transaction that had to wait can fail with the request to try
+//! again. The examples `sqlite` and `postgres` of this crate are whole programs.
 
 /// Creates the table of the highest token seen of each lock, if there is none.
 pub const TABLE: &str = "\

@@ -29,6 +29,7 @@ pub const MAX_COORDINATOR_BYTES: usize = 128;
 /// The parts are the version of the form, the mode, the number, the coordinator's name (empty if
 /// it has none) and the lock's name, percent-encoded; a raw name has an `@` before it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct FencingToken {
     /// The lock. Numbers of different locks must not be compared.
     pub lock: LockName,
@@ -41,7 +42,18 @@ pub struct FencingToken {
 }
 
 impl FencingToken {
-    /// Returns the token of an exclusive holder.
+    /// Returns the token of an exclusive holder, without a coordinator's name.
+    ///
+    /// ```
+    /// use lock_core::{LockName, Mode, Token};
+    /// use lock_fence::FencingToken;
+    ///
+    /// let token = FencingToken::new(LockName::new("accounts")?, Token(42))
+    ///     .with_mode(Mode::Shared)
+    ///     .with_coordinator("etcd-prod");
+    /// assert_eq!(token.to_string(), "v1:shared:42:etcd-prod:accounts");
+    /// # Ok::<(), lock_core::Error>(())
+    /// ```
     pub fn new(lock: LockName, token: Token) -> Self {
         FencingToken {
             lock,
@@ -51,8 +63,29 @@ impl FencingToken {
         }
     }
 
-    /// Returns the token of a lock that is held exclusively. Readers have no order, so their guard does
-    /// not compile here:
+    /// Returns this token with another mode.
+    #[must_use]
+    pub fn with_mode(self, mode: Mode) -> Self {
+        FencingToken { mode, ..self }
+    }
+
+    /// Returns this token with another number.
+    #[must_use]
+    pub fn with_token(self, token: Token) -> Self {
+        FencingToken { token, ..self }
+    }
+
+    /// Returns this token with a coordinator's name. An empty name is none.
+    #[must_use]
+    pub fn with_coordinator(self, coordinator: impl Into<String>) -> Self {
+        FencingToken {
+            coordinator: Some(coordinator.into()).filter(|name| !name.is_empty()),
+            ..self
+        }
+    }
+
+    /// Returns the token of a lock that is held exclusively. Readers have no order, so their guard
+    /// does not compile here:
     ///
     /// ```compile_fail,E0308
     /// # fn write(guard: &lock_core::ReadGuard) -> lock_fence::FencingToken {
@@ -72,7 +105,8 @@ impl FencingToken {
             Mode::Shared => Err(Error::new(
                 ErrorKind::Shared,
                 format!(
-                    "the lock {:?} is held in shared mode, which does not allow writes: hold it exclusively",
+                    "the lock {:?} is held in shared mode, which does not allow writes: hold it \
+                     exclusively",
                     self.lock.as_str()
                 ),
             )),
@@ -86,8 +120,8 @@ impl FencingToken {
         Error::new(
             kind,
             format!(
-                "stale token: {resource} has seen token {highest} of the lock {:?}, and {offered} is lower: \
-                 another contender has held the lock since, and nothing was changed",
+                "stale token: {resource} has seen token {highest} of the lock {:?}, and {offered} \
+                 is lower: another contender has held the lock since, and nothing was changed",
                 self.lock.as_str()
             ),
         )
@@ -150,12 +184,9 @@ impl FromStr for FencingToken {
             Some(Err(error)) => return Err(malformed("its lock has no valid name").because(error)),
             None => return Err(malformed("its lock is not encoded as it should be")),
         };
-        Ok(FencingToken {
-            lock,
-            mode,
-            token,
-            coordinator: Some(coordinator).filter(|name| !name.is_empty()),
-        })
+        Ok(FencingToken::new(lock, token)
+            .with_mode(mode)
+            .with_coordinator(coordinator))
     }
 }
 
@@ -173,33 +204,33 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn refused(text: &str) -> String {
+    fn parse_refused(text: &str) -> String {
         let error = text.parse::<FencingToken>().expect_err(text);
         assert_eq!(error.kind(), ErrorKind::Malformed);
         error.to_string()
     }
 
     #[test]
-    fn a_raw_lock_is_another_than_the_native_one_of_its_name() {
+    fn a_raw_lock_differs_from_the_native_lock_of_its_name() {
         let raw = FencingToken::new(LockName::raw("/a//b").expect("raw"), Token(7));
         assert_eq!(raw.to_string(), "v1:exclusive:7::@%2Fa%2F%2Fb");
-        assert_eq!(raw.to_string().parse::<FencingToken>().expect("ours"), raw);
+        assert_eq!(raw.to_string().parse::<FencingToken>().expect("valid"), raw);
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
-        assert!(refused("").contains("five parts"));
-        assert!(refused("42").contains("five parts"));
-        assert!(refused("v2:exclusive:1::a").contains("version"));
-        assert!(refused("v1:solo:1::a").contains("mode"));
+    fn a_malformed_token_is_refused_with_the_reason() {
+        assert!(parse_refused("").contains("five parts"));
+        assert!(parse_refused("42").contains("five parts"));
+        assert!(parse_refused("v2:exclusive:1::a").contains("version"));
+        assert!(parse_refused("v1:solo:1::a").contains("mode"));
         for number in ["", "-1", "+1", "01", "18446744073709551616", "1e3"] {
-            assert!(refused(&format!("v1:shared:{number}::a")).contains("number"));
+            assert!(parse_refused(&format!("v1:shared:{number}::a")).contains("number"));
         }
-        assert!(refused("v1:shared:1::a/b").contains("not encoded"));
-        assert!(refused("v1:shared:1::%61").contains("not encoded"));
-        assert!(refused("v1:shared:1::a%2F%2Fb").contains("valid name"));
-        assert!(refused("v1:shared:1:%0A:a").contains("coordinator"));
-        assert!(refused(&"x".repeat(1 << 20)).len() < 300);
+        assert!(parse_refused("v1:shared:1::a/b").contains("not encoded"));
+        assert!(parse_refused("v1:shared:1::%61").contains("not encoded"));
+        assert!(parse_refused("v1:shared:1::a%2F%2Fb").contains("valid name"));
+        assert!(parse_refused("v1:shared:1:%0A:a").contains("coordinator"));
+        assert!(parse_refused(&"x".repeat(1 << 20)).len() < 300);
     }
 
     proptest! {
@@ -208,19 +239,18 @@ mod tests {
             lock in "\\PC{1,40}", token: u64, shared: bool, coordinator in "\\PC{0,20}",
         ) {
             let Ok(lock) = LockName::new(&lock) else { return Ok(()) };
-            let token = FencingToken {
-                lock,
-                mode: if shared { Mode::Shared } else { Mode::Exclusive },
-                token: Token(token),
-                coordinator: Some(coordinator).filter(|c| !c.is_empty() && c.len() <= MAX_COORDINATOR_BYTES),
-            };
+            let coordinator = Some(coordinator).filter(|name| name.len() <= MAX_COORDINATOR_BYTES);
+            let token = FencingToken::new(lock, Token(token))
+                .with_mode(if shared { Mode::Shared } else { Mode::Exclusive })
+                .with_coordinator(coordinator.unwrap_or_default());
             let text = token.to_string();
             prop_assert!(text.bytes().all(|b| b.is_ascii_graphic()));
-            prop_assert_eq!(text.parse::<FencingToken>().expect("ours"), token);
+            prop_assert_eq!(text.parse::<FencingToken>().expect("valid"), token);
         }
 
         #[test]
-        fn one_token_has_one_text(text in "v1:(exclusive|shared):[0-9]{1,3}:[a-z%2F]{0,6}:@?[a-z%2F]{1,8}") {
+        fn one_token_has_one_text(text in
+            "v1:(exclusive|shared):[0-9]{1,3}:[a-z%2F]{0,6}:@?[a-z%2F]{1,8}") {
             if let Ok(token) = text.parse::<FencingToken>() {
                 prop_assert_eq!(token.to_string(), text);
             }

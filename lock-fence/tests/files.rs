@@ -156,7 +156,7 @@ fn an_edit_is_refused_if_a_later_holder_came_in_between() {
 }
 
 #[test]
-fn an_edit_notices_what_others_did_under_its_token_or_without_a_fence() {
+fn an_edit_notices_changes_under_its_token_or_without_a_fence() {
     let folder = Folder::new();
     let path = folder.with("ledger", "old");
     let changes: [&dyn Fn(); 4] = [
@@ -186,10 +186,7 @@ fn an_edit_notices_what_others_did_under_its_token_or_without_a_fence() {
 fn readers_and_other_locks_do_not_write() {
     let folder = Folder::new();
     let path = folder.with("ledger", "old");
-    let shared = FencingToken {
-        mode: Mode::Shared,
-        ..token(5)
-    };
+    let shared = token(5).with_mode(Mode::Shared);
     let error = FencedFile::new(&path, shared)
         .replace(b"x")
         .expect_err("a reader");
@@ -267,7 +264,7 @@ fn a_symbolic_link_is_followed() {
 }
 
 #[test]
-fn what_a_fence_cannot_protect_is_refused_untouched() {
+fn an_unsuitable_file_is_refused_untouched() {
     let folder = Folder::new();
     let one = folder.with("one", "old");
     fs::hard_link(&one, folder.file("two")).expect("made");

@@ -1,4 +1,5 @@
-//! Takes a lock on the coordinator of a URL: `TURNLOCK_BACKEND=etcd://HOST cargo run --features etcd --example choose_backend`.
+//! Takes a lock on the coordinator of a URL: `TURNLOCK_BACKEND=etcd://HOST cargo run --features
+//! etcd --example choose_backend`.
 use turnlock::{Error, Release, registry::SCHEMES};
 
 #[tokio::main(flavor = "current_thread")]

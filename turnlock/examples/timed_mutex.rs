@@ -13,7 +13,9 @@ pub(crate) async fn main() -> Result<(), Error> {
     };
     tokio::select! {
         reason = guard.lost() => println!("the work stopped: {reason}"),
-        () = tokio::time::sleep(Duration::from_millis(10)) => println!("worked with token {}", guard.token()),
+        () = tokio::time::sleep(Duration::from_millis(10)) => {
+            println!("worked with token {}", guard.token());
+        }
     }
     assert_eq!(guard.release().await?, Release::Released);
     Ok(())

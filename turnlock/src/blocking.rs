@@ -1,11 +1,11 @@
 //! The same locks for programs without an executor: each call waits on the calling thread.
 //!
-//! Sessions are renewed on Turnlock's own thread, as for async programs, so a thread that is busy or
-//! asleep keeps its locks. The semantics, the limits and the errors are those of the async types, and
-//! both kinds of programs stand in the same queues.
+//! Sessions are renewed on Turnlock's own thread, as for async programs, so a thread that is busy
+//! or asleep keeps its locks. The semantics, the limits and the errors are those of the async
+//! types, and both kinds of programs stand in the same queues.
 //!
-//! Do not call this module from async code: it would block the executor's thread. Use the types at the
-//! root of this crate there.
+//! Do not call this module from async code: it would block the executor's thread. Use the types at
+//! the root of this crate there.
 //!
 //! ```
 //! let locks = turnlock::blocking::connect("embedded:memory")?;
@@ -26,7 +26,8 @@ use crate::{
     Removed, State, Token,
 };
 
-/// Returns the locks of the coordinator that the URL names, as [`crate::connect`] does. Does no I/O.
+/// Returns the locks of the coordinator that the URL names, as [`crate::connect`] does. Does no
+/// I/O.
 ///
 /// # Errors
 /// As [`crate::connect`].
@@ -79,7 +80,8 @@ impl Locks {
         block_on(self.0.queue(name))
     }
 
-    /// Returns the queues of the locks whose names begin with `prefix`, as [`crate::Locks::list`] does.
+    /// Returns the queues of the locks whose names begin with `prefix`, as [`crate::Locks::list`]
+    /// does.
     ///
     /// # Errors
     /// As there.
@@ -137,7 +139,8 @@ impl From<crate::Locks> for Locks {
     }
 }
 
-/// A lock with one holder at a time, first come first served: [`crate::Mutex`] with methods that block.
+/// A lock with one holder at a time, first come first served: [`crate::Mutex`] with methods that
+/// block.
 #[derive(Debug, Clone)]
 pub struct Mutex(crate::Mutex);
 
@@ -217,7 +220,8 @@ impl RwLock {
         block_on(self.0.write()).map(Guard)
     }
 
-    /// Acquires as the options say, for any mode and any limit: see [`crate::RwLock::acquire_with`].
+    /// Acquires as the options say, for any mode and any limit: see
+    /// [`crate::RwLock::acquire_with`].
     ///
     /// ```
     /// use turnlock::AcquireOptions;
@@ -269,14 +273,14 @@ impl<M: GuardMode> Guard<M> {
         self.0.state()
     }
 
-    /// Returns the time for which the lock is certainly held if nothing is renewed from now on; zero
-    /// once it is lost.
+    /// Returns the time for which the lock is certainly held if nothing is renewed from now on;
+    /// zero once it is lost.
     pub fn remaining(&self) -> Duration {
         self.0.remaining()
     }
 
-    /// Waits until the lock is lost, and returns the reason: for a thread that watches over the work of
-    /// others.
+    /// Waits until the lock is lost, and returns the reason: for a thread that watches over the
+    /// work of others.
     pub fn lost(&self) -> LossReason {
         block_on(self.0.lost())
     }
@@ -297,8 +301,8 @@ impl<M: GuardMode> Guard<M> {
         block_on(self.0.release())
     }
 
-    /// Returns the async form of this guard, such as [`fence::FencingToken::of`](crate::fence::FencingToken::of)
-    /// takes.
+    /// Returns the async form of this guard, such as
+    /// [`fence::FencingToken::of`](crate::fence::FencingToken::of) takes.
     pub fn as_async(&self) -> &crate::Guard<M> {
         &self.0
     }

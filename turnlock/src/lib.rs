@@ -1,8 +1,9 @@
 //! Locks that processes on one or many machines can trust: first come first served, with a fencing
 //! token and a deadline on every hold.
 //!
-//! With the feature `etcd`, a build needs Google's `protoc`: `apt-get install protobuf-compiler`, or
-//! `cargo install protox --features bin` and `PROTOC="$HOME/.cargo/bin/protox"` in the environment.
+//! With the feature `etcd`, a build needs Google's `protoc`: `apt-get install protobuf-compiler`,
+//! or `cargo install protox --features bin` and `PROTOC="$HOME/.cargo/bin/protox"` in the
+//! environment.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -43,7 +44,8 @@
 //! Writes that a resource accepts by token are ordered by token, always. Two holders believe at
 //! once only if the coordinator breaks its lease contract, or a clock or process breaks the stated
 //! bounds ([`clock::DRIFT`], [`clock::MARGIN`]): no lock over a network can do better, so check the
-//! token where the damage would be done: the module [`fence`] does, for files and for anything else.
+//! token where the damage would be done: the module [`fence`] does, for files and for anything
+//! else.
 //!
 //! # Fork
 //!
@@ -62,8 +64,8 @@
 //!
 //! # Features
 //!
-//! One a backend: `embedded` (the default), `etcd` and `zk`. They change which URLs [`connect`] takes,
-//! nothing else.
+//! One a backend: `embedded` (the default), `etcd` and `zk`. They change which URLs [`connect`]
+//! takes, nothing else.
 
 pub mod blocking;
 #[macro_use]
@@ -92,12 +94,13 @@ pub use backend_zk as zk;
 ///
 #[doc = rows!(list)]
 ///
-/// Does no I/O and needs no executor: connections and folders are opened when they are first needed.
+/// Does no I/O and needs no executor: connections and folders are opened when they are first
+/// needed.
 ///
 /// # Errors
-/// [`ErrorKind::Configuration`] if the URL is malformed or names a backend that was not compiled in;
-/// the message names the Cargo feature to enable. The first request fails with the same kind if the
-/// folder of an `embedded:` URL cannot be opened.
+/// [`ErrorKind::Configuration`] if the URL is malformed or names a backend that was not compiled
+/// in; the message names the Cargo feature to enable. The first request fails with the same kind if
+/// the folder of an `embedded:` URL cannot be opened.
 pub fn connect(url: &str) -> Result<Locks, Error> {
     connect_with(url, Options::default())
 }

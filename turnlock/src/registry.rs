@@ -73,7 +73,8 @@ macro_rules! rows {
     ($make:ident) => {
         $make! {
             "embedded", "embedded:///DIR", EMBEDDED,
-                "the coordinator in this process, durable in the folder DIR, which no other process can open meanwhile";
+                "the coordinator in this process, durable in the folder DIR, which no other \
+process can open meanwhile";
             "embedded", "embedded:memory", EMBEDDED,
                 "the same in memory, for tests and for the tasks of one process";
             "etcd", "etcd://HOST[:PORT][,HOST[:PORT]...]", ETCD,
@@ -110,7 +111,8 @@ macro_rules! list {
     };
 }
 
-#[doc = concat!("The URLs that [`connect`](crate::connect) takes, in the order of its documentation:\n\n", rows!(list))]
+#[doc = concat!("The URLs that [`connect`](crate::connect) takes, in the order of its \
+                 documentation:\n\n", rows!(list))]
 ///
 /// ```
 /// for scheme in turnlock::registry::SCHEMES {
@@ -179,7 +181,7 @@ const ZK: Kind = Kind {
 
 /// Returns the backend of this URL.
 pub(crate) fn open(url: &str) -> Result<Arc<dyn Backend>, Error> {
-    match compiled_in(url)?.open {
+    match find_compiled_in(url)?.open {
         Some(open) => open(url),
         None => Err(not_compiled_in(url)),
     }
@@ -197,17 +199,17 @@ pub(crate) fn open(url: &str) -> Result<Arc<dyn Backend>, Error> {
 /// # Cancel safety
 /// Some nodes may be left. It may be called again.
 pub async fn tidy(url: &str) -> Result<(), Error> {
-    match compiled_in(url)?.tidy {
+    match find_compiled_in(url)?.tidy {
         Some(tidy) => tidy(url.to_owned()).await,
         None => Ok(()),
     }
 }
 
 /// Returns the scheme of this URL, if this build can open it.
-fn compiled_in(url: &str) -> Result<&'static Scheme, Error> {
+fn find_compiled_in(url: &str) -> Result<&'static Scheme, Error> {
     let scheme = Scheme::of(url).ok_or_else(|| match url.split_once(':') {
-        Some((scheme, _)) => malformed(url, &format!("the scheme {scheme:?} is not known")),
-        None => malformed(url, "it has no scheme"),
+        Some((scheme, _)) => malformed_url(url, &format!("the scheme {scheme:?} is not known")),
+        None => malformed_url(url, "it has no scheme"),
     })?;
     match scheme.is_compiled_in() {
         true => Ok(scheme),
@@ -215,7 +217,7 @@ fn compiled_in(url: &str) -> Result<&'static Scheme, Error> {
     }
 }
 
-fn malformed(url: &str, why: &str) -> Error {
+fn malformed_url(url: &str, why: &str) -> Error {
     let url = without_password(url);
     let forms: Vec<_> = SCHEMES.iter().map(|scheme| scheme.form).collect();
     let forms = forms.join(", ");
@@ -245,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_opens_what_its_features_compile_in() {
+    fn the_table_opens_the_schemes_of_its_features() {
         let on = [
             ("embedded", cfg!(feature = "embedded")),
             ("etcd", cfg!(feature = "etcd")),
@@ -263,7 +265,8 @@ mod tests {
             let url = url.replace("[/CHROOT]", "/a");
             match (open(&url), on) {
                 (Ok(_), true) => {}
-                // ZooKeeper's client library has no certificates of its own, and there is no such file.
+                // ZooKeeper's client library has no certificates of its own, and there is no such
+                // file.
                 (Err(error), true) if scheme.form.ends_with("ca=FILE") => {
                     assert_eq!(error.kind(), ErrorKind::Configuration);
                     assert!(error.to_string().contains("FILE"), "{error}");

@@ -33,16 +33,16 @@ impl Coordinator {
     pub(crate) async fn grant_to(
         &self,
         holder: Option<Process>,
-        asked: LeaseId,
+        requested_id: LeaseId,
         ttl: Duration,
     ) -> Result<Granted, Error> {
         self.shared().extend_before_ack()?;
         loop {
-            let id = match asked {
+            let id = match requested_id {
                 0 => self.shared().choose_id(),
                 chosen => chosen,
             };
-            self.shared().record_holder(id, asked != 0, holder)?;
+            self.shared().record_holder(id, requested_id != 0, holder)?;
             let granted = self
                 .submit(Class::Write, |machine, clock, changes| {
                     machine.grant(clock.now(), id, ttl, changes)
@@ -53,9 +53,9 @@ impl Coordinator {
                     let ttl = granted.result;
                     return Ok(Granted { id, ttl });
                 }
-                Err(Error::LeaseExists { .. }) if asked == 0 => {}
+                Err(Error::LeaseExists { .. }) if requested_id == 0 => {}
                 Err(error) => {
-                    if asked == 0 {
+                    if requested_id == 0 {
                         self.shared().evidence().forget(id);
                     }
                     return Err(error);

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back_and_any_flipped_bit_is_noticed() {
+    fn a_written_record_is_read_back_and_any_flipped_bit_is_noticed() {
         let header = Header {
             lock_stamp: LockStamp {
                 inode: 1,

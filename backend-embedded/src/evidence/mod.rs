@@ -152,7 +152,10 @@ impl Evidence {
             let slot = life.slots().take(id);
             let bytes = file::encode_slot(id, process);
             if let Err(error) = life.file.write_all_at(&bytes, file::slot_offset(slot)) {
-                tracing::warn!(%error, "cannot record the process of a session; it will be unknown after a restart");
+                tracing::warn!(
+                    %error,
+                    "cannot record the process of a session; it will be unknown after a restart"
+                );
                 life.slots().release(id);
                 return Ok(());
             }
@@ -181,7 +184,11 @@ impl Evidence {
         };
         life.unsynced.store(false, Ordering::Relaxed);
         if let Err(error) = life.sync() {
-            tracing::warn!(%error, file = %life.path.display(), "cannot sync the file; it may not survive a power cut");
+            tracing::warn!(
+                %error,
+                file = %life.path.display(),
+                "cannot sync the file; it may not survive a power cut"
+            );
         }
     }
 
@@ -206,12 +213,19 @@ impl LifeFile {
             return Ok(()); // Another thread has extended it meanwhile.
         }
         header.until = (self.clock.now() + AHEAD).as_nanos();
-        let written = self.file.write_all_at(&header.encode(), 0).or_else(|error| {
-            // The file must then not go on saying that this coordinator has ended. Emptied, it says
-            // nothing.
-            tracing::warn!(%error, file = %self.path.display(), "cannot write the file; emptying it");
-            self.file.set_len(0)
-        });
+        let written = self
+            .file
+            .write_all_at(&header.encode(), 0)
+            .or_else(|error| {
+                // The file must not go on saying that this coordinator has ended. An empty file says
+                // nothing.
+                tracing::warn!(
+                    %error,
+                    file = %self.path.display(),
+                    "cannot write the file; emptying it"
+                );
+                self.file.set_len(0)
+            });
         written?;
         self.until.store(header.until, Ordering::Release);
         Ok(())

@@ -91,7 +91,11 @@ impl PreviousRun {
         std::thread::sleep(watchdog_delay);
         let evidence = Evidence::begin(&self.folder, self.written, &host, &processes);
         let evidence = evidence.unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot keep evidence; after a restart every session will have its full time to live");
+            tracing::warn!(
+                %error,
+                "cannot keep evidence; after a restart every session will have its full time to \
+                 live"
+            );
             Evidence::default()
         });
         (ended_leases, evidence)

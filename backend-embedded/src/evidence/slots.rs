@@ -10,7 +10,7 @@ use crate::machine::op::LeaseId;
 pub(super) struct Slots {
     /// The lease whose bytes each slot holds.
     content: Vec<LeaseId>,
-    taken: HashMap<LeaseId, u32>,
+    slots: HashMap<LeaseId, u32>,
     free: Vec<u32>,
 }
 
@@ -22,20 +22,20 @@ impl Slots {
             u32::try_from(self.content.len() - 1).unwrap_or(u32::MAX)
         });
         self.content[slot as usize] = id;
-        self.taken.insert(id, slot);
+        self.slots.insert(id, slot);
         slot
     }
 
     /// Releases the slot of a lease.
     pub(super) fn release(&mut self, id: LeaseId) {
-        if let Some(slot) = self.taken.remove(&id) {
+        if let Some(slot) = self.slots.remove(&id) {
             self.free.push(slot);
         }
     }
 
     /// Returns the released slots that still hold this lease, for the caller to clear.
     pub(super) fn take_stale(&mut self, id: LeaseId) -> Vec<u32> {
-        if self.taken.contains_key(&id) {
+        if self.slots.contains_key(&id) {
             return Vec::new(); // The lease is alive, so the grant will be refused.
         }
         let free: HashSet<u32> = self.free.iter().copied().collect();
@@ -61,7 +61,7 @@ mod tests {
     const NONE: [u32; 0] = [];
 
     #[test]
-    fn a_place_is_used_again_and_what_lies_in_one_given_up_is_known() {
+    fn a_slot_is_reused_and_its_former_content_is_known() {
         let mut slots = Slots::default();
         assert_eq!((slots.take(7), slots.take(8)), (0, 1));
         assert_eq!(slots.take_stale(7), NONE, "it lives");

@@ -115,7 +115,7 @@ fn time_is_over_only_when_nobody_can_count_on_it() {
 }
 
 #[test]
-fn another_boot_ends_what_ran_on_this_machine_before() {
+fn another_boot_ends_the_sessions_of_earlier_processes() {
     let folder = tempfile::tempdir().unwrap();
     let clock = clock();
     let evidence = begin_in(folder.path(), &clock);
@@ -173,44 +173,41 @@ fn a_process_is_dead_when_it_has_ended_and_not_before() {
     assert_eq!(judge(&other_namespace), None);
 
     // A process id that is used again.
-    let mut ours = Process::current().unwrap();
-    assert!(!ours.is_dead());
-    ours.start += 1;
-    assert!(ours.is_dead());
+    let mut own = Process::current().unwrap();
+    assert!(!own.is_dead());
+    own.start += 1;
+    assert!(own.is_dead());
 }
 
 impl Process {
     fn of_child(child: &Child) -> Process {
-        let ours = lock_core::process::ProcessName::ours().unwrap();
+        let own = lock_core::process::ProcessName::ours().unwrap();
         let name = lock_core::process::ProcessName {
             pid: child.id(),
-            ..ours
+            ..own
         };
         Process::from_peer(child.id(), &name.to_string()).unwrap()
     }
 }
 
 #[test]
-fn a_peer_is_who_it_says_only_if_the_kernel_agrees() {
-    let ours = lock_core::process::ProcessName::ours().unwrap();
-    let user_agent = ours.to_string();
-    assert_eq!(
-        Process::from_peer(ours.pid, &user_agent),
-        Process::current()
-    );
+fn a_peer_is_believed_only_if_the_kernel_agrees() {
+    let own = lock_core::process::ProcessName::ours().unwrap();
+    let user_agent = own.to_string();
+    assert_eq!(Process::from_peer(own.pid, &user_agent), Process::current());
     // A forwarder on this machine passes on the name of another process, which may run anywhere.
     assert_eq!(Process::from_peer(1, &user_agent), None);
     let elsewhere = lock_core::process::ProcessName {
-        boot: ours.boot ^ 1,
-        ..ours
+        boot: own.boot ^ 1,
+        ..own
     };
-    assert_eq!(Process::from_peer(ours.pid, &elsewhere.to_string()), None);
+    assert_eq!(Process::from_peer(own.pid, &elsewhere.to_string()), None);
     let contained = lock_core::process::ProcessName {
-        namespace: ours.namespace ^ 1,
-        ..ours
+        namespace: own.namespace ^ 1,
+        ..own
     };
-    assert_eq!(Process::from_peer(ours.pid, &contained.to_string()), None);
-    assert_eq!(Process::from_peer(ours.pid, "grpc-go/1.26.0"), None);
+    assert_eq!(Process::from_peer(own.pid, &contained.to_string()), None);
+    assert_eq!(Process::from_peer(own.pid, "grpc-go/1.26.0"), None);
 }
 
 #[test]
@@ -235,7 +232,7 @@ async fn reopened(change: impl FnOnce(&mut file::Header)) -> (bool, bool) {
     let folder = tempfile::tempdir().unwrap();
     let open = || Coordinator::open(Config::new(folder.path())).unwrap();
     let coordinator = open();
-    let ours = coordinator
+    let own = coordinator
         .grant_to(Process::current(), 0, TTL)
         .await
         .unwrap();
@@ -249,11 +246,11 @@ async fn reopened(change: impl FnOnce(&mut file::Header)) -> (bool, bool) {
     let coordinator = open();
     let leases = coordinator.leases().await.unwrap();
     coordinator.close().unwrap();
-    (leases.contains(&ours.id), leases.contains(&unknown.id))
+    (leases.contains(&own.id), leases.contains(&unknown.id))
 }
 
 #[tokio::test]
-async fn leases_are_over_by_what_the_file_says() {
+async fn leases_end_by_the_times_in_the_file() {
     assert_eq!(reopened(|_| {}).await, (true, true), "nothing has happened");
     // Another boot proves nothing if the machine cannot be distinguished from others.
     let on_this_machine = Host::current().unwrap().machine == 0;
@@ -291,7 +288,7 @@ async fn a_grant_after_a_long_rest_is_known_of_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_known_of_a_session_is_handed_on() {
+async fn the_process_of_a_session_is_passed_on() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Coordinator::open(Config::new(folder.path())).unwrap();
     let mut child = child();

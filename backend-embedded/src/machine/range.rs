@@ -20,15 +20,15 @@ pub(super) fn read(keys: &KeySpace, range: &Range) -> RangeResult {
         };
     }
     // One more than the limit, to know whether there are more.
-    let wanted = match range.limit {
+    let max_count = match range.limit {
         0 => usize::MAX,
         limit => limit.saturating_add(1),
     };
-    let mut found = match read_by_creation(keys, range, wanted) {
+    let mut found = match read_by_creation(keys, range, max_count) {
         Some(found) => found,
-        None => scan(keys, range, wanted),
+        None => scan(keys, range, max_count),
     };
-    let more = found.len() == wanted;
+    let more = found.len() == max_count;
     if more {
         found.truncate(range.limit);
     }
@@ -42,12 +42,12 @@ pub(super) fn read(keys: &KeySpace, range: &Range) -> RangeResult {
     RangeResult { kvs, more, count }
 }
 
-/// Reads the first `wanted` keys by the index of create revisions; `None` if the index does not
+/// Reads the first `max_count` keys by the index of create revisions; `None` if the index does not
 /// serve this range.
 fn read_by_creation<'a>(
     keys: &'a KeySpace,
     range: &Range,
-    wanted: usize,
+    max_count: usize,
 ) -> Option<Vec<&'a Arc<KeyValue>>> {
     if range.sort_target != SortTarget::Create || range.sort_order == SortOrder::None {
         return None;
@@ -60,11 +60,11 @@ fn read_by_creation<'a>(
             walk(directory, range)
                 .filter_map(|key| keys.get(key))
                 .filter(|kv| is_within_bounds(kv, range))
-                .take(wanted),
+                .take(max_count),
         );
     }
     sort(&mut found, range);
-    found.truncate(wanted);
+    found.truncate(max_count);
     Some(found)
 }
 
@@ -85,8 +85,8 @@ fn walk<'a>(directory: &'a Directory, range: &Range) -> Box<dyn Iterator<Item = 
     }
 }
 
-/// Reads the first `wanted` keys by a scan of the range, or of as much of it as necessary.
-fn scan<'a>(keys: &'a KeySpace, range: &Range, wanted: usize) -> Vec<&'a Arc<KeyValue>> {
+/// Reads the first `max_count` keys by a scan of the range, or of as much of it as necessary.
+fn scan<'a>(keys: &'a KeySpace, range: &Range, max_count: usize) -> Vec<&'a Arc<KeyValue>> {
     let found = keys.iter(&range.keys);
     let as_stored = match range.sort_order {
         SortOrder::None => true,
@@ -98,12 +98,12 @@ fn scan<'a>(keys: &'a KeySpace, range: &Range, wanted: usize) -> Vec<&'a Arc<Key
         || range.min_create_revision != 0
         || range.max_create_revision != 0;
     let mut found: Vec<_> = if as_stored && !bounded {
-        found.take(wanted).collect()
+        found.take(max_count).collect()
     } else {
         found.filter(|kv| is_within_bounds(kv, range)).collect()
     };
     sort(&mut found, range);
-    found.truncate(wanted);
+    found.truncate(max_count);
     found
 }
 

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_of_a_key_lasts_as_long_as_a_call_stands_on_it() {
+    fn a_known_key_is_kept_while_a_call_uses_it() {
         let all = CallRegistry::default();
         let key = || Bytes::from_static(b"l/a");
         let first = all.join(key());

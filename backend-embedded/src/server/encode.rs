@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_operation_tells_the_revision_it_saw() {
+    fn each_operation_returns_the_revision_that_it_saw() {
         let result = TxnResult {
             succeeded: true,
             results: vec![

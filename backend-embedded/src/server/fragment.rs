@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_sent_whole() {
+    fn a_small_response_is_sent_whole() {
         let whole = response(&[100, 100]);
         assert_eq!(split_response(whole.clone(), 1000), [whole]);
     }

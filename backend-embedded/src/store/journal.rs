@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_tables_lack_is_read() {
+    fn records_that_the_tables_lack_are_read() {
         let bytes = journal(5..=8);
         assert_eq!(after(&bytes, 4), Ok((keys(5..=8), 4)));
         assert_eq!(after(&bytes, 6), Ok((keys(7..=8), 4)));

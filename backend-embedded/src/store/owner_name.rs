@@ -136,7 +136,10 @@ fn bind_name(
             continue;
         }
         let Some(name) = free else {
-            tracing::warn!(folder = %folder.display(), "all owner names of this folder are in use; continuing without one");
+            tracing::warn!(
+                folder = %folder.display(),
+                "all owner names of this folder are in use; continuing without one"
+            );
             return Ok(None);
         };
         let bound = SocketAddr::from_abstract_name(&name)
@@ -147,7 +150,11 @@ fn bind_name(
             // Another newcomer was faster: query it.
             Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {}
             Err(error) => {
-                tracing::warn!(%error, folder = %folder.display(), "cannot bind the owner name of this folder; continuing without one");
+                tracing::warn!(
+                    %error,
+                    folder = %folder.display(),
+                    "cannot bind the owner name of this folder; continuing without one"
+                );
                 return Ok(None);
             }
         }

@@ -60,7 +60,7 @@ fn is_gone(received: (Code, String)) -> bool {
 }
 
 #[tokio::test]
-async fn all_who_rest_on_a_store_are_told_that_it_is_gone() {
+async fn every_client_of_a_lost_store_learns_of_the_loss() {
     let mut served = InFolder::start();
     let mut client = client_over(&served.socket()).await;
     let lease = client.lease_grant(60, None).await.expect("a lease").id();

@@ -66,7 +66,7 @@ async fn a_lease_is_granted_renewed_and_revoked_with_its_keys() {
 }
 
 #[tokio::test]
-async fn one_stream_renews_many_leases_and_tells_which_are_gone() {
+async fn one_stream_renews_many_leases_and_reports_the_lost_ones() {
     let served = Served::start();
     let mut client = served.client().await;
     for id in [11, 12] {

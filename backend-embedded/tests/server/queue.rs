@@ -218,15 +218,15 @@ async fn a_waiting_call_fails_when_its_lease_ends() {
         .expect("locked");
     let waiting = queued(&client, "l/b", lock(&client, "l", 0xb)).await;
     client.lease_revoke(0xb).await.expect("revoked");
-    let refused = soon("the refusal", waiting).await.expect("not panicked");
+    let outcome = soon("the refusal", waiting).await.expect("not panicked");
     assert_eq!(
-        refusal(refused),
+        refusal(outcome),
         (Code::Unknown, "mutex: session is expired".to_owned())
     );
 
-    let refused = soon("the refusal", lock(&client, "l", 0xdead)).await;
+    let outcome = soon("the refusal", lock(&client, "l", 0xdead)).await;
     let text = "etcdserver: requested lease not found".to_owned();
-    assert_eq!(refusal(refused), (Code::NotFound, text));
+    assert_eq!(refusal(outcome), (Code::NotFound, text));
     assert_eq!(keys(&mut client, "l/").await, ["l/a"]);
     served.stop().await;
 }
@@ -400,18 +400,18 @@ async fn elections_refuse_as_etcd_does() {
     let served = Served::start();
     let channel = served.channel().await;
     let text = "\"leader\" field must be provided";
-    let refused = crate::support::call::<(), PbProclaimResponse>(
+    let refusal = crate::support::call::<(), PbProclaimResponse>(
         &channel,
         "/v3electionpb.Election/Proclaim",
         (),
     )
     .await
     .expect_err(text);
-    assert_eq!((refused.code(), refused.message()), (Code::Unknown, text));
-    let refused =
+    assert_eq!((refusal.code(), refusal.message()), (Code::Unknown, text));
+    let refusal =
         crate::support::call::<(), PbResignResponse>(&channel, "/v3electionpb.Election/Resign", ())
             .await
             .expect_err(text);
-    assert_eq!((refused.code(), refused.message()), (Code::Unknown, text));
+    assert_eq!((refusal.code(), refusal.message()), (Code::Unknown, text));
     served.stop().await;
 }

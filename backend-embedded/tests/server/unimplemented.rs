@@ -42,8 +42,8 @@ async fn put_refused(channel: &Channel, request: PbPutRequest, code: Code, text:
 }
 
 async fn txn_refused(channel: &Channel, request: PbTxnRequest, text: &str) {
-    let refused = call::<_, PbTxnResponse>(channel, TXN, request).await;
-    assert_refused(refused, Code::InvalidArgument, text);
+    let refusal = call::<_, PbTxnResponse>(channel, TXN, request).await;
+    assert_refused(refusal, Code::InvalidArgument, text);
 }
 
 fn put_op(key: &str) -> PbTxnRequestOp {
@@ -257,7 +257,7 @@ async fn leases_are_refused_as_etcd_does() {
 }
 
 #[tokio::test]
-async fn what_is_not_implemented_is_named() {
+async fn an_unimplemented_call_is_named() {
     let served = Served::start();
     let channel = served.channel().await;
     for path in [
@@ -280,18 +280,18 @@ async fn what_is_not_implemented_is_named() {
         "/etcdserverpb.Maintenance/Downgrade",
         "/grpc.health.v1.Health/Check",
     ] {
-        let refused = call::<(), ()>(&channel, path, ()).await;
+        let refusal = call::<(), ()>(&channel, path, ()).await;
         let name = &path[1..];
         let text = format!("turnlock does not implement {name}");
-        assert_refused(refused, Code::Unimplemented, &text);
+        assert_refused(refusal, Code::Unimplemented, &text);
     }
     let request = PbAlarmRequest {
         action: 1,
         ..PbAlarmRequest::default()
     };
     let path = "/etcdserverpb.Maintenance/Alarm";
-    let refused = call::<_, PbAlarmResponse>(&channel, path, request).await;
+    let refusal = call::<_, PbAlarmResponse>(&channel, path, request).await;
     let text = "turnlock does not implement etcdserverpb.Maintenance/Alarm";
-    assert_refused(refused, Code::Unimplemented, text);
+    assert_refused(refusal, Code::Unimplemented, text);
     served.stop().await;
 }

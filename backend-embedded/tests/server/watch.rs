@@ -68,7 +68,7 @@ fn delete_event(key: &str, revision: i64) -> (EventType, String, String, i64) {
 }
 
 #[tokio::test]
-async fn a_watch_tells_what_happens_from_its_creation_on() {
+async fn a_watch_reports_events_from_its_creation_on() {
     let served = Served::start();
     let mut client = served.client().await;
     let before = put(&mut client, "k", "0").await;
@@ -194,10 +194,10 @@ async fn a_stream_carries_many_watches() {
     assert!(created.created() && !created.canceled());
     assert_eq!(created.watch_id(), 7);
     watch.watch("c", Some(chosen)).await.expect("asked");
-    let refused = next(&mut watch).await;
-    assert!(refused.created() && refused.canceled());
+    let refusal = next(&mut watch).await;
+    assert!(refusal.created() && refusal.canceled());
     assert_eq!(
-        (refused.watch_id(), refused.cancel_reason()),
+        (refusal.watch_id(), refusal.cancel_reason()),
         (-1, "mvcc: duplicate watch ID provided on the WatchStream")
     );
     watch.watch("c", None).await.expect("asked");
@@ -257,7 +257,7 @@ async fn a_stream_carries_as_many_watches_as_there_are() {
 }
 
 #[tokio::test]
-async fn what_is_no_longer_kept_is_told_with_the_revision_to_go_on_from() {
+async fn a_compacted_watch_gets_the_revision_to_resume_from() {
     let served = Served::start();
     let mut client = served.client().await;
     let first = put(&mut client, "k", "1").await;
@@ -305,10 +305,10 @@ async fn impossible_watches_are_refused_and_the_stream_goes_on() {
         .watch("b", Some(WatchOptions::new().with_start_revision(-1)))
         .await
         .expect("asked");
-    let refused = next(&mut watch).await;
-    assert!(refused.created() && refused.canceled());
+    let refusal = next(&mut watch).await;
+    assert!(refusal.created() && refusal.canceled());
     assert_eq!(
-        refused.cancel_reason(),
+        refusal.cancel_reason(),
         "etcdserver: mvcc: required revision has been compacted"
     );
     watch.watch("b", None).await.expect("asked");
@@ -317,7 +317,7 @@ async fn impossible_watches_are_refused_and_the_stream_goes_on() {
 }
 
 #[tokio::test]
-async fn progress_is_told_after_the_events_that_it_covers() {
+async fn progress_is_reported_after_the_events_that_it_covers() {
     let served = Served::start();
     let mut client = served.client().await;
     let (mut watch, _) = open(&mut client, "a", WatchOptions::new()).await;
@@ -339,7 +339,7 @@ async fn progress_is_told_after_the_events_that_it_covers() {
 }
 
 #[tokio::test]
-async fn an_idle_watch_that_asked_for_it_is_told_how_far_it_is() {
+async fn an_idle_watch_gets_progress_on_request() {
     let interval = Duration::from_millis(50);
     let served = Served::with(Limits::default(), |server| {
         server.with_progress_interval(interval)
@@ -360,7 +360,7 @@ async fn an_idle_watch_that_asked_for_it_is_told_how_far_it_is() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_loses_its_watch_and_is_told_so() {
+async fn a_client_that_does_not_read_loses_its_watch_with_a_reason() {
     let mut limits = Limits::default();
     limits.watch_queue_events = 16;
     let served = Served::with(limits, |server| server);
@@ -507,7 +507,7 @@ async fn a_watch_goes_on_over_a_restart_from_where_it_was() {
     assert_eq!(events(&next(&mut watch).await), [present]);
     client.compact(b, None).await.expect("compacted");
     let (mut watch, _) = open(&mut client, "q/", from(first)).await;
-    let refused = next(&mut watch).await;
-    assert!(refused.canceled());
-    assert_eq!(refused.compact_revision(), b, "as asked for");
+    let refusal = next(&mut watch).await;
+    assert!(refusal.canceled());
+    assert_eq!(refusal.compact_revision(), b, "as asked for");
 }

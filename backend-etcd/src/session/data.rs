@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use lock_core::{Accessed, Effect, EntryId, Error, ErrorKind, Metadata, Ticket};
 
-use super::{EtcdSession, GATE_TRIES};
+use super::{EPOCH_TRIES, EtcdSession};
 use crate::error;
 use crate::layout::{self, Consistency};
 
@@ -14,9 +14,9 @@ impl EtcdSession {
     pub(super) async fn read_data(&self, entry: &EntryId, key: &str) -> Result<Accessed, Error> {
         self.check_alive()?;
         let read = Txn::new()
-            .when(self.ours(entry))
+            .when(self.own_entry_exists(entry))
             .and_then([TxnOp::get(key, None)])
-            .or_else([layout::bare(&*entry.key, Consistency::Cluster)]);
+            .or_else([layout::get_key_only(&*entry.key, Consistency::Cluster)]);
         let answer = self.txn(read).await?;
         if !answer.succeeded() {
             self.check_lease().await?;
@@ -39,21 +39,21 @@ impl EtcdSession {
         key: &str,
         value: Option<&[u8]>,
     ) -> Result<Accessed, Error> {
-        for _ in 0..GATE_TRIES {
+        for _ in 0..EPOCH_TRIES {
             self.check_alive()?;
             let epoch = self.epoch.load(Ordering::SeqCst);
-            let (_, settled) = self.key_slots.begin(ticket.serial);
+            let (_, certain) = self.key_slots.begin(ticket.serial);
             let answer = self
-                .txn(self.change(entry, key, value, epoch, !settled))
+                .txn(self.change(entry, key, value, epoch, !certain))
                 .await;
             let known =
                 answer.as_ref().map_or_else(Error::effect, |_| Effect::None) == Effect::None;
-            if settled && known {
+            if certain && known {
                 self.key_slots.resolve(ticket.serial);
             }
             let answer = answer?;
             if answer.succeeded() {
-                if !settled {
+                if !certain {
                     let moved = layout::revision(&answer)?;
                     self.epoch.fetch_max(moved, Ordering::SeqCst);
                     self.key_slots.resolve(ticket.serial);
@@ -93,7 +93,11 @@ impl EtcdSession {
         let options = PutOptions::new().with_lease(self.id.0);
         let put = TxnOp::put(&*entry.key, metadata.to_bytes(), Some(options));
         let answer = self
-            .txn(Txn::new().when(self.ours(entry)).and_then([put]))
+            .txn(
+                Txn::new()
+                    .when(self.own_entry_exists(entry))
+                    .and_then([put]),
+            )
             .await?;
         if !answer.succeeded() {
             self.check_lease().await?;
@@ -107,9 +111,9 @@ impl EtcdSession {
         key: &str,
         value: Option<&[u8]>,
         epoch: i64,
-        move_gate: bool,
+        move_epoch: bool,
     ) -> Txn {
-        let mut compares = self.ours(entry).to_vec();
+        let mut compares = self.own_entry_exists(entry).to_vec();
         compares.push(Compare::mod_revision(
             self.layout.epoch(),
             CompareOp::Equal,
@@ -119,21 +123,21 @@ impl EtcdSession {
             Some(value) => TxnOp::put(key, value, None),
             None => TxnOp::delete(key, None),
         }];
-        if move_gate {
+        if move_epoch {
             let options = PutOptions::new().with_lease(self.id.0);
             operations.push(TxnOp::put(self.layout.epoch(), [], Some(options)));
         }
         Txn::new().when(compares).and_then(operations).or_else([
-            layout::bare(&*entry.key, Consistency::Cluster),
-            layout::bare(self.layout.epoch(), Consistency::Cluster),
+            layout::get_key_only(&*entry.key, Consistency::Cluster),
+            layout::get_key_only(self.layout.epoch(), Consistency::Cluster),
         ])
     }
 
     /// Returns the conditions that the entry exists and is on the session's lease. A key that
     /// somebody put again without the lease would outlive the session.
-    fn ours(&self, entry: &EntryId) -> [Compare; 2] {
+    fn own_entry_exists(&self, entry: &EntryId) -> [Compare; 2] {
         [
-            layout::incarnation(entry),
+            layout::entry_exists(entry),
             Compare::lease(&*entry.key, CompareOp::Equal, self.id.0),
         ]
     }

@@ -1,6 +1,9 @@
 //! A session on etcd: a lease, which is renewed in the background, and the entries on it.
 
 mod data;
+mod enqueue;
+mod remove;
+mod watch;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,10 +17,10 @@ use lock_core::clock::Clock;
 use lock_core::liveness::Liveness;
 use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ask, View};
-use lock_core::session::{Admission, AsOf, Enqueued, Placed, Removal, Removed, Session, Watcher};
+use lock_core::session::{Admission, AsOf, Enqueued, Removal, Session, Watcher};
 use lock_core::{
-    Access, Accessed, DataKey, Effect, EntryId, Error, ErrorKind, KnownTokenOffset, LossReason,
-    Metadata, State, Ticket, background,
+    Access, Accessed, DataKey, EntryId, Error, ErrorKind, KnownTokenOffset, LossReason, Metadata,
+    State, Ticket, background,
 };
 use tokio::task::AbortHandle;
 
@@ -25,15 +28,14 @@ use crate::client::Client;
 use crate::error;
 use crate::group::Change;
 use crate::key_slots::KeySlots;
-use crate::layout::{self, Consistency, Found, Layout};
+use crate::layout::{self, Consistency, Layout};
 use crate::liveness::Renewer;
-use crate::watch::{Watch, Watched};
 
 /// The longest time to live that etcd grants, in seconds.
 const MAX_TTL_SECS: i64 = 9_000_000_000;
 /// How many times an enqueue that finds the epoch moved tries again by itself. The epoch moves once
 /// for each entry that is removed after its enqueue was cut short.
-const GATE_TRIES: u32 = 32;
+const EPOCH_TRIES: u32 = 32;
 
 pub(crate) struct EtcdSession {
     id: SessionId,
@@ -48,7 +50,7 @@ pub(crate) struct EtcdSession {
     /// The last known state of the token offset.
     offset: Mutex<KnownTokenOffset>,
     /// The highest revision of a change that was reported to a waiter.
-    told: AtomicI64,
+    reported_revision: AtomicI64,
 }
 
 /// Opens a session.
@@ -57,7 +59,7 @@ pub(crate) async fn open(client: Arc<Client>, ttl: Duration) -> Result<Arc<dyn S
 }
 
 async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, Error> {
-    let asked =
+    let ttl_secs =
         i64::try_from(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).unwrap_or(i64::MAX);
     let clock = Clock::system();
     let transport = &client.transport;
@@ -68,7 +70,7 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
                 let clock = clock.clone();
                 async move {
                     let sent = clock.now();
-                    let answer = client.lease_client().grant(asked, None).await?;
+                    let answer = client.lease_client().grant(ttl_secs, None).await?;
                     Ok((sent, answer.id(), answer.ttl()))
                 }
             }
@@ -105,7 +107,7 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
         epoch: AtomicI64::new(0),
         key_slots: KeySlots::default(),
         offset: Mutex::default(),
-        told: AtomicI64::new(0),
+        reported_revision: AtomicI64::new(0),
     }))
 }
 
@@ -140,36 +142,6 @@ impl EtcdSession {
         }
     }
 
-    /// Makes one attempt to enqueue the entry with this key. The place counts as unsettled from the
-    /// time before the request is sent until its outcome is known.
-    async fn try_enqueue(
-        &self,
-        ticket: &Ticket,
-        key: &str,
-        settled: bool,
-        ask: Ask,
-        admission: Admission,
-        offset: KnownTokenOffset,
-    ) -> Result<Found, Error> {
-        let epoch = self.epoch.load(Ordering::SeqCst);
-        let txn = self
-            .layout
-            .enqueue(ticket, key, ask, admission, epoch, offset);
-        let made = Change::Make(key.as_bytes());
-        let answer = self.entry_txn(ticket, made, Arc::new(txn)).await;
-        let known = answer.as_ref().map_or_else(Error::effect, |_| Effect::None) == Effect::None;
-        if settled && known {
-            self.key_slots.resolve(ticket.serial);
-        }
-        let found =
-            answer.and_then(|answer| self.layout.enqueued(ticket, ask, epoch, offset, &answer));
-        let placed = matches!(found, Ok(Found::Made(..) | Found::Own(_)));
-        if settled && known && !placed {
-            self.key_slots.free(ticket.serial);
-        }
-        found
-    }
-
     fn offset(&self) -> MutexGuard<'_, KnownTokenOffset> {
         self.offset.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -186,54 +158,6 @@ impl EtcdSession {
             return Ok(answer);
         }
         self.txn(txn(Consistency::Cluster)).await
-    }
-
-    /// Waits until the entry is gone.
-    async fn gone(&self, entry: &EntryId, watcher: Watcher) -> Result<(), Error> {
-        // The future takes kilobytes, which are not kept while a lock is held.
-        let Some(mut watch) = Box::pin(self.begin_watch(entry, watcher)).await? else {
-            return Ok(());
-        };
-        let revision = watch.gone().await?;
-        self.told.fetch_max(revision, Ordering::SeqCst);
-        Ok(())
-    }
-
-    /// Starts to watch the entry; returns `None` if the entry is gone. Owners take turns: they are
-    /// not in a hurry, and there may be very many of them at once.
-    async fn begin_watch(&self, entry: &EntryId, watcher: Watcher) -> Result<Option<Watch>, Error> {
-        let _turn = match watcher {
-            Watcher::Owner => self.client.settling.acquire().await.ok(),
-            Watcher::Waiter => None,
-        };
-        match Box::pin(self.try_watch(entry)).await? {
-            Watched::Since(_, watch) => Ok(Some(watch)),
-            Watched::Gone(revision) => {
-                self.told.fetch_max(revision, Ordering::SeqCst);
-                Ok(None)
-            }
-        }
-    }
-
-    async fn try_watch(&self, entry: &EntryId) -> Result<Watched, Error> {
-        let created = layout::create_revision(entry);
-        let watched = self
-            .client
-            .watches
-            .watch(entry.key.clone(), created)
-            .await?;
-        // A watch that began before the entry was made reports all that happens to the entry. A
-        // later watch does not report a removal before it began, so the entry is read once.
-        if let Watched::Since(since, _) = watched
-            && since >= created
-        {
-            let present = |consistency| layout::present(entry, consistency);
-            let answer = self.read(since, present).await?;
-            if !answer.succeeded() {
-                return layout::revision(&answer).map(Watched::Gone);
-            }
-        }
-        Ok(watched)
     }
 
     /// Fails if the lease is gone too. Called when the session's entry was not found.
@@ -273,56 +197,7 @@ impl Session for EtcdSession {
         ask: Ask,
         admission: Admission,
     ) -> Result<Enqueued, Error> {
-        for _ in 0..GATE_TRIES {
-            self.check_alive()?;
-            let known = *self.offset();
-            let (place, settled) = self.key_slots.begin(ticket.serial);
-            let key = self.layout.key(ticket, place);
-            let found = self
-                .try_enqueue(ticket, &key, settled, ask, admission, known)
-                .await?;
-            let entry = |incarnation| EntryId {
-                key: key.as_bytes().into(),
-                incarnation: Some(incarnation),
-            };
-            match found {
-                Found::Made(incarnation, ahead) => {
-                    let view = View {
-                        present: true,
-                        ahead,
-                    };
-                    let entry = entry(incarnation);
-                    let placed = Placed::on(known.offset, &ticket.name, entry, view)?;
-                    return Ok(Enqueued::Placed(placed));
-                }
-                Found::Own(incarnation) => {
-                    let entry = entry(incarnation);
-                    let view = self.look(ticket, &entry, ask, AsOf::Now).await?;
-                    // The offset is never raised while there is an entry, so the entry was made on
-                    // this offset.
-                    let placed = Placed::on(known.offset, &ticket.name, entry, view)?;
-                    return Ok(Enqueued::Placed(placed));
-                }
-                Found::Busy if admission == Admission::IfFree => return Ok(Enqueued::Busy),
-                // No other condition can have made the transaction fail.
-                Found::Busy => return Err(error::protocol("an enqueue failed for no reason")),
-                Found::Foreign => {
-                    return Err(Error::new(
-                        ErrorKind::Internal,
-                        format!("another client took the key {key:?} that only this session makes"),
-                    ));
-                }
-                Found::Raised(now) => *self.offset() = now,
-                Found::Shut(revision) => {
-                    // Not the maximum: if somebody deleted the epoch's key, the epoch begins anew.
-                    self.epoch.store(revision, Ordering::SeqCst);
-                }
-            }
-        }
-        Err(Error::new(
-            ErrorKind::Exhausted,
-            "too many acquires of this session are being cancelled to take up a new one now",
-        ))
+        self.enqueue_entry(ticket, ask, admission).await
     }
 
     async fn look(
@@ -337,13 +212,13 @@ impl Session for EtcdSession {
         let answer = match as_of {
             // The revision must also be high enough to include the session's own entry.
             AsOf::Change => {
-                let seen = self.told.load(Ordering::SeqCst);
+                let seen = self.reported_revision.load(Ordering::SeqCst);
                 self.read(seen.max(layout::create_revision(entry)), txn)
                     .await?
             }
             AsOf::Now => self.txn(txn(Consistency::Cluster)).await?,
         };
-        let view = self.layout.looked(ticket, entry, ask, &answer)?;
+        let view = self.layout.parse_look(ticket, entry, ask, &answer)?;
         if !view.present {
             self.check_lease().await?;
         }
@@ -353,7 +228,7 @@ impl Session for EtcdSession {
     async fn watch(&self, entry: &EntryId, watcher: Watcher) -> Result<(), Error> {
         self.check_alive()?;
         self.liveness
-            .note_session_loss(self.gone(entry, watcher).await)
+            .note_session_loss(self.wait_until_gone(entry, watcher).await)
     }
 
     async fn remove(
@@ -362,49 +237,7 @@ impl Session for EtcdSession {
         entry: Option<&EntryId>,
         waiters: &[EntryId],
     ) -> Result<Removal, Error> {
-        // Remove by the incarnation if the ticket cannot have made another entry; otherwise remove
-        // for good.
-        let place = self.key_slots.get(ticket.serial);
-        let settled = entry.filter(|_| place.is_none_or(|place| !place.is_uncertain));
-        let (for_good, txn) = match (settled, place) {
-            (Some(entry), _) => (false, layout::remove(entry, waiters)),
-            (None, None) => return Ok(Removed::AlreadyGone.into()),
-            (None, Some(_)) => {
-                let (place, _) = self.key_slots.begin(ticket.serial);
-                (true, self.layout.remove_for_good(ticket, place))
-            }
-        };
-        if self.liveness.state() == State::Lost(LossReason::StoreGone) {
-            self.key_slots.free(ticket.serial);
-            return Ok(Removed::AlreadyGone.into());
-        }
-        let answer = match settled {
-            Some(entry) => {
-                let removed = Change::Remove(&entry.key);
-                self.entry_txn(ticket, removed, Arc::new(txn)).await
-            }
-            None => self.txn(txn).await,
-        };
-        let removal = match answer {
-            Ok(answer) if for_good => {
-                let (removed, epoch) = self.layout.removed_for_good(entry, &answer)?;
-                self.epoch.fetch_max(epoch, Ordering::SeqCst);
-                removed.into()
-            }
-            Ok(answer) if answer.succeeded() => Removal {
-                removed: Removed::Removed,
-                waiters: layout::present_waiters(&answer, waiters),
-            },
-            Ok(_) => Removed::AlreadyGone.into(),
-            // All entries on the lease went with it, and a request under way can put nothing on it
-            // any more.
-            Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) => {
-                Removed::AlreadyGone.into()
-            }
-            Err(error) => return Err(error),
-        };
-        self.key_slots.free(ticket.serial);
-        Ok(removal)
+        self.remove_entry(ticket, entry, waiters).await
     }
 
     async fn access(

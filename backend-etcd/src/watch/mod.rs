@@ -15,12 +15,13 @@ use self::watcher::{Command, Deletion, Waiting, Watcher};
 use crate::transport::Transport;
 
 /// The watches of one backend. All use one stream, which is opened with the first watch and closed
-/// a while after the last. A watch that nobody needs any more stays for a moment, because contenders
-/// that follow each other wait on the same key.
+/// a while after the last. A watch that nobody needs any more stays for a moment, because
+/// contenders that follow each other wait on the same key.
 #[derive(Debug)]
 pub(crate) struct Watches {
     transport: Arc<Transport>,
-    /// The queue of the watcher, which starts with the first watch. The number of watches bounds it.
+    /// The queue of the watcher, which starts with the first watch. The number of watches bounds
+    /// it.
     commands: OnceLock<mpsc::UnboundedSender<Command>>,
     serial: AtomicU64,
 }
@@ -52,8 +53,8 @@ impl Watches {
         }
     }
 
-    /// Watches for a deletion of a key after this revision. Returns once the watch sees deletions, or
-    /// has seen one.
+    /// Watches for a deletion of a key after this revision. Returns once the watch sees deletions,
+    /// or has seen one.
     pub(crate) async fn watch(&self, key: Arc<[u8]>, after: i64) -> Result<Watched, Error> {
         let background = background::handle()?;
         let commands = self.commands.get_or_init(|| {
@@ -84,7 +85,7 @@ impl Watches {
         match confirmed.await {
             Ok(since) => Ok(Watched::Since(since, watch)),
             // The watch has ended before it was confirmed.
-            Err(_) => watch.gone().await.map(Watched::Gone),
+            Err(_) => watch.wait_until_gone().await.map(Watched::Gone),
         }
     }
 }
@@ -98,7 +99,7 @@ impl Watch {
     ///
     /// # Cancel safety
     /// Safe.
-    pub(crate) fn gone(&mut self) -> impl Future<Output = Result<i64, Error>> {
+    pub(crate) fn wait_until_gone(&mut self) -> impl Future<Output = Result<i64, Error>> {
         (&mut self.deletion).map(|outcome| {
             let deletion = outcome.map_err(|closed| {
                 let text = "a watch ended abnormally: please report this";

@@ -173,8 +173,8 @@ impl Stream {
     }
 }
 
-/// Returns the options of a watch that begins now and reports only deletions. A watch that begins at
-/// a past revision would wait for the server's catch-up loop, which runs ten times a second.
+/// Returns the options of a watch that begins now and reports only deletions. A watch that begins
+/// at a past revision would wait for the server's catch-up loop, which runs ten times a second.
 fn options(id: i64) -> WatchOptions {
     WatchOptions::new()
         .with_filters([WatchFilterType::NoPut])
@@ -202,8 +202,8 @@ pub(super) fn is_refusal(response: &WatchResponse) -> bool {
         )
 }
 
-/// Returns the error for a watch that the server cancelled: after a compaction, without a leader, or
-/// without a permission.
+/// Returns the error for a watch that the server cancelled: after a compaction, without a leader,
+/// or without a permission.
 pub(super) fn to_error(cancellation: &WatchResponse) -> Error {
     let kind = match is_refusal(cancellation) {
         true => ErrorKind::Refused,

@@ -365,7 +365,8 @@ impl Watcher {
     }
 
     /// Asks for another watch on some key, which is cancelled when it is confirmed. A request of
-    /// progress would not do: etcd's proxy does not answer it, and some versions of the proxy crash.
+    /// progress would not do: etcd's proxy does not answer it, and some versions of the proxy
+    /// crash.
     async fn probe(&mut self) -> Result<(), Failure> {
         let limit = self.transport.request_limit();
         let key = self.keys.keys().next().cloned();

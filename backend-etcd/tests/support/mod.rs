@@ -62,7 +62,7 @@ pub async fn deliver(proxy: &Proxy) {
     const ANSWER_BYTES: usize = 64;
     proxy.deliver();
     wait_until("an answer to the late request", || {
-        proxy.unheard_bytes() >= ANSWER_BYTES
+        proxy.undelivered_bytes() >= ANSWER_BYTES
     })
     .await;
 }

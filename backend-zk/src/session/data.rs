@@ -35,7 +35,7 @@ impl ZkSession {
         key: &DataKey,
         access: &Access,
     ) -> Result<Accessed, Error> {
-        let client = self.alive()?;
+        let client = self.live_client()?;
         let own = layout::path(entry)?;
         let node = self.cluster.layout.data_node(key);
         let accessed = match access {
@@ -47,7 +47,7 @@ impl ZkSession {
             // The holder's node also goes with its session. A write finds that out, wherever the
             // session was closed.
             self.write(&client).await?;
-            self.alive()?;
+            self.live_client()?;
         }
         Ok(accessed)
     }
@@ -83,7 +83,7 @@ impl ZkSession {
         entry: &EntryId,
         metadata: &Metadata,
     ) -> Result<bool, Error> {
-        let client = self.alive()?;
+        let client = self.live_client()?;
         let (node, data) = (layout::path(entry)?, metadata.to_bytes());
         let written = client.ask(|zk| {
             Box::pin(async move {

@@ -21,14 +21,14 @@ impl ZkSession {
         ask: Ask,
         admission: Admission,
     ) -> Result<Enqueued, Error> {
-        let client = self.alive()?;
+        let client = self.live_client()?;
         let layout = &self.cluster.layout;
         let directory = layout.directory_for(&ticket.name, ticket.mode)?;
-        let tried = self.unsettled().contains(&ticket.serial);
+        let tried = self.uncertain().contains(&ticket.serial);
         if tried && let Some(children) = self.list(&client, &directory, AsOf::Now).await? {
-            let found = Box::pin(self.settle(&client, &directory, ticket, ask, &children, None));
+            let found = Box::pin(self.resolve(&client, &directory, ticket, ask, &children, None));
             if let Some((entry, view)) = found.await? {
-                return self.placed(ticket, entry, view);
+                return self.to_enqueued(ticket, entry, view);
             }
         }
         if admission == Admission::IfFree
@@ -37,18 +37,18 @@ impl ZkSession {
         {
             return Ok(Enqueued::Busy);
         }
-        let before = self.alone().take(&directory);
+        let before = self.sole_entries().take(&directory);
         for _ in 0..DIRECTORY_TRIES {
             // An earlier attempt may have made a second node, which only a listing shows.
             let reads = ask.limit > 0 || tried;
-            let expects_others = reads && !before.is_some_and(|before| before.proven);
+            let expects_others = reads && !before.is_some_and(|before| before.is_proven);
             let made = self.make(&client, &directory, ticket, expects_others);
             let Some((own, children)) = made.await? else {
                 client.make_directory(&directory).await?;
                 continue;
             };
             let last = LastSole::next(before, &own);
-            let proven = last.is_some_and(|last| last.proven);
+            let proven = last.is_some_and(|last| last.is_proven);
             let (entry, view, alone) = match children {
                 // This view is enough where nothing need be read.
                 None if proven || !reads => (own, layout::FREE, proven),
@@ -59,7 +59,7 @@ impl ZkSession {
                     };
                     let alone = layout::is_alone(&own, &children);
                     let made = Some(own.clone());
-                    let settled = self.settle(&client, &directory, ticket, ask, &children, made);
+                    let settled = self.resolve(&client, &directory, ticket, ask, &children, made);
                     // Boxed: an enqueue that is known to be alone does not need room for this
                     // future.
                     let settled = Box::pin(settled);
@@ -69,10 +69,10 @@ impl ZkSession {
                 }
             };
             if let Some(last) = last.filter(|_| alone) {
-                self.alone().entered(&directory, last);
+                self.sole_entries().record_sole(&directory, last);
             }
-            self.unsettled().remove(&ticket.serial);
-            return self.placed(ticket, entry, view);
+            self.uncertain().remove(&ticket.serial);
+            return self.to_enqueued(ticket, entry, view);
         }
         Err(Error::new(
             ErrorKind::Exhausted,
@@ -90,7 +90,7 @@ impl ZkSession {
         ticket: &Ticket,
         expects_others: bool,
     ) -> Result<Option<(EntryId, Option<Vec<String>>)>, Error> {
-        let first = self.unsettled().insert(ticket.serial);
+        let first = self.uncertain().insert(ticket.serial);
         let prefix = node::prefix(self.nonce, ticket, self.cluster.layout.recipe);
         let path = layout::child(directory, &prefix);
         let data = ticket.metadata.to_bytes();
@@ -111,13 +111,13 @@ impl ZkSession {
                 let absent = error == ZkError::NoNode;
                 // An earlier attempt made a node of the same name. That is possible where numbers
                 // come again.
-                let twin = error == ZkError::NodeExists;
+                let executed_meanwhile = error == ZkError::NodeExists;
                 let mut error = self.cluster.error(error);
-                if twin {
-                    error = error::twin(error);
+                if executed_meanwhile {
+                    error = error::executed_meanwhile(error);
                 }
                 if first && error.effect() == Effect::None {
-                    self.unsettled().remove(&ticket.serial);
+                    self.uncertain().remove(&ticket.serial);
                 }
                 return if absent {
                     Ok(None)
@@ -146,7 +146,7 @@ impl ZkSession {
     /// there is no entry. The listing must not be older than any node of this ticket. An enqueue
     /// that was tried again may have made more than one node: all but the first are removed. `made`
     /// is the node that was made just now.
-    async fn settle(
+    async fn resolve(
         &self,
         client: &Client,
         directory: &str,
@@ -156,7 +156,7 @@ impl ZkSession {
         made: Option<EntryId>,
     ) -> Result<Option<(EntryId, View)>, Error> {
         let mut own = Vec::new();
-        for name in self.own(ticket, children) {
+        for name in self.own_names(ticket, children) {
             let known = made.as_ref().filter(|made| is_at(made, directory, name));
             match known {
                 Some(made) => own.push(made.clone()),
@@ -175,12 +175,12 @@ impl ZkSession {
         Ok(Some((entry, view)))
     }
 
-    fn placed(&self, ticket: &Ticket, entry: EntryId, view: View) -> Result<Enqueued, Error> {
+    fn to_enqueued(&self, ticket: &Ticket, entry: EntryId, view: View) -> Result<Enqueued, Error> {
         Placed::on(self.offset, &ticket.name, entry, view).map(Enqueued::Placed)
     }
 
     /// Returns the names of this ticket's nodes.
-    pub(super) fn own<'a>(
+    pub(super) fn own_names<'a>(
         &self,
         ticket: &Ticket,
         children: &'a [String],
@@ -190,7 +190,7 @@ impl ZkSession {
     }
 
     /// Returns whether this is an entry of this ticket, by the name of its node.
-    pub(super) fn made_by(&self, ticket: &Ticket, entry: &EntryId) -> bool {
+    pub(super) fn is_made_by(&self, ticket: &Ticket, entry: &EntryId) -> bool {
         let mark = node::mark(self.nonce, ticket);
         layout::split(entry).is_ok_and(|(_, name)| name.starts_with(&mark))
     }

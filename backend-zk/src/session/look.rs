@@ -20,8 +20,8 @@ impl ZkSession {
         ask: Ask,
         as_of: AsOf,
     ) -> Result<View, Error> {
-        let client = self.alive()?;
-        let only = self.only().get(&ticket.serial).cloned();
+        let client = self.live_client()?;
+        let only = self.only_ahead().get(&ticket.serial).cloned();
         let view = match only {
             Some(only) => self.view_of_two(&client, entry, only, as_of).await?,
             None => {
@@ -37,7 +37,7 @@ impl ZkSession {
             self.write(&client).await?;
         }
         // A listing made while the session ended may be out of date.
-        self.alive()?;
+        self.live_client()?;
         Ok(view)
     }
 
@@ -52,17 +52,17 @@ impl ZkSession {
         ask: Ask,
     ) -> Result<View, Error> {
         let (directory, own) = layout::split(entry)?;
-        let unplaced = layout::unplaced(own, children, ask);
+        let find_unplaced = layout::find_unplaced(own, children, ask);
         let mut created = HashMap::new();
-        if !unplaced.is_empty() {
-            let paths: Vec<String> = unplaced
+        if !find_unplaced.is_empty() {
+            let paths: Vec<String> = find_unplaced
                 .iter()
                 .map(|name| layout::child(directory, name))
                 .collect();
             let stats = client.ask(|zk| {
                 Box::pin(async move { try_join_all(paths.iter().map(|p| zk.check_stat(p))).await })
             });
-            for (name, stat) in unplaced
+            for (name, stat) in find_unplaced
                 .into_iter()
                 .zip(self.liveness.note_session_loss(stats.await)?)
             {
@@ -73,7 +73,7 @@ impl ZkSession {
         }
         let seen = layout::view(entry, children, ask, &created)?;
         if let Some(only) = seen.only {
-            self.only().insert(ticket.serial, only);
+            self.only_ahead().insert(ticket.serial, only);
         }
         Ok(seen.view)
     }
@@ -88,7 +88,7 @@ impl ZkSession {
         as_of: AsOf,
     ) -> Result<View, Error> {
         let (own, other) = (layout::path(entry)?, layout::path(&only.id)?);
-        let there = client.ask(move |zk| {
+        let found = client.ask(move |zk| {
             Box::pin(async move {
                 let synced = (as_of == AsOf::Now).then(|| zk.sync(&own));
                 let (own, other) = (zk.check_stat(&own), zk.check_stat(&other));
@@ -98,7 +98,7 @@ impl ZkSession {
                 Ok((own.await?.is_some(), other.await?.is_some()))
             })
         });
-        let (present, blocked) = self.liveness.note_session_loss(there.await)?;
+        let (present, blocked) = self.liveness.note_session_loss(found.await)?;
         Ok(View {
             present,
             ahead: Vec::from_iter(blocked.then_some(only)),

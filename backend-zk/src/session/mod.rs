@@ -26,7 +26,7 @@ use lock_core::{
 use tokio::task::AbortHandle;
 use zookeeper_client::{EventType, SessionState, Stat, StateWatcher};
 
-use self::sole_contender::Alone;
+use self::sole_contender::SoleEntries;
 use crate::client::{Client, Cluster};
 use crate::error;
 use crate::layout;
@@ -50,12 +50,12 @@ pub(crate) struct ZkSession {
     ended: AtomicBool,
     /// The serials of the tickets that have, or had, an enqueue under way whose outcome is not
     /// known. The tickets in use bound their number.
-    unsettled: Mutex<HashSet<u64>>,
+    uncertain: Mutex<HashSet<u64>>,
     /// The entry that a waiter knows to be the only one ahead of it, by the serial of the waiter's
     /// ticket.
-    only: Mutex<HashMap<u64, Ahead>>,
+    only_ahead: Mutex<HashMap<u64, Ahead>>,
     /// The directories in which the session's last entry was the only one.
-    alone: Mutex<Alone>,
+    sole_entries: Mutex<SoleEntries>,
 }
 
 /// Opens a session.
@@ -107,17 +107,17 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         offset,
         tasks: [renewal.abort_handle(), listener.abort_handle()],
         ended: AtomicBool::new(false),
-        unsettled: Mutex::default(),
-        only: Mutex::default(),
-        alone: Mutex::default(),
+        uncertain: Mutex::default(),
+        only_ahead: Mutex::default(),
+        sole_entries: Mutex::default(),
     });
-    background::handle()?.spawn(let_go(Arc::downgrade(&session)));
+    background::handle()?.spawn(close_when_lost(Arc::downgrade(&session)));
     Ok(session)
 }
 
 /// Closes a session that is lost. The client library would keep it alive by its pings for as long
 /// as somebody keeps a guard, and with it entries that nobody believes in any more.
-async fn let_go(session: Weak<ZkSession>) {
+async fn close_when_lost(session: Weak<ZkSession>) {
     let Some(liveness) = session.upgrade().map(|session| session.liveness.clone()) else {
         return;
     };
@@ -144,7 +144,7 @@ async fn listen(mut state: StateWatcher, liveness: Arc<Liveness>) {
 
 impl ZkSession {
     /// Returns the client, for an operation that needs a live session.
-    fn alive(&self) -> Result<Arc<Client>, Error> {
+    fn live_client(&self) -> Result<Arc<Client>, Error> {
         match self.liveness.state() {
             State::Lost(reason) => Err(Error::session_lost(reason)),
             _ => self.client(),
@@ -173,9 +173,9 @@ impl ZkSession {
     }
 
     /// Waits until the entry is gone.
-    async fn gone(&self, entry: &EntryId) -> Result<(), Error> {
+    async fn wait_until_gone(&self, entry: &EntryId) -> Result<(), Error> {
         let path = layout::path(entry)?;
-        let client = self.alive()?;
+        let client = self.live_client()?;
         let watched = client
             .ask(|zk| Box::pin(async move { zk.check_and_watch_stat(&path).await }))
             .await;
@@ -204,18 +204,22 @@ impl ZkSession {
         incarnation(stat)
     }
 
-    fn unsettled(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
-        self.unsettled
+    fn uncertain(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
+        self.uncertain
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn only(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Ahead>> {
-        self.only.lock().unwrap_or_else(PoisonError::into_inner)
+    fn only_ahead(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Ahead>> {
+        self.only_ahead
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn alone(&self) -> std::sync::MutexGuard<'_, Alone> {
-        self.alone.lock().unwrap_or_else(PoisonError::into_inner)
+    fn sole_entries(&self) -> std::sync::MutexGuard<'_, SoleEntries> {
+        self.sole_entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -256,7 +260,7 @@ impl Session for ZkSession {
     }
 
     async fn watch(&self, entry: &EntryId, _: Watcher) -> Result<(), Error> {
-        self.gone(entry).await
+        self.wait_until_gone(entry).await
     }
 
     async fn remove(

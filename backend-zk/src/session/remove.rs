@@ -18,14 +18,16 @@ impl ZkSession {
     ) -> Result<Removal, Error> {
         // A path is never used twice: the mark of the ticket in it shows that the entry is the
         // ticket's.
-        let settled = entry.filter(|entry| {
-            !self.unsettled().contains(&ticket.serial) && self.made_by(ticket, entry)
+        let certain_entry = entry.filter(|entry| {
+            !self.uncertain().contains(&ticket.serial) && self.is_made_by(ticket, entry)
         });
-        let removal = self.try_remove(ticket, entry, settled, waiters).await?;
-        self.unsettled().remove(&ticket.serial);
-        self.only().remove(&ticket.serial);
+        let removal = self
+            .try_remove(ticket, entry, certain_entry, waiters)
+            .await?;
+        self.uncertain().remove(&ticket.serial);
+        self.only_ahead().remove(&ticket.serial);
         if let Some(entry) = entry {
-            self.alone().left(entry);
+            self.sole_entries().record_removal(entry);
         }
         Ok(removal)
     }
@@ -34,7 +36,7 @@ impl ZkSession {
         &self,
         ticket: &Ticket,
         entry: Option<&EntryId>,
-        settled: Option<&EntryId>,
+        certain_entry: Option<&EntryId>,
         waiters: &[EntryId],
     ) -> Result<Removal, Error> {
         let Ok(client) = self.client() else {
@@ -43,7 +45,7 @@ impl ZkSession {
             return Ok(Removed::AlreadyGone.into());
         };
         // The waiters' entries that still exist, if the entry was there.
-        let removed = match settled {
+        let removed = match certain_entry {
             Some(entry) if !waiters.is_empty() => {
                 self.remove_and_look(&client, entry, waiters).await
             }
@@ -52,8 +54,8 @@ impl ZkSession {
                 removed.map(|removed| removed.then(Vec::new))
             }
             None => self.remove_for_good(&client, ticket).await.map(|paths| {
-                let asked = |path: &String| entry.is_none_or(|e| *e.key == *path.as_bytes());
-                paths.iter().any(asked).then(Vec::new)
+                let is_own = |path: &String| entry.is_none_or(|e| *e.key == *path.as_bytes());
+                paths.iter().any(is_own).then(Vec::new)
             }),
         };
         match removed {
@@ -159,7 +161,7 @@ impl ZkSession {
         });
         let children = self.liveness.note_session_loss(answers.await)?;
         let mut removed = Vec::new();
-        for name in self.own(ticket, &children) {
+        for name in self.own_names(ticket, &children) {
             let path = layout::child(&directory, name);
             if self.delete(client, path.clone()).await? {
                 removed.push(path);

@@ -25,18 +25,18 @@ const MOST: usize = 1024;
 
 /// The session's last entries that were the only ones in their directories, by directory.
 #[derive(Debug, Default)]
-pub(super) struct Alone(HashMap<String, LastSole>);
+pub(super) struct SoleEntries(HashMap<String, LastSole>);
 
 /// The session's last entry in a directory, which was the only one there.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LastSole {
     number: i32,
     incarnation: Incarnation,
-    gone: bool,
+    is_gone: bool,
     /// Whether the entry could have been proven to be alone without a listing. If so, the same is
     /// expected of the next entry. Where others come and go, a proof that fails would cost a round
     /// trip.
-    pub(super) proven: bool,
+    pub(super) is_proven: bool,
 }
 
 impl LastSole {
@@ -51,8 +51,8 @@ impl LastSole {
         Some(LastSole {
             number,
             incarnation,
-            gone: false,
-            proven: before.is_some_and(|before| before.proves_sole(number, incarnation)),
+            is_gone: false,
+            is_proven: before.is_some_and(|before| before.proves_sole(number, incarnation)),
         })
     }
 
@@ -60,20 +60,20 @@ impl LastSole {
     fn proves_sole(&self, number: i32, incarnation: Incarnation) -> bool {
         let transactions = incarnation.get().checked_sub(self.incarnation.get() + 1);
         let needed = i64::from(self.number) + 1;
-        self.gone
+        self.is_gone
             && i64::from(number) == needed
             && transactions.is_some_and(|between| between < needed.unsigned_abs())
     }
 }
 
-impl Alone {
+impl SoleEntries {
     /// Takes out the record of a directory, because the next entry there changes it.
     pub(super) fn take(&mut self, directory: &str) -> Option<LastSole> {
         self.0.remove(directory)
     }
 
     /// Records that an entry of the session is the only one in this directory.
-    pub(super) fn entered(&mut self, directory: &str, last: LastSole) {
+    pub(super) fn record_sole(&mut self, directory: &str, last: LastSole) {
         if self.0.len() >= MOST {
             self.0.clear();
         }
@@ -81,12 +81,12 @@ impl Alone {
     }
 
     /// Records that an entry of the session is gone.
-    pub(super) fn left(&mut self, entry: &EntryId) {
+    pub(super) fn record_removal(&mut self, entry: &EntryId) {
         if let Ok((directory, _)) = layout::split(entry)
             && let Some(last) = self.0.get_mut(directory)
             && Some(last.incarnation) == entry.incarnation
         {
-            last.gone = true;
+            last.is_gone = true;
         }
     }
 }
@@ -104,47 +104,53 @@ mod tests {
 
     /// Returns whether the second entry is known to be alone, after the first was alone and is
     /// gone.
-    fn proven(first: (i32, u64), second: (i32, u64)) -> bool {
-        let mut alone = Alone::default();
+    fn is_proven(first: (i32, u64), second: (i32, u64)) -> bool {
+        let mut sole_entries = SoleEntries::default();
         let first = entry(first.0, first.1);
-        alone.entered(DIRECTORY, LastSole::next(None, &first).expect("placed"));
-        alone.left(&first);
-        let next = LastSole::next(alone.take(DIRECTORY), &entry(second.0, second.1));
-        next.is_some_and(|next| next.proven)
+        sole_entries.record_sole(DIRECTORY, LastSole::next(None, &first).expect("placed"));
+        sole_entries.record_removal(&first);
+        let next = LastSole::next(sole_entries.take(DIRECTORY), &entry(second.0, second.1));
+        next.is_some_and(|next| next.is_proven)
     }
 
     #[test]
     fn the_next_number_proves_it_while_too_few_transactions_lie_between_for_a_new_directory() {
-        assert!(proven((7, 100), (8, 102)));
-        assert!(proven((7, 100), (8, 108)), "seven between");
-        assert!(!proven((7, 100), (8, 109)), "enough to make 0 to 7 again");
-        assert!(!proven((7, 100), (9, 103)), "somebody got the 8");
-        assert!(!proven((7, 100), (7, 102)));
-        assert!(!proven((7, 100), (0, 104)), "another directory");
-        assert!(!proven((7, 100), (8, 99)), "another time");
-        assert!(!proven((0, 100), (1, 102)), "a directory as young as this");
-        assert!(!proven((i32::MAX - 1, 100), (i32::MAX, 102)));
+        assert!(is_proven((7, 100), (8, 102)));
+        assert!(is_proven((7, 100), (8, 108)), "seven between");
+        assert!(
+            !is_proven((7, 100), (8, 109)),
+            "enough to make 0 to 7 again"
+        );
+        assert!(!is_proven((7, 100), (9, 103)), "somebody got the 8");
+        assert!(!is_proven((7, 100), (7, 102)));
+        assert!(!is_proven((7, 100), (0, 104)), "another directory");
+        assert!(!is_proven((7, 100), (8, 99)), "another time");
+        assert!(
+            !is_proven((0, 100), (1, 102)),
+            "a directory as young as this"
+        );
+        assert!(!is_proven((i32::MAX - 1, 100), (i32::MAX, 102)));
     }
 
     #[test]
     fn an_entry_that_is_not_known_to_be_gone_proves_nothing() {
-        let mut alone = Alone::default();
+        let mut sole_entries = SoleEntries::default();
         let first = entry(7, 100);
-        alone.entered(DIRECTORY, LastSole::next(None, &first).expect("placed"));
-        alone.left(&entry(7, 99));
-        let last = alone.take(DIRECTORY).expect("known");
+        sole_entries.record_sole(DIRECTORY, LastSole::next(None, &first).expect("placed"));
+        sole_entries.record_removal(&entry(7, 99));
+        let last = sole_entries.take(DIRECTORY).expect("known");
         let next = Incarnation::new(102).expect("not zero");
         assert!(!last.proves_sole(8, next));
-        assert!(alone.take(DIRECTORY).is_none(), "for one entry only");
+        assert!(sole_entries.take(DIRECTORY).is_none(), "for one entry only");
     }
 
     #[test]
     fn no_more_than_so_many_directories_are_remembered() {
-        let mut alone = Alone::default();
+        let mut sole_entries = SoleEntries::default();
         let last = LastSole::next(None, &entry(7, 100)).expect("placed");
         for directory in 0..5 * MOST {
-            alone.entered(&directory.to_string(), last);
+            sole_entries.record_sole(&directory.to_string(), last);
         }
-        assert!(alone.0.len() <= MOST);
+        assert!(sole_entries.0.len() <= MOST);
     }
 }

@@ -20,7 +20,7 @@ pub struct Server {
 
 /// A server that ends when this is dropped.
 trait Running {
-    fn others(&self, _length: Duration) -> Vec<Measurement> {
+    fn measure_peers(&self, _length: Duration) -> Vec<Measurement> {
         vec![]
     }
 }
@@ -70,8 +70,8 @@ impl Server {
 
     /// Measures the locks of other clients on the same server, for comparison. Each measurement
     /// takes this long.
-    pub fn others(&self, length: Duration) -> Vec<Measurement> {
-        self.running.others(length)
+    pub fn measure_peers(&self, length: Duration) -> Vec<Measurement> {
+        self.running.measure_peers(length)
     }
 }
 

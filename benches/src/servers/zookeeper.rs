@@ -20,7 +20,7 @@ struct Node {
 }
 
 impl Running for Node {
-    fn others(&self, length: Duration) -> Vec<Measurement> {
+    fn measure_peers(&self, length: Duration) -> Vec<Measurement> {
         [(Workload::Uncontended, 1), (Workload::Contended, 16)]
             .into_iter()
             .map(|(workload, workers)| self.curator(workload, workers, length))

@@ -54,8 +54,8 @@ pub async fn another_incarnation_stays(bed: TestBed) {
     }
     // A wrong name does not reach the entry, either.
     let other = LockName::new("a/b").expect("a valid name");
-    let refused = operator.evict(&other, entry).await.expect_err("refused");
-    assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+    let refusal = operator.evict(&other, entry).await.expect_err("refused");
+    assert_eq!(refusal.kind(), ErrorKind::InvalidArgument);
     assert_eq!(guard.state(), State::Held);
     assert_eq!(bed.queue("a").await.entries, queue.entries);
     let evicted = operator.evict(&queue.name, entry).await;

@@ -24,14 +24,14 @@ pub async fn the_longest_note_is_kept_and_a_longer_one_refused(bed: TestBed) {
     let entry = bed.queue("a").await.entries.remove(0);
     let metadata = entry.metadata.expect("ours");
     assert_eq!((metadata.owner, metadata.note), (owner, Some(note)));
-    refused(
+    check_refused(
         &bed,
         bed.options().with_note("x".repeat(MAX_NOTE_BYTES + 1)),
         "note",
     );
 }
 
-fn refused(bed: &TestBed, options: Options, named: &str) {
+fn check_refused(bed: &TestBed, options: Options, named: &str) {
     let error = Locks::new(bed.backend(), options).expect_err("out of bounds");
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert!(error.to_string().contains(named), "{error}");
@@ -41,7 +41,7 @@ pub async fn times_to_live_out_of_bounds_are_refused(bed: TestBed) {
     let nano = Duration::from_nanos(1);
     for ttl in [Duration::ZERO, MIN_TTL - nano, MAX_TTL + nano] {
         let options = bed.options().with_ttl(ttl);
-        refused(&bed, options, "time to live");
+        check_refused(&bed, options, "time to live");
     }
     // A time to live below the limit of the store is raised, or refused with the reason: the store
     // may be configured to allow more.
@@ -56,7 +56,7 @@ pub async fn times_to_live_out_of_bounds_are_refused(bed: TestBed) {
 }
 
 /// Stores have limits of their own.
-pub async fn a_guard_tells_the_time_to_live_that_was_granted(bed: TestBed) {
+pub async fn a_guard_returns_the_granted_time_to_live(bed: TestBed) {
     for asked in [MIN_TTL, bed.ttl(), MAX_TTL] {
         let locks = bed.process_with(bed.options().with_ttl(asked));
         let guard = match locks.mutex("a").expect("a valid name").acquire().await {
@@ -105,9 +105,9 @@ pub async fn bad_names_are_refused(bed: TestBed) {
         &long,
         &too_long,
     ] {
-        let refused = locks.mutex(name).expect_err(name);
-        assert_eq!(refused.kind(), ErrorKind::InvalidName, "{name:?}");
-        assert!(refused.to_string().len() < 1000, "a flood");
+        let refusal = locks.mutex(name).expect_err(name);
+        assert_eq!(refusal.kind(), ErrorKind::InvalidName, "{name:?}");
+        assert!(refusal.to_string().len() < 1000, "a flood");
     }
 }
 
@@ -127,7 +127,7 @@ pub async fn a_session_holds_many_locks(bed: TestBed) {
     assert_eq!(listed.expect("an answer"), []);
 }
 
-pub async fn a_long_queue_is_told_whole(bed: TestBed) {
+pub async fn a_long_queue_is_listed_whole(bed: TestBed) {
     const WAITERS: usize = 100;
     let (locks, guard) = bed.holder("a").await;
     let lock = locks.mutex("a").expect("a valid name");

@@ -4,7 +4,7 @@ use lock_core::{AnyGuard, Entry, ErrorKind, LossReason, Mode, Queue, Release, St
 
 use crate::test_bed::TestBed;
 
-pub async fn queues_tell_who_stands_there(bed: TestBed) {
+pub async fn a_queue_lists_its_entries(bed: TestBed) {
     let locks = bed.process();
     let lock = locks.rwlock("a").expect("a valid name");
     let guard = lock.read().await.expect("the lock is free");
@@ -24,7 +24,7 @@ pub async fn queues_tell_who_stands_there(bed: TestBed) {
     assert!(metadata.since_unix_ms > 0 && !metadata.host.is_empty());
 }
 
-pub async fn waiters_are_told_in_order(bed: TestBed) {
+pub async fn waiters_are_listed_in_order(bed: TestBed) {
     let (holder, guard) = bed.holder("a").await;
     let modes = [Mode::Shared, Mode::Exclusive, Mode::Shared, Mode::Shared];
     let mut expected = vec![(Mode::Exclusive, holder.session_id())];

@@ -64,7 +64,7 @@ pub async fn waiters_that_leave_do_not_break_the_line(bed: TestBed) {
 }
 
 /// Sessions that share a client, as the tasks of a process do, may hand locks over to each other.
-pub async fn whoever_stands_behind_one_that_gives_up_still_waits_for_the_holder(bed: TestBed) {
+pub async fn a_waiter_behind_one_that_gives_up_still_waits_for_the_holder(bed: TestBed) {
     const LEAVERS: usize = 8;
     let backend = bed.backend();
     let session = || Locks::new(backend.clone(), bed.options()).expect("options within bounds");
@@ -100,7 +100,7 @@ async fn task_of(bed: &TestBed, backend: &Arc<dyn Backend>, mode: Mode) -> Waite
 
 /// Checks that the waiters are served in this order, each one when the one before has released, and
 /// not earlier.
-async fn served_one_by_one(waiters: Vec<Waiter>) {
+async fn check_served_in_turn(waiters: Vec<Waiter>) {
     let mut last = Token(0);
     let mut waiters = waiters.into_iter();
     while let Some(waiter) = waiters.next() {
@@ -116,7 +116,7 @@ async fn served_one_by_one(waiters: Vec<Waiter>) {
 
 /// A task of a process in which others wait may know that it has to wait, too, but not for which
 /// entry.
-pub async fn whoever_comes_between_two_of_one_process_is_served_between(bed: TestBed) {
+pub async fn a_contender_between_two_of_one_process_is_served_between(bed: TestBed) {
     let backend = bed.backend();
     let mut waiters = vec![];
     for _ in 0..6 {
@@ -128,11 +128,11 @@ pub async fn whoever_comes_between_two_of_one_process_is_served_between(bed: Tes
             waiters.push(task_of(&bed, &backend, Mode::Exclusive).await);
         }
     }
-    served_one_by_one(waiters).await;
+    check_served_in_turn(waiters).await;
     bed.depth("a", 0).await;
 }
 
-pub async fn whoever_gives_up_before_others_of_its_process_leaves_the_rest_in_order(bed: TestBed) {
+pub async fn a_waiter_that_gives_up_leaves_the_rest_of_its_process_in_order(bed: TestBed) {
     let backend = bed.backend();
     let (_, holder) = bed.holder("a").await;
     let mut stay = vec![];
@@ -153,7 +153,7 @@ pub async fn whoever_gives_up_before_others_of_its_process_leaves_the_rest_in_or
         holder.release().await.expect("an answer"),
         Release::Released
     );
-    served_one_by_one(stay).await;
+    check_served_in_turn(stay).await;
     bed.depth("a", 0).await;
 }
 

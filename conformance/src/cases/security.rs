@@ -64,7 +64,7 @@ pub async fn no_name_leads_out_of_the_namespace(bed: TestBed) {
     assert_eq!(listed, expected);
 }
 
-pub async fn what_others_say_is_told_as_it_is(bed: TestBed) {
+pub async fn notes_of_other_clients_are_shown_unchanged(bed: TestBed) {
     let hostile = "\u{1b}]0;title\u{7}\r\n\"},{\"owner\":\"root\"}\0%s\u{202e}";
     let options = bed.options().with_owner(hostile).with_note(hostile);
     let locks = bed.process_with(options);

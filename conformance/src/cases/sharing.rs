@@ -14,8 +14,8 @@ pub async fn readers_share_and_a_waiting_writer_stops_new_readers(bed: TestBed) 
     assert_eq!(two.mode(), Mode::Shared);
     let writer = bed.waiter("a", Mode::Exclusive).await;
     let try_read = bed.rwlock("a").try_read().await;
-    let refused = try_read.expect("an answer").is_none();
-    assert!(refused, "the writer came first");
+    let refusal = try_read.expect("an answer").is_none();
+    assert!(refusal, "the writer came first");
     let try_write = bed.mutex("a").try_acquire().await;
     assert!(try_write.expect("an answer").is_none());
     bed.depth("a", 3).await;

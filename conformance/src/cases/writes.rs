@@ -18,7 +18,7 @@ async fn put(guard: &Guard, key: &str, value: &str) {
     guard.put(key, value).await.expect("the lock is ours");
 }
 
-pub async fn a_holder_writes_what_all_can_read(bed: TestBed) {
+pub async fn every_client_reads_the_value_of_a_holder(bed: TestBed) {
     let others = bed.process();
     let guard = bed.mutex("a").acquire().await.expect("the lock is free");
     assert_eq!(value(&others, "k/1").await, None);

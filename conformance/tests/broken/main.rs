@@ -74,7 +74,7 @@ fn a_removal_goes_by_name_alone() {
 }
 
 #[test]
-fn nobody_is_told_of_changes() {
+fn no_change_is_reported() {
     caught(
         Promise::WakeUps,
         &[
@@ -139,7 +139,7 @@ fn a_former_holder_still_writes() {
 }
 
 #[test]
-fn an_eviction_takes_who_came_since() {
+fn an_eviction_removes_a_later_entry() {
     caught(Promise::Eviction, &["evict::another_incarnation_stays"]);
 }
 

@@ -58,7 +58,8 @@ fn session_lost() -> Error {
 }
 
 impl SmallSession {
-    /// Returns an error if the session has ended, and reports the loss to all who hold a lock by it.
+    /// Returns an error if the session has ended, and reports the loss to all who hold a lock by
+    /// it.
     fn check(&self) -> Result<(), Error> {
         if self.store.lives(self.id) {
             return Ok(());

@@ -34,13 +34,16 @@ impl Raw for Bare {
             keys: KeyRange::One(key.into()),
             prev_kv: false,
         };
-        self.coordinator.put(put).await.map_err(failed)?;
-        self.coordinator.delete(delete).await.map_err(failed)?;
+        self.coordinator.put(put).await.map_err(to_lock_error)?;
+        self.coordinator
+            .delete(delete)
+            .await
+            .map_err(to_lock_error)?;
         Ok(())
     }
 }
 
-fn failed(error: turnlock::embedded::Error) -> Error {
+fn to_lock_error(error: turnlock::embedded::Error) -> Error {
     Error::new(
         turnlock::ErrorKind::Internal,
         "a bare request was not carried out",

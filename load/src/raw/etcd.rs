@@ -1,12 +1,12 @@
-//! The bare requests of etcd, and of servers with its API: a put and a delete, over the connection that
-//! the sessions use.
+//! The bare requests of etcd, and of servers with its API: a put and a delete, over the connection
+//! that the sessions use.
 
 use async_trait::async_trait;
 use etcd_client::{Client, PutOptions};
 use turnlock::Error;
 use turnlock::etcd::EtcdBackend;
 
-use super::{Baseline, Place, Raw, failed};
+use super::{Baseline, Place, Raw, to_lock_error};
 
 #[async_trait]
 impl Baseline for EtcdBackend {
@@ -27,9 +27,9 @@ impl Raw for Bare {
         let key = &*self.place.key;
         let leased = PutOptions::new().with_lease(self.place.session.0);
         let put = self.client.put(key, "", Some(leased)).await;
-        put.map_err(failed)?;
+        put.map_err(to_lock_error)?;
         let deleted = self.client.delete(key, None).await;
-        deleted.map_err(failed)?;
+        deleted.map_err(to_lock_error)?;
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! The baseline: the bare requests that a lock cannot do without, made with the same client and without
-//! any lock. An ephemeral entry is created and deleted.
+//! The baseline: the bare requests that a lock cannot do without, made with the same client and
+//! without any lock. An ephemeral entry is created and deleted.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -68,6 +68,6 @@ impl Place {
 
 /// Returns the error for a bare request that failed.
 #[cfg(any(feature = "etcd", feature = "zk"))]
-fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+fn to_lock_error(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::Unreachable, "a bare request failed").with_source(error)
 }

@@ -1,5 +1,5 @@
-//! The bare requests of ZooKeeper: an ephemeral sequential node, such as a lock makes, is created and
-//! deleted by a session of its own.
+//! The bare requests of ZooKeeper: an ephemeral sequential node, such as a lock makes, is created
+//! and deleted by a session of its own.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use turnlock::zk::ZkBackend;
 use turnlock::{Error, ErrorKind};
 use zookeeper_client::{Acls, Client, CreateMode, Error as ZkError};
 
-use super::{Baseline, Place, Raw, failed};
+use super::{Baseline, Place, Raw, to_lock_error};
 
 /// The timeout of the session. The client pings, so that the session outlasts any measurement.
 const SESSION: Duration = Duration::from_secs(30);
@@ -26,7 +26,7 @@ impl Baseline for ZkBackend {
             return Err(Error::new(ErrorKind::Internal, "an entry without a path"));
         };
         let client = self.client(SESSION).await?;
-        settle(&client, directory).await.map_err(failed)?;
+        settle(&client, directory).await.map_err(to_lock_error)?;
         Ok(Box::new(Bare {
             prefix: format!("{directory}/{NAME}"),
             client,
@@ -35,8 +35,8 @@ impl Baseline for ZkBackend {
     }
 }
 
-/// Keeps a directory for as long as this client's session lasts. The servers remove a directory that
-/// they find empty, as this one is after each pair.
+/// Keeps a directory for as long as this client's session lasts. The servers remove a directory
+/// that they find empty, as this one is after each pair.
 async fn settle(client: &Client, directory: &str) -> Result<(), ZkError> {
     let path = format!("{directory}/kept-");
     let node = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
@@ -60,8 +60,8 @@ impl Raw for Bare {
     async fn pair(&mut self) -> Result<(), Error> {
         let options = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
         let created = self.client.create(&self.prefix, &DATA, &options).await;
-        let (_, sequence) = created.map_err(failed)?;
+        let (_, sequence) = created.map_err(to_lock_error)?;
         let path = format!("{}{sequence}", self.prefix);
-        self.client.delete(&path, None).await.map_err(failed)
+        self.client.delete(&path, None).await.map_err(to_lock_error)
     }
 }

@@ -3,10 +3,11 @@
 use super::{Machine, Report};
 
 const EXPLANATION: &str = "\
-One operation is a lock acquired and released; of `raw`, one ephemeral entry created and deleted by the same
-client without any lock; of `drain`, a turn, counted from the moment when all queued at once. `of raw` compares the
-rate with that of `raw` in the same round: with one worker where the lock goes from hand to hand (`contended`, `drain`), otherwise
-with as many workers. Rates and latencies are medians over the rounds.
+One operation is a lock acquired and released; of `raw`, one ephemeral entry created and deleted by
+the same client without any lock; of `drain`, a turn, counted from the moment when all queued at
+once. `of raw` compares the rate with that of `raw` in the same round: with one worker where the
+lock goes from hand to hand (`contended`, `drain`), otherwise with as many workers. Rates and
+latencies are medians over the rounds.
 
 ![Latency against workers](report.svg)
 ";

@@ -15,8 +15,8 @@ use crate::workload::Workload;
 
 pub use machine::Machine;
 
-/// The largest spread of the baseline between rounds, as a part of its median. If the spread is larger,
-/// the machine did other things meanwhile.
+/// The largest spread of the baseline between rounds, as a part of its median. If the spread is
+/// larger, the machine did other things meanwhile.
 const BELIEVABLE_SPREAD: f64 = 0.3;
 
 /// All measurements of a survey, in the order in which they were taken.
@@ -41,8 +41,8 @@ pub struct Row {
     pub p50_us: f64,
     /// The median of the rounds' 99th percentiles, in microseconds.
     pub p99_us: f64,
-    /// The median of the ratios to the [baseline](Workload::baseline) of the same round, or `None` if
-    /// the baseline was not measured.
+    /// The median of the ratios to the [baseline](Workload::baseline) of the same round, or `None`
+    /// if the baseline was not measured.
     pub of_raw: Option<f64>,
 }
 
@@ -127,7 +127,8 @@ impl Report {
             let spread = spread(&rates)?;
             (spread > BELIEVABLE_SPREAD).then(|| {
                 format!(
-                    "the bare requests to {target} differ by {:.0} % between rounds: the machine was too noisy for these figures to be believed",
+                    "the bare requests to {target} differ by {:.0} % between rounds: the machine \
+                     was too noisy for these figures to be believed",
                     spread * 100.0
                 )
             })
@@ -155,8 +156,8 @@ impl Report {
         table
     }
 
-    /// Writes `report.md`, `report.json` and `report.svg` into this folder. Creates the folder if it
-    /// does not exist.
+    /// Writes `report.md`, `report.json` and `report.svg` into this folder. Creates the folder if
+    /// it does not exist.
     ///
     /// # Errors
     /// If the folder or a file cannot be written. The message names the path.
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_baseline_that_moves_is_told() {
+    fn a_baseline_that_moves_is_reported() {
         assert_eq!(report([1000.0, 900.0, 1100.0]).noise(), [""; 0]);
         let noise = report([1000.0, 400.0, 1100.0]).noise();
         assert!(noise[0].contains("to etcd differ by 70 %"), "{noise:?}");

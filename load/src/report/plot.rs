@@ -1,5 +1,5 @@
-//! A plot of latency against workers as an SVG image: a line a target, and its baseline in a lighter
-//! one. Both axes are logarithmic.
+//! A plot of latency against workers as an SVG image: a line a target, and its baseline in a
+//! lighter one. Both axes are logarithmic.
 
 use std::fmt::Write;
 

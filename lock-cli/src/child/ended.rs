@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_what_a_shell_shows() {
+    fn a_status_equals_that_of_a_shell() {
         assert_eq!(Ended::Exited(0).status(), 0);
         assert_eq!(Ended::Exited(255).status(), 255);
         assert_eq!(Ended::Killed(9).status(), 137);

@@ -20,7 +20,8 @@ impl Error {
         }
     }
 
-    /// Returns whether the system is not set up for supervision, so that trying again does not help.
+    /// Returns whether the system is not set up for supervision, so that trying again does not
+    /// help.
     pub fn is_permanent(&self) -> bool {
         self.source.kind() == io::ErrorKind::Unsupported
     }

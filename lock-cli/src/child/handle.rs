@@ -46,9 +46,9 @@ impl Watchdog {
                 ),
             ));
         }
-        let refused = |source| Error::new("start the watchdog process", source);
-        family::adopt_orphans().map_err(refused)?;
-        let (line, theirs) = UnixStream::pair().map_err(refused)?;
+        let to_error = |source| Error::new("start the watchdog process", source);
+        family::adopt_orphans().map_err(to_error)?;
+        let (line, theirs) = UnixStream::pair().map_err(to_error)?;
         let process = this_program().and_then(|program| {
             let mut watchdog = Command::new(program);
             watchdog
@@ -66,7 +66,7 @@ impl Watchdog {
             signals.restore_during(|| watchdog.spawn())
         });
         Ok(Watchdog {
-            process: process.map_err(refused)?,
+            process: process.map_err(to_error)?,
             line,
         })
     }

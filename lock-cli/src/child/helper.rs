@@ -34,7 +34,8 @@ pub fn this_program() -> io::Result<PathBuf> {
         Some(path) => std::path::absolute(path),
         None => Err(io::Error::new(
             io::ErrorKind::NotFound,
-            "/proc is not mounted, so this program cannot find itself: mount it (mount -t proc proc /proc), or call turnlock by its path",
+            "/proc is not mounted, so this program cannot find itself: mount it (mount -t proc \
+             proc /proc), or call turnlock by its path",
         )),
     }
 }

@@ -153,23 +153,24 @@ impl Signals {
     /// # Panics
     /// Outside a tokio runtime that has I/O enabled.
     pub fn install() -> Result<Self, Error> {
-        let refused = |source| Error::new("catch signals", source);
+        let to_error = |source| Error::new("catch signals", source);
         let ignored = proc::read_ignored_signals();
         let caught = signals_to_catch(ignored);
         let before = caught.thread_swap_mask(SigmaskHow::SIG_BLOCK);
-        let before = before.map_err(|errno| refused(errno.into()))?;
+        let before = before.map_err(|errno| to_error(errno.into()))?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let arrivals = SignalFd::with_flags(&caught, flags);
-        let arrivals = arrivals.map_err(|errno| refused(errno.into()))?;
+        let arrivals = arrivals.map_err(|errno| to_error(errno.into()))?;
         // It is not a pipe, but it is waited for and read in the same way.
-        let arrivals = pipe::Receiver::from_owned_fd_unchecked(arrivals.into()).map_err(refused)?;
+        let arrivals =
+            pipe::Receiver::from_owned_fd_unchecked(arrivals.into()).map_err(to_error)?;
         let child = ignored
             .contains(Raw::CHILD.as_raw())
             .then(|| unix::signal(SignalKind::child()));
         Ok(Signals {
             arrivals,
             before,
-            _child: child.transpose().map_err(refused)?,
+            _child: child.transpose().map_err(to_error)?,
         })
     }
 
@@ -178,7 +179,7 @@ impl Signals {
     ///
     /// # Cancel safety
     /// It may be dropped and called again; no signal is lost.
-    pub async fn deadly(&mut self) -> Signal {
+    pub async fn wait_for_deadly(&mut self) -> Signal {
         loop {
             let signal = self.recv().await.signal;
             match signal {

@@ -20,10 +20,21 @@ pub struct Acquire {
     #[arg(short = 'n', long, visible_alias = "nb", conflicts_with = "wait")]
     pub nonblock: bool,
     /// Fail if the lock is not acquired within this time: seconds such as 0.5, or 500ms, 5s, 2m, 1h
-    #[arg(short = 'w', long = "wait", visible_alias = "timeout", value_name = "SECS", value_parser = parse_seconds)]
+    #[arg(
+        short = 'w',
+        long = "wait",
+        visible_alias = "timeout",
+        value_name = "SECS",
+        value_parser = parse_seconds
+    )]
     pub wait: Option<Duration>,
     /// The exit status if the lock is not acquired
-    #[arg(short = 'E', long = "conflict-exit-code", value_name = "CODE", default_value_t = exit::Exit::NotAcquired.code())]
+    #[arg(
+        short = 'E',
+        long = "conflict-exit-code",
+        value_name = "CODE",
+        default_value_t = exit::Exit::NotAcquired.code()
+    )]
     pub conflict_exit_code: u8,
     /// How long the lock outlives this process if it dies, and how long this process can be cut off
     /// from the coordinator before it loses the lock
@@ -84,7 +95,11 @@ pub struct Run {
     /// The lock, or the path of a file
     pub name: OsString,
     /// The command and its arguments
-    #[arg(trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
+    #[arg(
+        trailing_var_arg = true,
+        value_name = "COMMAND",
+        value_hint = ValueHint::CommandWithArguments
+    )]
     pub command: Vec<OsString>,
 }
 
@@ -122,7 +137,12 @@ pub struct Edit {
     #[command(flatten)]
     pub change: Change,
     /// The command, which reads the old content on stdin and prints the new one, and its arguments
-    #[arg(trailing_var_arg = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments, required = true)]
+    #[arg(
+        trailing_var_arg = true,
+        value_name = "COMMAND",
+        value_hint = ValueHint::CommandWithArguments,
+        required = true
+    )]
     pub command: Vec<OsString>,
 }
 
@@ -159,7 +179,8 @@ pub struct Hold {
     pub acquire: Acquire,
     #[command(flatten)]
     pub flags: FlockFlags,
-    /// Release the lock as soon as stdin ends, which it does when the script that feeds it is killed
+    /// Release the lock as soon as stdin ends, which it does when the script that feeds it is
+    /// killed
     #[arg(long)]
     pub while_open: bool,
     /// The lock, or the path of a file

@@ -42,7 +42,12 @@ pub struct Bench {
     #[arg(long, value_name = "NAME", required_unless_present = "report")]
     pub workload: Option<Workload>,
     /// How many workers run at once, each with a session of its own
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 16,
+        value_parser = clap::value_parser!(u16).range(1..=4096)
+    )]
     pub workers: u16,
     /// How long each measurement lasts
     #[arg(long, value_name = "SECS", value_parser = parse_measurement_time, default_value = "2")]
@@ -59,12 +64,18 @@ pub struct Bench {
         conflicts_with_all = ["workers", "report"]
     )]
     pub find_limit: Option<Duration>,
-    /// Measure all workloads in rounds, beside the bare requests, and write report.md, report.json and
-    /// report.svg into this folder
+    /// Measure all workloads in rounds, beside the bare requests, and write report.md, report.json
+    /// and report.svg into this folder
     #[arg(long, value_name = "DIR", conflicts_with_all = ["workload", "workers"])]
     pub report: Option<PathBuf>,
     /// The number of rounds whose median a report gives
-    #[arg(long, value_name = "N", default_value_t = 5, requires = "report", value_parser = clap::value_parser!(u16).range(1..=99))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 5,
+        requires = "report",
+        value_parser = clap::value_parser!(u16).range(1..=99)
+    )]
     pub rounds: u16,
 }
 

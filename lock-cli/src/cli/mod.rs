@@ -1,4 +1,5 @@
-//! The command line: one definition gives the parser, the help, the completions and the manual pages.
+//! The command line: one definition gives the parser, the help, the completions and the manual
+//! pages.
 
 mod acquire;
 #[cfg(feature = "bench")]
@@ -28,7 +29,14 @@ pub use self::trial::Conformance;
 use self::help::{ABOUT, EVICT_HELP, HOLD_HELP, TOKEN_OFFSET_HELP, after_help, after_long_help};
 
 #[derive(Debug, Parser)]
-#[command(name = "turnlock", version, about = ABOUT, after_help = after_help(), after_long_help = after_long_help(), max_term_width = 100)]
+#[command(
+    name = "turnlock",
+    version,
+    about = ABOUT,
+    after_help = after_help(),
+    after_long_help = after_long_help(),
+    max_term_width = 100
+)]
 #[command(args_override_self = true, propagate_version = true)]
 pub struct Cli {
     #[command(flatten)]
@@ -40,8 +48,8 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct Global {
     /// The coordinator: etcd://HOST[:PORT][,...] or zk://HOST[:PORT][,...][/CHROOT], the same with
-    /// etcds:// or zks:// for TLS, or etcd+unix:///SOCKET [default: the machine's, if it has one, or
-    /// else your own, which is started when it is needed]
+    /// etcds:// or zks:// for TLS, or etcd+unix:///SOCKET [default: the machine's, if it has one,
+    /// or else your own, which is started when it is needed]
     #[arg(
         long,
         global = true,
@@ -95,8 +103,8 @@ pub enum Command {
     Conformance(Conformance),
     /// Run a coordinator in the foreground, behind the etcd v3 API
     ///
-    /// Whoever can reach its socket or port can take and break all locks. On a TCP port, that is every
-    /// user of this machine.
+    /// Whoever can reach its socket or port can take and break all locks. On a TCP port, that is
+    /// every user of this machine.
     #[cfg(feature = "embedded")]
     Serve(Serve),
     /// Stop your own coordinator on this machine

@@ -39,7 +39,8 @@ pub struct Evict {
 
 #[derive(Debug, Args)]
 pub struct TokenOffset {
-    /// Make every later token exceed N, which another coordinator printed; this never lowers a token
+    /// Make every later token exceed N, which another coordinator printed; this never lowers a
+    /// token
     #[arg(long, value_name = "N")]
     pub raise_to: Option<u64>,
 }

@@ -12,15 +12,15 @@ use crate::coordinator::machine;
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_HELP)]
 pub struct Serve {
-    /// The folder for the data [default: $TURNLOCK_HOME, or turnlock in the XDG state folder; if HOME is
-    /// another user's, the home in the user database counts]
+    /// The folder for the data [default: $TURNLOCK_HOME, or turnlock in the XDG state folder; if
+    /// HOME is another user's, the home in the user database counts]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Where to listen: HOST:PORT on loopback, or unix:PATH [default: unix:DIR/turnlock.sock]
     #[arg(long, value_name = "ADDR", action = ArgAction::Append)]
     pub listen: Vec<String>,
-    /// Let the users of this group use the sockets; the folders of the sockets must belong to this user,
-    /// and the group must be able to enter them
+    /// Let the users of this group use the sockets; the folders of the sockets must belong to this
+    /// user, and the group must be able to enter them
     #[arg(long, value_name = "NAME", requires = "listen")]
     pub group: Option<String>,
     /// Serve all users of this machine. This is short for --data /var/lib/turnlock

@@ -71,7 +71,7 @@ pub async fn acquire(
 
 /// Waits for a signal that would have ended this process.
 pub async fn wait_for_deadly_signal(signals: &mut Signals) -> Exit {
-    Exit::Signal(signals.deadly().await)
+    Exit::Signal(signals.wait_for_deadly().await)
 }
 
 /// Reads the mode of the hold from the flags. A flag that flock has and turnlock does not have is
@@ -80,13 +80,15 @@ pub fn parse_mode(flags: &FlockFlags) -> Result<Mode, Failure> {
     let refuse = |reason, instead| Err(Failure::new(Exit::Usage, reason).hint(instead));
     if flags.unlock {
         return refuse(
-            "-u: a lock is given back when its command or its `hold` ends, and not by a command of its own",
+            "-u: a lock is given back when its command or its `hold` ends, and not by a command \
+             of its own",
             "end that one; `turnlock evict NAME` takes a lock away from its holder",
         );
     }
     if flags.no_fork {
         return refuse(
-            "-F: turnlock stays beside the command, to renew the lock and to stop the command if it is lost",
+            "-F: turnlock stays beside the command, to renew the lock and to stop the command if \
+             it is lost",
             "leave it out: signals, standard streams and the exit status pass through all the same",
         );
     }
@@ -129,7 +131,10 @@ async fn wait_for_lock(locks: &Locks, request: &Request<'_>) -> Result<Option<An
     if !is_try(request.options) && outer_hold::blocks(locks, name, request.mode).await {
         return Err(Failure::new(
             Exit::Usage,
-            format!("{name}: the `turnlock run` around this command holds it, so this would wait for itself"),
+            format!(
+                "{name}: the `turnlock run` around this command holds it, so this would wait for \
+                 itself"
+            ),
         )
         .hint("leave out the inner `turnlock run`, or give the inner work a lock of its own"));
     }
@@ -207,7 +212,7 @@ fn not_acquired(request: &Request<'_>, by_outer: bool) -> Failure {
         Some(limit) => format!("{name}: not acquired within {} s", limit.as_secs_f64()),
         None => format!("{name}: somebody else has the lock"),
     };
-    let failure = Failure::new(Exit::Of(options.conflict_exit_code), message).unless_quiet();
+    let failure = Failure::new(Exit::Of(options.conflict_exit_code), message).hide_if_quiet();
     if by_outer {
         return failure.hint("it is the `turnlock run` around this command that holds it");
     }

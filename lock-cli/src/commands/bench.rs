@@ -26,7 +26,7 @@ pub async fn bench(global: Global, args: Bench) -> Result<Exit, Failure> {
     let target = coordinator::open_target(global.backend.as_deref()).await?;
     let outcome = tokio::select! {
         outcome = run(&target, &args, global.json) => outcome.map(|()| Exit::Success),
-        signal = signals.deadly() => Ok(Exit::Signal(signal)),
+        signal = signals.wait_for_deadly() => Ok(Exit::Signal(signal)),
     };
     // A measurement that was completed has closed them already.
     let closed = tokio::time::timeout(CLOSE_LIMIT, target.part()).await;

@@ -20,6 +20,6 @@ pub async fn run_interruptibly<T: Send + 'static>(
         done = result => done.map(Ok).map_err(|_| {
             Failure::new(Exit::Internal, "the change of the file was not brought to its end")
         }),
-        signal = signals.deadly() => Ok(Err(Exit::Signal(signal))),
+        signal = signals.wait_for_deadly() => Ok(Err(Exit::Signal(signal))),
     }
 }

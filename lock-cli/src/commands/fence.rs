@@ -53,16 +53,16 @@ fn choose_token(
     outer: Option<FencingToken>,
     fence: &Fence,
 ) -> Result<FencingToken, Failure> {
-    let known = match (outer, args.token) {
+    let base = match (outer, args.token) {
         (None, Some(_)) => fence.highest()?,
         (outer, _) => outer,
     };
-    let Some(known) = known else {
+    let Some(base) = base else {
         return Err(Failure::new(Exit::Usage, "no lock is held here")
             .hint("run it inside `turnlock run NAME`, which passes it the lock and the token"));
     };
-    Ok(FencingToken {
-        token: args.token.unwrap_or(known.token),
-        ..known
+    Ok(match args.token {
+        Some(token) => base.with_token(token),
+        None => base,
     })
 }

@@ -63,7 +63,7 @@ pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
     }
     let (lost, signal) = tokio::select! {
         reason = guard.lost() => (Some(reason), None),
-        signal = signals.deadly() => (None, Some(signal)),
+        signal = signals.wait_for_deadly() => (None, Some(signal)),
         () = wait_for_end(&mut stdin_end) => (None, None),
     };
     // A TERM is how `hold` is meant to end. Ctrl-C is meant for the script around it as well.

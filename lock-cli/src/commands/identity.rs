@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn a_user_has_the_first_name_of_its_number() {
-        let users = "root:x:0:0:root:/root:/bin/sh\n\n+::::::\ntoor:x:0:0::/:\nann:x:1000:1000::/:/bin/sh\n";
+        let users = "root:x:0:0:root:/root:/bin/sh\n\n+::::::\n\
+                     toor:x:0:0::/:\nann:x:1000:1000::/:/bin/sh\n";
         assert_eq!(find_user(users, 0), Some("root"));
         assert_eq!(find_user(users, 1000), Some("ann"));
         assert_eq!(find_user(users, 7), None);

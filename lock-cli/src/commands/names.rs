@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_an_option_is_no_name() {
+    fn a_name_like_an_option_is_refused() {
         for text in ["-x", "-", "--nb"] {
             let failure = parse_name(text, false).expect_err("refused");
             assert_eq!(failure.exit, Exit::Usage, "{text}");

@@ -103,7 +103,7 @@ mod tests {
     use turnlock::{EntryId, Incarnation, Mode, Token};
 
     #[test]
-    fn what_a_foreign_entry_does_not_say_is_null() {
+    fn unknown_fields_of_a_foreign_entry_are_null() {
         let id = EntryId {
             key: [1u8].as_slice().into(),
             incarnation: Incarnation::new(7),

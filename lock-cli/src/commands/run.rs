@@ -41,7 +41,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
         Acquisition::Held(locks, guard) => (locks, guard),
         Acquisition::Abandoned(exit) => return Ok(exit),
     };
-    let grace = match granted_grace(&args, &guard) {
+    let grace = match check_grace_fits(&args, &guard) {
         Ok(grace) => grace,
         Err(failure) => {
             let _ = release(guard).await;
@@ -114,13 +114,14 @@ fn check_grace(args: &Run) -> Result<(), Failure> {
 /// Returns the grace, if it fits into the time to live that the coordinator granted. With a longer
 /// one the command would be stopped as soon as it runs, or at the first renewal that is a little
 /// late.
-fn granted_grace(args: &Run, guard: &AnyGuard) -> Result<Duration, Failure> {
+fn check_grace_fits(args: &Run, guard: &AnyGuard) -> Result<Duration, Failure> {
     let most = longest_grace(guard);
     match args.grace {
         Some(grace) if grace > most && args.on_lost == OnLost::Term => Err(Failure::new(
             Exit::Usage,
             format!(
-                "{}: a grace of {} s does not fit into the {} s that the coordinator grants: its renewals leave {:.1} s",
+                "{}: a grace of {} s does not fit into the {} s that the coordinator grants: its \
+                 renewals leave {:.1} s",
                 guard.name(),
                 grace.as_secs_f64(),
                 guard.ttl().as_secs_f64(),
@@ -150,7 +151,10 @@ fn parse_command(args: &Run) -> Result<Vec<OsString>, Failure> {
         .to_str()
         .is_some_and(|name| name.parse::<u32>().is_ok());
     Err(match number {
-        true => failure.hint("a descriptor cannot be locked: `turnlock hold --while-open NAME` holds a lock for a script"),
+        true => failure.hint(
+            "a descriptor cannot be locked: `turnlock hold --while-open NAME` holds a lock for a \
+             script",
+        ),
         false => failure.hint("`turnlock run --help` shows examples"),
     })
 }

@@ -88,9 +88,9 @@ async fn serve_in_background(args: &Serve, home: &Home) -> Result<Exit, Failure>
         .with_writer(log.clone())
         .init();
     let mut serving = false;
-    let outcome = match refuse_beside_the_machines(args) {
-        Ok(()) => {
-            serve_until_stopped(args, home, |addresses| {
+    let outcome =
+        match refuse_beside_the_machines(args) {
+            Ok(()) => serve_until_stopped(args, home, |addresses| {
                 for address in addresses {
                     tracing::info!(
                         pid = std::process::id(),
@@ -99,16 +99,18 @@ async fn serve_in_background(args: &Serve, home: &Home) -> Result<Exit, Failure>
                         home.dir().display()
                     );
                 }
-                if let Some(nice) = daemon::raised_niceness() {
-                    tracing::warn!("the nice value stays at {nice}, as inherited: on a busy machine, locks will be slow");
+                if let Some(nice) = daemon::find_raised_niceness() {
+                    tracing::warn!(
+                        "the nice value stays at {nice}, as inherited: on a busy machine, locks \
+                         will be slow"
+                    );
                 }
                 serving = true;
                 log.take_stderr()
             })
-            .await
-        }
-        Err(failure) => Err(failure),
-    };
+            .await,
+            Err(failure) => Err(failure),
+        };
     match outcome {
         Err(failure) => {
             tracing::error!("{}", failure.message);

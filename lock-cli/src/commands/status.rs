@@ -160,7 +160,7 @@ impl Version {
 
 /// Asks for a list of locks, to see whether the coordinator serves them.
 async fn probe(backend: &dyn Backend) -> Result<(), Error> {
-    let listed = lock_core::retry::briefly(|| backend.locks("", None, 1));
+    let listed = lock_core::retry::retry_briefly(|| backend.locks("", None, 1));
     listed.await.map(drop)
 }
 

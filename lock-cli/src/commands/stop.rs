@@ -29,7 +29,8 @@ pub async fn stop(global: Global) -> Result<Exit, Failure> {
         ServerState::Serving(None) => Err(Failure::new(
             Exit::Unavailable,
             format!(
-                "a coordinator runs in {}, in another process namespace, where signals from here do not reach it",
+                "a coordinator runs in {}, in another process namespace, where signals from here \
+                 do not reach it",
                 home.dir().display()
             ),
         )

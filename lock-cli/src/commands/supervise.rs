@@ -32,7 +32,7 @@ pub fn default_grace(guard: &AnyGuard) -> Duration {
 /// succeed.
 pub fn longest_grace(guard: &AnyGuard) -> Duration {
     guard
-        .assured()
+        .min_remaining()
         .mul_f64(PUNCTUALITY)
         .saturating_sub(KILL_RESERVE)
 }
@@ -61,13 +61,9 @@ pub fn environment(guard: &AnyGuard) -> Vec<(OsString, OsString)> {
     .to_vec()
 }
 
-/// Returns the portable form of the token. A reader has a token too; it says that nothing may be
-/// written.
+/// Returns the portable form of the token. A reader has a token too, whose mode forbids writes.
 fn fencing_token(guard: &AnyGuard) -> FencingToken {
-    FencingToken {
-        mode: guard.mode(),
-        ..FencingToken::new(guard.name().clone(), guard.token())
-    }
+    FencingToken::new(guard.name().clone(), guard.token()).with_mode(guard.mode())
 }
 
 /// Waits for the command to end, and stops the command when the lock is lost or about to be lost.
@@ -92,7 +88,8 @@ pub async fn supervise(
         ended = child.wait() => {
             let ended = ended.map_err(|error| runs_on(name, &error))?;
             if child.was_unwatched() {
-                say(format!("{name}: the watchdog process was killed; the command has been stopped"));
+                say(format!(
+                    "{name}: the watchdog process was killed; the command has been stopped"));
             }
             let State::Lost(reason) = guard.state() else {
                 return Ok((ended, false));
@@ -100,7 +97,7 @@ pub async fn supervise(
             say(format!("{name}: the lock is lost: {reason}; the command has ended"));
             return Ok((ended, true));
         }
-        () = beyond_hope(guard, reserve, deadline.as_ref()) => {}
+        () = wait_until_reserve(guard, reserve, deadline.as_ref()) => {}
     }
     let why = match guard.state() {
         State::Lost(reason) => format!("the lock is lost: {reason}"),
@@ -129,7 +126,7 @@ fn runs_on(name: &LockName, error: &Error) -> Failure {
 
 /// Waits until the lock is lost, or until less than `reserve` is left before the deadline. Reports
 /// each new deadline to the watchdog meanwhile.
-async fn beyond_hope(guard: &AnyGuard, reserve: Duration, watchdog: Option<&Deadline>) {
+async fn wait_until_reserve(guard: &AnyGuard, reserve: Duration, watchdog: Option<&Deadline>) {
     // Timers stop while the machine sleeps, but the deadline does not move.
     const LONGEST_SLEEP: Duration = Duration::from_millis(500);
     loop {

@@ -123,7 +123,8 @@ async fn refuse_if_in_use() -> Result<Vec<UserCoordinator>, Failure> {
         in_use.join("; ")
     );
     Err(Failure::new(Exit::NotAcquired, message).hint(
-        "locks that are held there would be granted a second time: let their users end, then try again",
+        "locks that are held there would be granted a second time: let their users end, then try \
+         again",
     ))
 }
 

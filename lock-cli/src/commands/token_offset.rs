@@ -33,7 +33,10 @@ async fn raise(locks: &Locks, offset: u64) -> Result<u64, Failure> {
             Exit::NotAcquired,
             "the offset cannot be raised while locks are in use",
         )
-        .hint("stop all users of locks here: `turnlock ls` shows them; on ZooKeeper, a session without a lock is in the way, too")),
+        .hint(
+            "stop all users of locks here: `turnlock ls` shows them; on ZooKeeper, a session \
+             without a lock is in the way, too",
+        )),
     }
 }
 

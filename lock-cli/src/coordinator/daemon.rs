@@ -116,7 +116,8 @@ pub fn find_shortages() -> Vec<String> {
     let limit = |resource| getrlimit(resource).current;
     if let Some(most) = limit(Resource::Nofile).filter(|most| *most < DESCRIPTORS) {
         found.push(format!(
-            "at most {most} descriptors may be open (ulimit -n), so about {} clients can be served at once",
+            "at most {most} descriptors may be open (ulimit -n), so about {} clients can be \
+             served at once",
             most.saturating_sub(16)
         ));
     }
@@ -140,7 +141,7 @@ pub fn find_shortages() -> Vec<String> {
 }
 
 /// Returns the nice value, if it could not be lowered to the default.
-pub fn raised_niceness() -> Option<i32> {
+pub fn find_raised_niceness() -> Option<i32> {
     getpriority_process(None).ok().filter(|nice| *nice > 0)
 }
 

@@ -233,7 +233,8 @@ fn require_unchangeable(
     };
     Err(Refusal::new(
         format!(
-            "{} can be changed by {who} (mode {:o}), who could put another folder in the place of the coordinator's",
+            "{} can be changed by {who} (mode {:o}), who could put another folder in the place of \
+             the coordinator's",
             path.display(),
             mode & 0o7777
         ),

@@ -191,8 +191,10 @@ impl Home {
             "{who} still has the folder {} and does not answer on its socket",
             self.dir.display()
         );
-        Failure::new(Exit::Unavailable, message)
-            .hint("a coordinator that starts or ends replies in a moment; stop one in another process namespace from there")
+        Failure::new(Exit::Unavailable, message).hint(
+            "a coordinator that starts or ends replies in a moment; stop one in another \
+                 process namespace from there",
+        )
     }
 
     async fn dial(&self) -> io::Result<UnixStream> {

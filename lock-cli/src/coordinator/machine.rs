@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_the_sockets_folder_may_serve_it() {
+    fn the_owner_of_the_sockets_folder_may_serve_the_socket() {
         for (url, expected) in [
             ("etcd+unix:///s", "etcd+unix:///s?server_uid=0"),
             (

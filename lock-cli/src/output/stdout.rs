@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_and_a_reader_that_left_is_not() {
+    fn a_full_disk_is_reported_and_a_closed_pipe_is_not() {
         let full = std::fs::OpenOptions::new()
             .write(true)
             .open("/dev/full")

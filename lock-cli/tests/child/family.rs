@@ -9,17 +9,17 @@ use rustix::process::{Signal, kill_process};
 use crate::harness::{Supervised, cases, eventually, pid, state};
 
 cases![
-    what_hides_dies_with_the_supervisor,
-    what_hides_ends_when_the_command_is_stopped,
-    what_hides_ends_when_the_supervisor_is_told_to_end,
-    what_hides_ends_at_the_deadline_of_a_stopped_supervisor,
-    what_hides_ends_when_the_watchdog_is_killed,
+    hidden_processes_die_with_the_supervisor,
+    hidden_processes_end_when_the_command_is_stopped,
+    hidden_processes_end_when_the_supervisor_is_asked_to_end,
+    hidden_processes_end_at_the_deadline_of_a_stopped_supervisor,
+    hidden_processes_end_when_the_watchdog_is_killed,
     a_chain_of_forks_is_ended,
     a_tree_that_still_grows_is_ended,
-    what_ignores_term_has_its_grace_and_no_more,
-    what_is_left_running_is_left_alone,
-    what_is_left_running_is_waited_for,
-    what_is_left_running_ends_with_who_waits_for_it,
+    a_command_that_ignores_term_has_its_grace_and_no_more,
+    a_process_left_running_is_left_alone,
+    a_process_left_running_is_waited_for,
+    a_process_left_running_ends_with_its_waiter,
     a_background_coordinator_is_spared,
 ];
 
@@ -35,7 +35,7 @@ const HIDING: [&str; 7] = [
     "trap '' HUP; setsid sh -c '(setsid sh -c \"echo ready; exec sleep 1000\" &); exit' & read x",
 ];
 
-fn what_hides_dies_with_the_supervisor() {
+fn hidden_processes_die_with_the_supervisor() {
     for script in HIDING {
         let supervised = Supervised::script(&[], script);
         assert_eq!(supervised.line(), "ready", "{script}");
@@ -44,7 +44,7 @@ fn what_hides_dies_with_the_supervisor() {
     }
 }
 
-fn what_hides_ends_when_the_command_is_stopped() {
+fn hidden_processes_end_when_the_command_is_stopped() {
     for script in HIDING {
         for term in [&[][..], &["--term", "600000"]] {
             let dir = tempfile::tempdir().unwrap();
@@ -59,7 +59,7 @@ fn what_hides_ends_when_the_command_is_stopped() {
     }
 }
 
-fn what_hides_ends_when_the_supervisor_is_told_to_end() {
+fn hidden_processes_end_when_the_supervisor_is_asked_to_end() {
     for script in HIDING {
         let mut supervised = Supervised::script(&[], script);
         assert_eq!(supervised.line(), "ready", "{script}");
@@ -69,7 +69,7 @@ fn what_hides_ends_when_the_supervisor_is_told_to_end() {
     }
 }
 
-fn what_hides_ends_at_the_deadline_of_a_stopped_supervisor() {
+fn hidden_processes_end_at_the_deadline_of_a_stopped_supervisor() {
     let script = "setsid sh -c 'echo $$; exec sleep 1000' & echo $$; read x";
     let supervised = Supervised::script(&["--deadline", "1500"], script);
     let pids = [supervised.line(), supervised.line()];
@@ -79,7 +79,7 @@ fn what_hides_ends_at_the_deadline_of_a_stopped_supervisor() {
     });
 }
 
-fn what_hides_ends_when_the_watchdog_is_killed() {
+fn hidden_processes_end_when_the_watchdog_is_killed() {
     for script in HIDING {
         let mut supervised = Supervised::script(&[], script);
         assert_eq!(supervised.line(), "ready", "{script}");
@@ -96,7 +96,8 @@ fn a_chain_of_forks_is_ended() {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
         // The chain ends by itself should the case fail.
-        let text = "#!/bin/sh\ntrap '' TERM\n[ $1 = 99000 ] && echo ready\n[ $1 = 0 ] || \"$0\" $(($1 - 1)) &\n";
+        let text = "#!/bin/sh\ntrap '' TERM\n\
+            [ $1 = 99000 ] && echo ready\n[ $1 = 0 ] || \"$0\" $(($1 - 1)) &\n";
         fs::write(&link, text).unwrap();
         fs::set_permissions(&link, fs::Permissions::from_mode(0o755)).unwrap();
         let script = format!("{} 99050; read x", link.display());
@@ -117,7 +118,7 @@ fn a_tree_that_still_grows_is_ended() {
     supervised.rest();
 }
 
-fn what_ignores_term_has_its_grace_and_no_more() {
+fn a_command_that_ignores_term_has_its_grace_and_no_more() {
     let script = "setsid sh -c \"trap '' TERM; echo ready; while :; do sleep 1000; done\" & \
                   trap 'echo bye; exit 3' TERM; while :; do wait; done";
     let mut supervised = Supervised::script(&["--grace", "200"], script);
@@ -127,7 +128,7 @@ fn what_ignores_term_has_its_grace_and_no_more() {
     assert_eq!(supervised.code(), 3);
 }
 
-fn what_is_left_running_is_left_alone() {
+fn a_process_left_running_is_left_alone() {
     let mut supervised = Supervised::script(&[], "setsid sleep 1000 >/dev/null 2>&1 & echo $!");
     let left = supervised.line();
     assert_eq!(supervised.code(), 0);
@@ -139,7 +140,7 @@ fn what_is_left_running_is_left_alone() {
 /// the input does.
 const LEFT: &str = "setsid sh -c 'echo $$; read x; echo late' <&3 & exit 4";
 
-fn what_is_left_running_is_waited_for() {
+fn a_process_left_running_is_waited_for() {
     let mut supervised = Supervised::script(&["--whole"], &format!("exec 3<&0; {LEFT}"));
     let left = supervised.line();
     let watchdog = supervised.watchdog().as_raw_nonzero().to_string();
@@ -149,7 +150,7 @@ fn what_is_left_running_is_waited_for() {
     assert_eq!(supervised.code(), 4, "the command's own status");
 }
 
-fn what_is_left_running_ends_with_who_waits_for_it() {
+fn a_process_left_running_ends_with_its_waiter() {
     for (signal, code) in [(Signal::TERM, 4), (Signal::KILL, 137)] {
         let mut supervised = Supervised::script(&["--whole"], &format!("exec 3<&0; {LEFT}"));
         let left = supervised.line();

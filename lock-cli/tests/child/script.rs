@@ -55,7 +55,8 @@ impl Home {
     fn script_of(&self, shell: &str, text: &str) -> Screen {
         let (program, home) = (env!("CARGO_BIN_EXE_turnlock"), self.0.path().display());
         let settings = format!(
-            "T={program}; export TURNLOCK_HOME={home}; unset TURNLOCK_BACKEND; cd {home}; ulimit -c 0; "
+            "T={program}; export TURNLOCK_HOME={home}; unset TURNLOCK_BACKEND; cd {home}; ulimit \
+             -c 0; "
         );
         Screen::start(&[shell, "-c", &(settings + text)])
     }

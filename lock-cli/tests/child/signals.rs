@@ -10,8 +10,8 @@ cases![
     every_signal_is_passed_on,
     signals_reach_all_that_the_command_started,
     a_signal_of_the_commands_own_is_not_passed_on,
-    what_ends_the_command_ends_the_supervisor,
-    what_the_command_deals_with_does_not_end_the_supervisor,
+    the_end_of_the_command_ends_the_supervisor,
+    a_signal_that_the_command_handles_does_not_end_the_supervisor,
     a_stopped_command_is_continued
 ];
 
@@ -63,7 +63,7 @@ fn a_signal_of_the_commands_own_is_not_passed_on() {
 
 /// A shell around the supervisor ends its script at Ctrl-C only if the signal ended the process
 /// that the shell waits for.
-fn what_ends_the_command_ends_the_supervisor() {
+fn the_end_of_the_command_ends_the_supervisor() {
     for signal in [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP] {
         let mut supervised = Supervised::script(&[], "echo ready; exec cat");
         assert_eq!(supervised.line(), "ready");
@@ -72,7 +72,7 @@ fn what_ends_the_command_ends_the_supervisor() {
     }
 }
 
-fn what_the_command_deals_with_does_not_end_the_supervisor() {
+fn a_signal_that_the_command_handles_does_not_end_the_supervisor() {
     let mut supervised = Supervised::script(&[], "trap 'exit 0' INT; echo ready; read x");
     assert_eq!(supervised.line(), "ready");
     supervised.signal(Signal::INT);

@@ -10,7 +10,7 @@ cases![
     exit_codes_are_the_commands_own,
     a_signal_shows_as_128_and_its_number,
     an_unknown_command_is_not_found,
-    what_is_no_program_is_not_executable,
+    a_file_that_is_no_program_is_not_executable,
     variables_are_set_over_the_inherited_ones,
     arguments_arrive_as_they_are,
     stdio_is_the_commands,
@@ -47,7 +47,7 @@ fn an_unknown_command_is_not_found() {
     }
 }
 
-fn what_is_no_program_is_not_executable() {
+fn a_file_that_is_no_program_is_not_executable() {
     let dir = tempfile::tempdir().unwrap();
     let plain = dir.path().join("plain");
     fs::write(&plain, "text").unwrap();

@@ -94,7 +94,7 @@ async fn run(options: Options, command: Vec<OsString>) -> ExitCode {
         println!("waiting");
         tokio::select! {
             () = exists(Some(lock)) => {}
-            signal = signals.deadly() => return signal.end_this_process(),
+            signal = signals.wait_for_deadly() => return signal.end_this_process(),
         }
     }
     let plan = Plan {

@@ -24,16 +24,16 @@ cases![
     bg_continues_the_command_and_fg_brings_it_back,
     a_job_in_the_background_gets_the_terminal_when_it_asks,
     a_line_of_a_script_stops_with_the_script,
-    in_a_pipeline_the_terminal_goes_to_who_asks,
+    in_a_pipeline_the_terminal_goes_to_the_process_that_asks,
     a_pager_behind_the_command_keeps_the_terminal,
     ctrl_z_in_a_pipeline_stops_the_command,
     ctrl_z_does_nothing_where_no_shell_would_continue_us,
     the_terminal_comes_back_without_a_shell,
-    what_lost_its_lock_while_stopped_is_not_continued,
+    a_command_that_lost_its_lock_while_stopped_is_not_continued,
     ctrl_z_works_before_there_is_a_command,
     background_output_does_not_stop_the_supervisor,
     the_terminal_survives_the_death_of_the_supervisor,
-    a_closed_terminal_ends_the_command_and_what_hides,
+    a_closed_terminal_ends_the_command_and_hidden_processes,
 ];
 
 pub const CTRL_C: char = '\x03';
@@ -295,7 +295,7 @@ fn a_line_of_a_script_stops_with_the_script() {
     screen.expect("script=0");
 }
 
-fn in_a_pipeline_the_terminal_goes_to_who_asks() {
+fn in_a_pipeline_the_terminal_goes_to_the_process_that_asks() {
     let mut screen = Screen::shell();
     screen.enter(r#"echo | $SUPERVISE -- sh -c 'echo ready; read x </dev/tty; echo got=$x' | cat"#);
     screen.expect("ready");
@@ -371,7 +371,7 @@ fn the_terminal_comes_back_without_a_shell() {
     screen.expect("got=text");
 }
 
-fn what_lost_its_lock_while_stopped_is_not_continued() {
+fn a_command_that_lost_its_lock_while_stopped_is_not_continued() {
     let mut screen = Screen::shell();
     screen.enter(
         "$SUPERVISE --deadline 2000 -- sh -c 'echo pid=$$; read x; echo continued=$((1 + 1))'",
@@ -434,7 +434,7 @@ fn the_terminal_survives_the_death_of_the_supervisor() {
     });
 }
 
-fn a_closed_terminal_ends_the_command_and_what_hides() {
+fn a_closed_terminal_ends_the_command_and_hidden_processes() {
     let mut screen = Screen::start(&[
         "sh",
         "-c",

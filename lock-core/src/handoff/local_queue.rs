@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_proves_what_was_guessed_before() {
+    fn a_read_confirms_earlier_assumptions() {
         let mut order = waiting(6);
         let assumes = [20, 21, 22].map(|token| order.assumes(token));
         assert_eq!(assumes, [Some(16), Some(20), Some(21)]);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_somebody_else_right_ahead_stays_unconfirmed() {
+    fn an_entry_right_behind_a_foreign_one_stays_unconfirmed() {
         let mut order = waiting(6);
         let assumes = [20, 22, 24].map(|token| order.assumes(token));
         assert_eq!(assumes, [Some(16), Some(20), Some(22)]);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_proves_nothing_of_who_came_after_it() {
+    fn a_read_confirms_no_later_entry() {
         let mut order = waiting(6);
         order.assumes(20);
         order.assumes(22);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn guesses_are_few_among_those_who_wait() {
+    fn few_waiters_are_unconfirmed() {
         let assumes = |count| {
             let mut order = waiting(count);
             (100..).map_while(|token| order.assumes(token)).count()
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_who_come_at_once_few_read_and_enough_to_prove_all() {
+    fn of_many_arriving_contenders_few_read_and_all_are_confirmed() {
         let mut order = waiting(0);
         let limits: Vec<usize> = (0..500).map(|_| order.plan_enqueue(&queue())).collect();
         assert_eq!(limits[..6], [1, 1, 0, 3, 0, 0]);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_entry_waits_for_now_is_what_counts() {
+    fn only_the_present_blocker_of_an_entry_counts() {
         let mut order = waiting(2);
         assert!(order.is_confirmed(12, 11) && !order.is_confirmed(12, 10));
         order.saw(&queue(), &entry(12), Exclusive, &behind(&[10]));

@@ -236,12 +236,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_who_stands_in_front_hands_over() {
+    async fn only_the_first_entry_hands_off() {
         let handoffs = Arc::<HandoffRegistry>::default();
-        let (ours, waiter) = (entry(5), entry(8));
+        let (own, waiter) = (entry(5), entry(8));
         let behind_ours = SessionHandoff::new(handoffs.clone());
         arrives(&behind_ours, Mode::Exclusive, 8, &[5]);
-        let _waits = handoffs.expect(&waiter, &ours);
+        let _waits = handoffs.expect(&waiter, &own);
         let leaves = |mode, views: &[&[u64]]| {
             let session_handoff = SessionHandoff::new(handoffs.clone());
             let ticket = ticket(mode, 5);
@@ -252,10 +252,10 @@ mod tests {
                     _ => session_handoff.note_view(&ticket, &behind(view)),
                 }
             }
-            let departure = session_handoff.leave(&ticket, Some(&ours)).is_some();
+            let departure = session_handoff.leave(&ticket, Some(&own)).is_some();
             // A view that is read after the removal is out of date.
             session_handoff.note_view(&ticket, &behind(&[]));
-            assert!(session_handoff.leave(&ticket, Some(&ours)).is_none());
+            assert!(session_handoff.leave(&ticket, Some(&own)).is_none());
             departure
         };
         assert!(leaves(Mode::Exclusive, &[&[]]));
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_waits_anyway_for_all_that_stands_ahead_guesses() {
+    fn only_an_exclusive_waiter_assumes_its_predecessor() {
         let session_handoff = SessionHandoff::new(Arc::<HandoffRegistry>::default());
         arrives(&session_handoff, Mode::Exclusive, 1, &[]);
         let reads = |mode, admission| {
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guess_is_no_grant_and_what_is_read_for_others_is_not_told() {
+    fn an_assumption_is_no_grant_and_reads_for_others_stay_internal() {
         let handoffs = Arc::<HandoffRegistry>::default();
         let session_handoff = SessionHandoff::new(handoffs.clone());
         arrives(&session_handoff, Mode::Exclusive, 1, &[]);
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_goes_with_those_who_wait() {
+    fn known_entries_are_forgotten_with_their_waiters() {
         let handoffs = Arc::<HandoffRegistry>::default();
         let session_handoff = SessionHandoff::new(handoffs.clone());
         for token in 1..=9 {

@@ -251,18 +251,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waiters_are_told_by_the_answer() {
-        let (ours, other) = (entry(5), entry(6));
+    async fn the_reply_to_a_removal_wakes_the_waiters() {
+        let (own, other) = (entry(5), entry(6));
         let waiters = [entry(8), entry(9)];
         let handoffs = handoffs(&waiters);
-        assert!(handoffs.begin(&queue(), &ours).is_none(), "nobody waits");
-        let mut there = handoffs.expect(&waiters[0], &ours);
-        let mut gone = handoffs.expect(&waiters[1], &ours);
+        assert!(handoffs.begin(&queue(), &own).is_none(), "nobody waits");
+        let mut there = handoffs.expect(&waiters[0], &own);
+        let mut gone = handoffs.expect(&waiters[1], &own);
         assert!(
             handoffs.begin(&queue(), &other).is_none(),
             "another incarnation"
         );
-        let departure = handoffs.begin(&queue(), &ours).expect("awaited");
+        let departure = handoffs.begin(&queue(), &own).expect("awaited");
         assert_eq!(departure.waiters(), waiters);
         departure.hand_off_to(&[entry(8)]);
         drop(departure);
@@ -276,52 +276,52 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_does_not_come_is_not_waited_for() {
-        let (ours, waiter) = (entry(5), entry(8));
+        let (own, waiter) = (entry(5), entry(8));
         let handoffs = handoffs(std::slice::from_ref(&waiter));
-        let mut expected = handoffs.expect(&waiter, &ours);
+        let mut expected = handoffs.expect(&waiter, &own);
         assert!(!expected.first_soon().await, "nobody removes it here");
-        let departure = handoffs.begin(&queue(), &ours).expect("awaited");
+        let departure = handoffs.begin(&queue(), &own).expect("awaited");
         assert!(!expected.first_soon().await, "late");
         let failed = async { drop(departure) };
-        let (told, ()) = tokio::join!(expected.first_soon(), failed);
-        assert!(!told, "it failed");
-        let departure = handoffs.begin(&queue(), &ours).expect("awaited");
+        let (is_first, ()) = tokio::join!(expected.first_soon(), failed);
+        assert!(!is_first, "it failed");
+        let departure = handoffs.begin(&queue(), &own).expect("awaited");
         departure.hand_off_to(&[entry(8)]);
         drop(departure);
         assert!(
-            handoffs.begin(&queue(), &ours).is_some(),
+            handoffs.begin(&queue(), &own).is_some(),
             "a second try of it"
         );
         expected.first().await;
     }
 
     #[test]
-    fn a_crowd_is_told_in_part() {
-        let (ours, waiters) = (entry(5), [(); 20].map(|()| entry(8)));
+    fn a_removal_reads_a_bounded_number_of_waiters() {
+        let (own, waiters) = (entry(5), [(); 20].map(|()| entry(8)));
         let handoffs = handoffs(&waiters);
-        let crowd: Vec<_> = waiters.iter().map(|w| handoffs.expect(w, &ours)).collect();
-        let departure = handoffs.begin(&queue(), &ours).expect("awaited");
+        let crowd: Vec<_> = waiters.iter().map(|w| handoffs.expect(w, &own)).collect();
+        let departure = handoffs.begin(&queue(), &own).expect("awaited");
         assert_eq!(departure.waiters().len(), MOST);
         drop(crowd);
     }
 
     #[test]
     fn an_unconfirmed_waiter_is_not_handed_over_to() {
-        let (ours, confirmed, unconfirmed) = (entry(5), entry(8), entry(9));
+        let (own, confirmed, unconfirmed) = (entry(5), entry(8), entry(9));
         let handoffs = handoffs(&[]);
         let name = queue();
         let mut order = handoffs.order();
-        order.saw(&name, &ours, Mode::Exclusive, &behind(&[1]));
+        order.saw(&name, &own, Mode::Exclusive, &behind(&[1]));
         let assumed = order.assume(&name, &unconfirmed, Mode::Exclusive);
         drop(order);
         assert_eq!(assumed.map(|ahead| ahead.id), Some(entry(5)));
-        let _waits = handoffs.expect(&unconfirmed, &ours);
-        assert!(handoffs.begin(&queue(), &ours).is_none());
+        let _waits = handoffs.expect(&unconfirmed, &own);
+        assert!(handoffs.begin(&queue(), &own).is_none());
         let mut order = handoffs.order();
         order.saw(&queue(), &confirmed, Mode::Exclusive, &behind(&[5]));
         drop(order);
-        let _waits = handoffs.expect(&confirmed, &ours);
-        let departure = handoffs.begin(&queue(), &ours).expect("awaited");
+        let _waits = handoffs.expect(&confirmed, &own);
+        let departure = handoffs.begin(&queue(), &own).expect("awaited");
         assert_eq!(departure.waiters(), [entry(8)]);
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::coop;
 use tokio::time::Instant;
 
-use super::guarded;
+use super::catch_panic;
 use crate::backoff::Backoff;
 use crate::error::{Error, LossReason};
 use crate::hold::Hold;
@@ -41,7 +41,7 @@ const LOOKS: usize = 64;
 
 /// The holds of a session whose entries are not watched yet.
 #[derive(Debug, Default)]
-pub(super) struct Fresh {
+pub(super) struct UnwatchedHolds {
     generations: Mutex<Generations>,
     /// Wakes the sweep when the first hold arrives after there was none.
     arrival: Notify,
@@ -57,7 +57,7 @@ struct Generations {
     sweep_due: bool,
 }
 
-impl Fresh {
+impl UnwatchedHolds {
     /// Adds a hold. Wakes the other thread only for the first hold of a sweep, so a short hold
     /// costs no wake-up.
     pub(super) fn add(&self, hold: &Arc<Hold>) {
@@ -118,9 +118,11 @@ enum Cause {
 }
 
 /// Watches the entries of all holds that last, until the session is lost.
-pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
+pub(super) async fn watch(session: &dyn Session, unwatched: &UnwatchedHolds) {
     let mut lost = pin!(session.liveness().lost());
-    let sweeps = stream::unfold(fresh, async |fresh| Some((fresh.sweep().await, fresh)));
+    let sweeps = stream::unfold(unwatched, async |unwatched| {
+        Some((unwatched.sweep().await, unwatched))
+    });
     let mut sweeps = pin!(sweeps);
     // Each hold in `watched` is in one of `watches`, `due`, `looks` and `resting`. A hold that is
     // looked up in the regular order also stays in `watches`.
@@ -134,7 +136,7 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
     // because the future of a function would store its arguments twice.
     let session = &session;
     let changed = |hold: Arc<Hold>| async move {
-        let changed = guarded(session.watch(hold.entry(), Watcher::Owner));
+        let changed = catch_panic(session.watch(hold.entry(), Watcher::Owner));
         // When all watches are woken at once, the first of them would spend this task's budget, and
         // the others would be woken in vain over and over.
         let changed = coop::unconstrained(hold.watch_until_end(changed)).await;
@@ -155,7 +157,7 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
         }
         let rested = resting.first().map(|(until, _)| *until);
         let backstop =
-            (due.is_empty() && !watched.is_empty()).then(|| regular.due_at(watched.len()));
+            (due.is_empty() && !watched.is_empty()).then(|| regular.next_look_at(watched.len()));
         tokio::select! {
             _ = &mut lost => return,
             Some(lasted) = sweeps.next() => {
@@ -176,7 +178,7 @@ pub(super) async fn watch(session: &dyn Session, fresh: &Fresh) {
                 None => drop(watched.remove(&serial)),
             },
             Some((serial, cause, view)) = looks.next() => {
-                let crowding = crowding(watched.len());
+                let crowding = crowding_factor(watched.len());
                 let Some(Watched { hold, backoff }) = watched.get_mut(&serial) else {
                     continue;
                 };
@@ -235,8 +237,8 @@ impl RegularLook {
     }
 
     /// Returns when the next hold is looked up if this many are watched.
-    fn due_at(&self, watched: usize) -> Instant {
-        self.since + BACKSTOP.mul_f64(crowding(watched) * self.stretch / watched as f64)
+    fn next_look_at(&self, watched: usize) -> Instant {
+        self.since + BACKSTOP.mul_f64(crowding_factor(watched) * self.stretch / watched as f64)
     }
 
     /// Returns the serial of the hold that is next, and goes on to the one after it.
@@ -252,7 +254,7 @@ impl RegularLook {
 }
 
 /// Returns the factor by which a hold waits longer than usual to be looked up; at least 1.
-fn crowding(watched: usize) -> f64 {
+fn crowding_factor(watched: usize) -> f64 {
     // The cast is exact, since no process has more than 2^52 holds.
     watched.max(BACKSTOP_HOLDS) as f64 / BACKSTOP_HOLDS as f64
 }
@@ -276,7 +278,7 @@ async fn look(
         Cause::Interruption | Cause::Backstop => AsOf::Now,
     };
     let ask = rule::ask(hold.ticket().mode);
-    let view = guarded(session.look(hold.ticket(), hold.entry(), ask, as_of)).await;
+    let view = catch_panic(session.look(hold.ticket(), hold.entry(), ask, as_of)).await;
     (hold.serial(), cause, view)
 }
 
@@ -295,7 +297,8 @@ mod tests {
         };
         let mut watched = BTreeMap::from([3, 5, 9].map(hold));
         let mut regular = RegularLook::new();
-        let share = |holds| (regular.due_at(holds) - regular.since).div_duration_f64(BACKSTOP);
+        let share =
+            |holds| (regular.next_look_at(holds) - regular.since).div_duration_f64(BACKSTOP);
         assert!((1.0..=2.0).contains(&share(1)), "{}", share(1));
         assert!((share(1) / share(3) - 3.0).abs() < 1e-6, "{}", share(3));
         let seen: Vec<_> = (0..4).filter_map(|_| regular.next(&watched)).collect();
@@ -308,7 +311,7 @@ mod tests {
 
     #[test]
     fn many_holds_are_looked_up_no_more_often_than_a_thousand() {
-        let looks_a_minute = |holds: usize| (holds as f64 / crowding(holds)).round();
+        let looks_a_minute = |holds: usize| (holds as f64 / crowding_factor(holds)).round();
         assert_eq!([0, 10, 1000].map(looks_a_minute), [0.0, 10.0, 1000.0]);
         assert_eq!([1001, 100_000].map(looks_a_minute), [1000.0, 1000.0]);
     }

@@ -17,7 +17,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
-use self::holds::Fresh;
+use self::holds::UnwatchedHolds;
 use crate::background;
 use crate::backoff::Backoff;
 use crate::entry::{EntryId, Metadata, Mode, Ticket};
@@ -46,7 +46,7 @@ pub(crate) struct SharedSession {
     /// Unbounded, since `Drop` cannot wait for room. An entry is removed only once, so the number
     /// of entries is the limit.
     jobs: mpsc::UnboundedSender<Job>,
-    fresh: Arc<Fresh>,
+    unwatched: Arc<UnwatchedHolds>,
     holders: Arc<Holders>,
 }
 
@@ -63,13 +63,13 @@ impl SharedSession {
     ) -> Result<Arc<Self>, Error> {
         let handoff = HandoffSession::new(session, registry);
         let (jobs, queue) = mpsc::unbounded_channel();
-        let fresh = Arc::new(Fresh::default());
-        background::handle()?.spawn(work(handoff.clone(), fresh.clone(), queue));
+        let unwatched = Arc::new(UnwatchedHolds::default());
+        background::handle()?.spawn(work(handoff.clone(), unwatched.clone(), queue));
         Ok(Arc::new(SharedSession {
             handoff,
             serial: AtomicU64::new(1),
             jobs,
-            fresh,
+            unwatched,
             holders: Arc::default(),
         }))
     }
@@ -122,11 +122,11 @@ impl SharedSession {
 
     /// Makes the janitor watch the entry of a hold if the hold lasts.
     pub(crate) fn register(&self, hold: &Arc<Hold>) {
-        self.fresh.add(hold);
+        self.unwatched.add(hold);
     }
 
     pub(crate) fn unregister(&self, serial: u64) {
-        self.fresh.remove(serial);
+        self.unwatched.remove(serial);
     }
 }
 
@@ -136,7 +136,11 @@ impl SharedSession {
 impl Drop for SharedSession {
     fn drop(&mut self) {
         if background::is_forked() {
-            std::mem::forget((self.handoff.clone(), self.jobs.clone(), self.fresh.clone()));
+            std::mem::forget((
+                self.handoff.clone(),
+                self.jobs.clone(),
+                self.unwatched.clone(),
+            ));
         }
     }
 }
@@ -144,14 +148,14 @@ impl Drop for SharedSession {
 /// Runs the janitor of one session.
 async fn work(
     handoff: Arc<HandoffSession>,
-    fresh: Arc<Fresh>,
+    unwatched: Arc<UnwatchedHolds>,
     mut jobs: mpsc::UnboundedReceiver<Job>,
 ) {
     let mut waiting: VecDeque<(Ticket, Option<EntryId>)> = VecDeque::new();
     let mut removals = FuturesUnordered::new();
     let session = &**handoff.session();
-    let mut watching = holds::watch(session, &fresh).boxed().fuse();
-    let mut told = None;
+    let mut watching = holds::watch(session, &unwatched).boxed().fuse();
+    let mut reply = None;
     loop {
         while removals.len() < REMOVALS
             && let Some((ticket, entry)) = waiting.pop_front()
@@ -167,7 +171,7 @@ async fn work(
         match job {
             Some(Job::Remove(ticket, entry)) => waiting.push_back((ticket, entry)),
             Some(Job::Close(done)) => {
-                told = Some(done);
+                reply = Some(done);
                 break;
             }
             // No holder or waiter is left.
@@ -180,7 +184,7 @@ async fn work(
     waiting
         .into_iter()
         .for_each(|(t, e)| removals.push(remove(&handoff, t, e)));
-    let mut closing = pin!(close(session, told));
+    let mut closing = pin!(close(session, reply));
     loop {
         tokio::select! {
             () = &mut closing => return,
@@ -190,7 +194,7 @@ async fn work(
 }
 
 /// Runs a call of a backend so that a panic ends that call, not the janitor.
-fn guarded<T>(
+fn catch_panic<T>(
     call: BoxFuture<'_, Result<T, Error>>,
 ) -> impl Future<Output = Result<T, Error>> + Unpin {
     AssertUnwindSafe(call).catch_unwind().map(|ended| {
@@ -203,25 +207,25 @@ fn guarded<T>(
 }
 
 /// Closes the session. Tries until the session is closed or has surely ended by itself.
-async fn close(session: &dyn Session, told: Option<oneshot::Sender<Result<(), Error>>>) {
+async fn close(session: &dyn Session, reply: Option<oneshot::Sender<Result<(), Error>>>) {
     let clock = session.liveness().clock().clone();
     // The server's time to live is a little longer than the session's validity, and counts from now
     // at the latest, because nothing is renewed any more.
     let over = clock.now() + 2 * session.liveness().validity() + GRACE;
-    let mut told = told;
+    let mut reply = reply;
     let mut backoff = Backoff::default();
     loop {
         // Only a few tries while a caller waits; after that, no caller waits any more.
-        let closed = match told {
-            Some(_) => retry::briefly(|| guarded(session.close())).await,
-            None => guarded(session.close()).await,
+        let closed = match reply {
+            Some(_) => retry::retry_briefly(|| catch_panic(session.close())).await,
+            None => catch_panic(session.close()).await,
         };
         if let Err(error) = &closed {
             tracing::debug!(%error, session = %session.id(), "a session could not be closed yet");
         }
         let done = closed.is_ok() || clock.now() >= over;
-        if let Some(told) = told.take() {
-            let _ = told.send(closed);
+        if let Some(reply) = reply.take() {
+            let _ = reply.send(closed);
         }
         if done {
             return;
@@ -235,7 +239,8 @@ async fn close(session: &dyn Session, told: Option<oneshot::Sender<Result<(), Er
 async fn remove(handoff: &HandoffSession, ticket: Ticket, entry: Option<EntryId>) {
     let mut backoff = Backoff::default();
     loop {
-        let Err(error) = guarded(handoff.try_remove(&ticket, entry.as_ref()).boxed()).await else {
+        let Err(error) = catch_panic(handoff.try_remove(&ticket, entry.as_ref()).boxed()).await
+        else {
             return;
         };
         let lost = match handoff.session().liveness().state() {

@@ -43,8 +43,8 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-/// Runs a script in a mount namespace of its own, with a small file system in memory on `disk`. `$@`
-/// is the change to be made.
+/// Runs a script in a mount namespace of its own, with a small file system in memory on `disk`.
+/// `$@` is the change to be made.
 fn in_namespace(script: &str, dir: &Path, change: &[String]) -> Output {
     let mut unshare = program("unshare", "util-linux");
     unshare.arg("--mount");
@@ -91,8 +91,8 @@ fn fails(operation: &str, prepare: &str, says: &str) {
         "append" | "edit" => "",
         _ => "disk/.ledger.fence",
     };
-    // An append that finds no room has written a part, and cuts it off again: that shows in the time of
-    // the last change, whenever a second ends in between.
+    // An append that finds no room has written a part, and cuts it off again: that shows in the
+    // time of the last change, whenever a second ends in between.
     let kept = match operation {
         "append" => "%i %s",
         _ => "%i %s %Y",
@@ -156,7 +156,10 @@ fn of_another() {
     let dir = folder();
     let path = dir.path().join("disk/ledger");
     let script = "echo old >disk/ledger; chmod 0666 disk/ledger; chmod 0777 disk .
-                  as() { setpriv --reuid=\"$1\" --regid=\"$1\" --clear-groups -- \"$2\" \"$3\" \"$4\" \"$5\" \"$6\"; }
+                  as() {
+                      user=$1; shift
+                      setpriv --reuid=\"$user\" --regid=\"$user\" --clear-groups -- \"$@\"
+                  }
                   if echo new | as 65534 \"$@\" 2>said; then echo 'it did not fail'; exit 1; fi
                   cat said
                   chmod 0644 disk/ledger

@@ -204,11 +204,11 @@ impl Task {
         let journal = self.journal.clone();
         // Some tasks stop when they learn of a loss, and others write on.
         let careless = self.rng.bool();
-        let told = std::cell::Cell::new(false);
+        let is_reported = std::cell::Cell::new(false);
         let loss = async {
             let why = guard.lost().await.to_string();
             journal.write(Event::Lost { op, why });
-            told.set(true);
+            is_reported.set(true);
             if careless {
                 std::future::pending::<()>().await;
             }
@@ -219,7 +219,7 @@ impl Task {
             () = loss => Ok(()),
         };
         worked?;
-        if !told.get() {
+        if !is_reported.get() {
             self.journal.write(Event::Release { op });
             let _ = guard.release().await;
         }

@@ -89,7 +89,7 @@ impl Contender {
     ///
     /// # Errors
     /// The contender's output, if it failed.
-    pub fn ended(&mut self) -> Result<bool, String> {
+    pub fn has_ended(&mut self) -> Result<bool, String> {
         let Some(process) = &mut self.process else {
             return Ok(false);
         };

@@ -34,7 +34,7 @@ impl Links {
 
     /// Begins a fault on the link to this member, or on all links.
     pub fn begin(&self, member: Option<usize>, trouble: Trouble) {
-        for proxy in self.chosen(member) {
+        for proxy in self.select_proxies(member) {
             match trouble {
                 Trouble::Silence => proxy.silence(),
                 Trouble::Delay(delay) => proxy.delay(delay),
@@ -46,7 +46,7 @@ impl Links {
 
     /// Ends the fault.
     pub fn end(&self, member: Option<usize>, trouble: Trouble) {
-        for proxy in self.chosen(member) {
+        for proxy in self.select_proxies(member) {
             match trouble {
                 Trouble::Silence => proxy.resume(),
                 Trouble::Delay(_) => proxy.delay(Duration::ZERO),
@@ -56,7 +56,7 @@ impl Links {
         }
     }
 
-    fn chosen(&self, member: Option<usize>) -> impl Iterator<Item = &Proxy> {
+    fn select_proxies(&self, member: Option<usize>) -> impl Iterator<Item = &Proxy> {
         let chosen = move |(number, _): &(usize, &Proxy)| member.is_none_or(|m| m == *number);
         self.0.iter().enumerate().filter(chosen).map(|(_, p)| p)
     }

@@ -84,7 +84,7 @@ impl Report {
     }
 
     /// Returns the number of violations for which Turnlock is to blame.
-    pub fn ours(&self) -> usize {
+    pub fn count_ours(&self) -> usize {
         let ours = |violation: &&Violation| violation.blame == Blame::Ours;
         self.violations.iter().filter(ours).count()
     }
@@ -172,7 +172,7 @@ impl fmt::Display for Report {
             f,
             "\n{} violations, {} of them ours",
             self.violations.len(),
-            self.ours()
+            self.count_ours()
         )
     }
 }

@@ -150,13 +150,13 @@ impl Run {
         }
         agenda.sort();
         let mut began: Vec<Option<BootInstant>> = vec![None; faults.len()];
-        let mut told = Instant::now();
+        let mut last_report = Instant::now();
         for (at, begins, number) in agenda {
             while started.elapsed() < at {
                 let left = at.saturating_sub(started.elapsed());
                 tokio::time::sleep(left.min(Duration::from_millis(200))).await;
-                if told.elapsed() >= PROGRESS {
-                    told = Instant::now();
+                if last_report.elapsed() >= PROGRESS {
+                    last_report = Instant::now();
                     self.tell(started.elapsed(), began.iter().flatten().count());
                 }
                 self.all_live()?;
@@ -232,7 +232,7 @@ impl Run {
             return Err(io::ErrorKind::Interrupted.into());
         }
         for contender in &mut self.contenders {
-            if contender.ended().map_err(io::Error::other)? {
+            if contender.has_ended().map_err(io::Error::other)? {
                 return Err(io::Error::other("a contender has ended before its time"));
             }
         }
@@ -252,7 +252,7 @@ impl Run {
             tokio::time::sleep(Duration::from_millis(50)).await;
             waiting = 0;
             for contender in &mut self.contenders {
-                waiting += usize::from(!contender.ended().map_err(io::Error::other)?);
+                waiting += usize::from(!contender.has_ended().map_err(io::Error::other)?);
             }
         }
         // A client that could not close its session leaves the session to its time to live.

@@ -14,7 +14,7 @@ pub fn check(case: &mut Case) {
         one_at_a_time(case, grants);
     }
     for op in grants {
-        told_of_the_loss(case, op);
+        check_loss_reports(case, op);
         valid_before_the_deadline(case, op);
     }
 }
@@ -62,7 +62,7 @@ fn one_at_a_time(case: &mut Case, grants: &[&Op]) {
 }
 
 /// Checks B2: a loss is reported once, in time, and for ever.
-fn told_of_the_loss(case: &mut Case, op: &Op) {
+fn check_loss_reports(case: &mut Case, op: &Op) {
     let signalled = op.lost.first().copied();
     let denied = op.shown.iter().find(|shown| !shown.valid);
     let lost = [signalled, denied.map(|shown| shown.asked)];
@@ -76,7 +76,7 @@ fn told_of_the_loss(case: &mut Case, op: &Op) {
         Some(format!("{} times", op.lost.len()))
     } else if lost.is_some_and(revived) {
         Some("and was told to be valid again".to_owned())
-    } else if unheard(case, op) {
+    } else if is_loss_unreported(case, op) {
         Some("at its server, and did not hear of it in time".to_owned())
     } else {
         None
@@ -89,7 +89,7 @@ fn told_of_the_loss(case: &mut Case, op: &Op) {
 
 /// Returns whether a hold's entry was gone and the holder went on without a report, although there
 /// was no fault.
-fn unheard(case: &Case, op: &Op) -> bool {
+fn is_loss_unreported(case: &Case, op: &Op) -> bool {
     let Some(deletion) = case.entry_of(op).and_then(|entry| entry.deleted) else {
         return false;
     };
@@ -97,11 +97,11 @@ fn unheard(case: &Case, op: &Op) -> bool {
         return false;
     };
     let late = gone + case.history.store.ttl + super::SLACK;
-    let mut heard = [op.release, op.lost.first().copied(), op.died]
+    let mut noticed = [op.release, op.lost.first().copied(), op.died]
         .into_iter()
         .flatten();
-    let end = heard.clone().min().or(case.history.end.over);
-    let still = end.is_some_and(|end| end > late) && heard.all(|heard| heard > late);
+    let end = noticed.clone().min().or(case.history.end.over);
+    let still = end.is_some_and(|end| end > late) && noticed.all(|noticed| noticed > late);
     let calm = before(gone, case.history.store.ttl);
     let touches = |fault: &Fault| match fault.target {
         Target::Contender(contender) => contender == op.id.contender,

@@ -8,7 +8,7 @@ use crate::history::{Cause, Deletion, Entry, Removal, Target};
 pub fn check(case: &mut Case) {
     for entry in &case.history.entries {
         if let Some(deletion) = entry.deleted {
-            by_whom(case, entry, deletion);
+            check_cause(case, entry, deletion);
         }
         after_its_end(case, entry);
         after_its_removal(case, entry);
@@ -17,7 +17,7 @@ pub fn check(case: &mut Case) {
 }
 
 /// Checks S3: an entry is removed by its own request, by the end of its session, or by nobody.
-fn by_whom(case: &mut Case, entry: &Entry, deletion: Deletion) {
+fn check_cause(case: &mut Case, entry: &Entry, deletion: Deletion) {
     let by_request = match deletion.cause {
         Cause::SessionEnd => return,
         Cause::Request(session) if session != entry.session => {
@@ -40,7 +40,8 @@ fn by_whom(case: &mut Case, entry: &Entry, deletion: Deletion) {
         .any(|removal| gone.is_none_or(|gone| removal.called <= gone));
     if by_request && !asked {
         let what = format!(
-            "{} was removed at revision {} although {} had not asked for it and its session lived on",
+            "{} was removed at revision {} although {} had not asked for it and its session lived \
+             on",
             entry.key, deletion.to, op.id
         );
         case.violate(Rule::S3, Blame::Ours, what, &[op.id]);
@@ -113,7 +114,7 @@ fn one_each(case: &mut Case) {
     let mut twice: Vec<[&Entry; 2]> = vec![];
     for of_one in entries.values_mut() {
         of_one.sort_by_key(|entry| entry.created);
-        let overlap = |pair: &&[&Entry]| pair[1].created < pair[0].gone_from();
+        let overlap = |pair: &&[&Entry]| pair[1].created < pair[0].first_absent_revision();
         let pairs = of_one.windows(2).filter(overlap);
         twice.extend(pairs.map(|pair| [pair[0], pair[1]]));
     }

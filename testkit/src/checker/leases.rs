@@ -29,7 +29,7 @@ pub fn check(case: &mut Case) {
             let latest = deadlines.entry(entry.session).or_insert((until, op.id));
             *latest = (*latest).max((until, op.id));
         }
-        if let Some(by) = ended_with_session(case, entry) {
+        if let Some(by) = find_session_removal(case, entry) {
             let end = End { by, entry: op.id };
             let earliest = ends.entry(entry.session).or_insert(end);
             if by < earliest.by {
@@ -57,7 +57,7 @@ pub fn check(case: &mut Case) {
 }
 
 /// Returns the latest instant at which an entry was gone, if the end of its session removed it.
-fn ended_with_session(case: &Case, entry: &Entry) -> Option<BootInstant> {
+fn find_session_removal(case: &Case, entry: &Entry) -> Option<BootInstant> {
     let deletion = entry.deleted?;
     let by = (deletion.decided).or_else(|| case.timeline.not_after(deletion.to))?;
     let ended = match deletion.cause {

@@ -142,7 +142,9 @@ impl<'a> Case<'a> {
         for entry in &history.entries {
             entries.entry(entry.created).or_default().push(entry);
             let last = lives.entry(entry.session).or_default();
-            *last = (*last).max(entry.created).max(entry.gone_from());
+            *last = (*last)
+                .max(entry.created)
+                .max(entry.first_absent_revision());
         }
         let mut case = Case {
             history,

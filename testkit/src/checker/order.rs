@@ -22,7 +22,9 @@ impl<'a> Ahead<'a> {
 
     fn join(&mut self, entry: &'a Entry) {
         let later = |known: &mut Option<&'a Entry>| {
-            if known.is_none_or(|known| known.gone_from() < entry.gone_from()) {
+            if known
+                .is_none_or(|known| known.first_absent_revision() < entry.first_absent_revision())
+            {
                 *known = Some(entry);
             }
         };
@@ -43,7 +45,7 @@ pub fn check(case: &mut Case) {
             judge(
                 case,
                 entry,
-                blocker.filter(|it| it.gone_from() > entry.created),
+                blocker.filter(|it| it.first_absent_revision() > entry.created),
             );
             ahead.join(entry);
         }
@@ -59,7 +61,7 @@ fn judge(case: &mut Case, entry: &Entry, blocker: Option<&Entry>) {
     if token.0 != entry.created {
         return;
     }
-    let turn = blocker.map_or(entry.created, Entry::gone_from);
+    let turn = blocker.map_or(entry.created, Entry::first_absent_revision);
     let gone = entry.deleted.is_some_and(|deletion| deletion.to <= turn);
     let early = case
         .timeline

@@ -11,7 +11,7 @@ pub fn check(case: &mut Case) {
     let mut highest: HashMap<&str, (Token, OpId)> = HashMap::new();
     for access in &case.history.accesses {
         let before = highest.get(access.lock.as_str()).copied();
-        let wrong = wrong(case, access, before);
+        let wrong = find_fault(case, access, before);
         if access.admitted && before.is_none_or(|(token, _)| token <= access.token) {
             highest.insert(&access.lock, (access.token, access.op));
         }
@@ -27,7 +27,7 @@ pub fn check(case: &mut Case) {
     }
 }
 
-fn wrong(case: &Case, access: &Access, before: Option<(Token, OpId)>) -> Option<String> {
+fn find_fault(case: &Case, access: &Access, before: Option<(Token, OpId)>) -> Option<String> {
     let stale = before.filter(|(highest, _)| access.token < *highest);
     match (access.admitted, stale) {
         (true, Some((highest, _))) => Some(format!("let in after {highest}")),

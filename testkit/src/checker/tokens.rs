@@ -11,11 +11,15 @@ pub fn check(case: &mut Case) {
     grants.retain(|op| op.grant().is_some());
     grants.sort_by_key(|op| (&op.lock, op.grant()));
     for grants in grants.chunk_by(|a, b| a.lock == b.lock) {
-        let told = |op: &&Op| {
+        let is_reported = |op: &&Op| {
             op.grant()
                 .map(|(token, at)| (token.0, op.called, at, op.id))
         };
-        rise(case, Rule::S2, grants.iter().filter_map(told).collect());
+        rise(
+            case,
+            Rule::S2,
+            grants.iter().filter_map(is_reported).collect(),
+        );
     }
     let placed = |op: &Op| {
         let (token, at) = op.placed?;
@@ -25,7 +29,7 @@ pub fn check(case: &mut Case) {
     let mut placed: Vec<_> = case.history.ops.iter().filter_map(placed).collect();
     placed.sort_unstable();
     rise(case, Rule::S6, placed);
-    remembered(case);
+    check_recorded(case);
 }
 
 /// Checks that the token of a grant is that of an entry of its own: of this acquire, lock, mode and
@@ -84,7 +88,7 @@ fn rise(case: &mut Case, rule: Rule, tokens: Vec<(u64, BootInstant, BootInstant,
 }
 
 /// Checks that a place that the store acknowledged is in the store's record.
-fn remembered(case: &mut Case) {
+fn check_recorded(case: &mut Case) {
     let blame = if case.history.store.ours {
         Blame::Ours
     } else {

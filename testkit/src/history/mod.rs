@@ -245,7 +245,7 @@ impl Op {
 impl Entry {
     /// Returns the first revision at which the entry may be gone, or one past all others while the
     /// entry lives.
-    pub fn gone_from(&self) -> u64 {
+    pub fn first_absent_revision(&self) -> u64 {
         self.deleted.map_or(u64::MAX, |deletion| deletion.from)
     }
 }

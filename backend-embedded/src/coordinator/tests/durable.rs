@@ -56,12 +56,12 @@ async fn nothing_is_seen_before_it_is_durable() {
     let mut reading = Box::pin(coordinator.range(Range::all(one("b"))));
     let mut other = Box::pin(coordinator.range(Range::all(one("a"))));
     let mut nothing = Box::pin(coordinator.delete(delete(one("none"))));
-    let mut refused = Box::pin(coordinator.put(put_on("c", 99)));
+    let mut refusal = Box::pin(coordinator.put(put_on("c", 99)));
     let mut leases = Box::pin(coordinator.leases());
     assert!(is_waiting(&mut reading).await);
     assert!(is_waiting(&mut other).await);
     assert!(is_waiting(&mut nothing).await);
-    assert!(is_waiting(&mut refused).await);
+    assert!(is_waiting(&mut refusal).await);
     assert!(is_waiting(&mut leases).await);
     let mut event = Box::pin(watcher.next());
     assert!(is_waiting(&mut event).await);
@@ -73,8 +73,8 @@ async fn nothing_is_seen_before_it_is_durable() {
     assert_eq!(soon("the read", reading).await.unwrap().result.count, 1);
     assert_eq!(soon("the other read", other).await.unwrap().revision, 3);
     assert_eq!(soon("no delete", nothing).await.unwrap().revision, 3);
-    let refused = soon("a refusal", refused).await;
-    assert!(matches!(refused, Err(Error::LeaseNotFound { id: 99 })));
+    let refusal = soon("a refusal", refusal).await;
+    assert!(matches!(refusal, Err(Error::LeaseNotFound { id: 99 })));
     assert_eq!(soon("the leases", leases).await.unwrap(), [lease.id]);
     assert_eq!(soon("the event", event).await.unwrap().revision, 3);
 }
@@ -104,10 +104,10 @@ async fn too_much_to_do_refuses_new_work_but_not_releases() {
     for call in &mut admitted {
         assert!(is_waiting(call).await);
     }
-    let refused = soon("a refusal", coordinator.put(put("new/5", ""))).await;
-    assert!(matches!(refused, Err(Error::Overloaded)));
-    let refused = soon("a refusal", coordinator.grant(0, secs(5))).await;
-    assert!(matches!(refused, Err(Error::Overloaded)));
+    let refusal = soon("a refusal", coordinator.put(put("new/5", ""))).await;
+    assert!(matches!(refusal, Err(Error::Overloaded)));
+    let refusal = soon("a refusal", coordinator.grant(0, secs(5))).await;
+    assert!(matches!(refusal, Err(Error::Overloaded)));
     assert_eq!(coordinator.keep_alive(lease.id).await.unwrap(), secs(60));
     let mut release = Box::pin(coordinator.delete(delete(one("old/0"))));
     let mut revoke = Box::pin(coordinator.revoke(lease.id));
@@ -120,8 +120,8 @@ async fn too_much_to_do_refuses_new_work_but_not_releases() {
     for call in &mut more {
         assert!(is_waiting(call).await);
     }
-    let refused = soon("a refusal", coordinator.delete(delete(one("old/9")))).await;
-    assert!(matches!(refused, Err(Error::Overloaded)));
+    let refusal = soon("a refusal", coordinator.delete(delete(one("old/9")))).await;
+    assert!(matches!(refusal, Err(Error::Overloaded)));
     disk.hold_syncs(false);
     soon("the first", first).await.unwrap();
     for call in admitted {
@@ -173,12 +173,12 @@ async fn a_restart_keeps_the_keys_and_gives_leases_their_full_time() {
     );
     assert!(info.remaining + opened.elapsed() >= secs(30), "{info:?}");
     // What was compacted is gone. Of the rest, the last change of each key is kept.
-    let refused = after.watch(KeyRange::all(), Some(1)).err();
+    let refusal = after.watch(KeyRange::all(), Some(1)).err();
     let Some(Error::Compacted {
         compact_revision, ..
-    }) = refused
+    }) = refusal
     else {
-        panic!("{refused:?}");
+        panic!("{refusal:?}");
     };
     let mut watcher = after
         .watch(KeyRange::all(), Some(compact_revision))
@@ -210,7 +210,7 @@ async fn a_restored_lease_expires() {
 }
 
 #[tokio::test]
-async fn closing_answers_what_is_pending() {
+async fn closing_answers_pending_requests() {
     let disk = Disk::with_store();
     let coordinator = on(&disk);
     disk.hold_syncs(true);
@@ -251,8 +251,8 @@ async fn the_folder_is_free_once_closed() {
     let mut revision = 1;
     for _ in 0..3 {
         let coordinator = Coordinator::open(config.clone()).unwrap();
-        let refused = Coordinator::open(config.clone());
-        assert!(matches!(refused, Err(Error::AlreadyOpen { .. })));
+        let refusal = Coordinator::open(config.clone());
+        assert!(matches!(refusal, Err(Error::AlreadyOpen { .. })));
         assert!(
             coordinator.status().revision > revision,
             "the clock went on"

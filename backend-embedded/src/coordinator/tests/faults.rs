@@ -38,22 +38,22 @@ async fn a_full_disk_refuses_writes_and_serves_releases_until_there_is_space() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
-    let refused = soon("a put", coordinator.put(put("new", ""))).await;
-    assert!(is_no_space(&refused, &disk), "{refused:?}");
+    let refusal = soon("a put", coordinator.put(put("new", ""))).await;
+    assert!(is_no_space(&refusal, &disk), "{refusal:?}");
     assert!(
-        refused
+        refusal
             .unwrap_err()
             .to_string()
             .contains("/simulated/store.redb")
     );
-    let refused = soon("a grant", coordinator.grant(0, secs(5))).await;
-    assert!(is_no_space(&refused, &disk), "{refused:?}");
+    let refusal = soon("a grant", coordinator.grant(0, secs(5))).await;
+    assert!(is_no_space(&refusal, &disk), "{refusal:?}");
     let txn = Txn {
         or_else: vec![Op::Put(put("new", ""))],
         ..Txn::default()
     };
-    let refused = soon("a transaction", coordinator.txn(txn)).await;
-    assert!(is_no_space(&refused, &disk), "{refused:?}");
+    let refusal = soon("a transaction", coordinator.txn(txn)).await;
+    assert!(is_no_space(&refusal, &disk), "{refusal:?}");
 
     assert_eq!(coordinator.keep_alive(lease.id).await.unwrap(), secs(60));
     let gone = soon("a delete", coordinator.delete(delete(one("plain")))).await;
@@ -107,14 +107,14 @@ async fn a_commit_that_meets_a_full_disk_leaves_no_trace() {
     disk.fill(true);
     disk.hold_syncs(false);
     assert_eq!(soon("the first", first).await.unwrap().revision, 3);
-    let refused = soon("the write", write).await;
-    assert!(is_no_space(&refused, &disk), "{refused:?}");
-    let refused = soon("the grant", grant).await;
-    assert!(is_no_space(&refused, &disk), "{refused:?}");
+    let refusal = soon("the write", write).await;
+    assert!(is_no_space(&refusal, &disk), "{refusal:?}");
+    let refusal = soon("the grant", grant).await;
+    assert!(is_no_space(&refusal, &disk), "{refusal:?}");
     // The lease lives all the while, and its time is not cut short.
     assert_eq!(coordinator.keep_alive(lease.id).await.unwrap(), secs(60));
-    let refused = soon("the revoke", revoke).await;
-    assert!(is_no_space(&refused, &disk), "{refused:?}");
+    let refusal = soon("the revoke", revoke).await;
+    assert!(is_no_space(&refusal, &disk), "{refusal:?}");
     // The read was repeated on what is recorded.
     let found = soon("the read", reading).await.unwrap();
     assert_eq!((found.revision, found.result.count), (3, 0));
@@ -151,7 +151,7 @@ async fn a_commit_that_meets_a_full_disk_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn going_back_to_what_is_recorded_goes_not_behind_the_clock() {
+async fn a_return_to_the_recorded_deadlines_stays_ahead_of_the_clock() {
     const CLOCK: Revision = 1_000_000;
     let disk = Disk::with_store();
     let coordinator = Coordinator::open_on(disk.medium(), Limits::default(), CLOCK, None).unwrap();
@@ -165,8 +165,8 @@ async fn going_back_to_what_is_recorded_goes_not_behind_the_clock() {
     disk.fill(true);
     disk.hold_syncs(false);
     soon("the grant", first).await.unwrap();
-    let refused = soon("the write", write).await;
-    assert!(is_no_space(&refused, &disk), "{refused:?}");
+    let refusal = soon("the write", write).await;
+    assert!(is_no_space(&refusal, &disk), "{refusal:?}");
     disk.free();
     until("writing to resume", || !is_full(&coordinator)).await;
     let written = soon("a write", coordinator.put(put("a", "")))
@@ -201,8 +201,8 @@ async fn a_release_beside_a_write_that_does_not_fit_is_served() {
     disk.hold_syncs(false);
     soon("the first", first).await.unwrap();
     for write in writes {
-        let refused = soon("a write", write).await;
-        assert!(is_no_space(&refused, &disk), "{refused:?}");
+        let refusal = soon("a write", write).await;
+        assert!(is_no_space(&refusal, &disk), "{refusal:?}");
     }
     let gone = soon("the release", release).await.unwrap();
     assert_eq!((gone.revision, gone.result.0), (4, 1));
@@ -220,8 +220,8 @@ async fn a_disk_that_was_full_all_along_is_known_at_once() {
     disk.fill(false);
     let coordinator = on(&disk);
     until("the disk to be found full", || is_full(&coordinator)).await;
-    let refused = coordinator.put(put("a", "")).await;
-    assert!(is_no_space(&refused, &disk), "{refused:?}");
+    let refusal = coordinator.put(put("a", "")).await;
+    assert!(is_no_space(&refusal, &disk), "{refusal:?}");
     disk.free();
     until("writing to resume", || !is_full(&coordinator)).await;
     coordinator.put(put("a", "")).await.unwrap();
@@ -285,7 +285,7 @@ async fn a_failed_write_stops_it_for_good() {
     let failed = soon("a write", coordinator.put(put("lost", ""))).await;
     assert!(matches!(failed, Err(Error::Stopped { .. })), "{failed:?}");
     disk.fail_writes(None);
-    let refused = coordinator.put(put("later", "")).await;
-    assert!(matches!(refused, Err(Error::Stopped { .. })));
+    let refusal = coordinator.put(put("later", "")).await;
+    assert!(matches!(refusal, Err(Error::Stopped { .. })));
     assert_eq!(on(&disk).keys().await, ["kept"]);
 }

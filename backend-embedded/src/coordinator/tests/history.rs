@@ -54,7 +54,7 @@ async fn fill_the_journal(coordinator: &Coordinator, disk: &Disk) {
 }
 
 #[tokio::test]
-async fn a_watch_from_before_is_told_what_came_last_of_each_key() {
+async fn a_watch_from_before_a_restart_gets_the_last_change_of_each_key() {
     let disk = Disk::with_store();
     let before = on(&disk);
     change(
@@ -113,7 +113,7 @@ async fn a_watch_from_before_is_told_what_came_last_of_each_key() {
 }
 
 #[tokio::test]
-async fn what_was_compacted_stays_so() {
+async fn compacted_revisions_stay_compacted() {
     let disk = Disk::with_store();
     let before = on(&disk);
     change(&before, &["a", "b", "-a", "c", "-c"]).await;
@@ -133,7 +133,7 @@ async fn what_was_compacted_stays_so() {
 }
 
 #[tokio::test]
-async fn deletions_that_share_a_commit_are_told_at_its_end() {
+async fn deletions_that_share_a_commit_are_reported_at_its_end() {
     let disk = Disk::with_store();
     let before = on(&disk);
     change(&before, &["a", "b"]).await;
@@ -165,7 +165,7 @@ async fn deletions_that_share_a_commit_are_told_at_its_end() {
 }
 
 #[tokio::test]
-async fn who_waits_for_one_key_is_served_whatever_was_forgotten() {
+async fn a_watch_of_one_key_is_served_whatever_was_forgotten() {
     let limits = Limits {
         history_events: 3,
         ..Limits::default()

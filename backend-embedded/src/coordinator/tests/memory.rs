@@ -73,8 +73,8 @@ async fn chosen_lease_ids_are_positive_and_differ() {
     }
     assert_eq!(coordinator.leases().await.unwrap(), Vec::from_iter(ids));
     let taken = coordinator.leases().await.unwrap()[0];
-    let refused = coordinator.grant(taken, secs(5)).await;
-    assert!(matches!(refused, Err(Error::LeaseExists { id }) if id == taken));
+    let refusal = coordinator.grant(taken, secs(5)).await;
+    assert!(matches!(refusal, Err(Error::LeaseExists { id }) if id == taken));
 }
 
 #[tokio::test]
@@ -108,8 +108,8 @@ async fn a_lease_expires_with_its_keys_unless_renewed() {
     soon("the count", count.wait_for(|&count| count == 1))
         .await
         .unwrap();
-    let refused = coordinator.keep_alive(dying.id).await;
-    assert!(matches!(refused, Err(Error::LeaseNotFound { id }) if id == dying.id));
+    let refusal = coordinator.keep_alive(dying.id).await;
+    assert!(matches!(refusal, Err(Error::LeaseNotFound { id }) if id == dying.id));
     let info = coordinator.time_to_live(renewed.id, true).await.unwrap();
     assert_eq!(
         (info.granted, &info.keys[..]),

@@ -286,14 +286,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn who_saw_what_was_never_recorded_is_not_left_waiting() {
+    fn a_watcher_of_an_unrecorded_revision_is_not_left_waiting() {
         // The store ends with revision 10, and continues from 100.
         let mut hub = Hub::new(100, 0, &Limits::default());
         let kept = Arc::clone(&put_event("kept", 10, 0).kv);
         hub.restore(&[kept], &Deletions::empty_since(2));
         for start in [12, 50, 100] {
-            let refused = hub.watch(one("lost"), Some(start));
-            assert!(matches!(refused, Err(Error::Compacted { .. })), "{start}");
+            let refusal = hub.watch(one("lost"), Some(start));
+            assert!(matches!(refusal, Err(Error::Compacted { .. })), "{start}");
             assert!(hub.watch(one("kept"), Some(start)).is_ok());
             assert!(hub.watch(KeyRange::prefix("q/"), Some(start)).is_ok());
         }
@@ -303,7 +303,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_slow_consumer_is_told_where_to_resume() {
+    fn a_slow_consumer_gets_the_revision_to_resume_from() {
         let limits = Limits {
             watch_queue_events: 3,
             ..Limits::default()
@@ -348,7 +348,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn compaction_is_told_and_watches_are_limited() {
+    fn compaction_is_reported_and_watches_are_limited() {
         let limits = Limits {
             watches: 1,
             ..Limits::default()
@@ -369,8 +369,8 @@ pub(super) mod tests {
             assert_eq!((requested, compact_revision), (start, expected));
         }
         let (id, _) = hub.watch(one("a"), Some(10)).unwrap();
-        let refused = hub.watch(one("a"), None);
-        assert!(matches!(refused, Err(Error::TooManyWatches { limit: 1 })));
+        let refusal = hub.watch(one("a"), None);
+        assert!(matches!(refusal, Err(Error::TooManyWatches { limit: 1 })));
         hub.unwatch(id);
         assert!(hub.watch(one("a"), None).is_ok());
     }

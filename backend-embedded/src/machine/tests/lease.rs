@@ -32,14 +32,14 @@ fn the_time_to_live_is_bounded_and_whole() {
     assert_eq!(machine.give(secs(0), 3, MAX_LEASE_TTL), MAX_LEASE_TTL);
     let mut changes = Changes::default();
     let over = MAX_LEASE_TTL + Duration::from_nanos(1);
-    let refused = machine.grant(secs(0), 4, over, &mut changes);
-    assert!(matches!(refused, Err(Error::LeaseTtlTooLarge { .. })));
+    let refusal = machine.grant(secs(0), 4, over, &mut changes);
+    assert!(matches!(refusal, Err(Error::LeaseTtlTooLarge { .. })));
     for id in [0, -1] {
-        let refused = machine.grant(secs(0), id, secs(5), &mut changes);
-        assert!(matches!(refused, Err(Error::InvalidLeaseId { .. })));
+        let refusal = machine.grant(secs(0), id, secs(5), &mut changes);
+        assert!(matches!(refusal, Err(Error::InvalidLeaseId { .. })));
     }
-    let refused = machine.grant(secs(0), 3, secs(5), &mut changes);
-    assert!(matches!(refused, Err(Error::LeaseExists { id: 3 })));
+    let refusal = machine.grant(secs(0), 3, secs(5), &mut changes);
+    assert!(matches!(refusal, Err(Error::LeaseExists { id: 3 })));
     assert!(changes.is_empty());
     assert_eq!(machine.leases(), [1, 2, 3]);
 }
@@ -52,8 +52,8 @@ fn the_number_of_leases_is_limited() {
     });
     machine.give(secs(0), 1, secs(5));
     machine.give(secs(0), 2, secs(5));
-    let refused = machine.grant(secs(0), 3, secs(5), &mut Changes::default());
-    assert!(matches!(refused, Err(Error::TooManyLeases { limit: 2 })));
+    let refusal = machine.grant(secs(0), 3, secs(5), &mut Changes::default());
+    assert!(matches!(refusal, Err(Error::TooManyLeases { limit: 2 })));
     machine.revoke(1, &mut Changes::default()).unwrap();
     machine.give(secs(0), 3, secs(5));
 }
@@ -122,8 +122,8 @@ fn a_lease_expires_a_full_time_to_live_after_its_last_renewal() {
     assert_eq!(machine.remaining(secs(20), 2), secs(0));
     machine.revoke(2, &mut Changes::default()).unwrap();
     assert_eq!(machine.next_expiry(), None);
-    let refused = machine.renew(secs(20), 2);
-    assert!(matches!(refused, Err(Error::LeaseNotFound { id: 2 })));
+    let refusal = machine.renew(secs(20), 2);
+    assert!(matches!(refusal, Err(Error::LeaseNotFound { id: 2 })));
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn ranges_are_half_open_and_ordered_by_key() {
 }
 
 #[test]
-fn the_count_is_of_the_whole_range_and_more_tells_what_the_limit_left_out() {
+fn the_count_is_of_the_whole_range_and_more_marks_a_cut() {
     let machine = filled(&["a", "b", "c"]);
     let limited = |limit| {
         let found = machine.range(&Range {

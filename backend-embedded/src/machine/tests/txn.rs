@@ -32,7 +32,7 @@ fn a_put_takes_a_revision_and_keeps_history() {
 }
 
 #[test]
-fn what_changes_nothing_takes_no_revision() {
+fn a_transaction_without_a_change_takes_no_revision() {
     let mut machine = machine();
     machine.set("a", "1");
     let mut changes = Changes::default();
@@ -122,8 +122,8 @@ fn old_value_and_lease_can_be_kept() {
             key: bytes("absent"),
             ..put
         };
-        let refused = machine.refuses(&then(vec![Op::Put(put)]));
-        assert!(matches!(refused, Error::KeyNotFound));
+        let refusal = machine.refuses(&then(vec![Op::Put(put)]));
+        assert!(matches!(refusal, Error::KeyNotFound));
     }
 }
 
@@ -131,8 +131,8 @@ fn old_value_and_lease_can_be_kept() {
 fn an_unknown_lease_fails_the_whole_transaction() {
     let mut machine = machine();
     let ops = vec![Op::Put(put("a", "1")), Op::Put(put_on("b", 99))];
-    let refused = machine.refuses(&then(ops));
-    assert!(matches!(refused, Error::LeaseNotFound { id: 99 }));
+    let refusal = machine.refuses(&then(ops));
+    assert!(matches!(refusal, Error::LeaseNotFound { id: 99 }));
     assert_eq!(machine.state("a"), None);
 }
 
@@ -234,7 +234,7 @@ fn a_key_may_be_changed_once_on_any_path() {
             or_else,
         })
     };
-    let refused = [
+    let refusal = [
         vec![put_a(), put_a()],
         vec![put_a(), Op::Delete(delete(one("a")))],
         vec![Op::Delete(delete(span("a", "b"))), put_a()],
@@ -247,7 +247,7 @@ fn a_key_may_be_changed_once_on_any_path() {
             either(vec![], vec![either(vec![put_a()], vec![])]),
         ],
     ];
-    for ops in refused {
+    for ops in refusal {
         let error = machine.refuses(&then(ops.clone()));
         assert!(matches!(error, Error::DuplicateKey { ref key } if key == "a"));
         // The branch that is not taken counts too.
@@ -280,8 +280,8 @@ fn limits_hold_before_anything_is_applied() {
             .txn(&then(reads(MAX_TXN_OPS)), &mut Changes::default())
             .is_ok()
     );
-    let refused = machine.refuses(&then(reads(MAX_TXN_OPS + 1)));
-    assert!(matches!(refused, Error::TooManyOps { limit: MAX_TXN_OPS }));
+    let refusal = machine.refuses(&then(reads(MAX_TXN_OPS + 1)));
+    assert!(matches!(refusal, Error::TooManyOps { limit: MAX_TXN_OPS }));
     let mut many = reads(MAX_TXN_OPS - 9);
     many.push(Op::Txn(then(reads(8))));
     assert!(
@@ -305,8 +305,8 @@ fn limits_hold_before_anything_is_applied() {
     }
 
     let large = put("k", &"x".repeat(MAX_REQUEST_BYTES));
-    let refused = machine.refuses(&then(vec![Op::Put(large.clone())]));
-    assert!(matches!(refused, Error::RequestTooLarge { .. }));
+    let refusal = machine.refuses(&then(vec![Op::Put(large.clone())]));
+    assert!(matches!(refusal, Error::RequestTooLarge { .. }));
     let mut changes = Changes::default();
     assert!(machine.put(&large, &mut changes).is_err());
     let fits = put("k", &"x".repeat(MAX_REQUEST_BYTES - 1));
@@ -350,8 +350,8 @@ fn the_store_has_a_quota_that_releases_pass() {
     machine.set("a", "123456789");
     machine.set("b", "123456789");
     assert_eq!(machine.bytes(), 20);
-    let refused = machine.refuses(&then(vec![Op::Put(put("c", ""))]));
-    assert!(matches!(refused, Error::QuotaExceeded { limit: 20 }));
+    let refusal = machine.refuses(&then(vec![Op::Put(put("c", ""))]));
+    assert!(matches!(refusal, Error::QuotaExceeded { limit: 20 }));
     machine.set("a", "987654321");
     let mut changes = Changes::default();
     machine.delete(&delete(one("a")), &mut changes).unwrap();

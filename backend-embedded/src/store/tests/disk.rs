@@ -189,7 +189,10 @@ impl Disk {
     pub(crate) fn journal_rounds(&self) -> usize {
         let begins = |entry: &&Entry| {
             let (journal, first) = (Part::Journal, 0);
-            matches!(entry, Entry::Write { part, offset, .. } if *part == journal && *offset == first)
+            matches!(
+                entry,
+                Entry::Write { part, offset, .. } if *part == journal && *offset == first
+            )
         };
         let state = self.state();
         // The first one is the content when the log began.

@@ -43,7 +43,7 @@ fn a_new_folder_is_for_the_user_alone_and_holds_a_store() {
 }
 
 #[test]
-fn a_second_owner_is_refused_and_told_the_first() {
+fn a_second_owner_is_refused_with_the_first() {
     let root = tempfile::tempdir().unwrap();
     let first = Folder::claim(root.path()).unwrap();
     let error = Folder::claim(root.path()).unwrap_err();

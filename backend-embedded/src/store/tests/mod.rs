@@ -94,7 +94,7 @@ fn open(disk: &Disk) -> (Store, LoadedState) {
 }
 
 #[test]
-fn what_is_committed_is_there_when_opened_again() {
+fn committed_data_is_there_after_a_reopen() {
     let disk = Disk::with_store();
     let mut writer = Writer::new(1);
     let (mut store, loaded) = open(&disk);
@@ -142,7 +142,7 @@ fn a_commit_costs_one_sync_when_the_file_does_not_grow() {
 }
 
 #[test]
-fn a_full_disk_is_told_apart_from_a_broken_one() {
+fn a_full_disk_differs_from_a_broken_one() {
     for full_writes in [false, true] {
         let disk = Disk::with_store();
         let (mut store, _) = open(&disk);
@@ -181,7 +181,7 @@ fn a_full_disk_is_told_apart_from_a_broken_one() {
 }
 
 #[test]
-fn what_the_journal_took_in_is_recorded_though_the_tables_have_no_space_for_it() {
+fn journal_records_survive_although_the_tables_have_no_space() {
     let disk = Disk::with_store();
     let (mut store, _) = open(&disk);
     let mut writer = Writer::new(4);
@@ -232,7 +232,7 @@ fn a_store_opens_and_takes_releases_though_the_tables_have_no_space_for_the_jour
 }
 
 #[test]
-fn what_is_reserved_is_enough_to_take_things_away_with_a_full_journal() {
+fn the_reserve_is_enough_for_releases_with_a_full_journal() {
     let disk = Disk::with_store();
     disk.keep_log();
     let (mut store, _) = open(&disk);

@@ -11,8 +11,8 @@ Examples:
   chaos --backend zk --json >report.json
   chaos                                   the embedded coordinator, for a minute
 
-It starts servers of its own, on free ports of this machine, and stops them. etcd and ZooKeeper must be
-installed: apt-get install etcd-server, apt-get install zookeeper.
+It starts servers of its own, on free ports of this machine, and stops them. etcd and ZooKeeper must
+be installed: apt-get install etcd-server, apt-get install zookeeper.
 
 Exit status:
   0      no rule is broken, or only by the servers: that is reported, and no failure
@@ -23,7 +23,13 @@ Exit status:
 ";
 
 #[derive(Debug, Parser)]
-#[command(name = "chaos", version, after_help = HELP, max_term_width = 100, args_override_self = true)]
+#[command(
+    name = "chaos",
+    version,
+    after_help = HELP,
+    max_term_width = 100,
+    args_override_self = true
+)]
 #[command(
     about = "Try the locks on servers and contenders that are paused, killed and cut off at random"
 )]
@@ -56,12 +62,13 @@ impl Arguments {
     /// the remedy.
     pub fn to_settings(&self) -> Result<Settings, String> {
         let names: Vec<_> = Backend::ALL.iter().map(|backend| backend.name()).collect();
-        let wanted = self.backend.as_deref().or(names.first().copied());
-        let wanted = wanted.unwrap_or_default();
-        let chosen = Backend::ALL.iter().find(|backend| backend.name() == wanted);
+        let name = self.backend.as_deref().or(names.first().copied());
+        let name = name.unwrap_or_default();
+        let chosen = Backend::ALL.iter().find(|backend| backend.name() == name);
         let backend = *chosen.ok_or_else(|| {
             format!(
-                "chaos starts servers of its own, and {wanted:?} is none that it knows: give --backend {}",
+                "chaos starts servers of its own, and {name:?} is none that it knows: give \
+                 --backend {}",
                 names.join(" or ")
             )
         })?;

@@ -48,7 +48,7 @@ fn explain(error: &clap::Error) -> ExitCode {
         (_, true) => ExitCode::from(USAGE),
         (Ok(()), false) => ExitCode::SUCCESS,
         (Err(error), false) => {
-            say(&unwritable(&error).1);
+            say(&to_output_failure(&error).1);
             ExitCode::from(OUTPUT)
         }
     }
@@ -74,7 +74,11 @@ fn run(arguments: &Arguments) -> Result<u8, Failure> {
     match ended {
         Ok(Ok(report)) => {
             print(&report, arguments)?;
-            Ok(if report.ours() == 0 { 0 } else { INTERNAL })
+            Ok(if report.count_ours() == 0 {
+                0
+            } else {
+                INTERNAL
+            })
         }
         Ok(Err(error)) => {
             let status = match error.kind() {
@@ -91,7 +95,7 @@ fn run(arguments: &Arguments) -> Result<u8, Failure> {
 fn print(report: &Report, arguments: &Arguments) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     if !arguments.json {
-        return writeln!(stdout, "{report}").map_err(|error| unwritable(&error));
+        return writeln!(stdout, "{report}").map_err(|error| to_output_failure(&error));
     }
     if !arguments.quiet {
         // The program that reads stdout is not the person who waits for it. A report that is lost
@@ -100,10 +104,10 @@ fn print(report: &Report, arguments: &Arguments) -> Result<(), Failure> {
     }
     let json = serde_json::to_string(report);
     let json = json.map_err(|error| Failure(INTERNAL, error.to_string()))?;
-    writeln!(stdout, "{json}").map_err(|error| unwritable(&error))
+    writeln!(stdout, "{json}").map_err(|error| to_output_failure(&error))
 }
 
-fn unwritable(error: &io::Error) -> Failure {
+fn to_output_failure(error: &io::Error) -> Failure {
     let text = error.to_string();
     let reason = text.split(" (os error ").next().unwrap_or(&text);
     Failure(OUTPUT, format!("cannot write to stdout: {reason}"))

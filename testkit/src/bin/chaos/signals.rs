@@ -28,7 +28,7 @@ impl Interruption {
     /// stays ignored.
     pub fn catch() -> Self {
         let interruption = Interruption {
-            caught: to_be_caught(&ignored()),
+            caught: to_be_caught(&read_ignored_signals()),
             number: Arc::default(),
             flag: Arc::default(),
         };
@@ -66,7 +66,7 @@ fn to_be_caught(ignored: &[Signal]) -> SigSet {
 }
 
 /// Returns the signals that this process was started to ignore.
-fn ignored() -> Vec<Signal> {
+fn read_ignored_signals() -> Vec<Signal> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

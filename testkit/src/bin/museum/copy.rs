@@ -22,7 +22,7 @@ impl Copy {
     /// equal already are not touched, so they are not built again.
     pub fn of(root: &Path) -> Result<Copy, String> {
         let folder = root.join(FOLDER);
-        let files = listed(root)?;
+        let files = list_files(root)?;
         make_alike(root, &folder, &files).map_err(|e| format!("{}: {e}", folder.display()))?;
         Ok(Copy { folder })
     }
@@ -52,15 +52,15 @@ fn git_apply(tree: &Path, exhibit: &Exhibit, options: &[&str]) -> Result<(), Str
     let mut git = git(tree);
     // Inside of a repository, the paths of a patch would be those of the repository.
     git.env("GIT_CEILING_DIRECTORIES", tree.parent().unwrap_or(tree));
-    let applied = done(git.arg("apply").args(options).arg(&exhibit.path));
+    let applied = run_git(git.arg("apply").args(options).arg(&exhibit.path));
     let outdated = |said| format!("{} does not apply any more: {said}", exhibit.name);
     applied.map(drop).map_err(outdated)
 }
 
 /// Lists the files of the tree: those in git, and new ones that git does not ignore.
-fn listed(root: &Path) -> Result<BTreeSet<PathBuf>, String> {
+fn list_files(root: &Path) -> Result<BTreeSet<PathBuf>, String> {
     let mut git = git(root);
-    let output = done(git.args([
+    let output = run_git(git.args([
         "ls-files",
         "-z",
         "--cached",
@@ -78,7 +78,7 @@ fn git(tree: &Path) -> Command {
     git
 }
 
-fn done(command: &mut Command) -> Result<Output, String> {
+fn run_git(command: &mut Command) -> Result<Output, String> {
     let output = command
         .output()
         .map_err(|error| format!("git does not run: apt-get install git: {error}"))?;

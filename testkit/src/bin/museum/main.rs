@@ -27,8 +27,8 @@ use exhibit::Exhibit;
 use trial::{Outcome, Test};
 
 fn main() -> ExitCode {
-    let wanted = std::env::args().nth(1).unwrap_or_default();
-    match visit(&wanted) {
+    let filter = std::env::args().nth(1).unwrap_or_default();
+    match visit(&filter) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("{why}");
@@ -43,9 +43,9 @@ fn root() -> &'static Path {
     crate_folder.parent().unwrap_or(crate_folder)
 }
 
-fn visit(wanted: &str) -> Result<(), String> {
+fn visit(filter: &str) -> Result<(), String> {
     let all = exhibit::all(root())?;
-    let is_wanted = |e: &&Exhibit| e.name.contains(wanted) || e.mutates == wanted;
+    let is_wanted = |e: &&Exhibit| e.name.contains(filter) || e.mutates == filter;
     let mut visited: Vec<&Exhibit> = all.iter().filter(is_wanted).collect();
     // Exhibits of one crate, and of one test program, follow each other, so that little is built in
     // between.
@@ -100,7 +100,7 @@ fn visit(wanted: &str) -> Result<(), String> {
 fn write(all: &[Exhibit], caught: &BTreeMap<&str, Option<Duration>>) -> Result<(), String> {
     let file = root().join(table::FILE);
     let old = std::fs::read_to_string(&file).unwrap_or_default();
-    let table = table::renewed(&old, all, caught);
+    let table = table::renew(&old, all, caught);
     std::fs::write(&file, table).map_err(|error| format!("{}: {error}", file.display()))
 }
 

@@ -11,9 +11,11 @@ pub const FILE: &str = "testkit/MUSEUM.md";
 const HEAD: &str = "\
 # The museum of known bugs
 
-Each of these bugs of this and other lock services and clients was put back into this code, as the patch of its name in
+Each of these bugs of this and other lock services and clients was put back into this code, as the \
+patch of its name in
 [museum](museum/), and the test beside it failed. Without them all of the tests passed. Written by
-`cargo run -p testkit --bin museum`, which fails if a bug goes unnoticed; the seconds are those of the test that failed.
+`cargo run -p testkit --bin museum`, which fails if a bug goes unnoticed; the seconds are those of \
+the test that failed.
 
 | Exhibit | Bug | Known from | Put into | Caught by | Seconds |
 |---|---|---|---|---|---|
@@ -21,7 +23,7 @@ Each of these bugs of this and other lock services and clients was put back into
 
 /// Returns the file with new rows for the exhibits that were tried and caught now, and with the old
 /// rows of the other exhibits.
-pub fn renewed(old: &str, all: &[Exhibit], tried: &BTreeMap<&str, Option<Duration>>) -> String {
+pub fn renew(old: &str, all: &[Exhibit], tried: &BTreeMap<&str, Option<Duration>>) -> String {
     let mut table = HEAD.to_owned();
     for exhibit in all {
         let row = row(exhibit);

@@ -94,7 +94,7 @@ impl Observer {
     pub async fn account(&self) -> Account {
         let revision = self.revision().await;
         let started = tokio::time::Instant::now();
-        let furthest = || watched(&self.shared).progress.iter().copied().max();
+        let furthest = || lock_watched(&self.shared).progress.iter().copied().max();
         // The first revision is that of an empty store.
         while revision > 1 && furthest() < Some(revision) {
             assert!(
@@ -104,7 +104,7 @@ impl Observer {
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let watched = watched(&self.shared);
+        let watched = lock_watched(&self.shared);
         let mut entries: Vec<Entry> = watched.entries.values().cloned().collect();
         entries.sort_by_key(|entry| entry.created);
         Account {
@@ -115,7 +115,7 @@ impl Observer {
     }
 }
 
-fn watched(shared: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
+fn lock_watched(shared: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -148,7 +148,7 @@ async fn watch_once(
 ) -> Result<(), Failure> {
     let clock = Clock::system();
     let prefix = format!("{DEFAULT_NAMESPACE}/");
-    let from = watched(shared).progress[member] + 1;
+    let from = lock_watched(shared).progress[member] + 1;
     // The first watch broke off: the store may have been restarted, and its report of earlier
     // events is not complete.
     let anew = forgets && from > 1;
@@ -181,7 +181,7 @@ async fn watch_once(
             }
             return restart(member, address, shared).await;
         }
-        let mut watched = watched(shared);
+        let mut watched = lock_watched(shared);
         for event in message.events() {
             let Some(kv) = event.kv() else { continue };
             let made = event.event_type() == EventType::Put;
@@ -189,10 +189,10 @@ async fn watch_once(
         }
         // Only events count: etcd before 3.4.25 may report progress past events that are yet to
         // come.
-        let told = message.events().iter().filter_map(|event| event.kv());
-        let told = told.map(|kv| kv.mod_revision().cast_unsigned()).max();
+        let revisions = message.events().iter().filter_map(|event| event.kv());
+        let revisions = revisions.map(|kv| kv.mod_revision().cast_unsigned()).max();
         let progress = &mut watched.progress[member];
-        *progress = (*progress).max(told.unwrap_or_default());
+        *progress = (*progress).max(revisions.unwrap_or_default());
     }
 }
 
@@ -207,16 +207,16 @@ async fn restart(member: usize, address: &str, shared: &Mutex<Watched>) -> Resul
     let at = Clock::system().now();
     let header = answer.header().ok_or("an answer without a header")?;
     let revision = header.revision().cast_unsigned();
-    let mut watched = watched(shared);
+    let mut watched = lock_watched(shared);
     let first = watched.progress[member] + 1;
     for kv in answer.kvs() {
         watched.tell(kv, true, at);
     }
-    let there: BTreeSet<_> = (answer.kvs().iter())
+    let present: BTreeSet<_> = (answer.kvs().iter())
         .map(|kv| (kv.key().to_vec(), kv.create_revision().cast_unsigned()))
         .collect();
     for (id, entry) in &mut watched.entries {
-        if entry.deleted.is_none() && !there.contains(id) {
+        if entry.deleted.is_none() && !present.contains(id) {
             entry.deleted = Some(Deletion {
                 from: first,
                 to: revision,

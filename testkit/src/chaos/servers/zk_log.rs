@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_ends_with_zeros_or_in_the_middle_of_a_record_and_damage_is_told() {
+    fn a_log_may_end_in_the_middle_of_a_record_and_damage_is_reported() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("log.1");
         let header = b"ZKLG\0\0\0\x02\0\0\0\0\0\0\0\0".to_vec();

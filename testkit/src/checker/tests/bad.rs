@@ -70,7 +70,7 @@ fn a_reader_granted_beside_a_writer() {
 }
 
 #[test]
-fn a_writer_granted_beside_a_reader_who_came_before_another() {
+fn a_writer_granted_beside_a_reader_that_came_earlier() {
     let mut scene = Scene::new();
     let first = scene.hold(op(1, 1), Shared, 0, 10);
     let second = scene.hold(op(2, 1), Shared, 10, 11);
@@ -426,7 +426,7 @@ fn a_reader_is_granted_before_the_readers_that_a_writer_waited_for_were_done() {
 // B2: losses.
 
 #[test]
-fn a_loss_is_told_twice() {
+fn a_loss_is_reported_twice() {
     let mut scene = cut_short();
     scene.op(op(1, 1)).shown.clear();
     scene.op(op(1, 1)).lost = vec![at(1_010), at(1_020)];
@@ -453,7 +453,7 @@ fn a_lock_that_was_said_to_be_lost_is_valid_again() {
 
 /// CURATOR-206: the holder does not learn that its session is over.
 #[test]
-fn a_holder_never_hears_of_its_loss() {
+fn a_holder_never_learns_of_its_loss() {
     let mut scene = cut_short();
     scene.op(op(1, 1)).shown.clear();
     scene.op(op(1, 1)).release = Some(at(60_000));

@@ -124,7 +124,7 @@ fn a_grant_that_comes_after_its_deadline_is_no_belief() {
 }
 
 #[test]
-fn what_the_store_kept_no_account_of_is_not_held_against_anybody() {
+fn an_unrecorded_event_of_the_store_blames_no_client() {
     let mut scene = Scene::new();
     let a = scene.hold(op(1, 1), Exclusive, 0, 10);
     scene.op(a).release = Some(at(100));

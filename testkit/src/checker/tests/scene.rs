@@ -174,7 +174,7 @@ impl Scene {
 
     /// Asserts that these rules are broken, all by us.
     pub fn breaks(&self, rules: &[Rule]) {
-        let ours: Vec<_> = rules.iter().map(|rule| (*rule, Blame::Ours)).collect();
-        assert_eq!(self.verdict(), ours, "{:#?}", check(&self.0));
+        let by_us: Vec<_> = rules.iter().map(|rule| (*rule, Blame::Ours)).collect();
+        assert_eq!(self.verdict(), by_us, "{:#?}", check(&self.0));
     }
 }

@@ -17,7 +17,7 @@ use crate::history::{Cause, Deletion, Removal};
 struct Hold {
     mode: Mode,
     called: u64,
-    told: u64,
+    reported: u64,
     until: Option<u64>,
 }
 
@@ -42,7 +42,7 @@ fn fenced(holds: &[Hold]) -> bool {
         let mut next = vec![];
         if let Some(hold) = holds.get(state.joined) {
             let now = state.now.max(hold.called);
-            if now <= hold.told {
+            if now <= hold.reported {
                 let joined = state.joined + 1;
                 next.push(State {
                     now,
@@ -56,7 +56,7 @@ fn fenced(holds: &[Hold]) -> bool {
                 let shares = hold.mode == Mode::Shared && holds[ahead].mode == Mode::Shared;
                 !shares && !state.ended[ahead]
             });
-            if !state.granted[i] && !excluded && state.now <= hold.told {
+            if !state.granted[i] && !excluded && state.now <= hold.reported {
                 let mut after = state.clone();
                 after.granted[i] = true;
                 next.push(after);
@@ -101,15 +101,15 @@ fn served(places: &[Place], times: &Times) -> bool {
         if left.clone().next().is_none() {
             return true;
         }
-        let there = |place: &Place| place.created < revision && revision <= place.deleted;
+        let exists_at = |place: &Place| place.created < revision && revision <= place.deleted;
         for i in left {
             let place = &places[i];
             let excluded = places.iter().any(|other| {
                 let shares = place.mode == Mode::Shared && other.mode == Mode::Shared;
-                other.created < place.created && there(other) && !shares
+                other.created < place.created && exists_at(other) && !shares
             });
-            let in_time = place.granted.is_some_and(|told| now <= told);
-            if there(place)
+            let in_time = place.granted.is_some_and(|reported| now <= reported);
+            if exists_at(place)
                 && !excluded
                 && in_time
                 && explains(places, times, revision, now, granted | (1 << i))
@@ -137,7 +137,7 @@ fn hold() -> impl Strategy<Value = Hold> {
         |(mode, called, took, lasts)| Hold {
             mode,
             called,
-            told: called + took,
+            reported: called + took,
             until: lasts.map(|lasts| called + took + lasts),
         },
     )
@@ -181,9 +181,9 @@ fn scene_of_holds(holds: &[Hold]) -> Scene {
     for (i, hold) in holds.iter().enumerate() {
         let id = scene.queue(op(number(i), 1), hold.mode, hold.called, i as u64 + 1);
         let (token, _) = scene.op(id).placed.take().expect("placed");
-        scene.op(id).outcome = crate::history::Outcome::Granted(token, at(hold.told));
+        scene.op(id).outcome = crate::history::Outcome::Granted(token, at(hold.reported));
         if let Some(until) = hold.until {
-            scene.show(id, hold.told, Some(until));
+            scene.show(id, hold.reported, Some(until));
         }
         // Nothing is known about the end of the entry.
         scene.entry(id).deleted = Some(Deletion {
@@ -218,8 +218,8 @@ fn scene_of_places(places: &[Place], times: &Times) -> Scene {
             answered: Some(at(removed)),
             did: true,
         }];
-        if let Some(told) = place.granted {
-            scene.op(id).outcome = crate::history::Outcome::Granted(token, at(told));
+        if let Some(reported) = place.granted {
+            scene.op(id).outcome = crate::history::Outcome::Granted(token, at(reported));
         }
     }
     scene
@@ -231,17 +231,23 @@ fn finds(scene: &Scene, rules: &[Rule]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 3_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn rules_and_search_agree_on_what_clients_believed(holds in prop::collection::vec(hold(), 1..5)) {
+    fn rules_and_search_agree_on_the_beliefs_of_clients(
+        holds in prop::collection::vec(hold(), 1..5),
+    ) {
         let scene = scene_of_holds(&holds);
         let found = finds(&scene, &[Rule::S2, Rule::B1]);
         prop_assert_eq!(!found, fenced(&holds), "{:#?}", check(&scene.0));
     }
 
     #[test]
-    fn rules_and_search_agree_on_what_the_server_allowed((places, times) in queue()) {
+    fn rules_and_search_agree_on_the_grants_of_the_server((places, times) in queue()) {
         let scene = scene_of_places(&places, &times);
         let found = finds(&scene, &[Rule::S1, Rule::S5]);
         prop_assert_eq!(!found, served(&places, &times), "{:#?}", check(&scene.0));
@@ -250,10 +256,10 @@ proptest! {
 
 #[test]
 fn the_search_knows_good_from_bad() {
-    let exclusive = |called, told, until| Hold {
+    let exclusive = |called, reported, until| Hold {
         mode: Mode::Exclusive,
         called,
-        told,
+        reported,
         until: Some(until),
     };
     assert!(fenced(&[exclusive(0, 1, 5), exclusive(2, 6, 9)]));

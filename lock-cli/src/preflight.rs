@@ -11,7 +11,7 @@ use crate::exit::{Exit, Failure};
 const DESCRIPTORS: usize = 24;
 
 /// Checks that the command can open enough files, and fails with the reason otherwise.
-pub fn require_descriptors() -> Result<(), Failure> {
+pub fn check_descriptors() -> Result<(), Failure> {
     let spare: Result<Vec<_>, Errno> = (0..DESCRIPTORS)
         .map(|_| eventfd(0, EventfdFlags::CLOEXEC))
         .collect();

@@ -1,0 +1,94 @@
+//! The state that all clones and locks of one connection share.
+
+use std::sync::Arc;
+
+use crate::clock;
+use crate::entry::Metadata;
+use crate::error::{Error, ErrorKind};
+use crate::janitor::SharedSession;
+use crate::name::LockName;
+use crate::options::{MAX_TTL, MIN_TTL, OnRequeue, OnSessionLoss, Options};
+use crate::session::Backend;
+use crate::session_slot::SessionSlot;
+
+/// The session of a process on its coordinator, with the options of its locks.
+#[derive(Debug)]
+pub(crate) struct Client {
+    sessions: Arc<SessionSlot>,
+    on_session_loss: OnSessionLoss,
+    on_requeue: Option<OnRequeue>,
+    metadata: Metadata,
+}
+
+impl Client {
+    /// Returns a client of this backend. Does no I/O.
+    pub(crate) fn new(backend: Arc<dyn Backend>, options: Options) -> Result<Self, Error> {
+        let Options {
+            ttl,
+            owner,
+            note,
+            command,
+            announces,
+            on_session_loss,
+            on_requeue,
+        } = options;
+        if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "a time to live of {ttl:?} is out of bounds: give {MIN_TTL:?} to {MAX_TTL:?}"
+                ),
+            ));
+        }
+        let host = rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned();
+        let metadata = Metadata {
+            owner,
+            host,
+            pid: std::process::id(),
+            since_unix_ms: 0,
+            note,
+            command,
+            held_unix_ms: announces.then_some(0),
+        };
+        metadata.check()?;
+        Ok(Client {
+            sessions: SessionSlot::new(backend, ttl),
+            on_session_loss,
+            on_requeue,
+            metadata,
+        })
+    }
+
+    /// Returns the slot of the session.
+    pub(crate) fn sessions(&self) -> &Arc<SessionSlot> {
+        &self.sessions
+    }
+
+    /// Returns the session, and opens one if there is none.
+    pub(crate) async fn shared_session(&self) -> Result<Arc<SharedSession>, Error> {
+        self.sessions.shared_session().await
+    }
+
+    /// Returns the policy of waits whose acquire chooses none.
+    pub(crate) fn on_session_loss(&self) -> OnSessionLoss {
+        self.on_session_loss
+    }
+
+    /// Reports that a wait enqueues again after its session was lost.
+    pub(crate) fn notify_requeue(&self, name: &LockName, error: &Error) {
+        if let Some(on_requeue) = &self.on_requeue {
+            on_requeue.notify(name, error);
+        }
+    }
+
+    /// Returns the metadata of an entry that is made now.
+    pub(crate) fn metadata(&self) -> Metadata {
+        Metadata {
+            since_unix_ms: clock::unix_millis(),
+            ..self.metadata.clone()
+        }
+    }
+}
