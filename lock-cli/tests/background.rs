@@ -38,7 +38,7 @@ fn folders_made_under_umask_177_can_be_used_by_everything_of_the_users() {
 }
 
 #[test]
-fn a_coordinator_takes_over_nothing_from_who_started_it() {
+fn a_coordinator_inherits_nothing_from_its_starter() {
     let home = Home::new();
     let script = r#"trap '' TERM HUP INT USR1; umask 0; ulimit -Sn 200; ulimit -Sf 100000
         exec nice -n 19 "$0" run a -- true"#;
@@ -160,7 +160,7 @@ fn the_log_is_kept_over_a_start_and_has_times() {
 }
 
 #[test]
-fn who_only_looks_starts_no_coordinator_and_makes_nothing() {
+fn a_read_only_command_starts_no_coordinator_and_makes_no_files() {
     let home = Home::new();
     let state = home.file("state");
     for command in [&["ls"][..], &["queue", "a"], &["status"], &["stop"]] {

@@ -4,11 +4,7 @@ mod support;
 
 use std::os::unix::process::ExitStatusExt;
 
-use support::{Home, eventually, text};
-
-fn code(output: &std::process::Output) -> i32 {
-    output.status.code().expect("turnlock ends by itself")
-}
+use support::{Home, code, eventually, text};
 
 fn json(line: &str) -> serde_json::Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))
@@ -90,7 +86,8 @@ fn the_limit_is_where_the_latency_breaks_its_bound() {
     let home = Home::new();
     let find = |bound: &str| {
         let command = format!(
-            "--backend embedded:memory bench --workload contended --find-limit={bound} --seconds 0.05 --json"
+            "--backend embedded:memory bench --workload contended --find-limit={bound} --seconds \
+             0.05 --json"
         );
         let output = home.run(&command.split(' ').collect::<Vec<_>>());
         assert_eq!(code(&output), 0, "{}", text(&output.stderr));

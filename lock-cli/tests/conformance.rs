@@ -118,7 +118,7 @@ fn ones_own_coordinator_is_started_and_some_cases_are_chosen() {
 }
 
 #[test]
-fn what_cannot_be_run_is_said() {
+fn a_program_that_cannot_run_is_reported() {
     let home = Home::new();
     for (arguments, status, said) in [
         (

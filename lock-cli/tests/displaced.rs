@@ -1,5 +1,5 @@
 //! Tests what commands do when the folder or the socket of their coordinator disappears: no two
-//! hold one lock, and nobody waits in vain.
+//! commands hold one lock, and no command waits for ever.
 
 mod support;
 
@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use support::{Home, Running, alive, eventually, lines, signal, text, within};
+use support::{Home, Running, alive, eventually, lines, signal, text, wait_for, within};
 
 /// A script that notes its process id and token, and then waits for the file `go`.
 const WORK: &str = r#"echo "$$ $TURNLOCK_TOKEN" >> "$0"; while [ ! -e go ]; do sleep 0.05; done"#;
@@ -45,23 +45,23 @@ impl Place {
 
     /// Returns the process and the token of the command that noted its start in this file.
     fn started(&self, notes: &str) -> (u32, u64) {
-        let note = || {
+        wait_for("the command has started", || {
             let lines = lines(&self.0.file(notes));
             let (pid, token) = lines.first()?.split_once(' ')?;
             Some((pid.parse().ok()?, token.parse().ok()?))
-        };
-        eventually("the command has started", || note().is_some());
-        note().expect("it has started")
+        })
     }
 
+    /// Returns the process id that the coordinator has noted in its folder.
     fn coordinator(&self) -> u32 {
-        let noted = || lines(&self.folder().join("LOCK")).first()?.parse().ok();
-        eventually("a coordinator has the folder", || noted().is_some());
-        noted().expect("it has")
+        wait_for("a coordinator has the folder", || {
+            lines(&self.folder().join("LOCK")).first()?.parse().ok()
+        })
     }
 
-    fn waits(&self, count: usize) {
-        eventually("they stand in the queue", || {
+    /// Waits until the queue of the lock `a` has this many entries.
+    fn wait_for_queue(&self, count: usize) {
+        eventually("the queue has the entries", || {
             let queue = self.run(&["queue", "--json", "a"]);
             text(&queue.stdout).lines().count() == count
         });
@@ -78,7 +78,7 @@ impl Drop for Place {
 type Way = (&'static str, fn(&Place));
 
 #[test]
-fn a_holder_whose_coordinators_folder_goes_away_loses_before_another_holds() {
+fn a_holder_whose_coordinators_folder_disappears_loses_before_another_holds() {
     let ways: [Way; 3] = [
         ("removed", |place| {
             fs::remove_dir_all(place.folder()).expect("removed");
@@ -128,7 +128,7 @@ fn a_holder_whose_coordinators_folder_goes_away_loses_before_another_holds() {
 }
 
 #[test]
-fn a_holder_loses_within_a_second_although_nobody_else_comes() {
+fn a_holder_loses_within_a_second_although_no_other_command_comes() {
     let place = Place::new();
     let mut holder = place.spawn("first");
     let (command, _) = place.started("first");
@@ -137,16 +137,18 @@ fn a_holder_loses_within_a_second_although_nobody_else_comes() {
     let limit = Duration::from_secs(1);
     within(limit, "the command is gone", || !alive(command));
     eventually("its supervisor has ended", || holder.ended());
-    eventually("nobody serves what is gone", || !alive(coordinator));
+    eventually("no process serves the removed folder", || {
+        !alive(coordinator)
+    });
 }
 
 #[test]
-fn a_waiter_queues_anew_where_the_folder_was() {
+fn a_waiter_enqueues_again_where_the_folder_was() {
     let place = Place::new();
     let holder = place.spawn("first");
     let (_, token) = place.started("first");
     let waiter = place.spawn("second");
-    place.waits(2);
+    place.wait_for_queue(2);
     fs::remove_dir_all(place.folder()).expect("removed");
     let (_, later) = place.started("second");
     assert!(later > token);
@@ -166,8 +168,8 @@ fn a_socket_that_is_removed_costs_nobody_a_lock() {
     let other = place.run(&["run", "b", "--", "true"]);
     assert!(other.status.success(), "{}", text(&other.stderr));
     assert_ne!(place.coordinator(), coordinator, "another one serves");
-    let refused = place.run(&["run", "-n", "a", "--", "true"]);
-    assert_eq!(refused.status.code(), Some(75), "it is held");
+    let refusal = place.run(&["run", "-n", "a", "--", "true"]);
+    assert_eq!(refusal.status.code(), Some(75), "it is held");
     assert!(alive(command));
     fs::write(place.0.file("go"), "").expect("writable");
     let ended = holder.wait();
@@ -176,15 +178,15 @@ fn a_socket_that_is_removed_costs_nobody_a_lock() {
 }
 
 #[test]
-fn a_coordinator_that_stands_still_is_named_to_who_comes_next() {
+fn a_stopped_coordinator_is_named_to_the_next_command() {
     let place = Place::new();
     assert!(place.run(&["run", "a", "--", "true"]).status.success());
     let coordinator = place.coordinator();
     signal(coordinator, Signal::STOP);
     fs::remove_dir_all(place.folder()).expect("removed");
-    let refused = place.run(&["run", "a", "--", "true"]);
-    assert!(!refused.status.success());
-    let said = text(&refused.stderr);
+    let refusal = place.run(&["run", "a", "--", "true"]);
+    assert!(!refusal.status.success());
+    let said = text(&refusal.stderr);
     assert!(said.contains(&format!("process {coordinator} ")), "{said}");
     signal(coordinator, Signal::CONT);
     let next = place.run(&["run", "a", "--", "true"]);

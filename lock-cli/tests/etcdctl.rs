@@ -16,7 +16,8 @@ fn take_turns(address: &str, processes: usize) {
     let mut turns = Turns::new(TURNS);
     for _ in 0..processes {
         let script = format!(
-            "i=0; while [ $i -lt {TURNS} ]; do \"$ETCDCTL\" --endpoints={address} lock x sh increment || exit 1; i=$((i+1)); done"
+            "i=0; while [ $i -lt {TURNS} ]; do \"$ETCDCTL\" --endpoints={address} lock x sh \
+             increment || exit 1; i=$((i+1)); done"
         );
         let mut theirs = Command::new("sh");
         theirs

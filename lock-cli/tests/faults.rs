@@ -9,7 +9,10 @@ use rustix::process::Signal;
 use support::{Home, PATIENCE, alive, eventually, lines, signal, text, within};
 
 /// A command that notes its process id and token, and then waits for the file `go`.
-const WORK: &str = r#"echo "$$ $TURNLOCK_TOKEN" >> started; while [ ! -e go ]; do sleep 0.05; done; echo $TURNLOCK_TOKEN >> done"#;
+const WORK: &str = r#"
+    echo "$$ $TURNLOCK_TOKEN" >> started
+    while [ ! -e go ]; do sleep 0.05; done
+    echo $TURNLOCK_TOKEN >> done"#;
 
 /// Returns the process id and the token of the command that started last.
 fn last_started(home: &Home) -> Option<(u32, u64)> {

@@ -7,13 +7,9 @@ use std::io::Write;
 use std::process::{Output, Stdio};
 
 use rustix::process::Signal;
-use support::{Home, alive, eventually, lines, signal, text};
+use support::{Home, alive, code, eventually, lines, signal, text};
 
 const TURNLOCK: &str = env!("CARGO_BIN_EXE_turnlock");
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("turnlock ends by itself")
-}
 
 /// Runs a command with this input.
 fn fed(home: &Home, args: &[&str], input: &[u8]) -> Output {
@@ -161,7 +157,7 @@ fn a_stale_token_is_79_and_names_both() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said() {
+fn an_impossible_request_is_refused_with_the_reason() {
     let home = Home::new();
     refused(
         &fed(&home, &["write", "--token", "1", "a", "no/file"], b""),

@@ -5,17 +5,13 @@ mod support;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use support::{Home, Running, eventually, holder, text};
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("turnlock ends by itself")
-}
+use support::{Home, Running, code, eventually, holder, text};
 
 #[test]
-fn who_would_wait_for_itself_is_told_so() {
+fn a_command_that_would_wait_for_itself_is_refused() {
     let home = Home::new();
     let inside = |outer: &[&str], inner: &str| {
         let script = format!("\"{}\" {inner}", env!("CARGO_BIN_EXE_turnlock"));
@@ -162,8 +158,8 @@ fn a_hold_that_nobody_keeps_open_is_refused() {
             .expect("sh starts");
         let said = text(&output.stderr);
         // The pipe may still be open when turnlock checks it.
-        let refused = code(&output) == 64 && said.contains("stdin is not held open");
+        let refusal = code(&output) == 64 && said.contains("stdin is not held open");
         let late = script.ends_with("{}") && matches!(code(&output), 0 | 75);
-        assert!(refused || late, "{script}: {}: {said}", code(&output));
+        assert!(refusal || late, "{script}: {}: {said}", code(&output));
     }
 }

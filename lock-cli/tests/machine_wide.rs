@@ -254,7 +254,7 @@ fn nobody_falls_back_to_his_own_when_the_machines_is_down() {
 }
 
 #[test]
-fn it_is_not_switched_on_under_a_holder_of_ones_own() {
+fn the_service_is_not_enabled_under_a_holder_of_an_own_coordinator() {
     let machine = Machine::new();
     let service = machine.serve();
     let holder = machine.hold(As::Alice);
@@ -301,7 +301,7 @@ fn it_is_not_switched_on_under_a_holder_of_ones_own() {
 }
 
 #[test]
-fn it_is_not_switched_on_before_it_answers_nor_by_others_than_root() {
+fn the_service_is_enabled_by_root_only_and_once_it_answers() {
     let machine = Machine::new();
     let (status, said) = machine.says(As::Root, &["system", "enable"]);
     assert_eq!(status, Some(69), "{said}");
@@ -316,7 +316,7 @@ fn it_is_not_switched_on_before_it_answers_nor_by_others_than_root() {
 }
 
 #[test]
-fn it_is_not_switched_off_under_a_holder() {
+fn the_service_is_not_disabled_under_a_holder() {
     let machine = Machine::new();
     let service = machine.serve();
     machine.succeeds(As::Root, &["system", "enable"]);

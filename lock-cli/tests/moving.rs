@@ -104,9 +104,9 @@ fn an_offset_is_not_raised_under_a_lock_in_use() {
     let home = Home::new();
     let holder = home.spawn(&["hold", NAME]);
     eventually("it holds", || home.queue(NAME).len() == 1);
-    let refused = home.run(&["token-offset", "--raise-to", "1000"]);
-    assert_eq!(refused.status.code(), Some(75));
-    assert!(text(&refused.stderr).contains("in use"), "{refused:?}");
+    let refusal = home.run(&["token-offset", "--raise-to", "1000"]);
+    assert_eq!(refusal.status.code(), Some(75));
+    assert!(text(&refusal.stderr).contains("in use"), "{refusal:?}");
     let printed = home.run(&["token-offset"]);
     assert!(text(&printed.stderr).contains("in use"), "{printed:?}");
     support::signal(holder.id(), rustix::process::Signal::TERM);

@@ -105,7 +105,7 @@ fn run(home: &Home, args: &[&str], stdout: Stdio, stderr: Stdio) -> Output {
 }
 
 #[test]
-fn a_full_disk_is_74_and_told() {
+fn a_full_disk_is_reported_with_status_74() {
     let (home, _holder) = home();
     for args in PRINTING {
         let output = run(&home, args, full(), Stdio::piped());
@@ -129,7 +129,7 @@ fn a_reader_that_has_left_is_74_without_a_word() {
 }
 
 #[test]
-fn who_prints_nothing_needs_no_stdout() {
+fn a_command_without_output_needs_no_stdout() {
     let (home, _holder) = home();
     for args in SILENT {
         for stdout in [full(), closed()] {
@@ -145,7 +145,7 @@ fn who_prints_nothing_needs_no_stdout() {
 }
 
 #[test]
-fn a_change_that_could_not_be_told_is_told_to_be_done() {
+fn a_change_whose_report_failed_is_reported_as_done() {
     let (home, _holder) = home();
     for args in [
         &["write", "--json", "b", "file"][..],

@@ -36,7 +36,7 @@ fn from_the_first(text: &str) -> String {
 }
 
 #[test]
-fn the_page_shows_what_happens() {
+fn the_page_shows_the_real_output() {
     assert_eq!(block("```sh\n"), SCRIPT, "the page has the script");
     let home = Home::new();
     let programs = Path::new(env!("CARGO_BIN_EXE_turnlock"))

@@ -193,8 +193,8 @@ impl Users<'_> {
             if stale > 0 {
                 let late = stale.to_string();
                 for release in [Previous, This] {
-                    let refused = self.run(release, &["write", "--token", &late, NAME, file]);
-                    assert_eq!(refused.status.code(), Some(79), "{release:?}: {refused:?}");
+                    let refusal = self.run(release, &["write", "--token", &late, NAME, file]);
+                    assert_eq!(refusal.status.code(), Some(79), "{release:?}: {refusal:?}");
                 }
             }
             stale = token;

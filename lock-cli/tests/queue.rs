@@ -5,15 +5,11 @@ mod support;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
-use support::{Home, Running, eventually, holder, signal, text};
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("turnlock ends by itself")
-}
+use support::{Home, Running, code, eventually, holder, signal, text};
 
 #[test]
 fn quiet_says_nothing_but_errors() {
@@ -35,7 +31,7 @@ fn quiet_says_nothing_but_errors() {
 }
 
 #[test]
-fn who_waits_long_says_once_for_whom_and_who_is_verbose_at_once() {
+fn a_long_wait_is_reported_once_and_with_verbose_at_once() {
     let home = Home::new();
     let holding = holder(&home, &["a"]);
     let waiters = [
@@ -107,7 +103,7 @@ fn on_terminal(home: &Home, args: &[&str], until: &str) -> String {
 }
 
 #[test]
-fn what_a_terminal_shows_fits_its_lines() {
+fn a_table_fits_the_lines_of_a_terminal() {
     let home = Home::new();
     let name = "services/accounting/ledger-of-the-whole-company";
     let note = "the report of the accounting department, not to be evicted before nine o'clock";
@@ -141,7 +137,7 @@ fn nobody_is_a_word_for_people_and_nothing_for_programs() {
 }
 
 #[test]
-fn a_queue_tells_held_time_from_queued_time() {
+fn a_queue_shows_held_time_apart_from_queued_time() {
     let home = Home::new();
     let holding = holder(&home, &["a"]);
     let entry = home.queue("a").remove(0);
@@ -169,7 +165,7 @@ fn a_queue_tells_held_time_from_queued_time() {
 }
 
 #[test]
-fn a_queue_tells_the_user_and_the_program_and_nothing_that_drives_a_terminal() {
+fn a_queue_shows_the_user_and_the_program_without_control_characters() {
     let home = Home::new();
     let note = "a\u{9b}31m\u{202e}b";
     let mut holding = home
@@ -202,7 +198,7 @@ fn a_queue_tells_the_user_and_the_program_and_nothing_that_drives_a_terminal() {
 }
 
 #[test]
-fn who_is_evicted_learns_it_at_once_and_who_evicts_learns_whom() {
+fn an_evicted_holder_stops_at_once_and_evict_prints_the_holder() {
     let home = Home::new();
     let running = home.spawn(&["run", "a", "sleep", "1000"]);
     eventually("it holds", || home.queue("a").len() == 1);

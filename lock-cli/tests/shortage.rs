@@ -85,7 +85,7 @@ fn without_threads_every_command_says_so() {
 }
 
 #[test]
-fn what_zookeeper_grants_counts_and_not_what_was_asked() {
+fn the_timeout_that_zookeeper_grants_counts() {
     // Servers have this limit unless they are configured otherwise: twenty ticks.
     let ensemble = Ensemble::start(Settings {
         config: vec!["maxSessionTimeout=40000".to_owned()],

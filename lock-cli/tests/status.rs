@@ -4,11 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{Home, eventually, text};
-
-fn code(output: &std::process::Output) -> i32 {
-    output.status.code().expect("turnlock ends by itself")
-}
+use support::{Home, code, eventually, text};
 
 #[test]
 fn the_commands_own_status_passes_through() {
@@ -208,7 +204,7 @@ fn the_innermost_holds_variables_win() {
 }
 
 #[test]
-fn the_coordinator_stops_when_told_and_when_idle() {
+fn the_coordinator_stops_on_request_and_when_idle() {
     let home = Home::new();
     assert_eq!(code(&home.run(&["run", "a", "--", "true"])), 0);
     let pid = home.coordinator().expect("it runs");
@@ -226,7 +222,7 @@ fn the_coordinator_stops_when_told_and_when_idle() {
 }
 
 #[test]
-fn a_second_coordinator_on_a_folder_is_told_whose_it_is() {
+fn a_second_coordinator_on_a_folder_is_refused_with_the_owner() {
     let home = Home::new();
     assert_eq!(code(&home.run(&["run", "a", "--", "true"])), 0);
     let output = home.run(&["serve", "--listen", "127.0.0.1:0"]);

@@ -6,13 +6,8 @@ mod support;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::process::Output;
 
-use support::{Home, eventually, text};
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("turnlock ends by itself")
-}
+use support::{Home, code, eventually, text};
 
 #[test]
 fn every_flag_of_flocks_is_accepted_in_every_place() {
@@ -63,7 +58,7 @@ fn every_flag_of_flocks_is_accepted_in_every_place() {
 }
 
 #[test]
-fn what_has_no_meaning_here_is_refused_with_the_reason() {
+fn a_flag_without_a_meaning_is_refused_with_the_reason() {
     let home = Home::new();
     for (line, said) in [
         ("run -u a true", "a lock is given back when its command"),

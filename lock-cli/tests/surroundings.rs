@@ -1,5 +1,5 @@
-//! Tests every command in surroundings that lack something: it ends with a status of the table and
-//! a message that names the lack, or it works all the same.
+//! Tests every command in surroundings that lack something. A command works, or ends with a status
+//! of the table and a message that names the lack.
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use support::{Home, program, readable_turnlock, text};
 
-/// The commands, each as a shell would have it; FILE is a file in the home.
+/// The command lines. FILE is a file in the home.
 const COMMANDS: &[&str] = &[
     "run a -- true",
     "run -n a -c true",
@@ -31,8 +31,24 @@ const COMMANDS: &[&str] = &[
 /// The expected result of a command: a status, and a word of the message.
 type Expected = (u8, &'static str);
 
-/// Surroundings, and the results of commands in them. The first row whose text the command begins
-/// with counts.
+/// The result of a command that ends with 0. A command that waits for a signal gets one after a
+/// second.
+const WORKS: Expected = (0, "");
+/// The result of a command that needs `/proc` where it is not mounted.
+const NO_PROC: Expected = (78, "/proc is not mounted");
+
+/// Expected results, each of the commands whose text begins with the first member.
+type Expectations = &'static [(&'static str, Expected)];
+
+/// What `status` reports where no coordinator runs.
+const NONE_RUNS: Expectations = &[("status", (69, "none runs"))];
+/// The commands that use no folder of a coordinator work.
+const NEED_NO_FOLDER: Expectations =
+    &[("fence ", WORKS), ("conformance", WORKS), ("system", WORKS)];
+/// The commands that ask a coordinator, but start none, work.
+const START_NOTHING: Expectations = &[("ls", WORKS), ("queue ", WORKS), ("stop", WORKS)];
+
+/// Surroundings, and the results of commands in them.
 struct Surroundings {
     name: &'static str,
     /// Executes "$@" in the surroundings. `HOME` and `TURNLOCK` are set.
@@ -41,202 +57,157 @@ struct Surroundings {
     home: bool,
     /// Whether the script needs root.
     root: bool,
-    expected: &'static [(&'static str, Expected)],
+    expected: Expected,
+    /// The results of the commands that are not as `expected`. The first one that fits counts.
+    exceptions: &'static [Expectations],
 }
 
-/// The result of a command that ends with 0. A command that waits for a signal gets one after a
-/// second.
-const WORKS: Expected = (0, "");
-/// The result of a command that finds no coordinator.
-const NONE_RUNS: Expected = (69, "none runs");
+impl Surroundings {
+    /// Makes surroundings in which every command works.
+    const fn new(name: &'static str, script: &'static str) -> Self {
+        Surroundings {
+            name,
+            script,
+            home: true,
+            root: false,
+            expected: WORKS,
+            exceptions: &[],
+        }
+    }
+
+    const fn without_home(self) -> Self {
+        Surroundings {
+            home: false,
+            ..self
+        }
+    }
+
+    const fn with_root(self) -> Self {
+        Surroundings { root: true, ..self }
+    }
+
+    const fn expect(self, status: u8, word: &'static str) -> Self {
+        Surroundings {
+            expected: (status, word),
+            ..self
+        }
+    }
+
+    const fn except(self, exceptions: &'static [Expectations]) -> Self {
+        Surroundings { exceptions, ..self }
+    }
+
+    /// Returns the result that a command must have.
+    fn expected_of(&self, command: &str) -> Expected {
+        let mut exceptions = self.exceptions.iter().copied().flatten();
+        let found = exceptions.find(|(prefix, _)| command.starts_with(prefix));
+        found.map_or(self.expected, |(_, expected)| *expected)
+    }
+}
 
 const TABLE: &[Surroundings] = &[
-    Surroundings {
-        name: "umask 177",
-        script: r#"umask 177; exec "$@""#,
-        home: true,
-        root: false,
-        expected: &[("status", NONE_RUNS), ("", WORKS)],
-    },
-    Surroundings {
-        name: "umask 777",
-        script: r#"umask 777; exec "$@""#,
-        home: true,
-        root: false,
-        expected: &[("status", NONE_RUNS), ("", WORKS)],
-    },
-    Surroundings {
-        name: "six descriptors",
-        script: r#"ulimit -n 6; exec "$@""#,
-        home: true,
-        root: false,
-        expected: &[("", (78, "ulimit -n"))],
-    },
-    Surroundings {
-        name: "sixteen descriptors",
-        script: r#"ulimit -n 16; exec "$@""#,
-        home: true,
-        root: false,
-        expected: &[("", (78, "ulimit -n"))],
-    },
-    Surroundings {
-        name: "no /proc",
-        script: r#"exec unshare --mount sh -c 'mount -t tmpfs none /proc && exec "$@"' sh "$@""#,
-        home: true,
-        root: true,
-        expected: &[
-            ("run ", (78, "/proc is not mounted")),
-            ("edit ", (78, "/proc is not mounted")),
-            ("status", NONE_RUNS),
-            ("", WORKS),
-        ],
-    },
-    Surroundings {
-        name: "no /proc, and called by a bare name",
-        script: r#"PATH=$(dirname "$TURNLOCK"):$PATH; while [ "$1" != "$TURNLOCK" ]; do shift; done; shift
+    Surroundings::new("umask 177", r#"umask 177; exec "$@""#).except(&[NONE_RUNS]),
+    Surroundings::new("umask 777", r#"umask 777; exec "$@""#).except(&[NONE_RUNS]),
+    Surroundings::new("six descriptors", r#"ulimit -n 6; exec "$@""#).expect(78, "ulimit -n"),
+    Surroundings::new("sixteen descriptors", r#"ulimit -n 16; exec "$@""#).expect(78, "ulimit -n"),
+    Surroundings::new(
+        "no /proc",
+        r#"exec unshare --mount sh -c 'mount -t tmpfs none /proc && exec "$@"' sh "$@""#,
+    )
+    .with_root()
+    .except(&[&[("run ", NO_PROC), ("edit ", NO_PROC)], NONE_RUNS]),
+    Surroundings::new(
+        "no /proc, and called by a bare name",
+        r#"PATH=$(dirname "$TURNLOCK"):$PATH; while [ "$1" != "$TURNLOCK" ]; do shift; done; shift
             exec unshare --mount sh -c 'mount -t tmpfs none /proc && exec turnlock "$@"' sh "$@""#,
-        home: true,
-        root: true,
-        expected: &[
-            ("run ", (78, "/proc is not mounted")),
-            ("edit ", (78, "/proc is not mounted")),
-            ("hold ", (78, "/proc is not mounted")),
-            ("write ", (78, "/proc is not mounted")),
-            ("append ", (78, "/proc is not mounted")),
-            ("token-offset", (78, "/proc is not mounted")),
-            ("bench ", (78, "/proc is not mounted")),
-            ("status", NONE_RUNS),
-            ("", WORKS),
+    )
+    .with_root()
+    .except(&[
+        &[
+            ("run ", NO_PROC),
+            ("edit ", NO_PROC),
+            ("hold ", NO_PROC),
+            ("write ", NO_PROC),
+            ("append ", NO_PROC),
+            ("token-offset", NO_PROC),
+            ("bench ", NO_PROC),
         ],
-    },
-    Surroundings {
-        name: "root with the HOME of another user",
-        script: r#"mkdir user && chown 65534:65534 user
-            exec unshare --mount sh -c 'mount -t tmpfs -o mode=700 none /root && export HOME="$PWD/user"
+        NONE_RUNS,
+    ]),
+    Surroundings::new(
+        "root with the HOME of another user",
+        r#"mkdir user && chown 65534:65534 user
+            exec unshare --mount sh -c 'mount -t tmpfs -o mode=700 none /root &&
+                export HOME="$PWD/user"
                 "$@"; status=$?; "$TURNLOCK" stop 2>/dev/null
                 [ -z "$(ls -A user)" ] || exit 99; exit $status' sh "$@""#,
-        home: false,
-        root: true,
-        expected: &[("status", NONE_RUNS), ("", WORKS)],
-    },
-    Surroundings {
-        name: "a plain user with the HOME of another one and none of his own",
-        script: r#"mkdir user && chown 12345:12345 user && chmod 755 user . && export HOME="$PWD/user"
+    )
+    .without_home()
+    .with_root()
+    .except(&[NONE_RUNS]),
+    Surroundings::new(
+        "a plain user with the HOME of another one and none of his own",
+        r#"mkdir user && chown 12345:12345 user && chmod 755 user . && export HOME="$PWD/user"
             exec setpriv --reuid=65534 --regid=65534 --clear-groups -- "$@""#,
-        home: false,
-        root: true,
-        expected: &[
-            ("fence ", (74, "ermission denied")),
-            ("ls", WORKS),
-            ("queue ", WORKS),
-            ("status", NONE_RUNS),
-            ("conformance", WORKS),
-            ("system", WORKS),
-            ("stop", WORKS),
-            ("", (78, "set TURNLOCK_HOME")),
-        ],
-    },
-    Surroundings {
-        name: "no HOME",
-        script: r#"unset HOME XDG_STATE_HOME; exec "$@""#,
-        home: false,
-        root: false,
-        expected: &[
-            ("fence ", WORKS),
-            ("conformance", WORKS),
-            ("system", WORKS),
-            ("", (78, "HOME is not set")),
-        ],
-    },
-    Surroundings {
-        name: "a folder whose name is too long for a socket",
-        script: r#"TURNLOCK_HOME=$TURNLOCK_HOME/$(printf 'x%.0s' $(seq 110)); export TURNLOCK_HOME; exec "$@""#,
-        home: true,
-        root: false,
-        expected: &[
-            ("fence ", WORKS),
-            ("conformance", WORKS),
-            ("system", WORKS),
-            ("", (78, "the system allows 107")),
-        ],
-    },
-    Surroundings {
-        name: "a read-only folder",
-        script: r#"mkdir -m 700 ro; exec unshare --mount sh -c 'mount -t tmpfs -o ro,mode=700 none ro
+    )
+    .without_home()
+    .with_root()
+    .expect(78, "set TURNLOCK_HOME")
+    .except(&[
+        &[("fence ", (74, "ermission denied"))],
+        START_NOTHING,
+        NONE_RUNS,
+        NEED_NO_FOLDER,
+    ]),
+    Surroundings::new("no HOME", r#"unset HOME XDG_STATE_HOME; exec "$@""#)
+        .without_home()
+        .expect(78, "HOME is not set")
+        .except(&[NEED_NO_FOLDER]),
+    Surroundings::new(
+        "a folder whose name is too long for a socket",
+        r#"TURNLOCK_HOME=$TURNLOCK_HOME/$(printf 'x%.0s' $(seq 110))
+            export TURNLOCK_HOME; exec "$@""#,
+    )
+    .expect(78, "the system allows 107")
+    .except(&[NEED_NO_FOLDER]),
+    Surroundings::new(
+        "a read-only folder",
+        r#"mkdir -m 700 ro; exec unshare --mount sh -c 'mount -t tmpfs -o ro,mode=700 none ro
             export TURNLOCK_HOME="$PWD/ro"; exec "$@"' sh "$@""#,
-        home: true,
-        root: true,
-        expected: &[
-            ("fence ", WORKS),
-            ("ls", WORKS),
-            ("queue ", WORKS),
-            ("status", NONE_RUNS),
-            ("conformance", WORKS),
-            ("system", WORKS),
-            ("stop", WORKS),
-            ("", (78, "Read-only file system")),
-        ],
-    },
-    Surroundings {
-        name: "a full disk",
-        script: r#"mkdir -m 700 full; exec unshare --mount sh -c 'mount -t tmpfs -o size=64k,mode=700 none full
+    )
+    .with_root()
+    .expect(78, "Read-only file system")
+    .except(&[START_NOTHING, NONE_RUNS, NEED_NO_FOLDER]),
+    Surroundings::new(
+        "a full disk",
+        r#"mkdir -m 700 full
+            exec unshare --mount sh -c 'mount -t tmpfs -o size=64k,mode=700 none full
             cat /dev/zero >full/filler 2>/dev/null
             export TURNLOCK_HOME="$PWD/full"; exec "$@"' sh "$@""#,
-        home: true,
-        root: true,
-        expected: &[
-            ("fence ", WORKS),
-            ("ls", WORKS),
-            ("queue ", WORKS),
-            ("status", NONE_RUNS),
-            ("conformance", WORKS),
-            ("system", WORKS),
-            ("stop", WORKS),
-            ("", (78, "No space left")),
-        ],
-    },
-    Surroundings {
-        name: "a file in the place of the folder",
-        script: r#"touch file; TURNLOCK_HOME=$PWD/file; export TURNLOCK_HOME; exec "$@""#,
-        home: true,
-        root: false,
-        expected: &[
-            ("fence ", WORKS),
-            ("conformance", WORKS),
-            ("system", WORKS),
-            ("", (78, "file")),
-        ],
-    },
-    Surroundings {
-        name: "a parent that everybody can change",
-        script: r#"mkdir -p -m 777 open && chmod 777 open; TURNLOCK_HOME=$PWD/open/home
+    )
+    .with_root()
+    .expect(78, "No space left")
+    .except(&[START_NOTHING, NONE_RUNS, NEED_NO_FOLDER]),
+    Surroundings::new(
+        "a file in the place of the folder",
+        r#"touch file; TURNLOCK_HOME=$PWD/file; export TURNLOCK_HOME; exec "$@""#,
+    )
+    .expect(78, "file")
+    .except(&[NEED_NO_FOLDER]),
+    Surroundings::new(
+        "a parent that everybody can change",
+        r#"mkdir -p -m 777 open && chmod 777 open; TURNLOCK_HOME=$PWD/open/home
             export TURNLOCK_HOME; exec "$@""#,
-        home: true,
-        root: false,
-        expected: &[
-            ("fence ", WORKS),
-            ("conformance", WORKS),
-            ("system", WORKS),
-            ("", (78, "open can be changed by everybody")),
-        ],
-    },
-    Surroundings {
-        name: "a store that is damaged",
-        script: r#"mkdir -m 700 damaged; TURNLOCK_HOME=$PWD/damaged; export TURNLOCK_HOME
+    )
+    .expect(78, "open can be changed by everybody")
+    .except(&[NEED_NO_FOLDER]),
+    Surroundings::new(
+        "a store that is damaged",
+        r#"mkdir -m 700 damaged; TURNLOCK_HOME=$PWD/damaged; export TURNLOCK_HOME
             : >damaged/store.redb; : >damaged/ACKED; exec "$@""#,
-        home: true,
-        root: false,
-        expected: &[
-            ("fence ", WORKS),
-            ("ls", WORKS),
-            ("queue ", WORKS),
-            ("status", NONE_RUNS),
-            ("conformance", WORKS),
-            ("system", WORKS),
-            ("stop", WORKS),
-            ("", (78, "the file is empty")),
-        ],
-    },
+    )
+    .expect(78, "the file is empty")
+    .except(&[START_NOTHING, NONE_RUNS, NEED_NO_FOLDER]),
 ];
 
 /// Runs a command in the surroundings, in a home of its own.
@@ -278,7 +249,7 @@ fn run_in(surroundings: &Surroundings, command: &str) -> Output {
 }
 
 /// Runs all commands in the surroundings of this name.
-fn every_command_in(name: &str) {
+fn check_every_command(name: &str) {
     let surroundings = TABLE.iter().find(|row| row.name == name).expect("a row");
     if surroundings.root {
         assert!(rustix::process::geteuid().is_root(), "run this as root");
@@ -287,11 +258,7 @@ fn every_command_in(name: &str) {
     }
     let mut wrong = Vec::new();
     for command in COMMANDS {
-        let expected = surroundings.expected.iter();
-        let &(_, (status, word)) = expected
-            .clone()
-            .find(|(prefix, _)| command.starts_with(prefix))
-            .expect("the last row is for all");
+        let (status, word) = surroundings.expected_of(command);
         let output = run_in(surroundings, command);
         let said = text(&output.stdout) + &text(&output.stderr);
         if output.status.code() != Some(i32::from(status)) || !said.contains(word) {
@@ -308,7 +275,7 @@ macro_rules! surroundings {
     ($($test:ident: $name:literal,)*) => {
         $(#[test]
         fn $test() {
-            every_command_in($name);
+            check_every_command($name);
         })*
 
         #[test]

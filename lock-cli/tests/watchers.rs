@@ -139,7 +139,7 @@ fn bustle(server: &Server) {
 }
 
 #[test]
-fn who_waits_with_etcdctl_lock_waits_over_a_restart_and_gets_the_lock() {
+fn etcdctl_lock_waits_over_a_restart_and_gets_the_lock() {
     let mut server = Server::start();
     let mut holder = server.client(&["lock", "l"]);
     assert_eq!(holder.line(), server.keys("l/")[0]);
@@ -163,7 +163,7 @@ fn who_waits_with_etcdctl_lock_waits_over_a_restart_and_gets_the_lock() {
 }
 
 #[test]
-fn who_waits_with_etcdctl_lock_learns_what_was_released_before_it_is_back() {
+fn etcdctl_lock_learns_of_a_release_during_a_restart() {
     let mut server = Server::start();
     let mut holder = server.client(&["lock", "l"]);
     holder.line();

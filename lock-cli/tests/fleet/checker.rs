@@ -66,11 +66,8 @@ pub fn judge(home: &Home, store: &mut Store) -> Tally {
     let (tried, done, stale) = (noted(Note::Try), noted(Note::Done), noted(Note::Stale));
     let lost: Vec<_> = done.difference(&written).collect();
     assert!(lost.is_empty(), "acknowledged and not there: {lost:?}");
-    let refused: Vec<_> = stale.intersection(&written).collect();
-    assert!(
-        refused.is_empty(),
-        "refused and there all the same: {refused:?}"
-    );
+    let kept: Vec<_> = stale.intersection(&written).collect();
+    assert!(kept.is_empty(), "refused and there all the same: {kept:?}");
     assert!(written.is_subset(&tried), "nobody else wrote");
     Tally {
         in_store: entries.len(),

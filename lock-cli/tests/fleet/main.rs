@@ -119,8 +119,8 @@ fn play(processes: usize, edits: usize, store: impl FnOnce(&Home) -> String) {
     );
     assert_eq!(store.length().expect("it reads"), tally.in_store);
     println!(
-        "{} edits in {:?}: {} acknowledged, {} refused as stale, {} by processes that were killed before the answer; \
-         {} pauses, {} kills, {reads} reads",
+        "{} edits in {:?}: {} acknowledged, {} refused as stale, {} by processes that were killed \
+         before the answer; {} pauses, {} kills, {reads} reads",
         tally.in_store,
         started.elapsed(),
         tally.acknowledged,

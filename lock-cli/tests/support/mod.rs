@@ -211,6 +211,12 @@ impl Server {
     }
 }
 
+/// Returns the exit status of a command that ended by itself.
+pub fn code(output: &Output) -> i32 {
+    output.status.code().expect("turnlock ends by itself")
+}
+
+/// Returns the output of a command as text.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -218,6 +224,16 @@ pub fn text(bytes: &[u8]) -> String {
 /// Waits until a condition is true.
 pub fn eventually(what: &str, is_so: impl FnMut() -> bool) {
     within(PATIENCE, what, is_so);
+}
+
+/// Waits until `find` returns a value.
+pub fn wait_for<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
+    let mut found = None;
+    eventually(what, || {
+        found = find();
+        found.is_some()
+    });
+    found.expect("the condition is true")
 }
 
 /// Waits until a condition is true, and fails if it is not within the limit. Returns the time that
