@@ -1,4 +1,5 @@
-//! The program `chaos`: its options, its output, its exit status, and that nothing of it is left.
+//! Tests the program `chaos`: its options, its output, its exit status, and that it leaves nothing
+//! behind.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::process::ExitStatusExt;
@@ -10,15 +11,15 @@ use rustix::process::{Pid, Signal, kill_process};
 #[test]
 fn a_run_reports_in_text_and_in_json() {
     let output = run(&["--json", "--seconds", "8", "--seed", "3"]);
-    let said = text(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let printed = text(&output.stderr);
+    assert!(output.status.success(), "{printed}");
     for line in [
         "5 of 8 s: ",
         "faults ",
         "longest gap",
         "0 violations, 0 of them ours",
     ] {
-        assert!(said.contains(line), "no {line:?} in {said}");
+        assert!(printed.contains(line), "no {line:?} in {printed}");
     }
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(report["backend"], "embedded");
@@ -30,7 +31,7 @@ fn a_run_reports_in_text_and_in_json() {
 }
 
 #[test]
-fn what_it_cannot_do_is_said_with_the_remedy() {
+fn an_impossible_run_is_refused_with_the_remedy() {
     for (arguments, status, remedy) in [
         (
             &["--backend", "etcd://h"][..],
@@ -48,14 +49,14 @@ fn what_it_cannot_do_is_said_with_the_remedy() {
     ] {
         let output = chaos(arguments).env("PATH", "/nowhere").output();
         let output = output.expect("chaos starts");
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(status), "{said}");
-        assert!(said.contains(remedy), "no {remedy:?} in {said}");
+        let printed = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{printed}");
+        assert!(printed.contains(remedy), "no {remedy:?} in {printed}");
     }
 }
 
 #[test]
-fn a_signal_ends_it_and_all_that_it_started() {
+fn a_signal_ends_the_program_and_its_children() {
     let mut run = chaos(&["--seconds", "600"])
         .stdout(Stdio::null())
         .spawn()
@@ -63,31 +64,31 @@ fn a_signal_ends_it_and_all_that_it_started() {
     let pid = run.id();
     within(
         Duration::from_secs(60),
-        "it has started a coordinator and six contenders",
-        || children(pid).len() >= 7,
+        "the program has started a coordinator and six contenders",
+        || find_children(pid).len() >= 7,
     );
-    let started = children(pid);
+    let started = find_children(pid);
     let id = Pid::from_raw(pid.cast_signed()).expect("not zero");
     kill_process(id, Signal::TERM).expect("a child of this test");
     let status = run.wait().expect("a child of this test");
     assert_eq!(status.signal(), Some(Signal::TERM.as_raw()), "{status}");
     for pid in started {
-        within(Duration::from_secs(10), "nothing is left", || {
+        within(Duration::from_secs(10), "no child is left", || {
             !is_alive(pid)
         });
     }
 }
 
 #[test]
-fn it_needs_a_stdout_to_report_to_and_no_stderr() {
+fn the_report_needs_a_stdout_and_no_stderr() {
     let arguments = &["--seconds", "1", "--seed", "1"];
-    let output = chaos(arguments).stdout(full()).output();
+    let output = chaos(arguments).stdout(open_full()).output();
     let output = output.expect("chaos starts");
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(74), "{said}");
+    let printed = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(74), "{printed}");
     let expected = "cannot write to stdout: No space left on device";
-    assert!(said.contains(expected), "{said}");
-    let output = chaos(arguments).stderr(full()).output();
+    assert!(printed.contains(expected), "{printed}");
+    let output = chaos(arguments).stderr(open_full()).output();
     let output = output.expect("chaos starts");
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stdout).contains("seed 1"));
@@ -103,8 +104,8 @@ fn run(arguments: &[&str]) -> Output {
     chaos(arguments).output().expect("chaos starts")
 }
 
-/// A file on a full disk.
-fn full() -> Stdio {
+/// Opens a file on a full disk.
+fn open_full() -> Stdio {
     let full = OpenOptions::new().write(true).open("/dev/full");
     full.expect("Linux has it").into()
 }
@@ -113,16 +114,16 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Waits until a condition holds, and fails if it does not within the limit.
-fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+/// Waits until a condition holds. Fails if the condition does not hold within the limit.
+fn within(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
-    while !holds() {
+    while !is_so() {
         assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Whether a process runs. A zombie does not.
+/// Returns whether a process runs. A zombie does not.
 fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
@@ -131,8 +132,8 @@ fn is_alive(pid: u32) -> bool {
     state == Some(false)
 }
 
-/// The processes that a process has started, on whichever of its threads.
-fn children(pid: u32) -> Vec<u32> {
+/// Returns the processes that any thread of a process has started.
+fn find_children(pid: u32) -> Vec<u32> {
     let threads = fs::read_dir(format!("/proc/{pid}/task"));
     let threads = threads.into_iter().flatten().flatten();
     let lists = threads.filter_map(|thread| {

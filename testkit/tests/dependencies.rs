@@ -1,6 +1,6 @@
-//! The dependencies keep the rules of `deny.toml`: their licences, where they come from, and how many
-//! versions of each there are. They build with the oldest compiler that the crates promise, and the
-//! command that is shipped carries no test fixtures.
+//! Tests that the dependencies keep the rules of `deny.toml`: on licences, on sources, and on the
+//! number of versions of each crate. The dependencies must also build with the oldest compiler that
+//! the crates promise, and the published command must contain no test fixtures.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -28,7 +28,7 @@ fn cargo(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// Returns all packages that any feature on any system needs.
+/// Returns the packages of all features on all systems.
 fn packages() -> Vec<Value> {
     let text = cargo(&["metadata", "--format-version", "1", "--all-features"]);
     let metadata: Value = serde_json::from_str(&text).expect("JSON");
@@ -86,7 +86,7 @@ fn all_licences_are_permissive() {
 fn all_sources_are_the_registry() {
     let allowed = rule("sources", "allow-registry");
     for package in &packages() {
-        // A crate of this workspace has none.
+        // A crate of this workspace has no source.
         let Some(source) = package["source"].as_str() else {
             continue;
         };
@@ -100,7 +100,7 @@ fn all_sources_are_the_registry() {
 }
 
 #[test]
-fn every_crate_is_there_in_one_version_but_for_those_that_are_listed() {
+fn every_crate_has_one_version_unless_it_is_listed() {
     let mut versions = BTreeMap::<String, BTreeSet<String>>::new();
     for package in &packages() {
         let name = text(package, "name").to_owned();
@@ -119,11 +119,11 @@ fn every_crate_is_there_in_one_version_but_for_those_that_are_listed() {
         }
     }
     assert!(surplus.is_empty(), "in more than one version: {surplus:#?}");
-    assert!(skips.is_empty(), "listed, and not in the way: {skips:?}");
+    assert!(skips.is_empty(), "listed without need: {skips:?}");
 }
 
-/// The number of a version, to compare it: its first three parts.
-fn number(version: &str) -> Vec<u64> {
+/// Parses the first three parts of a version, for comparisons.
+fn parse_version(version: &str) -> Vec<u64> {
     let parts = version.split(['.', '-', '+']).map(str::parse);
     let mut number: Vec<u64> = parts.map_while(Result::ok).take(3).collect();
     number.resize(3, 0);
@@ -131,16 +131,16 @@ fn number(version: &str) -> Vec<u64> {
 }
 
 #[test]
-fn every_dependency_builds_with_the_oldest_compiler_that_is_promised() {
+fn every_dependency_builds_with_the_oldest_promised_compiler() {
     let packages = packages();
-    let is_ours = |package: &&Value| package["source"].is_null();
-    let ours = packages.iter().find(is_ours).expect("a crate of ours");
-    let promised = number(text(ours, "rust_version"));
+    let is_member = |package: &&Value| package["source"].is_null();
+    let member = packages.iter().find(is_member).expect("a crate of ours");
+    let promised = parse_version(text(member, "rust_version"));
     assert!(promised > vec![1, 80, 0], "{promised:?}");
     for package in &packages {
         let needed = text(package, "rust_version");
         assert!(
-            number(needed) <= promised,
+            parse_version(needed) <= promised,
             "{} {} needs Rust {needed}",
             text(package, "name"),
             text(package, "version")
@@ -149,7 +149,7 @@ fn every_dependency_builds_with_the_oldest_compiler_that_is_promised() {
 }
 
 #[test]
-fn the_command_carries_no_test_fixtures_and_one_provider_of_tls() {
+fn the_command_contains_no_test_fixtures_and_one_tls_provider() {
     let tree = cargo(&["tree", "-p", "lock-cli", "-e", "normal", "--prefix", "none"]);
     let crates: BTreeSet<&str> = tree
         .lines()
@@ -157,7 +157,10 @@ fn the_command_carries_no_test_fixtures_and_one_provider_of_tls() {
         .collect();
     assert!(crates.contains("turnlock") && crates.contains("conformance"));
     for stranger in ["benches", "criterion", "libtest-mimic", "rcgen", "testkit"] {
-        assert!(!crates.contains(stranger), "{stranger} is in it");
+        assert!(
+            !crates.contains(stranger),
+            "the command contains {stranger}"
+        );
     }
     let is_provider = |name: &&&str| ["aws-lc-rs", "ring", "openssl"].contains(*name);
     let providers: Vec<_> = crates.iter().filter(is_provider).collect();

@@ -1,5 +1,5 @@
-//! The embedded state machine and a real etcd, asked the same through the trait: outcome by outcome
-//! they must answer the same, tokens compared by their order.
+//! Compares the embedded state machine with a real etcd: both get the same requests through the
+//! trait, and each pair of outcomes must be equal. Tokens are compared by their order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,51 +18,57 @@ use testkit::fixtures::{Etcd, Memory};
 const ROUNDS: usize = 12;
 const STEPS: usize = 120;
 const SESSIONS: usize = 3;
-/// Longer than any round: no session ends by itself.
+/// The time to live of the sessions. It is longer than any round, so no session ends by itself.
 const TTL: Duration = Duration::from_secs(600);
 
-/// Reproduces a round that failed.
+/// The environment variable for the seed of a round that failed.
 const SEED: &str = "TURNLOCK_SEED";
 
-/// A wish: which session's, and which of its wishes.
-type Wish = (usize, u64);
+/// The identity of an acquire: the index of its session, and its serial in that session.
+type AcquireId = (usize, u64);
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Also again, as after a lost reply.
-    Enqueue(Wish, &'static str, Mode, Admission),
-    Look(Wish),
-    Remove(Wish, Knowing),
-    /// Of an entry that is gone.
-    Changed(Wish),
+    /// Enqueues an acquire, perhaps again, as after a lost reply.
+    Enqueue(AcquireId, &'static str, Mode, Admission),
+    /// Looks at the entries ahead of an acquire's entry.
+    Look(AcquireId),
+    /// Removes the entry of an acquire.
+    Remove(AcquireId, Knowing),
+    /// Watches an entry that is gone.
+    Watch(AcquireId),
+    /// Reads the queue of a lock.
     Queue(&'static str),
+    /// Lists the locks with a prefix, after a name, up to a limit.
     List(&'static str, Option<&'static str>, usize),
-    /// By itself, or by an administrator; and another takes its place.
+    /// Ends a session by its client or by an administrator, and opens another one in its place.
     End(usize, By),
 }
 
+/// What the client knows of the entry that it removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Knowing {
     TheEntry,
     Nothing,
 }
 
+/// Who ends a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
-    Itself,
+    Client,
     Administrator,
 }
 
 const NAMES: [&str; 4] = ["a", "a/b", "a%", "b"];
 
-/// What both sides are asked, made from a seed and from what can be asked at that point.
+/// Makes the steps of both sides, from a seed and from the entries that exist at that point.
 struct Script {
     random: Rng,
     serial: u64,
-    /// The wishes that may have an entry, with what they are for.
-    open: Vec<(Wish, &'static str, Mode)>,
-    /// Those that had one.
-    gone: Vec<Wish>,
+    /// The acquires that may have an entry, with their lock and mode.
+    open: Vec<(AcquireId, &'static str, Mode)>,
+    /// The acquires that had an entry.
+    gone: Vec<AcquireId>,
 }
 
 impl Script {
@@ -73,21 +79,21 @@ impl Script {
             .get(self.random.usize(..self.open.len().max(1)))
             .copied();
         match (self.random.u32(..100), open) {
-            (0..10, Some((wish, name, mode))) => Step::Enqueue(wish, name, mode, Admission::Always),
-            (10..30, Some((wish, ..))) => Step::Look(wish),
-            (30..50, Some((wish, ..))) => {
-                self.open.retain(|(other, ..)| *other != wish);
-                self.gone.push(wish);
+            (0..10, Some((id, name, mode))) => Step::Enqueue(id, name, mode, Admission::Always),
+            (10..30, Some((id, ..))) => Step::Look(id),
+            (30..50, Some((id, ..))) => {
+                self.open.retain(|(other, ..)| *other != id);
+                self.gone.push(id);
                 Step::Remove(
-                    wish,
+                    id,
                     [Knowing::TheEntry, Knowing::Nothing][self.random.usize(..2)],
                 )
             }
             (50..55, _) if !self.gone.is_empty() => {
-                let wish = self.gone[self.random.usize(..self.gone.len())];
+                let id = self.gone[self.random.usize(..self.gone.len())];
                 match self.random.bool() {
-                    true => Step::Changed(wish),
-                    false => Step::Remove(wish, Knowing::TheEntry),
+                    true => Step::Watch(id),
+                    false => Step::Remove(id, Knowing::TheEntry),
                 }
             }
             (55..60, _) => Step::Queue(name),
@@ -102,21 +108,21 @@ impl Script {
                 self.gone.retain(|(of, _)| *of != session);
                 Step::End(
                     session,
-                    [By::Itself, By::Administrator][self.random.usize(..2)],
+                    [By::Client, By::Administrator][self.random.usize(..2)],
                 )
             }
             _ => {
                 self.serial += 1;
-                let wish = (self.random.usize(..SESSIONS), self.serial);
+                let id = (self.random.usize(..SESSIONS), self.serial);
                 let mode = [Mode::Exclusive, Mode::Shared][self.random.usize(..2)];
                 let admission = match self.random.u32(..3) {
                     0 => Admission::IfFree,
                     _ => Admission::Always,
                 };
                 if admission == Admission::Always {
-                    self.open.push((wish, name, mode));
+                    self.open.push((id, name, mode));
                 }
-                Step::Enqueue(wish, name, mode, admission)
+                Step::Enqueue(id, name, mode, admission)
             }
         }
     }
@@ -126,8 +132,8 @@ impl Script {
 struct Side {
     deployment: Box<dyn Deployment>,
     sessions: Vec<Arc<dyn Session>>,
-    wishes: HashMap<Wish, (Ticket, Option<EntryId>)>,
-    /// In the order of their making.
+    acquires: HashMap<AcquireId, (Ticket, Option<EntryId>)>,
+    /// The incarnations of all entries so far, in the order in which the entries were made.
     incarnations: Vec<Incarnation>,
 }
 
@@ -136,7 +142,7 @@ impl Side {
         let mut side = Side {
             deployment,
             sessions: vec![],
-            wishes: HashMap::new(),
+            acquires: HashMap::new(),
             incarnations: vec![],
         };
         for _ in 0..SESSIONS {
@@ -151,20 +157,20 @@ impl Side {
         session.expect("a session is opened")
     }
 
-    /// Which one it is in the order of the making.
+    /// Returns the position of an entry in the order in which the entries were made.
     fn rank(&self, id: &EntryId) -> usize {
         let made = self.incarnations.iter();
         let mut made = made.map(|incarnation| Some(*incarnation));
-        let known = made.position(|incarnation| incarnation == id.incarnation);
-        known.unwrap_or_else(|| panic!("nobody has the entry {id:?}"))
+        let rank = made.position(|incarnation| incarnation == id.incarnation);
+        rank.unwrap_or_else(|| panic!("the entry {id:?} is unknown"))
     }
 
-    fn view(&self, view: &View) -> String {
+    fn describe_view(&self, view: &View) -> String {
         let ahead = view.ahead.iter().map(|a| (self.rank(&a.id), a.mode));
         format!("{} {:?}", view.present, ahead.collect::<Vec<_>>())
     }
 
-    fn queue(&self, queue: &Queue) -> String {
+    fn describe_queue(&self, queue: &Queue) -> String {
         let session = |entry: &Entry| {
             let id = entry.session.expect("every entry has one");
             self.sessions.iter().position(|session| session.id() == id)
@@ -174,17 +180,20 @@ impl Side {
         format!("{} {:?}", queue.name, entries.collect::<Vec<_>>())
     }
 
-    /// The view, with the nearest of those that stand ahead for the one that was told: an enqueue
-    /// that does without reading the queue may tell of any of them.
-    async fn nearest(&self, name: &LockName, own: &EntryId, mut view: View) -> View {
+    /// Returns the view with the nearest entry ahead in place of the reported one. An enqueue that
+    /// does not read the queue may report any entry that stands ahead.
+    async fn with_nearest(&self, name: &LockName, own: &EntryId, mut view: View) -> View {
         let queue = self.deployment.backend().queue(name).await;
         let mut ahead = queue.expect("the queue is read").entries;
         ahead.retain(|entry| entry.id.incarnation < own.incarnation);
-        for told in &mut view.ahead {
-            let is_told = |entry: &Entry| entry.id.incarnation == told.id.incarnation;
-            assert!(ahead.iter().any(is_told), "{told:?} is not in {ahead:?}");
+        for reported in &mut view.ahead {
+            let is_reported = |entry: &Entry| entry.id.incarnation == reported.id.incarnation;
+            assert!(
+                ahead.iter().any(is_reported),
+                "{reported:?} is not in {ahead:?}"
+            );
             if let Some(nearest) = ahead.last() {
-                *told = Ahead {
+                *reported = Ahead {
                     id: nearest.id.clone(),
                     mode: nearest.mode,
                 };
@@ -193,23 +202,23 @@ impl Side {
         view
     }
 
-    /// Does it, and says what came of it in words that both sides have.
+    /// Takes a step, and describes the outcome in words that do not depend on the side.
     async fn take(&mut self, step: &Step) -> String {
         match step.clone() {
-            Step::Enqueue(wish, name, mode, admission) => {
+            Step::Enqueue(id, name, mode, admission) => {
                 let ticket = Ticket {
                     name: lock(name),
                     mode,
-                    serial: wish.1,
+                    serial: id.1,
                     metadata: Arc::new(Metadata::default()),
                 };
-                let enqueued = self.sessions[wish.0]
+                let enqueued = self.sessions[id.0]
                     .enqueue(&ticket, rule::ask(mode), admission)
                     .await;
                 let placed = match enqueued {
                     Ok(Enqueued::Placed(placed)) => placed,
                     Ok(Enqueued::Busy) => return "busy".into(),
-                    Err(error) => return failed(&error),
+                    Err(error) => return describe_error(&error),
                 };
                 let entry = placed.entry;
                 let incarnation = entry.incarnation.expect("known");
@@ -221,50 +230,50 @@ impl Side {
                     );
                     self.incarnations.push(incarnation);
                 }
-                self.wishes.insert(wish, (ticket, Some(entry.clone())));
+                self.acquires.insert(id, (ticket, Some(entry.clone())));
                 let view = match (mode, admission) {
                     (Mode::Exclusive, Admission::Always) => {
-                        self.nearest(&lock(name), &entry, placed.view).await
+                        self.with_nearest(&lock(name), &entry, placed.view).await
                     }
                     _ => placed.view,
                 };
-                format!("{} {}", self.rank(&entry), self.view(&view))
+                format!("{} {}", self.rank(&entry), self.describe_view(&view))
             }
-            Step::Look(wish) => {
-                let Some((ticket, Some(entry))) = self.wishes.get(&wish) else {
+            Step::Look(id) => {
+                let Some((ticket, Some(entry))) = self.acquires.get(&id) else {
                     return "never placed".into();
                 };
                 let ask = rule::ask(ticket.mode);
-                let looked = self.sessions[wish.0].look(ticket, entry, ask, AsOf::Now);
-                said(looked.await, |view| self.view(&view))
+                let view = self.sessions[id.0].look(ticket, entry, ask, AsOf::Now);
+                describe(view.await, |view| self.describe_view(&view))
             }
-            Step::Remove(wish, knowing) => {
-                let Some((ticket, entry)) = self.wishes.get(&wish) else {
+            Step::Remove(id, knowing) => {
+                let Some((ticket, entry)) = self.acquires.get(&id) else {
                     return "never placed".into();
                 };
                 let entry = entry.as_ref().filter(|_| knowing == Knowing::TheEntry);
-                let removed = self.sessions[wish.0].remove(ticket, entry, &[]).await;
-                said(removed, |removal| format!("{:?}", removal.removed))
+                let removed = self.sessions[id.0].remove(ticket, entry, &[]).await;
+                describe(removed, |removal| format!("{:?}", removal.removed))
             }
-            Step::Changed(wish) => {
-                let Some((_, Some(entry))) = self.wishes.get(&wish) else {
+            Step::Watch(id) => {
+                let Some((_, Some(entry))) = self.acquires.get(&id) else {
                     return "never placed".into();
                 };
-                let changed = self.sessions[wish.0].watch(entry, Watcher::Owner);
+                let watched = self.sessions[id.0].watch(entry, Watcher::Owner);
                 let limit = Duration::from_secs(60);
-                let changed = tokio::time::timeout(limit, changed).await;
-                said(changed.expect("told that it is gone"), |()| "gone".into())
+                let watched = tokio::time::timeout(limit, watched).await;
+                describe(watched.expect("the watch ends"), |()| "gone".into())
             }
             Step::Queue(name) => {
                 let queue = self.deployment.backend().queue(&lock(name)).await;
-                said(queue, |queue| self.queue(&queue))
+                describe(queue, |queue| self.describe_queue(&queue))
             }
             Step::List(prefix, after, limit) => {
                 let after = after.map(lock);
                 let backend = self.deployment.backend();
                 let queues = backend.locks(prefix, after.as_ref(), limit).await;
-                said(queues, |queues| {
-                    let queues = queues.iter().map(|queue| self.queue(queue));
+                describe(queues, |queues| {
+                    let queues = queues.iter().map(|queue| self.describe_queue(queue));
                     format!("{:?}", queues.collect::<Vec<_>>())
                 })
             }
@@ -274,7 +283,7 @@ impl Side {
                     let administrator = self.deployment.administrator();
                     let administrator = administrator.expect("both have one");
                     administrator.end_session(old.id()).await;
-                    // It is told by whatever it tries next.
+                    // The session learns of its end from its next request.
                     let ticket = Ticket {
                         name: lock("a"),
                         mode: Mode::Exclusive,
@@ -287,9 +296,9 @@ impl Side {
                     assert!(matches!(error.kind(), ErrorKind::SessionLost(_)), "{error}");
                 }
                 let closed = old.close().await;
-                self.wishes.retain(|(of, _), _| *of != session);
+                self.acquires.retain(|(of, _), _| *of != session);
                 self.sessions[session] = self.open().await;
-                said(closed, |()| "closed".into())
+                describe(closed, |()| "closed".into())
             }
         }
     }
@@ -299,15 +308,17 @@ fn lock(name: &str) -> LockName {
     LockName::new(name).expect("a valid name")
 }
 
-fn said<T>(outcome: Result<T, Error>, say: impl FnOnce(T) -> String) -> String {
-    outcome.map_or_else(|error| failed(&error), say)
+/// Describes the outcome of a request.
+fn describe<T>(outcome: Result<T, Error>, to_text: impl FnOnce(T) -> String) -> String {
+    outcome.map_or_else(|error| describe_error(&error), to_text)
 }
 
-fn failed(error: &Error) -> String {
+fn describe_error(error: &Error) -> String {
     format!("{:?}", error.kind())
 }
 
-async fn differ(embedded: &mut Side, etcd: &mut Side, seed: u64) {
+/// Takes the same random steps on both sides, and compares the outcomes.
+async fn compare(embedded: &mut Side, etcd: &mut Side, seed: u64) {
     let mut script = Script {
         random: Rng::with_seed(seed),
         serial: 0,
@@ -317,12 +328,12 @@ async fn differ(embedded: &mut Side, etcd: &mut Side, seed: u64) {
     let mut history = vec![];
     for _ in 0..STEPS {
         let step = script.next();
-        let (ours, theirs) = (embedded.take(&step).await, etcd.take(&step).await);
+        let (of_embedded, of_etcd) = (embedded.take(&step).await, etcd.take(&step).await);
         assert_eq!(
-            ours, theirs,
+            of_embedded, of_etcd,
             "embedded and etcd differ in {step:?} after {history:#?}; again with {SEED}={seed}"
         );
-        history.push((step, ours));
+        history.push((step, of_embedded));
     }
     for side in [embedded, etcd] {
         for session in &side.sessions {
@@ -332,7 +343,7 @@ async fn differ(embedded: &mut Side, etcd: &mut Side, seed: u64) {
 }
 
 #[test]
-fn embedded_and_etcd_answer_the_same() {
+fn embedded_and_etcd_have_the_same_outcomes() {
     let given = std::env::var(SEED).ok();
     let seeds: Vec<u64> = match given {
         Some(seed) => vec![seed.parse().expect("a number")],
@@ -350,7 +361,7 @@ fn embedded_and_etcd_answer_the_same() {
             let [embedded, etcd] = deployments;
             let mut embedded = Side::new(embedded).await;
             let mut etcd = Side::new(etcd).await;
-            differ(&mut embedded, &mut etcd, seed).await;
+            compare(&mut embedded, &mut etcd, seed).await;
         });
     }
 }

@@ -1,5 +1,6 @@
-//! A process that uses locks forks, as one that turns into a daemon does. The child is told so,
-//! whatever it tries, and what it drops stays the parent's.
+//! Tests a fork of a process that uses locks, such as that of a program that becomes a daemon. Each
+//! operation of the child fails with [`ErrorKind::Forked`], and a drop in the child changes nothing
+//! for the parent.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,12 +13,12 @@ use lock_core::{Error, ErrorKind, Guard, LockName, Locks, Mutex, Options, Releas
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use testkit::fixtures::{Durable, Etcd, Memory, Zk};
 
-/// For all that the child does; on an idle machine it takes milliseconds.
+/// The time limit of the child, which takes milliseconds on an idle machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // One at a time, and on this thread: a child has no other.
+    // The tests run one by one on this thread, which is the only thread that a child has.
     arguments.test_threads = Some(1);
     let fixtures: [Box<dyn Fixture>; 4] = [
         Box::new(Memory),
@@ -48,10 +49,10 @@ async fn fork_while_holding(deployment: &dyn Deployment) {
 
     match fork::fork().expect("the system forks") {
         Fork::Child => {
-            // A runtime is the parent's, too.
-            let told = futures_executor::block_on(as_child(locks, held, guard, given));
+            // The runtime belongs to the parent, so the child uses an executor of its own.
+            let outcome = futures_executor::block_on(as_child(locks, held, guard, given));
             drop(others);
-            std::process::exit(match told {
+            std::process::exit(match outcome {
                 Ok(()) => 0,
                 Err(what) => {
                     eprintln!("in the child: {what}");
@@ -60,7 +61,7 @@ async fn fork_while_holding(deployment: &dyn Deployment) {
             });
         }
         Fork::Parent(child) => {
-            ends_well(child);
+            wait_for_child(child);
             assert_eq!(locks.session_id(), session, "the session is still open");
             assert_eq!(guard.state(), State::Held);
             let queue = locks.queue(held.name()).await.expect("answered");
@@ -74,30 +75,31 @@ async fn fork_while_holding(deployment: &dyn Deployment) {
     }
 }
 
-/// Everything that the child may try with what it has of its parent's, and anew.
+/// Tries every operation of the child, on the locks of its parent and on new ones.
 async fn as_child(locks: Locks, held: Mutex, guard: Guard, given: Guard) -> Result<(), String> {
     let name = LockName::new("held").expect("valid");
-    refused("acquire", held.acquire().await)?;
-    refused("try", held.try_acquire().await)?;
+    check_forked("acquire", held.acquire().await)?;
+    check_forked("try", held.try_acquire().await)?;
     let limit = Duration::from_secs(2);
-    refused("timeout", held.acquire_timeout(limit).await)?;
-    refused("queue", locks.queue(&name).await)?;
-    refused("list", locks.list("", None, 10).await)?;
-    refused("get", locks.get("key").await)?;
-    refused("put", guard.put("key", "value").await)?;
-    refused("close", locks.close().await)?;
+    check_forked("timeout", held.acquire_timeout(limit).await)?;
+    check_forked("queue", locks.queue(&name).await)?;
+    check_forked("list", locks.list("", None, 10).await)?;
+    check_forked("get", locks.get("key").await)?;
+    check_forked("put", guard.put("key", "value").await)?;
+    check_forked("close", locks.close().await)?;
     let _ = guard.lost().await;
-    refused("release", given.release().await)?;
+    check_forked("release", given.release().await)?;
     drop(guard);
     drop((held, locks));
 
-    let anew = backend_embedded::EmbeddedBackend::open("embedded:memory").await;
-    let anew = anew.map_err(|error| format!("a new backend: {error}"))?;
-    let anew = Locks::new(Arc::clone(&anew) as _, Options::default()).expect("valid");
-    refused("anew", anew.mutex("x").expect("valid").acquire().await)
+    let new = backend_embedded::EmbeddedBackend::open("embedded:memory").await;
+    let new = new.map_err(|error| format!("a new backend: {error}"))?;
+    let new = Locks::new(Arc::clone(&new) as _, Options::default()).expect("valid");
+    check_forked("anew", new.mutex("x").expect("valid").acquire().await)
 }
 
-fn refused<T>(what: &str, outcome: Result<T, Error>) -> Result<(), String> {
+/// Checks that an operation failed because the process was forked.
+fn check_forked<T>(what: &str, outcome: Result<T, Error>) -> Result<(), String> {
     match outcome {
         Err(error) if error.kind() == ErrorKind::Forked => Ok(()),
         Err(error) => Err(format!("{what}: {error:?}")),
@@ -105,8 +107,8 @@ fn refused<T>(what: &str, outcome: Result<T, Error>) -> Result<(), String> {
     }
 }
 
-/// Waits for the child; one that hangs is killed and fails the test.
-fn ends_well(child: i32) {
+/// Waits until the child succeeds. Kills a child that hangs, and fails.
+fn wait_for_child(child: i32) {
     let child = Pid::from_raw(child).expect("a process");
     let started = Instant::now();
     let status = loop {

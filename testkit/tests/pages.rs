@@ -1,5 +1,4 @@
-//! The pages for readers, compared with what they are about: a page that names a file, a test or a
-//! figure which is no longer there fails here.
+//! Compares the pages with the code: no page may name a file, a test or a figure that is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,25 +8,25 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn page(name: &str) -> String {
+fn read_page(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// Returns the files below a folder of the repository that end with this.
-fn files_below(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
+/// Adds to `found` the files below a folder of the repository whose names end with `ending`.
+fn find_files_below(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if path.is_dir() && name != "target" && !name.starts_with('.') {
-            files_below(&path, ending, found);
+            find_files_below(&path, ending, found);
         } else if name.ends_with(ending) {
             found.push(path);
         }
     }
 }
 
-/// Returns what stands between single backquotes, outside of fenced blocks.
-fn quoted(text: &str) -> Vec<&str> {
+/// Returns the texts between single backquotes, outside of fenced blocks.
+fn find_quoted(text: &str) -> Vec<&str> {
     let outside = text.split("```").step_by(2);
     outside
         .flat_map(|part| part.lines())
@@ -38,13 +37,13 @@ fn quoted(text: &str) -> Vec<&str> {
 #[test]
 fn every_file_that_a_page_names_exists() {
     let mut pages = Vec::new();
-    files_below(&root(), ".md", &mut pages);
+    find_files_below(&root(), ".md", &mut pages);
     let mut missing = Vec::new();
     for path in pages {
         let changes = path.ends_with("CHANGELOG.md");
         let text = fs::read_to_string(&path).expect("a page");
         let rooms = ["src/", "tests/", "museum/", "examples/", "report/"];
-        for name in quoted(&text) {
+        for name in find_quoted(&text) {
             let Some((folder, rest)) = name.split_once('/') else {
                 continue;
             };
@@ -56,24 +55,24 @@ fn every_file_that_a_page_names_exists() {
             }
         }
     }
-    assert!(missing.is_empty(), "not there: {missing:#?}");
+    assert!(missing.is_empty(), "files that do not exist: {missing:#?}");
 }
 
 #[test]
-fn every_test_that_holds_an_invariant_exists() {
+fn every_test_of_an_invariant_exists() {
     let mut sources = Vec::new();
-    files_below(&root(), ".rs", &mut sources);
+    find_files_below(&root(), ".rs", &mut sources);
     let text: String = sources
         .iter()
         .map(|path| fs::read_to_string(path).expect("a source"))
         .collect();
-    let architecture = page("ARCHITECTURE.md");
+    let architecture = read_page("ARCHITECTURE.md");
     let (_, invariants) = architecture
         .split_once("## Invariants")
         .expect("the section");
     let (invariants, _) = invariants.split_once("\n## ").expect("the next section");
     let rows = invariants.lines().filter(|line| line.starts_with("| "));
-    // Behind the heading of the table.
+    // The first two rows are the heading of the table.
     let rows: Vec<_> = rows.skip(1).collect();
     assert!(rows.len() >= 15, "{rows:#?}");
     for row in rows {
@@ -81,9 +80,9 @@ fn every_test_that_holds_an_invariant_exists() {
         let [_, _, kept_in, tests] = cells[..] else {
             panic!("no invariant, file and test: {row}");
         };
-        assert!(!quoted(kept_in).is_empty(), "no file in: {row}");
-        assert!(!quoted(tests).is_empty(), "no test in: {row}");
-        for test in quoted(tests) {
+        assert!(!find_quoted(kept_in).is_empty(), "no file in: {row}");
+        assert!(!find_quoted(tests).is_empty(), "no test in: {row}");
+        for test in find_quoted(tests) {
             let exists = match test.ends_with(".rs") {
                 true => root().join(test).exists(),
                 false => text.contains(&format!("fn {test}(")),
@@ -94,9 +93,9 @@ fn every_test_that_holds_an_invariant_exists() {
 }
 
 #[test]
-fn pages_for_scanning_stay_short() {
+fn overview_pages_stay_short() {
     for (name, limit) in [("README.md", 150), ("ARCHITECTURE.md", 200)] {
-        let lines = page(name).lines().count();
+        let lines = read_page(name).lines().count();
         assert!(
             lines <= limit,
             "{name} has {lines} lines, more than {limit}"
@@ -104,7 +103,7 @@ fn pages_for_scanning_stay_short() {
     }
 }
 
-/// What the report calls a target, and the page about the choice of a backend.
+/// The names of a target in the report, and on the page about the choice of a backend.
 const TARGETS: [(&str, &str); 5] = [
     ("memory", "`embedded:memory`"),
     ("durable", "`embedded:///DIR`"),
@@ -114,8 +113,8 @@ const TARGETS: [(&str, &str); 5] = [
 ];
 
 #[test]
-fn the_figures_of_the_choice_are_those_of_the_report() {
-    let report = page("benches/report/report.md");
+fn the_page_about_the_choice_has_the_figures_of_the_report() {
+    let report = read_page("benches/report/report.md");
     let mut figures = BTreeMap::new();
     for line in report.lines() {
         let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
@@ -135,34 +134,35 @@ fn the_figures_of_the_choice_are_those_of_the_report() {
     });
     let table = rows.join("\n");
     assert!(
-        page("docs/choosing-a-backend.md").contains(&table),
-        "docs/choosing-a-backend.md has other figures than the report, or an older date; put in:\n{table}"
+        read_page("docs/choosing-a-backend.md").contains(&table),
+        "docs/choosing-a-backend.md has other figures than the report, or an older date; put \
+         in:\n{table}"
     );
 }
 
-/// Puts the file of its first line into each block of code that names one.
-fn with_code(text: &str) -> (String, BTreeSet<String>) {
+/// Replaces each block of code whose first line names a file by that file.
+fn insert_code(text: &str) -> (String, BTreeSet<String>) {
     let mut shown = BTreeSet::new();
     let parts = text.split("```").enumerate().map(|(at, part)| {
         let named = part.strip_prefix("rust,ignore\n// conformance/tests/");
         let Some((name, _)) = named.and_then(|rest| rest.split_once('\n')) else {
             return part.to_owned();
         };
-        assert!(at % 2 == 1, "it is a block");
+        assert!(at % 2 == 1, "the name stands in a block");
         let name = format!("conformance/tests/{name}");
-        let code = page(&name);
+        let code = read_page(&name);
         shown.insert(name.clone());
         format!("rust,ignore\n// {name}\n{code}")
     });
     (parts.collect::<Vec<_>>().join("```"), shown)
 }
 
-/// The page shows the whole small backend, so that nobody has to look for more of it.
+/// The page shows every file of the small backend.
 #[test]
-fn the_worked_example_is_the_backend_that_passes_the_suite() {
+fn the_page_shows_the_small_backend() {
     const PAGE: &str = "docs/adding-a-backend.md";
-    let text = page(PAGE);
-    let (true_text, shown) = with_code(&text);
+    let text = read_page(PAGE);
+    let (true_text, shown) = insert_code(&text);
     if std::env::var_os("UPDATE_PAGES").is_some() {
         fs::write(root().join(PAGE), &true_text).expect("the page is written");
         return;
@@ -172,7 +172,7 @@ fn the_worked_example_is_the_backend_that_passes_the_suite() {
         "{PAGE} shows other code than conformance/tests has: run this test with UPDATE_PAGES=1"
     );
     let mut small = Vec::new();
-    files_below(&root().join("conformance/tests/small"), ".rs", &mut small);
+    find_files_below(&root().join("conformance/tests/small"), ".rs", &mut small);
     for path in small {
         let name = path.file_name().expect("a file").to_string_lossy();
         let name = format!("conformance/tests/small/{name}");

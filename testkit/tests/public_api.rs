@@ -1,17 +1,17 @@
-//! The public interface of each published library is what its `public-api.txt` lists, so that no
-//! change of it goes unnoticed.
+//! Compares the public interface of each published library with its `public-api.txt`, so that no
+//! change goes unnoticed.
 //!
-//! After a change that is meant: `RENEW_PUBLIC_API=1 cargo test -p testkit --test public_api`, and
-//! note it in CHANGELOG.md.
+//! After an intended change, run `RENEW_PUBLIC_API=1 cargo test -p testkit --test public_api`, and
+//! note the change in CHANGELOG.md.
 //!
-//! The listings are made from rustdoc's JSON, whose format the crate `public-api` and the compiler
-//! have to agree about.
+//! The listings are made from rustdoc's JSON. The crate `public-api` and the compiler have to use
+//! the same version of its format.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The crates whose libraries others use. That of `lock-cli` is there for its tests alone.
+/// The crates whose libraries are for other programs. The library of `lock-cli` is for its tests.
 const CRATES: [&str; 9] = [
     "backend-embedded",
     "backend-etcd",
@@ -29,7 +29,7 @@ fn root() -> &'static Path {
     folder.parent().unwrap_or(folder)
 }
 
-/// Makes the JSON of all crates and returns the folder that it is in.
+/// Makes the JSON of all crates, and returns its folder.
 fn document() -> PathBuf {
     let folder = root().join("target/public-api");
     let mut cargo = Command::new(env!("CARGO"));
@@ -44,9 +44,9 @@ fn document() -> PathBuf {
             "--all-features",
         ])
         .current_dir(root())
-        // The compiler is the stable one, which lets only this script use what is unstable.
+        // The stable compiler lets this script alone use unstable options.
         .env("RUSTDOC", root().join("tools/rustdoc-json"))
-        // What the crates are built of is shared with the other builds.
+        // The dependencies are shared with the other builds.
         .env("CARGO_BUILD_BUILD_DIR", root().join("target"))
         .arg("--target-dir")
         .arg(&folder);
@@ -59,7 +59,7 @@ fn document() -> PathBuf {
     folder.join("doc")
 }
 
-/// Returns the public items of a crate, a line each.
+/// Returns the public items of a crate, one a line.
 fn list(json: &Path) -> String {
     let api = public_api::Builder::from_rustdoc_json(json)
         .omit_blanket_impls(true)
@@ -69,21 +69,22 @@ fn list(json: &Path) -> String {
     let api = api.unwrap_or_else(|error| {
         panic!(
             "{}: {error}. Take the version of the crate public-api that reads what this compiler \
-             writes (testkit/Cargo.toml), or the compiler that the listings were made with: Rust 1.95.",
+             writes (testkit/Cargo.toml), or the compiler that the listings were made with: Rust \
+             1.95.",
             json.display()
         )
     });
     api.items().map(|item| format!("{item}\n")).collect()
 }
 
-/// Returns the lines of one text that the other has not.
+/// Returns the lines of one text that the other text lacks.
 fn only_in<'a>(text: &'a str, other: &str) -> Vec<&'a str> {
     let other: Vec<&str> = other.lines().collect();
     text.lines().filter(|line| !other.contains(line)).collect()
 }
 
 #[test]
-fn the_public_interfaces_are_as_listed() {
+fn the_public_interfaces_match_their_listings() {
     let folder = document();
     let renews = std::env::var_os("RENEW_PUBLIC_API").is_some();
     let mut differing = Vec::new();
@@ -102,7 +103,7 @@ fn the_public_interfaces_are_as_listed() {
     }
     assert!(
         differing.is_empty(),
-        "{}\nIf that is meant, RENEW_PUBLIC_API=1 cargo test -p testkit --test public_api",
+        "{}\nIf that is intended, run RENEW_PUBLIC_API=1 cargo test -p testkit --test public_api",
         differing.join("\n")
     );
 }

@@ -1,8 +1,9 @@
-//! A crate outside of the workspace, on the crates as they are packaged: it picks each backend by its
-//! feature, takes a lock, runs a part of the suite, and measures a load.
+//! Tests a crate outside of the workspace that depends on the crates as they are packaged. The
+//! crate selects each backend by its feature, takes a lock, runs a part of the suite, and measures
+//! a load.
 //!
-//! The packages are unpacked below `target/consumer`. What they have in common with the workspace,
-//! the crates of others, is not built again.
+//! The packages are unpacked below `target/consumer`. The dependencies that they share with the
+//! workspace are not built again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use testkit::fixtures::etcd::Node;
 use testkit::fixtures::zk::{Ensemble, Settings};
 
 const PROGRAM: &str = include_str!("program.rs");
-/// Those that are not published.
+/// The crates that are not published.
 const UNPUBLISHED: [&str; 2] = ["benches", "testkit"];
 
 const MANIFEST: &str = r#"[package]
@@ -47,9 +48,9 @@ fn root() -> &'static Path {
 }
 
 fn run(command: &mut Command) -> String {
-    let output = command.output().expect("it starts");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {said}");
+    let output = command.output().expect("the program starts");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {printed}");
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
@@ -64,7 +65,7 @@ fn cargo(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Packages all crates that are published, and unpacks them into a workspace of a stranger's.
+/// Packages all crates that are published, and unpacks the packages into a workspace of their own.
 fn unpack(folder: &Path) {
     let _ = fs::remove_dir_all(folder.join("packages"));
     let _ = fs::remove_dir_all(folder.join("made/package"));
@@ -101,7 +102,7 @@ fn unpack(folder: &Path) {
     }
     fs::write(folder.join("Cargo.toml"), manifest).expect("writable");
     fs::write(folder.join("src/main.rs"), PROGRAM).expect("writable");
-    // The same versions of the crates of others.
+    // The dependencies have the same versions as in the workspace.
     fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock")).expect("copied");
 }
 
@@ -130,7 +131,7 @@ fn consume(folder: &Path, feature: &str, url: &str) {
 }
 
 #[test]
-fn the_packages_build_and_each_backend_is_picked_by_its_feature() {
+fn the_packages_build_and_a_feature_selects_each_backend() {
     let folder = root().join("target/consumer");
     unpack(&folder);
     run(&mut cargo(

@@ -1,5 +1,5 @@
-//! A program outside of the workspace: it takes a lock, runs a part of the suite, and measures a load
-//! on the coordinator that its argument names.
+//! A program outside of the workspace. It takes a lock, runs a part of the suite, and measures a
+//! load on the coordinator whose URL is its argument.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -33,7 +33,8 @@ async fn take_lock(url: &str) -> Result<(), turnlock::Error> {
     locks.close().await
 }
 
-/// Returns how a case gets a client of its namespace. A coordinator in memory is one namespace.
+/// Returns a function that connects a client to a namespace. All namespaces of a coordinator in
+/// memory are the same one.
 fn connect_namespaces(
     url: &str,
 ) -> impl Fn(u64) -> Result<Arc<dyn Backend>, turnlock::Error> + Send + Sync + use<> {
@@ -43,7 +44,7 @@ fn connect_namespaces(
         if !url.starts_with("embedded:") {
             return turnlock::backend(&format!("{url}?namespace=stranger/{number}"));
         }
-        let mut in_memory = in_memory.lock().expect("no case panics in here");
+        let mut in_memory = in_memory.lock().expect("no case panics while it holds this mutex");
         if let Some(backend) = in_memory.get(&number) {
             return Ok(Arc::clone(backend));
         }
