@@ -140,7 +140,7 @@ pub(crate) fn to_removed(result: &TxnResult) -> Removed {
     }
 }
 
-/// Returns the reads that tell which of the waiters' entries exist.
+/// Returns the reads that show which of the waiters' entries exist.
 pub(crate) fn read_waiters(waiters: &[EntryId]) -> impl Iterator<Item = Op> {
     waiters.iter().map(|waiter| {
         let key = KeyRange::One(waiter.key.to_vec().into());

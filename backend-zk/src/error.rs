@@ -75,7 +75,7 @@ pub(crate) fn from_zk_error(cluster: &str, error: ZkError) -> Error {
 
 /// Returns the error of an enqueue that met the node of an earlier attempt of itself. The next
 /// attempt finds that node.
-pub(crate) fn executed_meanwhile(source: Error) -> Error {
+pub(crate) fn executed_meanwhile_error(source: Error) -> Error {
     let text = "an earlier attempt of the same request was executed meanwhile";
     Error::new(ErrorKind::Unreachable, text)
         .with_effect(Effect::Unknown)

@@ -196,8 +196,8 @@ pub(crate) struct Seen {
     pub(crate) only: Option<Ahead>,
 }
 
-/// Returns the view of our entry. `created` has the czxids of the [`find_unplaced`]; an entry that
-/// is missing there is gone.
+/// Returns the view of our entry. `created` has the czxids of the entries that
+/// [`find_unplaced`] returned; an entry that is missing there is gone.
 pub(crate) fn view(
     own: &EntryId,
     children: &[String],
@@ -275,10 +275,10 @@ mod tests {
     fn ahead(own: (&str, u64), nodes: &[(&str, u64)], mode: Mode) -> Vec<String> {
         let ask = rule::ask(mode);
         let names: Vec<String> = nodes.iter().map(|(name, _)| (*name).to_owned()).collect();
-        let find_unplaced = find_unplaced(own.0, &names, ask);
+        let unplaced = find_unplaced(own.0, &names, ask);
         let created = nodes
             .iter()
-            .filter(|(name, _)| find_unplaced.contains(name))
+            .filter(|(name, _)| unplaced.contains(name))
             .map(|(name, czxid)| ((*name).to_owned(), known(*czxid)))
             .collect();
         let own = entry("/d", own.0, Incarnation::new(own.1));

@@ -217,8 +217,8 @@ impl LifeFile {
             .file
             .write_all_at(&header.encode(), 0)
             .or_else(|error| {
-                // The file must not go on saying that this coordinator has ended. An empty file says
-                // nothing.
+                // The file must not go on saying that this coordinator has ended. An empty file
+                // says nothing.
                 tracing::warn!(
                     %error,
                     file = %self.path.display(),

@@ -59,12 +59,12 @@ impl ZkSession {
                     };
                     let alone = layout::is_alone(&own, &children);
                     let made = Some(own.clone());
-                    let settled = self.resolve(&client, &directory, ticket, ask, &children, made);
+                    let resolved = self.resolve(&client, &directory, ticket, ask, &children, made);
                     // Boxed: an enqueue that is known to be alone does not need room for this
                     // future.
-                    let settled = Box::pin(settled);
+                    let resolved = Box::pin(resolved);
                     // There is no view if somebody removed the entry between the two requests.
-                    let (entry, view) = settled.await?.unwrap_or((own, layout::ABSENT));
+                    let (entry, view) = resolved.await?.unwrap_or((own, layout::ABSENT));
                     (entry, view, alone)
                 }
             };
@@ -114,7 +114,7 @@ impl ZkSession {
                 let executed_meanwhile = error == ZkError::NodeExists;
                 let mut error = self.cluster.error(error);
                 if executed_meanwhile {
-                    error = error::executed_meanwhile(error);
+                    error = error::executed_meanwhile_error(error);
                 }
                 if first && error.effect() == Effect::None {
                     self.uncertain().remove(&ticket.serial);

@@ -52,17 +52,17 @@ impl ZkSession {
         ask: Ask,
     ) -> Result<View, Error> {
         let (directory, own) = layout::split(entry)?;
-        let find_unplaced = layout::find_unplaced(own, children, ask);
+        let unplaced = layout::find_unplaced(own, children, ask);
         let mut created = HashMap::new();
-        if !find_unplaced.is_empty() {
-            let paths: Vec<String> = find_unplaced
+        if !unplaced.is_empty() {
+            let paths: Vec<String> = unplaced
                 .iter()
                 .map(|name| layout::child(directory, name))
                 .collect();
             let stats = client.ask(|zk| {
                 Box::pin(async move { try_join_all(paths.iter().map(|p| zk.check_stat(p))).await })
             });
-            for (name, stat) in find_unplaced
+            for (name, stat) in unplaced
                 .into_iter()
                 .zip(self.liveness.note_session_loss(stats.await)?)
             {
