@@ -93,9 +93,9 @@ impl Keyspace {
     /// Returns the prefix that all keys of a lock share.
     fn prefix(&self, name: &LockName) -> String {
         if name.is_raw() {
-            format!("{}/", name.as_str())
+            [name.as_str(), "/"].concat()
         } else {
-            format!("{}/{}/", self.namespace, name::encode(name.as_str()))
+            [&self.namespace, "/", &name::encode(name.as_str()), "/"].concat()
         }
     }
 
@@ -154,7 +154,7 @@ impl Keyspace {
         if !ask.exclusive_only {
             return vec![whole];
         }
-        let shared = Span::with_prefix(&format!("{prefix}{READ}"));
+        let shared = Span::with_prefix(&[&prefix, READ].concat());
         vec![
             Span {
                 start: whole.start,

@@ -12,7 +12,6 @@ use crate::janitor::SharedSession;
 use crate::liveness::{Liveness, State};
 use crate::operation::Operation;
 use crate::retry::{Doubt, RetryPolicy, retry};
-use crate::self_wait::HolderMark;
 use crate::session::Removed;
 
 /// The outcome of a release that the coordinator confirmed.
@@ -33,14 +32,12 @@ pub(crate) struct HeldLock {
     hold: Arc<Hold>,
     shared_session: Arc<SharedSession>,
     released: bool,
-    _mark: HolderMark,
 }
 
 impl HeldLock {
-    /// Creates the guard's part. To be called on the task that acquires.
+    /// Creates the guard's part.
     pub(crate) fn new(shared_session: Arc<SharedSession>, hold: Arc<Hold>) -> Self {
         HeldLock {
-            _mark: shared_session.holders().mark(&hold.ticket().name),
             hold,
             shared_session,
             released: false,

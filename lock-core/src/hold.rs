@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::entry::{EntryId, Ticket};
 use crate::error::LossReason;
+use crate::self_wait::CallerKey;
 use crate::token::Token;
 
 /// One hold of a lock, shared by its guard and the janitor.
@@ -27,6 +28,8 @@ pub(crate) struct Hold {
     ticket: Ticket,
     entry: EntryId,
     token: Token,
+    /// The task that acquired the lock.
+    caller: CallerKey,
     /// Why the hold ended; set once.
     end: OnceLock<End>,
     /// Wakes the watch on the entry at the end.
@@ -51,8 +54,10 @@ pub(crate) enum End {
 }
 
 impl Hold {
+    /// Creates the hold of the calling task. To be called on the task that acquires.
     pub(crate) fn new(ticket: Ticket, entry: EntryId, token: Token) -> Arc<Self> {
         Arc::new(Hold {
+            caller: CallerKey::of_caller(&ticket.name),
             ticket,
             entry,
             token,
@@ -72,6 +77,11 @@ impl Hold {
 
     pub(crate) fn token(&self) -> Token {
         self.token
+    }
+
+    /// Returns the task that acquired the lock.
+    pub(crate) fn caller(&self) -> CallerKey {
+        self.caller
     }
 
     pub(crate) fn serial(&self) -> u64 {

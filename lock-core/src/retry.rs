@@ -51,23 +51,39 @@ pub(crate) async fn retry<T, F>(
 where
     F: Future<Output = Result<T, Error>>,
 {
+    let begun = Clock::system().now();
+    match attempt().await {
+        Ok(done) => Ok(done),
+        // In a box: an operation that succeeds at once does without the memory.
+        Err(error) => Box::pin(retry_after(error, policy, begun, attempt)).await,
+    }
+}
+
+/// Goes on with [`retry`] after the first try, which failed.
+async fn retry_after<T, F>(
+    mut error: Error,
+    policy: RetryPolicy,
+    begun: BootInstant,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
     let clock = Clock::system();
-    let mut tries = Tries::new(policy, clock.now());
+    let mut tries = Tries::new(policy, begun);
     let mut backoff = match policy {
         RetryPolicy::Brief => Backoff::of_brief_retry(),
         RetryPolicy::OfTry | RetryPolicy::Usual | RetryPolicy::Endless => Backoff::default(),
     };
-    loop {
-        let error = match attempt().await {
+    while tries.allow_another(&error, clock.now()) {
+        tracing::debug!(%error, "a request will be tried again");
+        background::sleep(backoff.next_pause()).await;
+        error = match attempt().await {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
-        if !tries.allow_another(&error, clock.now()) {
-            return Err(error);
-        }
-        tracing::debug!(%error, "a request will be tried again");
-        background::sleep(backoff.next_pause()).await;
     }
+    Err(error)
 }
 
 /// The tries of one operation so far.
@@ -213,7 +229,7 @@ pub(crate) async fn remove_before(
 ) -> Result<Removal, Error> {
     let doubt = Doubt::default();
     let attempt = || doubt.observe(session.remove(ticket, entry, waiters));
-    let found = retry_briefly(attempt).await?;
+    let found = retry(RetryPolicy::Brief, attempt).await?;
     let removed = match session.liveness().state() {
         // The end of the session may have removed the entry before any try did.
         State::Lost(_) => found.removed,

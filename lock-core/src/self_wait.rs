@@ -1,40 +1,60 @@
 //! Warns of a task that waits for a lock that it holds itself, since that wait never ends.
 //!
 //! The check decides nothing. A guard may have been given to another task meanwhile, so it is good
-//! for a warning and no more.
+//! for a warning and no more. A hold that is over soon costs no more than a hash: only holds that
+//! last are counted, on the background thread.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::Future;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustc_hash::FxBuildHasher;
+
 use crate::background;
 use crate::name::LockName;
 
-/// How long a wait lasts before the warning: a lock is handed over in far less time.
+/// How long a wait lasts before the warning. A lock is handed over in far less time, and a hold
+/// that lasts is counted long before.
 const WARN_AFTER: Duration = Duration::from_secs(1);
 
-/// The callers of a session that hold locks, by a hash of caller and lock: a few bytes for each
-/// hold, and no more. If two hashes are equal, a wrong warning is the worst result.
+/// A lock and a caller: a tokio task, or the thread outside of tasks. It is a hash of both. If two
+/// hashes are equal, a wrong warning is the worst result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct CallerKey(u64);
+
+impl CallerKey {
+    /// Returns the key of the calling task and this lock. To be called on the caller's own task.
+    pub(crate) fn of_caller(name: &LockName) -> Self {
+        let mut hasher = FxBuildHasher.build_hasher();
+        match tokio::task::try_id() {
+            Some(task) => task.hash(&mut hasher),
+            None => std::thread::current().id().hash(&mut hasher),
+        }
+        name.hash(&mut hasher);
+        CallerKey(hasher.finish())
+    }
+}
+
+/// The callers that hold locks of a session for longer than a moment.
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
-    counts: Mutex<HashMap<u64, u32>>,
+    counts: Mutex<HashMap<CallerKey, u32, FxBuildHasher>>,
 }
 
 /// One hold of one caller, which is counted for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct HolderMark {
     holders: Arc<Holders>,
-    key: u64,
+    key: CallerKey,
 }
 
 impl Holders {
-    /// Marks the caller as a holder of this lock. To be called on the caller's own task.
-    pub(crate) fn mark(self: &Arc<Self>, name: &LockName) -> HolderMark {
-        let key = key_of_caller(name);
+    /// Counts a hold that was granted to this caller.
+    pub(crate) fn mark(self: &Arc<Self>, key: CallerKey) -> HolderMark {
         *self.counts().entry(key).or_default() += 1;
         HolderMark {
             holders: self.clone(),
@@ -42,24 +62,18 @@ impl Holders {
         }
     }
 
-    /// Runs a wait of the caller for this lock. Warns once if the caller holds the same lock before
-    /// the wait begins and still holds it a second later. To be called on the caller's own task;
-    /// the wait may run on another task.
+    /// Runs a wait of the caller for this lock. Warns once if the caller holds the same lock when
+    /// the wait has lasted a second. To be called on the caller's own task; the wait may run on
+    /// another task.
     pub(crate) fn warn_of_self_wait<F: Future + Send>(
         self: &Arc<Self>,
         name: &LockName,
         wait: F,
     ) -> impl Future<Output = F::Output> + Send + use<F> {
-        let key = key_of_caller(name);
-        let suspect = self
-            .counts()
-            .contains_key(&key)
-            .then(|| (self.clone(), name.clone()));
+        let key = CallerKey::of_caller(name);
+        let (holders, name) = (self.clone(), name.clone());
         async move {
             let mut wait = pin!(wait);
-            let Some((holders, name)) = suspect else {
-                return wait.await;
-            };
             tokio::select! {
                 biased;
                 done = &mut wait => return done,
@@ -76,17 +90,13 @@ impl Holders {
         }
     }
 
-    fn counts(&self) -> MutexGuard<'_, HashMap<u64, u32>> {
+    fn counts(&self) -> MutexGuard<'_, HashMap<CallerKey, u32, FxBuildHasher>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for HolderMark {
     fn drop(&mut self) {
-        // Another thread of the parent may have held the mutex at the fork.
-        if background::is_forked() {
-            return;
-        }
         let mut counts = self.holders.counts();
         if let Entry::Occupied(mut count) = counts.entry(self.key) {
             *count.get_mut() -= 1;
@@ -95,15 +105,4 @@ impl Drop for HolderMark {
             }
         }
     }
-}
-
-/// Returns a hash of this lock and the calling task; outside of tokio's tasks, of the thread.
-fn key_of_caller(name: &LockName) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    match tokio::task::try_id() {
-        Some(task) => task.hash(&mut hasher),
-        None => std::thread::current().id().hash(&mut hasher),
-    }
-    name.hash(&mut hasher);
-    hasher.finish()
 }

@@ -1,39 +1,28 @@
-//! Checks that a task that acquires a lock that it already holds is warned, and that no other task
-//! is.
+//! A task that waits for a lock that it holds itself is warned of. The program is one of its own,
+//! since the wait runs on the background thread, where only a global subscriber hears of it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backend_embedded::EmbeddedBackend;
-use lock_core::{Locks, Options};
+use lock_core::{Error, LockName, Locks, Options};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Keeps the texts of all warnings.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
+/// Keeps the warnings, as text.
+struct Warnings;
 
-impl Warnings {
-    fn of(&self, lock: &str) -> usize {
-        let texts = self.0.lock().expect("no panic");
-        let of_lock = texts.iter().filter(|text| text.contains(lock));
-        of_lock
-            .inspect(|text| assert!(text.contains("holds itself")))
-            .count()
-    }
+static TEXTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn texts() -> MutexGuard<'static, Vec<String>> {
+    TEXTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Subscriber for Warnings {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.0.lock().expect("no panic").push(text.0);
+        *metadata.level() <= Level::WARN
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -41,56 +30,73 @@ impl Subscriber for Warnings {
     }
 
     fn record(&self, _: &Id, _: &Record<'_>) {}
+
     fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        struct Text(String);
+        impl Visit for Text {
+            fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+                self.0 += &format!("{}={value:?} ", field.name());
+            }
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        texts().push(text.0);
+    }
+
     fn enter(&self, _: &Id) {}
+
     fn exit(&self, _: &Id) {}
 }
 
-struct Text(String);
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0 += &format!("{}={value:?} ", field.name());
-    }
+/// Returns the warnings of this lock.
+fn warnings_of(lock: &str) -> usize {
+    let lock = format!("lock={lock} ");
+    let texts = texts();
+    let its = texts
+        .iter()
+        .filter(|text| text.contains(&lock) && text.contains("holds itself"));
+    its.count()
 }
 
 #[tokio::test]
-async fn a_task_that_waits_for_itself_is_warned_of_once() {
-    let warnings = Warnings::default();
-    tracing::subscriber::set_global_default(warnings.clone()).expect("the only one");
-    let backend = EmbeddedBackend::open("embedded:memory").await;
-    let locks = Locks::new(backend.expect("in memory"), Options::default()).expect("valid");
-    let (own, shared) = (locks.mutex("own"), locks.mutex("between-tasks"));
-    let (own, shared) = (own.expect("valid"), shared.expect("valid"));
-
-    let _held = own.acquire().await.expect("free");
-    let (other, limit) = (shared.clone(), Duration::from_secs(3));
-    let _between = tokio::spawn(async move { other.acquire().await })
-        .await
-        .expect("no panic")
-        .expect("free");
-    let (twice, behind) = tokio::join!(
-        own.acquire_timeout(limit),
-        tokio::spawn(async move { shared.acquire_timeout(limit).await }),
-    );
-    assert!(twice.expect("an answer").is_none());
-    assert!(behind.expect("no panic").expect("an answer").is_none());
-    assert_eq!(warnings.of("own"), 1);
-    assert_eq!(warnings.of("between-tasks"), 0);
-
-    // A released lock is not held.
-    drop(_held);
-    let held = own.acquire().await.expect("free");
-    let other = own.clone();
-    let stranger =
-        tokio::spawn(async move { other.acquire_timeout(Duration::from_millis(1500)).await });
-    assert!(
-        stranger
-            .await
-            .expect("no panic")
-            .expect("an answer")
-            .is_none()
-    );
-    assert_eq!(warnings.of("own"), 1);
-    drop(held);
+async fn who_waits_for_itself_is_warned_of_and_who_waits_for_another_is_not() -> Result<(), Error> {
+    tracing::subscriber::set_global_default(Warnings).expect("the only one");
+    let locks = Locks::new(
+        EmbeddedBackend::open("embedded:memory").await?,
+        Options::default(),
+    )?;
+    let [own, other] = [locks.mutex("own")?, locks.mutex("other")?];
+    let held = own.acquire().await?;
+    let elsewhere = tokio::spawn({
+        let other = other.clone();
+        async move { other.acquire().await }
+    });
+    let held_elsewhere = elsewhere.await.expect("no panic")?;
+    let waits_for_other = tokio::spawn(async move { other.acquire().await });
+    while locks
+        .queue(&LockName::new("other").expect("valid"))
+        .await?
+        .entries
+        .len()
+        < 2
+    {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::select! {
+        own = own.acquire() => panic!("two hold the lock: {own:?}"),
+        () = async {
+            while warnings_of("own") == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        } => {}
+    }
+    // The wait for the other lock began before, so its warning would have come before.
+    assert_eq!(warnings_of("other"), 0);
+    assert_eq!(warnings_of("own"), 1);
+    let _ = held.release().await?;
+    let _ = held_elsewhere.release().await?;
+    let _ = waits_for_other.await.expect("no panic")?.release().await?;
+    Ok(())
 }

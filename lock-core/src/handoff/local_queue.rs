@@ -16,6 +16,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use rustc_hash::FxBuildHasher;
+
 use crate::entry::{EntryId, Mode};
 use crate::incarnation::Incarnation;
 use crate::name::LockName;
@@ -28,7 +30,7 @@ const GUESSES: usize = 32;
 /// number.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    queues: HashMap<LockName, LocalQueue>,
+    queues: HashMap<LockName, LocalQueue, FxBuildHasher>,
 }
 
 /// The order in one queue, as far as this process knows it.
@@ -78,7 +80,9 @@ impl Order {
     pub(super) fn end_enqueue(&mut self, queue: &LockName) {
         if let Some(found) = self.queues.get_mut(queue) {
             found.arriving -= 1;
-            self.drop_if_empty(queue);
+            if found.is_empty() {
+                self.queues.remove(queue);
+            }
         }
     }
 
@@ -148,10 +152,13 @@ impl Order {
 
     /// Removes one of our entries that does not wait any more.
     pub(super) fn forget(&mut self, queue: &LockName, own: &EntryId) {
-        if let (Some(incarnation), Some(found)) = (own.incarnation, self.queues.get_mut(queue)) {
-            found.waiting.remove(&incarnation);
+        if let (Some(incarnation), Some(found)) = (own.incarnation, self.queues.get_mut(queue))
+            && found.waiting.remove(&incarnation).is_some()
+        {
             found.unconfirmed.remove(&incarnation);
-            self.drop_if_empty(queue);
+            if found.is_empty() {
+                self.queues.remove(queue);
+            }
         }
     }
 
@@ -179,12 +186,11 @@ impl Order {
         };
         queue.waiting.insert(incarnation, waiting);
     }
+}
 
-    fn drop_if_empty(&mut self, queue: &LockName) {
-        let is_empty = |queue: &LocalQueue| queue.waiting.is_empty() && queue.arriving == 0;
-        if self.queues.get(queue).is_some_and(is_empty) {
-            self.queues.remove(queue);
-        }
+impl LocalQueue {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.arriving == 0
     }
 }
 

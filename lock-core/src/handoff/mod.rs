@@ -14,6 +14,8 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustc_hash::FxBuildHasher;
+
 use self::removal::Departure;
 pub(crate) use self::removal::HandoffRegistry;
 pub(crate) use self::session::{Change, HandoffSession};
@@ -35,9 +37,9 @@ struct SessionHandoff {
 struct Seen {
     /// The tickets whose entries were seen with nothing ahead. Nothing will ever stand ahead of
     /// them: later entries stand behind.
-    front: HashSet<u64>,
+    front: HashSet<u64, FxBuildHasher>,
     /// The tickets that wait.
-    others: HashMap<u64, (LockName, EntryId)>,
+    others: HashMap<u64, (LockName, EntryId), FxBuildHasher>,
 }
 
 impl SessionHandoff {
@@ -63,6 +65,7 @@ impl SessionHandoff {
             session_handoff: self,
             ticket,
             limit: plans.then(|| self.registry.order().plan_enqueue(&ticket.name)),
+            arriving: plans,
         }
     }
 
@@ -125,8 +128,10 @@ struct EnqueuePlan<'a> {
     session_handoff: &'a SessionHandoff,
     ticket: &'a Ticket,
     /// How many entries the enqueue reads, also for others; zero if it assumes. `None` if it reads
-    /// only for itself, and is not counted among the arriving ones.
+    /// only for itself.
     limit: Option<usize>,
+    /// Whether it is counted among the arriving ones.
+    arriving: bool,
 }
 
 impl EnqueuePlan<'_> {
@@ -146,7 +151,7 @@ impl EnqueuePlan<'_> {
     /// Records the entry that the enqueue made, with the view that it read, and returns the entry's
     /// view. The view of an entry that assumes is its assumption, whatever was read. Returns `None`
     /// if there is nothing to assume; then a look has to find out.
-    fn place(&self, own: &EntryId, mut read: View) -> Option<View> {
+    fn place(&mut self, own: &EntryId, mut read: View) -> Option<View> {
         let Ticket {
             name, mode, serial, ..
         } = self.ticket;
@@ -166,6 +171,10 @@ impl EnqueuePlan<'_> {
                 Some(read)
             }
         };
+        if std::mem::take(&mut self.arriving) {
+            order.end_enqueue(name);
+        }
+        drop(order);
         if view.as_ref().is_some_and(|view| is_front(*mode, view)) {
             seen.front.insert(*serial);
         } else if view.as_ref().is_none_or(is_waiting) {
@@ -177,7 +186,7 @@ impl EnqueuePlan<'_> {
 
 impl Drop for EnqueuePlan<'_> {
     fn drop(&mut self) {
-        if self.limit.is_some() {
+        if self.arriving {
             let mut order = self.session_handoff.registry.order();
             order.end_enqueue(&self.ticket.name);
         }
@@ -230,7 +239,7 @@ mod tests {
     /// Lets this ticket's entry arrive, with this view if it reads.
     fn arrives(session_handoff: &SessionHandoff, mode: Mode, token: u64, read: &[u64]) -> View {
         let ticket = ticket(mode, token);
-        let plan = session_handoff.plan_enqueue(&ticket, Admission::Always, false);
+        let mut plan = session_handoff.plan_enqueue(&ticket, Admission::Always, false);
         plan.place(&entry(token), behind(read))
             .expect("others wait")
     }
@@ -297,15 +306,16 @@ mod tests {
         let session_handoff = SessionHandoff::new(Arc::<HandoffRegistry>::default());
         let tickets = [5, 6, 7, 8].map(|token| ticket(Mode::Exclusive, token));
         let arrive = |ticket| session_handoff.plan_enqueue(ticket, Admission::Always, false);
-        let [holder, second, third, fourth] = tickets.each_ref().map(arrive);
+        let [mut holder, mut second, mut third, fourth] = tickets.each_ref().map(arrive);
         assert_eq!(fourth.ask().limit, 3, "the second guess is one too many");
-        let place =
-            |plan: &EnqueuePlan<'_>, token, read: &[u64]| plan.place(&entry(token), behind(read));
+        let place = |plan: &mut EnqueuePlan<'_>, token, read: &[u64]| {
+            plan.place(&entry(token), behind(read))
+        };
         assert_eq!(third.ask().limit, 0);
-        assert_eq!(place(&holder, 5, &[]), Some(behind(&[])));
-        assert_eq!(place(&third, 7, &[]), None, "the holder does not wait");
-        assert_eq!(place(&second, 6, &[5]), Some(behind(&[5])));
-        assert_eq!(place(&third, 7, &[]), Some(behind(&[6])));
+        assert_eq!(place(&mut holder, 5, &[]), Some(behind(&[])));
+        assert_eq!(place(&mut third, 7, &[]), None, "the holder does not wait");
+        assert_eq!(place(&mut second, 6, &[5]), Some(behind(&[5])));
+        assert_eq!(place(&mut third, 7, &[]), Some(behind(&[6])));
         let gone = View {
             present: false,
             ..behind(&[])
@@ -329,8 +339,8 @@ mod tests {
         assert!(front.is_none());
         let mut ahead = vec![5];
         let arriving = ticket(Mode::Exclusive, 100);
-        let reading = loop {
-            let plan = session_handoff.plan_enqueue(&arriving, Admission::Always, false);
+        let mut reading = loop {
+            let mut plan = session_handoff.plan_enqueue(&arriving, Admission::Always, false);
             if plan.ask().limit > 0 {
                 break plan;
             }

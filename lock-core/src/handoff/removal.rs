@@ -2,12 +2,14 @@
 //! first.
 
 use std::collections::HashMap;
-use std::future::pending;
+use std::future::poll_fn;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use futures_util::task::AtomicWaker;
+use rustc_hash::FxBuildHasher;
 
 use super::local_queue::Order;
 use super::lock;
@@ -32,13 +34,15 @@ pub(crate) struct HandoffRegistry {
     order: Mutex<Order>,
 }
 
-type Waiters = HashMap<Arc<[u8]>, Vec<Arc<Waiter>>>;
+type Waiters = HashMap<Arc<[u8]>, Vec<Arc<Waiter>>, FxBuildHasher>;
 
 #[derive(Debug)]
 struct Waiter {
     own: EntryId,
     blocker: EntryId,
-    stage: watch::Sender<Stage>,
+    stage: Mutex<Stage>,
+    /// Wakes the wait when the stage has changed.
+    waker: AtomicWaker,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,13 +57,14 @@ enum Stage {
 
 impl Waiter {
     fn advance(&self, stage: Stage) {
-        self.stage.send_if_modified(|now| {
-            let news = *now != Stage::First;
-            if news {
-                *now = stage;
+        {
+            let mut now = lock(&self.stage);
+            if *now == Stage::First {
+                return;
             }
-            news
-        });
+            *now = stage;
+        }
+        self.waker.wake();
     }
 }
 
@@ -93,12 +98,11 @@ impl HandoffRegistry {
 
     /// Registers `own` as a waiter for the removal of `blocker`, which stands ahead of it.
     pub(super) fn expect(&self, own: &EntryId, blocker: &EntryId) -> Expected<'_> {
-        let stage = watch::Sender::new(Stage::Standing);
-        let seen = stage.subscribe();
         let waiter = Arc::new(Waiter {
             own: own.clone(),
             blocker: blocker.clone(),
-            stage,
+            stage: Mutex::new(Stage::Standing),
+            waker: AtomicWaker::new(),
         });
         let mut waiters = lock(&self.waiters);
         let waiters = waiters.entry(blocker.key.clone()).or_default();
@@ -106,7 +110,6 @@ impl HandoffRegistry {
         Expected {
             registry: self,
             waiter,
-            stage: seen,
         }
     }
 
@@ -150,7 +153,6 @@ impl HandoffRegistry {
 pub(super) struct Expected<'a> {
     registry: &'a HandoffRegistry,
     waiter: Arc<Waiter>,
-    stage: watch::Receiver<Stage>,
 }
 
 impl Expected<'_> {
@@ -172,12 +174,16 @@ impl Expected<'_> {
     }
 
     async fn reach(&mut self, reached: impl Fn(Stage) -> bool) -> Stage {
-        let stage = self.stage.wait_for(|stage| reached(*stage)).await;
-        match stage.map(|stage| *stage) {
-            Ok(stage) => stage,
-            // The sender lives as long as this wait.
-            Err(_) => pending().await,
-        }
+        poll_fn(|context| {
+            // Before the look at the stage, so that no change after the look is missed.
+            self.waiter.waker.register(context.waker());
+            let stage = *lock(&self.waiter.stage);
+            match reached(stage) {
+                true => Poll::Ready(stage),
+                false => Poll::Pending,
+            }
+        })
+        .await
     }
 }
 

@@ -58,7 +58,7 @@ impl HandoffSession {
         admission: Admission,
         again: bool,
     ) -> Result<Enqueued, Error> {
-        let plan = self.handoff.plan_enqueue(ticket, admission, again);
+        let mut plan = self.handoff.plan_enqueue(ticket, admission, again);
         let enqueued = self.session.enqueue(ticket, plan.ask(), admission).await?;
         let Enqueued::Placed(mut placed) = enqueued else {
             return Ok(Enqueued::Busy);

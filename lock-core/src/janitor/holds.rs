@@ -20,6 +20,7 @@ use crate::backoff::Backoff;
 use crate::error::{Error, LossReason};
 use crate::hold::Hold;
 use crate::rule::{self, View};
+use crate::self_wait::{HolderMark, Holders};
 use crate::session::{AsOf, Session, Watcher};
 
 /// The age below which a hold's entry is never watched, because the watch would cost more than the
@@ -104,6 +105,8 @@ struct Watched {
     hold: Arc<Hold>,
     /// The pauses before the watch is set anew, which grow with the number of breaks in a row.
     backoff: Backoff,
+    /// Counts the hold as one of its caller's.
+    _mark: HolderMark,
 }
 
 /// The reason why a held entry is looked up.
@@ -117,8 +120,13 @@ enum Cause {
     Backstop,
 }
 
-/// Watches the entries of all holds that last, until the session is lost.
-pub(super) async fn watch(session: &dyn Session, unwatched: &UnwatchedHolds) {
+/// Watches the entries of all holds that last, and counts these as `holders`, until the session is
+/// lost.
+pub(super) async fn watch(
+    session: &dyn Session,
+    unwatched: &UnwatchedHolds,
+    holders: &Arc<Holders>,
+) {
     let mut lost = pin!(session.liveness().lost());
     let sweeps = stream::unfold(unwatched, async |unwatched| {
         Some((unwatched.sweep().await, unwatched))
@@ -166,7 +174,8 @@ pub(super) async fn watch(session: &dyn Session, unwatched: &UnwatchedHolds) {
                 }
                 for (serial, hold) in lasted {
                     watches.push(changed(hold.clone()));
-                    watched.insert(serial, Watched { hold, backoff: Backoff::default() });
+                    let _mark = holders.mark(hold.caller());
+                    watched.insert(serial, Watched { hold, backoff: Backoff::default(), _mark });
                 }
             }
             Some((serial, outcome)) = watches.next() => match outcome {
@@ -179,7 +188,7 @@ pub(super) async fn watch(session: &dyn Session, unwatched: &UnwatchedHolds) {
             },
             Some((serial, cause, view)) = looks.next() => {
                 let crowding = crowding_factor(watched.len());
-                let Some(Watched { hold, backoff }) = watched.get_mut(&serial) else {
+                let Some(Watched { hold, backoff, .. }) = watched.get_mut(&serial) else {
                     continue;
                 };
                 match view {
@@ -289,8 +298,10 @@ mod tests {
     #[test]
     fn each_hold_is_looked_up_in_turn() {
         let hold = |serial| {
+            let hold = Hold::sample(serial);
             let watched = Watched {
-                hold: Hold::sample(serial),
+                _mark: Arc::<Holders>::default().mark(hold.caller()),
+                hold,
                 backoff: Backoff::default(),
             };
             (serial, watched)

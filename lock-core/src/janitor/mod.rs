@@ -64,13 +64,15 @@ impl SharedSession {
         let handoff = HandoffSession::new(session, registry);
         let (jobs, queue) = mpsc::unbounded_channel();
         let unwatched = Arc::new(UnwatchedHolds::default());
-        background::handle()?.spawn(work(handoff.clone(), unwatched.clone(), queue));
+        let holders = Arc::<Holders>::default();
+        let work = work(handoff.clone(), unwatched.clone(), holders.clone(), queue);
+        background::handle()?.spawn(work);
         Ok(Arc::new(SharedSession {
             handoff,
             serial: AtomicU64::new(1),
             jobs,
             unwatched,
-            holders: Arc::default(),
+            holders,
         }))
     }
 
@@ -149,12 +151,13 @@ impl Drop for SharedSession {
 async fn work(
     handoff: Arc<HandoffSession>,
     unwatched: Arc<UnwatchedHolds>,
+    holders: Arc<Holders>,
     mut jobs: mpsc::UnboundedReceiver<Job>,
 ) {
     let mut waiting: VecDeque<(Ticket, Option<EntryId>)> = VecDeque::new();
     let mut removals = FuturesUnordered::new();
     let session = &**handoff.session();
-    let mut watching = holds::watch(session, &unwatched).boxed().fuse();
+    let mut watching = holds::watch(session, &unwatched, &holders).boxed().fuse();
     let mut reply = None;
     loop {
         while removals.len() < REMOVALS
