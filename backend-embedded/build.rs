@@ -52,7 +52,8 @@ mod services {
             .compile(&[lock, election]);
     }
 
-    /// A method whose request is ours (`server::proto`) and whose response is `etcd-client`'s.
+    /// Makes a method whose request type is that of `server::proto`, and whose response type is
+    /// that of `etcd-client`.
     fn method(name: &str, route: &str, request: &str, response: &str) -> MethodBuilder {
         Method::builder()
             .name(name)

@@ -20,7 +20,7 @@ async fn locks(data: &Path) -> (Locks, Coordinator) {
     (Locks::new(backend, options).expect("locks"), coordinator)
 }
 
-/// The process to be killed; it is not a test by itself.
+/// Runs as the process to be killed. It is not a test by itself.
 #[tokio::test]
 #[ignore = "run by the test that kills it"]
 async fn holder() {

@@ -1,4 +1,4 @@
-//! Kills a writing process again and again, at any moment. Everything that it was told is recorded
+//! Kills a writing process again and again, at any moment. Every write that was acknowledged to it
 //! is there when the folder is opened again, and revisions never go back or repeat.
 
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ fn put(key: String, value: String, lease: i64) -> Put {
     }
 }
 
-/// The process to be killed; it is not a test by itself.
+/// Runs as the process to be killed. It is not a test by itself.
 #[test]
 #[ignore = "run by the test that kills it"]
 fn writer() {

@@ -61,7 +61,7 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    /// Whether the connection does not leave this machine.
+    /// Returns whether the connection does not leave this machine.
     pub(crate) fn is_local(&self) -> bool {
         match self {
             Endpoint::Unix(_) => true,

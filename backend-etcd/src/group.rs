@@ -255,8 +255,8 @@ async fn send_together(
     split_answer(transport.txn(all).await?, count)
 }
 
-/// Whether the server did nothing, and one of several transactions may be the reason: its lease is
-/// gone, it is not permitted, or there is no room for it.
+/// Returns whether the server did nothing, and one of several transactions may be the reason: its
+/// lease is gone, it is not permitted, or there is no room for it.
 fn is_refusal(error: &Error) -> bool {
     error.effect() == Effect::None && error.kind() != ErrorKind::Unreachable
 }

@@ -127,7 +127,7 @@ impl Tls {
         })
     }
 
-    /// Whether we have a client certificate.
+    /// Returns whether we have a client certificate.
     pub(crate) fn has_identity(&self) -> bool {
         self.identity.is_some()
     }

@@ -28,7 +28,7 @@ fn ticket(name: impl Into<String>, serial: u64) -> Ticket {
     }
 }
 
-/// Polled once, all of them are under way or wait for those that are.
+/// Polls the requests once. After that, each is under way or waits for another one.
 fn begin(requests: &mut (impl Future + Unpin)) {
     let answered = requests.now_or_never().is_some();
     assert!(!answered, "nobody can have answered");
@@ -42,7 +42,7 @@ struct Stalled {
     session: Arc<dyn Session>,
 }
 
-/// Requests that the server does not answer before it is told to.
+/// Requests that the server does not answer before the test lets it.
 type Fillers = Pin<Box<dyn Future<Output = ()>>>;
 
 impl Stalled {
@@ -109,8 +109,8 @@ async fn waiting_transactions_are_grouped_and_no_two_of_one_lock() {
         .map(|placed| placed.expect("queued").entry)
         .collect();
     let spent = stalled.etcd.transactions().await - before;
-    // One of the contenders waits with the others for its turn, and those who guessed in vain whom
-    // to wait for look.
+    // One of the contenders waits with the others for its turn, and those whose assumption
+    // was wrong look.
     let alone = AT_ONCE + CONTENDERS - 1;
     assert!(
         (alone + 1..=alone + 1 + CONTENDERS).contains(&spent),

@@ -14,7 +14,7 @@ use support::{Node, backend, locks, locks_of, soon};
 const LONG: Duration = Duration::from_secs(600);
 const ROUNDS: usize = 7;
 
-/// The limit for the median of the times. The machine may be busy in some rounds.
+/// Returns the median of the times, which a limit is for. The machine may be busy in some rounds.
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     println!("told after {times:?}");

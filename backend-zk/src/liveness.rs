@@ -6,11 +6,11 @@
 //!
 //! An acknowledged write proves less than it seems. The leader does not count the write itself as a
 //! sign of life. Each server answers the leader's pings, every half tick, with a table of the
-//! sessions that it heard of, and only this table counts. Table and write travel in order on one
-//! connection. So if a write was sent at `s` and committed, a table of `s - tick / 2` or later had
-//! arrived before. That table, or an earlier one, has every request that was answered by then. Our
-//! own earlier writes are such requests. The newest of them, sent at `p`, counts: the session lives
-//! at least until `p` plus its length.
+//! sessions that sent it something, and only this table counts. Table and write travel in order on
+//! one connection. So if a write was sent at `s` and committed, a table of `s - tick / 2` or later
+//! had arrived before. That table, or an earlier one, has every request that was answered by then.
+//! Our own earlier writes are such requests. The newest of them, sent at `p`, counts: the session
+//! lives at least until `p` plus its length.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};

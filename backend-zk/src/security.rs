@@ -168,12 +168,12 @@ impl Security {
         })
     }
 
-    /// Whether connections are encrypted.
+    /// Returns whether connections are encrypted.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.tls.is_some()
     }
 
-    /// Whether we have an identity that can own nodes.
+    /// Returns whether we have an identity that can own nodes.
     pub(crate) fn has_identity(&self) -> bool {
         let certified = self.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
         certified || self.credentials.is_some()

@@ -30,7 +30,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// How long two holders would have believed to hold the lock if pings counted.
+    /// Returns how long two holders would have believed that they hold the lock if pings counted.
     fn overlap(&self) -> f64 {
         (self.pinged - self.granted).max(0.0)
     }

@@ -64,7 +64,7 @@ fn ticket(name: LockName) -> Ticket {
     }
 }
 
-/// The transactions of an acquire and a release, as the sessions make them.
+/// Measures the transactions of an acquire and a release, as the sessions make them.
 fn machine(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("state machine");
     for waiting in [0, 10, 1_000, 10_000] {

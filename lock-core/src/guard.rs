@@ -173,8 +173,8 @@ impl<M: GuardMode> Guard<M> {
 
     /// Records in the entry that the lock is held since now, for everybody who looks at the queue.
     /// An entry by itself shows only when it was queued. One write, to be made after a long wait by
-    /// those whose [`Options::announces`](crate::Options::announces) is set; nobody needs to wait
-    /// for it.
+    /// clients whose [`Options::announces`](crate::Options::announces) is set. No caller needs to
+    /// wait for it.
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidArgument`]: the option is not set.
@@ -212,8 +212,8 @@ impl Guard {
     /// is still held, so a holder that was paused changes nothing after it has lost the lock. One
     /// round trip; on ZooKeeper a few for the first value at a key.
     ///
-    /// Any lock can guard any key: have all who write to a key write to it under the same lock. A
-    /// key is 1 to 1,024 bytes, by the rules of lock names; a value at most
+    /// Any lock can guard any key: let every writer of a key hold the same lock. A key
+    /// is 1 to 1,024 bytes, by the rules of lock names; a value at most
     /// [`MAX_VALUE_BYTES`](crate::data::MAX_VALUE_BYTES).
     ///
     /// A request whose answer is lost is sent again for as long as the lock is held. That makes no

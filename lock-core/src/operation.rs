@@ -28,7 +28,7 @@ pub enum Operation {
     ReadQueue,
     /// Lists the locks of a namespace.
     ListLocks,
-    /// Removes an entry, whoever owns it.
+    /// Removes an entry of any owner.
     Evict,
     /// Raises the offset of the tokens.
     RaiseTokenOffset,

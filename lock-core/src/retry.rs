@@ -258,8 +258,8 @@ mod tests {
         Error::new(kind, "for a test").with_effect(effect)
     }
 
-    /// The number of tries that a policy allows if each takes this long and fails like this, up to
-    /// a thousand.
+    /// Returns the number of tries that a policy allows if each takes this long and fails like
+    /// this, up to a thousand.
     fn count_tries(policy: RetryPolicy, each: Duration, kind: ErrorKind, effect: Effect) -> u32 {
         let start = BootInstant::from_nanos(1_000_000_000);
         let mut tries = Tries::new(policy, start);

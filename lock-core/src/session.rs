@@ -323,7 +323,7 @@ pub trait Session: Debug + Send + Sync {
     ) -> Result<Accessed, Error>;
 
     /// Replaces what this entry, in this incarnation, says of its contender. Returns whether the
-    /// entry was there. The order in the queue stays, and those who wait for the entry need not be
+    /// entry was there. The order in the queue stays, and the waiters for the entry need not be
     /// woken.
     ///
     /// # Cancel safety

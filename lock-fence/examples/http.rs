@@ -30,7 +30,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut response = Response::default();
     if request.method() == Method::POST {
-        // Whoever gets here was admitted, and is alone.
+        // A request that gets here was admitted, and no other one is served meanwhile.
         match Limited::new(request.into_body(), MAX_TEXT_BYTES)
             .collect()
             .await
@@ -56,7 +56,7 @@ pub async fn serve(listener: TcpListener) -> std::io::Result<()> {
         let service = TowerToHyperService::new(service.clone());
         tokio::spawn(async move {
             let io = TokioIo::new(connection);
-            // A client that went away has nobody to be told.
+            // The client may have disconnected. Then no reply can be sent.
             let _ = Builder::new(TokioExecutor::new())
                 .serve_connection(io, service)
                 .await;

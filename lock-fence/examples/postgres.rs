@@ -33,7 +33,7 @@ pub fn post(
     Ok(change.commit()?)
 }
 
-/// All entries, in the order in which they were posted.
+/// Returns all entries, in the order in which they were posted.
 pub fn entries(database: &mut Client) -> Result<Vec<String>, postgres::Error> {
     let rows = database.query("SELECT entry FROM ledger ORDER BY id", &[])?;
     Ok(rows.iter().map(|row| row.get(0)).collect())

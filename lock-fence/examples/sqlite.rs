@@ -36,7 +36,7 @@ pub fn post(
     Ok(change.commit()?)
 }
 
-/// All entries, in the order in which they were posted.
+/// Returns all entries, in the order in which they were posted.
 pub fn entries(database: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut query = database.prepare("SELECT entry FROM ledger ORDER BY id")?;
     query.query_map([], |row| row.get(0))?.collect()

@@ -69,7 +69,7 @@ fn a_guard_that_is_lost_writes_nothing_and_its_token_is_stale() {
             .await
             .expect("free");
         next.append("theirs\n").await.expect("admitted");
-        // One that does not ask its guard is told by the file.
+        // A holder that does not ask its guard is refused by the file.
         let late = FencedFile::new(&path, FencingToken::of(guard.lock()));
         assert!(late.append(b"late\n").expect_err("stale").is_stale());
         let _ = next.release().await;

@@ -30,7 +30,7 @@ impl CommitWait {
         self.wait_for_callers(1, answer).await
     }
 
-    /// As [`wait_for`](Self::wait_for), for a result that `callers` callers wait for.
+    /// Waits as [`wait_for`](Self::wait_for) does, for a result that `callers` callers wait for.
     pub(super) async fn wait_for_callers<T>(
         &self,
         callers: usize,

@@ -22,7 +22,8 @@ use crate::machine::op::{Delete, KeyRange, Op, Put, Txn};
 /// The election service.
 pub(super) struct Election(pub(super) Shared);
 
-/// etcd reports these as plain errors, for which gRPC sends `UNKNOWN`.
+/// Returns the status for an election without a leader. etcd reports it as a plain error, for which
+/// gRPC sends `UNKNOWN`.
 fn no_leader() -> Status {
     Status::unknown("election: no leader")
 }

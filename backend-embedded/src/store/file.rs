@@ -18,7 +18,7 @@ const MIN_RESERVE: u64 = 3 << 20;
 const MAX_RESERVE: u64 = 64 << 20;
 
 /// An open store file. To grow it takes blocks from the file system at once. So a full disk is met
-/// here, where redb can be told, and not when a page is written into a hole.
+/// here, where redb can get the error, and not when a page is written into a hole.
 #[derive(Debug)]
 pub(super) struct StoreFile {
     file: File,

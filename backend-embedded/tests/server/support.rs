@@ -66,7 +66,7 @@ impl Served {
         Self::of(coordinator, configure)
     }
 
-    /// As above, for a coordinator that is durable in this folder.
+    /// Serves a coordinator that is durable in this folder.
     pub fn durable(data: &Path) -> Self {
         let coordinator = Coordinator::open(Config::new(data)).expect("a coordinator");
         Self::of(coordinator, |server| server)

@@ -160,7 +160,7 @@ fn from_transport(address: &str, never_sent: bool, status: Status) -> Failure {
     }
 }
 
-/// Whether the request failed because no connection could be made for it.
+/// Returns whether the request failed because no connection could be made for it.
 fn is_connect_error(error: &(dyn StdError + 'static)) -> bool {
     causes(error).any(|e| e.is::<tonic::ConnectError>())
 }

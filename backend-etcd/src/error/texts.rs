@@ -84,7 +84,7 @@ pub(crate) fn parse_cancel_reason(reason: &str) -> Option<Meaning> {
     parse(reason, <[Code]>::is_empty)
 }
 
-/// Whether the client library says of a renewal that the lease is gone.
+/// Returns whether the client library says of a renewal that the lease is gone.
 pub(crate) fn is_lease_gone(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::LeaseKeepAliveError(text) if text == CLIENT_LEASE_GONE)
 }

@@ -192,7 +192,7 @@ async fn send(
     }
 }
 
-/// Whether the server cancelled a watch because of a permission or a token.
+/// Returns whether the server cancelled a watch because of a permission or a token.
 pub(super) fn is_refusal(response: &WatchResponse) -> bool {
     let meaning = error::parse_cancel_reason(response.cancel_reason());
     response.canceled()

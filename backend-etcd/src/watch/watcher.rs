@@ -38,7 +38,7 @@ pub(super) enum Command {
     },
 }
 
-/// One who waits for the deletion of a key.
+/// A caller that waits for the deletion of a key.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) serial: u64,
@@ -386,7 +386,7 @@ impl Watcher {
         }
     }
 
-    /// Gives the stream up, and all watches with it. Those who watch look for themselves, and watch
+    /// Gives the stream up, and all watches with it. The callers look for themselves, and watch
     /// again.
     fn interrupt(&mut self, failure: Failure) {
         let Failure { error, scope } = failure;

@@ -260,7 +260,7 @@ pub async fn servers_that_stand_still_for_too_long_cost_the_lock(bed: TestBed) -
     Ok(())
 }
 
-/// The waiter queues anew, as often and as long as the outage takes.
+/// The waiter enqueues again, as often and as long as the outage takes.
 pub async fn a_waiter_without_a_limit_outlives_an_outage(bed: TestBed) -> Result<(), Skip> {
     let bed = bed.short_lived();
     let members = bed.members()?;

@@ -202,8 +202,8 @@ mod tests {
 
     use super::*;
 
-    /// Both ends of a connection through a proxy. A read that nothing comes for fails after a
-    /// while.
+    /// Makes a connection through a proxy, and returns both of its ends. A read that gets nothing
+    /// fails after a while.
     fn connection() -> (Proxy, TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");

@@ -29,7 +29,7 @@ impl Machine {
             .and_then(|text| text.split(' ').next()?.parse().ok())
             .unwrap_or_default();
         let release = read("/proc/sys/kernel/osrelease");
-        // What follows the version is the name of whoever built it.
+        // The text after the version names the builder.
         let version = release.trim().split('-').next().unwrap_or_default();
         Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),

@@ -103,8 +103,8 @@ pub enum Command {
     Conformance(Conformance),
     /// Run a coordinator in the foreground, behind the etcd v3 API
     ///
-    /// Whoever can reach its socket or port can take and break all locks. On a TCP port, that is
-    /// every user of this machine.
+    /// Every user who can reach its socket or port can take and break all locks. On a TCP port,
+    /// that is every user of this machine.
     #[cfg(feature = "embedded")]
     Serve(Serve),
     /// Stop your own coordinator on this machine

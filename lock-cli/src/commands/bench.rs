@@ -184,7 +184,7 @@ async fn measure_while_printed<T>(
     }
 }
 
-/// Measures, and shows the progress on a terminal.
+/// Runs a measurement, and shows its progress on a terminal.
 async fn measure_with_progress<T>(
     what: &str,
     length: Duration,

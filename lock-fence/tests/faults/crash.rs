@@ -141,7 +141,7 @@ fn traced(operation: &str, path: &Path, inject: Option<(&Call, Fault)>) -> (Outp
     (output, trace)
 }
 
-/// The calls between the two marks that the helper makes in its trace.
+/// Returns the calls between the two marks that the helper makes in its trace.
 fn calls(trace: &str) -> Vec<Call> {
     let mut counts = std::collections::HashMap::new();
     let mut calls = Vec::new();
@@ -211,7 +211,7 @@ fn every_call(operation: &str, before: Before) {
     assert_eq!(killed, all.len(), "every kill hit");
 }
 
-/// What must hold whatever happened.
+/// Checks the promises that hold after every crash.
 fn judge(
     operation: &str,
     path: &Path,

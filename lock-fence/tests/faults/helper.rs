@@ -9,14 +9,14 @@ use lock_fence::{Error, Fence, FencedFile, FencingToken};
 
 const ARGUMENT: &str = "--change";
 
-/// The operations, as the helper is told them.
+/// The operations, as the arguments of the helper name them.
 pub const OPERATIONS: [&str; 4] = ["replace", "append", "edit", "admit"];
 
 pub fn token(number: u64) -> FencingToken {
     FencingToken::new(LockName::new("ledger").expect("valid"), Token(number))
 }
 
-/// The command that does this with this token, what it writes from its standard input.
+/// Returns the command of this operation with this token. It writes its standard input.
 pub fn arguments(operation: &str, path: &Path, token: u64) -> Vec<String> {
     let program = std::env::current_exe().expect("this program");
     let path = path.to_str().expect("text");
@@ -72,7 +72,7 @@ pub fn change(
     }
 }
 
-/// A program of Debian's; a missing one fails the test.
+/// Returns the command of a Debian program. A missing program fails the test.
 pub fn program(name: &str, package: &str) -> Command {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|dir| dir.join(name).is_file());

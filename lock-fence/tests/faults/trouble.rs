@@ -49,7 +49,8 @@ fn in_namespace(script: &str, dir: &Path, change: &[String]) -> Output {
     let mut unshare = program("unshare", "util-linux");
     unshare.arg("--mount");
     if !rustix::process::geteuid().is_root() {
-        // The kernel lets users mount in a user namespace of their own, unless it is told not to.
+        // The kernel lets users mount in a user namespace of their own, unless its settings forbid
+        // it.
         unshare.args(["--user", "--map-root-user"]);
     }
     let script =
@@ -75,7 +76,8 @@ fn folder() -> TempDir {
     dir
 }
 
-/// The change fails in a namespace that is made like this, says why, and leaves the disk as it was.
+/// Checks that the change fails with the reason in a namespace that is made like this, and leaves
+/// the disk unchanged.
 fn fails(operation: &str, prepare: &str, says: &str) {
     let dir = folder();
     let path = dir.path().join("disk/ledger");
@@ -150,8 +152,8 @@ fn removed(operation: &str) {
     assert!(fs::read_dir(dir.path()).expect("readable").next().is_none());
 }
 
-/// A replacement that would belong to us would take the file away from its owner. Nor is a file
-/// replaced that we may not write.
+/// Checks that a file of another user is not replaced: the replacement would take the file away
+/// from its owner. A file that we may not write is not replaced either.
 fn of_another() {
     let dir = folder();
     let path = dir.path().join("disk/ledger");
