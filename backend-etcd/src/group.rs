@@ -74,11 +74,13 @@ struct Waiting {
     caller: oneshot::Sender<Result<TxnResponse, Error>>,
 }
 
+/// A transaction that can be sent together with others.
 #[derive(Debug)]
-struct Request {
-    txn: Arc<Txn>,
-    /// The change alone, for the server's checks: see [`send_together`].
-    change: TxnOp,
+pub struct Request {
+    /// The transaction.
+    pub txn: Arc<Txn>,
+    /// The change alone, for the server's checks: see [`combine`].
+    pub change: TxnOp,
 }
 
 impl Group {
@@ -235,24 +237,26 @@ async fn send_alone(transport: &Arc<Transport>, txn: Arc<Txn>) -> Result<TxnResp
     transport.txn(move || Txn::clone(&txn)).await
 }
 
-/// Sends transactions as the operations of one that compares nothing.
-///
-/// The operations of its other branch are never executed. They are there because etcd checks the
-/// permissions for them, and counts the space that they would take. It does neither for
-/// transactions inside of another one (`checkTxnAuth` and `costTxn` in etcd 3.4).
+/// Sends transactions as one request.
 async fn send_together(
     transport: &Arc<Transport>,
     requests: Arc<[Arc<Request>]>,
 ) -> Result<Vec<TxnResponse>, Error> {
     let count = requests.len();
-    let all = move || {
-        let each = requests.iter().map(|r| TxnOp::txn(Txn::clone(&r.txn)));
-        let changes = requests.iter().map(|r| r.change.clone());
-        Txn::new()
-            .and_then(each.collect::<Vec<_>>())
-            .or_else(changes.collect::<Vec<_>>())
-    };
-    split_answer(transport.txn(all).await?, count)
+    split_answer(transport.txn(move || combine(&requests)).await?, count)
+}
+
+/// Returns a transaction that compares nothing and has these as its operations.
+///
+/// The operations of its other branch are never executed. They are there because etcd checks the
+/// permissions for them, and counts the space that they would take. It does neither for
+/// transactions inside of another one (`checkTxnAuth` and `costTxn` in etcd 3.4).
+pub fn combine(requests: &[Arc<Request>]) -> Txn {
+    let each = requests.iter().map(|r| TxnOp::txn(Txn::clone(&r.txn)));
+    let changes = requests.iter().map(|r| r.change.clone());
+    Txn::new()
+        .and_then(each.collect::<Vec<_>>())
+        .or_else(changes.collect::<Vec<_>>())
 }
 
 /// Returns whether the server did nothing, and one of several transactions may be the reason: its
@@ -263,7 +267,10 @@ fn is_refusal(error: &Error) -> bool {
 
 /// Splits the answer to transactions that were sent together. All have the same revision, which
 /// only the whole answer contains.
-fn split_answer(all: TxnResponse, count: usize) -> Result<Vec<TxnResponse>, Error> {
+///
+/// # Errors
+/// That there is not one answer for each of the `count` transactions.
+pub fn split_answer(all: TxnResponse, count: usize) -> Result<Vec<TxnResponse>, Error> {
     let PbTxnResponse {
         header, responses, ..
     } = all.0;

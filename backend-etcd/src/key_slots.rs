@@ -4,31 +4,31 @@
 //! scans all of them. So keys are used again: a session leaves as many keys behind in a queue as it
 //! ever had entries at once, not one for each acquire.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The key slots of one session. Bounded by the tickets in use.
 #[derive(Debug, Default)]
-pub(crate) struct KeySlots {
+pub struct KeySlots {
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 struct Inner {
-    slots: HashMap<u64, KeySlot>,
+    slots: BTreeMap<u64, KeySlot>,
     free: Vec<u64>,
     /// How many slots there have been so far.
     count: u64,
 }
 
 /// The slot of a ticket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KeySlot {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeySlot {
     /// The part of the key that differs from those of all other tickets in use.
-    pub(crate) number: u64,
+    pub number: u64,
     /// An enqueue is under way, or the outcome of an earlier one is not known. A copy of that may
     /// still be executed.
-    pub(crate) is_uncertain: bool,
+    pub is_uncertain: bool,
 }
 
 impl KeySlots {
@@ -50,14 +50,14 @@ impl KeySlots {
 
     /// Marks the slot as certain. To be called when the outcome of the only enqueue since
     /// [`begin`](Self::begin) is known.
-    pub(crate) fn resolve(&self, serial: u64) {
+    pub fn resolve(&self, serial: u64) {
         if let Some(slot) = self.inner().slots.get_mut(&serial) {
             slot.is_uncertain = false;
         }
     }
 
     /// Returns the slot of a ticket, if it has one.
-    pub(crate) fn get(&self, serial: u64) -> Option<KeySlot> {
+    pub fn get(&self, serial: u64) -> Option<KeySlot> {
         self.inner().slots.get(&serial).copied()
     }
 
@@ -75,6 +75,28 @@ impl KeySlots {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an explorer needs: a copy for each state, and what tells two states apart.
+#[cfg(feature = "models")]
+mod models {
+    use std::hash::{Hash, Hasher};
+
+    use super::*;
+
+    impl Clone for KeySlots {
+        fn clone(&self) -> Self {
+            KeySlots {
+                inner: Mutex::new(self.inner().clone()),
+            }
+        }
+    }
+
+    impl Hash for KeySlots {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            self.inner().hash(state);
+        }
     }
 }
 

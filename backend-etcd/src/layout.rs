@@ -16,8 +16,8 @@ use lock_core::{
 use crate::error;
 
 /// The keys that one session uses.
-#[derive(Debug)]
-pub(crate) struct Layout {
+#[derive(Debug, Clone)]
+pub struct Layout {
     keyspace: Keyspace,
     session: SessionId,
     epoch: String,
@@ -44,7 +44,7 @@ impl Consistency {
 
 /// The result of an enqueue's transaction.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub enum Found {
     /// The session had no such entry. The entry was made, with this incarnation, behind these
     /// entries.
     Made(Incarnation, Vec<Ahead>),
@@ -61,7 +61,8 @@ pub(crate) enum Found {
 }
 
 impl Layout {
-    pub(crate) fn new(keyspace: Keyspace, session: SessionId) -> Self {
+    /// Returns the keys of a session in this namespace.
+    pub fn new(keyspace: Keyspace, session: SessionId) -> Self {
         Layout {
             epoch: keyspace.session_key(session),
             keyspace,
@@ -70,7 +71,7 @@ impl Layout {
     }
 
     /// Returns the session's own key; see [`enqueue`](Layout::enqueue).
-    pub(crate) fn epoch(&self) -> &str {
+    pub fn epoch(&self) -> &str {
         &self.epoch
     }
 
@@ -229,6 +230,52 @@ impl Layout {
             _ => Removed::AlreadyGone,
         };
         Ok((removed, revision(answer)?))
+    }
+
+    /// Returns the transaction that sets a value, or removes it, as the holder of an entry. With
+    /// `move_epoch`, it also moves the session's epoch.
+    pub(crate) fn change(
+        &self,
+        entry: &EntryId,
+        key: &str,
+        value: Option<&[u8]>,
+        epoch: i64,
+        move_epoch: bool,
+    ) -> Txn {
+        let mut compares = self.own_entry_exists(entry).to_vec();
+        compares.push(Compare::mod_revision(
+            self.epoch.clone(),
+            CompareOp::Equal,
+            epoch,
+        ));
+        let mut operations = vec![match value {
+            Some(value) => TxnOp::put(key, value, None),
+            None => TxnOp::delete(key, None),
+        }];
+        if move_epoch {
+            let options = PutOptions::new().with_lease(self.session.0);
+            operations.push(TxnOp::put(self.epoch.clone(), [], Some(options)));
+        }
+        Txn::new().when(compares).and_then(operations).or_else([
+            get_key_only(&*entry.key, Consistency::Cluster),
+            get_key_only(self.epoch.clone(), Consistency::Cluster),
+        ])
+    }
+
+    /// Returns the conditions that the entry exists and is on the session's lease. A key that
+    /// somebody put again without the lease would outlive the session.
+    pub(crate) fn own_entry_exists(&self, entry: &EntryId) -> [Compare; 2] {
+        [
+            entry_exists(entry),
+            Compare::lease(&*entry.key, CompareOp::Equal, self.session.0),
+        ]
+    }
+
+    /// Returns whether a read of the entry's key has found the entry on the session's lease.
+    pub(crate) fn is_ours(&self, entry: &EntryId, read: &PbRangeResponse) -> bool {
+        read.kvs.first().is_some_and(|kv| {
+            kv.create_revision == create_revision(entry) && kv.lease == self.session.0
+        })
     }
 
     fn ahead(

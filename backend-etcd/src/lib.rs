@@ -16,7 +16,8 @@
 //! (keys that are used again) and `relay` (renewals through etcd's proxy).
 //!
 //! # Features
-//! `raw-client`, off by default: [`EtcdBackend`]`::client`, which returns a type of the crate
+//! All are off by default. `models` is for the explorer in this repository alone: it shows what a
+//! session knows of its requests, and is no interface. `raw-client`: [`EtcdBackend`]`::client`, which returns a type of the crate
 //! `etcd-client`. A new version of that crate may change it without a new major version of this
 //! one.
 
@@ -39,3 +40,16 @@ mod watch;
 pub use backend::EtcdBackend;
 pub use backend_kit::keyspace::Keyspace;
 pub use config::{Config, Dialer};
+
+// A feature, because the explorer is another crate: a build without it has no such names at all.
+#[cfg(feature = "models")]
+#[doc(hidden)]
+pub mod models {
+    pub use crate::group::{Request, combine, split_answer};
+    pub use crate::key_slots::{KeySlot, KeySlots};
+    pub use crate::layout::{Found, Layout};
+    pub use crate::offset::{RaiseAttempt, end_raise, raise_txn};
+    pub use crate::session::protocol::{
+        ChangeAttempt, Changed, EnqueueAttempt, Protocol, RemovalAttempt,
+    };
+}

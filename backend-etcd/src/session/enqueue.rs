@@ -1,12 +1,12 @@
 //! Enqueues entries.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Placed, Session};
-use lock_core::{Effect, EntryId, Error, ErrorKind, KnownTokenOffset, Ticket};
+use lock_core::{EntryId, Error, ErrorKind, Ticket};
 
+use super::protocol::EnqueueAttempt;
 use super::{EPOCH_TRIES, EtcdSession};
 use crate::error;
 use crate::group::Change;
@@ -22,12 +22,9 @@ impl EtcdSession {
     ) -> Result<Enqueued, Error> {
         for _ in 0..EPOCH_TRIES {
             self.check_alive()?;
-            let offset = *self.offset();
-            let (slot, certain) = self.key_slots.begin(ticket.serial);
-            let key = self.layout.key(ticket, slot);
-            let found = self
-                .try_enqueue(ticket, &key, certain, ask, admission, offset)
-                .await?;
+            let attempt = self.protocol.begin_enqueue(ticket);
+            let found = self.try_enqueue(ticket, &attempt, ask, admission).await?;
+            let EnqueueAttempt { key, offset, .. } = &attempt;
             let entry = |incarnation| EntryId {
                 key: key.as_bytes().into(),
                 incarnation: Some(incarnation),
@@ -59,11 +56,8 @@ impl EtcdSession {
                         format!("another client took the key {key:?} that only this session makes"),
                     ));
                 }
-                Found::Raised(now) => *self.offset() = now,
-                Found::Shut(revision) => {
-                    // Not the maximum: if somebody deleted the epoch's key, the epoch begins anew.
-                    self.epoch.store(revision, Ordering::SeqCst);
-                }
+                // The next attempt knows the new state.
+                Found::Raised(_) | Found::Shut(_) => {}
             }
         }
         Err(Error::new(
@@ -72,36 +66,17 @@ impl EtcdSession {
         ))
     }
 
-    /// Makes one attempt to enqueue the entry with this key. The slot counts as uncertain from the
-    /// time before the request is sent until its outcome is known.
+    /// Makes one attempt to enqueue.
     async fn try_enqueue(
         &self,
         ticket: &Ticket,
-        key: &str,
-        certain: bool,
+        attempt: &EnqueueAttempt,
         ask: Ask,
         admission: Admission,
-        offset: KnownTokenOffset,
     ) -> Result<Found, Error> {
-        let epoch = self.epoch.load(Ordering::SeqCst);
-        let txn = self
-            .layout
-            .enqueue(ticket, key, ask, admission, epoch, offset);
-        let made = Change::Make(key.as_bytes());
+        let txn = self.protocol.enqueue_txn(ticket, attempt, ask, admission);
+        let made = Change::Make(attempt.key.as_bytes());
         let answer = self.entry_txn(ticket, made, Arc::new(txn)).await;
-        let outcome_known =
-            answer.as_ref().map_or_else(Error::effect, |_| Effect::None) == Effect::None;
-        if certain && outcome_known {
-            self.key_slots.resolve(ticket.serial);
-        }
-        let found = answer.and_then(|answer| {
-            self.layout
-                .parse_enqueue(ticket, ask, epoch, offset, &answer)
-        });
-        let placed = matches!(found, Ok(Found::Made(..) | Found::Own(_)));
-        if certain && outcome_known && !placed {
-            self.key_slots.free(ticket.serial);
-        }
-        found
+        self.protocol.end_enqueue(ticket, attempt, ask, answer)
     }
 }

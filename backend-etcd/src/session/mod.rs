@@ -2,11 +2,12 @@
 
 mod data;
 mod enqueue;
+pub(crate) mod protocol;
 mod remove;
 mod watch;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,17 +20,17 @@ use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removal, Session, Watcher};
 use lock_core::{
-    Access, Accessed, DataKey, EntryId, Error, ErrorKind, KnownTokenOffset, LossReason, Metadata,
-    State, Ticket, background,
+    Access, Accessed, DataKey, EntryId, Error, ErrorKind, LossReason, Metadata, State, Ticket,
+    background,
 };
 use tokio::task::AbortHandle;
 
 use crate::client::Client;
 use crate::error;
 use crate::group::Change;
-use crate::key_slots::KeySlots;
 use crate::layout::{self, Consistency, Layout};
 use crate::liveness::Renewer;
+use protocol::Protocol;
 
 /// The longest time to live that etcd grants, in seconds.
 const MAX_TTL_SECS: i64 = 9_000_000_000;
@@ -40,15 +41,10 @@ const EPOCH_TRIES: u32 = 32;
 pub(crate) struct EtcdSession {
     id: SessionId,
     client: Arc<Client>,
-    layout: Layout,
+    protocol: Protocol,
     liveness: Arc<Liveness>,
     renewal: AbortHandle,
     revoked: AtomicBool,
-    /// The highest known revision of the epoch; zero before the epoch's key exists.
-    epoch: AtomicI64,
-    key_slots: KeySlots,
-    /// The last known state of the token offset.
-    offset: Mutex<KnownTokenOffset>,
     /// The highest revision of a change that was reported to a waiter.
     reported_revision: AtomicI64,
 }
@@ -99,14 +95,11 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
     let id = SessionId(id);
     Ok(Arc::new(EtcdSession {
         id,
-        layout,
+        protocol: Protocol::new(layout),
         client,
         liveness,
         renewal: renewal.abort_handle(),
         revoked: AtomicBool::new(false),
-        epoch: AtomicI64::new(0),
-        key_slots: KeySlots::default(),
-        offset: Mutex::default(),
         reported_revision: AtomicI64::new(0),
     }))
 }
@@ -140,10 +133,6 @@ impl EtcdSession {
                 .liveness
                 .note_session_loss(self.client.group.txn(change, txn).await),
         }
-    }
-
-    fn offset(&self) -> MutexGuard<'_, KnownTokenOffset> {
-        self.offset.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a transaction that only reads. The reply of the member alone is enough if the member
@@ -208,7 +197,8 @@ impl Session for EtcdSession {
         as_of: AsOf,
     ) -> Result<View, Error> {
         self.check_alive()?;
-        let txn = |consistency| self.layout.look(ticket, entry, ask, consistency);
+        let layout = self.protocol.layout();
+        let txn = |consistency| layout.look(ticket, entry, ask, consistency);
         let answer = match as_of {
             // The revision must also be high enough to include the session's own entry.
             AsOf::Change => {
@@ -218,7 +208,7 @@ impl Session for EtcdSession {
             }
             AsOf::Now => self.txn(txn(Consistency::Cluster)).await?,
         };
-        let view = self.layout.parse_look(ticket, entry, ask, &answer)?;
+        let view = layout.parse_look(ticket, entry, ask, &answer)?;
         if !view.present {
             self.check_lease().await?;
         }

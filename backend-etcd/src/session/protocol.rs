@@ -1,0 +1,314 @@
+//! The protocol of a session: which transaction to send for a ticket, and what follows from the reply.
+//! No I/O and no clock, so that the explorer of `models` runs it in every order of deliveries.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use etcd_client::{Txn, TxnResponse};
+use lock_core::rule::Ask;
+use lock_core::session::{Admission, Removal, Removed};
+use lock_core::{Effect, EntryId, Error, ErrorKind, KnownTokenOffset, Ticket};
+
+use crate::error;
+use crate::key_slots::KeySlots;
+use crate::layout::{self, Found, Layout};
+
+/// What one session knows of its requests. An attempt begins before its transaction is sent, and ends
+/// when its outcome is known to be unknown, too. An attempt whose caller is dropped never ends.
+#[derive(Debug)]
+pub struct Protocol {
+    layout: Layout,
+    /// The highest known revision of the epoch; zero before the epoch's key exists.
+    epoch: AtomicI64,
+    key_slots: KeySlots,
+    /// The last known state of the token offset.
+    offset: Mutex<KnownTokenOffset>,
+}
+
+/// An attempt to make the entry of a ticket.
+#[derive(Debug, Clone)]
+pub struct EnqueueAttempt {
+    /// The key of the entry.
+    pub key: String,
+    /// The epoch that the transaction compares.
+    pub epoch: i64,
+    /// The token offset that the transaction compares.
+    pub offset: KnownTokenOffset,
+    /// Whether no earlier attempt of the ticket may still be under way.
+    pub was_certain: bool,
+}
+
+/// An attempt to remove the entry of a ticket.
+#[derive(Debug, Clone)]
+pub struct RemovalAttempt {
+    /// The transaction to send.
+    pub txn: Txn,
+    /// Whether the transaction removes whatever the ticket made or will make, and not only the entry
+    /// of one incarnation.
+    pub is_for_good: bool,
+}
+
+/// An attempt to change a value as the holder of an entry.
+#[derive(Debug, Clone)]
+pub struct ChangeAttempt {
+    /// The transaction to send.
+    pub txn: Txn,
+    /// The epoch that the transaction compares.
+    pub epoch: i64,
+    /// Whether no earlier attempt of the ticket may still be under way.
+    pub was_certain: bool,
+}
+
+/// The outcome of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// The value is changed.
+    Done,
+    /// The entry is gone, or is not on the session's lease. Nothing was done.
+    NotOurs,
+    /// The epoch had moved. Nothing was done; the next attempt knows the new epoch.
+    EpochMoved,
+}
+
+impl Protocol {
+    /// Returns the protocol of a session that has sent nothing yet.
+    pub fn new(layout: Layout) -> Self {
+        Protocol {
+            layout,
+            epoch: AtomicI64::new(0),
+            key_slots: KeySlots::default(),
+            offset: Mutex::default(),
+        }
+    }
+
+    /// Returns the keys of the session.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Begins an attempt to enqueue. The slot counts as uncertain from now until the outcome is known.
+    pub fn begin_enqueue(&self, ticket: &Ticket) -> EnqueueAttempt {
+        let offset = *self.offset();
+        let (slot, was_certain) = self.key_slots.begin(ticket.serial);
+        EnqueueAttempt {
+            key: self.layout.key(ticket, slot),
+            epoch: self.epoch.load(Ordering::SeqCst),
+            offset,
+            was_certain,
+        }
+    }
+
+    /// Returns the transaction of an attempt to enqueue.
+    pub fn enqueue_txn(
+        &self,
+        ticket: &Ticket,
+        attempt: &EnqueueAttempt,
+        ask: Ask,
+        admission: Admission,
+    ) -> Txn {
+        let EnqueueAttempt {
+            key, epoch, offset, ..
+        } = attempt;
+        self.layout
+            .enqueue(ticket, key, ask, admission, *epoch, *offset)
+    }
+
+    /// Ends an attempt to enqueue. After [`Found::Shut`] and [`Found::Raised`], the next attempt knows
+    /// the new state.
+    ///
+    /// # Errors
+    /// That of the outcome, or that the reply is not one to an enqueue.
+    pub fn end_enqueue(
+        &self,
+        ticket: &Ticket,
+        attempt: &EnqueueAttempt,
+        ask: Ask,
+        outcome: Result<TxnResponse, Error>,
+    ) -> Result<Found, Error> {
+        let EnqueueAttempt { epoch, offset, .. } = *attempt;
+        let resolves = attempt.was_certain && has_known_effect(&outcome);
+        if resolves {
+            self.key_slots.resolve(ticket.serial);
+        }
+        let found = outcome.and_then(|answer| {
+            self.layout
+                .parse_enqueue(ticket, ask, epoch, offset, &answer)
+        });
+        let placed = matches!(found, Ok(Found::Made(..) | Found::Own(_)));
+        if resolves && !placed {
+            self.key_slots.free(ticket.serial);
+        }
+        match &found {
+            Ok(Found::Raised(now)) => *self.offset() = *now,
+            // Not the maximum: if somebody deleted the epoch's key, the epoch begins anew.
+            Ok(Found::Shut(revision)) => self.epoch.store(*revision, Ordering::SeqCst),
+            _ => {}
+        }
+        found
+    }
+
+    /// Begins a removal. Returns `None` if the ticket has no entry and will get none.
+    pub fn begin_removal(
+        &self,
+        ticket: &Ticket,
+        entry: Option<&EntryId>,
+        waiters: &[EntryId],
+    ) -> Option<RemovalAttempt> {
+        // Remove by the incarnation if the ticket cannot have made another entry; otherwise remove
+        // for good.
+        let slot = self.key_slots.get(ticket.serial);
+        let certain_entry = entry.filter(|_| slot.is_none_or(|slot| !slot.is_uncertain));
+        let (is_for_good, txn) = match (certain_entry, slot) {
+            (Some(entry), _) => (false, layout::remove(entry, waiters)),
+            (None, None) => return None,
+            (None, Some(_)) => {
+                let (slot, _) = self.key_slots.begin(ticket.serial);
+                (true, self.layout.remove_for_good(ticket, slot))
+            }
+        };
+        Some(RemovalAttempt { txn, is_for_good })
+    }
+
+    /// Ends an attempt to remove.
+    ///
+    /// # Errors
+    /// That of the outcome, unless it means that the entry is gone with its lease.
+    pub fn end_removal(
+        &self,
+        ticket: &Ticket,
+        entry: Option<&EntryId>,
+        waiters: &[EntryId],
+        attempt: &RemovalAttempt,
+        outcome: Result<TxnResponse, Error>,
+    ) -> Result<Removal, Error> {
+        let removal = match outcome {
+            Ok(answer) if attempt.is_for_good => {
+                let (removed, epoch) = self.layout.parse_remove_for_good(entry, &answer)?;
+                self.epoch.fetch_max(epoch, Ordering::SeqCst);
+                removed.into()
+            }
+            Ok(answer) if answer.succeeded() => Removal {
+                removed: Removed::Removed,
+                waiters: layout::present_waiters(&answer, waiters),
+            },
+            Ok(_) => Removed::AlreadyGone.into(),
+            // All entries on the lease went with it, and a request under way can put nothing on it
+            // any more.
+            Err(error) if matches!(error.kind(), ErrorKind::SessionLost(_)) => {
+                Removed::AlreadyGone.into()
+            }
+            Err(error) => return Err(error),
+        };
+        self.forget(ticket);
+        Ok(removal)
+    }
+
+    /// Forgets a ticket whose entry is gone.
+    pub fn forget(&self, ticket: &Ticket) {
+        self.key_slots.free(ticket.serial);
+    }
+
+    /// Begins a change of the value with this key: sets it, or removes it.
+    ///
+    /// If the reply to an attempt was lost, or its caller was dropped, a copy of the request may
+    /// still lie in the socket of a member that stands still. The member must not carry the copy
+    /// out after the holder's next write. So every attempt compares the session's epoch, as an
+    /// enqueue does, and the attempt after such a copy moves the epoch.
+    pub fn begin_change(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        key: &str,
+        value: Option<&[u8]>,
+    ) -> ChangeAttempt {
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        let (_, was_certain) = self.key_slots.begin(ticket.serial);
+        ChangeAttempt {
+            txn: self.layout.change(entry, key, value, epoch, !was_certain),
+            epoch,
+            was_certain,
+        }
+    }
+
+    /// Ends an attempt to change a value.
+    ///
+    /// # Errors
+    /// That of the outcome, or that the reply is not one to a change.
+    pub fn end_change(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        attempt: &ChangeAttempt,
+        outcome: Result<TxnResponse, Error>,
+    ) -> Result<Changed, Error> {
+        if attempt.was_certain && has_known_effect(&outcome) {
+            self.key_slots.resolve(ticket.serial);
+        }
+        let answer = outcome?;
+        if answer.succeeded() {
+            if !attempt.was_certain {
+                let moved = layout::revision(&answer)?;
+                self.epoch.fetch_max(moved, Ordering::SeqCst);
+                self.key_slots.resolve(ticket.serial);
+            }
+            return Ok(Changed::Done);
+        }
+        let mut reads = layout::reads(&answer);
+        let (Some(own), Some(now)) = (reads.next(), reads.next()) else {
+            return Err(error::protocol("a change is not answered by two reads"));
+        };
+        if !self.layout.is_ours(entry, own) {
+            return Ok(Changed::NotOurs);
+        }
+        let now = now.kvs.first().map_or(0, |kv| kv.mod_revision);
+        // Not the maximum: if somebody deleted the epoch's key, the epoch begins anew.
+        self.epoch.store(now, Ordering::SeqCst);
+        Ok(Changed::EpochMoved)
+    }
+
+    fn offset(&self) -> MutexGuard<'_, KnownTokenOffset> {
+        self.offset.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns whether it is known what a request did, and that no copy of it is under way.
+fn has_known_effect(outcome: &Result<TxnResponse, Error>) -> bool {
+    outcome
+        .as_ref()
+        .map_or_else(Error::effect, |_| Effect::None)
+        == Effect::None
+}
+
+/// What an explorer needs: a copy for each state, and what tells two states apart.
+#[cfg(feature = "models")]
+mod models {
+    use super::*;
+
+    impl Clone for Protocol {
+        fn clone(&self) -> Self {
+            Protocol {
+                layout: self.layout.clone(),
+                epoch: AtomicI64::new(self.epoch()),
+                key_slots: self.key_slots.clone(),
+                offset: Mutex::new(self.known_offset()),
+            }
+        }
+    }
+
+    impl Protocol {
+        /// Returns the highest known revision of the epoch.
+        pub fn epoch(&self) -> i64 {
+            self.epoch.load(Ordering::SeqCst)
+        }
+
+        /// Returns the last known token offset.
+        pub fn known_offset(&self) -> KnownTokenOffset {
+            *self.offset()
+        }
+
+        /// Returns the slots of the tickets.
+        pub fn key_slots(&self) -> &KeySlots {
+            &self.key_slots
+        }
+    }
+}
