@@ -1,17 +1,17 @@
 //! One held lock, as its guard and the janitor share it: its entry, and why the hold ended.
 
 use std::future::{Future, poll_fn};
-use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use futures_util::FutureExt;
-use futures_util::task::AtomicWaker;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 
 use crate::entry::{EntryId, Ticket};
 use crate::error::LossReason;
 use crate::self_wait::CallerKey;
+use crate::sync::{AtomicWaker, Notify, OnceLock, fence};
 use crate::token::Token;
 
 /// One hold of a lock, shared by its guard and the janitor.
@@ -22,7 +22,8 @@ use crate::token::Token;
 /// reads `end`. Of two such fences one comes first, so at least one side sees the write of the
 /// other: either the waiter sees the end, or the ending side sees the waiter and wakes it. The
 /// `watcher` needs no fence of ours: an [`AtomicWaker`] gives this order between its `register` and
-/// its `wake`.
+/// its `wake`. The tests in `hold/loom_tests.rs` try every order of these steps, also without the
+/// fences.
 #[derive(Debug)]
 pub(crate) struct Hold {
     ticket: Ticket,
@@ -153,6 +154,9 @@ impl Hold {
         })
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests;
 
 #[cfg(test)]
 mod tests {

@@ -69,6 +69,7 @@ mod options;
 mod rwlock;
 mod self_wait;
 mod session_slot;
+mod sync;
 mod wait;
 mod wait_limit;
 
@@ -90,3 +91,10 @@ pub use rwlock::RwLock;
 pub use session::{Admission, AsOf, Backend, Enqueued, Placed, Removal, Removed, Session, Watcher};
 pub use token::Token;
 pub use token_offset::{KnownTokenOffset, Raised, TokenOffset};
+
+// A feature, because the explorer is another crate: a build without it has no such names at all.
+#[cfg(feature = "models")]
+#[doc(hidden)]
+pub mod models {
+    pub use crate::handoff::Order;
+}

@@ -1,11 +1,14 @@
 //! How long a session is known to be alive.
 
+mod word;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use self::word::Word;
 use crate::background;
 use crate::clock::{self, BootInstant, Clock};
 use crate::error::{Error, ErrorKind, LossReason};
@@ -51,10 +54,7 @@ pub enum State {
 #[derive(Debug)]
 pub struct Liveness {
     clock: Clock,
-    /// Nanoseconds of the boot clock, or the reason of the loss: see [`Packed`]. All state changes
-    /// go through a compare-and-swap of this one word: that of a reader that finds the deadline
-    /// passed, and that of a renewal that moves it. So no "lost" is ever followed by a "held".
-    word: AtomicU64,
+    word: Word,
     validity_nanos: AtomicU64,
     /// When the latest request that was acknowledged was sent.
     acknowledged_nanos: AtomicU64,
@@ -62,37 +62,6 @@ pub struct Liveness {
     lag: Duration,
     doubt: AtomicBool,
     loss: watch::Sender<Option<LossReason>>,
-}
-
-/// The content of the one atomic word.
-enum Packed {
-    Until(BootInstant),
-    Lost(LossReason),
-}
-
-/// A loss is stored as its index in this list: no deadline is so few nanoseconds after boot.
-const REASONS: [LossReason; 5] = [
-    LossReason::Expired,
-    LossReason::SessionGone,
-    LossReason::EntryGone,
-    LossReason::Closed,
-    LossReason::StoreGone,
-];
-
-impl Packed {
-    fn of(word: u64) -> Packed {
-        match usize::try_from(word).ok().and_then(|w| REASONS.get(w)) {
-            Some(reason) => Packed::Lost(*reason),
-            None => Packed::Until(BootInstant::from_nanos(word)),
-        }
-    }
-
-    fn lost(reason: LossReason) -> u64 {
-        REASONS
-            .iter()
-            .position(|r| *r == reason)
-            .map_or(0, |i| i as u64)
-    }
 }
 
 impl Liveness {
@@ -117,7 +86,7 @@ impl Liveness {
         lag: Duration,
     ) -> Arc<Self> {
         Arc::new(Liveness {
-            word: AtomicU64::new((sent + validity).as_nanos()),
+            word: Word::new(sent + validity),
             validity_nanos: AtomicU64::new(nanos(validity)),
             acknowledged_nanos: AtomicU64::new(sent.as_nanos()),
             ttl,
@@ -208,23 +177,13 @@ impl Liveness {
         &self,
         moved: impl Fn(BootInstant) -> BootInstant,
     ) -> Result<(BootInstant, BootInstant), LossReason> {
-        loop {
-            let word = self.word.load(Ordering::SeqCst);
-            let deadline = match Packed::of(word) {
-                Packed::Lost(reason) => return Err(reason),
-                Packed::Until(deadline) => deadline,
-            };
-            // Read after the deadline, so that the result is never older than the call.
-            let now = self.clock.now();
-            if now >= deadline {
-                self.end(word, LossReason::Expired);
-                continue;
+        let moved = self.word.move_deadline(|| self.clock.now(), moved);
+        moved.map_err(|loss| {
+            if loss.is_new {
+                self.announce(loss.reason);
             }
-            let moved = moved(deadline);
-            if moved == deadline || self.swap(word, moved.as_nanos()) {
-                return Ok((deadline, now));
-            }
-        }
+            loss.reason
+        })
     }
 
     /// Puts the session in jeopardy until the next renewal succeeds.
@@ -234,11 +193,8 @@ impl Liveness {
 
     /// Ends the session for this reason, unless it was lost before.
     pub fn lose(&self, reason: LossReason) {
-        loop {
-            let word = self.word.load(Ordering::SeqCst);
-            if matches!(Packed::of(word), Packed::Lost(_)) || self.end(word, reason) {
-                return;
-            }
+        if self.word.lose(reason) {
+            self.announce(reason);
         }
     }
 
@@ -281,18 +237,9 @@ impl Liveness {
         }
     }
 
-    fn end(&self, word: u64, reason: LossReason) -> bool {
-        let won = self.swap(word, Packed::lost(reason));
-        if won {
-            self.loss.send_replace(Some(reason));
-        }
-        won
-    }
-
-    fn swap(&self, from: u64, to: u64) -> bool {
-        self.word
-            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
+    /// Wakes all that wait for the loss.
+    fn announce(&self, reason: LossReason) {
+        self.loss.send_replace(Some(reason));
     }
 }
 

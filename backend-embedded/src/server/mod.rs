@@ -66,6 +66,33 @@ pub use self::connection::MAX_CONNECTIONS;
 pub use self::listen::{Listen, ListenError, MAX_SOCKET_PATH_BYTES, remove_stale_socket};
 pub use self::status::DETAIL_KEY;
 
+// A feature, because the explorer is another crate: a build without it has no such names at all.
+#[cfg(feature = "models")]
+#[doc(hidden)]
+pub mod models {
+    use etcd_client::proto::{PbResponseHeader, PbTxnRequest, PbTxnResponse};
+
+    use super::{decode, encode};
+    use crate::machine::op::{Txn, TxnResult};
+
+    /// Decodes a transaction as the server does.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub fn decode_txn(request: PbTxnRequest) -> Result<Txn, tonic::Status> {
+        decode::txn(request)
+    }
+
+    /// Encodes the result of a transaction that left the store at this revision, as the server does.
+    pub fn encode_txn(revision: u64, result: &TxnResult) -> PbTxnResponse {
+        let header = PbResponseHeader {
+            revision: encode::to_i64(revision),
+            ..PbResponseHeader::default()
+        };
+        encode::txn(header, result)
+    }
+}
+
 /// The largest message accepted, in bytes: a request of [`MAX_REQUEST_BYTES`] and its wrapping (as
 /// in etcd).
 pub const MAX_MESSAGE_BYTES: usize = MAX_REQUEST_BYTES + 512 * 1024;

@@ -53,8 +53,6 @@ pub struct RemovalAttempt {
 pub struct ChangeAttempt {
     /// The transaction to send.
     pub txn: Txn,
-    /// The epoch that the transaction compares.
-    pub epoch: i64,
     /// Whether no earlier attempt of the ticket may still be under way.
     pub was_certain: bool,
 }
@@ -225,7 +223,6 @@ impl Protocol {
         let (_, was_certain) = self.key_slots.begin(ticket.serial);
         ChangeAttempt {
             txn: self.layout.change(entry, key, value, epoch, !was_certain),
-            epoch,
             was_certain,
         }
     }

@@ -29,12 +29,14 @@ const GUESSES: usize = 32;
 /// The order in all queues in which entries of this process wait. Its size is bounded by their
 /// number.
 #[derive(Debug, Default)]
-pub(super) struct Order {
+#[cfg_attr(feature = "models", derive(Clone))]
+pub struct Order {
     queues: HashMap<LockName, LocalQueue, FxBuildHasher>,
 }
 
 /// The order in one queue, as far as this process knows it.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "models", derive(Clone, Hash))]
 struct LocalQueue {
     /// The process's entries that wait, in the order of arrival.
     waiting: BTreeMap<Incarnation, Waiting>,
@@ -47,6 +49,7 @@ struct LocalQueue {
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "models", derive(Clone, Hash))]
 struct Waiting {
     own: EntryId,
     mode: Mode,
@@ -64,7 +67,7 @@ impl Order {
     /// is so rare that the confirmations come before the turns. Any other number is enough to
     /// confirm all present assumptions, even if as many entries of other processes stand among
     /// them.
-    pub(super) fn plan_enqueue(&mut self, queue: &LockName) -> usize {
+    pub fn plan_enqueue(&mut self, queue: &LockName) -> usize {
         let queue = self.queues.entry(queue.clone()).or_default();
         let others = queue.waiting.len() + queue.arriving;
         queue.arriving += 1;
@@ -77,7 +80,7 @@ impl Order {
     }
 
     /// Ends an enqueue that was planned.
-    pub(super) fn end_enqueue(&mut self, queue: &LockName) {
+    pub fn end_enqueue(&mut self, queue: &LockName) {
         if let Some(found) = self.queues.get_mut(queue) {
             found.arriving -= 1;
             if found.is_empty() {
@@ -89,7 +92,7 @@ impl Order {
     /// Adds an entry whose enqueue read nothing, and returns the entry that it waits for. Any entry
     /// of this process that stands ahead is good enough, and the nearest is the best guess. Returns
     /// `None` if none is known to stand ahead.
-    pub(super) fn assume(&mut self, queue: &LockName, own: &EntryId, mode: Mode) -> Option<Ahead> {
+    pub fn assume(&mut self, queue: &LockName, own: &EntryId, mode: Mode) -> Option<Ahead> {
         let incarnation = own.incarnation?;
         let waiting = &self.queues.get(queue)?.waiting;
         let (_, nearest) = waiting.range(..incarnation).next_back()?;
@@ -102,7 +105,7 @@ impl Order {
     }
 
     /// Updates the order with the view that an entry of this process has of its queue.
-    pub(super) fn saw(&mut self, queue: &LockName, own: &EntryId, mode: Mode, view: &View) {
+    pub fn saw(&mut self, queue: &LockName, own: &EntryId, mode: Mode, view: &View) {
         match view.ahead.first() {
             Some(nearest) if view.present => self.wait(queue, own, mode, nearest.id.clone(), true),
             _ => self.forget(queue, own),
@@ -111,7 +114,7 @@ impl Order {
 
     /// Confirms assumptions by what an entry of this process read: the nearest part of all entries
     /// ahead of it, whatever their mode.
-    pub(super) fn read(&mut self, queue: &LockName, own: &EntryId, ahead: &[Ahead]) {
+    pub fn read(&mut self, queue: &LockName, own: &EntryId, ahead: &[Ahead]) {
         let (Some(incarnation), Some(queue)) = (own.incarnation, self.queues.get_mut(queue)) else {
             return;
         };
@@ -136,12 +139,7 @@ impl Order {
     }
 
     /// Returns whether one of our entries waits for this one and for nothing else.
-    pub(super) fn stands_right_behind(
-        &self,
-        queue: &LockName,
-        own: &EntryId,
-        entry: &EntryId,
-    ) -> bool {
+    pub fn stands_right_behind(&self, queue: &LockName, own: &EntryId, entry: &EntryId) -> bool {
         let waiting = own
             .incarnation
             .and_then(|incarnation| self.queues.get(queue)?.waiting.get(&incarnation));
@@ -151,7 +149,7 @@ impl Order {
     }
 
     /// Removes one of our entries that does not wait any more.
-    pub(super) fn forget(&mut self, queue: &LockName, own: &EntryId) {
+    pub fn forget(&mut self, queue: &LockName, own: &EntryId) {
         if let (Some(incarnation), Some(found)) = (own.incarnation, self.queues.get_mut(queue))
             && found.waiting.remove(&incarnation).is_some()
         {
@@ -160,6 +158,12 @@ impl Order {
                 self.queues.remove(queue);
             }
         }
+    }
+
+    /// Returns whether nothing is recorded of any queue.
+    #[cfg(any(test, feature = "models"))]
+    pub fn is_empty(&self) -> bool {
+        self.queues.is_empty()
     }
 
     fn wait(
@@ -194,6 +198,21 @@ impl LocalQueue {
     }
 }
 
+/// What an explorer needs besides a copy for each state: what tells two states apart.
+#[cfg(feature = "models")]
+mod models {
+    use std::hash::{Hash, Hasher};
+
+    use super::*;
+
+    impl Hash for Order {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            let in_order: BTreeMap<_, _> = self.queues.iter().collect();
+            in_order.hash(state);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{behind, entry, queue};
@@ -201,10 +220,6 @@ mod tests {
     use Mode::Exclusive;
 
     impl Order {
-        pub(in super::super) fn is_empty(&self) -> bool {
-            self.queues.is_empty()
-        }
-
         /// Lets a contender arrive that may assume. Returns the entry that it waits for, if it
         /// assumes.
         fn assumes(&mut self, token: u64) -> Option<u64> {

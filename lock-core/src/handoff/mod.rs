@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxBuildHasher;
 
+#[cfg(feature = "models")]
+pub use self::local_queue::Order;
 use self::removal::Departure;
 pub(crate) use self::removal::HandoffRegistry;
 pub(crate) use self::session::{Change, HandoffSession};
