@@ -36,7 +36,8 @@ pub trait Deployment: Send + Sync {
     fn shortest_ttl(&self) -> Duration;
 
     /// Returns `Ok` if the case has the whole store to itself, and not only a namespace. It may
-    /// then use raw names, and raise the token offset, which is never lowered again.
+    /// then use raw names, raise the token offset, which is never lowered again, and leave a session
+    /// to its time to live.
     ///
     /// # Errors
     /// A [`Skip`] if others use the store too.

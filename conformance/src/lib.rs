@@ -40,6 +40,8 @@
 //! [`Live`] fixture, on a coordinator that others use.
 
 mod cases;
+#[cfg(feature = "harness")]
+mod decisions;
 mod fixture;
 mod link;
 mod live;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -17,6 +17,7 @@ use lock_core::{
 use crate::fixture::{Administrator, Deployment, Fixture, Members, Skip};
 use crate::link::Link;
 use crate::run::TIME_LIMIT;
+use crate::test_bed::lock_ignoring_poison;
 
 /// Makes a new client in the namespace of this number.
 type Connect = dyn Fn(u64) -> Result<Arc<dyn Backend>, Error> + Send + Sync;
@@ -59,7 +60,7 @@ impl Live {
     /// # Cancel safety
     /// The sessions that are not closed yet end with their time to live. Values stay.
     pub async fn clean(&self) -> Result<(), Error> {
-        let sessions = std::mem::take(&mut *lock(&self.traces.sessions));
+        let sessions = std::mem::take(&mut *lock_ignoring_poison(&self.traces.sessions));
         for session in sessions {
             let started = Instant::now();
             while let Err(error) = session.close().await {
@@ -69,7 +70,7 @@ impl Live {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
-        let values = std::mem::take(&mut *lock(&self.traces.values));
+        let values = std::mem::take(&mut *lock_ignoring_poison(&self.traces.values));
         for (namespace, key) in values {
             let locks = Locks::new((self.connect)(namespace)?, Options::default())?;
             let guard = locks.mutex("clean")?.acquire().await?;
@@ -79,10 +80,6 @@ impl Live {
         }
         Ok(())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Fixture for Live {
@@ -125,7 +122,9 @@ impl Deployment for Namespace {
     }
 
     fn whole_store(&self) -> Result<(), Skip> {
-        skip_shared("raw names may be theirs, and an offset is never lowered again")
+        skip_shared(
+            "raw names may be theirs, an offset is never lowered again, and no session is left open",
+        )
     }
 
     fn administrator(&self) -> Result<&dyn Administrator, Skip> {
@@ -157,7 +156,7 @@ impl Backend for Traced<Arc<dyn Backend>> {
             namespace: self.namespace,
             traces: self.traces.clone(),
         });
-        lock(&self.traces.sessions).push(session.inner.clone());
+        lock_ignoring_poison(&self.traces.sessions).push(session.inner.clone());
         Ok(session)
     }
 
@@ -238,7 +237,7 @@ impl Session for Traced<Arc<dyn Session>> {
     ) -> Result<Accessed, Error> {
         if matches!(access, Access::Put(_)) {
             let value = (self.namespace, key.as_str().to_owned());
-            lock(&self.traces.values).insert(value);
+            lock_ignoring_poison(&self.traces.values).insert(value);
         }
         self.inner.access(ticket, entry, key, access).await
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Completion, Trial};
 
 use crate::cases::{self, Case};
+use crate::decisions;
 use crate::fixture::{Fixture, Skip};
 use crate::run::{Outcome, TIME_LIMIT};
 
@@ -60,7 +61,10 @@ fn judge(case: &Case, outcome: Outcome, skip_expected: bool) -> Result<Option<Sk
     match (outcome, skip_expected) {
         (Outcome::Passed, false) => Ok(None),
         (Outcome::Skipped(skip), true) => Ok(Some(skip)),
-        (Outcome::Failed(message), _) => Err(message),
+        (Outcome::Failed(message), _) => Err(match decisions::advise(case.group()) {
+            Some(advice) => format!("{message}\n{advice}"),
+            None => message,
+        }),
         (Outcome::Passed, true) => Err(format!(
             "{name} ran: take it off the list of expected skips"
         )),
@@ -95,7 +99,9 @@ mod tests {
         assert!(ran.contains("take it off the list"));
         for expected in [false, true] {
             let failed = Outcome::Failed("two holders".into());
-            assert_eq!(judged(failed, expected), Err("two holders".into()));
+            let error = judged(failed, expected).expect_err("a failure");
+            assert!(error.starts_with("two holders\n"), "{error}");
+            assert!(error.contains("decision 5"), "{error}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The tools of the cases: processes that contend on one deployment, and waits for conditions.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lock_core::guard_mode::GuardMode;
@@ -9,7 +9,7 @@ use lock_core::{
     AcquireOptions, AnyGuard, Backend, DEFAULT_TTL, Error, Guard, LockName, Locks, Metadata, Mode,
     Mutex, Options, Queue, RwLock, Session, State, Ticket, retry,
 };
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::fixture::{Administrator, Deployment, Members, Skip};
 use crate::link::Link;
@@ -59,6 +59,11 @@ impl TestBed {
         self.deployment.administrator()
     }
 
+    /// Returns `Ok` if nobody else uses the store.
+    pub fn whole_store(&self) -> Result<(), Skip> {
+        self.deployment.whole_store()
+    }
+
     /// Returns the processes that serve the deployment, if the suite may stop them.
     pub fn members(&self) -> Result<&dyn Members, Skip> {
         self.deployment.members()
@@ -90,13 +95,13 @@ impl TestBed {
     /// Returns the locks of a process that may raise the token offset, which is never lowered
     /// again.
     pub fn offset_raiser(&self) -> Result<Locks, Skip> {
-        self.deployment.whole_store()?;
+        self.whole_store()?;
         Ok(self.process())
     }
 
     /// Returns a raw name, if nobody else can be using it.
     pub fn raw(&self, name: &str) -> Result<LockName, Skip> {
-        self.deployment.whole_store()?;
+        self.whole_store()?;
         Ok(LockName::raw(name).expect("a valid name"))
     }
 
@@ -211,6 +216,31 @@ impl TestBed {
     pub async fn soon<T>(&self, what: &str, future: impl Future<Output = T>) -> T {
         within(self.limit, what, future).await
     }
+
+    /// Waits until a task ends, and returns its result.
+    ///
+    /// # Panics
+    /// As the task panicked; and if it does not end in time.
+    pub async fn join<T>(&self, what: &str, task: JoinHandle<T>) -> T {
+        to_result(self.soon(what, task).await)
+    }
+}
+
+/// Returns the result of a task.
+///
+/// # Panics
+/// With the message of the task, if it panicked: that is the assertion that failed.
+pub fn to_result<T>(ended: Result<T, JoinError>) -> T {
+    ended.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(cancelled) => panic!("a task of the case was cancelled: {cancelled}"),
+    })
+}
+
+/// Locks a mutex of the suite. A task that failed while it had the mutex does not hide its message
+/// behind failures of the others.
+pub fn lock_ignoring_poison<T>(mutex: &StdMutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
@@ -242,8 +272,7 @@ impl Waiter {
     /// # Panics
     /// If it does not end in time.
     pub async fn outcome(self) -> Result<AnyGuard, Error> {
-        let outcome = within(self.limit, "the end of a wait", self.task).await;
-        outcome.expect("no panic")
+        to_result(within(self.limit, "the end of a wait", self.task).await)
     }
 
     /// Waits until the process is granted the lock, and returns the guard.

@@ -25,7 +25,7 @@ use crate::token_offset::{Raised, TokenOffset};
 pub trait Backend: Debug + Send + Sync {
     /// Opens a session that lives at least `ttl` after its last renewal. The store may raise a
     /// small `ttl`, and the deadlines count with what it granted. The session renews itself until
-    /// it is closed.
+    /// it is closed or dropped.
     ///
     /// # Cancel safety
     /// When the call is dropped, no session stays that is renewed: it is closed again, or ends with
@@ -217,6 +217,9 @@ pub enum Removed {
 /// effect counts as removed. After the session is lost, every method fails with
 /// [`ErrorKind::SessionLost`] or the truth, never with a success that rests on an entry of the
 /// past.
+///
+/// When the last [`Arc`] of a session is dropped, its renewal stops, so the session ends with its
+/// time to live.
 #[async_trait]
 pub trait Session: Debug + Send + Sync {
     /// Returns its identity.

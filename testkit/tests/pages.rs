@@ -157,6 +157,30 @@ fn insert_code(text: &str) -> (String, BTreeSet<String>) {
     (parts.collect::<Vec<_>>().join("```"), shown)
 }
 
+/// A failing case names decisions by their numbers and headings.
+#[test]
+fn the_decisions_that_the_suite_names_are_those_of_the_page() {
+    let text = read_page("docs/adding-a-backend.md");
+    let (_, decisions) = text
+        .split_once("## Decisions that go wrong")
+        .expect("the section");
+    let (decisions, _) = decisions.split_once("\n## ").expect("the next section");
+    let headings = decisions.lines().filter_map(|line| {
+        let (number, rest) = line.split_once(". **")?;
+        let heading = rest.split_once(".**")?.0;
+        Some((number.parse::<usize>().expect("a number"), heading))
+    });
+    let headings: Vec<_> = headings.collect();
+    let source = read_page("conformance/src/decisions.rs");
+    let named = source.lines().filter_map(|line| {
+        let heading = line.strip_prefix("    \"")?;
+        heading.strip_suffix("\",")
+    });
+    let named: Vec<_> = (1..).zip(named).collect();
+    assert!(!named.is_empty());
+    assert_eq!(named, headings);
+}
+
 /// The page shows every file of the small backend.
 #[test]
 fn the_page_shows_the_small_backend() {

@@ -108,7 +108,11 @@ pub async fn closing_ends_every_hold(bed: TestBed) {
     }
     waiter.outcome().await.expect_err("its session is closed");
     for name in ["a", "b"] {
-        assert_eq!(bed.queue(name).await.entries, [], "closed is closed");
+        assert_eq!(
+            bed.queue(name).await.entries,
+            [],
+            "a closed session left an entry"
+        );
     }
 }
 
@@ -129,7 +133,10 @@ pub async fn a_wait_that_times_out_leaves_no_entry(bed: TestBed) {
         Release::Released
     );
     let next = bed.mutex("a").try_acquire().await.expect("an answer");
-    assert!(next.is_some(), "nobody is in the way");
+    assert!(
+        next.is_some(),
+        "a wait that timed out left an entry in the way"
+    );
 }
 
 pub async fn a_timeout_at_the_instant_of_the_grant_gives_a_guard_or_nothing(bed: TestBed) {
@@ -145,7 +152,7 @@ pub async fn a_timeout_at_the_instant_of_the_grant_gives_a_guard_or_nothing(bed:
         let early = Duration::from_micros(fastrand::u64(0..=6_000));
         tokio::time::sleep(limit.saturating_sub(early)).await;
         assert_eq!(guard.release().await.expect("an answer"), Release::Released);
-        let waited = bed.soon("the wait", waiting).await.expect("no panic");
+        let waited = bed.join("the wait", waiting).await;
         if let Ok(Some(guard)) = waited {
             let queue = bed.queue("a").await;
             assert_eq!(queue.entries.len(), 1);
@@ -155,7 +162,7 @@ pub async fn a_timeout_at_the_instant_of_the_grant_gives_a_guard_or_nothing(bed:
         bed.depth("a", 0).await;
         let free = other.try_acquire().await.expect("an answer");
         assert_eq!(
-            free.expect("it is free")
+            free.expect("the lock is free again, and a try found it held")
                 .release()
                 .await
                 .expect("an answer"),

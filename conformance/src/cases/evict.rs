@@ -44,18 +44,22 @@ pub async fn another_incarnation_stays(bed: TestBed) {
     let queue = bed.queue("a").await;
     let entry = &queue.entries[0].id;
     let number = entry.incarnation.expect("listed").get();
-    for other in [number - 1, number + 1] {
+    // No incarnation is zero.
+    let others = [number - 1, number + 1].map(Incarnation::new);
+    for other in others.into_iter().flatten() {
         let other = EntryId {
             key: entry.key.clone(),
-            incarnation: Incarnation::new(other),
+            incarnation: Some(other),
         };
         let evicted = operator.evict(&queue.name, &other).await;
-        assert_eq!(evicted.expect("an answer"), Removed::AlreadyGone);
+        let evicted = evicted.expect("an answer");
+        assert_eq!(evicted, Removed::AlreadyGone, "{other:?}, not {entry:?}");
     }
     // A wrong name does not reach the entry, either.
     let other = LockName::new("a/b").expect("a valid name");
-    let refusal = operator.evict(&other, entry).await.expect_err("refused");
-    assert_eq!(refusal.kind(), ErrorKind::InvalidArgument);
+    let error = operator.evict(&other, entry).await;
+    let error = error.expect_err("the entry of one lock cannot be evicted from another");
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     assert_eq!(guard.state(), State::Held);
     assert_eq!(bed.queue("a").await.entries, queue.entries);
     let evicted = operator.evict(&queue.name, entry).await;

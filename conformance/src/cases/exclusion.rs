@@ -21,7 +21,7 @@ async fn take_turns(bed: &TestBed, clients: Vec<Locks>, turns: usize) {
                 for _ in 0..turns {
                     let guard = lock.acquire().await.expect("our turn comes");
                     let others = inside.fetch_add(1, Ordering::SeqCst);
-                    assert_eq!(others, 0, "somebody else is inside");
+                    assert_eq!(others, 0, "two tasks hold the lock");
                     // The pause is long enough for others to come in, if they could.
                     tokio::time::sleep(Duration::from_millis(1)).await;
                     inside.fetch_sub(1, Ordering::SeqCst);
@@ -31,7 +31,7 @@ async fn take_turns(bed: &TestBed, clients: Vec<Locks>, turns: usize) {
         })
         .collect();
     for task in tasks {
-        bed.soon("all turns", task).await.expect("no panic");
+        bed.join("all turns", task).await;
     }
     bed.depth("a", 0).await;
 }
@@ -49,11 +49,16 @@ pub async fn processes_exclude_each_other(bed: TestBed) {
 pub async fn contention_is_a_value(bed: TestBed) {
     let (_, guard) = bed.holder("a").await;
     let other = bed.mutex("a");
-    assert!(other.try_acquire().await.expect("an answer").is_none());
+    let tried = other.try_acquire().await.expect("an answer");
+    assert!(tried.is_none(), "a held lock was granted to a try");
     let (started, limit) = (Instant::now(), Duration::from_millis(300));
     let waited = other.acquire_timeout(limit).await;
-    assert!(waited.expect("an answer").is_none());
-    assert!(started.elapsed() >= limit);
+    let waited = waited.expect("an answer");
+    assert!(waited.is_none(), "a held lock was granted to a waiter");
+    assert!(
+        started.elapsed() >= limit,
+        "the wait ended before its limit"
+    );
     bed.depth("a", 1).await;
     drop(guard);
     let guard = other.acquire_timeout(bed.limit()).await;
@@ -64,9 +69,11 @@ pub async fn contention_is_a_value(bed: TestBed) {
 pub async fn a_task_waits_for_itself(bed: TestBed) {
     let lock = bed.mutex("a");
     let guard = lock.acquire().await.expect("the lock is free");
-    assert!(lock.try_acquire().await.expect("an answer").is_none());
+    let again = lock.try_acquire().await.expect("an answer");
+    assert!(again.is_none(), "its holder was granted the lock again");
     let again = lock.acquire_timeout(Duration::from_millis(100)).await;
-    assert!(again.expect("an answer").is_none());
+    let again = again.expect("an answer");
+    assert!(again.is_none(), "its holder was granted the lock again");
     assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     let again = lock.try_acquire().await.expect("an answer");
     assert!(again.is_some(), "nothing of the waits is left");
@@ -84,7 +91,12 @@ pub async fn a_session_does_not_take_the_entry_of_another_for_its_own(bed: TestB
     let Ok(Enqueued::Placed(second)) = enqueued else {
         panic!("a place is expected: {enqueued:?}")
     };
-    assert!(second.entry.incarnation > first.entry.incarnation);
+    assert!(
+        second.entry.incarnation > first.entry.incarnation,
+        "the second entry, {:?}, has no higher incarnation than the first, {:?}",
+        second.entry,
+        first.entry
+    );
     assert_eq!(second.view.ahead.len(), 1, "{:?}", second.view);
     // Not every store reports the incarnation of the entries ahead, so only the keys are compared.
     assert_eq!(second.view.ahead[0].id.key, first.entry.key);
@@ -117,7 +129,10 @@ pub async fn a_silent_holder_has_lost_before_the_next_is_granted(bed: TestBed) -
         (Clock::system().now(), guard)
     };
     let (believed, (granted, next)) = tokio::join!(believing, granted);
-    assert!(believed <= granted, "{believed:?}, granted {granted:?}");
+    assert!(
+        believed <= granted,
+        "the silent holder relied on the lock until {believed:?}, and the next was granted it at {granted:?}"
+    );
     assert_eq!(guard.lost().await, LossReason::Expired);
     assert!(next.token() > guard.token());
     // The limit is twice the time that the server waits, for sessions that come from a new leader,

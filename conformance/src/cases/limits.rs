@@ -148,7 +148,7 @@ pub async fn a_long_queue_is_listed_whole(bed: TestBed) {
     );
     drop(guard);
     for waiter in waiters {
-        let turn = bed.soon("a turn", waiter).await.expect("no panic");
+        let turn = bed.join("a turn", waiter).await;
         turn.expect("its turn comes");
     }
     bed.depth("a", 0).await;

@@ -38,6 +38,11 @@ impl Case {
         self.name
     }
 
+    /// Returns the group of the case.
+    pub(crate) fn group(&self) -> &'static str {
+        self.name.split("::").next().unwrap_or(self.name)
+    }
+
     pub(crate) async fn on(&self, bed: TestBed) -> Ended {
         (self.run)(bed).await
     }
@@ -101,6 +106,7 @@ cases! {
         unused_sessions_are_closed closing_ends_every_hold a_wait_that_times_out_leaves_no_entry
         a_timeout_at_the_instant_of_the_grant_gives_a_guard_or_nothing;
     liveness: renewal_goes_on_while_the_executor_is_blocked any_executor_will_do
+        a_session_dropped_without_a_close_ends_with_its_time_to_live
         a_wait_goes_on_while_a_member_stands_still holders_survive_a_rolling_restart;
     loss: a_removed_entry_is_a_loss_for_the_holder a_removed_entry_evicts_the_waiter
         a_session_that_ended_is_lost_for_ever a_session_that_ended_is_not_made_anew

@@ -6,7 +6,16 @@ use std::time::Duration;
 use lock_core::{AnyGuard, Backend, ErrorKind, Locks, Mode, Release, Token};
 
 use crate::fixture::Skip;
-use crate::test_bed::{TestBed, Waiter};
+use crate::test_bed::{TestBed, Waiter, lock_ignoring_poison};
+
+const GRANTED_WHILE_HELD: &str = "a waiter was granted the lock while another held it";
+
+fn assert_in_order(last: Token, token: Token) {
+    assert!(
+        token > last,
+        "the waiter with the token {token} was served after the one with the token {last}"
+    );
+}
 
 pub async fn first_come_first_served(bed: TestBed) {
     let (_, holder) = bed.holder("a").await;
@@ -16,7 +25,7 @@ pub async fn first_come_first_served(bed: TestBed) {
         let (lock, order) = (bed.mutex("a"), order.clone());
         waiters.push(tokio::spawn(async move {
             let guard = lock.acquire().await.expect("our turn comes");
-            order.lock().expect("no panic").push((i, guard.token()));
+            lock_ignoring_poison(&order).push((i, guard.token()));
             assert_eq!(guard.release().await.expect("an answer"), Release::Released);
         }));
         bed.depth("a", i + 2).await;
@@ -27,12 +36,18 @@ pub async fn first_come_first_served(bed: TestBed) {
         Release::Released
     );
     for waiter in waiters {
-        bed.soon("a turn", waiter).await.expect("no panic");
+        bed.join("a turn", waiter).await;
     }
-    let order = order.lock().expect("no panic").clone();
-    assert!(order.iter().map(|(i, _)| *i).eq(0..20), "{order:?}");
+    let order = lock_ignoring_poison(&order).clone();
+    assert!(
+        order.iter().map(|(i, _)| *i).eq(0..20),
+        "the waiters, in the order of their turns: {order:?}"
+    );
     let rises = order.windows(2).all(|pair| pair[0].1 < pair[1].1);
-    assert!(order[0].1 > first && rises, "{order:?}");
+    assert!(
+        order[0].1 > first && rises,
+        "the tokens do not rise from {first} on: {order:?}"
+    );
 }
 
 pub async fn waiters_that_leave_do_not_break_the_line(bed: TestBed) {
@@ -56,7 +71,7 @@ pub async fn waiters_that_leave_do_not_break_the_line(bed: TestBed) {
     let mut last = Token(0);
     for waiter in stay {
         let guard = waiter.turn().await;
-        assert!(guard.token() > last);
+        assert_in_order(last, guard.token());
         last = guard.token();
         assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     }
@@ -85,11 +100,11 @@ pub async fn a_waiter_behind_one_that_gives_up_still_waits_for_the_holder(bed: T
         bed.depth("a", waiting.len() + 2).await;
         // A wrong grant comes at once.
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(stayer.waits(), "it is held");
+        assert!(stayer.waits(), "{GRANTED_WHILE_HELD}");
     }
     let token = guard.token();
     assert_eq!(guard.release().await.expect("an answer"), Release::Released);
-    assert!(stayer.turn().await.token() > token);
+    assert_in_order(token, stayer.turn().await.token());
 }
 
 /// Makes a task with a session of its own in the process that has this backend.
@@ -105,11 +120,14 @@ async fn check_served_in_turn(waiters: Vec<Waiter>) {
     let mut waiters = waiters.into_iter();
     while let Some(waiter) = waiters.next() {
         let guard = waiter.turn().await;
-        assert!(guard.token() > last);
+        assert_in_order(last, guard.token());
         last = guard.token();
         // A wrong grant comes at once.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        assert!(waiters.as_slice().iter().all(Waiter::waits), "it is held");
+        assert!(
+            waiters.as_slice().iter().all(Waiter::waits),
+            "{GRANTED_WHILE_HELD}"
+        );
         assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     }
 }
@@ -169,14 +187,26 @@ struct Inside {
 
 impl Inside {
     fn enter(&mut self, guard: &AnyGuard) {
-        assert_eq!(self.writers, 0, "a writer is inside");
+        assert_eq!(
+            self.writers, 0,
+            "a writer holds the lock, and another task was granted it"
+        );
         let token = guard.token().0;
         if guard.mode() == Mode::Shared {
-            assert!(token > self.last_writer, "a writer was overtaken");
+            assert!(
+                token > self.last_writer,
+                "a reader overtook a writer that had come before it"
+            );
             self.readers += 1;
         } else {
-            assert_eq!(self.readers, 0, "a reader is inside");
-            assert!(token > self.last, "somebody was overtaken");
+            assert_eq!(
+                self.readers, 0,
+                "a reader holds the lock, and a writer was granted it"
+            );
+            assert!(
+                token > self.last,
+                "a writer was served after a task that had come later"
+            );
             self.writers += 1;
             self.last_writer = token;
         }
@@ -220,15 +250,15 @@ pub async fn a_crowd_of_two_processes_is_served_in_order(bed: TestBed) {
                 let Ok(guard) = tokio::time::timeout(limit, acquire).await else {
                     continue;
                 };
-                inside.lock().expect("no panic").enter(&guard);
+                lock_ignoring_poison(&inside).enter(&guard);
                 tokio::time::sleep(Duration::from_millis(1)).await;
-                inside.lock().expect("no panic").leave(&guard);
+                lock_ignoring_poison(&inside).leave(&guard);
                 assert_eq!(guard.release().await.expect("an answer"), Release::Released);
             }
         }));
     }
     for task in tasks {
-        bed.soon("all turns", task).await.expect("no panic");
+        bed.join("all turns", task).await;
     }
     bed.depth("a", 0).await;
 }
@@ -258,7 +288,7 @@ pub async fn waiters_whose_sessions_end_do_not_break_the_line(bed: TestBed) -> R
     let mut last = Token(0);
     for waiter in waiters {
         let guard = waiter.turn().await;
-        assert!(guard.token() > last);
+        assert_in_order(last, guard.token());
         last = guard.token();
         assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     }
@@ -274,7 +304,7 @@ pub async fn a_storm_of_tries_does_not_hold_up_a_waiter(bed: TestBed) {
         tokio::spawn(async move {
             for _ in 0..50 {
                 let tried = lock.try_acquire().await.expect("an answer");
-                assert!(tried.is_none(), "somebody holds it or waits all the time");
+                assert!(tried.is_none(), "a try overtook the waiter");
             }
         })
     });
@@ -285,7 +315,7 @@ pub async fn a_storm_of_tries_does_not_hold_up_a_waiter(bed: TestBed) {
     );
     let guard = waiter.turn().await;
     for task in tries {
-        bed.soon("the tries", task).await.expect("no panic");
+        bed.join("the tries", task).await;
     }
     bed.depth("a", 1).await;
     assert_eq!(guard.release().await.expect("an answer"), Release::Released);

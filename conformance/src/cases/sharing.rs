@@ -8,6 +8,9 @@ use lock_core::{AnyGuard, Mode, Release};
 
 use crate::test_bed::{TestBed, Waiter};
 
+const READER_BESIDE_WRITER: &str = "a reader was granted the lock while a writer held it";
+const WRITER_BESIDE_READER: &str = "a writer was granted the lock while a reader held it";
+
 pub async fn readers_share_and_a_waiting_writer_stops_new_readers(bed: TestBed) {
     let one = bed.rwlock("a").read().await.expect("the lock is free");
     let two = bed.rwlock("a").read().await.expect("readers share");
@@ -15,16 +18,17 @@ pub async fn readers_share_and_a_waiting_writer_stops_new_readers(bed: TestBed) 
     let writer = bed.waiter("a", Mode::Exclusive).await;
     let try_read = bed.rwlock("a").try_read().await;
     let refusal = try_read.expect("an answer").is_none();
-    assert!(refusal, "the writer came first");
+    assert!(refusal, "a reader overtook a waiting writer");
     let try_write = bed.mutex("a").try_acquire().await;
-    assert!(try_write.expect("an answer").is_none());
+    let refusal = try_write.expect("an answer").is_none();
+    assert!(refusal, "a writer was granted the lock beside readers");
     bed.depth("a", 3).await;
     let late = bed.waiter("a", Mode::Shared).await;
     assert_eq!(one.release().await.expect("an answer"), Release::Released);
-    assert!(writer.waits());
+    assert!(writer.waits(), "{WRITER_BESIDE_READER}");
     assert_eq!(two.release().await.expect("an answer"), Release::Released);
     let writer = writer.turn().await;
-    assert!(late.waits());
+    assert!(late.waits(), "{READER_BESIDE_WRITER}");
     assert_eq!(
         writer.release().await.expect("an answer"),
         Release::Released
@@ -41,7 +45,7 @@ pub async fn a_batch_of_readers_starts_together(bed: TestBed) {
     for _ in 0..5 {
         readers.push(bed.waiter("a", Mode::Shared).await);
     }
-    assert!(readers.iter().all(Waiter::waits));
+    assert!(readers.iter().all(Waiter::waits), "{READER_BESIDE_WRITER}");
     assert_eq!(
         writer.release().await.expect("an answer"),
         Release::Released
@@ -61,7 +65,7 @@ pub async fn a_writer_waits_for_every_reader(bed: TestBed) {
     }
     let writer = bed.waiter("a", Mode::Exclusive).await;
     while let Some(nearest) = readers.pop() {
-        assert!(writer.waits());
+        assert!(writer.waits(), "{WRITER_BESIDE_READER}");
         assert_eq!(
             nearest.release().await.expect("an answer"),
             Release::Released
@@ -80,7 +84,10 @@ pub async fn a_writer_that_leaves_lets_readers_in(bed: TestBed) {
     let writer = bed.waiter("a", Mode::Exclusive).await;
     let two = bed.waiter("a", Mode::Shared).await;
     let three = bed.waiter("a", Mode::Shared).await;
-    assert!(two.waits() && three.waits());
+    assert!(
+        two.waits() && three.waits(),
+        "a reader overtook a waiting writer"
+    );
     writer.leave();
     let guards = [two.turn().await, three.turn().await];
     assert_eq!(bed.queue("a").await.holders(), 3);
@@ -105,7 +112,11 @@ pub async fn readers_and_writers_exclude_each_other(bed: TestBed) {
                 let weight = if writes { WRITER } else { 1 };
                 let others = inside.fetch_add(weight, Ordering::SeqCst);
                 let alone = others == 0;
-                assert!(alone || !writes && others < WRITER, "{others} inside");
+                assert!(
+                    alone || !writes,
+                    "{WRITER_BESIDE_READER}, or another writer"
+                );
+                assert!(others < WRITER, "{READER_BESIDE_WRITER}");
                 // The pause is long enough for others to queue up behind.
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 inside.fetch_sub(weight, Ordering::SeqCst);
@@ -114,7 +125,7 @@ pub async fn readers_and_writers_exclude_each_other(bed: TestBed) {
         })
     });
     for task in tasks.collect::<Vec<_>>() {
-        bed.soon("all turns", task).await.expect("no panic");
+        bed.join("all turns", task).await;
     }
     bed.depth("a", 0).await;
 }

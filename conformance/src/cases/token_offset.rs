@@ -120,7 +120,7 @@ pub async fn the_offset_is_not_raised_under_locks_in_use(bed: TestBed) -> Result
     let first = guard.token();
     assert!(first < Token(FAR));
     assert_eq!(guard.release().await.expect("an answer"), Release::Released);
-    let second = bed.soon("its turn", waiter).await.expect("no panic");
+    let second = bed.join("its turn", waiter).await;
     let second = second.expect("granted");
     assert!(second.token() > first && second.token() < Token(FAR));
     assert_eq!(raise(&bed, &admin, FAR).await, Raised::InUse);
@@ -198,12 +198,12 @@ pub async fn tokens_rise_while_the_offset_is_raised(bed: TestBed) -> Result<(), 
         let last = log.lock().expect("no panic").last().copied();
         assert!(
             last > Some(Token(offset)),
-            "{last:?} with a offset of {offset}"
+            "the latest token is {last:?}, with an offset of {offset}"
         );
     }
     stop.send_replace(true);
     for worker in workers {
-        bed.soon("the end", worker).await.expect("no panic");
+        bed.join("the end", worker).await;
     }
     let log = log.lock().expect("no panic");
     assert!(

@@ -56,14 +56,19 @@ pub async fn a_put_without_the_entry_changes_nothing(bed: TestBed) -> Result<(),
     let entry = bed.queue("a").await.entries[0].id.clone();
     administrator.remove(&entry).await;
     // The write fails whether or not the guard knows of the loss by now.
-    let error = guard.put("k", "late").await.expect_err("not ours");
+    let error = guard.put("k", "late").await;
+    let error = error.expect_err("a put without the entry was done");
     assert_eq!(
         (error.kind(), error.effect()),
         (ErrorKind::Evicted, Effect::None),
         "{error}"
     );
     assert_eq!(guard.state(), State::Lost(LossReason::EntryGone));
-    assert!(guard.delete("k").await.is_err() && guard.get("k").await.is_err());
+    let (deleted, read) = (guard.delete("k").await, guard.get("k").await);
+    assert!(
+        deleted.is_err() && read.is_err(),
+        "an access without the entry was done: {deleted:?}, {read:?}"
+    );
     assert_eq!(value(&others, "k").await.as_deref(), Some("mine"));
 
     let locks = bed.process();
@@ -72,7 +77,8 @@ pub async fn a_put_without_the_entry_changes_nothing(bed: TestBed) -> Result<(),
     put(&guard, "k", "again").await;
     let id = locks.session_id().expect("open");
     administrator.end_session(id).await;
-    let error = guard.delete("k").await.expect_err("not ours");
+    let error = guard.delete("k").await;
+    let error = error.expect_err("a delete in a session that ended was done");
     assert!(
         matches!(error.kind(), ErrorKind::SessionLost(_) | ErrorKind::Evicted),
         "{error}"
@@ -106,16 +112,20 @@ pub async fn a_stale_put_never_follows_the_next_holders(bed: TestBed) -> Result<
         };
         let new = async {
             administrator.remove(&entry).await;
-            let next = bed.soon("its turn", next).await.expect("no panic");
+            let next = bed.join("its turn", next).await;
             let next = next.expect("granted");
-            assert!(next.token() > stale.token());
+            assert!(
+                next.token() > stale.token(),
+                "the next holder has no higher token"
+            );
             put(&next, "k", "new").await;
             next
         };
         let (_, next) = bed.soon("both end", async { tokio::join!(old, new) }).await;
         let read = next.get("k").await.expect("ours");
         assert_eq!(read.as_deref(), Some(&b"new"[..]));
-        assert!(stale.put("k", "later still").await.is_err());
+        let late = stale.put("k", "later still").await;
+        assert!(late.is_err(), "a former holder's put was done");
         assert_eq!(value(&others, "k").await.as_deref(), Some("new"));
     }
     Ok(())
@@ -180,7 +190,10 @@ pub async fn values_are_not_locks(bed: TestBed) {
     let names: Vec<_> = listed.iter().map(|queue| queue.name.as_str()).collect();
     assert_eq!(names, ["k"]);
     let other = bed.mutex("k/1").try_acquire().await.expect("an answer");
-    assert!(other.is_some(), "a value is in nobody's way");
+    assert!(
+        other.is_some(),
+        "a value stands in the way of the lock with its name"
+    );
     assert_eq!(guard.release().await.expect("an answer"), Release::Released);
     bed.eventually("no lock is left", async || {
         let listed = locks.list("k", None, 10).await.expect("an answer");
