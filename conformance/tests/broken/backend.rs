@@ -12,8 +12,9 @@ use lock_core::{
     Raised, Removal, Removed, Session, SessionId, Ticket, TokenOffset, Watcher,
 };
 
+use crate::fixture::Started;
+use crate::small::client::Client;
 use crate::small::store::{State, Store, queue_key};
-use crate::small::{Client, Started};
 
 /// A promise that a backend can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,10 +35,14 @@ pub enum Promise {
     SessionEnds,
     /// A closed session leaves its entries.
     Closing,
+    /// A dropped session is renewed for ever.
+    Abandonment,
     /// It shows the nearest entry, whatever the rule asked for.
     Sharing,
     /// The queue of a lock is also that of the locks below it.
     Names,
+    /// A raw lock is the native one of the same name.
+    RawNames,
     /// It keeps what a former holder writes.
     Writes,
     /// It raises the offset under locks in use.
@@ -122,6 +127,7 @@ fn taken_for(promise: Promise, name: &LockName) -> LockName {
     let above = name.as_str().split('/').next().unwrap_or_default();
     let mistaken = match (promise, name.is_raw()) {
         (Promise::Names, true) => LockName::raw(above),
+        (Promise::RawNames, true) => LockName::new(name.as_str()),
         (Promise::Names, false) => LockName::new(above),
         _ => return name.clone(),
     };
@@ -137,10 +143,15 @@ struct BrokenClient {
 #[async_trait]
 impl Backend for BrokenClient {
     async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
+        let session = self.client.open_session(ttl).await?;
+        if self.promise == Promise::Abandonment {
+            // The renewal stops when the last clone is dropped.
+            std::mem::forget(session.clone());
+        }
         Ok(Arc::new(BrokenSession {
             promise: self.promise,
             store: self.client.0.clone(),
-            session: self.client.open_session(ttl).await?,
+            session,
         }))
     }
 

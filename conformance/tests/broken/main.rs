@@ -1,14 +1,21 @@
 //! A backend that breaks a promise fails the cases that show it.
 
 mod backend;
+#[path = "../fixture/mod.rs"]
+mod fixture;
 #[path = "../small/mod.rs"]
 mod small;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backend::{Broken, Promise};
 use conformance::{Outcome, cases};
-use small::Small;
+use fixture::Small;
+use lock_core::session::Admission;
+use lock_core::{ErrorKind, LockName, LossReason, Metadata, Mode, Ticket, rule};
+use small::store::Store;
+use small::{client, store};
 
 /// What does not come in this time does not come: nothing here waits for a disk or a network.
 const TIME_LIMIT: Duration = Duration::from_secs(4);
@@ -106,6 +113,33 @@ fn a_closed_session_leaves_its_entries() {
 }
 
 #[test]
+fn a_dropped_session_is_renewed() {
+    caught(
+        Promise::Abandonment,
+        &["liveness::a_session_dropped_without_a_close_ends_with_its_time_to_live"],
+    );
+}
+
+/// The session could end between a check of its own and the put.
+#[test]
+fn the_small_store_takes_no_entry_of_a_session_that_ended() {
+    let store = Store::new();
+    let session = store.open(Duration::ZERO);
+    let ticket = Ticket {
+        name: LockName::new("a").expect("a valid name"),
+        mode: Mode::Exclusive,
+        serial: 1,
+        metadata: Arc::new(Metadata::default()),
+    };
+    let ask = rule::ask(Mode::Exclusive);
+    let error = store.enqueue(session, &ticket, ask, Admission::Always);
+    let error = error.expect_err("the session is over");
+    let reason = LossReason::SessionGone;
+    assert_eq!(error.kind(), ErrorKind::SessionLost(reason));
+    assert_eq!(store.queue(&ticket.name), []);
+}
+
+#[test]
 fn readers_pass_a_writer_behind_another_reader() {
     caught(
         Promise::Sharing,
@@ -124,6 +158,14 @@ fn a_lock_is_held_by_those_below_it() {
             "names::names_that_begin_alike_are_different_locks",
             "names::nested_names_are_handed_over_apart",
         ],
+    );
+}
+
+#[test]
+fn a_raw_lock_is_the_native_one() {
+    caught(
+        Promise::RawNames,
+        &["names::raw_and_native_names_are_different_locks"],
     );
 }
 

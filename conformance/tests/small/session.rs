@@ -9,8 +9,8 @@ use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removal, Removed, Watcher};
 use lock_core::{
-    Access, Accessed, DataKey, EntryId, Error, ErrorKind, Liveness, LossReason, Metadata, Session,
-    SessionId, Ticket, background,
+    Access, Accessed, DataKey, EntryId, Error, Liveness, LossReason, Metadata, Session, SessionId,
+    Ticket, background,
 };
 use tokio::task::AbortHandle;
 
@@ -34,9 +34,9 @@ pub fn open(store: Arc<Store>, ttl: Duration) -> Result<Arc<dyn Session>, Error>
     let renewing = {
         let (store, liveness) = (store.clone(), liveness.clone());
         async move {
-            keep_alive(&liveness, ttl, async || match store.renew(id, ttl) {
-                true => Ok(clock::validity(ttl)),
-                false => Err(session_lost()),
+            keep_alive(&liveness, ttl, async || {
+                store.renew(id, ttl)?;
+                Ok(clock::validity(ttl))
             })
             .await;
         }
@@ -50,22 +50,11 @@ pub fn open(store: Arc<Store>, ttl: Duration) -> Result<Arc<dyn Session>, Error>
     }))
 }
 
-fn session_lost() -> Error {
-    Error::new(
-        ErrorKind::SessionLost(LossReason::SessionGone),
-        "the session is over",
-    )
-}
-
 impl SmallSession {
     /// Returns an error if the session has ended, and reports the loss to all who hold a lock by
     /// it.
     fn check(&self) -> Result<(), Error> {
-        if self.store.lives(self.id) {
-            return Ok(());
-        }
-        self.liveness.lose(LossReason::SessionGone);
-        Err(session_lost())
+        self.liveness.note_session_loss(self.store.check(self.id))
     }
 }
 
@@ -85,8 +74,8 @@ impl Session for SmallSession {
         ask: Ask,
         admission: Admission,
     ) -> Result<Enqueued, Error> {
-        self.check()?;
-        self.store.enqueue(self.id, ticket, ask, admission)
+        let enqueued = self.store.enqueue(self.id, ticket, ask, admission);
+        self.liveness.note_session_loss(enqueued)
     }
 
     async fn look(
@@ -153,6 +142,7 @@ impl Session for SmallSession {
 }
 
 impl Drop for SmallSession {
+    /// Stops the renewal, so that the session ends with its time to live.
     fn drop(&mut self) {
         self.renewal.abort();
     }

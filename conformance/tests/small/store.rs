@@ -8,8 +8,8 @@ use lock_core::clock::{BootInstant, Clock};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::{Admission, Enqueued, Placed};
 use lock_core::{
-    Access, Accessed, DataKey, Entry, EntryId, Error, ErrorKind, Incarnation, LockName, Metadata,
-    Mode, Queue, Raised, Removed, SessionId, Ticket, TokenOffset, background,
+    Access, Accessed, DataKey, Entry, EntryId, Error, ErrorKind, Incarnation, LockName, LossReason,
+    Metadata, Mode, Queue, Raised, Removed, SessionId, Ticket, TokenOffset, background,
 };
 use tokio::sync::watch;
 
@@ -59,6 +59,14 @@ impl State {
             });
         }
         self.queues.retain(|_, queue| !queue.is_empty());
+    }
+
+    /// Returns an error if a session has ended.
+    fn check(&self, session: SessionId) -> Result<(), Error> {
+        match self.sessions.contains_key(&session) {
+            true => Ok(()),
+            false => Err(Error::session_lost(LossReason::SessionGone)),
+        }
     }
 
     /// Returns whether this entry is there, in this incarnation.
@@ -115,21 +123,18 @@ impl Store {
         id
     }
 
-    /// Renews a session. Returns whether it was still there: a session that has ended stays so.
-    pub fn renew(&self, id: SessionId, ttl: Duration) -> bool {
+    /// Renews a session, unless it has ended: then it stays so.
+    pub fn renew(&self, id: SessionId, ttl: Duration) -> Result<(), Error> {
         let until = self.clock.now() + ttl;
-        match self.state().sessions.get_mut(&id) {
-            Some(expiry) => {
-                *expiry = until;
-                true
-            }
-            None => false,
-        }
+        let mut state = self.state();
+        state.check(id)?;
+        state.sessions.insert(id, until);
+        Ok(())
     }
 
-    /// Returns whether a session is there.
-    pub fn lives(&self, id: SessionId) -> bool {
-        self.state().sessions.contains_key(&id)
+    /// Returns an error if a session has ended.
+    pub fn check(&self, id: SessionId) -> Result<(), Error> {
+        self.state().check(id)
     }
 
     /// Ends a session, with all its entries.
@@ -172,6 +177,8 @@ impl Store {
         let (key, own) = (queue_key(&ticket.name), entry_key(session, ticket));
         // Held to the end: the entry and its view belong to one instant.
         let mut state = self.state();
+        // In one step with the put: a session that ended in between would leave its entry for ever.
+        state.check(session)?;
         let offset = state.offset;
         let queue = state.queues.get(&key).map_or(&[][..], Vec::as_slice);
         let id = match queue.iter().find(|entry| entry.id.key == own) {
