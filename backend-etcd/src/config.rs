@@ -11,6 +11,7 @@ use backend_kit::keyspace::Keyspace;
 use backend_kit::secret::Credentials;
 use backend_kit::url;
 use lock_core::{Error, ErrorKind};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
 use crate::security::{Parameters, Tls};
@@ -30,6 +31,43 @@ const MAX_ENDPOINTS: usize = 32;
 pub type Dialer =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send>> + Send + Sync>;
 
+/// An open connection to a member.
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+/// What resolves to an open connection.
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Connection>>> + Send>>;
+
+/// Opens the connections to the members by other means than a plain TCP connection or a Unix socket:
+/// through a tunnel, for example, or within the process.
+///
+/// ```
+/// use backend_etcd::{Connecting, Connection, Connector};
+/// use tokio::net::TcpStream;
+///
+/// /// Sends everything to a tunnel's end on this machine.
+/// struct Tunnel;
+///
+/// impl Connector for Tunnel {
+///     fn connect(&self, _address: &str) -> Connecting {
+///         Box::pin(async {
+///             let stream = TcpStream::connect("127.0.0.1:12379").await?;
+///             Ok(Box::new(stream) as Box<dyn Connection>)
+///         })
+///     }
+/// }
+/// ```
+pub trait Connector: Send + Sync {
+    /// Connects to the member with this address: `HOST:PORT`, or the path of a Unix socket. The future
+    /// runs on the background thread, so it must not block. It is dropped after the connect timeout.
+    /// TLS, if it is configured, is spoken over the connection.
+    ///
+    /// # Errors
+    /// Any. An I/O error that was made from an [`Error`] reaches the callers as that error.
+    fn connect(&self, address: &str) -> Connecting;
+}
+
 /// The addresses of a coordinator, the namespace of the locks there, time limits and security.
 ///
 /// ```
@@ -47,6 +85,7 @@ pub struct Config {
     connect_timeout: Duration,
     request_timeout: Duration,
     dialer: Option<Dialer>,
+    connector: Option<Arc<dyn Connector>>,
     server_uid: Option<u32>,
     tls: Option<Tls>,
     credentials: Option<Credentials>,
@@ -212,6 +251,7 @@ impl Config {
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: DEFAULT_REQUEST_TIMEOUT,
             dialer: None,
+            connector: None,
             server_uid: None,
             tls: None,
             credentials: None,
@@ -252,6 +292,14 @@ impl Config {
         self
     }
 
+    /// Sets how connections to all members are opened. Then there is no dialer, and it is up to the
+    /// connector who serves a Unix socket.
+    #[must_use]
+    pub fn with_connector(mut self, connector: Arc<dyn Connector>) -> Self {
+        self.connector = Some(connector);
+        self
+    }
+
     /// Sets a user that may serve the Unix socket, besides this user and root. That user can read
     /// all names of locks and grant any lock. Not used for addresses on a network.
     #[must_use]
@@ -280,6 +328,10 @@ impl Config {
         self.dialer.as_ref()
     }
 
+    pub(crate) fn connector(&self) -> Option<&Arc<dyn Connector>> {
+        self.connector.as_ref()
+    }
+
     pub(crate) fn server_uid(&self) -> Option<u32> {
         self.server_uid
     }
@@ -301,6 +353,7 @@ impl fmt::Debug for Config {
             .field("connect_timeout", &self.connect_timeout)
             .field("request_timeout", &self.request_timeout)
             .field("dialer", &self.dialer.is_some())
+            .field("connector", &self.connector.is_some())
             .field("server_uid", &self.server_uid)
             .field("tls", &self.tls)
             .field("credentials", &self.credentials)

@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use etcd_client::proto::{PbTxnOpResponse as Answer, PbTxnResponse};
 use etcd_client::{Txn, TxnOp, TxnResponse};
-use lock_core::{Effect, Error, ErrorKind, background};
-use tokio::runtime::Handle;
+use lock_core::background::{self, Handle};
+use lock_core::{Effect, Error, ErrorKind};
 use tokio::sync::oneshot;
 
 use crate::transport::Transport;
@@ -84,6 +84,10 @@ pub struct Request {
 }
 
 impl Group {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "two hashes are only compared, and differ for different locks by any hasher"
+    )]
     pub(crate) fn new(transport: Arc<Transport>) -> Arc<Self> {
         Arc::new(Group {
             transport,
@@ -102,7 +106,8 @@ impl Group {
         change: Change<'_>,
         txn: Arc<Txn>,
     ) -> Result<TxnResponse, Error> {
-        match self.join(change, &txn, background::handle()?) {
+        let background = background::handle()?;
+        match self.join(change, &txn, &background) {
             Some(answer) => answer.await.unwrap_or_else(|_| {
                 let text = "a group of requests ended abnormally: please report this";
                 Err(Error::new(ErrorKind::Internal, text).with_effect(Effect::Unknown))
@@ -149,23 +154,24 @@ impl Group {
             state.under_way += 1;
             state.is_gathering = true;
             // Until this runs, others can join.
-            background.spawn(self.clone().send_while_any_wait());
+            let sending = self.clone().send_while_any_wait(background.clone());
+            background.spawn(sending);
         }
     }
 
-    async fn send_while_any_wait(self: Arc<Self>) {
+    async fn send_while_any_wait(self: Arc<Self>, background: Handle) {
         loop {
-            let members = self.gather();
+            let members = self.gather(&background);
             if members.is_empty() {
                 return;
             }
-            self.send(members).await;
+            self.send(members, &background).await;
         }
     }
 
     /// Takes the members of the next request out of those that wait. If there are none, the request
     /// ends.
-    fn gather(self: &Arc<Self>) -> Vec<Waiting> {
+    fn gather(self: &Arc<Self>, background: &Handle) -> Vec<Waiting> {
         let mut state = self.state();
         state.is_gathering = false;
         let mut members = Vec::new();
@@ -181,13 +187,13 @@ impl Group {
         if members.is_empty() {
             state.under_way -= 1;
         } else if !state.waiting.is_empty() {
-            self.start(&mut state, &Handle::current());
+            self.start(&mut state, background);
         }
         members
     }
 
     /// Sends these as one request, and sends each caller its own outcome.
-    async fn send(&self, members: Vec<Waiting>) {
+    async fn send(&self, members: Vec<Waiting>, background: &Handle) {
         let requests: Arc<[_]> = members.iter().map(|m| m.request.clone()).collect();
         let answers = match &*requests {
             [request] => {
@@ -215,7 +221,7 @@ impl Group {
                 } in members
                 {
                     let transport = self.transport.clone();
-                    tokio::spawn(async move {
+                    background.spawn(async move {
                         let _ = caller.send(send_alone(&transport, request.txn.clone()).await);
                     });
                 }

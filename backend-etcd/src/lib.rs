@@ -21,6 +21,8 @@
 //! `etcd-client`. A new version of that crate may change it without a new major version of this
 //! one.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod backend;
 mod client;
 mod config;
@@ -39,7 +41,7 @@ mod watch;
 
 pub use backend::EtcdBackend;
 pub use backend_kit::keyspace::Keyspace;
-pub use config::{Config, Dialer};
+pub use config::{Config, Connecting, Connection, Connector, Dialer};
 
 // A feature, because the explorer is another crate: a build without it has no such names at all.
 #[cfg(feature = "models")]

@@ -4,6 +4,8 @@
 //! Nothing here is part of the public API of the crate `turnlock`. There is no promise of
 //! stability: it changes whenever a backend needs it.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod batched;
 pub mod keyspace;
 pub mod opening;

@@ -6,18 +6,73 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::error::{Effect, Error, ErrorKind};
+#[cfg(simulation)]
+use crate::surroundings::simulated;
 
 /// Pairs of descriptors that are known to be available before a runtime is built.
 const SPARE_PAIRS: usize = 4;
 
+/// A handle to the runtime of all sessions of this process.
+#[derive(Debug, Clone)]
+pub struct Handle(Place);
+
+#[derive(Debug, Clone)]
+enum Place {
+    /// The runtime on the thread of Turnlock's own.
+    Thread(&'static tokio::runtime::Handle),
+    /// A part of a simulation, whose runtime is the current one.
+    #[cfg(simulation)]
+    Simulated(std::sync::Arc<dyn simulated::Process>),
+}
+
+impl Handle {
+    /// Spawns a task. It must never block.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        match &self.0 {
+            Place::Thread(runtime) => runtime.spawn(task),
+            #[cfg(simulation)]
+            Place::Simulated(process) => simulated::spawn(process, task),
+        }
+    }
+
+    /// Spawns a task that ends when the set is dropped.
+    fn spawn_in<T: Send + 'static>(
+        &self,
+        tasks: &mut JoinSet<T>,
+        task: impl Future<Output = T> + Send + 'static,
+    ) {
+        match &self.0 {
+            Place::Thread(runtime) => tasks.spawn_on(task, runtime),
+            #[cfg(simulation)]
+            Place::Simulated(process) => {
+                let spawned = tasks.spawn(simulated::Task::new(process.clone(), task));
+                process.add_task(spawned.clone());
+                spawned
+            }
+        };
+    }
+
+    fn sleep(&self, duration: Duration) -> tokio::time::Sleep {
+        let _entered = match &self.0 {
+            Place::Thread(runtime) => Some(runtime.enter()),
+            #[cfg(simulation)]
+            Place::Simulated(_) => None,
+        };
+        tokio::time::sleep(duration)
+    }
+}
+
 #[derive(Debug)]
 struct Background {
-    handle: Handle,
+    runtime: tokio::runtime::Handle,
     /// The process that the thread runs in.
     process: u32,
 }
@@ -31,18 +86,23 @@ static BACKGROUND: OnceLock<Background> = OnceLock::new();
 /// # Errors
 /// [`ErrorKind::Exhausted`] if the operating system has no thread or descriptors for it now: the
 /// next call tries again. [`ErrorKind::Forked`] in the child of a process that had started it.
-pub fn handle() -> Result<&'static Handle, Error> {
-    match BACKGROUND.get() {
+pub fn handle() -> Result<Handle, Error> {
+    #[cfg(simulation)]
+    if let Some(process) = simulated::current() {
+        return Ok(Handle(Place::Simulated(process)));
+    }
+    let runtime = match BACKGROUND.get() {
         Some(started) => {
             check_process()?;
-            Ok(&started.handle)
+            &started.runtime
         }
-        None => begin(),
-    }
+        None => begin()?,
+    };
+    Ok(Handle(Place::Thread(runtime)))
 }
 
 /// Starts the thread, unless another caller has just done so.
-fn begin() -> Result<&'static Handle, Error> {
+fn begin() -> Result<&'static tokio::runtime::Handle, Error> {
     static STARTING: Mutex<()> = Mutex::new(());
     let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     let started = match BACKGROUND.get() {
@@ -52,7 +112,7 @@ fn begin() -> Result<&'static Handle, Error> {
             BACKGROUND.get_or_init(|| started)
         }
     };
-    Ok(&started.handle)
+    Ok(&started.runtime)
 }
 
 fn start() -> Result<Background, Error> {
@@ -64,6 +124,10 @@ fn start() -> Result<Background, Error> {
     // The thread first: a runtime without a thread could not be dropped here, since the caller may
     // run inside of another runtime.
     let (sender, receiver) = mpsc::sync_channel::<Runtime>(1);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the thread of Turnlock's own work"
+    )]
     std::thread::Builder::new()
         .name("turnlock".into())
         .spawn(move || {
@@ -76,8 +140,8 @@ fn start() -> Result<Background, Error> {
     let handle = runtime.handle().clone();
     let _ = sender.send(runtime);
     Ok(Background {
-        handle,
-        process: std::process::id(),
+        runtime: handle,
+        process: system_process_id(),
     })
 }
 
@@ -115,7 +179,16 @@ pub(crate) fn check_process() -> Result<(), Error> {
 pub(crate) fn is_forked() -> bool {
     BACKGROUND
         .get()
-        .is_some_and(|started| started.process != std::process::id())
+        .is_some_and(|started| started.process != system_process_id())
+}
+
+/// Returns the id of the process that the system knows, of which a simulated process is a part.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a simulated process does not fork"
+)]
+fn system_process_id() -> u32 {
+    std::process::id()
 }
 
 /// Runs a future on the background thread.
@@ -132,7 +205,7 @@ pub(crate) async fn run<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     let mut task = JoinSet::new();
-    task.spawn_on(work, handle()?);
+    handle()?.spawn_in(&mut task, work);
     match task.join_next().await {
         Some(Ok(done)) => done,
         Some(Err(died)) => std::panic::resume_unwind(died.into_panic()),
@@ -191,6 +264,7 @@ pub async fn block<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {
     let (sender, receiver) = oneshot::channel();
+    #[expect(clippy::disallowed_methods, reason = "the function that runs on it blocks")]
     let thread = std::thread::Builder::new()
         .name("turnlock-block".into())
         .spawn(move || drop(sender.send(work())))
@@ -215,10 +289,7 @@ pub async fn block<T: Send + 'static>(
 /// # Cancel safety
 /// Cancel safe.
 pub fn sleep(duration: Duration) -> impl Future<Output = ()> + Send {
-    let sleeping = handle().ok().map(|handle| {
-        let _entered = handle.enter();
-        tokio::time::sleep(duration)
-    });
+    let sleeping = handle().ok().map(|handle| handle.sleep(duration));
     async move {
         if let Some(sleeping) = sleeping {
             sleeping.await;

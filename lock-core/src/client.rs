@@ -10,6 +10,7 @@ use crate::name::LockName;
 use crate::options::{MAX_TTL, MIN_TTL, OnRequeue, OnSessionLoss, Options};
 use crate::session::Backend;
 use crate::session_slot::SessionSlot;
+use crate::surroundings::Surroundings;
 
 /// The session of a process on its coordinator, with the options of its locks.
 #[derive(Debug)]
@@ -40,14 +41,11 @@ impl Client {
                 ),
             ));
         }
-        let host = rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned();
+        let surroundings = Surroundings::current();
         let metadata = Metadata {
             owner,
-            host,
-            pid: std::process::id(),
+            host: surroundings.host_name(),
+            pid: surroundings.process_id(),
             since_unix_ms: 0,
             note,
             command,

@@ -1,4 +1,4 @@
-//! The only place that reads time.
+//! The clocks, and what follows from their differences.
 //!
 //! A deadline must hold while the machine sleeps: the server's lease runs on although our processor
 //! stands still. [`std::time::Instant`] does not count suspend on Linux, so deadlines are kept on
@@ -7,7 +7,9 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::surroundings::Surroundings;
 
 /// The part of a time to live that a deadline leaves out: the greatest difference in rate between
 /// our clock and the server's that the deadlines allow for (1 in 100). NTP slews a clock by at most
@@ -74,11 +76,16 @@ impl fmt::Debug for BootInstant {
 #[derive(Debug, Clone, Default)]
 pub struct Clock(Source);
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 enum Source {
-    #[default]
-    System,
+    System(Surroundings),
     Manual(Arc<AtomicU64>),
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Source::System(Surroundings::current())
+    }
 }
 
 impl Clock {
@@ -109,7 +116,7 @@ impl Clock {
     /// Returns the present instant.
     pub fn now(&self) -> BootInstant {
         match &self.0 {
-            Source::System => system_now(),
+            Source::System(machine) => BootInstant(machine.boot_nanos()),
             Source::Manual(nanos) => BootInstant(nanos.load(Ordering::SeqCst)),
         }
     }
@@ -123,21 +130,43 @@ impl Clock {
     }
 }
 
-fn system_now() -> BootInstant {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let id = rustix::time::ClockId::Boottime;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let id = rustix::time::ClockId::Monotonic;
-    let t = rustix::time::clock_gettime(id);
-    // The kernel never returns a negative boot time.
-    BootInstant((t.tv_sec as u64) * 1_000_000_000 + t.tv_nsec as u64)
+/// A stopwatch that stands still while the machine is suspended, unlike [`Clock`].
+#[derive(Debug, Clone)]
+pub struct Stopwatch {
+    surroundings: Surroundings,
+    start: Duration,
+}
+
+impl Stopwatch {
+    /// Starts a stopwatch.
+    ///
+    /// # Examples
+    /// ```
+    /// use lock_core::clock::Stopwatch;
+    ///
+    /// let watch = Stopwatch::start();
+    /// let before = watch.elapsed();
+    /// assert!(watch.elapsed() >= before);
+    /// ```
+    pub fn start() -> Self {
+        let surroundings = Surroundings::current();
+        Stopwatch {
+            start: surroundings.running_time(),
+            surroundings,
+        }
+    }
+
+    /// Returns for how long the machine has run since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.surroundings.running_time().saturating_sub(self.start)
+    }
 }
 
 /// Returns the milliseconds since the Unix epoch on the wall clock. They are for people and for
 /// metadata; nothing is decided by them.
 pub fn unix_millis() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
+    let now = Surroundings::current().wall_clock();
+    now.duration_since(UNIX_EPOCH)
         .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 

@@ -31,6 +31,10 @@
 //! | what programs call | [`Locks`], [`Mutex`], [`RwLock`], [`Guard`] |
 //! | where all of it runs | [`background`] |
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
+#[cfg(all(simulation, not(tokio_unstable)))]
+compile_error!("a simulation needs --cfg tokio_unstable, too: run tools/simulate");
 #[cfg(not(unix))]
 compile_error!("Turnlock runs on Unix only: it needs its clocks, file modes and process ids");
 
@@ -47,6 +51,7 @@ pub mod renewal;
 pub mod retry;
 pub mod rule;
 pub mod session;
+pub mod surroundings;
 pub mod token;
 pub mod token_offset;
 

@@ -9,6 +9,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 
+use crate::surroundings::Surroundings;
+
 /// A process id, with the namespace and the boot in which it is unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessName {
@@ -31,7 +33,7 @@ impl ProcessName {
         let (namespace, boot) = place?;
         Some(ProcessName {
             // Asked for each time: a forked child has another one.
-            pid: std::process::id(),
+            pid: Surroundings::current().process_id(),
             namespace,
             boot,
         })

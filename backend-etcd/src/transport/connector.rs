@@ -17,7 +17,8 @@ use tokio::net::UnixStream;
 use tonic::transport;
 use tower::{ServiceExt, service_fn};
 
-use crate::config::{Config, Dialer, Endpoint};
+use super::executor::BackgroundExecutor;
+use crate::config::{Config, Connector, Dialer, Endpoint};
 use crate::error::{self, Failure, Scope};
 use crate::security::Tls;
 
@@ -40,10 +41,12 @@ pub(super) struct Member {
 enum Target {
     Tcp(transport::Endpoint),
     Unix(transport::Endpoint, Arc<Path>),
+    /// By the user's own means.
+    Custom(transport::Endpoint, Arc<dyn Connector>),
 }
 
 /// Makes connections as the configuration says.
-pub(super) struct Connector {
+pub(super) struct MemberConnector {
     connect_timeout: Duration,
     dialer: Option<Dialer>,
     server_uid: Option<u32>,
@@ -61,20 +64,23 @@ impl Member {
             // It only sets the authority header.
             Endpoint::Unix(_) => "http://localhost".to_owned(),
         };
-        let mut channel = transport::Endpoint::from_shared(uri)
+        let channel = transport::Endpoint::from_shared(uri)
             .map_err(|error| {
                 let text = format!("the coordinator's address {address:?} is not valid");
                 Error::new(ErrorKind::Configuration, text).with_source(error)
             })?
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
-            .keep_alive_while_idle(false);
-        if let Some(tls) = config.tls() {
-            channel = tls.apply(channel, config.connect_timeout())?;
-        }
-        let target = match endpoint {
-            Endpoint::Tcp(..) => Target::Tcp(channel),
-            Endpoint::Unix(path) => Target::Unix(channel, path.as_path().into()),
+            .keep_alive_while_idle(false)
+            .executor(BackgroundExecutor);
+        let channel = match config.tls() {
+            Some(tls) => tls.apply(channel, config.connect_timeout())?,
+            None => channel,
+        };
+        let target = match (config.connector(), endpoint) {
+            (Some(connector), _) => Target::Custom(channel, connector.clone()),
+            (None, Endpoint::Tcp(..)) => Target::Tcp(channel),
+            (None, Endpoint::Unix(path)) => Target::Unix(channel, path.as_path().into()),
         };
         Ok(Member {
             address: address.into(),
@@ -83,7 +89,7 @@ impl Member {
     }
 }
 
-impl Connector {
+impl MemberConnector {
     pub(super) fn new(config: &Config) -> Self {
         let mut endpoints = config.endpoints().iter();
         let hint = match config.tls().map(Tls::has_identity) {
@@ -95,7 +101,7 @@ impl Connector {
             }
             Some(true) => Some("check that it accepts the certificate in the parameter cert"),
         };
-        Connector {
+        MemberConnector {
             connect_timeout: config.connect_timeout(),
             dialer: config.dialer().cloned(),
             server_uid: config.server_uid(),
@@ -129,20 +135,31 @@ impl Connector {
             Target::Unix(endpoint, path) => {
                 let dialer = self.dialer.clone();
                 let (timeout, server_uid) = (self.connect_timeout, self.server_uid);
-                // tonic would repair a broken connection by itself, and the repair would count
-                // against the time of some request. So only the first connection is made here.
-                let mut is_first = true;
+                let mut first = FirstConnection::default();
                 add_process_name(endpoint)
                     .connect_with_connector(service_fn(move |_| {
                         let (path, dialer) = (path.clone(), dialer.clone());
-                        let may_dial = std::mem::take(&mut is_first);
+                        let may_dial = first.take();
                         async move {
-                            if !may_dial {
-                                return Err(io::Error::from(io::ErrorKind::NotConnected));
-                            }
+                            may_dial?;
                             let stream = open_socket(&path, timeout, dialer).await?;
                             check_server(&path, &stream, server_uid)?;
-                            Ok(batch_writes(stream))
+                            Ok::<_, io::Error>(batch_writes(stream))
+                        }
+                    }))
+                    .await
+            }
+            Target::Custom(endpoint, connector) => {
+                let mut first = FirstConnection::default();
+                let address = address.clone();
+                endpoint
+                    .connect_with_connector(service_fn(move |_| {
+                        let connecting = first.take().map(|()| connector.connect(&address));
+                        async move {
+                            let stream = tokio::time::timeout(limit, connecting?).await;
+                            stream
+                                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                                .map(batch_writes)
                         }
                     }))
                     .await
@@ -194,7 +211,7 @@ impl Connector {
 /// in use. When that fails, the next request shows it: the server refuses it.
 pub(super) fn refresh_tokens(client: &Arc<Client>, limit: Duration) {
     let client = Arc::downgrade(client);
-    tokio::spawn(async move {
+    BackgroundExecutor.spawn(async move {
         loop {
             tokio::time::sleep(TOKEN_REFRESH).await;
             let Some(client) = client.upgrade() else {
@@ -207,6 +224,22 @@ pub(super) fn refresh_tokens(client: &Arc<Client>, limit: Duration) {
             }
         }
     });
+}
+
+/// Permits one connection. tonic would repair a broken connection by itself, and the repair would
+/// count against the time of some request. So only the first connection is made here.
+#[derive(Default)]
+struct FirstConnection {
+    is_made: bool,
+}
+
+impl FirstConnection {
+    fn take(&mut self) -> io::Result<()> {
+        match std::mem::replace(&mut self.is_made, true) {
+            true => Err(io::ErrorKind::NotConnected.into()),
+            false => Ok(()),
+        }
+    }
 }
 
 fn batch_writes<T: AsyncWrite>(connection: T) -> TokioIo<Batched<T>> {

@@ -1,21 +1,23 @@
 //! Connections to a cluster: one at a time, to one member, and to the next one when it fails.
 
 mod connector;
+mod executor;
 mod pace;
 
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use etcd_client::{Client, Txn, TxnResponse};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use lock_core::{Error, ErrorKind, background};
 use tokio::sync::{OnceCell, watch};
+use tokio::time::Instant;
 
-use self::connector::{Connector, Member, refresh_tokens};
+use self::connector::{Member, MemberConnector, refresh_tokens};
 use self::pace::Pace;
 use crate::config::Config;
 use crate::error::{self, Failure, Scope};
@@ -30,7 +32,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// The way to a cluster. It keeps to one member while that answers.
 pub(crate) struct Transport {
     members: Vec<Member>,
-    connector: Connector,
+    connector: MemberConnector,
     request_timeout: Duration,
     state: Mutex<State>,
     /// The number of the present connection. A failure of an earlier one says nothing about it.
@@ -86,7 +88,7 @@ impl Transport {
         );
         Ok(Arc::new(Transport {
             members,
-            connector: Connector::new(&config),
+            connector: MemberConnector::new(&config),
             request_timeout: config.request_timeout(),
             state: Mutex::new(State {
                 member: 0,

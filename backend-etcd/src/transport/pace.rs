@@ -1,6 +1,8 @@
 //! How long a member may take, so that one that does not answer delays nobody for long.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// The part of the time that a silent member gets while another one may do better.
 const HASTE: u32 = 6;

@@ -1,7 +1,7 @@
 //! The task behind all watches of a backend. It keeps the stream, and lets all who watch the same
 //! key share one watch of the server.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +54,7 @@ pub(super) struct Watcher {
     transport: Arc<Transport>,
     commands: mpsc::UnboundedReceiver<Command>,
     /// Boxed: a table is up to half empty, and there are two of them while it grows.
-    keys: HashMap<Key, Box<Watched>>,
+    keys: BTreeMap<Key, Box<Watched>>,
     stream: Option<Stream>,
     /// How many watches were asked for so far.
     created: u64,
@@ -110,7 +110,7 @@ impl Watcher {
         Watcher {
             transport,
             commands,
-            keys: HashMap::new(),
+            keys: BTreeMap::new(),
             stream: None,
             created: 0,
             lingering: VecDeque::new(),
@@ -399,7 +399,7 @@ impl Watcher {
             _ => error,
         });
         self.lingering.clear();
-        for (_, watched) in self.keys.drain() {
+        for watched in std::mem::take(&mut self.keys).into_values() {
             for waiting in watched.watchers {
                 let _ = waiting.deletion.send(Err(reason.clone()));
             }

@@ -3,7 +3,7 @@
 //! A process may hold very many locks for a very long time. So one loop serves all holds of a
 //! session, and needs little more memory for each hold than its watch.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,9 +51,9 @@ pub(super) struct UnwatchedHolds {
 #[derive(Debug, Default)]
 struct Generations {
     /// The holds that were added since the last sweep.
-    young: HashMap<u64, Arc<Hold>>,
+    young: BTreeMap<u64, Arc<Hold>>,
     /// The holds that were added between the last two sweeps.
-    old: HashMap<u64, Arc<Hold>>,
+    old: BTreeMap<u64, Arc<Hold>>,
     /// Whether there will be a next sweep.
     sweep_due: bool,
 }
@@ -77,7 +77,7 @@ impl UnwatchedHolds {
     }
 
     /// Waits until there are holds that have lasted over a whole sweep, and returns them.
-    async fn sweep(&self) -> HashMap<u64, Arc<Hold>> {
+    async fn sweep(&self) -> BTreeMap<u64, Arc<Hold>> {
         loop {
             if !self.generations().sweep_due {
                 self.arrival.notified().await;
