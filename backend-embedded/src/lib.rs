@@ -27,6 +27,8 @@
 //! # }
 //! ```
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod backend;
 pub mod config;
 mod coordinator;
@@ -43,6 +45,8 @@ mod store;
 
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(simulation)]
+pub mod simulated;
 
 pub use backend::EmbeddedBackend;
 pub use config::{Config, Limits};

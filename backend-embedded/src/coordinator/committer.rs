@@ -1,11 +1,13 @@
-//! The committer: the thread that makes applied requests durable, many at a time.
+//! The committer: makes applied requests durable, many at a time.
+//!
+//! It works in steps, which a driver carries out: a thread ([`Committer::run`]).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::pending::{Outcome, Pending};
-use super::shared::Shared;
+use super::shared::{Shared, State};
 use crate::error::Error;
 use crate::machine::Machine;
 use crate::store::{Failure, Store};
@@ -19,18 +21,21 @@ const EVIDENCE_SYNC_DELAY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Committer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     store: Store,
-    /// When to check for free space again, while there is none.
-    next_check: Option<Instant>,
-    /// When to sync the evidence, if some of it is not synced.
-    next_sync: Option<Instant>,
+    /// When to check for free space again, while there is none, by the shared clock.
+    next_check: Option<Duration>,
+    /// When to sync the evidence, if some of it is not synced, by the shared clock.
+    next_sync: Option<Duration>,
 }
 
-enum Work {
+/// What a committer has to do next.
+pub(super) enum Work {
     Commit(Pending),
-    CheckSpace,
-    SyncEvidence,
+    /// See [`Committer::maintain`].
+    Maintain,
+    /// Wait for work, for at most this long if there is a limit.
+    Wait(Option<Duration>),
     End,
 }
 
@@ -52,6 +57,65 @@ impl Committer {
                 reason: "the thread that records changes panicked".into(),
             })
         });
+        self.finish_run(result);
+    }
+
+    fn serve(&mut self) -> Result<(), Error> {
+        // Detects a full disk before the first request meets it.
+        self.maintain()?;
+        loop {
+            match self.wait_for_work() {
+                Work::Commit(mut pending) => {
+                    let recorded = self.record(&mut pending);
+                    self.conclude(pending, recorded)?;
+                }
+                Work::Maintain | Work::Wait(_) => {}
+                Work::End => return Ok(()),
+            }
+            self.maintain()?;
+        }
+    }
+
+    fn wait_for_work(&self) -> Work {
+        let mut state = self.shared.state();
+        loop {
+            match self.next_work(&mut state) {
+                Work::Wait(timeout) => state = self.shared.work.wait(state, timeout),
+                work => return work,
+            }
+        }
+    }
+
+    /// Takes the work that is due now.
+    pub(super) fn next_work(&self, state: &mut State) -> Work {
+        let over = state.is_over();
+        if let Some(recording) = &mut state.recording
+            && !recording.pending.is_empty()
+        {
+            recording.committing = true;
+            return Work::Commit(std::mem::take(&mut recording.pending));
+        }
+        if over {
+            return Work::End;
+        }
+        let Some(due) = self.next_check.into_iter().chain(self.next_sync).min() else {
+            return Work::Wait(None);
+        };
+        match due.checked_sub(self.shared.clock().now()) {
+            None | Some(Duration::ZERO) => Work::Maintain,
+            timeout => Work::Wait(timeout),
+        }
+    }
+
+    /// Checks for space and syncs the evidence, if that is due.
+    pub(super) fn maintain(&mut self) -> Result<(), Error> {
+        self.check_space()?;
+        self.sync_evidence();
+        Ok(())
+    }
+
+    /// Ends the coordinator, unless it has ended already.
+    pub(super) fn finish_run(self, result: Result<(), Error>) {
         // The watchdog releases the folder at about this time too, or after it has waited for the
         // notifications.
         drop(self.store);
@@ -64,48 +128,18 @@ impl Committer {
         }
     }
 
-    fn serve(&mut self) -> Result<(), Error> {
-        // Detects a full disk before the first request meets it.
-        self.check_space()?;
-        self.sync_evidence();
-        loop {
-            match self.next_work() {
-                Work::Commit(pending) => self.commit(pending)?,
-                Work::CheckSpace | Work::SyncEvidence => {}
-                Work::End => return Ok(()),
-            }
-            self.check_space()?;
-            self.sync_evidence();
-        }
+    /// Records changes on the disk.
+    pub(super) fn record(&mut self, pending: &mut Pending) -> Result<(), Failure> {
+        self.store.commit(std::mem::take(&mut pending.batch))
     }
 
-    fn next_work(&self) -> Work {
-        let mut state = self.shared.state();
-        loop {
-            let over = state.is_over();
-            if let Some(recording) = &mut state.recording
-                && !recording.pending.is_empty()
-            {
-                recording.committing = true;
-                return Work::Commit(std::mem::take(&mut recording.pending));
-            }
-            if over {
-                return Work::End;
-            }
-            let remaining = |at: Instant| at.saturating_duration_since(Instant::now());
-            let [check, sync] = [self.next_check, self.next_sync].map(|at| at.map(remaining));
-            match (check, sync) {
-                (Some(Duration::ZERO), _) => return Work::CheckSpace,
-                (_, Some(Duration::ZERO)) => return Work::SyncEvidence,
-                _ => {}
-            }
-            let timeout = check.into_iter().chain(sync).min();
-            state = self.shared.wait_for_work(state, timeout);
-        }
-    }
-
-    fn commit(&mut self, mut pending: Pending) -> Result<(), Error> {
-        match self.store.commit(std::mem::take(&mut pending.batch)) {
+    /// Reports how the changes were recorded to all who wait for that.
+    pub(super) fn conclude(
+        &mut self,
+        pending: Pending,
+        recorded: Result<(), Failure>,
+    ) -> Result<(), Error> {
+        match recorded {
             // A change that is recorded where nobody will look for it must not be acknowledged.
             Ok(()) => match self.store.check_location() {
                 Ok(()) => {
@@ -181,7 +215,7 @@ impl Committer {
         if !self.shared.evidence().is_unsynced() {
             return;
         }
-        let now = Instant::now();
+        let now = self.shared.clock().now();
         let at = *self.next_sync.get_or_insert(now + EVIDENCE_SYNC_DELAY);
         if at <= now {
             self.shared.evidence().sync();
@@ -192,7 +226,10 @@ impl Committer {
     /// Reserves space ahead of the store's size. So a full disk is met here and not during a
     /// commit, and releases can still be recorded then.
     fn check_space(&mut self) -> Result<(), Error> {
-        if self.next_check.is_some_and(|at| Instant::now() < at) {
+        if self
+            .next_check
+            .is_some_and(|at| self.shared.clock().now() < at)
+        {
             return Ok(());
         }
         match self.store.reserve() {
@@ -213,7 +250,7 @@ impl Committer {
     fn set_full(&mut self, full: Option<Error>) {
         self.next_check = full
             .is_some()
-            .then(|| Instant::now() + SPACE_CHECK_INTERVAL);
+            .then(|| self.shared.clock().now() + SPACE_CHECK_INTERVAL);
         if let Some(recording) = &mut self.shared.state().recording {
             recording.full = full;
         }

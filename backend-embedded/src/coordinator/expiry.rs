@@ -1,8 +1,9 @@
 //! The expiry of leases, in a separate thread so that no commit delays it.
 
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use super::shared::Shared;
+use super::shared::{Shared, State};
 use crate::machine::{Changes, Machine};
 
 /// The longest time between two checks while there are leases. If the thread wakes later than
@@ -34,58 +35,105 @@ fn may_expire(machine: &mut Machine, planned: Duration, now: Duration) -> bool {
     true
 }
 
-/// Runs until the coordinator has stopped.
-pub(super) fn run(shared: &Shared) {
-    let mut state = shared.state();
-    loop {
-        if state.is_over() {
-            break;
-        }
-        let Some(planned) = next_check(&state.machine, shared.clock().now()) else {
-            state = shared.wait_for_lease(state, None);
-            continue;
-        };
-        // The wait goes on if it is interrupted, by a new lease or for no reason: a lease granted
-        // meanwhile lives longer than a tick.
-        while !state.is_over()
-            && let Some(left) = planned.checked_sub(shared.clock().now())
-            && !left.is_zero()
-        {
-            state = shared.wait_for_lease(state, Some(left));
-        }
-        if !state.is_over() && shared.evidence().is_refresh_due() {
-            // If the disk takes long for this, the check is late and every lease is extended.
-            drop(state);
-            let refreshed = shared.refresh_evidence();
-            state = shared.state();
-            if refreshed.is_err() {
-                continue; // The coordinator has stopped.
-            }
-        }
-        let now = shared.clock().now();
-        if state.is_over() || !may_expire(&mut state.machine, planned, now) {
-            continue;
-        }
-        for _ in 0..MAX_BATCH {
-            let Some(id) = state.machine.first_expired(now) else {
-                break;
-            };
-            let mut changes = Changes::default();
-            if state.machine.revoke(id, &mut changes).is_ok() {
-                tracing::debug!(id, "lease expired");
-            }
-            shared.record(&mut state, changes);
-        }
-        if state.machine.first_expired(now).is_some() {
-            drop(state);
-            state = shared.state();
+/// The expiry, which works in steps. A driver carries them out: a thread ([`Expiry::run`]).
+#[derive(Debug)]
+pub(super) struct Expiry {
+    pub(super) shared: Arc<Shared>,
+    /// When the next check is planned for, by the shared clock.
+    planned: Option<Duration>,
+}
+
+/// What the expiry does next.
+pub(super) enum Next {
+    /// Waits for this long, or for the first lease. It may end early.
+    Wait(Option<Duration>),
+    End,
+}
+
+impl Expiry {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Expiry {
+            shared,
+            planned: None,
         }
     }
-    // In memory there is no committer that could report the end.
-    let in_memory = state.recording.is_none();
-    drop(state);
-    if in_memory {
-        shared.finish_close();
+
+    /// Runs until the coordinator has stopped.
+    pub(super) fn run(mut self) {
+        let shared = self.shared.clone();
+        let mut state = shared.state();
+        loop {
+            let next;
+            (state, next) = self.step(&shared, state);
+            match next {
+                Next::Wait(timeout) => state = shared.granted.wait(state, timeout),
+                Next::End => break,
+            }
+        }
+        drop(state);
+        self.finish_run();
+    }
+
+    /// Expires the leases that are to expire now, and returns what comes next.
+    pub(super) fn step<'a>(
+        &mut self,
+        shared: &'a Shared,
+        mut state: MutexGuard<'a, State>,
+    ) -> (MutexGuard<'a, State>, Next) {
+        loop {
+            if state.is_over() {
+                return (state, Next::End);
+            }
+            let now = shared.clock().now();
+            // The plan stays if the wait for it is interrupted, by a new lease or for no reason: a
+            // lease granted meanwhile lives longer than a tick.
+            let planned = self.planned.or_else(|| next_check(&state.machine, now));
+            self.planned = planned;
+            let Some(planned) = planned else {
+                return (state, Next::Wait(None));
+            };
+            if let Some(left) = planned.checked_sub(now)
+                && !left.is_zero()
+            {
+                return (state, Next::Wait(Some(left)));
+            }
+            self.planned = None;
+            if shared.evidence().is_refresh_due() {
+                // If the disk takes long for this, the check is late and every lease is extended.
+                drop(state);
+                let refreshed = shared.refresh_evidence();
+                state = shared.state();
+                if refreshed.is_err() {
+                    continue; // The coordinator has stopped.
+                }
+            }
+            let now = shared.clock().now();
+            if state.is_over() || !may_expire(&mut state.machine, planned, now) {
+                continue;
+            }
+            for _ in 0..MAX_BATCH {
+                let Some(id) = state.machine.first_expired(now) else {
+                    break;
+                };
+                let mut changes = Changes::default();
+                if state.machine.revoke(id, &mut changes).is_ok() {
+                    tracing::debug!(id, "lease expired");
+                }
+                shared.record(&mut state, changes);
+            }
+            if state.machine.first_expired(now).is_some() {
+                drop(state);
+                state = shared.state();
+            }
+        }
+    }
+
+    /// Ends a coordinator in memory: there is no committer that could report the end.
+    pub(super) fn finish_run(self) {
+        let in_memory = self.shared.state().recording.is_none();
+        if in_memory {
+            self.shared.finish_close();
+        }
     }
 }
 
@@ -97,7 +145,7 @@ mod tests {
 
     const TTL: Duration = Duration::from_secs(3);
 
-    /// Runs the loop of [`run`] on simulated time, and returns when each lease expired. `paused`
+    /// Runs the loop of [`Expiry::run`] on simulated time, and returns when each lease expired. `paused`
     /// maps a time at which the process does not run to the time at which it runs again. While the
     /// process runs, `client` is called every few milliseconds.
     fn simulate(

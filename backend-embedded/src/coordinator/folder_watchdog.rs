@@ -75,6 +75,7 @@ impl FolderWatchdog {
     }
 
     /// Runs until the coordinator has stopped.
+    #[expect(clippy::disallowed_methods, reason = "a simulated store has no folder")]
     pub(super) fn run(self) {
         while !self.shared.state().is_over() {
             if let Err(error) = self.folder.check_and_reply() {

@@ -6,6 +6,7 @@
 //! changes are published to watches, only when everything that it depends on is on the disk. A read
 //! waits for the changes that it has seen, if they are not durable yet.
 
+mod bell;
 mod committer;
 mod expiry;
 mod folder_watchdog;
@@ -13,6 +14,8 @@ mod leases;
 mod pending;
 mod requests;
 mod shared;
+#[cfg(simulation)]
+mod simulated;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -22,6 +25,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use lock_core::surroundings::Surroundings;
 
 use crate::config::{Config, Limits};
 use crate::error::Error;
@@ -30,6 +34,7 @@ use crate::machine::op::{LeaseId, Revision};
 use crate::machine::{FIRST_REVISION, Snapshot};
 use crate::store::{Folder, Identity, Medium, Store};
 use committer::Committer;
+use expiry::Expiry;
 use folder_watchdog::FolderWatchdog;
 pub(crate) use folder_watchdog::ShutdownGuard;
 pub use requests::Applied;
@@ -141,7 +146,7 @@ impl Coordinator {
         let folder = Arc::new(Folder::claim(&config.data_dir)?);
         let previous = folder.previous_run();
         let medium = Arc::clone(&folder).medium()?;
-        let min_revision = to_clock_revision(SystemTime::now());
+        let min_revision = to_clock_revision(Surroundings::current().wall_clock());
         let coordinator = Coordinator::open_on(
             Box::new(medium),
             config.limits,
@@ -167,6 +172,25 @@ impl Coordinator {
         previous: Option<PreviousRun>,
     ) -> Result<Coordinator, Error> {
         let path = medium.path().to_path_buf();
+        let (coordinator, committer) =
+            Coordinator::restore(medium, limits, min_revision, previous)?;
+        coordinator
+            .spawn("turnlock-commit", move || committer.run())
+            .and_then(|()| coordinator.spawn_expiry())
+            .map_err(|source| Error::Io {
+                path,
+                source: Arc::new(source),
+            })?;
+        Ok(coordinator)
+    }
+
+    /// Restores a coordinator from a medium, without its threads.
+    fn restore(
+        medium: Box<dyn Medium>,
+        limits: Limits,
+        min_revision: Revision,
+        previous: Option<PreviousRun>,
+    ) -> Result<(Coordinator, Committer), Error> {
         let (store, loaded) = Store::open(medium, min_revision)?;
         let leases = &loaded.snapshot.leases;
         let (ended, evidence) =
@@ -177,16 +201,8 @@ impl Coordinator {
         shared.hub().restore(&keys, &loaded.deletions);
         shared.revoke_all(&ended);
         shared.set_file_size(store.file_size());
-        let coordinator = Coordinator::with(shared);
-        let committer = Committer::new(Arc::clone(coordinator.shared()), store);
-        coordinator
-            .spawn("turnlock-commit", move || committer.run())
-            .and_then(|()| coordinator.spawn_expiry())
-            .map_err(|source| Error::Io {
-                path,
-                source: Arc::new(source),
-            })?;
-        Ok(coordinator)
+        let committer = Committer::new(Arc::clone(&shared), store);
+        Ok((Coordinator::with(shared), committer))
     }
 
     /// Starts a coordinator in memory. Nothing survives the process.
@@ -216,6 +232,10 @@ impl Coordinator {
         }
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the threads that drive the steps"
+    )]
     fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
         let thread = std::thread::Builder::new()
             .name(name.to_string())
@@ -225,8 +245,8 @@ impl Coordinator {
     }
 
     fn spawn_expiry(&self) -> std::io::Result<()> {
-        let shared = Arc::clone(self.shared());
-        self.spawn("turnlock-expiry", move || expiry::run(&shared))
+        let expiry = Expiry::new(Arc::clone(self.shared()));
+        self.spawn("turnlock-expiry", move || expiry.run())
     }
 
     fn threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {

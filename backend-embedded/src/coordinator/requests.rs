@@ -124,7 +124,7 @@ impl Coordinator {
     pub(super) async fn submit<T>(
         &self,
         class: Class,
-        mut apply: impl FnMut(&mut Machine, Clock, &mut Changes) -> Result<T, Error>,
+        mut apply: impl FnMut(&mut Machine, &Clock, &mut Changes) -> Result<T, Error>,
     ) -> Result<Applied<T>, Error> {
         let mut again = class.may_be_repeated();
         loop {

@@ -3,11 +3,13 @@
 #[cfg(feature = "server")]
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use lock_core::clock::Stopwatch;
 use tokio::sync::{oneshot, watch};
 
+use super::bell::Bell;
 use super::folder_watchdog::{ShutdownGuard, WatchdogHandle};
 use super::pending::{Class, Outcome, Pending};
 use super::watch::Hub;
@@ -22,14 +24,12 @@ use crate::store::{Identity, random};
 /// The clock of the leases. It is monotonic, and it deliberately stands still while the machine is
 /// suspended. The server's clock must be the slowest of all clocks involved: a holder counts its
 /// own time by one that runs through suspend, so the holder gives up before the server does.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
-    epoch: Instant,
-}
+#[derive(Debug, Clone)]
+pub(super) struct Clock(Stopwatch);
 
 impl Clock {
-    pub(super) fn now(self) -> Duration {
-        self.epoch.elapsed()
+    pub(super) fn now(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 
@@ -44,9 +44,9 @@ pub(crate) struct Shared {
     /// Locked before `hub` where both are held.
     state: Mutex<State>,
     /// Wakes the committer.
-    work: Condvar,
-    /// Wakes the expiry thread when the first lease is granted.
-    granted: Condvar,
+    pub(super) work: Bell,
+    /// Wakes the expiry when the first lease is granted.
+    pub(super) granted: Bell,
     hub: Mutex<Hub>,
     clock: Clock,
     identity: Identity,
@@ -133,9 +133,7 @@ impl Shared {
         limits: Limits,
         durable: Option<Evidence>,
     ) -> Self {
-        let clock = Clock {
-            epoch: Instant::now(),
-        };
+        let clock = Clock(Stopwatch::start());
         let hub = Hub::new(snapshot.revision, snapshot.compact_revision, &limits);
         let machine = Machine::restore(limits.clone(), snapshot, clock.now());
         let (lease_count, _) = watch::channel(machine.lease_count());
@@ -147,8 +145,8 @@ impl Shared {
         };
         Self {
             state: Mutex::new(state),
-            work: Condvar::new(),
-            granted: Condvar::new(),
+            work: Bell::default(),
+            granted: Bell::default(),
             hub: Mutex::new(hub),
             clock,
             identity,
@@ -200,8 +198,8 @@ impl Shared {
         self.hub.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn clock(&self) -> Clock {
-        self.clock
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -213,12 +211,12 @@ impl Shared {
     pub(super) fn apply<T>(
         &self,
         class: Class,
-        request: &mut impl FnMut(&mut Machine, Clock, &mut Changes) -> Result<T, Error>,
+        request: &mut impl FnMut(&mut Machine, &Clock, &mut Changes) -> Result<T, Error>,
     ) -> Result<Answer<T>, Error> {
         let mut state = self.state();
         state.admit(class, &self.limits)?;
         let mut changes = Changes::default();
-        let result = request(&mut state.machine, self.clock, &mut changes);
+        let result = request(&mut state.machine, &self.clock, &mut changes);
         let revision = state.machine.revision();
         self.record(&mut state, changes);
         let busy = state.recording.as_mut().filter(|it| !it.is_idle());
@@ -247,7 +245,7 @@ impl Shared {
             let idle = recording.is_idle();
             recording.pending.add(revision, changes);
             if idle {
-                self.work.notify_one();
+                self.work.ring();
             }
             return;
         }
@@ -268,7 +266,7 @@ impl Shared {
             std::mem::replace(published, count) != count
         });
         if first {
-            self.granted.notify_one();
+            self.granted.ring();
         }
     }
 
@@ -305,29 +303,11 @@ impl Shared {
         self.file_size.store(bytes, Ordering::Relaxed);
     }
 
-    /// Waits for work for the committer, for at most `timeout` if there is one.
-    pub(super) fn wait_for_work<'a>(
-        &self,
-        state: MutexGuard<'a, State>,
-        timeout: Option<Duration>,
-    ) -> MutexGuard<'a, State> {
-        wait(&self.work, state, timeout)
-    }
-
-    /// Waits for the first lease, or for at most `timeout` if there is one.
-    pub(super) fn wait_for_lease<'a>(
-        &self,
-        state: MutexGuard<'a, State>,
-        timeout: Option<Duration>,
-    ) -> MutexGuard<'a, State> {
-        wait(&self.granted, state, timeout)
-    }
-
     /// Refuses new requests, and makes the threads end.
     pub(super) fn begin_close(&self) {
         self.state().closing = true;
-        self.work.notify_all();
-        self.granted.notify_all();
+        self.work.ring();
+        self.granted.ring();
         self.stop_watchdog();
     }
 
@@ -367,8 +347,8 @@ impl Shared {
             .map(|it| std::mem::take(&mut it.pending));
         self.hub().stop(&error);
         drop(state);
-        self.work.notify_all();
-        self.granted.notify_all();
+        self.work.ring();
+        self.granted.ring();
         if let Some(pending) = pending {
             pending.notify(&Outcome::Stopped(error.clone()));
         }
@@ -389,22 +369,6 @@ impl Shared {
         match ended.wait_for(Option::is_some).await {
             Ok(error) => error.clone().unwrap_or_else(closed_error),
             Err(_) => closed_error(),
-        }
-    }
-}
-
-fn wait<'a>(
-    condition: &Condvar,
-    state: MutexGuard<'a, State>,
-    timeout: Option<Duration>,
-) -> MutexGuard<'a, State> {
-    match timeout {
-        None => condition
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner),
-        Some(timeout) => {
-            let woken = condition.wait_timeout(state, timeout);
-            woken.unwrap_or_else(PoisonError::into_inner).0
         }
     }
 }

@@ -58,6 +58,10 @@ impl PreviousRun {
 
     /// Finds the leases that have ended, and begins the evidence for the others. Waits a second if
     /// a process has ended.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a simulated store has no evidence"
+    )]
     pub(crate) fn find_ended_leases(
         self,
         leases: &[(LeaseId, Duration)],

@@ -4,13 +4,19 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use lock_core::clock::Stopwatch;
 use tokio::task::yield_now;
 
 /// How long the thread stays awake for one commit: twice the time that a good disk takes to sync.
 /// For a slower disk the thread sleeps after this.
-const BUSY_WAIT: Duration = Duration::from_micros(300);
+///
+/// The time of a simulation stands still while a thread is awake.
+const BUSY_WAIT: Duration = match cfg!(simulation) {
+    true => Duration::ZERO,
+    false => Duration::from_micros(300),
+};
 
 /// Counts the callers that wait for commits.
 #[derive(Debug, Default)]
@@ -38,7 +44,7 @@ impl CommitWait {
     ) -> T {
         let _counted = CallerCount::begin(&self.callers, callers);
         let mut answer = pin!(answer);
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         loop {
             let is_only_caller = self.callers.load(Ordering::Relaxed) == 1;
             let busy = is_only_caller && begun.elapsed() < BUSY_WAIT;

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use backend_kit::batched::Batched;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
@@ -18,7 +18,7 @@ use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
 use super::lifecycle::Lifecycle;
-use super::listen::BoundListener;
+use super::listen::{Accepted, BoundListener};
 
 /// The most connections served at once. A further one is closed as soon as it is accepted, which a
 /// gRPC client reports as `UNAVAILABLE` and retries.
@@ -63,13 +63,20 @@ impl Incoming {
         let count = self.listeners.len();
         for offset in 0..count {
             let index = (self.next + offset) % count;
-            let accepted = match &self.listeners[index] {
+            let accepted = match &mut self.listeners[index] {
                 BoundListener::Tcp(listener) => listener
                     .poll_accept(cx)
                     .map_ok(|(stream, _)| Either::Left(stream)),
                 BoundListener::Unix(listener, _) => listener
                     .poll_accept(cx)
-                    .map_ok(|(stream, _)| Either::Right(stream)),
+                    .map_ok(|(stream, _)| Either::Right(Either::Left(stream))),
+                BoundListener::Custom(connections) => match connections.poll_next_unpin(cx) {
+                    Poll::Ready(Some(accepted)) => {
+                        Poll::Ready(accepted.map(|stream| Either::Right(Either::Right(stream))))
+                    }
+                    // After the last one, the server goes on with those that it has.
+                    Poll::Ready(None) | Poll::Pending => Poll::Pending,
+                },
             };
             if accepted.is_ready() {
                 self.next = (index + 1) % count;
@@ -138,7 +145,7 @@ impl Drop for Slot {
     }
 }
 
-type Socket = Either<TcpStream, UnixStream>;
+type Socket = Either<TcpStream, Either<UnixStream, Box<dyn Accepted>>>;
 
 /// An accepted connection. Reads fail once the server is closed, or if the client does not send its
 /// preface in time. Then the HTTP/2 layer drops the connection and all its streams.
@@ -156,7 +163,7 @@ pub(super) struct Peer(pub(super) Option<u32>);
 
 impl Peer {
     fn from_socket(socket: &Socket) -> Self {
-        let Either::Right(stream) = socket else {
+        let Either::Right(Either::Left(stream)) = socket else {
             return Peer(None);
         };
         let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());

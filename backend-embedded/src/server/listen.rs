@@ -9,6 +9,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use futures_util::stream::BoxStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 
 /// The longest path of a Unix socket in bytes: `sun_path` without its terminating zero.
@@ -204,11 +206,29 @@ pub fn remove_stale_socket(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A bound, listening socket.
-#[derive(Debug)]
+/// A connection that the user accepted.
+pub trait Accepted: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Accepted for T {}
+
+/// The connections that the user accepts.
+pub(super) type Connections = BoxStream<'static, io::Result<Box<dyn Accepted>>>;
+
+/// A bound, listening socket, or what stands in for it.
 pub(super) enum BoundListener {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
+    Custom(Connections),
+}
+
+impl fmt::Debug for BoundListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(listener) => listener.fmt(f),
+            Self::Unix(listener, _) => listener.fmt(f),
+            Self::Custom(_) => f.write_str("Custom"),
+        }
+    }
 }
 
 impl BoundListener {
@@ -239,17 +259,18 @@ impl BoundListener {
     /// Returns the file by which clients find the server, for a Unix socket.
     pub(super) fn socket(&self) -> Option<SocketPath> {
         match self {
-            Self::Tcp(_) => None,
+            Self::Tcp(_) | Self::Custom(_) => None,
             Self::Unix(_, file) => Some(file.0.clone()),
         }
     }
 
-    /// Returns the address that was bound.
-    pub(super) fn address(&self) -> io::Result<Listen> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
-            Self::Unix(_, file) => Ok(Listen::Unix(file.0.path.clone())),
-        }
+    /// Returns the address that was bound, if there is one.
+    pub(super) fn address(&self) -> io::Result<Option<Listen>> {
+        Ok(match self {
+            Self::Tcp(listener) => Some(Listen::Tcp(listener.local_addr()?)),
+            Self::Unix(_, file) => Some(Listen::Unix(file.0.path.clone())),
+            Self::Custom(_) => None,
+        })
     }
 }
 

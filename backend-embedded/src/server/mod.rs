@@ -44,6 +44,7 @@ mod unimplemented;
 mod watch;
 mod watch_options;
 
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +52,7 @@ use std::time::Duration;
 use etcd_client::proto::{
     PbClusterServer, PbKvServer, PbLeaseServer, PbMaintenanceServer, PbWatchServer,
 };
+use futures_util::{Stream, StreamExt};
 use tonic::service::Routes;
 use tonic::transport;
 
@@ -63,7 +65,7 @@ use crate::config::MAX_REQUEST_BYTES;
 use crate::coordinator::Coordinator;
 
 pub use self::connection::MAX_CONNECTIONS;
-pub use self::listen::{Listen, ListenError, MAX_SOCKET_PATH_BYTES, remove_stale_socket};
+pub use self::listen::{Accepted, Listen, ListenError, MAX_SOCKET_PATH_BYTES, remove_stale_socket};
 pub use self::status::DETAIL_KEY;
 
 // A feature, because the explorer is another crate: a build without it has no such names at all.
@@ -141,18 +143,38 @@ impl Server {
             .collect::<Result<Vec<_>, _>>()?;
         let mut addresses = Vec::with_capacity(bound.len());
         for (bound, listen) in bound.iter().zip(&listeners) {
-            addresses.push(bound.address().map_err(|source| ListenError::Io {
+            let address = bound.address().map_err(|source| ListenError::Io {
                 listen: listen.clone(),
                 source,
-            })?);
+            })?;
+            addresses.extend(address);
         }
-        Ok(BoundServer {
-            coordinator,
-            bound,
-            addresses,
-            live: Arc::new(tokio::sync::watch::Sender::new(0)),
-            progress_interval: PROGRESS_INTERVAL,
-        })
+        Ok(BoundServer::new(coordinator, bound, addresses))
+    }
+
+    /// Takes connections that somebody else accepts: through a tunnel, for example, or within the
+    /// process. Whoever can open one can take and break any lock. A connection beyond
+    /// [`MAX_CONNECTIONS`] is dropped. After an error the server waits for a moment before it asks
+    /// for the next one.
+    ///
+    /// ```
+    /// use backend_embedded::server::{Accepted, Server};
+    /// use backend_embedded::{Coordinator, Limits};
+    /// use futures_util::stream;
+    ///
+    /// let coordinator = Coordinator::in_memory(Limits::default())?;
+    /// let (_client, server) = tokio::io::duplex(64 * 1024);
+    /// let connection: Box<dyn Accepted> = Box::new(server);
+    /// let server = Server::with_connections(coordinator, stream::iter([Ok(connection)]));
+    /// assert!(server.addresses().is_empty());
+    /// # Ok::<(), backend_embedded::Error>(())
+    /// ```
+    pub fn with_connections(
+        coordinator: Coordinator,
+        connections: impl Stream<Item = io::Result<Box<dyn Accepted>>> + Send + 'static,
+    ) -> BoundServer {
+        let bound = vec![BoundListener::Custom(connections.fuse().boxed())];
+        BoundServer::new(coordinator, bound, Vec::new())
     }
 }
 
@@ -168,6 +190,16 @@ pub struct BoundServer {
 }
 
 impl BoundServer {
+    fn new(coordinator: Coordinator, bound: Vec<BoundListener>, addresses: Vec<Listen>) -> Self {
+        BoundServer {
+            coordinator,
+            bound,
+            addresses,
+            live: Arc::new(tokio::sync::watch::Sender::new(0)),
+            progress_interval: PROGRESS_INTERVAL,
+        }
+    }
+
     /// Returns the addresses that were bound, in the order given.
     pub fn addresses(&self) -> &[Listen] {
         &self.addresses
@@ -254,6 +286,9 @@ impl BoundServer {
 
 /// Waits until one of these sockets is no longer in its place.
 async fn wait_for_lost_socket(sockets: &[SocketPath]) -> ListenError {
+    if sockets.is_empty() {
+        return std::future::pending().await;
+    }
     loop {
         tokio::time::sleep(SOCKET_CHECK_INTERVAL).await;
         for socket in sockets {

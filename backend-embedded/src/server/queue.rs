@@ -73,6 +73,10 @@ pub(super) fn compare_create_revision(key: Bytes, revision: Revision) -> Compare
 
 /// Enters the queue and waits until the call is at its head. Dropping the returned future removes
 /// the key, unless another call on the same lease waits there or has been granted it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tasks of a server run where it serves"
+)]
 pub(super) async fn acquire(
     state: &Shared,
     name: Vec<u8>,

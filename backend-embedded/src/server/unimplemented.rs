@@ -36,6 +36,8 @@ where
         let response = self.0.call(request);
         Box::pin(async move {
             let response = response.await?;
+            #[cfg(simulation)]
+            let response = with_fixed_date(response);
             if !is_unnamed_unimplemented(response.headers()) {
                 return Ok(response);
             }
@@ -48,4 +50,12 @@ where
 fn is_unnamed_unimplemented(headers: &http::HeaderMap) -> bool {
     Status::from_header_map(headers)
         .is_some_and(|status| status.code() == Code::Unimplemented && status.message().is_empty())
+}
+
+/// Sets the header in which hyper would write the real time, whose length varies on the wire.
+#[cfg(simulation)]
+fn with_fixed_date<B>(mut response: http::Response<B>) -> http::Response<B> {
+    let date = http::HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT");
+    response.headers_mut().insert(http::header::DATE, date);
+    response
 }

@@ -5,13 +5,20 @@
 mod ack_mark;
 mod codec;
 mod deletions;
+#[cfg(any(test, simulation))]
+pub(crate) mod disk;
 mod file;
 mod files;
+#[expect(clippy::disallowed_methods, reason = "a simulated store has no folder")]
 mod folder;
 mod journal;
 mod location;
 mod medium;
 #[cfg_attr(not(target_os = "linux"), path = "no_owner_name.rs")]
+#[cfg_attr(
+    target_os = "linux",
+    expect(clippy::disallowed_methods, reason = "a simulated store has no folder")
+)]
 mod owner_name;
 mod problem;
 mod tables;
@@ -19,13 +26,13 @@ mod tables;
 pub(crate) mod tests;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use lock_core::surroundings::Surroundings;
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
@@ -60,7 +67,7 @@ impl Identity {
 /// Returns a random generator that is seeded by the system, so that numbers do not repeat after a
 /// restart.
 pub(crate) fn random() -> fastrand::Rng {
-    fastrand::Rng::with_seed(RandomState::new().build_hasher().finish())
+    fastrand::Rng::with_seed(Surroundings::current().random_seed())
 }
 
 /// The changes of a commit: the last state of each key and lease that it changes.

@@ -11,7 +11,7 @@ use std::task::Poll;
 
 use super::*;
 use crate::machine::op::{Delete, KeyRange, KeyValue, Put, Range};
-use crate::store::tests::disk::Disk;
+use crate::store::disk::Disk;
 
 /// Far longer than anything here takes on any machine.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
 //! The hub: the published revision, the history, and every live watch.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ impl Hub {
     /// Publishes the events of one revision. Returns how many watches were woken.
     pub(crate) fn publish(&mut self, revision: Revision, events: &[Arc<Event>]) -> usize {
         self.revision = revision;
-        let mut hits: HashMap<WatchId, Vec<Arc<Event>>> = HashMap::new();
+        let mut hits: BTreeMap<WatchId, Vec<Arc<Event>>> = BTreeMap::new();
         for event in events {
             self.history.push(Arc::clone(event));
             match event.deleted {
@@ -193,7 +193,10 @@ impl Hub {
     pub(crate) fn stop(&mut self, error: &Error) {
         self.stopped = Some(error.clone());
         self.index = Index::default();
-        for (_, (_, queue)) in self.watches.drain() {
+        // In the order in which they began, so that who is woken first does not depend on chance.
+        let mut watches: Vec<_> = self.watches.drain().collect();
+        watches.sort_unstable_by_key(|(id, _)| *id);
+        for (_, (_, queue)) in watches {
             queue.end(error.clone());
         }
     }

@@ -1,7 +1,7 @@
 //! Damage to the files: it is noticed, or it changes nothing that was recorded. There is never a
 //! silent loss, and never a panic.
 
-use super::disk::{self, Part};
+use super::super::disk::{self, Part};
 use super::*;
 
 /// Sets the number of bits to flip.

@@ -2,7 +2,6 @@
 
 mod crash;
 mod damage;
-pub(crate) mod disk;
 mod folder;
 
 use super::*;

@@ -1,15 +1,20 @@
-//! A simulated disk. It counts syncs, fails on demand, holds a sync back, and shows what a kill or
-//! a power cut at any moment would have left.
+//! A simulated disk, for the store's tests and for simulations. It fails on demand, and shows what a
+//! kill or a power cut at any moment would have left.
+
+#[cfg(simulation)]
+mod crash;
+#[cfg(test)]
+mod observed;
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
-use super::super::ack_mark::AckMark;
-use super::super::journal;
-use super::super::medium::Medium;
+use super::ack_mark::AckMark;
+use super::journal;
+use super::medium::Medium;
 use crate::error::Error;
 
 /// The unit in which a power cut tears writes.
@@ -18,8 +23,9 @@ const SECTOR: usize = 512;
 /// The step that `reserve` asks for.
 const STEP: u64 = 1 << 20;
 
+/// A disk with one store. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Disk(Arc<Inner>);
+pub struct Disk(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -54,8 +60,16 @@ impl Bytes {
 struct State {
     bytes: Bytes,
     mark: Option<AckMark>,
-    /// Everything done since the log began, if there is a log.
+    /// What the files held when the log began.
+    base: Bytes,
+    /// Everything done since then, if there is a log.
     log: Option<Vec<Entry>>,
+    /// The length of the log when the commit that is under way began.
+    #[cfg(simulation)]
+    commit_began: Option<usize>,
+    /// A checksum over everything that was ever written.
+    #[cfg(simulation)]
+    digest: u32,
     syncs: usize,
     marks: usize,
     /// The length that the file must not exceed, apart from what was reserved before.
@@ -90,20 +104,21 @@ impl Disk {
     pub(crate) fn with_store() -> Disk {
         let disk = Disk::default();
         disk.state().bytes.journal = vec![0; journal::LENGTH];
-        super::super::create(disk.open().unwrap(), disk.path()).unwrap();
+        super::create(disk.open().unwrap(), disk.path()).unwrap();
         disk
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap()
+        (self.0.state.lock()).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the length of the log.
+    pub(crate) fn log_len(&self) -> usize {
+        self.state().log().len()
     }
 
     pub(crate) fn medium(&self) -> Box<dyn Medium> {
         Box::new(self.clone())
-    }
-
-    pub(crate) fn bytes(&self) -> Bytes {
-        self.state().bytes.clone()
     }
 
     /// Returns a copy of the disk with these bytes in its files.
@@ -117,20 +132,6 @@ impl Disk {
             state: Mutex::new(state),
             changed: Condvar::default(),
         }))
-    }
-
-    /// Returns the disk as a kill of the process would leave it now.
-    pub(crate) fn after_kill(&self) -> Disk {
-        self.with_bytes(self.bytes())
-    }
-
-    pub(crate) fn syncs(&self) -> usize {
-        self.state().syncs
-    }
-
-    /// Returns the number of marks saved, which is one for each commit.
-    pub(crate) fn commits(&self) -> usize {
-        self.state().marks
     }
 
     /// Fills the disk. The file cannot grow beyond its length or its reserved space. If `writes`,
@@ -156,51 +157,11 @@ impl Disk {
         self.state().write_error = kind;
     }
 
-    /// Makes syncs wait, or lets them continue.
-    pub(crate) fn hold_syncs(&self, hold: bool) {
-        self.state().hold_syncs = hold;
-        self.0.changed.notify_all();
-    }
-
-    /// Returns whether a sync is being held.
-    pub(crate) fn is_sync_held(&self) -> bool {
-        self.state().syncs_held > 0
-    }
-
-    /// Starts a log with the present content.
+    /// Starts a log with the present content, all of which is durable.
     pub(crate) fn keep_log(&self) {
         let mut state = self.state();
-        let mut log = vec![Entry::SetLen(state.bytes.store.len())];
-        for part in [Part::Store, Part::Journal] {
-            let data = state.bytes.of(part).clone();
-            let offset = 0;
-            log.push(Entry::Write { part, offset, data });
-            log.push(Entry::Sync(part));
-        }
-        log.extend(state.mark.map(Entry::Mark));
-        state.log = Some(log);
-    }
-
-    pub(crate) fn log_acked(&self, sequence: u64) {
-        self.state().note(Entry::Acked(sequence));
-    }
-
-    /// Returns how often the journal was begun, by the log.
-    pub(crate) fn journal_rounds(&self) -> usize {
-        let begins = |entry: &&Entry| {
-            let (journal, first) = (Part::Journal, 0);
-            matches!(
-                entry,
-                Entry::Write { part, offset, .. } if *part == journal && *offset == first
-            )
-        };
-        let state = self.state();
-        // The first one is the content when the log began.
-        state.log.iter().flatten().filter(begins).count() - 1
-    }
-
-    pub(crate) fn log_len(&self) -> usize {
-        self.state().log.as_ref().map_or(0, Vec::len)
+        state.base = state.bytes.clone();
+        state.log = Some(state.mark.map(Entry::Mark).into_iter().collect());
     }
 
     /// Returns the disk as a power cut after the first `done` entries of the log would leave it,
@@ -208,7 +169,7 @@ impl Disk {
     /// and of each such write each sector. Any of the marks may be there, as they are never synced.
     pub(crate) fn after_power_cut(&self, done: usize, chance: &mut fastrand::Rng) -> (Disk, u64) {
         let state = self.state();
-        let log = &state.log.as_ref().unwrap()[..done];
+        let log = &state.log()[..done];
         let synced = |part| {
             let sync = |entry: &Entry| matches!(entry, Entry::Sync(synced) if *synced == part);
             log.iter().rposition(sync).unwrap_or(0)
@@ -218,7 +179,7 @@ impl Disk {
             Part::Store => at < store,
             Part::Journal => at < journal,
         };
-        let (mut acked, mut marks, mut bytes) = (0, vec![None], Bytes::default());
+        let (mut acked, mut marks, mut bytes) = (0, vec![None], state.base.clone());
         for (at, entry) in log.iter().enumerate() {
             match entry {
                 Entry::Write { part, offset, data } if is_synced(at, *part) => {
@@ -245,26 +206,6 @@ impl Disk {
         cut.state().mark = mark;
         (cut, acked)
     }
-
-    /// Returns the disk as a kill after the first `done` entries of the log would leave it, and the
-    /// last commit acknowledged by then.
-    pub(crate) fn after_kill_at(&self, done: usize) -> (Disk, u64) {
-        let state = self.state();
-        let (mut acked, mut last_mark, mut bytes) = (0, None, Bytes::default());
-        for entry in &state.log.as_ref().unwrap()[..done] {
-            match entry {
-                Entry::Write { part, offset, data } => write(bytes.of(*part), *offset, data),
-                Entry::SetLen(len) => bytes.store.resize(*len, 0),
-                Entry::Mark(mark) => last_mark = Some(*mark),
-                Entry::Acked(sequence) => acked = *sequence,
-                Entry::Sync(_) => {}
-            }
-        }
-        drop(state);
-        let killed = self.with_bytes(bytes);
-        killed.state().mark = last_mark;
-        (killed, acked)
-    }
 }
 
 fn write(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
@@ -283,6 +224,11 @@ impl State {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Returns everything done since the log began; nothing if there is no log.
+    fn log(&self) -> &[Entry] {
+        self.log.as_deref().unwrap_or_default()
     }
 
     fn note(&mut self, entry: Entry) {
@@ -395,6 +341,8 @@ impl StorageBackend for File {
         }
         let offset = offset as usize;
         write(state.bytes.of(self.1), offset, data);
+        #[cfg(simulation)]
+        state.digest_write(offset, data);
         state.note(Entry::Write {
             part: self.1,
             offset,

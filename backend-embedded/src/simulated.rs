@@ -1,0 +1,4 @@
+//! What a simulation reaches in addition: the disk of a coordinator, and a coordinator whose threads
+//! are tasks.
+
+pub use crate::store::disk::Disk;
