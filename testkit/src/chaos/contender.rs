@@ -3,18 +3,19 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use fastrand::Rng;
+use futures_util::future::try_join_all;
 use lock_core::{AcquireOptions, AnyGuard, Backend, Error, Locks, Mode, Options, RwLock, State};
 use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
 use super::recorder::{Recorder, within};
-use super::resource::{Client, Request, Values};
+use super::resource::{Client, Reply, Request, Values};
 use crate::history::journal::Journal;
 use crate::history::{Event, OpId};
 
@@ -34,6 +35,8 @@ pub struct Orders {
     pub ttl: Duration,
     /// The number of its tasks, which share a session.
     pub tasks: u32,
+    /// The longest pause of a task between two acquires.
+    pub pause: Duration,
     /// The locks.
     pub locks: Vec<String>,
     /// The seed of its random choices. They depend on nothing else, except for the faults that hit
@@ -63,38 +66,71 @@ impl Orders {
     }
 }
 
+/// What the tasks of a contender share with the rest of a run.
+#[async_trait]
+pub trait Shared: Send + Sync {
+    /// Returns whether tasks have to stop.
+    fn is_over(&self) -> bool;
+
+    /// Sends a request to the resource, and returns its reply.
+    async fn ask(&self, request: Request) -> io::Result<Reply>;
+}
+
+/// A run whose resource is another process.
+#[async_trait]
+impl Shared for Orders {
+    fn is_over(&self) -> bool {
+        self.stop().exists()
+    }
+
+    async fn ask(&self, request: Request) -> io::Result<Reply> {
+        // Each request has a connection of its own, because a task that stops in the middle leaves a
+        // reply unread.
+        Client::connect(self.resource()).await?.ask(&request).await
+    }
+}
+
 /// Runs a contender until its stop file exists.
 pub fn main(orders: Orders) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let tasks = tokio::task::LocalSet::new();
-    tasks.block_on(&runtime, contend(orders))
+    let journal = Journal::create(&orders.journal())?;
+    let backend = backend(&orders.url)?;
+    let shared = Arc::new(orders.clone());
+    runtime.block_on(contend(orders, backend, journal, shared))?;
+    Ok(())
 }
 
-async fn contend(orders: Orders) -> Result<(), Box<dyn std::error::Error>> {
-    let journal = Journal::create(&orders.journal())?;
+/// Runs the tasks of a contender until the run is over.
+///
+/// # Errors
+/// If the resource cannot be reached.
+pub async fn contend(
+    orders: Orders,
+    backend: Arc<dyn Backend>,
+    journal: Journal,
+    shared: Arc<dyn Shared>,
+) -> io::Result<()> {
     let options = Options::default()
         .with_ttl(orders.ttl)
         .with_owner(format!("contender {}", orders.contender));
-    let recorder = Recorder::new(backend(&orders.url)?, journal.clone());
-    let locks = Locks::new(recorder, options)?;
+    let recorder = Recorder::new(backend, journal.clone());
+    let locks = Locks::new(recorder, options).map_err(io::Error::other)?;
     let mut rng = Rng::with_seed(orders.seed);
-    let next = Rc::new(AtomicU32::new(1));
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..orders.tasks {
+    let next = Arc::new(AtomicU32::new(1));
+    let tasks = (0..orders.tasks).map(|_| {
         let task = Task {
             orders: orders.clone(),
             locks: locks.clone(),
             journal: journal.clone(),
+            shared: shared.clone(),
             rng: rng.fork(),
             next: next.clone(),
         };
-        tasks.spawn_local(task.run());
-    }
-    while let Some(done) = tasks.join_next().await {
-        done??;
-    }
+        task.run()
+    });
+    try_join_all(tasks.collect::<Vec<_>>()).await?;
     // If the coordinator cannot be reached, the session ends with its time to live.
     let _ = locks.close().await;
     Ok(())
@@ -133,21 +169,21 @@ struct Task {
     orders: Orders,
     locks: Locks,
     journal: Journal,
+    shared: Arc<dyn Shared>,
     rng: Rng,
-    next: Rc<AtomicU32>,
+    next: Arc<AtomicU32>,
 }
 
 impl Task {
     async fn run(mut self) -> io::Result<()> {
-        while !self.orders.stop().exists() {
+        while !self.shared.is_over() {
             let op = OpId {
                 contender: self.orders.contender,
                 life: self.orders.life,
                 number: self.next.fetch_add(1, Ordering::Relaxed),
             };
             self.contend(op).await?;
-            let pause = self.rng.u64(0..100);
-            sleep(Duration::from_millis(pause)).await;
+            sleep(self.orders.pause.mul_f64(self.rng.f64())).await;
         }
         Ok(())
     }
@@ -204,11 +240,11 @@ impl Task {
         let journal = self.journal.clone();
         // Some tasks stop when they learn of a loss, and others write on.
         let careless = self.rng.bool();
-        let is_reported = std::cell::Cell::new(false);
+        let is_reported = AtomicBool::new(false);
         let loss = async {
             let why = guard.lost().await.to_string();
             journal.write(Event::Lost { op, why });
-            is_reported.set(true);
+            is_reported.store(true, Ordering::Relaxed);
             if careless {
                 std::future::pending::<()>().await;
             }
@@ -219,7 +255,7 @@ impl Task {
             () = loss => Ok(()),
         };
         worked?;
-        if !is_reported.get() {
+        if !is_reported.into_inner() {
             self.journal.write(Event::Release { op });
             let _ = guard.release().await;
         }
@@ -229,9 +265,6 @@ impl Task {
     /// Reads both copies of the counter, pauses, and writes both, increased by one.
     async fn work(&mut self, op: OpId, lock: &str, guard: &AnyGuard) -> io::Result<()> {
         show(&self.journal, op, guard);
-        // Each work has a connection of its own, because a task that stops in the middle leaves a
-        // reply unread.
-        let mut resource = Client::connect(self.orders.resource()).await?;
         let mut request = Request {
             op,
             lock: lock.to_owned(),
@@ -240,7 +273,7 @@ impl Task {
         };
         let writes = guard.mode() == Mode::Exclusive;
         if writes {
-            let Values { fenced, bare } = resource.ask(&request).await?.values;
+            let Values { fenced, bare } = self.shared.ask(request.clone()).await?.values;
             request.write = Some(Values {
                 fenced: fenced + 1,
                 bare: bare + 1,
@@ -257,7 +290,7 @@ impl Task {
             show(&self.journal, op, guard);
         }
         if writes {
-            resource.ask(&request).await?;
+            self.shared.ask(request).await?;
             show(&self.journal, op, guard);
         }
         Ok(())
@@ -278,7 +311,8 @@ async fn acquire(lock: &RwLock, mode: Mode, wish: Wish) -> Result<Option<AnyGuar
 fn show(journal: &Journal, op: OpId, guard: &AnyGuard) {
     let asked = journal.now().as_nanos();
     let valid = !matches!(guard.state(), State::Lost(_));
-    let until = guard.deadline().map(|until| until.as_nanos());
+    let until = guard.deadline();
+    let until = until.map(|until| journal.to_common(until).as_nanos());
     journal.write(Event::Shown {
         op,
         asked,

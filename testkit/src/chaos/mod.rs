@@ -5,15 +5,16 @@
 //! The contenders and the embedded coordinator are this same program, started again: its `main`
 //! calls [`helper_main`] first of all.
 
-mod contender;
+pub mod contender;
+pub mod plan;
+pub mod report;
+pub mod resource;
+pub mod servers;
+
 mod fleet;
 mod network;
-mod plan;
 mod recorder;
-mod report;
-mod resource;
 mod run;
-mod servers;
 
 use std::io::{self, Write};
 #[cfg(feature = "zk")]
@@ -21,6 +22,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+pub use network::Trouble;
 pub use report::Report;
 pub use run::run;
 

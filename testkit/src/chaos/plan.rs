@@ -14,7 +14,9 @@ pub struct Scope {
     pub length: Duration,
     /// The time to live on which the lengths of the faults depend.
     pub ttl: Duration,
+    /// The number of contenders.
     pub contenders: u32,
+    /// The number of servers.
     pub members: u32,
     /// Whether members can be cut off from each other.
     pub isolates: bool,
@@ -22,17 +24,53 @@ pub struct Scope {
 
 /// A planned fault.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Planned {
+pub struct Planned<H = Hit> {
     /// The time from the start of the run.
     pub at: Duration,
+    /// The length of the fault.
     pub lasts: Duration,
-    pub hit: Hit,
+    /// The fault and its target.
+    pub hit: H,
+}
+
+/// The faults that a plan is made of.
+pub trait Vocabulary {
+    /// A fault and its target.
+    type Hit: Copy;
+
+    /// Draws a fault of a contender, and whether it lasts.
+    fn contender(&self, rng: &mut Rng, contender: u32) -> (Self::Hit, bool);
+
+    /// Draws a fault of members: one that hits each of them.
+    fn members(&self, rng: &mut Rng) -> Box<dyn Fn(u32) -> Self::Hit>;
+}
+
+/// The faults of real processes.
+impl Vocabulary for Scope {
+    type Hit = Hit;
+
+    fn contender(&self, rng: &mut Rng, contender: u32) -> (Hit, bool) {
+        let mishap = mishap(rng, *self);
+        let lasts = !matches!(mishap, Mishap::Link(_, Trouble::Cut));
+        (Hit::Contender(contender, mishap), lasts)
+    }
+
+    fn members(&self, rng: &mut Rng) -> Box<dyn Fn(u32) -> Hit> {
+        let outage = match rng.u8(0..100) {
+            0..30 if self.isolates => Outage::Isolate,
+            0..65 => Outage::Pause,
+            _ => Outage::Kill,
+        };
+        Box::new(move |member| Hit::Member(member, outage))
+    }
 }
 
 /// A fault and its target.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Hit {
+    /// Hits the contender with this number.
     Contender(u32, Mishap),
+    /// Hits the server with this number.
     Member(u32, Outage),
 }
 
@@ -85,28 +123,23 @@ impl Hit {
 
 /// Returns all faults of a run, by the time at which they begin. No two hit one target at a time,
 /// and a cluster has a rest after each fault.
-pub fn plan(rng: &mut Rng, scope: Scope) -> Vec<Planned> {
+pub fn plan<V: Vocabulary>(rng: &mut Rng, scope: Scope, faults: &V) -> Vec<Planned<V::Hit>> {
     let mut planned = vec![];
     for contender in 0..scope.contenders {
         let mut at = scope.ttl.mul_f64(rng.f64() * 3.0);
         while at < scope.length {
-            let mishap = mishap(rng, scope);
-            let lasts = match mishap {
-                Mishap::Link(_, Trouble::Cut) => Duration::ZERO,
-                _ => length(rng, scope.ttl),
+            let (hit, lasts) = faults.contender(rng, contender);
+            let lasts = match lasts {
+                true => length(rng, scope.ttl),
+                false => Duration::ZERO,
             };
-            let hit = Hit::Contender(contender, mishap);
             planned.push(Planned { at, lasts, hit });
             at += lasts + scope.ttl.mul_f64(1.0 + rng.f64() * 3.0);
         }
     }
     let mut at = scope.ttl.mul_f64(1.0 + rng.f64());
     while at < scope.length {
-        let outage = match rng.u8(0..100) {
-            0..30 if scope.isolates => Outage::Isolate,
-            0..65 => Outage::Pause,
-            _ => Outage::Kill,
-        };
+        let outage = faults.members(rng);
         let lasts = length(rng, scope.ttl);
         let first = rng.u32(0..scope.members);
         // Now and then two members are hit, and the quorum is lost with them.
@@ -116,7 +149,7 @@ pub fn plan(rng: &mut Rng, scope: Scope) -> Vec<Planned> {
         planned.extend(members.take(count).map(|member| Planned {
             at,
             lasts,
-            hit: Hit::Member(member, outage),
+            hit: outage(member),
         }));
         at += lasts + scope.ttl.mul_f64(2.0 + rng.f64() * 4.0);
     }
@@ -167,8 +200,8 @@ mod tests {
     #[test]
     fn a_seed_gives_one_plan_in_which_at_least_half_of_the_faults_outlast_the_ttl() {
         for seed in 0..20 {
-            let planned = plan(&mut Rng::with_seed(seed), SCOPE);
-            assert_eq!(planned, plan(&mut Rng::with_seed(seed), SCOPE));
+            let planned = plan(&mut Rng::with_seed(seed), SCOPE, &SCOPE);
+            assert_eq!(planned, plan(&mut Rng::with_seed(seed), SCOPE, &SCOPE));
             let long = planned.iter().filter(|fault| fault.lasts > SCOPE.ttl);
             assert!(long.count() * 2 >= planned.len(), "seed {seed}");
             for name in ["contender paused", "server killed", "server isolated"] {
@@ -180,7 +213,7 @@ mod tests {
 
     #[test]
     fn no_two_faults_hit_one_target_at_a_time_and_all_end_in_time() {
-        let planned = plan(&mut Rng::with_seed(1), SCOPE);
+        let planned = plan(&mut Rng::with_seed(1), SCOPE, &SCOPE);
         for (i, fault) in planned.iter().enumerate() {
             let end = fault.at + fault.lasts;
             assert!(end <= SCOPE.length);

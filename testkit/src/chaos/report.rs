@@ -53,6 +53,24 @@ pub struct Acquires {
     pub lost: usize,
 }
 
+impl Acquires {
+    /// Counts the acquires of a history.
+    pub fn of(history: &History) -> Self {
+        let mut acquires = Acquires::default();
+        for op in &history.ops {
+            acquires.called += 1;
+            acquires.lost += usize::from(!op.lost.is_empty());
+            match op.outcome {
+                Outcome::Open => acquires.unanswered += 1,
+                Outcome::Granted(..) => acquires.granted += 1,
+                Outcome::Refused(..) => acquires.refused += 1,
+                Outcome::Cancelled(_) => acquires.cancelled += 1,
+            }
+        }
+        acquires
+    }
+}
+
 /// The shortest time to live of a session in a run.
 const SHORTEST_TTL: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -76,7 +94,7 @@ impl Report {
             seed: settings.seed,
             long_faults: history.faults.iter().filter(long).count(),
             faults,
-            acquires: acquires(history),
+            acquires: Acquires::of(history),
             writes,
             longest_gap_seconds: longest_gap(history),
             violations,
@@ -88,21 +106,6 @@ impl Report {
         let ours = |violation: &&Violation| violation.blame == Blame::Ours;
         self.violations.iter().filter(ours).count()
     }
-}
-
-fn acquires(history: &History) -> Acquires {
-    let mut acquires = Acquires::default();
-    for op in &history.ops {
-        acquires.called += 1;
-        acquires.lost += usize::from(!op.lost.is_empty());
-        match op.outcome {
-            Outcome::Open => acquires.unanswered += 1,
-            Outcome::Granted(..) => acquires.granted += 1,
-            Outcome::Refused(..) => acquires.refused += 1,
-            Outcome::Cancelled(_) => acquires.cancelled += 1,
-        }
-    }
-    acquires
 }
 
 fn longest_gap(history: &History) -> f64 {

@@ -17,10 +17,13 @@ use crate::history::journal::Journal;
 use crate::history::{Event, OpId};
 
 /// A request to the resource.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Request {
+    /// The hold under which it is sent.
     pub op: OpId,
+    /// The lock, which is also the name of the counter.
     pub lock: String,
+    /// The token of the hold.
     pub token: Token,
     /// The new values, or none to read.
     pub write: Option<Values>,
@@ -57,10 +60,10 @@ pub struct Tally {
     pub lost_without_fence: u64,
 }
 
-/// The resource, served on a Unix socket until this is dropped.
+/// The resource. If it is served on a Unix socket, that ends when this is dropped.
 pub struct Resource {
     shared: Arc<Shared>,
-    serving: AbortHandle,
+    serving: Option<AbortHandle>,
 }
 
 struct Shared {
@@ -82,16 +85,31 @@ impl Resource {
     /// Starts the resource. It must be called within a runtime.
     pub fn start(socket: &Path, journal: Journal) -> io::Result<Self> {
         let listener = UnixListener::bind(socket)?;
+        let mut resource = Resource::in_memory(journal);
+        let serving = tokio::spawn(accept(listener, resource.shared.clone()));
+        resource.serving = Some(serving.abort_handle());
+        Ok(resource)
+    }
+
+    /// Returns a resource that is served on no socket.
+    pub fn in_memory(journal: Journal) -> Self {
         let shared = Arc::new(Shared {
             journal,
             fence: Register::default(),
             counters: Mutex::default(),
         });
-        let serving = tokio::spawn(accept(listener, shared.clone()));
-        Ok(Resource {
+        Resource {
             shared,
-            serving: serving.abort_handle(),
-        })
+            serving: None,
+        }
+    }
+
+    /// Serves a request.
+    ///
+    /// # Errors
+    /// If the name of the lock is not valid.
+    pub async fn serve(&self, request: Request) -> io::Result<Reply> {
+        self.shared.serve(request).await
     }
 
     /// Returns the outcomes of the writes so far.
@@ -110,7 +128,9 @@ impl Resource {
 
 impl Drop for Resource {
     fn drop(&mut self) {
-        self.serving.abort();
+        if let Some(serving) = &self.serving {
+            serving.abort();
+        }
     }
 }
 
@@ -189,11 +209,19 @@ pub struct Client {
 }
 
 impl Client {
+    /// Connects to a resource that is served on this socket.
+    ///
+    /// # Errors
+    /// Those of the socket.
     pub async fn connect(socket: PathBuf) -> io::Result<Self> {
         let stream = BufStream::new(UnixStream::connect(socket).await?);
         Ok(Client { stream })
     }
 
+    /// Sends a request, and waits for the reply.
+    ///
+    /// # Errors
+    /// Those of the socket, and a reply that cannot be parsed.
     pub async fn ask(&mut self, request: &Request) -> io::Result<Reply> {
         send(&mut self.stream, request).await?;
         let mut line = String::new();

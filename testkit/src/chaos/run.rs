@@ -29,6 +29,8 @@ const CONTENDERS: u32 = 6;
 /// The tasks of a contender, which share a session.
 const TASKS: u32 = 2;
 const LOCKS: u32 = 3;
+/// The longest pause of a task between two acquires.
+const PAUSE: Duration = Duration::from_millis(100);
 /// The time to live on which the faults depend. Contenders have from 2 to 5 s.
 const TTL: Duration = Duration::from_secs(3);
 const LONGEST_TTL: Duration = Duration::from_secs(5);
@@ -99,13 +101,14 @@ impl Run {
             members: u32::try_from(cluster.size()).expect("few"),
             isolates: cluster.isolates(),
         };
-        let faults = plan::plan(&mut rng, scope);
+        let faults = plan::plan(&mut rng, scope, &scope);
         let orders = Orders {
             contender: 0,
             life: 0,
             url: String::new(),
             ttl: TTL,
             tasks: TASKS,
+            pause: PAUSE,
             locks: (0..LOCKS).map(|n| format!("counter-{n}")).collect(),
             seed: 0,
             folder: folder.path().to_owned(),

@@ -1,10 +1,12 @@
 //! Writes and reads journals: one file for each process, and one line for each record. A record is
-//! written at once, so that a killed process loses at most the line that it was writing.
+//! written at once, so that a killed process loses at most the line that it was writing. A simulation,
+//! whose processes share one memory, keeps its journal there.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lock_core::clock::{BootInstant, Clock};
 
@@ -13,8 +15,34 @@ use super::{Event, Record};
 /// A journal to write to. Clones write to the same one.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    file: Arc<Mutex<File>>,
-    clock: Clock,
+    sink: Sink,
+    clock: Arc<dyn CommonClock>,
+}
+
+#[derive(Debug, Clone)]
+enum Sink {
+    File(Arc<Mutex<File>>),
+    Memory(Arc<Mutex<Vec<Record>>>),
+}
+
+/// The clock of all records of a run.
+pub trait CommonClock: fmt::Debug + Send + Sync {
+    /// Returns the present instant.
+    fn now(&self) -> BootInstant;
+
+    /// Converts an instant by the clock of the process that writes the journal. Rounds up.
+    fn to_common(&self, own: BootInstant) -> BootInstant;
+}
+
+/// The machine's clock, by which all processes of a run on one machine go.
+impl CommonClock for Clock {
+    fn now(&self) -> BootInstant {
+        Clock::now(self)
+    }
+
+    fn to_common(&self, own: BootInstant) -> BootInstant {
+        own
+    }
 }
 
 impl Journal {
@@ -25,9 +53,39 @@ impl Journal {
     pub fn create(path: &Path) -> io::Result<Self> {
         let file = File::options().append(true).create_new(true).open(path)?;
         Ok(Journal {
-            file: Arc::new(Mutex::new(file)),
-            clock: Clock::system(),
+            sink: Sink::File(Arc::new(Mutex::new(file))),
+            clock: Arc::new(Clock::system()),
         })
+    }
+
+    /// Creates a journal in memory, whose records have the times of this clock.
+    pub fn in_memory(clock: Arc<dyn CommonClock>) -> Self {
+        Journal {
+            sink: Sink::Memory(Arc::default()),
+            clock,
+        }
+    }
+
+    /// Returns the same journal for a process that has this clock.
+    #[must_use]
+    pub fn with_clock(&self, clock: Arc<dyn CommonClock>) -> Self {
+        Journal {
+            sink: self.sink.clone(),
+            clock,
+        }
+    }
+
+    /// Takes the records out of a journal in memory. There are none in a file's.
+    pub fn take_records(&self) -> Vec<Record> {
+        match &self.sink {
+            Sink::File(_) => vec![],
+            Sink::Memory(records) => std::mem::take(&mut lock(records)),
+        }
+    }
+
+    /// Converts an instant by the clock of this process to the clock of the records.
+    pub fn to_common(&self, own: BootInstant) -> BootInstant {
+        self.clock.to_common(own)
     }
 
     /// Returns the present instant.
@@ -52,11 +110,20 @@ impl Journal {
             at: at.as_nanos(),
             event,
         };
+        let file = match &self.sink {
+            Sink::File(file) => file,
+            Sink::Memory(records) => return lock(records).push(record),
+        };
         let mut line = serde_json::to_vec(&record).expect("records serialise");
         line.push(b'\n');
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.write_all(&line).expect("the journal can be written");
+        lock(file)
+            .write_all(&line)
+            .expect("the journal can be written");
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads a journal. The last line may be torn.

@@ -8,19 +8,22 @@ use lock_core::clock::BootInstant;
 use crate::history::{Entry, Store};
 
 #[cfg(feature = "embedded")]
-pub mod embedded;
+pub(super) mod embedded;
 #[cfg(feature = "etcd")]
-pub mod etcd;
+pub(super) mod etcd;
 #[cfg(any(feature = "etcd", feature = "embedded"))]
-pub mod watch;
+pub mod ledger;
+#[cfg(any(feature = "etcd", feature = "embedded"))]
+mod watch;
 #[cfg(feature = "zk")]
-pub mod zk;
+pub(super) mod zk;
 #[cfg(feature = "zk")]
 mod zk_log;
 
 /// The history of the entries, as the cluster recorded it.
 #[derive(Debug, Default)]
 pub struct Account {
+    /// The entries by revision of creation.
     pub entries: Vec<Entry>,
     /// Revisions, each with an instant by which it was seen.
     pub seen: Vec<(u64, BootInstant)>,

@@ -1,18 +1,16 @@
 //! Records the history of a store that speaks the etcd v3 API, by a watch on every member from the
 //! first revision on.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use backend_kit::keyspace::{DEFAULT_NAMESPACE, Keyspace};
+use backend_kit::keyspace::DEFAULT_NAMESPACE;
 use etcd_client::{Client, ConnectOptions, EventType, GetOptions, KeyValue, WatchOptions};
-use lock_core::clock::{BootInstant, Clock};
-use lock_core::{Metadata, SessionId};
+use lock_core::clock::Clock;
 use tokio::task::JoinSet;
 
 use super::Account;
-use crate::history::{Cause, Deletion, Entry};
+use super::ledger::{Change, Ledger};
 
 /// The time limit for a member that stands still.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -33,12 +31,7 @@ pub struct Observer {
 /// The events of all watches together.
 #[derive(Default)]
 struct Watched {
-    /// Entries by key and revision of creation.
-    entries: BTreeMap<(Vec<u8>, u64), Entry>,
-    /// The instant at which a revision was first reported.
-    seen: BTreeMap<u64, BootInstant>,
-    /// Ranges of revisions that a member had no record of, with both ends included.
-    gaps: BTreeSet<(u64, u64)>,
+    ledger: Ledger,
     /// The last revision of each member's watch.
     progress: Vec<u64>,
 }
@@ -104,14 +97,7 @@ impl Observer {
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let watched = lock_watched(&self.shared);
-        let mut entries: Vec<Entry> = watched.entries.values().cloned().collect();
-        entries.sort_by_key(|entry| entry.created);
-        Account {
-            entries,
-            seen: watched.seen.iter().map(|(r, at)| (*r, *at)).collect(),
-            gaps: watched.gaps.iter().copied().collect(),
-        }
+        lock_watched(&self.shared).ledger.account()
     }
 }
 
@@ -184,8 +170,8 @@ async fn watch_once(
         let mut watched = lock_watched(shared);
         for event in message.events() {
             let Some(kv) = event.kv() else { continue };
-            let made = event.event_type() == EventType::Put;
-            watched.tell(kv, made, at);
+            let is_put = event.event_type() == EventType::Put;
+            watched.ledger.record(to_change(kv, is_put), at);
         }
         // Only events count: etcd before 3.4.25 may report progress past events that are yet to
         // come.
@@ -209,66 +195,19 @@ async fn restart(member: usize, address: &str, shared: &Mutex<Watched>) -> Resul
     let revision = header.revision().cast_unsigned();
     let mut watched = lock_watched(shared);
     let first = watched.progress[member] + 1;
-    for kv in answer.kvs() {
-        watched.tell(kv, true, at);
-    }
-    let present: BTreeSet<_> = (answer.kvs().iter())
-        .map(|kv| (kv.key().to_vec(), kv.create_revision().cast_unsigned()))
-        .collect();
-    for (id, entry) in &mut watched.entries {
-        if entry.deleted.is_none() && !present.contains(id) {
-            entry.deleted = Some(Deletion {
-                from: first,
-                to: revision,
-                cause: Cause::Unknown,
-                decided: None,
-            });
-        }
-    }
-    watched.seen.entry(revision).or_insert(at);
-    watched.gaps.insert((first, revision));
+    let present = answer.kvs().iter().map(|kv| to_change(kv, true));
+    watched.ledger.record_gap(first, revision, present, at);
     watched.progress[member] = revision;
     Ok(())
 }
 
-impl Watched {
-    /// Records that a key was made or deleted.
-    fn tell(&mut self, kv: &KeyValue, made: bool, at: BootInstant) {
-        let revision = kv.mod_revision().cast_unsigned();
-        self.seen.entry(revision).or_insert(at);
-        if made {
-            // A key that is not in a lock's queue is a session's own.
-            if let Some(entry) = entry(kv) {
-                let id = (kv.key().to_vec(), entry.created);
-                self.entries.entry(id).or_insert(entry);
-            }
-            return;
-        }
-        let mut incarnations = self.entries.range_mut((kv.key().to_vec(), 0)..);
-        let own = |(id, _): &(&(Vec<u8>, u64), &mut Entry)| id.0 == kv.key() && id.1 < revision;
-        if let Some((_, entry)) = incarnations.by_ref().take_while(own).last() {
-            // Several members report the deletion.
-            entry.deleted.get_or_insert(Deletion {
-                from: revision,
-                to: revision,
-                cause: Cause::Unknown,
-                decided: None,
-            });
-        }
-    }
-}
-
-fn entry(kv: &KeyValue) -> Option<Entry> {
-    let keyspace = Keyspace::default();
-    let name = keyspace.name_of(kv.key())?;
-    let note = Metadata::from_bytes(kv.value()).and_then(|metadata| metadata.note);
-    Some(Entry {
-        key: String::from_utf8_lossy(kv.key()).into_owned(),
-        lock: name.as_str().to_owned(),
-        mode: keyspace.mode_of(&name, kv.key()),
-        session: SessionId(kv.lease()),
-        op: note.and_then(|note| note.parse().ok()),
+fn to_change(kv: &KeyValue, is_put: bool) -> Change<'_> {
+    Change {
+        key: kv.key(),
+        value: kv.value(),
+        lease: kv.lease(),
         created: kv.create_revision().cast_unsigned(),
-        deleted: None,
-    })
+        revision: kv.mod_revision().cast_unsigned(),
+        is_put,
+    }
 }
