@@ -96,6 +96,7 @@ enum Entry {
     Sync(Part),
     Mark(AckMark),
     /// Added by a test: this commit was acknowledged.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a simulation checks histories"))]
     Acked(u64),
 }
 
@@ -110,11 +111,6 @@ impl Disk {
 
     fn state(&self) -> MutexGuard<'_, State> {
         (self.0.state.lock()).unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the length of the log.
-    pub(crate) fn log_len(&self) -> usize {
-        self.state().log().len()
     }
 
     pub(crate) fn medium(&self) -> Box<dyn Medium> {

@@ -49,6 +49,11 @@ impl Disk {
         state.log().iter().filter(begins).count()
     }
 
+    /// Returns the length of the log.
+    pub(crate) fn log_len(&self) -> usize {
+        self.state().log().len()
+    }
+
     /// Returns the disk as a kill after the first `done` entries of the log would leave it, and the
     /// last commit acknowledged by then.
     pub(crate) fn after_kill_at(&self, done: usize) -> (Disk, u64) {
