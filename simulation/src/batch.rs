@@ -1,0 +1,221 @@
+//! Many runs: each worker is a process of its own, and makes one run after another.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::panic::{self, AssertUnwindSafe};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use clap::Parser;
+
+use crate::arguments::Arguments;
+use crate::corpus;
+use crate::run::run;
+use crate::setup::Setup;
+use crate::summary::{Outcome, Summary};
+
+const BROKEN: u8 = 1;
+const USAGE: u8 = 2;
+
+/// Where the panics of tasks are noted. Those of the store's library are its way to report damage.
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.worker {
+        note_panics();
+        return exit(work(arguments.trace).map(|()| true));
+    }
+    let corpus = match corpus::read() {
+        Ok(corpus) => corpus,
+        Err(wrong) => {
+            eprintln!("simulation/corpus.txt: {wrong}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    exit(match arguments.twice {
+        true => compare(&arguments),
+        false => simulate(&arguments, corpus),
+    })
+}
+
+fn exit(passed: io::Result<bool>) -> ExitCode {
+    match passed {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(BROKEN),
+        Err(error) => {
+            eprintln!("tools/simulate: a worker failed: {error}");
+            ExitCode::from(BROKEN)
+        }
+    }
+}
+
+/// Makes all runs once. Returns whether no rule was broken.
+fn simulate(arguments: &Arguments, corpus: Vec<Setup>) -> io::Result<bool> {
+    let begun = Instant::now();
+    let limit = arguments.limit();
+    let corpus = if arguments.trace { vec![] } else { corpus };
+    let first = arguments.seeds.start;
+    let goes_on = |seed: &u64| match limit {
+        Some(limit) => begun.elapsed() < limit,
+        None => *seed < arguments.seeds.end,
+    };
+    let seeds = (first..).take_while(goes_on);
+    let setups = corpus
+        .into_iter()
+        .chain(seeds.map(|seed| arguments.setup(seed)));
+    let summary = Mutex::new(Summary::default());
+    make(arguments, setups, |outcome| {
+        let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
+        summary.add(&outcome);
+        if !outcome.violations.is_empty() {
+            println!("\n{outcome}\n\nshown again by: {}", command(outcome.setup));
+            println!("for simulation/corpus.txt: {}", outcome.setup);
+        }
+    })?;
+    let summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{}", summary.report(begun.elapsed(), arguments.jobs()));
+    Ok(summary.failed == 0)
+}
+
+/// Makes all runs twice. Returns whether no run differed from itself.
+fn compare(arguments: &Arguments) -> io::Result<bool> {
+    let setups: Vec<_> = arguments
+        .seeds
+        .clone()
+        .map(|seed| arguments.setup(seed))
+        .collect();
+    let traces = || {
+        let traces = Mutex::new(vec![]);
+        make(arguments, setups.iter().copied(), |outcome| {
+            let trace = (outcome.setup.seed, outcome.trace, outcome.events);
+            traces
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(trace);
+        })?;
+        let mut traces = traces.into_inner().unwrap_or_else(PoisonError::into_inner);
+        traces.sort_unstable();
+        io::Result::Ok(traces)
+    };
+    let (once, again) = (traces()?, traces()?);
+    for ((seed, trace, events), (_, other, others)) in once.iter().zip(&again) {
+        let verdict = match trace == other {
+            true => "the same".to_owned(),
+            false => format!("not the same: {other:016x} of {others} events"),
+        };
+        println!("seed {seed}: trace {trace:016x} of {events} events, twice: {verdict}");
+    }
+    Ok(once == again)
+}
+
+/// Returns the command that makes a run again.
+fn command(setup: Setup) -> String {
+    let text = setup.to_string();
+    let words: Vec<_> = text.split(' ').collect();
+    format!(
+        "tools/simulate --tier {} --profile {} --seconds {} --seeds {}..{}",
+        words[0],
+        words[1],
+        setup.seconds,
+        setup.seed,
+        setup.seed + 1
+    )
+}
+
+/// Makes these runs on several workers.
+fn make(
+    arguments: &Arguments,
+    setups: impl Iterator<Item = Setup> + Send,
+    done: impl Fn(Outcome) + Sync,
+) -> io::Result<()> {
+    let setups = Mutex::new(setups);
+    let next = || setups.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let employ = || {
+        let mut worker = Worker::start(arguments.trace)?;
+        while let Some(setup) = next() {
+            done(worker.make(setup)?);
+        }
+        io::Result::Ok(())
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..arguments.jobs())
+            .map(|_| scope.spawn(&employ))
+            .collect();
+        let ended = workers.into_iter().map(|worker| worker.join());
+        ended
+            .map(|ended| ended.unwrap_or_else(|panic| panic::resume_unwind(panic)))
+            .collect()
+    })
+}
+
+/// A process that makes runs. It ends when this is dropped.
+struct Worker {
+    process: Child,
+    orders: Option<ChildStdin>,
+    outcomes: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    fn start(is_printed: bool) -> io::Result<Self> {
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg("--worker")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        if is_printed {
+            command.arg("--trace");
+        }
+        let mut process = command.spawn()?;
+        let outcomes = process.stdout.take().map(BufReader::new);
+        Ok(Worker {
+            orders: process.stdin.take(),
+            outcomes: outcomes.ok_or(io::ErrorKind::BrokenPipe)?,
+            process,
+        })
+    }
+
+    fn make(&mut self, setup: Setup) -> io::Result<Outcome> {
+        let orders = self.orders.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        writeln!(orders, "{setup}")?;
+        orders.flush()?;
+        let mut line = String::new();
+        if self.outcomes.read_line(&mut line)? == 0 {
+            return Err(io::Error::other(format!("it ended in the run {setup}")));
+        }
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.orders = None;
+        let _ = self.process.wait();
+    }
+}
+
+/// Makes the runs that are named on stdin, and writes their outcomes to stdout.
+fn work(is_printed: bool) -> io::Result<()> {
+    for line in io::stdin().lines() {
+        let setup: Setup = line?.parse().map_err(io::Error::other)?;
+        let made = panic::catch_unwind(AssertUnwindSafe(|| run(setup, is_printed)));
+        let panics = std::mem::take(&mut *PANICS.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut outcome = made.unwrap_or_else(|_| Outcome::failed(setup, "a panic ended it"));
+        outcome.violations.extend(panics);
+        println!("{}", serde_json::to_string(&outcome)?);
+    }
+    Ok(())
+}
+
+fn note_panics() {
+    panic::set_hook(Box::new(|panic| {
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        if !place.contains("/redb-") {
+            let mut panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
+            panics.push(format!("a task panicked: {panic}"));
+        }
+    }));
+}

@@ -1,0 +1,304 @@
+//! One run, from the start of the server to the verdict.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use fastrand::Rng;
+use lock_core::clock::BootInstant;
+use testkit::chaos::contender::Orders;
+use testkit::chaos::plan::{self, Planned, Scope};
+use testkit::chaos::report::Acquires;
+use testkit::chaos::resource::Resource;
+use testkit::checker::{self, Blame};
+use testkit::history::assemble::assemble;
+use testkit::history::journal::{CommonClock, Journal};
+use testkit::history::{End as RunEnd, Event, History, Record, Store};
+use tokio::runtime::{Builder, RngSeed};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::faults::{Fault, Outage, Simulated};
+use crate::fleet::{Access, Contender, Stage};
+use crate::network::Link;
+use crate::process::End;
+use crate::server::Server;
+use crate::setup::{Cast, Setup, Tier};
+use crate::summary::Outcome;
+use crate::world::{World, to_nanos};
+
+/// Contenders have times to live from 2 to 5 s.
+const LONGEST_TTL: Duration = Duration::from_secs(5);
+/// The time that the server needs after a fault, and the longest hold.
+const RECOVERY: Duration = Duration::from_secs(2 + 10);
+/// The time between two looks at what has ended.
+const STEP: Duration = Duration::from_millis(100);
+/// What is waited for in addition to the limits of the checker.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// Makes a run and judges it.
+pub fn run(setup: Setup, is_printed: bool) -> Outcome {
+    fastrand::seed(setup.seed);
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .rng_seed(RngSeed::from_bytes(&setup.seed.to_le_bytes()))
+        .build()
+        .expect("a runtime without I/O");
+    runtime.block_on(async {
+        let mut run = Run::start(setup, is_printed).await;
+        run.make_faults().await;
+        run.finish().await
+    })
+}
+
+struct Run {
+    setup: Setup,
+    world: World,
+    stage: Arc<Stage>,
+    journal: Journal,
+    server: Server,
+    contenders: Vec<Contender>,
+    faults: Vec<Planned<Fault>>,
+    /// What the rules know of the store.
+    store: Store,
+}
+
+impl Run {
+    async fn start(setup: Setup, is_printed: bool) -> Self {
+        let world = World::new(setup.seed, is_printed);
+        let mut rng = Rng::with_seed(setup.seed);
+        let cast = Cast::draw(&mut rng, setup.profile);
+        let scope = Scope {
+            length: Duration::from_secs(setup.seconds),
+            ttl: setup.profile.rhythm(),
+            contenders: match setup.tier {
+                Tier::Grpc => cast.contenders,
+                // In one process, all faults are those of the coordinator.
+                Tier::Embedded => 0,
+            },
+            members: 1,
+            isolates: false,
+        };
+        let faults = plan::plan(&mut rng, scope, &Simulated);
+        let journal = Journal::in_memory(Arc::new(world.clone()));
+        let stage = Arc::new(Stage {
+            world: world.clone(),
+            latency: cast.latency,
+            resource: Arc::new(Resource::in_memory(journal.clone())),
+            is_over: AtomicBool::new(false),
+        });
+        let server = Server::new(&world, cast.server_rate, cast.commit);
+        let contenders = (0..cast.contenders).map(|contender| {
+            let orders = Orders {
+                contender,
+                life: 0,
+                url: String::new(),
+                ttl: Duration::from_millis(rng.u64(2000..=5000)),
+                tasks: cast.tasks,
+                pause: cast.pause,
+                locks: (0..cast.locks).map(|n| format!("counter-{n}")).collect(),
+                seed: rng.u64(0..u64::MAX / 2),
+                folder: PathBuf::new(),
+            };
+            let link = Link::new(&world, cast.latency, &server.shared().host);
+            let rate = cast.draw_rate(&mut rng);
+            Contender::new(&stage, &journal, orders, link, rate)
+        });
+        let mut run = Run {
+            setup,
+            contenders: contenders.collect(),
+            world,
+            stage,
+            journal,
+            server,
+            faults,
+            store: Store {
+                ours: true,
+                recovery: RECOVERY + cast.drain_time(),
+                ttl: LONGEST_TTL,
+            },
+        };
+        run.start_server().await;
+        if setup.tier == Tier::Grpc {
+            let access = run.access();
+            for contender in &mut run.contenders {
+                contender.start(&access);
+            }
+        }
+        run
+    }
+
+    /// Returns how contenders reach the coordinator now.
+    fn access(&self) -> Access {
+        match (self.setup.tier, self.server.life()) {
+            (Tier::Embedded, Some((process, coordinator))) => {
+                Access::InProcess(process.clone(), coordinator.clone())
+            }
+            _ => Access::Network(self.server.shared().clone()),
+        }
+    }
+
+    /// Starts the server on its disk.
+    ///
+    /// # Panics
+    /// If the store cannot be opened: what it acknowledged is lost.
+    async fn start_server(&mut self) {
+        if let Err(error) = self.server.start().await {
+            panic!("the store cannot be opened: {error}");
+        }
+        if self.setup.tier == Tier::Embedded && !self.stage.is_over.load(Ordering::Relaxed) {
+            let access = self.access();
+            for contender in &mut self.contenders {
+                contender.start(&access);
+            }
+        }
+    }
+
+    fn end_server(&mut self, end: End) {
+        self.server.end(end);
+        if self.setup.tier == Tier::Embedded {
+            for contender in &mut self.contenders {
+                contender.end_with_the_server();
+            }
+        }
+    }
+
+    /// Carries out the plan. At its end all faults are over.
+    async fn make_faults(&mut self) {
+        let start = Instant::now();
+        let faults = self.faults.clone();
+        // The actions and their times. Of two actions at one time, the end of a fault goes first.
+        let mut agenda: Vec<(Duration, bool, usize)> = vec![];
+        for (number, fault) in faults.iter().enumerate() {
+            agenda.push((fault.at, true, number));
+            agenda.push((fault.at + fault.lasts, false, number));
+        }
+        agenda.sort();
+        let mut began: Vec<Option<BootInstant>> = vec![None; faults.len()];
+        for (at, begins, number) in agenda {
+            sleep_until(start + at).await;
+            let fault = faults[number].hit;
+            if begins {
+                began[number] = Some(self.world.now());
+                self.begin(fault);
+            } else if let Some(from) = began[number] {
+                self.end(fault).await;
+                let lasted = self.world.now().saturating_since(from);
+                let event = Event::Fault {
+                    lasted: to_nanos(lasted),
+                    target: fault.target(),
+                    what: fault.name().to_owned(),
+                };
+                self.journal.write_at(from, event);
+            }
+        }
+        sleep_until(start + Duration::from_secs(self.setup.seconds)).await;
+    }
+
+    fn begin(&mut self, fault: Fault) {
+        match fault {
+            Fault::Contender(n, mishap) => self.contenders[n as usize].begin(mishap),
+            Fault::Server(outage) => match outage {
+                Outage::Kill => self.end_server(End::Kill),
+                Outage::PowerCut => self.end_server(End::PowerCut),
+                Outage::FullDisk => self.server.disk().set_full(true),
+                Outage::BrokenDisk => self.server.disk().set_broken(true),
+                Outage::SlowDisk(time) => self.server.set_commit_time(Some(time)),
+                Outage::WallClock(seconds) => self.server.set_wall_clock(seconds),
+                Outage::Pause | Outage::Suspend => {
+                    if let Some((process, _)) = self.server.life() {
+                        match outage {
+                            Outage::Suspend => process.suspend(),
+                            _ => process.pause(),
+                        }
+                    }
+                }
+            },
+        }
+    }
+
+    async fn end(&mut self, fault: Fault) {
+        match fault {
+            Fault::Contender(n, mishap) => {
+                let access = self.access();
+                self.contenders[n as usize].end(mishap, &access);
+            }
+            Fault::Server(outage) => match outage {
+                Outage::Kill | Outage::PowerCut => self.start_server().await,
+                Outage::FullDisk => self.server.disk().set_full(false),
+                Outage::BrokenDisk => {
+                    self.server.disk().set_broken(false);
+                    // A coordinator whose disk failed has stopped. A supervisor starts it again.
+                    if self.server.has_stopped() {
+                        self.end_server(End::Kill);
+                        self.start_server().await;
+                    }
+                }
+                Outage::SlowDisk(_) => self.server.set_commit_time(None),
+                Outage::WallClock(_) => self.server.set_wall_clock(0),
+                Outage::Pause | Outage::Suspend => {
+                    if let Some((process, _)) = self.server.life() {
+                        process.resume();
+                    }
+                }
+            },
+        }
+    }
+
+    /// Waits for the tasks that wait, and judges.
+    async fn finish(mut self) -> Outcome {
+        let healed = self.world.now();
+        self.stage.is_over.store(true, Ordering::Relaxed);
+        let limit = self.store.ttl + self.store.recovery + SLACK;
+        let deadline = Instant::now() + limit;
+        while !self.contenders.iter_mut().all(Contender::has_ended) && Instant::now() < deadline {
+            sleep(STEP).await;
+        }
+        // A client that could not close its session leaves the session to its time to live.
+        let deadline = Instant::now() + limit;
+        while !self.server.queues_are_empty() && Instant::now() < deadline {
+            sleep(STEP).await;
+        }
+        let end = RunEnd {
+            healed: Some(healed),
+            over: Some(self.world.now()),
+        };
+        let records = self.journal.take_records();
+        self.trace(&records);
+        let history = self.to_history(records, end);
+        let violations = checker::check(&history);
+        let ours = violations.iter().filter(|found| found.blame == Blame::Ours);
+        let (trace, events) = self.world.trace_hash();
+        Outcome::new(
+            self.setup,
+            self.world.elapsed(),
+            (trace, events),
+            Acquires::of(&history),
+            &history,
+            ours.map(ToString::to_string).collect(),
+        )
+    }
+
+    /// Adds what the parties recorded, and what was written to the disk.
+    fn trace(&self, records: &[Record]) {
+        for record in records {
+            let text = serde_json::to_vec(record).expect("records serialise");
+            let checksum = crc32fast::hash(&text);
+            self.world.trace("record", record.at, u64::from(checksum));
+        }
+        let digest = u64::from(self.server.disk().digest());
+        self.world.trace("disk", digest, 0);
+    }
+
+    fn to_history(&self, records: Vec<Record>, end: RunEnd) -> History {
+        let mut history = assemble(records).expect("every acquire was called");
+        let account = self.server.account();
+        history.entries = account.entries;
+        history.seen = account.seen;
+        history.gaps = account.gaps;
+        history.store = self.store.clone();
+        history.end = end;
+        history
+    }
+}
