@@ -62,6 +62,7 @@ struct Run {
     faults: Vec<Planned<Fault>>,
     /// What the rules know of the store.
     store: Store,
+    is_disk_broken: bool,
 }
 
 impl Run {
@@ -118,6 +119,7 @@ impl Run {
                 recovery: RECOVERY + cast.drain_time(),
                 ttl: LONGEST_TTL,
             },
+            is_disk_broken: false,
         };
         run.start_server().await;
         if setup.tier == Tier::Grpc {
@@ -155,6 +157,15 @@ impl Run {
         }
     }
 
+    /// Starts the server again if its coordinator has stopped because its disk failed, as a supervisor
+    /// does. It may stop after the disk is mended: when the commit is over.
+    async fn supervise(&mut self) {
+        if !self.is_disk_broken && self.server.has_stopped() {
+            self.end_server(End::Kill);
+            self.start_server().await;
+        }
+    }
+
     fn end_server(&mut self, end: End) {
         self.server.end(end);
         if self.setup.tier == Tier::Embedded {
@@ -178,6 +189,7 @@ impl Run {
         let mut began: Vec<Option<BootInstant>> = vec![None; faults.len()];
         for (at, begins, number) in agenda {
             sleep_until(start + at).await;
+            self.supervise().await;
             let fault = faults[number].hit;
             if begins {
                 began[number] = Some(self.world.now());
@@ -203,7 +215,10 @@ impl Run {
                 Outage::Kill => self.end_server(End::Kill),
                 Outage::PowerCut => self.end_server(End::PowerCut),
                 Outage::FullDisk => self.server.disk().set_full(true),
-                Outage::BrokenDisk => self.server.disk().set_broken(true),
+                Outage::BrokenDisk => {
+                    self.is_disk_broken = true;
+                    self.server.disk().set_broken(true);
+                }
                 Outage::SlowDisk(time) => self.server.set_commit_time(Some(time)),
                 Outage::WallClock(seconds) => self.server.set_wall_clock(seconds),
                 Outage::Pause | Outage::Suspend => {
@@ -228,12 +243,9 @@ impl Run {
                 Outage::Kill | Outage::PowerCut => self.start_server().await,
                 Outage::FullDisk => self.server.disk().set_full(false),
                 Outage::BrokenDisk => {
+                    self.is_disk_broken = false;
                     self.server.disk().set_broken(false);
-                    // A coordinator whose disk failed has stopped. A supervisor starts it again.
-                    if self.server.has_stopped() {
-                        self.end_server(End::Kill);
-                        self.start_server().await;
-                    }
+                    self.supervise().await;
                 }
                 Outage::SlowDisk(_) => self.server.set_commit_time(None),
                 Outage::WallClock(_) => self.server.set_wall_clock(0),
@@ -254,11 +266,13 @@ impl Run {
         let deadline = Instant::now() + limit;
         while !self.contenders.iter_mut().all(Contender::has_ended) && Instant::now() < deadline {
             sleep(STEP).await;
+            self.supervise().await;
         }
         // A client that could not close its session leaves the session to its time to live.
         let deadline = Instant::now() + limit;
         while !self.server.queues_are_empty() && Instant::now() < deadline {
             sleep(STEP).await;
+            self.supervise().await;
         }
         let end = RunEnd {
             healed: Some(healed),
