@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind};
+use crate::first_mark::FirstMark;
 use crate::mark::{self, Mark, Pending};
 use crate::place::Place;
 use crate::token::FencingToken;
@@ -106,6 +107,8 @@ pub(crate) struct Section {
     path: PathBuf,
     token: FencingToken,
     seen: Option<Mark>,
+    /// Present if no token was admitted before.
+    first: Option<FirstMark>,
 }
 
 impl Section {
@@ -135,11 +138,16 @@ impl Section {
         if let Some(seen) = &seen {
             check_token(seen, token, place)?;
         }
+        let first = match seen {
+            Some(_) => None,
+            None => Some(FirstMark::new(place)?),
+        };
         Ok(Section {
             file,
             path,
             token: token.clone(),
             seen,
+            first,
         })
     }
 
@@ -154,8 +162,16 @@ impl Section {
     /// Writes the mark even if it seems to be there already: an earlier write may have reached only
     /// this machine's memory.
     pub(crate) fn raise(&self, pending: Option<Pending>) -> Result<(), Error> {
+        if let Some(first) = self
+            .first
+            .as_ref()
+            .filter(|first| first.written().is_none())
+            && first.write(&self.file, &self.mark(pending).encode())?
+        {
+            return Ok(());
+        }
         self.write(pending)?;
-        rustix::fs::fdatasync(&self.file)
+        rustix::fs::fdatasync(self.file())
             .map_err(|error| Error::io("make durable", &self.path, error))
     }
 
@@ -166,20 +182,29 @@ impl Section {
     }
 
     fn write(&self, pending: Option<Pending>) -> Result<(), Error> {
-        let mark = Mark {
-            lock: self.token.lock.clone(),
-            token: self.token.token,
-            pending,
-        };
-        let bytes = mark.encode();
+        let bytes = self.mark(pending).encode();
         // The name of the lock, which follows the line, stays as it is.
         let bytes = match self.seen {
             Some(_) => &bytes[..mark::LINE_BYTES],
             None => &bytes[..],
         };
-        self.file
+        self.file()
             .write_all_at(bytes, 0)
             .map_err(|error| Error::io("write", &self.path, error))
+    }
+
+    fn mark(&self, pending: Option<Pending>) -> Mark {
+        Mark {
+            lock: self.token.lock.clone(),
+            token: self.token.token,
+            pending,
+        }
+    }
+
+    /// Returns the file of the mark.
+    fn file(&self) -> &File {
+        let first = self.first.as_ref().and_then(FirstMark::written);
+        first.unwrap_or(&self.file)
     }
 }
 
@@ -297,7 +322,7 @@ fn create(place: &Place) -> Result<(), Error> {
 }
 
 /// Gives the mark the owner, the group and the permissions of the file that it protects.
-fn copy_permissions(mark: &File, protected: &Stat) -> Result<(), Errno> {
+pub(crate) fn copy_permissions(mark: &File, protected: &Stat) -> Result<(), Errno> {
     use rustix::fs::{Gid, Uid};
     let owner = Uid::from_raw(protected.st_uid);
     let group = Gid::from_raw(protected.st_gid);

@@ -95,6 +95,7 @@ mod append;
 mod error;
 mod fence;
 mod file;
+mod first_mark;
 #[cfg(feature = "tower")]
 pub mod http;
 mod locks;

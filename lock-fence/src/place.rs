@@ -53,6 +53,15 @@ impl Place {
         Ok(place)
     }
 
+    pub(crate) fn try_clone(&self) -> Result<Place, Error> {
+        let folder = self.folder.try_clone();
+        Ok(Place {
+            folder: folder.map_err(|error| Error::io("open the folder of", &self.path, error))?,
+            path: self.path.clone(),
+            name: self.name.clone(),
+        })
+    }
+
     /// Returns the path of the file, without symbolic links.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -79,6 +88,12 @@ impl Place {
 
     pub(crate) fn mark_path(&self) -> PathBuf {
         self.path.with_file_name(self.mark_name())
+    }
+
+    /// Returns `.NAME.mark`, the name of the first mark while it is being written. Only the process
+    /// that has locked the mark uses it.
+    pub(crate) fn first_mark_name(&self) -> OsString {
+        self.beside("mark")
     }
 
     fn beside(&self, suffix: &str) -> OsString {

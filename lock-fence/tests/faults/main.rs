@@ -1,7 +1,12 @@
-//! What is left of a change whose process dies at any system call of it, or whose disk fails.
+//! What is left of a change whose process dies at any system call of it, whose machine loses power, or
+//! whose disk fails.
 
 mod crash;
+mod disk;
 mod helper;
+mod power;
+mod scene;
+mod syscalls;
 mod trouble;
 
 use libtest_mimic::Arguments;
@@ -11,6 +16,7 @@ fn main() -> std::process::ExitCode {
         return ended;
     }
     let mut trials = crash::trials();
+    trials.extend(power::trials());
     trials.extend(trouble::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
