@@ -3,6 +3,7 @@
 
 #![allow(dead_code)] // Each test file uses its part.
 
+mod signals;
 pub mod turns;
 
 use std::fs;
@@ -24,6 +25,7 @@ pub struct Home {
 
 impl Home {
     pub fn new() -> Self {
+        signals::undo_ignored();
         // A coordinator refuses a folder that other users can enter.
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         let dir = tempfile::Builder::new()
