@@ -156,7 +156,15 @@ fn the_command_contains_no_test_fixtures_and_one_tls_provider() {
         .filter_map(|line| line.split(' ').next())
         .collect();
     assert!(crates.contains("turnlock") && crates.contains("conformance"));
-    for stranger in ["benches", "criterion", "libtest-mimic", "rcgen", "testkit"] {
+    for stranger in [
+        "benches",
+        "criterion",
+        "libtest-mimic",
+        "models",
+        "rcgen",
+        "simulation",
+        "testkit",
+    ] {
         assert!(
             !crates.contains(stranger),
             "the command contains {stranger}"

@@ -20,7 +20,7 @@ pub fn undo_ignored() {
             .enable_all()
             .build()
             .expect("the operating system gives an event queue");
-        let _entered = runtime.enter();
+        let entered = runtime.enter();
         for kind in [
             SignalKind::hangup(),
             SignalKind::interrupt(),
@@ -31,5 +31,8 @@ pub fn undo_ignored() {
                 drop(signal(kind).expect("a handler"));
             }
         }
+        drop(entered);
+        // The caller may be in a runtime of its own, where dropping this one would panic.
+        runtime.shutdown_background();
     });
 }

@@ -14,7 +14,7 @@ use testkit::fixtures::zk::{Ensemble, Settings};
 
 const PROGRAM: &str = include_str!("program.rs");
 /// The crates that are not published.
-const UNPUBLISHED: [&str; 2] = ["benches", "testkit"];
+const UNPUBLISHED: [&str; 4] = ["benches", "models", "simulation", "testkit"];
 
 const MANIFEST: &str = r#"[package]
 name = "consumer"
