@@ -26,6 +26,9 @@ const QUIET_LOOKS: usize = 64;
 const LOOKS: usize = 2048;
 /// The number of passes that only stop new processes before all known ones are killed.
 const STOPS: usize = 16;
+/// The largest number of passes of a signal, since processes that ignore it may start others for
+/// ever.
+const SIGNAL_PASSES: usize = 16;
 /// The pause in which killed processes can end.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -123,12 +126,24 @@ pub(super) fn contains(process: i32) -> bool {
         .any(|member| member.process == process)
 }
 
-/// Sends these signals, in this order, to the chosen descendants.
+/// Sends these signals, in this order, to the chosen descendants, once to each. A process that is
+/// started while the others are signalled gets them too.
 pub(super) fn signal(signals: &[Signal], chosen: impl Fn(&Member) -> bool) {
-    for member in list_members().iter().filter(|member| chosen(member)) {
-        for signal in signals {
-            // A process of another user cannot be signalled, just as with `kill`.
-            let _ = member.signal(*signal);
+    let mut signalled = HashSet::new();
+    for _ in 0..SIGNAL_PASSES {
+        let mut members = list_members();
+        members.retain(|member| {
+            chosen(member) && signalled.insert((member.process, member.stat.started))
+        });
+        // A fork that was under way when its process was signalled has failed, or was seen here.
+        if members.is_empty() {
+            return;
+        }
+        for member in &members {
+            for signal in signals {
+                // A process of another user cannot be signalled, just as with `kill`.
+                let _ = member.signal(*signal);
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::harness::{Supervised, cases, eventually, pid, state};
 cases![
     hidden_processes_die_with_the_supervisor,
     hidden_processes_end_when_the_command_is_stopped,
+    processes_that_are_started_during_the_stop_end_too,
     hidden_processes_end_when_the_supervisor_is_asked_to_end,
     hidden_processes_end_at_the_deadline_of_a_stopped_supervisor,
     hidden_processes_end_when_the_watchdog_is_killed,
@@ -56,6 +57,20 @@ fn hidden_processes_end_when_the_command_is_stopped() {
             let rest = supervised.rest();
             assert!(rest[0].starts_with("stopped"), "{script}: {rest:?}");
         }
+    }
+}
+
+fn processes_that_are_started_during_the_stop_end_too() {
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let when = dir.path().join("when");
+        // Nothing is killed: all must have got TERM.
+        let options = ["--when", when.to_str().unwrap(), "--term", "600000"];
+        let supervised = Supervised::script(&options, "echo ready; while :; do sleep 1000 & done");
+        assert_eq!(supervised.line(), "ready");
+        fs::write(&when, "").unwrap();
+        let rest = supervised.rest();
+        assert!(rest[0].starts_with("stopped"), "{rest:?}");
     }
 }
 
