@@ -39,6 +39,7 @@ impl Case {
     }
 
     /// Returns the group of the case.
+    #[cfg(feature = "harness")]
     pub(crate) fn group(&self) -> &'static str {
         self.name.split("::").next().unwrap_or(self.name)
     }
