@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// A protocol with its surroundings: the states, and the steps between them.
 pub trait Model: Sized {
-    type State;
+    type State: Clone;
     /// What a step does, for the path to a violation.
     type Action: Debug;
 
@@ -19,6 +19,9 @@ pub trait Model: Sized {
     const MILESTONES: &'static [&'static str];
 
     fn initial(&self) -> Self::State;
+
+    /// Forgets what only the step to this state has shown, before another step goes on from it.
+    fn forget_last_step(_state: &mut Self::State) {}
 
     /// Returns every step from this state.
     fn next(&self, state: &Self::State) -> Vec<Step<Self>>;
@@ -44,6 +47,35 @@ pub trait Model: Sized {
 
 /// A step: what it does, and the state after it, or the property that it violates.
 pub type Step<M> = (<M as Model>::Action, Result<<M as Model>::State, String>);
+
+/// The steps from one state, as a model collects them.
+pub struct Steps<'a, M: Model> {
+    pub model: &'a M,
+    pub state: &'a M::State,
+    pub found: Vec<Step<M>>,
+}
+
+impl<'a, M: Model> Steps<'a, M> {
+    pub fn new(model: &'a M, state: &'a M::State) -> Self {
+        Steps {
+            model,
+            state,
+            found: Vec::new(),
+        }
+    }
+
+    /// Adds a step, which makes this change to a copy of the state.
+    pub fn add(
+        &mut self,
+        action: M::Action,
+        change: impl FnOnce(&mut M::State) -> Result<(), String>,
+    ) {
+        let mut after = self.state.clone();
+        M::forget_last_step(&mut after);
+        let outcome = change(&mut after).map(|()| after);
+        self.found.push((action, outcome));
+    }
+}
 
 /// The result of an exploration.
 #[derive(Debug)]

@@ -10,12 +10,22 @@ use backend_embedded::machine::{Changes, FIRST_REVISION, Machine, Snapshot};
 use backend_embedded::server::models::{decode_txn, encode_txn};
 use etcd_client::proto::PbTxnRequest;
 use etcd_client::{Txn, TxnResponse};
-use lock_core::{Error, ErrorKind, LossReason, SessionId};
+use lock_core::{Effect, EntryId, Error, ErrorKind, LossReason, SessionId};
 
 /// The leases of the sessions.
 pub const SESSIONS: [SessionId; 2] = [SessionId(7), SessionId(8)];
 
 const TTL: Duration = Duration::from_secs(10);
+
+/// Returns the error of a request that was lost, or whose reply was.
+pub fn lost(effect: Effect) -> Error {
+    Error::new(ErrorKind::Unreachable, "lost").with_effect(effect)
+}
+
+/// Returns the number of an entry's incarnation; zero if it is not known.
+pub fn incarnation(entry: &EntryId) -> u64 {
+    entry.incarnation.map_or(0, |number| number.get())
+}
 
 /// A request as the server decodes it.
 pub fn decode(txn: &Txn) -> MachineTxn {

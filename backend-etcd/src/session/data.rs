@@ -34,9 +34,9 @@ impl EtcdSession {
     ) -> Result<Accessed, Error> {
         for _ in 0..EPOCH_TRIES {
             self.check_alive()?;
-            let attempt = self.protocol.begin_change(ticket, entry, key, value);
-            let answer = self.txn(attempt.txn.clone()).await;
-            match self.protocol.end_change(ticket, entry, &attempt, answer)? {
+            let (txn, attempt) = self.protocol.begin_change(ticket, entry, key, value);
+            let answer = self.txn(txn).await;
+            match self.protocol.end_change(ticket, entry, attempt, answer)? {
                 Changed::Done => return Ok(Accessed::Done(None)),
                 Changed::NotOurs => {
                     self.check_lease().await?;

@@ -39,20 +39,16 @@ pub struct EnqueueAttempt {
 }
 
 /// An attempt to remove the entry of a ticket.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct RemovalAttempt {
-    /// The transaction to send.
-    pub txn: Txn,
     /// Whether the transaction removes whatever the ticket made or will make, and not only the entry
     /// of one incarnation.
     pub is_for_good: bool,
 }
 
 /// An attempt to change a value as the holder of an entry.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct ChangeAttempt {
-    /// The transaction to send.
-    pub txn: Txn,
     /// Whether no earlier attempt of the ticket may still be under way.
     pub was_certain: bool,
 }
@@ -145,13 +141,14 @@ impl Protocol {
         found
     }
 
-    /// Begins a removal. Returns `None` if the ticket has no entry and will get none.
+    /// Begins a removal. Returns the transaction to send with the attempt, or `None` if the ticket
+    /// has no entry and will get none.
     pub fn begin_removal(
         &self,
         ticket: &Ticket,
         entry: Option<&EntryId>,
         waiters: &[EntryId],
-    ) -> Option<RemovalAttempt> {
+    ) -> Option<(Txn, RemovalAttempt)> {
         // Remove by the incarnation if the ticket cannot have made another entry; otherwise remove
         // for good.
         let slot = self.key_slots.get(ticket.serial);
@@ -164,7 +161,7 @@ impl Protocol {
                 (true, self.layout.remove_for_good(ticket, slot))
             }
         };
-        Some(RemovalAttempt { txn, is_for_good })
+        Some((txn, RemovalAttempt { is_for_good }))
     }
 
     /// Ends an attempt to remove.
@@ -176,7 +173,7 @@ impl Protocol {
         ticket: &Ticket,
         entry: Option<&EntryId>,
         waiters: &[EntryId],
-        attempt: &RemovalAttempt,
+        attempt: RemovalAttempt,
         outcome: Result<TxnResponse, Error>,
     ) -> Result<Removal, Error> {
         let removal = match outcome {
@@ -206,7 +203,8 @@ impl Protocol {
         self.key_slots.free(ticket.serial);
     }
 
-    /// Begins a change of the value with this key: sets it, or removes it.
+    /// Begins a change of the value with this key: sets it, or removes it. Returns the transaction to
+    /// send with the attempt.
     ///
     /// If the reply to an attempt was lost, or its caller was dropped, a copy of the request may
     /// still lie in the socket of a member that stands still. The member must not carry the copy
@@ -218,13 +216,11 @@ impl Protocol {
         entry: &EntryId,
         key: &str,
         value: Option<&[u8]>,
-    ) -> ChangeAttempt {
+    ) -> (Txn, ChangeAttempt) {
         let epoch = self.epoch.load(Ordering::SeqCst);
         let (_, was_certain) = self.key_slots.begin(ticket.serial);
-        ChangeAttempt {
-            txn: self.layout.change(entry, key, value, epoch, !was_certain),
-            was_certain,
-        }
+        let txn = self.layout.change(entry, key, value, epoch, !was_certain);
+        (txn, ChangeAttempt { was_certain })
     }
 
     /// Ends an attempt to change a value.
@@ -235,7 +231,7 @@ impl Protocol {
         &self,
         ticket: &Ticket,
         entry: &EntryId,
-        attempt: &ChangeAttempt,
+        attempt: ChangeAttempt,
         outcome: Result<TxnResponse, Error>,
     ) -> Result<Changed, Error> {
         if attempt.was_certain && has_known_effect(&outcome) {

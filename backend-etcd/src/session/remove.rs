@@ -16,14 +16,13 @@ impl EtcdSession {
         entry: Option<&EntryId>,
         waiters: &[EntryId],
     ) -> Result<Removal, Error> {
-        let Some(attempt) = self.protocol.begin_removal(ticket, entry, waiters) else {
+        let Some((txn, attempt)) = self.protocol.begin_removal(ticket, entry, waiters) else {
             return Ok(Removed::AlreadyGone.into());
         };
         if self.liveness.state() == State::Lost(LossReason::StoreGone) {
             self.protocol.forget(ticket);
             return Ok(Removed::AlreadyGone.into());
         }
-        let txn = attempt.txn.clone();
         let answer = match entry.filter(|_| !attempt.is_for_good) {
             Some(entry) => {
                 let removed = Change::Remove(&entry.key);
@@ -32,6 +31,6 @@ impl EtcdSession {
             None => self.txn(txn).await,
         };
         self.protocol
-            .end_removal(ticket, entry, waiters, &attempt, answer)
+            .end_removal(ticket, entry, waiters, attempt, answer)
     }
 }

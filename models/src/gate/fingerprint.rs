@@ -3,10 +3,9 @@
 use std::hash::{DefaultHasher, Hash};
 use std::mem::discriminant;
 
-use lock_core::EntryId;
-
 use super::{Content, Phase, State, Wire};
 use crate::ranks::Ranks;
+use crate::server::incarnation;
 
 pub(super) fn hash(state: &State, hasher: &mut DefaultHasher) {
     let ranks = rank(state);
@@ -30,10 +29,6 @@ pub(super) fn hash(state: &State, hasher: &mut DefaultHasher) {
 
 fn epoch(state: &State) -> u64 {
     state.protocol.epoch().unsigned_abs()
-}
-
-fn incarnation(entry: &EntryId) -> u64 {
-    entry.incarnation.map_or(0, |number| number.get())
 }
 
 /// Returns the revisions of the phase: those that its attempt and its entry know.

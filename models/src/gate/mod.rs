@@ -20,7 +20,7 @@ use lock_core::{DataKey, EntryId, LockName, Metadata, Mode, Ticket};
 
 use crate::explorer::{Model, Step};
 use crate::ranks::Reply;
-use crate::server::{SESSIONS, Server};
+use crate::server::{SESSIONS, Server, incarnation};
 
 /// The bounds of an exploration.
 #[derive(Debug, Clone, Copy)]
@@ -111,8 +111,8 @@ enum Phase {
     /// An attempt ended, and it is not known what it did. The acquire tries again or gives up.
     InDoubt,
     Placed(EntryId),
-    Changes(EntryId, Arc<ChangeAttempt>, Wire),
-    Removes(Option<EntryId>, Arc<RemovalAttempt>, Wire),
+    Changes(EntryId, ChangeAttempt, Wire),
+    Removes(Option<EntryId>, RemovalAttempt, Wire),
     /// An attempt to remove failed. The janitor tries again.
     Unremoved(Option<EntryId>),
     Gone,
@@ -201,7 +201,7 @@ impl Gate {
                 Err(format!("ticket {number} is removed, and has an entry"))
             }
             Phase::Placed(entry) | Phase::Changes(entry, ..) if state.server.live[0] => {
-                let own = (number, entry.incarnation.map_or(0, |i| i.get()));
+                let own = (number, incarnation(entry));
                 match self.entries(&state.server).any(|found| found == own) {
                     true => Ok(()),
                     false => Err(format!(
@@ -242,6 +242,10 @@ impl Model for Gate {
             changes_left: self.size.changes,
             milestones: 0,
         }
+    }
+
+    fn forget_last_step(state: &mut State) {
+        state.milestones = 0;
     }
 
     fn next(&self, state: &State) -> Vec<Step<Self>> {

@@ -6,12 +6,12 @@ use backend_embedded::machine::op::{KeyRange, Op, Txn as MachineTxn};
 use backend_etcd::models::{Changed, Found, Request, combine, split_answer};
 use etcd_client::{Txn, TxnOp};
 use lock_core::session::Admission;
-use lock_core::{Effect, EntryId, Error, ErrorKind, Mode, rule};
+use lock_core::{Effect, EntryId, Error, Mode, rule};
 
 use super::{Contender, Content, Flight, Gate, Mutant, Phase, State, Wire, pairs};
-use crate::explorer::Step;
+use crate::explorer::{Step, Steps};
 use crate::ranks::Reply;
-use crate::server::decode;
+use crate::server::{decode, incarnation, lost};
 
 /// What a step does, and the ticket that it is about.
 #[derive(Debug)]
@@ -43,11 +43,7 @@ const REMOVED_FOR_GOOD: u32 = 1 << 3;
 const SLOT_USED_AGAIN: u32 = 1 << 4;
 
 pub(super) fn next(model: &Gate, state: &State) -> Vec<Step<Gate>> {
-    let mut steps = Steps {
-        model,
-        state,
-        found: Vec::new(),
-    };
+    let mut steps = Steps::new(model, state);
     for number in 0..state.contenders.len() {
         steps.add_those_of(number);
     }
@@ -71,20 +67,7 @@ enum Source {
     Stray(usize),
 }
 
-struct Steps<'a> {
-    model: &'a Gate,
-    state: &'a State,
-    found: Vec<Step<Gate>>,
-}
-
-impl Steps<'_> {
-    fn add(&mut self, action: Action, change: impl FnOnce(&mut State) -> Result<(), String>) {
-        let mut after = self.state.clone();
-        after.milestones = 0;
-        let outcome = change(&mut after).map(|()| after);
-        self.found.push((action, outcome));
-    }
-
+impl Steps<'_, Gate> {
     fn add_those_of(&mut self, number: usize) {
         let model = self.model;
         let contender = &self.state.contenders[number];
@@ -218,10 +201,6 @@ impl Steps<'_> {
     }
 }
 
-fn lost(effect: Effect) -> Error {
-    Error::new(ErrorKind::Unreachable, "lost").with_effect(effect)
-}
-
 impl State {
     fn flight(&self, source: Source) -> Option<&Flight> {
         match source {
@@ -282,13 +261,13 @@ impl Gate {
             after.protocol.key_slots().resolve(ticket.serial);
         }
         let attempt = after.protocol.begin_removal(ticket, entry.as_ref(), &[]);
-        let Some(attempt) = attempt else {
+        let Some((txn, attempt)) = attempt else {
             after.contenders[number].phase = Phase::Gone;
             return;
         };
         let (content, change) = match &entry {
             Some(entry) if !attempt.is_for_good => {
-                let incarnation = entry.incarnation.map_or(0, |number| number.get());
+                let incarnation = incarnation(entry);
                 let change = TxnOp::delete(&*entry.key, None);
                 (Content::Remove { incarnation }, Some(change))
             }
@@ -297,24 +276,24 @@ impl Gate {
                 (Content::RemoveForGood { slot }, None)
             }
         };
-        let wire = self.send(after, number, content, attempt.txn.clone(), change);
-        after.contenders[number].phase = Phase::Removes(entry, Arc::new(attempt), wire);
+        let wire = self.send(after, number, content, txn, change);
+        after.contenders[number].phase = Phase::Removes(entry, attempt, wire);
     }
 
     fn change(&self, after: &mut State, number: usize, entry: EntryId) {
         let info = &self.tickets[number];
         let value = after.contenders[number].begun;
         let epoch = after.protocol.epoch().unsigned_abs();
-        let attempt =
+        let (txn, attempt) =
             (after.protocol).begin_change(&info.ticket, &entry, &info.data_key, Some(&[value]));
         let content = Content::Change {
             value,
-            incarnation: entry.incarnation.map_or(0, |number| number.get()),
+            incarnation: incarnation(&entry),
             epoch,
             moves_epoch: !attempt.was_certain,
         };
-        let wire = self.send(after, number, content, attempt.txn.clone(), None);
-        after.contenders[number].phase = Phase::Changes(entry, Arc::new(attempt), wire);
+        let wire = self.send(after, number, content, txn, None);
+        after.contenders[number].phase = Phase::Changes(entry, attempt, wire);
     }
 
     /// Sends a transaction. With `change`, it may be sent together with others.
@@ -474,7 +453,7 @@ impl Gate {
                 }
             }
             Phase::Changes(entry, attempt, _) => {
-                match protocol.end_change(ticket, &entry, &attempt, outcome) {
+                match protocol.end_change(ticket, &entry, attempt, outcome) {
                     Ok(Changed::Done) => {
                         contender.acknowledged = contender.begun;
                         contender.phase = Phase::Placed(entry);
@@ -488,7 +467,7 @@ impl Gate {
                 if self.is_mutated(Mutant::SlotsAreAlwaysFree) && outcome.is_ok() {
                     protocol.key_slots().resolve(ticket.serial);
                 }
-                let ended = protocol.end_removal(ticket, entry.as_ref(), &[], &attempt, outcome);
+                let ended = protocol.end_removal(ticket, entry.as_ref(), &[], attempt, outcome);
                 match ended {
                     Ok(removal) => {
                         let deleted = removal.removed == lock_core::Removed::Removed;

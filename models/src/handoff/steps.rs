@@ -4,7 +4,7 @@ use lock_core::Mode;
 use lock_core::rule::{Ahead, View};
 
 use super::{Contender, Entry, Handoff, Mutant, State};
-use crate::explorer::Step;
+use crate::explorer::{Step, Steps};
 
 /// What a step does. A number is that of a contender; an entry of the queue is shown by its token.
 #[derive(Debug)]
@@ -36,11 +36,7 @@ pub enum Action {
 }
 
 pub(super) fn next(model: &Handoff, state: &State) -> Vec<Step<Handoff>> {
-    let mut steps = Steps {
-        model,
-        state,
-        found: Vec::new(),
-    };
+    let mut steps = Steps::new(model, state);
     steps.add_those_of_others();
     for (number, contender) in state.contenders.iter().enumerate() {
         steps.add_those_of(number, contender);
@@ -56,19 +52,7 @@ pub(super) fn next(model: &Handoff, state: &State) -> Vec<Step<Handoff>> {
     steps.found
 }
 
-struct Steps<'a> {
-    model: &'a Handoff,
-    state: &'a State,
-    found: Vec<Step<Handoff>>,
-}
-
-impl Steps<'_> {
-    fn add(&mut self, action: Action, change: impl FnOnce(&mut State) -> Result<(), String>) {
-        let mut after = self.state.clone();
-        let outcome = change(&mut after).map(|()| after);
-        self.found.push((action, outcome));
-    }
-
+impl Steps<'_, Handoff> {
     /// Adds a step of a contender that makes it this one.
     fn add_turn(
         &mut self,

@@ -14,13 +14,12 @@ use backend_etcd::models::{
 use etcd_client::Txn;
 use lock_core::session::Admission;
 use lock_core::{
-    Effect, EntryId, Error, ErrorKind, KnownTokenOffset, LockName, Mode, Raised, Ticket,
-    TokenOffset, rule,
+    Effect, EntryId, KnownTokenOffset, LockName, Mode, Raised, Ticket, TokenOffset, rule,
 };
 
-use crate::explorer::{Model, Step};
+use crate::explorer::{Model, Step, Steps};
 use crate::ranks::{Ranks, Reply};
-use crate::server::{SESSIONS, Server, decode};
+use crate::server::{SESSIONS, Server, decode, incarnation, lost};
 
 /// The bounds of an exploration.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +92,7 @@ enum Phase {
     Enqueues(Arc<EnqueueAttempt>),
     InDoubt,
     Placed(EntryId, TokenOffset),
-    Removes(Option<EntryId>, Arc<RemovalAttempt>),
+    Removes(Option<EntryId>, RemovalAttempt, Arc<Txn>),
     Unremoved(Option<EntryId>),
 }
 
@@ -177,7 +176,8 @@ impl EtcdOffset {
         })
     }
 
-    fn decode(&self, what: What, txn: &Txn) -> Arc<MachineTxn> {
+    /// Returns a request as the server decodes it, with the bug.
+    fn stray(&self, what: What, txn: &Txn) -> Stray {
         let mut decoded = decode(txn);
         let offset = self.keyspace.token_offset_key();
         let is_offset =
@@ -192,7 +192,10 @@ impl EtcdOffset {
             }
             _ => {}
         }
-        Arc::new(decoded)
+        Stray {
+            what,
+            decoded: Arc::new(decoded),
+        }
     }
 
     /// Returns the request that a session has under way.
@@ -211,19 +214,18 @@ impl EtcdOffset {
                 let txn = (session.protocol).enqueue_txn(&ticket, attempt, ask, Admission::Always);
                 (what, txn)
             }
-            Phase::Removes(entry, attempt) => {
+            Phase::Removes(entry, attempt, txn) => {
                 let known = entry.as_ref().filter(|_| !attempt.is_for_good);
                 let what = What::Remove {
                     session: number,
                     acquire,
                     incarnation: known.map_or(0, incarnation),
                 };
-                (what, attempt.txn.clone())
+                return Some(self.stray(what, txn));
             }
             _ => return None,
         };
-        let decoded = self.decode(what, &txn);
-        Some(Stray { what, decoded })
+        Some(self.stray(what, &txn))
     }
 
     fn request_of_raiser(&self, known: KnownTokenOffset, number: usize) -> Stray {
@@ -232,8 +234,7 @@ impl EtcdOffset {
             offset: known.revision,
         };
         let txn = raise_txn(&self.keyspace, known, raised_to(number));
-        let decoded = self.decode(what, &txn);
-        Stray { what, decoded }
+        self.stray(what, &txn)
     }
 
     /// Executes a request, and checks that a raise finds no entry.
@@ -262,7 +263,7 @@ impl EtcdOffset {
         let ticket = self.ticket(session);
         let attempt = session.protocol.begin_removal(&ticket, entry.as_ref(), &[]);
         session.phase = match attempt {
-            Some(attempt) => Phase::Removes(entry, Arc::new(attempt)),
+            Some((txn, attempt)) => Phase::Removes(entry, attempt, Arc::new(txn)),
             None => Phase::Idle,
         };
     }
@@ -298,8 +299,8 @@ impl EtcdOffset {
                     Err(_) => session.phase = Phase::InDoubt,
                 }
             }
-            Phase::Removes(entry, attempt) => {
-                let ended = protocol.end_removal(&ticket, entry.as_ref(), &[], &attempt, outcome);
+            Phase::Removes(entry, attempt, _) => {
+                let ended = protocol.end_removal(&ticket, entry.as_ref(), &[], attempt, outcome);
                 if ended.is_err() {
                     session.phase = Phase::Unremoved(entry);
                 }
@@ -309,7 +310,7 @@ impl EtcdOffset {
         Ok(())
     }
 
-    fn add_those_of(&self, number: usize, steps: &mut Steps<'_>) {
+    fn add_those_of(&self, number: usize, steps: &mut Steps<'_, Self>) {
         let session = &steps.state.sessions[number];
         match &session.phase {
             Phase::Idle => {
@@ -350,19 +351,19 @@ impl EtcdOffset {
                     steps.add(Action::LoseReply(number), |after| {
                         after.losses_left -= 1;
                         drop(self.execute(after, request)?);
-                        self.receive(after, number, Err(lost()))
+                        self.receive(after, number, Err(lost(Effect::Unknown)))
                     });
                     steps.add(Action::Delay(number), |after| {
                         after.losses_left -= 1;
                         after.delay(request.clone());
-                        self.receive(after, number, Err(lost()))
+                        self.receive(after, number, Err(lost(Effect::Unknown)))
                     });
                 }
             }
         }
     }
 
-    fn add_those_of_raiser(&self, number: usize, steps: &mut Steps<'_>) {
+    fn add_those_of_raiser(&self, number: usize, steps: &mut Steps<'_, Self>) {
         let Some(known) = steps.state.raisers[number] else {
             return;
         };
@@ -405,28 +406,6 @@ fn raised_to(raiser: usize) -> TokenOffset {
     TokenOffset::new(RAISES[raiser]).expect("not too high")
 }
 
-fn incarnation(entry: &EntryId) -> u64 {
-    entry.incarnation.map_or(0, |number| number.get())
-}
-
-fn lost() -> Error {
-    Error::new(ErrorKind::Unreachable, "lost").with_effect(Effect::Unknown)
-}
-
-struct Steps<'a> {
-    state: &'a State,
-    found: Vec<Step<EtcdOffset>>,
-}
-
-impl Steps<'_> {
-    fn add(&mut self, action: Action, change: impl FnOnce(&mut State) -> Result<(), String>) {
-        let mut after = self.state.clone();
-        after.milestones = 0;
-        let outcome = change(&mut after).map(|()| after);
-        self.found.push((action, outcome));
-    }
-}
-
 impl State {
     fn delay(&mut self, request: Stray) {
         self.strays.push(request);
@@ -462,11 +441,12 @@ impl Model for EtcdOffset {
         }
     }
 
+    fn forget_last_step(state: &mut State) {
+        state.milestones = 0;
+    }
+
     fn next(&self, state: &State) -> Vec<Step<Self>> {
-        let mut steps = Steps {
-            state,
-            found: Vec::new(),
-        };
+        let mut steps = Steps::new(self, state);
         for number in 0..state.sessions.len() {
             self.add_those_of(number, &mut steps);
         }
@@ -535,7 +515,7 @@ impl Model for EtcdOffset {
                     (&attempt.key, attempt.was_certain).hash(hasher);
                 }
                 Phase::Placed(entry, offset) => (&entry.key, offset.get()).hash(hasher),
-                Phase::Removes(_, attempt) => attempt.is_for_good.hash(hasher),
+                Phase::Removes(_, attempt, _) => attempt.is_for_good.hash(hasher),
                 _ => {}
             }
         }
@@ -580,7 +560,7 @@ fn revisions(session: &Session) -> [u64; 4] {
     let [one, two] = match &session.phase {
         Phase::Enqueues(attempt) => [attempt.epoch.unsigned_abs(), attempt.offset.revision],
         Phase::Placed(entry, _)
-        | Phase::Removes(Some(entry), _)
+        | Phase::Removes(Some(entry), ..)
         | Phase::Unremoved(Some(entry)) => [incarnation(entry), 0],
         _ => [0, 0],
     };

@@ -8,7 +8,7 @@
 
 use std::hash::{DefaultHasher, Hash};
 
-use crate::explorer::{Model, Step};
+use crate::explorer::{Model, Step, Steps};
 
 /// The bounds of an exploration.
 #[derive(Debug, Clone, Copy)]
@@ -120,7 +120,7 @@ impl ZooKeeperOffset {
         self.mutant == Some(mutant)
     }
 
-    fn add_those_of(&self, number: usize, steps: &mut Steps<'_>) {
+    fn add_those_of(&self, number: usize, steps: &mut Steps<'_, Self>) {
         let state = steps.state;
         let process = &state.processes[number];
         let current = state.offset.map_or(0, |(offset, _)| offset);
@@ -185,7 +185,7 @@ impl ZooKeeperOffset {
         }
     }
 
-    fn add_those_of_raiser(&self, number: usize, steps: &mut Steps<'_>) {
+    fn add_those_of_raiser(&self, number: usize, steps: &mut Steps<'_, Self>) {
         let state = steps.state;
         let mut become_raiser = |action, raiser, creates_directory| {
             steps.add(action, |after| {
@@ -247,19 +247,6 @@ impl ZooKeeperOffset {
     }
 }
 
-struct Steps<'a> {
-    state: &'a State,
-    found: Vec<Step<ZooKeeperOffset>>,
-}
-
-impl Steps<'_> {
-    fn add(&mut self, action: Action, change: impl FnOnce(&mut State) -> Result<(), String>) {
-        let mut after = self.state.clone();
-        let outcome = change(&mut after).map(|()| after);
-        self.found.push((action, outcome));
-    }
-}
-
 impl State {
     /// Deletes the directory and sets the offset, if that was not refused.
     fn set(&mut self, raised: Option<(u8, u8)>) -> Result<(), String> {
@@ -309,10 +296,7 @@ impl Model for ZooKeeperOffset {
     }
 
     fn next(&self, state: &State) -> Vec<Step<Self>> {
-        let mut steps = Steps {
-            state,
-            found: Vec::new(),
-        };
+        let mut steps = Steps::new(self, state);
         for number in 0..state.processes.len() {
             self.add_those_of(number, &mut steps);
         }
