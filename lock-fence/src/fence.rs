@@ -162,10 +162,8 @@ impl Section {
     /// Writes the mark even if it seems to be there already: an earlier write may have reached only
     /// this machine's memory.
     pub(crate) fn raise(&self, pending: Option<Pending>) -> Result<(), Error> {
-        if let Some(first) = self
-            .first
-            .as_ref()
-            .filter(|first| first.written().is_none())
+        if let Some(first) = &self.first
+            && first.written().is_none()
             && first.write(&self.file, &self.mark(pending).encode())?
         {
             return Ok(());
