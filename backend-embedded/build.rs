@@ -52,8 +52,8 @@ mod services {
             .compile(&[lock, election]);
     }
 
-    /// Makes a method whose request type is that of `server::proto`, and whose response type is
-    /// that of `etcd-client`.
+    /// Makes a method. Its request is a message of `server::proto`, and its response a message of
+    /// `etcd-client`.
     fn method(name: &str, route: &str, request: &str, response: &str) -> MethodBuilder {
         Method::builder()
             .name(name)

@@ -1,8 +1,8 @@
 //! Group commit: transactions about different locks that are sent to the coordinator as one
 //! request.
 //!
-//! The cost of a transaction in etcd is that of the request: its place in the log and, since etcd
-//! 3.4, a copy of all recent writes before it is executed. So while a few requests are under way,
+//! etcd spends most of a transaction on the request, not on its operations: on a place in the log
+//! and, since etcd 3.4, on a copy of all recent writes. So while a few requests are under way,
 //! further transactions wait until one of them ends. Then they are sent as the operations of one
 //! transaction, each with its own comparisons and its own outcome.
 //!

@@ -62,8 +62,8 @@ impl KeySlots {
     }
 
     /// Frees the slot of a ticket that has no entry and will get none. An uncertain slot is never
-    /// used again: a late copy of a removal for good, which compares no incarnation, must not find
-    /// the entry of another ticket.
+    /// used again. A removal for good compares no incarnation, so a late copy of one would delete the
+    /// entry of the slot's next ticket.
     pub(crate) fn free(&self, serial: u64) {
         let mut inner = self.inner();
         if let Some(slot) = inner.slots.remove(&serial)

@@ -70,8 +70,8 @@ impl Renewer {
     /// began.
     ///
     /// # Cancel safety
-    /// Safe. The stream is dropped with the attempt, so that a late answer never counts as that of
-    /// a later request.
+    /// Safe. The stream is dropped with the attempt, so a late answer is never taken for the answer
+    /// to a later request.
     pub(crate) async fn attempt(&self) -> Result<Duration, Error> {
         match self.try_once().await {
             Err(failure) if failure.scope == Scope::Token && self.transport.has_credentials() => {

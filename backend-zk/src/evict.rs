@@ -10,10 +10,9 @@ use crate::{layout, session};
 
 /// Removes this incarnation of an entry of this lock.
 ///
-/// No write of ZooKeeper can depend on when a node was created, so that is read first. The path
-/// cannot be that of another entry of Turnlock. It can be that of another client's entry only if
-/// that client uses no random names, and the directory was removed and created again between read
-/// and write.
+/// No write of ZooKeeper can depend on when a node was created, so the node is read first. No other
+/// entry of Turnlock ever has this path. An entry of another client can have it only if that client
+/// uses no random names, and the directory was removed and created again between read and write.
 pub(crate) async fn evict(
     cluster: &Arc<Cluster>,
     name: &LockName,

@@ -1,6 +1,6 @@
 //! The committer: makes applied requests durable, many at a time.
 //!
-//! It works in steps, which a driver carries out: a thread ([`Committer::run`]).
+//! It works in steps. A thread carries them out ([`Committer::run`]); in a simulation, a task does.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -35,7 +35,8 @@ fn may_expire(machine: &mut Machine, planned: Duration, now: Duration) -> bool {
     true
 }
 
-/// The expiry, which works in steps. A driver carries them out: a thread ([`Expiry::run`]).
+/// The expiry. It works in steps. A thread carries them out ([`Expiry::run`]); in a simulation, a task
+/// does.
 #[derive(Debug)]
 pub(super) struct Expiry {
     pub(super) shared: Arc<Shared>,

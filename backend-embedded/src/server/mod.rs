@@ -153,7 +153,7 @@ impl Server {
     }
 
     /// Takes connections that somebody else accepts: through a tunnel, for example, or within the
-    /// process. Whoever can open one can take and break any lock. A connection beyond
+    /// process. Anyone who can open such a connection can take and break any lock. A connection beyond
     /// [`MAX_CONNECTIONS`] is dropped. After an error the server waits for a moment before it asks
     /// for the next one.
     ///
