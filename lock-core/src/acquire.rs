@@ -124,10 +124,10 @@ impl Pending {
             // meanwhile, and each crossing to another thread would add to that time.
             Verdict::Blocked(_) | Verdict::Evicted => {
                 let handoff = self.shared_session.handoff().clone();
+                let ticket = self.ticket.clone();
+                let self_wait = self.shared_session.holders().check_wait(&ticket.name);
                 // In a box: an acquire that need not wait does without the memory.
-                let waiting = wait::wait_for_grant(handoff, self.ticket.clone(), entry, view);
-                let holders = self.shared_session.holders();
-                let waiting = holders.warn_of_self_wait(&self.ticket.name, waiting);
+                let waiting = wait::wait_for_grant(handoff, ticket, entry, view, self_wait);
                 Box::pin(background::run(waiting)).await?;
                 Ok(Outcome::Granted)
             }

@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::pending;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -62,36 +63,43 @@ impl Holders {
         }
     }
 
-    /// Runs a wait of the caller for this lock. Warns once if the caller holds the same lock when
-    /// the wait has lasted a second. To be called on the caller's own task; the wait may run on
-    /// another task.
-    pub(crate) fn warn_of_self_wait<F: Future + Send>(
-        self: &Arc<Self>,
-        name: &LockName,
-        wait: F,
-    ) -> impl Future<Output = F::Output> + Send + use<F> {
-        let key = CallerKey::of_caller(name);
-        let (holders, name) = (self.clone(), name.clone());
-        async move {
-            let mut wait = pin!(wait);
-            tokio::select! {
-                biased;
-                done = &mut wait => return done,
-                () = background::sleep(WARN_AFTER) => {}
-            }
-            if holders.counts().contains_key(&key) {
-                tracing::warn!(
-                    lock = %name,
-                    "a task waits for a lock that it holds itself, which may last for ever: give \
-                     it the guard instead"
-                );
-            }
-            wait.await
+    /// Returns the check of a wait for this lock. To be called on the caller's own task; the wait may
+    /// run on another task.
+    pub(crate) fn check_wait(self: &Arc<Self>, name: &LockName) -> SelfWaitCheck {
+        SelfWaitCheck {
+            holders: self.clone(),
+            key: CallerKey::of_caller(name),
+            has_warned: AtomicBool::new(false),
         }
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<CallerKey, u32, FxBuildHasher>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The check of one wait.
+#[derive(Debug)]
+pub(crate) struct SelfWaitCheck {
+    holders: Arc<Holders>,
+    key: CallerKey,
+    has_warned: AtomicBool,
+}
+
+impl SelfWaitCheck {
+    /// Warns, once in the wait, if its caller holds the same lock after a second. Never resolves.
+    pub(crate) async fn warn_later(&self, name: &LockName) -> Infallible {
+        background::sleep(WARN_AFTER).await;
+        if self.holders.counts().contains_key(&self.key)
+            // Only the wait itself uses this, so the order of other memory is no matter.
+            && !self.has_warned.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                lock = %name,
+                "a task waits for a lock that it holds itself, which may last for ever: give it the guard instead"
+            );
+        }
+        pending().await
     }
 }
 

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::handoff::{Change, HandoffSession};
 use crate::retry::{RetryPolicy, retry};
 use crate::rule::{self, Verdict, View};
+use crate::self_wait::SelfWaitCheck;
 use crate::session::{AsOf, Watcher};
 
 /// How often a waiter looks without an event (up to twice this time, at random), because a store
@@ -28,6 +29,7 @@ pub(crate) async fn wait_for_grant(
     ticket: Ticket,
     entry: EntryId,
     mut view: View,
+    self_wait: SelfWaitCheck,
 ) -> Result<(), Error> {
     let handoff = &*handoff;
     let mut watch: Option<(EntryId, BoxFuture<'_, Result<Change, Error>>)> = None;
@@ -50,7 +52,8 @@ pub(crate) async fn wait_for_grant(
         let changed = match &mut watch {
             Some((watched, changed)) if watched.is_same_as_far_as_known(&blocker) => changed,
             stale => {
-                let changed = changed(handoff, &ticket, entry.clone(), blocker.clone()).boxed();
+                let (own, behind) = (entry.clone(), blocker.clone());
+                let changed = changed(handoff, &ticket, own, behind, &self_wait).boxed();
                 &mut stale.insert((blocker.clone(), changed)).1
             }
         };
@@ -89,16 +92,21 @@ pub(crate) async fn wait_for_grant(
     }
 }
 
-/// Waits until the waiter's own entry or its blocker is gone.
+/// Waits until the waiter's own entry or its blocker is gone. A wait that is over soon needs no more
+/// than the watch of the blocker.
 async fn changed(
     handoff: &HandoffSession,
     ticket: &Ticket,
     own: EntryId,
     blocker: EntryId,
+    self_wait: &SelfWaitCheck,
 ) -> Result<Change, Error> {
     let evicted = async {
         background::sleep(OWN_WATCH).await;
-        handoff.session().watch(&own, Watcher::Owner).await
+        tokio::select! {
+            gone = handoff.session().watch(&own, Watcher::Owner) => gone,
+            never = self_wait.warn_later(&ticket.name) => match never {},
+        }
     };
     tokio::select! {
         changed = handoff.wait_for_change(ticket, &own, &blocker) => changed,
