@@ -7,11 +7,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backend_kit::connection::Connection;
 use backend_kit::keyspace::Keyspace;
 use backend_kit::secret::Credentials;
 use backend_kit::url;
 use lock_core::{Error, ErrorKind};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
 use crate::security::{Parameters, Tls};
@@ -30,11 +30,6 @@ const MAX_ENDPOINTS: usize = 32;
 /// not tried again.
 pub type Dialer =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send>> + Send + Sync>;
-
-/// An open connection to a member.
-pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 /// What resolves to an open connection.
 pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Connection>>> + Send>>;

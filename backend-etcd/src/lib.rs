@@ -40,8 +40,9 @@ mod transport;
 mod watch;
 
 pub use backend::EtcdBackend;
+pub use backend_kit::connection::Connection;
 pub use backend_kit::keyspace::Keyspace;
-pub use config::{Config, Connecting, Connection, Connector, Dialer};
+pub use config::{Config, Connecting, Connector, Dialer};
 
 // A feature, because the explorer is another crate: a build without it has no such names at all.
 #[cfg(feature = "models")]

@@ -11,8 +11,9 @@ use clap::Parser;
 use crate::arguments::Arguments;
 use crate::corpus;
 use crate::run::run;
-use crate::setup::Setup;
+use crate::setup::{Setup, name};
 use crate::summary::{Outcome, Summary};
+use crate::world::lock;
 
 const BROKEN: u8 = 1;
 const USAGE: u8 = 2;
@@ -66,7 +67,7 @@ fn simulate(arguments: &Arguments, corpus: Vec<Setup>) -> io::Result<bool> {
         .chain(seeds.map(|seed| arguments.setup(seed)));
     let summary = Mutex::new(Summary::default());
     make(arguments, setups, |outcome| {
-        let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut summary = lock(&summary);
         summary.add(&outcome);
         if !outcome.violations.is_empty() {
             println!("\n{outcome}\n\nshown again by: {}", command(outcome.setup));
@@ -89,10 +90,7 @@ fn compare(arguments: &Arguments) -> io::Result<bool> {
         let traces = Mutex::new(vec![]);
         make(arguments, setups.iter().copied(), |outcome| {
             let trace = (outcome.setup.seed, outcome.trace, outcome.events);
-            traces
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(trace);
+            lock(&traces).push(trace);
         })?;
         let mut traces = traces.into_inner().unwrap_or_else(PoisonError::into_inner);
         traces.sort_unstable();
@@ -111,15 +109,15 @@ fn compare(arguments: &Arguments) -> io::Result<bool> {
 
 /// Returns the command that makes a run again.
 fn command(setup: Setup) -> String {
-    let text = setup.to_string();
-    let words: Vec<_> = text.split(' ').collect();
+    let Setup {
+        tier,
+        profile,
+        seconds,
+        seed,
+    } = setup;
+    let (tier, profile, next) = (name(&tier), name(&profile), seed + 1);
     format!(
-        "tools/simulate --tier {} --profile {} --seconds {} --seeds {}..{}",
-        words[0],
-        words[1],
-        setup.seconds,
-        setup.seed,
-        setup.seed + 1
+        "tools/simulate --tier {tier} --profile {profile} --seconds {seconds} --seeds {seed}..{next}"
     )
 }
 
@@ -130,7 +128,7 @@ fn make(
     done: impl Fn(Outcome) + Sync,
 ) -> io::Result<()> {
     let setups = Mutex::new(setups);
-    let next = || setups.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let next = || lock(&setups).next();
     let employ = || {
         let mut worker = Worker::start(arguments.trace)?;
         while let Some(setup) = next() {
@@ -139,13 +137,9 @@ fn make(
         io::Result::Ok(())
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..arguments.jobs())
-            .map(|_| scope.spawn(&employ))
-            .collect();
-        let ended = workers.into_iter().map(|worker| worker.join());
-        ended
-            .map(|ended| ended.unwrap_or_else(|panic| panic::resume_unwind(panic)))
-            .collect()
+        let workers: Vec<_> = (0..arguments.jobs()).map(|_| scope.spawn(employ)).collect();
+        let mut ended = workers.into_iter().map(|worker| worker.join());
+        ended.try_for_each(|ended| ended.unwrap_or_else(|panic| panic::resume_unwind(panic)))
     })
 }
 
@@ -199,7 +193,7 @@ fn work(is_printed: bool) -> io::Result<()> {
     for line in io::stdin().lines() {
         let setup: Setup = line?.parse().map_err(io::Error::other)?;
         let made = panic::catch_unwind(AssertUnwindSafe(|| run(setup, is_printed)));
-        let panics = std::mem::take(&mut *PANICS.lock().unwrap_or_else(PoisonError::into_inner));
+        let panics = std::mem::take(&mut *lock(&PANICS));
         let mut outcome = made.unwrap_or_else(|_| Outcome::failed(setup, "a panic ended it"));
         outcome.violations.extend(panics);
         println!("{}", serde_json::to_string(&outcome)?);
@@ -214,8 +208,7 @@ fn note_panics() {
             .map(ToString::to_string)
             .unwrap_or_default();
         if !place.contains("/redb-") {
-            let mut panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
-            panics.push(format!("a task panicked: {panic}"));
+            lock(&PANICS).push(format!("a task panicked: {panic}"));
         }
     }));
 }

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::io;
 use std::mem;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::process::{End, Process};
 use crate::setup::Latency;
-use crate::world::World;
+use crate::world::{World, lock};
 
 /// The side of a connection that a client has.
 pub const CLIENT: usize = 0;
@@ -29,11 +29,11 @@ pub struct Host(Mutex<Option<End>>);
 impl Host {
     /// Sets that a server listens, or how the last one ended.
     pub fn set(&self, ended: Option<End>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ended;
+        *lock(&self.0) = ended;
     }
 
     fn ended(&self) -> Option<End> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.0)
     }
 }
 
@@ -69,7 +69,7 @@ impl Link {
     }
 
     fn state(&self) -> MutexGuard<'_, LinkState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Sets from which sides no byte arrives. What was sent arrives when that is over.
@@ -145,7 +145,7 @@ impl Link {
         }
     }
 
-    /// Makes a connection between two processes, and returns its two ends.
+    /// Makes a connection between two processes, and returns its two ends, that of the client first.
     pub fn connect(self: &Arc<Self>, processes: [&Arc<Process>; 2]) -> [Socket; 2] {
         let id = {
             let mut state = self.state();
@@ -209,7 +209,7 @@ enum Item {
 
 impl Wire {
     fn state(&self) -> MutexGuard<'_, WireState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Ends the connection as the end of this side's process does.
@@ -242,14 +242,11 @@ impl Wire {
 
     fn send(&self, side: usize, item: Item) {
         let peer = 1 - side;
-        let is_answered = match self.state().left[peer] {
-            None => false,
-            Some(Left::Closed) => true,
-            Some(Left::Gone) => self.link.host.ended().is_none(),
-        };
-        let (side, item) = match (self.state().left[peer], item) {
+        let is_answered = |left| left == Left::Closed || self.link.host.ended().is_none();
+        let peer_left = self.state().left[peer];
+        let (side, item) = match (peer_left, item) {
             (None, item) => (side, item),
-            (Some(_), Item::Bytes(..)) if is_answered => (peer, Item::Reset),
+            (Some(left), Item::Bytes(..)) if is_answered(left) => (peer, Item::Reset),
             (Some(_), _) => return,
         };
         let arrival = self.link.arrival();

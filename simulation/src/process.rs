@@ -1,7 +1,7 @@
 //! Simulated processes, which can be paused, suspended and killed, and have clocks of their own.
 
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use testkit::history::journal::CommonClock;
 use tokio::task::AbortHandle;
 
 use crate::network::Wire;
-use crate::world::{World, to_nanos};
+use crate::world::{World, lock, to_nanos};
 
 /// The rate of a clock that is right.
 pub const RIGHT_RATE: u64 = 1_000_000;
@@ -79,7 +79,7 @@ impl Process {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Returns this process as a task's.

@@ -14,18 +14,18 @@ use testkit::chaos::resource::Resource;
 use testkit::checker::{self, Blame};
 use testkit::history::assemble::assemble;
 use testkit::history::journal::{CommonClock, Journal};
-use testkit::history::{End as RunEnd, Event, History, Record, Store};
+use testkit::history::{End as RunEnd, History, Record, Store};
 use tokio::runtime::{Builder, RngSeed};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::faults::{Fault, Outage, Simulated};
 use crate::fleet::{Access, Contender, Stage};
 use crate::network::Link;
-use crate::process::End;
+use crate::process::{End, Process};
 use crate::server::Server;
 use crate::setup::{Cast, Setup, Tier};
 use crate::summary::Outcome;
-use crate::world::{World, to_nanos};
+use crate::world::World;
 
 /// Contenders have times to live from 2 to 5 s.
 const LONGEST_TTL: Duration = Duration::from_secs(5);
@@ -179,30 +179,17 @@ impl Run {
     async fn make_faults(&mut self) {
         let start = Instant::now();
         let faults = self.faults.clone();
-        // The actions and their times. Of two actions at one time, the end of a fault goes first.
-        let mut agenda: Vec<(Duration, bool, usize)> = vec![];
-        for (number, fault) in faults.iter().enumerate() {
-            agenda.push((fault.at, true, number));
-            agenda.push((fault.at + fault.lasts, false, number));
-        }
-        agenda.sort();
         let mut began: Vec<Option<BootInstant>> = vec![None; faults.len()];
-        for (at, begins, number) in agenda {
-            sleep_until(start + at).await;
+        for action in plan::agenda(&faults) {
+            sleep_until(start + action.at).await;
             self.supervise().await;
-            let fault = faults[number].hit;
-            if begins {
-                began[number] = Some(self.world.now());
+            let fault = faults[action.fault].hit;
+            if action.begins {
+                began[action.fault] = Some(self.journal.now());
                 self.begin(fault);
-            } else if let Some(from) = began[number] {
+            } else if let Some(from) = began[action.fault] {
                 self.end(fault).await;
-                let lasted = self.world.now().saturating_since(from);
-                let event = Event::Fault {
-                    lasted: to_nanos(lasted),
-                    target: fault.target(),
-                    what: fault.name().to_owned(),
-                };
-                self.journal.write_at(from, event);
+                self.journal.write_fault(from, fault.target(), fault.name());
             }
         }
         sleep_until(start + Duration::from_secs(self.setup.seconds)).await;
@@ -221,15 +208,16 @@ impl Run {
                 }
                 Outage::SlowDisk(time) => self.server.set_commit_time(Some(time)),
                 Outage::WallClock(seconds) => self.server.set_wall_clock(seconds),
-                Outage::Pause | Outage::Suspend => {
-                    if let Some((process, _)) = self.server.life() {
-                        match outage {
-                            Outage::Suspend => process.suspend(),
-                            _ => process.pause(),
-                        }
-                    }
-                }
+                Outage::Pause => self.on_server(Process::pause),
+                Outage::Suspend => self.on_server(Process::suspend),
             },
+        }
+    }
+
+    /// Does this to the process of the server, if it lives.
+    fn on_server(&self, change: impl FnOnce(&Process)) {
+        if let Some((process, _)) = self.server.life() {
+            change(process);
         }
     }
 
@@ -249,11 +237,7 @@ impl Run {
                 }
                 Outage::SlowDisk(_) => self.server.set_commit_time(None),
                 Outage::WallClock(_) => self.server.set_wall_clock(0),
-                Outage::Pause | Outage::Suspend => {
-                    if let Some((process, _)) = self.server.life() {
-                        process.resume();
-                    }
-                }
+                Outage::Pause | Outage::Suspend => self.on_server(Process::resume),
             },
         }
     }

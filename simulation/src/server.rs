@@ -1,10 +1,10 @@
 //! The server over all its lives: a coordinator on a disk, and what it did.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backend_embedded::machine::op::{KeyRange, KeyValue, Range};
-use backend_embedded::server::{Accepted, Server as GrpcServer};
+use backend_embedded::server::{Connection, Server as GrpcServer};
 use backend_embedded::simulated::Disk;
 use backend_embedded::{Coordinator, Error, Limits};
 use lock_core::surroundings::simulated;
@@ -12,17 +12,17 @@ use testkit::chaos::servers::ledger::{Change, Ledger};
 use testkit::history::journal::CommonClock;
 use tokio::sync::mpsc;
 
-use crate::network::{CLIENT, Host, Link, SERVER, Socket};
+use crate::network::{Host, Link, Socket};
 use crate::process::{End, Process};
 use crate::setup::Latency;
-use crate::world::World;
+use crate::world::{World, lock};
 
 /// The keys of all queues.
 const PREFIX: &str = "turnlock/";
 /// The ids of the server's processes, of which none is a contender's.
 const FIRST_ID: u32 = 1_000_000;
 
-type Listener = mpsc::UnboundedSender<std::io::Result<Box<dyn Accepted>>>;
+type Listener = mpsc::UnboundedSender<std::io::Result<Box<dyn Connection>>>;
 
 /// A server.
 pub struct Server {
@@ -50,10 +50,6 @@ struct Life {
     coordinator: Coordinator,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Shared {
     /// Opens a connection of a process to the server.
     pub async fn connect(
@@ -64,9 +60,7 @@ impl Shared {
         link.open().await?;
         let listener = lock(&self.listener).clone();
         let (listener, server) = listener.ok_or(std::io::ErrorKind::ConnectionRefused)?;
-        let ends = link.connect([client, &server]);
-        let [client_end, server_end] = ends;
-        debug_assert_eq!((CLIENT, SERVER), (0, 1));
+        let [client_end, server_end] = link.connect([client, &server]);
         // If the server ends meanwhile, the connection does, too.
         let _ = listener.send(Ok(Box::new(server_end)));
         Ok(client_end)

@@ -76,7 +76,7 @@ impl fmt::Display for Setup {
 }
 
 /// Returns the name of a value on the command line.
-fn name(value: &impl clap::ValueEnum) -> String {
+pub fn name(value: &impl clap::ValueEnum) -> String {
     let value = value.to_possible_value();
     value.map_or_else(String::new, |value| value.get_name().to_owned())
 }

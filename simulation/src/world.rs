@@ -1,7 +1,7 @@
 //! The world of one run: its time, its chance and its trace.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -53,20 +53,18 @@ impl World {
 
     /// Draws something at random.
     pub fn draw<T>(&self, draw: impl FnOnce(&mut Rng) -> T) -> T {
-        draw(&mut self.0.rng.lock().unwrap_or_else(PoisonError::into_inner))
+        draw(&mut lock(&self.0.rng))
     }
 
     /// Adds an event to the trace: its kind, and two numbers that identify it.
     pub fn trace(&self, kind: &str, first: u64, second: u64) {
-        let at = to_nanos(self.elapsed());
-        let mut trace = self.0.trace.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = self.elapsed();
+        let mut trace = lock(&self.0.trace);
         if trace.is_printed {
-            eprintln!(
-                "{:>12.6} {kind} {first} {second}",
-                self.elapsed().as_secs_f64()
-            );
+            eprintln!("{:>12.6} {kind} {first} {second}", at.as_secs_f64());
         }
-        for word in [at, kind.len() as u64, first, second] {
+        let kind = crc32fast::hash(kind.as_bytes());
+        for word in [to_nanos(at), u64::from(kind), first, second] {
             let mixed = (trace.hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             trace.hash = mixed.rotate_left(29);
         }
@@ -75,9 +73,14 @@ impl World {
 
     /// Returns the hash of the trace, and the number of its events.
     pub fn trace_hash(&self) -> (u64, u64) {
-        let trace = self.0.trace.lock().unwrap_or_else(PoisonError::into_inner);
+        let trace = lock(&self.0.trace);
         (trace.hash, trace.events)
     }
+}
+
+/// Locks a mutex, also after a panic: a run that panicked has failed anyway.
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub fn to_nanos(duration: Duration) -> u64 {

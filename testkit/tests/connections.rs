@@ -3,14 +3,14 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use backend_embedded::server::{Accepted, Server};
+use backend_embedded::server::Server;
 use backend_embedded::{Coordinator, Limits};
 use backend_etcd::{Config, Connecting, Connection, Connector, EtcdBackend};
 use futures_util::stream;
 use lock_core::{ErrorKind, Locks, Options};
 use tokio::sync::mpsc;
 
-type Listener = mpsc::UnboundedSender<io::Result<Box<dyn Accepted>>>;
+type Listener = mpsc::UnboundedSender<io::Result<Box<dyn Connection>>>;
 
 /// Connects within the process, for as long as there is a server.
 struct InProcess(Mutex<Option<Listener>>);

@@ -18,7 +18,7 @@ use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
 use super::lifecycle::Lifecycle;
-use super::listen::{Accepted, BoundListener};
+use super::listen::BoundListener;
 
 /// The most connections served at once. A further one is closed as soon as it is accepted, which a
 /// gRPC client reports as `UNAVAILABLE` and retries.
@@ -145,7 +145,7 @@ impl Drop for Slot {
     }
 }
 
-type Socket = Either<TcpStream, Either<UnixStream, Box<dyn Accepted>>>;
+type Socket = Either<TcpStream, Either<UnixStream, Box<dyn backend_kit::connection::Connection>>>;
 
 /// An accepted connection. Reads fail once the server is closed, or if the client does not send its
 /// preface in time. Then the HTTP/2 layer drops the connection and all its streams.

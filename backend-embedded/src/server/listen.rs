@@ -9,8 +9,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use backend_kit::connection::Connection;
 use futures_util::stream::BoxStream;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 
 /// The longest path of a Unix socket in bytes: `sun_path` without its terminating zero.
@@ -206,13 +206,8 @@ pub fn remove_stale_socket(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A connection that the user accepted.
-pub trait Accepted: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Accepted for T {}
-
 /// The connections that the user accepts.
-pub(super) type Connections = BoxStream<'static, io::Result<Box<dyn Accepted>>>;
+pub(super) type Connections = BoxStream<'static, io::Result<Box<dyn Connection>>>;
 
 /// A bound, listening socket, or what stands in for it.
 pub(super) enum BoundListener {

@@ -65,8 +65,9 @@ use crate::config::MAX_REQUEST_BYTES;
 use crate::coordinator::Coordinator;
 
 pub use self::connection::MAX_CONNECTIONS;
-pub use self::listen::{Accepted, Listen, ListenError, MAX_SOCKET_PATH_BYTES, remove_stale_socket};
+pub use self::listen::{Listen, ListenError, MAX_SOCKET_PATH_BYTES, remove_stale_socket};
 pub use self::status::DETAIL_KEY;
+pub use backend_kit::connection::Connection;
 
 // A feature, because the explorer is another crate: a build without it has no such names at all.
 #[cfg(feature = "models")]
@@ -158,20 +159,20 @@ impl Server {
     /// for the next one.
     ///
     /// ```
-    /// use backend_embedded::server::{Accepted, Server};
+    /// use backend_embedded::server::{Connection, Server};
     /// use backend_embedded::{Coordinator, Limits};
     /// use futures_util::stream;
     ///
     /// let coordinator = Coordinator::in_memory(Limits::default())?;
     /// let (_client, server) = tokio::io::duplex(64 * 1024);
-    /// let connection: Box<dyn Accepted> = Box::new(server);
+    /// let connection: Box<dyn Connection> = Box::new(server);
     /// let server = Server::with_connections(coordinator, stream::iter([Ok(connection)]));
     /// assert!(server.addresses().is_empty());
     /// # Ok::<(), backend_embedded::Error>(())
     /// ```
     pub fn with_connections(
         coordinator: Coordinator,
-        connections: impl Stream<Item = io::Result<Box<dyn Accepted>>> + Send + 'static,
+        connections: impl Stream<Item = io::Result<Box<dyn Connection>>> + Send + 'static,
     ) -> BoundServer {
         let bound = vec![BoundListener::Custom(connections.fuse().boxed())];
         BoundServer::new(coordinator, bound, Vec::new())

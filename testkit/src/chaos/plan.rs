@@ -33,6 +33,29 @@ pub struct Planned<H = Hit> {
     pub hit: H,
 }
 
+/// The begin or the end of a planned fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Action {
+    /// The time from the start of the run.
+    pub at: Duration,
+    /// Whether the fault begins. Of two actions at one time, the end of a fault goes first.
+    pub begins: bool,
+    /// The number of the fault in the plan.
+    pub fault: usize,
+}
+
+/// Returns the begin and the end of each fault, in the order in which they are carried out.
+pub fn agenda<H>(faults: &[Planned<H>]) -> Vec<Action> {
+    let both = |(fault, planned): (usize, &Planned<H>)| {
+        let action = |at, begins| Action { at, begins, fault };
+        let end = planned.at + planned.lasts;
+        [action(planned.at, true), action(end, false)]
+    };
+    let mut actions: Vec<_> = faults.iter().enumerate().flat_map(both).collect();
+    actions.sort();
+    actions
+}
+
 /// The faults that a plan is made of.
 pub trait Vocabulary {
     /// A fault and its target.

@@ -23,7 +23,7 @@ use super::{Backend, Settings};
 use crate::checker;
 use crate::history::assemble::assemble;
 use crate::history::journal::{self, Journal};
-use crate::history::{End, Event, History};
+use crate::history::{End, History};
 
 const CONTENDERS: u32 = 6;
 /// The tasks of a contender, which share a session.
@@ -145,18 +145,11 @@ impl Run {
     async fn make_faults(&mut self) -> io::Result<()> {
         let started = Instant::now();
         let faults = self.faults.clone();
-        // The actions and their times. Of two actions at one time, the end of a fault goes first.
-        let mut agenda: Vec<(Duration, bool, usize)> = vec![];
-        for (number, fault) in faults.iter().enumerate() {
-            agenda.push((fault.at, true, number));
-            agenda.push((fault.at + fault.lasts, false, number));
-        }
-        agenda.sort();
         let mut began: Vec<Option<BootInstant>> = vec![None; faults.len()];
         let mut last_report = Instant::now();
-        for (at, begins, number) in agenda {
-            while started.elapsed() < at {
-                let left = at.saturating_sub(started.elapsed());
+        for action in plan::agenda(&faults) {
+            while started.elapsed() < action.at {
+                let left = action.at.saturating_sub(started.elapsed());
                 tokio::time::sleep(left.min(Duration::from_millis(200))).await;
                 if last_report.elapsed() >= PROGRESS {
                     last_report = Instant::now();
@@ -164,21 +157,13 @@ impl Run {
                 }
                 self.all_live()?;
             }
-            let fault = &faults[number];
-            if begins {
-                began[number] = Some(self.journal.now());
-                self.begin(fault.hit);
-            } else if let Some(from) = began[number] {
-                self.end(fault.hit)?;
-                let lasted = self.journal.now().saturating_since(from);
-                self.journal.write_at(
-                    from,
-                    Event::Fault {
-                        lasted: u64::try_from(lasted.as_nanos()).unwrap_or(u64::MAX),
-                        target: fault.hit.target(),
-                        what: fault.hit.name().to_owned(),
-                    },
-                );
+            let hit = faults[action.fault].hit;
+            if action.begins {
+                began[action.fault] = Some(self.journal.now());
+                self.begin(hit);
+            } else if let Some(from) = began[action.fault] {
+                self.end(hit)?;
+                self.journal.write_fault(from, hit.target(), hit.name());
             }
         }
         tokio::time::sleep(self.settings.length.saturating_sub(started.elapsed())).await;

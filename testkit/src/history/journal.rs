@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lock_core::clock::{BootInstant, Clock};
 
-use super::{Event, Record};
+use super::{Event, Record, Target};
 
 /// A journal to write to. Clones write to the same one.
 #[derive(Debug, Clone)]
@@ -99,6 +99,20 @@ impl Journal {
     /// If the file cannot be written to: a history with holes is no evidence.
     pub fn write(&self, event: Event) {
         self.write_at(self.now(), event);
+    }
+
+    /// Writes that a fault, which began at `from`, is over now.
+    ///
+    /// # Panics
+    /// As [`write`](Journal::write).
+    pub fn write_fault(&self, from: BootInstant, target: Target, what: &str) {
+        let lasted = self.now().saturating_since(from);
+        let event = Event::Fault {
+            lasted: u64::try_from(lasted.as_nanos()).unwrap_or(u64::MAX),
+            target,
+            what: what.to_owned(),
+        };
+        self.write_at(from, event);
     }
 
     /// Writes an event of an earlier instant.
