@@ -115,7 +115,7 @@ impl Summary {
             format!("faults          {}", self.faults.values().sum::<usize>()),
         ];
         let each = self.faults.iter();
-        lines.extend(each.map(|(what, count)| format!("  {what:<26}{count}")));
+        lines.extend(each.map(|(what, count)| format!("  {what:<28}{count}")));
         lines.join("\n")
     }
 }

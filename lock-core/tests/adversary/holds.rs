@@ -8,13 +8,13 @@ use lock_core::clock::Clock;
 use lock_core::{ErrorKind, LossReason, Release, State};
 
 use crate::session::{Act, Script};
-use crate::{HOUR, eventually, mutex, script, soon};
+use crate::{HOUR, eventually, mutex, mutex_of, script, soon};
 
 #[tokio::test]
 async fn a_session_is_closed_when_its_watches_are_gone() {
     let script = script();
     let locks = script.locks(HOUR);
-    let lock = locks.mutex("a").expect("a valid name");
+    let lock = mutex_of(&locks);
     let guard = lock.acquire().await.expect("granted");
     eventually("the held entry is watched", || {
         script.watches.load(Ordering::SeqCst) > 0
@@ -108,12 +108,7 @@ async fn a_passed_deadline_is_a_loss_for_holders_and_waiters_without_any_timer()
 async fn the_first_reason_of_a_loss_stays() {
     let script = script();
     let locks = script.locks(HOUR);
-    let guard = locks
-        .mutex("a")
-        .expect("a valid name")
-        .acquire()
-        .await
-        .expect("granted");
+    let guard = mutex_of(&locks).acquire().await.expect("granted");
     script.watch.will(Act::Succeed);
     locks.close().await.expect("closed");
     assert_eq!(guard.state(), State::Lost(LossReason::Closed));

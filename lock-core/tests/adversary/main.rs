@@ -11,7 +11,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lock_core::Mutex;
+use lock_core::{Locks, Mutex};
 use session::{Act, Script};
 
 /// The limit for waits that normally take a second or two.
@@ -22,7 +22,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 const UNSENT_TRIES: usize = 6;
 
 fn mutex(script: &Arc<Script>) -> Mutex {
-    script.locks(HOUR).mutex("a").expect("a valid name")
+    mutex_of(&script.locks(HOUR))
+}
+
+/// Returns the lock `a` of this session.
+fn mutex_of(locks: &Locks) -> Mutex {
+    locks.mutex("a").expect("a valid name")
 }
 
 /// Returns the script of a coordinator whose watches never report anything.

@@ -3,7 +3,7 @@
 use lock_core::{ErrorKind, LossReason, Release, State};
 
 use crate::session::Act;
-use crate::{HOUR, PATIENCE, eventually, mutex, script};
+use crate::{HOUR, PATIENCE, eventually, mutex, mutex_of, script};
 
 #[tokio::test]
 async fn a_failed_close_is_retried_and_removals_go_on_beside_it() {
@@ -25,12 +25,7 @@ async fn a_close_that_fails_is_reported_and_goes_on() {
     // More failures than the tries of a close while a caller waits.
     script.close.will(Act::FailTimes(12));
     let locks = script.locks(HOUR);
-    let guard = locks
-        .mutex("a")
-        .expect("a valid name")
-        .acquire()
-        .await
-        .expect("granted");
+    let guard = mutex_of(&locks).acquire().await.expect("granted");
     assert!(locks.close().await.is_err());
     assert_eq!(guard.state(), State::Lost(LossReason::Closed));
     eventually("it is closed all the same", || script.left() == 0).await;
@@ -71,7 +66,7 @@ async fn a_passing_failure_is_retried_within_one_call() {
         call.will(Act::FailTimes(3));
     }
     let locks = script.locks(HOUR);
-    let lock = locks.mutex("a").expect("a valid name");
+    let lock = mutex_of(&locks);
     let guard = lock
         .acquire()
         .await

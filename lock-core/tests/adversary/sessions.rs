@@ -7,7 +7,7 @@ use std::time::Duration;
 use lock_core::{ErrorKind, LossReason, OnSessionLoss, Options, Release};
 
 use crate::session::{Act, Script};
-use crate::{HOUR, UNSENT_TRIES, eventually, mutex, script, soon};
+use crate::{HOUR, UNSENT_TRIES, eventually, mutex, mutex_of, script, soon};
 
 #[tokio::test]
 async fn short_waits_share_one_opening_that_takes_longer() {
@@ -88,7 +88,7 @@ async fn wait_over_a_session_loss(
             .with_ttl(HOUR)
             .with_on_session_loss(on_session_loss),
     );
-    let lock = locks.mutex("a").expect("a valid name");
+    let lock = mutex_of(&locks);
     let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
     eventually("it waits", || script.watch.count() > 0).await;
     script.blocked.store(false, Ordering::SeqCst);
@@ -125,7 +125,7 @@ async fn wait_over_an_outage(
             }
         });
     let locks = script.locks_with(options);
-    let lock = locks.mutex("a").expect("a valid name");
+    let lock = mutex_of(&locks);
     let first = lock.acquire().await.expect("free");
     assert_eq!(first.release().await.expect("an answer"), Release::Released);
 
@@ -171,7 +171,7 @@ async fn a_first_session_is_not_requested_for_ever() {
     let script = script();
     script.open.will(Act::Fail(ErrorKind::Unreachable));
     let locks = script.locks_with(Options::default().with_on_session_loss(OnSessionLoss::Requeue));
-    let lock = locks.mutex("a").expect("a valid name");
+    let lock = mutex_of(&locks);
     let error = soon("it fails", lock.acquire())
         .await
         .expect_err("nobody is there");

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use lock_core::{Effect, ErrorKind, LossReason, State};
 
 use crate::session::Act;
-use crate::{HOUR, eventually, mutex, script, soon};
+use crate::{HOUR, eventually, mutex, mutex_of, script, soon};
 
 #[tokio::test]
 async fn a_put_is_retried_until_it_is_answered() {
@@ -21,7 +21,7 @@ async fn a_put_is_retried_until_it_is_answered() {
 async fn a_put_ends_with_the_lock_and_reports_an_unknown_effect() {
     let script = script();
     let locks = script.locks(HOUR);
-    let lock = locks.mutex("a").expect("a valid name");
+    let lock = mutex_of(&locks);
     let guard = Arc::new(lock.acquire().await.expect("granted"));
     script.access.will(Act::Hang);
     let puts: Vec<_> = (0..3)

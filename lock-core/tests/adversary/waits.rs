@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use lock_core::{ErrorKind, LossReason};
 
 use crate::session::Act;
-use crate::{HOUR, PATIENCE, eventually, mutex, script, soon};
+use crate::{HOUR, PATIENCE, eventually, mutex, mutex_of, script, soon};
 
 #[test]
 fn spurious_wake_ups_do_not_prolong_a_wait() {
@@ -163,7 +163,7 @@ async fn closing_ends_waits_that_had_begun() {
     let script = script();
     script.blocked.store(true, Ordering::SeqCst);
     let locks = script.locks(HOUR);
-    let lock = locks.mutex("a").expect("a valid name");
+    let lock = mutex_of(&locks);
     let waiter = tokio::spawn(async move { lock.acquire().await.map(drop) });
     eventually("it waits", || script.watch.count() > 0).await;
     locks.close().await.expect("closed");
