@@ -26,10 +26,10 @@ const QUIET_LOOKS: usize = 64;
 const LOOKS: usize = 2048;
 /// The number of passes that only stop new processes before all known ones are killed.
 const STOPS: usize = 16;
-/// The largest number of passes of a signal, since processes that ignore it may start others for
-/// ever.
-const SIGNAL_PASSES: usize = 16;
-/// The pause in which killed processes can end.
+/// The longest wait until all processes stand still before they are asked to end. One that hangs in
+/// the kernel does not.
+const STOP_LIMIT: Duration = Duration::from_millis(250);
+/// The pause in which killed processes can end, and stopped processes come to a stand.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Makes this process the parent of every process that its descendants leave behind.
@@ -45,6 +45,11 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// Returns what identifies this process, unlike its number, which another one may have later.
+    fn key(&self) -> (i32, u64) {
+        (self.process, self.stat.started)
+    }
+
     /// Sends a signal to this process, and never to another one that may have its number by now.
     fn signal(&self, signal: Signal) -> rustix::io::Result<()> {
         let Some(pid) = proc::to_pid(self.process) else {
@@ -126,26 +131,76 @@ pub(super) fn contains(process: i32) -> bool {
         .any(|member| member.process == process)
 }
 
-/// Sends these signals, in this order, to the chosen descendants, once to each. A process that is
-/// started while the others are signalled gets them too.
-pub(super) fn signal(signals: &[Signal], chosen: impl Fn(&Member) -> bool) {
-    let mut signalled = HashSet::new();
-    for _ in 0..SIGNAL_PASSES {
-        let mut members = list_members();
-        members.retain(|member| {
-            chosen(member) && signalled.insert((member.process, member.stat.started))
-        });
-        // A fork that was under way when its process was signalled has failed, or was seen here.
-        if members.is_empty() {
-            return;
-        }
+/// Sends this signal to the chosen descendants.
+pub(super) fn signal(signal: Signal, chosen: impl Fn(&Member) -> bool) {
+    for member in list_members().iter().filter(|member| chosen(member)) {
+        // A process of another user cannot be signalled, just as with `kill`.
+        let _ = member.signal(signal);
+    }
+}
+
+/// Sends TERM to all descendants, and continues those that are stopped.
+///
+/// All of them stand still meanwhile. So a process whose fork is under way is signalled together
+/// with its new child, and a process that another one starts in order to clean up is not signalled.
+pub(super) fn terminate() {
+    let members = stop_all();
+    for member in &members {
+        let _ = member.signal(Signal::TERM);
+    }
+    // Children come after their parents in the list, and continue before them. Otherwise the end of
+    // a parent could leave a stopped group without job control, and the kernel sends HUP to that.
+    for member in members.iter().rev() {
+        let _ = member.signal(Signal::CONT);
+    }
+}
+
+/// Stops all descendants, and those that they start meanwhile. Returns them.
+fn stop_all() -> Vec<Member> {
+    let until = Instant::now() + STOP_LIMIT;
+    let mut sent = HashMap::new();
+    let mut members = Vec::new();
+    loop {
+        // A fork that was under way is over once its process stands still. So a list that is made
+        // afterwards has the new child.
+        let still = stand_still(&members, &sent);
+        members = list_members();
+        let mut fresh = false;
         for member in &members {
-            for signal in signals {
-                // A process of another user cannot be signalled, just as with `kill`.
-                let _ = member.signal(*signal);
-            }
+            sent.entry(member.key()).or_insert_with(|| {
+                fresh = true;
+                member.signal(Signal::STOP).is_ok()
+            });
+        }
+        if still && !fresh || Instant::now() >= until {
+            return members;
+        }
+        if !fresh {
+            thread::sleep(PAUSE);
         }
     }
+}
+
+/// Returns whether no thread of these processes runs, except for those that could not be sent a
+/// stop because they belong to another user.
+fn stand_still(members: &[Member], sent: &HashMap<(i32, u64), bool>) -> bool {
+    let is_stopped = |state: &char| matches!(state, 'T' | 't' | 'Z' | 'X');
+    let has_stopped_child = |parent: &Member| {
+        let mut children = members
+            .iter()
+            .filter(|m| m.stat.parent == parent.process)
+            .map(|child| proc::list_thread_states(child.process));
+        children.any(|states| states.iter().all(is_stopped))
+    };
+    let stands_still = |member: &Member| {
+        let states = proc::list_thread_states(member.process);
+        // A thread that has started a process by vfork waits in the kernel for it.
+        states
+            .iter()
+            .all(|s| is_stopped(s) || *s == 'D' && has_stopped_child(member))
+    };
+    let mut stopped = members.iter().filter(|member| sent[&member.key()]);
+    stopped.all(stands_still)
 }
 
 /// Kills all descendants, and those that they start meanwhile. It calls `reap` repeatedly to reap
@@ -177,7 +232,7 @@ pub(super) fn end(limit: Duration, mut reap: impl FnMut()) -> Result<(), i32> {
         };
         let mut fresh = false;
         for member in &members {
-            if stopped.insert((member.process, member.stat.started)) {
+            if stopped.insert(member.key()) {
                 fresh = true;
                 let _ = member.signal(Signal::STOP);
             }

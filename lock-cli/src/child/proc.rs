@@ -1,6 +1,7 @@
 //! Reads about processes in /proc.
 
 use std::fs;
+use std::path::Path;
 
 use rustix::process::{Pid, Signal, getpid};
 
@@ -59,7 +60,11 @@ pub(super) struct Stat {
 
 impl Stat {
     pub fn of(process: i32) -> Option<Self> {
-        Stat::parse(&fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
+        Stat::read(format!("/proc/{process}/stat"))
+    }
+
+    fn read(path: impl AsRef<Path>) -> Option<Self> {
+        Stat::parse(&fs::read_to_string(path).ok()?)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -95,6 +100,17 @@ pub(super) fn list_processes() -> Vec<(i32, Stat)> {
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter_map(|process| Some((process, Stat::of(process)?)))
+        .collect()
+}
+
+/// Lists the state of each thread of a process.
+pub(super) fn list_thread_states(process: i32) -> Vec<char> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
+        return Vec::new();
+    };
+    threads
+        .filter_map(|thread| Stat::read(thread.ok()?.path().join("stat")))
+        .map(|stat| stat.state)
         .collect()
 }
 

@@ -285,7 +285,7 @@ impl Watch {
             Sender::Kernel => {
                 let _ = kill_process(self.command, signal);
             }
-            Sender::Process(_) => family::signal(&[signal], |member| {
+            Sender::Process(_) => family::signal(signal, |member| {
                 deadly || signal == Signal::CONT || member.stat.group == group
             }),
         }
@@ -293,7 +293,7 @@ impl Watch {
 
     /// Sends TERM to everything that the command started, and kills what is left after this time.
     fn end_politely(&mut self, grace: Duration) {
-        family::signal(&[Signal::TERM, Signal::CONT], |_| true);
+        family::terminate();
         let at = self.clock.now() + grace;
         self.kill_at = Some(self.kill_at.map_or(at, |earlier| earlier.min(at)));
     }

@@ -8,6 +8,7 @@ cases![
     a_command_that_heeds_term_ends_by_itself,
     a_command_that_ignores_term_is_killed_in_time,
     the_whole_group_has_the_time_to_clean_up,
+    a_process_that_cleans_up_is_not_signalled,
     the_whole_group_is_killed_when_time_is_up,
     a_kill_at_once_takes_the_whole_group,
     a_stopped_group_is_killed,
@@ -78,6 +79,16 @@ fn the_whole_group_has_the_time_to_clean_up() {
     let (ended, millis) = outcome(&rest);
     assert_eq!(ended, "Killed(15)");
     assert!((300..PATIENCE.as_millis()).contains(&millis), "{millis}");
+}
+
+/// While many others are signalled, the command has the time to start a process that cleans up.
+fn a_process_that_cleans_up_is_not_signalled() {
+    for _ in 0..5 {
+        let script = "for i in $(seq 100); do sleep 1000 & done; \
+                      trap 'sleep 0.1 && echo cleaned; exit' TERM; echo ready; read x";
+        let (_, rest) = act(&["--term", NEVER], script);
+        assert_eq!(rest[0], "cleaned", "{rest:?}");
+    }
 }
 
 fn the_whole_group_is_killed_when_time_is_up() {
