@@ -11,6 +11,7 @@ const HELP: &str = "\
 Examples:
   tools/simulate --seeds 1..201
   tools/simulate --tier embedded --minutes 60
+  tools/simulate --seeds 1..1001 --json | jq .faults
   tools/simulate --seeds 7..8 --trace 2>trace.txt
   tools/simulate --seeds 1..4 --twice
 
@@ -50,6 +51,9 @@ pub struct Arguments {
     /// Make each run twice, each time in a new process, and compare all that happens
     #[arg(long)]
     pub twice: bool,
+    /// Print the summary as one JSON object, and the runs that failed on stderr
+    #[arg(long, conflicts_with = "twice")]
+    pub json: bool,
     /// Make the runs that are named on stdin, for another call of this program
     #[arg(long, hide = true)]
     pub worker: bool,

@@ -3,10 +3,13 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use clap::Parser;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 
 use crate::arguments::Arguments;
 use crate::corpus;
@@ -54,6 +57,8 @@ fn exit(passed: io::Result<bool>) -> ExitCode {
 /// Makes all runs once. Returns whether no rule was broken.
 fn simulate(arguments: &Arguments, corpus: Vec<Setup>) -> io::Result<bool> {
     let begun = Instant::now();
+    // The build of this program, of which tools/simulate has made this process.
+    let build_seconds = children_seconds()?;
     let limit = arguments.limit();
     let corpus = if arguments.trace { vec![] } else { corpus };
     let first = arguments.seeds.start;
@@ -61,22 +66,49 @@ fn simulate(arguments: &Arguments, corpus: Vec<Setup>) -> io::Result<bool> {
         Some(limit) => begun.elapsed() < limit,
         None => *seed < arguments.seeds.end,
     };
-    let seeds = (first..).take_while(goes_on);
+    let next_seed = AtomicU64::new(first);
+    let seeds = (first..)
+        .take_while(goes_on)
+        .inspect(|seed| next_seed.store(seed + 1, Ordering::Relaxed));
     let setups = corpus
         .into_iter()
         .chain(seeds.map(|seed| arguments.setup(seed)));
     let summary = Mutex::new(Summary::default());
     make(arguments, setups, |outcome| {
-        let mut summary = lock(&summary);
-        summary.add(&outcome);
+        lock(&summary).add(&outcome);
         if !outcome.violations.is_empty() {
-            println!("\n{outcome}\n\nshown again by: {}", command(outcome.setup));
-            println!("for simulation/corpus.txt: {}", outcome.setup);
+            tell_failure(arguments, &outcome);
         }
     })?;
-    let summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
-    println!("{}", summary.report(begun.elapsed(), arguments.jobs()));
+    let mut summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
+    summary.next_seed = next_seed.into_inner();
+    summary.wall_seconds = begun.elapsed().as_secs_f64();
+    summary.cpu_seconds = children_seconds()? - build_seconds;
+    match arguments.json {
+        true => println!("{}", serde_json::to_string(&summary)?),
+        false => println!("{summary}"),
+    }
     Ok(summary.failed == 0)
+}
+
+/// Prints a run that failed: on stderr if stdout has the summary for a program.
+fn tell_failure(arguments: &Arguments, outcome: &Outcome) {
+    let setup = outcome.setup;
+    let text = format!(
+        "\n{outcome}\n\nshown again by: {}\nfor simulation/corpus.txt: {setup}",
+        command(setup)
+    );
+    match arguments.json {
+        true => eprintln!("{text}"),
+        false => println!("{text}"),
+    }
+}
+
+/// Returns the time that the children of this process, which have ended, took of processors.
+fn children_seconds() -> io::Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let taken = usage.user_time() + usage.system_time();
+    Ok(taken.num_milliseconds() as f64 / 1e3)
 }
 
 /// Makes all runs twice. Returns whether no run differed from itself.

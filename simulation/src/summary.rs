@@ -69,54 +69,68 @@ impl Outcome {
     }
 }
 
-/// The sum of many runs.
-#[derive(Debug, Default)]
+/// The sum of many runs, as `--json` prints it.
+#[derive(Debug, Default, Serialize)]
 pub struct Summary {
     pub runs: usize,
     pub failed: usize,
-    simulated: Duration,
+    /// The runs that failed, as the corpus names them.
+    failed_runs: Vec<String>,
+    /// The first seed that was not run.
+    pub next_seed: u64,
     acquires: usize,
     holds: usize,
     lost: usize,
+    simulated_seconds: f64,
+    pub wall_seconds: f64,
+    /// The time that the workers took of all processors.
+    pub cpu_seconds: f64,
+    /// The number of faults of each kind.
     faults: BTreeMap<String, usize>,
 }
 
 impl Summary {
     pub fn add(&mut self, outcome: &Outcome) {
         self.runs += 1;
-        self.failed += usize::from(!outcome.violations.is_empty());
-        self.simulated += Duration::from_millis(outcome.simulated_ms);
+        if !outcome.violations.is_empty() {
+            self.failed += 1;
+            self.failed_runs.push(outcome.setup.to_string());
+        }
         self.acquires += outcome.acquires;
         self.holds += outcome.holds;
         self.lost += outcome.lost;
+        self.simulated_seconds += Duration::from_millis(outcome.simulated_ms).as_secs_f64();
         for (what, count) in &outcome.faults {
             *self.faults.entry(what.clone()).or_default() += count;
         }
     }
+}
 
-    /// Returns the report of runs that took this long on so many processors.
-    pub fn report(&self, took: Duration, jobs: usize) -> String {
-        let core_hours = took.as_secs_f64() * jobs as f64 / 3600.0;
-        let mut lines = vec![
-            format!("runs            {}, {} failed", self.runs, self.failed),
-            format!(
-                "simulated       {:.1} h in {:.1} s: {:.0} times real time",
-                self.simulated.as_secs_f64() / 3600.0,
-                took.as_secs_f64(),
-                self.simulated.as_secs_f64() / took.as_secs_f64().max(0.001)
-            ),
-            format!(
-                "holds           {} of {} acquires, {} lost; {:.2} million a core-hour",
-                self.holds,
-                self.acquires,
-                self.lost,
-                self.holds as f64 / core_hours.max(1e-9) / 1e6
-            ),
-            format!("faults          {}", self.faults.values().sum::<usize>()),
-        ];
-        let each = self.faults.iter();
-        lines.extend(each.map(|(what, count)| format!("  {what:<28}{count}")));
-        lines.join("\n")
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let simulated = self.simulated_seconds;
+        writeln!(f, "runs            {}, {} failed", self.runs, self.failed)?;
+        writeln!(
+            f,
+            "simulated       {:.1} h in {:.1} s, with {:.1} s of processors: {:.0} times real time",
+            simulated / 3600.0,
+            self.wall_seconds,
+            self.cpu_seconds,
+            simulated / self.wall_seconds.max(0.001)
+        )?;
+        writeln!(
+            f,
+            "holds           {} of {} acquires, {} lost; {:.2} million a core-hour",
+            self.holds,
+            self.acquires,
+            self.lost,
+            self.holds as f64 / self.cpu_seconds.max(0.001) * 3600.0 / 1e6
+        )?;
+        write!(f, "faults          {}", self.faults.values().sum::<usize>())?;
+        for (what, count) in &self.faults {
+            write!(f, "\n  {what:<28}{count}")?;
+        }
+        Ok(())
     }
 }
 
