@@ -69,12 +69,12 @@ impl Outcome {
     }
 }
 
-/// The sum of many runs, as `--json` prints it.
+/// The sum of many runs without those of the corpus, as `--json` prints it.
 #[derive(Debug, Default, Serialize)]
 pub struct Summary {
     pub runs: usize,
     pub failed: usize,
-    /// The runs that failed, as the corpus names them.
+    /// The runs that failed, also of the corpus, as it names them.
     failed_runs: Vec<String>,
     /// The first seed that was not run.
     pub next_seed: u64,
@@ -90,12 +90,17 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub fn add(&mut self, outcome: &Outcome) {
-        self.runs += 1;
+    /// Notes the run if it failed.
+    pub fn judge(&mut self, outcome: &Outcome) {
         if !outcome.violations.is_empty() {
             self.failed += 1;
             self.failed_runs.push(outcome.setup.to_string());
         }
+    }
+
+    /// Adds what happened in the run.
+    pub fn add(&mut self, outcome: &Outcome) {
+        self.runs += 1;
         self.acquires += outcome.acquires;
         self.holds += outcome.holds;
         self.lost += outcome.lost;
