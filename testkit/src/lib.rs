@@ -5,6 +5,7 @@ pub mod chaos;
 pub mod checker;
 pub mod fixtures;
 pub mod history;
+pub mod interruption;
 
 #[cfg(feature = "embedded")]
 use std::process::ExitCode;

@@ -5,7 +5,6 @@
 //! ```
 
 mod arguments;
-mod signals;
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,9 +12,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use testkit::chaos::{self, Report};
+use testkit::interruption::Interruption;
 
 use arguments::Arguments;
-use signals::Interruption;
 
 const USAGE: u8 = 64;
 const INTERNAL: u8 = 70;
