@@ -9,7 +9,6 @@ use fastrand::Rng;
 use lock_core::clock::BootInstant;
 use testkit::chaos::contender::Orders;
 use testkit::chaos::plan::{self, Planned, Scope};
-use testkit::chaos::report::Acquires;
 use testkit::chaos::resource::Resource;
 use testkit::checker::{self, Blame};
 use testkit::history::assemble::assemble;
@@ -99,6 +98,7 @@ impl Run {
                 tasks: cast.tasks,
                 pause: cast.pause,
                 locks: (0..cast.locks).map(|n| format!("counter-{n}")).collect(),
+                raises: true,
                 seed: rng.u64(0..u64::MAX / 2),
                 folder: PathBuf::new(),
             };
@@ -272,7 +272,6 @@ impl Run {
             self.setup,
             self.world.elapsed(),
             (trace, events),
-            Acquires::of(&history),
             &history,
             ours.map(ToString::to_string).collect(),
         )
@@ -293,6 +292,7 @@ impl Run {
         let mut history = assemble(records).expect("every acquire was called");
         let account = self.server.account();
         history.entries = account.entries;
+        history.offsets = account.offsets;
         history.seen = account.seen;
         history.gaps = account.gaps;
         history.store = self.store.clone();

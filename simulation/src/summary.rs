@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use testkit::chaos::report::Acquires;
+use testkit::chaos::report::{Acquires, Data};
 use testkit::history::History;
 
 use crate::setup::Setup;
@@ -22,6 +22,7 @@ pub struct Outcome {
     pub acquires: usize,
     pub holds: usize,
     pub lost: usize,
+    pub data: Data,
     pub faults: BTreeMap<String, usize>,
     /// The rules that Turnlock broke.
     pub violations: Vec<String>,
@@ -32,10 +33,10 @@ impl Outcome {
         setup: Setup,
         simulated: Duration,
         (trace, events): (u64, u64),
-        acquires: Acquires,
         history: &History,
         violations: Vec<String>,
     ) -> Self {
+        let acquires = Acquires::of(history);
         let mut faults = BTreeMap::new();
         for fault in &history.faults {
             *faults.entry(fault.what.clone()).or_default() += 1;
@@ -48,6 +49,7 @@ impl Outcome {
             acquires: acquires.called,
             holds: acquires.granted,
             lost: acquires.lost,
+            data: Data::of(history),
             faults,
             violations,
         }
@@ -63,6 +65,7 @@ impl Outcome {
             acquires: 0,
             holds: 0,
             lost: 0,
+            data: Data::default(),
             faults: BTreeMap::new(),
             violations: vec![format!("the run could not go on: {reason}")],
         }
@@ -81,6 +84,7 @@ pub struct Summary {
     acquires: usize,
     holds: usize,
     lost: usize,
+    data: Data,
     simulated_seconds: f64,
     pub wall_seconds: f64,
     /// The time that the workers took of all processors.
@@ -104,6 +108,7 @@ impl Summary {
         self.acquires += outcome.acquires;
         self.holds += outcome.holds;
         self.lost += outcome.lost;
+        self.data += outcome.data;
         self.simulated_seconds += Duration::from_millis(outcome.simulated_ms).as_secs_f64();
         for (what, count) in &outcome.faults {
             *self.faults.entry(what.clone()).or_default() += count;
@@ -131,6 +136,7 @@ impl fmt::Display for Summary {
             self.lost,
             self.holds as f64 / self.cpu_seconds.max(0.001) * 3600.0 / 1e6
         )?;
+        writeln!(f, "data            {}", self.data)?;
         write!(f, "faults          {}", self.faults.values().sum::<usize>())?;
         for (what, count) in &self.faults {
             write!(f, "\n  {what:<28}{count}")?;

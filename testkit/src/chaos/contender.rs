@@ -10,10 +10,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fastrand::Rng;
 use futures_util::future::try_join_all;
-use lock_core::{AcquireOptions, AnyGuard, Backend, Error, Locks, Mode, Options, RwLock, State};
+use lock_core::guard_mode::GuardMode;
+use lock_core::{AcquireOptions, Backend, Error, Guard, Locks, Mode, Options, Raised, State};
 use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
+use super::data::Data;
 use super::recorder::{Recorder, within};
 use super::resource::{Client, Reply, Request, Values};
 use crate::history::journal::Journal;
@@ -39,6 +41,8 @@ pub struct Orders {
     pub pause: Duration,
     /// The locks.
     pub locks: Vec<String>,
+    /// Whether tasks raise the token offset.
+    pub raises: bool,
     /// The seed of its random choices. They depend on nothing else, except for the faults that hit
     /// it.
     pub seed: u64,
@@ -127,6 +131,7 @@ pub async fn contend(
             shared: shared.clone(),
             rng: rng.fork(),
             next: next.clone(),
+            offset: 0,
         };
         task.run()
     });
@@ -172,6 +177,8 @@ struct Task {
     shared: Arc<dyn Shared>,
     rng: Rng,
     next: Arc<AtomicU32>,
+    /// The token offset, as far as the task was told.
+    offset: u64,
 }
 
 impl Task {
@@ -182,7 +189,10 @@ impl Task {
                 life: self.orders.life,
                 number: self.next.fetch_add(1, Ordering::Relaxed),
             };
-            self.contend(op).await?;
+            match self.orders.raises && self.rng.u8(0..100) < 3 {
+                true => self.raise(op).await,
+                false => self.contend(op).await?,
+            }
             sleep(self.orders.pause.mul_f64(self.rng.f64())).await;
         }
         Ok(())
@@ -191,26 +201,44 @@ impl Task {
     /// Performs one acquire and the work that follows from it.
     async fn contend(&mut self, op: OpId) -> io::Result<()> {
         let lock = self.orders.locks[self.rng.usize(0..self.orders.locks.len())].clone();
-        let shared = self.rng.u8(0..100) < 15;
-        let mode = if shared {
-            Mode::Shared
+        let options = AcquireOptions::new();
+        if self.rng.u8(0..100) < 15 {
+            self.acquire(op, &lock, Mode::Shared, options.shared(), |_| None)
+                .await
         } else {
-            Mode::Exclusive
-        };
+            self.acquire(op, &lock, Mode::Exclusive, options, |guard| Some(guard))
+                .await
+        }
+    }
+
+    /// Acquires a lock in this mode, and works under it: as a writer, if it is one.
+    async fn acquire<M: GuardMode>(
+        &mut self,
+        op: OpId,
+        lock: &str,
+        mode: Mode,
+        options: AcquireOptions<M>,
+        to_writer: fn(&Guard<M>) -> Option<&Guard>,
+    ) -> io::Result<()> {
         let wish = self.wish();
-        let rwlock = self.locks.rwlock(&*lock).expect("a valid name");
+        let options = match wish {
+            Wish::Wait | Wish::CancelAfter(_) => options,
+            Wish::WaitFor(limit) => options.timeout(limit),
+            Wish::Try => options.no_wait(),
+        };
+        let rwlock = self.locks.rwlock(lock).expect("a valid name");
         self.journal.write(Event::Acquire {
             op,
-            lock: lock.clone(),
+            lock: lock.to_owned(),
             mode,
         });
-        let acquired = within(op, acquire(&rwlock, mode, wish));
+        let acquired = within(op, rwlock.acquire_with(options));
         let acquired = match wish {
             Wish::CancelAfter(limit) => timeout(limit, acquired).await,
             Wish::Wait | Wish::WaitFor(_) | Wish::Try => Ok(acquired.await),
         };
         match acquired {
-            Ok(Ok(Some(guard))) => self.hold(op, &lock, guard).await?,
+            Ok(Ok(Some(guard))) => self.hold(op, lock, guard, to_writer).await?,
             Ok(Ok(None)) => {
                 let why = "others have it".to_owned();
                 self.journal.write(Event::Refused { op, why });
@@ -224,6 +252,18 @@ impl Task {
         Ok(())
     }
 
+    /// Raises the token offset a little above the last that the task was told.
+    async fn raise(&mut self, op: OpId) {
+        let offset = self.offset + self.rng.u64(1..=1_000);
+        self.journal.write(Event::Raise { op, offset });
+        // In most cases the namespace is in use, and after an error the task knows nothing.
+        if let Ok(Raised::To(offset)) = self.locks.raise_token_offset(offset).await {
+            self.offset = offset.get();
+            let offset = self.offset;
+            self.journal.write(Event::Raised { op, offset });
+        }
+    }
+
     fn wish(&mut self) -> Wish {
         let limit = Duration::from_millis(self.rng.u64(0..2000));
         match self.rng.u8(0..100) {
@@ -234,7 +274,13 @@ impl Task {
         }
     }
 
-    async fn hold(&mut self, op: OpId, lock: &str, guard: AnyGuard) -> io::Result<()> {
+    async fn hold<M: GuardMode>(
+        &mut self,
+        op: OpId,
+        lock: &str,
+        guard: Guard<M>,
+        to_writer: fn(&Guard<M>) -> Option<&Guard>,
+    ) -> io::Result<()> {
         let token = guard.token();
         self.journal.write(Event::Granted { op, token });
         let journal = self.journal.clone();
@@ -251,7 +297,7 @@ impl Task {
         };
         let worked = tokio::select! {
             biased;
-            worked = self.work(op, lock, &guard) => worked,
+            worked = self.work(op, lock, &guard, to_writer(&guard)) => worked,
             () = loss => Ok(()),
         };
         worked?;
@@ -262,8 +308,15 @@ impl Task {
         Ok(())
     }
 
-    /// Reads both copies of the counter, pauses, and writes both, increased by one.
-    async fn work(&mut self, op: OpId, lock: &str, guard: &AnyGuard) -> io::Result<()> {
+    /// Reads both copies of the counter, pauses, and a writer writes both, increased by one. Some
+    /// tasks use the value in the coordinator meanwhile.
+    async fn work<M: GuardMode>(
+        &mut self,
+        op: OpId,
+        lock: &str,
+        guard: &Guard<M>,
+        writer: Option<&Guard>,
+    ) -> io::Result<()> {
         show(&self.journal, op, guard);
         let mut request = Request {
             op,
@@ -271,8 +324,7 @@ impl Task {
             token: guard.token(),
             write: None,
         };
-        let writes = guard.mode() == Mode::Exclusive;
-        if writes {
+        if writer.is_some() {
             let Values { fenced, bare } = self.shared.ask(request.clone()).await?.values;
             request.write = Some(Values {
                 fenced: fenced + 1,
@@ -285,11 +337,20 @@ impl Task {
         };
         let steps = 4;
         let step = longest.mul_f64(self.rng.f64().powi(2)) / steps;
-        for _ in 0..steps {
+        let data = Data {
+            op,
+            key: lock,
+            journal: &self.journal,
+        };
+        let uses_data = self.rng.u8(0..100) < 20;
+        for number in 0..steps {
             sleep(step).await;
             show(&self.journal, op, guard);
+            if uses_data {
+                data.request(&mut self.rng, number, guard, writer).await;
+            }
         }
-        if writes {
+        if writer.is_some() {
             self.shared.ask(request).await?;
             show(&self.journal, op, guard);
         }
@@ -297,18 +358,8 @@ impl Task {
     }
 }
 
-async fn acquire(lock: &RwLock, mode: Mode, wish: Wish) -> Result<Option<AnyGuard>, Error> {
-    let options = AcquireOptions::new().mode(mode);
-    let options = match wish {
-        Wish::Wait | Wish::CancelAfter(_) => options,
-        Wish::WaitFor(limit) => options.timeout(limit),
-        Wish::Try => options.no_wait(),
-    };
-    lock.acquire_with(options).await
-}
-
 /// Checks whether a hold is valid, and records the result.
-fn show(journal: &Journal, op: OpId, guard: &AnyGuard) {
+fn show<M: GuardMode>(journal: &Journal, op: OpId, guard: &Guard<M>) {
     let asked = journal.now().as_nanos();
     let valid = !matches!(guard.state(), State::Lost(_));
     let until = guard.deadline();

@@ -11,6 +11,7 @@ pub mod report;
 pub mod resource;
 pub mod servers;
 
+mod data;
 mod fleet;
 mod network;
 mod recorder;

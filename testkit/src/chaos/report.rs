@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::AddAssign;
 
 use lock_core::clock::BootInstant;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::resource::Tally;
 use crate::checker::{Blame, Violation};
-use crate::history::{History, Outcome};
+use crate::history::{DataAccess, DataAnswer, History, Outcome};
 
 /// The outcome of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -28,6 +29,8 @@ pub struct Report {
     pub long_faults: usize,
     /// The outcomes of the acquires.
     pub acquires: Acquires,
+    /// The outcomes of the requests for values, and of the raises of the token offset.
+    pub data: Data,
     /// The outcomes of the writes.
     pub writes: Tally,
     /// The longest time between two grants of one lock, in seconds.
@@ -71,6 +74,58 @@ impl Acquires {
     }
 }
 
+/// The requests for values under the holds of a run, and the raises of the token offset.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Data {
+    /// The number of all requests for values.
+    pub requests: usize,
+    /// The requests for values of which it is not known whether they were carried out.
+    pub in_doubt: usize,
+    /// The number of all raises.
+    pub raises: usize,
+    /// The raises that were told the offset from then on.
+    pub raised: usize,
+}
+
+impl Data {
+    /// Counts those of a history.
+    pub fn of(history: &History) -> Self {
+        let requests = history.ops.iter().flat_map(|op| &op.data);
+        let in_doubt = |request: &&DataAccess| request.answer == DataAnswer::InDoubt;
+        let raises = history.raises.iter();
+        Data {
+            requests: requests.clone().count(),
+            in_doubt: requests.filter(in_doubt).count(),
+            raises: raises.len(),
+            raised: raises.filter(|raise| raise.raised.is_some()).count(),
+        }
+    }
+}
+
+impl fmt::Display for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Data {
+            requests,
+            in_doubt,
+            raises,
+            raised,
+        } = self;
+        write!(
+            f,
+            "{requests} requests, {in_doubt} in doubt; offset raised {raised} times of {raises}"
+        )
+    }
+}
+
+impl AddAssign for Data {
+    fn add_assign(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.in_doubt += other.in_doubt;
+        self.raises += other.raises;
+        self.raised += other.raised;
+    }
+}
+
 /// The shortest time to live of a session in a run.
 const SHORTEST_TTL: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -95,6 +150,7 @@ impl Report {
             long_faults: history.faults.iter().filter(long).count(),
             faults,
             acquires: Acquires::of(history),
+            data: Data::of(history),
             writes,
             longest_gap_seconds: longest_gap(history),
             violations,
@@ -131,6 +187,7 @@ impl fmt::Display for Report {
             seconds,
             seed,
             acquires,
+            data,
             writes,
             ..
         } = self;
@@ -156,6 +213,7 @@ impl fmt::Display for Report {
         writeln!(f, "  refused               {}", acquires.refused)?;
         writeln!(f, "  cancelled             {}", acquires.cancelled)?;
         writeln!(f, "  never answered        {}", acquires.unanswered)?;
+        writeln!(f, "data                    {data}")?;
         writeln!(f, "writes accepted         {}", writes.accepted)?;
         writeln!(f, "writes refused as stale {}", writes.rejected)?;
         writeln!(

@@ -7,9 +7,11 @@
 //! which it cannot have come (`checker/timeline.rs`). So a violation that is reported is certain.
 
 mod belief;
+mod data;
 mod entries;
 mod leases;
 mod liveness;
+mod offset;
 mod order;
 mod resource;
 mod slice;
@@ -23,8 +25,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use lock_core::SessionId;
 use lock_core::clock::BootInstant;
+use lock_core::{SessionId, Token};
 use serde::Serialize;
 
 use crate::history::{Entry, History, Op, OpId};
@@ -49,6 +51,13 @@ pub enum Rule {
     S7,
     /// The resource accepts only tokens that were granted, and they never fall.
     R1,
+    /// A request for a value is carried out once, under its hold, or never: a read returns what the
+    /// last change before it left, in the order of the holds and their requests.
+    D1,
+    /// A token offset that was acknowledged never falls, and each later token is above it.
+    O1,
+    /// The token offset is raised only to what was asked for, and only while no lock has an entry.
+    O2,
     /// No client believes that it holds the lock when another can have it.
     B1,
     /// A loss is reported once, in time, and for ever.
@@ -115,6 +124,8 @@ pub fn check(history: &History) -> Vec<Violation> {
     tokens::check(&mut case);
     entries::check(&mut case);
     resource::check(&mut case);
+    data::check(&mut case);
+    offset::check(&mut case);
     belief::check(&mut case);
     liveness::check(&mut case);
     case.violations
@@ -124,8 +135,8 @@ pub fn check(history: &History) -> Vec<Violation> {
 struct Case<'a> {
     history: &'a History,
     ops: HashMap<OpId, &'a Op>,
-    /// Entries by the revision that made them. A revision may make one for each lock.
-    entries: HashMap<u64, Vec<&'a Entry>>,
+    /// Entries by their token. One revision may make an entry for each lock.
+    entries: HashMap<Token, Vec<&'a Entry>>,
     /// The last revision at which each session is known to have lived on.
     lives: HashMap<SessionId, u64>,
     timeline: Timeline,
@@ -138,9 +149,9 @@ impl<'a> Case<'a> {
     fn new(history: &'a History) -> Self {
         let ops: HashMap<_, _> = history.ops.iter().map(|op| (op.id, op)).collect();
         let mut lives: HashMap<SessionId, u64> = HashMap::new();
-        let mut entries: HashMap<u64, Vec<&Entry>> = HashMap::new();
+        let mut entries: HashMap<Token, Vec<&Entry>> = HashMap::new();
         for entry in &history.entries {
-            entries.entry(entry.created).or_default().push(entry);
+            entries.entry(entry.token).or_default().push(entry);
             let last = lives.entry(entry.session).or_default();
             *last = (*last)
                 .max(entry.created)
@@ -167,7 +178,7 @@ impl<'a> Case<'a> {
     /// lock, if no entry of its own lock has that token.
     fn entry_of(&self, op: &Op) -> Option<&'a Entry> {
         let (token, _) = op.grant()?;
-        let made = self.entries.get(&token.0)?;
+        let made = self.entries.get(&token)?;
         let own = made.iter().find(|entry| entry.lock == op.lock);
         own.or(made.first()).copied()
     }
@@ -180,11 +191,18 @@ impl<'a> Case<'a> {
             .is_some_and(|last| *last > revision)
     }
 
-    /// Returns whether the store has no record of this revision.
-    fn in_gap(&self, revision: u64) -> bool {
-        let gaps = self.history.gaps.iter();
-        gaps.into_iter()
-            .any(|(from, to)| (*from..=*to).contains(&revision))
+    /// Returns whether the store has no record of the revisions that may have given this token.
+    fn in_gap(&self, token: Token) -> bool {
+        let first = |revision: u64| revision + self.offset_before(revision);
+        let mut gaps = self.history.gaps.iter();
+        gaps.any(|(from, to)| (first(*from)..=first(*to)).contains(&token.0))
+    }
+
+    /// Returns the token offset of an entry that is made by this revision.
+    fn offset_before(&self, revision: u64) -> u64 {
+        let offsets = &self.history.offsets;
+        let end = offsets.partition_point(|(set, _)| *set < revision);
+        end.checked_sub(1).map_or(0, |last| offsets[last].1)
     }
 
     /// Returns the time that an entry may remain after its request is over, if there is no fault.

@@ -58,7 +58,7 @@ fn judge(case: &mut Case, entry: &Entry, blocker: Option<&Entry>) {
     let Some((token, granted)) = op.grant() else {
         return;
     };
-    if token.0 != entry.created {
+    if token != entry.token {
         return;
     }
     let turn = blocker.map_or(entry.created, Entry::first_absent_revision);

@@ -3,7 +3,7 @@
 use lock_core::clock::BootInstant;
 
 use super::Case;
-use crate::history::{Cause, Entry, Op, OpId, Outcome};
+use crate::history::{Cause, DataAnswer, Entry, Op, OpId, Outcome, Raise};
 
 /// The largest number of lines.
 const LIMIT: usize = 60;
@@ -14,6 +14,14 @@ pub fn of(case: &Case, ops: &[OpId]) -> Vec<String> {
     let mut lines: Vec<(BootInstant, String)> = vec![];
     for op in ops.iter().filter_map(|id| case.ops.get(id)) {
         tell(op, &mut lines);
+    }
+    for raise in case
+        .history
+        .raises
+        .iter()
+        .filter(|raise| ops.contains(&raise.id))
+    {
+        tell_raise(raise, &mut lines);
     }
     let own = |entry: &&Entry| entry.op.is_some_and(|op| ops.contains(&op));
     for entry in case.history.entries.iter().filter(own) {
@@ -80,6 +88,15 @@ fn tell(op: &Op, lines: &mut Vec<(BootInstant, String)>) {
     for at in &op.lost {
         tell(*at, "hears of its loss".to_owned());
     }
+    for access in &op.data {
+        let answer = match &access.answer {
+            DataAnswer::InDoubt => "in doubt".to_owned(),
+            DataAnswer::Done(value) => format!("done, {value:?}"),
+            DataAnswer::Failed => "failed".to_owned(),
+        };
+        let (request, key) = (&access.request, &access.key);
+        tell(access.called, format!("{request:?} of {key}: {answer}"));
+    }
     if let Some(at) = op.release {
         tell(at, "releases".to_owned());
     }
@@ -91,6 +108,18 @@ fn tell(op: &Op, lines: &mut Vec<(BootInstant, String)>) {
     }
     if let Some(at) = op.died {
         tell(at, "its process is dead".to_owned());
+    }
+}
+
+fn tell_raise(raise: &Raise, lines: &mut Vec<(BootInstant, String)>) {
+    let (id, offset) = (raise.id, raise.offset);
+    let line = format!("{id} asks to raise the token offset to {offset}");
+    lines.push((raise.called, line));
+    if let Some((offset, at)) = raise.raised {
+        lines.push((
+            at,
+            format!("{id} is told that the token offset is {offset}"),
+        ));
     }
 }
 

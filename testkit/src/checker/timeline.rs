@@ -27,7 +27,7 @@ impl Timeline {
             let asked = op.asked.iter().find(|(id, _)| *id == entry.session);
             lower.extend(asked.map(|(_, at)| (entry.created, *at)));
             if let Some((token, at)) = op.placed
-                && token.0 == entry.created
+                && token == entry.token
             {
                 upper.push((entry.created, at));
             }

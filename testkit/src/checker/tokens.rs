@@ -40,7 +40,7 @@ fn of_their_entries(case: &mut Case) {
             continue;
         };
         let wrong = match case.entry_of(op) {
-            None if case.in_gap(token.0) => continue,
+            None if case.in_gap(token) => continue,
             None => "is of no entry that the server ever had".to_owned(),
             Some(entry) if entry.op != Some(op.id) => {
                 format!("is of another's entry, {}", entry.key)
@@ -98,7 +98,7 @@ fn check_recorded(case: &mut Case) {
         let Some((token, _)) = op.placed else {
             continue;
         };
-        if case.entries.contains_key(&token.0) || case.in_gap(token.0) {
+        if case.entries.contains_key(&token) || case.in_gap(token) {
             continue;
         }
         let what = format!(

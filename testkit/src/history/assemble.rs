@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use lock_core::SessionId;
 use lock_core::clock::BootInstant;
 
-use super::{Access, Event, Fault, History, Op, OpId, Outcome, Record, Removal, Shown};
+use super::{
+    Access, DataAccess, DataAnswer, Event, Fault, History, Op, OpId, Outcome, Raise, Record,
+    Removal, Shown,
+};
 
 /// Returns the history that the journals record: everything except for the server's part.
 ///
 /// # Errors
-/// The record of an event of an acquire that was never called.
+/// The record of an event of an acquire, or of a raise, that was never called.
 pub fn assemble(mut records: Vec<Record>) -> Result<History, String> {
     // The sort is stable: records of one journal with the same time stay in their order.
     records.sort_by_key(|record| record.at);
@@ -31,6 +34,7 @@ pub fn assemble(mut records: Vec<Record>) -> Result<History, String> {
                     outcome: Outcome::Open,
                     shown: vec![],
                     lost: vec![],
+                    data: vec![],
                     release: None,
                     removals: vec![],
                     died: None,
@@ -51,6 +55,18 @@ pub fn assemble(mut records: Vec<Record>) -> Result<History, String> {
                 token,
                 admitted,
             }),
+            Event::Raise { op, offset } => history.raises.push(Raise {
+                id: op,
+                offset,
+                called: at,
+                raised: None,
+            }),
+            Event::Raised { op, offset } => {
+                let mut raises = history.raises.iter_mut();
+                let raise = raises.find(|raise| raise.id == op);
+                let raise = raise.ok_or_else(|| format!("{op} was to raise nothing"))?;
+                raise.raised = Some((offset, at));
+            }
             Event::Died { contender, life } => deaths.push((contender, life, at)),
             Event::Fault {
                 lasted,
@@ -85,6 +101,9 @@ fn tell(ops: &mut BTreeMap<OpId, Op>, at: BootInstant, event: Event) -> Result<(
         | Event::Cancelled { op }
         | Event::Shown { op, .. }
         | Event::Lost { op, .. }
+        | Event::Data { op, .. }
+        | Event::DataDone { op, .. }
+        | Event::DataFailed { op, .. }
         | Event::Release { op }
         | Event::Remove { op }
         | Event::Removed { op, .. } => op,
@@ -117,6 +136,16 @@ fn tell(ops: &mut BTreeMap<OpId, Op>, at: BootInstant, event: Event) -> Result<(
             until: until.map(BootInstant::from_nanos),
         }),
         Event::Lost { .. } => op.lost.push(at),
+        Event::Data { key, request, .. } => op.data.push(DataAccess {
+            key,
+            request,
+            called: at,
+            answer: DataAnswer::InDoubt,
+        }),
+        Event::DataDone { value, .. } => answer(op, DataAnswer::Done(value)),
+        Event::DataFailed {
+            in_doubt: false, ..
+        } => answer(op, DataAnswer::Failed),
         Event::Release { .. } => op.release = Some(at),
         Event::Remove { .. } => op.removals.push(Removal {
             called: at,
@@ -133,6 +162,13 @@ fn tell(ops: &mut BTreeMap<OpId, Op>, at: BootInstant, event: Event) -> Result<(
         _ => {}
     }
     Ok(())
+}
+
+/// Records the answer to the last request for a value: a hold makes one at a time.
+fn answer(op: &mut Op, answer: DataAnswer) {
+    if let Some(last) = op.data.last_mut() {
+        last.answer = answer;
+    }
 }
 
 #[cfg(test)]

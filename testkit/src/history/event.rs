@@ -8,7 +8,7 @@ use lock_core::clock::BootInstant;
 use lock_core::{Mode, SessionId, Token};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Target;
+use super::{DataRequest, Target};
 
 /// One acquire of one process: `CONTENDER.LIFE.NUMBER`. A contender that was killed and started
 /// again lives its next life.
@@ -163,6 +163,45 @@ pub enum Event {
         token: Token,
         /// Whether the fence accepted it.
         admitted: bool,
+    },
+    /// A value is asked for, or to be changed, under a hold.
+    Data {
+        /// The hold.
+        op: OpId,
+        /// The key of the value.
+        key: String,
+        /// What is asked for.
+        request: DataRequest,
+    },
+    /// The last request for a value was carried out.
+    DataDone {
+        /// The hold.
+        op: OpId,
+        /// The value that was read, if there was one.
+        value: Option<String>,
+    },
+    /// The last request for a value failed.
+    DataFailed {
+        /// The hold.
+        op: OpId,
+        /// The reason.
+        why: String,
+        /// Whether it may have been carried out all the same.
+        in_doubt: bool,
+    },
+    /// The token offset is to be raised.
+    Raise {
+        /// The id of the request, which is that of no acquire.
+        op: OpId,
+        /// The offset asked for.
+        offset: u64,
+    },
+    /// The token offset is at least as high as was asked for.
+    Raised {
+        /// The id of the request.
+        op: OpId,
+        /// The offset from then on.
+        offset: u64,
     },
     /// A process of a contender has died.
     Died {

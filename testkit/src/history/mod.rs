@@ -6,12 +6,14 @@
 //! history of them. The server's part comes from the store itself, after the run.
 
 pub mod assemble;
+pub mod data;
 pub mod event;
 pub mod journal;
 
 use lock_core::clock::BootInstant;
 use lock_core::{Mode, SessionId, Token};
 
+pub use data::{DataAccess, DataAnswer, DataRequest, Raise};
 pub use event::{Event, OpId, Record};
 
 /// The history of one run.
@@ -23,6 +25,10 @@ pub struct History {
     pub entries: Vec<Entry>,
     /// The requests to the resource, in the resource's order.
     pub accesses: Vec<Access>,
+    /// The requests to raise the token offset, by the instant of their call.
+    pub raises: Vec<Raise>,
+    /// Every token offset that the server ever had, by the revision that set it.
+    pub offsets: Vec<(u64, u64)>,
     /// The faults and their targets.
     pub faults: Vec<Fault>,
     /// Revisions, each with an instant by which it was seen.
@@ -56,6 +62,8 @@ pub struct Op {
     pub shown: Vec<Shown>,
     /// Every signal of a loss.
     pub lost: Vec<BootInstant>,
+    /// Every request for a value under the hold, in the order of the calls.
+    pub data: Vec<DataAccess>,
     /// The instant at which its release was called.
     pub release: Option<BootInstant>,
     /// Every request to remove its entry.
@@ -112,8 +120,10 @@ pub struct Entry {
     pub session: SessionId,
     /// The acquire that the entry names as its own.
     pub op: Option<OpId>,
-    /// The revision that made the entry, which is its token.
+    /// The revision that made the entry.
     pub created: u64,
+    /// The token of the entry: the revision and the token offset at that time.
+    pub token: Token,
     /// The end of the entry, if it ended.
     pub deleted: Option<Deletion>,
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use backend_kit::keyspace::Keyspace;
 use lock_core::clock::BootInstant;
-use lock_core::{Metadata, SessionId};
+use lock_core::{Metadata, SessionId, Token, TokenOffset};
 
 use super::Account;
 use crate::history::{Cause, Deletion, Entry};
@@ -31,6 +31,8 @@ pub struct Change<'a> {
 pub struct Ledger {
     /// Entries by key and revision of creation.
     entries: BTreeMap<(Vec<u8>, u64), Entry>,
+    /// The token offsets by the revision that set them.
+    offsets: BTreeMap<u64, u64>,
     /// The instant at which a revision was first reported.
     seen: BTreeMap<u64, BootInstant>,
     /// Ranges of revisions that a member had no record of, with both ends included.
@@ -43,7 +45,10 @@ impl Ledger {
         let Change { key, revision, .. } = change;
         self.seen.entry(revision).or_insert(at);
         if change.is_put {
-            // A key that is not in a lock's queue is a session's own.
+            if let Some(offset) = to_offset(change) {
+                self.offsets.insert(revision, offset);
+            }
+            // A key that is not in a lock's queue is a session's own, a value or the offset.
             if let Some(entry) = to_entry(change) {
                 let id = (key.to_vec(), entry.created);
                 self.entries.entry(id).or_insert(entry);
@@ -94,8 +99,14 @@ impl Ledger {
     pub fn account(&self) -> Account {
         let mut entries: Vec<Entry> = self.entries.values().cloned().collect();
         entries.sort_by_key(|entry| entry.created);
+        for entry in &mut entries {
+            let mut before = self.offsets.range(..entry.created);
+            let offset = before.next_back().map_or(0, |(_, offset)| *offset);
+            entry.token = Token(offset + entry.created);
+        }
         Account {
             entries,
+            offsets: self.offsets.iter().map(|(r, o)| (*r, *o)).collect(),
             seen: self.seen.iter().map(|(r, at)| (*r, *at)).collect(),
             gaps: self.gaps.iter().copied().collect(),
         }
@@ -113,6 +124,15 @@ fn to_entry(change: Change<'_>) -> Option<Entry> {
         session: SessionId(change.lease),
         op: note.and_then(|note| note.parse().ok()),
         created: change.created,
+        token: Token(change.created),
         deleted: None,
     })
+}
+
+/// Returns the token offset, if it was set.
+fn to_offset(change: Change<'_>) -> Option<u64> {
+    let key = Keyspace::default().token_offset_key();
+    let is_it = change.key == key.as_bytes();
+    let offset = is_it.then(|| TokenOffset::from_bytes(change.value, &key));
+    offset?.ok().map(TokenOffset::get)
 }

@@ -25,6 +25,8 @@ mod zk_log;
 pub struct Account {
     /// The entries by revision of creation.
     pub entries: Vec<Entry>,
+    /// The token offsets by the revision that set them.
+    pub offsets: Vec<(u64, u64)>,
     /// Revisions, each with an instant by which it was seen.
     pub seen: Vec<(u64, BootInstant)>,
     /// Ranges of revisions for which there is no record.

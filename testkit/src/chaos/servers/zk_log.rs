@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lock_core::clock::{self, BootInstant, Clock};
-use lock_core::{Metadata, Mode, SessionId, name};
+use lock_core::{Metadata, Mode, SessionId, Token, name};
 
 use super::Account;
 use crate::history::{Cause, Deletion, Entry};
@@ -178,6 +178,8 @@ fn entry(path: &str, data: &[u8], session: SessionId, zxid: u64) -> Option<Entry
         session,
         op: note.and_then(|note| note.parse().ok()),
         created: zxid,
+        // The contenders of a run on ZooKeeper raise no token offset.
+        token: Token(zxid),
         deleted: None,
     })
 }

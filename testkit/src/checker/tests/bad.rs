@@ -185,7 +185,7 @@ fn removed_before_it_asked_for_it() {
 fn a_ghost_of_a_retried_request() {
     let mut scene = holder();
     let mut ghost = scene.entry(op(1, 1)).clone();
-    ghost.created = 11;
+    (ghost.created, ghost.token) = (11, Token(11));
     let end = ghost.deleted.as_mut().expect("released");
     (end.from, end.to) = (13, 13);
     scene.0.entries.push(ghost);

@@ -1,6 +1,8 @@
 //! Tests the checker with histories made by hand, and with another checker that searches.
 
 mod bad;
+mod data;
 mod good;
+mod offset;
 mod scene;
 mod search;

@@ -7,8 +7,8 @@ use lock_core::{Mode, SessionId, Token};
 
 use crate::checker::{Blame, Rule, check};
 use crate::history::{
-    Access, Cause, Deletion, Entry, Fault, History, Op, OpId, Outcome, Removal, Shown, Store,
-    Target,
+    Access, Cause, DataAccess, DataAnswer, DataRequest, Deletion, Entry, Fault, History, Op, OpId,
+    Outcome, Raise, Removal, Shown, Store, Target,
 };
 
 /// The time to live of a session in these histories, from its renewal on.
@@ -54,6 +54,7 @@ impl Scene {
             outcome: Outcome::Open,
             shown: vec![],
             lost: vec![],
+            data: vec![],
             release: None,
             removals: vec![],
             died: None,
@@ -65,6 +66,7 @@ impl Scene {
             session,
             op: Some(id),
             created: revision,
+            token: Token(revision),
             deleted: None,
         });
         id
@@ -135,6 +137,49 @@ impl Scene {
             token: Token(token),
             admitted,
         });
+    }
+
+    /// Adds a read of the key `k` under a hold.
+    pub fn get(&mut self, id: OpId, value: Option<&str>) {
+        let value = value.map(str::to_owned);
+        self.data(id, DataRequest::Get, DataAnswer::Done(value));
+    }
+
+    /// Adds a change of the key `k` under a hold.
+    pub fn put(&mut self, id: OpId, value: &str, answer: DataAnswer) {
+        self.data(id, DataRequest::Put(value.to_owned()), answer);
+    }
+
+    pub fn data(&mut self, id: OpId, request: DataRequest, answer: DataAnswer) {
+        let op = self.op(id);
+        op.data.push(DataAccess {
+            key: "k".into(),
+            request,
+            called: op.called,
+            answer,
+        });
+    }
+
+    /// Adds a raise to this token offset, which is answered two milliseconds later.
+    pub fn raise(&mut self, id: OpId, called: u64, offset: u64) {
+        self.0.raises.push(Raise {
+            id,
+            offset,
+            called: at(called),
+            raised: Some((offset, at(called + 2))),
+        });
+    }
+
+    /// Adds this token offset to the tokens of an acquire and of its entry.
+    pub fn add_offset(&mut self, id: OpId, offset: u64) {
+        let entry = self.entry(id);
+        let token = Token(entry.token.0 + offset);
+        entry.token = token;
+        let op = self.op(id);
+        op.placed = op.placed.map(|(_, at)| (token, at));
+        if let Some((_, at)) = op.grant() {
+            op.outcome = Outcome::Granted(token, at);
+        }
     }
 
     pub fn fault(&mut self, target: Target, from: u64, to: u64) {
