@@ -76,8 +76,10 @@ impl Pending {
             biased;
             // First of all: a busy coordinator must not make us exceed the limit.
             () = limit.wait_for_end() => Ok(Outcome::TimeUp),
-            reason = shared_session.session().liveness().lost() => Err(Error::session_lost(reason)),
+            // Before the loss, whose first poll sets a timer: a lock that is free needs none. A loss
+            // that came first is noticed when the hold is taken.
             outcome = self.wait_for_turn(limit, anew) => outcome,
+            reason = shared_session.session().liveness().lost() => Err(Error::session_lost(reason)),
         };
         match outcome? {
             Outcome::Granted => self.take_hold(),

@@ -191,8 +191,9 @@ impl HeldLock {
 
 impl Drop for HeldLock {
     fn drop(&mut self) {
-        if background::is_forked() {
-            // The lock belongs to the parent process.
+        // In a forked child, the lock belongs to the parent process. A child has released nothing, so
+        // after a release the system need not be asked.
+        if !self.released && background::is_forked() {
             return;
         }
         self.hold.end(End::Released);
