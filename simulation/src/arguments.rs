@@ -15,7 +15,7 @@ Examples:
   tools/simulate --seeds 7..8 --trace 2>trace.txt
   tools/simulate --seeds 1..4 --twice
 
-The runs of simulation/corpus.txt are made first, except with --trace and --twice.
+The runs of simulation/corpus.txt are made first, except with --trace, --twice and --until-failure.
 
 Exit status:
   0      no run broke a rule
@@ -54,6 +54,9 @@ pub struct Arguments {
     /// Print the summary as one JSON object, and the runs that failed on stderr
     #[arg(long, conflicts_with = "twice")]
     pub json: bool,
+    /// End with the first seed whose run breaks a rule
+    #[arg(long)]
+    pub until_failure: bool,
     /// Make the runs that are named on stdin, for another call of this program
     #[arg(long, hide = true)]
     pub worker: bool,

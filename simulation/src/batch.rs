@@ -15,7 +15,7 @@ use crate::arguments::Arguments;
 use crate::corpus;
 use crate::run::run;
 use crate::setup::{Setup, name};
-use crate::summary::{Outcome, Summary};
+use crate::summary::{Outcome, PANIC, Summary};
 use crate::world::lock;
 
 const BROKEN: u8 = 1;
@@ -60,11 +60,20 @@ fn simulate(arguments: &Arguments, corpus: Vec<Setup>) -> io::Result<bool> {
     // The build of this program, of which tools/simulate has made this process.
     let build_seconds = children_seconds()?;
     let limit = arguments.limit();
-    let corpus = if arguments.trace { vec![] } else { corpus };
+    let corpus = match arguments.trace || arguments.until_failure {
+        true => vec![],
+        false => corpus,
+    };
     let first = arguments.seeds.start;
-    let goes_on = |seed: &u64| match limit {
-        Some(limit) => begun.elapsed() < limit,
-        None => *seed < arguments.seeds.end,
+    let summary = Mutex::new(Summary::default());
+    // Runs of lower seeds than the one that failed are under way by then, and are finished.
+    let has_failed = || arguments.until_failure && lock(&summary).failed > 0;
+    let goes_on = |seed: &u64| {
+        let is_due = match limit {
+            Some(limit) => begun.elapsed() < limit,
+            None => *seed < arguments.seeds.end,
+        };
+        is_due && !has_failed()
     };
     let next_seed = AtomicU64::new(first);
     let seeds = (first..)
@@ -72,7 +81,6 @@ fn simulate(arguments: &Arguments, corpus: Vec<Setup>) -> io::Result<bool> {
         .inspect(|seed| next_seed.store(seed + 1, Ordering::Relaxed));
     let setups = corpus.iter().copied();
     let setups = setups.chain(seeds.map(|seed| arguments.setup(seed)));
-    let summary = Mutex::new(Summary::default());
     make(arguments, setups, |outcome| {
         let mut summary = lock(&summary);
         summary.judge(&outcome);
@@ -231,7 +239,10 @@ fn work(is_printed: bool) -> io::Result<()> {
         let made = panic::catch_unwind(AssertUnwindSafe(|| run(setup, is_printed)));
         let panics = std::mem::take(&mut *lock(&PANICS));
         let mut outcome = made.unwrap_or_else(|_| Outcome::failed(setup, "a panic ended it"));
-        outcome.violations.extend(panics);
+        if !panics.is_empty() {
+            outcome.broken.insert(PANIC.to_owned());
+            outcome.violations.extend(panics);
+        }
         println!("{}", serde_json::to_string(&outcome)?);
     }
     Ok(())

@@ -267,13 +267,14 @@ impl Run {
         let history = self.to_history(records, end);
         let violations = checker::check(&history);
         let ours = violations.iter().filter(|found| found.blame == Blame::Ours);
+        let ours: Vec<_> = ours.collect();
         let (trace, events) = self.world.trace_hash();
         Outcome::new(
             self.setup,
             self.world.elapsed(),
             (trace, events),
             &history,
-            ours.map(ToString::to_string).collect(),
+            &ours,
         )
     }
 

@@ -1,14 +1,18 @@
 //! What runs have shown: one by one, and all together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use testkit::chaos::report::{Acquires, Data};
+use testkit::checker::Violation;
 use testkit::history::History;
 
 use crate::setup::Setup;
+
+/// What stands for a rule where a panic ended a task or a run.
+pub const PANIC: &str = "panic";
 
 /// The outcome of a run. One program writes it, and another reads it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -25,6 +29,8 @@ pub struct Outcome {
     pub data: Data,
     pub faults: BTreeMap<String, usize>,
     /// The rules that Turnlock broke.
+    pub broken: BTreeSet<String>,
+    /// How it broke them.
     pub violations: Vec<String>,
 }
 
@@ -34,7 +40,7 @@ impl Outcome {
         simulated: Duration,
         (trace, events): (u64, u64),
         history: &History,
-        violations: Vec<String>,
+        violations: &[&Violation],
     ) -> Self {
         let acquires = Acquires::of(history);
         let mut faults = BTreeMap::new();
@@ -51,7 +57,8 @@ impl Outcome {
             lost: acquires.lost,
             data: Data::of(history),
             faults,
-            violations,
+            broken: violations.iter().map(|it| it.rule.to_string()).collect(),
+            violations: violations.iter().map(ToString::to_string).collect(),
         }
     }
 
@@ -67,6 +74,7 @@ impl Outcome {
             lost: 0,
             data: Data::default(),
             faults: BTreeMap::new(),
+            broken: [PANIC.to_owned()].into(),
             violations: vec![format!("the run could not go on: {reason}")],
         }
     }
@@ -89,6 +97,8 @@ pub struct Summary {
     pub wall_seconds: f64,
     /// The time that the workers took of all processors.
     pub cpu_seconds: f64,
+    /// The number of failed runs in which each rule was broken.
+    broken: BTreeMap<String, usize>,
     /// The number of faults of each kind.
     faults: BTreeMap<String, usize>,
 }
@@ -99,6 +109,9 @@ impl Summary {
         if !outcome.violations.is_empty() {
             self.failed += 1;
             self.failed_runs.push(outcome.setup.to_string());
+        }
+        for rule in &outcome.broken {
+            *self.broken.entry(rule.clone()).or_default() += 1;
         }
     }
 
