@@ -18,6 +18,8 @@ pub struct Exhibit {
     /// The crate into which the bug is put.
     pub mutates: String,
     pub caught_by: Test,
+    /// The reason why no run of the simulation shows the bug, if none does.
+    pub unseen_because: Option<String>,
 }
 
 /// Returns all exhibits, by name.
@@ -41,15 +43,15 @@ pub fn all(root: &Path) -> Result<Vec<Exhibit>, String> {
 
 fn read(path: &Path) -> Result<Exhibit, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let head = |name: &str| {
+    let optional = |name: &str| {
         let value = text
             .lines()
             .take_while(|line| !line.starts_with("diff "))
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        value
-            .map(str::to_owned)
-            .ok_or_else(|| format!("its head has no line \"{name}: ...\""))
+        value.map(str::to_owned)
     };
+    let head =
+        |name: &str| optional(name).ok_or_else(|| format!("its head has no line \"{name}: ...\""));
     let name = path.file_stem().and_then(|name| name.to_str());
     Ok(Exhibit {
         name: name.ok_or("its name is not text")?.to_owned(),
@@ -57,6 +59,7 @@ fn read(path: &Path) -> Result<Exhibit, String> {
         source: head("Source")?,
         mutates: head("Mutates")?,
         caught_by: head("Caught by")?.parse()?,
+        unseen_because: optional("No run shows it"),
         path: path.to_owned(),
     })
 }

@@ -11,9 +11,15 @@
 //! text as argument it tries the exhibits whose file names contain that text, or that are put into
 //! that crate. The caught bugs, and the times until they were caught, are written to
 //! `testkit/MUSEUM.md`.
+//!
+//! With `--simulation` it searches for the bugs with `tools/simulate`, and writes
+//! `testkit/SIMULATED.md`. A bug that no run shows has a fifth line in its header, `No run shows
+//! it`, with the reason.
 
+mod arguments;
 mod copy;
 mod exhibit;
+mod simulation;
 mod table;
 mod trial;
 
@@ -22,13 +28,19 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use arguments::Arguments;
+use clap::Parser;
 use copy::Copy;
 use exhibit::Exhibit;
 use trial::{Outcome, Test};
 
 fn main() -> ExitCode {
-    let filter = std::env::args().nth(1).unwrap_or_default();
-    match visit(&filter) {
+    let arguments = Arguments::parse();
+    let visited = exhibit::all(root()).and_then(|all| match arguments.simulation {
+        true => simulation::visit(root(), &arguments, &all),
+        false => visit(&arguments, &all),
+    });
+    match visited {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("{why}");
@@ -43,9 +55,8 @@ fn root() -> &'static Path {
     crate_folder.parent().unwrap_or(crate_folder)
 }
 
-fn visit(filter: &str) -> Result<(), String> {
-    let all = exhibit::all(root())?;
-    let is_wanted = |e: &&Exhibit| e.name.contains(filter) || e.mutates == filter;
+fn visit(arguments: &Arguments, all: &[Exhibit]) -> Result<(), String> {
+    let is_wanted = |exhibit: &&Exhibit| arguments.includes(exhibit);
     let mut visited: Vec<&Exhibit> = all.iter().filter(is_wanted).collect();
     // Exhibits of one crate, and of one test program, follow each other, so that little is built in
     // between.
@@ -88,7 +99,7 @@ fn visit(filter: &str) -> Result<(), String> {
             Err(why) => problems.push(format!("{name}: {why}")),
         }
         // A run that is interrupted keeps the results so far.
-        write(&all, &caught)?;
+        write(all, &caught)?;
     }
     match problems.is_empty() {
         true => Ok(()),
