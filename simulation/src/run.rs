@@ -97,6 +97,8 @@ impl Run {
                 ttl: Duration::from_millis(rng.u64(2000..=5000)),
                 tasks: cast.tasks,
                 pause: cast.pause,
+                work: cast.work,
+                long_holds: cast.long_holds,
                 locks: (0..cast.locks).map(|n| format!("counter-{n}")).collect(),
                 raises: true,
                 seed: rng.u64(0..u64::MAX / 2),

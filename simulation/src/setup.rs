@@ -27,8 +27,10 @@ pub enum Tier {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Profile {
-    /// Many holds in a short time.
+    /// Many holds in a short time, and long queues.
     Dense,
+    /// Still more holds: more locks, and less work under them.
+    Busy,
     /// Few holds in a long time.
     Sparse,
     /// Many faults, on top of each other.
@@ -39,7 +41,7 @@ impl Profile {
     /// Returns for how long there are faults, if the command does not say so.
     pub fn seconds(self) -> u64 {
         match self {
-            Profile::Dense | Profile::Storm => 60,
+            Profile::Dense | Profile::Busy | Profile::Storm => 60,
             Profile::Sparse => 600,
         }
     }
@@ -47,7 +49,7 @@ impl Profile {
     /// Returns the time to live that the faults and their distances depend on.
     pub fn rhythm(self) -> Duration {
         match self {
-            Profile::Dense => Duration::from_secs(3),
+            Profile::Dense | Profile::Busy => Duration::from_secs(3),
             Profile::Sparse => Duration::from_secs(12),
             Profile::Storm => Duration::from_secs(1),
         }
@@ -125,6 +127,10 @@ pub struct Cast {
     pub locks: u32,
     /// The longest pause of a task between two acquires.
     pub pause: Duration,
+    /// The usual limit of the work under a lock.
+    pub work: Duration,
+    /// How many holds of a hundred may last longer than that.
+    pub long_holds: u8,
     pub latency: Latency,
     /// How long the disk takes for a commit.
     pub commit: Latency,
@@ -146,16 +152,23 @@ impl Cast {
         let latencies = |(shortest, longest)| Latency { shortest, longest };
         // Where each turn takes long, a long queue would only be waited for.
         let is_slow = latency.1 > 100_000 || commit.1 > 100_000;
-        let (contenders, tasks, pause) = match profile {
-            Profile::Dense | Profile::Storm if is_slow => (rng.u32(2..=4), rng.u32(1..=2), 100),
-            Profile::Dense | Profile::Storm => (rng.u32(2..=8), rng.u32(1..=4), 100),
-            Profile::Sparse => (rng.u32(2..=4), rng.u32(1..=2), 10_000),
+        let (contenders, tasks) = match is_slow || profile == Profile::Sparse {
+            true => (rng.u32(2..=4), rng.u32(1..=2)),
+            false => (rng.u32(2..=8), rng.u32(1..=4)),
+        };
+        let (most_locks, pause, work, long_holds) = match profile {
+            Profile::Dense | Profile::Storm => (4, 100, 300, 3),
+            // Most of the time is that of long holds, and of queues behind a contender that is gone.
+            Profile::Busy => (12, 10, 20, 1),
+            Profile::Sparse => (4, 10_000, 300, 3),
         };
         Cast {
             contenders,
             tasks,
-            locks: rng.u32(1..=4),
+            locks: rng.u32(1..=most_locks),
             pause: Duration::from_millis(pause),
+            work: Duration::from_millis(work),
+            long_holds,
             latency: latencies(latency),
             commit: latencies(commit),
             server_rate: RIGHT_RATE - 5_000 + rng.u64(0..=10_000),

@@ -21,9 +21,6 @@ use super::resource::{Client, Reply, Request, Values};
 use crate::history::journal::Journal;
 use crate::history::{Event, OpId};
 
-/// The usual limit of the work under a lock.
-const WORK: Duration = Duration::from_millis(300);
-
 /// The settings that a contender gets at its start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Orders {
@@ -39,6 +36,10 @@ pub struct Orders {
     pub tasks: u32,
     /// The longest pause of a task between two acquires.
     pub pause: Duration,
+    /// The usual limit of the work under a lock.
+    pub work: Duration,
+    /// How many holds of a hundred may last as long as two times to live.
+    pub long_holds: u8,
     /// The locks.
     pub locks: Vec<String>,
     /// Whether tasks raise the token offset.
@@ -331,9 +332,9 @@ impl Task {
                 bare: bare + 1,
             });
         }
-        let longest = match self.rng.u8(0..100) {
-            0..97 => WORK,
-            _ => self.orders.ttl * 2,
+        let longest = match self.rng.u8(0..100) < 100 - self.orders.long_holds {
+            true => self.orders.work,
+            false => self.orders.ttl * 2,
         };
         let steps = 4;
         let step = longest.mul_f64(self.rng.f64().powi(2)) / steps;

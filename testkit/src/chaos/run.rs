@@ -31,6 +31,10 @@ const TASKS: u32 = 2;
 const LOCKS: u32 = 3;
 /// The longest pause of a task between two acquires.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The usual limit of the work under a lock.
+const WORK: Duration = Duration::from_millis(300);
+/// How many holds of a hundred may last longer than that.
+const LONG_HOLDS: u8 = 3;
 /// The time to live on which the faults depend. Contenders have from 2 to 5 s.
 const TTL: Duration = Duration::from_secs(3);
 const LONGEST_TTL: Duration = Duration::from_secs(5);
@@ -109,6 +113,8 @@ impl Run {
             ttl: TTL,
             tasks: TASKS,
             pause: PAUSE,
+            work: WORK,
+            long_holds: LONG_HOLDS,
             locks: (0..LOCKS).map(|n| format!("counter-{n}")).collect(),
             // ZooKeeper allows it only while no session is open, and its log is read without it.
             raises: settings.backend.name() != "zk",
