@@ -75,7 +75,7 @@ impl Acquires {
 }
 
 /// The requests for values under the holds of a run, and the raises of the token offset.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Data {
     /// The number of all requests for values.
     pub requests: usize,

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use testkit::chaos::report::Data;
 
 use crate::goal::Goal;
 use crate::results::{Failure, Runs};
@@ -25,6 +26,7 @@ const BROKEN: i32 = 70;
 struct Report {
     seconds: u64,
     acquires: Acquires,
+    data: Data,
     faults: BTreeMap<String, u64>,
     violations: Vec<Violation>,
 }
@@ -81,6 +83,7 @@ pub fn run(
         acquires: report.acquires.called,
         holds: report.acquires.granted,
         lost: report.acquires.lost,
+        data: report.data,
         seconds: report.seconds as f64,
         wall_seconds: begun.elapsed().as_secs_f64(),
         faults: report.faults,

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use testkit::chaos::report::Data;
 
 use crate::page;
 
@@ -27,6 +28,7 @@ pub struct Runs {
     pub acquires: u64,
     pub holds: u64,
     pub lost: u64,
+    pub data: Data,
     /// How long the runs were: in simulated seconds, or, of chaos, with faults in real ones.
     pub seconds: f64,
     pub wall_seconds: f64,
@@ -55,6 +57,7 @@ impl Default for Runs {
             acquires: 0,
             holds: 0,
             lost: 0,
+            data: Data::default(),
             seconds: 0.0,
             wall_seconds: 0.0,
             cpu_seconds: 0.0,
@@ -84,6 +87,7 @@ impl Runs {
         self.acquires += later.acquires;
         self.holds += later.holds;
         self.lost += later.lost;
+        self.data += later.data;
         self.seconds += later.seconds;
         self.wall_seconds += later.wall_seconds;
         self.cpu_seconds += later.cpu_seconds;

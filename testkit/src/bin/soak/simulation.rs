@@ -3,15 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::process::Command;
-use std::time::Duration;
 
 use serde::Deserialize;
+use testkit::chaos::report::Data;
 
 use crate::results::{Failure, Runs};
-use crate::slice::Slice;
-
-/// The time after which the results are kept.
-const STRETCH: Duration = Duration::from_secs(3 * 60);
+use crate::slice::{STRETCH, Slice};
 
 /// What `tools/simulate --json` prints.
 #[derive(Debug, Deserialize)]
@@ -22,6 +19,7 @@ struct Summary {
     acquires: u64,
     holds: u64,
     lost: u64,
+    data: Data,
     simulated_seconds: f64,
     wall_seconds: f64,
     cpu_seconds: f64,
@@ -59,6 +57,7 @@ fn to_runs(summary: Summary, commit: &str) -> Runs {
         acquires: summary.acquires,
         holds: summary.holds,
         lost: summary.lost,
+        data: summary.data,
         seconds: summary.simulated_seconds,
         wall_seconds: summary.wall_seconds,
         cpu_seconds: summary.cpu_seconds,
@@ -94,8 +93,9 @@ mod tests {
     fn a_summary_is_kept_with_the_commands_of_what_failed() {
         let printed = r#"{
             "runs": 3, "failed": 1, "failed_runs": ["grpc dense 60 7"], "next_seed": 9,
-            "acquires": 50, "holds": 40, "lost": 2, "simulated_seconds": 190.5,
-            "wall_seconds": 2.0, "cpu_seconds": 3.5, "faults": {"disk full": 1}
+            "acquires": 50, "holds": 40, "lost": 2,
+            "data": {"requests": 9, "in_doubt": 1, "raises": 3, "raised": 2},
+            "simulated_seconds": 190.5, "wall_seconds": 2.0, "cpu_seconds": 3.5, "faults": {"disk full": 1}
         }"#;
         let summary = serde_json::from_str(printed).expect("a summary");
         let runs = to_runs(summary, "abc");

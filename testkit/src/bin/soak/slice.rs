@@ -9,6 +9,9 @@ use testkit::interruption::Interruption;
 
 use crate::child;
 
+/// The time after which results are kept.
+pub const STRETCH: Duration = Duration::from_secs(3 * 60);
+
 /// A slice of the long runs.
 pub struct Slice {
     /// The root of the workspace.
