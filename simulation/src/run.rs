@@ -120,6 +120,7 @@ impl Run {
                 ours: true,
                 recovery: RECOVERY + cast.drain_time(),
                 ttl: LONGEST_TTL,
+                handover: Some(cast.handover_time()),
             },
             is_disk_broken: false,
         };

@@ -4,7 +4,7 @@ use lock_core::Mode;
 use lock_core::clock::BootInstant;
 
 use super::{Blame, Case, Rule, before};
-use crate::history::{Fault, Op, OpId, Target};
+use crate::history::{Op, OpId};
 
 pub fn check(case: &mut Case) {
     let mut grants: Vec<&Op> = case.history.ops.iter().collect();
@@ -88,7 +88,7 @@ fn check_loss_reports(case: &mut Case, op: &Op) {
 }
 
 /// Returns whether a hold's entry was gone and the holder went on without a report, although there
-/// was no fault.
+/// was no fault for some time.
 fn is_loss_unreported(case: &Case, op: &Op) -> bool {
     let Some(deletion) = case.entry_of(op).and_then(|entry| entry.deleted) else {
         return false;
@@ -96,19 +96,13 @@ fn is_loss_unreported(case: &Case, op: &Op) -> bool {
     let Some(gone) = case.timeline.not_after(deletion.to) else {
         return false;
     };
-    let late = gone + case.history.store.ttl + super::SLACK;
+    let ttl = case.history.store.ttl;
+    let late = case.calm_after(op.id.contender, before(gone, ttl), ttl * 2 + super::SLACK);
     let mut noticed = [op.release, op.lost.first().copied(), op.died]
         .into_iter()
         .flatten();
     let end = noticed.clone().min().or(case.history.end.over);
-    let still = end.is_some_and(|end| end > late) && noticed.all(|noticed| noticed > late);
-    let calm = before(gone, case.history.store.ttl);
-    let touches = |fault: &Fault| match fault.target {
-        Target::Contender(contender) => contender == op.id.contender,
-        Target::Member(_) => true,
-    };
-    let mut faults = case.history.faults.iter();
-    still && !faults.any(|fault| touches(fault) && fault.overlaps(calm, late))
+    end.is_some_and(|end| end > late) && noticed.all(|noticed| noticed > late)
 }
 
 /// Checks B3: "valid" is reported before the deadline only.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Blame, Case, Rule};
-use crate::history::{Cause, Deletion, Entry, Removal, Target};
+use crate::history::{Cause, Deletion, Entry, Removal};
 
 pub fn check(case: &mut Case) {
     for entry in &case.history.entries {
@@ -48,25 +48,18 @@ fn check_cause(case: &mut Case, entry: &Entry, deletion: Deletion) {
     }
 }
 
-/// Checks S4: an entry is gone some time after its request is over, if there is no fault meanwhile.
+/// Checks S4: an entry is gone when its request is over and there was no fault for some time.
 fn after_its_end(case: &mut Case, entry: &Entry) {
     let Some(op) = case.op_of(entry) else { return };
     let Some(over) = op.over() else { return };
-    let late = over + case.linger();
+    let late = case.calm_after(op.id.contender, over, case.linger());
     let still = match entry.deleted {
         Some(deletion) => case.timeline.not_before(deletion.from),
         None => case.history.end.over,
     };
-    let disturbed = case.history.faults.iter().any(|fault| {
-        let touches = match fault.target {
-            Target::Member(_) => true,
-            Target::Contender(contender) => contender == op.id.contender,
-        };
-        touches && fault.overlaps(over, late)
-    });
-    if still.is_some_and(|still| still > late) && !disturbed {
+    if still.is_some_and(|still| still > late) {
         let what = format!(
-            "{} was over, and its entry {} was there {:?} later",
+            "{} was over, and its entry {} was there after {:?} without a fault",
             op.id,
             entry.key,
             case.linger()

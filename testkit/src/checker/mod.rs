@@ -9,6 +9,7 @@
 mod belief;
 mod data;
 mod entries;
+mod handover;
 mod leases;
 mod liveness;
 mod offset;
@@ -29,7 +30,7 @@ use lock_core::clock::BootInstant;
 use lock_core::{SessionId, Token};
 use serde::Serialize;
 
-use crate::history::{Entry, History, Op, OpId};
+use crate::history::{Entry, Fault, History, Op, OpId, Target};
 use timeline::Timeline;
 
 /// The rules.
@@ -66,6 +67,8 @@ pub enum Rule {
     B3,
     /// When all faults are over every client is served, and nothing is left behind.
     L1,
+    /// While there is no fault, whoever is next is told of its turn at once.
+    L2,
 }
 
 /// The party that broke a rule.
@@ -128,6 +131,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     offset::check(&mut case);
     belief::check(&mut case);
     liveness::check(&mut case);
+    handover::check(&mut case);
     case.violations
 }
 
@@ -140,6 +144,8 @@ struct Case<'a> {
     /// The last revision at which each session is known to have lived on.
     lives: HashMap<SessionId, u64>,
     timeline: Timeline,
+    /// The faults by the instant at which they began.
+    faults: Vec<&'a Fault>,
     /// Sessions that the server ended too early, each with the party that is to blame.
     broken: HashMap<SessionId, Blame>,
     violations: Vec<Violation>,
@@ -157,8 +163,11 @@ impl<'a> Case<'a> {
                 .max(entry.created)
                 .max(entry.first_absent_revision());
         }
+        let mut faults: Vec<_> = history.faults.iter().collect();
+        faults.sort_by_key(|fault| fault.from);
         let mut case = Case {
             history,
+            faults,
             ops,
             entries,
             lives,
@@ -208,6 +217,26 @@ impl<'a> Case<'a> {
     /// Returns the time that an entry may remain after its request is over, if there is no fault.
     fn linger(&self) -> Duration {
         self.history.store.ttl + self.history.store.recovery + SLACK
+    }
+
+    /// Returns the end of the first time of this length, from an instant on, in which no fault hits
+    /// the servers or this contender.
+    fn calm_after(&self, contender: u32, from: BootInstant, length: Duration) -> BootInstant {
+        let touches = |fault: &&&Fault| match fault.target {
+            Target::Contender(hit) => hit == contender,
+            Target::Member(_) => true,
+        };
+        let calm = self
+            .faults
+            .iter()
+            .filter(touches)
+            .fold(from, |calm, fault| {
+                match fault.overlaps(calm, calm + length) {
+                    true => fault.to,
+                    false => calm,
+                }
+            });
+        calm + length
     }
 
     fn violate(&mut self, rule: Rule, blame: Blame, what: String, ops: &[OpId]) {

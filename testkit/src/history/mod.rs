@@ -200,6 +200,9 @@ pub struct Store {
     pub recovery: std::time::Duration,
     /// The longest time to live of a session in the run.
     pub ttl: std::time::Duration,
+    /// The longest time from the end of a hold until the next client is told of its turn, if the
+    /// machine is never too busy for that.
+    pub handover: Option<std::time::Duration>,
 }
 
 /// The end of a run.

@@ -1,5 +1,7 @@
 //! Tests bad histories, at least one for each rule, and that the right rule finds each.
 
+use std::time::Duration;
+
 use lock_core::Mode::{Exclusive, Shared};
 use lock_core::{SessionId, Token};
 
@@ -515,4 +517,43 @@ fn an_entry_that_is_left_behind() {
     let mut scene = holder_and_waiter();
     scene.op(op(2, 1)).outcome = Outcome::Refused("no answer".into(), at(39_000));
     healed(scene).breaks(&[Rule::L1]);
+}
+
+// L2: hand-overs.
+
+/// Makes a history in which A goes at 100, and B is told of its turn at this time. The limit is 3 s.
+fn told_of_its_turn(when: u64) -> Scene {
+    let mut scene = holder_and_waiter();
+    scene.0.store.handover = Some(Duration::from_secs(3));
+    scene.grant(op(2, 1), when);
+    scene.release(op(2, 1), when + 10, 13);
+    scene
+}
+
+/// CURATOR-527: the event was lost, and the waiter has to look by itself.
+#[test]
+fn a_waiter_hears_late_of_its_turn() {
+    told_of_its_turn(5_100).breaks(&[Rule::L2]);
+}
+
+#[test]
+fn a_waiter_hears_late_of_its_turn_when_a_fault_is_over() {
+    for (when, broken) in [(5_100, vec![]), (6_100, vec![Rule::L2])] {
+        let mut scene = told_of_its_turn(when);
+        scene.fault(Target::Contender(2), 50, 1_000);
+        scene.breaks(&broken);
+    }
+}
+
+#[test]
+fn a_reader_hears_late_of_its_turn_while_others_read() {
+    let mut scene = Scene::new();
+    scene.0.store.handover = Some(Duration::from_secs(3));
+    let first = scene.hold(op(1, 1), Shared, 0, 10);
+    let second = scene.queue(op(2, 1), Shared, 10, 11);
+    scene.grant(second, 5_100);
+    for (id, revision) in [(first, 12), (second, 13)] {
+        scene.release(id, 5_200, revision);
+    }
+    scene.breaks(&[Rule::L2]);
 }
