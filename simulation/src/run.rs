@@ -99,7 +99,7 @@ impl Run {
                 pause: cast.pause,
                 work: cast.work,
                 long_holds: cast.long_holds,
-                locks: (0..cast.locks).map(|n| format!("counter-{n}")).collect(),
+                locks: (0..cast.locks).map(lock_name).collect(),
                 raises: true,
                 seed: rng.u64(0..u64::MAX / 2),
                 folder: PathBuf::new(),
@@ -302,5 +302,14 @@ impl Run {
         history.store = self.store.clone();
         history.end = end;
         history
+    }
+}
+
+/// Returns the name of a lock. Every second one lies below the one before it, and is another lock all
+/// the same.
+fn lock_name(number: u32) -> String {
+    match number % 2 {
+        0 => format!("counter-{number}"),
+        _ => format!("counter-{}/below", number - 1),
     }
 }
