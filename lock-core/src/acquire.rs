@@ -12,6 +12,8 @@ use crate::hold::Hold;
 use crate::janitor::SharedSession;
 use crate::liveness::State;
 use crate::named::format_seconds;
+use crate::observe::AcquireRecord;
+use crate::operation::Operation;
 use crate::retry::{Doubt, RetryPolicy, retry};
 use crate::rule::{self, Verdict};
 use crate::session::{Admission, Enqueued, Placed};
@@ -25,9 +27,10 @@ const WITHDRAWAL: Duration = Duration::from_secs(1);
 
 /// An acquire that has no hold yet. When it is dropped, at any await, the janitor removes the entry
 /// that it has or may have.
-pub(crate) struct Pending {
+pub(crate) struct Pending<'a> {
     shared_session: Arc<SharedSession>,
     ticket: Ticket,
+    record: &'a AcquireRecord,
     entry: Option<EntryId>,
     /// When the coordinator reported the place in the queue.
     placed: Option<BootInstant>,
@@ -46,11 +49,16 @@ enum Outcome {
     TimeUp,
 }
 
-impl Pending {
-    pub(crate) fn new(shared_session: Arc<SharedSession>, ticket: Ticket) -> Self {
+impl<'a> Pending<'a> {
+    pub(crate) fn new(
+        shared_session: Arc<SharedSession>,
+        ticket: Ticket,
+        record: &'a AcquireRecord,
+    ) -> Self {
         Pending {
             shared_session,
             ticket,
+            record,
             entry: None,
             placed: None,
             token: Token(0),
@@ -125,6 +133,7 @@ impl Pending {
             // On the background thread from the event to the grant: nobody holds the lock
             // meanwhile, and each crossing to another thread would add to that time.
             Verdict::Blocked(_) | Verdict::Evicted => {
+                self.record.note_contention();
                 let handoff = self.shared_session.handoff().clone();
                 let ticket = self.ticket.clone();
                 let self_wait = self.shared_session.holders().check_wait(&ticket.name);
@@ -152,7 +161,9 @@ impl Pending {
         };
         let handoff = shared_session.handoff();
         let doubt = &self.doubt;
-        let enqueued = retry(policy, || {
+        let observed = shared_session.session().liveness().observed();
+        let observed = observed.of_retries(Operation::Acquire);
+        let enqueued = retry(policy, observed, || {
             // Before this try: its own future is in doubt from the first poll on.
             let again = doubt.remains();
             doubt.observe(handoff.enqueue(&ticket, admission, again))
@@ -189,7 +200,9 @@ impl Pending {
             },
             ..self.ticket
         };
-        let hold = Hold::new(ticket, entry, self.token);
+        let observed = self.shared_session.session().liveness().observed();
+        let acquired = self.record.tell_acquired(self.token);
+        let hold = Hold::new(ticket, entry, self.token, observed.clone(), acquired);
         self.shared_session.register(&hold);
         Ok(Some(HeldLock::new(self.shared_session.clone(), hold)))
     }
@@ -213,7 +226,7 @@ impl Pending {
     }
 }
 
-impl Drop for Pending {
+impl Drop for Pending<'_> {
     fn drop(&mut self) {
         if self.may_have_entry() {
             self.shared_session

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
+use tracing::Instrument;
 
 use crate::error::{Effect, Error, ErrorKind};
 #[cfg(simulation)]
@@ -205,7 +206,7 @@ pub(crate) async fn run<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     let mut task = JoinSet::new();
-    handle()?.spawn_in(&mut task, work);
+    handle()?.spawn_in(&mut task, work.in_current_span());
     match task.join_next().await {
         Some(Ok(done)) => done,
         Some(Err(died)) => std::panic::resume_unwind(died.into_panic()),
@@ -228,7 +229,7 @@ pub async fn finish<T: Send + 'static>(
     // Boxed: a task is aligned to a cache line, and glibc's allocator leaves holes between large
     // blocks of that alignment, into which no later request fits.
     handle()?
-        .spawn(Box::pin(work))
+        .spawn(Box::pin(work.in_current_span()))
         .await
         .unwrap_or_else(|died| {
             Err(Error::new(

@@ -7,6 +7,7 @@ use crate::entry::Metadata;
 use crate::error::{Error, ErrorKind};
 use crate::janitor::SharedSession;
 use crate::name::LockName;
+use crate::observe::{Observed, TraceContext};
 use crate::options::{MAX_TTL, MIN_TTL, OnRequeue, OnSessionLoss, Options};
 use crate::session::Backend;
 use crate::session_slot::SessionSlot;
@@ -18,6 +19,7 @@ pub(crate) struct Client {
     sessions: Arc<SessionSlot>,
     on_session_loss: OnSessionLoss,
     on_requeue: Option<OnRequeue>,
+    observed: Observed,
     metadata: Metadata,
 }
 
@@ -32,6 +34,7 @@ impl Client {
             announces,
             on_session_loss,
             on_requeue,
+            observer,
         } = options;
         if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
             return Err(Error::new(
@@ -50,12 +53,15 @@ impl Client {
             note,
             command,
             held_unix_ms: announces.then_some(0),
+            traceparent: None,
         };
         metadata.check()?;
+        let observed = Observed::new(observer);
         Ok(Client {
-            sessions: SessionSlot::new(backend, ttl),
+            sessions: SessionSlot::new(backend, ttl, observed.clone()),
             on_session_loss,
             on_requeue,
+            observed,
             metadata,
         })
     }
@@ -82,10 +88,16 @@ impl Client {
         }
     }
 
-    /// Returns the metadata of an entry that is made now.
-    pub(crate) fn metadata(&self) -> Metadata {
+    /// Returns the observer of all locks.
+    pub(crate) fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// Returns the metadata of an entry that is made now, for a task that works for this trace.
+    pub(crate) fn metadata(&self, traceparent: Option<TraceContext>) -> Metadata {
         Metadata {
             since_unix_ms: clock::unix_millis(),
+            traceparent,
             ..self.metadata.clone()
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
+use crate::operation::Operation;
 use crate::name::{self, LockName};
 
 /// The longest value, in bytes. ZooKeeper accepts requests of up to 1,048,575 bytes, paths
@@ -83,6 +84,15 @@ impl Access {
             ));
         }
         Ok(Access::Put(value.into()))
+    }
+
+    /// Returns the operation that makes this access.
+    pub(crate) fn operation(&self) -> Operation {
+        match self {
+            Access::Get => Operation::Get,
+            Access::Put(_) => Operation::Put,
+            Access::Delete => Operation::Delete,
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind};
 use crate::incarnation::Incarnation;
 use crate::name::LockName;
+use crate::observe::TraceContext;
+use crate::observe::trace_context;
 use crate::token::Token;
 
 /// The longest note, owner, host or command, in bytes.
@@ -85,6 +87,14 @@ pub struct Metadata {
     /// contender that never announces its holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_unix_ms: Option<u64>,
+    /// The trace that the contender works for, as far as the contender is to be believed. Earlier
+    /// versions of Turnlock ignore this field. A value that is not a `traceparent` is ignored.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "trace_context::deserialize_or_none"
+    )]
+    pub traceparent: Option<TraceContext>,
 }
 
 impl Metadata {
@@ -114,6 +124,13 @@ impl Metadata {
     #[must_use]
     pub fn with_command(mut self, command: impl Into<String>) -> Self {
         self.command = Some(command.into());
+        self
+    }
+
+    /// Sets the trace that the contender works for.
+    #[must_use]
+    pub fn with_traceparent(mut self, traceparent: TraceContext) -> Self {
+        self.traceparent = Some(traceparent);
         self
     }
 
@@ -262,6 +279,7 @@ mod tests {
             note: Some("nightly \u{1b}[31m".into()),
             command: Some("rsync".into()),
             held_unix_ms: Some(13),
+            traceparent: TraceContext::new(1, 2, true),
         };
         assert_eq!(Metadata::from_bytes(&metadata.to_bytes()), Some(metadata));
         assert_eq!(Metadata::from_bytes(b"127.0.0.1"), None);

@@ -7,9 +7,10 @@ use crate::clock;
 use crate::data::{Access, Accessed, DataKey};
 use crate::entry::Metadata;
 use crate::error::{Error, ErrorKind, LossReason};
-use crate::hold::{End, Hold};
+use crate::hold::Hold;
 use crate::janitor::SharedSession;
 use crate::liveness::{Liveness, State};
+use crate::observe::HoldEnd;
 use crate::operation::Operation;
 use crate::retry::{Doubt, RetryPolicy, retry};
 use crate::session::Removed;
@@ -31,7 +32,8 @@ pub enum Release {
 pub(crate) struct HeldLock {
     hold: Arc<Hold>,
     shared_session: Arc<SharedSession>,
-    released: bool,
+    /// How the hold ends if it is not lost before.
+    end: HoldEnd,
 }
 
 impl HeldLock {
@@ -40,7 +42,7 @@ impl HeldLock {
         HeldLock {
             hold,
             shared_session,
-            released: false,
+            end: HoldEnd::Dropped,
         }
     }
 
@@ -108,21 +110,25 @@ impl HeldLock {
         let access = access(key)?;
         background::check_process()?;
         let (ticket, entry) = (self.hold.ticket(), self.hold.entry());
-        let _turn = self.hold.waits().access.lock().await;
+        let turn = self.hold.waits().access.lock().await;
         if let State::Lost(reason) = self.state() {
             return Err(Error::hold_lost(reason));
         }
         let doubt = Doubt::default();
         let session = self.shared_session.session();
-        let accessed = retry(RetryPolicy::Usual, || {
+        let observed = session.liveness().observed();
+        let observed = observed.of_retries(access.operation());
+        let accessed = retry(RetryPolicy::Usual, observed, || {
             doubt.observe(session.access(ticket, entry, key, &access))
         });
         let outcome = tokio::select! {
             biased;
             outcome = accessed => outcome,
             // The loss of the entry alone is not awaited here: the reply reports it for certain.
-            reason = session.liveness().lost() => Err(Error::hold_lost(self.hold.lose(reason))),
+            reason = session.liveness().lost() => Err(Error::hold_lost(reason)),
         };
+        // An observer that is told of the loss may access the hold itself.
+        drop(turn);
         let error = match outcome {
             Ok(Accessed::Done(value)) => return Ok(value),
             Ok(Accessed::NotOurs) => Error::hold_lost(self.hold.lose(LossReason::EntryGone)),
@@ -171,13 +177,15 @@ impl HeldLock {
         let removed = handoff.remove(self.hold.ticket(), Some(self.hold.entry()));
         match removed.await {
             Ok(removed) => {
-                self.released = true;
-                Ok(match removed {
-                    Removed::Removed => Release::Released,
-                    Removed::AlreadyGone => Release::AlreadyGone,
-                })
+                let (end, release) = match removed {
+                    Removed::Removed => (HoldEnd::Released, Release::Released),
+                    Removed::AlreadyGone => (HoldEnd::AlreadyGone, Release::AlreadyGone),
+                };
+                self.end = end;
+                Ok(release)
             }
             Err(error) => {
+                self.end = HoldEnd::Unconfirmed;
                 tracing::debug!(
                     %error,
                     lock = %self.hold.ticket().name,
@@ -196,9 +204,9 @@ impl Drop for HeldLock {
         if !self.released && background::is_forked() {
             return;
         }
-        self.hold.end(End::Released);
+        self.hold.end(self.end);
         self.shared_session.unregister(self.hold.serial());
-        if !self.released {
+        if matches!(self.end, HoldEnd::Dropped | HoldEnd::Unconfirmed) {
             self.shared_session
                 .discard(self.hold.ticket().clone(), Some(self.hold.entry().clone()));
         }

@@ -8,8 +8,10 @@ use std::task::Poll;
 use futures_util::FutureExt;
 use tokio::sync::Mutex;
 
+use crate::clock::{BootInstant, Clock};
 use crate::entry::{EntryId, Ticket};
 use crate::error::LossReason;
+use crate::observe::{Event, HoldEnd, Observed};
 use crate::self_wait::CallerKey;
 use crate::sync::{AtomicWaker, Notify, OnceLock, fence};
 use crate::token::Token;
@@ -31,8 +33,11 @@ pub(crate) struct Hold {
     token: Token,
     /// The task that acquired the lock.
     caller: CallerKey,
-    /// Why the hold ended; set once.
-    end: OnceLock<End>,
+    observed: Observed,
+    /// When the lock was acquired, if somebody observes it.
+    acquired: Option<BootInstant>,
+    /// How the hold ended; set once.
+    end: OnceLock<HoldEnd>,
     /// Wakes the watch on the entry at the end.
     watcher: AtomicWaker,
     /// Made by the first wait; most holds never need it.
@@ -47,21 +52,22 @@ pub(crate) struct Waits {
     pub(crate) access: Mutex<()>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    Lost(LossReason),
-    /// The guard gives the lock back, or was dropped.
-    Released,
-}
-
 impl Hold {
     /// Creates the hold of the calling task. To be called on the task that acquires.
-    pub(crate) fn new(ticket: Ticket, entry: EntryId, token: Token) -> Arc<Self> {
+    pub(crate) fn new(
+        ticket: Ticket,
+        entry: EntryId,
+        token: Token,
+        observed: Observed,
+        acquired: Option<BootInstant>,
+    ) -> Arc<Self> {
         Arc::new(Hold {
             caller: CallerKey::of_caller(&ticket.name),
             ticket,
             entry,
             token,
+            observed,
+            acquired,
             end: OnceLock::new(),
             watcher: AtomicWaker::new(),
             waits: OnceLock::new(),
@@ -92,13 +98,14 @@ impl Hold {
     /// Ends the hold for this reason, unless it ended before. Returns the first reason, which
     /// stays.
     pub(crate) fn lose(&self, reason: LossReason) -> LossReason {
-        match self.end(End::Lost(reason)) {
-            End::Lost(first) => first,
-            End::Released => LossReason::Closed,
+        match self.end(HoldEnd::Lost(reason)) {
+            HoldEnd::Lost(first) => first,
+            _ => LossReason::Closed,
         }
     }
 
-    pub(crate) fn end(&self, end: End) -> End {
+    /// Ends the hold in this way, unless it ended before. Returns the first end, which stays.
+    pub(crate) fn end(&self, end: HoldEnd) -> HoldEnd {
         let mut first = false;
         let final_end = *self.end.get_or_init(|| {
             first = true;
@@ -111,8 +118,22 @@ impl Hold {
                 waits.ended.notify_waiters();
             }
             self.watcher.wake();
+            self.tell_end(final_end);
         }
         final_end
+    }
+
+    fn tell_end(&self, end: HoldEnd) {
+        let Some(acquired) = self.acquired else {
+            return;
+        };
+        self.observed.emit(|| Event::HoldEnded {
+            lock: &self.ticket.name,
+            mode: self.ticket.mode,
+            token: self.token,
+            held: Clock::system().now().saturating_since(acquired),
+            end,
+        });
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -121,8 +142,8 @@ impl Hold {
 
     pub(crate) fn loss(&self) -> Option<LossReason> {
         match self.end.get() {
-            Some(End::Lost(reason)) => Some(*reason),
-            Some(End::Released) | None => None,
+            Some(HoldEnd::Lost(reason)) => Some(*reason),
+            _ => None,
         }
     }
 
@@ -180,7 +201,7 @@ mod tests {
                 key: b"key".as_slice().into(),
                 incarnation: Incarnation::new(serial),
             };
-            Hold::new(ticket, entry, Token(serial))
+            Hold::new(ticket, entry, Token(serial), Observed::default(), None)
         }
     }
 

@@ -2,7 +2,7 @@
 
 mod word;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,7 +11,9 @@ use tokio::sync::watch;
 use self::word::Word;
 use crate::background;
 use crate::clock::{self, BootInstant, Clock};
+use crate::entry::SessionId;
 use crate::error::{Error, ErrorKind, LossReason};
+use crate::observe::{Event, Observed};
 
 /// Jeopardy begins when less than this part of the validity is left.
 const JEOPARDY: f64 = 0.3;
@@ -61,6 +63,8 @@ pub struct Liveness {
     ttl: Duration,
     lag: Duration,
     doubt: AtomicBool,
+    /// Who hears of the renewals, and of which session they are.
+    observed: OnceLock<(SessionId, Observed)>,
     loss: watch::Sender<Option<LossReason>>,
 }
 
@@ -92,9 +96,21 @@ impl Liveness {
             ttl,
             lag,
             doubt: AtomicBool::new(false),
+            observed: OnceLock::new(),
             loss: watch::Sender::new(None),
             clock,
         })
+    }
+
+    /// Tells this observer of the renewals of this session from now on, unless another one is told.
+    pub(crate) fn observe(&self, session: SessionId, observed: Observed) {
+        let _ = self.observed.set((session, observed));
+    }
+
+    /// Returns the observer of the session.
+    pub(crate) fn observed(&self) -> &Observed {
+        let observed = self.observed.get();
+        observed.map_or(Observed::nobody(), |(_, observed)| observed)
     }
 
     /// Returns the clock of the deadline.
@@ -160,14 +176,33 @@ impl Liveness {
     /// it, and never revives a session whose deadline has passed: callers may have seen that it is
     /// lost.
     pub fn record_renewal(&self, sent: BootInstant, validity: Duration) {
-        if self
-            .move_deadline(|deadline| deadline.max(sent + validity))
-            .is_ok()
-        {
+        let moved = self.move_deadline(|deadline| deadline.max(sent + validity));
+        if let Ok((deadline, now)) = moved {
             self.validity_nanos.store(nanos(validity), Ordering::SeqCst);
             self.acknowledged_nanos
                 .fetch_max(sent.as_nanos(), Ordering::SeqCst);
             self.doubt.store(false, Ordering::SeqCst);
+            if let Some((session, observed)) = self.observed.get() {
+                observed.emit(|| Event::Renewed {
+                    session: *session,
+                    took: now.saturating_since(sent),
+                    left: deadline.saturating_since(now),
+                    validity,
+                });
+            }
+        }
+    }
+
+    /// Puts the session in jeopardy after a renewal that failed with this error, or was not answered
+    /// in time.
+    pub(crate) fn record_failed_renewal(&self, error: Option<&Error>) {
+        self.doubt();
+        if let Some((session, observed)) = self.observed.get() {
+            observed.emit(|| Event::RenewalFailed {
+                session: *session,
+                error,
+                left: self.remaining(),
+            });
         }
     }
 

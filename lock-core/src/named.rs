@@ -16,6 +16,7 @@ use crate::guard_mode::GuardMode;
 use crate::held_lock::HeldLock;
 use crate::janitor::SharedSession;
 use crate::name::LockName;
+use crate::observe::{AcquireRecord, NotAcquired};
 use crate::operation::Operation;
 use crate::options::OnSessionLoss;
 use crate::wait_limit::WaitLimit;
@@ -42,9 +43,18 @@ impl Named {
     ) -> Result<Option<Guard<M>>, Error> {
         let (mode, limit) = (options.to_mode(), options.to_wait_limit());
         let policy = options.session_loss_policy(self.client.on_session_loss());
-        let held = self.wait(mode, limit, policy).await;
-        let held = held.map_err(|error| error.during(Operation::Acquire, Some(&self.name)))?;
-        Ok(held.map(Guard::new))
+        let record = AcquireRecord::begin(self.client.observed(), &self.name, mode);
+        let held = self.wait(mode, limit, policy, &record).await;
+        let held = held.map_err(|error| error.during(Operation::Acquire, Some(&self.name)));
+        match &held {
+            Ok(Some(_)) => {}
+            Ok(None) if matches!(limit, WaitLimit::Try(_)) => {
+                record.tell_not_acquired(NotAcquired::Busy);
+            }
+            Ok(None) => record.tell_not_acquired(NotAcquired::TimedOut),
+            Err(error) => record.tell_not_acquired(NotAcquired::Failed(error)),
+        }
+        Ok(held?.map(Guard::new))
     }
 
     /// Acquires the lock with options that wait without a limit.
@@ -65,17 +75,19 @@ impl Named {
         mode: Mode,
         limit: WaitLimit,
         policy: OnSessionLoss,
+        record: &AcquireRecord,
     ) -> Result<Option<HeldLock>, Error> {
         // A loop of acquires that never wait must let other tasks run.
         tokio::task::coop::consume_budget().await;
+        let trace_context = self.client.observed().trace_context();
         let requeues = policy == OnSessionLoss::Requeue;
         let mut shared_session = self.session(limit, None).await?;
         let mut replaced = false;
         let mut backoff = Backoff::default();
         loop {
-            let metadata = Arc::new(self.client.metadata());
+            let metadata = Arc::new(self.client.metadata(trace_context));
             let ticket = shared_session.ticket(self.name.clone(), mode, metadata);
-            let mut pending = Pending::new(shared_session, ticket);
+            let mut pending = Pending::new(shared_session, ticket, record);
             let error = match pending.acquire(limit, replaced && requeues).await {
                 Err(error) if is_loss(&error) => error,
                 outcome => return outcome,

@@ -10,6 +10,7 @@ use crate::error::ErrorKind;
 #[cfg(doc)]
 use crate::lock::Locks;
 use crate::name::LockName;
+use crate::observe::Observer;
 
 /// Shortest time to live that can be asked for. The coordinator may grant a longer one.
 pub const MIN_TTL: Duration = Duration::from_secs(1);
@@ -52,6 +53,8 @@ pub struct Options {
     pub on_session_loss: OnSessionLoss,
     /// Called when a wait has lost its place and queues anew.
     pub on_requeue: Option<OnRequeue>,
+    /// Receives the events of the locks and of the session.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl Options {
@@ -98,6 +101,12 @@ impl Options {
         callback: impl Fn(&LockName, &Error) + Send + Sync + 'static,
     ) -> Self {
         self.on_requeue = Some(OnRequeue::new(callback));
+        self
+    }
+
+    /// Sets what receives the events of the locks and of the session: see [`Observer`].
+    pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
         self
     }
 }
@@ -158,6 +167,7 @@ impl Default for Options {
             announces: false,
             on_session_loss: OnSessionLoss::default(),
             on_requeue: None,
+            observer: None,
         }
     }
 }

@@ -81,10 +81,13 @@ where
                     return;
                 }
                 tracing::debug!(%error, "a renewal failed");
+                liveness.record_failed_renewal(Some(&error));
             }
-            Err(_) => tracing::debug!(?limit, "a renewal was not answered in time"),
+            Err(_) => {
+                tracing::debug!(?limit, "a renewal was not answered in time");
+                liveness.record_failed_renewal(None);
+            }
         }
-        liveness.doubt();
         next = liveness.clock().now() + pause;
     }
 }

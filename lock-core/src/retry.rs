@@ -13,6 +13,8 @@ use crate::entry::{EntryId, Ticket};
 use crate::error::{Effect, Error, ErrorKind, LossReason};
 use crate::liveness::State;
 use crate::name::LockName;
+use crate::observe::{Observed, ObservedRetries};
+use crate::operation::Operation;
 use crate::session::{Backend, Removal, Removed, Session};
 
 /// How long a coordinator that is there but short of something is asked again, and how long a
@@ -46,6 +48,7 @@ pub(crate) enum RetryPolicy {
 /// last error then. The caller watches for the end of the session.
 pub(crate) async fn retry<T, F>(
     policy: RetryPolicy,
+    observed: ObservedRetries<'_>,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, Error>
 where
@@ -55,7 +58,7 @@ where
     match attempt().await {
         Ok(done) => Ok(done),
         // In a box: an operation that succeeds at once does without the memory.
-        Err(error) => Box::pin(retry_after(error, policy, begun, attempt)).await,
+        Err(error) => Box::pin(retry_after(error, policy, observed, begun, attempt)).await,
     }
 }
 
@@ -63,6 +66,7 @@ where
 async fn retry_after<T, F>(
     mut error: Error,
     policy: RetryPolicy,
+    observed: ObservedRetries<'_>,
     begun: BootInstant,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, Error>
@@ -76,8 +80,10 @@ where
         RetryPolicy::OfTry | RetryPolicy::Usual | RetryPolicy::Endless => Backoff::default(),
     };
     while tries.allow_another(&error, clock.now()) {
-        tracing::debug!(%error, "a request will be tried again");
-        background::sleep(backoff.next_pause()).await;
+        let pause = backoff.next_pause();
+        tracing::debug!(%error, ?pause, "a request will be tried again");
+        observed.tell(&error, pause);
+        background::sleep(pause).await;
         error = match attempt().await {
             Ok(done) => return Ok(done),
             Err(error) => error,
@@ -200,7 +206,8 @@ pub async fn retry_briefly<T, F>(attempt: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
-    retry(RetryPolicy::Brief, attempt).await
+    let nobody = Observed::nobody().of_retries(Operation::ReadQueue);
+    retry(RetryPolicy::Brief, nobody, attempt).await
 }
 
 /// Removes an entry as [`Guard::release`](crate::Guard::release) does: tries for 4 s at most, and
@@ -229,7 +236,9 @@ pub(crate) async fn remove_before(
 ) -> Result<Removal, Error> {
     let doubt = Doubt::default();
     let attempt = || doubt.observe(session.remove(ticket, entry, waiters));
-    let found = retry(RetryPolicy::Brief, attempt).await?;
+    let observed = session.liveness().observed();
+    let observed = observed.of_retries(Operation::Release);
+    let found = retry(RetryPolicy::Brief, observed, attempt).await?;
     let removed = match session.liveness().state() {
         // The end of the session may have removed the entry before any try did.
         State::Lost(_) => found.removed,

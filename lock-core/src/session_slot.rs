@@ -7,11 +7,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::background;
+use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::handoff::HandoffRegistry;
 use crate::janitor::SharedSession;
 use crate::operation::Operation;
-use crate::retry;
+use crate::observe::{Event, Observed};
+use crate::retry::{RetryPolicy, retry};
 use crate::session::Backend;
 
 /// Holds the session of all clones of a `Locks`, and opens it.
@@ -20,6 +22,7 @@ pub(crate) struct SessionSlot {
     backend: Arc<dyn Backend>,
     registry: Arc<HandoffRegistry>,
     ttl: Duration,
+    observed: Observed,
     slot: Mutex<Slot>,
 }
 
@@ -37,11 +40,16 @@ enum Slot {
 type Opening = watch::Receiver<Option<Result<Arc<SharedSession>, Error>>>;
 
 impl SessionSlot {
-    pub(crate) fn new(backend: Arc<dyn Backend>, ttl: Duration) -> Arc<Self> {
+    pub(crate) fn new(
+        backend: Arc<dyn Backend>,
+        ttl: Duration,
+        observed: Observed,
+    ) -> Arc<Self> {
         Arc::new(SessionSlot {
             registry: HandoffRegistry::of_backend(&backend),
             backend,
             ttl,
+            observed,
             slot: Mutex::default(),
         })
     }
@@ -98,11 +106,22 @@ impl SessionSlot {
         let background = background::handle()?;
         let (sender, opening) = watch::channel(None);
         let (backend, ttl) = (self.backend.clone(), self.ttl);
-        let registry = self.registry.clone();
+        let (registry, observed) = (self.registry.clone(), self.observed.clone());
         let (shared, ours) = (Arc::downgrade(self), opening.clone());
         background.spawn(async move {
-            let opened = retry::retry_briefly(|| backend.open_session(ttl)).await;
-            let outcome = opened.and_then(|session| SharedSession::new(session, registry));
+            let begun = Clock::system().now();
+            let retries = observed.of_retries(Operation::OpenSession);
+            let opened = retry(RetryPolicy::Brief, retries, || backend.open_session(ttl)).await;
+            let outcome = opened.and_then(|session| {
+                let liveness = session.liveness().clone();
+                liveness.observe(session.id(), observed.clone());
+                observed.emit(|| Event::SessionOpened {
+                    session: session.id(),
+                    liveness: &liveness,
+                    took: Clock::system().now().saturating_since(begun),
+                });
+                SharedSession::new(session, registry)
+            });
             let outcome = outcome.map_err(|error| error.during(Operation::OpenSession, None));
             // If nobody is left to use the session, it is dropped here, and so closed.
             if let Some(shared) = shared.upgrade() {

@@ -10,6 +10,7 @@ use crate::backoff::Backoff;
 use crate::entry::{EntryId, Ticket};
 use crate::error::{Error, ErrorKind};
 use crate::handoff::{Change, HandoffSession};
+use crate::operation::Operation;
 use crate::retry::{RetryPolicy, retry};
 use crate::rule::{self, Verdict, View};
 use crate::self_wait::SelfWaitCheck;
@@ -75,7 +76,9 @@ pub(crate) async fn wait_for_grant(
                 Ok(Change::Gone) => as_of = AsOf::Change,
             }
         }
-        view = retry(RetryPolicy::Endless, || {
+        let observed = handoff.session().liveness().observed();
+        let observed = observed.of_retries(Operation::Acquire);
+        view = retry(RetryPolicy::Endless, observed, || {
             handoff.look(&ticket, &entry, as_of)
         })
         .await?;

@@ -56,17 +56,40 @@ struct Generations {
     old: BTreeMap<u64, Arc<Hold>>,
     /// Whether there will be a next sweep.
     sweep_due: bool,
+    /// Why the session was lost, once it is.
+    loss: Option<LossReason>,
 }
 
 impl UnwatchedHolds {
     /// Adds a hold. Wakes the other thread only for the first hold of a sweep, so a short hold
     /// costs no wake-up.
+    /// A hold of a session that was lost meanwhile ends at once.
     pub(super) fn add(&self, hold: &Arc<Hold>) {
+        let loss = self.insert(hold);
+        if let Some(reason) = loss {
+            hold.lose(reason);
+        }
+    }
+
+    fn insert(&self, hold: &Arc<Hold>) -> Option<LossReason> {
         let mut generations = self.generations();
+        if generations.loss.is_some() {
+            return generations.loss;
+        }
         generations.young.insert(hold.serial(), hold.clone());
         if !std::mem::replace(&mut generations.sweep_due, true) {
             self.arrival.notify_one();
         }
+        None
+    }
+
+    /// Returns all holds, and keeps none from now on, because the session was lost.
+    fn take_all(&self, reason: LossReason) -> Vec<Arc<Hold>> {
+        let mut generations = self.generations();
+        generations.loss = Some(reason);
+        let young = std::mem::take(&mut generations.young);
+        let old = std::mem::take(&mut generations.old);
+        young.into_values().chain(old.into_values()).collect()
     }
 
     pub(super) fn remove(&self, serial: u64) {
@@ -101,7 +124,7 @@ impl UnwatchedHolds {
 }
 
 /// A hold whose entry is watched.
-struct Watched {
+pub(super) struct Watched {
     hold: Arc<Hold>,
     /// The pauses before the watch is set anew, which grow with the number of breaks in a row.
     backoff: Backoff,
@@ -120,12 +143,26 @@ enum Cause {
     Backstop,
 }
 
+/// Ends all holds, so that their observer hears of it even if their guards are never asked.
+pub(super) fn end_all(
+    unwatched: &UnwatchedHolds,
+    watched: &BTreeMap<u64, Watched>,
+    reason: LossReason,
+) {
+    let unwatched = unwatched.take_all(reason);
+    let watched = watched.values().map(|watched| &watched.hold);
+    for hold in unwatched.iter().chain(watched) {
+        hold.lose(reason);
+    }
+}
+
 /// Watches the entries of all holds that last, and counts these as `holders`, until the session is
-/// lost.
+/// lost. Then ends all holds. `watched` has the holds whose entries are watched.
 pub(super) async fn watch(
     session: &dyn Session,
     unwatched: &UnwatchedHolds,
     holders: &Arc<Holders>,
+    watched: &mut BTreeMap<u64, Watched>,
 ) {
     let mut lost = pin!(session.liveness().lost());
     let sweeps = stream::unfold(unwatched, async |unwatched| {
@@ -134,7 +171,6 @@ pub(super) async fn watch(
     let mut sweeps = pin!(sweeps);
     // Each hold in `watched` is in one of `watches`, `due`, `looks` and `resting`. A hold that is
     // looked up in the regular order also stays in `watches`.
-    let mut watched: BTreeMap<u64, Watched> = BTreeMap::new();
     let mut watches = FuturesUnordered::new();
     let mut due: VecDeque<(u64, Cause)> = VecDeque::new();
     let mut looks = FuturesUnordered::new();
@@ -167,7 +203,10 @@ pub(super) async fn watch(
         let backstop =
             (due.is_empty() && !watched.is_empty()).then(|| regular.next_look_at(watched.len()));
         tokio::select! {
-            _ = &mut lost => return,
+            reason = &mut lost => {
+                end_all(unwatched, watched, reason);
+                return;
+            }
             Some(lasted) = sweeps.next() => {
                 if watched.is_empty() {
                     regular = RegularLook::new();
@@ -219,7 +258,7 @@ pub(super) async fn watch(
                 }
             }
             () = wait_until(backstop) => {
-                if let Some(serial) = regular.next(&watched) {
+                if let Some(serial) = regular.next(watched) {
                     due.push_back((serial, Cause::Backstop));
                 }
             }

@@ -4,7 +4,7 @@
 
 mod holds;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -26,6 +26,7 @@ use crate::handoff::{HandoffRegistry, HandoffSession};
 use crate::hold::Hold;
 use crate::liveness::State;
 use crate::name::LockName;
+use crate::observe::Event;
 use crate::retry;
 use crate::self_wait::Holders;
 use crate::session::Session;
@@ -157,8 +158,11 @@ async fn work(
     let mut waiting: VecDeque<(Ticket, Option<EntryId>)> = VecDeque::new();
     let mut removals = FuturesUnordered::new();
     let session = &**handoff.session();
-    let mut watching = holds::watch(session, &unwatched, &holders).boxed().fuse();
+    let mut watched = BTreeMap::new();
+    let watching = holds::watch(session, &unwatched, &holders, &mut watched);
+    let mut watching = watching.boxed().fuse();
     let mut reply = None;
+    let mut has_ended = false;
     loop {
         while removals.len() < REMOVALS
             && let Some((ticket, entry)) = waiting.pop_front()
@@ -169,7 +173,11 @@ async fn work(
             job = jobs.recv() => job,
             Some(()) = removals.next() => continue,
             // The watching ends when the session is lost.
-            () = &mut watching => continue,
+            () = &mut watching => {
+                has_ended = true;
+                tell_end(session);
+                continue;
+            }
         };
         match job {
             Some(Job::Remove(ticket, entry)) => waiting.push_back((ticket, entry)),
@@ -190,9 +198,29 @@ async fn work(
     let mut closing = pin!(close(session, reply));
     loop {
         tokio::select! {
-            () = &mut closing => return,
+            () = &mut closing => break,
             Some(()) = removals.next() => {}
         }
+    }
+    if !has_ended {
+        holds::end_all(&unwatched, &watched, loss_of(session));
+        tell_end(session);
+    }
+}
+
+/// Tells the observer that the session has ended.
+fn tell_end(session: &dyn Session) {
+    session.liveness().observed().emit(|| Event::SessionEnded {
+        session: session.id(),
+        reason: loss_of(session),
+    });
+}
+
+/// Returns why a session that has ended was lost.
+fn loss_of(session: &dyn Session) -> LossReason {
+    match session.liveness().state() {
+        State::Lost(reason) => reason,
+        State::Held | State::Jeopardy => LossReason::Closed,
     }
 }
 

@@ -1,0 +1,98 @@
+//! What an observer is told of one acquire.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Event, NotAcquired, Observed};
+use crate::clock::{BootInstant, Clock};
+use crate::entry::Mode;
+use crate::name::LockName;
+use crate::token::Token;
+
+/// An acquire that is under way. If this is dropped before its end, the acquire was cancelled.
+#[derive(Debug)]
+pub(crate) struct AcquireRecord(Option<Record>);
+
+/// The record of an acquire that somebody observes.
+#[derive(Debug)]
+struct Record {
+    observed: Observed,
+    lock: LockName,
+    mode: Mode,
+    begun: BootInstant,
+    /// Whether the acquire had to wait for another contender.
+    contended: AtomicBool,
+    /// Whether the end was told.
+    has_ended: AtomicBool,
+}
+
+impl AcquireRecord {
+    /// Begins the record of an acquire, if there is an observer.
+    pub(crate) fn begin(observed: &Observed, lock: &LockName, mode: Mode) -> Self {
+        if !observed.is_on() {
+            return AcquireRecord(None);
+        }
+        observed.emit(|| Event::Acquiring { lock, mode });
+        AcquireRecord(Some(Record {
+            observed: observed.clone(),
+            lock: lock.clone(),
+            mode,
+            begun: Clock::system().now(),
+            contended: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
+        }))
+    }
+
+    /// Notes that the acquire waits for another contender.
+    pub(crate) fn note_contention(&self) {
+        if let Some(record) = &self.0 {
+            // One task writes and reads this, so the order of other memory is no matter.
+            record.contended.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells that the lock was acquired. Returns when that was, if there is an observer.
+    pub(crate) fn tell_acquired(&self, token: Token) -> Option<BootInstant> {
+        let record = self.0.as_ref()?;
+        let now = Clock::system().now();
+        record.end(|record| Event::Acquired {
+            lock: &record.lock,
+            mode: record.mode,
+            token,
+            waited: now.saturating_since(record.begun),
+            contended: record.contended.load(Ordering::Relaxed),
+        });
+        Some(now)
+    }
+
+    /// Tells that the acquire ended without the lock.
+    pub(crate) fn tell_not_acquired(&self, why: NotAcquired<'_>) {
+        if let Some(record) = &self.0 {
+            record.tell_not_acquired(why);
+        }
+    }
+}
+
+impl Record {
+    fn tell_not_acquired(&self, why: NotAcquired<'_>) {
+        self.end(|record| Event::NotAcquired {
+            lock: &record.lock,
+            mode: record.mode,
+            waited: Clock::system().now().saturating_since(record.begun),
+            contended: record.contended.load(Ordering::Relaxed),
+            why,
+        });
+    }
+
+    /// Tells the end, unless it was told before.
+    fn end<'a>(&'a self, event: impl FnOnce(&'a Self) -> Event<'a>) {
+        if !self.has_ended.swap(true, Ordering::Relaxed) {
+            self.observed.emit(|| event(self));
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.tell_not_acquired(NotAcquired::Cancelled);
+    }
+}
