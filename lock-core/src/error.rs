@@ -74,6 +74,33 @@ pub enum ErrorKind {
     Forked,
 }
 
+impl ErrorKind {
+    /// Returns the name of the kind for metrics, traces and logs, in snake case.
+    ///
+    /// # Examples
+    /// ```
+    /// use lock_core::{ErrorKind, LossReason};
+    ///
+    /// assert_eq!(ErrorKind::Unreachable.name(), "unreachable");
+    /// assert_eq!(ErrorKind::SessionLost(LossReason::Expired).name(), "session_lost");
+    /// ```
+    pub fn name(self) -> &'static str {
+        match self {
+            ErrorKind::InvalidName => "invalid_name",
+            ErrorKind::InvalidArgument => "invalid_argument",
+            ErrorKind::Configuration => "configuration",
+            ErrorKind::Unreachable => "unreachable",
+            ErrorKind::Exhausted => "exhausted",
+            ErrorKind::Refused => "refused",
+            ErrorKind::SessionLost(_) => "session_lost",
+            ErrorKind::Evicted => "evicted",
+            ErrorKind::Unsupported => "unsupported",
+            ErrorKind::Internal => "internal",
+            ErrorKind::Forked => "forked",
+        }
+    }
+}
+
 /// Why a session or one lock was lost. What was lost once does not come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
@@ -94,6 +121,24 @@ pub enum LossReason {
     /// The coordinator has lost its store, and the session with it.
     #[error("the coordinator's folder was moved, removed or replaced")]
     StoreGone,
+}
+
+impl LossReason {
+    /// Returns the name of the reason for metrics, traces and logs, in snake case.
+    ///
+    /// # Examples
+    /// ```
+    /// assert_eq!(lock_core::LossReason::EntryGone.name(), "entry_gone");
+    /// ```
+    pub fn name(self) -> &'static str {
+        match self {
+            LossReason::Expired => "expired",
+            LossReason::SessionGone => "session_gone",
+            LossReason::EntryGone => "entry_gone",
+            LossReason::Closed => "closed",
+            LossReason::StoreGone => "store_gone",
+        }
+    }
 }
 
 /// What is known of the effect of an operation that failed.

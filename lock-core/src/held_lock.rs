@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use crate::background;
 use crate::clock;
 use crate::data::{Access, Accessed, DataKey};
@@ -10,7 +12,7 @@ use crate::error::{Error, ErrorKind, LossReason};
 use crate::hold::Hold;
 use crate::janitor::SharedSession;
 use crate::liveness::{Liveness, State};
-use crate::observe::HoldEnd;
+use crate::observe::{HoldEnd, spans};
 use crate::operation::Operation;
 use crate::retry::{Doubt, RetryPolicy, retry};
 use crate::session::Removed;
@@ -167,8 +169,16 @@ impl HeldLock {
 
     /// Removes the entry. If that is not done yet, it goes on in the background.
     pub(crate) async fn release(mut self) -> Result<Release, Error> {
-        let removed = self.remove_entry().await;
-        removed.map_err(|error| self.explain(error, Operation::Release))
+        let span = spans::of_release(&self.hold.ticket().name, self.hold.token());
+        let removed = self.remove_entry().instrument(span.clone()).await;
+        let removed = removed.map_err(|error| self.explain(error, Operation::Release));
+        match &removed {
+            Ok(_) => {
+                span.record("turnlock.release.outcome", self.end.name());
+            }
+            Err(error) => spans::record_error(&span, error),
+        }
+        removed
     }
 
     async fn remove_entry(&mut self) -> Result<Release, Error> {

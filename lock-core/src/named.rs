@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use crate::acquire::Pending;
 use crate::acquire_options::AcquireOptions;
 use crate::background;
@@ -16,7 +18,7 @@ use crate::guard_mode::GuardMode;
 use crate::held_lock::HeldLock;
 use crate::janitor::SharedSession;
 use crate::name::LockName;
-use crate::observe::{AcquireRecord, NotAcquired};
+use crate::observe::{AcquireRecord, NotAcquired, spans};
 use crate::operation::Operation;
 use crate::options::OnSessionLoss;
 use crate::wait_limit::WaitLimit;
@@ -43,18 +45,27 @@ impl Named {
     ) -> Result<Option<Guard<M>>, Error> {
         let (mode, limit) = (options.to_mode(), options.to_wait_limit());
         let policy = options.session_loss_policy(self.client.on_session_loss());
+        let span = spans::of_acquire(&self.name, mode, limit);
+        let held = self.acquire_in_span(mode, limit, policy).instrument(span);
+        Ok(held.await?.map(Guard::new))
+    }
+
+    async fn acquire_in_span(
+        &self,
+        mode: Mode,
+        limit: WaitLimit,
+        policy: OnSessionLoss,
+    ) -> Result<Option<HeldLock>, Error> {
         let record = AcquireRecord::begin(self.client.observed(), &self.name, mode);
         let held = self.wait(mode, limit, policy, &record).await;
         let held = held.map_err(|error| error.during(Operation::Acquire, Some(&self.name)));
         match &held {
             Ok(Some(_)) => {}
-            Ok(None) if matches!(limit, WaitLimit::Try(_)) => {
-                record.tell_not_acquired(NotAcquired::Busy);
-            }
-            Ok(None) => record.tell_not_acquired(NotAcquired::TimedOut),
-            Err(error) => record.tell_not_acquired(NotAcquired::Failed(error)),
+            Ok(None) if matches!(limit, WaitLimit::Try(_)) => record.fail(NotAcquired::Busy),
+            Ok(None) => record.fail(NotAcquired::TimedOut),
+            Err(error) => record.fail(NotAcquired::Failed(error)),
         }
-        Ok(held?.map(Guard::new))
+        held
     }
 
     /// Acquires the lock with options that wait without a limit.

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tracing::Instrument;
+use tracing::field::display;
 
 use crate::background;
 use crate::clock::Clock;
@@ -12,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 use crate::handoff::HandoffRegistry;
 use crate::janitor::SharedSession;
 use crate::operation::Operation;
-use crate::observe::{Event, Observed};
+use crate::observe::{Event, Observed, spans};
 use crate::retry::{RetryPolicy, retry};
 use crate::session::Backend;
 
@@ -111,7 +113,17 @@ impl SessionSlot {
         background.spawn(async move {
             let begun = Clock::system().now();
             let retries = observed.of_retries(Operation::OpenSession);
-            let opened = retry(RetryPolicy::Brief, retries, || backend.open_session(ttl)).await;
+            let span = spans::of_session_opening();
+            let opened = retry(RetryPolicy::Brief, retries, || backend.open_session(ttl));
+            let opened = opened.instrument(span.clone()).await;
+            match &opened {
+                Ok(session) => {
+                    span.record("turnlock.session.id", display(session.id()));
+                    let ttl = session.liveness().ttl();
+                    span.record("turnlock.session.ttl_ms", ttl.as_millis());
+                }
+                Err(error) => spans::record_error(&span, error),
+            }
             let outcome = opened.and_then(|session| {
                 let liveness = session.liveness().clone();
                 liveness.observe(session.id(), observed.clone());

@@ -2,9 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Event, NotAcquired, Observed};
+use tracing::Span;
+use tracing::field::display;
+
+use super::{Event, NotAcquired, Observed, spans};
 use crate::clock::{BootInstant, Clock};
-use crate::entry::Mode;
+use crate::entry::{Mode, SessionId};
 use crate::name::LockName;
 use crate::token::Token;
 
@@ -44,14 +47,21 @@ impl AcquireRecord {
 
     /// Notes that the acquire waits for another contender.
     pub(crate) fn note_contention(&self) {
+        Span::current().record("turnlock.acquire.contended", true);
         if let Some(record) = &self.0 {
             // One task writes and reads this, so the order of other memory is no matter.
             record.contended.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Tells that the lock was acquired. Returns when that was, if there is an observer.
-    pub(crate) fn tell_acquired(&self, token: Token) -> Option<BootInstant> {
+    /// Records that the lock was acquired. Returns when that was, if there is an observer.
+    pub(crate) fn succeed(&self, token: Token, session: SessionId) -> Option<BootInstant> {
+        let span = Span::current();
+        if !span.is_disabled() {
+            span.record("turnlock.acquire.outcome", "granted");
+            span.record("turnlock.lock.token", display(token));
+            span.record("turnlock.session.id", display(session));
+        }
         let record = self.0.as_ref()?;
         let now = Clock::system().now();
         record.end(|record| Event::Acquired {
@@ -64,8 +74,13 @@ impl AcquireRecord {
         Some(now)
     }
 
-    /// Tells that the acquire ended without the lock.
-    pub(crate) fn tell_not_acquired(&self, why: NotAcquired<'_>) {
+    /// Records that the acquire ended without the lock.
+    pub(crate) fn fail(&self, why: NotAcquired<'_>) {
+        let span = Span::current();
+        span.record("turnlock.acquire.outcome", why.name());
+        if let NotAcquired::Failed(error) = why {
+            spans::record_error(&span, error);
+        }
         if let Some(record) = &self.0 {
             record.tell_not_acquired(why);
         }

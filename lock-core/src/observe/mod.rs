@@ -6,6 +6,7 @@
 
 mod acquire_record;
 mod observed;
+pub(crate) mod spans;
 pub(crate) mod trace_context;
 
 use std::fmt;
@@ -16,7 +17,7 @@ pub(crate) use self::acquire_record::AcquireRecord;
 pub(crate) use self::observed::{Observed, ObservedRetries};
 pub use self::trace_context::{TraceContext, TraceContextError};
 use crate::entry::{Metadata, Mode, SessionId};
-use crate::error::{Error, LossReason};
+use crate::error::{Error, ErrorKind, LossReason};
 use crate::liveness::Liveness;
 use crate::name::LockName;
 use crate::operation::Operation;
@@ -198,6 +199,22 @@ pub enum NotAcquired<'a> {
     Failed(&'a Error),
 }
 
+impl NotAcquired<'_> {
+    /// Returns the name of the outcome for metrics, traces and logs, in snake case.
+    pub fn name(self) -> &'static str {
+        match self {
+            NotAcquired::Busy => "busy",
+            NotAcquired::TimedOut => "timeout",
+            NotAcquired::Cancelled => "cancelled",
+            NotAcquired::Failed(error) => match error.kind() {
+                ErrorKind::SessionLost(_) => "lost",
+                ErrorKind::Evicted => "evicted",
+                _ => "error",
+            },
+        }
+    }
+}
+
 /// How a hold ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -216,6 +233,17 @@ pub enum HoldEnd {
 }
 
 impl HoldEnd {
+    /// Returns the name of the end for metrics, traces and logs, in snake case.
+    pub fn name(self) -> &'static str {
+        match self {
+            HoldEnd::Released => "released",
+            HoldEnd::AlreadyGone => "already_gone",
+            HoldEnd::Unconfirmed => "unconfirmed",
+            HoldEnd::Dropped => "dropped",
+            HoldEnd::Lost(_) => "lost",
+        }
+    }
+
     /// Returns whether the lock was lost while it was held. A session that this process closed
     /// counts: its guard was still there.
     pub fn is_loss(self) -> bool {
