@@ -201,7 +201,9 @@ impl<'a> Pending<'a> {
             ..self.ticket
         };
         let observed = self.shared_session.session().liveness().observed();
-        let acquired = self.record.succeed(self.token, self.shared_session.session().id());
+        let acquired = self
+            .record
+            .succeed(self.token, self.shared_session.session().id());
         let hold = Hold::new(ticket, entry, self.token, observed.clone(), acquired);
         self.shared_session.register(&hold);
         Ok(Some(HeldLock::new(self.shared_session.clone(), hold)))

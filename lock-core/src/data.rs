@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
-use crate::operation::Operation;
 use crate::name::{self, LockName};
+use crate::operation::Operation;
 
 /// The longest value, in bytes. ZooKeeper accepts requests of up to 1,048,575 bytes, paths
 /// included.

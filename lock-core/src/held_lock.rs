@@ -211,12 +211,13 @@ impl Drop for HeldLock {
     fn drop(&mut self) {
         // In a forked child, the lock belongs to the parent process. A child has released nothing, so
         // after a release the system need not be asked.
-        if !self.released && background::is_forked() {
+        let stays = matches!(self.end, HoldEnd::Dropped | HoldEnd::Unconfirmed);
+        if stays && background::is_forked() {
             return;
         }
         self.hold.end(self.end);
         self.shared_session.unregister(self.hold.serial());
-        if matches!(self.end, HoldEnd::Dropped | HoldEnd::Unconfirmed) {
+        if stays {
             self.shared_session
                 .discard(self.hold.ticket().clone(), Some(self.hold.entry().clone()));
         }

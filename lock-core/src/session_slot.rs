@@ -13,8 +13,8 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::handoff::HandoffRegistry;
 use crate::janitor::SharedSession;
-use crate::operation::Operation;
 use crate::observe::{Event, Observed, spans};
+use crate::operation::Operation;
 use crate::retry::{RetryPolicy, retry};
 use crate::session::Backend;
 
@@ -42,11 +42,7 @@ enum Slot {
 type Opening = watch::Receiver<Option<Result<Arc<SharedSession>, Error>>>;
 
 impl SessionSlot {
-    pub(crate) fn new(
-        backend: Arc<dyn Backend>,
-        ttl: Duration,
-        observed: Observed,
-    ) -> Arc<Self> {
+    pub(crate) fn new(backend: Arc<dyn Backend>, ttl: Duration, observed: Observed) -> Arc<Self> {
         Arc::new(SessionSlot {
             registry: HandoffRegistry::of_backend(&backend),
             backend,

@@ -42,7 +42,9 @@ impl Observer for Notes {
     fn observe(&self, event: &Event<'_>) {
         let line = match event {
             Event::Acquiring { lock, mode } => format!("acquiring {lock} {mode}"),
-            Event::Acquired { lock, contended, .. } => format!("acquired {lock} {contended}"),
+            Event::Acquired {
+                lock, contended, ..
+            } => format!("acquired {lock} {contended}"),
             Event::NotAcquired { lock, why, .. } => format!("not acquired {lock} {why:?}"),
             Event::HoldEnded { lock, end, .. } => format!("ended {lock} {end:?}"),
             Event::SessionOpened { .. } => "session opened".to_owned(),
@@ -60,7 +62,9 @@ impl Observer for Notes {
 }
 
 async fn observed(notes: &Arc<Notes>, ttl: Duration) -> Locks {
-    let backend = EmbeddedBackend::open("embedded:memory").await.expect("a coordinator in memory");
+    let backend = EmbeddedBackend::open("embedded:memory")
+        .await
+        .expect("a coordinator in memory");
     let options = Options::default().with_ttl(ttl);
     Locks::new(backend, options.with_observer(notes.clone())).expect("valid options")
 }
@@ -72,12 +76,19 @@ async fn an_acquire_and_a_release_are_told_in_order() {
     let notes = Arc::<Notes>::default();
     let locks = observed(&notes, LONG).await;
     let guard = locks.mutex("a").unwrap().acquire().await.unwrap();
-    let expected = ["acquiring a exclusive", "session opened", "acquired a false"];
+    let expected = [
+        "acquiring a exclusive",
+        "session opened",
+        "acquired a false",
+    ];
     assert_eq!(notes.take(), expected);
     let _ = guard.release().await.unwrap();
     assert_eq!(notes.take(), ["ended a Released"]);
     locks.close().await.unwrap();
-    assert_eq!(notes.wait_for("session ended").await, ["session ended Closed"]);
+    assert_eq!(
+        notes.wait_for("session ended").await,
+        ["session ended Closed"]
+    );
 }
 
 #[tokio::test]
@@ -88,13 +99,22 @@ async fn each_end_of_an_acquire_without_the_lock_is_told() {
     let (lock, short) = (locks.mutex("a").unwrap(), Duration::from_millis(20));
     notes.take();
     assert!(lock.try_acquire().await.unwrap().is_none());
-    assert_eq!(notes.take(), ["acquiring a exclusive", "not acquired a Busy"]);
+    assert_eq!(
+        notes.take(),
+        ["acquiring a exclusive", "not acquired a Busy"]
+    );
     let timed = AcquireOptions::new().timeout(short);
     assert!(lock.acquire_with(timed).await.unwrap().is_none());
-    assert_eq!(notes.take(), ["acquiring a exclusive", "not acquired a TimedOut"]);
+    assert_eq!(
+        notes.take(),
+        ["acquiring a exclusive", "not acquired a TimedOut"]
+    );
     let dropped = tokio::time::timeout(short, lock.acquire()).await;
     assert!(dropped.is_err());
-    assert_eq!(notes.take(), ["acquiring a exclusive", "not acquired a Cancelled"]);
+    assert_eq!(
+        notes.take(),
+        ["acquiring a exclusive", "not acquired a Cancelled"]
+    );
     let waiting = tokio::spawn(async move { lock.acquire().await });
     notes.wait_for("acquiring").await;
     drop(held);

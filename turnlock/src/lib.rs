@@ -75,9 +75,9 @@ use std::sync::Arc;
 
 pub use lock_core::{
     AcquireOptions, AnyGuard, Backend, Effect, Entry, EntryId, Error, ErrorKind, Guard,
-    Incarnation, LockName, Locks, LossReason, Metadata, Mode, Mutex, NameError, NameRule,
+    Incarnation, Liveness, LockName, Locks, LossReason, Metadata, Mode, Mutex, NameError, NameRule,
     OnRequeue, OnSessionLoss, Operation, Options, Queue, Raised, ReadGuard, Release, Removed,
-    RwLock, SessionId, State, Token, TokenOffset, clock, guard_mode,
+    RwLock, SessionId, State, Token, TokenOffset, clock, guard_mode, observe,
 };
 pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
 

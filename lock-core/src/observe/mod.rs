@@ -16,7 +16,7 @@ use std::time::Duration;
 pub(crate) use self::acquire_record::AcquireRecord;
 pub(crate) use self::observed::{Observed, ObservedRetries};
 pub use self::trace_context::{TraceContext, TraceContextError};
-use crate::entry::{Metadata, Mode, SessionId};
+use crate::entry::{Mode, SessionId};
 use crate::error::{Error, ErrorKind, LossReason};
 use crate::liveness::Liveness;
 use crate::name::LockName;
@@ -87,16 +87,6 @@ pub enum Event<'a> {
         lock: &'a LockName,
         /// How it is to be held.
         mode: Mode,
-    },
-    /// An acquire has waited for 50 ms behind another contender. Once in an acquire.
-    Blocked {
-        /// The lock.
-        lock: &'a LockName,
-        /// How it is to be held.
-        mode: Mode,
-        /// What the contender says about itself. `None` if it is unknown: the contender is another
-        /// client's or gone, or this acquire is in no recorded trace, so that nobody asked.
-        by: Option<&'a Metadata>,
     },
     /// A lock was acquired. [`HoldEnded`](Event::HoldEnded) follows.
     Acquired {

@@ -89,7 +89,10 @@ impl Target {
         // Nothing else depends on the flag, so the order of other memory is no matter.
         if called.is_err() && !self.has_panicked.swap(true, Ordering::Relaxed) {
             let observer = &self.observer;
-            tracing::error!(?observer, "an observer of locks panicked; this is logged once");
+            tracing::error!(
+                ?observer,
+                "an observer of locks panicked; this is logged once"
+            );
         }
         called.ok()
     }

@@ -155,7 +155,11 @@ mod tests {
             " 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ];
         for text in wrong {
-            assert_eq!(text.parse::<TraceContext>(), Err(TraceContextError), "{text:?}");
+            assert_eq!(
+                text.parse::<TraceContext>(),
+                Err(TraceContextError),
+                "{text:?}"
+            );
         }
     }
 
