@@ -13,7 +13,7 @@ fn end_and_wait() {
     let hold = Hold::sample(1);
     let ender = thread::spawn({
         let hold = hold.clone();
-        move || hold.end(End::Released)
+        move || hold.end(HoldEnd::Released)
     });
     block_on(hold.wait_for_end());
     assert!(hold.is_over());
@@ -25,7 +25,7 @@ fn end_and_watch() {
     let hold = Hold::sample(1);
     let ender = thread::spawn({
         let hold = hold.clone();
-        move || hold.end(End::Released)
+        move || hold.end(HoldEnd::Released)
     });
     let watch = Box::pin(pending::<()>());
     assert_eq!(block_on(hold.watch_until_end(watch)), None);
@@ -41,7 +41,7 @@ fn end_twice() {
     });
     let releaser = thread::spawn({
         let hold = hold.clone();
-        move || hold.end(End::Released)
+        move || hold.end(HoldEnd::Released)
     });
     block_on(hold.wait_for_end());
     let seen = hold.loss();
@@ -49,8 +49,9 @@ fn end_twice() {
     let ended = releaser.join().expect("no panic");
     assert_eq!(hold.loss(), seen, "the first reason stays");
     match ended {
-        End::Released => assert_eq!((seen, lost), (None, LossReason::Closed)),
-        End::Lost(reason) => assert_eq!((seen, lost), (Some(reason), reason)),
+        HoldEnd::Released => assert_eq!((seen, lost), (None, LossReason::Closed)),
+        HoldEnd::Lost(reason) => assert_eq!((seen, lost), (Some(reason), reason)),
+        other => panic!("nobody ended it as {other:?}"),
     }
 }
 
