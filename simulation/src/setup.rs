@@ -175,21 +175,12 @@ impl Cast {
         }
     }
 
-    /// Returns how long all tasks may take for one turn each, after all faults.
-    pub fn drain_time(&self) -> Duration {
-        let turn = Duration::from_millis(300) + self.exchange_time();
-        turn * self.contenders * self.tasks + self.pause
-    }
-
     /// Returns how long it may take until the next client is told of its turn. A client that misses the
     /// event looks by itself, but 5 to 10 s after its last look.
     pub fn handover_time(&self) -> Duration {
-        Duration::from_secs(1) + self.exchange_time()
-    }
-
-    /// Returns how long the messages and the commits of one turn may take.
-    fn exchange_time(&self) -> Duration {
-        Duration::from_micros(6 * self.latency.longest + 2 * self.commit.longest)
+        // The messages and the commits of one turn.
+        let exchange = 6 * self.latency.longest + 2 * self.commit.longest;
+        Duration::from_secs(1) + Duration::from_micros(exchange)
     }
 
     /// Draws the rate of a contender's clock.

@@ -332,9 +332,11 @@ impl Task {
                 bare: bare + 1,
             });
         }
-        let longest = match self.rng.u8(0..100) < 100 - self.orders.long_holds {
-            true => self.orders.work,
-            false => self.orders.ttl * 2,
+        // When the run is over, those who still wait are to be served in time.
+        let may_last = self.rng.u8(0..100) < self.orders.long_holds && !self.shared.is_over();
+        let longest = match may_last {
+            true => self.orders.ttl * 2,
+            false => self.orders.work,
         };
         let steps = 4;
         let step = longest.mul_f64(self.rng.f64().powi(2)) / steps;
