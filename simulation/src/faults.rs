@@ -85,7 +85,10 @@ impl Fault {
 }
 
 /// Draws the faults of a simulation.
-pub struct Simulated;
+pub struct Simulated {
+    /// Whether contenders have connections, which can be cut, and not only links.
+    pub has_connections: bool,
+}
 
 impl Vocabulary for Simulated {
     type Hit = Fault;
@@ -97,11 +100,12 @@ impl Vocabulary for Simulated {
             35..48 => Mishap::Link(Trouble::Silence),
             48..56 => Mishap::SilentRequests,
             56..64 => Mishap::SilentReplies,
-            64..74 => Mishap::Link(Trouble::Swallow),
+            64..74 if self.has_connections => Mishap::Link(Trouble::Swallow),
             74..84 => Mishap::Link(Trouble::Delay(Duration::from_millis(rng.u64(20..800)))),
             84..88 => Mishap::Refusal,
             88..92 => Mishap::WallClock(draw_seconds(rng)),
-            _ => Mishap::Link(Trouble::Cut),
+            _ if self.has_connections => Mishap::Link(Trouble::Cut),
+            _ => Mishap::SilentReplies,
         };
         let lasts = mishap != Mishap::Link(Trouble::Cut);
         (Fault::Contender(contender, mishap), lasts)

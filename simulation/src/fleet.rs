@@ -23,6 +23,7 @@ use crate::network::{CLIENT, Link, SERVER};
 use crate::process::{End, Process, ProcessClock};
 use crate::server::Shared;
 use crate::setup::Latency;
+use crate::store::{Shared as StoreShared, StoreBackend};
 use crate::world::World;
 
 /// The address of the server, which stands for no machine.
@@ -87,6 +88,8 @@ pub enum Access {
     Network(Arc<Shared>),
     /// In the coordinator's process.
     InProcess(Arc<Process>, Coordinator),
+    /// By requests to a store, from processes of their own.
+    Store(Arc<StoreShared>),
 }
 
 /// A contender over all its lives.
@@ -128,7 +131,7 @@ impl Contender {
         self.orders.life += 1;
         self.orders.seed += 1;
         let process = match access {
-            Access::Network(_) => {
+            Access::Network(_) | Access::Store(_) => {
                 let id = self.orders.contender * 1_000 + self.orders.life;
                 Process::start(&self.stage.world, id, self.rate)
             }
@@ -160,6 +163,7 @@ impl Contender {
                 EtcdBackend::new(config).expect("no certificates")
             }
             Access::InProcess(_, coordinator) => EmbeddedBackend::new(coordinator.clone()),
+            Access::Store(store) => StoreBackend::new(store.clone(), self.link.clone()),
         }
     }
 

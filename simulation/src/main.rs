@@ -24,7 +24,11 @@ mod run;
 #[cfg(simulation)]
 mod server;
 #[cfg(simulation)]
+mod service;
+#[cfg(simulation)]
 mod setup;
+#[cfg(simulation)]
+mod store;
 #[cfg(simulation)]
 mod summary;
 #[cfg(simulation)]

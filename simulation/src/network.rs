@@ -32,7 +32,8 @@ impl Host {
         *lock(&self.0) = ended;
     }
 
-    fn ended(&self) -> Option<End> {
+    /// Returns how the last server ended, if none listens.
+    pub fn ended(&self) -> Option<End> {
         *lock(&self.0)
     }
 }
@@ -127,20 +128,29 @@ impl Link {
         !state.silent[from]
     }
 
+    /// Waits for as long as something from this side is under way.
+    pub async fn pass(&self, from: usize) {
+        std::future::poll_fn(|context| match self.is_open(from, context.waker()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+        sleep_until(self.arrival()).await;
+    }
+
+    /// Returns whether new connections are refused.
+    pub fn refuses(&self) -> bool {
+        self.state().refuses
+    }
+
     /// Waits for as long as it takes to open a connection.
     pub async fn open(&self) -> io::Result<()> {
-        for from in [CLIENT, SERVER] {
-            std::future::poll_fn(|context| match self.is_open(from, context.waker()) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            })
-            .await;
-            sleep_until(self.arrival()).await;
-        }
+        self.pass(CLIENT).await;
+        self.pass(SERVER).await;
         match self.host.ended() {
             Some(End::PowerCut) => std::future::pending().await,
             Some(End::Kill) => Err(io::ErrorKind::ConnectionRefused.into()),
-            None if self.state().refuses => Err(io::ErrorKind::ConnectionRefused.into()),
+            None if self.refuses() => Err(io::ErrorKind::ConnectionRefused.into()),
             None => Ok(()),
         }
     }

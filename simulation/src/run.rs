@@ -18,20 +18,18 @@ use tokio::runtime::{Builder, RngSeed};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::faults::{Fault, Outage, Simulated};
-use crate::fleet::{Access, Contender, Stage};
+use crate::fleet::{Contender, Stage};
 use crate::network::Link;
-use crate::process::{End, Process};
+use crate::process::End;
 use crate::server::Server;
+use crate::service::Service;
 use crate::setup::{Cast, Setup, Tier};
+use crate::store;
 use crate::summary::Outcome;
 use crate::world::World;
 
 /// Contenders have times to live from 2 to 5 s.
 const LONGEST_TTL: Duration = Duration::from_secs(5);
-/// The time that the server needs after a fault: as in chaos runs. With it, acquires have to end 17 s
-/// after the last fault: the longest time to live, and 10 s in which a real machine may be late. Here
-/// these are for the holds that are under way, of up to two times to live.
-const RECOVERY: Duration = Duration::from_secs(2);
 /// The time between two looks at what has ended.
 const STEP: Duration = Duration::from_millis(100);
 /// What is waited for in addition to the limits of the checker.
@@ -53,17 +51,26 @@ pub fn run(setup: Setup, is_printed: bool) -> Outcome {
     })
 }
 
+/// Makes the service of a run, in which all trouble is over after this time.
+fn serve(tier: Tier, world: &World, cast: &Cast, healed: Duration) -> Box<dyn Service> {
+    let (rate, commit) = (cast.server_rate, cast.commit);
+    match tier {
+        Tier::Grpc => Box::new(Server::new(world, rate, commit, false)),
+        Tier::Embedded => Box::new(Server::new(world, rate, commit, true)),
+        Tier::Core => Box::new(store::Store::new(world, rate, commit, healed)),
+    }
+}
+
 struct Run {
     setup: Setup,
     world: World,
     stage: Arc<Stage>,
     journal: Journal,
-    server: Server,
+    service: Box<dyn Service>,
     contenders: Vec<Contender>,
     faults: Vec<Planned<Fault>>,
     /// What the rules know of the store.
     store: Store,
-    is_disk_broken: bool,
 }
 
 impl Run {
@@ -75,14 +82,17 @@ impl Run {
             length: Duration::from_secs(setup.seconds),
             ttl: setup.profile.rhythm(),
             contenders: match setup.tier {
-                Tier::Grpc => cast.contenders,
+                Tier::Grpc | Tier::Core => cast.contenders,
                 // In one process, all faults are those of the coordinator.
                 Tier::Embedded => 0,
             },
             members: 1,
             isolates: false,
         };
-        let faults = plan::plan(&mut rng, scope, &Simulated);
+        let simulated = Simulated {
+            has_connections: setup.tier != Tier::Core,
+        };
+        let faults = plan::plan(&mut rng, scope, &simulated);
         let journal = Journal::in_memory(Arc::new(world.clone()));
         let stage = Arc::new(Stage {
             world: world.clone(),
@@ -90,7 +100,14 @@ impl Run {
             resource: Arc::new(Resource::in_memory(journal.clone())),
             is_over: AtomicBool::new(false),
         });
-        let server = Server::new(&world, cast.server_rate, cast.commit);
+        let service = serve(setup.tier, &world, &cast, scope.length);
+        let store = Store {
+            ours: true,
+            recovery: service.recovery(),
+            ttl: LONGEST_TTL,
+            // The store of the core loses events, without any fault of the plan.
+            handover: (setup.tier != Tier::Core).then(|| cast.handover_time()),
+        };
         let contenders = (0..cast.contenders).map(|contender| {
             let orders = Orders {
                 contender,
@@ -106,7 +123,7 @@ impl Run {
                 seed: rng.u64(0..u64::MAX / 2),
                 folder: PathBuf::new(),
             };
-            let link = Link::new(&world, cast.latency, &server.shared().host);
+            let link = Link::new(&world, cast.latency, &service.host());
             let rate = cast.draw_rate(&mut rng);
             Contender::new(&stage, &journal, orders, link, rate)
         });
@@ -116,19 +133,13 @@ impl Run {
             world,
             stage,
             journal,
-            server,
+            service,
             faults,
-            store: Store {
-                ours: true,
-                recovery: RECOVERY,
-                ttl: LONGEST_TTL,
-                handover: Some(cast.handover_time()),
-            },
-            is_disk_broken: false,
+            store,
         };
-        run.start_server().await;
-        if setup.tier == Tier::Grpc {
-            let access = run.access();
+        run.start_service().await;
+        if setup.tier != Tier::Embedded {
+            let access = run.service.access();
             for contender in &mut run.contenders {
                 contender.start(&access);
             }
@@ -136,43 +147,27 @@ impl Run {
         run
     }
 
-    /// Returns how contenders reach the coordinator now.
-    fn access(&self) -> Access {
-        match (self.setup.tier, self.server.life()) {
-            (Tier::Embedded, Some((process, coordinator))) => {
-                Access::InProcess(process.clone(), coordinator.clone())
-            }
-            _ => Access::Network(self.server.shared().clone()),
-        }
-    }
-
-    /// Starts the server on its disk.
-    ///
-    /// # Panics
-    /// If the store cannot be opened: what it acknowledged is lost.
-    async fn start_server(&mut self) {
-        if let Err(error) = self.server.start().await {
-            panic!("the store cannot be opened: {error}");
-        }
+    /// Starts the service on what it has kept.
+    async fn start_service(&mut self) {
+        self.service.start().await;
         if self.setup.tier == Tier::Embedded && !self.stage.is_over.load(Ordering::Relaxed) {
-            let access = self.access();
+            let access = self.service.access();
             for contender in &mut self.contenders {
                 contender.start(&access);
             }
         }
     }
 
-    /// Starts the server again if its coordinator has stopped because its disk failed, as a supervisor
-    /// does. It may stop after the disk is mended: when the commit is over.
+    /// Starts the service again if it has stopped by itself, as a supervisor does.
     async fn supervise(&mut self) {
-        if !self.is_disk_broken && self.server.has_stopped() {
-            self.end_server(End::Kill);
-            self.start_server().await;
+        if self.service.has_stopped() {
+            self.end_service(End::Kill);
+            self.start_service().await;
         }
     }
 
-    fn end_server(&mut self, end: End) {
-        self.server.end(end);
+    fn end_service(&mut self, end: End) {
+        self.service.end(end);
         if self.setup.tier == Tier::Embedded {
             for contender in &mut self.contenders {
                 contender.end_with_the_server();
@@ -201,49 +196,30 @@ impl Run {
     }
 
     fn begin(&mut self, fault: Fault) {
-        match fault {
-            Fault::Contender(n, mishap) => self.contenders[n as usize].begin(mishap),
-            Fault::Server(outage) => match outage {
-                Outage::Kill => self.end_server(End::Kill),
-                Outage::PowerCut => self.end_server(End::PowerCut),
-                Outage::FullDisk => self.server.disk().set_full(true),
-                Outage::BrokenDisk => {
-                    self.is_disk_broken = true;
-                    self.server.disk().set_broken(true);
-                }
-                Outage::SlowDisk(time) => self.server.set_commit_time(Some(time)),
-                Outage::WallClock(seconds) => self.server.set_wall_clock(seconds),
-                Outage::Pause => self.on_server(Process::pause),
-                Outage::Suspend => self.on_server(Process::suspend),
-            },
-        }
-    }
-
-    /// Does this to the process of the server, if it lives.
-    fn on_server(&self, change: impl FnOnce(&Process)) {
-        if let Some((process, _)) = self.server.life() {
-            change(process);
+        let process = self.service.process();
+        match (fault, process) {
+            (Fault::Contender(n, mishap), _) => self.contenders[n as usize].begin(mishap),
+            (Fault::Server(Outage::Kill), _) => self.end_service(End::Kill),
+            (Fault::Server(Outage::PowerCut), _) => self.end_service(End::PowerCut),
+            (Fault::Server(Outage::Pause), Some(process)) => process.pause(),
+            (Fault::Server(Outage::Suspend), Some(process)) => process.suspend(),
+            (Fault::Server(outage), _) => self.service.begin(outage),
         }
     }
 
     async fn end(&mut self, fault: Fault) {
-        match fault {
-            Fault::Contender(n, mishap) => {
-                let access = self.access();
+        let process = self.service.process();
+        match (fault, process) {
+            (Fault::Contender(n, mishap), _) => {
+                let access = self.service.access();
                 self.contenders[n as usize].end(mishap, &access);
             }
-            Fault::Server(outage) => match outage {
-                Outage::Kill | Outage::PowerCut => self.start_server().await,
-                Outage::FullDisk => self.server.disk().set_full(false),
-                Outage::BrokenDisk => {
-                    self.is_disk_broken = false;
-                    self.server.disk().set_broken(false);
-                    self.supervise().await;
-                }
-                Outage::SlowDisk(_) => self.server.set_commit_time(None),
-                Outage::WallClock(_) => self.server.set_wall_clock(0),
-                Outage::Pause | Outage::Suspend => self.on_server(Process::resume),
-            },
+            (Fault::Server(Outage::Kill | Outage::PowerCut), _) => self.start_service().await,
+            (Fault::Server(Outage::Pause | Outage::Suspend), Some(process)) => process.resume(),
+            (Fault::Server(outage), _) => {
+                self.service.mend(outage);
+                self.supervise().await;
+            }
         }
     }
 
@@ -259,7 +235,7 @@ impl Run {
         }
         // A client that could not close its session leaves the session to its time to live.
         let deadline = Instant::now() + limit;
-        while !self.server.queues_are_empty() && Instant::now() < deadline {
+        while !self.service.queues_are_empty() && Instant::now() < deadline {
             sleep(STEP).await;
             self.supervise().await;
         }
@@ -290,13 +266,13 @@ impl Run {
             let checksum = crc32fast::hash(&text);
             self.world.trace("record", record.at, u64::from(checksum));
         }
-        let digest = u64::from(self.server.disk().digest());
+        let digest = u64::from(self.service.digest());
         self.world.trace("disk", digest, 0);
     }
 
     fn to_history(&self, records: Vec<Record>, end: RunEnd) -> History {
         let mut history = assemble(records).expect("every acquire was called");
-        let account = self.server.account();
+        let account = self.service.account();
         history.entries = account.entries;
         history.offsets = account.offsets;
         history.seen = account.seen;

@@ -3,24 +3,29 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use backend_embedded::machine::op::{KeyRange, KeyValue, Range};
 use backend_embedded::server::{Connection, Server as GrpcServer};
 use backend_embedded::simulated::Disk;
 use backend_embedded::{Coordinator, Error, Limits};
 use lock_core::surroundings::simulated;
+use testkit::chaos::servers::Account;
 use testkit::chaos::servers::ledger::{Change, Ledger};
 use testkit::history::journal::CommonClock;
 use tokio::sync::mpsc;
 
+use crate::faults::Outage;
+use crate::fleet::Access;
 use crate::network::{Host, Link, Socket};
 use crate::process::{End, Process};
+use crate::service::Service;
 use crate::setup::Latency;
 use crate::world::{World, lock};
 
 /// The keys of all queues.
 const PREFIX: &str = "turnlock/";
 /// The ids of the server's processes, of which none is a contender's.
-const FIRST_ID: u32 = 1_000_000;
+pub const FIRST_ID: u32 = 1_000_000;
 
 type Listener = mpsc::UnboundedSender<std::io::Result<Box<dyn Connection>>>;
 
@@ -33,6 +38,9 @@ pub struct Server {
     lives: u32,
     life: Option<Life>,
     wall_clock_seconds: i64,
+    is_disk_broken: bool,
+    /// Whether contenders are in its processes.
+    is_embedded: bool,
 }
 
 /// What outlives the server's processes.
@@ -83,7 +91,7 @@ impl Shared {
 }
 
 impl Server {
-    pub fn new(world: &World, rate: u64, commit: Latency) -> Self {
+    pub fn new(world: &World, rate: u64, commit: Latency, is_embedded: bool) -> Self {
         // The ids of the store are drawn by the process that creates it.
         let creator = Process::start(world, FIRST_ID - 1, rate);
         let disk = simulated::enter(&creator.as_simulated(), Disk::new);
@@ -102,18 +110,12 @@ impl Server {
             lives: 0,
             life: None,
             wall_clock_seconds: 0,
+            is_disk_broken: false,
+            is_embedded,
         }
     }
 
-    pub fn shared(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-
-    /// Starts a process on what the last one left on the disk.
-    ///
-    /// # Errors
-    /// If the store cannot be opened.
-    pub async fn start(&mut self) -> Result<(), Error> {
+    async fn try_start(&mut self) -> Result<(), Error> {
         let process = Process::start(&self.world, FIRST_ID + self.lives, self.rate);
         process.set_wall_clock(self.wall_clock_seconds);
         let disk = lock(&self.shared.disk).clone();
@@ -176,14 +178,46 @@ impl Server {
         Ok(())
     }
 
-    /// Returns the process and the coordinator, if the server runs.
-    pub fn life(&self) -> Option<(&Arc<Process>, &Coordinator)> {
-        let life = self.life.as_ref()?;
-        Some((&life.process, &life.coordinator))
+    fn disk(&self) -> Disk {
+        lock(&self.shared.disk).clone()
     }
 
-    /// Ends the process.
-    pub fn end(&mut self, end: End) {
+    /// Makes each commit take this long, or as long as usual.
+    fn set_commit_time(&self, time: Option<Duration>) {
+        *lock(&self.shared.slow) = time;
+    }
+
+    fn set_disk_broken(&mut self, is_broken: bool) {
+        self.is_disk_broken = is_broken;
+        self.disk().set_broken(is_broken);
+    }
+
+    fn set_wall_clock(&mut self, seconds: i64) {
+        self.wall_clock_seconds = seconds;
+        if let Some(life) = &self.life {
+            life.process.set_wall_clock(seconds);
+        }
+    }
+}
+
+#[async_trait(?Send)]
+impl Service for Server {
+    fn host(&self) -> Arc<Host> {
+        self.shared.host.clone()
+    }
+
+    /// As that of the embedded coordinator in chaos runs.
+    fn recovery(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+
+    async fn start(&mut self) {
+        if let Err(error) = self.try_start().await {
+            panic!("the store cannot be opened: {error}");
+        }
+    }
+
+    fn end(&mut self, end: End) {
         let Some(life) = self.life.take() else {
             return;
         };
@@ -197,42 +231,53 @@ impl Server {
         });
     }
 
-    /// Returns whether the coordinator has stopped by itself.
-    pub fn has_stopped(&self) -> bool {
-        let closed = self.life.as_ref().map(|life| life.coordinator.closed());
-        let closed = closed.and_then(futures_util::FutureExt::now_or_never);
-        closed.is_some()
+    fn process(&self) -> Option<Arc<Process>> {
+        self.life.as_ref().map(|life| life.process.clone())
     }
 
-    pub fn disk(&self) -> Disk {
-        lock(&self.shared.disk).clone()
-    }
-
-    /// Makes each commit take this long, or as long as usual.
-    pub fn set_commit_time(&self, time: Option<Duration>) {
-        *lock(&self.shared.slow) = time;
-    }
-
-    pub fn set_wall_clock(&mut self, seconds: i64) {
-        self.wall_clock_seconds = seconds;
-        if let Some(life) = &self.life {
-            life.process.set_wall_clock(seconds);
+    fn access(&self) -> Access {
+        match &self.life {
+            Some(life) if self.is_embedded => {
+                Access::InProcess(life.process.clone(), life.coordinator.clone())
+            }
+            _ => Access::Network(self.shared.clone()),
         }
     }
 
-    /// Returns the history of the queues.
-    pub fn account(&self) -> testkit::chaos::servers::Account {
+    fn begin(&mut self, outage: Outage) {
+        match outage {
+            Outage::FullDisk => self.disk().set_full(true),
+            Outage::BrokenDisk => self.set_disk_broken(true),
+            Outage::SlowDisk(time) => self.set_commit_time(Some(time)),
+            Outage::WallClock(seconds) => self.set_wall_clock(seconds),
+            Outage::Pause | Outage::Suspend | Outage::Kill | Outage::PowerCut => {}
+        }
+    }
+
+    fn mend(&mut self, outage: Outage) {
+        match outage {
+            Outage::FullDisk => self.disk().set_full(false),
+            Outage::BrokenDisk => self.set_disk_broken(false),
+            Outage::SlowDisk(_) => self.set_commit_time(None),
+            Outage::WallClock(_) => self.set_wall_clock(0),
+            Outage::Pause | Outage::Suspend | Outage::Kill | Outage::PowerCut => {}
+        }
+    }
+
+    /// A coordinator stops because its disk failed. It may do so after the disk is mended: when the
+    /// commit is over.
+    fn has_stopped(&self) -> bool {
+        let closed = self.life.as_ref().map(|life| life.coordinator.closed());
+        let closed = closed.and_then(futures_util::FutureExt::now_or_never);
+        closed.is_some() && !self.is_disk_broken
+    }
+
+    fn account(&self) -> Account {
         lock(&self.shared.ledger).account()
     }
 
-    /// Returns whether all queues are empty.
-    pub fn queues_are_empty(&self) -> bool {
-        let Some(life) = &self.life else {
-            return false;
-        };
-        let entries = lock(&self.shared.ledger).account().entries;
-        let is_empty = entries.iter().all(|entry| entry.deleted.is_some());
-        is_empty && !life.process.has_ended()
+    fn digest(&self) -> u32 {
+        self.disk().digest()
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Tier {
     Grpc,
     /// Contenders are in the process of the coordinator.
     Embedded,
+    /// Contenders reach a store that does only what a backend has to.
+    Core,
 }
 
 /// How much happens in a run.

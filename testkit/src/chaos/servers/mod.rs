@@ -21,7 +21,7 @@ pub(super) mod zk;
 mod zk_log;
 
 /// The history of the entries, as the cluster recorded it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Account {
     /// The entries by revision of creation.
     pub entries: Vec<Entry>,
