@@ -106,7 +106,7 @@ impl Run {
             recovery: service.recovery(),
             ttl: LONGEST_TTL,
             // The store of the core loses events, without any fault of the plan.
-            handover: (setup.tier != Tier::Core).then(|| cast.handover_time()),
+            handoff: (setup.tier != Tier::Core).then(|| cast.handoff_time()),
         };
         let contenders = (0..cast.contenders).map(|contender| {
             let orders = Orders {

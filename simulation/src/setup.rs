@@ -179,7 +179,7 @@ impl Cast {
 
     /// Returns how long it may take until the next client is told of its turn. A client that misses the
     /// event looks by itself, but 5 to 10 s after its last look.
-    pub fn handover_time(&self) -> Duration {
+    pub fn handoff_time(&self) -> Duration {
         // The messages and the commits of one turn.
         let exchange = 6 * self.latency.longest + 2 * self.commit.longest;
         Duration::from_secs(1) + Duration::from_micros(exchange)

@@ -9,7 +9,7 @@
 mod belief;
 mod data;
 mod entries;
-mod handover;
+mod handoff;
 mod leases;
 mod liveness;
 mod offset;
@@ -131,7 +131,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     offset::check(&mut case);
     belief::check(&mut case);
     liveness::check(&mut case);
-    handover::check(&mut case);
+    handoff::check(&mut case);
     case.violations
 }
 

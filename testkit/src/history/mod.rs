@@ -202,7 +202,7 @@ pub struct Store {
     pub ttl: std::time::Duration,
     /// The longest time from the end of a hold until the next client is told of its turn, if the
     /// machine is never too busy for that.
-    pub handover: Option<std::time::Duration>,
+    pub handoff: Option<std::time::Duration>,
 }
 
 /// The end of a run.

@@ -54,7 +54,7 @@ impl Cluster for Embedded {
             ours: true,
             recovery: Duration::from_secs(2),
             ttl,
-            handover: None,
+            handoff: None,
         }
     }
 

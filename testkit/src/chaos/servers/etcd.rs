@@ -46,7 +46,7 @@ impl Cluster for Etcd {
             // There may be two elections, and after them every lease has its full time again.
             recovery: Duration::from_secs(4) + ttl,
             ttl,
-            handover: None,
+            handoff: None,
         }
     }
 

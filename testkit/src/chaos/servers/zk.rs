@@ -55,7 +55,7 @@ impl Cluster for Zk {
             // Sessions have their full time again after it.
             recovery: TICK * 10 + Duration::from_secs(5) + ttl,
             ttl,
-            handover: None,
+            handoff: None,
         }
     }
 

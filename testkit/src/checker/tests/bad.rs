@@ -519,12 +519,12 @@ fn an_entry_that_is_left_behind() {
     healed(scene).breaks(&[Rule::L1]);
 }
 
-// L2: hand-overs.
+// L2: handoffs.
 
 /// Makes a history in which A goes at 100, and B is told of its turn at this time. The limit is 3 s.
 fn told_of_its_turn(when: u64) -> Scene {
     let mut scene = holder_and_waiter();
-    scene.0.store.handover = Some(Duration::from_secs(3));
+    scene.0.store.handoff = Some(Duration::from_secs(3));
     scene.grant(op(2, 1), when);
     scene.release(op(2, 1), when + 10, 13);
     scene
@@ -548,7 +548,7 @@ fn a_waiter_hears_late_of_its_turn_when_a_fault_is_over() {
 #[test]
 fn a_reader_hears_late_of_its_turn_while_others_read() {
     let mut scene = Scene::new();
-    scene.0.store.handover = Some(Duration::from_secs(3));
+    scene.0.store.handoff = Some(Duration::from_secs(3));
     let first = scene.hold(op(1, 1), Shared, 0, 10);
     let second = scene.queue(op(2, 1), Shared, 10, 11);
     scene.grant(second, 5_100);

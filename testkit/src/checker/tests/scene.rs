@@ -36,7 +36,7 @@ impl Scene {
                 ours: false,
                 recovery: Duration::from_secs(1),
                 ttl: Duration::from_millis(TTL),
-                handover: None,
+                handoff: None,
             },
             ..History::default()
         })

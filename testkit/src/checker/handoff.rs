@@ -1,4 +1,4 @@
-//! Checks L2: while there is no fault, whoever is next is told of its turn at once.
+//! Checks L2: while there is no fault, the contender that is next gets its turn at once.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ struct Gone {
 }
 
 pub fn check(case: &mut Case) {
-    let Some(limit) = case.history.store.handover else {
+    let Some(limit) = case.history.store.handoff else {
         return;
     };
     let mut entries: Vec<&Entry> = case.history.entries.iter().collect();
