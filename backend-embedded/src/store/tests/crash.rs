@@ -5,6 +5,8 @@ use super::*;
 
 /// Sets the number of power cuts to try.
 const ROUNDS: &str = "TURNLOCK_CRASH_ROUNDS";
+/// Sets what the commits and the power cuts are drawn from.
+const SEED: &str = "TURNLOCK_SEED";
 
 /// Returns a disk with a log of commits, and the state after each commit by its number.
 fn recorded(seed: u64, commits: usize) -> (Disk, BTreeMap<u64, Snapshot>) {
@@ -45,15 +47,13 @@ fn check(found: &Disk, acked: u64, states: &BTreeMap<u64, Snapshot>, context: &s
 
 #[test]
 fn a_power_cut_loses_nothing_acknowledged() {
-    let rounds = std::env::var(ROUNDS)
-        .ok()
-        .and_then(|rounds| rounds.parse().ok());
-    let rounds: u64 = rounds.unwrap_or(150);
-    let mut chance = fastrand::Rng::with_seed(4);
-    let (mut disk, mut states) = recorded(0, 60);
+    let number = |variable| std::env::var(variable).ok()?.parse().ok();
+    let rounds: u64 = number(ROUNDS).unwrap_or(150);
+    let mut chance = fastrand::Rng::with_seed(number(SEED).unwrap_or(4));
+    let (mut disk, mut states) = recorded(chance.u64(..), 60);
     for round in 0..rounds {
         if round % 50 == 49 {
-            (disk, states) = recorded(round, 60);
+            (disk, states) = recorded(chance.u64(..), 60);
         }
         let done = chance.usize(5..=disk.log_len());
         let (found, acked) = disk.after_power_cut(done, &mut chance);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::part::{PARTS, Part};
+use crate::part::Part;
+use crate::parts::PARTS;
 
 const HELP: &str = "\
 Examples:
@@ -25,7 +26,9 @@ Exit status:
 
 #[derive(Debug, Parser)]
 #[command(name = "soak", bin_name = "tools/soak", after_help = HELP, max_term_width = 100)]
-#[command(about = "Make the long runs: simulations and chaos")]
+#[command(
+    about = "Make the long runs: simulations, chaos, a coordinator under load, and random tests"
+)]
 pub struct Arguments {
     /// The parts: each a name, or the beginning of some names [default: all]
     #[arg(value_name = "PART", value_parser = find_parts)]

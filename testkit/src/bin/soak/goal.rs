@@ -8,6 +8,8 @@ use crate::text::{group_digits, to_length};
 /// The least sums of many runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Goal {
+    /// The cases of a random test.
+    pub runs: u64,
     pub holds: u64,
     pub seconds: f64,
     /// Holds a second.
@@ -15,12 +17,18 @@ pub struct Goal {
 }
 
 impl Goal {
-    /// The goal that no runs reach.
+    /// The goal that is reached without any run.
     pub const NOTHING: Goal = Goal {
+        runs: 0,
         holds: 0,
         seconds: 0.0,
         density: 0.0,
     };
+
+    /// Returns how long the runs are to be.
+    pub fn length(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
 
     /// Returns which share of the sums is reached: 1 if all of them are.
     pub fn share(&self, runs: &Runs) -> f64 {
@@ -28,13 +36,17 @@ impl Goal {
             true => (done / wanted).min(1.0),
             false => 1.0,
         };
-        let holds = share(runs.holds as f64, self.holds as f64);
-        holds.min(share(runs.seconds, self.seconds))
+        share(runs.runs as f64, self.runs as f64)
+            .min(share(runs.holds as f64, self.holds as f64))
+            .min(share(runs.seconds, self.seconds))
     }
 
     /// Returns what the runs lack, for people.
     pub fn missing(&self, runs: &Runs) -> Vec<String> {
         let mut missing = vec![];
+        if runs.runs < self.runs {
+            missing.push(format!("{} cases", group_digits(self.runs - runs.runs)));
+        }
         if runs.holds < self.holds {
             missing.push(format!("{} holds", group_digits(self.holds - runs.holds)));
         }
@@ -49,13 +61,17 @@ impl Goal {
 
     /// Describes how far the runs have come.
     pub fn describe(&self, runs: &Runs) -> String {
-        let mut text = format!(
-            "{:.1} %: {} holds, {}, {} failed",
-            100.0 * self.share(runs),
-            group_digits(runs.holds),
-            to_length(runs.seconds),
-            runs.failures.len(),
-        );
+        let mut text = format!("{:.1} %", 100.0 * self.share(runs));
+        if runs.holds > 0 {
+            text += &format!(
+                ": {} holds, {}",
+                group_digits(runs.holds),
+                to_length(runs.seconds)
+            );
+        } else if self.runs > 0 {
+            text += &format!(": {} cases", group_digits(runs.runs));
+        }
+        text += &format!(", {} failed", runs.failures.len());
         if let Some(rate) = runs.holds_per_core_hour() {
             text += &format!(", {:.2} million holds a core-hour", rate / 1e6);
         }
@@ -85,6 +101,7 @@ mod tests {
     use super::*;
 
     const GOAL: Goal = Goal {
+        runs: 0,
         holds: 1_000_000,
         seconds: 86_400.0,
         density: 12.0,
@@ -105,6 +122,16 @@ mod tests {
         assert_eq!(GOAL.share(&runs(250_000, 86_400.0)), 0.25);
         assert_eq!(GOAL.share(&runs(1_000_000, 8_640.0)), 0.1);
         assert_eq!(GOAL.share(&runs(3_000_000, 90_000.0)), 1.0);
+        let cases = Goal {
+            runs: 40,
+            ..Goal::NOTHING
+        };
+        let ten = Runs {
+            runs: 10,
+            ..Runs::default()
+        };
+        assert_eq!(cases.share(&ten), 0.25);
+        assert_eq!(cases.missing(&ten), ["30 cases"]);
         let only_time = Goal {
             seconds: 100.0,
             ..Goal::NOTHING

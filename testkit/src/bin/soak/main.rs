@@ -3,10 +3,15 @@
 mod arguments;
 mod chaos;
 mod child;
+mod coordinator;
+mod flatness;
 mod goal;
 mod page;
 mod part;
+mod parts;
 mod results;
+mod search;
+mod server;
 mod simulation;
 mod slice;
 mod text;

@@ -1,100 +1,33 @@
-//! The parts and their goals.
+//! Works on a part of the long runs.
 
 use std::io;
 use std::time::Duration;
 
 use crate::goal::Goal;
 use crate::results::{Results, Runs, Store};
+use crate::search::Search;
 use crate::slice::Slice;
-use crate::{chaos, simulation};
-
-/// The time with faults that each backend needs, in seconds.
-const CHAOS: f64 = 15.0 * 60.0;
-const DAY: f64 = 24.0 * 3600.0;
+use crate::{chaos, coordinator, search, simulation};
 
 /// A part, which a command names.
 #[derive(Debug, PartialEq)]
 pub struct Part {
     pub name: &'static str,
+    pub goal: Goal,
     pub work: Work,
 }
 
 /// What a part does.
 #[derive(Debug, PartialEq)]
 pub enum Work {
-    /// Runs of `tools/simulate` with these options.
-    Simulation(&'static [&'static str], Goal),
-    /// Runs of the program `chaos` with these options.
-    Chaos(&'static [&'static str], Goal),
-}
-
-/// All parts, in the order in which they are done.
-pub const PARTS: [Part; 8] = [
-    Part {
-        name: "grpc-busy",
-        work: Work::Simulation(
-            &["--tier", "grpc", "--profile", "busy"],
-            Goal {
-                holds: 25_000_000,
-                seconds: 10.0 * DAY,
-                density: 12.0,
-            },
-        ),
-    },
-    Part {
-        name: "grpc-sparse",
-        work: Work::Simulation(
-            &["--tier", "grpc", "--profile", "sparse"],
-            Goal {
-                seconds: 355.0 * DAY,
-                ..Goal::NOTHING
-            },
-        ),
-    },
-    Part {
-        name: "grpc-dense",
-        work: Work::Simulation(
-            &["--tier", "grpc", "--profile", "dense"],
-            Goal {
-                seconds: DAY,
-                ..Goal::NOTHING
-            },
-        ),
-    },
-    Part {
-        name: "grpc-storm",
-        work: Work::Simulation(
-            &["--tier", "grpc", "--profile", "storm"],
-            Goal {
-                seconds: DAY,
-                ..Goal::NOTHING
-            },
-        ),
-    },
-    Part {
-        name: "embedded-dense",
-        work: Work::Simulation(
-            &["--tier", "embedded", "--profile", "dense"],
-            Goal {
-                holds: 75_000_000,
-                ..Goal::NOTHING
-            },
-        ),
-    },
-    on_servers("chaos-embedded", &["--backend", "embedded"]),
-    on_servers("chaos-etcd", &["--backend", "etcd"]),
-    on_servers("chaos-zk", &["--backend", "zk"]),
-];
-
-const fn on_servers(name: &'static str, options: &'static [&'static str]) -> Part {
-    let goal = Goal {
-        seconds: CHAOS,
-        ..Goal::NOTHING
-    };
-    Part {
-        name,
-        work: Work::Chaos(options, goal),
-    }
+    /// Makes runs of `tools/simulate` with these options.
+    Simulation(&'static [&'static str]),
+    /// Makes runs of the program `chaos` with these options.
+    Chaos(&'static [&'static str]),
+    /// Puts the real coordinator under load.
+    Coordinator,
+    /// Repeats a random test.
+    Fuzz(Search),
 }
 
 impl Part {
@@ -107,34 +40,37 @@ impl Part {
         let mut has_failed = false;
         loop {
             let so_far = self.find_runs(&store.read()?);
-            println!("{}: {}", self.name, self.goal().describe(&so_far));
-            if self.goal().share(&so_far) >= 1.0 || slice.time_left() <= self.least() {
+            println!("{}: {}", self.name, self.goal.describe(&so_far));
+            if self.goal.share(&so_far) >= 1.0 || slice.time_left() <= self.least(slice) {
                 return Ok(has_failed);
             }
-            let later = match &self.work {
-                Work::Simulation(options, _) => simulation::run(slice, options, &so_far)?,
-                Work::Chaos(options, goal) => {
-                    let log = store.log(self.name)?;
-                    chaos::run(slice, options, goal, &so_far, &log)?
-                }
-            };
+            let later = self.go_on(slice, store, &so_far)?;
             for failure in &later.failures {
                 println!("{}: failed: {}", self.name, failure.command);
                 has_failed = true;
             }
             store.change(|results| {
-                results
-                    .runs
-                    .entry(self.name.to_owned())
-                    .or_default()
-                    .add(later);
+                let runs = results.runs.entry(self.name.to_owned());
+                runs.or_default().add(later);
             })?;
+        }
+    }
+
+    /// Makes the next runs.
+    fn go_on(&self, slice: &Slice, store: &Store, so_far: &Runs) -> io::Result<Runs> {
+        let folder = store.folder()?;
+        let log = folder.join(format!("{}.log", self.name));
+        match &self.work {
+            Work::Simulation(options) => simulation::run(slice, options, so_far),
+            Work::Chaos(options) => chaos::run(slice, options, &self.goal, so_far, &log),
+            Work::Coordinator => coordinator::run(slice, &self.goal, so_far, &folder, &log),
+            Work::Fuzz(search) => search::run(slice, search, so_far, &log),
         }
     }
 
     /// Returns what the part lacks, for people.
     pub fn missing(&self, results: &Results) -> Vec<String> {
-        self.goal().missing(&self.find_runs(results))
+        self.goal.missing(&self.find_runs(results))
     }
 
     /// Returns the results of the part.
@@ -142,17 +78,12 @@ impl Part {
         results.runs.get(self.name).cloned().unwrap_or_default()
     }
 
-    pub fn goal(&self) -> &Goal {
+    /// Returns the time below which no run is begun.
+    fn least(&self, slice: &Slice) -> Duration {
         match &self.work {
-            Work::Simulation(_, goal) | Work::Chaos(_, goal) => goal,
-        }
-    }
-
-    /// Returns the time below which the part does not begin a run.
-    fn least(&self) -> Duration {
-        match &self.work {
-            Work::Simulation(..) => Duration::ZERO,
-            Work::Chaos(..) => chaos::LEAST,
+            Work::Simulation(_) | Work::Fuzz(_) => Duration::ZERO,
+            Work::Chaos(_) => chaos::LEAST,
+            Work::Coordinator => coordinator::least(slice, &self.goal),
         }
     }
 }

@@ -8,28 +8,30 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use testkit::chaos::report::Data;
 
+use crate::flatness::Level;
 use crate::page;
 
 /// All results so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Results {
-    /// The runs of each simulation and of chaos on each backend, by the name of the part.
+    /// The runs of each part, by its name.
     pub runs: BTreeMap<String, Runs>,
 }
 
-/// The sums of many runs.
+/// The sums of many runs. Each part has those that it can have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Runs {
     /// The first seed that was not run.
     pub next_seed: u64,
+    /// The number of runs, or of the cases of a random test.
     pub runs: u64,
     pub acquires: u64,
     pub holds: u64,
     pub lost: u64,
     pub data: Data,
-    /// How long the runs were: in simulated seconds, or, of chaos, with faults in real ones.
+    /// How long the runs were: in simulated seconds, or with faults or load in real ones.
     pub seconds: f64,
     pub wall_seconds: f64,
     /// The processor time of the simulations.
@@ -37,6 +39,9 @@ pub struct Runs {
     pub faults: BTreeMap<String, u64>,
     /// The violations for which etcd or ZooKeeper is to blame.
     pub violations_of_servers: u64,
+    /// What the coordinator used under load.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub levels: BTreeMap<String, Level>,
     pub commits: Vec<String>,
     pub failures: Vec<Failure>,
 }
@@ -63,6 +68,7 @@ impl Default for Runs {
             cpu_seconds: 0.0,
             faults: BTreeMap::new(),
             violations_of_servers: 0,
+            levels: BTreeMap::new(),
             commits: vec![],
             failures: vec![],
         }
@@ -95,6 +101,7 @@ impl Runs {
             *self.faults.entry(what).or_default() += count;
         }
         self.violations_of_servers += later.violations_of_servers;
+        self.levels.extend(later.levels);
         add_new(&mut self.commits, later.commits);
         add_new(&mut self.failures, later.failures);
     }
@@ -166,15 +173,11 @@ impl Store {
         }
     }
 
-    /// Returns the file for what the programs of a part say.
+    /// Returns the folder for all that is not kept.
     ///
     /// # Errors
-    /// If its folder cannot be made.
-    pub fn log(&self, part: &str) -> io::Result<PathBuf> {
-        Ok(self.folder()?.join(format!("{part}.log")))
-    }
-
-    fn folder(&self) -> io::Result<PathBuf> {
+    /// If it cannot be made.
+    pub fn folder(&self) -> io::Result<PathBuf> {
         let folder = self.root.join("target/soak");
         fs::create_dir_all(&folder)?;
         Ok(folder)

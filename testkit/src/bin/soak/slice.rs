@@ -1,5 +1,6 @@
 //! One call of this program: the time that it has, and what its parts share.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
@@ -16,6 +17,7 @@ pub const STRETCH: Duration = Duration::from_secs(3 * 60);
 pub struct Slice {
     /// The root of the workspace.
     pub root: &'static Path,
+    pub length: Duration,
     deadline: Instant,
     interruption: Interruption,
 }
@@ -25,6 +27,7 @@ impl Slice {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
         Slice {
             root: folder.parent().unwrap_or(folder),
+            length,
             deadline: Instant::now() + length,
             interruption: Interruption::catch(),
         }
@@ -42,6 +45,25 @@ impl Slice {
     /// Of kind `Interrupted` if a signal has come; otherwise if the program cannot be run.
     pub fn run(&self, command: &mut Command) -> io::Result<(ExitStatus, String)> {
         child::run(command.current_dir(self.root), &self.interruption)
+    }
+
+    /// Runs cargo on the crates that are locked, to build something.
+    ///
+    /// # Errors
+    /// If cargo fails, with the file of its messages; or if a signal has come.
+    pub fn cargo(&self, arguments: &str, log: &Path) -> io::Result<()> {
+        let mut command = cargo();
+        command
+            .args(["--quiet", "--locked"])
+            .args(arguments.split(' '))
+            .stderr(File::create(log)?);
+        match self.run(&mut command)?.0.success() {
+            true => Ok(()),
+            false => Err(io::Error::other(format!(
+                "cargo {arguments} fails: see {}",
+                log.display()
+            ))),
+        }
     }
 
     /// Ends this program by the signal that has come, if one has.
@@ -65,4 +87,9 @@ impl Slice {
         let mark = if same.success() { "" } else { "-dirty" };
         Ok(format!("{}{mark}", commit.trim()))
     }
+}
+
+/// Returns the cargo that runs this program, or else that of the path.
+pub fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

@@ -232,7 +232,8 @@ fn finds(scene: &Scene, rules: &[Rule]) -> bool {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 3_000,
+        // Or as many as `PROPTEST_CASES` says, if those are more.
+        cases: ProptestConfig::default().cases.max(3_000),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
