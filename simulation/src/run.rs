@@ -166,6 +166,15 @@ impl Run {
         }
     }
 
+    /// Supervises the service up to this instant. It may stop some time after its disk has failed.
+    async fn supervise_until(&mut self, end: Instant) {
+        while Instant::now() < end {
+            sleep_until(end.min(Instant::now() + STEP)).await;
+            self.supervise().await;
+        }
+        self.supervise().await;
+    }
+
     fn end_service(&mut self, end: End) {
         self.service.end(end);
         if self.setup.tier == Tier::Embedded {
@@ -181,8 +190,7 @@ impl Run {
         let faults = self.faults.clone();
         let mut began: Vec<Option<BootInstant>> = vec![None; faults.len()];
         for action in plan::agenda(&faults) {
-            sleep_until(start + action.at).await;
-            self.supervise().await;
+            self.supervise_until(start + action.at).await;
             let fault = faults[action.fault].hit;
             if action.begins {
                 began[action.fault] = Some(self.journal.now());
@@ -192,7 +200,8 @@ impl Run {
                 self.journal.write_fault(from, fault.target(), fault.name());
             }
         }
-        sleep_until(start + Duration::from_secs(self.setup.seconds)).await;
+        let end = start + Duration::from_secs(self.setup.seconds);
+        self.supervise_until(end).await;
     }
 
     fn begin(&mut self, fault: Fault) {
