@@ -86,7 +86,8 @@ impl Exhibit {
     /// Returns the tiers that have the code into which the bug is put, the fastest first.
     fn tiers(&self) -> &'static [Tier] {
         match self.mutates.as_str() {
-            "lock-core" | "backend-kit" | "backend-embedded" => &[Tier::Embedded, Tier::Grpc],
+            "lock-core" => &[Tier::Core, Tier::Embedded, Tier::Grpc],
+            "backend-kit" | "backend-embedded" => &[Tier::Embedded, Tier::Grpc],
             "backend-etcd" => &[Tier::Grpc],
             _ => &[],
         }

@@ -18,6 +18,7 @@ const BROKEN: i32 = 1;
 /// How much of the stack is simulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
+    Core,
     Embedded,
     Grpc,
 }
@@ -25,6 +26,7 @@ pub enum Tier {
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Tier::Core => "core",
             Tier::Embedded => "embedded",
             Tier::Grpc => "grpc",
         })
@@ -35,7 +37,7 @@ impl FromStr for Tier {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let tiers = [Tier::Embedded, Tier::Grpc];
+        let tiers = [Tier::Core, Tier::Embedded, Tier::Grpc];
         let named = tiers.into_iter().find(|tier| tier.to_string() == text);
         named.ok_or_else(|| format!("there is no tier {text:?}"))
     }
