@@ -1,5 +1,6 @@
 //! Many runs: each worker is a process of its own, and makes one run after another.
 
+use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
@@ -47,11 +48,18 @@ fn exit(passed: io::Result<bool>) -> ExitCode {
     match passed {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(BROKEN),
+        // The reader of stdout has left, and knows that.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(BROKEN),
         Err(error) => {
             eprintln!("tools/simulate: a worker failed: {error}");
             ExitCode::from(BROKEN)
         }
     }
+}
+
+/// Prints on stdout, whose reader may have left.
+fn print(text: impl Display) -> io::Result<()> {
+    writeln!(io::stdout(), "{text}")
 }
 
 /// Makes all runs once. Returns whether no rule was broken.
@@ -97,8 +105,8 @@ fn simulate(arguments: &Arguments, corpus: Vec<Setup>) -> io::Result<bool> {
     summary.wall_seconds = begun.elapsed().as_secs_f64();
     summary.cpu_seconds = children_seconds()? - build_seconds;
     match arguments.json {
-        true => println!("{}", serde_json::to_string(&summary)?),
-        false => println!("{summary}"),
+        true => print(serde_json::to_string(&summary)?)?,
+        false => print(&summary)?,
     }
     Ok(summary.failed == 0)
 }
@@ -112,7 +120,8 @@ fn tell_failure(arguments: &Arguments, outcome: &Outcome) {
     );
     match arguments.json {
         true => eprintln!("{text}"),
-        false => println!("{text}"),
+        // Without its reader, the summary fails as well.
+        false => drop(print(text)),
     }
 }
 
@@ -146,7 +155,9 @@ fn compare(arguments: &Arguments) -> io::Result<bool> {
             true => "the same".to_owned(),
             false => format!("not the same: {other:016x} of {others} events"),
         };
-        println!("seed {seed}: trace {trace:016x} of {events} events, twice: {verdict}");
+        print(format_args!(
+            "seed {seed}: trace {trace:016x} of {events} events, twice: {verdict}"
+        ))?;
     }
     Ok(once == again)
 }
@@ -208,15 +219,15 @@ impl Worker {
         let outcomes = process.stdout.take().map(BufReader::new);
         Ok(Worker {
             orders: process.stdin.take(),
-            outcomes: outcomes.ok_or(io::ErrorKind::BrokenPipe)?,
+            outcomes: outcomes.ok_or(io::ErrorKind::NotFound)?,
             process,
         })
     }
 
     fn make(&mut self, setup: Setup) -> io::Result<Outcome> {
-        let orders = self.orders.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-        writeln!(orders, "{setup}")?;
-        orders.flush()?;
+        let orders = self.orders.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        let given = writeln!(orders, "{setup}").and_then(|()| orders.flush());
+        given.map_err(|error| io::Error::other(format!("it takes no run {setup}: {error}")))?;
         let mut line = String::new();
         if self.outcomes.read_line(&mut line)? == 0 {
             return Err(io::Error::other(format!("it ended in the run {setup}")));
@@ -243,7 +254,7 @@ fn work(is_printed: bool) -> io::Result<()> {
             outcome.broken.insert(PANIC.to_owned());
             outcome.violations.extend(panics);
         }
-        println!("{}", serde_json::to_string(&outcome)?);
+        print(serde_json::to_string(&outcome)?)?;
     }
     Ok(())
 }
