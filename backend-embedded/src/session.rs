@@ -382,6 +382,17 @@ impl Session for EmbeddedSession {
         Ok(done.result.succeeded)
     }
 
+    async fn metadata(&self, entry: &EntryId) -> Result<Option<Metadata>, Error> {
+        let key = KeyRange::One(entry.key.to_vec().into());
+        let found = self.coordinator.range(Range::all(key)).await;
+        let found = found.map_err(to_session_error)?.result;
+        Ok(found
+            .kvs
+            .first()
+            .filter(|kv| kv.create_revision == layout::create_revision(entry))
+            .and_then(|kv| Metadata::from_bytes(kv.value.as_ref())))
+    }
+
     async fn close(&self) -> Result<(), Error> {
         self.renewal.abort();
         self.liveness.lose(LossReason::Closed);

@@ -251,6 +251,10 @@ impl Session for Traced<Arc<dyn Session>> {
         self.inner.describe(ticket, entry, metadata).await
     }
 
+    async fn metadata(&self, entry: &EntryId) -> Result<Option<Metadata>, Error> {
+        self.inner.metadata(entry).await
+    }
+
     async fn close(&self) -> Result<(), Error> {
         self.inner.close().await
     }

@@ -18,7 +18,7 @@ use crate::retry::{Doubt, RetryPolicy, retry};
 use crate::rule::{self, Verdict};
 use crate::session::{Admission, Enqueued, Placed};
 use crate::token::Token;
-use crate::wait;
+use crate::wait::{self, Asides};
 use crate::wait_limit::WaitLimit;
 
 /// How long an acquire that gave up waits for the removal of its entry, so that the next acquire of
@@ -133,12 +133,16 @@ impl<'a> Pending<'a> {
             // On the background thread from the event to the grant: nobody holds the lock
             // meanwhile, and each crossing to another thread would add to that time.
             Verdict::Blocked(_) | Verdict::Evicted => {
-                self.record.note_contention();
+                let is_traced = self.ticket.metadata.traceparent.is_some();
+                let blocked = self.record.note_contention(is_traced);
                 let handoff = self.shared_session.handoff().clone();
                 let ticket = self.ticket.clone();
-                let self_wait = self.shared_session.holders().check_wait(&ticket.name);
+                let asides = Asides {
+                    self_wait: self.shared_session.holders().check_wait(&ticket.name),
+                    blocked,
+                };
                 // In a box: an acquire that need not wait does without the memory.
-                let waiting = wait::wait_for_grant(handoff, ticket, entry, view, self_wait);
+                let waiting = wait::wait_for_grant(handoff, ticket, entry, view, asides);
                 Box::pin(background::run(waiting)).await?;
                 Ok(Outcome::Granted)
             }

@@ -342,6 +342,21 @@ pub trait Session: Debug + Send + Sync {
         metadata: &Metadata,
     ) -> Result<bool, Error>;
 
+    /// Returns what an entry of any session says of its contender, as it is now or was a moment ago.
+    /// Returns `None` if this incarnation of it is gone, or if it says nothing that
+    /// [`Metadata::from_bytes`] understands. An id without an incarnation, as views of this backend
+    /// may have it, stands for the entry at its key.
+    ///
+    /// The core asks for the entry that a contender waits for, to tell an observer. Nothing is
+    /// decided by the answer, and it must not hold up the requests that decide something.
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`enqueue`](Session::enqueue).
+    async fn metadata(&self, entry: &EntryId) -> Result<Option<Metadata>, Error>;
+
     /// Ends the session and with it all its entries. May be called again, also after it succeeded.
     ///
     /// # Cancel safety

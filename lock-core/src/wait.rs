@@ -1,5 +1,6 @@
 //! The loop in which every waiter waits for a change, looks at its queue, and judges what it sees.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use crate::backoff::Backoff;
 use crate::entry::{EntryId, Ticket};
 use crate::error::{Error, ErrorKind};
 use crate::handoff::{Change, HandoffSession};
+use crate::name::LockName;
+use crate::observe::BlockedRecord;
 use crate::operation::Operation;
 use crate::retry::{RetryPolicy, retry};
 use crate::rule::{self, Verdict, View};
@@ -24,13 +27,42 @@ const BACKSTOP: Duration = Duration::from_secs(5);
 /// handed over faster, that watch is not worth its requests.
 const OWN_WATCH: Duration = Duration::from_millis(50);
 
+/// What is done in a wait that lasts, beside the watches. Nothing of it decides anything.
+#[derive(Debug)]
+pub(crate) struct Asides {
+    pub(crate) self_wait: SelfWaitCheck,
+    /// What tells the observer, if there is one, who keeps the acquire waiting.
+    pub(crate) blocked: Option<BlockedRecord>,
+}
+
+impl Asides {
+    /// Does it for a wait behind this blocker. Never resolves.
+    async fn run(
+        &self,
+        handoff: &HandoffSession,
+        name: &LockName,
+        blocker: &EntryId,
+    ) -> Infallible {
+        let telling = async {
+            if let Some(blocked) = &self.blocked {
+                blocked.tell(&**handoff.session(), blocker).await;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            never = telling => never,
+            never = self.self_wait.warn_later(name) => never,
+        }
+    }
+}
+
 /// Waits until this entry is granted the lock, from the view that was read when the entry was made.
 pub(crate) async fn wait_for_grant(
     handoff: Arc<HandoffSession>,
     ticket: Ticket,
     entry: EntryId,
     mut view: View,
-    self_wait: SelfWaitCheck,
+    asides: Asides,
 ) -> Result<(), Error> {
     let handoff = &*handoff;
     let mut watch: Option<(EntryId, BoxFuture<'_, Result<Change, Error>>)> = None;
@@ -54,7 +86,7 @@ pub(crate) async fn wait_for_grant(
             Some((watched, changed)) if watched.is_same_as_far_as_known(&blocker) => changed,
             stale => {
                 let (own, behind) = (entry.clone(), blocker.clone());
-                let changed = changed(handoff, &ticket, own, behind, &self_wait).boxed();
+                let changed = changed(handoff, &ticket, own, behind, &asides).boxed();
                 &mut stale.insert((blocker.clone(), changed)).1
             }
         };
@@ -102,13 +134,13 @@ async fn changed(
     ticket: &Ticket,
     own: EntryId,
     blocker: EntryId,
-    self_wait: &SelfWaitCheck,
+    asides: &Asides,
 ) -> Result<Change, Error> {
     let evicted = async {
         background::sleep(OWN_WATCH).await;
         tokio::select! {
             gone = handoff.session().watch(&own, Watcher::Owner) => gone,
-            never = self_wait.warn_later(&ticket.name) => match never {},
+            never = asides.run(handoff, &ticket.name, &blocker) => match never {},
         }
     };
     tokio::select! {

@@ -167,6 +167,10 @@ impl Session for StoreSession {
         unreachable!("no test announces a hold")
     }
 
+    async fn metadata(&self, _: &EntryId) -> Result<Option<Metadata>, Error> {
+        unreachable!("no test observes")
+    }
+
     async fn close(&self) -> Result<(), Error> {
         self.liveness.lose(LossReason::Closed);
         Ok(())

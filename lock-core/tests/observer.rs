@@ -47,6 +47,9 @@ impl Observer for Notes {
             } => format!("acquired {lock} {contended}"),
             Event::NotAcquired { lock, why, .. } => format!("not acquired {lock} {why:?}"),
             Event::HoldEnded { lock, end, .. } => format!("ended {lock} {end:?}"),
+            Event::Blocked { lock, by, .. } => {
+                format!("blocked {lock} {:?}", by.map(|by| &by.owner))
+            }
             Event::SessionOpened { .. } => "session opened".to_owned(),
             Event::SessionEnded { reason, .. } => format!("session ended {reason:?}"),
             Event::Renewed { .. } => "renewed".to_owned(),
@@ -178,4 +181,50 @@ async fn the_trace_of_a_contender_stands_in_its_entry() {
     let metadata = queue.entries[0].metadata.as_ref().expect("ours");
     assert_eq!(metadata.traceparent, trace);
     drop(guard);
+}
+
+#[tokio::test]
+async fn a_wait_that_lasts_is_told_once_with_the_contender_ahead_if_it_has_a_trace() {
+    for (trace, told) in [
+        (None, "blocked a None"),
+        (TraceContext::new(7, 8, true), "blocked a Some(\"ahead\")"),
+    ] {
+        let notes = Arc::new(Notes {
+            trace,
+            ..Notes::default()
+        });
+        let backend = EmbeddedBackend::open("embedded:memory").await.unwrap();
+        let holder = Options::default().with_owner("ahead");
+        let holder = Locks::new(backend.clone(), holder).unwrap();
+        let waiter = Options::default().with_observer(notes.clone());
+        let waiter = Locks::new(backend, waiter).unwrap();
+        let first = holder.mutex("a").unwrap().acquire().await.unwrap();
+        let lock = holder.mutex("a").unwrap();
+        let second = tokio::spawn(async move { lock.acquire().await });
+        depth(&holder, 2).await;
+        let lock = waiter.mutex("a").unwrap();
+        let third = tokio::spawn(async move { lock.acquire().await });
+        let seen = notes.wait_for("blocked").await;
+        assert_eq!(seen, ["acquiring a exclusive", "session opened", told]);
+        drop(first);
+        // Behind another one for as long, it is not told again.
+        let second = second.await.unwrap().unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        drop(second);
+        drop(third.await.unwrap().unwrap());
+        let rest = ["acquired a true", "ended a Dropped"];
+        assert_eq!(notes.take(), rest);
+    }
+}
+
+/// Waits until so many contend for the lock `a`.
+async fn depth(locks: &Locks, depth: usize) {
+    let name = lock_core::LockName::new("a").unwrap();
+    let found = async {
+        while locks.queue(&name).await.unwrap().entries.len() != depth {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(60), found).await;
+    assert!(found.is_ok(), "there are not {depth} contenders");
 }

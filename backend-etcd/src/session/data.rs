@@ -1,7 +1,7 @@
 //! The values that holders keep. They are read and changed in transactions that succeed only while
 //! the holder's entry exists.
 
-use etcd_client::{PutOptions, Txn, TxnOp};
+use etcd_client::{GetOptions, PutOptions, Txn, TxnOp};
 use lock_core::{Accessed, EntryId, Error, ErrorKind, Metadata, Ticket};
 
 use super::protocol::Changed;
@@ -74,5 +74,18 @@ impl EtcdSession {
             self.check_lease().await?;
         }
         Ok(answer.succeeded())
+    }
+
+    /// Reads what an entry says of its contender. One member's reply is enough: nothing is decided
+    /// by it.
+    pub(super) async fn read_metadata(&self, entry: &EntryId) -> Result<Option<Metadata>, Error> {
+        self.check_alive()?;
+        let options = GetOptions::new().with_serializable();
+        let read = Txn::new().and_then([TxnOp::get(&*entry.key, Some(options))]);
+        let answer = self.txn(read).await?;
+        let found = layout::reads(&answer).find_map(|read| read.kvs.first());
+        Ok(found
+            .filter(|kv| kv.create_revision == layout::create_revision(entry))
+            .and_then(|kv| Metadata::from_bytes(&kv.value)))
     }
 }

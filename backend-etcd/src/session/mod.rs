@@ -254,6 +254,10 @@ impl Session for EtcdSession {
         self.describe_entry(entry, metadata).await
     }
 
+    async fn metadata(&self, entry: &EntryId) -> Result<Option<Metadata>, Error> {
+        self.read_metadata(entry).await
+    }
+
     async fn close(&self) -> Result<(), Error> {
         self.renewal.abort();
         let gone = matches!(

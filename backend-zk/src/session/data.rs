@@ -97,6 +97,30 @@ impl ZkSession {
         self.liveness.note_session_loss(written.await)
     }
 
+    /// Reads what a node says of its contender: also a node of another client, which may keep it to
+    /// itself.
+    pub(super) async fn read_metadata(&self, entry: &EntryId) -> Result<Option<Metadata>, Error> {
+        let client = self.live_client()?;
+        let node = layout::path(entry)?;
+        let read = client.ask(move |zk| {
+            Box::pin(async move {
+                match zk.get_data(&node).await {
+                    Ok(found) => Ok(Some(found)),
+                    Err(ZkError::NoNode | ZkError::NoAuth) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            })
+        });
+        let Some((data, stat)) = self.liveness.note_session_loss(read.await)? else {
+            return Ok(None);
+        };
+        let is_same = match entry.incarnation {
+            Some(incarnation) => incarnation == super::incarnation(&stat)?,
+            None => true,
+        };
+        Ok(Metadata::from_bytes(&data).filter(|_| is_same))
+    }
+
     /// Sets the value, or removes it.
     ///
     /// A change whose reply was lost is not carried out after a later change. Requests over one

@@ -291,6 +291,10 @@ impl Session for ZkSession {
         self.describe_entry(entry, metadata).await
     }
 
+    async fn metadata(&self, entry: &EntryId) -> Result<Option<Metadata>, Error> {
+        self.read_metadata(entry).await
+    }
+
     async fn close(&self) -> Result<(), Error> {
         self.tasks.iter().for_each(AbortHandle::abort);
         // Before the request is sent: nobody may believe in the session for longer than it lasts.

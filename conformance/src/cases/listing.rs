@@ -1,8 +1,11 @@
 //! Checks the listing of locks and queues by other clients.
 
-use lock_core::{AnyGuard, Entry, ErrorKind, LossReason, Mode, Queue, Release, State};
+use lock_core::{
+    Admission, AnyGuard, Enqueued, Entry, EntryId, ErrorKind, Incarnation, LossReason, Mode, Queue,
+    Release, State, rule,
+};
 
-use crate::test_bed::TestBed;
+use crate::test_bed::{TestBed, ticket};
 
 pub async fn a_queue_lists_its_entries(bed: TestBed) {
     let locks = bed.process();
@@ -89,6 +92,40 @@ pub async fn a_holder_says_since_when_and_keeps_its_place(bed: TestBed) {
     bed.depth("a", 0).await;
     let late = guard.announce().await.expect_err("it is lost");
     assert_eq!(late.kind(), ErrorKind::SessionLost(LossReason::Closed));
+}
+
+pub async fn a_waiter_reads_what_the_entry_ahead_says(bed: TestBed) {
+    let (_, guard) = bed.holder("a").await;
+    let session = bed.session().await;
+    let ticket = ticket("a", Mode::Exclusive, 1);
+    let enqueued = session
+        .enqueue(&ticket, rule::ask(ticket.mode), Admission::Always)
+        .await;
+    let Ok(Enqueued::Placed(placed)) = enqueued else {
+        panic!("a place is expected: {enqueued:?}")
+    };
+    let queue = bed.queue("a").await;
+    let (listed, ahead) = (&queue.entries[0], &placed.view.ahead[0].id);
+    let said = session.metadata(ahead).await.expect("an answer");
+    assert_eq!(said, listed.metadata);
+    let own = session.metadata(&placed.entry).await.expect("an answer");
+    assert_eq!(own.as_ref(), Some(&*ticket.metadata));
+    let number = listed.id.incarnation.expect("listed").get();
+    // No incarnation is zero.
+    let others = [number - 1, number + 1].map(Incarnation::new);
+    for other in others.into_iter().flatten() {
+        let other = EntryId {
+            key: listed.id.key.clone(),
+            incarnation: Some(other),
+        };
+        let said = session.metadata(&other).await.expect("an answer");
+        assert_eq!(said, None, "{other:?}, not {:?}", listed.id);
+    }
+    drop(guard);
+    bed.eventually("the entry is gone", async || {
+        session.metadata(ahead).await.expect("an answer").is_none()
+    })
+    .await;
 }
 
 pub async fn a_lock_that_nobody_uses_is_not_listed(bed: TestBed) {

@@ -101,7 +101,8 @@ cases! {
     names: names_that_begin_alike_are_different_locks odd_names_work
         raw_and_native_names_are_different_locks nested_names_are_handed_over_apart;
     listing: a_queue_lists_its_entries pages_follow_each_other waiters_are_listed_in_order
-        a_lock_that_nobody_uses_is_not_listed a_holder_says_since_when_and_keeps_its_place;
+        a_lock_that_nobody_uses_is_not_listed a_holder_says_since_when_and_keeps_its_place
+        a_waiter_reads_what_the_entry_ahead_says;
     cancel: an_acquire_dropped_at_any_await_leaves_no_entry a_dropped_guard_frees_the_lock
         a_guard_outlives_its_runtime a_guard_dropped_by_a_panic_frees_the_lock
         unused_sessions_are_closed closing_ends_every_hold a_wait_that_times_out_leaves_no_entry

@@ -49,6 +49,8 @@ pub enum Promise {
     TokenOffset,
     /// It evicts by the key alone, whatever has that key since.
     Eviction,
+    /// It reads what an entry says by the key alone, whatever has that key since.
+    Metadata,
 }
 
 /// The small backend, which breaks this promise.
@@ -352,6 +354,16 @@ impl Session for BrokenSession {
         metadata: &Metadata,
     ) -> Result<bool, Error> {
         self.session.describe(ticket, entry, metadata).await
+    }
+
+    async fn metadata(&self, entry: &EntryId) -> Result<Option<Metadata>, Error> {
+        if self.breaks(Promise::Metadata) {
+            let state = self.store.state();
+            let mut entries = state.queues.values().flatten();
+            let found = entries.rfind(|found| found.id.key == entry.key);
+            return Ok(found.and_then(|found| found.metadata.clone()));
+        }
+        self.session.metadata(entry).await
     }
 
     async fn close(&self) -> Result<(), Error> {

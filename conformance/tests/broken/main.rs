@@ -192,3 +192,11 @@ fn the_offset_is_raised_under_a_holder() {
         &["token_offset::the_offset_is_not_raised_under_locks_in_use"],
     );
 }
+
+#[test]
+fn an_entry_speaks_for_another_incarnation() {
+    caught(
+        Promise::Metadata,
+        &["listing::a_waiter_reads_what_the_entry_ahead_says"],
+    );
+}

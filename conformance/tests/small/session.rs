@@ -133,6 +133,11 @@ impl Session for SmallSession {
         Ok(self.store.describe(entry, metadata))
     }
 
+    async fn metadata(&self, entry: &EntryId) -> Result<Option<Metadata>, Error> {
+        self.check()?;
+        Ok(self.store.metadata(entry))
+    }
+
     async fn close(&self) -> Result<(), Error> {
         self.renewal.abort();
         self.liveness.lose(LossReason::Closed);

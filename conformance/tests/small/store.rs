@@ -272,6 +272,13 @@ impl Store {
             .is_some()
     }
 
+    /// Returns an entry's metadata, if it is there.
+    pub fn metadata(&self, entry: &EntryId) -> Option<Metadata> {
+        let state = self.state();
+        let found = state.queues.values().flatten().find(|e| e.id == *entry)?;
+        found.metadata.clone()
+    }
+
     /// Raises the token offset, unless a native lock is in use.
     pub fn raise_token_offset(&self, offset: TokenOffset) -> Raised {
         let mut state = self.state();

@@ -1,11 +1,12 @@
 //! What an observer is told of one acquire.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::Span;
 use tracing::field::display;
 
-use super::{Event, NotAcquired, Observed, spans};
+use super::{BlockedRecord, Event, NotAcquired, Observed, spans};
 use crate::clock::{BootInstant, Clock};
 use crate::entry::{Mode, SessionId};
 use crate::name::LockName;
@@ -24,6 +25,8 @@ struct Record {
     begun: BootInstant,
     /// Whether the acquire had to wait for another contender.
     contended: AtomicBool,
+    /// What keeps the acquire waiting, once it has waited: over all its places in the queue.
+    blocked: OnceLock<BlockedRecord>,
     /// Whether the end was told.
     has_ended: AtomicBool,
 }
@@ -41,17 +44,27 @@ impl AcquireRecord {
             mode,
             begun: Clock::system().now(),
             contended: AtomicBool::new(false),
+            blocked: OnceLock::new(),
             has_ended: AtomicBool::new(false),
         }))
     }
 
-    /// Notes that the acquire waits for another contender.
-    pub(crate) fn note_contention(&self) {
+    /// Notes that the acquire waits for another contender. Returns what tells the observer, if there
+    /// is one, who that is; `is_traced` says whether the acquire belongs to a trace.
+    pub(crate) fn note_contention(&self, is_traced: bool) -> Option<BlockedRecord> {
         Span::current().record("turnlock.acquire.contended", true);
-        if let Some(record) = &self.0 {
-            // One task writes and reads this, so the order of other memory is no matter.
-            record.contended.store(true, Ordering::Relaxed);
-        }
+        let record = self.0.as_ref()?;
+        // One task writes and reads this, so the order of other memory is no matter.
+        record.contended.store(true, Ordering::Relaxed);
+        let blocked = record.blocked.get_or_init(|| {
+            BlockedRecord::new(
+                record.observed.clone(),
+                record.lock.clone(),
+                record.mode,
+                is_traced,
+            )
+        });
+        Some(blocked.clone())
     }
 
     /// Records that the lock was acquired. Returns when that was, if there is an observer.

@@ -5,6 +5,7 @@
 //! branch: no clock is read for it, and nothing is allocated.
 
 mod acquire_record;
+mod blocked;
 mod observed;
 pub(crate) mod spans;
 pub(crate) mod trace_context;
@@ -14,9 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::acquire_record::AcquireRecord;
+pub(crate) use self::blocked::BlockedRecord;
 pub(crate) use self::observed::{Observed, ObservedRetries};
 pub use self::trace_context::{TraceContext, TraceContextError};
-use crate::entry::{Mode, SessionId};
+use crate::entry::{Metadata, Mode, SessionId};
 use crate::error::{Error, ErrorKind, LossReason};
 use crate::liveness::Liveness;
 use crate::name::LockName;
@@ -71,8 +73,8 @@ pub trait Observer: fmt::Debug + Send + Sync {
     fn observe(&self, event: &Event<'_>);
 
     /// Returns the trace that the calling task works for, which is stored with the entry that it is
-    /// about to make. Called once in each acquire, on the caller's thread. `None` if the task is in
-    /// no trace, or in one that is not recorded.
+    /// about to make. Called once in each acquire, on the caller's thread, within the span of the
+    /// acquire. `None` if the task is in no trace, or in one that is not recorded.
     fn trace_context(&self) -> Option<TraceContext>;
 }
 
@@ -87,6 +89,20 @@ pub enum Event<'a> {
         lock: &'a LockName,
         /// How it is to be held.
         mode: Mode,
+    },
+    /// An acquire has stood behind one contender for 50 ms. Told once in an acquire at most, and not
+    /// at all if the wait ends before the contender's entry is read.
+    Blocked {
+        /// The lock.
+        lock: &'a LockName,
+        /// How it is to be held.
+        mode: Mode,
+        /// What the contender that is waited for says of itself: the nearest ahead, or the nearest
+        /// exclusive one. It is read only if [`trace_context`](Observer::trace_context) returned
+        /// something for the acquire. `None` if it was not read, if it could not be read, or if it
+        /// breaks the limits of [`Metadata::check`]. Others can write into a queue whatever they
+        /// like: its texts may have control characters in them, and none of it is proven.
+        by: Option<&'a Metadata>,
     },
     /// A lock was acquired. [`HoldEnded`](Event::HoldEnded) follows.
     Acquired {
@@ -173,6 +189,24 @@ pub enum Event<'a> {
         /// The time until the next try.
         pause: Duration,
     },
+}
+
+impl Event<'_> {
+    /// Returns the name of the event for logs, in snake case.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::Acquiring { .. } => "acquiring",
+            Event::Blocked { .. } => "blocked",
+            Event::Acquired { .. } => "acquired",
+            Event::NotAcquired { .. } => "not_acquired",
+            Event::HoldEnded { .. } => "hold_ended",
+            Event::SessionOpened { .. } => "session_opened",
+            Event::SessionEnded { .. } => "session_ended",
+            Event::Renewed { .. } => "renewed",
+            Event::RenewalFailed { .. } => "renewal_failed",
+            Event::Retried { .. } => "retried",
+        }
+    }
 }
 
 /// Why an acquire ended without the lock.

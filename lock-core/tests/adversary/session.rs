@@ -91,6 +91,7 @@ pub struct Script {
     pub watch: Call,
     pub remove: Call,
     pub access: Call,
+    pub metadata: Call,
     pub close: Call,
     /// The number of watches under way.
     pub watches: AtomicUsize,
@@ -293,6 +294,11 @@ impl Session for ScriptedSession {
 
     async fn describe(&self, _: &Ticket, _: &EntryId, _: &Metadata) -> Result<bool, Error> {
         Ok(!self.script.gone.load(Ordering::SeqCst))
+    }
+
+    async fn metadata(&self, _: &EntryId) -> Result<Option<Metadata>, Error> {
+        self.script.metadata.play().await?;
+        Ok(Some(Metadata::default()))
     }
 
     async fn close(&self) -> Result<(), Error> {

@@ -1,9 +1,11 @@
 //! Tests how a wait goes on and how it ends.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use lock_core::{ErrorKind, LossReason};
+use lock_core::observe::{Event, Observer, TraceContext};
+use lock_core::{ErrorKind, LossReason, Options};
 
 use crate::session::Act;
 use crate::{HOUR, PATIENCE, eventually, mutex, mutex_of, script, soon};
@@ -214,4 +216,54 @@ async fn acquires_that_never_wait_let_timers_fire() {
         "after {:?}",
         started.elapsed()
     );
+}
+
+/// Wants to know who an acquire waits for, and counts how often it was told.
+#[derive(Debug, Default)]
+struct Curious(AtomicUsize);
+
+impl Observer for Curious {
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::Blocked { by, .. } = event {
+            assert!(by.is_none(), "nobody answered");
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn trace_context(&self) -> Option<TraceContext> {
+        TraceContext::new(1, 2, true)
+    }
+}
+
+#[tokio::test]
+async fn a_read_of_the_entry_ahead_that_fails_or_hangs_costs_a_waiter_nothing() {
+    let acts = [
+        (Act::Fail(ErrorKind::Unreachable), 1),
+        (
+            Act::Fail(ErrorKind::SessionLost(LossReason::SessionGone)),
+            1,
+        ),
+        (Act::Hang, 0),
+    ];
+    // All at once, since each waits for its own next look.
+    let waits = acts.map(|(act, told)| async move {
+        let script = script();
+        script.blocked.store(true, Ordering::SeqCst);
+        script.metadata.will(act);
+        let curious = Arc::<Curious>::default();
+        let options = Options::default().with_ttl(HOUR);
+        let lock = mutex_of(&script.locks_with(options.with_observer(curious.clone())));
+        let waiter = tokio::spawn(async move { lock.acquire().await });
+        eventually("the entry ahead is read", || script.metadata.count() == 1).await;
+        eventually("the observer is told", || {
+            curious.0.load(Ordering::SeqCst) == told
+        })
+        .await;
+        assert!(!waiter.is_finished(), "{act:?}");
+        script.blocked.store(false, Ordering::SeqCst);
+        let waited = soon("the wait ends", waiter).await.expect("no panic");
+        drop(waited.unwrap_or_else(|error| panic!("{act:?}: {error}")));
+        assert_eq!(script.metadata.count(), 1, "{act:?}");
+    });
+    futures_util::future::join_all(waits).await;
 }

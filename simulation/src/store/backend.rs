@@ -207,6 +207,11 @@ impl Session for StoreSession {
         self.call(move |state, _| Ok(state.has(&entry))).await
     }
 
+    async fn metadata(&self, entry: &EntryId) -> Result<Option<Metadata>, Error> {
+        let entry = entry.clone();
+        self.call(move |state, _| Ok(state.metadata(&entry))).await
+    }
+
     async fn close(&self) -> Result<(), Error> {
         self.liveness.lose(LossReason::Closed);
         let id = self.id;

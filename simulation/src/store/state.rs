@@ -7,7 +7,7 @@ use lock_core::clock::BootInstant;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
     Access, Accessed, Admission, Enqueued, EntryId, Error, ErrorKind, Incarnation, LockName,
-    LossReason, Mode, Placed, Raised, Removal, Removed, SessionId, Ticket, TokenOffset,
+    LossReason, Metadata, Mode, Placed, Raised, Removal, Removed, SessionId, Ticket, TokenOffset,
 };
 use testkit::chaos::servers::Account;
 use testkit::history::{Cause, Deletion, Entry};
@@ -63,6 +63,11 @@ impl State {
     /// Returns whether the entry is in its queue.
     pub fn has(&self, entry: &EntryId) -> bool {
         self.queued.contains_key(&revision(entry))
+    }
+
+    pub fn metadata(&self, entry: &EntryId) -> Option<Metadata> {
+        let queued = self.queued.get(&revision(entry))?;
+        Some(Metadata::clone(&queued.ticket.metadata))
     }
 
     fn advance(&mut self, now: Now) -> u64 {
