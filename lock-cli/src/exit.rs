@@ -23,6 +23,8 @@ pub enum Exit {
     /// The coordinator does not keep a promise that was tested.
     #[cfg(feature = "conformance")]
     NotConforming,
+    /// Contenders wait for each other.
+    Deadlock,
     /// An argument or a name breaks a rule.
     Usage,
     /// The coordinator cannot be reached, or the session ended during the wait.
@@ -53,7 +55,10 @@ pub const TABLE: &[(&str, &str)] = &[
         "0",
         "done; `run` ends with the command's own status, whatever it is",
     ),
-    ("1", "`conformance`: a case failed"),
+    (
+        "1",
+        "`conformance`: a case failed; `why`: there is a deadlock",
+    ),
     (
         "64",
         "usage: an option, an argument or a name breaks a rule",
@@ -95,6 +100,7 @@ impl Exit {
             Exit::Signal(signal) => signal.status(),
             #[cfg(feature = "conformance")]
             Exit::NotConforming => 1,
+            Exit::Deadlock => 1,
             Exit::Usage => 64,
             Exit::Unavailable => 69,
             Exit::Internal => 70,
@@ -263,6 +269,7 @@ mod tests {
     fn every_status_of_ours_is_in_the_table_and_on_the_page() {
         let all = [
             Exit::Success,
+            Exit::Deadlock,
             Exit::Usage,
             Exit::Unavailable,
             Exit::Internal,

@@ -7,6 +7,8 @@ mod cli;
 mod commands;
 mod coordinator;
 mod exit;
+mod graph;
+mod listing;
 mod manual;
 mod output;
 mod preflight;
@@ -134,6 +136,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Fence(Fence::Check(check)) => commands::fence::check(global, check).await,
         Command::Ls(ls) => commands::ls::ls(global, ls).await,
         Command::Queue(queue) => commands::queue::queue(global, queue).await,
+        Command::Why(why) => commands::why::why(global, why).await,
         Command::Evict(evict) => commands::evict::evict(global, evict).await,
         Command::TokenOffset(args) => commands::token_offset::token_offset(global, args).await,
         #[cfg(feature = "bench")]

@@ -34,6 +34,11 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
         "set for the command under the lock: all that a resource needs to check a write. `write`, \
          `append`, `edit` and `fence check` read it",
     ),
+    (
+        "TURNLOCK_OUTER_HOLD",
+        "set for the command under the lock: a key by which a nested `turnlock` shows, for \
+         `turnlock why`, that it works under the hold. It is good for nothing else",
+    ),
 ];
 
 /// The files: name and meaning.

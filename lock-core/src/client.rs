@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::clock;
-use crate::entry::Metadata;
+use crate::entry::{Metadata, SessionId};
 use crate::error::{Error, ErrorKind};
 use crate::janitor::SharedSession;
 use crate::name::LockName;
+use crate::nesting::NestingOf;
 use crate::observe::{Observed, TraceContext};
 use crate::options::{MAX_TTL, MIN_TTL, OnRequeue, OnSessionLoss, Options};
 use crate::session::Backend;
@@ -20,6 +21,7 @@ pub(crate) struct Client {
     on_session_loss: OnSessionLoss,
     on_requeue: Option<OnRequeue>,
     observed: Observed,
+    nesting: Option<NestingOf>,
     metadata: Metadata,
 }
 
@@ -35,6 +37,7 @@ impl Client {
             on_session_loss,
             on_requeue,
             observer,
+            nesting,
         } = options;
         if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
             return Err(Error::new(
@@ -54,6 +57,7 @@ impl Client {
             command,
             held_unix_ms: announces.then_some(0),
             traceparent: None,
+            nesting: None,
         };
         metadata.check()?;
         let observed = Observed::new(observer);
@@ -62,6 +66,7 @@ impl Client {
             on_session_loss,
             on_requeue,
             observed,
+            nesting,
             metadata,
         })
     }
@@ -93,11 +98,18 @@ impl Client {
         &self.observed
     }
 
-    /// Returns the metadata of an entry that is made now, for a task that works for this trace.
-    pub(crate) fn metadata(&self, traceparent: Option<TraceContext>) -> Metadata {
+    /// Returns the metadata of an entry that is made now in this session, for a task that works for
+    /// this trace.
+    pub(crate) fn metadata(
+        &self,
+        session: SessionId,
+        traceparent: Option<TraceContext>,
+    ) -> Metadata {
+        let nesting = self.nesting.as_ref();
         Metadata {
             since_unix_ms: clock::unix_millis(),
             traceparent,
+            nesting: nesting.and_then(|nesting| nesting.describe(session)),
             ..self.metadata.clone()
         }
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind};
 use crate::incarnation::Incarnation;
 use crate::name::LockName;
+use crate::nesting::{self, Nesting};
 use crate::observe::TraceContext;
 use crate::observe::trace_context;
 use crate::token::Token;
@@ -95,6 +96,14 @@ pub struct Metadata {
         deserialize_with = "trace_context::deserialize_or_none"
     )]
     pub traceparent: Option<TraceContext>,
+    /// How the contender is tied to the hold around its process, as far as the contender is to be
+    /// believed. Earlier versions of Turnlock ignore this field.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "nesting::deserialize_or_none"
+    )]
+    pub nesting: Option<Box<Nesting>>,
 }
 
 impl Metadata {
@@ -131,6 +140,13 @@ impl Metadata {
     #[must_use]
     pub fn with_traceparent(mut self, traceparent: TraceContext) -> Self {
         self.traceparent = Some(traceparent);
+        self
+    }
+
+    /// Sets how the contender is tied to the hold around its process.
+    #[must_use]
+    pub fn with_nesting(mut self, nesting: Nesting) -> Self {
+        self.nesting = Some(Box::new(nesting));
         self
     }
 
@@ -280,6 +296,7 @@ mod tests {
             command: Some("rsync".into()),
             held_unix_ms: Some(13),
             traceparent: TraceContext::new(1, 2, true),
+            nesting: Some(Box::new(Nesting::default().with_key([7; 32]))),
         };
         assert_eq!(Metadata::from_bytes(&metadata.to_bytes()), Some(metadata));
         assert_eq!(Metadata::from_bytes(b"127.0.0.1"), None);

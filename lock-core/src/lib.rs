@@ -45,6 +45,7 @@ pub mod entry;
 pub mod guard_mode;
 pub mod liveness;
 pub mod name;
+pub mod nesting;
 pub mod observe;
 pub mod process;
 pub mod queue;

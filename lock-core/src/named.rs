@@ -96,7 +96,8 @@ impl Named {
         let mut replaced = false;
         let mut backoff = Backoff::default();
         loop {
-            let metadata = Arc::new(self.client.metadata(trace_context));
+            let session = shared_session.session().id();
+            let metadata = Arc::new(self.client.metadata(session, trace_context));
             let ticket = shared_session.ticket(self.name.clone(), mode, metadata);
             let mut pending = Pending::new(shared_session, ticket, record);
             let error = match pending.acquire(limit, replaced && requeues).await {

@@ -4,12 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::entry::SessionId;
 use crate::error::Error;
 #[cfg(doc)]
 use crate::error::ErrorKind;
 #[cfg(doc)]
 use crate::lock::Locks;
 use crate::name::LockName;
+use crate::nesting::{Nesting, NestingOf};
 use crate::observe::Observer;
 
 /// Shortest time to live that can be asked for. The coordinator may grant a longer one.
@@ -55,6 +57,8 @@ pub struct Options {
     pub on_requeue: Option<OnRequeue>,
     /// Receives the events of the locks and of the session.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Ties the entries to the hold around this process.
+    pub nesting: Option<NestingOf>,
 }
 
 impl Options {
@@ -107,6 +111,16 @@ impl Options {
     /// Sets what receives the events of the locks and of the session: see [`Observer`].
     pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = Some(observer);
+        self
+    }
+
+    /// Sets the function that ties the entries of a session to the hold around this process: see
+    /// [`Nesting`]. It must not block.
+    pub fn with_nesting(
+        mut self,
+        describe: impl Fn(SessionId) -> Nesting + Send + Sync + 'static,
+    ) -> Self {
+        self.nesting = Some(NestingOf::new(describe));
         self
     }
 }
@@ -168,6 +182,7 @@ impl Default for Options {
             on_session_loss: OnSessionLoss::default(),
             on_requeue: None,
             observer: None,
+            nesting: None,
         }
     }
 }

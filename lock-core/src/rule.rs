@@ -78,6 +78,40 @@ pub fn judge(mode: Mode, view: &View) -> Verdict {
     }
 }
 
+/// Returns the places in a queue of the entries that the one at `place` waits for: those whose ends,
+/// together, let it hold the lock, without the ones that these in turn wait for. It is none for an
+/// entry that holds.
+///
+/// For an exclusive entry behind shared ones, [`judge`] names one of them after the other; these are
+/// all of them.
+///
+/// # Examples
+/// ```
+/// use lock_core::Mode::{Exclusive, Shared};
+/// use lock_core::rule::blockers;
+///
+/// let queue = [Exclusive, Shared, Shared, Exclusive, Shared];
+/// let of = |place| blockers(&queue, place).collect::<Vec<_>>();
+/// assert_eq!(of(0), []);
+/// assert_eq!((of(1), of(2)), (vec![0], vec![0]));
+/// assert_eq!(of(3), [2, 1]);
+/// assert_eq!(of(4), [3]);
+/// ```
+pub fn blockers(modes: &[Mode], place: usize) -> impl Iterator<Item = usize> + use<> {
+    let ahead = &modes[..place.min(modes.len())];
+    let nearest_exclusive = ahead.iter().rposition(|mode| *mode == Mode::Exclusive);
+    let places = match (modes.get(place), nearest_exclusive) {
+        (None, _) | (Some(Mode::Shared), None) => 0..0,
+        (Some(Mode::Shared), Some(nearest)) => nearest..nearest + 1,
+        (Some(Mode::Exclusive), Some(nearest)) if nearest + 1 == ahead.len() => {
+            nearest..nearest + 1
+        }
+        // The shared ones, which in turn wait for an exclusive one.
+        (Some(Mode::Exclusive), nearest) => nearest.map_or(0, |nearest| nearest + 1)..ahead.len(),
+    };
+    places.rev()
+}
+
 /// Applies the same rule to a whole queue, in the order of arrival, and returns how many of its
 /// entries hold the lock. The holders are the first entries.
 pub fn count_holders(modes: impl IntoIterator<Item = Mode>) -> usize {
@@ -166,6 +200,30 @@ mod tests {
             prop_assert_eq!(&holders, &(0..holders.len()).collect::<Vec<_>>());
             // The bounded view and the whole queue lead to the same verdict.
             prop_assert_eq!(super::count_holders(queue.iter().copied()), holders.len());
+        }
+
+        #[test]
+        fn the_blockers_together_are_all_that_conflict(
+            shared in proptest::collection::vec(any::<bool>(), 1..40),
+        ) {
+            let queue: Vec<Mode> =
+                shared.iter().map(|s| if *s { Shared } else { Exclusive }).collect();
+            let verdicts = verdicts(&queue);
+            // For each entry, all that it waits for in the end.
+            let mut reached: Vec<std::collections::BTreeSet<usize>> = Vec::new();
+            for (place, verdict) in verdicts.iter().enumerate() {
+                let blockers: Vec<usize> = super::blockers(&queue, place).collect();
+                prop_assert_eq!(*verdict == Verdict::Granted, blockers.is_empty());
+                if let Verdict::Blocked(by) = verdict {
+                    prop_assert_eq!(by, &id(blockers[0]));
+                }
+                let all = blockers.iter().flat_map(|b| reached[*b].iter().chain([b]));
+                reached.push(all.copied().collect());
+                for ahead in 0..place {
+                    let conflicting = conflicts(queue[place], queue[ahead]);
+                    prop_assert!(!conflicting || reached[place].contains(&ahead));
+                }
+            }
         }
 
         #[test]

@@ -99,6 +99,17 @@ Examples:
                                    the queue of `etcdctl lock jobs/nightly`
 ";
 
+pub const WHY_HELP: &str = "\
+Examples:
+  turnlock why ledger            its holder, and what the holder itself waits for
+  turnlock why --longest         the lock that is held longest while others wait
+  turnlock why --json ledger     for a script: one object
+
+The status is 1 if there is a deadlock. A program under `turnlock run` proves to
+others which hold it works under. A claim without a proof is shown as claimed,
+and is no reason to speak of a deadlock. Times are by the clocks of the others.
+";
+
 #[cfg(feature = "embedded")]
 pub const SERVE_HELP: &str = "\
 Examples:

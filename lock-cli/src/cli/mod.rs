@@ -20,7 +20,7 @@ pub use self::acquire::{
 };
 #[cfg(feature = "bench")]
 pub use self::bench::Bench;
-pub use self::operate::{Evict, Ls, Queue, TokenOffset};
+pub use self::operate::{Evict, Ls, Queue, TokenOffset, Why};
 #[cfg(feature = "embedded")]
 pub use self::serve::{Enable, Serve, System};
 #[cfg(feature = "conformance")]
@@ -89,6 +89,8 @@ pub enum Command {
     Ls(Ls),
     /// Show who holds a lock and who waits for it, in order
     Queue(Queue),
+    /// Say why a lock is not free: its holder, whom each waiter waits for, and any deadlock
+    Why(Why),
     /// Take a lock away from its holder, or remove a waiter from the queue
     #[command(after_help = EVICT_HELP)]
     Evict(Evict),

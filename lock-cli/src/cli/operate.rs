@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::Args;
 use turnlock::Token;
 
-use super::help::{LS_HELP, QUEUE_HELP};
+use super::help::{LS_HELP, QUEUE_HELP, WHY_HELP};
 
 #[derive(Debug, Args)]
 #[command(after_help = LS_HELP)]
@@ -43,4 +43,18 @@ pub struct TokenOffset {
     /// token
     #[arg(long, value_name = "N")]
     pub raise_to: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = WHY_HELP)]
+pub struct Why {
+    /// The lock that is held longest while others wait for it, instead of NAME
+    #[arg(long, conflicts_with_all = ["name", "raw"])]
+    pub longest: bool,
+    /// Use NAME verbatim as the etcd prefix or ZooKeeper path
+    #[arg(long, requires = "name")]
+    pub raw: bool,
+    /// The lock, or the path of a file
+    #[arg(required_unless_present = "longest")]
+    pub name: Option<OsString>,
 }

@@ -6,12 +6,13 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
+use turnlock::nesting::Nesting;
 use turnlock::{AcquireOptions, AnyGuard, LockName, Locks, Mode, OnSessionLoss, Options};
 
 use crate::child::Signals;
 use crate::cli::{Acquire, FlockFlags, Global};
 use crate::commands::release::{REPLY_LIMIT, close_session};
-use crate::commands::{identity, outer_hold};
+use crate::commands::{hold_key::HoldKey, identity, outer_hold};
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
 use crate::output::{inform, narrate};
@@ -28,6 +29,8 @@ pub struct Request<'a> {
     pub options: &'a Acquire,
     /// The description of the work under the lock, for others in the queue to see.
     pub command: String,
+    /// The key by which the programs under the lock are tied to it, if there are any.
+    pub key: Option<&'a HoldKey>,
 }
 
 /// The result of a request that did not fail.
@@ -119,6 +122,16 @@ async fn connect(request: &Request<'_>) -> Result<Locks, Failure> {
                 "{name}: lost our place in the queue ({error}); queueing again"
             ));
         });
+    let key = request.key.map(HoldKey::public);
+    let outer = outer_hold::Outer::from_environment();
+    if key.is_some() || outer.is_some() {
+        options = options.with_nesting(move |session| {
+            let mut nesting = Nesting::default();
+            nesting.key = key;
+            nesting.outer = outer.as_ref().map(|outer| outer.claim(session));
+            nesting
+        });
+    }
     // The note is for people, who can read around bytes that are not UTF-8.
     let note = request.options.note.as_ref();
     options.note = note.map(|note| note.to_string_lossy().into_owned());

@@ -15,7 +15,7 @@ use crate::commands::acquiring::display_name;
 use crate::commands::blocking::run_interruptibly;
 use crate::commands::last_will;
 use crate::commands::names::parse_name;
-use crate::commands::supervise::{default_grace, environment, kill_at, supervise};
+use crate::commands::supervise::{default_grace, kill_at, supervise};
 use crate::commands::write_right::{WriteRight, print_change};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
@@ -65,7 +65,7 @@ async fn run_edit(
     let grace = guard.map_or(args.change.acquire.ttl / 5, default_grace);
     let plan = Plan {
         command: args.command.clone(),
-        env: guard.map(environment).unwrap_or_default(),
+        env: right.environment(),
         grace,
         whole: false,
         deadline: guard.map(kill_at),

@@ -36,6 +36,7 @@ pub async fn hold(global: Global, args: Hold) -> Result<Exit, Failure> {
         mode,
         options: &args.acquire,
         command: "turnlock hold".to_owned(),
+        key: None,
     };
     let abandoned = async {
         tokio::select! {

@@ -7,12 +7,10 @@ use crate::cli::{Global, Ls};
 use crate::commands::names::parse_prefix;
 use crate::coordinator;
 use crate::exit::{Exit, Failure};
+use crate::listing::PAGE_SIZE;
 use crate::output::{
     Shrinks, describe_owner, escape_controls, format_queued, format_table, print, print_json,
 };
-
-/// The number of locks in one request: its reply stays well below the message limit.
-const PAGE_SIZE: usize = 500;
 
 /// The columns that are shortened on a narrow terminal: the name and the holder.
 const SHRINKS: &[Shrinks] = &[(0, 24), (5, 12), (0, 8)];

@@ -12,6 +12,7 @@ pub mod edit;
 pub mod evict;
 pub mod fence;
 pub mod hold;
+mod hold_key;
 mod identity;
 pub mod last_will;
 pub mod ls;
@@ -30,4 +31,7 @@ mod supervise;
 #[cfg(feature = "embedded")]
 pub mod system;
 pub mod token_offset;
+pub mod why;
 mod write_right;
+
+pub use self::hold_key::HoldKey;

@@ -50,7 +50,7 @@ pub async fn queue(global: Global, args: Queue) -> Result<Exit, Failure> {
 
 /// Returns the time at which a holder acquired the lock, in milliseconds since the Unix epoch, if
 /// its entry has it.
-fn held_since(entry: &Entry) -> Option<u64> {
+pub fn held_since(entry: &Entry) -> Option<u64> {
     let metadata = entry.metadata.as_ref()?;
     let held = match metadata.held_unix_ms? {
         0 => metadata.since_unix_ms,
@@ -94,6 +94,7 @@ pub fn to_json(state: &str, entry: &Entry) -> serde_json::Value {
         "held_unix_ms": held,
         "command": metadata.command,
         "note": metadata.note,
+        "trace_id": metadata.traceparent.map(|trace| trace.trace_id()),
     })
 }
 
@@ -119,6 +120,7 @@ mod tests {
             "held_unix_ms",
             "command",
             "note",
+            "trace_id",
         ] {
             assert!(shown[field].is_null(), "{field}: {shown}");
         }

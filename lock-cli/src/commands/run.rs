@@ -7,6 +7,7 @@ use turnlock::{AnyGuard, Release};
 
 use crate::child::{Child, Plan, Signals, Watchdog};
 use crate::cli::{Global, OnLost, Run};
+use crate::commands::HoldKey;
 use crate::commands::acquiring::{
     Acquisition, Request, acquire, display_name, parse_mode, wait_for_deadly_signal,
 };
@@ -25,12 +26,14 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     // Installed before anything is queued or started, so that no signal is missed.
     let mut signals = Signals::install()?;
     let before = signals.initial_mask();
+    let key = HoldKey::generate();
     let request = Request {
         global: &global,
         name: &name,
         mode,
         options: &args.acquire,
         command: display_name(&command[0]),
+        key: key.as_ref(),
     };
     // The watchdog is started once the acquire has begun, and comes up during the wait.
     let (acquisition, watchdog) = tokio::join!(
@@ -53,7 +56,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
 
     let plan = Plan {
         command,
-        env: environment(&guard),
+        env: environment(&guard, locks.session_id().zip(key.as_ref())),
         grace,
         whole: args.wait_all,
         deadline: (args.on_lost != OnLost::Ignore).then(|| kill_at(&guard)),

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use turnlock::clock::{BootInstant, Clock};
 use turnlock::fence::FencingToken;
-use turnlock::{AnyGuard, LockName, State, clock};
+use turnlock::{AnyGuard, LockName, SessionId, State, clock};
 
 use crate::child::{Child, Deadline, Ended, Error};
 use crate::cli::OnLost;
+use crate::commands::HoldKey;
 use crate::commands::outer_hold;
 use crate::exit::{Exit, Failure};
 use crate::output::say;
@@ -45,15 +46,22 @@ pub fn kill_at(guard: &AnyGuard) -> BootInstant {
 }
 
 /// Returns the variables that describe the hold to the command. They are set after the inherited
-/// ones, so that they override those of an outer hold.
-pub fn environment(guard: &AnyGuard) -> Vec<(OsString, OsString)> {
+/// ones, so that they override those of an outer hold. Without a key, the command's own entries are
+/// not tied to the hold.
+pub fn environment(
+    guard: &AnyGuard,
+    key: Option<(SessionId, &HoldKey)>,
+) -> Vec<(OsString, OsString)> {
     let deadline =
         clock::unix_millis() + u64::try_from(guard.remaining().as_millis()).unwrap_or(u64::MAX);
+    let hold = fencing_token(guard);
+    let key = key.map(|(session, key)| outer_hold::key_variable(session, key, &hold));
     [
         ("TURNLOCK_NAME", guard.name().to_string()),
         ("TURNLOCK_TOKEN", guard.token().to_string()),
         ("TURNLOCK_MODE", guard.mode().to_string()),
-        (outer_hold::VARIABLE, fencing_token(guard).to_string()),
+        (outer_hold::VARIABLE, hold.to_string()),
+        (outer_hold::KEY_VARIABLE, key.unwrap_or_default()),
         // The deadline at the start of the command: renewals move it on while the command runs.
         ("TURNLOCK_DEADLINE_UNIX_MS", deadline.to_string()),
     ]

@@ -1,15 +1,19 @@
 //! The right to change a fenced file: a token, and the lock that it came with if it was taken for
 //! this.
 
+use std::ffi::OsString;
+
 use serde_json::json;
 use turnlock::fence::FencingToken;
 use turnlock::{AnyGuard, LockName, Locks, Mode};
 
 use crate::child::Signals;
 use crate::cli::{Change, Global};
+use crate::commands::HoldKey;
 use crate::commands::acquiring::{Acquisition, Request, acquire, wait_for_deadly_signal};
 use crate::commands::outer_hold;
 use crate::commands::release::{close_session, release};
+use crate::commands::supervise::environment;
 use crate::exit::{Exit, Failure};
 use crate::output::{add_changed_file, print_json};
 
@@ -18,6 +22,7 @@ pub struct WriteRight {
     pub token: FencingToken,
     /// The lock, if it was taken for this change.
     pub lock: Option<(Locks, AnyGuard)>,
+    key: Option<HoldKey>,
 }
 
 impl WriteRight {
@@ -36,14 +41,20 @@ impl WriteRight {
             None => outer_hold::read_token()?.filter(|token| token.lock == *name),
         };
         if let Some(token) = given {
-            return Ok(Ok(WriteRight { token, lock: None }));
+            return Ok(Ok(WriteRight {
+                token,
+                lock: None,
+                key: None,
+            }));
         }
+        let key = HoldKey::generate();
         let request = Request {
             global,
             name,
             mode: Mode::Exclusive,
             options: &args.acquire,
             command,
+            key: key.as_ref(),
         };
         let acquisition = acquire(&request, wait_for_deadly_signal(signals)).await?;
         Ok(match acquisition {
@@ -51,8 +62,19 @@ impl WriteRight {
             Acquisition::Held(locks, guard) => Ok(WriteRight {
                 token: FencingToken::new(name.clone(), guard.token()),
                 lock: Some((locks, guard)),
+                key,
             }),
         })
+    }
+
+    /// Returns the variables that describe the hold to a command, if the lock was taken for this
+    /// change.
+    pub fn environment(&self) -> Vec<(OsString, OsString)> {
+        let variables = self
+            .lock
+            .as_ref()
+            .map(|(locks, guard)| environment(guard, locks.session_id().zip(self.key.as_ref())));
+        variables.unwrap_or_default()
     }
 
     /// Releases the lock, if it was taken for this change. An error of the release does not undo
