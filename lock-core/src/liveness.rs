@@ -193,14 +193,15 @@ impl Liveness {
         }
     }
 
-    /// Puts the session in jeopardy after a renewal that failed with this error, or was not answered
-    /// in time.
-    pub(crate) fn record_failed_renewal(&self, error: Option<&Error>) {
+    /// Puts the session in jeopardy after a renewal that was sent at `sent` and failed with this
+    /// error, or was not answered in time.
+    pub(crate) fn record_failed_renewal(&self, sent: BootInstant, error: Option<&Error>) {
         self.doubt();
         if let Some((session, observed)) = self.observed.get() {
             observed.emit(|| Event::RenewalFailed {
                 session: *session,
                 error,
+                took: self.clock.now().saturating_since(sent),
                 left: self.remaining(),
             });
         }

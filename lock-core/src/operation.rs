@@ -34,6 +34,31 @@ pub enum Operation {
     RaiseTokenOffset,
 }
 
+impl Operation {
+    /// Returns the name of the operation for metrics, traces and logs, in snake case.
+    ///
+    /// # Examples
+    /// ```
+    /// assert_eq!(lock_core::Operation::OpenSession.name(), "open_session");
+    /// ```
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::OpenSession => "open_session",
+            Operation::CloseSession => "close_session",
+            Operation::Acquire => "acquire",
+            Operation::Release => "release",
+            Operation::Announce => "announce",
+            Operation::Get => "get",
+            Operation::Put => "put",
+            Operation::Delete => "delete",
+            Operation::ReadQueue => "read_queue",
+            Operation::ListLocks => "list_locks",
+            Operation::Evict => "evict",
+            Operation::RaiseTokenOffset => "raise_token_offset",
+        }
+    }
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -81,11 +81,11 @@ where
                     return;
                 }
                 tracing::debug!(%error, "a renewal failed");
-                liveness.record_failed_renewal(Some(&error));
+                liveness.record_failed_renewal(sent, Some(&error));
             }
             Err(_) => {
                 tracing::debug!(?limit, "a renewal was not answered in time");
-                liveness.record_failed_renewal(None);
+                liveness.record_failed_renewal(sent, None);
             }
         }
         next = liveness.clock().now() + pause;

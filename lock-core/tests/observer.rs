@@ -41,7 +41,7 @@ impl Notes {
 impl Observer for Notes {
     fn observe(&self, event: &Event<'_>) {
         let line = match event {
-            Event::Acquiring { lock, mode } => format!("acquiring {lock} {mode}"),
+            Event::Acquiring { lock, mode, .. } => format!("acquiring {lock} {mode}"),
             Event::Acquired {
                 lock, contended, ..
             } => format!("acquired {lock} {contended}"),

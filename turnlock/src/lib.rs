@@ -65,7 +65,7 @@
 //! # Features
 //!
 //! One a backend: `embedded` (the default), `etcd` and `zk`. They change which URLs [`connect`]
-//! takes, nothing else.
+//! takes, nothing else. `prometheus` adds the metrics of the module of that name.
 
 pub mod blocking;
 #[macro_use]
@@ -82,6 +82,9 @@ pub use lock_core::{
 pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
 
 pub use lock_fence as fence;
+
+#[cfg(feature = "prometheus")]
+pub use observe_prometheus as prometheus;
 
 #[cfg(feature = "embedded")]
 pub use backend_embedded as embedded;

@@ -37,12 +37,13 @@ impl AcquireRecord {
         if !observed.is_on() {
             return AcquireRecord(None);
         }
-        observed.emit(|| Event::Acquiring { lock, mode });
+        let begun = Clock::system().now();
+        observed.emit(|| Event::Acquiring { lock, mode, begun });
         AcquireRecord(Some(Record {
             observed: observed.clone(),
             lock: lock.clone(),
             mode,
-            begun: Clock::system().now(),
+            begun,
             contended: AtomicBool::new(false),
             blocked: OnceLock::new(),
             has_ended: AtomicBool::new(false),
@@ -81,6 +82,7 @@ impl AcquireRecord {
             lock: &record.lock,
             mode: record.mode,
             token,
+            begun: record.begun,
             waited: now.saturating_since(record.begun),
             contended: record.contended.load(Ordering::Relaxed),
         });
@@ -105,6 +107,7 @@ impl Record {
         self.end(|record| Event::NotAcquired {
             lock: &record.lock,
             mode: record.mode,
+            begun: record.begun,
             waited: Clock::system().now().saturating_since(record.begun),
             contended: record.contended.load(Ordering::Relaxed),
             why,

@@ -18,6 +18,7 @@ pub(crate) use self::acquire_record::AcquireRecord;
 pub(crate) use self::blocked::BlockedRecord;
 pub(crate) use self::observed::{Observed, ObservedRetries};
 pub use self::trace_context::{TraceContext, TraceContextError};
+use crate::clock::BootInstant;
 use crate::entry::{Metadata, Mode, SessionId};
 use crate::error::{Error, ErrorKind, LossReason};
 use crate::liveness::Liveness;
@@ -89,6 +90,8 @@ pub enum Event<'a> {
         lock: &'a LockName,
         /// How it is to be held.
         mode: Mode,
+        /// When it began. The event of its end has the same instant.
+        begun: BootInstant,
     },
     /// An acquire has stood behind one contender for 50 ms. Told once in an acquire at most, and not
     /// at all if the wait ends before the contender's entry is read.
@@ -112,6 +115,8 @@ pub enum Event<'a> {
         mode: Mode,
         /// The fencing token.
         token: Token,
+        /// When the acquire began.
+        begun: BootInstant,
         /// How long the acquire took.
         waited: Duration,
         /// Whether the acquire had to wait for another contender.
@@ -123,6 +128,8 @@ pub enum Event<'a> {
         lock: &'a LockName,
         /// How it was to be held.
         mode: Mode,
+        /// When the acquire began.
+        begun: BootInstant,
         /// How long the acquire took.
         waited: Duration,
         /// Whether the acquire had to wait for another contender.
@@ -177,6 +184,8 @@ pub enum Event<'a> {
         session: SessionId,
         /// The error; `None` if there was no answer in time.
         error: Option<&'a Error>,
+        /// How long it took until it failed or was given up.
+        took: Duration,
         /// The time that is left until the deadline.
         left: Duration,
     },
