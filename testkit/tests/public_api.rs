@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The crates whose libraries are for other programs. The library of `lock-cli` is for its tests.
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 11] = [
     "backend-embedded",
     "backend-etcd",
     "backend-kit",
@@ -21,6 +21,7 @@ const CRATES: [&str; 10] = [
     "load",
     "lock-core",
     "lock-fence",
+    "observe-otel",
     "observe-prometheus",
     "turnlock",
 ];

@@ -65,7 +65,8 @@
 //! # Features
 //!
 //! One a backend: `embedded` (the default), `etcd` and `zk`. They change which URLs [`connect`]
-//! takes, nothing else. `prometheus` adds the metrics of the module of that name.
+//! takes, nothing else. `prometheus` adds the metrics of the module of that name, and `otel` that
+//! which puts locks into the traces of OpenTelemetry.
 
 pub mod blocking;
 #[macro_use]
@@ -83,6 +84,8 @@ pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
 
 pub use lock_fence as fence;
 
+#[cfg(feature = "otel")]
+pub use observe_otel as otel;
 #[cfg(feature = "prometheus")]
 pub use observe_prometheus as prometheus;
 
