@@ -115,6 +115,7 @@ pub fn refuse_in_process(url: &str) -> Result<(), Failure> {
 
 /// Connects to the chosen coordinator. The user's own is started if it does not run.
 pub async fn connect(url: Option<&str>, options: Options) -> Result<Locks, Failure> {
+    let options = observe(options);
     match choose(url)? {
         Choice::Named(url, _) => connect_named(&url, options).await,
         Choice::Own => connect_own(options),
@@ -128,9 +129,18 @@ pub async fn connect_existing(
     url: Option<&str>,
     options: Options,
 ) -> Result<Option<Locks>, Failure> {
+    let options = observe(options);
     match choose(url)? {
         Choice::Named(url, _) => connect_named(&url, options).await.map(Some),
         Choice::Own => connect_own_existing(options).await,
+    }
+}
+
+/// Has what happens to the locks told to the log and to the trace of this run, if there are such.
+fn observe(options: Options) -> Options {
+    match crate::trace::observer() {
+        Some(observer) => options.with_observer(observer),
+        None => options,
     }
 }
 

@@ -9,10 +9,12 @@ mod coordinator;
 mod exit;
 mod graph;
 mod listing;
+mod log;
 mod manual;
 mod output;
 mod preflight;
 mod reference;
+mod trace;
 mod version;
 mod waiting;
 
@@ -20,10 +22,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::{ContextKind, ErrorKind};
+use tracing::{Instrument, Span};
 
 use crate::cli::{Cli, Command, Fence};
 use crate::exit::{Exit, Failure, Reported};
 use crate::output::Level;
+use crate::trace::Trace;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -37,18 +41,38 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return report_parse_error(error).into(),
     };
+    let trace = Trace::begin(&cli.command, log::layer(level_of_libraries(&cli)));
+    log::set_up(&cli.global, trace::current());
     output::set_level(match (cli.global.quiet, cli.global.verbose) {
         (true, _) => Level::Quiet,
         (_, true) => Level::Verbose,
         _ => Level::Normal,
     });
-    match preflight::check_descriptors().and_then(|()| run(cli)) {
-        Ok(exit) => exit.into(),
+    if let Some(problem) = trace.problem() {
+        output::inform(problem);
+    }
+    let exit = match preflight::check_descriptors().and_then(|()| run(cli, trace.span())) {
+        Ok(exit) => exit,
         Err(failure) => {
             report(&failure);
-            failure.exit.into()
+            failure.exit
         }
+    };
+    // All is done: the lock is given back.
+    if let Err(problem) = trace.end(exit.code()) {
+        output::narrate(format!("the collector has not taken the spans: {problem}"));
     }
+    exit.into()
+}
+
+/// Returns from which level on the libraries speak in the log.
+fn level_of_libraries(cli: &Cli) -> log::Level {
+    // In the background it has a log of its own, whatever the environment says.
+    #[cfg(feature = "embedded")]
+    if matches!(&cli.command, Command::Serve(serve) if serve.background) {
+        return log::Level::Off;
+    }
+    log::level_of(&cli.global)
 }
 
 /// Prints the help or the version that was asked for; reports any other error as a mistake.
@@ -101,13 +125,13 @@ fn report(failure: &Failure) {
     if !reported {
         return;
     }
-    output::say(&failure.message);
+    output::fail(&failure.message);
     if let Some(hint) = &failure.hint {
-        output::say(format!("hint: {hint}"));
+        output::fail(format!("hint: {hint}"));
     }
 }
 
-fn run(cli: Cli) -> Result<Exit, Failure> {
+fn run(cli: Cli, span: Span) -> Result<Exit, Failure> {
     let runtime = match cli.command {
         #[cfg(feature = "bench")]
         Command::Bench(_) => {
@@ -120,7 +144,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         _ => lock_core::background::runtime(),
     };
     let runtime = runtime.map_err(|error| Failure::from_system("cannot start", &error))?;
-    runtime.block_on(dispatch(cli))
+    runtime.block_on(dispatch(cli).instrument(span))
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit, Failure> {

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use turnlock::{Entry, clock};
 
-use crate::child::without_tty_stop;
+use crate::log::{self, Line};
 
-pub use self::stdout::{add_changed_file, from_stdout_error, print, print_json};
+pub use self::stdout::{add_changed_file, escape_json, from_stdout_error, print, print_json};
 pub use self::table::{Shrinks, cut, format_table};
 
 use self::table::terminal_width;
@@ -63,29 +63,40 @@ pub fn is_enabled(level: Level) -> bool {
     level as u8 <= LEVEL.load(Ordering::Relaxed)
 }
 
-/// Writes a message about an error to stderr.
+/// Writes a message about the failure of this command to stderr.
+pub fn fail(message: impl AsRef<str>) {
+    write_message(log::Level::Error, message.as_ref());
+}
+
+/// Writes a message to stderr that a person has to know.
 pub fn say(message: impl AsRef<str>) {
-    // If stderr is closed or its disk is full, nobody can be informed.
-    let _ = without_tty_stop(|| {
-        writeln!(
-            io::stderr(),
-            "turnlock: {}",
-            escape_controls(message.as_ref())
-        )
-    });
+    write_message(log::Level::Warn, message.as_ref());
+}
+
+/// Writes a message to stderr that is what the command is for, whatever `-q` says.
+pub fn announce(message: impl AsRef<str>) {
+    write_message(log::Level::Info, message.as_ref());
 }
 
 /// Writes a message to stderr that a person wants to know, unless `-q` was given.
 pub fn inform(message: impl AsRef<str>) {
     if is_enabled(Level::Normal) {
-        say(message);
+        write_message(log::Level::Info, message.as_ref());
     }
 }
 
 /// Writes a progress message to stderr, if `-v` was given.
 pub fn narrate(message: impl AsRef<str>) {
     if is_enabled(Level::Verbose) {
-        say(message);
+        write_message(log::Level::Info, message.as_ref());
+    }
+}
+
+/// Writes a message to people. Its level is for those who read JSON.
+fn write_message(level: log::Level, message: &str) {
+    match log::is_json() {
+        true => log::write(&Line::new(level, "turnlock", message)),
+        false => log::write_line(&format!("turnlock: {}", escape_controls(message))),
     }
 }
 
@@ -94,10 +105,11 @@ pub struct StatusLine(());
 
 impl StatusLine {
     /// Returns the line. `None` if stderr is not a terminal, or a terminal that cannot erase a line
-    /// (`TERM=dumb`).
+    /// (`TERM=dumb`), and if stderr is a log of JSON.
     pub fn on_terminal() -> Option<Self> {
+        let is_for_people = io::stderr().is_terminal() && !log::is_json();
         // Made only if it is returned: a drop erases the line.
-        (io::stderr().is_terminal() && can_erase(std::env::var_os("TERM"))).then(|| StatusLine(()))
+        (is_for_people && can_erase(std::env::var_os("TERM"))).then(|| StatusLine(()))
     }
 
     /// Replaces the text on the screen. The text is cut to one line, because a second line could

@@ -17,12 +17,25 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
         "the password of the user that the URL names. The command under the lock inherits it",
     ),
     (
+        "TURNLOCK_LOG, TURNLOCK_LOG_FORMAT, TURNLOCK_CORRELATION_ID, TURNLOCK_TENANT",
+        "the values of --log-level, --log-format, --correlation-id and --tenant, if these are not \
+         given",
+    ),
+    (
         "SHELL",
         "the program that runs the text of -c. If it is not set: /bin/sh",
     ),
     (
         "USER, LOGNAME",
         "the owner that others see in the queue, if /etc/passwd does not name the user",
+    ),
+    (
+        "TRACEPARENT, TRACESTATE",
+        "the place of this run in a trace. The command under the lock gets that of the run",
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "the collector that the spans of a run are sent to, by OTLP over gRPC; none without it",
     ),
     (
         "TURNLOCK_NAME, TURNLOCK_TOKEN, TURNLOCK_MODE, TURNLOCK_DEADLINE_UNIX_MS",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use turnlock::{LockName, Locks, Queue, SessionId};
 
 use crate::output::{
-    Level, StatusLine, cut, describe_owner, escape_controls, format_queued, is_enabled, say,
+    Level, StatusLine, cut, describe_owner, escape_controls, format_queued, inform, is_enabled,
 };
 
 /// The shortest wait that is reported on a terminal.
@@ -51,7 +51,7 @@ async fn report_once(locks: &Locks, name: &LockName) -> Infallible {
     loop {
         tokio::time::sleep(limit).await;
         if let Some(text) = describe_wait(locks, name, usize::MAX).await {
-            say(format!("{still}{text}"));
+            inform(format!("{still}{text}"));
             return std::future::pending().await;
         }
     }

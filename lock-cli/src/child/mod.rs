@@ -38,6 +38,8 @@ pub use self::handle::{Deadline, Watchdog};
 pub use self::helper::{LAST_WILL, helper_main, this_program};
 #[cfg(feature = "bench")]
 pub use self::signals::block_signals_to_catch;
+#[cfg(feature = "otel")]
+pub use self::signals::with_signals_blocked;
 pub use self::signals::{Signal, Signals, unblock_all, without_tty_stop};
 
 use self::handle::Handle;

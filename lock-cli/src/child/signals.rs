@@ -102,6 +102,16 @@ pub(super) fn block_all() -> SigSet {
     all.unwrap_or_else(|_| SigSet::empty())
 }
 
+/// Calls this with all signals blocked, so that a thread which it starts takes none.
+#[cfg(feature = "otel")]
+pub fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
+    let before = block_all();
+    let started = start();
+    // A valid set is never refused.
+    let _ = before.thread_set_mask();
+    started
+}
+
 /// Unblocks all signals for this thread: the parent of this process may have blocked some.
 pub fn unblock_all() {
     // A valid set is never refused.

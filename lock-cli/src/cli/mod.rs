@@ -26,6 +26,8 @@ pub use self::serve::{Enable, Serve, System};
 #[cfg(feature = "conformance")]
 pub use self::trial::Conformance;
 
+use crate::log;
+
 use self::help::{ABOUT, EVICT_HELP, HOLD_HELP, TOKEN_OFFSET_HELP, after_help, after_long_help};
 
 #[derive(Debug, Parser)]
@@ -67,6 +69,56 @@ pub struct Global {
     /// Say only errors on stderr; only the exit status says that somebody else has the lock
     #[arg(short = 'q', long, global = true, overrides_with = "verbose")]
     pub quiet: bool,
+    /// Write stderr as text for people, or as JSON, one object per line
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "TURNLOCK_LOG_FORMAT",
+        hide_env_values = true
+    )]
+    pub log_format: Option<log::Format>,
+    /// Also say on stderr what happens to locks and sessions, from this level on [default: off, or
+    /// info with --log-format json]
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        env = "TURNLOCK_LOG",
+        hide_env_values = true
+    )]
+    pub log_level: Option<log::Level>,
+    /// An id that all JSON lines on stderr have, to join them with those of others [default: the
+    /// id of the trace, or a random one]
+    #[arg(
+        long,
+        global = true,
+        value_name = "ID",
+        env = "TURNLOCK_CORRELATION_ID",
+        hide_env_values = true,
+        value_parser = parse_id
+    )]
+    pub correlation_id: Option<String>,
+    /// The tenant that all JSON lines on stderr name
+    #[arg(
+        long,
+        global = true,
+        value_name = "ID",
+        env = "TURNLOCK_TENANT",
+        hide_env_values = true,
+        value_parser = parse_id
+    )]
+    pub tenant: Option<String>,
+}
+
+/// The longest id that lines of the log are given, in bytes.
+const MAX_ID_BYTES: usize = 128;
+
+fn parse_id(text: &str) -> Result<String, String> {
+    match text.len() {
+        ..=MAX_ID_BYTES => Ok(text.to_owned()),
+        len => Err(format!("{len} bytes; at most {MAX_ID_BYTES} are allowed")),
+    }
 }
 
 #[derive(Debug, Subcommand)]

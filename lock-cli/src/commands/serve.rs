@@ -17,7 +17,8 @@ use crate::coordinator::local::Home;
 use crate::coordinator::log::Log;
 use crate::coordinator::{daemon, machine, system};
 use crate::exit::{Exit, Failure};
-use crate::output::say;
+use crate::log;
+use crate::output::announce;
 
 /// The time limit for a coordinator that is about to end to finish the requests under way.
 const PREDECESSOR: Duration = Duration::from_secs(5);
@@ -57,15 +58,17 @@ pub async fn serve(args: Serve) -> Result<Exit, Failure> {
 async fn serve_in_foreground(args: &Serve, home: &Home) -> Result<Exit, Failure> {
     daemon::raise_descriptors();
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-    tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::WARN)
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
-        .init();
+    if log::level() == log::Level::Off {
+        tracing_subscriber::fmt()
+            .with_max_level(LevelFilter::WARN)
+            .with_ansi(false)
+            .with_writer(std::io::stderr)
+            .init();
+    }
     home.make_dir()?;
     serve_until_stopped(args, home, |addresses| {
         for address in addresses {
-            say(format!("serving {} on {address}", home.dir().display()));
+            announce(format!("serving {} on {address}", home.dir().display()));
         }
         Ok(())
     })

@@ -14,6 +14,7 @@ use crate::commands::HoldKey;
 use crate::commands::outer_hold;
 use crate::exit::{Exit, Failure};
 use crate::output::say;
+use crate::trace;
 
 /// The time before the deadline at which KILL is sent at the latest. The kernel needs a moment to
 /// end a process.
@@ -45,8 +46,8 @@ pub fn kill_at(guard: &AnyGuard) -> BootInstant {
     Clock::system().now() + guard.remaining().saturating_sub(KILL_RESERVE / 2)
 }
 
-/// Returns the variables that describe the hold to the command. They are set after the inherited
-/// ones, so that they override those of an outer hold. Without a key, the command's own entries are
+/// Returns the variables that describe the hold to the command, and its place in the trace. They are
+/// set after the inherited ones, so that they override those of an outer hold. Without a key, the command's own entries are
 /// not tied to the hold.
 pub fn environment(
     guard: &AnyGuard,
@@ -56,7 +57,7 @@ pub fn environment(
         clock::unix_millis() + u64::try_from(guard.remaining().as_millis()).unwrap_or(u64::MAX);
     let hold = fencing_token(guard);
     let key = key.map(|(session, key)| outer_hold::key_variable(session, key, &hold));
-    [
+    let of_hold = [
         ("TURNLOCK_NAME", guard.name().to_string()),
         ("TURNLOCK_TOKEN", guard.token().to_string()),
         ("TURNLOCK_MODE", guard.mode().to_string()),
@@ -65,8 +66,8 @@ pub fn environment(
         // The deadline at the start of the command: renewals move it on while the command runs.
         ("TURNLOCK_DEADLINE_UNIX_MS", deadline.to_string()),
     ]
-    .map(|(key, value)| (key.into(), value.into()))
-    .to_vec()
+    .map(|(key, value)| (key.into(), value.into()));
+    of_hold.into_iter().chain(trace::environment()).collect()
 }
 
 /// Returns the portable form of the token. A reader has a token too, whose mode forbids writes.

@@ -10,7 +10,7 @@ use crate::cli::{Enable, System};
 use crate::coordinator::users::{self, Usage, UserCoordinator};
 use crate::coordinator::{ending, machine};
 use crate::exit::{Exit, Failure};
-use crate::output::{print, say};
+use crate::output::{announce, print, say};
 
 /// The longest time of a command from choosing its coordinator to opening a session there.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ fn show() -> Result<Exit, Failure> {
     match machine::read_url()? {
         Some(url) => print(url).ok(),
         None => {
-            say("every user of this machine has a coordinator of their own");
+            announce("every user of this machine has a coordinator of their own");
             None
         }
     };
@@ -83,7 +83,7 @@ async fn enable(args: Enable) -> Result<Exit, Failure> {
             say(format!("{}: {}", own.describe(), failure.message));
         }
     }
-    say(format!("all users of this machine now use {url}"));
+    announce(format!("all users of this machine now use {url}"));
     Ok(Exit::Success)
 }
 
@@ -131,7 +131,7 @@ async fn refuse_if_in_use() -> Result<Vec<UserCoordinator>, Failure> {
 async fn disable() -> Result<Exit, Failure> {
     require_root()?;
     let Some(line) = machine::read_url()? else {
-        say("every user of this machine has a coordinator of their own");
+        announce("every user of this machine has a coordinator of their own");
         return Ok(Exit::Success);
     };
     let url = machine::with_server(&line);
@@ -142,7 +142,7 @@ async fn disable() -> Result<Exit, Failure> {
         machine::write(&line).map_err(to_failure)?;
         return Err(failure);
     }
-    say("every user of this machine now has a coordinator of their own");
+    announce("every user of this machine now has a coordinator of their own");
     Ok(Exit::Success)
 }
 

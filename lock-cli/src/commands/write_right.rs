@@ -16,6 +16,7 @@ use crate::commands::release::{close_session, release};
 use crate::commands::supervise::environment;
 use crate::exit::{Exit, Failure};
 use crate::output::{add_changed_file, print_json};
+use crate::trace;
 
 /// The right to change a fenced file.
 pub struct WriteRight {
@@ -68,13 +69,13 @@ impl WriteRight {
     }
 
     /// Returns the variables that describe the hold to a command, if the lock was taken for this
-    /// change.
+    /// change, and its place in the trace.
     pub fn environment(&self) -> Vec<(OsString, OsString)> {
         let variables = self
             .lock
             .as_ref()
             .map(|(locks, guard)| environment(guard, locks.session_id().zip(self.key.as_ref())));
-        variables.unwrap_or_default()
+        variables.unwrap_or_else(trace::environment)
     }
 
     /// Releases the lock, if it was taken for this change. An error of the release does not undo

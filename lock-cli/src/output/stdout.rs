@@ -75,7 +75,7 @@ fn write_all(out: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Escapes the characters that control a terminal as JSON allows. They occur only in strings.
-fn escape_json(json: &str) -> String {
+pub fn escape_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         if super::is_terminal_control(c) {

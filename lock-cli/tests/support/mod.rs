@@ -51,7 +51,15 @@ impl Home {
         command
             .args(args)
             .env("TURNLOCK_HOME", self.path())
-            .env_remove("TURNLOCK_BACKEND");
+            .env_remove("TURNLOCK_BACKEND")
+            .env_remove("TURNLOCK_LOG")
+            .env_remove("TURNLOCK_LOG_FORMAT")
+            .env_remove("TURNLOCK_CORRELATION_ID")
+            .env_remove("TURNLOCK_TENANT")
+            .env_remove("TRACEPARENT")
+            .env_remove("TRACESTATE")
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+            .env_remove("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
         command.current_dir(self.path()).stdin(Stdio::null());
         command
     }
