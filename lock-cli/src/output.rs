@@ -74,6 +74,7 @@ pub fn say(message: impl AsRef<str>) {
 }
 
 /// Writes a message to stderr that is what the command is for, whatever `-q` says.
+#[cfg(feature = "embedded")]
 pub fn announce(message: impl AsRef<str>) {
     write_message(log::Level::Info, message.as_ref());
 }

@@ -14,7 +14,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use collector::{Collector, Exported, find, hex};
-use support::{Home, Running, code, eventually, text};
+use support::{Home, Running, Server, code, eventually, program, text};
 use testkit::fixtures::etcd::Node;
 use testkit::fixtures::zk::{Ensemble, Settings};
 
@@ -119,6 +119,92 @@ fn a_waiter_links_to_the_holder_on_etcd() {
 fn a_waiter_links_to_the_holder_on_zookeeper() {
     let ensemble = Ensemble::start(Settings::default());
     check_the_link(&[&format!("--backend={}", ensemble.url())]);
+}
+
+/// Has a command wait behind entries of strangers, which are put into the queues of these names.
+fn check_strangers(coordinator: &[&str], names: [&str; 2], put: impl Fn(&str, &[u8])) {
+    let (home, collector) = (Home::new(), Collector::start());
+    let evil = "\u{1b}]0;x\u{7}";
+    let wrong = serde_json::json!({"owner": format!("ann{evil}"), "traceparent": "00-0-0-01"});
+    let huge = serde_json::json!({"owner": evil.repeat(56_000), "traceparent": PARENT});
+    for (name, value, says) in [
+        (names[0], wrong, "waits for ann\\u{1b}]0;x\\u{7}@"),
+        (names[1], huge, "waits for another contender"),
+    ] {
+        put(name, value.to_string().as_bytes());
+        let args = ["--log-level=info", "run", "--raw", "-w", "5", name, "true"];
+        let args = [coordinator, &args].concat();
+        let waited = spawn(traced(&home, &collector.url(), &args));
+        let pid = waited.id();
+        let waited = waited.wait();
+        let said = text(&waited.stderr);
+        assert_eq!(code(&waited), 75, "{said}");
+        assert!(said.contains(says), "{said}");
+        let is_control = |c: char| c.is_control() && c != '\n';
+        assert!(!said.contains(is_control), "{said:?}");
+        let root = root_of(&collector, pid);
+        assert!(root.span.parent_span_id.is_empty());
+        let acquire = collector.in_trace_of(&root, "turnlock.acquire");
+        assert_eq!(acquire.attribute("turnlock.acquire.outcome"), "timeout");
+        assert_eq!(acquire.span.links, []);
+    }
+}
+
+/// Puts a value of a megabyte, which is too long for an argument.
+fn put_by_etcdctl(address: &str, name: &str, value: &[u8]) {
+    let mut etcdctl = Command::new(program("etcdctl", "etcd-client"))
+        .args(["--endpoints", address, "put", &format!("{name}/write/1")])
+        .env("ETCDCTL_API", "3")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let mut stdin = etcdctl.stdin.take().expect("piped");
+    stdin.write_all(value).expect("it reads");
+    drop(stdin);
+    assert!(etcdctl.wait().expect("a child of ours").success());
+}
+
+#[test]
+fn what_strangers_say_does_no_harm_on_the_embedded_coordinator() {
+    let home = Home::new();
+    let server = Server::start(&home);
+    let put = |name: &str, value: &[u8]| put_by_etcdctl(server.address(), name, value);
+    check_strangers(&["--backend", &server.url()], ["a", "b"], put);
+    assert!(server.stop().status.success());
+}
+
+#[test]
+fn what_strangers_say_does_no_harm_on_etcd() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let etcd = runtime.block_on(Node::start());
+    let url = format!("--backend=etcd://{}", etcd.address());
+    let put = |name: &str, value: &[u8]| put_by_etcdctl(&etcd.address(), name, value);
+    check_strangers(&[&url], ["a", "b"], put);
+}
+
+#[test]
+fn what_strangers_say_does_no_harm_on_zookeeper() {
+    let ensemble = Ensemble::start(Settings::default());
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let put = |name: &str, value: &[u8]| {
+        runtime.block_on(async {
+            let client = zookeeper_client::Client::connect(&ensemble.connection_string()).await;
+            let client = client.expect("it serves");
+            let options = zookeeper_client::CreateMode::Persistent
+                .with_acls(zookeeper_client::Acls::anyone_all());
+            let made = client.create(name, b"", &options).await;
+            made.expect("it is new");
+            let node = format!("{name}/_c_6c70f95c-3f5b-4b9b-a3f2-d26c6ad5a0a9-lock-0000000000");
+            let made = client.create(&node, value, &options).await;
+            made.expect("there is room");
+        });
+    };
+    let url = format!("--backend={}", ensemble.url());
+    check_strangers(&[&url], ["/a", "/b"], put);
 }
 
 #[test]

@@ -17,7 +17,9 @@ use serde::Serialize;
 use turnlock::observe::{Observer, TraceContext};
 
 pub use self::fields::Line;
-pub use self::layer::{layer, targets};
+pub use self::layer::layer;
+#[cfg(feature = "otel")]
+pub use self::layer::targets;
 use crate::child::without_tty_stop;
 use crate::cli::Global;
 
