@@ -335,3 +335,47 @@ fn a_new_command_outlives_a_coordinator_that_is_on_its_way_out() {
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     drop(holder);
 }
+
+#[test]
+fn status_measures_a_coordinator_and_counts_its_locks() {
+    let home = Home::new();
+    let _holder = support::holder(&home, &["a\u{202e}b"]);
+    let _other = support::holder(&home, &["c"]);
+    let _waiter = home.spawn(&["run", "c", "true"]);
+    eventually("it waits", || home.queue("c").len() == 2);
+    let output = home.run(&["status", "--json"]);
+    assert_eq!(code(&output), 0);
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(
+        said["round_trip_ms"].as_f64().is_some_and(|ms| ms > 0.0),
+        "{said}"
+    );
+    assert_eq!(said["clock_difference_ms"], 0, "{said}");
+    assert_eq!(said["sessions"], 3, "{said}");
+    let limit = said["sessions_limit"].as_u64();
+    assert!(limit.is_some_and(|limit| limit > 3), "{said}");
+    let store = said["store_bytes"]
+        .as_u64()
+        .zip(said["store_limit_bytes"].as_u64());
+    assert!(
+        store.is_some_and(|(used, limit)| 0 < used && used < limit),
+        "{said}"
+    );
+    let locks = &said["locks"];
+    assert_eq!(locks["in_use"], 2, "{said}");
+    assert_eq!(
+        (&locks["contended"], &locks["waiting"]),
+        (&1.into(), &1.into()),
+        "{said}"
+    );
+    assert_eq!(locks["longest_hold"]["name"], "a\u{202e}b", "{said}");
+    assert_eq!(locks["longest_wait"]["name"], "c", "{said}");
+    for args in [&["status"][..], &["status", "--json"]] {
+        let shown = text(&home.run(args).stdout);
+        assert!(!shown.contains('\u{202e}'), "{shown:?}");
+    }
+    let shown = text(&home.run(&["status"]).stdout);
+    for word in ["round trip", "sessions", "% full", "longest wait"] {
+        assert!(shown.contains(word), "{shown}");
+    }
+}

@@ -223,7 +223,7 @@ fn a_chain_is_followed_to_its_end_and_remedies_are_for_that_end() {
     assert_eq!(chain[2]["waits_for"].as_array().map(Vec::len), Some(0));
     let remedies = answer["remedies"].to_string();
     assert!(
-        remedies.contains(&format!("kill {}", end.id())),
+        remedies.contains(&format!("process {} on", end.id())),
         "{remedies}"
     );
     let token = shells.queue("c")[0]["token"]

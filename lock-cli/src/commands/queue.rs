@@ -59,6 +59,12 @@ pub fn held_since(entry: &Entry) -> Option<u64> {
     Some(held).filter(|ms| *ms != 0)
 }
 
+/// Returns since when an entry is in its queue, in milliseconds since the Unix epoch, if it says so.
+pub fn queued_since(entry: &Entry) -> Option<u64> {
+    let metadata = entry.metadata.as_ref()?;
+    Some(metadata.since_unix_ms).filter(|ms| *ms != 0)
+}
+
 fn to_row(state: &str, entry: &Entry) -> Vec<String> {
     let held = held_since(entry).filter(|_| state == HOLDS);
     let text_of = |field: fn(&Metadata) -> Option<&str>| {

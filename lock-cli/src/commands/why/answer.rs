@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use turnlock::{Locks, Queue};
 
-use crate::commands::queue::held_since;
+use crate::commands::queue::{held_since, queued_since};
 use crate::exit::Failure;
 use crate::graph::{Cycle, Graph, Node, Tie, find_cycles};
 
@@ -101,12 +101,6 @@ impl Answer {
             false => queued_since(entry),
         }
     }
-}
-
-/// Returns since when an entry is in its queue, as its contender says.
-fn queued_since(entry: &turnlock::Entry) -> Option<u64> {
-    let metadata = entry.metadata.as_ref()?;
-    Some(metadata.since_unix_ms).filter(|ms| *ms != 0)
 }
 
 /// Reads the queues of a cycle again, after all of them were read once. If each entry is in its

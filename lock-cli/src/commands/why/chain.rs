@@ -48,7 +48,8 @@ pub fn follow(answer: &Answer) -> Vec<Link> {
 /// Something that can be done, and what comes of it.
 #[derive(Debug, Clone)]
 pub struct Remedy {
-    pub command: String,
+    /// A line for a shell, if a command of ours does it.
+    pub command: Option<String>,
     pub effect: String,
 }
 
@@ -80,11 +81,12 @@ pub fn remedies(answer: &Answer, links: &[Link]) -> Vec<Remedy> {
     for link in links.iter().filter(|link| !proven(link)) {
         let metadata = graph.entry(link.hold).metadata.as_ref();
         if let Some(process) = metadata.filter(|metadata| metadata.pid != 0) {
+            // Anybody can name the process of somebody else, so it is no command to be copied.
             remedies.push(Remedy {
-                command: format!("kill {}", process.pid),
+                command: None,
                 effect: format!(
-                    "on {}: asks the holder to end, and then releases",
-                    process.host
+                    "end process {} on {}, as far as the holder tells the truth of itself",
+                    process.pid, process.host
                 ),
             });
         }
@@ -97,7 +99,10 @@ pub fn remedies(answer: &Answer, links: &[Link]) -> Vec<Remedy> {
 fn evict(answer: &Answer, node: Node, effect: &str) -> Remedy {
     let (lock, token) = (answer.graph.lock(node), answer.graph.entry(node).token);
     Remedy {
-        command: format!("turnlock evict --token {token} {}", to_argument(lock)),
+        command: Some(format!(
+            "turnlock evict --token {token} {}",
+            to_argument(lock)
+        )),
         effect: effect.to_owned(),
     }
 }

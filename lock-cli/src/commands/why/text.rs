@@ -82,13 +82,12 @@ fn show_lock(answer: &Answer, queue: usize, lines: &mut Vec<String>) {
     let remedies = remedies(answer, &links);
     if !remedies.is_empty() {
         lines.push("what can be done:".to_owned());
-        let width = remedies.iter().map(|r| r.command.chars().count()).max();
         for remedy in &remedies {
+            let command = remedy.command.as_ref();
+            let command = command.map_or(String::new(), |command| format!("{command}  # "));
             lines.push(format!(
-                "  {:width$}  {}",
-                escape_controls(&remedy.command),
-                escape_controls(&remedy.effect),
-                width = width.unwrap_or(0).min(MAX_CHARS)
+                "  {}",
+                escape_controls(&(command + &remedy.effect))
             ));
         }
     }
