@@ -2,6 +2,7 @@
 //!
 //! It is a library only so that its parts can be tested. Its promise is the command line.
 
+mod changes;
 pub mod child;
 mod cli;
 mod commands;
@@ -14,6 +15,7 @@ mod manual;
 mod output;
 mod preflight;
 mod reference;
+mod sampling;
 mod trace;
 mod version;
 mod waiting;
@@ -161,6 +163,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Ls(ls) => commands::ls::ls(global, ls).await,
         Command::Queue(queue) => commands::queue::queue(global, queue).await,
         Command::Why(why) => commands::why::why(global, why).await,
+        Command::Watch(watch) => commands::watch::watch(global, watch).await,
+        #[cfg(feature = "top")]
+        Command::Top(top) => commands::top::top(global, top).await,
         Command::Evict(evict) => commands::evict::evict(global, evict).await,
         Command::TokenOffset(args) => commands::token_offset::token_offset(global, args).await,
         #[cfg(feature = "bench")]

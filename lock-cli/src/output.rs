@@ -13,7 +13,9 @@ use turnlock::{Entry, clock};
 
 use crate::log::{self, Line};
 
-pub use self::stdout::{add_changed_file, escape_json, from_stdout_error, print, print_json};
+pub use self::stdout::{
+    add_changed_file, escape_json, from_stdout_error, has_reader_left, print, print_json,
+};
 pub use self::table::{Shrinks, cut, format_table};
 
 use self::table::terminal_width;

@@ -12,6 +12,7 @@ const FEATURES: &[(&str, bool)] = &[
     ("zk", cfg!(feature = "zk")),
     ("bench", cfg!(feature = "bench")),
     ("conformance", cfg!(feature = "conformance")),
+    ("top", cfg!(feature = "top")),
 ];
 
 /// Returns whether these arguments, which ask for the version, also ask for the details.

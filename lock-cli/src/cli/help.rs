@@ -110,6 +110,27 @@ others which hold it works under. A claim without a proof is shown as claimed,
 and is no reason to speak of a deadlock. Times are by the clocks of the others.
 ";
 
+pub const WATCH_HELP: &str = "\
+Examples:
+  turnlock watch                 grants, waits and ends of all locks
+  turnlock watch nightly/        of the locks whose names begin with nightly/
+  turnlock watch --json          for a program: one object per event
+
+It ends with Ctrl-C, or when the reader of its output has left. It reads the
+queues again and again: an event is printed at most one interval and one reading
+after it happened, and a hold or a wait that is shorter may not be seen. Nobody
+can see from outside whether a hold ended by a release or by a loss.
+";
+
+#[cfg(feature = "top")]
+pub const TOP_HELP: &str = "\
+Keys:
+  q                  quit
+  w, h, t, n         sort by waiters, by the age of the hold, by the longest
+                     wait, by name
+  arrows, PgUp/PgDn  scroll
+";
+
 #[cfg(feature = "embedded")]
 pub const SERVE_HELP: &str = "\
 Examples:

@@ -20,7 +20,9 @@ pub use self::acquire::{
 };
 #[cfg(feature = "bench")]
 pub use self::bench::Bench;
-pub use self::operate::{Evict, Ls, Queue, TokenOffset, Why};
+#[cfg(feature = "top")]
+pub use self::operate::Top;
+pub use self::operate::{Evict, Ls, Queue, TokenOffset, Watch, Why};
 #[cfg(feature = "embedded")]
 pub use self::serve::{Enable, Serve, System};
 #[cfg(feature = "conformance")]
@@ -143,6 +145,11 @@ pub enum Command {
     Queue(Queue),
     /// Say why a lock is not free: its holder, whom each waiter waits for, and any deadlock
     Why(Why),
+    /// Print what happens to locks, as it happens
+    Watch(Watch),
+    /// Show the locks in use in a live view
+    #[cfg(feature = "top")]
+    Top(Top),
     /// Take a lock away from its holder, or remove a waiter from the queue
     #[command(after_help = EVICT_HELP)]
     Evict(Evict),
@@ -164,7 +171,7 @@ pub enum Command {
     /// Stop your own coordinator on this machine
     #[cfg(feature = "embedded")]
     Stop,
-    /// Show which coordinator is used, what decided that, and whether it replies
+    /// Show which coordinator is used, what decided that, whether it replies, and how it does
     Status,
     /// Choose one coordinator for all users of this machine
     #[cfg(feature = "embedded")]

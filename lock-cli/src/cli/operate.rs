@@ -1,11 +1,15 @@
 //! The arguments of the commands that inspect and repair queues.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::Args;
 use turnlock::Token;
 
-use super::help::{LS_HELP, QUEUE_HELP, WHY_HELP};
+#[cfg(feature = "top")]
+use super::help::TOP_HELP;
+use super::help::{LS_HELP, QUEUE_HELP, WATCH_HELP, WHY_HELP};
+use super::time::parse_seconds;
 
 #[derive(Debug, Args)]
 #[command(after_help = LS_HELP)]
@@ -57,4 +61,30 @@ pub struct Why {
     /// The lock, or the path of a file
     #[arg(required_unless_present = "longest")]
     pub name: Option<OsString>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = WATCH_HELP)]
+pub struct Watch {
+    /// Begin with those who hold or wait now
+    #[arg(long)]
+    pub initial: bool,
+    /// Time between two readings of the queues, in seconds, or with a unit (ms, s, m, h)
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = "1")]
+    pub interval: Duration,
+    /// Only locks whose names begin with this, or locks of files in this folder
+    #[arg(default_value = "", hide_default_value = true)]
+    pub prefix: OsString,
+}
+
+#[cfg(feature = "top")]
+#[derive(Debug, Args)]
+#[command(after_help = TOP_HELP)]
+pub struct Top {
+    /// Time between two readings of the queues, in seconds, or with a unit (ms, s, m, h)
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = "1")]
+    pub interval: Duration,
+    /// Only locks whose names begin with this, or locks of files in this folder
+    #[arg(default_value = "", hide_default_value = true)]
+    pub prefix: OsString,
 }

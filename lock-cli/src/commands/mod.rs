@@ -31,6 +31,9 @@ mod supervise;
 #[cfg(feature = "embedded")]
 pub mod system;
 pub mod token_offset;
+#[cfg(feature = "top")]
+pub mod top;
+pub mod watch;
 pub mod why;
 mod write_right;
 

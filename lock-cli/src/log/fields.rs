@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
-use turnlock::{ErrorKind, LockName, Mode, SessionId, Token};
+use turnlock::{Entry, ErrorKind, LockName, Mode, SessionId, Token};
 
 use super::timestamp::format_utc;
 use super::{Level, run};
@@ -49,6 +49,15 @@ pub struct Line<'a> {
     /// 16 hexadecimal digits.
     #[serde(rename = "span_id", skip_serializing_if = "Option::is_none")]
     pub span_id: Option<Cow<'a, str>>,
+    /// The contender whom the line is about, if that is not this process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<Cow<'a, str>>,
 }
 
 impl<'a> Line<'a> {
@@ -71,7 +80,31 @@ impl<'a> Line<'a> {
             error_kind: None,
             trace_id: run.trace_id.as_deref().map(Cow::Borrowed),
             span_id: run.span_id.as_deref().map(Cow::Borrowed),
+            owner: None,
+            host: None,
+            pid: None,
+            command: None,
         }
+    }
+
+    /// Sets whom the line is about: the contender of this entry, as far as the entry tells.
+    #[must_use]
+    pub fn entry(mut self, entry: &'a Entry) -> Self {
+        let metadata = entry.metadata.as_ref();
+        let text = |text: Option<&'a str>| text.filter(|text| !text.is_empty()).map(Cow::Borrowed);
+        self.mode = Some(entry.mode);
+        self.token = Some(entry.token.to_string());
+        self.session = entry.session.map(|session| session.to_string());
+        let trace = metadata.and_then(|metadata| metadata.traceparent);
+        self.trace_id = trace.map(|trace| trace.trace_id().into());
+        self.span_id = trace.map(|trace| trace.span_id().into());
+        self.owner = text(metadata.map(|metadata| metadata.owner.as_str()));
+        self.host = text(metadata.map(|metadata| metadata.host.as_str()));
+        self.pid = metadata
+            .map(|metadata| metadata.pid)
+            .filter(|pid| *pid != 0);
+        self.command = text(metadata.and_then(|metadata| metadata.command.as_deref()));
+        self
     }
 
     /// Sets what happened.

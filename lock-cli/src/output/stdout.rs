@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr, write};
 use rustix::stdio::stdout;
 
@@ -24,6 +24,19 @@ pub fn print(line: impl AsRef<str>) -> Result<(), Failure> {
 /// As [`print`].
 pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(escape_json(&value.to_string()))
+}
+
+/// Returns the failure of the next write to stdout, if its reader has left.
+pub fn has_reader_left() -> Option<Failure> {
+    const NOW: Timespec = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let out = stdout();
+    let mut closed = [PollFd::new(&out, PollFlags::empty())];
+    let found = retry_on_intr(|| poll(&mut closed, Some(&NOW)));
+    let has_left = found.is_ok() && closed[0].revents().contains(PollFlags::ERR);
+    has_left.then(|| from_stdout_error(io::ErrorKind::BrokenPipe.into()))
 }
 
 /// Makes the failure of a write to stdout.
