@@ -26,6 +26,8 @@ pub mod location;
 pub mod log;
 pub mod machine;
 #[cfg(feature = "embedded")]
+pub mod metrics;
+#[cfg(feature = "embedded")]
 pub mod system;
 #[cfg(feature = "embedded")]
 pub mod users;

@@ -216,7 +216,7 @@ impl From<fence::Error> for Failure {
 }
 
 /// Returns the message with those of its causes. A cause that the message has already is left out.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(source) = cause {

@@ -178,6 +178,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Stop => commands::stop::stop(global).await,
         Command::Status => commands::status::status(global).await,
         #[cfg(feature = "embedded")]
+        Command::Metrics => commands::metrics::metrics(global).await,
+        #[cfg(feature = "embedded")]
         Command::System(system) => commands::system::system(system).await,
         Command::Completions(args) => commands::completions::completions(&args),
         Command::Man(args) => commands::man::man(&args),

@@ -65,6 +65,10 @@ pub const FILES: &[(&str, &str)] = &[
         "the socket on which it listens",
     ),
     (
+        "~/.local/state/turnlock/metrics.sock",
+        "the socket at which `turnlock metrics` asks it for its metrics",
+    ),
+    (
         "~/.local/state/turnlock/coordinator.log",
         "its messages when it runs in the background",
     ),

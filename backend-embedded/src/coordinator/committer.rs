@@ -130,7 +130,14 @@ impl Committer {
 
     /// Records changes on the disk.
     pub(super) fn record(&mut self, pending: &mut Pending) -> Result<(), Failure> {
-        self.store.commit(std::mem::take(&mut pending.batch))
+        #[cfg(feature = "server")]
+        let begun = self.shared.clock().now();
+        #[cfg(feature = "server")]
+        self.shared.figures().begin_commit(begun);
+        let recorded = self.store.commit(std::mem::take(&mut pending.batch));
+        #[cfg(feature = "server")]
+        (self.shared.figures()).end_commit(self.shared.clock().now().saturating_sub(begun));
+        recorded
     }
 
     /// Reports how the changes were recorded to all who wait for that.

@@ -109,7 +109,12 @@ impl Expiry {
                 }
             }
             let now = shared.clock().now();
-            if state.is_over() || !may_expire(&mut state.machine, planned, now) {
+            if state.is_over() {
+                continue;
+            }
+            if !may_expire(&mut state.machine, planned, now) {
+                #[cfg(feature = "server")]
+                shared.figures().count_delay(now.saturating_sub(planned));
                 continue;
             }
             for _ in 0..MAX_BATCH {
@@ -119,6 +124,8 @@ impl Expiry {
                 let mut changes = Changes::default();
                 if state.machine.revoke(id, &mut changes).is_ok() {
                     tracing::debug!(id, "lease expired");
+                    #[cfg(feature = "server")]
+                    shared.figures().count_expiry();
                 }
                 shared.record(&mut state, changes);
             }

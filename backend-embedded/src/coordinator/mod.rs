@@ -9,6 +9,8 @@
 mod bell;
 mod committer;
 mod expiry;
+#[cfg(feature = "server")]
+mod figures;
 mod folder_watchdog;
 mod leases;
 mod pending;

@@ -73,6 +73,12 @@ impl Pending {
         self.waiters.is_empty() && self.batch.is_empty()
     }
 
+    /// Returns the number of requests.
+    #[cfg(feature = "server")]
+    pub(super) fn requests(&self) -> usize {
+        self.requests
+    }
+
     pub(super) fn has_room(&self, class: Class, limits: &Limits) -> bool {
         let factor = if class == Class::Release { 2 } else { 1 };
         self.requests < limits.pending_requests.saturating_mul(factor)

@@ -114,7 +114,8 @@ impl Coordinator {
     /// bounds the history by `history_events` and `history_bytes`; [`Error::TooManyWatches`],
     /// [`Error::EmptyKey`], [`Error::Stopped`].
     pub fn watch(&self, keys: KeyRange, start: Option<Revision>) -> Result<Watcher, Error> {
-        let (id, queue) = self.shared().hub().watch(keys, start)?;
+        let watched = self.shared().hub().watch(keys, start);
+        let (id, queue) = watched.inspect_err(|error| self.shared().note_refusal(error))?;
         Ok(Watcher::new(Arc::clone(self.shared()), id, queue))
     }
 }
@@ -137,7 +138,10 @@ impl Coordinator {
                 // Undone together with requests that needed space. Those are refused now, so this
                 // one may fit.
                 Ok(Outcome::Undone(_)) if again => again = false,
-                Ok(Outcome::Undone(error) | Outcome::Stopped(error)) => return Err(error),
+                Ok(Outcome::Undone(error) | Outcome::Stopped(error)) => {
+                    self.shared().note_refusal(&error);
+                    return Err(error);
+                }
                 Err(_) => return Err(self.shared().wait_for_end().await),
             }
         }

@@ -10,6 +10,8 @@ use lock_core::clock::Stopwatch;
 use tokio::sync::{oneshot, watch};
 
 use super::bell::Bell;
+#[cfg(feature = "server")]
+use super::figures::Figures;
 use super::folder_watchdog::{ShutdownGuard, WatchdogHandle};
 use super::pending::{Class, Outcome, Pending};
 use super::watch::Hub;
@@ -64,6 +66,9 @@ pub(crate) struct Shared {
     /// Present while the folder is watched.
     watchdog: Mutex<Option<WatchdogHandle>>,
     evidence: Evidence,
+    /// What the metrics of the server show. Programs without a server do not pay for it.
+    #[cfg(feature = "server")]
+    figures: Figures,
 }
 
 #[derive(Debug)]
@@ -163,6 +168,8 @@ impl Shared {
             file_size: AtomicU64::new(0),
             watchdog: Mutex::new(None),
             evidence: durable.unwrap_or_default(),
+            #[cfg(feature = "server")]
+            figures: Figures::new(),
         }
     }
 
@@ -215,6 +222,19 @@ impl Shared {
         &self.clock
     }
 
+    #[cfg(feature = "server")]
+    pub(super) fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// Counts a request that was refused because a limit was reached.
+    pub(super) fn note_refusal(&self, error: &Error) {
+        #[cfg(feature = "server")]
+        self.figures.count_refusal(error);
+        #[cfg(not(feature = "server"))]
+        let _ = error;
+    }
+
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -227,9 +247,15 @@ impl Shared {
         request: &mut impl FnMut(&mut Machine, &Clock, &mut Changes) -> Result<T, Error>,
     ) -> Result<Answer<T>, Error> {
         let mut state = self.state();
-        state.admit(class, &self.limits)?;
+        if let Err(error) = state.admit(class, &self.limits) {
+            self.note_refusal(&error);
+            return Err(error);
+        }
         let mut changes = Changes::default();
         let result = request(&mut state.machine, &self.clock, &mut changes);
+        if let Err(error) = &result {
+            self.note_refusal(error);
+        }
         let revision = state.machine.revision();
         self.record(&mut state, changes);
         let busy = state.recording.as_mut().filter(|it| !it.is_idle());
@@ -367,6 +393,12 @@ impl Shared {
         }
         self.ended.send_replace(Some(error));
         self.stop_watchdog();
+    }
+
+    /// Returns why the coordinator has ended, if it has.
+    #[cfg(feature = "server")]
+    pub(super) fn end_reason(&self) -> Option<Error> {
+        self.ended.borrow().clone()
     }
 
     /// Returns why the coordinator stopped by itself, if it did.

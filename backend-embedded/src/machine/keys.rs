@@ -2,6 +2,8 @@
 //! reading the queue.
 
 use std::collections::{BTreeMap, BTreeSet};
+#[cfg(feature = "server")]
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,6 +37,13 @@ impl KeySpace {
 
     pub(super) fn get(&self, key: &[u8]) -> Option<&Arc<KeyValue>> {
         self.keys.get(key)
+    }
+
+    /// Returns the keys after this one, ascending.
+    #[cfg(feature = "server")]
+    pub(super) fn after(&self, key: &[u8]) -> impl Iterator<Item = &Arc<KeyValue>> {
+        let bounds = (Bound::Excluded(key), Bound::Unbounded);
+        self.keys.range::<[u8], _>(bounds).map(|(_, kv)| kv)
     }
 
     /// Returns the keys of a range, ascending.

@@ -317,6 +317,21 @@ impl Machine {
         self.leases.len()
     }
 
+    /// Returns at most `limit` keys after this one, ascending.
+    #[cfg(feature = "server")]
+    pub fn keys_after(&self, after: &[u8], limit: usize) -> Vec<Arc<KeyValue>> {
+        self.keys.after(after).take(limit).cloned().collect()
+    }
+
+    /// Returns the part of its time to live that is left to the lease that expires first.
+    #[cfg(feature = "server")]
+    pub fn least_remaining(&self, now: Duration) -> Option<f64> {
+        let (expires_at, id) = self.leases.first_to_expire()?;
+        let (ttl, _) = self.leases.get(id)?;
+        let left = expires_at.saturating_sub(now);
+        Some(left.as_secs_f64() / ttl.as_secs_f64())
+    }
+
     /// Returns when the first lease expires unless it is renewed.
     pub fn next_expiry(&self) -> Option<Duration> {
         Some(self.leases.first_to_expire()?.0)

@@ -34,6 +34,11 @@ impl Lifecycle {
         self.wait_for(Phase::Closed).await;
     }
 
+    /// Returns whether streams have to end, or have ended.
+    pub(super) fn is_ending(&self) -> bool {
+        *self.0.borrow() >= Phase::Draining
+    }
+
     async fn wait_for(&self, phase: Phase) {
         // An error means that the server has gone, which counts as closed.
         let _ = self.0.clone().wait_for(|now| *now >= phase).await;

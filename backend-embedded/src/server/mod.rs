@@ -29,12 +29,15 @@ mod decode;
 mod election;
 mod encode;
 mod fragment;
+mod health;
 mod kv;
 mod lease;
 mod lifecycle;
 mod listen;
 mod lock;
 mod maintenance;
+mod metrics;
+mod probes;
 mod progress;
 mod proto;
 mod queue;
@@ -52,13 +55,17 @@ use std::time::Duration;
 use etcd_client::proto::{
     PbClusterServer, PbKvServer, PbLeaseServer, PbMaintenanceServer, PbWatchServer,
 };
+use futures_util::future::join_all;
 use futures_util::{Stream, StreamExt};
 use tonic::service::Routes;
 use tonic::transport;
+use tonic_health::pb::health_server::HealthServer;
 
 use self::connection::Incoming;
 use self::lifecycle::{Lifecycle, Phase};
 use self::listen::{BoundListener, SocketPath};
+use self::metrics::{CountCalls, Metrics};
+use self::probes::Probed;
 use self::state::State;
 use self::unimplemented::NameUnimplemented;
 use crate::config::MAX_REQUEST_BYTES;
@@ -66,6 +73,7 @@ use crate::coordinator::Coordinator;
 
 pub use self::connection::MAX_CONNECTIONS;
 pub use self::listen::{Listen, ListenError, MAX_SOCKET_PATH_BYTES, remove_stale_socket};
+pub use self::probes::MetricsListener;
 pub use self::status::DETAIL_KEY;
 pub use backend_kit::connection::Connection;
 
@@ -186,6 +194,7 @@ pub struct BoundServer {
     coordinator: Coordinator,
     bound: Vec<BoundListener>,
     addresses: Vec<Listen>,
+    metrics: Vec<MetricsListener>,
     live: Arc<tokio::sync::watch::Sender<usize>>,
     progress_interval: Duration,
 }
@@ -196,6 +205,7 @@ impl BoundServer {
             coordinator,
             bound,
             addresses,
+            metrics: Vec::new(),
             live: Arc::new(tokio::sync::watch::Sender::new(0)),
             progress_interval: PROGRESS_INTERVAL,
         }
@@ -209,6 +219,33 @@ impl BoundServer {
     /// Returns a receiver of the number of live connections, at most [`MAX_CONNECTIONS`].
     pub fn connections(&self) -> tokio::sync::watch::Receiver<usize> {
         self.live.subscribe()
+    }
+
+    /// Also answers requests for metrics and probes on these listeners, over HTTP/1.1: `/metrics` in
+    /// the text format of Prometheus; `/livez`, whether the coordinator works at all; `/readyz` and
+    /// `/healthz`, whether it takes writes. A probe that fails has the status 503, and the reason as
+    /// its text.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// use backend_embedded::server::{Listen, MetricsListener, Server};
+    /// use backend_embedded::{Coordinator, Limits};
+    ///
+    /// let metrics = MetricsListener::bind(&"127.0.0.1:0".parse()?)?;
+    /// println!("http://{}/metrics", metrics.address());
+    /// let coordinator = Coordinator::in_memory(Limits::default())?;
+    /// let server = Server::bind(coordinator, vec!["127.0.0.1:0".parse()?])?;
+    /// let server = server.with_metrics(vec![metrics]);
+    /// # drop(server);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_metrics(mut self, listeners: Vec<MetricsListener>) -> Self {
+        self.metrics = listeners;
+        self
     }
 
     /// Sets how often an idle watch gets a progress notification, if it asked for them; 10 minutes
@@ -241,6 +278,19 @@ impl BoundServer {
             self.addresses.iter().map(client_url).collect(),
             self.progress_interval,
         ));
+        let metrics = Arc::new(Metrics::new(coordinator.clone(), self.live.subscribe()));
+        let probed = Arc::new(Probed::new(
+            coordinator.clone(),
+            lifecycle.clone(),
+            Arc::clone(&metrics),
+        ));
+        let listeners = self.metrics.into_iter();
+        let probing = join_all(listeners.map(|it| it.serve(Arc::clone(&probed))));
+        let probing = async {
+            probing.await;
+            // There are no listeners.
+            std::future::pending::<()>().await;
+        };
         let sockets: Vec<_> = self
             .bound
             .iter()
@@ -254,7 +304,10 @@ impl BoundServer {
                 .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
                 .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
                 .serve_with_incoming_shutdown(
-                    NameUnimplemented(routes(&state)),
+                    CountCalls {
+                        inner: NameUnimplemented(routes(&state)),
+                        metrics: Arc::clone(metrics.calls()),
+                    },
                     incoming,
                     async move { lifecycle.wait_for_draining().await },
                 )
@@ -265,6 +318,7 @@ impl BoundServer {
             // skipped.
             _ = &mut serving => return Ok(()),
             () = shutdown => {}
+            () = probing => {}
             reason = coordinator.closed() => tracing::info!(%reason, "the server ends"),
             error = wait_for_lost_socket(&sockets) => {
                 tracing::error!(%error, "the server ends");
@@ -325,5 +379,6 @@ fn routes(state: &Arc<State>) -> Routes {
         .add_service(maintenance.max_decoding_message_size(max))
         .add_service(lock.max_decoding_message_size(max))
         .add_service(election.max_decoding_message_size(max))
+        .add_service(HealthServer::new(health::Health(state())))
         .prepare()
 }

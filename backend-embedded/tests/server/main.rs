@@ -8,6 +8,7 @@ mod etcdctl;
 mod kv;
 mod lease;
 mod listen;
+mod metrics;
 mod queue;
 mod support;
 mod unimplemented;

@@ -278,7 +278,7 @@ async fn an_unimplemented_call_is_named() {
         "/etcdserverpb.Maintenance/Snapshot",
         "/etcdserverpb.Maintenance/MoveLeader",
         "/etcdserverpb.Maintenance/Downgrade",
-        "/grpc.health.v1.Health/Check",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     ] {
         let refusal = call::<(), ()>(&channel, path, ()).await;
         let name = &path[1..];

@@ -138,6 +138,10 @@ Examples:
                                    for --backend etcd://127.0.0.1:2379
   turnlock serve --listen unix:/srv/locks/socket
                                    for --backend etcd+unix:///srv/locks/socket
+  turnlock serve --metrics-listen 127.0.0.1:9464
+                                   for Prometheus, at http://127.0.0.1:9464/metrics
+
+The same answers are given at DIR/metrics.sock, which `turnlock metrics` asks.
 ";
 
 #[cfg(feature = "embedded")]

@@ -173,6 +173,9 @@ pub enum Command {
     Stop,
     /// Show which coordinator is used, what decided that, whether it replies, and how it does
     Status,
+    /// Print the metrics of a coordinator on this machine, in the text format of Prometheus
+    #[cfg(feature = "embedded")]
+    Metrics,
     /// Choose one coordinator for all users of this machine
     #[cfg(feature = "embedded")]
     #[command(subcommand)]

@@ -27,6 +27,10 @@ pub struct Serve {
     /// --listen unix:/run/turnlock/turnlock.sock --group turnlock
     #[arg(long, conflicts_with_all = ["data", "listen", "group"])]
     pub system: bool,
+    /// Where to answer requests for metrics and probes over HTTP: /metrics, /livez, /readyz and
+    /// /healthz. HOST:PORT or unix:PATH, best on loopback, such as 127.0.0.1:9464
+    #[arg(long, value_name = "ADDR", action = ArgAction::Append)]
+    pub metrics_listen: Vec<String>,
     /// End after this time without a session
     #[arg(long, value_name = "SECS", value_parser = parse_seconds)]
     pub idle: Option<Duration>,

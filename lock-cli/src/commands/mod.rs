@@ -17,6 +17,8 @@ mod identity;
 pub mod last_will;
 pub mod ls;
 pub mod man;
+#[cfg(feature = "embedded")]
+pub mod metrics;
 mod names;
 mod outer_hold;
 pub mod queue;

@@ -15,8 +15,8 @@ use crate::child::unblock_all;
 use crate::cli::Serve;
 use crate::coordinator::local::Home;
 use crate::coordinator::log::Log;
-use crate::coordinator::{daemon, machine, system};
-use crate::exit::{Exit, Failure};
+use crate::coordinator::{daemon, machine, metrics, system};
+use crate::exit::{Exit, Failure, with_causes};
 use crate::log;
 use crate::output::announce;
 
@@ -150,6 +150,10 @@ async fn serve_until_stopped(
     ready: impl FnOnce(&[Listen]) -> std::io::Result<()>,
 ) -> Result<Exit, Failure> {
     let listeners = parse_listeners(args, home)?;
+    let asked = args.metrics_listen.iter();
+    let asked: Vec<Listen> = asked
+        .map(|text| metrics::parse_listen(text))
+        .collect::<Result<_, _>>()?;
     // The signal is caught before a user or `turnlock stop` can send it.
     let mut terminate = signal(SignalKind::terminate()).map_err(to_internal_failure)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(to_internal_failure)?;
@@ -179,9 +183,18 @@ async fn serve_until_stopped(
             })?;
         }
     }
+    let metrics = metrics::bind(&asked, metrics_socket(args, home, &listeners))?;
+    let places: Vec<_> = metrics.iter().map(|it| it.address().to_string()).collect();
     let server = Server::bind(coordinator.clone(), listeners)
-        .map_err(|error| Failure::new(Exit::Configuration, with_causes(&error)))?;
+        .map_err(|error| Failure::new(Exit::Configuration, with_causes(&error)))?
+        .with_metrics(metrics);
     ready(server.addresses()).map_err(to_internal_failure)?;
+    for place in places {
+        match args.background {
+            true => tracing::info!("metrics on {place}"),
+            false => announce(format!("metrics on {place}")),
+        }
+    }
     for shortage in daemon::find_shortages() {
         tracing::warn!("{shortage}");
     }
@@ -224,14 +237,6 @@ async fn open_store(home: &Home, limit: Duration) -> Result<Coordinator, Failure
     }
 }
 
-/// Returns the message of an error with those of its causes.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", with_causes(source)),
-        None => error.to_string(),
-    }
-}
-
 fn parse_listeners(args: &Serve, home: &Home) -> Result<Vec<Listen>, Failure> {
     if args.listen.is_empty() {
         return Ok(vec![Listen::Unix(home.socket())]);
@@ -253,6 +258,17 @@ fn parse_listeners(args: &Serve, home: &Home) -> Result<Vec<Listen>, Failure> {
         });
     }
     Ok(listeners)
+}
+
+/// Returns the socket for metrics: beside the machine's socket, for the users of its group, or in the
+/// folder of the data.
+fn metrics_socket(args: &Serve, home: &Home, listeners: &[Listen]) -> Listen {
+    match listeners {
+        [Listen::UnixOfGroup(path, group)] if args.system => {
+            Listen::UnixOfGroup(metrics::socket_beside(path), *group)
+        }
+        _ => Listen::Unix(metrics::socket_beside(&home.socket())),
+    }
 }
 
 /// Returns the number of a group.

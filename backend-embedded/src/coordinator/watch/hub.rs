@@ -76,6 +76,12 @@ impl Hub {
         self.revision
     }
 
+    /// Returns the number of live watches.
+    #[cfg(feature = "server")]
+    pub(crate) fn watch_count(&self) -> usize {
+        self.watches.len()
+    }
+
     pub(crate) fn compact_revision(&self) -> Revision {
         self.compact_revision
     }

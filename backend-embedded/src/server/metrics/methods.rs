@@ -1,0 +1,94 @@
+//! The methods of the gRPC services, as the metrics name them.
+
+/// The name of what this server does not know.
+pub(super) const UNKNOWN: &str = "unknown";
+
+/// The service, its methods of one request and one response, and its methods with streams, each
+/// with its type.
+type Service = (
+    &'static str,
+    &'static [&'static str],
+    &'static [(&'static str, &'static str)],
+);
+
+const BOTH: &str = "bidi_stream";
+const FROM_SERVER: &str = "server_stream";
+
+/// All services.
+pub(super) const SERVICES: [Service; 8] = [
+    (
+        "etcdserverpb.KV",
+        &["Range", "Put", "DeleteRange", "Txn", "Compact"],
+        &[],
+    ),
+    ("etcdserverpb.Watch", &[], &[("Watch", BOTH)]),
+    (
+        "etcdserverpb.Lease",
+        &[
+            "LeaseGrant",
+            "LeaseRevoke",
+            "LeaseTimeToLive",
+            "LeaseLeases",
+        ],
+        &[("LeaseKeepAlive", BOTH)],
+    ),
+    (
+        "etcdserverpb.Cluster",
+        &[
+            "MemberAdd",
+            "MemberRemove",
+            "MemberUpdate",
+            "MemberList",
+            "MemberPromote",
+        ],
+        &[],
+    ),
+    (
+        "etcdserverpb.Maintenance",
+        &[
+            "Alarm",
+            "Status",
+            "Defragment",
+            "Hash",
+            "HashKV",
+            "MoveLeader",
+            "Downgrade",
+        ],
+        &[("Snapshot", FROM_SERVER)],
+    ),
+    ("v3lockpb.Lock", &["Lock", "Unlock"], &[]),
+    (
+        "v3electionpb.Election",
+        &["Campaign", "Proclaim", "Leader", "Resign"],
+        &[("Observe", FROM_SERVER)],
+    ),
+    (
+        "grpc.health.v1.Health",
+        &["Check"],
+        &[("Watch", FROM_SERVER)],
+    ),
+];
+
+/// The type of a method without streams.
+pub(super) const UNARY: &str = "unary";
+
+/// The status codes by number, as Go's gRPC writes them.
+pub(super) const CODES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];

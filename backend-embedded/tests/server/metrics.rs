@@ -1,0 +1,281 @@
+//! Tests the metrics and the probes, and that whoever asks for them delays nobody.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use backend_embedded::server::{Listen, ListenError, MetricsListener};
+use backend_embedded::{Config, Coordinator, Limits};
+use etcd_client::{LockOptions, PutOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::support::{Served, private_folder, soon, until};
+
+fn listen() -> (MetricsListener, SocketAddr) {
+    let listen = Listen::Tcp(([127, 0, 0, 1], 0).into());
+    let metrics = MetricsListener::bind(&listen).expect("a free port");
+    let Listen::Tcp(address) = *metrics.address() else {
+        panic!("not TCP");
+    };
+    (metrics, address)
+}
+
+/// A coordinator in memory with metrics.
+fn serve(limits: Limits) -> (Served, SocketAddr) {
+    let (metrics, address) = listen();
+    let served = Served::with(limits, |server| server.with_metrics(vec![metrics]));
+    (served, address)
+}
+
+/// Returns the status and the body of an answer.
+async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    soon("an answer", stream.read_to_string(&mut answer))
+        .await
+        .expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).expect("a status");
+    (status.parse().expect("a number"), body.to_owned())
+}
+
+async fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
+    let (status, text) = get(address, "/metrics").await;
+    assert_eq!(status, 200, "{text}");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let series = lines.map(|line| {
+        let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+        (name.to_owned(), value.parse().expect("a number"))
+    });
+    series.collect()
+}
+
+fn check_with_promtool(text: &str) {
+    let started = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut promtool = started.expect("promtool starts; it comes with: apt-get install prometheus");
+    let mut stdin = promtool.stdin.take().expect("a pipe");
+    stdin.write_all(text.as_bytes()).expect("promtool reads");
+    drop(stdin);
+    let output = promtool.wait_with_output().expect("promtool ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
+}
+
+#[tokio::test]
+async fn every_fixed_series_is_there_from_the_start() {
+    let (_served, address) = serve(Limits::default());
+    let (status, text) = get(address, "/metrics").await;
+    assert_eq!(status, 200);
+    check_with_promtool(&text);
+    let series = scrape(address).await;
+    for (name, value) in &series {
+        let is_set = ["turnlock_server_limit{", "turnlock_build_info{"];
+        let is_set = is_set.iter().any(|start| name.starts_with(start));
+        assert!(is_set == (*value != 0.0), "{name} is {value}");
+    }
+    for name in [
+        "turnlock_server_locks{state=\"contended\"}",
+        "turnlock_server_waiters",
+        "turnlock_server_longest_queue",
+        "turnlock_server_leases",
+        "turnlock_server_connections",
+        "turnlock_server_limit{resource=\"leases\"}",
+        "turnlock_server_refused_total{reason=\"pending_requests\"}",
+        "turnlock_server_leases_expired_total",
+        "turnlock_server_late_seconds_total",
+        "turnlock_server_writes_refused",
+        "turnlock_server_commit_duration_seconds_count",
+        "grpc_server_handled_total{grpc_type=\"unary\",grpc_service=\"etcdserverpb.KV\",\
+         grpc_method=\"Txn\",grpc_code=\"Unavailable\"}",
+        "grpc_server_handling_seconds_count{grpc_type=\"bidi_stream\",\
+         grpc_service=\"etcdserverpb.Watch\",grpc_method=\"Watch\"}",
+    ] {
+        assert!(series.contains_key(name), "no {name} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn locks_leases_and_calls_are_counted() {
+    let limits = Limits::default().with_leases(2);
+    let (served, address) = serve(limits);
+    let mut client = served.client().await;
+    let lease = client.lease_grant(60, None).await.expect("granted").id();
+    for (key, lease) in [
+        ("n/a/write/1", lease),
+        ("n/a/write/2", lease),
+        ("n/b/read/1", lease),
+    ] {
+        let options = PutOptions::new().with_lease(lease);
+        client.put(key, "", Some(options)).await.expect("stored");
+    }
+    client
+        .put("n/c/write/none", "", None)
+        .await
+        .expect("stored");
+    client.lease_grant(60, None).await.expect("granted");
+    client
+        .lease_grant(60, None)
+        .await
+        .expect_err("one too many");
+    client.lease_revoke(12345).await.expect_err("not found");
+
+    let series = scrape(address).await;
+    for (name, expected) in [
+        ("turnlock_server_locks{state=\"held\"}", 1.0),
+        ("turnlock_server_locks{state=\"contended\"}", 1.0),
+        ("turnlock_server_waiters", 1.0),
+        ("turnlock_server_longest_queue", 1.0),
+        ("turnlock_server_leases", 2.0),
+        ("turnlock_server_limit{resource=\"leases\"}", 2.0),
+        ("turnlock_server_connections", 1.0),
+        ("turnlock_server_refused_total{reason=\"leases\"}", 1.0),
+        ("turnlock_server_keys", 4.0),
+    ] {
+        assert_eq!(series[name], expected, "{name}");
+    }
+    let handled = |method: &str, code: &str| {
+        let (service, method) = method.split_once('/').expect("a method");
+        let labels = format!(
+            "grpc_type=\"unary\",grpc_service=\"etcdserverpb.{service}\",grpc_method=\"{method}\""
+        );
+        series[&format!("grpc_server_handled_total{{{labels},grpc_code=\"{code}\"}}")]
+    };
+    assert_eq!(handled("KV/Put", "OK"), 4.0);
+    assert_eq!(handled("Lease/LeaseGrant", "OK"), 2.0);
+    assert_eq!(handled("Lease/LeaseGrant", "ResourceExhausted"), 1.0);
+    assert_eq!(handled("Lease/LeaseRevoke", "NotFound"), 1.0);
+    check_with_promtool(&get(address, "/metrics").await.1);
+}
+
+#[tokio::test]
+async fn a_lease_that_nobody_renews_is_seen_to_run_out() {
+    const REMAINING: &str = "turnlock_server_lease_remaining_ratio";
+    let (served, address) = serve(Limits::default());
+    assert!(!scrape(address).await.contains_key(REMAINING));
+    let mut client = served.client().await;
+    client.lease_grant(2, None).await.expect("granted");
+    let mut last = f64::INFINITY;
+    while let Some(&remaining) = scrape(address).await.get(REMAINING) {
+        assert!(remaining <= last && remaining <= 1.0, "{remaining}");
+        last = remaining;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(last < 0.5, "{last}");
+    let series = scrape(address).await;
+    assert_eq!(series["turnlock_server_leases_expired_total"], 1.0);
+}
+
+#[tokio::test]
+async fn commits_and_the_disk_are_shown_for_a_durable_store() {
+    let folder = private_folder();
+    let coordinator = Coordinator::open(Config::new(folder.path())).expect("a coordinator");
+    let (metrics, address) = listen();
+    let listen = vec![Listen::Tcp(([127, 0, 0, 1], 0).into())];
+    let server = backend_embedded::server::Server::bind(coordinator, listen).expect("bound");
+    let Listen::Tcp(grpc) = server.addresses()[0] else {
+        panic!("not TCP");
+    };
+    let server = server.with_metrics(vec![metrics]);
+    let serving = tokio::spawn(server.serve(std::future::pending()));
+    let mut client = etcd_client::Client::connect([grpc.to_string()], None)
+        .await
+        .expect("a client");
+    client.put("a", "b", None).await.expect("stored");
+    let series = scrape(address).await;
+    assert!(series["turnlock_server_commit_duration_seconds_count"] >= 1.0);
+    assert!(series["turnlock_server_disk_free_bytes"] > 0.0);
+    assert!(series["turnlock_server_store_bytes"] > 0.0);
+    check_with_promtool(&get(address, "/metrics").await.1);
+    serving.abort();
+}
+
+#[tokio::test]
+async fn probes_answer_and_other_paths_do_not() {
+    let (_served, address) = serve(Limits::default());
+    for path in ["/livez", "/readyz", "/healthz"] {
+        assert_eq!(get(address, path).await, (200, "ok\n".to_owned()), "{path}");
+    }
+    assert_eq!(get(address, "/").await.0, 404);
+}
+
+#[tokio::test]
+async fn grpc_health_says_whether_writes_are_taken() {
+    let (served, _) = serve(Limits::default());
+    let mut health = HealthClient::new(served.channel().await);
+    let ask = |service: &str| HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    for service in ["", "etcdserverpb.KV"] {
+        let answer = health.check(ask(service)).await.expect("known");
+        assert_eq!(answer.get_ref().status(), ServingStatus::Serving);
+    }
+    let error = health.check(ask("nobody")).await.expect_err("unknown");
+    assert_eq!(error.code(), Code::NotFound);
+    let watch = health.watch(ask("")).await.expect("a stream");
+    let mut watch = watch.into_inner();
+    let first = soon("the first", watch.message()).await.expect("a message");
+    assert_eq!(first.expect("one").status(), ServingStatus::Serving);
+    served.stop().await;
+}
+
+/// Those who connect and say nothing keep nobody else from being served.
+#[tokio::test]
+async fn scrapers_that_hang_delay_neither_locks_nor_each_other_for_long() {
+    let (served, address) = serve(Limits::default());
+    let mut hanging = Vec::new();
+    for number in 0..40 {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        if number % 2 == 0 {
+            let half = b"GET /metrics HTTP/1.1\r\nHos";
+            stream.write_all(half).await.expect("sent");
+        } else {
+            // A whole request, whose answer is never read.
+            let whole = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            stream.write_all(whole).await.expect("sent");
+        }
+        hanging.push(stream);
+    }
+    let mut client = served.client().await;
+    let lease = client.lease_grant(2, None).await.expect("granted").id();
+    let (mut keeper, mut stream) = client.lease_keep_alive(lease).await.expect("a stream");
+    let begun = Instant::now();
+    let mut rounds = 0;
+    while begun.elapsed() < Duration::from_secs(4) {
+        keeper.keep_alive().await.expect("sent");
+        let renewed = soon("a renewal", stream.message())
+            .await
+            .expect("a message");
+        assert!(renewed.expect("one").ttl() > 0, "the lease expired");
+        let options = LockOptions::new().with_lease(lease);
+        let lock = client.lock("a", Some(options)).await.expect("the lock");
+        client.unlock(lock.key()).await.expect("released");
+        rounds += 1;
+    }
+    assert!(rounds > 10, "only {rounds} rounds in {:?}", begun.elapsed());
+    until("a scrape is answered", || async {
+        get(address, "/metrics").await.0 == 200
+    })
+    .await;
+    drop(hanging);
+}
+
+#[tokio::test]
+async fn a_taken_port_is_an_error_that_names_it() {
+    let (_metrics, address) = listen();
+    let error = MetricsListener::bind(&Listen::Tcp(address)).expect_err("taken");
+    assert!(matches!(&error, ListenError::Io { .. }), "{error}");
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+}
