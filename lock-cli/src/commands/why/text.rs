@@ -10,7 +10,7 @@ use crate::output::{cut, describe_owner, escape_controls, format_age};
 /// The longest command or note that a line shows, in characters.
 const MAX_CHARS: usize = 64;
 
-/// The most waiters that are listed.
+/// The most waiters that are listed, and the most waits of one holder.
 const MAX_WAITERS: usize = 20;
 
 pub fn to_text(answer: &Answer) -> String {
@@ -134,7 +134,7 @@ fn show_chain(answer: &Answer, links: &[Link], lines: &mut Vec<String>) {
                 "  {holder}, waits for no lock: an end of the chain"
             ));
         }
-        for &(tie, node) in &link.waits_for {
+        for &(tie, node) in link.waits_for.iter().take(MAX_WAITERS) {
             let how = reason(tie);
             let what = match answer.graph.holds(node) {
                 true => format!("has another hold within: {}", name(answer, node)),
@@ -144,6 +144,9 @@ fn show_chain(answer: &Answer, links: &[Link], lines: &mut Vec<String>) {
                 "  {holder}, {what}, {how}: {}",
                 describe(answer, node)
             ));
+        }
+        if let Some(more) = link.waits_for.len().checked_sub(MAX_WAITERS + 1) {
+            lines.push(format!("  {holder}, waits for {} more", more + 1));
         }
     }
 }
