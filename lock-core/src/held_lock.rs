@@ -183,6 +183,7 @@ impl HeldLock {
 
     async fn remove_entry(&mut self) -> Result<Release, Error> {
         background::check_process()?;
+        self.hold.begin_release();
         let handoff = self.shared_session.handoff();
         let removed = handoff.remove(self.hold.ticket(), Some(self.hold.entry()));
         match removed.await {

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use futures_util::FutureExt;
@@ -36,6 +36,8 @@ pub(crate) struct Hold {
     observed: Observed,
     /// When the lock was acquired, if somebody observes it.
     acquired: Option<BootInstant>,
+    /// Whether its guard is removing the entry.
+    is_releasing: AtomicBool,
     /// How the hold ended; set once.
     end: OnceLock<HoldEnd>,
     /// Wakes the watch on the entry at the end.
@@ -68,6 +70,7 @@ impl Hold {
             token,
             observed,
             acquired,
+            is_releasing: AtomicBool::new(false),
             end: OnceLock::new(),
             watcher: AtomicWaker::new(),
             waits: OnceLock::new(),
@@ -101,6 +104,21 @@ impl Hold {
         match self.end(HoldEnd::Lost(reason)) {
             HoldEnd::Lost(first) => first,
             _ => LossReason::Closed,
+        }
+    }
+
+    /// Notes that the guard removes the entry from now on.
+    pub(crate) fn begin_release(&self) {
+        self.is_releasing.store(true, Ordering::Release);
+    }
+
+    /// Ends the hold because its entry was seen to be gone. During a release the entry may be gone
+    /// by that: only the reply to the removal says whether it was gone before.
+    pub(crate) fn lose_entry(&self) {
+        // Whoever sees that the entry is gone by the release got to know it over the coordinator,
+        // after the store.
+        if !self.is_releasing.load(Ordering::Acquire) {
+            self.lose(LossReason::EntryGone);
         }
     }
 

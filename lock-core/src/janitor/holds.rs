@@ -231,7 +231,7 @@ pub(super) async fn watch(
                     continue;
                 };
                 match view {
-                    Ok(view) if !view.present => _ = hold.lose(LossReason::EntryGone),
+                    Ok(view) if !view.present => hold.lose_entry(),
                     Ok(_) => {}
                     Err(error) => {
                         let lock = &hold.ticket().name;

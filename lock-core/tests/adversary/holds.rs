@@ -1,11 +1,12 @@
 //! Tests that a holder notices the loss of its lock.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lock_core::clock::Clock;
-use lock_core::{ErrorKind, LossReason, Release, State};
+use lock_core::observe::{Event, HoldEnd, Observer, TraceContext};
+use lock_core::{ErrorKind, LossReason, Options, Release, State};
 
 use crate::session::{Act, Script};
 use crate::{HOUR, eventually, mutex, mutex_of, script, soon};
@@ -37,6 +38,56 @@ async fn a_holder_notices_the_loss_of_its_entry_although_its_watch_fails() {
             LossReason::EntryGone
         );
     }
+}
+
+/// Keeps the ends of holds.
+#[derive(Debug, Default)]
+struct Ends(Mutex<Vec<HoldEnd>>);
+
+impl Ends {
+    fn get(&self) -> Vec<HoldEnd> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Observer for Ends {
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::HoldEnded { end, .. } = event {
+            let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            ends.push(*end);
+        }
+    }
+
+    fn trace_context(&self) -> Option<TraceContext> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_its_own_release_removes_is_not_lost() {
+    let script = script();
+    script.watch.will(Act::Succeed);
+    script.remove.will(Act::Hang);
+    let ends = Arc::new(Ends::default());
+    let options = Options::default().with_ttl(HOUR);
+    let locks = script.locks_with(options.with_observer(ends.clone()));
+    let guard = mutex_of(&locks).acquire().await.expect("granted");
+    eventually("the held entry is looked up", || script.look.count() > 0).await;
+    let releasing = tokio::spawn(guard.release());
+    eventually("it is being removed", || script.remove.count() > 0).await;
+    script.gone.store(true, Ordering::SeqCst);
+    // The first look may have begun before.
+    let looks = script.look.count();
+    eventually("it is seen to be gone", || {
+        script.look.count() > looks + 2 || !ends.get().is_empty()
+    })
+    .await;
+    releasing.abort();
+    assert!(releasing.await.expect_err("aborted").is_cancelled());
+    assert_eq!(ends.get(), [HoldEnd::Dropped]);
 }
 
 #[tokio::test]
