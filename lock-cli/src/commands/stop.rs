@@ -1,5 +1,7 @@
 //! `turnlock stop`: stop the user's own coordinator.
 
+use rustix::process::Pid;
+
 use crate::cli::Global;
 use crate::coordinator::ending;
 use crate::coordinator::local::{Home, ServerState};
@@ -38,10 +40,16 @@ pub async fn stop(global: Global) -> Result<Exit, Failure> {
         ServerState::Unresponsive(pid) => Err(home.to_unresponsive_failure(pid)),
         ServerState::Absent => {
             say(match first {
-                ServerState::Unresponsive(_) => format!(
-                    "the coordinator in {}, which had lost its socket, has ended",
-                    home.dir().display()
-                ),
+                ServerState::Unresponsive(pid) => {
+                    let pid = pid.and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+                    if let Some(pid) = pid {
+                        ending::wait_until_gone(pid);
+                    }
+                    format!(
+                        "the coordinator in {}, which had lost its socket, has ended",
+                        home.dir().display()
+                    )
+                }
                 _ => format!("no coordinator runs in {}", home.dir().display()),
             });
             Ok(Exit::Success)

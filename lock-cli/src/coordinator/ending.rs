@@ -14,17 +14,17 @@ const LIMIT: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-/// The time limit for the parent of a coordinator to reap it. In a container the parent is
-/// whichever program runs as the first process.
-const REAP_LIMIT: Duration = Duration::from_secs(3);
+/// The time limit for the rest of a process that has nothing left to do, and for its parent to reap
+/// it. In a container the parent is whichever program runs as the first process.
+const GONE_LIMIT: Duration = Duration::from_secs(3);
 /// The pause between two checks meanwhile.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Waits until a process that has ended has been reaped, so that `kill -0` does not find it any
-/// more.
-fn wait_until_reaped(pid: Pid) {
+/// Waits until a process that has given its folder back, or has ended, is gone, so that `kill -0`
+/// does not find it any more.
+pub fn wait_until_gone(pid: Pid) {
     let started = Instant::now();
-    while test_kill_process(pid).is_ok() && started.elapsed() < REAP_LIMIT {
+    while test_kill_process(pid).is_ok() && started.elapsed() < GONE_LIMIT {
         std::thread::sleep(POLL);
     }
 }
@@ -54,7 +54,7 @@ pub fn stop(pid: Pid) -> Result<(), Failure> {
             "kill -9 {number} loses nothing that was acknowledged"
         ))),
         Ok(_) => {
-            wait_until_reaped(pid);
+            wait_until_gone(pid);
             Ok(())
         }
         Err(error) => Err(to_failure(error.into())),
