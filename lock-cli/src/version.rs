@@ -12,6 +12,7 @@ const FEATURES: &[(&str, bool)] = &[
     ("zk", cfg!(feature = "zk")),
     ("bench", cfg!(feature = "bench")),
     ("conformance", cfg!(feature = "conformance")),
+    ("otel", cfg!(feature = "otel")),
     ("top", cfg!(feature = "top")),
 ];
 
@@ -52,6 +53,22 @@ pub fn describe() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_feature_of_the_manifest_is_listed() {
+        let manifest = include_str!("../Cargo.toml");
+        let features = manifest.split("[features]").nth(1).expect("a section");
+        let lines = features.lines().take_while(|line| !line.starts_with('['));
+        let names = lines.filter_map(|line| Some(line.split_once(" = ")?.0));
+        let names: Vec<_> = names
+            .filter(|name| *name != "default" && !name.starts_with('#'))
+            .collect();
+        assert!(!names.is_empty());
+        let listed: Vec<_> = FEATURES.iter().map(|(name, _)| *name).collect();
+        for name in names {
+            assert!(listed.contains(&name), "{name}");
+        }
+    }
 
     #[test]
     fn verbose_is_asked_for_in_any_order() {
