@@ -106,12 +106,16 @@ impl Table {
             }
         }
         medians.sort_unstable();
-        let summary = format!(
-            "\n{} of {} exhibits are found. The median of their medians is {}.\n",
+        let searched = all.iter().filter(|it| self.get(it).is_some()).count();
+        let mut summary = format!(
+            "\n{} of {searched} exhibits are found. The median of their medians is {}.\n",
             medians.len(),
-            all.len(),
             medians.get(medians.len() / 2).unwrap_or(&0)
         );
+        if searched < all.len() {
+            let left = all.len() - searched;
+            summary += &format!("The searches for {left} others have not been made yet.\n");
+        }
         [HEAD, &summary, FOUND, &found, UNSEEN, &unseen].concat()
     }
 }
