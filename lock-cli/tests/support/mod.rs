@@ -8,6 +8,7 @@ pub mod turns;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
@@ -27,7 +28,7 @@ impl Home {
     pub fn new() -> Self {
         signals::undo_ignored();
         // A coordinator refuses a folder that other users can enter.
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        let private = PermissionsExt::from_mode(0o700);
         let dir = tempfile::Builder::new()
             .prefix("tl")
             .permissions(private)
@@ -123,18 +124,26 @@ pub fn holder(home: &Home, args: &[&str]) -> Running {
     holder
 }
 
-/// Returns the program in a place where other users can execute it.
+/// Returns the program in a place where other users can execute it. All tests of a build share the
+/// copy: it has a hundred megabytes, and nothing would remove those of processes that have ended.
 pub fn readable_turnlock() -> &'static Path {
-    static COPY: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
-        let folder = tempfile::Builder::new()
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .tempdir()
-            .expect("a temporary folder");
-        let path = folder.path().join("turnlock");
-        fs::copy(env!("CARGO_BIN_EXE_turnlock"), &path).expect("copied");
-        (folder, path)
+    static COPY: LazyLock<PathBuf> = LazyLock::new(|| {
+        let program = Path::new(env!("CARGO_BIN_EXE_turnlock"));
+        let built = fs::metadata(program).expect("it is built");
+        let build = format!("{}-{}-{}", built.uid(), built.ino(), built.mtime_nsec());
+        let folder = std::env::temp_dir().join(format!("turnlock-test-{build}"));
+        fs::create_dir_all(&folder).expect("a temporary folder");
+        fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).expect("ours");
+        let path = folder.join("turnlock");
+        if !path.exists() {
+            // Others may do the same now.
+            let copy = folder.join(std::process::id().to_string());
+            fs::copy(program, &copy).expect("copied");
+            fs::rename(&copy, &path).expect("in one folder");
+        }
+        path
     });
-    &COPY.1
+    &COPY
 }
 
 /// A child process that does not outlive the test.
