@@ -2,26 +2,11 @@
 
 mod support;
 
-use std::io::Write;
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use support::{Home, code, eventually, holder, text};
-
-fn check_with_promtool(metrics: &str) {
-    let started = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut promtool = started.expect("promtool starts; it comes with: apt-get install prometheus");
-    let mut stdin = promtool.stdin.take().expect("a pipe");
-    stdin.write_all(metrics.as_bytes()).expect("promtool reads");
-    drop(stdin);
-    let output = promtool.wait_with_output().expect("promtool ends");
-    let said = text(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{said}");
-}
+use testkit::scrape::check_with_promtool;
 
 #[test]
 fn the_users_own_coordinator_gives_its_metrics() {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use lock_core::AcquireOptions;
 use observe_prometheus::{LockMetrics, MAX_LOCK_LABELS, collapse_ids};
 
-use self::support::{Scraped, check_with_promtool, open};
+use self::support::{Scraped, open};
+use testkit::scrape::check_with_promtool;
 
 const LONG: Duration = Duration::from_secs(30);
 

@@ -11,7 +11,8 @@ use conformance::Link;
 use lock_core::{Locks, Options};
 use observe_prometheus::LockMetrics;
 
-use self::support::{Scraped, check_with_promtool, open};
+use self::support::{Scraped, open};
+use testkit::scrape::check_with_promtool;
 
 const REMAINING: &str = "turnlock_session_remaining_ratio{backend=\"etcd\"}";
 

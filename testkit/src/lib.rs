@@ -6,6 +6,7 @@ pub mod checker;
 pub mod fixtures;
 pub mod history;
 pub mod interruption;
+pub mod scrape;
 
 #[cfg(feature = "embedded")]
 use std::process::ExitCode;

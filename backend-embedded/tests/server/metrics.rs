@@ -1,14 +1,13 @@
-//! Tests the metrics and the probes, and that whoever asks for them delays nobody.
+//! Tests the metrics and the probes, and that a client that asks for them delays no other client.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use backend_embedded::server::{Listen, ListenError, MetricsListener};
 use backend_embedded::{Config, Coordinator, Limits};
 use etcd_client::{LockOptions, PutOptions};
+use testkit::scrape::{check_with_promtool, series};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
@@ -51,27 +50,7 @@ async fn get(address: SocketAddr, path: &str) -> (u16, String) {
 async fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
     let (status, text) = get(address, "/metrics").await;
     assert_eq!(status, 200, "{text}");
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let series = lines.map(|line| {
-        let (name, value) = line.rsplit_once(' ').expect("a name and a value");
-        (name.to_owned(), value.parse().expect("a number"))
-    });
-    series.collect()
-}
-
-fn check_with_promtool(text: &str) {
-    let started = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut promtool = started.expect("promtool starts; it comes with: apt-get install prometheus");
-    let mut stdin = promtool.stdin.take().expect("a pipe");
-    stdin.write_all(text.as_bytes()).expect("promtool reads");
-    drop(stdin);
-    let output = promtool.wait_with_output().expect("promtool ends");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
+    series(&text)
 }
 
 #[tokio::test]

@@ -1,8 +1,6 @@
 //! Scrapes, and what is read from them.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +9,7 @@ use lock_core::observe::Observer;
 use lock_core::{Locks, Options};
 use observe_prometheus::prometheus_client::encoding::prometheus_text;
 use observe_prometheus::{LockMetrics, Registry};
+use testkit::scrape;
 
 /// Metrics in a registry.
 pub struct Scraped {
@@ -34,13 +33,7 @@ impl Scraped {
 
     /// Returns the value of each series of a scrape.
     pub fn series(&self) -> BTreeMap<String, f64> {
-        let text = self.text();
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        let series = lines.map(|line| {
-            let (name, value) = line.rsplit_once(' ').expect("a name and a value");
-            (name.to_owned(), value.parse().expect("a number"))
-        });
-        series.collect()
+        scrape::series(&self.text())
     }
 
     /// Returns the value of a series.
@@ -71,21 +64,4 @@ pub async fn open(observer: Arc<dyn Observer>, ttl: Duration) -> Locks {
     let backend = EmbeddedBackend::open("embedded:memory").await;
     let options = Options::default().with_ttl(ttl).with_observer(observer);
     Locks::new(backend.expect("a coordinator in memory"), options).expect("valid options")
-}
-
-/// Checks a scrape with Prometheus's own checker.
-pub fn check_with_promtool(text: &str) {
-    let started = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut promtool = started.expect("promtool starts; it comes with: apt-get install prometheus");
-    let mut stdin = promtool.stdin.take().expect("a pipe");
-    stdin.write_all(text.as_bytes()).expect("promtool reads");
-    drop(stdin);
-    let output = promtool.wait_with_output().expect("promtool ends");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
 }
