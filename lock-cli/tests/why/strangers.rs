@@ -21,6 +21,25 @@ fn library(url: &str, outer: Option<OuterHold>) -> Locks {
     turnlock::connect_with(url, options).expect("a URL")
 }
 
+/// Returns the claim to work under a hold, which is an entry of this lock's queue.
+fn claim_under(lock: &str, hold: &Value) -> OuterHold {
+    let session = hold["session"].as_str().expect("told");
+    let session = i64::from_str_radix(session, 16).expect("a number");
+    let token = hold["token"].as_str().expect("told");
+    let lock = LockName::new(lock).expect("valid");
+    OuterHold::new(lock, token.parse().expect("a token"), SessionId(session))
+}
+
+/// Puts an entry, or what looks like one, as a foreign client.
+fn put(server: &Server, key: &str, value: &str) {
+    let status = Command::new(program("etcdctl", "etcd-client"))
+        .args(["--endpoints", server.address(), "put", "--", key, value])
+        .env("ETCDCTL_API", "3")
+        .stdout(Stdio::null())
+        .status();
+    assert!(status.expect("etcdctl starts").success());
+}
+
 #[test]
 fn a_claim_of_a_stranger_makes_no_deadlock() {
     let home = Home::new();
@@ -32,11 +51,7 @@ fn a_claim_of_a_stranger_makes_no_deadlock() {
     let _bob = shells.shell(&["b"], "exec \"$TURNLOCK\" run a -- true");
     shells.wait_queue("a", 2);
     // Eve says that she works under Ann's hold, and waits for Bob, who waits for Ann.
-    let session = a["session"].as_str().expect("told");
-    let session = i64::from_str_radix(session, 16).expect("a number");
-    let token = a["token"].as_str().expect("told").parse().expect("a token");
-    let lock = LockName::new("a").expect("valid");
-    let claim = OuterHold::new(lock, token, SessionId(session));
+    let claim = claim_under("a", &a);
     for claim in [claim.clone(), claim.with_proof([7; 64])] {
         let eve = library(&server.url(), Some(claim));
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -74,14 +89,7 @@ fn a_flood_of_claims_does_not_fill_the_screen() {
     let a = shells.wait_queue("a", 1).remove(0);
     let _bob = shells.shell(&["b"], "exec sleep 1000");
     shells.wait_queue("b", 1);
-    let session = i64::from_str_radix(a["session"].as_str().expect("told"), 16);
-    let token = a["token"].as_str().expect("told").parse();
-    let claim = OuterHold::new(
-        LockName::new("a").expect("valid"),
-        token.expect("a token"),
-        SessionId(session.expect("a number")),
-    );
-    let eve = library(&server.url(), Some(claim));
+    let eve = library(&server.url(), Some(claim_under("a", &a)));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let waiting: Vec<_> = (0..100)
         .map(|_| {
@@ -138,20 +146,11 @@ fn an_entry_of_another_client_is_escaped() {
     let server = Server::start(&home);
     let url = Some(server.url());
     let shells = Shells { home: &home, url };
-    let etcdctl = program("etcdctl", "etcd-client");
-    let put = |key: &str, value: &str| {
-        let status = Command::new(&etcdctl)
-            .args(["--endpoints", server.address(), "put", "--", key, value])
-            .env("ETCDCTL_API", "3")
-            .stdout(Stdio::null())
-            .status();
-        assert!(status.expect("etcdctl starts").success());
-    };
     let owner = r#"{"owner":"\u001b[2Jeve\u202e","host":"\u009bh","pid":7,"note":"\u001b]0;x\u0007",
         "command":"\u001b[31m","since_unix_ms":1,"nesting":{"outer":{"lock":"a\u202eb","token":"1",
         "session":"1"}},"traceparent":"\u001b[1m"}"#;
-    put("jobs/1", owner);
-    put("jobs/2", "\u{1b}[2J");
+    put(&server, "jobs/1", owner);
+    put(&server, "jobs/2", "\u{1b}[2J");
     for args in [
         &["why", "--raw", "jobs"][..],
         &["why", "--json", "--raw", "jobs"],
@@ -172,23 +171,10 @@ fn the_trace_of_the_holder_is_shown() {
     let url = Some(server.url());
     let shells = Shells { home: &home, url };
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-    let etcdctl = program("etcdctl", "etcd-client");
     let value = format!(
         r#"{{"owner":"ann","pid":4,"host":"h","traceparent":"00-{trace}-00f067aa0ba902b7-01"}}"#
     );
-    let status = Command::new(etcdctl)
-        .args([
-            "--endpoints",
-            server.address(),
-            "put",
-            "--",
-            "jobs/1",
-            &value,
-        ])
-        .env("ETCDCTL_API", "3")
-        .stdout(Stdio::null())
-        .status();
-    assert!(status.expect("etcdctl starts").success());
+    put(&server, "jobs/1", &value);
     assert!(shells.why_text(&["--raw", "jobs"]).contains(trace));
     assert_eq!(
         shells.why(&["--raw", "jobs"]).1["holders"][0]["trace_id"],
