@@ -2,17 +2,18 @@
 //! since only a global subscriber hears of the thread that waits.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backend_embedded::machine::op::Put;
 use backend_embedded::{Config, Coordinator, EmbeddedBackend};
-use lock_core::observe::TraceContext;
+use lock_core::observe::{Event, Observer, TraceContext};
 use lock_core::{AcquireOptions, LockName, Locks, Metadata, Options, Release};
 use observe_otel::{OtelObserver, to_span_context, to_trace_context};
 use opentelemetry::trace::{SpanId, Status, TraceContextExt, TracerProvider};
 use opentelemetry::{Context, Value};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter};
+use tokio::sync::Notify;
 use tracing::{Instrument, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::layer::SubscriberExt;
@@ -60,10 +61,30 @@ fn observed(provider: &SdkTracerProvider) -> Options {
     Options::default().with_observer(Arc::new(OtelObserver::new(provider)))
 }
 
-/// Returns two clients of one coordinator.
-async fn clients(provider: &SdkTracerProvider) -> [Locks; 2] {
+/// Says when an acquire was told who keeps it waiting.
+#[derive(Debug)]
+struct Notifying {
+    observer: Arc<dyn Observer>,
+    blocked: Arc<Notify>,
+}
+
+impl Observer for Notifying {
+    fn observe(&self, event: &Event<'_>) {
+        self.observer.observe(event);
+        if matches!(event, Event::Blocked { .. }) {
+            self.blocked.notify_one();
+        }
+    }
+
+    fn trace_context(&self) -> Option<TraceContext> {
+        self.observer.trace_context()
+    }
+}
+
+/// Returns a client of a new coordinator.
+async fn client(provider: &SdkTracerProvider) -> Locks {
     let backend = EmbeddedBackend::open("embedded:memory").await.unwrap();
-    [(); 2].map(|()| Locks::new(backend.clone(), observed(provider)).unwrap())
+    Locks::new(backend, observed(provider)).unwrap()
 }
 
 /// One test for all: there is one global subscriber in a process.
@@ -85,7 +106,14 @@ async fn locks_are_in_their_traces() {
 }
 
 async fn a_waiter_links_to_the_holder(kept: &Kept, provider: &SdkTracerProvider) {
-    let [holder, waiter] = clients(provider).await;
+    let backend = EmbeddedBackend::open("embedded:memory").await.unwrap();
+    let holder = Locks::new(backend.clone(), observed(provider)).unwrap();
+    let blocked = Arc::new(Notify::new());
+    let notifying = Options::default().with_observer(Arc::new(Notifying {
+        observer: Arc::new(OtelObserver::new(provider)),
+        blocked: Arc::clone(&blocked),
+    }));
+    let waiter = Locks::new(backend, notifying).unwrap();
     let mutex = holder.mutex("a").unwrap();
     let guard = mutex.acquire().instrument(info_span!("first job")).await;
     let guard = guard.unwrap();
@@ -97,9 +125,11 @@ async fn a_waiter_links_to_the_holder(kept: &Kept, provider: &SdkTracerProvider)
     let mutex = waiter.mutex("a").unwrap();
     let waiting = async move { mutex.acquire().await }.instrument(info_span!("second job"));
     let waiting = tokio::spawn(waiting);
+    let begun = Instant::now();
     // The link is made after 50 ms of waiting.
-    let waited = Duration::from_secs(1);
-    tokio::time::sleep(waited).await;
+    let linked = tokio::time::timeout(Duration::from_secs(60), blocked.notified()).await;
+    linked.expect("the waiter is told of the holder");
+    let waited = begun.elapsed();
     assert_eq!(guard.release().await.unwrap(), Release::Released);
     drop(waiting.await.unwrap().unwrap());
     let second = kept.take("turnlock.acquire", "a").await;
@@ -132,7 +162,7 @@ async fn a_waiter_links_to_the_holder(kept: &Kept, provider: &SdkTracerProvider)
 }
 
 async fn a_lost_hold_is_an_error(kept: &Kept, provider: &SdkTracerProvider) {
-    let [locks, _] = clients(provider).await;
+    let locks = client(provider).await;
     let guard = locks.mutex("lost").unwrap().acquire().await.unwrap();
     locks.close().await.unwrap();
     let hold = kept.take("turnlock.hold", "lost").await;
@@ -189,7 +219,7 @@ async fn what_strangers_write_makes_no_parent_and_does_no_harm(
 }
 
 async fn a_trace_that_is_not_sampled_stays_so(kept: &Kept, provider: &SdkTracerProvider) {
-    let [locks, _] = clients(provider).await;
+    let locks = client(provider).await;
     let job = info_span!("job");
     let parent = to_span_context(&TraceContext::new(1, 2, false).unwrap());
     job.set_parent(Context::new().with_remote_span_context(parent))
