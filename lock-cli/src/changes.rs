@@ -50,8 +50,8 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Takes a reading of this time, and returns what happened since the former one: first what has
-    /// ended, then what has begun, each in the order of locks and queues. The ends of contenders are
-    /// told only if the reading is complete.
+    /// ended, then what has begun, each in the order of locks and queues. An incomplete
+    /// reading reports no ends of contenders.
     pub fn advance(&mut self, queues: Vec<Queue>, is_complete: bool, now: u64) -> Vec<Change> {
         let mut next = HashMap::new();
         let mut begun = Vec::new();

@@ -210,8 +210,8 @@ pub struct EntryId {
     pub key: Arc<[u8]>,
     /// The store's number for this life of the entry. `None` if it is not known: a listing on
     /// ZooKeeper does not include it. Such an id is good for waiting until the entry is gone and for
-    /// reading its metadata, and for nothing else. Our own entries always have one. A store that leaves it out of a view
-    /// never uses a key twice.
+    /// reading its metadata, and for nothing else. Our own entries always have one. A store that
+    /// leaves it out of a view never uses a key twice.
     pub incarnation: Option<Incarnation>,
 }
 

@@ -5,7 +5,7 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use turnlock::SessionId;
 use turnlock::nesting::{Bytes, OuterHold};
 
-/// A key pair (Ed25519). Whoever has it can do no more than claim to work under the hold.
+/// A key pair (Ed25519). It gives no right but to claim to work under the hold.
 pub struct HoldKey {
     seed: Bytes<32>,
     pair: Ed25519KeyPair,

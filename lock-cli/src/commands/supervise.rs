@@ -47,8 +47,8 @@ pub fn kill_at(guard: &AnyGuard) -> BootInstant {
 }
 
 /// Returns the variables that describe the hold to the command, and its place in the trace. They are
-/// set after the inherited ones, so that they override those of an outer hold. Without a key, the command's own entries are
-/// not tied to the hold.
+/// set after the inherited ones, so that they override those of an outer hold. Without a key, the
+/// command's own entries are not tied to the hold.
 pub fn environment(
     guard: &AnyGuard,
     key: Option<(SessionId, &HoldKey)>,

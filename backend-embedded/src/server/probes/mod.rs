@@ -1,6 +1,6 @@
 //! Metrics and probes over HTTP: `/metrics`, `/livez`, `/readyz` and `/healthz`.
 //!
-//! Whoever asks here must not delay those who hold locks. So there are few connections, each is cut
+//! A request for these must not delay the holders of locks. So there are few connections, each is cut
 //! after a while, an answer is made on a thread of its own, and one is made at a time.
 
 mod answer;
