@@ -59,6 +59,19 @@ fn a_taken_port_ends_it_before_a_lock_is_served() {
 }
 
 #[test]
+fn a_server_can_be_watched_as_an_etcd() {
+    let home = Home::new();
+    let server = home.spawn(&["serve", "--metrics-etcd-names"]);
+    let metrics = || text(&home.run(&["metrics"]).stdout);
+    eventually("it serves metrics", || {
+        metrics().contains("\netcd_server_has_leader 1.0\n")
+    });
+    check_with_promtool(&metrics());
+    support::signal(server.id(), rustix::process::Signal::TERM);
+    assert_eq!(code(&server.wait()), 0);
+}
+
+#[test]
 fn a_server_answers_at_the_address_that_it_was_given() {
     let home = Home::new();
     let port = testkit::fixtures::free_port();
@@ -75,6 +88,9 @@ fn a_server_answers_at_the_address_that_it_was_given() {
             .expect("python3 starts");
         text(&answer.stdout).contains("ok")
     });
+    let metrics = text(&home.run(&["metrics"]).stdout);
+    assert!(metrics.contains("\nturnlock_server_keys "), "{metrics}");
+    assert!(!metrics.contains("etcd_server_"), "{metrics}");
     support::signal(server.id(), rustix::process::Signal::TERM);
     assert_eq!(code(&server.wait()), 0);
     assert!(

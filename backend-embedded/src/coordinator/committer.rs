@@ -136,7 +136,10 @@ impl Committer {
         self.shared.figures().begin_commit(begun);
         let recorded = self.store.commit(std::mem::take(&mut pending.batch));
         #[cfg(feature = "server")]
-        (self.shared.figures()).end_commit(self.shared.clock().now().saturating_sub(begun));
+        {
+            let ended = self.shared.clock().now();
+            (self.shared.figures()).end_commit(begun, ended, recorded.is_ok());
+        }
         recorded
     }
 
@@ -162,7 +165,7 @@ impl Committer {
 
     /// Publishes changes that are durable, and answers their requests.
     fn finish(&self, pending: Pending) {
-        self.shared.set_file_size(self.store.file_size());
+        self.shared.note_sizes(&self.store);
         let mut state = self.shared.state();
         self.publish(&pending);
         if let Some(recording) = &mut state.recording {

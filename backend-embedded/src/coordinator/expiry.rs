@@ -117,6 +117,8 @@ impl Expiry {
                 shared.figures().count_delay(now.saturating_sub(planned));
                 continue;
             }
+            #[cfg(feature = "server")]
+            (shared.figures()).note_revision(state.machine.revision(), now);
             for _ in 0..MAX_BATCH {
                 let Some(id) = state.machine.first_expired(now) else {
                     break;

@@ -1,32 +1,32 @@
 //! What the metrics of a server show of its coordinator.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::histogram::Histogram;
 
-use super::Coordinator;
+use super::recent_commits::RecentCommits;
+use super::{Coordinator, RevisionTimes};
 use crate::error::Error;
-use crate::machine::op::KeyValue;
-
-/// The bounds of the buckets of commits, in seconds: those of etcd.
-const COMMIT_BUCKETS: [f64; 14] = [
-    0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096,
-    8.192,
-];
+use crate::machine::op::{KeyValue, Revision};
+use crate::store::{COMMIT_BUCKETS, StoreSyncs};
 
 /// A commit that has taken longer than this does not end by itself.
 const STUCK: Duration = Duration::from_secs(30);
 
-/// Why requests are refused, in the order of [`refusal_index`].
-pub(crate) const REFUSALS: [&str; 5] = [
+/// Why requests and connections are refused: first what [`refusal_index`] tells apart, in its order.
+pub(crate) const REFUSALS: [&str; 6] = [
     "pending_requests",
     "store_bytes",
     "disk_full",
     "leases",
     "watches",
+    "connections",
 ];
+
+/// The index of refused connections in [`REFUSALS`].
+const CONNECTIONS: usize = REFUSALS.len() - 1;
 
 /// Values that are counted where things happen. None of them is behind a lock that a request holds
 /// for long.
@@ -36,8 +36,14 @@ pub(crate) struct Figures {
     expired: AtomicU64,
     late_nanos: AtomicU64,
     commits: Histogram,
+    recent: Mutex<RecentCommits>,
+    failed_commits: AtomicU64,
     /// When the commit under way began, in nanoseconds by the shared clock, plus one; 0 if none is.
     commit_begun: AtomicU64,
+    /// Set once there is a store.
+    syncs: OnceLock<StoreSyncs>,
+    journal_bytes: AtomicU64,
+    revisions: Mutex<RevisionTimes>,
 }
 
 /// Values at one instant.
@@ -51,19 +57,28 @@ pub(crate) struct Gauges {
     pub(crate) content_bytes: u64,
     /// The length of the store's file in bytes; 0 in memory.
     pub(crate) store_bytes: u64,
+    /// The bytes of the journal that commits take up.
+    pub(crate) journal_bytes: u64,
+    /// How long the slowest commit of the last ten minutes took, with the one under way.
+    pub(crate) slowest_commit: Duration,
     pub(crate) refuses_writes: bool,
     /// The part of its time to live that is left to the lease that expires first.
     pub(crate) least_remaining: Option<f64>,
 }
 
 impl Figures {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(revision: Revision) -> Self {
         Figures {
             refused: Default::default(),
             expired: AtomicU64::new(0),
             late_nanos: AtomicU64::new(0),
             commits: Histogram::new(COMMIT_BUCKETS),
+            recent: Mutex::default(),
+            failed_commits: AtomicU64::new(0),
             commit_begun: AtomicU64::new(0),
+            syncs: OnceLock::new(),
+            journal_bytes: AtomicU64::new(0),
+            revisions: Mutex::new(RevisionTimes::new(revision)),
         }
     }
 
@@ -72,6 +87,11 @@ impl Figures {
         if let Some(index) = refusal_index(error) {
             self.refused[index].fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts a connection that was closed because there are too many.
+    pub(crate) fn count_refused_connection(&self) {
+        self.refused[CONNECTIONS].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count_expiry(&self) {
@@ -87,9 +107,31 @@ impl Figures {
         self.commit_begun.store(nanos(now) + 1, Ordering::Relaxed);
     }
 
-    pub(super) fn end_commit(&self, took: Duration) {
+    pub(super) fn end_commit(&self, begun: Duration, ended: Duration, recorded: bool) {
         self.commit_begun.store(0, Ordering::Relaxed);
+        let took = ended.saturating_sub(begun);
         self.commits.observe(took.as_secs_f64());
+        lock(&self.recent).note(ended, took);
+        if !recorded {
+            self.failed_commits.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Shows from now on how long the syncs of this store take.
+    pub(super) fn adopt_syncs(&self, syncs: &StoreSyncs) {
+        self.syncs.get_or_init(|| syncs.clone());
+    }
+
+    /// Notes how much of the journal is taken up, if it is open.
+    pub(super) fn note_journal(&self, bytes: Option<u64>) {
+        if let Some(bytes) = bytes {
+            self.journal_bytes.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the store is at this revision now.
+    pub(super) fn note_revision(&self, revision: Revision, now: Duration) {
+        lock(&self.revisions).note(revision, now);
     }
 
     /// Returns how long the commit that is under way has taken so far.
@@ -115,6 +157,32 @@ impl Figures {
     pub(crate) fn commits(&self) -> &Histogram {
         &self.commits
     }
+
+    /// Returns the number of commits that could not be recorded.
+    pub(crate) fn failed_commits(&self) -> u64 {
+        self.failed_commits.load(Ordering::Relaxed)
+    }
+
+    /// Returns how long the slowest commit of the last ten minutes took, or the one under way if that
+    /// is slower.
+    fn slowest_commit(&self, now: Duration) -> Duration {
+        let under_way = self.commit_age(now).unwrap_or_default();
+        lock(&self.recent).slowest(now).max(under_way)
+    }
+
+    /// Returns how long the syncs of the store's files took.
+    pub(crate) fn syncs(&self) -> &StoreSyncs {
+        self.syncs.get_or_init(StoreSyncs::default)
+    }
+
+    /// Returns when the store got to its revisions.
+    pub(crate) fn revisions(&self) -> RevisionTimes {
+        lock(&self.revisions).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn refusal_index(error: &Error) -> Option<usize> {
@@ -149,11 +217,20 @@ impl Coordinator {
             keys: status.keys,
             content_bytes: status.db_size_in_use,
             store_bytes: status.db_size,
+            journal_bytes: shared.figures().journal_bytes.load(Ordering::Relaxed),
+            slowest_commit: shared.figures().slowest_commit(now),
             pending_requests: recording.map_or(0, |it| it.pending.requests()),
             refuses_writes: state.is_over() || recording.is_some_and(|it| it.full.is_some()),
             least_remaining: state.machine.least_remaining(now),
             watches: shared.hub().watch_count(),
         }
+    }
+
+    /// Returns the present time by the shared clock, and the revision that the store has then.
+    pub(crate) fn instant(&self) -> (Duration, Revision) {
+        let shared = self.shared();
+        let state = shared.state();
+        (shared.clock().now(), state.machine.revision())
     }
 
     /// Returns at most `limit` keys after this one, ascending.
@@ -210,18 +287,23 @@ mod tests {
 
     #[test]
     fn a_commit_under_way_has_an_age() {
-        let figures = Figures::new();
+        let figures = Figures::new(1);
         let seconds = Duration::from_secs;
         assert_eq!(figures.commit_age(seconds(5)), None);
         figures.begin_commit(Duration::ZERO);
         assert_eq!(figures.commit_age(seconds(5)), Some(seconds(5)));
-        figures.end_commit(seconds(6));
+        assert_eq!(figures.slowest_commit(seconds(5)), seconds(5));
+        figures.end_commit(Duration::ZERO, seconds(6), true);
         assert_eq!(figures.commit_age(seconds(7)), None);
+        assert_eq!(figures.slowest_commit(seconds(7)), seconds(6));
+        assert_eq!(figures.failed_commits(), 0);
+        figures.end_commit(seconds(7), seconds(8), false);
+        assert_eq!(figures.failed_commits(), 1);
     }
 
     #[test]
     fn only_refusals_for_a_limit_are_counted() {
-        let figures = Figures::new();
+        let figures = Figures::new(1);
         figures.count_refusal(&Error::TooManyLeases { limit: 1 });
         figures.count_refusal(&Error::LeaseNotFound { id: 1 });
         let refused = figures.refused();

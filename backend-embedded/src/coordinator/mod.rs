@@ -14,7 +14,11 @@ mod figures;
 mod folder_watchdog;
 mod leases;
 mod pending;
+#[cfg(feature = "server")]
+mod recent_commits;
 mod requests;
+#[cfg(feature = "server")]
+mod revision_times;
 mod shared;
 #[cfg(simulation)]
 mod simulated;
@@ -37,9 +41,13 @@ use crate::machine::{FIRST_REVISION, Snapshot};
 use crate::store::{Folder, Identity, Medium, Store};
 use committer::Committer;
 use expiry::Expiry;
+#[cfg(feature = "server")]
+pub(crate) use figures::Gauges;
 use folder_watchdog::FolderWatchdog;
 pub(crate) use folder_watchdog::ShutdownGuard;
 pub use requests::Applied;
+#[cfg(feature = "server")]
+pub(crate) use revision_times::RevisionTimes;
 pub(crate) use shared::Shared;
 pub use watch::{WatchBatch, Watcher};
 
@@ -202,7 +210,9 @@ impl Coordinator {
         let shared = Arc::new(Shared::new(snapshot, identity, limits, Some(evidence)));
         shared.hub().restore(&keys, &loaded.deletions);
         shared.revoke_all(&ended);
-        shared.set_file_size(store.file_size());
+        #[cfg(feature = "server")]
+        shared.figures().adopt_syncs(store.syncs());
+        shared.note_sizes(&store);
         let committer = Committer::new(Arc::clone(&shared), store);
         Ok((Coordinator::with(shared), committer))
     }

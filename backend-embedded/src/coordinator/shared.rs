@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::machine::op::LeaseId;
 use crate::machine::{Changes, LeaseChange, Machine, Snapshot};
-use crate::store::{Identity, random};
+use crate::store::{Identity, Store, random};
 
 /// How often a thread looks whether the state is free before it sleeps: some microseconds, which is
 /// longer than a request holds the state. The standard library's mutex looks only as long as no
@@ -145,6 +145,8 @@ impl Shared {
         durable: Option<Evidence>,
     ) -> Self {
         let clock = Clock(Stopwatch::start());
+        #[cfg(feature = "server")]
+        let figures = Figures::new(snapshot.revision);
         let hub = Hub::new(snapshot.revision, snapshot.compact_revision, &limits);
         let machine = Machine::restore(limits.clone(), snapshot, clock.now());
         let (lease_count, _) = watch::channel(machine.lease_count());
@@ -169,7 +171,7 @@ impl Shared {
             watchdog: Mutex::new(None),
             evidence: durable.unwrap_or_default(),
             #[cfg(feature = "server")]
-            figures: Figures::new(),
+            figures,
         }
     }
 
@@ -338,8 +340,11 @@ impl Shared {
         self.lease_count.subscribe()
     }
 
-    pub(super) fn set_file_size(&self, bytes: u64) {
-        self.file_size.store(bytes, Ordering::Relaxed);
+    /// Notes how large the files of the store are.
+    pub(super) fn note_sizes(&self, store: &Store) {
+        self.file_size.store(store.file_size(), Ordering::Relaxed);
+        #[cfg(feature = "server")]
+        self.figures.note_journal(store.journal_bytes());
     }
 
     /// Refuses new requests, and makes the threads end.

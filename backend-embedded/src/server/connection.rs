@@ -19,6 +19,7 @@ use tonic::transport::server::Connected;
 
 use super::lifecycle::Lifecycle;
 use super::listen::BoundListener;
+use crate::coordinator::Coordinator;
 
 /// The most connections served at once. A further one is closed as soon as it is accepted, which a
 /// gRPC client reports as `UNAVAILABLE` and retries.
@@ -41,6 +42,7 @@ pub(super) struct Incoming {
     next: usize,
     live: Arc<watch::Sender<usize>>,
     lifecycle: Lifecycle,
+    coordinator: Coordinator,
     backoff: Option<Pin<Box<Sleep>>>,
 }
 
@@ -49,12 +51,14 @@ impl Incoming {
         listeners: Vec<BoundListener>,
         live: Arc<watch::Sender<usize>>,
         lifecycle: Lifecycle,
+        coordinator: Coordinator,
     ) -> Self {
         Self {
             listeners,
             next: 0,
             live,
             lifecycle,
+            coordinator,
             backoff: None,
         }
     }
@@ -109,10 +113,13 @@ impl Stream for Incoming {
                             let connection = Connection::new(socket, slot, self.lifecycle.clone());
                             return Poll::Ready(Some(Ok(connection)));
                         }
-                        None => tracing::warn!(
-                            limit = MAX_CONNECTIONS,
-                            "too many connections: one was closed"
-                        ),
+                        None => {
+                            self.coordinator.figures().count_refused_connection();
+                            tracing::warn!(
+                                limit = MAX_CONNECTIONS,
+                                "too many connections: one was closed"
+                            );
+                        }
                     }
                 }
                 Err(err) if err.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -247,6 +254,27 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_connection_beyond_the_limit_is_counted() {
+        let coordinator = Coordinator::in_memory(crate::Limits::default()).expect("a coordinator");
+        let (_client, server) = tokio::io::duplex(64);
+        let connection: Box<dyn backend_kit::connection::Connection> = Box::new(server);
+        let connections = futures_util::stream::iter([Ok(connection)]).boxed();
+        let live = Arc::new(watch::Sender::new(MAX_CONNECTIONS));
+        let (_phase, lifecycle) = Lifecycle::new();
+        let mut incoming = Incoming::new(
+            vec![BoundListener::Custom(connections.fuse().boxed())],
+            live,
+            lifecycle,
+            coordinator.clone(),
+        );
+        let accepted = std::future::poll_fn(|cx| Poll::Ready(incoming.poll_next_unpin(cx)));
+        assert!(accepted.await.is_pending(), "there are too many");
+        let refused = coordinator.figures().refused();
+        let connections = refused.iter().find(|(reason, _)| *reason == "connections");
+        assert_eq!(connections, Some(&("connections", 1)));
+    }
 
     #[test]
     fn a_slot_is_free_again_once_its_connection_is_gone() {

@@ -195,6 +195,7 @@ pub struct BoundServer {
     bound: Vec<BoundListener>,
     addresses: Vec<Listen>,
     metrics: Vec<MetricsListener>,
+    etcd_names: bool,
     live: Arc<tokio::sync::watch::Sender<usize>>,
     progress_interval: Duration,
 }
@@ -206,6 +207,7 @@ impl BoundServer {
             bound,
             addresses,
             metrics: Vec::new(),
+            etcd_names: false,
             live: Arc::new(tokio::sync::watch::Sender::new(0)),
             progress_interval: PROGRESS_INTERVAL,
         }
@@ -248,6 +250,17 @@ impl BoundServer {
         self
     }
 
+    /// Also answers a request for metrics with those that etcd's own alerts and dashboards look for,
+    /// under their names: `etcd_server_has_leader`, `etcd_server_is_leader`,
+    /// `etcd_mvcc_db_total_size_in_bytes`, `etcd_server_quota_backend_bytes`,
+    /// `etcd_disk_wal_fsync_duration_seconds`, `etcd_disk_backend_commit_duration_seconds` and
+    /// `etcd_server_proposals_failed_total`. By default there are none of them.
+    #[must_use]
+    pub fn with_etcd_metric_names(mut self) -> Self {
+        self.etcd_names = true;
+        self
+    }
+
     /// Sets how often an idle watch gets a progress notification, if it asked for them; 10 minutes
     /// by default.
     #[must_use]
@@ -278,7 +291,11 @@ impl BoundServer {
             self.addresses.iter().map(client_url).collect(),
             self.progress_interval,
         ));
-        let metrics = Arc::new(Metrics::new(coordinator.clone(), self.live.subscribe()));
+        let metrics = Arc::new(Metrics::new(
+            coordinator.clone(),
+            self.live.subscribe(),
+            self.etcd_names,
+        ));
         let probed = Arc::new(Probed::new(
             coordinator.clone(),
             lifecycle.clone(),
@@ -296,7 +313,12 @@ impl BoundServer {
             .iter()
             .filter_map(BoundListener::socket)
             .collect();
-        let incoming = Incoming::new(self.bound, self.live, lifecycle.clone());
+        let incoming = Incoming::new(
+            self.bound,
+            self.live,
+            lifecycle.clone(),
+            coordinator.clone(),
+        );
         let mut serving = pin!(
             transport::Server::builder()
                 .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)

@@ -48,6 +48,12 @@ impl Files {
         Ok((files, loaded))
     }
 
+    /// Returns the bytes of the journal that are taken up by commits.
+    #[cfg(feature = "server")]
+    pub(super) fn journal_bytes(&self) -> u64 {
+        self.journal.end() as u64
+    }
+
     /// Records a commit. After this returns, the commit survives a power cut.
     pub(super) fn write(&mut self, batch: Batch, sequence: u64) -> Result<(), Problem> {
         self.deletions.record(&batch);

@@ -17,7 +17,7 @@ use super::codec;
 use super::problem::Problem;
 
 /// The length of the file in bytes.
-pub(super) const LENGTH: usize = 256 << 10;
+pub(crate) const LENGTH: usize = 256 << 10;
 
 /// Records start at multiples of this, the largest unit that disks write at once. So an
 /// acknowledged record is never written again, not even with the next one.
@@ -71,6 +71,12 @@ impl Journal {
         self.backend.sync_data()?;
         self.end = end;
         Ok(true)
+    }
+
+    /// Returns the offset of the next record.
+    #[cfg(feature = "server")]
+    pub(super) fn end(&self) -> usize {
+        self.end
     }
 
     /// Starts the journal again: all commits so far are durable in the tables.

@@ -6,8 +6,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
 
 use super::ack_mark::AckMark;
+use super::sync_times::SyncTimes;
 use crate::error::Error;
 
 /// Holds the store's bytes, its journal and its mark: a folder, or a simulated disk in tests.
@@ -72,11 +74,12 @@ impl FaultLog {
     }
 }
 
-/// A backend that logs its failures.
+/// A backend that logs its failures, and measures its syncs.
 #[derive(Debug)]
 pub(super) struct LoggedBackend {
     pub(super) backend: Box<dyn StorageBackend>,
     pub(super) faults: Arc<FaultLog>,
+    pub(super) syncs: SyncTimes,
 }
 
 impl StorageBackend for LoggedBackend {
@@ -95,8 +98,8 @@ impl StorageBackend for LoggedBackend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.faults
-            .record(Operation::Sync, self.backend.sync_data())
+        let synced = self.syncs.measure(|| self.backend.sync_data());
+        self.faults.record(Operation::Sync, synced)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -107,6 +110,21 @@ impl StorageBackend for LoggedBackend {
     fn close(&self) -> io::Result<()> {
         self.backend.close()
     }
+}
+
+/// Copies the content of a backend into memory.
+pub(super) fn copy_to_memory(backend: &dyn StorageBackend) -> io::Result<InMemoryBackend> {
+    const CHUNK: usize = 1 << 20;
+    let copy = InMemoryBackend::new();
+    let len = backend.len()?;
+    copy.set_len(len)?;
+    let mut chunk = vec![0; CHUNK];
+    for offset in (0..len).step_by(CHUNK) {
+        let wanted = usize::try_from(len - offset).map_or(CHUNK, |left| left.min(CHUNK));
+        backend.read(offset, &mut chunk[..wanted])?;
+        copy.write(offset, &chunk[..wanted])?;
+    }
+    Ok(copy)
 }
 
 /// Returns whether a failure only means a lack of space: the disk or the user's quota is full, or

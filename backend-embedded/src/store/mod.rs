@@ -21,6 +21,7 @@ mod medium;
 )]
 mod owner_name;
 mod problem;
+mod sync_times;
 mod tables;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -34,7 +35,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use lock_core::surroundings::Surroundings;
 use redb::StorageBackend;
-use redb::backends::InMemoryBackend;
 
 use crate::error::Error;
 use crate::machine::Snapshot;
@@ -43,9 +43,15 @@ use ack_mark::AckMark;
 pub(crate) use deletions::Deletions;
 use files::Files;
 pub(crate) use folder::{Folder, LOCK};
+#[cfg(feature = "server")]
+pub(crate) use journal::LENGTH as JOURNAL_BYTES;
 pub(crate) use medium::Medium;
-use medium::{FaultLog, LoggedBackend, Operation, is_no_space};
+use medium::{FaultLog, LoggedBackend, Operation, copy_to_memory, is_no_space};
 use problem::{Problem, catch_panics};
+#[cfg(feature = "server")]
+pub(crate) use sync_times::COMMIT_BUCKETS;
+pub(crate) use sync_times::StoreSyncs;
+use sync_times::SyncTimes;
 
 /// The ids of a store, never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,6 +159,7 @@ pub(crate) struct Store {
     /// Whether a commit failed for any other reason. Nothing is recorded after that.
     broken: bool,
     faults: Arc<FaultLog>,
+    syncs: StoreSyncs,
     cluster_id: u64,
     /// The numbers of the last commit known to be recorded, and of the last one attempted.
     sequence: u64,
@@ -173,6 +180,7 @@ impl Store {
             files: None,
             broken: false,
             faults: Arc::default(),
+            syncs: StoreSyncs::default(),
             cluster_id: 0,
             sequence: 0,
             attempted: 0,
@@ -218,10 +226,13 @@ impl Store {
     fn read(&self, store: Box<dyn StorageBackend>) -> Result<(Files, LoadedState), Failure> {
         let journal = self.medium.open_journal();
         let journal = journal.map_err(|error| self.to_open_failure(error))?;
-        let [store, journal] = [store, journal].map(|backend| LoggedBackend {
+        let logged = |backend, syncs: &SyncTimes| LoggedBackend {
             backend,
             faults: Arc::clone(&self.faults),
-        });
+            syncs: syncs.clone(),
+        };
+        let store = logged(store, &self.syncs.tables);
+        let journal = logged(journal, &self.syncs.journal);
         let read = catch_panics(|| Files::open(store, journal));
         let (files, mut loaded) = read.map_err(|problem| self.to_failure(problem))?;
         loaded.snapshot.revision = loaded.snapshot.revision.max(self.min_revision);
@@ -340,6 +351,18 @@ impl Store {
         self.medium.size()
     }
 
+    /// Returns the bytes of the journal that are taken up by commits, if it is open.
+    #[cfg(feature = "server")]
+    pub(crate) fn journal_bytes(&self) -> Option<u64> {
+        self.files.as_ref().map(Files::journal_bytes)
+    }
+
+    /// Returns how long the syncs took, and will take.
+    #[cfg(feature = "server")]
+    pub(crate) fn syncs(&self) -> &StoreSyncs {
+        &self.syncs
+    }
+
     fn close(&mut self) {
         if let Some(files) = self.files.take() {
             // What closing writes only makes the next opening faster.
@@ -374,27 +397,13 @@ pub(crate) fn create(backend: Box<dyn StorageBackend>, path: &Path) -> Result<()
     let backend = LoggedBackend {
         backend,
         faults: Arc::clone(&faults),
+        syncs: SyncTimes::default(),
     };
     let created = catch_panics(|| {
         let database = tables::builder().create_with_backend(backend)?;
         tables::initialise(&database, Identity::random())
     });
     created.map_err(|problem| to_failure(path, &faults, problem).into_error())
-}
-
-/// Copies the content of a backend into memory.
-fn copy_to_memory(backend: &dyn StorageBackend) -> io::Result<InMemoryBackend> {
-    const CHUNK: usize = 1 << 20;
-    let copy = InMemoryBackend::new();
-    let len = backend.len()?;
-    copy.set_len(len)?;
-    let mut chunk = vec![0; CHUNK];
-    for offset in (0..len).step_by(CHUNK) {
-        let wanted = usize::try_from(len - offset).map_or(CHUNK, |left| left.min(CHUNK));
-        backend.read(offset, &mut chunk[..wanted])?;
-        copy.write(offset, &chunk[..wanted])?;
-    }
-    Ok(copy)
 }
 
 /// Converts a problem into a failure. The first failure of the medium decides.

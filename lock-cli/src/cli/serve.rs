@@ -31,6 +31,9 @@ pub struct Serve {
     /// /healthz. HOST:PORT or unix:PATH, best on loopback, such as 127.0.0.1:9464
     #[arg(long, value_name = "ADDR", action = ArgAction::Append)]
     pub metrics_listen: Vec<String>,
+    /// Also give the metrics that the alerts and dashboards of etcd look for, under their names
+    #[arg(long)]
+    pub metrics_etcd_names: bool,
     /// End after this time without a session
     #[arg(long, value_name = "SECS", value_parser = parse_seconds)]
     pub idle: Option<Duration>,

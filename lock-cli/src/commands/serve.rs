@@ -188,6 +188,10 @@ async fn serve_until_stopped(
     let server = Server::bind(coordinator.clone(), listeners)
         .map_err(|error| Failure::new(Exit::Configuration, with_causes(&error)))?
         .with_metrics(metrics);
+    let server = match args.metrics_etcd_names {
+        true => server.with_etcd_metric_names(),
+        false => server,
+    };
     ready(server.addresses()).map_err(to_internal_failure)?;
     for place in places {
         match args.background {

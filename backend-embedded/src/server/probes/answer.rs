@@ -191,7 +191,7 @@ mod tests {
         let coordinator = Coordinator::in_memory(Limits::default()).expect("a coordinator");
         let (phase, lifecycle) = Lifecycle::new();
         let (_, connections) = tokio::sync::watch::channel(0);
-        let metrics = Arc::new(Metrics::new(coordinator.clone(), connections));
+        let metrics = Arc::new(Metrics::new(coordinator.clone(), connections, false));
         let probed = Arc::new(Probed::new(coordinator.clone(), lifecycle, metrics));
         let (status, _, text) = make(Arc::clone(&probed), Probe::Ready).await;
         assert_eq!((status, text.as_str()), (StatusCode::OK, "ok\n"));
