@@ -361,6 +361,27 @@ fn status_measures_a_coordinator_and_counts_its_locks() {
         store.is_some_and(|(used, limit)| 0 < used && used < limit),
         "{said}"
     );
+    for resource in ["connections", "watches", "pending_requests"] {
+        let limit = said[format!("{resource}_limit")].as_u64();
+        let used = said[resource].as_u64();
+        assert!(
+            used.zip(limit).is_some_and(|(used, limit)| used < limit),
+            "{resource}: {said}"
+        );
+    }
+    assert!(said["connections"].as_u64() >= Some(3), "{said}");
+    assert!(
+        said["journal_bytes"].as_u64() <= said["journal_limit_bytes"].as_u64(),
+        "{said}"
+    );
+    assert!(said["disk_free_bytes"].as_u64() > Some(0), "{said}");
+    let commits = &said["commits"];
+    assert!(commits["count"].as_u64() >= Some(3), "{said}");
+    assert!(
+        commits["slowest_ms"].as_f64().is_some_and(|ms| ms > 0.0),
+        "{said}"
+    );
+    assert_eq!(said["refused"], serde_json::json!({}), "{said}");
     let locks = &said["locks"];
     assert_eq!(locks["in_use"], 2, "{said}");
     assert_eq!(
@@ -375,7 +396,17 @@ fn status_measures_a_coordinator_and_counts_its_locks() {
         assert!(!shown.contains('\u{202e}'), "{shown:?}");
     }
     let shown = text(&home.run(&["status"]).stdout);
-    for word in ["round trip", "sessions", "% full", "longest wait"] {
+    for word in [
+        "round trip",
+        "sessions",
+        "% full",
+        "longest wait",
+        "connections",
+        "requests pending",
+        "journal",
+        "half within",
+        "the slowest of the last ten minutes",
+    ] {
         assert!(shown.contains(word), "{shown}");
     }
 }

@@ -2,7 +2,10 @@
 
 mod measure;
 mod report;
+#[cfg(feature = "embedded")]
+mod usage;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,7 +67,7 @@ async fn report_named(url: &str, by: NamedBy) -> Result<Report, Failure> {
     if Scheme::of(url).is_some_and(|scheme| scheme.feature == "etcd") {
         let config = turnlock::etcd::Config::from_url(url)?;
         let backend = turnlock::etcd::EtcdBackend::new(config)?;
-        let asked = ask_etcd(&mut report, backend).await;
+        let asked = ask_etcd(&mut report, backend, machine::socket_path(url)).await;
         report.record(asked)?;
         return Ok(report);
     }
@@ -74,8 +77,16 @@ async fn report_named(url: &str, by: NamedBy) -> Result<Report, Failure> {
     Ok(report)
 }
 
+/// Returns what a coordinator says in its metrics, if it gives them beside this socket.
+#[cfg(feature = "embedded")]
+async fn read_usage(socket: &Path) -> Option<usage::Usage> {
+    use crate::coordinator::metrics;
+    let text = metrics::fetch(&metrics::socket_beside(socket)).await.ok()?;
+    Some(usage::Usage::parse(&text))
+}
+
 /// Returns the process that serves a socket, if it is in our process namespace.
-async fn find_server(socket: &std::path::Path) -> Option<u32> {
+async fn find_server(socket: &Path) -> Option<u32> {
     let stream = tokio::net::UnixStream::connect(socket).await.ok()?;
     let pid = stream.peer_cred().ok()?.pid()?;
     u32::try_from(pid).ok().filter(|pid| *pid != 0)
@@ -112,7 +123,7 @@ async fn report_own() -> Result<Report, Failure> {
             let keyspace = turnlock::etcd::Keyspace::default();
             match home.open_existing(keyspace).await? {
                 Some(backend) => {
-                    let asked = ask_etcd(&mut report, backend).await;
+                    let asked = ask_etcd(&mut report, backend, Some(&home.socket())).await;
                     report.record(asked)?;
                 }
                 None => report.trouble = Some("it has just ended".to_owned()),
@@ -128,13 +139,21 @@ async fn report_own() -> Result<Report, Failure> {
     Ok(Report::default())
 }
 
-/// Asks a coordinator that speaks the etcd API for what that API tells.
+/// Asks a coordinator that speaks the etcd API for what that API tells, and the one behind a socket of
+/// this machine also for its metrics.
 #[cfg(feature = "etcd")]
 async fn ask_etcd(
     report: &mut Report,
     backend: Arc<turnlock::etcd::EtcdBackend>,
+    socket: Option<&Path>,
 ) -> Result<(), Error> {
     ask(report, backend.clone()).await?;
+    #[cfg(feature = "embedded")]
+    if let Some(socket) = socket {
+        report.usage = read_usage(socket).await;
+    }
+    #[cfg(not(feature = "embedded"))]
+    let _ = socket;
     let mut client = backend.client().await?;
     // A coordinator may serve locks and refuse to report on itself.
     if let Ok(status) = client.maintenance_client().status().await {

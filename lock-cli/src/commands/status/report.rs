@@ -6,6 +6,8 @@ use serde_json::json;
 use turnlock::Error;
 
 use super::measure::{Load, RoundTrip};
+#[cfg(feature = "embedded")]
+use super::usage::Usage;
 use crate::exit::{Exit, Failure};
 use crate::output::{escape_controls, format_age, format_duration, format_table};
 
@@ -28,6 +30,9 @@ pub struct Report {
     pub max_sessions: Option<usize>,
     /// The size of its store.
     pub store: Option<Size>,
+    /// What its metrics say, if it gives them on this machine.
+    #[cfg(feature = "embedded")]
+    pub usage: Option<Usage>,
     pub clock: Clock,
     /// The reason why it does not reply.
     pub trouble: Option<String>,
@@ -43,11 +48,21 @@ pub enum Clock {
     Unknown,
 }
 
-/// A number of bytes, and the most there may be.
+/// How much of something is used, in bytes or in numbers, and the most there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
     pub used: u64,
     pub limit: Option<u64>,
+}
+
+impl Size {
+    pub fn to_text(self, format: fn(u64) -> String) -> String {
+        let full = self.limit.map(|limit| {
+            let part = 100.0 * self.used as f64 / limit.max(1) as f64;
+            format!(" of {}, {part:.1} % full", format(limit))
+        });
+        format(self.used) + &full.unwrap_or_default()
+    }
 }
 
 /// The coordinator's program, and the version of the etcd API that it speaks, if it does.
@@ -140,21 +155,18 @@ impl Report {
             add("clock", clock.to_owned());
         }
         if let Some(sessions) = self.sessions {
-            let most = self.max_sessions.map(|most| format!(" of {most}"));
-            add(
-                "sessions",
-                format!("{sessions}{}", most.unwrap_or_default()),
-            );
+            let size = Size {
+                used: sessions as u64,
+                limit: self.max_sessions.map(|most| most as u64),
+            };
+            add("sessions", size.to_text(|count| count.to_string()));
         }
-        if let Some(Size { used, limit }) = self.store {
-            let full = limit.map(|limit| {
-                format!(
-                    " of {}, {:.1} % full",
-                    bytes(limit),
-                    100.0 * used as f64 / limit.max(1) as f64
-                )
-            });
-            add("store", bytes(used) + &full.unwrap_or_default());
+        if let Some(size) = self.store {
+            add("store", size.to_text(bytes));
+        }
+        #[cfg(feature = "embedded")]
+        for [what, text] in self.usage.iter().flat_map(Usage::rows) {
+            add(&what, text);
         }
         if let Some(load) = &self.load {
             let at_least = if load.is_complete { "" } else { "at least " };
@@ -178,6 +190,16 @@ impl Report {
     }
 
     pub fn to_json(&self) -> serde_json::Value {
+        #[cfg_attr(not(feature = "embedded"), expect(unused_mut))]
+        let mut fields = self.fields();
+        #[cfg(feature = "embedded")]
+        if let Some(fields) = fields.as_object_mut() {
+            fields.extend(self.usage.as_ref().map(Usage::to_json).unwrap_or_default());
+        }
+        fields
+    }
+
+    fn fields(&self) -> serde_json::Value {
         json!({
             "kind": self.kind,
             "place": self.place,
@@ -204,12 +226,12 @@ impl Report {
 }
 
 /// Returns a duration in milliseconds. Microseconds are enough, and keep the number short.
-fn millis(duration: Duration) -> f64 {
+pub fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
 }
 
 /// Formats a number of bytes for people.
-fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     match count {
         0..1024 => format!("{count} bytes"),
         1024..0x10_0000 => format!("{:.0} KiB", count as f64 / 1024.0),
