@@ -20,6 +20,9 @@ use lock_core::{Error, ErrorKind, Incarnation};
 /// The namespace of native locks if none is configured.
 pub const DEFAULT_NAMESPACE: &str = "turnlock";
 
+/// The most hexadecimal digits of a number of 64 bits.
+const MAX_HEX_DIGITS: usize = 16;
+
 const READ: &str = "read/";
 const WRITE: &str = "write/";
 
@@ -106,16 +109,25 @@ impl Keyspace {
             Mode::Exclusive => WRITE,
             Mode::Shared => READ,
         };
-        format!(
-            "{}{directory}{session}-{number:x}",
-            self.prefix(&ticket.name)
-        )
+        let mut key = self.prefix(&ticket.name);
+        key.reserve(directory.len() + 2 * MAX_HEX_DIGITS + 1);
+        key.push_str(directory);
+        push_hex(&mut key, session.0.cast_unsigned());
+        key.push('-');
+        push_hex(&mut key, number);
+        key
     }
 
     /// Returns a key for a backend's bookkeeping of one session. It cannot be the key of a lock,
     /// since `@` is always escaped in an encoded name.
     pub fn session_key(&self, session: SessionId) -> String {
-        format!("{}/@session/{session}", self.namespace)
+        const DIRECTORY: &str = "/@session/";
+        let length = self.namespace.len() + DIRECTORY.len() + MAX_HEX_DIGITS;
+        let mut key = String::with_capacity(length);
+        key.push_str(&self.namespace);
+        key.push_str(DIRECTORY);
+        push_hex(&mut key, session.0.cast_unsigned());
+        key
     }
 
     /// Returns the key of a value of holders, which cannot be the key of a lock either.
@@ -236,10 +248,30 @@ impl Keyspace {
     }
 }
 
+/// Appends a number in lower-case hexadecimal digits, without leading zeros. Each acquire makes two
+/// keys of numbers: `write!` costs several times as much.
+fn push_hex(key: &mut String, number: u64) {
+    let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1);
+    let digit = |at: u32| char::from_digit((number >> (4 * at)) as u32 & 0xf, 16);
+    key.extend((0..digits).rev().filter_map(digit));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Arc;
+
+    #[test]
+    fn numbers_in_keys_are_written_as_everywhere() {
+        for number in [0, 1, 0xf, 0x10, 0xabc, u64::from(u32::MAX), u64::MAX] {
+            let mut key = String::new();
+            push_hex(&mut key, number);
+            assert_eq!(key, format!("{number:x}"));
+            let session = SessionId(number.cast_signed());
+            let session_key = Keyspace::default().session_key(session);
+            assert_eq!(session_key, format!("turnlock/@session/{session}"));
+        }
+    }
 
     fn contains(span: &Span, key: &str) -> bool {
         span.start.as_slice() <= key.as_bytes() && key.as_bytes() < span.end.as_slice()

@@ -30,7 +30,7 @@ const WITHDRAWAL: Duration = Duration::from_secs(1);
 pub(crate) struct Pending<'a> {
     shared_session: Arc<SharedSession>,
     ticket: Ticket,
-    record: &'a AcquireRecord,
+    record: &'a AcquireRecord<'a>,
     entry: Option<EntryId>,
     /// When the coordinator reported the place in the queue.
     placed: Option<BootInstant>,
@@ -53,7 +53,7 @@ impl<'a> Pending<'a> {
     pub(crate) fn new(
         shared_session: Arc<SharedSession>,
         ticket: Ticket,
-        record: &'a AcquireRecord,
+        record: &'a AcquireRecord<'a>,
     ) -> Self {
         Pending {
             shared_session,
@@ -205,9 +205,8 @@ impl<'a> Pending<'a> {
             ..self.ticket
         };
         let observed = self.shared_session.session().liveness().observed();
-        let acquired = self
-            .record
-            .succeed(self.token, self.shared_session.session().id());
+        let session = self.shared_session.session().id();
+        let acquired = self.record.succeed(self.token, session, self.placed);
         let hold = Hold::new(ticket, entry, self.token, observed.clone(), acquired);
         self.shared_session.register(&hold);
         Ok(Some(HeldLock::new(self.shared_session.clone(), hold)))

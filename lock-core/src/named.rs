@@ -86,7 +86,7 @@ impl Named {
         mode: Mode,
         limit: WaitLimit,
         policy: OnSessionLoss,
-        record: &AcquireRecord,
+        record: &AcquireRecord<'_>,
     ) -> Result<Option<HeldLock>, Error> {
         // A loop of acquires that never wait must let other tasks run.
         tokio::task::coop::consume_budget().await;

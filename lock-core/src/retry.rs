@@ -54,7 +54,7 @@ pub(crate) async fn retry<T, F>(
 where
     F: Future<Output = Result<T, Error>>,
 {
-    let begun = Clock::system().now();
+    let begun = (policy == RetryPolicy::Brief).then(|| Clock::system().now());
     match attempt().await {
         Ok(done) => Ok(done),
         // In a box: an operation that succeeds at once does without the memory.
@@ -67,7 +67,7 @@ async fn retry_after<T, F>(
     mut error: Error,
     policy: RetryPolicy,
     observed: ObservedRetries<'_>,
-    begun: BootInstant,
+    begun: Option<BootInstant>,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, Error>
 where
@@ -95,17 +95,19 @@ where
 /// The tries of one operation so far.
 struct Tries {
     policy: RetryPolicy,
-    begun: BootInstant,
+    /// When the first try began. Only a brief retry counts from then: to the others each reading of
+    /// the clock would be a cost without a use.
+    begun: Option<BootInstant>,
     failing_since: Option<BootInstant>,
     /// The latest tries in a row that reached no coordinator.
     unsent: u32,
 }
 
 impl Tries {
-    fn new(policy: RetryPolicy, now: BootInstant) -> Self {
+    fn new(policy: RetryPolicy, begun: Option<BootInstant>) -> Self {
         Tries {
             policy,
-            begun: now,
+            begun,
             failing_since: None,
             unsent: 0,
         }
@@ -124,7 +126,8 @@ impl Tries {
                 // Where a coordinator has lost its store, another one serves soon.
                 let passing = error.is_retryable()
                     || error.kind() == ErrorKind::SessionLost(LossReason::StoreGone);
-                let early = now.saturating_since(self.begun) < BRIEF_TIME;
+                let early = |begun| now.saturating_since(begun) < BRIEF_TIME;
+                let early = self.begun.is_some_and(early);
                 passing && early && self.unsent < UNSENT_TRIES
             }
             RetryPolicy::OfTry => error.kind() == ErrorKind::Unreachable && failing_briefly,
@@ -271,7 +274,7 @@ mod tests {
     /// this, up to a thousand.
     fn count_tries(policy: RetryPolicy, each: Duration, kind: ErrorKind, effect: Effect) -> u32 {
         let start = BootInstant::from_nanos(1_000_000_000);
-        let mut tries = Tries::new(policy, start);
+        let mut tries = Tries::new(policy, Some(start));
         let failed = |number| start + each * number;
         (1..1000)
             .find(|number| !tries.allow_another(&error(kind, effect), failed(*number)))

@@ -14,13 +14,13 @@ use crate::token::Token;
 
 /// An acquire that is under way. If this is dropped before its end, the acquire was cancelled.
 #[derive(Debug)]
-pub(crate) struct AcquireRecord(Option<Record>);
+pub(crate) struct AcquireRecord<'a>(Option<Record<'a>>);
 
 /// The record of an acquire that somebody observes.
 #[derive(Debug)]
-struct Record {
-    observed: Observed,
-    lock: LockName,
+struct Record<'a> {
+    observed: &'a Observed,
+    lock: &'a LockName,
     mode: Mode,
     begun: BootInstant,
     /// Whether the acquire had to wait for another contender.
@@ -31,17 +31,17 @@ struct Record {
     has_ended: AtomicBool,
 }
 
-impl AcquireRecord {
+impl<'a> AcquireRecord<'a> {
     /// Begins the record of an acquire, if there is an observer.
-    pub(crate) fn begin(observed: &Observed, lock: &LockName, mode: Mode) -> Self {
+    pub(crate) fn begin(observed: &'a Observed, lock: &'a LockName, mode: Mode) -> Self {
         if !observed.is_on() {
             return AcquireRecord(None);
         }
         let begun = Clock::system().now();
         observed.emit(|| Event::Acquiring { lock, mode, begun });
         AcquireRecord(Some(Record {
-            observed: observed.clone(),
-            lock: lock.clone(),
+            observed,
+            lock,
             mode,
             begun,
             contended: AtomicBool::new(false),
@@ -68,8 +68,14 @@ impl AcquireRecord {
         Some(blocked.clone())
     }
 
-    /// Records that the lock was acquired. Returns when that was, if there is an observer.
-    pub(crate) fn succeed(&self, token: Token, session: SessionId) -> Option<BootInstant> {
+    /// Records that the lock was acquired. `placed` is when the place in the queue was reported. Returns
+    /// when the lock was acquired, if there is an observer.
+    pub(crate) fn succeed(
+        &self,
+        token: Token,
+        session: SessionId,
+        placed: Option<BootInstant>,
+    ) -> Option<BootInstant> {
         let span = Span::current();
         if !span.is_disabled() {
             span.record("turnlock.acquire.outcome", "granted");
@@ -77,16 +83,19 @@ impl AcquireRecord {
             span.record("turnlock.session.id", display(session));
         }
         let record = self.0.as_ref()?;
-        let now = Clock::system().now();
+        let contended = record.contended.load(Ordering::Relaxed);
+        // A lock that is free is acquired with the place in its queue: no further clock is read.
+        let acquired = placed.filter(|_| !contended);
+        let acquired = acquired.unwrap_or_else(|| Clock::system().now());
         record.end(|record| Event::Acquired {
-            lock: &record.lock,
+            lock: record.lock,
             mode: record.mode,
             token,
             begun: record.begun,
-            waited: now.saturating_since(record.begun),
-            contended: record.contended.load(Ordering::Relaxed),
+            waited: acquired.saturating_since(record.begun),
+            contended,
         });
-        Some(now)
+        Some(acquired)
     }
 
     /// Records that the acquire ended without the lock.
@@ -102,10 +111,10 @@ impl AcquireRecord {
     }
 }
 
-impl Record {
+impl Record<'_> {
     fn tell_not_acquired(&self, why: NotAcquired<'_>) {
         self.end(|record| Event::NotAcquired {
-            lock: &record.lock,
+            lock: record.lock,
             mode: record.mode,
             begun: record.begun,
             waited: Clock::system().now().saturating_since(record.begun),
@@ -115,14 +124,14 @@ impl Record {
     }
 
     /// Tells the end, unless it was told before.
-    fn end<'a>(&'a self, event: impl FnOnce(&'a Self) -> Event<'a>) {
+    fn end<'e>(&'e self, event: impl FnOnce(&'e Self) -> Event<'e>) {
         if !self.has_ended.swap(true, Ordering::Relaxed) {
             self.observed.emit(|| event(self));
         }
     }
 }
 
-impl Drop for Record {
+impl Drop for Record<'_> {
     fn drop(&mut self) {
         self.tell_not_acquired(NotAcquired::Cancelled);
     }
