@@ -40,6 +40,10 @@ fn main() -> ExitCode {
             rules::every_metric_that_is_used_exists,
         ),
         trial(
+            "the_dashboard_has_grafanas_types",
+            rules::the_dashboard_has_grafanas_types,
+        ),
+        trial(
             "alertmanager_takes_its_configuration",
             rules::alertmanager_takes_its_configuration,
         ),

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use observe_prometheus::prometheus_client::encoding::prometheus_text;
 use observe_prometheus::{LockMetrics, Registry};
 
+use tempfile::TempDir;
+
+use super::support::python::python_with;
 use super::support::{Home, code, holder, text};
 use super::{read, root};
 
@@ -125,6 +129,39 @@ pub fn every_metric_that_is_used_exists() {
         serde_json::from_str(&read("ops/dashboard.json")).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");
     assert!(panels.len() > 10, "{} panels", panels.len());
+}
+
+pub fn the_dashboard_has_grafanas_types() {
+    let python = python_with(
+        "grafana-foundation-sdk==1769699998!10.1.0",
+        "grafana_foundation_sdk",
+    );
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/python/dashboard_types.py"
+    );
+    let check = |file: &Path| {
+        let output = Command::new(&python).arg(script).arg(file).output();
+        output.expect("it starts")
+    };
+    let output = check(&root().join("ops/dashboard.json"));
+    let said = [&*output.stdout, &*output.stderr].concat();
+    assert!(output.status.success(), "{}", text(&said));
+
+    // What Grafana would drop or misread is found.
+    let folder = TempDir::new().expect("a temporary folder");
+    let spoilt = folder.path().join("dashboard.json");
+    let spoils = [
+        (r#""unit": "percentunit""#, r#""units": "percentunit""#),
+        (r#""editable": true"#, r#""editable": "yes""#),
+        (r#""mode": "multi""#, r#""mode": "some""#),
+    ];
+    for (right, wrong) in spoils {
+        let text = read("ops/dashboard.json").replace(right, wrong);
+        fs::write(&spoilt, text).expect("written");
+        let output = check(&spoilt);
+        assert_eq!(code(&output), 1, "{wrong} was not noticed");
+    }
 }
 
 pub fn alertmanager_takes_its_configuration() {
