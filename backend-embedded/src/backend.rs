@@ -83,6 +83,10 @@ impl EmbeddedBackend {
 
 #[async_trait]
 impl Backend for EmbeddedBackend {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
     async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
         let session =
             EmbeddedSession::open(self.coordinator.clone(), self.keyspace.clone(), ttl).await?;

@@ -93,6 +93,10 @@ impl OpenOnUse {
 
 #[async_trait]
 impl Backend for OpenOnUse {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
     async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
         self.backend().await?.open_session(ttl).await
     }

@@ -63,6 +63,10 @@ impl EtcdBackend {
 
 #[async_trait]
 impl Backend for EtcdBackend {
+    fn name(&self) -> &'static str {
+        "etcd"
+    }
+
     async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
         session::open(self.client.clone(), ttl).await
     }

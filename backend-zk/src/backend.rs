@@ -99,6 +99,10 @@ impl ZkBackend {
 
 #[async_trait]
 impl Backend for ZkBackend {
+    fn name(&self) -> &'static str {
+        "zk"
+    }
+
     async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
         session::open(self.cluster.clone(), ttl).await
     }

@@ -150,6 +150,10 @@ struct Traced<T> {
 
 #[async_trait]
 impl Backend for Traced<Arc<dyn Backend>> {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
     async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
         let session = Arc::new(Traced {
             inner: self.inner.open_session(ttl).await?,

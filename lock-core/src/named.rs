@@ -45,7 +45,12 @@ impl Named {
     ) -> Result<Option<Guard<M>>, Error> {
         let (mode, limit) = (options.to_mode(), options.to_wait_limit());
         let policy = options.session_loss_policy(self.client.on_session_loss());
-        let span = spans::of_acquire(&self.name, mode, limit);
+        let span = spans::of_acquire(
+            &self.name,
+            mode,
+            limit,
+            self.client.sessions().backend().name(),
+        );
         let held = self.acquire_in_span(mode, limit, policy).instrument(span);
         Ok(held.await?.map(Guard::new))
     }

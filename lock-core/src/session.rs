@@ -23,6 +23,10 @@ use crate::token_offset::{Raised, TokenOffset};
 /// method can be dropped at any await.
 #[async_trait]
 pub trait Backend: Debug + Send + Sync {
+    /// Returns the name of this kind of coordinator for traces, in snake case: `embedded`, `etcd`,
+    /// `zk`, or one of its own. Does no I/O.
+    fn name(&self) -> &'static str;
+
     /// Opens a session that lives at least `ttl` after its last renewal. The store may raise a
     /// small `ttl`, and the deadlines count with what it granted. The session renews itself until
     /// it is closed or dropped.

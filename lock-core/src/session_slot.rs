@@ -109,7 +109,7 @@ impl SessionSlot {
         background.spawn(async move {
             let begun = Clock::system().now();
             let retries = observed.of_retries(Operation::OpenSession);
-            let span = spans::of_session_opening();
+            let span = spans::of_session_opening(backend.name());
             let opened = retry(RetryPolicy::Brief, retries, || backend.open_session(ttl));
             let opened = opened.instrument(span.clone()).await;
             match &opened {

@@ -62,6 +62,10 @@ struct Client(Arc<Store>);
 
 #[async_trait]
 impl Backend for Client {
+    fn name(&self) -> &'static str {
+        "script"
+    }
+
     async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
         let clock = Clock::system();
         Ok(Arc::new(StoreSession {

@@ -102,6 +102,7 @@ async fn spans_tell_the_end_and_hold_together_what_happens_on_the_background_thr
     assert!(lock.acquire_with(twice).await.unwrap().is_none());
     let [first, second] = kept.wait_for("turnlock.acquire", "a").await;
     assert_eq!(first.get("turnlock.acquire.outcome"), "granted");
+    assert_eq!(first.get("turnlock.backend"), "embedded");
     assert_eq!(first.get("turnlock.acquire.patience"), "forever");
     assert_eq!(first.get("turnlock.acquire.contended"), "");
     assert_eq!(first.get("turnlock.lock.token"), guard.token().to_string());

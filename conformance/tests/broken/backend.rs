@@ -144,6 +144,10 @@ struct BrokenClient {
 
 #[async_trait]
 impl Backend for BrokenClient {
+    fn name(&self) -> &'static str {
+        self.client.name()
+    }
+
     async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
         let session = self.client.open_session(ttl).await?;
         if self.promise == Promise::Abandonment {

@@ -17,6 +17,10 @@ pub struct Client(pub Arc<Store>);
 
 #[async_trait]
 impl Backend for Client {
+    fn name(&self) -> &'static str {
+        "small"
+    }
+
     async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
         session::open(self.0.clone(), ttl)
     }

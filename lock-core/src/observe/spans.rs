@@ -10,7 +10,12 @@ use crate::token::Token;
 use crate::wait_limit::WaitLimit;
 
 /// Returns the span of an acquire.
-pub(crate) fn of_acquire(name: &LockName, mode: Mode, limit: WaitLimit) -> Span {
+pub(crate) fn of_acquire(
+    name: &LockName,
+    mode: Mode,
+    limit: WaitLimit,
+    backend: &'static str,
+) -> Span {
     let patience = match limit {
         WaitLimit::Try(_) => "try",
         WaitLimit::Until(_) => "timed",
@@ -21,6 +26,7 @@ pub(crate) fn of_acquire(name: &LockName, mode: Mode, limit: WaitLimit) -> Span 
         otel.kind = "client",
         turnlock.lock.name = %name,
         turnlock.lock.mode = %mode,
+        turnlock.backend = backend,
         turnlock.acquire.patience = patience,
         turnlock.acquire.outcome = Empty,
         turnlock.acquire.contended = Empty,
@@ -45,10 +51,11 @@ pub(crate) fn of_release(name: &LockName, token: Token) -> Span {
 }
 
 /// Returns the span of the opening of a session.
-pub(crate) fn of_session_opening() -> Span {
+pub(crate) fn of_session_opening(backend: &'static str) -> Span {
     debug_span!(
         "turnlock.session.open",
         otel.kind = "client",
+        turnlock.backend = backend,
         turnlock.session.id = Empty,
         turnlock.session.ttl_ms = Empty,
         error.type = Empty,

@@ -171,6 +171,10 @@ impl Drop for Watch<'_> {
 
 #[async_trait]
 impl Backend for Scripted {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+
     async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
         let takes = *self
             .0

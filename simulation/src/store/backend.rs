@@ -68,6 +68,10 @@ fn unsupported<T>() -> Result<T, Error> {
 
 #[async_trait]
 impl Backend for StoreBackend {
+    fn name(&self) -> &'static str {
+        "store"
+    }
+
     async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
         let clock = Clock::system();
         let sent = clock.now();

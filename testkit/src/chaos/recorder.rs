@@ -41,6 +41,10 @@ impl Recorder {
 
 #[async_trait]
 impl Backend for Recorder {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
     async fn open_session(&self, ttl: Duration) -> Result<Arc<dyn Session>, Error> {
         Ok(Arc::new(Recorded {
             inner: self.inner.open_session(ttl).await?,
