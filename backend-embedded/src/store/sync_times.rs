@@ -17,15 +17,16 @@ pub(crate) const COMMIT_BUCKETS: [f64; 14] = [
 /// How long the syncs of one file took. Clones are the same. Programs without a server do not pay
 /// for it.
 #[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "server"), derive(Default))]
 pub(crate) struct SyncTimes {
     #[cfg(feature = "server")]
     seconds: Histogram,
 }
 
+#[cfg(feature = "server")]
 impl Default for SyncTimes {
     fn default() -> Self {
         SyncTimes {
-            #[cfg(feature = "server")]
             seconds: Histogram::new(COMMIT_BUCKETS),
         }
     }
