@@ -36,8 +36,8 @@ pub const PARTS: [Part; 21] = [
         lasting(DAY),
     ),
     simulation(
-        "embedded-dense",
-        &["--tier", "embedded", "--profile", "dense"],
+        "embedded-busy",
+        &["--tier", "embedded", "--profile", "busy"],
         Goal {
             holds: 75_000_000,
             ..Goal::NOTHING
