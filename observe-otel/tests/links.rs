@@ -61,7 +61,7 @@ fn observed(provider: &SdkTracerProvider) -> Options {
     Options::default().with_observer(Arc::new(OtelObserver::new(provider)))
 }
 
-/// Says when an acquire was told who keeps it waiting.
+/// Passes all events on, and wakes the test at the event `Blocked`.
 #[derive(Debug)]
 struct Notifying {
     observer: Arc<dyn Observer>,

@@ -11,7 +11,7 @@ use lock_core::clock::BootInstant;
 const SLOTS: usize = 64;
 /// How many slots an acquire looks at.
 const PROBES: usize = 4;
-/// What a free slot contains. No acquire begins at this instant, which is that of the boot.
+/// The value of a free slot. It is the instant of the boot, at which no acquire begins.
 const FREE: u64 = 0;
 
 /// When each acquire that is under way began.
