@@ -158,6 +158,37 @@ async fn a_lock_is_held_and_waited_for_over_many_lives_of_a_jwt() {
     outlives(Tokens::Jwt).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn permissions_that_change_again_and_again_delay_a_request_and_fail_none() {
+    const BURSTS: usize = 10;
+    const CHANGES: usize = 20;
+    let guarded = Guarded::start_with(Tokens::Jwt).await;
+    let locks = guarded.locks("app");
+    let mutex = locks.mutex("x").expect("valid");
+    let as_root = etcd_client::ConnectOptions::new().with_user("root", "rootpw");
+    let root = etcd_client::Client::connect([guarded.etcd.address()], Some(as_root)).await;
+    let mut root = root.expect("the server is up");
+    for burst in 0..BURSTS {
+        // Each change ends all tokens, also this client's own.
+        let changes = async {
+            for number in 0..CHANGES {
+                root.refresh_token().await.expect("a token");
+                let role = format!("r{burst}-{number}");
+                root.role_add(role).await.expect("a new role");
+            }
+        };
+        let requests = async {
+            for _ in 0..3 {
+                let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
+                let released = soon("release", guard.release()).await;
+                assert_eq!(released.expect("an answer"), Release::Released);
+            }
+        };
+        tokio::join!(changes, requests);
+    }
+    soon("close", locks.close()).await.expect("closed");
+}
+
 #[tokio::test]
 async fn a_forbidden_transaction_is_refused_also_within_a_group() {
     const LOCKS: usize = 24;

@@ -116,14 +116,14 @@ pub(crate) fn add_hint(error: Error, hint: &str) -> Error {
         .with_source(error)
 }
 
-/// Returns the error for those whose stream ended because its token was out of date. It makes them
-/// look again by a request, whose outcome shows whether the token or the permission is the cause.
+/// Returns the error of a request or a stream whose token was out of date although the connection
+/// has credentials. It is worth a retry: the next connection gets a new token, and the outcome
+/// there shows whether the token or the permission is the cause.
 pub(crate) fn stale_token(source: Error) -> Error {
-    Error::new(
-        ErrorKind::Exhausted,
-        "the token of a stream to the coordinator is out of date",
-    )
-    .with_source(source)
+    let why = "the token ended, or the permissions changed, before the request arrived";
+    Error::new(ErrorKind::Exhausted, format!("{source}; {why}"))
+        .with_effect(source.effect())
+        .with_source(source)
 }
 
 /// Returns the error for a session whose lease the coordinator does not know any more.

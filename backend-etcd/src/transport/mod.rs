@@ -211,7 +211,8 @@ impl Transport {
     ///
     /// Two failures do not count as an attempt, once: the connection had broken before, so that the
     /// request was not even sent, and the server refused it because the token was out of date. Then
-    /// the request is sent on a new connection.
+    /// the request is sent on a new connection. A token that is out of date once more, since the
+    /// permissions have changed again, is left to the retries of the caller.
     pub(crate) async fn call<T, F, Fut>(self: &Arc<Self>, request: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -250,7 +251,13 @@ impl Transport {
                 if was_not_executed && std::mem::take(&mut may_repeat) {
                     continue;
                 }
-                return Err(transport.explain(failure.error));
+                let error = match failure.scope {
+                    Scope::Token if transport.has_credentials() => {
+                        error::stale_token(failure.error)
+                    }
+                    _ => failure.error,
+                };
+                return Err(transport.explain(error));
             }
         })
         .await
