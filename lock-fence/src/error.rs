@@ -33,7 +33,8 @@ pub enum ErrorKind {
     Shared,
     /// The lock was known to be lost before the write began.
     Lost,
-    /// The mark is damaged, so the highest token seen is not known.
+    /// The mark is damaged, is no regular file, or can be a stranger's, so the highest token seen is
+    /// not known.
     Untrusted,
     /// Another process has been changing the resource for too long. It may be stopped.
     Busy,

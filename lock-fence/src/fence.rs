@@ -4,24 +4,21 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
-use rustix::io::Errno;
+use rustix::fs::{FlockOperation, OFlags};
 
 use crate::error::{Error, ErrorKind};
-use crate::first_mark::FirstMark;
 use crate::mark::{self, Mark, Pending};
+use crate::mark_file::{close_to_readers, create, is_open_to_readers, load, lock};
+use crate::new_mark::NewMark;
 use crate::place::Place;
 use crate::token::FencingToken;
 
 /// The longest time that a call waits for another process that is changing the resource. A change
 /// takes milliseconds; a process that takes longer is stopped, or its disk hangs.
 pub const BUSY_LIMIT: Duration = Duration::from_secs(30);
-
-const FIRST_PAUSE: Duration = Duration::from_micros(200);
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// A fence around a resource: it refuses every token lower than one that it has admitted, in any
 /// process, also after a crash.
@@ -107,8 +104,8 @@ pub(crate) struct Section {
     path: PathBuf,
     token: FencingToken,
     seen: Option<Mark>,
-    /// Present if no token was admitted before.
-    first: Option<FirstMark>,
+    /// Present if the mark is to be written into a new file.
+    new: Option<NewMark>,
 }
 
 impl Section {
@@ -138,16 +135,16 @@ impl Section {
         if let Some(seen) = &seen {
             check_token(seen, token, place)?;
         }
-        let first = match seen {
-            Some(_) => None,
-            None => Some(FirstMark::new(place)?),
+        let new = match seen {
+            Some(_) if !is_open_to_readers(&place.stat(&file)?) => None,
+            _ => Some(NewMark::new(place)?),
         };
         Ok(Section {
             file,
             path,
             token: token.clone(),
             seen,
-            first,
+            new,
         })
     }
 
@@ -162,9 +159,10 @@ impl Section {
     /// Writes the mark even if it seems to be there already: an earlier write may have reached only
     /// this machine's memory.
     pub(crate) fn raise(&self, pending: Option<Pending>) -> Result<(), Error> {
-        if let Some(first) = &self.first
-            && first.written().is_none()
-            && first.write(&self.file, &self.mark(pending).encode())?
+        if let Some(new) = &self.new
+            && new.written().is_none()
+            && (self.seen.is_none() || self.close_to_readers()?)
+            && new.write(&self.file, &self.mark(pending).encode())?
         {
             return Ok(());
         }
@@ -191,6 +189,11 @@ impl Section {
             .map_err(|error| Error::io("write", &self.path, error))
     }
 
+    fn close_to_readers(&self) -> Result<bool, Error> {
+        close_to_readers(&self.file)
+            .map_err(|error| Error::io("set the permissions of", &self.path, error))
+    }
+
     fn mark(&self, pending: Option<Pending>) -> Mark {
         Mark {
             lock: self.token.lock.clone(),
@@ -201,8 +204,8 @@ impl Section {
 
     /// Returns the file of the mark.
     fn file(&self) -> &File {
-        let first = self.first.as_ref().and_then(FirstMark::written);
-        first.unwrap_or(&self.file)
+        let new = self.new.as_ref().and_then(NewMark::written);
+        new.unwrap_or(&self.file)
     }
 }
 
@@ -243,119 +246,4 @@ pub(crate) fn read(place: &Place) -> Result<Option<Reading>, Error> {
         _locked: file,
         mark,
     }))
-}
-
-/// Opens and locks the mark; `None` if there is none. Waits for others at most [`BUSY_LIMIT`].
-pub(crate) fn lock(
-    place: &Place,
-    access: OFlags,
-    operation: FlockOperation,
-) -> Result<Option<File>, Error> {
-    let path = place.mark_path();
-    let started = Instant::now();
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(place.folder(), place.mark_name(), flags, Mode::empty());
-        let file = match opened {
-            Ok(fd) => File::from(fd),
-            Err(Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(Error::io("open", &path, error)),
-        };
-        match rustix::fs::flock(&file, operation) {
-            // A mark that was removed while we waited for its lock is no mark any more: try again.
-            Ok(()) if is_current(place, &file)? => return Ok(Some(file)),
-            Ok(()) | Err(Errno::INTR) => continue,
-            Err(Errno::WOULDBLOCK) => {}
-            Err(error) => return Err(Error::io("lock", &path, error)),
-        }
-        if started.elapsed() >= BUSY_LIMIT {
-            return Err(Error::new(
-                ErrorKind::Busy,
-                format!(
-                    "another process has been changing {} for more than {BUSY_LIMIT:?}: if it is \
-                     stopped, continue or end it (`fuser {}` names it)",
-                    place.path().display(),
-                    path.display()
-                ),
-            ));
-        }
-        std::thread::sleep(pause.mul_f64(0.5 + fastrand::f64()));
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// Returns whether the open file is still the one that the mark's name leads to.
-fn is_current(place: &Place, file: &File) -> Result<bool, Error> {
-    let found = rustix::fs::statat(place.folder(), place.mark_name(), AtFlags::SYMLINK_NOFOLLOW);
-    let named = match found {
-        Ok(stat) => stat,
-        Err(Errno::NOENT) => return Ok(false),
-        Err(error) => return Err(Error::io("examine", &place.mark_path(), error)),
-    };
-    let open = place.stat(file)?;
-    Ok((open.st_dev, open.st_ino) == (named.st_dev, named.st_ino))
-}
-
-/// Creates an empty mark, which means that no token was admitted yet. Users who may write the file
-/// may write its mark.
-fn create(place: &Place) -> Result<(), Error> {
-    let path = place.mark_path();
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
-    let file = match rustix::fs::openat(place.folder(), place.mark_name(), flags, mode) {
-        Ok(fd) => File::from(fd),
-        // Another process has just created it.
-        Err(Errno::EXIST) => return Ok(()),
-        Err(error) => return Err(Error::io("make", &path, error)),
-    };
-    let protected = rustix::fs::statat(place.folder(), place.name(), AtFlags::SYMLINK_NOFOLLOW);
-    if let Ok(stat) = protected
-        && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-    {
-        copy_permissions(&file, &stat)
-            .map_err(|error| Error::io("set the permissions of", &path, error))?;
-    }
-    place.sync_folder()
-}
-
-/// Gives the mark the owner, the group and the permissions of the file that it protects.
-pub(crate) fn copy_permissions(mark: &File, protected: &Stat) -> Result<(), Errno> {
-    use rustix::fs::{Gid, Uid};
-    let owner = Uid::from_raw(protected.st_uid);
-    let group = Gid::from_raw(protected.st_gid);
-    match rustix::fs::fchown(mark, Some(owner), Some(group)) {
-        // Only the superuser may give files away. For others the permissions have to suffice.
-        Ok(()) | Err(Errno::PERM) => {}
-        Err(error) => return Err(error),
-    }
-    let bits = Mode::from_raw_mode(protected.st_mode) & Mode::from_raw_mode(0o666);
-    rustix::fs::fchmod(mark, bits)
-}
-
-fn load(file: &File, path: &Path) -> Result<Option<Mark>, Error> {
-    let mut bytes = vec![0; mark::MAX_BYTES + 1];
-    let mut len = 0;
-    while len < bytes.len() {
-        match file.read_at(&mut bytes[len..], len as u64) {
-            Ok(0) => break,
-            Ok(read) => len += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::io("read", path, error)),
-        }
-    }
-    if len == 0 {
-        return Ok(None);
-    }
-    Mark::decode(&bytes[..len]).map(Some).ok_or_else(|| {
-        Error::new(
-            ErrorKind::Untrusted,
-            format!(
-                "the mark {} is damaged, or of a later version, so the highest token seen is not \
-                 known. When no earlier holder can still write, remove it; the next write creates \
-                 it again",
-                path.display()
-            ),
-        )
-    })
 }

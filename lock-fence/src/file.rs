@@ -173,11 +173,13 @@ impl Edit {
 }
 
 /// Returns the content of a fenced file without a record that is only partly written, by an append
-/// under way or by one that a crash cut short. Needs no token. Waits for a change under way.
+/// under way or by one that a crash cut short. Needs no token. Waits for a change under way, so only
+/// users who may write the file can read it like this.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] as the file system reports it; [`ErrorKind::Untrusted`] if the mark is
-/// damaged; [`ErrorKind::Busy`] as for a write.
+/// [`ErrorKind::Io`] as the file system reports it, and for a user who may only read the file;
+/// [`ErrorKind::Untrusted`] if the mark is damaged or a stranger's; [`ErrorKind::Busy`] as for a
+/// write.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, Error> {
     let place = Place::of(path.as_ref())?;
     let reading = fence::read(&place)?;

@@ -55,6 +55,9 @@
 //!   the beginning of the last record while it is written, and after a crash until the next change.
 //! - A damaged mark refuses every token ([`ErrorKind::Untrusted`]). Removing the mark takes the
 //!   fence down, and nobody can see afterwards that there was one.
+//! - Only users who may write the file can open its mark: whoever can open it can lock it, and keep
+//!   writers out. A mark of an earlier version, which had the permissions of the file, is exchanged
+//!   for a closed one by its owner's next change. Earlier versions take the lock of the new one.
 //! - The fence does not stop a program that writes to the file without this check. An edit is
 //!   refused if such a program writes meanwhile ([`ErrorKind::Changed`]).
 //!
@@ -62,8 +65,10 @@
 //! |---|---|
 //! | a symbolic link | is followed: the target changes, and the mark is beside the target |
 //! | a symbolic link to a missing file | refused |
+//! | another user's link or file in a folder with the mode 1777 (sticky, writable for everybody) | refused, unless that user owns the folder |
 //! | several hard links | refused: a write through another name would find another mark |
-//! | a folder, device, pipe or socket | refused |
+//! | a folder, device, pipe or socket, also in the place of the mark | refused |
+//! | another user's mark in a folder with the mode 1777 | refused, unless that user is the superuser or owns the folder or the file |
 //! | permissions, owner, group | stay; if the system does not let us give the new file to the old one's owner, refused |
 //! | `user.` attributes, access control lists | stay; security labels are the system's to set |
 //! | a file without write permission | refused, even where the folder's permissions allow a replacement |
@@ -95,16 +100,19 @@ mod append;
 mod error;
 mod fence;
 mod file;
-mod first_mark;
 #[cfg(feature = "tower")]
 pub mod http;
 mod locks;
 mod mark;
+mod mark_file;
+mod new_mark;
 mod place;
 mod register;
 mod replace;
 pub mod sql;
+mod strangers;
 mod token;
+mod walk;
 
 pub use error::{Error, ErrorKind};
 pub use fence::{Admitted, BUSY_LIMIT, Fence};

@@ -2,15 +2,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, openat};
+use rustix::fs::{FileType, Mode, OFlags, Stat, openat};
 use rustix::io::Errno;
 
 use crate::error::Error;
+use crate::strangers;
+use crate::walk::walk;
 
 /// Longest name of a file, in bytes, on the usual file systems.
 const MAX_NAME_BYTES: usize = 255;
@@ -26,25 +27,16 @@ pub(crate) struct Place {
 
 impl Place {
     /// Finds the folder and the name that a path leads to. A symbolic link is followed, so that all
-    /// links to one file share one mark.
+    /// links to one file share one mark; not so a stranger's, in a folder that everybody may write.
     pub(crate) fn of(path: &Path) -> Result<Place, Error> {
-        let real = resolve(path)?;
-        let (Some(parent), Some(name)) = (real.parent(), real.file_name()) else {
-            return Err(Error::unsuitable_error(
-                path,
-                "it names no file in a folder",
-            ));
-        };
+        let found = walk(path)?;
+        // Opened again from itself: to make its names durable takes the right to read it.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let place = Place {
-            folder: openat(
-                CWD,
-                parent,
-                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-                Mode::empty(),
-            )
-            .map_err(|error| Error::io("open the folder", parent, error))?,
-            name: name.to_owned(),
-            path: real,
+            folder: openat(&found.folder, ".", flags, Mode::empty())
+                .map_err(|error| Error::io("open the folder of", path, error))?,
+            name: found.name,
+            path: found.path,
         };
         if place.mark_name().len() > MAX_NAME_BYTES {
             let why = "its name leaves no room for that of the mark: use one of at most 248 bytes";
@@ -90,9 +82,9 @@ impl Place {
         self.path.with_file_name(self.mark_name())
     }
 
-    /// Returns `.NAME.mark`, the name of the first mark while it is being written. Only the process
+    /// Returns `.NAME.mark`, the name of a new file for the mark while it is being written. Only the process
     /// that has locked the mark uses it.
-    pub(crate) fn first_mark_name(&self) -> OsString {
+    pub(crate) fn new_mark_name(&self) -> OsString {
         self.beside("mark")
     }
 
@@ -108,7 +100,9 @@ impl Place {
         let Some(file) = self.open(OFlags::RDWR)? else {
             return Ok(None);
         };
-        if self.stat(&file)?.st_nlink > 1 {
+        let found = self.stat(&file)?;
+        strangers::check_target(&self.path, &self.stat_folder()?, &found)?;
+        if found.st_nlink > 1 {
             let why = "it has several hard links, and a write through another of its names would \
                        pass no fence: keep one name, or use symbolic links";
             return Err(Error::unsuitable_error(&self.path, why));
@@ -138,6 +132,11 @@ impl Place {
         rustix::fs::fstat(file).map_err(|error| Error::io("examine", &self.path, error))
     }
 
+    pub(crate) fn stat_folder(&self) -> Result<Stat, Error> {
+        rustix::fs::fstat(&self.folder)
+            .map_err(|error| Error::io("examine the folder of", &self.path, error))
+    }
+
     fn not_regular(&self) -> Error {
         Error::unsuitable_error(&self.path, "it is not a regular file")
     }
@@ -150,30 +149,4 @@ impl Place {
             Err(error) => Err(Error::io("make durable the folder of", &self.path, error)),
         }
     }
-}
-
-/// Returns the path without symbolic links; the file itself need not exist.
-fn resolve(path: &Path) -> Result<PathBuf, Error> {
-    match fs::canonicalize(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        other => return other.map_err(|error| Error::io("find", path, error)),
-    }
-    if fs::symlink_metadata(path).is_ok() {
-        let why = "it is a symbolic link to a missing file: create that file, or remove the link";
-        return Err(Error::unsuitable_error(path, why));
-    }
-    let Some(name) = path.file_name() else {
-        return Err(Error::unsuitable_error(path, "it names no file"));
-    };
-    // `components` would drop a slash at the end, which means a folder.
-    if path.as_os_str().as_bytes().ends_with(b"/") {
-        return Err(Error::unsuitable_error(path, "it names a folder"));
-    }
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let folder =
-        fs::canonicalize(parent).map_err(|error| Error::io("find the folder", parent, error))?;
-    Ok(folder.join(name))
 }

@@ -329,9 +329,65 @@ fn mode_owner_and_attributes_stay() {
     let mark = fs::metadata(folder.file(".ledger.fence")).expect("there");
     assert_eq!(
         mark.mode() & 0o777,
-        0o640,
-        "whoever may write the file may write its mark"
+        0o600,
+        "only those who may write the file may open its mark"
     );
+}
+
+#[test]
+fn a_mark_that_is_no_regular_file_of_its_own_is_refused_untouched() {
+    let folder = Folder::new();
+    let path = folder.with("ledger", "old");
+    let mark = folder.file(".ledger.fence");
+    let empty = folder.with("empty", "");
+    let make_fifo = || {
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &mark, kind, mode, 0).expect("made");
+    };
+    let makes: [(&dyn Fn(), &str); 5] = [
+        (&make_fifo, "not a regular file"),
+        (
+            &|| fs::create_dir(&mark).expect("made"),
+            "not a regular file",
+        ),
+        (
+            &|| symlink(&empty, &mark).expect("made"),
+            "not a regular file",
+        ),
+        (
+            &|| drop(std::os::unix::net::UnixListener::bind(&mark).expect("bound")),
+            "not a regular file",
+        ),
+        (
+            &|| fs::hard_link(&empty, &mark).expect("made"),
+            "hard links",
+        ),
+    ];
+    for (make, why) in makes {
+        make();
+        for outcome in [
+            fenced(&path, 5).replace(b"x"),
+            fenced(&path, 5).append(b"x"),
+            Fence::new(&path).admit(&token(5)),
+            Fence::new(&path).highest().map(drop),
+            read(&path).map(drop),
+        ] {
+            let error = outcome.expect_err("no mark");
+            let said = error.to_string();
+            assert_eq!(error.kind(), ErrorKind::Untrusted, "{said}");
+            assert!(said.contains(why) && said.contains("remove it"), "{said}");
+        }
+        assert_eq!(content(&path), "old");
+        assert_eq!(content(&empty), "");
+        assert_eq!(folder.names(), [".ledger.fence", "empty", "ledger"]);
+        fs::remove_file(&mark)
+            .or_else(|_| fs::remove_dir(&mark))
+            .expect("removable");
+    }
+    fenced(&path, 5)
+        .replace(b"five")
+        .expect("as the message says");
 }
 
 #[test]

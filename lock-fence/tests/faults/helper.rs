@@ -68,6 +68,7 @@ pub fn change(
         "append" => file.append(input),
         "edit" => file.edit(|old| Ok::<_, Error>([old, input].concat())),
         "admit" => Fence::new(path).admit(&token),
+        "read" => lock_fence::read(path).map(drop),
         other => panic!("{other} is not an operation"),
     }
 }

@@ -2,6 +2,7 @@
 //! changed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Output;
 
@@ -40,6 +41,13 @@ pub fn trials() -> Vec<Trial> {
         of_another();
         Ok(())
     }));
+    trials.push(Trial::test(
+        "a_reader_is_told_that_the_mark_is_the_writers",
+        || {
+            reader();
+            Ok(())
+        },
+    ));
     trials
 }
 
@@ -150,6 +158,25 @@ fn removed(operation: &str) {
     );
     assert!(error.to_string().contains("disk"), "{error}");
     assert!(fs::read_dir(dir.path()).expect("readable").next().is_none());
+}
+
+/// Checks what a user is told who may read a file and not write it, so that the mark stays closed.
+fn reader() {
+    let dir = folder();
+    let path = dir.path().join("disk/ledger");
+    let script =
+        "echo old >disk/ledger; echo mark >disk/.ledger.fence; chmod 0600 disk/.ledger.fence
+                  if setpriv --reuid=65534 --regid=65534 --clear-groups -- \"$@\" 2>said
+                  then echo 'it did not fail'; exit 1; fi
+                  cat said";
+    if !rustix::process::geteuid().is_root() {
+        panic!("this test becomes another user: run it as root");
+    }
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+    let output = in_namespace(script, dir.path(), &arguments("read", &path, 7));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("PermissionDenied"), "{said}");
+    assert!(said.contains("only users who may write"), "{said}");
 }
 
 /// Checks that a file of another user is not replaced: the replacement would take the file away
