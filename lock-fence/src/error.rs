@@ -44,7 +44,7 @@ pub enum ErrorKind {
     Unsuitable,
     /// The register has no room for one more lock.
     Full,
-    /// The text is not a fencing token.
+    /// The text is not a fencing token, or its number is above [`MAX_TOKEN`](crate::MAX_TOKEN).
     Malformed,
     /// The closure that the caller passed to an edit failed.
     Edit,

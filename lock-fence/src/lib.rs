@@ -58,6 +58,7 @@
 //! - Only users who may write the file can open its mark: whoever can open it can lock it, and keep
 //!   writers out. A mark of an earlier version, which had the permissions of the file, is exchanged
 //!   for a closed one by its owner's next change. Earlier versions take the lock of the new one.
+//! - No token above [`MAX_TOKEN`] is admitted, since it would keep every later holder out.
 //! - The fence does not stop a program that writes to the file without this check. An edit is
 //!   refused if such a program writes meanwhile ([`ErrorKind::Changed`]).
 //!
@@ -119,4 +120,4 @@ pub use fence::{Admitted, BUSY_LIMIT, Fence};
 pub use file::{Edit, FencedFile, read};
 pub use locks::{FileGuard, FileLock, FileLocks, PathNames};
 pub use register::{Entered, MAX_LOCKS, Register};
-pub use token::{FencingToken, MAX_COORDINATOR_BYTES};
+pub use token::{FencingToken, MAX_COORDINATOR_BYTES, MAX_TOKEN};

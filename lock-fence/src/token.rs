@@ -4,12 +4,18 @@ use std::fmt;
 use std::str::FromStr;
 
 use lock_core::name::{self, LockName};
+use lock_core::token_offset::MAX_TOKEN_OFFSET;
 use lock_core::{Guard, Mode, Token};
 
 use crate::error::{Error, ErrorKind};
 
 /// Longest name of a coordinator, in bytes.
 pub const MAX_COORDINATOR_BYTES: usize = 128;
+
+/// The highest token that a coordinator gives: 2^63 - 1. Revisions of etcd and transaction ids of
+/// ZooKeeper are signed numbers of 64 bits, and an offset does not lead beyond them either. Every
+/// fence refuses a higher one, which can only be a mistake and would keep all holders out for ever.
+pub const MAX_TOKEN: Token = Token(i64::MAX.unsigned_abs());
 
 /// The proof of a hold that a resource can check: the lock, the mode, and the number of the grant.
 ///
@@ -96,32 +102,56 @@ impl FencingToken {
         FencingToken::new(guard.name().clone(), guard.token())
     }
 
+    /// Checks that a holder who may write can have this token.
+    ///
     /// # Errors
     /// [`ErrorKind::Shared`] for a reader's token: several hold the lock at once, so their writes
-    /// have no order.
+    /// have no order. [`ErrorKind::Malformed`] for a token above [`MAX_TOKEN`].
     pub(crate) fn check_writes(&self) -> Result<(), Error> {
-        match self.mode {
-            Mode::Exclusive => Ok(()),
-            Mode::Shared => Err(Error::new(
+        if self.mode == Mode::Shared {
+            return Err(Error::new(
                 ErrorKind::Shared,
                 format!(
                     "the lock {:?} is held in shared mode, which does not allow writes: hold it \
                      exclusively",
                     self.lock.as_str()
                 ),
-            )),
+            ));
         }
+        if self.token > MAX_TOKEN {
+            return Err(Error::new(
+                ErrorKind::Malformed,
+                format!(
+                    "the token {} is higher than any that a coordinator gives ({MAX_TOKEN} at \
+                     most), and would keep every holder out from then on: give the token of a hold \
+                     of the lock {:?}",
+                    self.token,
+                    self.lock.as_str()
+                ),
+            ));
+        }
+        Ok(())
     }
 
     /// Returns the error of a resource that refuses this token because it has seen a higher one.
     pub(crate) fn stale(&self, resource: &str, highest: Token) -> Error {
         let offered = self.token;
         let kind = ErrorKind::Stale { offered, highest };
+        // No offset raises the tokens of later holders above it.
+        let way_out = match highest.0 > MAX_TOKEN_OFFSET {
+            true => format!(
+                ". A token as high as {highest} is usually a mistake: if no earlier holder can \
+                 still write, remove the mark, which is the file .NAME.fence beside NAME; the next \
+                 write creates it again"
+            ),
+            false => String::new(),
+        };
         Error::new(
             kind,
             format!(
                 "stale token: {resource} has seen token {highest} of the lock {:?}, and {offered} \
-                 is lower: another contender has held the lock since, and nothing was changed",
+                 is lower: another contender has held the lock since, and nothing was \
+                 changed{way_out}",
                 self.lock.as_str()
             ),
         )
@@ -169,8 +199,12 @@ impl FromStr for FencingToken {
         };
         // `+7` and `007` would be second spellings of one token.
         let token = match number.parse::<Token>() {
-            Ok(token) if token.to_string() == number => token,
-            _ => return Err(malformed("its number is not one of 64 bits")),
+            Ok(token) if token.to_string() == number && token <= MAX_TOKEN => token,
+            _ => {
+                return Err(malformed(
+                    "its number is not one from 0 to 9223372036854775807",
+                ));
+            }
         };
         let coordinator = decode(coordinator)
             .filter(|name| name.len() <= MAX_COORDINATOR_BYTES)
@@ -223,7 +257,7 @@ mod tests {
         assert!(parse_refused("42").contains("five parts"));
         assert!(parse_refused("v2:exclusive:1::a").contains("version"));
         assert!(parse_refused("v1:solo:1::a").contains("mode"));
-        for number in ["", "-1", "+1", "01", "18446744073709551616", "1e3"] {
+        for number in ["", "-1", "+1", "01", "9223372036854775808", "1e3"] {
             assert!(parse_refused(&format!("v1:shared:{number}::a")).contains("number"));
         }
         assert!(parse_refused("v1:shared:1::a/b").contains("not encoded"));
@@ -236,7 +270,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_token_survives_its_text(
-            lock in "\\PC{1,40}", token: u64, shared: bool, coordinator in "\\PC{0,20}",
+            lock in "\\PC{1,40}", token in 0..=MAX_TOKEN.0, shared: bool,
+            coordinator in "\\PC{0,20}",
         ) {
             let Ok(lock) = LockName::new(&lock) else { return Ok(()) };
             let coordinator = Some(coordinator).filter(|name| name.len() <= MAX_COORDINATOR_BYTES);

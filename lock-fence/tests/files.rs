@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use lock_core::{LockName, Mode, Token};
-use lock_fence::{Error, ErrorKind, Fence, FencedFile, FencingToken, read};
+use lock_fence::{Error, ErrorKind, Fence, FencedFile, FencingToken, MAX_TOKEN, read};
 use tempfile::TempDir;
 
 fn token(number: u64) -> FencingToken {
@@ -107,14 +107,61 @@ fn the_same_holder_and_later_ones_are_admitted() {
     fenced(&path, 9).append(b"c\n").expect("a later one");
     fenced(&path, 9).append(b"").expect("nothing to write");
     assert_eq!(content(&path), "a\nb\nc\n");
-    fenced(&path, u64::MAX)
+    fenced(&path, MAX_TOKEN.0)
         .edit(|old| Ok::<_, Error>([old, b"d\n"].concat()))
         .expect("the last one there can be");
     assert_eq!(read(&path).expect("readable"), b"a\nb\nc\nd\n");
     assert_eq!(
         Fence::new(&path).highest().expect("a mark"),
-        Some(token(u64::MAX))
+        Some(token(MAX_TOKEN.0))
     );
+}
+
+#[test]
+fn a_token_that_no_coordinator_gives_poisons_no_file() {
+    let folder = Folder::new();
+    let path = folder.with("ledger", "old");
+    let fence = Fence::new(&path);
+    for number in [MAX_TOKEN.0 + 1, u64::MAX] {
+        for outcome in [
+            fenced(&path, number).replace(b"x"),
+            fenced(&path, number).append(b"x"),
+            fenced(&path, number).begin_edit().map(drop),
+            fence.admit(&token(number)),
+        ] {
+            let error = outcome.expect_err("too high");
+            assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
+            let said = error.to_string();
+            assert!(said.contains(&number.to_string()), "{said}");
+            assert!(said.contains("9223372036854775807 at most"), "{said}");
+        }
+    }
+    assert_eq!(folder.names(), ["ledger"], "no mark");
+    fenced(&path, 1).replace(b"one").expect("still admitted");
+}
+
+#[test]
+fn a_mark_that_is_absurdly_high_names_the_way_out() {
+    let folder = Folder::new();
+    let path = folder.with("ledger", "old");
+    // An earlier version admitted it.
+    let poisoned = "turnlock-fence-1 token=18446744073709551615 inode=0 born=0 at=0 bytes=0 \
+                    crc=00000000";
+    let lock = "lock ledger\n";
+    let check = crc32fast::hash(format!("{poisoned}{lock}").as_bytes());
+    let line = format!("{poisoned} check={check:08x}");
+    let mark = folder.with(".ledger.fence", &format!("{line:<255}\n{lock}"));
+    for (highest, number) in [(u64::MAX, 7), (MAX_TOKEN.0, 7)] {
+        let error = fenced(&path, number).replace(b"x").expect_err("stale");
+        assert!(error.is_stale(), "{error}");
+        let said = error.to_string();
+        assert!(said.contains(&highest.to_string()), "{said}");
+        assert!(said.contains("remove the mark"), "{said}");
+        fs::remove_file(&mark).expect("removable");
+        fenced(&path, MAX_TOKEN.0)
+            .replace(b"new")
+            .expect("as the message says");
+    }
 }
 
 #[test]
