@@ -4,10 +4,10 @@ mod support;
 
 use std::fs;
 use std::io::Write;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use rustix::process::Signal;
-use support::{Home, alive, code, eventually, lines, signal, text};
+use support::{Home, alive, code, eventually, lines, readable_turnlock, signal, text};
 
 const TURNLOCK: &str = env!("CARGO_BIN_EXE_turnlock");
 
@@ -154,6 +154,105 @@ fn a_stale_token_is_79_and_names_both() {
         home.coordinator().is_none(),
         "no lock was taken for any of this"
     );
+}
+
+#[test]
+fn a_token_that_no_coordinator_gives_is_refused_before_anything_is_run() {
+    let home = Home::new();
+    let poison = "18446744073709551615";
+    for args in [
+        &["write", "--token", poison, "a", "file"][..],
+        &["append", "--token", poison, "a", "file"],
+        &["edit", "--token", poison, "a", "file", "--", "touch", "ran"],
+    ] {
+        let said = "higher than any that a coordinator gives";
+        refused(&fed(&home, args, b"x"), 64, said);
+    }
+    succeeds(&fed(&home, &["write", "--token", "7", "a", "file"], b"x"));
+    let check = ["fence", "check", "file", "--token", poison];
+    refused(&home.run(&check), 64, "9223372036854775807 at most");
+    let raise = ["token-offset", "--raise-to", poison];
+    let output = home.run(&raise);
+    refused(&output, 64, "the highest is 4611686018427387904");
+    assert!(!home.file("ran").exists());
+    succeeds(&fed(&home, &["write", "a", "file"], b"y"));
+}
+
+#[test]
+fn a_mark_that_a_typing_error_put_ahead_of_the_coordinator_comes_with_the_way_out() {
+    let home = Home::new();
+    let ahead = "2000000000000000000";
+    succeeds(&fed(&home, &["write", "--token", ahead, "a", "file"], b"x"));
+    let raise = format!("turnlock token-offset --raise-to {ahead}");
+    refused(&fed(&home, &["append", "a", "file"], b"y"), 79, &raise);
+    refused(&home.run(&["edit", "a", "file", "--", "cat"]), 79, &raise);
+    // The token of a hold may be stale for a good reason, which only its holder can know.
+    let script = format!("echo y | {TURNLOCK} append a file");
+    let output = home.run(&["run", "a", "--", "sh", "-c", &script]);
+    refused(&output, 79, "stale token");
+    assert!(!text(&output.stderr).contains("token-offset"), "{output:?}");
+    succeeds(&home.run(&["token-offset", "--raise-to", ahead]));
+    succeeds(&fed(&home, &["append", "a", "file"], b"y"));
+    assert_eq!(content(&home, "file"), "xy");
+}
+
+#[test]
+fn links_and_marks_of_strangers_are_refused_where_everybody_may_write() {
+    use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+    const STRANGER: Option<u32> = Some(65534);
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test makes files of another user: run it as root"
+    );
+    let home = Home::new();
+    let folder = home.file("everybodys");
+    fs::create_dir(&folder).expect("made");
+    fs::set_permissions(&folder, PermissionsExt::from_mode(0o1777)).expect("ours");
+    fs::write(home.file("precious"), "old").expect("writable");
+    symlink("../precious", folder.join("link")).expect("made");
+    lchown(folder.join("link"), STRANGER, STRANGER).expect("root");
+    fs::write(folder.join("file"), "old").expect("writable");
+    fs::write(folder.join(".file.fence"), "").expect("writable");
+    chown(folder.join(".file.fence"), STRANGER, STRANGER).expect("root");
+    for (path, said) in [
+        ("everybodys/link", "symbolic link"),
+        ("everybodys/file", "belongs to user 65534"),
+    ] {
+        for args in [
+            &["write", "--token", "7", "a", path][..],
+            &["append", "--token", "7", "a", path],
+            &["edit", "--token", "7", "a", path, "--", "cat"],
+            &["write", "a", path],
+        ] {
+            refused(&fed(&home, args, b"new"), 74, said);
+        }
+    }
+    assert_eq!(content(&home, "precious"), "old");
+    assert_eq!(content(&home, "everybodys/file"), "old");
+    assert_eq!(content(&home, "everybodys/.file.fence"), "");
+
+    // That user may follow its own link, and ours in our folder.
+    let theirs = home.file("theirs");
+    fs::create_dir(&theirs).expect("made");
+    chown(&theirs, STRANGER, STRANGER).expect("root");
+    fs::set_permissions(home.path(), PermissionsExt::from_mode(0o755)).expect("ours");
+    for (name, owner) in [("of-theirs", STRANGER), ("of-ours", Some(0))] {
+        let link = folder.join(name);
+        fs::write(theirs.join(name), "").expect("writable");
+        chown(theirs.join(name), STRANGER, STRANGER).expect("root");
+        symlink(theirs.join(name), &link).expect("made");
+        lchown(&link, owner, owner).expect("root");
+        let written = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(readable_turnlock())
+            .args(["write", "--token", "7", "a"])
+            .arg(&link)
+            .stdin(fs::File::open(home.file("precious")).expect("readable"))
+            .output()
+            .expect("setpriv is there (Debian: util-linux)");
+        succeeds(&written);
+        assert_eq!(content(&home, &format!("theirs/{name}")), "old");
+    }
 }
 
 #[test]

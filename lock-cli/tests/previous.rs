@@ -283,3 +283,71 @@ fn both_use_zookeeper() {
     let url = Some(ensemble.url());
     Users { home: &home, url }.mix();
 }
+
+/// The previous release gives a mark the permissions of its file, and this one exchanges such a mark
+/// for a closed one: while others of either release wait for the lock of the mark.
+#[test]
+fn writers_keep_each_other_out_while_a_mark_is_exchanged() {
+    use std::os::unix::fs::MetadataExt;
+    const WRITERS: usize = 24;
+    let home = Home::new();
+    let users = Users {
+        home: &home,
+        url: None,
+    };
+    let mark = home.file(".log.fence");
+    let mode = || fs::metadata(&mark).expect("there").mode() & 0o777;
+    let append = |release: Release, line: &str| {
+        let script = "echo $0 | \"$TURNLOCK\" append --token 7 ledger log";
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script, line])
+            .current_dir(home.path())
+            .env("TURNLOCK", release.program())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Running::of(command.spawn().expect("sh starts"))
+    };
+    let succeeds = |writer: Running| {
+        let output = writer.wait();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    };
+    succeeds(append(Previous, "first"));
+    assert_eq!(mode(), 0o644);
+    // All wait for this lock, and have the mark open that is exchanged.
+    let open = fs::File::open(&mark).expect("readable");
+    open.lock().expect("free");
+    let writers: Vec<Running> = (0..WRITERS)
+        .map(|number| append(Release::of_turn(number), &number.to_string()))
+        .collect();
+    for writer in &writers {
+        eventually("it waits", || has_open(writer.id(), &mark));
+    }
+    drop(open);
+    writers.into_iter().for_each(succeeds);
+    assert_eq!(mode(), 0o600, "this release has exchanged it");
+    let mut written = support::lines(&home.file("log"));
+    assert_eq!(written.remove(0), "first");
+    let mut numbers: Vec<usize> = written
+        .iter()
+        .map(|line| line.parse().expect("a whole line"))
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..WRITERS).collect::<Vec<_>>());
+    let late = users.run(Previous, &["append", "--token", "6", NAME, "log"]);
+    assert_eq!(late.status.code(), Some(79), "{late:?}");
+}
+
+/// Returns whether a child of this process, or a child of its own, has the file open.
+fn has_open(process: u32, file: &Path) -> bool {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    let children = children.unwrap_or_default();
+    let children = children.split_whitespace().map(str::to_owned);
+    std::iter::once(process.to_string())
+        .chain(children)
+        .any(|id| {
+            let open = fs::read_dir(format!("/proc/{id}/fd"));
+            let mut open = open.into_iter().flatten().flatten();
+            open.any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == file))
+        })
+}

@@ -41,6 +41,7 @@ async fn change(
     };
     let file = FencedFile::new(&args.file, right.token.clone());
     let changed = run_interruptibly(&mut signals, move || operation(&file, &content)).await;
+    let changed = changed.map(|changed| changed.map(|done| done.map_err(|e| right.explain(e))));
     let token = right.give_back().await;
     match changed? {
         Ok(outcome) => outcome?,

@@ -50,7 +50,7 @@ async fn run_edit(
     let file = FencedFile::new(&args.change.file, right.token.clone());
     let begin = move || file.begin_edit();
     let edit = match run_interruptibly(&mut signals, begin).await? {
-        Ok(edit) => edit?,
+        Ok(edit) => edit.map_err(|error| right.explain(error))?,
         Err(exit) => return Ok(exit),
     };
     // The command inherits our standard streams. Files take their place: a pipe would have to be
@@ -95,7 +95,9 @@ async fn run_edit(
         ));
         return Ok(end.map_or(Exit::Of(ended.status()), Exit::Signal));
     }
-    edit.commit(&read_all(&output).map_err(internal)?)?;
+    let content = read_all(&output).map_err(internal)?;
+    edit.commit(&content)
+        .map_err(|error| right.explain(error))?;
     Ok(Exit::Success)
 }
 

@@ -4,8 +4,8 @@
 use std::ffi::OsString;
 
 use serde_json::json;
-use turnlock::fence::FencingToken;
-use turnlock::{AnyGuard, LockName, Locks, Mode};
+use turnlock::fence::{self, FencingToken};
+use turnlock::{AnyGuard, LockName, Locks, Mode, State, TokenOffset};
 
 use crate::child::Signals;
 use crate::cli::{Change, Global};
@@ -76,6 +76,30 @@ impl WriteRight {
             .as_ref()
             .map(|(locks, guard)| environment(guard, locks.session_id().zip(self.key.as_ref())));
         variables.unwrap_or_else(trace::environment)
+    }
+
+    /// Returns why the change was refused. While the lock is held, nobody can have a higher token of
+    /// it: a mark that has seen one is wrong, and the hint says how to go on.
+    pub fn explain(&self, error: fence::Error) -> Failure {
+        let held = self
+            .lock
+            .as_ref()
+            .filter(|(_, guard)| guard.state() == State::Held);
+        let (Some((_, guard)), fence::ErrorKind::Stale { highest, .. }) = (held, error.kind())
+        else {
+            return error.into();
+        };
+        let way_out = match guard.name().is_raw() || TokenOffset::new(highest.0).is_err() {
+            true => "if no earlier holder can still write, remove the mark".to_owned(),
+            false => format!(
+                "run `turnlock token-offset --raise-to {highest}`, which makes every later token \
+                 higher, or remove the mark if no earlier holder can still write"
+            ),
+        };
+        Failure::from(error).hint(format!(
+            "the lock is held, so the mark is ahead of the coordinator, by a token that was given \
+             by hand or came from another coordinator: {way_out}"
+        ))
     }
 
     /// Releases the lock, if it was taken for this change. An error of the release does not undo
