@@ -1,5 +1,5 @@
 //! Code that Turnlock's backends share and users never see: the layout of keys, secrets, parts of
-//! URLs, connections, batched writes.
+//! URLs, connections, faults of TLS, batched writes.
 //!
 //! Nothing here is part of the public API of the crate `turnlock`. There is no promise of
 //! stability: it changes whenever a backend needs it.
@@ -7,8 +7,11 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod batched;
+pub mod causes;
 pub mod connection;
 pub mod keyspace;
 pub mod opening;
 pub mod secret;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod url;

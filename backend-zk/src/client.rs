@@ -12,7 +12,7 @@ use zookeeper_client::{
 
 use crate::config::Config;
 use crate::layout::Layout;
-use crate::{error, runtime, security};
+use crate::{error, runtime, security, tls_fault};
 
 /// The length of a session that is opened for one listing.
 const BRIEF_SESSION: Duration = Duration::from_secs(10);
@@ -71,8 +71,9 @@ impl Cluster {
     }
 
     /// Opens a session on one of the servers. They may grant another length than this one. Takes at
-    /// most one connect timeout for each server. Must run on the background thread. Does not use
-    /// read-only servers, which are cut off from their peers.
+    /// most one connect timeout for each server, and over TLS another one to find out why it failed.
+    /// Must run on the background thread. Does not use read-only servers, which are cut off from
+    /// their peers.
     pub(crate) async fn connect(self: &Arc<Self>, timeout: Duration) -> Result<Client, Error> {
         // It is also how long a connection may be silent, and must leave time for another one.
         let silence = self.config.connect_timeout().min(timeout * 2 / 5);
@@ -92,9 +93,20 @@ impl Cluster {
         };
         let hosts = u32::try_from(self.config.hosts().count()).unwrap_or(u32::MAX);
         let limit = self.config.connect_timeout().saturating_mul(hosts);
-        let zk = match runtime::timeout(limit, connecting).await {
+        let connected = match self.config.security().is_encrypted() {
+            false => runtime::timeout(limit, connecting).await,
+            true => tokio::select! {
+                biased;
+                connected = runtime::timeout(limit, connecting) => connected,
+                fault = tls_fault::wait_for_fault(&self.config) => return Err(fault),
+            },
+        };
+        let zk = match connected {
             Ok(Ok(zk)) => zk,
-            Err(_) | Ok(Err(ZkError::Timeout)) => return Err(self.error(ZkError::NoHosts)),
+            Err(_) | Ok(Err(ZkError::Timeout | ZkError::NoHosts)) => {
+                let fault = tls_fault::find_fault(&self.config).await;
+                return Err(fault.unwrap_or_else(|| self.error(ZkError::NoHosts)));
+            }
             Ok(Err(error)) => return Err(self.error(error)),
         };
         Ok(Client {

@@ -158,12 +158,21 @@ impl Config {
 
     /// Returns the addresses of the servers for messages.
     pub(crate) fn cluster(&self) -> String {
-        let servers: Vec<String> = self.servers.iter().map(address).collect();
+        let servers: Vec<String> = self
+            .servers
+            .iter()
+            .map(|(host, port)| address(host, *port))
+            .collect();
         servers.join(",")
     }
 
     pub(crate) fn hosts(&self) -> impl Iterator<Item = &str> {
         self.servers.iter().map(|(host, _)| &**host)
+    }
+
+    /// Returns the host and the port of each server.
+    pub(crate) fn servers(&self) -> &[(String, u16)] {
+        &self.servers
     }
 
     pub(crate) fn layout(&self) -> Layout {
@@ -230,7 +239,8 @@ fn configuration_error(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Configuration, message)
 }
 
-fn address((host, port): &(String, u16)) -> String {
+/// Returns the address of a server as it is written.
+pub(crate) fn address(host: &str, port: u16) -> String {
     if host.contains(':') {
         format!("[{host}]:{port}")
     } else {

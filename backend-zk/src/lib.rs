@@ -30,6 +30,7 @@ mod runtime;
 mod security;
 mod session;
 mod tidy;
+mod tls_fault;
 
 pub use backend::ZkBackend;
 pub use config::Config;

@@ -8,6 +8,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore};
 use zookeeper_client::{Acls, Connector, SaslOptions, TlsOptions};
 
 /// The environment variable with the password if no parameter names another place.
@@ -168,6 +169,29 @@ impl Security {
         })
     }
 
+    /// Returns the settings of a TLS connection of our own, the same as those of the client
+    /// library's connections; `None` if connections are not encrypted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if a certificate or a key cannot be used.
+    pub(crate) fn client_config(&self) -> Result<Option<ClientConfig>, Error> {
+        let Some(tls) = &self.tls else {
+            return Ok(None);
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(parse_certificates("ca", &tls.ca)?);
+        ensure_crypto_provider();
+        let builder = ClientConfig::builder().with_root_certificates(roots);
+        let Some((cert, key)) = &tls.identity else {
+            return Ok(Some(builder.with_no_client_auth()));
+        };
+        let (chain, key) = parse_identity(cert, key)?;
+        let config = builder.with_client_auth_cert(chain, key);
+        config
+            .map(Some)
+            .map_err(|error| tls_error("cert and key").with_source(error))
+    }
+
     /// Returns whether connections are encrypted.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.tls.is_some()
@@ -218,14 +242,30 @@ impl Tls {
     }
 }
 
+/// The certificates of a TLS connection, as rustls takes them.
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// Reads the client certificate and its key.
+fn parse_identity(cert: &Secret, key: &Secret) -> Result<Identity, Error> {
+    let chain = parse_certificates("cert", cert)?;
+    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
+        .map_err(|error| tls_error("key").with_source(error))?;
+    Ok((chain, key))
+}
+
+fn parse_certificates(
+    parameter: &str,
+    pem: &Secret,
+) -> Result<Vec<CertificateDer<'static>>, Error> {
+    CertificateDer::pem_slice_iter(pem.expose().as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| tls_error(parameter).with_source(error))
+}
+
 /// Checks that the client certificate and the key belong together. The client library would notice
 /// only when it connects, and would report that no host can be reached.
 fn check_identity(cert: &Secret, key: &Secret) -> Result<(), Error> {
-    let chain = CertificateDer::pem_slice_iter(cert.expose().as_bytes())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| tls_error("cert").with_source(error))?;
-    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
-        .map_err(|error| tls_error("key").with_source(error))?;
+    let (chain, key) = parse_identity(cert, key)?;
     CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
         .map(|_| ())
         .map_err(|error| {

@@ -71,6 +71,11 @@ async fn fails(url: &str) -> Error {
     error
 }
 
+/// Checks that the error has this text.
+fn names(error: &Error, text: &str) {
+    assert!(error.to_string().contains(text), "{error}");
+}
+
 #[tokio::test]
 async fn both_sides_show_certificates_and_the_nodes_belong_to_the_clients() {
     let ca = Ca::new("ours");
@@ -97,13 +102,15 @@ async fn both_sides_show_certificates_and_the_nodes_belong_to_the_clients() {
     assert_eq!(error.expect_err("refused").kind(), ErrorKind::Refused);
     assert_eq!(guard.release().await.expect("an answer"), Release::Released);
 
-    let error = fails(&url).await;
-    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
-    assert!(error.to_string().contains("cert and key"), "{error}");
-    // A certificate that the server's CA did not issue.
-    let error = fails(&with(&Ca::new("theirs").issue("foreign", &[]))).await;
-    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
-    assert!(error.to_string().contains("cert and key"), "{error}");
+    // No certificate, and one that the server's CA did not issue.
+    let theirs = Ca::new("theirs");
+    let foreign = with(&theirs.issue("foreign", &[]));
+    for url in [&url, &foreign] {
+        let error = fails(url).await;
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+        names(&error, "give a client certificate that it accepts");
+        names(&error, &zookeeper.address());
+    }
 }
 
 #[tokio::test]
@@ -114,22 +121,48 @@ async fn a_server_that_is_not_to_be_trusted_is_not_used() {
     for other in &others {
         let url = format!("zks://{}?ca={}", good.address(), other.file());
         let error = fails(&url).await;
-        assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
-        assert!(error.to_string().contains("certificate"), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+        names(&error, "a CA that is not trusted: give the file of that CA");
     }
     works(&format!("zks://{}?ca={}", good.address(), ca.file())).await;
     let expired = serve(&ca.issue_expired("expired", &["127.0.0.1"]), None);
     let foreign = serve(&ca.issue("foreign", &["zk.example"]), None);
-    for bad in [&expired, &foreign] {
+    for (bad, fault) in [
+        (&expired, "has a certificate that has expired"),
+        (&foreign, "has a certificate for another name"),
+    ] {
         let url = format!("zks://{}?ca={}", bad.address(), ca.file());
         let error = fails(&url).await;
-        assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
-        assert!(error.to_string().contains("certificate"), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+        names(&error, fault);
+        names(&error, &bad.address());
+        // A server that is down is no server that is accepted.
+        let both = format!("127.0.0.1:{},{}", free_port(), bad.address());
+        names(
+            &fails(&format!("zks://{both}?ca={}", ca.file())).await,
+            fault,
+        );
         // The client skips it and uses a server that it can trust.
         let both = format!("{},{}", bad.address(), good.address());
         works(&format!("zks://{both}?ca={}", ca.file())).await;
         assert!(bad.ensemble.sessions().is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_limited_wait_ends_with_the_fault_and_not_with_the_limit() {
+    let ca = Ca::new("ours");
+    let server = serve(&ca.issue("server", &["127.0.0.1"]), None);
+    let other = Ca::new("theirs");
+    // The client library would try for longer than the wait.
+    let url = format!(
+        "zks://{}?ca={}&connect_timeout=60s",
+        server.address(),
+        other.file()
+    );
+    let mutex = process(&url, TTL).mutex("x").expect("valid");
+    let error = mutex.acquire_timeout(Duration::from_secs(20)).await;
+    names(&error.expect_err("must fail"), "a CA that is not trusted");
 }
 
 #[tokio::test]

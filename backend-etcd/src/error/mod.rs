@@ -1,19 +1,24 @@
 //! What a failed request means: for the caller, and for the connection it went over.
 
-mod causes;
 mod status;
 mod texts;
-mod tls;
 
 use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
 
+use backend_kit::causes::causes;
+use backend_kit::tls;
 use lock_core::{Effect, Error, ErrorKind, LossReason};
 use tonic::Status;
 
-use self::causes::causes;
 pub(crate) use self::texts::{Meaning, is_lease_gone, parse_cancel_reason};
+
+/// What the URL can say against a fault of TLS.
+const REMEDIES: tls::Remedies = tls::Remedies {
+    plain_scheme: "etcd://",
+    other_name: "use that name in the URL, or give it in the parameter server_name",
+};
 
 /// A failed request.
 #[derive(Debug)]
@@ -90,7 +95,7 @@ pub(crate) fn no_connection(
     if let Some(error) = causes(&*source).find_map(|e| e.downcast_ref::<Error>()) {
         return error.clone();
     }
-    if let Some((kind, text)) = tls::explain(&*source) {
+    if let Some((kind, text)) = tls::explain(&*source, REMEDIES) {
         return Error::new(kind, format!("the coordinator at {address} {text}"))
             .with_source(source);
     }
@@ -147,7 +152,7 @@ fn from_transport(address: &str, never_sent: bool, status: Status) -> Failure {
             scope: Scope::NeverSent,
         };
     }
-    let error = match tls::explain(&status) {
+    let error = match tls::explain(&status, REMEDIES) {
         Some((kind, text)) => Error::new(kind, format!("the coordinator at {address} {text}")),
         None => Error::new(
             ErrorKind::Unreachable,

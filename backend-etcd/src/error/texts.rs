@@ -67,10 +67,6 @@ const STORE_GONE: &str = "turnlock: the store is gone from its place";
 /// says more than the text that etcd has for the same error.
 pub(super) const DETAIL_KEY: &str = "turnlock-detail";
 
-/// What stands before the name of a TLS alert in rustls 0.23. HTTP/2 keeps only the text of an
-/// error.
-pub(super) const TLS_ALERT: &str = "received fatal alert: ";
-
 /// The whole text of etcd-client 0.21.1 for a renewal that is answered without a time to live.
 const CLIENT_LEASE_GONE: &str = "lease not found";
 

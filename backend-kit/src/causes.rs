@@ -5,7 +5,7 @@ use std::io;
 
 /// Returns the error and its causes, outermost first. Also finds those that an I/O error carries
 /// but does not report as its source.
-pub(super) fn causes<'a>(
+pub fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |e| {

@@ -5,8 +5,19 @@ use std::error::Error as StdError;
 use lock_core::ErrorKind;
 use rustls::{AlertDescription, CertificateError};
 
-use super::causes::causes;
-use super::texts::TLS_ALERT;
+use crate::causes::causes;
+
+/// What stands before the name of an alert in rustls 0.23. HTTP/2 keeps only the text of an error.
+const ALERT: &str = "received fatal alert: ";
+
+/// What a user can write in a coordinator's URL against a fault of TLS.
+#[derive(Debug, Clone, Copy)]
+pub struct Remedies {
+    /// The scheme of URLs without TLS, such as `etcd://`.
+    pub plain_scheme: &'static str,
+    /// What to do if the certificate is for another name than that in the URL.
+    pub other_name: &'static str,
+}
 
 /// The alerts by which a server refuses a client's certificate, or a client without one.
 const REFUSALS: [AlertDescription; 8] = [
@@ -22,24 +33,29 @@ const REFUSALS: [AlertDescription; 8] = [
 
 /// Returns the kind of the failure, and the text that follows "the coordinator at ADDRESS". Returns
 /// `None` if the failure does not come from TLS.
-pub(super) fn explain(error: &(dyn StdError + 'static)) -> Option<(ErrorKind, String)> {
+pub fn explain(
+    error: &(dyn StdError + 'static),
+    remedies: Remedies,
+) -> Option<(ErrorKind, String)> {
     causes(error).find_map(|e| match e.downcast_ref::<rustls::Error>() {
-        Some(error) => from_rustls(error),
+        Some(error) => from_rustls(error, remedies),
         None => from_text(&e.to_string()),
     })
 }
 
-fn from_rustls(error: &rustls::Error) -> Option<(ErrorKind, String)> {
+fn from_rustls(error: &rustls::Error, remedies: Remedies) -> Option<(ErrorKind, String)> {
     let (kind, text) = match error {
         rustls::Error::InvalidCertificate(why) => {
-            (ErrorKind::Configuration, explain_certificate(why))
+            (ErrorKind::Configuration, explain_certificate(why, remedies))
         }
         rustls::Error::AlertReceived(alert) => return from_alert(*alert),
         rustls::Error::InvalidMessage(_) => (
             ErrorKind::Configuration,
-            "does not speak TLS: write etcd:// to connect without TLS, or give the port that \
-             speaks it"
-                .to_owned(),
+            format!(
+                "does not speak TLS: write {} to connect without TLS, or give the port that speaks \
+                 it",
+                remedies.plain_scheme
+            ),
         ),
         rustls::Error::PeerIncompatible(_) => (
             ErrorKind::Configuration,
@@ -50,7 +66,7 @@ fn from_rustls(error: &rustls::Error) -> Option<(ErrorKind, String)> {
     Some((kind, text))
 }
 
-fn explain_certificate(why: &CertificateError) -> String {
+fn explain_certificate(why: &CertificateError, remedies: Remedies) -> String {
     match why {
         // A bad signature means that the CA only has the same name as one that is trusted.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
@@ -66,9 +82,10 @@ fn explain_certificate(why: &CertificateError) -> String {
             "has a certificate that is not valid yet: correct the clocks".to_owned()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "has a certificate for another name: use that name in the URL, or give it in the \
-             parameter server_name"
-                .to_owned()
+            format!(
+                "has a certificate for another name: {}",
+                remedies.other_name
+            )
         }
         other => format!("has a certificate that is not valid ({other})"),
     }
@@ -88,7 +105,7 @@ fn from_alert(alert: AlertDescription) -> Option<(ErrorKind, String)> {
 
 /// Finds an alert in the text of an error: HTTP/2 keeps nothing else of an error on its connection.
 fn from_text(text: &str) -> Option<(ErrorKind, String)> {
-    let (_, alert) = text.split_once(TLS_ALERT)?;
+    let (_, alert) = text.split_once(ALERT)?;
     let alert = REFUSALS
         .into_iter()
         .find(|known| alert.starts_with(&format!("{known:?}")))?;
@@ -100,8 +117,13 @@ mod tests {
     use super::*;
     use std::io;
 
+    const REMEDIES: Remedies = Remedies {
+        plain_scheme: "etcd://",
+        other_name: "use that name in the URL",
+    };
+
     fn kind(error: impl StdError + 'static) -> Option<ErrorKind> {
-        explain(&error).map(|(kind, _)| kind)
+        explain(&error, REMEDIES).map(|(kind, _)| kind)
     }
 
     #[test]
