@@ -1,5 +1,6 @@
-//! Generates the server traits of etcd's lock and election services. Crate `etcd-client` generates
-//! them too but does not export them; describing them in Rust keeps the build free of `protoc`.
+//! Generates the server traits of etcd's lock and election services, and of what is implemented of
+//! its authentication service. Crate `etcd-client` generates them too but does not export them, or
+//! not all of their messages; describing them in Rust keeps the build free of `protoc`.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -47,19 +48,48 @@ mod services {
             )
             .method(method("resign", "Resign", "ResignRequest", "PbResignResponse").build())
             .build();
+        let auth = Service::builder()
+            .name("Auth")
+            .package("etcdserverpb")
+            .method(
+                with_messages(
+                    "authenticate",
+                    "Authenticate",
+                    "crate::server::proto::AuthenticateRequest",
+                    "crate::server::proto::AuthenticateResponse",
+                )
+                .build(),
+            )
+            .method(
+                with_messages(
+                    "auth_status",
+                    "AuthStatus",
+                    "crate::server::proto::AuthStatusRequest",
+                    "crate::server::proto::AuthStatusResponse",
+                )
+                .build(),
+            )
+            .build();
         Builder::new()
             .build_client(false)
-            .compile(&[lock, election]);
+            .compile(&[lock, election, auth]);
     }
 
     /// Makes a method. Its request is a message of `server::proto`, and its response a message of
     /// `etcd-client`.
     fn method(name: &str, route: &str, request: &str, response: &str) -> MethodBuilder {
+        let request = format!("crate::server::proto::{request}");
+        let response = format!("etcd_client::proto::{response}");
+        with_messages(name, route, &request, &response)
+    }
+
+    /// Makes a method with these types of messages.
+    fn with_messages(name: &str, route: &str, request: &str, response: &str) -> MethodBuilder {
         Method::builder()
             .name(name)
             .route_name(route)
-            .input_type(format!("crate::server::proto::{request}"))
-            .output_type(format!("etcd_client::proto::{response}"))
+            .input_type(request)
+            .output_type(response)
             .codec_path("tonic_prost::ProstCodec")
     }
 }

@@ -153,6 +153,10 @@ pub enum Error {
         resume_revision: Revision,
     },
 
+    /// The subject of the request may not do this. What it asked about is not told.
+    #[error("permission denied; `turnlock rules check` says why, at the server")]
+    PermissionDenied,
+
     /// Another coordinator has the data folder open.
     #[error(
         "{} is in use by {}; stop that process or use another folder",
@@ -261,6 +265,7 @@ pub(crate) fn to_lock_error(error: Error) -> lock_core::Error {
         | Error::Damaged { .. }
         | Error::FormatVersion { .. }
         | Error::Io { .. } => (ErrorKind::Configuration, Effect::None),
+        Error::PermissionDenied => (ErrorKind::Refused, Effect::None),
         _ => (ErrorKind::Internal, Effect::None),
     };
     let message = match &error {

@@ -93,6 +93,11 @@ impl Keyspace {
         })
     }
 
+    /// Returns the prefix that all keys of the namespace share, those beside its locks too.
+    pub fn prefix_of_all(&self) -> String {
+        format!("{}/", self.namespace)
+    }
+
     /// Returns the prefix that all keys of a lock share.
     fn prefix(&self, name: &LockName) -> String {
         if name.is_raw() {

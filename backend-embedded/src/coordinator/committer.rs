@@ -200,7 +200,7 @@ impl Committer {
         let limits = self.shared.limits().clone();
         let now = self.shared.clock().now();
         let mut machine = Machine::restore(limits, loaded.snapshot, now);
-        machine.adopt_deadlines(&state.machine);
+        machine.adopt_volatile(&state.machine);
         state.machine = machine;
         self.shared.publish_lease_count(&state.machine);
         let mut later = Pending::default();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::pending::Class;
 use super::shared::{Shared, closed_error};
-use super::{Coordinator, Granted, LeaseInfo};
+use super::{Authorizer, Coordinator, Granted, LeaseInfo, Operation};
 use crate::error::Error;
 use crate::evidence::Process;
 use crate::machine::Changes;
@@ -36,6 +36,8 @@ impl Coordinator {
         requested_id: LeaseId,
         ttl: Duration,
     ) -> Result<Granted, Error> {
+        // Before anything is noted on the disk for it.
+        self.check_authority(Operation::Grant)?;
         self.shared().extend_before_ack()?;
         loop {
             let id = match requested_id {
@@ -45,7 +47,12 @@ impl Coordinator {
             self.shared().record_holder(id, requested_id != 0, holder)?;
             let granted = self
                 .submit(Class::Write, |machine, clock, changes| {
-                    machine.grant(clock.now(), id, ttl, changes)
+                    self.authorize(Operation::Grant, machine)?;
+                    let granted = machine.grant(clock.now(), id, ttl, changes)?;
+                    if let Some(authorizer) = &self.authorizer {
+                        machine.set_lease_owner(id, authorizer.owner());
+                    }
+                    Ok(granted)
                 })
                 .await;
             match granted {
@@ -75,6 +82,7 @@ impl Coordinator {
     pub async fn revoke(&self, id: LeaseId) -> Result<Revision, Error> {
         let applied = self
             .submit(Class::Release, |machine, _, changes| {
+                self.authorize(Operation::Revoke(id), machine)?;
                 machine.revoke(id, changes)
             })
             .await?;
@@ -91,7 +99,7 @@ impl Coordinator {
     /// # Cancel safety
     /// Cancel safe: it completes at its first poll.
     pub async fn keep_alive(&self, id: LeaseId) -> Result<Duration, Error> {
-        self.shared().renew(id)
+        self.shared().renew(id, self.authorizer.as_ref())
     }
 
     /// Returns the remaining time of a lease and, if `keys`, the attached keys.
@@ -104,6 +112,7 @@ impl Coordinator {
     pub async fn time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseInfo, Error> {
         let applied = self
             .submit(Class::Read, |machine, clock, _| {
+                self.authorize(Operation::TimeToLive(id), machine)?;
                 let (granted, remaining, attached) = machine.lease(clock.now(), id)?;
                 Ok(LeaseInfo {
                     id,
@@ -116,7 +125,7 @@ impl Coordinator {
         Ok(applied.result)
     }
 
-    /// Returns the ids of all leases, ascending.
+    /// Returns the ids of all leases that the subject of this handle may see, ascending.
     ///
     /// # Errors
     /// [`Error::Overloaded`], [`Error::Stopped`].
@@ -125,7 +134,11 @@ impl Coordinator {
     /// Cancel safe.
     pub async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
         let applied = self
-            .submit(Class::Read, |machine, _, _| Ok(machine.leases()))
+            .submit(Class::Read, |machine, _, _| {
+                let mut ids = machine.leases();
+                ids.retain(|&id| self.authorize(Operation::TimeToLive(id), machine).is_ok());
+                Ok(ids)
+            })
             .await?;
         Ok(applied.result)
     }
@@ -174,10 +187,26 @@ impl Shared {
         }
     }
 
-    pub(super) fn renew(&self, id: LeaseId) -> Result<Duration, Error> {
+    pub(super) fn renew(
+        &self,
+        id: LeaseId,
+        authorizer: Option<&Arc<dyn Authorizer>>,
+    ) -> Result<Duration, Error> {
         self.extend_before_ack()?;
         let mut state = self.state();
         state.check_running()?;
+        if let Some(authorizer) = authorizer {
+            authorizer.authorize(Operation::Renew(id), &state.machine)?;
+            // Owners are not recorded on the disk. After a restart, a lease belongs to the first one
+            // who shows that it knows the random id.
+            if state
+                .machine
+                .lease_use(id)
+                .is_some_and(|(owner, _)| owner.is_none())
+            {
+                state.machine.set_lease_owner(id, authorizer.owner());
+            }
+        }
         // Read under the lock: a renewal that had to wait for the lock counts from when it is
         // applied.
         let now = self.clock().now();

@@ -6,6 +6,7 @@
 //! changes are published to watches, only when everything that it depends on is on the disk. A read
 //! waits for the changes that it has seen, if they are not durable yet.
 
+mod authorizer;
 mod bell;
 mod committer;
 mod expiry;
@@ -39,6 +40,9 @@ use crate::evidence::PreviousRun;
 use crate::machine::op::{LeaseId, Revision};
 use crate::machine::{FIRST_REVISION, Snapshot};
 use crate::store::{Folder, Identity, Medium, Store};
+pub(crate) use authorizer::{Authorizer, Operation};
+#[cfg(feature = "server")]
+pub(crate) use authorizer::{LeaseState, Leases};
 use committer::Committer;
 use expiry::Expiry;
 #[cfg(feature = "server")]
@@ -69,6 +73,8 @@ pub use watch::{WatchBatch, Watcher};
 #[derive(Debug, Clone)]
 pub struct Coordinator {
     inner: Arc<Inner>,
+    /// Decides on the requests of this handle; `None` if it may do everything.
+    authorizer: Option<Arc<dyn Authorizer>>,
 }
 
 #[derive(Debug)]
@@ -241,6 +247,7 @@ impl Coordinator {
         let threads = Mutex::new(Vec::new());
         Coordinator {
             inner: Arc::new(Inner { shared, threads }),
+            authorizer: None,
         }
     }
 

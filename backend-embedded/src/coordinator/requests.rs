@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::pending::{Class, Outcome};
 use super::shared::Clock;
-use super::{Coordinator, Watcher};
+use super::{Coordinator, Operation, Watcher};
 use crate::error::Error;
 use crate::machine::op::{
     Delete, KeyRange, KeyValue, Put, Range, RangeResult, Revision, Txn, TxnResult,
@@ -35,6 +35,7 @@ impl Coordinator {
     /// or not at all.
     pub async fn txn(&self, txn: Txn) -> Result<Applied<TxnResult>, Error> {
         self.submit(Class::of(&txn), |machine, _, changes| {
+            self.authorize(Operation::Txn(&txn), machine)?;
             machine.txn(&txn, changes)
         })
         .await
@@ -49,8 +50,11 @@ impl Coordinator {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn range(&self, range: Range) -> Result<Applied<RangeResult>, Error> {
-        self.submit(Class::Read, |machine, _, _| machine.range(&range))
-            .await
+        self.submit(Class::Read, |machine, _, _| {
+            self.authorize(Operation::Range(&range), machine)?;
+            machine.range(&range)
+        })
+        .await
     }
 
     /// Writes a key, and returns its previous state if the request asks for it.
@@ -62,6 +66,7 @@ impl Coordinator {
     /// As [`txn`](Self::txn).
     pub async fn put(&self, put: Put) -> Result<Applied<Option<Arc<KeyValue>>>, Error> {
         self.submit(Class::Write, |machine, _, changes| {
+            self.authorize(Operation::Put(&put), machine)?;
             machine.put(&put, changes)
         })
         .await
@@ -80,6 +85,7 @@ impl Coordinator {
         delete: Delete,
     ) -> Result<Applied<(u64, Vec<Arc<KeyValue>>)>, Error> {
         self.submit(Class::Release, |machine, _, changes| {
+            self.authorize(Operation::Delete(&delete), machine)?;
             machine.delete(&delete, changes)
         })
         .await
@@ -97,6 +103,7 @@ impl Coordinator {
     pub async fn compact(&self, revision: Revision) -> Result<Revision, Error> {
         let applied = self
             .submit(Class::Write, |machine, _, changes| {
+                self.authorize(Operation::Compact, machine)?;
                 machine.compact(revision, changes)
             })
             .await?;
@@ -114,9 +121,13 @@ impl Coordinator {
     /// bounds the history by `history_events` and `history_bytes`; [`Error::TooManyWatches`],
     /// [`Error::EmptyKey`], [`Error::Stopped`].
     pub fn watch(&self, keys: KeyRange, start: Option<Revision>) -> Result<Watcher, Error> {
+        self.check_authority(Operation::Watch(&keys))?;
+        // What is delivered later is decided on again: the rights may be withdrawn by then.
+        let authorizer = self.authorizer.clone().map(|it| (it, keys.clone()));
         let watched = self.shared().hub().watch(keys, start);
         let (id, queue) = watched.inspect_err(|error| self.shared().note_refusal(error))?;
-        Ok(Watcher::new(Arc::clone(self.shared()), id, queue))
+        let shared = Arc::clone(self.shared());
+        Ok(Watcher::new(shared, id, queue, authorizer))
     }
 }
 

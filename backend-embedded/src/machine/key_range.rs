@@ -45,6 +45,28 @@ impl KeyRange {
         }
     }
 
+    /// Returns whether every key that the other range could hold is in this one.
+    pub fn contains_all(&self, other: &KeyRange) -> bool {
+        match (self, other) {
+            (_, KeyRange::One(key)) => self.contains(key),
+            (KeyRange::One(_), KeyRange::Span { .. }) => false,
+            (
+                KeyRange::Span { start, end },
+                KeyRange::Span {
+                    start: other_start,
+                    end: other_end,
+                },
+            ) => {
+                let ends_within = match (end, other_end) {
+                    (None, _) => true,
+                    (Some(_), None) => false,
+                    (Some(end), Some(other_end)) => other_end <= end,
+                };
+                start <= other_start && ends_within
+            }
+        }
+    }
+
     /// Returns the prefix, if the range is exactly all keys with that prefix.
     pub(crate) fn as_prefix(&self) -> Option<&Bytes> {
         let KeyRange::Span {

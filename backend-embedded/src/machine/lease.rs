@@ -1,6 +1,7 @@
 //! The leases: their deadlines, and the keys attached to them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,8 @@ struct Lease {
     /// On the scale of the table, see [`LeaseTable::extension`].
     deadline: Duration,
     keys: BTreeSet<Bytes>,
+    /// The subject that it was granted to, if that is known.
+    owner: Option<Arc<str>>,
 }
 
 /// All leases by id and by deadline. Times count from the caller's epoch.
@@ -48,6 +51,7 @@ impl LeaseTable {
             ttl,
             deadline,
             keys: BTreeSet::new(),
+            owner: None,
         };
         self.leases.insert(id, lease);
         self.deadlines.insert((deadline, id));
@@ -85,6 +89,18 @@ impl LeaseTable {
         self.leases.get(&id).map(|lease| (lease.ttl, &lease.keys))
     }
 
+    /// Returns the owner, if it is known, and the keys, ascending.
+    pub(super) fn get_use(&self, id: LeaseId) -> Option<(Option<&str>, &BTreeSet<Bytes>)> {
+        let lease = self.leases.get(&id)?;
+        Some((lease.owner.as_deref(), &lease.keys))
+    }
+
+    pub(super) fn set_owner(&mut self, id: LeaseId, owner: &Arc<str>) {
+        if let Some(lease) = self.leases.get_mut(&id) {
+            lease.owner = Some(Arc::clone(owner));
+        }
+    }
+
     /// Returns when the lease expires unless it is renewed.
     pub(super) fn expires_at(&self, id: LeaseId) -> Option<Duration> {
         let lease = self.leases.get(&id)?;
@@ -102,10 +118,11 @@ impl LeaseTable {
         self.extension += delay;
     }
 
-    /// Takes over from `old` the deadlines of the leases that exist in both.
-    pub(super) fn adopt_deadlines(&mut self, old: &LeaseTable) {
+    /// Takes over from `old` the deadlines and the owners of the leases that exist in both.
+    pub(super) fn adopt_volatile(&mut self, old: &LeaseTable) {
         for (&id, lease) in &old.leases {
-            if self.contains(id) {
+            if let Some(own) = self.leases.get_mut(&id) {
+                own.owner = lease.owner.clone();
                 let expires_at = lease.deadline + old.extension;
                 self.set_deadline(id, expires_at.saturating_sub(self.extension));
             }

@@ -15,6 +15,7 @@ mod tests;
 mod txn;
 mod validate;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,10 +121,10 @@ impl Machine {
         machine
     }
 
-    /// Takes over the deadlines of the leases that `old` has too, so that going back to the
-    /// recorded state neither shortens nor prolongs them.
-    pub fn adopt_deadlines(&mut self, old: &Machine) {
-        self.leases.adopt_deadlines(&old.leases);
+    /// Takes over the deadlines and the owners of the leases that `old` has too, so that going back
+    /// to the recorded state neither shortens nor prolongs them, and gives them to nobody else.
+    pub fn adopt_volatile(&mut self, old: &Machine) {
+        self.leases.adopt_volatile(&old.leases);
     }
 
     /// Returns the revision of the last change.
@@ -305,6 +306,17 @@ impl Machine {
         let (ttl, keys) = self.leases.get(id).ok_or_else(not_found)?;
         let expires_at = self.leases.expires_at(id).ok_or_else(not_found)?;
         Ok((ttl, expires_at.saturating_sub(now), keys.iter()))
+    }
+
+    /// Returns the owner of a lease, if that is known, and its keys, ascending; `None` if there is no
+    /// such lease.
+    pub fn lease_use(&self, id: LeaseId) -> Option<(Option<&str>, &BTreeSet<Bytes>)> {
+        self.leases.get_use(id)
+    }
+
+    /// Notes who owns a lease. This is not a change: it is not recorded.
+    pub fn set_lease_owner(&mut self, id: LeaseId, owner: &Arc<str>) {
+        self.leases.set_owner(id, owner);
     }
 
     /// Returns the ids of all leases, ascending.

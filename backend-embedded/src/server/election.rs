@@ -15,7 +15,7 @@ use super::encode::{self, to_i64};
 use super::proto::{CampaignRequest, LeaderRequest, ProclaimRequest, ResignRequest};
 use super::queue;
 use super::state::Shared;
-use crate::coordinator::Watcher;
+use crate::coordinator::{Coordinator, Watcher};
 use crate::error::Error;
 use crate::machine::op::{Delete, KeyRange, Op, Put, Txn};
 
@@ -52,8 +52,10 @@ impl super::proto::Election for Election {
         &self,
         request: Request<CampaignRequest>,
     ) -> Result<Response<PbCampaignResponse>, Status> {
+        let coordinator = self.0.coordinator_for(&request);
         let CampaignRequest { name, lease, value } = request.into_inner();
-        let queue_key = queue::acquire(&self.0, name.clone(), lease, Some(value.into())).await?;
+        let value = Some(value.into());
+        let queue_key = queue::acquire(&self.0, coordinator, name.clone(), lease, value).await?;
         Ok(Response::new(PbCampaignResponse {
             header: Some(self.0.header(queue_key.revision)),
             leader: Some(PbLeaderKey {
@@ -69,6 +71,7 @@ impl super::proto::Election for Election {
         &self,
         request: Request<ProclaimRequest>,
     ) -> Result<Response<PbProclaimResponse>, Status> {
+        let coordinator = self.0.coordinator_for(&request);
         let ProclaimRequest { leader, value } = request.into_inner();
         let leader = require_leader(leader)?;
         let put = Op::Put(Put {
@@ -77,11 +80,7 @@ impl super::proto::Election for Election {
             lease: Some(leader.lease),
             prev_kv: false,
         });
-        let done = self
-            .0
-            .coordinator
-            .txn(txn_if_unchanged(&leader, put))
-            .await?;
+        let done = coordinator.txn(txn_if_unchanged(&leader, put)).await?;
         if !done.result.succeeded {
             return Err(not_leader());
         }
@@ -94,7 +93,8 @@ impl super::proto::Election for Election {
         &self,
         request: Request<LeaderRequest>,
     ) -> Result<Response<PbLeaderResponse>, Status> {
-        let found = queue::read_head(&self.0.coordinator, &request.into_inner().name).await?;
+        let coordinator = self.0.coordinator_for(&request);
+        let found = queue::read_head(&coordinator, &request.into_inner().name).await?;
         let leader = found.result.ok_or_else(no_leader)?;
         Ok(Response::new(PbLeaderResponse {
             header: Some(self.0.header(found.revision)),
@@ -110,6 +110,7 @@ impl super::proto::Election for Election {
     ) -> Result<Response<Self::ObserveStream>, Status> {
         let observer = Observer {
             shared: Arc::clone(&self.0),
+            coordinator: self.0.coordinator_for(&request),
             name: request.into_inner().name,
             leader: None,
         };
@@ -128,16 +129,13 @@ impl super::proto::Election for Election {
         &self,
         request: Request<ResignRequest>,
     ) -> Result<Response<PbResignResponse>, Status> {
+        let coordinator = self.0.coordinator_for(&request);
         let leader = require_leader(request.into_inner().leader)?;
         let delete = Op::Delete(Delete {
             keys: KeyRange::One(leader.key.clone().into()),
             prev_kv: false,
         });
-        let done = self
-            .0
-            .coordinator
-            .txn(txn_if_unchanged(&leader, delete))
-            .await?;
+        let done = coordinator.txn(txn_if_unchanged(&leader, delete)).await?;
         Ok(Response::new(PbResignResponse {
             header: Some(self.0.header(done.revision)),
         }))
@@ -148,6 +146,7 @@ impl super::proto::Election for Election {
 /// be left out. The latest one never is.
 struct Observer {
     shared: Shared,
+    coordinator: Coordinator,
     name: Vec<u8>,
     /// The watch of the present leader's key, from the last reported revision on.
     leader: Option<Watcher>,
@@ -181,7 +180,7 @@ impl Observer {
 
     /// Reads the present leader; `None` if there may be another one by now.
     async fn read_leader(&mut self) -> Result<Option<PbLeaderResponse>, Error> {
-        let coordinator = &self.shared.coordinator;
+        let coordinator = &self.coordinator;
         // First the watch, then the read: a leader that comes in between wakes the watch.
         let mut candidates = coordinator.watch(queue::to_key_range(&self.name), None)?;
         let found = queue::read_head(coordinator, &self.name).await?;

@@ -12,13 +12,14 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use super::state::Shared;
 
 /// The services that a client may ask about. The empty name stands for the server.
-const SERVICES: [&str; 8] = [
+const SERVICES: [&str; 9] = [
     "",
     "etcdserverpb.KV",
     "etcdserverpb.Watch",
     "etcdserverpb.Lease",
     "etcdserverpb.Cluster",
     "etcdserverpb.Maintenance",
+    "etcdserverpb.Auth",
     "v3lockpb.Lock",
     "v3electionpb.Election",
 ];

@@ -34,8 +34,9 @@ impl PbKvService for Kv {
         &self,
         request: Request<PbRangeRequest>,
     ) -> Result<Response<PbRangeResponse>, Status> {
+        let coordinator = self.0.coordinator_for(&request);
         let range = decode::range(request.into_inner())?;
-        let found = self.0.coordinator.range(range).await?;
+        let found = coordinator.range(range).await?;
         let header = self.0.header(found.revision);
         Ok(Response::new(encode::range(Some(header), &found.result)))
     }
@@ -50,15 +51,13 @@ impl PbKvService for Kv {
     }
 
     async fn put(&self, request: Request<PbPutRequest>) -> Result<Response<PbPutResponse>, Status> {
+        let coordinator = self.0.coordinator_for(&request);
         let request = request.into_inner();
         let size = check_size(&request);
         let put = decode::put(request)?;
         size?;
-        let done = self
-            .0
-            .commit_wait
-            .wait_for(self.0.coordinator.put(put))
-            .await?;
+        let putting = coordinator.put(put);
+        let done = self.0.commit_wait.wait_for(putting).await?;
         let header = self.0.header(done.revision);
         Ok(Response::new(encode::put(
             Some(header),
@@ -70,11 +69,12 @@ impl PbKvService for Kv {
         &self,
         request: Request<PbDeleteRequest>,
     ) -> Result<Response<PbDeleteResponse>, Status> {
+        let coordinator = self.0.coordinator_for(&request);
         let request = request.into_inner();
         let size = check_size(&request);
         let delete = decode::delete(request)?;
         size?;
-        let deleting = self.0.coordinator.delete(delete);
+        let deleting = coordinator.delete(delete);
         let done = self.0.commit_wait.wait_for(deleting).await?;
         let header = self.0.header(done.revision);
         let (deleted, prev_kvs): (u64, Vec<Arc<_>>) = done.result;
@@ -86,6 +86,7 @@ impl PbKvService for Kv {
     }
 
     async fn txn(&self, request: Request<PbTxnRequest>) -> Result<Response<PbTxnResponse>, Status> {
+        let coordinator = self.0.coordinator_for(&request);
         let request = request.into_inner();
         let size = check_size(&request);
         let txn = decode::txn(request)?;
@@ -93,7 +94,7 @@ impl PbKvService for Kv {
         // One message of a client may carry the transactions of several callers.
         let callers = txn.then.iter().filter(|op| matches!(op, Op::Txn(_)));
         let callers = callers.count().max(1);
-        let answer = self.0.coordinator.txn(txn);
+        let answer = coordinator.txn(txn);
         let done = self.0.commit_wait.wait_for_callers(callers, answer).await?;
         let header = self.0.header(done.revision);
         Ok(Response::new(encode::txn(header, &done.result)))
@@ -104,8 +105,9 @@ impl PbKvService for Kv {
         request: Request<PbCompactionRequest>,
     ) -> Result<Response<PbCompactionResponse>, Status> {
         // `physical` asks to wait until the space is free, which it is when this returns.
+        let coordinator = self.0.coordinator_for(&request);
         let revision = decode::to_u64(request.into_inner().revision);
-        let revision = self.0.coordinator.compact(revision).await?;
+        let revision = coordinator.compact(revision).await?;
         Ok(Response::new(PbCompactionResponse {
             header: Some(self.0.header(revision)),
         }))

@@ -15,6 +15,7 @@ use super::connection::Peer;
 use super::decode::to_u64;
 use super::encode::to_i64;
 use super::state::{Shared, State};
+use crate::coordinator::Coordinator;
 use crate::error::Error;
 use crate::evidence::Process;
 
@@ -31,10 +32,11 @@ impl PbLeaseService for Lease {
         &self,
         request: Request<PbLeaseGrantRequest>,
     ) -> Result<Response<PbLeaseGrantResponse>, Status> {
+        let coordinator = self.0.coordinator_for(&request);
         let holder = find_holder(&request);
         let request = request.into_inner();
         let ttl = Duration::from_secs(to_u64(request.ttl));
-        let granting = self.0.coordinator.grant_to(holder, request.id, ttl);
+        let granting = coordinator.grant_to(holder, request.id, ttl);
         let granted = match self.0.commit_wait.wait_for(granting).await {
             Ok(granted) => granted,
             // etcd accepts negative ids. Its Go client, like ours, never sends one.
@@ -55,7 +57,8 @@ impl PbLeaseService for Lease {
         &self,
         request: Request<PbLeaseRevokeRequest>,
     ) -> Result<Response<PbLeaseRevokeResponse>, Status> {
-        let revoking = self.0.coordinator.revoke(request.into_inner().id);
+        let coordinator = self.0.coordinator_for(&request);
+        let revoking = coordinator.revoke(request.into_inner().id);
         let revision = self.0.commit_wait.wait_for(revoking).await?;
         Ok(Response::new(PbLeaseRevokeResponse {
             header: Some(self.0.header(revision)),
@@ -71,9 +74,10 @@ impl PbLeaseService for Lease {
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         // Requests are taken one at a time, as fast as the client takes the responses, so nothing
         // piles up here.
+        let coordinator = self.0.coordinator_for(&request);
         let renewals = stream::try_unfold(
-            (self.0.clone(), request.into_inner()),
-            |(state, mut requests)| async move {
+            (self.0.clone(), coordinator, request.into_inner()),
+            |(state, coordinator, mut requests)| async move {
                 let request = tokio::select! {
                     request = requests.message() => request?,
                     () = state.lifecycle.wait_for_draining() => return Err(state.stop_status()),
@@ -81,8 +85,8 @@ impl PbLeaseService for Lease {
                 match request {
                     None => Ok(None),
                     Some(request) => {
-                        let response = renew(&state, request.id).await?;
-                        Ok(Some((response, (state, requests))))
+                        let response = renew(&state, &coordinator, request.id).await?;
+                        Ok(Some((response, (state, coordinator, requests))))
                     }
                 }
             },
@@ -94,18 +98,14 @@ impl PbLeaseService for Lease {
         &self,
         request: Request<PbLeaseTimeToLiveRequest>,
     ) -> Result<Response<PbLeaseTimeToLiveResponse>, Status> {
+        let coordinator = self.0.coordinator_for(&request);
         let request = request.into_inner();
         let mut response = PbLeaseTimeToLiveResponse {
             id: request.id,
             ttl: -1,
             ..PbLeaseTimeToLiveResponse::default()
         };
-        match self
-            .0
-            .coordinator
-            .time_to_live(request.id, request.keys)
-            .await
-        {
+        match coordinator.time_to_live(request.id, request.keys).await {
             Ok(lease) => {
                 response.ttl = to_seconds(lease.remaining);
                 response.granted_ttl = to_seconds(lease.granted);
@@ -120,9 +120,9 @@ impl PbLeaseService for Lease {
 
     async fn lease_leases(
         &self,
-        _: Request<PbLeaseLeasesRequest>,
+        request: Request<PbLeaseLeasesRequest>,
     ) -> Result<Response<PbLeaseLeasesResponse>, Status> {
-        let leases = self.0.coordinator.leases().await?;
+        let leases = self.0.coordinator_for(&request).leases().await?;
         Ok(Response::new(PbLeaseLeasesResponse {
             header: Some(self.0.header_now()),
             leases: leases.into_iter().map(|id| PbLeaseStatus { id }).collect(),
@@ -138,10 +138,14 @@ fn find_holder<T>(request: &Request<T>) -> Option<Process> {
     Process::from_peer((*pid)?, user_agent)
 }
 
-async fn renew(state: &State, id: i64) -> Result<PbLeaseKeepAliveResponse, Status> {
+async fn renew(
+    state: &State,
+    coordinator: &Coordinator,
+    id: i64,
+) -> Result<PbLeaseKeepAliveResponse, Status> {
     // Read first: a lease must not seem to be renewed at a revision at which it no longer existed.
     let header = state.header_now();
-    let ttl = match state.coordinator.keep_alive(id).await {
+    let ttl = match coordinator.keep_alive(id).await {
         Ok(ttl) => to_seconds(ttl),
         Err(Error::LeaseNotFound { .. } | Error::InvalidLeaseId { .. }) => 0,
         Err(err) => return Err(err.into()),

@@ -17,8 +17,9 @@ impl super::proto::Lock for Lock {
         &self,
         request: Request<LockRequest>,
     ) -> Result<Response<PbLockResponse>, Status> {
+        let coordinator = self.0.coordinator_for(&request);
         let LockRequest { name, lease } = request.into_inner();
-        let queue_key = queue::acquire(&self.0, name, lease, None).await?;
+        let queue_key = queue::acquire(&self.0, coordinator, name, lease, None).await?;
         Ok(Response::new(PbLockResponse {
             header: Some(self.0.header(queue_key.revision)),
             key: queue_key.key.to_vec(),
@@ -29,8 +30,9 @@ impl super::proto::Lock for Lock {
         &self,
         request: Request<UnlockRequest>,
     ) -> Result<Response<PbUnlockResponse>, Status> {
+        let coordinator = self.0.coordinator_for(&request);
         let delete = decode::delete_key(request.into_inner().key)?;
-        let done = self.0.coordinator.delete(delete).await?;
+        let done = coordinator.delete(delete).await?;
         Ok(Response::new(PbUnlockResponse {
             header: Some(self.0.header(done.revision)),
         }))

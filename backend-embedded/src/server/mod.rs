@@ -21,6 +21,8 @@
 //! # }
 //! ```
 
+pub mod access;
+mod auth;
 mod call_registry;
 mod cluster;
 mod commit_wait;
@@ -61,6 +63,7 @@ use tonic::service::Routes;
 use tonic::transport;
 use tonic_health::pb::health_server::HealthServer;
 
+use self::access::{Access, Authenticated};
 use self::connection::Incoming;
 use self::lifecycle::{Lifecycle, Phase};
 use self::listen::{BoundListener, SocketPath};
@@ -196,6 +199,7 @@ pub struct BoundServer {
     addresses: Vec<Listen>,
     metrics: Vec<MetricsListener>,
     etcd_names: bool,
+    access: Option<Access>,
     live: Arc<tokio::sync::watch::Sender<usize>>,
     progress_interval: Duration,
 }
@@ -208,6 +212,7 @@ impl BoundServer {
             addresses,
             metrics: Vec::new(),
             etcd_names: false,
+            access: None,
             live: Arc::new(tokio::sync::watch::Sender::new(0)),
             progress_interval: PROGRESS_INTERVAL,
         }
@@ -261,6 +266,15 @@ impl BoundServer {
         self
     }
 
+    /// Lets clients do what these rules allow, and nothing else. Their files are looked at every few
+    /// seconds, and read again when one of them has changed; a file that cannot be used is logged,
+    /// and the former rules stay. Without this, whoever can open a connection may do everything.
+    #[must_use]
+    pub fn with_access(mut self, access: Access) -> Self {
+        self.access = Some(access);
+        self
+    }
+
     /// Sets how often an idle watch gets a progress notification, if it asked for them; 10 minutes
     /// by default.
     #[must_use]
@@ -287,6 +301,7 @@ impl BoundServer {
         let coordinator = self.coordinator.clone();
         let state = Arc::new(State::new(
             self.coordinator,
+            self.access.clone(),
             lifecycle.clone(),
             self.addresses.iter().map(client_url).collect(),
             self.progress_interval,
@@ -308,6 +323,13 @@ impl BoundServer {
             // There are no listeners.
             std::future::pending::<()>().await;
         };
+        let access = self.access.clone();
+        let following = async {
+            match access {
+                Some(access) => access.follow_files().await,
+                None => std::future::pending().await,
+            }
+        };
         let sockets: Vec<_> = self
             .bound
             .iter()
@@ -327,7 +349,10 @@ impl BoundServer {
                 .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
                 .serve_with_incoming_shutdown(
                     CountCalls {
-                        inner: NameUnimplemented(routes(&state)),
+                        inner: Authenticated {
+                            inner: NameUnimplemented(routes(&state)),
+                            access: self.access,
+                        },
                         metrics: Arc::clone(metrics.calls()),
                     },
                     incoming,
@@ -341,6 +366,7 @@ impl BoundServer {
             _ = &mut serving => return Ok(()),
             () = shutdown => {}
             () = probing => {}
+            () = following => {}
             reason = coordinator.closed() => tracing::info!(%reason, "the server ends"),
             error = wait_for_lost_socket(&sockets) => {
                 tracing::error!(%error, "the server ends");
@@ -401,6 +427,7 @@ fn routes(state: &Arc<State>) -> Routes {
         .add_service(maintenance.max_decoding_message_size(max))
         .add_service(lock.max_decoding_message_size(max))
         .add_service(election.max_decoding_message_size(max))
+        .add_service(proto::AuthServer::new(auth::Auth(state())))
         .add_service(HealthServer::new(health::Health(state())))
         .prepare()
 }

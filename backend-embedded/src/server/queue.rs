@@ -11,7 +11,7 @@ use tonic::Status;
 
 use super::state::{Shared, State};
 use super::{call_registry, status};
-use crate::coordinator::{Applied, Coordinator, WatchBatch};
+use crate::coordinator::{Applied, Coordinator, Operation, WatchBatch};
 use crate::error::Error;
 use crate::machine::op::{
     Compare, CompareOp, CompareTarget, Delete, KeyRange, KeyValue, LeaseId, Op, OpResult, Put,
@@ -79,6 +79,7 @@ pub(super) fn compare_create_revision(key: Bytes, revision: Revision) -> Compare
 )]
 pub(super) async fn acquire(
     state: &Shared,
+    coordinator: Coordinator,
     name: Vec<u8>,
     lease: LeaseId,
     value: Option<Bytes>,
@@ -86,7 +87,7 @@ pub(super) async fn acquire(
     let (answer, answered) = oneshot::channel();
     let state = Arc::clone(state);
     // Runs in a task of its own, because leaving the queue takes several steps.
-    tokio::spawn(async move { run_call(&state, name, lease, value, answer).await });
+    tokio::spawn(async move { run_call(&state, coordinator, name, lease, value, answer).await });
     answered
         .await
         .unwrap_or_else(|_| Err(status::stop_status()))
@@ -96,6 +97,7 @@ type Answer = oneshot::Sender<Result<QueueKey, Status>>;
 
 async fn run_call(
     state: &State,
+    coordinator: Coordinator,
     name: Vec<u8>,
     lease: LeaseId,
     value: Option<Bytes>,
@@ -103,8 +105,14 @@ async fn run_call(
 ) {
     let own_lease = lease == 0;
     let granted = if own_lease {
-        let granted = state.coordinator.grant(0, SERVER_LEASE_TTL).await;
-        granted.map(|granted| granted.id)
+        // Decided on before there is a lease to take back.
+        match coordinator.check_authority(Operation::Watch(&to_key_range(&name))) {
+            Ok(()) => {
+                let granted = coordinator.grant(0, SERVER_LEASE_TTL).await;
+                granted.map(|granted| granted.id)
+            }
+            Err(err) => Err(err),
+        }
     } else {
         Ok(lease)
     };
@@ -117,6 +125,7 @@ async fn run_call(
     };
     let call = Call {
         state,
+        coordinator,
         membership: state.call_registry.join(to_key(&name, lease)),
         name,
         value,
@@ -146,7 +155,10 @@ async fn run_call(
 
 /// One call in the queue.
 struct Call<'a> {
+    /// With a coordinator that may take back whatever was done for the call.
     state: &'a State,
+    /// Does what the caller may do.
+    coordinator: Coordinator,
     membership: call_registry::Membership<'a>,
     name: Vec<u8>,
     /// The value to write; `None` for a lock, which does not change the value of an existing key.
@@ -188,7 +200,7 @@ impl Call<'_> {
             or_else,
         };
         let mut key_calls = self.membership.key_calls.lock().await;
-        let done = self.state.coordinator.txn(txn).await?;
+        let done = self.coordinator.txn(txn).await?;
         let found = match done.result.results.first() {
             Some(OpResult::Range(found)) => found.kvs.first().map(|kv| kv.create_revision),
             _ => None,
@@ -267,7 +279,7 @@ impl Call<'_> {
 
     /// Waits until the key is at the head (`true`) or gone (`false`).
     async fn wait_for_head(&self, queue_key: &mut QueueKey) -> Result<bool, Error> {
-        let coordinator = &self.state.coordinator;
+        let coordinator = &self.coordinator;
         let mut renewal = interval_at(Instant::now() + SERVER_LEASE_RENEWAL, SERVER_LEASE_RENEWAL);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         'read: loop {
@@ -317,7 +329,6 @@ impl Call<'_> {
             queue_key.create_revision - 1,
         );
         let done = self
-            .state
             .coordinator
             .txn(Txn {
                 then: vec![Op::Range(own), Op::Range(predecessor)],

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::proto::PbResponseHeader;
-use tonic::Status;
+use tonic::{Request, Status};
 
+use super::access::{Access, Caller, Nobody};
 use super::call_registry::CallRegistry;
 use super::commit_wait::CommitWait;
 use super::encode::to_i64;
@@ -19,7 +20,9 @@ pub(super) const RAFT_TERM: u64 = 1;
 
 /// The state that all services share.
 pub(super) struct State {
+    /// May do everything: for the server's own affairs, not for requests.
     pub(super) coordinator: Coordinator,
+    access: Option<Access>,
     pub(super) lifecycle: Lifecycle,
     /// The addresses of the server as URLs.
     pub(super) client_urls: Vec<String>,
@@ -37,6 +40,7 @@ pub(super) type Shared = Arc<State>;
 impl State {
     pub(super) fn new(
         coordinator: Coordinator,
+        access: Option<Access>,
         lifecycle: Lifecycle,
         client_urls: Vec<String>,
         progress_interval: Duration,
@@ -44,6 +48,7 @@ impl State {
         let status = coordinator.status();
         Self {
             coordinator,
+            access,
             lifecycle,
             client_urls,
             progress_interval,
@@ -51,6 +56,22 @@ impl State {
             commit_wait: CommitWait::default(),
             cluster_id: status.cluster_id,
             member_id: status.member_id,
+        }
+    }
+
+    /// Returns the rules and users, if there are any.
+    pub(super) fn access(&self) -> Option<&Access> {
+        self.access.as_ref()
+    }
+
+    /// Returns the coordinator for a request: it does what the request's sender may do.
+    pub(super) fn coordinator_for<T>(&self, request: &Request<T>) -> Coordinator {
+        if self.access.is_none() {
+            return self.coordinator.clone();
+        }
+        match Caller::of(request.extensions()) {
+            Some(caller) => self.coordinator.on_behalf_of(caller),
+            None => self.coordinator.on_behalf_of(Arc::new(Nobody::new())),
         }
     }
 

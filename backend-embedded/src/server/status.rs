@@ -24,6 +24,14 @@ pub(super) const LEASE_EXISTS: &str = "etcdserver: lease already exists";
 pub(super) const LEASE_TTL_TOO_LARGE: &str = "etcdserver: too large lease TTL";
 pub(super) const REQUEST_TOO_LARGE: &str = "etcdserver: request is too large";
 pub(super) const TOO_MANY_REQUESTS: &str = "etcdserver: too many requests";
+pub(super) const PERMISSION_DENIED: &str = "etcdserver: permission denied";
+pub(super) const AUTH_NOT_ENABLED: &str = "etcdserver: authentication is not enabled";
+pub(super) const AUTH_FAILED: &str =
+    "etcdserver: authentication failed, invalid user ID or password";
+const INVALID_TOKEN: &str = "etcdserver: invalid auth token";
+/// The reason of a watch that is cancelled for want of rights, as etcd writes it.
+pub(super) const WATCH_DENIED: &str =
+    "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
 pub(super) const STOPPED: &str = "etcdserver: server stopped";
 /// Not one of etcd's texts: its clients treat it as any unavailable server. Our clients know by it
 /// that their sessions are gone.
@@ -32,6 +40,31 @@ pub(super) const DISPLACED: &str = "turnlock: the store is gone from its place";
 /// Returns the status of a server, or a coordinator, that is ending.
 pub(super) fn stop_status() -> Status {
     Status::unavailable(STOPPED)
+}
+
+/// Returns the status of a request that needs more rights.
+pub(super) fn permission_denied() -> Status {
+    Status::permission_denied(PERMISSION_DENIED)
+}
+
+/// Returns the status of a request whose token has expired or was never given out. Clients then show
+/// their password again.
+pub(super) fn invalid_token() -> Status {
+    Status::unauthenticated(INVALID_TOKEN)
+}
+
+/// Returns the status of a request that does not say who it is from.
+pub(super) fn no_credentials() -> Status {
+    let detail =
+        "the request has no credentials: use a user and its password, or a client certificate";
+    with_detail(invalid_token(), detail)
+}
+
+fn with_detail(mut status: Status, detail: &str) -> Status {
+    if let Ok(detail) = MetadataValue::try_from(detail) {
+        status.metadata_mut().insert(DETAIL_KEY, detail);
+    }
+    status
 }
 
 impl From<Error> for Status {
@@ -54,6 +87,7 @@ impl From<Error> for Status {
                 (Code::ResourceExhausted, NO_SPACE)
             }
             Error::Overloaded => (Code::ResourceExhausted, TOO_MANY_REQUESTS),
+            Error::PermissionDenied => (Code::PermissionDenied, PERMISSION_DENIED),
             Error::Stopped { .. } => (Code::Unavailable, STOPPED),
             Error::Displaced { .. } => (Code::Unavailable, DISPLACED),
             // etcd does not have these limits, so it has no text for them.
@@ -64,11 +98,7 @@ impl From<Error> for Status {
             }
             _ => return Self::internal(format!("turnlock: {err}")),
         };
-        let mut status = Self::new(code, text);
-        if let Ok(detail) = MetadataValue::try_from(err.to_string()) {
-            status.metadata_mut().insert(DETAIL_KEY, detail);
-        }
-        status
+        with_detail(Self::new(code, text), &err.to_string())
     }
 }
 

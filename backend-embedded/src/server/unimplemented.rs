@@ -42,7 +42,15 @@ where
                 return Ok(response);
             }
             let name = uri.path().trim_start_matches('/');
-            Ok(Status::unimplemented(format!("turnlock does not implement {name}")).into_http())
+            let hint = match name.starts_with("etcdserverpb.Auth/") {
+                true => {
+                    ": users and rights are kept in files, see `turnlock rules --help` and the \
+                     options --rules and --users of `turnlock serve`"
+                }
+                false => "",
+            };
+            let text = format!("turnlock does not implement {name}{hint}");
+            Ok(Status::unimplemented(text).into_http())
         })
     }
 }

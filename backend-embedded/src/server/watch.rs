@@ -22,7 +22,7 @@ use super::progress::ProgressRequest;
 use super::state::Shared;
 use super::watch_options::Options;
 use super::{MAX_MESSAGE_BYTES, decode, status};
-use crate::coordinator::{WatchBatch, Watcher};
+use crate::coordinator::{Coordinator, WatchBatch, Watcher};
 use crate::error::Error;
 use crate::machine::op::{KeyRange, Revision};
 
@@ -43,7 +43,8 @@ impl PbWatchService for Watch {
         &self,
         request: Request<Streaming<PbWatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let watch_stream = WatchStream::new(Arc::clone(&self.0), request.into_inner());
+        let coordinator = self.0.coordinator_for(&request);
+        let watch_stream = WatchStream::new(Arc::clone(&self.0), coordinator, request.into_inner());
         let responses = stream::try_unfold(watch_stream, |mut watch_stream| async move {
             let response = watch_stream.next().await?;
             Ok(Some((response, watch_stream)))
@@ -82,6 +83,8 @@ type Wakeups = FuturesUnordered<Abortable<Pin<Box<dyn Future<Output = Wakeup> + 
 /// A watch stream of a client.
 struct WatchStream {
     shared: Shared,
+    /// Shows what the client may see.
+    coordinator: Coordinator,
     requests: Streaming<PbWatchRequest>,
     /// Whether the client has closed its side. Its watches continue.
     half_closed: bool,
@@ -99,13 +102,14 @@ struct WatchStream {
 }
 
 impl WatchStream {
-    fn new(shared: Shared, requests: Streaming<PbWatchRequest>) -> Self {
+    fn new(shared: Shared, coordinator: Coordinator, requests: Streaming<PbWatchRequest>) -> Self {
         let lifecycle = shared.lifecycle.clone();
         let period = shared.progress_interval;
         let mut tick = interval_at(Instant::now() + period, period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             shared,
+            coordinator,
             requests,
             half_closed: false,
             draining: Box::pin(async move { lifecycle.wait_for_draining().await }),
@@ -191,11 +195,7 @@ impl WatchStream {
             }
             free => free,
         };
-        match self
-            .shared
-            .coordinator
-            .watch(keys, (start > 0).then_some(start))
-        {
+        match self.coordinator.watch(keys, (start > 0).then_some(start)) {
             Ok(watcher) => {
                 // A watch that starts now reports the present revision: it misses nothing after
                 // that.
@@ -230,7 +230,7 @@ impl WatchStream {
             Err(err @ (Error::Stopped { .. } | Error::Displaced { .. })) => {
                 return Err(err.into());
             }
-            Err(err) => self.reject_create(format!("turnlock: {err}")),
+            Err(err) => self.reject_create(cancel_reason(&err)),
         }
         Ok(())
     }
@@ -305,7 +305,7 @@ impl WatchStream {
                 let revision = self.shared.coordinator.status().revision;
                 let response = self.respond(revision, id);
                 response.canceled = true;
-                response.cancel_reason = format!("turnlock: {err}");
+                response.cancel_reason = cancel_reason(&err);
                 return Ok(());
             }
         }
@@ -416,6 +416,14 @@ impl WatchStream {
         let index = self.responses.len();
         self.responses.push_back(response);
         &mut self.responses[index]
+    }
+}
+
+/// Returns the text for a watch that ends for this reason.
+fn cancel_reason(err: &Error) -> String {
+    match err {
+        Error::PermissionDenied => status::WATCH_DENIED.to_owned(),
+        err => format!("turnlock: {err}"),
     }
 }
 

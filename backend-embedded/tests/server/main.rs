@@ -2,6 +2,7 @@
 //! `etcdctl`) and compared with a real etcd.
 #![cfg(feature = "server")]
 
+mod access;
 mod differential;
 mod displaced;
 mod etcdctl;

@@ -68,8 +68,12 @@ impl Served {
 
     /// Serves a coordinator that is durable in this folder.
     pub fn durable(data: &Path) -> Self {
+        Self::durable_with(data, |server| server)
+    }
+
+    pub fn durable_with(data: &Path, configure: impl FnOnce(BoundServer) -> BoundServer) -> Self {
         let coordinator = Coordinator::open(Config::new(data)).expect("a coordinator");
-        Self::of(coordinator, |server| server)
+        Self::of(coordinator, configure)
     }
 
     fn of(coordinator: Coordinator, configure: impl FnOnce(BoundServer) -> BoundServer) -> Self {

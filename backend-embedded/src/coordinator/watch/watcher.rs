@@ -8,9 +8,9 @@ use tokio::sync::Notify;
 use super::history;
 use super::index::WatchId;
 use crate::config::Limits;
-use crate::coordinator::Shared;
+use crate::coordinator::{Authorizer, Operation, Shared};
 use crate::error::Error;
-use crate::machine::op::{Event, Revision};
+use crate::machine::op::{Event, KeyRange, Revision};
 
 /// The changes of one revision that a watch saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,11 +33,23 @@ pub struct Watcher {
     shared: Arc<Shared>,
     id: WatchId,
     queue: Arc<Queue>,
+    /// Decides whether the subject may still see these keys; `None` if it may see everything.
+    authorizer: Option<(Arc<dyn Authorizer>, KeyRange)>,
 }
 
 impl Watcher {
-    pub(in crate::coordinator) fn new(shared: Arc<Shared>, id: WatchId, queue: Arc<Queue>) -> Self {
-        Self { shared, id, queue }
+    pub(in crate::coordinator) fn new(
+        shared: Arc<Shared>,
+        id: WatchId,
+        queue: Arc<Queue>,
+        authorizer: Option<(Arc<dyn Authorizer>, KeyRange)>,
+    ) -> Self {
+        Self {
+            shared,
+            id,
+            queue,
+            authorizer,
+        }
     }
 
     /// Returns the revision that this watch starts from.
@@ -57,7 +69,8 @@ impl Watcher {
     ///
     /// # Errors
     /// [`Error::SlowWatcher`], after everything that was queued before the overflow has been taken;
-    /// [`Error::Stopped`], [`Error::Displaced`]. Each of them ends the watch.
+    /// [`Error::Stopped`], [`Error::Displaced`]; [`Error::PermissionDenied`] if the right to see the
+    /// keys was withdrawn. Each of them ends the watch.
     ///
     /// # Cancel safety
     /// Cancel safe: a dropped call loses nothing.
@@ -66,6 +79,10 @@ impl Watcher {
             // There is one consumer, so a wake-up between `pop` and `notified` is kept for
             // `notified`.
             if let Some(next) = self.queue.pop() {
+                if let Some((authorizer, keys)) = &self.authorizer {
+                    let state = self.shared.state();
+                    authorizer.authorize(Operation::Watch(keys), &state.machine)?;
+                }
                 return next;
             }
             self.queue.wake.notified().await;

@@ -167,7 +167,7 @@ fn a_restored_store_is_the_same_with_full_leases() {
     assert_eq!(new.next_expiry(), Some(secs(55)));
     // Back at the recorded state, a lease that lived all along keeps its deadline, and one that had
     // just been removed starts anew.
-    new.adopt_deadlines(&old);
+    new.adopt_volatile(&old);
     assert_eq!(new.remaining(secs(0), 7), secs(9));
     assert_eq!(new.remaining(secs(50), 8), secs(14));
     assert_eq!(new.remaining(secs(50), 9), secs(7));

@@ -15,7 +15,7 @@ const BOTH: &str = "bidi_stream";
 const FROM_SERVER: &str = "server_stream";
 
 /// All services.
-pub(super) const SERVICES: [Service; 8] = [
+pub(super) const SERVICES: [Service; 9] = [
     (
         "etcdserverpb.KV",
         &["Range", "Put", "DeleteRange", "Txn", "Compact"],
@@ -56,6 +56,7 @@ pub(super) const SERVICES: [Service; 8] = [
         ],
         &[("Snapshot", FROM_SERVER)],
     ),
+    ("etcdserverpb.Auth", &["Authenticate", "AuthStatus"], &[]),
     ("v3lockpb.Lock", &["Lock", "Unlock"], &[]),
     (
         "v3electionpb.Election",
