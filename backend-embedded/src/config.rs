@@ -60,17 +60,23 @@ pub struct Limits {
     pub store_bytes: u64,
     /// The number of leases (default 100,000).
     pub leases: usize,
-    /// The number of watches of all connections together (default 200,000).
+    /// The number of watches of all connections together (default 200,000). Of ranges that are
+    /// neither one key nor a prefix, there are 1,000 at most.
     pub watches: usize,
     /// The number of recent events kept so that a watch can start in the past (default 10,000).
     pub history_events: usize,
     /// Bytes of keys and values of those events (default 8 MiB).
     pub history_bytes: usize,
-    /// The number of events that may wait for one watch's consumer (default 4,096), apart from the
-    /// past events that the watch started with. An empty queue accepts all events of one commit.
+    /// The number of events that may wait for one watch's consumer (default 4,096). Past events that
+    /// the watch starts with do not wait: they are read from the history. An empty queue accepts all
+    /// events of one commit.
     pub watch_queue_events: usize,
     /// Bytes of keys and values of those events (default 8 MiB).
     pub watch_queue_bytes: usize,
+    /// Bytes of all events that wait for all consumers together (default 128 MiB), with about 100
+    /// for each event. An event counts for each watch that it waits for. At this limit a watch ends
+    /// as one whose consumer is too slow, unless nothing else waits for it and the event is small.
+    pub watch_backlog_bytes: usize,
     /// The number of requests that may wait for one commit (default 16,384). Beyond this, or beyond
     /// `pending_bytes`, new requests are refused with [`Overloaded`](crate::Error::Overloaded).
     /// Revokes, and transactions that only delete, are accepted up to twice this number. Renewals
@@ -91,6 +97,7 @@ impl Default for Limits {
             history_bytes: 8 << 20,
             watch_queue_events: 4_096,
             watch_queue_bytes: 8 << 20,
+            watch_backlog_bytes: 128 << 20,
             pending_requests: 16_384,
             pending_bytes: 32 << 20,
         }
@@ -144,6 +151,13 @@ impl Limits {
     #[must_use]
     pub fn with_watch_queue_bytes(mut self, bytes: usize) -> Self {
         self.watch_queue_bytes = bytes;
+        self
+    }
+
+    /// Sets [`watch_backlog_bytes`](Self::watch_backlog_bytes).
+    #[must_use]
+    pub fn with_watch_backlog_bytes(mut self, bytes: usize) -> Self {
+        self.watch_backlog_bytes = bytes;
         self
     }
 

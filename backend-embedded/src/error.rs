@@ -86,6 +86,16 @@ pub enum Error {
         limit: usize,
     },
 
+    /// The number of watches of ranges that are neither one key nor a prefix is at its limit.
+    #[error(
+        "there are {limit} watches of ranges that are no prefixes, which is the limit; watch a \
+         prefix, or cancel some"
+    )]
+    TooManyRangeWatches {
+        /// The limit.
+        limit: usize,
+    },
+
     /// A write that keeps the old value or lease found no such key.
     #[error("key not found, so there is no old value or lease to keep")]
     KeyNotFound,
@@ -255,7 +265,8 @@ pub(crate) fn to_lock_error(error: Error) -> lock_core::Error {
         | Error::QuotaExceeded { .. }
         | Error::Overloaded
         | Error::TooManyLeases { .. }
-        | Error::TooManyWatches { .. } => (ErrorKind::Exhausted, Effect::None),
+        | Error::TooManyWatches { .. }
+        | Error::TooManyRangeWatches { .. } => (ErrorKind::Exhausted, Effect::None),
         // Final: nothing in this process starts the coordinator again.
         Error::Stopped { .. } | Error::Displaced { .. } => {
             (ErrorKind::Configuration, Effect::Unknown)

@@ -51,6 +51,8 @@ pub(crate) struct Figures {
 pub(crate) struct Gauges {
     pub(crate) leases: usize,
     pub(crate) watches: usize,
+    /// Bytes that wait for the consumers of all watches together.
+    pub(crate) watch_backlog_bytes: usize,
     pub(crate) pending_requests: usize,
     pub(crate) keys: usize,
     /// Bytes of keys and values.
@@ -191,7 +193,7 @@ fn refusal_index(error: &Error) -> Option<usize> {
         Error::QuotaExceeded { .. } => 1,
         Error::NoSpace { .. } => 2,
         Error::TooManyLeases { .. } => 3,
-        Error::TooManyWatches { .. } => 4,
+        Error::TooManyWatches { .. } | Error::TooManyRangeWatches { .. } => 4,
         _ => return None,
     })
 }
@@ -210,6 +212,10 @@ impl Coordinator {
         let shared = self.shared();
         let now = shared.clock().now();
         let status = shared.status();
+        let (watches, watch_backlog_bytes) = {
+            let hub = shared.hub();
+            (hub.watch_count(), hub.backlog_bytes())
+        };
         let state = shared.state();
         let recording = state.recording.as_ref();
         Gauges {
@@ -222,7 +228,8 @@ impl Coordinator {
             pending_requests: recording.map_or(0, |it| it.pending.requests()),
             refuses_writes: state.is_over() || recording.is_some_and(|it| it.full.is_some()),
             least_remaining: state.machine.least_remaining(now),
-            watches: shared.hub().watch_count(),
+            watches,
+            watch_backlog_bytes,
         }
     }
 

@@ -93,6 +93,7 @@ impl From<Error> for Status {
             // etcd does not have these limits, so it has no text for them.
             Error::TooManyLeases { .. }
             | Error::TooManyWatches { .. }
+            | Error::TooManyRangeWatches { .. }
             | Error::SlowWatcher { .. } => {
                 return Self::resource_exhausted(format!("turnlock: {err}"));
             }

@@ -1,5 +1,7 @@
 //! The changes from before a restart that a watch delivers.
 
+use futures_util::FutureExt;
+
 use super::*;
 
 /// A change that a watch delivers: the key, and the revision of a put, or the negative revision of
@@ -21,13 +23,14 @@ async fn delivered_changes(
         Err(error) => panic!("{error}"),
     };
     let mut changes = Vec::new();
-    while watcher.progress().is_none() {
-        for event in soon("what is queued", watcher.next()).await.unwrap().events {
+    while let Some(batch) = watcher.next().now_or_never() {
+        for event in batch.unwrap().events {
             let key = String::from_utf8_lossy(&event.kv.key).into_owned();
             let revision = event.kv.mod_revision.cast_signed();
             changes.push((key, if event.deleted { -revision } else { revision }));
         }
     }
+    assert_eq!(watcher.progress(), Some(coordinator.status().revision));
     Ok(changes)
 }
 

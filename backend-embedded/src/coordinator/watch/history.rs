@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::watcher::WatchBatch;
 use crate::error::Error;
 use crate::machine::op::{Event, KeyRange, Revision};
 
@@ -64,21 +65,67 @@ impl History {
         }
     }
 
-    /// Returns the events of `keys` from `start` on.
-    pub(super) fn events_since<'a>(
-        &'a self,
-        start: Revision,
-        keys: &'a KeyRange,
-    ) -> Result<impl Iterator<Item = &'a Arc<Event>>, Error> {
+    /// Fails if the changes since `start` are not all present.
+    pub(super) fn check_complete(&self, start: Revision) -> Result<(), Error> {
         if start < self.complete_since {
             return Err(Error::Compacted {
                 requested: start,
                 compact_revision: self.complete_since,
             });
         }
-        let first = (self.events).partition_point(|event| event.kv.mod_revision < start);
-        Ok((self.events.range(first..)).filter(|event| keys.contains(&event.kv.key)))
+        Ok(())
     }
+
+    /// Returns whether there are events from `start` on.
+    pub(super) fn reaches(&self, start: Revision) -> bool {
+        (self.events.back()).is_some_and(|last| last.kv.mod_revision >= start)
+    }
+
+    /// Looks for the next changes of `keys`, from `start` on, among about `limit` events.
+    pub(super) fn read(
+        &self,
+        start: Revision,
+        keys: &KeyRange,
+        limit: usize,
+    ) -> Result<Past, Error> {
+        self.check_complete(start)?;
+        let first = (self.events).partition_point(|event| event.kv.mod_revision < start);
+        let mut found: Option<WatchBatch> = None;
+        for (looked_at, event) in self.events.range(first..).enumerate() {
+            let revision = event.kv.mod_revision;
+            let is_next = match &found {
+                Some(batch) => batch.revision != revision,
+                // The changes of one revision are not torn apart.
+                None => looked_at >= limit && revision > start,
+            };
+            if is_next {
+                return Ok(Past {
+                    batch: found,
+                    next: Some(revision),
+                });
+            }
+            if keys.contains(&event.kv.key) {
+                let batch = found.get_or_insert_with(|| WatchBatch {
+                    revision,
+                    events: Vec::new(),
+                });
+                batch.events.push(Arc::clone(event));
+            }
+        }
+        Ok(Past {
+            batch: found,
+            next: None,
+        })
+    }
+}
+
+/// A part of the past of some keys.
+#[derive(Debug)]
+pub(super) struct Past {
+    /// The changes that were found.
+    pub(super) batch: Option<WatchBatch>,
+    /// The revision to go on from; `None` if there are no later events.
+    pub(super) next: Option<Revision>,
 }
 
 /// Returns the bytes of keys and values that an event keeps in memory.
@@ -91,10 +138,23 @@ mod tests {
     use super::*;
     use crate::coordinator::watch::hub::tests::put_event;
 
-    fn revisions(history: &History, start: Revision) -> Result<Vec<Revision>, Error> {
+    /// Returns the revisions of all events since `start`, read in steps of this many events.
+    fn revisions(
+        history: &History,
+        mut start: Revision,
+        step: usize,
+    ) -> Result<Vec<Revision>, Error> {
         let all = KeyRange::all();
-        let events = history.events_since(start, &all)?;
-        Ok(events.map(|event| event.kv.mod_revision).collect())
+        let mut revisions = Vec::new();
+        loop {
+            let past = history.read(start, &all, step)?;
+            let events = past.batch.into_iter().flat_map(|batch| batch.events);
+            revisions.extend(events.map(|event| event.kv.mod_revision));
+            match past.next {
+                Some(next) => start = next,
+                None => return Ok(revisions),
+            }
+        }
     }
 
     #[test]
@@ -103,11 +163,11 @@ mod tests {
         for revision in [2, 2, 3] {
             history.push(put_event("a", revision, 0));
         }
-        assert_eq!(revisions(&history, 2).unwrap(), [2, 2, 3]);
+        assert_eq!(revisions(&history, 2, 2).unwrap(), [2, 2, 3]);
         history.push(put_event("a", 4, 0));
-        assert_eq!(revisions(&history, 3).unwrap(), [3, 4]);
+        assert_eq!(revisions(&history, 3, 2).unwrap(), [3, 4]);
         assert!(matches!(
-            revisions(&history, 2),
+            revisions(&history, 2, 2),
             Err(Error::Compacted {
                 requested: 2,
                 compact_revision: 3
@@ -122,7 +182,7 @@ mod tests {
             history.push(put_event("k", revision, 99));
             assert!(history.bytes <= 1000);
         }
-        assert_eq!(revisions(&history, 40).unwrap().len(), 10);
+        assert_eq!(revisions(&history, 40, 2).unwrap().len(), 10);
         history.push(put_event("k", 50, 5000));
         assert_eq!(
             history.complete_since, 51,

@@ -7,12 +7,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::history::History;
-use super::index::{Index, WatchId};
-use super::watcher::{Queue, WatchBatch};
+use super::index::{Index, MAX_SPANS, WatchId};
+use super::watcher::{Backlog, Queue, WatchBatch};
 use crate::config::Limits;
 use crate::error::Error;
 use crate::machine::op::{Event, KeyRange, KeyValue, Revision};
 use crate::store::Deletions;
+
+/// How many past events a watch that is behind looks at before it lets others have the hub: for some
+/// tens of microseconds.
+const CATCH_UP_EVENTS: usize = 1_000;
 
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -28,6 +32,7 @@ pub(crate) struct Hub {
     last_id: WatchId,
     stopped: Option<Error>,
     limits: Limits,
+    backlog: Arc<Backlog>,
 }
 
 impl Hub {
@@ -44,6 +49,7 @@ impl Hub {
             last_id: 0,
             stopped: None,
             limits: limits.clone(),
+            backlog: Arc::new(Backlog::new(limits.watch_backlog_bytes)),
         }
     }
 
@@ -76,6 +82,12 @@ impl Hub {
         self.revision
     }
 
+    /// Returns how many bytes wait for the consumers of all watches together.
+    #[cfg(feature = "server")]
+    pub(crate) fn backlog_bytes(&self) -> usize {
+        self.backlog.bytes()
+    }
+
     /// Returns the number of live watches.
     #[cfg(feature = "server")]
     pub(crate) fn watch_count(&self) -> usize {
@@ -105,7 +117,8 @@ impl Hub {
             let Some((_, queue)) = self.watches.get(&id) else {
                 continue;
             };
-            if revision < queue.start_revision() {
+            // A watch that is behind reads this from the history in its turn.
+            if revision < queue.start_revision() || queue.is_behind() {
                 continue;
             }
             woken += 1;
@@ -138,6 +151,9 @@ impl Hub {
         if self.watches.len() >= limit {
             return Err(Error::TooManyWatches { limit });
         }
+        if !self.index.has_room(&keys) {
+            return Err(Error::TooManyRangeWatches { limit: MAX_SPANS });
+        }
         let start = start.unwrap_or(self.revision + 1);
         if self.may_predate_store(start, &keys) {
             return Err(Error::Compacted {
@@ -145,28 +161,40 @@ impl Hub {
                 compact_revision: self.unrecorded.end,
             });
         }
-        let mut backlog: Vec<WatchBatch> = Vec::new();
-        let from = if self.is_unchanged_since(start, &keys) {
-            start.max(self.revision + 1)
-        } else {
-            start
+        let from = match self.is_unchanged_since(start, &keys) {
+            true => start.max(self.revision + 1),
+            false => start,
         };
-        for event in self.history.events_since(from, &keys)? {
-            let revision = event.kv.mod_revision;
-            match backlog.last_mut() {
-                Some(batch) if batch.revision == revision => batch.events.push(Arc::clone(event)),
-                _ => backlog.push(WatchBatch {
-                    revision,
-                    events: vec![Arc::clone(event)],
-                }),
-            }
-        }
-        let queue = Arc::new(Queue::new(start, backlog, &self.limits));
+        self.history.check_complete(from)?;
+        let behind = self.history.reaches(from).then_some(from);
+        let backlog = Arc::clone(&self.backlog);
+        let queue = Arc::new(Queue::new(start, behind, &self.limits, backlog));
         self.last_id += 1;
         let id = self.last_id;
         self.index.insert(&keys, id);
         self.watches.insert(id, (keys, Arc::clone(&queue)));
         Ok((id, queue))
+    }
+
+    /// Returns the next past changes of a watch that is behind. Returns nothing if it has caught up,
+    /// if it was overtaken by the history, which ends it, or if it has looked at enough events for
+    /// now.
+    pub(crate) fn catch_up(&mut self, id: WatchId) -> Option<WatchBatch> {
+        let (keys, queue) = self.watches.get(&id)?;
+        let from = queue.behind()?;
+        match self.history.read(from, keys, CATCH_UP_EVENTS) {
+            Ok(past) => {
+                queue.set_behind(past.next);
+                past.batch
+            }
+            Err(_) => {
+                queue.end(Error::SlowWatcher {
+                    resume_revision: from,
+                });
+                self.unwatch(id);
+                None
+            }
+        }
     }
 
     /// Returns whether a watch of one key may have seen that key in a store that this one replaced,
@@ -247,6 +275,18 @@ pub(super) mod tests {
         })
     }
 
+    /// Takes what a consumer would be given next, until nothing is left.
+    fn take_all(hub: &mut Hub, id: WatchId, queue: &Queue) -> Vec<Revision> {
+        let mut revisions = Vec::new();
+        while queue.is_behind() {
+            revisions.extend(hub.catch_up(id).map(|batch| batch.revision));
+        }
+        while let Some(Ok(batch)) = queue.pop() {
+            revisions.push(batch.revision);
+        }
+        revisions
+    }
+
     fn one(key: &str) -> KeyRange {
         KeyRange::One(Bytes::copy_from_slice(key.as_bytes()))
     }
@@ -274,13 +314,13 @@ pub(super) mod tests {
             put_event("a/2", 2, 0),
         ];
         assert_eq!(hub.publish(2, &events), 1);
-        let (_, late) = hub.watch(KeyRange::prefix("a/"), Some(2)).unwrap();
-        for queue in [live, late] {
-            let batch = queue.pop().unwrap().unwrap();
+        let (id, late) = hub.watch(KeyRange::prefix("a/"), Some(2)).unwrap();
+        let batches = [live.pop().unwrap().unwrap(), hub.catch_up(id).unwrap()];
+        for batch in batches {
             assert_eq!(batch.revision, 2);
             assert_eq!(batch.events.len(), 2);
-            assert!(queue.pop().is_none());
         }
+        assert!(live.is_empty() && late.is_empty());
     }
 
     #[test]
@@ -330,10 +370,9 @@ pub(super) mod tests {
             panic!("no error after the queue overflowed");
         };
         assert_eq!(resume_revision, 5);
-        let (_, resumed) = hub.watch(one("a"), Some(resume_revision)).unwrap();
-        for revision in 5..10 {
-            assert_eq!(resumed.pop().unwrap().unwrap().revision, revision);
-        }
+        let (id, resumed) = hub.watch(one("a"), Some(resume_revision)).unwrap();
+        let revisions = take_all(&mut hub, id, &resumed);
+        assert_eq!(revisions, (5..10).collect::<Vec<_>>());
     }
 
     #[test]
@@ -346,14 +385,100 @@ pub(super) mod tests {
         for revision in 2..20 {
             hub.publish(revision, &[put_event("a", revision, 0)]);
         }
-        let (_, queue) = hub.watch(one("a"), Some(2)).unwrap();
-        for revision in 20..23 {
+        let (id, queue) = hub.watch(one("a"), Some(2)).unwrap();
+        for revision in 20..30 {
             hub.publish(revision, &[put_event("a", revision, 0)]);
         }
-        for revision in 2..23 {
-            assert_eq!(queue.pop().unwrap().unwrap().revision, revision);
+        let revisions = take_all(&mut hub, id, &queue);
+        assert_eq!(revisions, (2..30).collect::<Vec<_>>());
+        assert_eq!(hub.publish(30, &[put_event("a", 30, 0)]), 1, "it is live");
+    }
+
+    #[test]
+    fn a_past_that_nobody_takes_costs_no_memory_and_ends_the_watch_with_the_history() {
+        let limits = Limits {
+            history_events: 10,
+            ..Limits::default()
+        };
+        let mut hub = Hub::new(1, 0, &limits);
+        for revision in 2..12 {
+            hub.publish(revision, &[put_event("a", revision, 0)]);
         }
-        assert!(queue.pop().is_none());
+        let (id, queue) = hub.watch(one("a"), Some(2)).unwrap();
+        assert_eq!(hub.catch_up(id).unwrap().revision, 2);
+        for revision in 12..16 {
+            hub.publish(revision, &[put_event("a", revision, 0)]);
+        }
+        assert_eq!(hub.backlog.bytes(), 0);
+        assert!(hub.catch_up(id).is_none());
+        let Some(Err(Error::SlowWatcher { resume_revision })) = queue.pop() else {
+            panic!("no error after the history had gone on");
+        };
+        assert_eq!(resume_revision, 3);
+        assert!(hub.watches.is_empty(), "the hub has let go of it");
+    }
+
+    #[test]
+    fn a_watch_looks_at_a_long_past_step_by_step() {
+        let limits = Limits {
+            history_events: 10 * CATCH_UP_EVENTS,
+            ..Limits::default()
+        };
+        let mut hub = Hub::new(1, 0, &limits);
+        let last = 4 * CATCH_UP_EVENTS as Revision;
+        for revision in 2..last {
+            hub.publish(revision, &[put_event("other", revision, 0)]);
+        }
+        hub.publish(last, &[put_event("a", last, 0)]);
+        let (id, queue) = hub.watch(one("b"), Some(2)).unwrap();
+        let mut steps = 0;
+        while queue.is_behind() {
+            assert!(hub.catch_up(id).is_none(), "nothing happened to it");
+            steps += 1;
+        }
+        assert_eq!(steps, 4);
+        let (id, queue) = hub.watch(one("a"), Some(2)).unwrap();
+        assert_eq!(take_all(&mut hub, id, &queue), [last]);
+    }
+
+    #[test]
+    fn what_waits_for_all_watches_together_is_bounded() {
+        const VALUE: usize = 2_000;
+        let limits = Limits::default().with_watch_backlog_bytes(20 * VALUE);
+        let mut hub = Hub::new(1, 0, &limits);
+        let watches: Vec<_> = (0..100)
+            .map(|_| hub.watch(one("large"), None).unwrap())
+            .collect();
+        let (_, small) = hub.watch(one("small"), None).unwrap();
+        let mut revision = 1;
+        while !hub.watches.is_empty() && revision < 10 {
+            revision += 1;
+            hub.publish(revision, &[put_event("large", revision, VALUE)]);
+            assert!(hub.backlog.bytes() < 22 * VALUE, "{}", hub.backlog.bytes());
+        }
+        let left = hub.watches.len();
+        assert_eq!(left, 1, "those that nobody reads have ended");
+        assert_eq!(hub.publish(50, &[put_event("small", 50, 100)]), 1);
+        assert_eq!(small.pop().unwrap().unwrap().revision, 50, "it is woken");
+        drop((watches, small));
+        assert_eq!(hub.backlog.bytes(), 0, "all is given back");
+    }
+
+    #[test]
+    fn ranges_that_are_no_prefixes_are_few() {
+        let mut hub = Hub::new(1, 0, &Limits::default());
+        let span = |n: usize| KeyRange::Span {
+            start: Bytes::from_static(b"a"),
+            end: Some(Bytes::from(format!("b{n}"))),
+        };
+        for n in 0..MAX_SPANS {
+            hub.watch(span(n), None).unwrap();
+        }
+        let refusal = hub.watch(span(MAX_SPANS), None);
+        assert!(matches!(refusal, Err(Error::TooManyRangeWatches { .. })));
+        for free in [KeyRange::all(), KeyRange::prefix("a/"), one("a")] {
+            assert!(hub.watch(free, None).is_ok());
+        }
     }
 
     #[test]

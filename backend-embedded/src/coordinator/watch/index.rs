@@ -1,6 +1,6 @@
 //! The index of watches: finds those that a key concerns without asking each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 
@@ -8,37 +8,48 @@ use crate::machine::op::KeyRange;
 
 pub(super) type WatchId = u64;
 
+/// The most watches of ranges that are neither one key nor a prefix. Each change tries all of them,
+/// which takes about 20 µs at this number.
+pub(super) const MAX_SPANS: usize = 1_000;
+
 /// Watches by their keys. Single keys and prefixes are looked up. Other ranges are rare, and are
-/// tried one by one.
+/// tried one by one. To remove a watch costs the same however many there are.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    keys: HashMap<Bytes, Vec<WatchId>>,
-    prefixes: HashMap<Bytes, Vec<WatchId>>,
+    keys: HashMap<Bytes, BTreeSet<WatchId>>,
+    prefixes: HashMap<Bytes, BTreeSet<WatchId>>,
     /// The number of different prefixes of each length, to know which lengths to look up.
     lengths: BTreeMap<usize, usize>,
-    others: Vec<(KeyRange, WatchId)>,
+    spans: BTreeMap<WatchId, KeyRange>,
 }
 
 impl Index {
+    /// Returns whether another watch of this range may be added.
+    pub(super) fn has_room(&self, keys: &KeyRange) -> bool {
+        let is_span = matches!(keys, KeyRange::Span { .. }) && prefix_of(keys).is_none();
+        !is_span || self.spans.len() < MAX_SPANS
+    }
+
     pub(super) fn insert(&mut self, keys: &KeyRange, id: WatchId) {
         if let KeyRange::One(key) = keys {
-            self.keys.entry(key.clone()).or_default().push(id);
-        } else if let Some(prefix) = keys.as_prefix() {
-            let ids = self.prefixes.entry(prefix.clone()).or_default();
+            self.keys.entry(key.clone()).or_default().insert(id);
+        } else if let Some(prefix) = prefix_of(keys) {
+            let length = prefix.len();
+            let ids = self.prefixes.entry(prefix).or_default();
             if ids.is_empty() {
-                *self.lengths.entry(prefix.len()).or_default() += 1;
+                *self.lengths.entry(length).or_default() += 1;
             }
-            ids.push(id);
+            ids.insert(id);
         } else {
-            self.others.push((keys.clone(), id));
+            self.spans.insert(id, keys.clone());
         }
     }
 
     pub(super) fn remove(&mut self, keys: &KeyRange, id: WatchId) {
         if let KeyRange::One(key) = keys {
             remove_from(&mut self.keys, key, id);
-        } else if let Some(prefix) = keys.as_prefix() {
-            let was_last = remove_from(&mut self.prefixes, prefix, id);
+        } else if let Some(prefix) = prefix_of(keys) {
+            let was_last = remove_from(&mut self.prefixes, &prefix, id);
             if was_last && let Some(count) = self.lengths.get_mut(&prefix.len()) {
                 *count -= 1;
                 if *count == 0 {
@@ -46,7 +57,7 @@ impl Index {
                 }
             }
         } else {
-            self.others.retain(|(_, other)| *other != id);
+            self.spans.remove(&id);
         }
     }
 
@@ -63,7 +74,7 @@ impl Index {
             };
             (self.prefixes.get(prefix).into_iter().flatten()).for_each(|&id| visit(id));
         }
-        for (keys, id) in &self.others {
+        for (id, keys) in &self.spans {
             if keys.contains(key) {
                 visit(*id);
             }
@@ -71,15 +82,24 @@ impl Index {
     }
 }
 
-/// Removes `id` from the list of `key`. Returns whether the list was removed with it.
-fn remove_from(lists: &mut HashMap<Bytes, Vec<WatchId>>, key: &Bytes, id: WatchId) -> bool {
-    let Some(ids) = lists.get_mut(key) else {
+/// Returns the prefix that the keys of a range have in common and no other key has. All keys have the
+/// empty one.
+fn prefix_of(keys: &KeyRange) -> Option<Bytes> {
+    match keys.is_all() {
+        true => Some(Bytes::new()),
+        false => keys.as_prefix().cloned(),
+    }
+}
+
+/// Removes `id` from the set of `key`. Returns whether the set was removed with it.
+fn remove_from(sets: &mut HashMap<Bytes, BTreeSet<WatchId>>, key: &Bytes, id: WatchId) -> bool {
+    let Some(ids) = sets.get_mut(key) else {
         return false;
     };
-    ids.retain(|&other| other != id);
+    ids.remove(&id);
     let was_last = ids.is_empty();
     if was_last {
-        lists.remove(key);
+        sets.remove(key);
     }
     was_last
 }
@@ -127,6 +147,6 @@ mod tests {
             check(&index, &live);
         }
         assert!(index.keys.is_empty() && index.prefixes.is_empty());
-        assert!(index.lengths.is_empty() && index.others.is_empty());
+        assert!(index.lengths.is_empty() && index.spans.is_empty());
     }
 }

@@ -112,6 +112,12 @@ impl Scrape {
                 limits.watches as f64,
             ),
             (
+                "watch_backlog_bytes",
+                "Bytes of events that wait for the clients of all watches together.",
+                now.watch_backlog_bytes as f64,
+                limits.watch_backlog_bytes as f64,
+            ),
+            (
                 "connections",
                 "Connections of clients.",
                 connections as f64,
