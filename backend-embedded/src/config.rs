@@ -60,6 +60,16 @@ pub struct Limits {
     pub store_bytes: u64,
     /// The number of leases (default 100,000).
     pub leases: usize,
+    /// The number of keys that may be attached to one lease (default 100,000). All of them are deleted
+    /// at once when the lease ends.
+    pub lease_keys: usize,
+    /// The number of keys that one request may look at (default 1,000,000): read, count, compare or
+    /// delete. An entry of a queue is found without looking at the others. A request for more is
+    /// refused with [`TooManyKeys`](crate::Error::TooManyKeys).
+    pub request_keys: usize,
+    /// Bytes of keys and values in the answer to one request (default 64 MiB). A request for more is
+    /// refused with [`AnswerTooLarge`](crate::Error::AnswerTooLarge).
+    pub answer_bytes: usize,
     /// The number of watches of all connections together (default 200,000). Of ranges that are
     /// neither one key nor a prefix, there are 1,000 at most.
     pub watches: usize,
@@ -92,6 +102,9 @@ impl Default for Limits {
         Self {
             store_bytes: 1 << 30,
             leases: 100_000,
+            lease_keys: 100_000,
+            request_keys: 1_000_000,
+            answer_bytes: 64 << 20,
             watches: 200_000,
             history_events: 10_000,
             history_bytes: 8 << 20,
@@ -116,6 +129,27 @@ impl Limits {
     #[must_use]
     pub fn with_leases(mut self, leases: usize) -> Self {
         self.leases = leases;
+        self
+    }
+
+    /// Sets [`lease_keys`](Self::lease_keys).
+    #[must_use]
+    pub fn with_lease_keys(mut self, keys: usize) -> Self {
+        self.lease_keys = keys;
+        self
+    }
+
+    /// Sets [`request_keys`](Self::request_keys).
+    #[must_use]
+    pub fn with_request_keys(mut self, keys: usize) -> Self {
+        self.request_keys = keys;
+        self
+    }
+
+    /// Sets [`answer_bytes`](Self::answer_bytes).
+    #[must_use]
+    pub fn with_answer_bytes(mut self, bytes: usize) -> Self {
+        self.answer_bytes = bytes;
         self
     }
 

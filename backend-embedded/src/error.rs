@@ -79,6 +79,33 @@ pub enum Error {
         limit: usize,
     },
 
+    /// The lease has as many keys as one may have.
+    #[error("the lease has {limit} keys, which is the limit; use a lease for each group of keys")]
+    TooManyLeaseKeys {
+        /// The limit.
+        limit: usize,
+    },
+
+    /// The request would look at too many keys.
+    #[error(
+        "the request would look at more than {limit} keys, which is the limit; ask for a smaller \
+         range, or for a page at a time"
+    )]
+    TooManyKeys {
+        /// The limit.
+        limit: usize,
+    },
+
+    /// The answer would be too long.
+    #[error(
+        "the answer would be longer than {limit} bytes, which is the limit; ask for a page at a \
+         time, or for the keys only"
+    )]
+    AnswerTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+
     /// The number of watches is at its limit.
     #[error("there are {limit} watches, which is the limit; cancel some")]
     TooManyWatches {
@@ -265,6 +292,9 @@ pub(crate) fn to_lock_error(error: Error) -> lock_core::Error {
         | Error::QuotaExceeded { .. }
         | Error::Overloaded
         | Error::TooManyLeases { .. }
+        | Error::TooManyLeaseKeys { .. }
+        | Error::TooManyKeys { .. }
+        | Error::AnswerTooLarge { .. }
         | Error::TooManyWatches { .. }
         | Error::TooManyRangeWatches { .. } => (ErrorKind::Exhausted, Effect::None),
         // Final: nothing in this process starts the coordinator again.

@@ -13,6 +13,8 @@ mod expiry;
 #[cfg(feature = "server")]
 mod figures;
 mod folder_watchdog;
+#[cfg(feature = "server")]
+mod heavy;
 mod leases;
 mod pending;
 #[cfg(feature = "server")]
@@ -49,6 +51,8 @@ use expiry::Expiry;
 pub(crate) use figures::Gauges;
 use folder_watchdog::FolderWatchdog;
 pub(crate) use folder_watchdog::ShutdownGuard;
+#[cfg(feature = "server")]
+use heavy::HeavyTurn;
 pub use requests::Applied;
 #[cfg(feature = "server")]
 pub(crate) use revision_times::RevisionTimes;
@@ -81,6 +85,8 @@ pub struct Coordinator {
 struct Inner {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    #[cfg(feature = "server")]
+    heavy: HeavyTurn,
 }
 
 /// A granted lease.
@@ -246,7 +252,12 @@ impl Coordinator {
     fn with(shared: Arc<Shared>) -> Coordinator {
         let threads = Mutex::new(Vec::new());
         Coordinator {
-            inner: Arc::new(Inner { shared, threads }),
+            inner: Arc::new(Inner {
+                shared,
+                threads,
+                #[cfg(feature = "server")]
+                heavy: HeavyTurn::default(),
+            }),
             authorizer: None,
         }
     }

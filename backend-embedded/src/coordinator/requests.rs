@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::pending::{Class, Outcome};
-use super::shared::Clock;
+use super::shared::{Answer, Clock};
 use super::{Coordinator, Operation, Watcher};
 use crate::error::Error;
 use crate::machine::op::{
@@ -18,6 +18,15 @@ pub struct Applied<T> {
     pub revision: Revision,
     /// The result.
     pub result: T,
+}
+
+#[cfg(feature = "server")]
+impl<T> Applied<Option<T>> {
+    /// Returns the result with the revision, if there is one.
+    pub(super) fn transpose(self) -> Option<Applied<T>> {
+        let Applied { revision, result } = self;
+        result.map(|result| Applied { revision, result })
+    }
 }
 
 /// Requests on keys. They take the types of the state machine, which are not a stable API.
@@ -140,21 +149,33 @@ impl Coordinator {
     ) -> Result<Applied<T>, Error> {
         let mut again = class.may_be_repeated();
         loop {
-            let (answer, durable) = self.shared().apply(class, &mut apply)?;
-            let Some(durable) = durable else {
+            let applied = self.shared().apply(class, &mut apply)?;
+            if let Some(answer) = self.settle(applied, &mut again).await {
                 return answer;
-            };
-            match durable.await {
-                Ok(Outcome::Durable) => return answer,
-                // Undone together with requests that needed space. Those are refused now, so this
-                // one may fit.
-                Ok(Outcome::Undone(_)) if again => again = false,
-                Ok(Outcome::Undone(error) | Outcome::Stopped(error)) => {
-                    self.shared().note_refusal(&error);
-                    return Err(error);
-                }
-                Err(_) => return Err(self.shared().wait_for_end().await),
             }
+        }
+    }
+
+    /// Waits until what a request has changed or seen is durable. Returns nothing if it was undone
+    /// and is to be applied once more.
+    pub(super) async fn settle<T>(
+        &self,
+        (answer, durable): Answer<T>,
+        again: &mut bool,
+    ) -> Option<Result<Applied<T>, Error>> {
+        let Some(durable) = durable else {
+            return Some(answer);
+        };
+        match durable.await {
+            Ok(Outcome::Durable) => Some(answer),
+            // Undone together with requests that needed space. Those are refused now, so this one
+            // may fit.
+            Ok(Outcome::Undone(_)) if std::mem::take(again) => None,
+            Ok(Outcome::Undone(error) | Outcome::Stopped(error)) => {
+                self.shared().note_refusal(&error);
+                Some(Err(error))
+            }
+            Err(_) => Some(Err(self.shared().wait_for_end().await)),
         }
     }
 }

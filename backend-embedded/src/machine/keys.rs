@@ -23,6 +23,8 @@ pub(super) struct KeySpace {
     keys: BTreeMap<Bytes, Arc<KeyValue>>,
     directories: BTreeMap<Bytes, Directory>,
     bytes: u64,
+    /// The size of the largest key and value so far: an upper bound for those that there are.
+    largest: usize,
 }
 
 impl KeySpace {
@@ -33,6 +35,11 @@ impl KeySpace {
     /// Returns the bytes of keys and values.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Returns a size in bytes that no key together with its value exceeds.
+    pub(super) fn largest(&self) -> usize {
+        self.largest
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<&Arc<KeyValue>> {
@@ -88,6 +95,7 @@ impl KeySpace {
     /// Writes a key, and returns what it replaced.
     pub(super) fn insert(&mut self, kv: Arc<KeyValue>) -> Option<Arc<KeyValue>> {
         self.bytes += kv.size() as u64;
+        self.largest = self.largest.max(kv.size());
         let key = kv.key.clone();
         let create_revision = kv.create_revision;
         let old = self.keys.insert(key.clone(), kv);

@@ -4,6 +4,7 @@
 //!
 //! Its types are public for tests and measurements. They are not a stable API.
 
+mod budget;
 mod compare;
 mod key_range;
 mod keys;
@@ -23,6 +24,7 @@ use bytes::Bytes;
 
 use crate::config::{Limits, MAX_LEASE_TTL, MIN_LEASE_TTL};
 use crate::error::Error;
+use budget::{Allowance, Budget};
 use keys::KeySpace;
 use lease::LeaseTable;
 use op::{Delete, Event, KeyValue, LeaseId, Put, Range, RangeResult, Revision, Txn, TxnResult};
@@ -152,10 +154,34 @@ impl Machine {
     /// # Errors
     /// A fault of the request, or [`Error::QuotaExceeded`].
     pub fn txn(&mut self, txn: &Txn, changes: &mut Changes) -> Result<TxnResult, Error> {
-        validate::txn(txn)?;
+        self.txn_within(txn, Allowance::of(&self.limits), changes)
+    }
+
+    /// Runs a transaction if it is light: if it looks at few keys and its answer is short. Returns
+    /// nothing otherwise.
+    ///
+    /// # Errors
+    /// Those of [`txn`](Self::txn).
+    #[cfg(feature = "server")]
+    pub fn txn_if_light(
+        &mut self,
+        txn: &Txn,
+        changes: &mut Changes,
+    ) -> Result<Option<TxnResult>, Error> {
+        if_light(self.txn_within(txn, Allowance::light(), changes))
+    }
+
+    fn txn_within(
+        &mut self,
+        txn: &Txn,
+        allowance: Allowance,
+        changes: &mut Changes,
+    ) -> Result<TxnResult, Error> {
+        let reads = validate::txn(txn)?;
+        let mut budget = Budget::new(&self.keys, allowance, reads);
         let mut path = Vec::with_capacity(1);
-        txn::choose_branches(self, txn, &mut path);
-        txn::Check::new(self).txn(txn, &mut path.iter().copied())?;
+        txn::choose_branches(self, txn, &mut budget, &mut path)?;
+        txn::Check::new(self, budget).txn(txn, &mut path.iter().copied())?;
         let mut write = txn::Write::new(self, changes);
         let result = write.txn(txn, &mut path.into_iter());
         write.finish();
@@ -166,10 +192,24 @@ impl Machine {
     ///
     /// # Errors
     /// [`Error::Compacted`], [`Error::FutureRevision`], [`Error::EmptyKey`],
-    /// [`Error::RequestTooLarge`].
+    /// [`Error::RequestTooLarge`], [`Error::TooManyKeys`], [`Error::AnswerTooLarge`].
     pub fn range(&self, range: &Range) -> Result<RangeResult, Error> {
+        self.range_within(range, Allowance::of(&self.limits))
+    }
+
+    /// Reads a range if that is light; see [`txn_if_light`](Self::txn_if_light).
+    ///
+    /// # Errors
+    /// Those of [`range`](Self::range).
+    #[cfg(feature = "server")]
+    pub fn range_if_light(&self, range: &Range) -> Result<Option<RangeResult>, Error> {
+        if_light(self.range_within(range, Allowance::light()))
+    }
+
+    fn range_within(&self, range: &Range, allowance: Allowance) -> Result<RangeResult, Error> {
         validate::range(range)?;
-        txn::Check::new(self).range(range)?;
+        let budget = Budget::new(&self.keys, allowance, 1);
+        txn::Check::new(self, budget).range(range)?;
         Ok(range::read(&self.keys, range))
     }
 
@@ -183,7 +223,9 @@ impl Machine {
         changes: &mut Changes,
     ) -> Result<Option<Arc<KeyValue>>, Error> {
         validate::put(put)?;
-        txn::Check::new(self).put(put)?;
+        // It reads one key at most.
+        let budget = Budget::new(&self.keys, Allowance::of(&self.limits), 0);
+        txn::Check::new(self, budget).put(put)?;
         let mut write = txn::Write::new(self, changes);
         let prev = write.put(put);
         write.finish();
@@ -194,13 +236,38 @@ impl Machine {
     /// them.
     ///
     /// # Errors
-    /// [`Error::EmptyKey`], [`Error::RequestTooLarge`].
+    /// [`Error::EmptyKey`], [`Error::RequestTooLarge`], [`Error::TooManyKeys`],
+    /// [`Error::AnswerTooLarge`].
     pub fn delete(
         &mut self,
         delete: &Delete,
         changes: &mut Changes,
     ) -> Result<(u64, Vec<Arc<KeyValue>>), Error> {
+        self.delete_within(delete, Allowance::of(&self.limits), changes)
+    }
+
+    /// Deletes a range if that is light; see [`txn_if_light`](Self::txn_if_light).
+    ///
+    /// # Errors
+    /// Those of [`delete`](Self::delete).
+    #[cfg(feature = "server")]
+    pub fn delete_if_light(
+        &mut self,
+        delete: &Delete,
+        changes: &mut Changes,
+    ) -> Result<Option<(u64, Vec<Arc<KeyValue>>)>, Error> {
+        if_light(self.delete_within(delete, Allowance::light(), changes))
+    }
+
+    fn delete_within(
+        &mut self,
+        delete: &Delete,
+        allowance: Allowance,
+        changes: &mut Changes,
+    ) -> Result<(u64, Vec<Arc<KeyValue>>), Error> {
         validate::delete(delete)?;
+        let budget = Budget::new(&self.keys, allowance, 1);
+        txn::Check::new(self, budget).delete(delete)?;
         let mut write = txn::Write::new(self, changes);
         let deleted = write.delete(delete);
         write.finish();
@@ -360,5 +427,15 @@ impl Machine {
     /// applied.
     pub fn extend_leases(&mut self, delay: Duration) {
         self.leases.extend_all(delay);
+    }
+}
+
+/// Returns nothing for a request that has exceeded the allowance of light ones.
+#[cfg(feature = "server")]
+fn if_light<T>(done: Result<T, Error>) -> Result<Option<T>, Error> {
+    match done {
+        Ok(done) => Ok(Some(done)),
+        Err(Error::TooManyKeys { .. } | Error::AnswerTooLarge { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }

@@ -219,6 +219,9 @@ pub enum Op {
     Txn(Txn),
 }
 
+/// The number of keys that a delete removed, and the keys if they were asked for.
+pub type Deleted = (u64, Vec<Arc<KeyValue>>);
+
 /// The result of an [`Op`], of the same kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpResult {

@@ -42,6 +42,73 @@ pub(super) fn read(keys: &KeySpace, range: &Range) -> RangeResult {
     RangeResult { kvs, more, count }
 }
 
+/// What a read costs.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// How many keys, or directories of keys, it looks at, at most.
+    pub(super) looked_at: usize,
+    /// How many keys it returns, at most.
+    pub(super) returned: usize,
+}
+
+/// Returns what a read would cost, and looks for that at no more than about `limit` keys.
+pub(super) fn extent(keys: &KeySpace, range: &Range, limit: usize) -> Extent {
+    let limit = limit.saturating_add(1);
+    let (mut looked_at, mut total) = (0, 0_usize);
+    match keys.directories(&range.keys) {
+        Some(directories) => {
+            for directory in directories.take(limit) {
+                looked_at += 1;
+                total += directory.len();
+            }
+        }
+        None => {
+            total = keys.iter(&range.keys).take(limit).count();
+            looked_at = total;
+        }
+    }
+    if range.count_only {
+        return Extent {
+            looked_at,
+            returned: 0,
+        };
+    }
+    let max_count = match range.limit {
+        0 => usize::MAX,
+        limit => limit.saturating_add(1),
+    };
+    let is_pruned = range.min_mod_revision != 0 || range.max_mod_revision != 0;
+    let is_indexed = range.sort_target == SortTarget::Create
+        && range.sort_order != SortOrder::None
+        && keys.directories(&range.keys).is_some();
+    let read = match is_indexed {
+        true if !is_pruned => looked_at.saturating_mul(max_count).min(total),
+        false if is_as_stored(range) && !is_bounded(range) => max_count.min(total),
+        true | false => total,
+    };
+    Extent {
+        looked_at: looked_at.saturating_add(read),
+        returned: max_count.min(total),
+    }
+}
+
+/// Returns whether a read wants the keys in the order in which they are kept.
+fn is_as_stored(range: &Range) -> bool {
+    match range.sort_order {
+        SortOrder::None => true,
+        SortOrder::Ascend => range.sort_target == SortTarget::Key,
+        SortOrder::Descend => false,
+    }
+}
+
+/// Returns whether a read wants only keys of certain revisions.
+fn is_bounded(range: &Range) -> bool {
+    range.min_mod_revision != 0
+        || range.max_mod_revision != 0
+        || range.min_create_revision != 0
+        || range.max_create_revision != 0
+}
+
 /// Reads the first `max_count` keys by the index of create revisions; `None` if the index does not
 /// serve this range.
 fn read_by_creation<'a>(
@@ -88,16 +155,7 @@ fn walk<'a>(directory: &'a Directory, range: &Range) -> Box<dyn Iterator<Item = 
 /// Reads the first `max_count` keys by a scan of the range, or of as much of it as necessary.
 fn scan<'a>(keys: &'a KeySpace, range: &Range, max_count: usize) -> Vec<&'a Arc<KeyValue>> {
     let found = keys.iter(&range.keys);
-    let as_stored = match range.sort_order {
-        SortOrder::None => true,
-        SortOrder::Ascend => range.sort_target == SortTarget::Key,
-        SortOrder::Descend => false,
-    };
-    let bounded = range.min_mod_revision != 0
-        || range.max_mod_revision != 0
-        || range.min_create_revision != 0
-        || range.max_create_revision != 0;
-    let mut found: Vec<_> = if as_stored && !bounded {
+    let mut found: Vec<_> = if is_as_stored(range) && !is_bounded(range) {
         found.take(max_count).collect()
     } else {
         found.filter(|kv| is_within_bounds(kv, range)).collect()

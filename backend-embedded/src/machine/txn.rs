@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::budget::Budget;
 use super::compare;
 use super::op::{Delete, Event, KeyValue, Op, OpResult, Put, Range, Revision, Txn, TxnResult};
 use super::{Changes, Machine, range};
@@ -12,15 +13,27 @@ use crate::error::Error;
 
 /// Chooses the branch of each transaction, nested ones in the order they are met. All conditions
 /// are evaluated on the state before the whole transaction (as in etcd).
-pub(super) fn choose_branches(machine: &Machine, txn: &Txn, path: &mut Vec<bool>) {
-    let succeeded =
-        (txn.compare.iter()).all(|compare| compare::is_satisfied(&machine.keys, compare));
+pub(super) fn choose_branches(
+    machine: &Machine,
+    txn: &Txn,
+    budget: &mut Budget,
+    path: &mut Vec<bool>,
+) -> Result<(), Error> {
+    let mut succeeded = true;
+    for compare in &txn.compare {
+        budget.charge_compare(&machine.keys, compare)?;
+        if !compare::is_satisfied(&machine.keys, compare) {
+            succeeded = false;
+            break;
+        }
+    }
     path.push(succeeded);
     for op in branch(txn, succeeded) {
         if let Op::Txn(nested) = op {
-            choose_branches(machine, nested, path);
+            choose_branches(machine, nested, budget, path)?;
         }
     }
+    Ok(())
 }
 
 fn branch(txn: &Txn, succeeded: bool) -> &[Op] {
@@ -30,17 +43,22 @@ fn branch(txn: &Txn, succeeded: bool) -> &[Op] {
 /// Checks the operations of the chosen branches against the state.
 pub(super) struct Check<'a> {
     machine: &'a Machine,
+    budget: Budget,
     /// The bytes of keys and values that the store would hold.
     bytes: u64,
     wrote: bool,
+    /// The bytes of keys and values that the request has put.
+    written: usize,
 }
 
 impl<'a> Check<'a> {
-    pub(super) fn new(machine: &'a Machine) -> Self {
+    pub(super) fn new(machine: &'a Machine, budget: Budget) -> Self {
         Self {
             machine,
+            budget,
             bytes: machine.keys.bytes(),
             wrote: false,
+            written: 0,
         }
     }
 
@@ -54,14 +72,14 @@ impl<'a> Check<'a> {
             match op {
                 Op::Range(range) => self.range(range)?,
                 Op::Put(put) => self.put(put)?,
-                Op::Delete(_) => self.wrote = true,
+                Op::Delete(delete) => self.delete(delete)?,
                 Op::Txn(nested) => self.txn(nested, path)?,
             }
         }
         Ok(())
     }
 
-    pub(super) fn range(&self, range: &Range) -> Result<(), Error> {
+    pub(super) fn range(&mut self, range: &Range) -> Result<(), Error> {
         let current = self.machine.revision;
         let requested = range.revision;
         if requested > current {
@@ -74,16 +92,24 @@ impl<'a> Check<'a> {
                 compact_revision: current,
             });
         }
-        Ok(())
+        (self.budget).charge_range(&self.machine.keys, range, self.written)
+    }
+
+    pub(super) fn delete(&mut self, delete: &Delete) -> Result<(), Error> {
+        self.wrote = true;
+        self.budget.charge_delete(&self.machine.keys, delete)
     }
 
     pub(super) fn put(&mut self, put: &Put) -> Result<(), Error> {
         self.wrote = true;
+        self.written += put.key.len() + put.value.as_ref().map_or(0, Bytes::len);
+        self.budget.charge_put(&self.machine.keys, put)?;
         if let Some(id) = put.lease.filter(|&id| id != 0)
             && !self.machine.leases.contains(id)
         {
             return Err(Error::LeaseNotFound { id });
         }
+        self.check_lease_keys(put)?;
         let old = self.machine.keys.get(&put.key);
         if old.is_none() && (put.value.is_none() || put.lease.is_none()) {
             return Err(Error::KeyNotFound);
@@ -99,6 +125,20 @@ impl<'a> Check<'a> {
             return Err(Error::QuotaExceeded { limit });
         }
         Ok(())
+    }
+}
+
+impl Check<'_> {
+    /// Fails if the lease of a put has as many keys as it may have.
+    fn check_lease_keys(&self, put: &Put) -> Result<(), Error> {
+        let limit = self.machine.limits.lease_keys;
+        let attached = put.lease.and_then(|id| self.machine.leases.get(id));
+        match attached {
+            Some((_, keys)) if keys.len() >= limit && !keys.contains(&put.key) => {
+                Err(Error::TooManyLeaseKeys { limit })
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -32,24 +32,28 @@ pub(super) fn range(range: &Range) -> Result<(), Error> {
     size.check()
 }
 
-/// Checks limits and keys, and that no path writes a key twice, or writes and deletes it.
-pub(super) fn txn(txn: &Txn) -> Result<(), Error> {
+/// Checks limits and keys, and that no path writes a key twice, or writes and deletes it. Returns how
+/// many operations and conditions look at existing keys.
+pub(super) fn txn(txn: &Txn) -> Result<usize, Error> {
     let mut size = Size::default();
     size.txn(txn, MAX_TXN_OPS)?;
     size.check()?;
     collect_writes(&txn.then)?;
     collect_writes(&txn.or_else)?;
-    Ok(())
+    Ok(size.reads)
 }
 
 #[derive(Default)]
-struct Size(usize);
+struct Size {
+    bytes: usize,
+    reads: usize,
+}
 
 impl Size {
     fn check(&self) -> Result<(), Error> {
-        if self.0 > MAX_REQUEST_BYTES {
+        if self.bytes > MAX_REQUEST_BYTES {
             return Err(Error::RequestTooLarge {
-                size: self.0,
+                size: self.bytes,
                 limit: MAX_REQUEST_BYTES,
             });
         }
@@ -60,7 +64,7 @@ impl Size {
         if keys.first().is_empty() {
             return Err(Error::EmptyKey);
         }
-        self.0 += keys.size();
+        self.bytes += keys.size();
         Ok(())
     }
 
@@ -68,7 +72,7 @@ impl Size {
         if put.key.is_empty() {
             return Err(Error::EmptyKey);
         }
-        self.0 += put.key.len() + put.value.as_ref().map_or(0, Bytes::len);
+        self.bytes += put.key.len() + put.value.as_ref().map_or(0, Bytes::len);
         Ok(())
     }
 
@@ -82,20 +86,26 @@ impl Size {
             return Err(Error::TooManyOps { limit: MAX_TXN_OPS });
         };
         for compare in &txn.compare {
-            self.0 += OP_BYTES;
+            self.bytes += OP_BYTES;
             self.keys(&compare.keys)?;
+            self.reads += usize::from(matches!(compare.keys, KeyRange::Span { .. }));
             if let super::op::CompareTarget::Value(value) = &compare.target {
-                self.0 += value.len();
+                self.bytes += value.len();
             }
         }
         for op in txn.then.iter().chain(&txn.or_else) {
-            self.0 += OP_BYTES;
+            self.bytes += OP_BYTES;
             match op {
                 Op::Range(range) => self.keys(&range.keys)?,
                 Op::Put(put) => self.put(put)?,
                 Op::Delete(delete) => self.keys(&delete.keys)?,
                 Op::Txn(txn) => self.txn(txn, left)?,
             }
+            self.reads += match op {
+                Op::Range(_) | Op::Delete(_) => 1,
+                Op::Put(put) => usize::from(put.prev_kv),
+                Op::Txn(_) => 0,
+            };
         }
         Ok(())
     }

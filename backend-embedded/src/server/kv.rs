@@ -36,7 +36,7 @@ impl PbKvService for Kv {
     ) -> Result<Response<PbRangeResponse>, Status> {
         let coordinator = self.0.coordinator_for(&request);
         let range = decode::range(request.into_inner())?;
-        let found = coordinator.range(range).await?;
+        let found = coordinator.serve_range(range).await?;
         let header = self.0.header(found.revision);
         Ok(Response::new(encode::range(Some(header), &found.result)))
     }
@@ -74,7 +74,7 @@ impl PbKvService for Kv {
         let size = check_size(&request);
         let delete = decode::delete(request)?;
         size?;
-        let deleting = coordinator.delete(delete);
+        let deleting = coordinator.serve_delete(delete);
         let done = self.0.commit_wait.wait_for(deleting).await?;
         let header = self.0.header(done.revision);
         let (deleted, prev_kvs): (u64, Vec<Arc<_>>) = done.result;
@@ -94,7 +94,7 @@ impl PbKvService for Kv {
         // One message of a client may carry the transactions of several callers.
         let callers = txn.then.iter().filter(|op| matches!(op, Op::Txn(_)));
         let callers = callers.count().max(1);
-        let answer = coordinator.txn(txn);
+        let answer = coordinator.serve_txn(txn);
         let done = self.0.commit_wait.wait_for_callers(callers, answer).await?;
         let header = self.0.header(done.revision);
         Ok(Response::new(encode::txn(header, &done.result)))

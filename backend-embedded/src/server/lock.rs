@@ -32,7 +32,7 @@ impl super::proto::Lock for Lock {
     ) -> Result<Response<PbUnlockResponse>, Status> {
         let coordinator = self.0.coordinator_for(&request);
         let delete = decode::delete_key(request.into_inner().key)?;
-        let done = coordinator.delete(delete).await?;
+        let done = coordinator.serve_delete(delete).await?;
         Ok(Response::new(PbUnlockResponse {
             header: Some(self.0.header(done.revision)),
         }))

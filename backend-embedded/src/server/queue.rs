@@ -55,7 +55,7 @@ pub(super) async fn read_head(
     name: &[u8],
 ) -> Result<Applied<Option<Arc<KeyValue>>>, Error> {
     let oldest = first_by_creation(to_key_range(name), SortOrder::Ascend, 0);
-    let found = coordinator.range(oldest).await?;
+    let found = coordinator.serve_range(oldest).await?;
     Ok(Applied {
         revision: found.revision,
         result: found.result.kvs.into_iter().next(),
@@ -200,7 +200,7 @@ impl Call<'_> {
             or_else,
         };
         let mut key_calls = self.membership.key_calls.lock().await;
-        let done = self.coordinator.txn(txn).await?;
+        let done = self.coordinator.serve_txn(txn).await?;
         let found = match done.result.results.first() {
             Some(OpResult::Range(found)) => found.kvs.first().map(|kv| kv.create_revision),
             _ => None,
@@ -263,7 +263,7 @@ impl Call<'_> {
             then: vec![delete],
             or_else: vec![],
         };
-        self.state.coordinator.txn(txn).await.map(|_| ())
+        self.state.coordinator.serve_txn(txn).await.map(|_| ())
     }
 
     /// Revokes the lease if it was granted for this call alone.
@@ -330,7 +330,7 @@ impl Call<'_> {
         );
         let done = self
             .coordinator
-            .txn(Txn {
+            .serve_txn(Txn {
                 then: vec![Op::Range(own), Op::Range(predecessor)],
                 ..Txn::default()
             })

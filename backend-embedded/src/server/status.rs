@@ -92,6 +92,9 @@ impl From<Error> for Status {
             Error::Displaced { .. } => (Code::Unavailable, DISPLACED),
             // etcd does not have these limits, so it has no text for them.
             Error::TooManyLeases { .. }
+            | Error::TooManyLeaseKeys { .. }
+            | Error::TooManyKeys { .. }
+            | Error::AnswerTooLarge { .. }
             | Error::TooManyWatches { .. }
             | Error::TooManyRangeWatches { .. }
             | Error::SlowWatcher { .. } => {

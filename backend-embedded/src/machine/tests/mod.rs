@@ -1,6 +1,7 @@
 //! Tests of the machine against etcd's rules: those of etcd 3.5's API documentation and of its
 //! packages `etcdserver/txn`, `mvcc` and `lease`.
 
+mod budget;
 mod lease;
 mod range;
 mod txn;

@@ -1,0 +1,145 @@
+//! What one request may cost: how many keys it may look at, and how long its answer may be. A
+//! request is charged before anything is applied.
+
+use super::keys::KeySpace;
+use super::op::{Compare, Delete, KeyRange, Put, Range};
+use super::range;
+use crate::config::{Limits, MAX_REQUEST_BYTES};
+use crate::error::Error;
+
+/// The keys that a light request looks at, at most. The thread that serves all clients takes well
+/// below a millisecond for that.
+#[cfg(feature = "server")]
+const LIGHT_KEYS: usize = 1_000;
+
+/// The bytes of keys and values in the answer to a light request, at most.
+#[cfg(feature = "server")]
+const LIGHT_BYTES: usize = 256 * 1024;
+
+/// The most that a request may cost.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Allowance {
+    keys: usize,
+    bytes: usize,
+}
+
+impl Allowance {
+    pub(super) fn of(limits: &Limits) -> Self {
+        Allowance {
+            keys: limits.request_keys,
+            bytes: limits.answer_bytes,
+        }
+    }
+
+    #[cfg(feature = "server")]
+    pub(super) fn light() -> Self {
+        Allowance {
+            keys: LIGHT_KEYS,
+            bytes: LIGHT_BYTES,
+        }
+    }
+}
+
+/// What is left for the rest of a request.
+#[derive(Debug)]
+pub(super) struct Budget {
+    allowance: Allowance,
+    keys: usize,
+    bytes: usize,
+    /// Whether the request cannot exceed the allowance on this store, so that nothing has to be
+    /// counted. That is the usual case.
+    is_ample: bool,
+}
+
+impl Budget {
+    /// Returns the budget of a request with this many operations that read.
+    pub(super) fn new(store: &KeySpace, allowance: Allowance, reads: usize) -> Self {
+        let all_keys = store.len().max(1);
+        // A read also sees what the request itself has written before.
+        let all_bytes = usize::try_from(store.bytes()).unwrap_or(usize::MAX);
+        let all_bytes = all_bytes.saturating_add(MAX_REQUEST_BYTES);
+        Budget {
+            allowance,
+            keys: allowance.keys,
+            bytes: allowance.bytes,
+            is_ample: reads == 0
+                || reads.saturating_mul(all_keys) <= allowance.keys
+                    && reads.saturating_mul(all_bytes) <= allowance.bytes,
+        }
+    }
+
+    pub(super) fn charge_compare(
+        &mut self,
+        store: &KeySpace,
+        compare: &Compare,
+    ) -> Result<(), Error> {
+        if self.is_ample {
+            return Ok(());
+        }
+        self.charge_keys(count(store, &compare.keys, self.keys))
+    }
+
+    /// Charges a read. `written` is the size of what the request itself has written before.
+    pub(super) fn charge_range(
+        &mut self,
+        store: &KeySpace,
+        range: &Range,
+        written: usize,
+    ) -> Result<(), Error> {
+        if self.is_ample {
+            return Ok(());
+        }
+        let extent = range::extent(store, range, self.keys);
+        self.charge_keys(extent.looked_at)?;
+        if extent.returned == 0 {
+            return Ok(());
+        }
+        let most = extent.returned.saturating_mul(store.largest());
+        let most = match most.saturating_add(written) <= self.bytes {
+            true => most,
+            false => range::read(store, range)
+                .kvs
+                .iter()
+                .map(|kv| kv.size())
+                .sum(),
+        };
+        self.charge_bytes(most.saturating_add(written))
+    }
+
+    pub(super) fn charge_put(&mut self, store: &KeySpace, put: &Put) -> Result<(), Error> {
+        if self.is_ample || !put.prev_kv {
+            return Ok(());
+        }
+        self.charge_bytes(store.get(&put.key).map_or(0, |old| old.size()))
+    }
+
+    pub(super) fn charge_delete(&mut self, store: &KeySpace, delete: &Delete) -> Result<(), Error> {
+        if self.is_ample {
+            return Ok(());
+        }
+        self.charge_keys(count(store, &delete.keys, self.keys))?;
+        if !delete.prev_kv {
+            return Ok(());
+        }
+        self.charge_bytes(store.iter(&delete.keys).map(|kv| kv.size()).sum())
+    }
+
+    fn charge_keys(&mut self, count: usize) -> Result<(), Error> {
+        let limit = self.allowance.keys;
+        let left = self.keys.checked_sub(count);
+        self.keys = left.ok_or(Error::TooManyKeys { limit })?;
+        Ok(())
+    }
+
+    fn charge_bytes(&mut self, bytes: usize) -> Result<(), Error> {
+        let limit = self.allowance.bytes;
+        let left = self.bytes.checked_sub(bytes);
+        self.bytes = left.ok_or(Error::AnswerTooLarge { limit })?;
+        Ok(())
+    }
+}
+
+/// Counts the keys of a range, up to one more than `limit`.
+fn count(store: &KeySpace, keys: &KeyRange, limit: usize) -> usize {
+    store.iter(keys).take(limit.saturating_add(1)).count()
+}
