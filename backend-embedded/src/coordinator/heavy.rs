@@ -6,10 +6,10 @@ use std::sync::Arc;
 use lock_core::background;
 use tokio::sync::Semaphore;
 
-use super::{Coordinator, Operation};
 use super::pending::Class;
 use super::requests::Applied;
 use super::shared::Clock;
+use super::{Coordinator, Operation};
 use crate::error::Error;
 use crate::machine::op::{Delete, Deleted, Range, RangeResult, Txn, TxnResult};
 use crate::machine::{Changes, Machine};
@@ -119,10 +119,12 @@ impl Coordinator {
         loop {
             let coordinator = self.clone();
             let applying = move || {
-                let applied = coordinator.shared().apply(class, &mut |machine, _, changes| {
-                    coordinator.authorize((serving.operation)(&serving.request), machine)?;
-                    (serving.wholly)(machine, &serving.request, changes)
-                });
+                let applied = coordinator
+                    .shared()
+                    .apply(class, &mut |machine, _, changes| {
+                        coordinator.authorize((serving.operation)(&serving.request), machine)?;
+                        (serving.wholly)(machine, &serving.request, changes)
+                    });
                 (applied, serving)
             };
             let (applied, returned) = self.inner.heavy.run(applying).await?;

@@ -7,7 +7,7 @@ use super::shared::{Answer, Clock};
 use super::{Coordinator, Operation, Watcher};
 use crate::error::Error;
 use crate::machine::op::{
-    Delete, KeyRange, KeyValue, Put, Range, RangeResult, Revision, Txn, TxnResult,
+    Delete, Deleted, KeyRange, KeyValue, Put, Range, RangeResult, Revision, Txn, TxnResult,
 };
 use crate::machine::{Changes, Machine};
 
@@ -89,10 +89,7 @@ impl Coordinator {
     ///
     /// # Cancel safety
     /// As [`txn`](Self::txn).
-    pub async fn delete(
-        &self,
-        delete: Delete,
-    ) -> Result<Applied<(u64, Vec<Arc<KeyValue>>)>, Error> {
+    pub async fn delete(&self, delete: Delete) -> Result<Applied<Deleted>, Error> {
         self.submit(Class::Release, |machine, _, changes| {
             self.authorize(Operation::Delete(&delete), machine)?;
             machine.delete(&delete, changes)

@@ -27,7 +27,9 @@ use crate::error::Error;
 use budget::{Allowance, Budget};
 use keys::KeySpace;
 use lease::LeaseTable;
-use op::{Delete, Event, KeyValue, LeaseId, Put, Range, RangeResult, Revision, Txn, TxnResult};
+use op::{
+    Delete, Deleted, Event, KeyValue, LeaseId, Put, Range, RangeResult, Revision, Txn, TxnResult,
+};
 
 /// The revision of a store in which nothing has been written yet (as in etcd).
 pub const FIRST_REVISION: Revision = 1;
@@ -238,11 +240,7 @@ impl Machine {
     /// # Errors
     /// [`Error::EmptyKey`], [`Error::RequestTooLarge`], [`Error::TooManyKeys`],
     /// [`Error::AnswerTooLarge`].
-    pub fn delete(
-        &mut self,
-        delete: &Delete,
-        changes: &mut Changes,
-    ) -> Result<(u64, Vec<Arc<KeyValue>>), Error> {
+    pub fn delete(&mut self, delete: &Delete, changes: &mut Changes) -> Result<Deleted, Error> {
         self.delete_within(delete, Allowance::of(&self.limits), changes)
     }
 
@@ -255,7 +253,7 @@ impl Machine {
         &mut self,
         delete: &Delete,
         changes: &mut Changes,
-    ) -> Result<Option<(u64, Vec<Arc<KeyValue>>)>, Error> {
+    ) -> Result<Option<Deleted>, Error> {
         if_light(self.delete_within(delete, Allowance::light(), changes))
     }
 
@@ -264,7 +262,7 @@ impl Machine {
         delete: &Delete,
         allowance: Allowance,
         changes: &mut Changes,
-    ) -> Result<(u64, Vec<Arc<KeyValue>>), Error> {
+    ) -> Result<Deleted, Error> {
         validate::delete(delete)?;
         let budget = Budget::new(&self.keys, allowance, 1);
         txn::Check::new(self, budget).delete(delete)?;

@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use super::budget::Budget;
 use super::compare;
-use super::op::{Delete, Event, KeyValue, Op, OpResult, Put, Range, Revision, Txn, TxnResult};
+use super::op::{
+    Delete, Deleted, Event, KeyValue, Op, OpResult, Put, Range, Revision, Txn, TxnResult,
+};
 use super::{Changes, Machine, range};
 use crate::error::Error;
 
@@ -216,7 +218,7 @@ impl<'a> Write<'a> {
         answer
     }
 
-    pub(super) fn delete(&mut self, delete: &Delete) -> (u64, Vec<Arc<KeyValue>>) {
+    pub(super) fn delete(&mut self, delete: &Delete) -> Deleted {
         let found: Vec<_> = (self.machine.keys.iter(&delete.keys))
             .map(Arc::clone)
             .collect();

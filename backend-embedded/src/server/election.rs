@@ -80,7 +80,9 @@ impl super::proto::Election for Election {
             lease: Some(leader.lease),
             prev_kv: false,
         });
-        let done = coordinator.serve_txn(txn_if_unchanged(&leader, put)).await?;
+        let done = coordinator
+            .serve_txn(txn_if_unchanged(&leader, put))
+            .await?;
         if !done.result.succeeded {
             return Err(not_leader());
         }
@@ -135,7 +137,9 @@ impl super::proto::Election for Election {
             keys: KeyRange::One(leader.key.clone().into()),
             prev_kv: false,
         });
-        let done = coordinator.serve_txn(txn_if_unchanged(&leader, delete)).await?;
+        let done = coordinator
+            .serve_txn(txn_if_unchanged(&leader, delete))
+            .await?;
         Ok(Response::new(PbResignResponse {
             header: Some(self.0.header(done.revision)),
         }))

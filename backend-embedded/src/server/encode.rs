@@ -30,6 +30,22 @@ fn key_values(kvs: &[Arc<KeyValue>]) -> Vec<PbKeyValue> {
     kvs.iter().map(|kv| key_value(kv)).collect()
 }
 
+/// Returns the bytes of these keys and values.
+pub(super) fn bytes_of<'a>(kvs: impl IntoIterator<Item = &'a Arc<KeyValue>>) -> usize {
+    kvs.into_iter().map(|kv| kv.size()).sum()
+}
+
+/// Returns the bytes of the keys and values in the result of a transaction.
+pub(super) fn bytes_of_txn(result: &TxnResult) -> usize {
+    let bytes_of = |result: &OpResult| match result {
+        OpResult::Range(found) => bytes_of(&found.kvs),
+        OpResult::Put(prev) => bytes_of(prev),
+        OpResult::Delete { prev_kvs, .. } => bytes_of(prev_kvs),
+        OpResult::Txn(nested) => bytes_of_txn(nested),
+    };
+    result.results.iter().map(bytes_of).sum()
+}
+
 /// Encodes a change, with the state before it if there is one.
 pub(super) fn event(event: &Event, prev: Option<&KeyValue>) -> PbEvent {
     PbEvent {

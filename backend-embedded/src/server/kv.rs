@@ -11,6 +11,7 @@ use futures_util::stream;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
+use super::bodies::AnswerBudget;
 use super::state::Shared;
 use super::{decode, encode, status, unimplemented};
 use crate::config::MAX_REQUEST_BYTES;
@@ -35,8 +36,10 @@ impl PbKvService for Kv {
         request: Request<PbRangeRequest>,
     ) -> Result<Response<PbRangeResponse>, Status> {
         let coordinator = self.0.coordinator_for(&request);
+        let answer = AnswerBudget::of(&request)?;
         let range = decode::range(request.into_inner())?;
         let found = coordinator.serve_range(range).await?;
+        answer.reserve(encode::bytes_of(&found.result.kvs)).await?;
         let header = self.0.header(found.revision);
         Ok(Response::new(encode::range(Some(header), &found.result)))
     }
@@ -52,12 +55,15 @@ impl PbKvService for Kv {
 
     async fn put(&self, request: Request<PbPutRequest>) -> Result<Response<PbPutResponse>, Status> {
         let coordinator = self.0.coordinator_for(&request);
+        let answer = AnswerBudget::of(&request)?;
         let request = request.into_inner();
         let size = check_size(&request);
         let put = decode::put(request)?;
         size?;
         let putting = coordinator.put(put);
         let done = self.0.commit_wait.wait_for(putting).await?;
+        let bytes = encode::bytes_of(&done.result);
+        answer.reserve_for_done(bytes).await?;
         let header = self.0.header(done.revision);
         Ok(Response::new(encode::put(
             Some(header),
@@ -70,6 +76,7 @@ impl PbKvService for Kv {
         request: Request<PbDeleteRequest>,
     ) -> Result<Response<PbDeleteResponse>, Status> {
         let coordinator = self.0.coordinator_for(&request);
+        let answer = AnswerBudget::of(&request)?;
         let request = request.into_inner();
         let size = check_size(&request);
         let delete = decode::delete(request)?;
@@ -78,6 +85,7 @@ impl PbKvService for Kv {
         let done = self.0.commit_wait.wait_for(deleting).await?;
         let header = self.0.header(done.revision);
         let (deleted, prev_kvs): (u64, Vec<Arc<_>>) = done.result;
+        answer.reserve_for_done(encode::bytes_of(&prev_kvs)).await?;
         Ok(Response::new(encode::delete(
             Some(header),
             deleted,
@@ -87,6 +95,7 @@ impl PbKvService for Kv {
 
     async fn txn(&self, request: Request<PbTxnRequest>) -> Result<Response<PbTxnResponse>, Status> {
         let coordinator = self.0.coordinator_for(&request);
+        let room = AnswerBudget::of(&request)?;
         let request = request.into_inner();
         let size = check_size(&request);
         let txn = decode::txn(request)?;
@@ -96,6 +105,8 @@ impl PbKvService for Kv {
         let callers = callers.count().max(1);
         let answer = coordinator.serve_txn(txn);
         let done = self.0.commit_wait.wait_for_callers(callers, answer).await?;
+        let bytes = encode::bytes_of_txn(&done.result);
+        room.reserve_for_done(bytes).await?;
         let header = self.0.header(done.revision);
         Ok(Response::new(encode::txn(header, &done.result)))
     }

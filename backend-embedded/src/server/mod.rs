@@ -23,6 +23,7 @@
 
 pub mod access;
 mod auth;
+mod bodies;
 mod call_registry;
 mod cluster;
 mod commit_wait;
@@ -64,6 +65,7 @@ use tonic::transport;
 use tonic_health::pb::health_server::HealthServer;
 
 use self::access::{Access, Authenticated};
+use self::bodies::LimitBodies;
 use self::connection::Incoming;
 use self::lifecycle::{Lifecycle, Phase};
 use self::listen::{BoundListener, SocketPath};
@@ -350,7 +352,10 @@ impl BoundServer {
                 .serve_with_incoming_shutdown(
                     CountCalls {
                         inner: Authenticated {
-                            inner: NameUnimplemented(routes(&state)),
+                            inner: LimitBodies {
+                                inner: NameUnimplemented(routes(&state)),
+                                traffic: metrics.calls().traffic().clone(),
+                            },
                             access: self.access,
                         },
                         metrics: Arc::clone(metrics.calls()),

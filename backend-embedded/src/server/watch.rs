@@ -12,10 +12,12 @@ use etcd_client::proto::{PbWatchRequest, PbWatchRequestUnion, PbWatchResponse, P
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt, stream};
+use prost::Message;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::bodies::AnswerBudget;
 use super::encode::to_i64;
 use super::fragment::split_response;
 use super::progress::ProgressRequest;
@@ -44,7 +46,9 @@ impl PbWatchService for Watch {
         request: Request<Streaming<PbWatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let coordinator = self.0.coordinator_for(&request);
-        let watch_stream = WatchStream::new(Arc::clone(&self.0), coordinator, request.into_inner());
+        let answer = AnswerBudget::of(&request)?;
+        let shared = Arc::clone(&self.0);
+        let watch_stream = WatchStream::new(shared, coordinator, request.into_inner(), answer);
         let responses = stream::try_unfold(watch_stream, |mut watch_stream| async move {
             let response = watch_stream.next().await?;
             Ok(Some((response, watch_stream)))
@@ -99,10 +103,17 @@ struct WatchStream {
     /// Whether another progress request came during `progress_request`.
     progress_again: bool,
     tick: Interval,
+    /// The room for responses that the client has not taken yet.
+    answer: AnswerBudget,
 }
 
 impl WatchStream {
-    fn new(shared: Shared, coordinator: Coordinator, requests: Streaming<PbWatchRequest>) -> Self {
+    fn new(
+        shared: Shared,
+        coordinator: Coordinator,
+        requests: Streaming<PbWatchRequest>,
+        answer: AnswerBudget,
+    ) -> Self {
         let lifecycle = shared.lifecycle.clone();
         let period = shared.progress_interval;
         let mut tick = interval_at(Instant::now() + period, period);
@@ -121,6 +132,7 @@ impl WatchStream {
             progress_request: None,
             progress_again: false,
             tick,
+            answer,
         }
     }
 
@@ -128,6 +140,9 @@ impl WatchStream {
     async fn next(&mut self) -> Result<PbWatchResponse, Status> {
         loop {
             if let Some(response) = self.responses.pop_front() {
+                if !response.events.is_empty() {
+                    self.answer.reserve(response.encoded_len()).await?;
+                }
                 return Ok(response);
             }
             tokio::select! {

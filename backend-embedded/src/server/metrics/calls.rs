@@ -19,6 +19,7 @@ use tonic::codegen::{Service, http};
 use tonic::{Code, Status};
 
 use super::methods::{CODES, SERVICES, UNARY, UNKNOWN};
+use crate::server::bodies::Traffic;
 
 /// The bounds of the buckets, in seconds: those of Go's gRPC, which end at 10 s, and two more.
 const BUCKETS: [f64; 13] = [
@@ -35,6 +36,7 @@ pub(in crate::server) struct CallMetrics {
     methods: BTreeMap<String, Arc<Method>>,
     unknown: Arc<Method>,
     under_way: Arc<AtomicI64>,
+    traffic: Traffic,
 }
 
 /// The calls of one method. The handles are kept, so that a call looks up nothing else.
@@ -79,7 +81,13 @@ impl CallMetrics {
             handled,
             seconds,
             under_way: Arc::default(),
+            traffic: Traffic::default(),
         }
+    }
+
+    /// Returns the bytes of the calls that are under way.
+    pub(in crate::server) fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {

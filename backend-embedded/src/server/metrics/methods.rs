@@ -93,3 +93,12 @@ pub(super) const CODES: [&str; 17] = [
     "DataLoss",
     "Unauthenticated",
 ];
+
+/// Returns whether a call of this path has one request and one answer. A method that is not known
+/// counts as one of those.
+pub(in crate::server) fn is_unary(path: &str) -> bool {
+    let mut parts = path.split('/').skip(1);
+    let (service, method) = (parts.next(), parts.next());
+    let known = SERVICES.iter().find(|(name, _, _)| Some(*name) == service);
+    !known.is_some_and(|(_, _, streams)| streams.iter().any(|(name, _)| Some(*name) == method))
+}

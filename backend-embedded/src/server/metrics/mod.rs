@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 pub(super) use self::calls::{CallMetrics, CountCalls};
 use self::etcd::EtcdNames;
+pub(super) use self::methods::is_unary;
 use self::scrape::Scrape;
 use crate::coordinator::Coordinator;
 

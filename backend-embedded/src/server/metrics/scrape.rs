@@ -98,6 +98,8 @@ impl Scrape {
     fn encode_resources(&self, encoder: &mut DescriptorEncoder<'_>, now: &Gauges) -> fmt::Result {
         let limits = self.coordinator.limits();
         let connections = *self.connections.borrow();
+        let (request_bytes, max_request_bytes) = self.calls.traffic().request_bytes();
+        let (answer_bytes, max_answer_bytes) = self.calls.traffic().answer_bytes();
         let resources = [
             (
                 "leases",
@@ -116,6 +118,18 @@ impl Scrape {
                 "Bytes of events that wait for the clients of all watches together.",
                 now.watch_backlog_bytes as f64,
                 limits.watch_backlog_bytes as f64,
+            ),
+            (
+                "request_bytes",
+                "Bytes of long requests that are under way.",
+                request_bytes as f64,
+                max_request_bytes as f64,
+            ),
+            (
+                "answer_bytes",
+                "Bytes of long answers that clients have not taken yet.",
+                answer_bytes as f64,
+                max_answer_bytes as f64,
             ),
             (
                 "connections",

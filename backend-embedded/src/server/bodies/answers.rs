@@ -1,0 +1,213 @@
+//! The bodies of answers: a long one is made only when there is room for it, and takes up that room
+//! until the client has taken it.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::body::Body;
+use tonic::{Request, Status};
+
+use super::UNCOUNTED_BYTES;
+
+/// The most bytes of answers that are under way, of all clients together.
+const MAX_ANSWERS_BYTES: usize = 128 << 20;
+
+/// How long an answer waits for room.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The unit in which room is counted, in bytes.
+const UNIT_BYTES: usize = 1024;
+
+const UNITS: usize = MAX_ANSWERS_BYTES / UNIT_BYTES;
+
+/// The room for all answers that are under way.
+#[derive(Debug)]
+pub(super) struct Answers(Arc<Semaphore>);
+
+impl Default for Answers {
+    fn default() -> Self {
+        Answers(Arc::new(Semaphore::new(UNITS)))
+    }
+}
+
+impl Answers {
+    pub(super) fn bytes(&self) -> (usize, usize) {
+        let used = UNITS - self.0.available_permits();
+        (used * UNIT_BYTES, MAX_ANSWERS_BYTES)
+    }
+}
+
+/// The room for the answers of one call.
+#[derive(Debug, Clone)]
+pub(in crate::server) struct AnswerBudget {
+    answers: Arc<Answers>,
+    /// The room for what is not encoded yet.
+    reserved: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+}
+
+impl AnswerBudget {
+    pub(super) fn new(answers: Arc<Answers>) -> Self {
+        Self {
+            answers,
+            reserved: Arc::default(),
+        }
+    }
+
+    /// Returns the budget of the call that this request belongs to.
+    ///
+    /// # Errors
+    /// `INTERNAL` if the request came without one.
+    pub(in crate::server) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
+        let budget = request.extensions().get::<Self>();
+        budget.cloned().ok_or_else(|| {
+            Status::internal("turnlock: a call without a budget: please report this")
+        })
+    }
+
+    /// Waits until there is room for an answer with this many bytes of keys and values. An answer
+    /// that is longer than all room together gets all of it.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` if there is no room for ten seconds, because other clients do not take
+    /// their answers.
+    ///
+    /// # Cancel safety
+    /// Safe: what was not reserved is given back.
+    pub(in crate::server) async fn reserve(&self, bytes: usize) -> Result<(), Status> {
+        if bytes <= UNCOUNTED_BYTES {
+            return Ok(());
+        }
+        let units = bytes.div_ceil(UNIT_BYTES).min(UNITS);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.answers.0).acquire_many_owned(units);
+        match tokio::time::timeout(ROOM_TIMEOUT, room).await {
+            Ok(Ok(room)) => {
+                self.keep(room);
+                Ok(())
+            }
+            Ok(Err(_)) | Err(_) => Err(Status::resource_exhausted(format!(
+                "turnlock: the answers under way have {MAX_ANSWERS_BYTES} bytes, which is the \
+                 limit; try again after a pause"
+            ))),
+        }
+    }
+
+    /// Waits as [`reserve`](Self::reserve) does, for the answer to a request that has been carried
+    /// out.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`, from which no client concludes that nothing was done.
+    ///
+    /// # Cancel safety
+    /// That of [`reserve`](Self::reserve).
+    pub(in crate::server) async fn reserve_for_done(&self, bytes: usize) -> Result<(), Status> {
+        let reserved = self.reserve(bytes).await;
+        reserved.map_err(|refusal| Status::unavailable(refusal.message()))
+    }
+
+    fn keep(&self, room: OwnedSemaphorePermit) {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *reserved {
+            Some(reserved) => reserved.merge(room),
+            None => *reserved = Some(room),
+        }
+    }
+
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        reserved.take()
+    }
+
+    /// Returns whether nothing was reserved.
+    pub(super) fn is_empty(&self) -> bool {
+        let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        reserved.is_none()
+    }
+}
+
+/// A body whose pieces take up the room that was reserved for them until they have been sent.
+pub(super) struct ReservedBody {
+    body: Body,
+    answer: AnswerBudget,
+}
+
+impl ReservedBody {
+    pub(super) fn new(body: Body, answer: AnswerBudget) -> Self {
+        Self { body, answer }
+    }
+}
+
+/// Bytes that are to be sent, with the room that they take up.
+struct Sent {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl HttpBody for ReservedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| {
+            frame.map(|frame| {
+                frame.map_data(|bytes| match this.answer.take() {
+                    Some(room) => Bytes::from_owner(Sent { bytes, _room: room }),
+                    None => bytes,
+                })
+            })
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_takes_up_room_until_it_has_been_sent() {
+        let answers = Arc::new(Answers::default());
+        let first = AnswerBudget::new(Arc::clone(&answers));
+        first.reserve(MAX_ANSWERS_BYTES).await.expect("room");
+        let full = Full::new(Bytes::from_static(b"answer"));
+        let body = Body::new(full.map_err(|never| match never {}));
+        let mut body = ReservedBody::new(body, first);
+        let frame = body.frame().await.expect("a frame").expect("no error");
+        drop(body);
+        let second = AnswerBudget::new(Arc::clone(&answers));
+        second.reserve(UNCOUNTED_BYTES).await.expect("it is short");
+        let refused = second.reserve(UNCOUNTED_BYTES + 1).await;
+        let refused = refused.expect_err("there is no room");
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        drop(frame);
+        second.reserve(2 * MAX_ANSWERS_BYTES).await.expect("room");
+        assert_eq!(answers.bytes().0, MAX_ANSWERS_BYTES);
+        drop(second);
+        assert_eq!(answers.bytes().0, 0, "all is given back");
+    }
+}

@@ -1,0 +1,337 @@
+//! The bodies of requests: a message is passed on once it is whole.
+//!
+//! tonic takes memory for a message as soon as its length has been announced. Here a message costs
+//! what has come of it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::Sleep;
+use tonic::Status;
+use tonic::codegen::StdError;
+
+use super::UNCOUNTED_BYTES;
+use crate::server::MAX_MESSAGE_BYTES;
+
+/// The most bytes of requests that are under way, of all clients together.
+const MAX_REQUESTS_BYTES: usize = 64 << 20;
+
+/// How long a message may take from its first byte to its last one, or the only message of a call
+/// from the call's beginning.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The length of what stands before each message: a flag, and the length of the message.
+const PREFIX_BYTES: usize = 5;
+
+/// The bytes of all requests that are under way.
+#[derive(Debug, Default)]
+pub(super) struct Requests(AtomicUsize);
+
+impl Requests {
+    pub(super) fn bytes(&self) -> (usize, usize) {
+        (self.0.load(Ordering::Relaxed), MAX_REQUESTS_BYTES)
+    }
+}
+
+/// The bytes of one call's requests. They are given back when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub(super) struct RequestBudget(Arc<Reserved>);
+
+#[derive(Debug)]
+struct Reserved {
+    requests: Arc<Requests>,
+    bytes: AtomicUsize,
+}
+
+impl RequestBudget {
+    pub(super) fn new(requests: Arc<Requests>) -> Self {
+        RequestBudget(Arc::new(Reserved {
+            requests,
+            bytes: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Adds bytes to those of the call.
+    fn reserve(&self, bytes: usize) -> Result<(), Status> {
+        let all = &self.0.requests.0;
+        if all.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_REQUESTS_BYTES {
+            all.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(Status::resource_exhausted(format!(
+                "turnlock: the requests under way have {MAX_REQUESTS_BYTES} bytes, which is the \
+                 limit; try again after a pause"
+            )));
+        }
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives back all bytes of the call.
+    fn give_back(&self) {
+        let bytes = self.0.bytes.swap(0, Ordering::Relaxed);
+        self.0.requests.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let bytes = *self.bytes.get_mut();
+        self.requests.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A body that passes on whole messages only.
+pub(super) struct WholeMessages<B> {
+    inner: B,
+    budget: RequestBudget,
+    /// The beginning of a message.
+    begun: BytesMut,
+    /// Whether the call has one message, so that its bytes are needed until the call has ended.
+    is_unary: bool,
+    /// Whether a message is expected now.
+    is_due: bool,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl<B> WholeMessages<B> {
+    pub(super) fn new(inner: B, budget: RequestBudget, is_unary: bool) -> Self {
+        Self {
+            inner,
+            budget,
+            begun: BytesMut::new(),
+            is_unary,
+            is_due: is_unary,
+            deadline: None,
+        }
+    }
+
+    /// Adds a piece, and returns the messages that are whole now, if there are any.
+    fn add(&mut self, mut piece: Bytes) -> Result<Option<Bytes>, Status> {
+        if !self.is_unary && self.begun.is_empty() {
+            self.budget.give_back();
+        }
+        if !self.begun.is_empty() || piece.len() > UNCOUNTED_BYTES {
+            self.budget.reserve(piece.len())?;
+        }
+        let whole = match self.begun.is_empty() {
+            true => {
+                let whole = piece.split_to(whole_bytes(&piece));
+                self.begun.extend_from_slice(&piece);
+                whole
+            }
+            false => {
+                self.begun.extend_from_slice(&piece);
+                let whole = whole_bytes(&self.begun);
+                self.begun.split_to(whole).freeze()
+            }
+        };
+        self.is_due = !self.begun.is_empty();
+        if whole.is_empty() {
+            return Ok(None);
+        }
+        self.deadline = None;
+        Ok(Some(whole))
+    }
+
+    /// Fails when a message that was begun does not come.
+    fn check_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        if !self.is_due {
+            return Poll::Pending;
+        }
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(MESSAGE_TIMEOUT)));
+        ready!(deadline.as_mut().poll(cx));
+        Poll::Ready(Status::deadline_exceeded(format!(
+            "turnlock: the request did not come whole within {} s",
+            MESSAGE_TIMEOUT.as_secs()
+        )))
+    }
+}
+
+/// Returns how many of these bytes are whole messages. A message that is too long counts as whole, so
+/// that tonic refuses it.
+fn whole_bytes(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while rest.len() >= PREFIX_BYTES {
+        let length = (&rest[1..PREFIX_BYTES]).get_u32() as usize;
+        if length > MAX_MESSAGE_BYTES {
+            return bytes.len();
+        }
+        let Some(next) = rest.get(PREFIX_BYTES + length..) else {
+            break;
+        };
+        rest = next;
+    }
+    bytes.len() - rest.len()
+}
+
+impl<B> HttpBody for WholeMessages<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<StdError>,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        loop {
+            let frame = match Pin::new(&mut this.inner).poll_frame(cx) {
+                Poll::Ready(Some(frame)) => frame.map_err(|error| Status::from_error(error.into())),
+                // tonic says what is wrong with the beginning of a message.
+                Poll::Ready(None) if !this.begun.is_empty() => {
+                    let begun = std::mem::take(&mut this.begun).freeze();
+                    return Poll::Ready(Some(Ok(Frame::data(begun))));
+                }
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return this.check_deadline(cx).map(|late| Some(Err(late))),
+            };
+            let piece = match frame.map(Frame::into_data) {
+                Ok(Ok(piece)) => piece,
+                Ok(Err(trailers)) => return Poll::Ready(Some(Ok(trailers))),
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            };
+            if let Some(whole) = this.add(piece).transpose() {
+                return Poll::Ready(Some(whole.map(Frame::data)));
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.begun.is_empty() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream::{self, StreamExt};
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::*;
+
+    fn message(length: usize) -> Vec<u8> {
+        let mut message = vec![0];
+        message.extend(u32::try_from(length).expect("short").to_be_bytes());
+        message.extend(std::iter::repeat_n(b'm', length));
+        message
+    }
+
+    type Pieces = stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Status>>>;
+
+    fn body(pieces: Vec<Vec<u8>>, requests: &Arc<Requests>) -> WholeMessages<StreamBody<Pieces>> {
+        let frames = pieces
+            .into_iter()
+            .map(|piece| Ok(Frame::data(piece.into())));
+        let frames: Vec<_> = frames.collect();
+        let budget = RequestBudget::new(Arc::clone(requests));
+        WholeMessages::new(StreamBody::new(stream::iter(frames)), budget, false)
+    }
+
+    async fn passed_on(
+        mut body: impl HttpBody<Data = Bytes, Error = Status> + Unpin,
+    ) -> Vec<Bytes> {
+        let mut passed = Vec::new();
+        while let Some(frame) = body.frame().await {
+            passed.push(frame.expect("no error").into_data().expect("data"));
+        }
+        passed
+    }
+
+    #[tokio::test]
+    async fn messages_are_passed_on_whole_however_they_come() {
+        let requests = Arc::<Requests>::default();
+        let messages = [message(0), message(3), message(70_000), message(9)].concat();
+        for size in [1, 2, 4, 5, 6, 13, 16_384, 70_013, messages.len()] {
+            let pieces = messages.chunks(size).map(<[u8]>::to_vec).collect();
+            let passed = passed_on(body(pieces, &requests)).await;
+            for piece in &passed {
+                assert_eq!(whole_bytes(piece), piece.len(), "in pieces of {size}");
+            }
+            assert_eq!(passed.concat(), messages, "in pieces of {size}");
+        }
+        assert_eq!(requests.bytes().0, 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_announced_and_not_sent_costs_nothing() {
+        let requests = Arc::<Requests>::default();
+        let announced = message(2 << 20)[..PREFIX_BYTES].to_vec();
+        let frames = stream::iter([Ok(Frame::data(Bytes::from(announced)))]);
+        let frames = frames.chain(stream::pending::<Result<_, Status>>());
+        let budget = RequestBudget::new(Arc::clone(&requests));
+        let mut body = WholeMessages::new(StreamBody::new(Box::pin(frames)), budget, false);
+        let polled = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx)));
+        assert!(polled.await.is_pending());
+        assert!(body.begun.capacity() < 1024, "{}", body.begun.capacity());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_does_not_come_is_not_waited_for() {
+        for (sent, is_unary, fails) in [
+            (vec![], true, true),
+            (vec![0], false, true),
+            (vec![], false, false),
+            (message(3), false, false),
+        ] {
+            let sent = stream::iter((!sent.is_empty()).then(|| Ok(Frame::data(sent.into()))));
+            let frames = sent.chain(stream::pending::<Result<_, Status>>());
+            let budget = RequestBudget::new(Arc::default());
+            let body = WholeMessages::new(StreamBody::new(Box::pin(frames)), budget, is_unary);
+            let ended = tokio::time::timeout(2 * MESSAGE_TIMEOUT, passed_or_failed(body)).await;
+            assert_eq!(ended.is_ok(), fails);
+            if let Ok(error) = ended {
+                assert_eq!(error.code(), tonic::Code::DeadlineExceeded, "{error}");
+            }
+        }
+    }
+
+    async fn passed_or_failed(
+        mut body: impl HttpBody<Data = Bytes, Error = Status> + Unpin,
+    ) -> Status {
+        loop {
+            match body.frame().await {
+                Some(Err(error)) => return error,
+                Some(Ok(_)) => {}
+                None => panic!("the body ended"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_bytes_of_all_requests_together_are_bounded() {
+        let requests = Arc::<Requests>::default();
+        let begun = &message(2 << 20)[..1 << 20];
+        let budgets: Vec<_> = (0..=MAX_REQUESTS_BYTES / begun.len())
+            .map(|_| RequestBudget::new(Arc::clone(&requests)))
+            .collect();
+        let mut refused = 0;
+        for budget in &budgets {
+            let frames =
+                stream::iter([Ok::<_, Status>(Frame::data(Bytes::copy_from_slice(begun)))]);
+            let frames = frames.chain(stream::pending());
+            let mut body =
+                WholeMessages::new(StreamBody::new(Box::pin(frames)), budget.clone(), true);
+            let frame = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx)));
+            if let Poll::Ready(Some(Err(error))) = frame.await {
+                assert_eq!(error.code(), tonic::Code::ResourceExhausted, "{error}");
+                refused += 1;
+            }
+        }
+        assert_eq!(refused, 1);
+        assert!(requests.bytes().0 <= MAX_REQUESTS_BYTES);
+        drop(budgets);
+        assert_eq!(requests.bytes().0, 0, "all is given back");
+    }
+}
