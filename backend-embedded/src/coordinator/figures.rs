@@ -16,12 +16,14 @@ use crate::store::{COMMIT_BUCKETS, StoreSyncs};
 const STUCK: Duration = Duration::from_secs(30);
 
 /// Why requests and connections are refused: first what [`refusal_index`] tells apart, in its order.
-pub(crate) const REFUSALS: [&str; 6] = [
+pub(crate) const REFUSALS: [&str; 8] = [
     "pending_requests",
     "store_bytes",
     "disk_full",
     "leases",
     "watches",
+    "request_keys",
+    "lease_keys",
     "connections",
 ];
 
@@ -194,6 +196,8 @@ fn refusal_index(error: &Error) -> Option<usize> {
         Error::NoSpace { .. } => 2,
         Error::TooManyLeases { .. } => 3,
         Error::TooManyWatches { .. } | Error::TooManyRangeWatches { .. } => 4,
+        Error::TooManyKeys { .. } | Error::AnswerTooLarge { .. } => 5,
+        Error::TooManyLeaseKeys { .. } => 6,
         _ => return None,
     })
 }

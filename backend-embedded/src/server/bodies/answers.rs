@@ -2,6 +2,7 @@
 //! until the client has taken it.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -27,18 +28,28 @@ const UNITS: usize = MAX_ANSWERS_BYTES / UNIT_BYTES;
 
 /// The room for all answers that are under way.
 #[derive(Debug)]
-pub(super) struct Answers(Arc<Semaphore>);
+pub(super) struct Answers {
+    room: Arc<Semaphore>,
+    refused: AtomicU64,
+}
 
 impl Default for Answers {
     fn default() -> Self {
-        Answers(Arc::new(Semaphore::new(UNITS)))
+        Answers {
+            room: Arc::new(Semaphore::new(UNITS)),
+            refused: AtomicU64::new(0),
+        }
     }
 }
 
 impl Answers {
     pub(super) fn bytes(&self) -> (usize, usize) {
-        let used = UNITS - self.0.available_permits();
+        let used = UNITS - self.room.available_permits();
         (used * UNIT_BYTES, MAX_ANSWERS_BYTES)
+    }
+
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 }
 
@@ -84,16 +95,19 @@ impl AnswerBudget {
         }
         let units = bytes.div_ceil(UNIT_BYTES).min(UNITS);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.answers.0).acquire_many_owned(units);
+        let room = Arc::clone(&self.answers.room).acquire_many_owned(units);
         match tokio::time::timeout(ROOM_TIMEOUT, room).await {
             Ok(Ok(room)) => {
                 self.keep(room);
                 Ok(())
             }
-            Ok(Err(_)) | Err(_) => Err(Status::resource_exhausted(format!(
-                "turnlock: the answers under way have {MAX_ANSWERS_BYTES} bytes, which is the \
-                 limit; try again after a pause"
-            ))),
+            Ok(Err(_)) | Err(_) => {
+                self.answers.refused.fetch_add(1, Ordering::Relaxed);
+                Err(Status::resource_exhausted(format!(
+                    "turnlock: the answers under way have {MAX_ANSWERS_BYTES} bytes, which is the \
+                     limit; try again after a pause"
+                )))
+            }
         }
     }
 

@@ -37,6 +37,15 @@ impl Traffic {
         self.requests.bytes()
     }
 
+    /// Returns how many requests were refused because there was no room for them, or for their
+    /// answers.
+    pub(super) fn refused(&self) -> [(&'static str, u64); 2] {
+        [
+            ("request_bytes", self.requests.refused()),
+            ("answer_bytes", self.answers.refused()),
+        ]
+    }
+
     /// Returns the bytes of answers that clients have not taken yet, and the most that there may be.
     pub(super) fn answer_bytes(&self) -> (usize, usize) {
         self.answers.bytes()

@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -30,11 +30,18 @@ const PREFIX_BYTES: usize = 5;
 
 /// The bytes of all requests that are under way.
 #[derive(Debug, Default)]
-pub(super) struct Requests(AtomicUsize);
+pub(super) struct Requests {
+    bytes: AtomicUsize,
+    refused: AtomicU64,
+}
 
 impl Requests {
     pub(super) fn bytes(&self) -> (usize, usize) {
-        (self.0.load(Ordering::Relaxed), MAX_REQUESTS_BYTES)
+        (self.bytes.load(Ordering::Relaxed), MAX_REQUESTS_BYTES)
+    }
+
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 }
 
@@ -58,9 +65,10 @@ impl RequestBudget {
 
     /// Adds bytes to those of the call.
     fn reserve(&self, bytes: usize) -> Result<(), Status> {
-        let all = &self.0.requests.0;
-        if all.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_REQUESTS_BYTES {
-            all.fetch_sub(bytes, Ordering::Relaxed);
+        let all = &self.0.requests;
+        if all.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_REQUESTS_BYTES {
+            all.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            all.refused.fetch_add(1, Ordering::Relaxed);
             return Err(Status::resource_exhausted(format!(
                 "turnlock: the requests under way have {MAX_REQUESTS_BYTES} bytes, which is the \
                  limit; try again after a pause"
@@ -73,14 +81,14 @@ impl RequestBudget {
     /// Gives back all bytes of the call.
     fn give_back(&self) {
         let bytes = self.0.bytes.swap(0, Ordering::Relaxed);
-        self.0.requests.0.fetch_sub(bytes, Ordering::Relaxed);
+        self.0.requests.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
         let bytes = *self.bytes.get_mut();
-        self.requests.0.fetch_sub(bytes, Ordering::Relaxed);
+        self.requests.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

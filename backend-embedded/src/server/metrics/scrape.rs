@@ -185,7 +185,8 @@ impl Scrape {
         let help = "Requests, and connections, that were refused because a limit was reached.";
         let name = "turnlock_server_refused";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (reason, count) in figures.refused() {
+        let refused = figures.refused().into_iter();
+        for (reason, count) in refused.chain(self.calls.traffic().refused()) {
             let labels = [("reason", reason)];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
