@@ -25,6 +25,9 @@ pub enum Exit {
     NotConforming,
     /// Contenders wait for each other.
     Deadlock,
+    /// The rules do not allow it.
+    #[cfg(feature = "embedded")]
+    Denied,
     /// An argument or a name breaks a rule.
     Usage,
     /// The coordinator cannot be reached, or the session ended during the wait.
@@ -57,7 +60,7 @@ pub const TABLE: &[(&str, &str)] = &[
     ),
     (
         "1",
-        "`conformance`: a case failed; `why`: there is a deadlock",
+        "`conformance`: a case failed; `why`: there is a deadlock; `rules check`: denied",
     ),
     (
         "64",
@@ -101,6 +104,8 @@ impl Exit {
             #[cfg(feature = "conformance")]
             Exit::NotConforming => 1,
             Exit::Deadlock => 1,
+            #[cfg(feature = "embedded")]
+            Exit::Denied => 1,
             Exit::Usage => 64,
             Exit::Unavailable => 69,
             Exit::Internal => 70,

@@ -175,6 +175,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(feature = "embedded")]
         Command::Serve(serve) => commands::serve::serve(serve).await,
         #[cfg(feature = "embedded")]
+        Command::Rules(command) => commands::rules::rules(global, command).await,
+        #[cfg(feature = "embedded")]
         Command::Stop => commands::stop::stop(global).await,
         Command::Status => commands::status::status(global).await,
         #[cfg(feature = "embedded")]

@@ -140,8 +140,40 @@ Examples:
                                    for --backend etcd+unix:///srv/locks/socket
   turnlock serve --metrics-listen 127.0.0.1:9464
                                    for Prometheus, at http://127.0.0.1:9464/metrics
+  turnlock serve --listen 127.0.0.1:2379 --rules rules.toml --users users
+                                   for those whom the rules allow something
 
 The same answers are given at DIR/metrics.sock, which `turnlock metrics` asks.
+Whoever reads them sees the names of all locks, whatever the rules say.
+";
+
+#[cfg(feature = "embedded")]
+pub const RULES_CHECK_HELP: &str = "\
+Examples:
+  turnlock rules check rules.toml --as user:alice --do lock nightly
+                                   the lock `nightly` in the namespace turnlock
+  turnlock rules check rules.toml --as cn:ci --do read --namespace ci deploy
+  turnlock rules check rules.toml --as dns:web.example.org --do lock --key jobs/1
+
+A file of rules is TOML. What no rule allows is denied:
+
+  [[rule]]
+  subject = \"user:alice\"          or cn:NAME, dns:NAME, uri:URI, or *
+  namespace = \"team-a\"            or prefix = \"KEYS\"; \"\" is every key
+  right = \"lock\"                  read < lock < admin
+
+It ends with 0 if this is allowed, and with 1 if it is denied.
+";
+
+#[cfg(feature = "embedded")]
+pub const ADD_USER_HELP: &str = "\
+Examples:
+  turnlock rules add-user users alice            asks for the password
+  turnlock rules add-user users alice < file     reads it, one line
+  turnlock --backend 'etcd://HOST?user=alice&password_file=/FILE' run nightly ./job
+                                                 how the user shows it
+
+The password has 12 characters or more. Only what it is checked against is kept.
 ";
 
 #[cfg(feature = "embedded")]

@@ -8,6 +8,8 @@ mod help;
 mod operate;
 pub mod packaging;
 #[cfg(feature = "embedded")]
+mod rules;
+#[cfg(feature = "embedded")]
 mod serve;
 mod time;
 #[cfg(feature = "conformance")]
@@ -23,6 +25,8 @@ pub use self::bench::Bench;
 #[cfg(feature = "top")]
 pub use self::operate::Top;
 pub use self::operate::{Evict, Ls, Queue, TokenOffset, Watch, Why};
+#[cfg(feature = "embedded")]
+pub use self::rules::{AddUser, Rules, RulesCheck};
 #[cfg(feature = "embedded")]
 pub use self::serve::{Enable, Serve, System};
 #[cfg(feature = "conformance")]
@@ -164,10 +168,14 @@ pub enum Command {
     Conformance(Conformance),
     /// Run a coordinator in the foreground, behind the etcd v3 API
     ///
-    /// Every user who can reach its socket or port can take and break all locks. On a TCP port,
-    /// that is every user of this machine.
+    /// Every user who can reach its socket or port can take and break all locks, unless --rules says
+    /// who may do what. On a TCP port, that is every user of this machine.
     #[cfg(feature = "embedded")]
     Serve(Serve),
+    /// Say who may do what on a coordinator that has rules
+    #[cfg(feature = "embedded")]
+    #[command(subcommand)]
+    Rules(Rules),
     /// Stop your own coordinator on this machine
     #[cfg(feature = "embedded")]
     Stop,

@@ -27,6 +27,14 @@ pub struct Serve {
     /// --listen unix:/run/turnlock/turnlock.sock --group turnlock
     #[arg(long, conflicts_with_all = ["data", "listen", "group"])]
     pub system: bool,
+    /// Let clients do what the rules in this file allow, and nothing else. It is read again on SIGHUP,
+    /// and when it changes; with a mistake in it, the former rules stay
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// The users with passwords, as `turnlock rules add-user` writes them. It is read again like the
+    /// rules
+    #[arg(long, value_name = "FILE", requires = "rules")]
+    pub users: Option<PathBuf>,
     /// Where to answer requests for metrics and probes over HTTP: /metrics, /livez, /readyz and
     /// /healthz. HOST:PORT or unix:PATH, best on loopback, such as 127.0.0.1:9464
     #[arg(long, value_name = "ADDR", action = ArgAction::Append)]

@@ -23,6 +23,8 @@ mod names;
 mod outer_hold;
 pub mod queue;
 mod release;
+#[cfg(feature = "embedded")]
+pub mod rules;
 pub mod run;
 #[cfg(feature = "embedded")]
 pub mod serve;

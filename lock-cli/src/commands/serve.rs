@@ -1,9 +1,11 @@
 //! `turnlock serve`: run a coordinator in the foreground, or in the background for a command.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backend_embedded::server::access::Access;
 use backend_embedded::server::{BoundServer, Listen, Server, remove_stale_socket};
 use backend_embedded::{Config, Coordinator, Error};
 use nix::unistd::Group;
@@ -13,6 +15,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::child::unblock_all;
 use crate::cli::Serve;
+use crate::commands::rules::to_failure;
 use crate::coordinator::local::Home;
 use crate::coordinator::log::Log;
 use crate::coordinator::{daemon, machine, metrics, system};
@@ -150,6 +153,7 @@ async fn serve_until_stopped(
     ready: impl FnOnce(&[Listen]) -> std::io::Result<()>,
 ) -> Result<Exit, Failure> {
     let listeners = parse_listeners(args, home)?;
+    let access = open_access(args)?;
     let asked = args.metrics_listen.iter();
     let asked: Vec<Listen> = asked
         .map(|text| metrics::parse_listen(text))
@@ -160,8 +164,8 @@ async fn serve_until_stopped(
     // While it is caught, a write above the limit fails instead, and the store reports that.
     let _too_large =
         signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map_err(to_internal_failure)?;
-    // In the foreground the signal is not caught, for `nohup`.
-    let mut hangup = match args.background {
+    // In the foreground the signal is not caught, for `nohup`, unless it has a meaning.
+    let mut hangup = match args.background || access.is_some() {
         true => Some(signal(SignalKind::hangup()).map_err(to_internal_failure)?),
         false => None,
     };
@@ -192,6 +196,10 @@ async fn serve_until_stopped(
         true => server.with_etcd_metric_names(),
         false => server,
     };
+    let server = match access.clone() {
+        Some(access) => server.with_access(access),
+        None => server,
+    };
     ready(server.addresses()).map_err(to_internal_failure)?;
     for place in places {
         match args.background {
@@ -206,9 +214,14 @@ async fn serve_until_stopped(
     let served = server
         .serve(async {
             let hung_up = async {
-                match &mut hangup {
-                    Some(hangup) => hangup.recv().await,
-                    None => std::future::pending().await,
+                let Some(hangup) = &mut hangup else {
+                    return std::future::pending().await;
+                };
+                while hangup.recv().await.is_some() {
+                    match &access {
+                        Some(access) => reload(access),
+                        None => return,
+                    }
                 }
             };
             tokio::select! {
@@ -225,6 +238,29 @@ async fn serve_until_stopped(
         .map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
     served.map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
     Ok(Exit::Success)
+}
+
+/// Reads the rules and the users, if there are rules.
+fn open_access(args: &Serve) -> Result<Option<Access>, Failure> {
+    let Some(rules) = &args.rules else {
+        return Ok(None);
+    };
+    let absolute = |path: &PathBuf| {
+        std::path::absolute(path).map_err(|error| {
+            Failure::new(Exit::Configuration, format!("{}: {error}", path.display()))
+        })
+    };
+    let users = args.users.as_ref().map(absolute).transpose()?;
+    let access = Access::open(absolute(rules)?, users).map_err(to_failure)?;
+    Ok(Some(access))
+}
+
+/// Reads the rules and the users again.
+fn reload(access: &Access) {
+    match access.reload() {
+        Ok(()) => announce("the rules were read again"),
+        Err(error) => tracing::error!(%error, "the former rules stay"),
+    }
 }
 
 /// Opens the data folder. Waits up to this limit for a coordinator that is about to release it.

@@ -190,8 +190,12 @@ pub struct Server {
 
 impl Server {
     pub fn start(home: &Home) -> Self {
+        Server::start_with(home, &[])
+    }
+
+    pub fn start_with(home: &Home, args: &[&str]) -> Self {
         let mut child = home
-            .turnlock(&["serve", "--listen", "127.0.0.1:0"])
+            .turnlock(&[&["serve", "--listen", "127.0.0.1:0"], args].concat())
             .stderr(Stdio::piped())
             .spawn()
             .expect("turnlock starts");
