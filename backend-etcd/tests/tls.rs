@@ -53,7 +53,7 @@ async fn both_sides_show_certificates_and_locks_work() {
     let client = ca.issue("client", &[]);
     let etcd = serve(&server, Some(&ca)).await;
     let (address, file) = (etcd.tls_address(), ca.file());
-    let Issued { cert, key } = &client;
+    let Issued { cert, key, .. } = &client;
     works(&format!(
         "etcds://{address}?ca={file}&cert={cert}&key={key}"
     ))
@@ -68,7 +68,7 @@ async fn both_sides_show_certificates_and_locks_work() {
 
     // A certificate that the server's CA did not issue.
     let other = Ca::new("theirs");
-    let Issued { cert, key } = other.issue("foreign", &[]);
+    let Issued { cert, key, .. } = other.issue("foreign", &[]);
     let error = fails(&format!(
         "etcds://{address}?ca={file}&cert={cert}&key={key}"
     ))

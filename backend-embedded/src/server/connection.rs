@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,11 +15,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::Sleep;
+use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
 use super::lifecycle::Lifecycle;
 use super::listen::BoundListener;
+use super::tls::{Handshakes, Identity, SecureConnection};
 use crate::coordinator::Coordinator;
 
 /// The most connections served at once. A further one is closed as soon as it is accepted, which a
@@ -40,6 +43,8 @@ pub(super) struct Incoming {
     listeners: Vec<BoundListener>,
     /// The index of the listener to poll first, so that a busy one cannot starve the others.
     next: usize,
+    /// Those of all TCP listeners, if they speak TLS.
+    handshakes: Option<Handshakes<Slot>>,
     live: Arc<watch::Sender<usize>>,
     lifecycle: Lifecycle,
     coordinator: Coordinator,
@@ -49,6 +54,7 @@ pub(super) struct Incoming {
 impl Incoming {
     pub(super) fn new(
         listeners: Vec<BoundListener>,
+        handshakes: Option<Handshakes<Slot>>,
         live: Arc<watch::Sender<usize>>,
         lifecycle: Lifecycle,
         coordinator: Coordinator,
@@ -56,6 +62,7 @@ impl Incoming {
         Self {
             listeners,
             next: 0,
+            handshakes,
             live,
             lifecycle,
             coordinator,
@@ -63,20 +70,20 @@ impl Incoming {
         }
     }
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Socket>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
         let count = self.listeners.len();
         for offset in 0..count {
             let index = (self.next + offset) % count;
             let accepted = match &mut self.listeners[index] {
                 BoundListener::Tcp(listener) => listener
                     .poll_accept(cx)
-                    .map_ok(|(stream, _)| Either::Left(stream)),
+                    .map_ok(|(stream, client)| Accepted::Tcp(stream, client)),
                 BoundListener::Unix(listener, _) => listener
                     .poll_accept(cx)
-                    .map_ok(|(stream, _)| Either::Right(Either::Left(stream))),
+                    .map_ok(|(stream, _)| Accepted::Other(Either::Left(stream))),
                 BoundListener::Custom(connections) => match connections.poll_next_unpin(cx) {
                     Poll::Ready(Some(accepted)) => {
-                        Poll::Ready(accepted.map(|stream| Either::Right(Either::Right(stream))))
+                        Poll::Ready(accepted.map(|stream| Accepted::Other(Either::Right(stream))))
                     }
                     // After the last one, the server goes on with those that it has.
                     Poll::Ready(None) | Poll::Pending => Poll::Pending,
@@ -96,24 +103,40 @@ impl Stream for Incoming {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
+            if let Some(handshakes) = &mut self.handshakes
+                && let Poll::Ready(secure) = handshakes.poll_next(cx)
+            {
+                let connection = Connection::secure(secure, self.lifecycle.clone());
+                return Poll::Ready(Some(Ok(connection)));
+            }
             if let Some(backoff) = &mut self.backoff {
                 ready!(backoff.as_mut().poll(cx));
                 self.backoff = None;
             }
             match ready!(self.poll_accept(cx)) {
-                Ok(socket) => {
-                    if let Either::Left(stream) = &socket
+                Ok(accepted) => {
+                    if let Accepted::Tcp(stream, _) = &accepted
                         && let Err(err) = stream.set_nodelay(true)
                     {
                         tracing::debug!(%err, "a connection ended before it was served");
                         continue;
                     }
-                    match Slot::take(&self.live) {
-                        Some(slot) => {
+                    match (Slot::take(&self.live), accepted) {
+                        (Some(slot), Accepted::Tcp(stream, client)) => {
+                            if let Some(handshakes) = &mut self.handshakes {
+                                handshakes.begin(stream, client, slot);
+                                continue;
+                            }
+                            let socket = Either::Left(Either::Left(stream));
                             let connection = Connection::new(socket, slot, self.lifecycle.clone());
                             return Poll::Ready(Some(Ok(connection)));
                         }
-                        None => {
+                        (Some(slot), Accepted::Other(other)) => {
+                            let socket = Either::Right(other);
+                            let connection = Connection::new(socket, slot, self.lifecycle.clone());
+                            return Poll::Ready(Some(Ok(connection)));
+                        }
+                        (None, _) => {
                             self.coordinator.figures().count_refused_connection();
                             tracing::warn!(
                                 limit = MAX_CONNECTIONS,
@@ -133,7 +156,7 @@ impl Stream for Incoming {
 }
 
 /// One of the [`MAX_CONNECTIONS`] slots, released when dropped.
-struct Slot(Arc<watch::Sender<usize>>);
+pub(super) struct Slot(Arc<watch::Sender<usize>>);
 
 impl Slot {
     fn take(live: &Arc<watch::Sender<usize>>) -> Option<Self> {
@@ -152,7 +175,16 @@ impl Drop for Slot {
     }
 }
 
-type Socket = Either<TcpStream, Either<UnixStream, Box<dyn backend_kit::connection::Connection>>>;
+/// What a listener has accepted.
+enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Other(Either<UnixStream, Box<dyn backend_kit::connection::Connection>>),
+}
+
+type Socket = Either<
+    Either<TcpStream, Box<TlsStream<TcpStream>>>,
+    Either<UnixStream, Box<dyn backend_kit::connection::Connection>>,
+>;
 
 /// An accepted connection. Reads fail once the server is closed, or if the client does not send its
 /// preface in time. Then the HTTP/2 layer drops the connection and all its streams.
@@ -164,18 +196,22 @@ pub(super) struct Connection {
     _slot: Slot,
 }
 
-/// The id of the process that made a connection, if the kernel knows it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) Option<u32>);
+/// Who made a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    /// The id of the process, if the kernel knows it.
+    pub(super) pid: Option<u32>,
+    /// The names in the client's certificate, if it gave one.
+    pub(super) identity: Option<Arc<Identity>>,
+}
 
-impl Peer {
-    fn from_socket(socket: &Socket) -> Self {
-        let Either::Right(Either::Left(stream)) = socket else {
-            return Peer(None);
-        };
-        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
-        Peer(pid.and_then(|pid| u32::try_from(pid).ok()))
-    }
+/// Returns the id of the process on the other side, if the kernel knows it.
+fn find_pid(socket: &Socket) -> Option<u32> {
+    let Either::Right(Either::Left(stream)) = socket else {
+        return None;
+    };
+    let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+    pid.and_then(|pid| u32::try_from(pid).ok())
 }
 
 struct Preface {
@@ -184,9 +220,24 @@ struct Preface {
 }
 
 impl Connection {
+    /// Takes a connection whose handshake is done.
+    fn secure(secure: SecureConnection<Slot>, lifecycle: Lifecycle) -> Self {
+        let SecureConnection {
+            stream,
+            identity,
+            slot,
+        } = secure;
+        let mut connection = Self::new(Either::Left(Either::Right(stream)), slot, lifecycle);
+        connection.peer.identity = identity;
+        connection
+    }
+
     fn new(socket: Socket, slot: Slot, lifecycle: Lifecycle) -> Self {
         Self {
-            peer: Peer::from_socket(&socket),
+            peer: Peer {
+                pid: find_pid(&socket),
+                identity: None,
+            },
             socket: Batched::new(socket),
             closed: Box::pin(async move { lifecycle.wait_for_close().await }),
             preface: Some(Preface {
@@ -202,7 +253,10 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        self.peer
+        if let Some(identity) = &self.peer.identity {
+            tracing::debug!(client = %identity, "a client has proven who it is");
+        }
+        self.peer.clone()
     }
 }
 
@@ -265,6 +319,7 @@ mod tests {
         let (_phase, lifecycle) = Lifecycle::new();
         let mut incoming = Incoming::new(
             vec![BoundListener::Custom(connections.fuse().boxed())],
+            None,
             live,
             lifecycle,
             coordinator.clone(),

@@ -133,7 +133,7 @@ impl PbLeaseService for Lease {
 /// Returns the process that sent the request, if it is on this machine and connected without an
 /// intermediary.
 fn find_holder<T>(request: &Request<T>) -> Option<Process> {
-    let Peer(pid) = request.extensions().get()?;
+    let Peer { pid, .. } = request.extensions().get()?;
     let user_agent = request.metadata().get("user-agent")?.to_str().ok()?;
     Process::from_peer((*pid)?, user_agent)
 }

@@ -52,6 +52,7 @@ impl PbMaintenanceService for Maintenance {
             raft_index: status.revision,
             raft_applied_index: status.revision,
             raft_term: RAFT_TERM,
+            errors: self.0.warnings.clone(),
             ..PbStatusResponse::default()
         }))
     }

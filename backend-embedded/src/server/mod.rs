@@ -3,8 +3,8 @@
 //! The server implements KV, Watch, Lease, Lock and Election. Of Cluster and Maintenance it
 //! implements the member list, the status and the list of alarms, which is empty. Any other method
 //! returns `UNIMPLEMENTED` with its name. History is not kept, so a read at a past revision returns
-//! "compacted". There is no TLS and no authentication: the server listens on loopback addresses and
-//! in private folders only. Over a Unix socket, Go clients need etcd 3.5 or later: those of 3.4
+//! "compacted". Without TLS, the server listens on loopback addresses and in private folders only; see
+//! [`Security`]. Over a Unix socket, Go clients need etcd 3.5 or later: those of 3.4
 //! send the socket's path as HTTP/2 authority, which is malformed, and their streams are reset.
 //!
 //! ```no_run
@@ -44,8 +44,10 @@ mod probes;
 mod progress;
 mod proto;
 mod queue;
+mod security;
 mod state;
 mod status;
+mod tls;
 mod unimplemented;
 mod watch;
 mod watch_options;
@@ -72,6 +74,7 @@ use self::listen::{BoundListener, SocketPath};
 use self::metrics::{CountCalls, Metrics};
 use self::probes::Probed;
 use self::state::State;
+use self::tls::{HandshakeFailures, Handshakes};
 use self::unimplemented::NameUnimplemented;
 use crate::config::MAX_REQUEST_BYTES;
 use crate::coordinator::Coordinator;
@@ -79,7 +82,9 @@ use crate::coordinator::Coordinator;
 pub use self::connection::MAX_CONNECTIONS;
 pub use self::listen::{Listen, ListenError, MAX_SOCKET_PATH_BYTES, remove_stale_socket};
 pub use self::probes::MetricsListener;
+pub use self::security::{Reach, Security};
 pub use self::status::DETAIL_KEY;
+pub use self::tls::{Tls, TlsError, TlsFiles};
 pub use backend_kit::connection::Connection;
 
 // A feature, because the explorer is another crate: a build without it has no such names at all.
@@ -141,16 +146,31 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
 pub struct Server;
 
 impl Server {
-    /// Binds every address. Clients can then connect and wait; nothing is served before
-    /// [`BoundServer::serve`]. Must be called within a Tokio runtime with I/O and time enabled.
+    /// Binds every address, without TLS: see [`bind_with`](Self::bind_with).
     ///
     /// # Errors
-    /// [`ListenError`] if others could reach an address, or if the system refuses it. No address
-    /// stays bound then.
+    /// Those of [`bind_with`](Self::bind_with).
     pub fn bind(
         coordinator: Coordinator,
         listeners: Vec<Listen>,
     ) -> Result<BoundServer, ListenError> {
+        Self::bind_with(coordinator, listeners, Security::default())
+    }
+
+    /// Binds every address. Clients can then connect and wait; nothing is served before
+    /// [`BoundServer::serve`]. Must be called within a Tokio runtime with I/O and time enabled.
+    ///
+    /// # Errors
+    /// [`ListenError`] if anybody on other machines could use an address, or if the system refuses
+    /// it. No address stays bound then.
+    pub fn bind_with(
+        coordinator: Coordinator,
+        listeners: Vec<Listen>,
+        security: Security,
+    ) -> Result<BoundServer, ListenError> {
+        for listen in &listeners {
+            security.check(listen)?;
+        }
         let bound = listeners
             .iter()
             .map(BoundListener::new)
@@ -163,7 +183,9 @@ impl Server {
             })?;
             addresses.extend(address);
         }
-        Ok(BoundServer::new(coordinator, bound, addresses))
+        let mut server = BoundServer::new(coordinator, bound, addresses);
+        server.security = security;
+        Ok(server)
     }
 
     /// Takes connections that somebody else accepts: through a tunnel, for example, or within the
@@ -199,6 +221,7 @@ pub struct BoundServer {
     coordinator: Coordinator,
     bound: Vec<BoundListener>,
     addresses: Vec<Listen>,
+    security: Security,
     metrics: Vec<MetricsListener>,
     etcd_names: bool,
     access: Option<Access>,
@@ -212,6 +235,7 @@ impl BoundServer {
             coordinator,
             bound,
             addresses,
+            security: Security::default(),
             metrics: Vec::new(),
             etcd_names: false,
             access: None,
@@ -223,6 +247,11 @@ impl BoundServer {
     /// Returns the addresses that were bound, in the order given.
     pub fn addresses(&self) -> &[Listen] {
         &self.addresses
+    }
+
+    /// Returns who can use the coordinator at an address of this server.
+    pub fn reach(&self, address: &Listen) -> Reach {
+        self.security.reach(address)
     }
 
     /// Returns a receiver of the number of live connections, at most [`MAX_CONNECTIONS`].
@@ -301,17 +330,24 @@ impl BoundServer {
         let _shutdown_guard = self.coordinator.shutdown_guard();
         let (phase, lifecycle) = Lifecycle::new();
         let coordinator = self.coordinator.clone();
+        let tls = self.security.tls().cloned();
+        let urls = self.addresses.iter();
+        let urls = urls.map(|address| client_url(address, tls.is_some()));
+        let warnings = self.security.warnings(&self.addresses);
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        let failures = Arc::new(HandshakeFailures::default());
+        let mut metrics = Metrics::new(coordinator.clone(), self.live.subscribe(), self.etcd_names);
+        metrics.add_security(tls.clone(), Arc::clone(&failures), !warnings.is_empty());
+        let metrics = Arc::new(metrics);
         let state = Arc::new(State::new(
             self.coordinator,
             self.access.clone(),
             lifecycle.clone(),
-            self.addresses.iter().map(client_url).collect(),
+            urls.collect(),
+            warnings,
             self.progress_interval,
-        ));
-        let metrics = Arc::new(Metrics::new(
-            coordinator.clone(),
-            self.live.subscribe(),
-            self.etcd_names,
         ));
         let probed = Arc::new(Probed::new(
             coordinator.clone(),
@@ -337,8 +373,16 @@ impl BoundServer {
             .iter()
             .filter_map(BoundListener::socket)
             .collect();
+        let handshakes = tls.clone().map(|tls| Handshakes::new(tls, failures));
+        let following_tls = async {
+            match &tls {
+                Some(tls) => tls.follow().await,
+                None => std::future::pending().await,
+            }
+        };
         let incoming = Incoming::new(
             self.bound,
+            handshakes,
             self.live,
             lifecycle.clone(),
             coordinator.clone(),
@@ -372,6 +416,7 @@ impl BoundServer {
             () = shutdown => {}
             () = probing => {}
             () = following => {}
+            () = following_tls => {}
             reason = coordinator.closed() => tracing::info!(%reason, "the server ends"),
             error = wait_for_lost_socket(&sockets) => {
                 tracing::error!(%error, "the server ends");
@@ -408,8 +453,9 @@ async fn wait_for_lost_socket(sockets: &[SocketPath]) -> ListenError {
     }
 }
 
-fn client_url(address: &Listen) -> String {
+fn client_url(address: &Listen, is_encrypted: bool) -> String {
     match address {
+        Listen::Tcp(address) if is_encrypted => format!("https://{address}"),
         Listen::Tcp(address) => format!("http://{address}"),
         Listen::Unix(path) | Listen::UnixOfGroup(path, _) => format!("unix://{}", path.display()),
     }

@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) lifecycle: Lifecycle,
     /// The addresses of the server as URLs.
     pub(super) client_urls: Vec<String>,
+    /// What is wrong with how the server is set up.
+    pub(super) warnings: Vec<String>,
     /// How often an idle watch gets a progress notification, if it asked for them.
     pub(super) progress_interval: Duration,
     /// The waiting calls of the lock and election services.
@@ -43,6 +45,7 @@ impl State {
         access: Option<Access>,
         lifecycle: Lifecycle,
         client_urls: Vec<String>,
+        warnings: Vec<String>,
         progress_interval: Duration,
     ) -> Self {
         let status = coordinator.status();
@@ -51,6 +54,7 @@ impl State {
             access,
             lifecycle,
             client_urls,
+            warnings,
             progress_interval,
             call_registry: CallRegistry::default(),
             commit_wait: CommitWait::default(),

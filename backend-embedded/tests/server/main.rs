@@ -12,5 +12,6 @@ mod listen;
 mod metrics;
 mod queue;
 mod support;
+mod tls;
 mod unimplemented;
 mod watch;

@@ -8,7 +8,7 @@ use futures_util::stream::BoxStream;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::socket::{SocketFile, SocketPath, bind_unix};
-use super::{Listen, ListenError, require_loopback};
+use super::{Listen, ListenError};
 
 /// The connections that the user accepts.
 pub(in crate::server) type Connections = BoxStream<'static, io::Result<Box<dyn Connection>>>;
@@ -39,7 +39,6 @@ impl BoundListener {
         };
         match listen {
             Listen::Tcp(address) => {
-                require_loopback(*address)?;
                 let listener = std::net::TcpListener::bind(address).map_err(io)?;
                 listener.set_nonblocking(true).map_err(io)?;
                 Ok(Self::Tcp(TcpListener::from_std(listener).map_err(io)?))

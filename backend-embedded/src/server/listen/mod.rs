@@ -1,5 +1,4 @@
-//! The addresses that the server listens on: parses them, refuses those open to others, and binds
-//! them.
+//! The addresses that the server listens on: parses them, and binds them.
 
 mod bound;
 mod socket;
@@ -17,19 +16,19 @@ pub(super) use self::socket::{SocketFile, SocketPath};
 /// An address to listen on.
 ///
 /// As text: `127.0.0.1:2379`, `[::1]:2379`, `localhost:2379`, `unix:/run/user/1000/turnlock/sock`.
-/// A TCP address may start with `http://`, so that an etcd endpoint can be pasted.
+/// A TCP address may start with `http://`, so that an etcd endpoint can be pasted. Whether a server may
+/// listen on an address is decided when it is bound: see [`Security`](super::Security).
 ///
 /// ```
 /// use backend_embedded::server::Listen;
 ///
 /// let listen: Listen = "unix:/run/user/1000/turnlock/sock".parse()?;
 /// assert_eq!(listen.to_string(), "unix:/run/user/1000/turnlock/sock");
-/// assert!("0.0.0.0:2379".parse::<Listen>().is_err());
 /// # Ok::<(), backend_embedded::server::ListenError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
-    /// A loopback TCP address. With port 0 the system chooses a port, which
+    /// A TCP address. With port 0 the system chooses a port, which
     /// [`BoundServer::addresses`] returns.
     ///
     /// [`BoundServer::addresses`]: super::BoundServer::addresses
@@ -64,14 +63,17 @@ pub enum ListenError {
         /// The resolver's error.
         source: io::Error,
     },
-    /// The address can be reached from other machines.
+    /// The address can be reached from other machines, and nothing keeps them out.
     #[error(
-        "refusing to listen on {address}: it is not a loopback address, and there is no TLS or authentication yet, so \
-         anybody who reaches it could take or break any lock; listen on 127.0.0.1 or [::1] and use an ssh tunnel"
+        "refusing to listen on {address}: it is not a loopback address, and {missing}, so anybody who reaches it could \
+         take or break any lock; give a certificate, its key and the authority of the clients' certificates, or listen \
+         on 127.0.0.1 or [::1] and use an ssh tunnel"
     )]
     NotLoopback {
         /// The address.
         address: SocketAddr,
+        /// What is missing.
+        missing: &'static str,
     },
     /// The path of a Unix socket does not fit into `sun_path`.
     #[error("the socket path `{}` has {} bytes, but the system allows {MAX_SOCKET_PATH_BYTES}; use a folder with a shorter path", path.display(), path.as_os_str().len())]
@@ -128,12 +130,11 @@ impl fmt::Display for Listen {
 impl FromStr for Listen {
     type Err = ListenError;
 
-    /// Parses an address. A host name is resolved, which may block. All its addresses must be
-    /// loopback addresses. The first IPv4 address is used, or the first address if there is no IPv4
-    /// one.
+    /// Parses an address. A host name is resolved, which may block. The first IPv4 address is used,
+    /// or the first address if there is no IPv4 one.
     ///
     /// # Errors
-    /// [`ListenError::Malformed`], [`ListenError::Unresolved`] or [`ListenError::NotLoopback`].
+    /// [`ListenError::Malformed`] or [`ListenError::Unresolved`].
     fn from_str(text: &str) -> Result<Self, ListenError> {
         let malformed = |reason: &str| ListenError::Malformed {
             text: text.to_owned(),
@@ -147,12 +148,13 @@ impl FromStr for Listen {
             return Ok(Self::Unix(PathBuf::from(path)));
         }
         if text.starts_with("https://") {
-            return Err(malformed("TLS is not supported"));
+            return Err(malformed(
+                "an address has no scheme: with a certificate, each TCP address speaks TLS",
+            ));
         }
         let host_port = text.strip_prefix("http://").unwrap_or(text);
         let host_port = host_port.strip_suffix('/').unwrap_or(host_port);
         if let Ok(address) = host_port.parse() {
-            require_loopback(address)?;
             return Ok(Self::Tcp(address));
         }
         match host_port.rsplit_once(':') {
@@ -164,24 +166,12 @@ impl FromStr for Listen {
             source,
         };
         let addresses: Vec<SocketAddr> = host_port.to_socket_addrs().map_err(unresolved)?.collect();
-        for &address in &addresses {
-            require_loopback(address)?;
-        }
         addresses
             .iter()
             .find(|address| address.is_ipv4())
             .or(addresses.first())
             .map(|&address| Self::Tcp(address))
             .ok_or_else(|| unresolved(io::Error::from(io::ErrorKind::NotFound)))
-    }
-}
-
-fn require_loopback(address: SocketAddr) -> Result<(), ListenError> {
-    // `to_canonical`: `::ffff:127.0.0.1` is a loopback address too, `::ffff:0.0.0.0` is not.
-    if address.ip().to_canonical().is_loopback() {
-        Ok(())
-    } else {
-        Err(ListenError::NotLoopback { address })
     }
 }
 
@@ -194,37 +184,19 @@ mod tests {
     }
 
     #[test]
-    fn loopback_addresses_and_sockets_are_parsed() {
+    fn addresses_and_sockets_are_parsed() {
         for (text, expected) in [
             ("127.0.0.1:2379", tcp("127.0.0.1:2379")),
             ("http://127.0.0.1:2379", tcp("127.0.0.1:2379")),
             ("http://127.0.0.1:2379/", tcp("127.0.0.1:2379")),
             ("[::1]:0", tcp("[::1]:0")),
+            ("http://0.0.0.0:2379", tcp("0.0.0.0:2379")),
             ("127.8.9.10:1", tcp("127.8.9.10:1")),
             ("unix:/a/b", Listen::Unix("/a/b".into())),
             ("unix:///a/b", Listen::Unix("/a/b".into())),
             ("unix:sock", Listen::Unix("sock".into())),
         ] {
             assert_eq!(text.parse::<Listen>().expect(text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_other_machines_could_reach_is_refused() {
-        for text in [
-            "0.0.0.0:2379",
-            "[::]:2379",
-            "192.168.1.1:2379",
-            "[fe80::1]:2379",
-            "[::ffff:0.0.0.0]:2379",
-            "[::ffff:10.0.0.1]:2379",
-            "http://0.0.0.0:2379",
-        ] {
-            let err = text.parse::<Listen>().expect_err(text);
-            assert!(
-                matches!(err, ListenError::NotLoopback { .. }),
-                "{text}: {err}"
-            );
         }
     }
 

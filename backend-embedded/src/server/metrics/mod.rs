@@ -7,6 +7,7 @@ mod etcd;
 mod methods;
 mod queues;
 mod scrape;
+mod security;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub(super) use self::calls::{CallMetrics, CountCalls};
 use self::etcd::EtcdNames;
 pub(super) use self::methods::is_unary;
 use self::scrape::Scrape;
+use self::security::SecurityMetrics;
+use super::tls::{HandshakeFailures, Tls};
 use crate::coordinator::Coordinator;
 
 /// The media type of a scrape.
@@ -47,6 +50,21 @@ impl Metrics {
         let scrape = Scrape::new(coordinator, connections, Arc::clone(&calls));
         registry.register_collector(Box::new(scrape));
         Metrics { registry, calls }
+    }
+
+    /// Also shows what protects the server.
+    pub(super) fn add_security(
+        &mut self,
+        tls: Option<Tls>,
+        failures: Arc<HandshakeFailures>,
+        is_insecure: bool,
+    ) {
+        let security = SecurityMetrics {
+            tls,
+            failures,
+            is_insecure,
+        };
+        self.registry.register_collector(Box::new(security));
     }
 
     pub(super) fn calls(&self) -> &Arc<CallMetrics> {
