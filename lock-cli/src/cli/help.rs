@@ -136,8 +136,11 @@ pub const SERVE_HELP: &str = "\
 Examples:
   turnlock serve --data /srv/locks --listen 127.0.0.1:2379
                                    for --backend etcd://127.0.0.1:2379
+                                   and for all users of this machine
   turnlock serve --listen unix:/srv/locks/socket
                                    for --backend etcd+unix:///srv/locks/socket
+  turnlock serve --listen 0.0.0.0:2379 --tls-cert server.pem --tls-key server.key
+      --client-ca ca.pem           for other machines: etcds://HOST:2379?ca=/F&cert=/F&key=/F
   turnlock serve --metrics-listen 127.0.0.1:9464
                                    for Prometheus, at http://127.0.0.1:9464/metrics
   turnlock serve --listen 127.0.0.1:2379 --rules rules.toml --users users

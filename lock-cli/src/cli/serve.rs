@@ -16,7 +16,9 @@ pub struct Serve {
     /// HOME is another user's, the home in the user database counts]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Where to listen: HOST:PORT on loopback, or unix:PATH [default: unix:DIR/turnlock.sock]
+    /// Where to listen: HOST:PORT, or unix:PATH [default: unix:DIR/turnlock.sock]. All users of this
+    /// machine can use a HOST:PORT on loopback. One that other machines reach needs --tls-cert,
+    /// --tls-key and --client-ca
     #[arg(long, value_name = "ADDR", action = ArgAction::Append)]
     pub listen: Vec<String>,
     /// Let the users of this group use the sockets; the folders of the sockets must belong to this
@@ -35,6 +37,23 @@ pub struct Serve {
     /// rules
     #[arg(long, value_name = "FILE", requires = "rules")]
     pub users: Option<PathBuf>,
+    /// Speak TLS on every HOST:PORT, with this certificate and those of its intermediate authorities,
+    /// as PEM. This file and the next ones are read again on SIGHUP, and when they change
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "listen"])]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, as PEM; other users must not be able to read it
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Demand a certificate of every client, from one of the authorities in this file
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub client_ca: Option<PathBuf>,
+    /// A list of revoked certificates of clients. With one, each authority of clients needs one
+    #[arg(long, value_name = "FILE", requires = "client_ca", action = ArgAction::Append)]
+    pub client_crl: Vec<PathBuf>,
+    /// Let everybody in who reaches a HOST:PORT, from other machines too: each can take and break any
+    /// lock. The log and `turnlock status` say so
+    #[arg(long, requires = "listen")]
+    pub insecure: bool,
     /// Where to answer requests for metrics and probes over HTTP: /metrics, /livez, /readyz and
     /// /healthz. HOST:PORT or unix:PATH, best on loopback, such as 127.0.0.1:9464
     #[arg(long, value_name = "ADDR", action = ArgAction::Append)]

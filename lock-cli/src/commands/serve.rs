@@ -1,12 +1,14 @@
 //! `turnlock serve`: run a coordinator in the foreground, or in the background for a command.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use backend_embedded::server::access::Access;
-use backend_embedded::server::{BoundServer, Listen, Server, remove_stale_socket};
+use backend_embedded::server::{
+    BoundServer, Listen, ListenError, Security, Server, Tls, TlsFiles, remove_stale_socket,
+};
 use backend_embedded::{Config, Coordinator, Error};
 use nix::unistd::Group;
 use rustix::process::Signal;
@@ -154,6 +156,7 @@ async fn serve_until_stopped(
 ) -> Result<Exit, Failure> {
     let listeners = parse_listeners(args, home)?;
     let access = open_access(args)?;
+    let tls = load_tls(args, &listeners).await?;
     let asked = args.metrics_listen.iter();
     let asked: Vec<Listen> = asked
         .map(|text| metrics::parse_listen(text))
@@ -165,7 +168,7 @@ async fn serve_until_stopped(
     let _too_large =
         signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map_err(to_internal_failure)?;
     // In the foreground the signal is not caught, for `nohup`, unless it has a meaning.
-    let mut hangup = match args.background || access.is_some() {
+    let mut hangup = match args.background || access.is_some() || tls.is_some() {
         true => Some(signal(SignalKind::hangup()).map_err(to_internal_failure)?),
         false => None,
     };
@@ -189,8 +192,8 @@ async fn serve_until_stopped(
     }
     let metrics = metrics::bind(&asked, metrics_socket(args, home, &listeners))?;
     let places: Vec<_> = metrics.iter().map(|it| it.address().to_string()).collect();
-    let server = Server::bind(coordinator.clone(), listeners)
-        .map_err(|error| Failure::new(Exit::Configuration, with_causes(&error)))?
+    let server = Server::bind_with(coordinator.clone(), listeners, security(args, tls.as_ref()))
+        .map_err(to_bind_failure)?
         .with_metrics(metrics);
     let server = match args.metrics_etcd_names {
         true => server.with_etcd_metric_names(),
@@ -201,6 +204,7 @@ async fn serve_until_stopped(
         None => server,
     };
     ready(server.addresses()).map_err(to_internal_failure)?;
+    tell_reach(args, &server);
     for place in places {
         match args.background {
             true => tracing::info!("metrics on {place}"),
@@ -218,9 +222,14 @@ async fn serve_until_stopped(
                     return std::future::pending().await;
                 };
                 while hangup.recv().await.is_some() {
-                    match &access {
-                        Some(access) => reload(access),
-                        None => return,
+                    if access.is_none() && tls.is_none() {
+                        return;
+                    }
+                    if let Some(access) = &access {
+                        reload_rules(access);
+                    }
+                    if let Some(tls) = &tls {
+                        reload_certificates(tls).await;
                     }
                 }
             };
@@ -245,21 +254,89 @@ fn open_access(args: &Serve) -> Result<Option<Access>, Failure> {
     let Some(rules) = &args.rules else {
         return Ok(None);
     };
-    let absolute = |path: &PathBuf| {
-        std::path::absolute(path).map_err(|error| {
-            Failure::new(Exit::Configuration, format!("{}: {error}", path.display()))
-        })
-    };
-    let users = args.users.as_ref().map(absolute).transpose()?;
-    let access = Access::open(absolute(rules)?, users).map_err(to_failure)?;
+    let users = args.users.as_deref().map(to_absolute).transpose()?;
+    let access = Access::open(to_absolute(rules)?, users).map_err(to_failure)?;
     Ok(Some(access))
 }
 
 /// Reads the rules and the users again.
-fn reload(access: &Access) {
+fn reload_rules(access: &Access) {
     match access.reload() {
         Ok(()) => announce("the rules were read again"),
         Err(error) => tracing::error!(%error, "the former rules stay"),
+    }
+}
+
+fn to_absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path)
+        .map_err(|error| Failure::new(Exit::Configuration, format!("{}: {error}", path.display())))
+}
+
+/// Reads the certificates, if there are any.
+async fn load_tls(args: &Serve, listeners: &[Listen]) -> Result<Option<Tls>, Failure> {
+    let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) else {
+        return Ok(None);
+    };
+    if !listeners.iter().any(|it| matches!(it, Listen::Tcp(_))) {
+        let message = "--tls-cert: there is no address that could speak TLS";
+        return Err(Failure::new(Exit::Usage, message).hint("give --listen HOST:PORT too"));
+    }
+    let mut files = TlsFiles::new(to_absolute(cert)?, to_absolute(key)?);
+    if let Some(path) = &args.client_ca {
+        files = files.with_client_ca(to_absolute(path)?);
+    }
+    for path in &args.client_crl {
+        files = files.with_client_crl(to_absolute(path)?);
+    }
+    let loaded = Tls::load(files).await;
+    loaded
+        .map(Some)
+        .map_err(|error| Failure::new(Exit::Configuration, error.to_string()))
+}
+
+fn security(args: &Serve, tls: Option<&Tls>) -> Security {
+    let security = Security::default();
+    let security = match args.insecure {
+        true => security.insecure(),
+        false => security,
+    };
+    match tls {
+        Some(tls) => security.with_tls(tls.clone()),
+        None => security,
+    }
+}
+
+fn to_bind_failure(error: ListenError) -> Failure {
+    let failure = Failure::new(Exit::Configuration, with_causes(&error));
+    match error {
+        ListenError::NotLoopback { .. } => failure.hint(
+            "give --tls-cert FILE, --tls-key FILE and --client-ca FILE; or let everybody in with \
+             --insecure",
+        ),
+        _ => failure,
+    }
+}
+
+/// Says who can use the TCP addresses.
+fn tell_reach(args: &Serve, server: &BoundServer) {
+    for address in server.addresses() {
+        if !matches!(address, Listen::Tcp(_)) {
+            continue;
+        }
+        let reach = server.reach(address);
+        match args.background {
+            true => tracing::info!("{address} is open to {reach}"),
+            false => announce(format!("{address} is open to {reach}")),
+        }
+    }
+}
+
+/// Reads the certificates again. The server itself says what is wrong with them.
+async fn reload_certificates(tls: &Tls) {
+    match tls.reload().await {
+        Ok(true) => announce("the certificates have changed: new connections get the new ones"),
+        Ok(false) => announce("the certificates are as before"),
+        Err(_) => {}
     }
 }
 

@@ -169,6 +169,7 @@ async fn ask_etcd(
             limit: limits.map(|(bytes, _)| bytes),
         });
         report.max_sessions = limits.map(|(_, sessions)| sessions);
+        report.warnings.clone_from(&status.0.errors);
         report.version = Some(version);
     }
     if let Ok(leases) = client.leases().await {

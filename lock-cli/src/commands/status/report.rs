@@ -34,6 +34,8 @@ pub struct Report {
     #[cfg(feature = "embedded")]
     pub usage: Option<Usage>,
     pub clock: Clock,
+    /// What it says is wrong with itself.
+    pub warnings: Vec<String>,
     /// The reason why it does not reply.
     pub trouble: Option<String>,
 }
@@ -125,6 +127,9 @@ impl Report {
         }
         let state = self.trouble.as_deref().unwrap_or("answers");
         rows.push(["state".to_owned(), state.to_owned()]);
+        for warning in &self.warnings {
+            rows.push(["warning".to_owned(), warning.clone()]);
+        }
         rows.extend(self.rows_of_answers());
         let rows: Vec<Vec<String>> = rows
             .iter()
@@ -221,6 +226,7 @@ impl Report {
             "locks": self.load.as_ref().map(Load::to_json),
             "answers": self.trouble.is_none(),
             "trouble": self.trouble,
+            "warnings": self.warnings,
         })
     }
 }
