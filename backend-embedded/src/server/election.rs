@@ -74,6 +74,10 @@ impl super::proto::Election for Election {
         let coordinator = self.0.coordinator_for(&request);
         let ProclaimRequest { leader, value } = request.into_inner();
         let leader = require_leader(leader)?;
+        // No key was ever created at such a revision, not even one that does not exist.
+        if leader.rev < 0 {
+            return Err(not_leader());
+        }
         let put = Op::Put(Put {
             key: leader.key.clone().into(),
             value: Some(value.into()),

@@ -40,6 +40,7 @@ mod listen;
 mod lock;
 mod maintenance;
 mod metrics;
+mod only_grpc;
 mod probes;
 mod progress;
 mod proto;
@@ -72,6 +73,7 @@ use self::connection::Incoming;
 use self::lifecycle::{Lifecycle, Phase};
 use self::listen::{BoundListener, SocketPath};
 use self::metrics::{CountCalls, Metrics};
+use self::only_grpc::OnlyGrpc;
 use self::probes::Probed;
 use self::state::State;
 use self::tls::{HandshakeFailures, Handshakes};
@@ -395,13 +397,13 @@ impl BoundServer {
                 .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
                 .serve_with_incoming_shutdown(
                     CountCalls {
-                        inner: Authenticated {
+                        inner: OnlyGrpc(Authenticated {
                             inner: LimitBodies {
                                 inner: NameUnimplemented(routes(&state)),
                                 traffic: metrics.calls().traffic().clone(),
                             },
                             access: self.access,
-                        },
+                        }),
                         metrics: Arc::clone(metrics.calls()),
                     },
                     incoming,

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use etcd_client::{
-    CampaignResponse, Client, GetOptions, LeaseGrantOptions, LockOptions, LockResponse,
+    CampaignResponse, Client, GetOptions, LeaderKey, LeaseGrantOptions, LockOptions, LockResponse,
     ProclaimOptions, ResignOptions,
 };
 use tonic::Code;
@@ -366,6 +366,26 @@ async fn leaders_are_elected_observed_and_resign() {
             .value(),
         b"two"
     );
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_leader_of_a_negative_revision_creates_nothing() {
+    let served = Served::start();
+    let mut client = served.client().await;
+    lease(&mut client, 0xa).await;
+    let nobody = LeaderKey::new()
+        .with_name("e")
+        .with_key("e/a")
+        .with_rev(-1)
+        .with_lease(0xa);
+    let options = ProclaimOptions::new().with_leader(nobody);
+    assert_eq!(
+        refusal(client.proclaim("x", Some(options)).await),
+        (Code::Unknown, "election: not leader".to_owned())
+    );
+    let found = client.get("e/a", None).await.expect("an answer");
+    assert_eq!(found.count(), 0);
     served.stop().await;
 }
 

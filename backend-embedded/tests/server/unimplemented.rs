@@ -303,3 +303,36 @@ async fn an_unimplemented_call_is_named() {
     assert_refused(refusal, Code::Unimplemented, text);
     served.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_not_grpc_is_turned_away() {
+    use tonic::body::Body;
+    use tonic::codegen::Service;
+    use tonic::codegen::http::{Request, StatusCode, header};
+
+    let served = Served::start();
+    let channel = served.channel().await;
+    let answer = async |method: &str, kind: Option<&str>| {
+        let mut request = Request::builder().method(method).uri(RANGE);
+        if let Some(kind) = kind {
+            request = request.header(header::CONTENT_TYPE, kind);
+        }
+        let request = request.body(Body::empty()).expect("a request");
+        // The channel itself sends what it is given.
+        let mut channel = channel.clone();
+        std::future::poll_fn(|cx| channel.poll_ready(cx))
+            .await
+            .expect("ready");
+        let response = channel.call(request).await.expect("an answer");
+        response.status()
+    };
+    for kind in [Some("text/html"), Some("application/grpc-web"), None] {
+        let status = answer("POST", kind).await;
+        assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{kind:?}");
+    }
+    let status = answer("GET", Some("application/grpc")).await;
+    assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+    let status = answer("POST", Some("application/grpc+proto")).await;
+    assert_eq!(status, StatusCode::OK);
+    served.stop().await;
+}
