@@ -16,12 +16,15 @@ use crate::error::Error;
 pub(super) enum Credentials {
     /// By a token, for which it has shown its password.
     Token(Arc<Session>),
+    /// By the certificate of its connection.
+    Certificate(Subject),
 }
 
 impl Credentials {
     fn subject(&self) -> &Subject {
         match self {
             Credentials::Token(session) => session.subject(),
+            Credentials::Certificate(subject) => subject,
         }
     }
 }
@@ -63,6 +66,7 @@ impl Authorizer for Caller {
                 self.access.0.tokens.prolong(session);
                 session.subject()
             }
+            Credentials::Certificate(subject) => subject,
             Credentials::Token(_) => return Err(Error::PermissionDenied),
         };
         let rules = self.access.rules();

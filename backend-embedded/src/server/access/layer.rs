@@ -13,6 +13,8 @@ use tonic::codegen::{Service, http};
 use super::Access;
 use super::caller::{Caller, Credentials};
 use super::methods::{Need, need_of};
+use super::subject::Subject;
+use crate::server::connection::Peer;
 use crate::server::status;
 
 /// The headers in which etcd's clients send a token, the first one that is there counts (as in etcd).
@@ -64,7 +66,14 @@ fn identify<B>(access: &Access, request: &http::Request<B>) -> Result<Caller, St
     let headers = request.headers();
     let token = TOKEN_HEADERS.iter().find_map(|name| headers.get(*name));
     let Some(token) = token else {
-        return Err(status::no_credentials());
+        let peer = request.extensions().get::<Peer>();
+        let identity = peer.and_then(|peer| peer.identity.as_ref());
+        let subject = identity.map(|identity| Subject::of_certificate(identity));
+        let subject = subject.ok_or_else(status::no_credentials)?;
+        return Ok(Caller::new(
+            access.clone(),
+            Credentials::Certificate(subject),
+        ));
     };
     let session = token
         .to_str()

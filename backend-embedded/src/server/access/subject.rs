@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::server::tls::Identity;
+
 /// The longest name of a subject, in bytes.
 const MAX_NAME_BYTES: usize = 1024;
 
@@ -100,6 +102,22 @@ impl Subject {
             text: text.join(", ").into(),
             names,
         }
+    }
+
+    /// Returns whom a client's certificate names.
+    pub(super) fn of_certificate(identity: &Identity) -> Self {
+        let Identity {
+            common_name,
+            dns_names,
+            uris,
+        } = identity;
+        let common_name = common_name.iter().cloned().map(SubjectName::CommonName);
+        let dns_names = dns_names.iter().map(|name| name.to_ascii_lowercase());
+        let uris = uris.iter().cloned().map(SubjectName::Uri);
+        let names = common_name
+            .chain(dns_names.map(SubjectName::Dns))
+            .chain(uris);
+        Subject::new(names.collect())
     }
 
     pub(super) fn names(&self) -> &[SubjectName] {

@@ -2,6 +2,7 @@
 
 mod refused;
 mod replaced;
+mod subjects;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use backend_embedded::server::{
-    Listen, ListenError, MetricsListener, Security, Server, Tls, TlsFiles,
+    BoundServer, Listen, ListenError, MetricsListener, Security, Server, Tls, TlsFiles,
 };
 use backend_embedded::{Coordinator, Limits};
 use backend_etcd::EtcdBackend;
@@ -47,6 +48,13 @@ struct SecureServer {
 
 impl SecureServer {
     async fn start(files: TlsFiles) -> Self {
+        SecureServer::start_with(files, |server| server).await
+    }
+
+    async fn start_with(
+        files: TlsFiles,
+        configure: impl FnOnce(BoundServer) -> BoundServer,
+    ) -> Self {
         let tls = Tls::load(files).await.expect("valid files");
         let coordinator = Coordinator::in_memory(Limits::default()).expect("a coordinator");
         let any_port = Listen::Tcp(([127, 0, 0, 1], 0).into());
@@ -60,7 +68,7 @@ impl SecureServer {
         };
         let addresses = [0, 1].map(|index| tcp(&server.addresses()[index]));
         let metrics_address = tcp(metrics.address());
-        let server = server.with_metrics(vec![metrics]);
+        let server = configure(server.with_metrics(vec![metrics]));
         let connections = server.connections();
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(server.serve(async {
