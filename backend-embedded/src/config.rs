@@ -58,8 +58,13 @@ pub struct Limits {
     /// Bytes of keys and values in the store (default 1 GiB). A write beyond that is refused with
     /// [`QuotaExceeded`](crate::Error::QuotaExceeded).
     pub store_bytes: u64,
-    /// The number of leases (default 100,000).
+    /// The number of leases (default 100,000). At the limit, a new lease takes the place of those
+    /// that were abandoned: they have no keys, and were not renewed for half of their time to live,
+    /// for one minute at least and one hour at most.
     pub leases: usize,
+    /// The number of leases of one subject, where there are rules and thus subjects (default
+    /// 50,000).
+    pub leases_of_subject: usize,
     /// The number of keys that may be attached to one lease (default 100,000). All of them are deleted
     /// at once when the lease ends.
     pub lease_keys: usize,
@@ -102,6 +107,7 @@ impl Default for Limits {
         Self {
             store_bytes: 1 << 30,
             leases: 100_000,
+            leases_of_subject: 50_000,
             lease_keys: 100_000,
             request_keys: 1_000_000,
             answer_bytes: 64 << 20,
@@ -129,6 +135,13 @@ impl Limits {
     #[must_use]
     pub fn with_leases(mut self, leases: usize) -> Self {
         self.leases = leases;
+        self
+    }
+
+    /// Sets [`leases_of_subject`](Self::leases_of_subject).
+    #[must_use]
+    pub fn with_leases_of_subject(mut self, leases: usize) -> Self {
+        self.leases_of_subject = leases;
         self
     }
 

@@ -48,6 +48,9 @@ impl Coordinator {
             let granted = self
                 .submit(Class::Write, |machine, clock, changes| {
                     self.authorize(Operation::Grant, machine)?;
+                    if let Some(authorizer) = &self.authorizer {
+                        machine.check_leases_of(authorizer.owner())?;
+                    }
                     let granted = machine.grant(clock.now(), id, ttl, changes)?;
                     if let Some(authorizer) = &self.authorizer {
                         machine.set_lease_owner(id, authorizer.owner());

@@ -8,6 +8,14 @@ use bytes::Bytes;
 
 use super::op::LeaseId;
 
+/// The shortest and the longest time after which a lease without keys counts as abandoned. In
+/// between, it is half of the time to live: whoever means to keep a lease has renewed it by then.
+const MIN_IDLE: Duration = Duration::from_secs(60);
+const MAX_IDLE: Duration = Duration::from_secs(3600);
+
+/// The shortest time between two searches for abandoned leases. A search looks at all leases.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 struct Lease {
     ttl: Duration,
@@ -26,6 +34,10 @@ pub(super) struct LeaseTable {
     /// The sum of all extensions. Deadlines are stored without it, so that extending all leases is
     /// one addition, however many there are.
     extension: Duration,
+    /// How many leases each subject has.
+    owned: HashMap<Arc<str>, usize>,
+    /// When the next search for abandoned leases may begin.
+    next_search: Duration,
 }
 
 impl LeaseTable {
@@ -69,6 +81,9 @@ impl LeaseTable {
     pub(super) fn remove(&mut self, id: LeaseId) -> Option<BTreeSet<Bytes>> {
         let lease = self.leases.remove(&id)?;
         self.deadlines.remove(&(lease.deadline, id));
+        if let Some(owner) = &lease.owner {
+            self.disown(owner);
+        }
         Some(lease.keys)
     }
 
@@ -96,9 +111,46 @@ impl LeaseTable {
     }
 
     pub(super) fn set_owner(&mut self, id: LeaseId, owner: &Arc<str>) {
-        if let Some(lease) = self.leases.get_mut(&id) {
-            lease.owner = Some(Arc::clone(owner));
+        let Some(lease) = self.leases.get_mut(&id) else {
+            return;
+        };
+        let former = lease.owner.replace(Arc::clone(owner));
+        *self.owned.entry(Arc::clone(owner)).or_default() += 1;
+        if let Some(former) = former {
+            self.disown(&former);
         }
+    }
+
+    /// Returns how many leases a subject has.
+    pub(super) fn count_of(&self, owner: &str) -> usize {
+        self.owned.get(owner).copied().unwrap_or_default()
+    }
+
+    fn disown(&mut self, owner: &Arc<str>) {
+        if let Some(count) = self.owned.get_mut(owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.owned.remove(owner);
+            }
+        }
+    }
+
+    /// Returns the leases that nobody seems to want any more: they have no keys, and were not
+    /// renewed for a long time. They are ascending. Returns none if the last search was just now.
+    pub(super) fn find_abandoned(&mut self, now: Duration) -> Vec<LeaseId> {
+        if now < self.next_search {
+            return Vec::new();
+        }
+        self.next_search = now + SEARCH_INTERVAL;
+        let is_abandoned = |lease: &Lease| {
+            let left = (lease.deadline + self.extension).saturating_sub(now);
+            let idle = lease.ttl.saturating_sub(left);
+            lease.keys.is_empty() && idle >= (lease.ttl / 2).clamp(MIN_IDLE, MAX_IDLE)
+        };
+        let found = self.leases.iter().filter(|(_, lease)| is_abandoned(lease));
+        let mut ids: Vec<_> = found.map(|(&id, _)| id).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Returns when the lease expires unless it is renewed.
@@ -121,8 +173,10 @@ impl LeaseTable {
     /// Takes over from `old` the deadlines and the owners of the leases that exist in both.
     pub(super) fn adopt_volatile(&mut self, old: &LeaseTable) {
         for (&id, lease) in &old.leases {
-            if let Some(own) = self.leases.get_mut(&id) {
-                own.owner = lease.owner.clone();
+            if self.contains(id) {
+                if let Some(owner) = &lease.owner {
+                    self.set_owner(id, owner);
+                }
                 let expires_at = lease.deadline + old.extension;
                 self.set_deadline(id, expires_at.saturating_sub(self.extension));
             }

@@ -320,9 +320,7 @@ impl Machine {
             return Err(Error::LeaseExists { id });
         }
         if self.leases.len() >= self.limits.leases {
-            return Err(Error::TooManyLeases {
-                limit: self.limits.leases,
-            });
+            self.revoke_abandoned(now, changes)?;
         }
         // Rounded up: nobody gets less than the request asks for.
         let whole = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
@@ -330,6 +328,34 @@ impl Machine {
         self.leases.grant(now, id, ttl);
         changes.leases.push(LeaseChange::Granted { id, ttl });
         Ok(ttl)
+    }
+
+    /// Makes room for a lease where there are as many as there may be: what a client left behind must
+    /// not keep others out.
+    fn revoke_abandoned(&mut self, now: Duration, changes: &mut Changes) -> Result<(), Error> {
+        let abandoned = self.leases.find_abandoned(now);
+        for id in &abandoned {
+            self.leases.remove(*id);
+            changes.leases.push(LeaseChange::Removed { id: *id });
+        }
+        match abandoned.is_empty() {
+            true => Err(Error::TooManyLeases {
+                limit: self.limits.leases,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// Fails if a subject has as many leases as one may have.
+    ///
+    /// # Errors
+    /// [`Error::TooManyLeases`].
+    pub fn check_leases_of(&self, owner: &str) -> Result<(), Error> {
+        let limit = self.limits.leases_of_subject;
+        match self.leases.count_of(owner) < limit {
+            true => Ok(()),
+            false => Err(Error::TooManyLeases { limit }),
+        }
     }
 
     /// Removes a lease and deletes its keys, ascending, at one revision.

@@ -172,3 +172,58 @@ fn a_restored_store_is_the_same_with_full_leases() {
     assert_eq!(new.remaining(secs(50), 8), secs(14));
     assert_eq!(new.remaining(secs(50), 9), secs(7));
 }
+
+#[test]
+fn abandoned_leases_make_room_where_there_are_too_many() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let mut machine = Machine::new(Limits::default().with_leases(3));
+    let mut changes = Changes::default();
+    let grant = |machine: &mut Machine, changes: &mut Changes, now, id, ttl| {
+        machine.grant(now, id, ttl, changes)
+    };
+    let century = Duration::from_secs(9_000_000_000);
+    grant(&mut machine, &mut changes, Duration::ZERO, 1, century).unwrap();
+    grant(&mut machine, &mut changes, Duration::ZERO, 2, century).unwrap();
+    grant(&mut machine, &mut changes, Duration::ZERO, 3, 3 * MINUTE).unwrap();
+    machine.put(&put_on("k", 2), &mut changes).unwrap();
+    let soon = 59 * MINUTE;
+    let refused = grant(&mut machine, &mut changes, MINUTE, 4, MINUTE);
+    assert!(matches!(refused, Err(Error::TooManyLeases { limit: 3 })));
+    machine.renew(soon, 3).unwrap();
+    let refused = grant(&mut machine, &mut changes, soon, 4, MINUTE);
+    assert!(matches!(refused, Err(Error::TooManyLeases { limit: 3 })));
+
+    let later = 60 * MINUTE;
+    let mut changes = Changes::default();
+    grant(&mut machine, &mut changes, later, 4, MINUTE).unwrap();
+    assert_eq!(
+        machine.leases(),
+        [2, 3, 4],
+        "those with keys or renewed stay"
+    );
+    assert_eq!(changes.leases[0], LeaseChange::Removed { id: 1 });
+    assert!(changes.events.is_empty());
+}
+
+#[test]
+fn one_subject_has_no_more_leases_than_it_may() {
+    let mut machine = Machine::new(Limits::default().with_leases_of_subject(2));
+    let mut changes = Changes::default();
+    let [ours, others] = ["ours", "others"].map(Arc::<str>::from);
+    for id in 1..=3 {
+        machine.check_leases_of(&ours).unwrap();
+        let owner = if id == 2 { &others } else { &ours };
+        let ttl = Duration::from_secs(10);
+        machine
+            .grant(Duration::ZERO, id, ttl, &mut changes)
+            .unwrap();
+        machine.set_lease_owner(id, owner);
+    }
+    let refused = machine.check_leases_of(&ours);
+    assert!(matches!(refused, Err(Error::TooManyLeases { limit: 2 })));
+    machine.check_leases_of(&others).unwrap();
+    machine.set_lease_owner(3, &others);
+    machine.check_leases_of(&ours).unwrap();
+    machine.revoke(2, &mut changes).unwrap();
+    machine.check_leases_of(&others).unwrap();
+}
