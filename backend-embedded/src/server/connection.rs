@@ -19,6 +19,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
+use super::bodies::Untaken;
 use super::lifecycle::Lifecycle;
 use super::listen::BoundListener;
 use super::tls::{Handshakes, Identity, SecureConnection};
@@ -186,8 +187,8 @@ type Socket = Either<
     Either<UnixStream, Box<dyn backend_kit::connection::Connection>>,
 >;
 
-/// An accepted connection. Reads fail once the server is closed, or if the client does not send its
-/// preface in time. Then the HTTP/2 layer drops the connection and all its streams.
+/// An accepted connection. Reads fail once the server is closed, if the client does not send its
+/// preface in time, or if it keeps others waiting by not taking its answers. Then the HTTP/2 layer drops the connection and all its streams.
 pub(super) struct Connection {
     socket: Batched<Socket>,
     closed: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -203,6 +204,8 @@ pub(super) struct Peer {
     pub(super) pid: Option<u32>,
     /// The names in the client's certificate, if it gave one.
     pub(super) identity: Option<Arc<Identity>>,
+    /// The answers that the client has not taken yet.
+    pub(super) untaken: Untaken,
 }
 
 /// Returns the id of the process on the other side, if the kernel knows it.
@@ -237,6 +240,7 @@ impl Connection {
             peer: Peer {
                 pid: find_pid(&socket),
                 identity: None,
+                untaken: Untaken::default(),
             },
             socket: Batched::new(socket),
             closed: Box::pin(async move { lifecycle.wait_for_close().await }),
@@ -273,6 +277,11 @@ impl AsyncRead for Connection {
         if let Some(preface) = &mut this.preface
             && preface.deadline.as_mut().poll(cx).is_ready()
         {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        // A client that takes no answers still answers pings.
+        if this.peer.untaken.is_overdue() {
+            tracing::warn!("a client does not take its answers while others wait: it is cut off");
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let before = buf.filled().len();

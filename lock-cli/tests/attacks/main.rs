@@ -246,6 +246,33 @@ async fn answers_are_not_taken() {
     scene.end(STORE);
 }
 
+/// The attacker answers the server's pings, so its connection looks alive.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_takes_no_answers_does_not_keep_others_from_theirs() {
+    const STORE: u64 = 32 << 20;
+    let scene = Scene::begin();
+    let attacker = Attacker::connect(scene.address(), WINDOW).await;
+    fill(&attacker, 3_200, 10 << 10).await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let answer = attacker.ask("KV/Range", &all_keys()).await.expect("a call");
+        held.push(head(answer).await.expect("an answer"));
+    }
+    let honest = Attacker::connect(scene.address(), 1 << 20).await;
+    let mut tries = 0;
+    loop {
+        let answer = honest.ask("KV/Range", &all_keys()).await.expect("a call");
+        match status(answer).await.as_deref() {
+            Some(OK) if tries > 0 => break,
+            Some(RESOURCE_EXHAUSTED) => tries += 1,
+            other => panic!("{other:?}"),
+        }
+        assert!(tries < 20, "the attacker is not cut off");
+    }
+    drop((held, attacker));
+    scene.end(STORE);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn transactions_look_at_everything_again_and_again() {
     let scene = Scene::begin();

@@ -80,6 +80,8 @@ impl Scene {
         assert!(peak < most, "{} MiB of memory", peak >> 20);
         let server = self.server.id();
         eventually("the memory comes back", || {
+            // An allocator gives memory back when it is asked for some.
+            is_held(&self.home, &self.server.url());
             memory(server, "VmRSS:") < live + live / 2 + MAX_GROWTH / 2
         });
         println!(

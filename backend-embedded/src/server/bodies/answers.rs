@@ -2,7 +2,7 @@
 //! until the client has taken it.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use tonic::body::Body;
 use tonic::{Request, Status};
 
 use super::UNCOUNTED_BYTES;
+use super::untaken::{Untaken, UntakenAnswer};
 
 /// The most bytes of answers that are under way, of all clients together.
 const MAX_ANSWERS_BYTES: usize = 128 << 20;
@@ -30,6 +31,8 @@ const UNITS: usize = MAX_ANSWERS_BYTES / UNIT_BYTES;
 #[derive(Debug)]
 pub(super) struct Answers {
     room: Arc<Semaphore>,
+    /// The number of those who wait for room.
+    waiting: Arc<AtomicUsize>,
     refused: AtomicU64,
 }
 
@@ -37,6 +40,7 @@ impl Default for Answers {
     fn default() -> Self {
         Answers {
             room: Arc::new(Semaphore::new(UNITS)),
+            waiting: Arc::default(),
             refused: AtomicU64::new(0),
         }
     }
@@ -57,14 +61,23 @@ impl Answers {
 #[derive(Debug, Clone)]
 pub(in crate::server) struct AnswerBudget {
     answers: Arc<Answers>,
+    untaken: Untaken,
     /// The room for what is not encoded yet.
-    reserved: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+    reserved: Arc<Mutex<Option<Room>>>,
+}
+
+/// The room that an answer takes up until it has been sent.
+#[derive(Debug)]
+struct Room {
+    units: OwnedSemaphorePermit,
+    _untaken: UntakenAnswer,
 }
 
 impl AnswerBudget {
-    pub(super) fn new(answers: Arc<Answers>) -> Self {
+    pub(super) fn new(answers: Arc<Answers>, untaken: Untaken) -> Self {
         Self {
             answers,
+            untaken,
             reserved: Arc::default(),
         }
     }
@@ -96,9 +109,13 @@ impl AnswerBudget {
         let units = bytes.div_ceil(UNIT_BYTES).min(UNITS);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.answers.room).acquire_many_owned(units);
-        match tokio::time::timeout(ROOM_TIMEOUT, room).await {
-            Ok(Ok(room)) => {
-                self.keep(room);
+        let waited = {
+            let _waiting = Waiting::begin(&self.answers.waiting);
+            tokio::time::timeout(ROOM_TIMEOUT, room).await
+        };
+        match waited {
+            Ok(Ok(units)) => {
+                self.keep(units);
                 Ok(())
             }
             Ok(Err(_)) | Err(_) => {
@@ -124,15 +141,20 @@ impl AnswerBudget {
         reserved.map_err(|refusal| Status::unavailable(refusal.message()))
     }
 
-    fn keep(&self, room: OwnedSemaphorePermit) {
+    fn keep(&self, units: OwnedSemaphorePermit) {
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *reserved {
-            Some(reserved) => reserved.merge(room),
-            None => *reserved = Some(room),
+            Some(room) => room.units.merge(units),
+            None => {
+                *reserved = Some(Room {
+                    units,
+                    _untaken: self.untaken.begin(&self.answers.waiting),
+                });
+            }
         }
     }
 
-    fn take(&self) -> Option<OwnedSemaphorePermit> {
+    fn take(&self) -> Option<Room> {
         let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         reserved.take()
     }
@@ -141,6 +163,22 @@ impl AnswerBudget {
     pub(super) fn is_empty(&self) -> bool {
         let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         reserved.is_none()
+    }
+}
+
+/// Counts one who waits, until it is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -159,7 +197,7 @@ impl ReservedBody {
 /// Bytes that are to be sent, with the room that they take up.
 struct Sent {
     bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 impl AsRef<[u8]> for Sent {
@@ -206,14 +244,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_takes_up_room_until_it_has_been_sent() {
         let answers = Arc::new(Answers::default());
-        let first = AnswerBudget::new(Arc::clone(&answers));
+        let first = AnswerBudget::new(Arc::clone(&answers), Untaken::default());
         first.reserve(MAX_ANSWERS_BYTES).await.expect("room");
         let full = Full::new(Bytes::from_static(b"answer"));
         let body = Body::new(full.map_err(|never| match never {}));
         let mut body = ReservedBody::new(body, first);
         let frame = body.frame().await.expect("a frame").expect("no error");
         drop(body);
-        let second = AnswerBudget::new(Arc::clone(&answers));
+        let second = AnswerBudget::new(Arc::clone(&answers), Untaken::default());
         second.reserve(UNCOUNTED_BYTES).await.expect("it is short");
         let refused = second.reserve(UNCOUNTED_BYTES + 1).await;
         let refused = refused.expect_err("there is no room");

@@ -4,6 +4,7 @@
 
 mod answers;
 mod requests;
+mod untaken;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use tonic::codegen::{Service, StdError, http};
 pub(super) use self::answers::AnswerBudget;
 use self::answers::{Answers, ReservedBody};
 use self::requests::{RequestBudget, Requests, WholeMessages};
+pub(super) use self::untaken::Untaken;
+use super::connection::Peer;
 use super::metrics::is_unary;
 
 /// The most bytes that a request or an answer has without being counted. The requests and answers
@@ -81,7 +84,9 @@ where
             let body = WholeMessages::new(body, budget.clone(), is_unary);
             Body::new(body)
         });
-        let answer = AnswerBudget::new(Arc::clone(&self.traffic.answers));
+        let untaken = request.extensions().get().map(|peer: &Peer| &peer.untaken);
+        let untaken = untaken.cloned().unwrap_or_default();
+        let answer = AnswerBudget::new(Arc::clone(&self.traffic.answers), untaken);
         request.extensions_mut().insert(answer.clone());
         let response = self.inner.call(request);
         Box::pin(async move {
