@@ -57,6 +57,10 @@ pub(crate) struct LeaseState<'a> {
 /// The leases, as they are while a request is applied.
 pub(crate) trait Leases {
     /// Returns the state of a lease, if there is such a lease.
+    #[cfg_attr(
+        not(feature = "server"),
+        expect(dead_code, reason = "only the server has subjects to decide on")
+    )]
     fn find(&self, id: LeaseId) -> Option<LeaseState<'_>>;
 }
 

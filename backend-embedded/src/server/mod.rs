@@ -67,7 +67,7 @@ use tonic::service::Routes;
 use tonic::transport;
 use tonic_health::pb::health_server::HealthServer;
 
-use self::access::{Access, Authenticated};
+use self::access::Authenticated;
 use self::bodies::LimitBodies;
 use self::connection::Incoming;
 use self::lifecycle::{Lifecycle, Phase};
@@ -226,7 +226,6 @@ pub struct BoundServer {
     security: Security,
     metrics: Vec<MetricsListener>,
     etcd_names: bool,
-    access: Option<Access>,
     live: Arc<tokio::sync::watch::Sender<usize>>,
     progress_interval: Duration,
 }
@@ -240,7 +239,6 @@ impl BoundServer {
             security: Security::default(),
             metrics: Vec::new(),
             etcd_names: false,
-            access: None,
             live: Arc::new(tokio::sync::watch::Sender::new(0)),
             progress_interval: PROGRESS_INTERVAL,
         }
@@ -299,15 +297,6 @@ impl BoundServer {
         self
     }
 
-    /// Lets clients do what these rules allow, and nothing else. Their files are looked at every few
-    /// seconds, and read again when one of them has changed; a file that cannot be used is logged,
-    /// and the former rules stay. Without this, whoever can open a connection may do everything.
-    #[must_use]
-    pub fn with_access(mut self, access: Access) -> Self {
-        self.access = Some(access);
-        self
-    }
-
     /// Sets how often an idle watch gets a progress notification, if it asked for them; 10 minutes
     /// by default.
     #[must_use]
@@ -333,6 +322,7 @@ impl BoundServer {
         let (phase, lifecycle) = Lifecycle::new();
         let coordinator = self.coordinator.clone();
         let tls = self.security.tls().cloned();
+        let access = self.security.access().cloned();
         let urls = self.addresses.iter();
         let urls = urls.map(|address| client_url(address, tls.is_some()));
         let warnings = self.security.warnings(&self.addresses);
@@ -345,7 +335,7 @@ impl BoundServer {
         let metrics = Arc::new(metrics);
         let state = Arc::new(State::new(
             self.coordinator,
-            self.access.clone(),
+            access.clone(),
             lifecycle.clone(),
             urls.collect(),
             warnings,
@@ -363,9 +353,8 @@ impl BoundServer {
             // There are no listeners.
             std::future::pending::<()>().await;
         };
-        let access = self.access.clone();
         let following = async {
-            match access {
+            match &access {
                 Some(access) => access.follow_files().await,
                 None => std::future::pending().await,
             }
@@ -402,7 +391,7 @@ impl BoundServer {
                                 inner: NameUnimplemented(routes(&state)),
                                 traffic: metrics.calls().traffic().clone(),
                             },
-                            access: self.access,
+                            access: access.clone(),
                         }),
                         metrics: Arc::clone(metrics.calls()),
                     },

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use backend_embedded::server::{BoundServer, Listen, ListenError, Server};
+use backend_embedded::server::access::Access;
+use backend_embedded::server::{BoundServer, Listen, ListenError, Security, Server};
 use backend_embedded::{Config, Coordinator, Limits};
 use etcd_client::Client;
 use tokio::sync::{oneshot, watch};
@@ -63,27 +64,38 @@ impl Served {
 
     pub fn with(limits: Limits, configure: impl FnOnce(BoundServer) -> BoundServer) -> Self {
         let coordinator = Coordinator::in_memory(limits).expect("a coordinator");
-        Self::of(coordinator, configure)
+        Self::of(coordinator, Security::default(), configure)
+    }
+
+    /// Serves with rules.
+    pub fn with_access(access: Access) -> Self {
+        let coordinator = Coordinator::in_memory(Limits::default()).expect("a coordinator");
+        let security = Security::default().with_access(access);
+        Self::of(coordinator, security, |server| server)
     }
 
     /// Serves a coordinator that is durable in this folder.
     pub fn durable(data: &Path) -> Self {
-        Self::durable_with(data, |server| server)
+        Self::durable_with(data, Security::default())
     }
 
-    pub fn durable_with(data: &Path, configure: impl FnOnce(BoundServer) -> BoundServer) -> Self {
+    pub fn durable_with(data: &Path, security: Security) -> Self {
         let coordinator = Coordinator::open(Config::new(data)).expect("a coordinator");
-        Self::of(coordinator, configure)
+        Self::of(coordinator, security, |server| server)
     }
 
-    fn of(coordinator: Coordinator, configure: impl FnOnce(BoundServer) -> BoundServer) -> Self {
+    fn of(
+        coordinator: Coordinator,
+        security: Security,
+        configure: impl FnOnce(BoundServer) -> BoundServer,
+    ) -> Self {
         let folder = private_folder();
         let socket = folder.path().join("sock");
         let listen = vec![
             "127.0.0.1:0".parse().expect("an address"),
             Listen::Unix(socket.clone()),
         ];
-        let server = Server::bind(coordinator.clone(), listen).expect("bound");
+        let server = Server::bind_with(coordinator.clone(), listen, security).expect("bound");
         let server = configure(server);
         let Listen::Tcp(address) = server.addresses()[0] else {
             panic!("the first address is not TCP: {:?}", server.addresses());

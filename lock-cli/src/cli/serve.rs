@@ -17,8 +17,8 @@ pub struct Serve {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Where to listen: HOST:PORT, or unix:PATH [default: unix:DIR/turnlock.sock]. All users of this
-    /// machine can use a HOST:PORT on loopback. One that other machines reach needs --tls-cert,
-    /// --tls-key and --client-ca
+    /// machine can use a HOST:PORT on loopback. One that other machines reach needs --tls-cert and
+    /// --tls-key, and --client-ca or --rules
     #[arg(long, value_name = "ADDR", action = ArgAction::Append)]
     pub listen: Vec<String>,
     /// Let the users of this group use the sockets; the folders of the sockets must belong to this
@@ -50,8 +50,8 @@ pub struct Serve {
     /// A list of revoked certificates of clients. With one, each authority of clients needs one
     #[arg(long, value_name = "FILE", requires = "client_ca", action = ArgAction::Append)]
     pub client_crl: Vec<PathBuf>,
-    /// Let everybody in who reaches a HOST:PORT, from other machines too: each can take and break any
-    /// lock. The log and `turnlock status` say so
+    /// Take a HOST:PORT that other machines reach without protection: everybody who reaches it can take
+    /// and break any lock, or with --rules read passwords. The log and `turnlock status` say so
     #[arg(long, requires = "listen")]
     pub insecure: bool,
     /// Where to answer requests for metrics and probes over HTTP: /metrics, /livez, /readyz and

@@ -192,16 +192,13 @@ async fn serve_until_stopped(
     }
     let metrics = metrics::bind(&asked, metrics_socket(args, home, &listeners))?;
     let places: Vec<_> = metrics.iter().map(|it| it.address().to_string()).collect();
-    let server = Server::bind_with(coordinator.clone(), listeners, security(args, tls.as_ref()))
+    let security = security(args, tls.as_ref(), access.as_ref());
+    let server = Server::bind_with(coordinator.clone(), listeners, security)
         .map_err(to_bind_failure)?
         .with_metrics(metrics);
     let server = match args.metrics_etcd_names {
         true => server.with_etcd_metric_names(),
         false => server,
-    };
-    let server = match access.clone() {
-        Some(access) => server.with_access(access),
-        None => server,
     };
     ready(server.addresses()).map_err(to_internal_failure)?;
     tell_reach(args, &server);
@@ -294,24 +291,26 @@ async fn load_tls(args: &Serve, listeners: &[Listen]) -> Result<Option<Tls>, Fai
         .map_err(|error| Failure::new(Exit::Configuration, error.to_string()))
 }
 
-fn security(args: &Serve, tls: Option<&Tls>) -> Security {
-    let security = Security::default();
-    let security = match args.insecure {
-        true => security.insecure(),
-        false => security,
-    };
-    match tls {
-        Some(tls) => security.with_tls(tls.clone()),
-        None => security,
+fn security(args: &Serve, tls: Option<&Tls>, access: Option<&Access>) -> Security {
+    let mut security = Security::default();
+    if args.insecure {
+        security = security.insecure();
     }
+    if let Some(tls) = tls {
+        security = security.with_tls(tls.clone());
+    }
+    if let Some(access) = access {
+        security = security.with_access(access.clone());
+    }
+    security
 }
 
 fn to_bind_failure(error: ListenError) -> Failure {
     let failure = Failure::new(Exit::Configuration, with_causes(&error));
     match error {
         ListenError::NotLoopback { .. } => failure.hint(
-            "give --tls-cert FILE, --tls-key FILE and --client-ca FILE; or let everybody in with \
-             --insecure",
+            "give --tls-cert FILE and --tls-key FILE, and --client-ca FILE or --rules FILE; or let \
+             everybody in with --insecure",
         ),
         _ => failure,
     }

@@ -83,8 +83,8 @@ pub enum AccessError {
 /// # Examples
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-/// use backend_embedded::server::Server;
 /// use backend_embedded::server::access::Access;
+/// use backend_embedded::server::{Security, Server};
 /// use backend_embedded::{Coordinator, Limits};
 ///
 /// # let folder = tempfile::tempdir()?;
@@ -93,7 +93,8 @@ pub enum AccessError {
 /// std::fs::write(&file, rule)?;
 /// let access = Access::open(&file, None)?;
 /// let coordinator = Coordinator::in_memory(Limits::default())?;
-/// let server = Server::bind(coordinator, vec!["127.0.0.1:0".parse()?])?.with_access(access);
+/// let security = Security::default().with_access(access);
+/// let server = Server::bind_with(coordinator, vec!["127.0.0.1:0".parse()?], security)?;
 /// # drop(server);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # })?;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use backend_embedded::machine::op::Put;
+use backend_embedded::server::Security;
 use etcd_client::proto::{
     PbCompare, PbLeaseGrantRequest, PbLeaseGrantResponse, PbLeaseTimeToLiveRequest,
     PbLeaseTimeToLiveResponse, PbPutRequest, PbPutResponse, PbRangeRequest, PbTargetUnion,
@@ -295,9 +296,8 @@ async fn no_answer_says_whether_there_is_a_user_or_how_far_a_password_is_right()
 async fn nothing_that_is_kept_shows_a_password_or_a_token() {
     let files = Files::new();
     let folder = crate::support::private_folder();
-    let served = Served::durable_with(folder.path(), |server| {
-        server.with_access(files.access.clone())
-    });
+    let security = Security::default().with_access(files.access.clone());
+    let served = Served::durable_with(folder.path(), security);
     let channel = served.channel().await;
     let token = log_in(&channel, "alice").await;
     ask::<PbPutResponse>(&channel, PUT, Some(&token), put("a/key"))

@@ -11,7 +11,6 @@ mod wire;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use backend_embedded::Limits;
 use backend_embedded::server::access::{Access, add_user};
 use backend_kit::secret::Secret;
 use tempfile::TempDir;
@@ -60,7 +59,6 @@ impl Files {
     }
 
     fn serve(&self) -> Served {
-        let access = self.access.clone();
-        Served::with(Limits::default(), |server| server.with_access(access))
+        Served::with_access(self.access.clone())
     }
 }

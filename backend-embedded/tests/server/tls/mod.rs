@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use backend_embedded::server::{
-    BoundServer, Listen, ListenError, MetricsListener, Security, Server, Tls, TlsFiles,
+    Listen, ListenError, MetricsListener, Security, Server, Tls, TlsFiles,
 };
 use backend_embedded::{Coordinator, Limits};
 use backend_etcd::EtcdBackend;
@@ -48,19 +48,16 @@ struct SecureServer {
 
 impl SecureServer {
     async fn start(files: TlsFiles) -> Self {
-        SecureServer::start_with(files, |server| server).await
+        SecureServer::start_with(files, Security::default()).await
     }
 
-    async fn start_with(
-        files: TlsFiles,
-        configure: impl FnOnce(BoundServer) -> BoundServer,
-    ) -> Self {
+    async fn start_with(files: TlsFiles, security: Security) -> Self {
         let tls = Tls::load(files).await.expect("valid files");
         let coordinator = Coordinator::in_memory(Limits::default()).expect("a coordinator");
         let any_port = Listen::Tcp(([127, 0, 0, 1], 0).into());
         let metrics = MetricsListener::bind(&any_port).expect("a free port");
         let listen = vec![any_port.clone(), any_port];
-        let security = Security::default().with_tls(tls.clone());
+        let security = security.with_tls(tls.clone());
         let server = Server::bind_with(coordinator, listen, security).expect("bound");
         let tcp = |listen: &Listen| match listen {
             Listen::Tcp(address) => *address,
@@ -68,7 +65,7 @@ impl SecureServer {
         };
         let addresses = [0, 1].map(|index| tcp(&server.addresses()[index]));
         let metrics_address = tcp(metrics.address());
-        let server = configure(server.with_metrics(vec![metrics]));
+        let server = server.with_metrics(vec![metrics]);
         let connections = server.connections();
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(server.serve(async {

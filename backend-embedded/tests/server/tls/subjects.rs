@@ -1,5 +1,6 @@
 //! What a certificate lets a client do where there are rules.
 
+use backend_embedded::server::Security;
 use backend_embedded::server::access::Access;
 use lock_core::ErrorKind;
 use testkit::fixtures::certs::Ca;
@@ -36,7 +37,8 @@ async fn a_client_does_what_the_rules_allow_for_the_names_in_its_certificate() {
     let access = Access::open(rules, None).expect("they are good");
     let ca = Ca::new("ours");
     let files = mutual(&ca.issue("server", &[HOST]), &ca);
-    let server = SecureServer::start_with(files, |server| server.with_access(access)).await;
+    let security = Security::default().with_access(access);
+    let server = SecureServer::start_with(files, security).await;
     let names: [(&str, &[&str], &str); 3] = [
         ("ci", &["web.example", "spiffe://example/ci"], "abc"),
         ("ci", &[], "a"),
