@@ -14,7 +14,7 @@ use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tonic::transport::server::Connected;
@@ -23,10 +23,12 @@ use super::bodies::Untaken;
 use super::lifecycle::Lifecycle;
 use super::listen::BoundListener;
 use super::tls::{Handshakes, Identity, SecureConnection};
+use super::usage::{Connections, Usage};
 use crate::coordinator::Coordinator;
 
-/// The most connections served at once. A further one is closed as soon as it is accepted, which a
-/// gRPC client reports as `UNAVAILABLE` and retries.
+/// The most connections served at once. A further one takes the place of one that is idle. If there is
+/// none, it is closed as soon as it is accepted, which a gRPC client reports as `UNAVAILABLE` and
+/// retries.
 pub const MAX_CONNECTIONS: usize = 4096;
 
 /// How long a connection may take to send its HTTP/2 preface.
@@ -39,6 +41,9 @@ const PREFACE_BYTES: usize = 24;
 /// memory).
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
+/// How often it is said that connections are refused.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
 /// The connections that arrive on all listeners.
 pub(super) struct Incoming {
     listeners: Vec<BoundListener>,
@@ -47,9 +52,12 @@ pub(super) struct Incoming {
     /// Those of all TCP listeners, if they speak TLS.
     handshakes: Option<Handshakes<Slot>>,
     live: Arc<watch::Sender<usize>>,
+    connections: Connections,
     lifecycle: Lifecycle,
     coordinator: Coordinator,
     backoff: Option<Pin<Box<Sleep>>>,
+    /// When it was last said that connections are refused.
+    warned: Option<Instant>,
 }
 
 impl Incoming {
@@ -65,10 +73,32 @@ impl Incoming {
             next: 0,
             handshakes,
             live,
+            connections: Connections::default(),
             lifecycle,
             coordinator,
             backoff: None,
+            warned: None,
         }
+    }
+
+    /// Says that connections are refused, once a minute. The metrics count them.
+    fn warn_of_refusals(&mut self) {
+        let warned = self
+            .warned
+            .is_some_and(|at| at.elapsed() < WARNING_INTERVAL);
+        if !warned {
+            self.warned = Some(Instant::now());
+            let limit = MAX_CONNECTIONS;
+            tracing::warn!(
+                limit,
+                "too many connections, none of them idle: new ones are closed"
+            );
+        }
+    }
+
+    fn connect(&self, socket: Socket, slot: Slot) -> Connection {
+        let usage = self.connections.add();
+        Connection::new(socket, slot, usage, self.lifecycle.clone())
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
@@ -107,7 +137,8 @@ impl Stream for Incoming {
             if let Some(handshakes) = &mut self.handshakes
                 && let Poll::Ready(secure) = handshakes.poll_next(cx)
             {
-                let connection = Connection::secure(secure, self.lifecycle.clone());
+                let usage = self.connections.add();
+                let connection = Connection::secure(secure, usage, self.lifecycle.clone());
                 return Poll::Ready(Some(Ok(connection)));
             }
             if let Some(backoff) = &mut self.backoff {
@@ -122,27 +153,27 @@ impl Stream for Incoming {
                         tracing::debug!(%err, "a connection ended before it was served");
                         continue;
                     }
-                    match (Slot::take(&self.live), accepted) {
+                    let slot = Slot::take(&self.live).or_else(|| {
+                        // The place is free once the other connection has noticed.
+                        let gives_way = self.connections.cut_idlest();
+                        gives_way.then(|| Slot::take_over(&self.live))
+                    });
+                    match (slot, accepted) {
                         (Some(slot), Accepted::Tcp(stream, client)) => {
                             if let Some(handshakes) = &mut self.handshakes {
                                 handshakes.begin(stream, client, slot);
                                 continue;
                             }
                             let socket = Either::Left(Either::Left(stream));
-                            let connection = Connection::new(socket, slot, self.lifecycle.clone());
-                            return Poll::Ready(Some(Ok(connection)));
+                            return Poll::Ready(Some(Ok(self.connect(socket, slot))));
                         }
                         (Some(slot), Accepted::Other(other)) => {
                             let socket = Either::Right(other);
-                            let connection = Connection::new(socket, slot, self.lifecycle.clone());
-                            return Poll::Ready(Some(Ok(connection)));
+                            return Poll::Ready(Some(Ok(self.connect(socket, slot))));
                         }
                         (None, _) => {
                             self.coordinator.figures().count_refused_connection();
-                            tracing::warn!(
-                                limit = MAX_CONNECTIONS,
-                                "too many connections: one was closed"
-                            );
+                            self.warn_of_refusals();
                         }
                     }
                 }
@@ -168,6 +199,12 @@ impl Slot {
         });
         taken.then(|| Self(Arc::clone(live)))
     }
+
+    /// Takes the slot of a connection that is about to end.
+    fn take_over(live: &Arc<watch::Sender<usize>>) -> Self {
+        live.send_modify(|count| *count += 1);
+        Self(Arc::clone(live))
+    }
 }
 
 impl Drop for Slot {
@@ -187,8 +224,8 @@ type Socket = Either<
     Either<UnixStream, Box<dyn backend_kit::connection::Connection>>,
 >;
 
-/// An accepted connection. Reads fail once the server is closed, if the client does not send its
-/// preface in time, or if it keeps others waiting by not taking its answers. Then the HTTP/2 layer drops the connection and all its streams.
+/// An accepted connection. Reads fail once the server is closed, if the connection gives way to
+/// another one, if the client does not send its preface in time, or if it keeps others waiting by not taking its answers. Then the HTTP/2 layer drops the connection and all its streams.
 pub(super) struct Connection {
     socket: Batched<Socket>,
     closed: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -206,6 +243,7 @@ pub(super) struct Peer {
     pub(super) identity: Option<Arc<Identity>>,
     /// The answers that the client has not taken yet.
     pub(super) untaken: Untaken,
+    pub(super) usage: Arc<Usage>,
 }
 
 /// Returns the id of the process on the other side, if the kernel knows it.
@@ -224,26 +262,33 @@ struct Preface {
 
 impl Connection {
     /// Takes a connection whose handshake is done.
-    fn secure(secure: SecureConnection<Slot>, lifecycle: Lifecycle) -> Self {
+    fn secure(secure: SecureConnection<Slot>, usage: Arc<Usage>, lifecycle: Lifecycle) -> Self {
         let SecureConnection {
             stream,
             identity,
             slot,
         } = secure;
-        let mut connection = Self::new(Either::Left(Either::Right(stream)), slot, lifecycle);
+        let mut connection = Self::new(Either::Left(Either::Right(stream)), slot, usage, lifecycle);
         connection.peer.identity = identity;
         connection
     }
 
-    fn new(socket: Socket, slot: Slot, lifecycle: Lifecycle) -> Self {
+    fn new(socket: Socket, slot: Slot, usage: Arc<Usage>, lifecycle: Lifecycle) -> Self {
+        let closing = Arc::clone(&usage);
         Self {
             peer: Peer {
                 pid: find_pid(&socket),
                 identity: None,
                 untaken: Untaken::default(),
+                usage,
             },
             socket: Batched::new(socket),
-            closed: Box::pin(async move { lifecycle.wait_for_close().await }),
+            closed: Box::pin(async move {
+                tokio::select! {
+                    () = lifecycle.wait_for_close() => {}
+                    () = closing.wait_for_cut() => {}
+                }
+            }),
             preface: Some(Preface {
                 bytes: 0,
                 deadline: Box::pin(tokio::time::sleep(PREFACE_TIMEOUT)),

@@ -50,6 +50,7 @@ mod state;
 mod status;
 mod tls;
 mod unimplemented;
+mod usage;
 mod watch;
 mod watch_options;
 

@@ -14,6 +14,7 @@ use etcd_client::proto::{
     PbTxnRequest, PbWatchRequest, PbWatchRequestUnion,
 };
 use futures_util::future::join_all;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::attacker::{Attacker, announced, framed, head, status};
 use self::scene::Scene;
@@ -354,6 +355,29 @@ async fn a_lease_is_loaded_with_keys() {
             .await
             .expect("a call");
         assert!(status(answer).await.is_some());
+    }
+    scene.end(0);
+}
+
+/// Each connection answers the server's pings, so it looks alive.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn idle_connections_give_way_to_those_in_use() {
+    const PLACES: usize = 4_096;
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).expect("up to its maximum");
+    let enough = limit.maximum.is_none_or(|most| most > PLACES as u64 + 500);
+    assert!(
+        enough,
+        "this test needs 4,600 descriptors: raise ulimit -Hn"
+    );
+    let scene = Scene::begin();
+    let mut held = Vec::new();
+    for _ in 0..PLACES + 200 {
+        held.push(Attacker::connect(scene.address(), WINDOW).await);
     }
     scene.end(0);
 }

@@ -20,6 +20,8 @@ use tonic::{Code, Status};
 
 use super::methods::{CODES, SERVICES, UNARY, UNKNOWN};
 use crate::server::bodies::Traffic;
+use crate::server::connection::Peer;
+use crate::server::usage::InUse;
 
 /// The bounds of the buckets, in seconds: those of Go's gRPC, which end at 10 s, and two more.
 const BUCKETS: [f64; 13] = [
@@ -108,12 +110,15 @@ impl CallMetrics {
         self.under_way.load(Ordering::Relaxed)
     }
 
-    fn begin(&self, path: &str) -> Call {
+    fn begin<B>(&self, request: &http::Request<B>) -> Call {
+        let path = request.uri().path();
+        let peer = request.extensions().get::<Peer>();
         self.under_way.fetch_add(1, Ordering::Relaxed);
         Call {
             method: Arc::clone(self.methods.get(path).unwrap_or(&self.unknown)),
             watch: Stopwatch::start(),
             under_way: Arc::clone(&self.under_way),
+            _in_use: peer.map(|peer| peer.usage.begin_call()),
             code: Code::Cancelled,
         }
     }
@@ -125,6 +130,8 @@ struct Call {
     method: Arc<Method>,
     watch: Stopwatch,
     under_way: Arc<AtomicI64>,
+    /// The connection is in use as long as the call is under way.
+    _in_use: Option<InUse>,
     /// The status; "cancelled" until there is one, because then the client has gone.
     code: Code,
 }
@@ -168,7 +175,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let mut call = self.metrics.begin(request.uri().path());
+        let mut call = self.metrics.begin(&request);
         let response = self.inner.call(request);
         Box::pin(async move {
             let response = response.await?;
