@@ -32,7 +32,7 @@ impl AuthService for Auth {
                 token,
             })),
             Err(LoginError::Failed) => Err(Status::invalid_argument(status::AUTH_FAILED)),
-            Err(LoginError::Busy) => Err(Status::resource_exhausted(status::TOO_MANY_REQUESTS)),
+            Err(LoginError::Busy) => Err(status::exhausted(status::TOO_MANY_REQUESTS)),
         }
     }
 

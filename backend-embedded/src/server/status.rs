@@ -1,7 +1,10 @@
 //! Errors in etcd's words, because its clients compare the texts.
 
+use std::time::Duration;
+
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::error::Error;
 
@@ -37,9 +40,45 @@ pub(super) const STOPPED: &str = "etcdserver: server stopped";
 /// that their sessions are gone.
 pub(super) const DISPLACED: &str = "turnlock: the store is gone from its place";
 
+/// The key of the trailing metadata that tells a client when to try again, in milliseconds (gRPC's
+/// proposal A6). A negative number tells it not to.
+const PUSHBACK_KEY: &str = "grpc-retry-pushback-ms";
+
+/// How soon a client may try again where something was short, or the server was ending.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Whether a refused request may be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retry {
+    /// After this time.
+    After(Duration),
+    /// Not as it is: it would be refused again.
+    Never,
+}
+
+/// Adds to a status when the request may be tried again: for programs that read `RetryInfo`, and for
+/// those that read the pushback.
+fn with_retry(status: Status, retry: Retry) -> Status {
+    let (pushback, details) = match retry {
+        Retry::After(pause) => (
+            i64::try_from(pause.as_millis()).unwrap_or(i64::MAX),
+            ErrorDetails::with_retry_info(Some(pause)),
+        ),
+        Retry::Never => (-1, ErrorDetails::new()),
+    };
+    let mut metadata = status.metadata().clone();
+    metadata.insert(PUSHBACK_KEY, pushback.into());
+    Status::with_error_details_and_metadata(status.code(), status.message(), details, metadata)
+}
+
+/// Returns the status of a request for which there is too little left of a resource now.
+pub(super) fn exhausted(text: impl Into<String>) -> Status {
+    with_retry(Status::resource_exhausted(text), Retry::After(PAUSE))
+}
+
 /// Returns the status of a server, or a coordinator, that is ending.
 pub(super) fn stop_status() -> Status {
-    Status::unavailable(STOPPED)
+    with_retry(Status::unavailable(STOPPED), Retry::After(PAUSE))
 }
 
 /// Returns the status of a request that needs more rights.
@@ -92,17 +131,22 @@ impl From<Error> for Status {
             Error::Displaced { .. } => (Code::Unavailable, DISPLACED),
             // etcd does not have these limits, so it has no text for them.
             Error::TooManyLeases { .. }
-            | Error::TooManyLeaseKeys { .. }
-            | Error::TooManyKeys { .. }
-            | Error::AnswerTooLarge { .. }
             | Error::TooManyWatches { .. }
             | Error::TooManyRangeWatches { .. }
-            | Error::SlowWatcher { .. } => {
-                return Self::resource_exhausted(format!("turnlock: {err}"));
+            | Error::SlowWatcher { .. } => return exhausted(format!("turnlock: {err}")),
+            Error::TooManyLeaseKeys { .. }
+            | Error::TooManyKeys { .. }
+            | Error::AnswerTooLarge { .. } => {
+                let status = Self::resource_exhausted(format!("turnlock: {err}"));
+                return with_retry(status, Retry::Never);
             }
             _ => return Self::internal(format!("turnlock: {err}")),
         };
-        with_detail(Self::new(code, text), &err.to_string())
+        let status = with_detail(Self::new(code, text), &err.to_string());
+        match code {
+            Code::ResourceExhausted | Code::Unavailable => with_retry(status, Retry::After(PAUSE)),
+            _ => status,
+        }
     }
 }
 
@@ -124,5 +168,29 @@ mod tests {
                 .and_then(|value| value.to_str().ok()),
             Some(detail.as_str())
         );
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_try_again() {
+        let pushback = |status: &Status| {
+            let value = status.metadata().get(PUSHBACK_KEY)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        for err in [
+            Error::Overloaded,
+            Error::QuotaExceeded { limit: 1 },
+            Error::TooManyLeases { limit: 1 },
+            Error::Stopped { reason: "".into() },
+        ] {
+            let status = Status::from(err);
+            assert_eq!(pushback(&status).as_deref(), Some("1000"), "{status:?}");
+            let info = status.get_details_retry_info().expect("there is one");
+            assert_eq!(info.retry_delay, Some(PAUSE));
+        }
+        let never = Status::from(Error::TooManyKeys { limit: 1 });
+        assert_eq!(pushback(&never).as_deref(), Some("-1"));
+        assert!(never.get_details_retry_info().is_none());
+        let other = Status::from(Error::EmptyKey);
+        assert_eq!(pushback(&other), None);
     }
 }

@@ -15,6 +15,7 @@ use tonic::{Request, Status};
 
 use super::UNCOUNTED_BYTES;
 use super::untaken::{Untaken, UntakenAnswer};
+use crate::server::status;
 
 /// The most bytes of answers that are under way, of all clients together.
 const MAX_ANSWERS_BYTES: usize = 128 << 20;
@@ -120,7 +121,7 @@ impl AnswerBudget {
             }
             Ok(Err(_)) | Err(_) => {
                 self.answers.refused.fetch_add(1, Ordering::Relaxed);
-                Err(Status::resource_exhausted(format!(
+                Err(status::exhausted(format!(
                     "turnlock: the answers under way have {MAX_ANSWERS_BYTES} bytes, which is the \
                      limit; try again after a pause"
                 )))

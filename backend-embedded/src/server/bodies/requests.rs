@@ -16,7 +16,7 @@ use tonic::Status;
 use tonic::codegen::StdError;
 
 use super::UNCOUNTED_BYTES;
-use crate::server::MAX_MESSAGE_BYTES;
+use crate::server::{MAX_MESSAGE_BYTES, status};
 
 /// The most bytes of requests that are under way, of all clients together.
 const MAX_REQUESTS_BYTES: usize = 64 << 20;
@@ -69,7 +69,7 @@ impl RequestBudget {
         if all.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_REQUESTS_BYTES {
             all.bytes.fetch_sub(bytes, Ordering::Relaxed);
             all.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(Status::resource_exhausted(format!(
+            return Err(status::exhausted(format!(
                 "turnlock: the requests under way have {MAX_REQUESTS_BYTES} bytes, which is the \
                  limit; try again after a pause"
             )));
