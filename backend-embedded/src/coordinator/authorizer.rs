@@ -39,6 +39,8 @@ pub(crate) enum Operation<'a> {
     Renew(LeaseId),
     /// Shows the times and the keys of a lease, or that there is one.
     TimeToLive(LeaseId),
+    /// Shows that there is a lease of this id.
+    List(LeaseId),
 }
 
 /// What a decision depends on in a lease.

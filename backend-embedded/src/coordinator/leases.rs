@@ -139,7 +139,7 @@ impl Coordinator {
         let applied = self
             .submit(Class::Read, |machine, _, _| {
                 let mut ids = machine.leases();
-                ids.retain(|&id| self.authorize(Operation::TimeToLive(id), machine).is_ok());
+                ids.retain(|&id| self.authorize(Operation::List(id), machine).is_ok());
                 Ok(ids)
             })
             .await?;

@@ -121,6 +121,9 @@ pub mod models {
 /// in etcd).
 pub const MAX_MESSAGE_BYTES: usize = MAX_REQUEST_BYTES + 512 * 1024;
 
+/// The largest message of those who have not said who they are, in bytes: a name and a password.
+const MAX_STRANGERS_MESSAGE_BYTES: usize = 4 * 1024;
+
 /// The most RPCs, including streams, that one connection may have open. Further calls wait in the
 /// client.
 pub const MAX_STREAMS_PER_CONNECTION: u32 = 4096;
@@ -463,6 +466,8 @@ fn routes(state: &Arc<State>) -> Routes {
     let maintenance = PbMaintenanceServer::new(maintenance::Maintenance(state()));
     let lock = proto::LockServer::new(lock::Lock(state()));
     let election = proto::ElectionServer::new(election::Election(state()));
+    let auth = proto::AuthServer::new(auth::Auth(state()));
+    let health = HealthServer::new(health::Health(state()));
     Routes::new(kv.max_decoding_message_size(max))
         .add_service(watch.max_decoding_message_size(max))
         .add_service(lease.max_decoding_message_size(max))
@@ -470,7 +475,7 @@ fn routes(state: &Arc<State>) -> Routes {
         .add_service(maintenance.max_decoding_message_size(max))
         .add_service(lock.max_decoding_message_size(max))
         .add_service(election.max_decoding_message_size(max))
-        .add_service(proto::AuthServer::new(auth::Auth(state())))
-        .add_service(HealthServer::new(health::Health(state())))
+        .add_service(auth.max_decoding_message_size(MAX_STRANGERS_MESSAGE_BYTES))
+        .add_service(health.max_decoding_message_size(MAX_STRANGERS_MESSAGE_BYTES))
         .prepare()
 }

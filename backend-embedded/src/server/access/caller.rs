@@ -62,7 +62,7 @@ impl Authorizer for Caller {
 
     fn authorize(&self, operation: Operation<'_>, leases: &dyn Leases) -> Result<(), Error> {
         let subject = match &self.credentials {
-            Credentials::Token(session) if session.is_valid() => {
+            Credentials::Token(session) if session.is_valid(&self.access.users()) => {
                 self.access.0.tokens.prolong(session);
                 session.subject()
             }

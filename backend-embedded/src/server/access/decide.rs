@@ -1,6 +1,11 @@
 //! The one place where it is decided what a subject may do. Every kind of operation, and every field
 //! of those on keys, is matched by name: a new one does not compile without a decision.
 
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
 use super::rules::{Right, Rules};
 use super::subject::Subject;
 use crate::coordinator::{LeaseState, Leases, Operation};
@@ -37,6 +42,7 @@ impl Decider<'_> {
             Operation::Revoke(id) => self.may_use_lease(id),
             Operation::Renew(id) => self.may_use_lease(id),
             Operation::TimeToLive(id) => self.may_see_lease(id),
+            Operation::List(id) => self.may_list_lease(id),
         }
     }
 
@@ -138,18 +144,44 @@ impl Decider<'_> {
                 let is_own = owner.is_none_or(|owner| *owner == **self.subject.text());
                 is_own && self.rules.has_anywhere(self.subject, Right::Lock) || self.is_admin()
             }
-            Some(LeaseState { owner: _, keys }) => keys
-                .iter()
-                .all(|key| self.has(right, &KeyRange::One(key.clone()))),
+            Some(LeaseState { owner: _, keys }) => self.covers_all(right, keys),
         }
+    }
+
+    /// Returns whether the subject may learn the id of this lease. Whoever knows the id of a lease
+    /// whose owner is not known can make it its own.
+    fn may_list_lease(&self, id: LeaseId) -> bool {
+        match self.leases.find(id) {
+            Some(LeaseState { owner: None, keys }) if keys.is_empty() => self.is_admin(),
+            _ => self.may_see_lease(id),
+        }
+    }
+
+    /// Returns whether the subject has this right over all of these keys. There may be very many, so
+    /// the search goes from the first key that a rule covers to the first one behind the rule.
+    fn covers_all(&self, right: Right, keys: &BTreeSet<Bytes>) -> bool {
+        let mut next = keys.first();
+        while let Some(key) = next {
+            let Some(rule) = self
+                .rules
+                .find(self.subject, right, &KeyRange::One(key.clone()))
+            else {
+                return false;
+            };
+            let behind = match rule.keys() {
+                KeyRange::Span { end: None, .. } => return true,
+                KeyRange::Span { end: Some(end), .. } => Bound::Included(end),
+                KeyRange::One(key) => Bound::Excluded(key),
+            };
+            next = keys.range::<Bytes, _>((behind, Bound::Unbounded)).next();
+        }
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use bytes::Bytes;
+    use std::collections::BTreeMap;
 
     use super::*;
     use crate::machine::op::{CompareOp, CompareTarget};
@@ -361,5 +393,60 @@ right = "admin"
         assert!(allows("root", Operation::Compact));
         assert!(!allows("a", Operation::Compact));
         assert!(!allows("nobody", Operation::Grant));
+    }
+
+    #[test]
+    fn nobody_learns_of_a_lease_that_could_become_its_own() {
+        assert!(allows("a", Operation::TimeToLive(4)), "who knows the id");
+        for (user, listed) in [
+            ("a", [1, 3].as_slice()),
+            ("b", &[2]),
+            ("root", &[1, 2, 3, 4, 5]),
+        ] {
+            let found: Vec<LeaseId> = (1..=5)
+                .filter(|&id| allows(user, Operation::List(id)))
+                .collect();
+            assert_eq!(found, listed, "{user}");
+        }
+    }
+
+    #[test]
+    fn the_rules_cover_the_keys_of_a_lease_together() {
+        let rules = r#"
+[[rule]]
+subject = "user:a"
+prefix = "b/"
+right = "lock"
+[[rule]]
+subject = "user:a"
+prefix = "a/"
+right = "lock"
+[[rule]]
+subject = "user:a"
+prefix = "c/"
+right = "read"
+"#;
+        let rules = Rules::parse(rules).expect("rules");
+        let decider = Decider {
+            rules: &rules,
+            subject: &Subject::user("a"),
+            leases: &Table::default(),
+        };
+        let keys = |keys: &[&str]| -> BTreeSet<Bytes> {
+            keys.iter()
+                .map(|key| Bytes::copy_from_slice(key.as_bytes()))
+                .collect()
+        };
+        for (attached, covered) in [
+            (&["a/1", "a/2", "b/1", "b/2"][..], true),
+            (&["a/1", "b"], false),
+            (&["a", "a/1"], false),
+            (&["a/1", "b/1", "c/1"], false),
+            (&[], true),
+        ] {
+            let found = decider.covers_all(Right::Lock, &keys(attached));
+            assert_eq!(found, covered, "{attached:?}");
+        }
+        assert!(decider.covers_all(Right::Read, &keys(&["a/1", "c/1"])));
     }
 }

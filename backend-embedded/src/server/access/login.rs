@@ -10,7 +10,7 @@ use lock_core::background;
 use tokio::sync::Semaphore;
 
 use super::Access;
-use super::users::Record;
+use super::users::{MAX_PASSWORD_BYTES, Record};
 
 /// How many passwords are checked at a time. Each check keeps a processor busy.
 const CHECKS_AT_A_TIME: usize = 2;
@@ -122,6 +122,10 @@ impl Access {
         user: &str,
         password: Secret,
     ) -> Result<String, LoginError> {
+        // No user has a longer one. The hash of a long password would take the time of all clients.
+        if user.len() > MAX_PASSWORD_BYTES || password.expose().len() > MAX_PASSWORD_BYTES {
+            return Err(LoginError::Failed);
+        }
         let record = self.users().find(user).cloned();
         let is_known = record.is_some();
         // Checked in any case: the time that it takes must not say which users there are.
@@ -130,7 +134,7 @@ impl Access {
         if !matches || !is_known {
             return Err(LoginError::Failed);
         }
-        let token = self.0.tokens.issue(user).ok_or(LoginError::Busy)?;
+        let token = self.0.tokens.issue(user, &record).ok_or(LoginError::Busy)?;
         // The files may have been read again in the meantime.
         match self.users().find(user) == Some(&record) {
             true => Ok(token),

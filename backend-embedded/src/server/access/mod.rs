@@ -165,11 +165,13 @@ impl Access {
         // Noted before they are read: a change in between is seen at the next check.
         let versions = self.versions();
         inner.loaded().versions = versions;
-        let (rules, _) = Rules::read_version(&inner.rules_path)?;
-        let users = match &inner.users_path {
-            Some(path) => Users::read(path)?.0,
-            None => Users::default(),
-        };
+        let (rules, users) = self.read().inspect_err(|error| {
+            // The fault may pass without a change of the files. They are read again at the next
+            // check.
+            if matches!(error, AccessError::Unreadable { .. }) {
+                inner.loaded().versions = [None, None];
+            }
+        })?;
         let users = Arc::new(users);
         let former = {
             let mut loaded = inner.loaded();
@@ -181,6 +183,15 @@ impl Access {
             .revoke(|user| former.find(user) != users.find(user));
         inner.revision.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn read(&self) -> Result<(Rules, Users), AccessError> {
+        let (rules, _) = Rules::read_version(&self.0.rules_path)?;
+        let users = match &self.0.users_path {
+            Some(path) => Users::read(path)?.0,
+            None => Users::default(),
+        };
+        Ok((rules, users))
     }
 
     /// Reads the files again whenever one of them has changed.

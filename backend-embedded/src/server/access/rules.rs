@@ -53,6 +53,11 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Returns the keys that the rule is about.
+    pub(super) fn keys(&self) -> &KeyRange {
+        &self.keys
+    }
+
     /// Returns the line of the file on which the rule begins, from 1.
     pub fn line(&self) -> usize {
         self.line

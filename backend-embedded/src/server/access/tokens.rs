@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use aws_lc_rs::rand;
 use lock_core::clock::Stopwatch;
 
 use super::subject::Subject;
+use super::users::{Record, Users};
 
 /// How long a token is good for after its last use (as in etcd).
 pub(super) const TOKEN_TTL: Duration = Duration::from_secs(300);
@@ -35,10 +36,11 @@ fn hash(token: &str) -> TokenHash {
 pub(super) struct Session {
     user: Arc<str>,
     subject: Subject,
+    /// What the password was checked against. The session ends when the user has gone, or has
+    /// another password.
+    record: Record,
     /// When it was last used, in milliseconds.
     used: AtomicU64,
-    /// Whether the user has gone, or has another password now.
-    revoked: AtomicBool,
 }
 
 impl Session {
@@ -48,8 +50,8 @@ impl Session {
 
     /// Returns whether the user still exists with the password that was shown. A stream goes on with
     /// the session of its beginning, whether the token has expired by then or not.
-    pub(super) fn is_valid(&self) -> bool {
-        !self.revoked.load(Ordering::Relaxed)
+    pub(super) fn is_valid(&self, users: &Users) -> bool {
+        users.find(&self.user) == Some(&self.record)
     }
 }
 
@@ -77,11 +79,11 @@ impl Tokens {
     }
 
     /// Makes a token for a user. Returns `None` if the system gives no random bytes.
-    pub(super) fn issue(&self, user: &str) -> Option<String> {
-        self.issue_at(user, self.now())
+    pub(super) fn issue(&self, user: &str, record: &Record) -> Option<String> {
+        self.issue_at(user, record, self.now())
     }
 
-    fn issue_at(&self, user: &str, now: u64) -> Option<String> {
+    fn issue_at(&self, user: &str, record: &Record, now: u64) -> Option<String> {
         let mut random = [0; TOKEN_BYTES];
         rand::fill(&mut random).ok()?;
         let mut token = String::with_capacity(2 * TOKEN_BYTES);
@@ -91,8 +93,8 @@ impl Tokens {
         let session = Session {
             user: user.into(),
             subject: Subject::user(user),
+            record: record.clone(),
             used: AtomicU64::new(now),
-            revoked: AtomicBool::new(false),
         };
         let mut sessions = self.lock();
         sessions.retain(|_, session| !is_expired(session, now));
@@ -134,13 +136,7 @@ impl Tokens {
 
     /// Ends the tokens of all users for whom `is_changed` holds.
     pub(super) fn revoke(&self, is_changed: impl Fn(&str) -> bool) {
-        self.lock().retain(|_, session| {
-            let keep = !is_changed(&session.user);
-            if !keep {
-                session.revoked.store(true, Ordering::Relaxed);
-            }
-            keep
-        });
+        self.lock().retain(|_, session| !is_changed(&session.user));
     }
 }
 
@@ -151,14 +147,20 @@ fn is_expired(session: &Session, now: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use backend_kit::secret::Secret;
+
     use super::*;
+
+    fn record() -> Record {
+        Record::unmatched()
+    }
 
     const TTL: u64 = 300_000;
 
     #[test]
     fn a_token_lives_as_long_as_it_is_used() {
         let tokens = Tokens::new();
-        let token = tokens.issue_at("alice", 0).expect("a token");
+        let token = tokens.issue_at("alice", &record(), 0).expect("a token");
         for now in [TTL - 1, 2 * TTL - 2] {
             let session = tokens.find_at(&token, now).expect("it is used");
             assert_eq!(session.subject().to_string(), "user:alice");
@@ -174,10 +176,10 @@ mod tests {
     #[test]
     fn no_user_takes_the_tokens_of_another() {
         let tokens = Tokens::new();
-        let bobs = tokens.issue_at("bob", 0).expect("a token");
-        let first = tokens.issue_at("alice", 0).expect("a token");
+        let bobs = tokens.issue_at("bob", &record(), 0).expect("a token");
+        let first = tokens.issue_at("alice", &record(), 0).expect("a token");
         for _ in 0..MAX_TOKENS_PER_USER {
-            tokens.issue_at("alice", 1).expect("a token");
+            tokens.issue_at("alice", &record(), 1).expect("a token");
         }
         assert!(tokens.find_at(&first, 2).is_none(), "the oldest has ended");
         assert!(tokens.find_at(&bobs, 2).is_some());
@@ -185,20 +187,41 @@ mod tests {
     }
 
     #[test]
-    fn the_sessions_of_a_changed_user_end_at_once() {
+    fn the_tokens_of_a_changed_user_end_at_once() {
         let tokens = Tokens::new();
-        let [alices, bobs] = ["alice", "bob"].map(|user| tokens.issue(user).expect("a token"));
-        let session = tokens.find(&alices).expect("it is valid");
+        let issue = |user| tokens.issue(user, &record()).expect("a token");
+        let [alices, bobs] = ["alice", "bob"].map(issue);
         tokens.revoke(|user| user == "alice");
-        assert!(!session.is_valid(), "on streams, too");
         assert!(tokens.find(&alices).is_none());
-        assert!(tokens.find(&bobs).is_some_and(|session| session.is_valid()));
+        assert!(tokens.find(&bobs).is_some());
+    }
+
+    /// Its token may have made room for another one long before.
+    #[test]
+    fn a_stream_ends_with_the_password_that_was_shown_for_it() {
+        let tokens = Tokens::new();
+        let password = Secret::new("the right one".to_owned());
+        let record = Record::new(&password).expect("random bytes");
+        let users = |text: String| Users::parse(&text).expect("users");
+        let present = users(format!("alice:{}\n", record.to_text()));
+        let session = {
+            let token = tokens.issue("alice", &record).expect("a token");
+            tokens.find(&token).expect("it is valid")
+        };
+        for _ in 0..=MAX_TOKENS_PER_USER {
+            tokens.issue("alice", &record).expect("a token");
+        }
+        assert!(session.is_valid(&present));
+        let other = Record::new(&password).expect("random bytes");
+        let changed = users(format!("alice:{}\n", other.to_text()));
+        assert!(!session.is_valid(&changed));
+        assert!(!session.is_valid(&Users::default()));
     }
 
     #[test]
     fn a_token_cannot_be_read_from_what_is_kept_of_it() {
         let tokens = Tokens::new();
-        let token = tokens.issue("alice").expect("a token");
+        let token = tokens.issue("alice", &record()).expect("a token");
         assert!(!format!("{tokens:?}").contains(&token));
     }
 }

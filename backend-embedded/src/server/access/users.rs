@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::num::NonZeroU32;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
 use aws_lc_rs::pbkdf2::{self, PBKDF2_HMAC_SHA256};
@@ -20,7 +20,7 @@ use super::file::{self, Readers, Version};
 pub const MIN_PASSWORD_CHARS: usize = 12;
 
 /// The longest password, in bytes.
-const MAX_PASSWORD_BYTES: usize = 1024;
+pub(super) const MAX_PASSWORD_BYTES: usize = 1024;
 
 /// The longest name of a user, in bytes.
 const MAX_USER_BYTES: usize = 255;
@@ -109,7 +109,7 @@ impl Record {
         })
     }
 
-    fn to_text(&self) -> String {
+    pub(super) fn to_text(&self) -> String {
         let Record { rounds, salt, hash } = self;
         let (salt, hash) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(hash));
         format!("${SCHEME}$i={rounds}${salt}${hash}")
@@ -133,7 +133,7 @@ impl Users {
         Ok((users, version))
     }
 
-    fn parse(text: &str) -> Result<Users, (usize, String)> {
+    pub(super) fn parse(text: &str) -> Result<Users, (usize, String)> {
         let mut users = Users::default();
         for (index, line) in text.lines().enumerate() {
             let fault = |fault: String| (index + 1, fault);
@@ -237,8 +237,8 @@ pub fn add_user(path: &Path, name: &str, password: &Secret) -> Result<(), Access
     replace(path, &text).map_err(system)
 }
 
-/// Replaces a file in one step, with one that only this user can read, or with the mode of the
-/// present one.
+/// Replaces a file in one step, with one that only this user can read, or with the owner,
+/// the group and the mode of the present one.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
@@ -252,7 +252,8 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     let written = file
         .write_all(text.as_bytes())
         .and_then(|()| match fs::metadata(path) {
-            Ok(present) => file.set_permissions(present.permissions()),
+            Ok(present) => fchown(&file, Some(present.uid()), Some(present.gid()))
+                .and_then(|()| file.set_permissions(present.permissions())),
             Err(_) => Ok(()),
         })
         .and_then(|()| file.sync_all())

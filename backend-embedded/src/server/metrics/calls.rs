@@ -28,6 +28,9 @@ const BUCKETS: [f64; 13] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0,
 ];
 
+/// How the paths of the health service begin.
+const HEALTH: &str = "/grpc.health.";
+
 type Labels = Vec<(&'static str, &'static str)>;
 
 /// The calls of all methods.
@@ -118,7 +121,11 @@ impl CallMetrics {
             method: Arc::clone(self.methods.get(path).unwrap_or(&self.unknown)),
             watch: Stopwatch::start(),
             under_way: Arc::clone(&self.under_way),
-            _in_use: peer.map(|peer| peer.usage.begin_call()),
+            // Whoever only asks how the server is may give way to others.
+            _in_use: match path.starts_with(HEALTH) {
+                true => None,
+                false => peer.map(|peer| peer.usage.begin_call()),
+            },
             code: Code::Cancelled,
         }
     }
