@@ -229,6 +229,7 @@ type Socket = Either<
 pub(super) struct Connection {
     socket: Batched<Socket>,
     closed: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_closed: bool,
     preface: Option<Preface>,
     peer: Peer,
     _slot: Slot,
@@ -279,7 +280,7 @@ impl Connection {
             peer: Peer {
                 pid: find_pid(&socket),
                 identity: None,
-                untaken: Untaken::default(),
+                untaken: usage.untaken().clone(),
                 usage,
             },
             socket: Batched::new(socket),
@@ -289,12 +290,29 @@ impl Connection {
                     () = closing.wait_for_cut() => {}
                 }
             }),
+            is_closed: false,
             preface: Some(Preface {
                 bytes: 0,
                 deadline: Box::pin(tokio::time::sleep(PREFACE_TIMEOUT)),
             }),
             _slot: slot,
         }
+    }
+}
+
+impl Connection {
+    /// Fails once the connection is to end.
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.is_closed || self.closed.as_mut().poll(cx).is_ready() {
+            self.is_closed = true;
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        // A client that takes no answers still answers pings.
+        if self.peer.untaken.is_overdue() {
+            tracing::warn!("a client does not take its answers while others wait: it is cut off");
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
     }
 }
 
@@ -316,17 +334,10 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.closed.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
+        this.check(cx)?;
         if let Some(preface) = &mut this.preface
             && preface.deadline.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        // A client that takes no answers still answers pings.
-        if this.peer.untaken.is_overdue() {
-            tracing::warn!("a client does not take its answers while others wait: it is cut off");
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let before = buf.filled().len();
@@ -347,11 +358,16 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
+        // HTTP/2 does not read while it cannot write.
+        let this = self.get_mut();
+        this.check(cx)?;
+        Pin::new(&mut this.socket).poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+        let this = self.get_mut();
+        this.check(cx)?;
+        Pin::new(&mut this.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

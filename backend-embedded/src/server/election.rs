@@ -10,6 +10,7 @@ use etcd_client::proto::{
 use futures_util::{Stream, stream};
 use tonic::{Request, Response, Status};
 
+use super::bodies::AnswerBudget;
 use super::decode::to_u64;
 use super::encode::{self, to_i64};
 use super::proto::{CampaignRequest, LeaderRequest, ProclaimRequest, ResignRequest};
@@ -100,8 +101,10 @@ impl super::proto::Election for Election {
         request: Request<LeaderRequest>,
     ) -> Result<Response<PbLeaderResponse>, Status> {
         let coordinator = self.0.coordinator_for(&request);
+        let answer = AnswerBudget::of(&request)?;
         let found = queue::read_head(&coordinator, &request.into_inner().name).await?;
         let leader = found.result.ok_or_else(no_leader)?;
+        answer.reserve(leader.size()).await?;
         Ok(Response::new(PbLeaderResponse {
             header: Some(self.0.header(found.revision)),
             kv: Some(encode::key_value(&leader)),

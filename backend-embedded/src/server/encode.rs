@@ -30,12 +30,15 @@ fn key_values(kvs: &[Arc<KeyValue>]) -> Vec<PbKeyValue> {
     kvs.iter().map(|kv| key_value(kv)).collect()
 }
 
-/// Returns the bytes of these keys and values.
+/// What each key and each result of an answer takes up besides keys and values, about.
+const OVERHEAD: usize = 100;
+
+/// Returns about how many bytes these keys and values take up in an answer.
 pub(super) fn bytes_of<'a>(kvs: impl IntoIterator<Item = &'a Arc<KeyValue>>) -> usize {
-    kvs.into_iter().map(|kv| kv.size()).sum()
+    kvs.into_iter().map(|kv| kv.size() + OVERHEAD).sum()
 }
 
-/// Returns the bytes of the keys and values in the result of a transaction.
+/// Returns about how many bytes the result of a transaction takes up in an answer.
 pub(super) fn bytes_of_txn(result: &TxnResult) -> usize {
     let bytes_of = |result: &OpResult| match result {
         OpResult::Range(found) => bytes_of(&found.kvs),
@@ -43,7 +46,11 @@ pub(super) fn bytes_of_txn(result: &TxnResult) -> usize {
         OpResult::Delete { prev_kvs, .. } => bytes_of(prev_kvs),
         OpResult::Txn(nested) => bytes_of_txn(nested),
     };
-    result.results.iter().map(bytes_of).sum()
+    let each = result
+        .results
+        .iter()
+        .map(|result| bytes_of(result) + OVERHEAD);
+    each.sum()
 }
 
 /// Encodes a change, with the state before it if there is one.

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use etcd_client::proto::{
     PbLeaseGrantRequest, PbLeaseGrantResponse, PbLeaseKeepAliveRequest, PbLeaseKeepAliveResponse,
     PbLeaseLeasesRequest, PbLeaseLeasesResponse, PbLeaseRevokeRequest, PbLeaseRevokeResponse,
@@ -11,6 +12,7 @@ use etcd_client::proto::{
 use futures_util::{Stream, stream};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::bodies::AnswerBudget;
 use super::connection::Peer;
 use super::decode::to_u64;
 use super::encode::to_i64;
@@ -18,6 +20,9 @@ use super::state::{Shared, State};
 use crate::coordinator::Coordinator;
 use crate::error::Error;
 use crate::evidence::Process;
+
+/// What the id of a lease takes up in an answer, in bytes.
+const LEASE_BYTES: usize = 16;
 
 /// The lease service.
 pub(super) struct Lease(pub(super) Shared);
@@ -99,6 +104,7 @@ impl PbLeaseService for Lease {
         request: Request<PbLeaseTimeToLiveRequest>,
     ) -> Result<Response<PbLeaseTimeToLiveResponse>, Status> {
         let coordinator = self.0.coordinator_for(&request);
+        let answer = AnswerBudget::of(&request)?;
         let request = request.into_inner();
         let mut response = PbLeaseTimeToLiveResponse {
             id: request.id,
@@ -109,6 +115,8 @@ impl PbLeaseService for Lease {
             Ok(lease) => {
                 response.ttl = to_seconds(lease.remaining);
                 response.granted_ttl = to_seconds(lease.granted);
+                let bytes = lease.keys.iter().map(Bytes::len).sum();
+                answer.reserve(bytes).await?;
                 response.keys = lease.keys.iter().map(|key| key.to_vec()).collect();
             }
             Err(Error::LeaseNotFound { .. } | Error::InvalidLeaseId { .. }) => {}
@@ -122,7 +130,9 @@ impl PbLeaseService for Lease {
         &self,
         request: Request<PbLeaseLeasesRequest>,
     ) -> Result<Response<PbLeaseLeasesResponse>, Status> {
+        let answer = AnswerBudget::of(&request)?;
         let leases = self.0.coordinator_for(&request).leases().await?;
+        answer.reserve(leases.len() * LEASE_BYTES).await?;
         Ok(Response::new(PbLeaseLeasesResponse {
             header: Some(self.0.header_now()),
             leases: leases.into_iter().map(|id| PbLeaseStatus { id }).collect(),

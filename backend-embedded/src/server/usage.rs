@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::bodies::Untaken;
+
 /// How long a connection is idle at least before it gives way. A client makes its first call much
 /// sooner.
 const MIN_IDLE: Duration = Duration::from_secs(1);
@@ -24,6 +26,7 @@ impl Connections {
                 idle_since: Instant::now(),
                 is_cut: false,
             }),
+            untaken: Untaken::default(),
             cut: Notify::new(),
         });
         let mut all = lock(&self.0);
@@ -44,8 +47,7 @@ impl Connections {
         let Some((_, usage)) = idlest.filter(|(since, _)| since.elapsed() >= MIN_IDLE) else {
             return false;
         };
-        usage.cut();
-        true
+        usage.cut()
     }
 }
 
@@ -53,6 +55,8 @@ impl Connections {
 #[derive(Debug)]
 pub(super) struct Usage {
     state: Mutex<State>,
+    /// The answers that the client has not taken yet. Their calls may be over.
+    untaken: Untaken,
     cut: Notify,
 }
 
@@ -79,12 +83,23 @@ impl Usage {
     /// Returns since when there was no call, if there is none now.
     fn idle_since(&self) -> Option<Instant> {
         let state = lock(&self.state);
-        (state.calls == 0 && !state.is_cut).then_some(state.idle_since)
+        let is_idle = state.calls == 0 && !state.is_cut && self.untaken.is_empty();
+        is_idle.then_some(state.idle_since)
     }
 
-    fn cut(&self) {
-        lock(&self.state).is_cut = true;
+    /// Ends the connection, unless a call has begun meanwhile.
+    fn cut(&self) -> bool {
+        let mut state = lock(&self.state);
+        if state.calls > 0 {
+            return false;
+        }
+        state.is_cut = true;
         self.cut.notify_one();
+        true
+    }
+
+    pub(super) fn untaken(&self) -> &Untaken {
+        &self.untaken
     }
 }
 

@@ -12,7 +12,6 @@ use etcd_client::proto::{PbWatchRequest, PbWatchRequestUnion, PbWatchResponse, P
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt, stream};
-use prost::Message;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tonic::{Request, Response, Status, Streaming};
@@ -140,9 +139,6 @@ impl WatchStream {
     async fn next(&mut self) -> Result<PbWatchResponse, Status> {
         loop {
             if let Some(response) = self.responses.pop_front() {
-                if !response.events.is_empty() {
-                    self.answer.reserve(response.encoded_len()).await?;
-                }
                 return Ok(response);
             }
             tokio::select! {
@@ -153,6 +149,11 @@ impl WatchStream {
                 },
                 // The wait of a cancelled watch ends with an error, which is ignored.
                 Some(wakeup) = self.wakeups.next() => if let Ok(wakeup) = wakeup {
+                    if let WakeReason::Batch(batch) = &wakeup.reason {
+                        // Before the events are encoded. Clients go on elsewhere, or later, after
+                        // this error.
+                        self.answer.reserve_for_done(batch.bytes()).await?;
+                    }
                     self.handle_wakeup(wakeup)?;
                 },
                 _ = self.tick.tick() => self.report_idle(),

@@ -18,6 +18,9 @@ use crate::store::Deletions;
 /// tens of microseconds.
 const CATCH_UP_EVENTS: usize = 1_000;
 
+/// The most bytes of the keys of all watches.
+const MAX_KEYS_BYTES: usize = 64 << 20;
+
 #[derive(Debug)]
 pub(crate) struct Hub {
     revision: Revision,
@@ -28,6 +31,8 @@ pub(crate) struct Hub {
     /// Start revisions of watches that saw changes which this store never recorded.
     unrecorded: Range<Revision>,
     watches: HashMap<WatchId, (KeyRange, Arc<Queue>)>,
+    /// The bytes of their keys.
+    keys_bytes: usize,
     index: Index,
     last_id: WatchId,
     stopped: Option<Error>,
@@ -45,6 +50,7 @@ impl Hub {
             mod_revisions: HashMap::new(),
             unrecorded: 0..0,
             watches: HashMap::new(),
+            keys_bytes: 0,
             index: Index::default(),
             last_id: 0,
             stopped: None,
@@ -148,7 +154,9 @@ impl Hub {
             return Err(Error::EmptyKey);
         }
         let limit = self.limits.watches;
-        if self.watches.len() >= limit {
+        let keys_bytes = self.keys_bytes + keys.size();
+        if self.watches.len() >= limit || keys_bytes > MAX_KEYS_BYTES {
+            let limit = limit.min(self.watches.len());
             return Err(Error::TooManyWatches { limit });
         }
         if !self.index.has_room(&keys) {
@@ -172,6 +180,7 @@ impl Hub {
         self.last_id += 1;
         let id = self.last_id;
         self.index.insert(&keys, id);
+        self.keys_bytes = keys_bytes;
         self.watches.insert(id, (keys, Arc::clone(&queue)));
         Ok((id, queue))
     }
@@ -220,6 +229,7 @@ impl Hub {
     pub(crate) fn unwatch(&mut self, id: WatchId) {
         if let Some((keys, _)) = self.watches.remove(&id) {
             self.index.remove(&keys, id);
+            self.keys_bytes -= keys.size();
         }
     }
 
@@ -227,6 +237,7 @@ impl Hub {
     pub(crate) fn stop(&mut self, error: &Error) {
         self.stopped = Some(error.clone());
         self.index = Index::default();
+        self.keys_bytes = 0;
         // In the order in which they began, so that who is woken first does not depend on chance.
         let mut watches: Vec<_> = self.watches.drain().collect();
         watches.sort_unstable_by_key(|(id, _)| *id);
@@ -462,6 +473,19 @@ pub(super) mod tests {
         assert_eq!(small.pop().unwrap().unwrap().revision, 50, "it is woken");
         drop((watches, small));
         assert_eq!(hub.backlog.bytes(), 0, "all is given back");
+    }
+
+    #[test]
+    fn the_keys_of_all_watches_together_are_bounded() {
+        let mut hub = Hub::new(1, 0, &Limits::default());
+        let long = |n: u8| KeyRange::One(Bytes::from(vec![n; MAX_KEYS_BYTES / 4]));
+        let ids: Vec<_> = (0..4)
+            .map(|n| hub.watch(long(n), None).unwrap().0)
+            .collect();
+        let refusal = hub.watch(one("a"), None);
+        assert!(matches!(refusal, Err(Error::TooManyWatches { limit: 4 })));
+        hub.unwatch(ids[0]);
+        assert!(hub.watch(one("a"), None).is_ok());
     }
 
     #[test]

@@ -12,6 +12,10 @@ pub(super) type WatchId = u64;
 /// which takes about 20 µs at this number.
 pub(super) const MAX_SPANS: usize = 1_000;
 
+/// The most lengths of prefixes that are looked up. A change hashes the beginnings of its key once
+/// for each of them. Prefixes of further lengths are tried one by one.
+const MAX_LENGTHS: usize = 256;
+
 /// Watches by their keys. Single keys and prefixes are looked up. Other ranges are rare, and are
 /// tried one by one. To remove a watch costs the same however many there are.
 #[derive(Debug, Default)]
@@ -26,14 +30,25 @@ pub(super) struct Index {
 impl Index {
     /// Returns whether another watch of this range may be added.
     pub(super) fn has_room(&self, keys: &KeyRange) -> bool {
-        let is_span = matches!(keys, KeyRange::Span { .. }) && prefix_of(keys).is_none();
+        let is_span = matches!(keys, KeyRange::Span { .. }) && self.prefix_of(keys).is_none();
         !is_span || self.spans.len() < MAX_SPANS
+    }
+
+    /// Returns the prefix that the keys of a range have in common and no other key has, if it is
+    /// one that is looked up. All keys have the empty one.
+    fn prefix_of(&self, keys: &KeyRange) -> Option<Bytes> {
+        let prefix = match keys.is_all() {
+            true => Bytes::new(),
+            false => keys.as_prefix()?.clone(),
+        };
+        let has_room = self.lengths.len() < MAX_LENGTHS;
+        (has_room || self.lengths.contains_key(&prefix.len())).then_some(prefix)
     }
 
     pub(super) fn insert(&mut self, keys: &KeyRange, id: WatchId) {
         if let KeyRange::One(key) = keys {
             self.keys.entry(key.clone()).or_default().insert(id);
-        } else if let Some(prefix) = prefix_of(keys) {
+        } else if let Some(prefix) = self.prefix_of(keys) {
             let length = prefix.len();
             let ids = self.prefixes.entry(prefix).or_default();
             if ids.is_empty() {
@@ -48,7 +63,9 @@ impl Index {
     pub(super) fn remove(&mut self, keys: &KeyRange, id: WatchId) {
         if let KeyRange::One(key) = keys {
             remove_from(&mut self.keys, key, id);
-        } else if let Some(prefix) = prefix_of(keys) {
+        } else if self.spans.remove(&id).is_some() {
+            // It was no prefix, or one of a length too many.
+        } else if let Some(prefix) = self.prefix_of(keys) {
             let was_last = remove_from(&mut self.prefixes, &prefix, id);
             if was_last && let Some(count) = self.lengths.get_mut(&prefix.len()) {
                 *count -= 1;
@@ -56,8 +73,6 @@ impl Index {
                     self.lengths.remove(&prefix.len());
                 }
             }
-        } else {
-            self.spans.remove(&id);
         }
     }
 
@@ -79,15 +94,6 @@ impl Index {
                 visit(*id);
             }
         }
-    }
-}
-
-/// Returns the prefix that the keys of a range have in common and no other key has. All keys have the
-/// empty one.
-fn prefix_of(keys: &KeyRange) -> Option<Bytes> {
-    match keys.is_all() {
-        true => Some(Bytes::new()),
-        false => keys.as_prefix().cloned(),
     }
 }
 
@@ -148,5 +154,22 @@ mod tests {
         }
         assert!(index.keys.is_empty() && index.prefixes.is_empty());
         assert!(index.lengths.is_empty() && index.spans.is_empty());
+    }
+
+    #[test]
+    fn prefixes_of_very_many_lengths_are_found_and_removed_too() {
+        let mut index = Index::default();
+        let prefix = |length: usize| KeyRange::prefix("p".repeat(length));
+        for length in 1..=MAX_LENGTHS + 10 {
+            index.insert(&prefix(length), length as WatchId);
+        }
+        assert_eq!((index.lengths.len(), index.spans.len()), (MAX_LENGTHS, 10));
+        let mut found = 0;
+        index.for_each("p".repeat(MAX_LENGTHS + 5).as_bytes(), |_| found += 1);
+        assert_eq!(found, MAX_LENGTHS + 5);
+        for length in 1..=MAX_LENGTHS + 10 {
+            index.remove(&prefix(length), length as WatchId);
+        }
+        assert!(index.lengths.is_empty() && index.spans.is_empty() && index.prefixes.is_empty());
     }
 }

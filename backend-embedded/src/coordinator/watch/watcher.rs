@@ -23,7 +23,8 @@ pub struct WatchBatch {
 }
 
 impl WatchBatch {
-    fn bytes(&self) -> usize {
+    /// Returns the bytes of keys and values, also of the former ones.
+    pub(crate) fn bytes(&self) -> usize {
         self.events.iter().map(|event| history::size(event)).sum()
     }
 }

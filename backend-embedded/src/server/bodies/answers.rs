@@ -94,12 +94,11 @@ impl AnswerBudget {
         })
     }
 
-    /// Waits until there is room for an answer with this many bytes of keys and values. An answer
-    /// that is longer than all room together gets all of it.
+    /// Waits until there is room for an answer with this many bytes.
     ///
     /// # Errors
-    /// `RESOURCE_EXHAUSTED` if there is no room for ten seconds, because other clients do not take
-    /// their answers.
+    /// `RESOURCE_EXHAUSTED` if the answer is longer than all room together, and if there is no room
+    /// for ten seconds, because other clients do not take their answers.
     ///
     /// # Cancel safety
     /// Safe: what was not reserved is given back.
@@ -107,19 +106,23 @@ impl AnswerBudget {
         if bytes <= UNCOUNTED_BYTES {
             return Ok(());
         }
-        let units = bytes.div_ceil(UNIT_BYTES).min(UNITS);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.answers.room).acquire_many_owned(units);
-        let waited = {
-            let _waiting = Waiting::begin(&self.answers.waiting);
-            tokio::time::timeout(ROOM_TIMEOUT, room).await
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES));
+        let units = units.ok().filter(|units| *units as usize <= UNITS);
+        let waited = match units {
+            // What a transaction returns is not known for certain before it is applied.
+            None => None,
+            Some(units) => {
+                let _waiting = Waiting::begin(&self.answers.waiting);
+                let room = Arc::clone(&self.answers.room).acquire_many_owned(units);
+                tokio::time::timeout(ROOM_TIMEOUT, room).await.ok()
+            }
         };
         match waited {
-            Ok(Ok(units)) => {
+            Some(Ok(units)) => {
                 self.keep(units);
                 Ok(())
             }
-            Ok(Err(_)) | Err(_) => {
+            Some(Err(_)) | None => {
                 self.answers.refused.fetch_add(1, Ordering::Relaxed);
                 Err(status::exhausted(format!(
                     "turnlock: the answers under way have {MAX_ANSWERS_BYTES} bytes, which is the \
@@ -258,7 +261,9 @@ mod tests {
         let refused = refused.expect_err("there is no room");
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
         drop(frame);
-        second.reserve(2 * MAX_ANSWERS_BYTES).await.expect("room");
+        let too_long = second.reserve(MAX_ANSWERS_BYTES + 1).await;
+        too_long.expect_err("there is never room for it");
+        second.reserve(MAX_ANSWERS_BYTES).await.expect("room");
         assert_eq!(answers.bytes().0, MAX_ANSWERS_BYTES);
         drop(second);
         assert_eq!(answers.bytes().0, 0, "all is given back");

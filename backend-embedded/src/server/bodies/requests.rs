@@ -100,7 +100,7 @@ pub(super) struct WholeMessages<B> {
     begun: BytesMut,
     /// Whether the call has one message, so that its bytes are needed until the call has ended.
     is_unary: bool,
-    /// Whether a message is expected now.
+    /// Whether a message, or the end of a call with one message, is expected now.
     is_due: bool,
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -119,11 +119,14 @@ impl<B> WholeMessages<B> {
 
     /// Adds a piece, and returns the messages that are whole now, if there are any.
     fn add(&mut self, mut piece: Bytes) -> Result<Option<Bytes>, Status> {
-        if !self.is_unary && self.begun.is_empty() {
+        let mut added = piece.len();
+        if !self.is_unary {
+            // What was passed on before has been taken.
             self.budget.give_back();
+            added += self.begun.len();
         }
-        if !self.begun.is_empty() || piece.len() > UNCOUNTED_BYTES {
-            self.budget.reserve(piece.len())?;
+        if !self.begun.is_empty() || added > UNCOUNTED_BYTES {
+            self.budget.reserve(added)?;
         }
         let whole = match self.begun.is_empty() {
             true => {
@@ -137,11 +140,14 @@ impl<B> WholeMessages<B> {
                 self.begun.split_to(whole).freeze()
             }
         };
-        self.is_due = !self.begun.is_empty();
+        // A call with one message has to end after it: what it takes up is needed until then.
+        self.is_due = self.is_unary || !self.begun.is_empty();
         if whole.is_empty() {
             return Ok(None);
         }
-        self.deadline = None;
+        if !self.is_unary {
+            self.deadline = None;
+        }
         Ok(Some(whole))
     }
 
@@ -273,6 +279,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn pieces_that_end_within_messages_take_up_what_they_have() {
+        let requests = Arc::<Requests>::default();
+        let messages: Vec<u8> = std::iter::repeat_n(message(995), 200).flatten().collect();
+        let pieces = messages.chunks(1_001).map(<[u8]>::to_vec).collect();
+        let mut body = body(pieces, &requests);
+        while let Some(frame) = body.frame().await {
+            frame.expect("no error");
+            assert!(requests.bytes().0 <= 2_002, "{}", requests.bytes().0);
+        }
+    }
+
+    #[tokio::test]
     async fn what_was_announced_and_not_sent_costs_nothing() {
         let requests = Arc::<Requests>::default();
         let announced = message(2 << 20)[..PREFIX_BYTES].to_vec();
@@ -292,6 +310,7 @@ mod tests {
             (vec![0], false, true),
             (vec![], false, false),
             (message(3), false, false),
+            (message(3), true, true),
         ] {
             let sent = stream::iter((!sent.is_empty()).then(|| Ok(Frame::data(sent.into()))));
             let frames = sent.chain(stream::pending::<Result<_, Status>>());

@@ -49,6 +49,11 @@ impl Untaken {
         oldest.elapsed() > PATIENCE && waiting.is_some_and(|it| it.load(Ordering::Relaxed) > 0)
     }
 
+    /// Returns whether the client has taken all of them.
+    pub(in crate::server) fn is_empty(&self) -> bool {
+        self.lock().begun.is_empty()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
