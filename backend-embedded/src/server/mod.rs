@@ -415,9 +415,12 @@ impl BoundServer {
             reason = coordinator.closed() => tracing::info!(%reason, "the server ends"),
             error = wait_for_lost_socket(&sockets) => {
                 tracing::error!(%error, "the server ends");
-                outcome = Err(error);
-                // If the socket was lost together with the folder, clients have to learn that.
+                // If the socket was lost together with the folder, clients have to learn that, and
+                // it is the coordinator that has ended.
                 coordinator.check_location();
+                if coordinator.failure().is_none() {
+                    outcome = Err(error);
+                }
             }
         }
         phase.send_replace(Phase::Draining);
