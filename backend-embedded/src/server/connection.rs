@@ -13,7 +13,7 @@ use backend_kit::batched::Batched;
 use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
@@ -58,6 +58,10 @@ pub(super) struct Incoming {
     backoff: Option<Pin<Box<Sleep>>>,
     /// When it was last said that connections are refused.
     warned: Option<Instant>,
+    /// Resolves when the server drains.
+    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Told once the listeners are closed.
+    closed: Option<oneshot::Sender<()>>,
 }
 
 impl Incoming {
@@ -68,7 +72,10 @@ impl Incoming {
         lifecycle: Lifecycle,
         coordinator: Coordinator,
     ) -> Self {
+        let draining = lifecycle.clone();
         Self {
+            draining: Box::pin(async move { draining.wait_for_draining().await }),
+            closed: None,
             listeners,
             next: 0,
             handshakes,
@@ -78,6 +85,17 @@ impl Incoming {
             coordinator,
             backoff: None,
             warned: None,
+        }
+    }
+
+    /// Returns a future that resolves once the server drains and the listeners are closed. What serves
+    /// the connections keeps this stream until the last one has ended, so whoever connects would wait
+    /// for nothing until then.
+    pub(super) fn wait_for_close(&mut self) -> impl Future<Output = ()> + use<> {
+        let (closed, receiver) = oneshot::channel();
+        self.closed = Some(closed);
+        async move {
+            let _ = receiver.await;
         }
     }
 
@@ -109,9 +127,11 @@ impl Incoming {
                 BoundListener::Tcp(listener) => listener
                     .poll_accept(cx)
                     .map_ok(|(stream, client)| Accepted::Tcp(stream, client)),
-                BoundListener::Unix(listener, _) => listener
-                    .poll_accept(cx)
-                    .map_ok(|(stream, _)| Accepted::Other(Either::Left(stream))),
+                BoundListener::Unix(listener, _) | BoundListener::InheritedUnix(listener, _) => {
+                    listener
+                        .poll_accept(cx)
+                        .map_ok(|(stream, _)| Accepted::Other(Either::Left(stream)))
+                }
                 BoundListener::Custom(connections) => match connections.poll_next_unpin(cx) {
                     Poll::Ready(Some(accepted)) => {
                         Poll::Ready(accepted.map(|stream| Accepted::Other(Either::Right(stream))))
@@ -133,6 +153,12 @@ impl Stream for Incoming {
     type Item = io::Result<Connection>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.closed.is_some() && self.draining.as_mut().poll(cx).is_ready() {
+            self.listeners.clear();
+            self.handshakes = None;
+            // Nobody listens if the server was dropped meanwhile.
+            let _ = self.closed.take().map(|closed| closed.send(()));
+        }
         loop {
             if let Some(handshakes) = &mut self.handshakes
                 && let Poll::Ready(secure) = handshakes.poll_next(cx)

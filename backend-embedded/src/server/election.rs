@@ -127,7 +127,7 @@ impl super::proto::Election for Election {
             let shared = Arc::clone(&observer.shared);
             let proclaimed = tokio::select! {
                 proclaimed = observer.next() => proclaimed?,
-                () = shared.lifecycle.wait_for_draining() => return Err(shared.stop_status()),
+                () = shared.lifecycle.wait_for_ending() => return Err(shared.stop_status()),
             };
             Ok(Some((proclaimed, observer)))
         });

@@ -61,9 +61,14 @@ impl HealthService for Health {
                 if told != Some(now) {
                     return Ok(Some((to_response(now), (state, Some(now)))));
                 }
+                // A client is told that the server drains before its stream ends.
+                let drains = state.lifecycle.is_draining();
                 tokio::select! {
                     () = tokio::time::sleep(INTERVAL) => {}
-                    () = state.lifecycle.wait_for_draining() => return Err(state.stop_status()),
+                    () = state.lifecycle.wait_for_draining(), if !drains => {}
+                    () = state.lifecycle.wait_for_ending(), if drains => {
+                        return Err(state.stop_status());
+                    }
                 }
             }
         });
@@ -73,7 +78,7 @@ impl HealthService for Health {
 
 fn look(state: &Shared) -> Serving {
     match state.coordinator.check_ready() {
-        Ok(()) if !state.lifecycle.is_ending() => Serving::Serving,
+        Ok(()) if !state.lifecycle.is_draining() => Serving::Serving,
         _ => Serving::NotServing,
     }
 }

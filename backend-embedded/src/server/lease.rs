@@ -37,6 +37,9 @@ impl PbLeaseService for Lease {
         &self,
         request: Request<PbLeaseGrantRequest>,
     ) -> Result<Response<PbLeaseGrantResponse>, Status> {
+        if self.0.lifecycle.is_draining() {
+            return Err(self.0.stop_status());
+        }
         let coordinator = self.0.coordinator_for(&request);
         let holder = find_holder(&request);
         let request = request.into_inner();
@@ -85,7 +88,7 @@ impl PbLeaseService for Lease {
             |(state, coordinator, mut requests)| async move {
                 let request = tokio::select! {
                     request = requests.message() => request?,
-                    () = state.lifecycle.wait_for_draining() => return Err(state.stop_status()),
+                    () = state.lifecycle.wait_for_ending() => return Err(state.stop_status()),
                 };
                 match request {
                     None => Ok(None),

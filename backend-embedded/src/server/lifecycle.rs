@@ -7,9 +7,11 @@ use tokio::sync::watch;
 pub(super) enum Phase {
     /// Serving.
     Serving,
-    /// No new connections are accepted, open streams end by themselves, and pending responses are
-    /// delivered.
+    /// No new connections and no new sessions are accepted. Calls under way are answered, and
+    /// renewals go on.
     Draining,
+    /// Open streams and waiting calls end by themselves.
+    Ending,
     /// Everything that is still open is cut.
     Closed,
 }
@@ -24,9 +26,14 @@ impl Lifecycle {
         (sender, Self(receiver))
     }
 
-    /// Waits until streams have to end.
+    /// Waits until nothing new is accepted.
     pub(super) async fn wait_for_draining(&self) {
         self.wait_for(Phase::Draining).await;
+    }
+
+    /// Waits until streams have to end.
+    pub(super) async fn wait_for_ending(&self) {
+        self.wait_for(Phase::Ending).await;
     }
 
     /// Waits until connections are cut.
@@ -34,8 +41,8 @@ impl Lifecycle {
         self.wait_for(Phase::Closed).await;
     }
 
-    /// Returns whether streams have to end, or have ended.
-    pub(super) fn is_ending(&self) -> bool {
+    /// Returns whether nothing new is accepted.
+    pub(super) fn is_draining(&self) -> bool {
         *self.0.borrow() >= Phase::Draining
     }
 

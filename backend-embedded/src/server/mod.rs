@@ -29,6 +29,7 @@ mod cluster;
 mod commit_wait;
 mod connection;
 mod decode;
+mod drain;
 mod election;
 mod encode;
 mod fragment;
@@ -71,7 +72,8 @@ use tonic_health::pb::health_server::HealthServer;
 use self::access::Authenticated;
 use self::bodies::LimitBodies;
 use self::connection::Incoming;
-use self::lifecycle::{Lifecycle, Phase};
+use self::drain::{DRAIN_LIMIT, Drain};
+use self::lifecycle::Lifecycle;
 use self::listen::{BoundListener, SocketPath};
 use self::metrics::{CountCalls, Metrics};
 use self::only_grpc::OnlyGrpc;
@@ -83,7 +85,9 @@ use crate::config::MAX_REQUEST_BYTES;
 use crate::coordinator::Coordinator;
 
 pub use self::connection::MAX_CONNECTIONS;
-pub use self::listen::{Listen, ListenError, MAX_SOCKET_PATH_BYTES, remove_stale_socket};
+pub use self::listen::{
+    InheritedListener, Listen, ListenError, MAX_SOCKET_PATH_BYTES, remove_stale_socket,
+};
 pub use self::probes::MetricsListener;
 pub use self::security::{Reach, Security};
 pub use self::status::DETAIL_KEY;
@@ -136,9 +140,6 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long a client may take to answer that ping.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long pending responses may take when the server ends.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The time between two checks whether clients still find the server's sockets.
 const SOCKET_CHECK_INTERVAL: Duration = Duration::from_millis(250);
@@ -232,6 +233,7 @@ pub struct BoundServer {
     etcd_names: bool,
     live: Arc<tokio::sync::watch::Sender<usize>>,
     progress_interval: Duration,
+    drain_limit: Duration,
 }
 
 impl BoundServer {
@@ -245,10 +247,25 @@ impl BoundServer {
             etcd_names: false,
             live: Arc::new(tokio::sync::watch::Sender::new(0)),
             progress_interval: PROGRESS_INTERVAL,
+            drain_limit: DRAIN_LIMIT,
         }
     }
 
-    /// Returns the addresses that were bound, in the order given.
+    /// Also serves on a socket that a service manager has opened and passed on. Neither its file nor
+    /// its folder is changed. Must be called within a Tokio runtime with I/O enabled.
+    ///
+    /// # Errors
+    /// [`ListenError::NotLoopback`] as in [`Server::bind_with`]; those of
+    /// [`InheritedListener::address`].
+    pub fn with_inherited(mut self, listener: InheritedListener) -> Result<Self, ListenError> {
+        let address = listener.address()?;
+        self.security.check(&address)?;
+        self.bound.push(BoundListener::inherit(listener)?);
+        self.addresses.push(address);
+        Ok(self)
+    }
+
+    /// Returns the addresses that were bound, in the order given, and those that were inherited.
     pub fn addresses(&self) -> &[Listen] {
         &self.addresses
     }
@@ -309,11 +326,24 @@ impl BoundServer {
         self
     }
 
+    /// Sets how long answers under way may take when the server ends; 5 s by default.
+    #[must_use]
+    pub fn with_drain_limit(mut self, limit: Duration) -> Self {
+        self.drain_limit = limit;
+        self
+    }
+
     /// Serves until `shutdown` resolves, the coordinator stops, or a socket file is no longer the
-    /// one that was made here, so that clients do not find the server. Then the server accepts no
-    /// more connections and removes its socket files. Streams and waiting calls end with
-    /// `UNAVAILABLE`. Pending responses get two seconds. Everything still open is then cut. The
-    /// coordinator is not stopped.
+    /// one that was made here, so that clients do not find the server. Then the server drains:
+    ///
+    /// 1. It accepts no more connections, removes its socket files, and refuses new sessions with
+    ///    `UNAVAILABLE`. It is not ready any more, say its probes. Answers under way are sent, and
+    ///    leases are renewed meanwhile. This takes no longer than the
+    ///    [limit](Self::with_drain_limit).
+    /// 2. Streams and waiting calls end with `UNAVAILABLE`, and get two seconds for that.
+    /// 3. Everything still open is cut.
+    ///
+    /// Nobody waits for the holders of locks. The coordinator is not stopped.
     ///
     /// # Errors
     /// [`ListenError::SocketGone`] if the server ended for that reason.
@@ -352,11 +382,11 @@ impl BoundServer {
         ));
         let listeners = self.metrics.into_iter();
         let probing = join_all(listeners.map(|it| it.serve(Arc::clone(&probed))));
-        let probing = async {
+        let mut probing = pin!(async {
             probing.await;
             // There are no listeners.
             std::future::pending::<()>().await;
-        };
+        });
         let following = async {
             match &access {
                 Some(access) => access.follow_files().await,
@@ -375,13 +405,14 @@ impl BoundServer {
                 None => std::future::pending().await,
             }
         };
-        let incoming = Incoming::new(
+        let mut incoming = Incoming::new(
             self.bound,
             handshakes,
             self.live,
             lifecycle.clone(),
             coordinator.clone(),
         );
+        let closed = incoming.wait_for_close();
         let mut serving = pin!(
             transport::Server::builder()
                 .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
@@ -400,19 +431,28 @@ impl BoundServer {
                         metrics: Arc::clone(metrics.calls()),
                     },
                     incoming,
-                    async move { lifecycle.wait_for_draining().await },
+                    closed,
                 )
         );
+        let mut drain = Drain {
+            phase,
+            calls: Arc::clone(metrics.calls()),
+            limit: self.drain_limit,
+        };
         let mut outcome = Ok(());
         tokio::select! {
             // The server ends only by its own shutdown: connections that cannot be accepted are
             // skipped.
             _ = &mut serving => return Ok(()),
             () = shutdown => {}
-            () = probing => {}
+            () = &mut probing => {}
             () = following => {}
             () = following_tls => {}
-            reason = coordinator.closed() => tracing::info!(%reason, "the server ends"),
+            reason = coordinator.closed() => {
+                tracing::info!(%reason, "the server ends");
+                // No answer is worth waiting for: clients have to learn that their sessions are gone.
+                drain.limit = Duration::ZERO;
+            }
             error = wait_for_lost_socket(&sockets) => {
                 tracing::error!(%error, "the server ends");
                 // If the socket was lost together with the folder, clients have to learn that, and
@@ -423,13 +463,10 @@ impl BoundServer {
                 }
             }
         }
-        phase.send_replace(Phase::Draining);
-        if tokio::time::timeout(DRAIN_TIMEOUT, &mut serving)
-            .await
-            .is_err()
-        {
-            phase.send_replace(Phase::Closed);
-            let _ = serving.await;
+        tokio::select! {
+            () = drain.run(serving) => {}
+            // Probes are told that the server is not ready.
+            () = probing => {}
         }
         outcome
     }

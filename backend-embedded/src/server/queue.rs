@@ -84,6 +84,9 @@ pub(super) async fn acquire(
     lease: LeaseId,
     value: Option<Bytes>,
 ) -> Result<QueueKey, Status> {
+    if state.lifecycle.is_draining() {
+        return Err(state.stop_status());
+    }
     let (answer, answered) = oneshot::channel();
     let state = Arc::clone(state);
     // Runs in a task of its own, because leaving the queue takes several steps.
@@ -148,7 +151,7 @@ async fn run_call(
             Err(err) => Err(err.into()),
         },
         () = answer.closed() => Err(Status::cancelled("etcdserver: request canceled")),
-        () = state.lifecycle.wait_for_draining() => Err(state.stop_status()),
+        () = state.lifecycle.wait_for_ending() => Err(state.stop_status()),
     };
     call.finish(outcome, answer).await;
 }

@@ -91,7 +91,7 @@ struct WatchStream {
     requests: Streaming<PbWatchRequest>,
     /// Whether the client has closed its side. Its watches continue.
     half_closed: bool,
-    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    ending: Pin<Box<dyn Future<Output = ()> + Send>>,
     watches: BTreeMap<i64, StreamWatch>,
     wakeups: Wakeups,
     next_id: i64,
@@ -122,7 +122,7 @@ impl WatchStream {
             coordinator,
             requests,
             half_closed: false,
-            draining: Box::pin(async move { lifecycle.wait_for_draining().await }),
+            ending: Box::pin(async move { lifecycle.wait_for_ending().await }),
             watches: BTreeMap::new(),
             wakeups: FuturesUnordered::new(),
             next_id: 0,
@@ -142,7 +142,7 @@ impl WatchStream {
                 return Ok(response);
             }
             tokio::select! {
-                () = &mut self.draining => return Err(self.shared.stop_status()),
+                () = &mut self.ending => return Err(self.shared.stop_status()),
                 request = self.requests.message(), if !self.half_closed => match request? {
                     Some(request) => self.handle_request(request)?,
                     None => self.half_closed = true,

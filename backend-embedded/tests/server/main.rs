@@ -5,6 +5,7 @@
 mod access;
 mod differential;
 mod displaced;
+mod drain;
 mod etcdctl;
 mod kv;
 mod lease;

@@ -8,47 +8,24 @@ use backend_embedded::server::{Listen, ListenError, MetricsListener};
 use backend_embedded::{Config, Coordinator, Limits};
 use etcd_client::{LockOptions, PutOptions, Txn, TxnOp};
 use testkit::scrape::{check_with_promtool, series};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::support::{Served, private_folder, soon, until};
-
-fn listen() -> (MetricsListener, SocketAddr) {
-    let listen = Listen::Tcp(([127, 0, 0, 1], 0).into());
-    let metrics = MetricsListener::bind(&listen).expect("a free port");
-    let Listen::Tcp(address) = *metrics.address() else {
-        panic!("not TCP");
-    };
-    (metrics, address)
-}
+use crate::support::{Served, get_http, listen_for_metrics, private_folder, soon, until};
 
 /// A coordinator in memory with metrics.
 fn serve(limits: Limits) -> (Served, SocketAddr) {
-    let (metrics, address) = listen();
+    let (metrics, address) = listen_for_metrics();
     let served = Served::with(limits, |server| server.with_metrics(vec![metrics]));
     (served, address)
 }
 
-/// Returns the status and the body of an answer.
-async fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).await.expect("it listens");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    let mut answer = String::new();
-    soon("an answer", stream.read_to_string(&mut answer))
-        .await
-        .expect("an answer");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    let status = head.split(' ').nth(1).expect("a status");
-    (status.parse().expect("a number"), body.to_owned())
-}
-
 async fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
-    let (status, text) = get(address, "/metrics").await;
+    let (status, text) = get_http(address, "/metrics").await;
     assert_eq!(status, 200, "{text}");
     series(&text)
 }
@@ -56,7 +33,7 @@ async fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
 #[tokio::test]
 async fn every_fixed_series_is_there_from_the_start() {
     let (_served, address) = serve(Limits::default());
-    let (status, text) = get(address, "/metrics").await;
+    let (status, text) = get_http(address, "/metrics").await;
     assert_eq!(status, 200);
     check_with_promtool(&text);
     let series = scrape(address).await;
@@ -146,7 +123,7 @@ async fn locks_leases_and_calls_are_counted() {
     assert_eq!(handled("Lease/LeaseGrant", "OK"), 2.0);
     assert_eq!(handled("Lease/LeaseGrant", "ResourceExhausted"), 1.0);
     assert_eq!(handled("Lease/LeaseRevoke", "NotFound"), 1.0);
-    check_with_promtool(&get(address, "/metrics").await.1);
+    check_with_promtool(&get_http(address, "/metrics").await.1);
 }
 
 #[tokio::test]
@@ -260,7 +237,7 @@ async fn ten_thousand_locks_are_counted_beside_the_requests() {
 
 #[tokio::test]
 async fn an_etcd_s_names_are_there_if_they_are_asked_for() {
-    let (metrics, address) = listen();
+    let (metrics, address) = listen_for_metrics();
     let limits = Limits::default().with_store_bytes(1 << 20);
     let served = Served::with(limits, |server| {
         server.with_metrics(vec![metrics]).with_etcd_metric_names()
@@ -286,14 +263,14 @@ async fn an_etcd_s_names_are_there_if_they_are_asked_for() {
     ] {
         assert_eq!(series.get(name), Some(&value), "{name}");
     }
-    check_with_promtool(&get(address, "/metrics").await.1);
+    check_with_promtool(&get_http(address, "/metrics").await.1);
 }
 
 #[tokio::test]
 async fn commits_and_the_disk_are_shown_for_a_durable_store() {
     let folder = private_folder();
     let coordinator = Coordinator::open(Config::new(folder.path())).expect("a coordinator");
-    let (metrics, address) = listen();
+    let (metrics, address) = listen_for_metrics();
     let listen = vec![Listen::Tcp(([127, 0, 0, 1], 0).into())];
     let server = backend_embedded::server::Server::bind(coordinator, listen).expect("bound");
     let Listen::Tcp(grpc) = server.addresses()[0] else {
@@ -324,7 +301,7 @@ async fn commits_and_the_disk_are_shown_for_a_durable_store() {
         series["turnlock_server_commit_duration_seconds_count"]
     );
     assert_eq!(series["turnlock_server_commits_failed_total"], 0.0);
-    check_with_promtool(&get(address, "/metrics").await.1);
+    check_with_promtool(&get_http(address, "/metrics").await.1);
     serving.abort();
 }
 
@@ -332,9 +309,13 @@ async fn commits_and_the_disk_are_shown_for_a_durable_store() {
 async fn probes_answer_and_other_paths_do_not() {
     let (_served, address) = serve(Limits::default());
     for path in ["/livez", "/readyz", "/healthz"] {
-        assert_eq!(get(address, path).await, (200, "ok\n".to_owned()), "{path}");
+        assert_eq!(
+            get_http(address, path).await,
+            (200, "ok\n".to_owned()),
+            "{path}"
+        );
     }
-    assert_eq!(get(address, "/").await.0, 404);
+    assert_eq!(get_http(address, "/").await.0, 404);
 }
 
 #[tokio::test]
@@ -392,7 +373,7 @@ async fn scrapers_that_hang_delay_neither_locks_nor_each_other_for_long() {
     }
     assert!(rounds > 10, "only {rounds} rounds in {:?}", begun.elapsed());
     until("a scrape is answered", || async {
-        get(address, "/metrics").await.0 == 200
+        get_http(address, "/metrics").await.0 == 200
     })
     .await;
     drop(hanging);
@@ -400,7 +381,7 @@ async fn scrapers_that_hang_delay_neither_locks_nor_each_other_for_long() {
 
 #[tokio::test]
 async fn a_taken_port_is_an_error_that_names_it() {
-    let (_metrics, address) = listen();
+    let (_metrics, address) = listen_for_metrics();
     let error = MetricsListener::bind(&Listen::Tcp(address)).expect_err("taken");
     assert!(matches!(&error, ListenError::Io { .. }), "{error}");
     assert!(error.to_string().contains(&address.to_string()), "{error}");

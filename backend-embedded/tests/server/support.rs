@@ -9,9 +9,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use backend_embedded::server::access::Access;
-use backend_embedded::server::{BoundServer, Listen, ListenError, Security, Server};
+use backend_embedded::server::{
+    BoundServer, Listen, ListenError, MetricsListener, Security, Server,
+};
 use backend_embedded::{Config, Coordinator, Limits};
 use etcd_client::Client;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -130,9 +134,14 @@ impl Served {
         channel(&self.endpoint()).await
     }
 
+    /// Tells the server to end.
+    pub fn begin_to_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
     /// Ends the server, and waits until it has ended.
     pub async fn stop(mut self) {
-        drop(self.stop.take());
+        self.begin_to_stop();
         self.ended().await;
     }
 
@@ -143,6 +152,30 @@ impl Served {
             .expect("serving did not panic")
             .expect("the socket stays");
     }
+}
+
+/// Binds a port for metrics and probes.
+pub fn listen_for_metrics() -> (MetricsListener, SocketAddr) {
+    let listen = Listen::Tcp(([127, 0, 0, 1], 0).into());
+    let metrics = MetricsListener::bind(&listen).expect("a free port");
+    let Listen::Tcp(address) = *metrics.address() else {
+        panic!("not TCP");
+    };
+    (metrics, address)
+}
+
+/// Returns the status and the body of an answer over HTTP.
+pub async fn get_http(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    soon("an answer", stream.read_to_string(&mut answer))
+        .await
+        .expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).expect("a status");
+    (status.parse().expect("a number"), body.to_owned())
 }
 
 /// Opens a plain gRPC channel.

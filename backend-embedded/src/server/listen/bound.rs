@@ -7,6 +7,7 @@ use backend_kit::connection::Connection;
 use futures_util::stream::BoxStream;
 use tokio::net::{TcpListener, UnixListener};
 
+use super::inherited::{InheritedListener, Prepared, inherited};
 use super::socket::{SocketFile, SocketPath, bind_unix};
 use super::{Listen, ListenError};
 
@@ -17,6 +18,8 @@ pub(in crate::server) type Connections = BoxStream<'static, io::Result<Box<dyn C
 pub(in crate::server) enum BoundListener {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
+    /// A service manager made the socket, and keeps its file.
+    InheritedUnix(UnixListener, Listen),
     Custom(Connections),
 }
 
@@ -24,7 +27,7 @@ impl fmt::Debug for BoundListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(listener) => listener.fmt(f),
-            Self::Unix(listener, _) => listener.fmt(f),
+            Self::Unix(listener, _) | Self::InheritedUnix(listener, _) => listener.fmt(f),
             Self::Custom(_) => f.write_str("Custom"),
         }
     }
@@ -54,10 +57,19 @@ impl BoundListener {
         }
     }
 
-    /// Returns the file by which clients find the server, for a Unix socket.
+    /// Takes a socket that a service manager has opened. Must be called within a Tokio runtime.
+    pub(in crate::server) fn inherit(listener: InheritedListener) -> Result<Self, ListenError> {
+        let address = listener.address()?;
+        Ok(match listener.prepare().map_err(inherited)? {
+            Prepared::Tcp(listener) => Self::Tcp(listener),
+            Prepared::Unix(listener) => Self::InheritedUnix(listener, address),
+        })
+    }
+
+    /// Returns the file by which clients find the server, for a Unix socket that was made here.
     pub(in crate::server) fn socket(&self) -> Option<SocketPath> {
         match self {
-            Self::Tcp(_) | Self::Custom(_) => None,
+            Self::Tcp(_) | Self::InheritedUnix(..) | Self::Custom(_) => None,
             Self::Unix(_, file) => Some(file.0.clone()),
         }
     }
@@ -67,6 +79,7 @@ impl BoundListener {
         Ok(match self {
             Self::Tcp(listener) => Some(Listen::Tcp(listener.local_addr()?)),
             Self::Unix(_, file) => Some(Listen::Unix(file.0.path().to_owned())),
+            Self::InheritedUnix(_, address) => Some(address.clone()),
             Self::Custom(_) => None,
         })
     }

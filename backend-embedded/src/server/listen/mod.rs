@@ -1,6 +1,7 @@
 //! The addresses that the server listens on: parses them, and binds them.
 
 mod bound;
+mod inherited;
 mod socket;
 
 use std::fmt;
@@ -10,6 +11,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 pub(super) use self::bound::BoundListener;
+pub use self::inherited::InheritedListener;
+pub(super) use self::inherited::Prepared;
 pub use self::socket::{MAX_SOCKET_PATH_BYTES, remove_stale_socket};
 pub(super) use self::socket::{SocketFile, SocketPath};
 
@@ -107,6 +110,22 @@ pub enum ListenError {
     SocketGone {
         /// The path.
         path: PathBuf,
+    },
+    /// Others could use a Unix socket that was inherited, or put another one in its place.
+    #[error("refusing the inherited socket `{}`: it {reason}; {remedy}", path.display())]
+    UnsafeSocket {
+        /// The path of the socket; empty if it has none.
+        path: PathBuf,
+        /// What is wrong with the socket.
+        reason: String,
+        /// How to fix it.
+        remedy: String,
+    },
+    /// The system refused an operation on a socket that was inherited.
+    #[error("cannot listen on an inherited socket")]
+    Inherited {
+        /// The system's error.
+        source: io::Error,
     },
     /// The system refused to bind the address.
     #[error("cannot listen on {listen}")]

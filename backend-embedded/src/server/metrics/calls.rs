@@ -18,7 +18,7 @@ use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::{Code, Status};
 
-use super::methods::{CODES, SERVICES, UNARY, UNKNOWN};
+use super::methods::{CODES, SERVICES, UNARY, UNKNOWN, WAITING};
 use crate::server::bodies::Traffic;
 use crate::server::connection::Peer;
 use crate::server::usage::InUse;
@@ -40,13 +40,22 @@ pub(in crate::server) struct CallMetrics {
     seconds: Family<Labels, Histogram, fn() -> Histogram>,
     methods: BTreeMap<String, Arc<Method>>,
     unknown: Arc<Method>,
-    under_way: Arc<AtomicI64>,
+    open: Arc<OpenCalls>,
     traffic: Traffic,
+}
+
+/// The numbers of calls that are under way.
+#[derive(Debug, Default)]
+struct OpenCalls {
+    all: AtomicI64,
+    /// Those that end by themselves: neither streams nor calls that wait for others.
+    answers: AtomicI64,
 }
 
 /// The calls of one method. The handles are kept, so that a call looks up nothing else.
 #[derive(Debug)]
 struct Method {
+    ends_by_itself: bool,
     handled: [Counter; CODES.len()],
     seconds: Histogram,
 }
@@ -67,6 +76,7 @@ impl CallMetrics {
                 fixed.into_iter().chain(code).collect()
             };
             Arc::new(Method {
+                ends_by_itself: kind == UNARY && !WAITING.contains(&(service, method)),
                 handled: array::from_fn(|code| {
                     handled.get_or_create_owned(&labels(Some(CODES[code])))
                 }),
@@ -85,7 +95,7 @@ impl CallMetrics {
             methods,
             handled,
             seconds,
-            under_way: Arc::default(),
+            open: Arc::default(),
             traffic: Traffic::default(),
         }
     }
@@ -110,17 +120,26 @@ impl CallMetrics {
 
     /// Returns the number of calls that are under way, streams among them.
     pub(super) fn under_way(&self) -> i64 {
-        self.under_way.load(Ordering::Relaxed)
+        self.open.all.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of calls that are under way and end by themselves.
+    pub(in crate::server) fn unanswered(&self) -> i64 {
+        self.open.answers.load(Ordering::Relaxed)
     }
 
     fn begin<B>(&self, request: &http::Request<B>) -> Call {
         let path = request.uri().path();
         let peer = request.extensions().get::<Peer>();
-        self.under_way.fetch_add(1, Ordering::Relaxed);
+        let method = Arc::clone(self.methods.get(path).unwrap_or(&self.unknown));
+        self.open.all.fetch_add(1, Ordering::Relaxed);
+        if method.ends_by_itself {
+            self.open.answers.fetch_add(1, Ordering::Relaxed);
+        }
         Call {
-            method: Arc::clone(self.methods.get(path).unwrap_or(&self.unknown)),
+            method,
             watch: Stopwatch::start(),
-            under_way: Arc::clone(&self.under_way),
+            open: Arc::clone(&self.open),
             // Whoever only asks how the server is may give way to others.
             _in_use: match path.starts_with(HEALTH) {
                 true => None,
@@ -136,7 +155,7 @@ impl CallMetrics {
 struct Call {
     method: Arc<Method>,
     watch: Stopwatch,
-    under_way: Arc<AtomicI64>,
+    open: Arc<OpenCalls>,
     /// The connection is in use as long as the call is under way.
     _in_use: Option<InUse>,
     /// The status; "cancelled" until there is one, because then the client has gone.
@@ -153,7 +172,10 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.open.all.fetch_sub(1, Ordering::Relaxed);
+        if self.method.ends_by_itself {
+            self.open.answers.fetch_sub(1, Ordering::Relaxed);
+        }
         let code = self.code as usize;
         self.method.handled[code.min(CODES.len() - 1)].inc();
         let took = self.watch.elapsed().as_secs_f64();

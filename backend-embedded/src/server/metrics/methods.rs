@@ -70,6 +70,12 @@ pub(super) const SERVICES: [Service; 9] = [
     ),
 ];
 
+/// The methods without streams whose calls wait for other clients.
+pub(super) const WAITING: [(&str, &str); 2] = [
+    ("v3lockpb.Lock", "Lock"),
+    ("v3electionpb.Election", "Campaign"),
+];
+
 /// The type of a method without streams.
 pub(super) const UNARY: &str = "unary";
 

@@ -45,7 +45,7 @@ impl Probed {
     }
 
     fn check_ready(&self) -> Result<(), String> {
-        if self.lifecycle.is_ending() {
+        if self.lifecycle.is_draining() {
             return Err("the server is ending".to_owned());
         }
         self.coordinator.check_ready()

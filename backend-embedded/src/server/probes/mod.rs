@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
 pub(super) use self::answer::Probed;
-use super::listen::{BoundListener, Listen, ListenError, SocketFile};
+use super::listen::{BoundListener, InheritedListener, Listen, ListenError, Prepared, SocketFile};
 
 /// The most connections at once. A further one waits until one of them has ended.
 const MAX_CONNECTIONS: usize = 16;
@@ -76,10 +76,36 @@ impl MetricsListener {
         Ok(MetricsListener {
             bound: Bound::Unix {
                 listener,
-                _file: file,
+                _file: Some(file),
             },
             address: listen.clone(),
             is_local: false,
+        })
+    }
+
+    /// Takes a socket that a service manager has opened and passed on. Must be called within a Tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// Those of [`InheritedListener::address`].
+    pub fn inherit(listener: InheritedListener) -> Result<Self, ListenError> {
+        let address = listener.address()?;
+        let prepared = listener.prepare();
+        let bound = match prepared.map_err(|source| ListenError::Inherited { source })? {
+            Prepared::Tcp(listener) => Bound::Tcp(listener),
+            Prepared::Unix(listener) => Bound::Unix {
+                listener,
+                _file: None,
+            },
+        };
+        let is_local = match &address {
+            Listen::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Listen::Unix(_) | Listen::UnixOfGroup(..) => false,
+        };
+        Ok(MetricsListener {
+            bound,
+            address,
+            is_local,
         })
     }
 
@@ -112,8 +138,8 @@ enum Bound {
     Tcp(TcpListener),
     Unix {
         listener: UnixListener,
-        /// Removed with this.
-        _file: SocketFile,
+        /// Removed with this, if it was made here.
+        _file: Option<SocketFile>,
     },
 }
 
