@@ -122,9 +122,9 @@ impl From<Error> for Status {
             Error::DuplicateKey { .. } => (Code::InvalidArgument, DUPLICATE_KEY),
             Error::TooManyOps { .. } => (Code::InvalidArgument, TOO_MANY_OPS),
             Error::RequestTooLarge { .. } => (Code::InvalidArgument, REQUEST_TOO_LARGE),
-            Error::QuotaExceeded { .. } | Error::NoSpace { .. } => {
-                (Code::ResourceExhausted, NO_SPACE)
-            }
+            Error::QuotaExceeded { .. } => (Code::ResourceExhausted, NO_SPACE),
+            // No limit of ours, and nothing that the client can do less of: the disk is at fault.
+            Error::NoSpace { .. } => (Code::Unavailable, NO_SPACE),
             Error::Overloaded => (Code::ResourceExhausted, TOO_MANY_REQUESTS),
             Error::PermissionDenied => (Code::PermissionDenied, PERMISSION_DENIED),
             Error::Stopped { .. } => (Code::Unavailable, STOPPED),
@@ -170,6 +170,22 @@ mod tests {
         );
     }
 
+    fn no_space() -> Error {
+        let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        Error::NoSpace {
+            path: "store".into(),
+            source: source.into(),
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_no_limit_of_ours() {
+        let full = Status::from(no_space());
+        assert_eq!((full.code(), full.message()), (Code::Unavailable, NO_SPACE));
+        let limit = Status::from(Error::QuotaExceeded { limit: 1 });
+        assert_eq!(limit.code(), Code::ResourceExhausted);
+    }
+
     #[test]
     fn a_refusal_says_when_to_try_again() {
         let pushback = |status: &Status| {
@@ -181,6 +197,7 @@ mod tests {
             Error::QuotaExceeded { limit: 1 },
             Error::TooManyLeases { limit: 1 },
             Error::Stopped { reason: "".into() },
+            no_space(),
         ] {
             let status = Status::from(err);
             assert_eq!(pushback(&status).as_deref(), Some("1000"), "{status:?}");

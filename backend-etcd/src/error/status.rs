@@ -70,6 +70,7 @@ fn loss(meaning: Option<Meaning>) -> Option<LossReason> {
 fn classify(code: Code, meaning: Option<Meaning>) -> (ErrorKind, Effect, Scope) {
     use Effect::{None, Unknown};
     match (code, meaning) {
+        (_, Some(Meaning::DiskFull)) => (ErrorKind::Exhausted, None, Scope::Request),
         (_, Some(Meaning::NoLeader)) => (ErrorKind::Exhausted, None, Scope::Member),
         (Code::Unavailable, _) => (ErrorKind::Unreachable, Unknown, Scope::Member),
         (_, Some(Meaning::ProposalDropped)) => (ErrorKind::Unreachable, Unknown, Scope::Member),
@@ -175,6 +176,13 @@ mod tests {
                 ErrorKind::SessionLost(LossReason::StoreGone),
                 Unknown,
                 Scope::Connection,
+            ),
+            (
+                Code::Unavailable,
+                "etcdserver: mvcc: database space exceeded",
+                ErrorKind::Exhausted,
+                None,
+                Scope::Request,
             ),
             (
                 Code::ResourceExhausted,

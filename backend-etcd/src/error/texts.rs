@@ -14,6 +14,8 @@ pub(crate) enum Meaning {
     LeaseGone,
     /// The embedded coordinator's folder is not in its place any more.
     StoreGone,
+    /// The disk of the embedded coordinator is full: it did nothing.
+    DiskFull,
     /// The member has no leader: it did nothing.
     NoLeader,
     /// The member's raft turned a proposal away because it has no leader.
@@ -38,9 +40,11 @@ type Row = (Meaning, &'static str, &'static [Code], &'static str);
 
 /// The rows of the table. The first one that fits counts. A text is a part of the whole message.
 #[rustfmt::skip]
-const TABLE: [Row; 14] = [
+const TABLE: [Row; 15] = [
     (Meaning::LeaseGone, "requested lease not found", &[Code::NotFound], "etcd 3.4.0 to 3.7.1"),
     (Meaning::StoreGone, STORE_GONE, &[Code::Unavailable], "backend-embedded 0.1.0"),
+    // etcd sends the text with another code, for a limit of its own.
+    (Meaning::DiskFull, "database space exceeded", &[Code::Unavailable], "backend-embedded 0.1.0"),
     (Meaning::NoLeader, "no leader", &[Code::Unavailable], "etcd 3.4.0 to 3.7.1"),
     // In 3.6 and later it comes from raft's own module.
     (Meaning::ProposalDropped, "proposal dropped", &[Code::Unknown], "etcd 3.4.0 to 3.5.33"),
@@ -96,7 +100,7 @@ mod tests {
     use super::*;
 
     /// Whole messages, as the servers send them.
-    const MESSAGES: [(Code, &str, Option<Meaning>); 19] = {
+    const MESSAGES: [(Code, &str, Option<Meaning>); 20] = {
         use Meaning::*;
         [
             (
@@ -108,6 +112,11 @@ mod tests {
                 Code::Unavailable,
                 "turnlock: the store is gone from its place",
                 Some(StoreGone),
+            ),
+            (
+                Code::Unavailable,
+                "etcdserver: mvcc: database space exceeded",
+                Some(DiskFull),
             ),
             (Code::Unavailable, "etcdserver: no leader", Some(NoLeader)),
             (
