@@ -30,6 +30,8 @@ pub mod metrics;
 #[cfg(feature = "embedded")]
 pub mod system;
 #[cfg(feature = "embedded")]
+mod takeover;
+#[cfg(feature = "embedded")]
 pub mod users;
 
 /// The coordinator that a command uses.
@@ -120,7 +122,7 @@ pub async fn connect(url: Option<&str>, options: Options) -> Result<Locks, Failu
     let options = observe(options);
     match choose(url)? {
         Choice::Named(url, _) => connect_named(&url, options).await,
-        Choice::Own => connect_own(options),
+        Choice::Own => connect_own(options).await,
     }
 }
 
@@ -167,8 +169,10 @@ fn open_own_target() -> Result<Target, Failure> {
 }
 
 #[cfg(feature = "embedded")]
-fn connect_own(options: Options) -> Result<Locks, Failure> {
-    let backend = local::Home::of_user()?.open(turnlock::etcd::Keyspace::default())?;
+async fn connect_own(options: Options) -> Result<Locks, Failure> {
+    let home = local::Home::of_user()?;
+    home.take_over().await;
+    let backend = home.open(turnlock::etcd::Keyspace::default())?;
     Ok(Locks::new(backend, options)?)
 }
 
@@ -191,7 +195,7 @@ fn open_own_below(name: &str) -> Result<Arc<dyn Backend>, Failure> {
 }
 
 #[cfg(not(feature = "embedded"))]
-fn connect_own(_: Options) -> Result<Locks, Failure> {
+async fn connect_own(_: Options) -> Result<Locks, Failure> {
     Err(no_coordinator_named())
 }
 

@@ -4,10 +4,10 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::LazyLock;
 
+use support::release::Release::{self, Previous, This};
 use support::{Home, Running, eventually, text};
 use testkit::fixtures::etcd::Node;
 use testkit::fixtures::zk::{Ensemble, Settings};
@@ -15,45 +15,6 @@ use testkit::fixtures::zk::{Ensemble, Settings};
 const NAME: &str = "ledger";
 /// The number of commands that take turns in each queue, of both releases alternately.
 const TURNS: usize = 6;
-
-/// A release of the command.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Release {
-    Previous,
-    This,
-}
-
-use Release::{Previous, This};
-
-impl Release {
-    fn program(self) -> &'static Path {
-        static PREVIOUS: LazyLock<PathBuf> = LazyLock::new(build_previous);
-        match self {
-            Previous => &PREVIOUS,
-            This => Path::new(env!("CARGO_BIN_EXE_turnlock")),
-        }
-    }
-
-    /// Returns the subcommand for the token offset, which was renamed.
-    fn token_offset(self) -> &'static str {
-        match self {
-            Previous => "floor",
-            This => "token-offset",
-        }
-    }
-
-    fn of_turn(turn: usize) -> Self {
-        [Previous, This][turn % 2]
-    }
-}
-
-fn build_previous() -> PathBuf {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tools/previous");
-    let output = Command::new(script).output().expect("sh is there");
-    let said = text(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    PathBuf::from(text(&output.stdout).trim())
-}
 
 /// The users of a coordinator, with either release.
 struct Users<'a> {

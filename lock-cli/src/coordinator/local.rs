@@ -16,10 +16,11 @@ use tokio::net::UnixStream;
 use turnlock::etcd::{Config, EtcdBackend, Keyspace};
 use turnlock::{Error, ErrorKind};
 
-use super::daemon;
 use super::folder::{self, Refusal};
 use super::location::{self, FolderSource};
+use super::{daemon, ending, takeover};
 use crate::exit::{Exit, Failure};
+use crate::output::{narrate, say};
 
 /// The time limit for a coordinator to reply after its start.
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -29,7 +30,7 @@ const IDLE_SECS: &str = "600";
 const START_POLL: Duration = Duration::from_millis(5);
 /// The longest time in which a coordinator has its folder but no socket, because it is about to
 /// serve or to end.
-const SETTLED: Duration = Duration::from_secs(5);
+const SETTLED: Duration = Duration::from_secs(10);
 /// The largest part of the messages of a coordinator that failed to start that is read, in bytes.
 const MAX_MESSAGE_BYTES: u64 = 64 * 1024;
 
@@ -203,25 +204,45 @@ impl Home {
             other => return other,
         }
         let home = self.clone();
-        let started = lock_core::background::block(move || home.start()).await;
+        let started = lock_core::background::block(move || home.start(None)).await;
         started.map_err(io::Error::other)??;
         UnixStream::connect(self.socket()).await
     }
 
-    /// Starts the coordinator, unless another process did so meanwhile, and waits until it replies.
-    fn start(&self) -> io::Result<()> {
+    /// Takes the coordinator over, if one of an older program runs in the background.
+    pub async fn take_over(&self) {
+        if let Some(older) = takeover::find_older(&self.dir, &self.socket()).await {
+            let home = self.clone();
+            // Whoever connects meets the same error, if there is one, and starts a coordinator again.
+            let _ = lock_core::background::block(move || home.start(Some(older))).await;
+        }
+    }
+
+    /// Starts the coordinator, in the place of an older one if there is one, unless another process
+    /// did so meanwhile, and waits until it replies.
+    fn start(&self, older: Option<Pid>) -> io::Result<()> {
         // The folder may have been removed since the command began, and the coordinator with it.
         self.make_dir().map_err(to_permanent_error)?;
         // Of twenty commands that begin at once, one gets this lock and starts the coordinator. The
         // others find it running.
         let starting = self.start_file().map_err(classify_error)?;
         starting.lock()?;
-        if self.replies() {
+        let serving = self.find_server();
+        if let Some(pid) = older.filter(|older| serving == Some(Some(*older))) {
+            narrate(format!(
+                "takes over from process {pid}, an older coordinator"
+            ));
+            // It keeps the folder until it has ended. One that does not end goes on serving.
+            if let Err(failure) = ending::stop(pid) {
+                say(failure.message);
+                return Ok(());
+            }
+        } else if serving.is_some() {
             return Ok(());
         }
         let mut coordinator = self.spawn().map_err(classify_error)?;
         let limit = Instant::now() + START_LIMIT;
-        while !self.replies() {
+        while self.find_server().is_none() {
             if let Some(status) = coordinator.try_wait()? {
                 return Err(self.to_start_error(status, &read_messages(&mut coordinator)));
             }
@@ -280,8 +301,11 @@ impl Home {
         }
     }
 
-    fn replies(&self) -> bool {
-        std::os::unix::net::UnixStream::connect(self.socket()).is_ok()
+    /// Returns the process that serves the socket, as far as the kernel names it, if one does.
+    fn find_server(&self) -> Option<Option<Pid>> {
+        let stream = std::os::unix::net::UnixStream::connect(self.socket()).ok()?;
+        let peer = rustix::net::sockopt::socket_peercred(&stream).ok();
+        Some(peer.map(|peer| peer.pid))
     }
 
     /// Makes the folder for the user alone: a user who could write there could take every lock.

@@ -55,8 +55,12 @@ pub fn list() -> io::Result<Vec<UserCoordinator>> {
         let Ok(line) = fs::read(entry.path().join("cmdline")) else {
             continue;
         };
-        let served =
-            socket_inodes(&entry.path()).find_map(|inode| Some((inode, sockets.remove(&inode)?)));
+        let served = match has_lock(&entry.path()) {
+            true => socket_inodes(&entry.path())
+                .find_map(|inode| Some((inode, sockets.remove(&inode)?))),
+            // A service manager keeps the sockets of its units open, too.
+            false => None,
+        };
         match (served, parse_background_folder(&line)) {
             (Some((_, socket)), _) if is_default(&line) => found.push(UserCoordinator {
                 pid: Some(pid),
@@ -181,9 +185,19 @@ fn socket_inodes(process: &Path) -> impl Iterator<Item = u64> {
     })
 }
 
+/// Returns whether a process has a file open that is named as the lock of a coordinator's folder.
+/// Every coordinator has one.
+pub fn has_lock(process: &Path) -> bool {
+    let open = fs::read_dir(process.join("fd")).ok();
+    let mut open = open.into_iter().flatten().flatten();
+    // The kernel marks a file that was removed.
+    let is_lock = |target: PathBuf| target.ends_with("LOCK") || target.ends_with("LOCK (deleted)");
+    open.any(|entry| fs::read_link(entry.path()).is_ok_and(is_lock))
+}
+
 /// Returns the folder of a coordinator that a command has started, by its command line, or `None`
 /// for any other process.
-fn parse_background_folder(line: &[u8]) -> Option<PathBuf> {
+pub fn parse_background_folder(line: &[u8]) -> Option<PathBuf> {
     let arguments: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
     let is_one = arguments.get(1) == Some(&&b"serve"[..]) && has_option(&arguments, "--background");
     is_one.then(|| data_folder(&arguments).unwrap_or_default())

@@ -4,6 +4,7 @@
 #![allow(dead_code)] // Each test file uses its part.
 
 pub mod python;
+pub mod release;
 mod signals;
 pub mod turns;
 
