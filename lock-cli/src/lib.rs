@@ -16,6 +16,8 @@ mod output;
 mod preflight;
 mod reference;
 mod sampling;
+#[cfg(feature = "embedded")]
+mod service_manager;
 mod trace;
 mod version;
 mod waiting;
@@ -39,10 +41,15 @@ pub fn main() -> ExitCode {
     if let Some(helper) = commands::last_will::helper_main() {
         return helper;
     }
-    let cli = match Cli::try_parse() {
+    let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return report_parse_error(error).into(),
     };
+    // Before anything starts a thread.
+    if let Err(failure) = take_inherited(&mut cli) {
+        report(&failure);
+        return failure.exit.into();
+    }
     let trace = Trace::begin(&cli.command, log::layer(level_of_libraries(&cli)));
     log::set_up(&cli.global, trace::current());
     output::set_level(match (cli.global.quiet, cli.global.verbose) {
@@ -65,6 +72,17 @@ pub fn main() -> ExitCode {
         output::narrate(format!("the collector has not taken the spans: {problem}"));
     }
     exit.into()
+}
+
+/// Takes what a service manager has opened for a coordinator.
+fn take_inherited(cli: &mut Cli) -> Result<(), Failure> {
+    #[cfg(feature = "embedded")]
+    if let Command::Serve(serve) = &mut cli.command {
+        serve.inherited = service_manager::Inherited::take()?;
+    }
+    #[cfg(not(feature = "embedded"))]
+    let _ = cli;
+    Ok(())
 }
 
 /// Returns from which level on the libraries speak in the log.

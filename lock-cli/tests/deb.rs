@@ -123,16 +123,24 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     // A coordinator of the machine leaves these files, and the decision to use it.
     for folder in [
         "var/lib/turnlock",
+        "var/lib/turnlock-shared",
         "etc/turnlock",
         "etc/systemd/system/multi-user.target.wants",
+        "etc/systemd/system/sockets.target.wants",
     ] {
         fs::create_dir_all(root.path(folder)).expect("a folder");
     }
     fs::write(root.path("var/lib/turnlock/journal"), "x").expect("a file");
     fs::write(root.path("etc/turnlock/backend"), "x").expect("a file");
-    let enabled = root.path("etc/systemd/system/multi-user.target.wants/turnlock.service");
-    std::os::unix::fs::symlink("/usr/lib/systemd/system/turnlock.service", &enabled)
-        .expect("a link");
+    for (target, unit) in [
+        ("multi-user", "turnlock.service"),
+        ("multi-user", "turnlock-shared.service"),
+        ("sockets", "turnlock.socket"),
+    ] {
+        let enabled = root.path(&format!("etc/systemd/system/{target}.target.wants/{unit}"));
+        std::os::unix::fs::symlink(format!("/usr/lib/systemd/system/{unit}"), &enabled)
+            .expect("a link");
+    }
 
     root.dpkg(&["--remove", "turnlock"]);
     let left = root.files();
@@ -191,10 +199,16 @@ fn installed(root: &Root) {
     };
     assert!(line("etc/passwd").ends_with("/nologin"));
     line("etc/group");
-    let unit =
-        fs::read_to_string(root.path("usr/lib/systemd/system/turnlock.service")).expect("the unit");
-    assert!(unit.contains("\nUser=turnlock\n"), "{unit}");
-    assert!(unit.contains("ExecStart=/usr/bin/turnlock serve"), "{unit}");
+    for name in ["turnlock.service", "turnlock-shared.service"] {
+        let unit = root.path("usr/lib/systemd/system").join(name);
+        let unit = fs::read_to_string(unit).expect("the unit");
+        assert!(unit.contains("\nUser=turnlock\n"), "{unit}");
+        assert!(unit.contains("ExecStart=/usr/bin/turnlock serve"), "{unit}");
+    }
+    for file in ["systemd/system/turnlock.socket", "tmpfiles.d/turnlock.conf"] {
+        let file = fs::read_to_string(root.path("usr/lib").join(file)).expect(file);
+        assert!(file.contains("/run/turnlock"), "{file}");
+    }
     // The package has decided nothing for the machine.
     for decision in ["etc/turnlock", "etc/systemd", "var/lib/turnlock"] {
         assert!(!root.path(decision).exists(), "{decision}");

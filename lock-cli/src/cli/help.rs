@@ -145,6 +145,12 @@ Examples:
                                    for Prometheus, at http://127.0.0.1:9464/metrics
   turnlock serve --listen 127.0.0.1:2379 --rules rules.toml --users users
                                    for those whom the rules allow something
+  systemctl enable --now turnlock  as a service, with a socket of systemd's if you
+                                   enable turnlock.socket
+
+On SIGTERM it refuses new sessions, sends the answers under way for --drain at
+most, and ends. Holders keep their locks if it is back within their time to live.
+A second signal ends it at once, which loses nothing either.
 
 The same answers are given at DIR/metrics.sock, which `turnlock metrics` asks.
 Whoever reads them sees the names of all locks, whatever the rules say.

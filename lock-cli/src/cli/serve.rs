@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, Subcommand};
 use super::help::{SERVE_HELP, SYSTEM_HELP};
 use super::time::parse_seconds;
 use crate::coordinator::machine;
+use crate::service_manager::Inherited;
 
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_HELP)]
@@ -61,6 +62,10 @@ pub struct Serve {
     /// Also give the metrics that the alerts and dashboards of etcd look for, under their names
     #[arg(long)]
     pub metrics_etcd_names: bool,
+    /// How long answers under way may take after SIGTERM or SIGINT. Nobody waits for the holders of
+    /// locks: they keep them over a restart
+    #[arg(long, value_name = "SECS", value_parser = parse_seconds, default_value = "5")]
+    pub drain: Duration,
     /// End after this time without a session
     #[arg(long, value_name = "SECS", value_parser = parse_seconds)]
     pub idle: Option<Duration>,
@@ -70,6 +75,9 @@ pub struct Serve {
     /// The folder is used only by commands that name it
     #[arg(long, hide = true)]
     pub chosen_folder: bool,
+    /// What a service manager has opened.
+    #[arg(skip)]
+    pub inherited: Inherited,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,10 +1,14 @@
 //! `turnlock stop`: stop the user's own coordinator.
 
+use std::fs;
+use std::path::PathBuf;
+
 use rustix::process::Pid;
 
 use crate::cli::Global;
 use crate::coordinator::ending;
 use crate::coordinator::local::{Home, ServerState};
+use crate::coordinator::users::has_lock;
 use crate::exit::{Exit, Failure};
 use crate::output::say;
 
@@ -24,6 +28,15 @@ pub async fn stop(global: Global) -> Result<Exit, Failure> {
         ref found => found.clone(),
     };
     match found {
+        ServerState::Serving(Some(pid)) if !is_coordinator(pid) => Err(Failure::new(
+            Exit::Refused,
+            format!(
+                "process {}, which listens for the coordinator in {}, is a service manager",
+                pid.as_raw_nonzero(),
+                home.dir().display()
+            ),
+        )
+        .hint("stop its units: systemctl stop NAME.socket NAME.service")),
         ServerState::Serving(Some(pid)) => {
             ending::stop(pid)?;
             Ok(Exit::Success)
@@ -55,4 +68,10 @@ pub async fn stop(global: Global) -> Result<Exit, Failure> {
             Ok(Exit::Success)
         }
     }
+}
+
+/// Returns whether the process is a coordinator, as far as this user may see it.
+fn is_coordinator(pid: Pid) -> bool {
+    let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    fs::read_dir(process.join("fd")).is_err() || has_lock(&process)
 }
