@@ -179,6 +179,10 @@ pub enum Error {
     #[error("too many requests are waiting for the disk; try again after a pause")]
     Overloaded,
 
+    /// Another client takes a snapshot.
+    #[error("another snapshot is being taken; try again when it has ended")]
+    SnapshotUnderWay,
+
     /// The queue of a watch is full, because its consumer is too slow. Watch again from
     /// `resume_revision`.
     #[error(
@@ -296,7 +300,8 @@ pub(crate) fn to_lock_error(error: Error) -> lock_core::Error {
         | Error::TooManyKeys { .. }
         | Error::AnswerTooLarge { .. }
         | Error::TooManyWatches { .. }
-        | Error::TooManyRangeWatches { .. } => (ErrorKind::Exhausted, Effect::None),
+        | Error::TooManyRangeWatches { .. }
+        | Error::SnapshotUnderWay => (ErrorKind::Exhausted, Effect::None),
         // Final: nothing in this process starts the coordinator again.
         Error::Stopped { .. } | Error::Displaced { .. } => {
             (ErrorKind::Configuration, Effect::Unknown)

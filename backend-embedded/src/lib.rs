@@ -41,6 +41,8 @@ pub mod machine;
 mod offset;
 mod on_use;
 mod session;
+#[cfg(feature = "server")]
+pub mod snapshot;
 mod store;
 
 #[cfg(feature = "server")]

@@ -31,6 +31,9 @@ pub(crate) enum Operation<'a> {
     Watch(&'a KeyRange),
     /// Forgets events of all keys.
     Compact,
+    /// Reads everything that is stored, leases among it.
+    #[cfg(feature = "server")]
+    Copy,
     /// Makes a lease.
     Grant,
     /// Ends a lease, and deletes its keys.

@@ -16,7 +16,7 @@ use crate::store::{COMMIT_BUCKETS, StoreSyncs};
 const STUCK: Duration = Duration::from_secs(30);
 
 /// Why requests and connections are refused: first what [`refusal_index`] tells apart, in its order.
-pub(crate) const REFUSALS: [&str; 8] = [
+pub(crate) const REFUSALS: [&str; 9] = [
     "pending_requests",
     "store_bytes",
     "disk_full",
@@ -24,6 +24,7 @@ pub(crate) const REFUSALS: [&str; 8] = [
     "watches",
     "request_keys",
     "lease_keys",
+    "snapshots",
     "connections",
 ];
 
@@ -87,7 +88,7 @@ impl Figures {
     }
 
     /// Counts a request that was refused because a limit was reached. Other errors are no matter.
-    pub(super) fn count_refusal(&self, error: &Error) {
+    pub(crate) fn count_refusal(&self, error: &Error) {
         if let Some(index) = refusal_index(error) {
             self.refused[index].fetch_add(1, Ordering::Relaxed);
         }
@@ -198,6 +199,7 @@ fn refusal_index(error: &Error) -> Option<usize> {
         Error::TooManyWatches { .. } | Error::TooManyRangeWatches { .. } => 4,
         Error::TooManyKeys { .. } | Error::AnswerTooLarge { .. } => 5,
         Error::TooManyLeaseKeys { .. } => 6,
+        Error::SnapshotUnderWay => 7,
         _ => return None,
     })
 }
@@ -258,6 +260,13 @@ impl Coordinator {
     pub(crate) fn file(&self) -> Option<std::path::PathBuf> {
         let path = self.shared().evidence().path();
         (!path.as_os_str().is_empty()).then_some(path)
+    }
+
+    /// Returns whether writes are refused because there is no room for them.
+    pub(crate) fn is_full(&self) -> bool {
+        let state = self.shared().state();
+        let is_disk_full = state.recording.as_ref().is_some_and(|it| it.full.is_some());
+        is_disk_full || state.machine.bytes() >= self.limits().store_bytes
     }
 
     /// Returns why the coordinator does not work any more, if that is so: it has ended, or its

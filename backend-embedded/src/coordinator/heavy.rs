@@ -46,6 +46,16 @@ impl HeavyTurn {
     }
 }
 
+impl Coordinator {
+    /// Runs this on another thread, after the heavy requests before it.
+    pub(crate) async fn run_heavy<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        self.inner.heavy.run(work).await
+    }
+}
+
 /// A request, and how it is applied.
 struct Serving<R, T> {
     class: Class,

@@ -9,6 +9,8 @@
 mod authorizer;
 mod bell;
 mod committer;
+#[cfg(feature = "server")]
+mod copy;
 mod expiry;
 #[cfg(feature = "server")]
 mod figures;
@@ -39,13 +41,15 @@ use lock_core::surroundings::Surroundings;
 use crate::config::{Config, Limits};
 use crate::error::Error;
 use crate::evidence::PreviousRun;
+use crate::machine::Snapshot;
 use crate::machine::op::{LeaseId, Revision};
-use crate::machine::{FIRST_REVISION, Snapshot};
 use crate::store::{Folder, Identity, Medium, Store};
 pub(crate) use authorizer::{Authorizer, Operation};
 #[cfg(feature = "server")]
 pub(crate) use authorizer::{LeaseState, Leases};
 use committer::Committer;
+#[cfg(feature = "server")]
+pub(crate) use copy::Retained;
 use expiry::Expiry;
 #[cfg(feature = "server")]
 pub(crate) use figures::Gauges;
@@ -234,13 +238,7 @@ impl Coordinator {
     /// # Errors
     /// [`Error::Io`] if the system refuses the thread that expires leases.
     pub fn in_memory(limits: Limits) -> Result<Coordinator, Error> {
-        let snapshot = Snapshot {
-            revision: FIRST_REVISION,
-            compact_revision: 0,
-            keys: Vec::new(),
-            leases: Vec::new(),
-        };
-        let shared = Shared::new(snapshot, Identity::random(), limits, None);
+        let shared = Shared::new(Snapshot::empty(), Identity::random(), limits, None);
         let coordinator = Coordinator::with(Arc::new(shared));
         coordinator.spawn_expiry().map_err(|source| Error::Io {
             path: "the thread that expires leases".into(),
@@ -346,7 +344,7 @@ impl Coordinator {
 /// Returns the lowest revision that a store may continue from, by the wall clock. No store makes a
 /// million revisions a second, so the revision of a running store stays behind the clock, and a
 /// store that starts anew is ahead of its former revision.
-fn to_clock_revision(now: SystemTime) -> Revision {
+pub(crate) fn to_clock_revision(now: SystemTime) -> Revision {
     /// The year 2255. A later date is an error of the clock, and clients that read revisions as
     /// JSON may have no larger integers.
     const LATEST: u128 = 1 << 53;

@@ -53,8 +53,9 @@ impl Coordinator {
     /// Reads a range.
     ///
     /// # Errors
-    /// [`Error::Compacted`] for a past revision, as only the current state is kept;
-    /// [`Error::FutureRevision`], [`Error::EmptyKey`], [`Error::Overloaded`], [`Error::Stopped`].
+    /// [`Error::Compacted`] for a past revision from before the history, which
+    /// [`Limits`](crate::Limits) bounds; [`Error::FutureRevision`], [`Error::EmptyKey`],
+    /// [`Error::Overloaded`], [`Error::Stopped`].
     ///
     /// # Cancel safety
     /// Cancel safe.

@@ -1,8 +1,8 @@
 //! The state that callers, the committer and the expiry thread share.
 
-#[cfg(feature = "server")]
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(feature = "server")]
+use std::sync::{Arc, Weak};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use lock_core::clock::Stopwatch;
 use tokio::sync::{oneshot, watch};
 
 use super::bell::Bell;
+#[cfg(feature = "server")]
+use super::copy::Retained;
 #[cfg(feature = "server")]
 use super::figures::Figures;
 use super::folder_watchdog::{ShutdownGuard, WatchdogHandle};
@@ -78,6 +80,9 @@ pub(super) struct State {
     pub(super) recording: Option<Recording>,
     closing: bool,
     end: Option<End>,
+    /// What the snapshot retains that is being sent, if there is one.
+    #[cfg(feature = "server")]
+    pub(super) retained: Weak<Retained>,
 }
 
 #[derive(Debug, Default)]
@@ -155,6 +160,8 @@ impl Shared {
             recording: durable.is_some().then(Recording::default),
             closing: false,
             end: None,
+            #[cfg(feature = "server")]
+            retained: Weak::new(),
         };
         Self {
             state: Mutex::new(state),
@@ -278,6 +285,10 @@ impl Shared {
                     self.evidence.forget(*id);
                 }
             }
+        }
+        #[cfg(feature = "server")]
+        if let Some(retained) = state.retained.upgrade() {
+            retained.note(&changes.events);
         }
         let revision = state.machine.revision();
         if let Some(recording) = &mut state.recording {

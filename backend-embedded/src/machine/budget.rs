@@ -3,6 +3,7 @@
 
 use super::keys::KeySpace;
 use super::op::{Compare, Delete, KeyRange, Put, Range};
+use super::past::Past;
 use super::range;
 use crate::config::{Limits, MAX_REQUEST_BYTES};
 use crate::error::Error;
@@ -15,6 +16,12 @@ const LIGHT_KEYS: usize = 1_000;
 /// The bytes of keys and values in the answer to a light request, at most.
 #[cfg(feature = "server")]
 const LIGHT_BYTES: usize = 256 * 1024;
+
+/// The keys that a read at a past revision looks at, at most.
+const PAST_KEYS: usize = 10_000;
+
+/// How many keys of now a key of the past costs, or a change since then: it is copied.
+const PAST_COST: usize = 10;
 
 /// The most that a request may cost.
 #[derive(Debug, Clone, Copy)]
@@ -97,13 +104,31 @@ impl Budget {
         let most = extent.returned.saturating_mul(store.largest());
         let most = match most.saturating_add(written) <= self.bytes {
             true => most,
-            false => range::read(store, range)
+            false => range::read_current(store, range)
                 .kvs
                 .iter()
                 .map(|kv| kv.size())
                 .sum(),
         };
         self.charge_bytes(most.saturating_add(written))
+    }
+
+    /// Charges a read at a past revision, which is carried out for that: what it returns may have been
+    /// larger than all that there is now.
+    pub(super) fn charge_past(
+        &mut self,
+        store: &KeySpace,
+        past: &Past,
+        range: &Range,
+    ) -> Result<(), Error> {
+        let looked_at = count(store, &range.keys, PAST_KEYS);
+        if looked_at > PAST_KEYS {
+            return Err(Error::TooManyKeys { limit: PAST_KEYS });
+        }
+        let undone = past.count_after(range.revision);
+        self.charge_keys((looked_at + undone).saturating_mul(PAST_COST))?;
+        let found = range::read(store, past, range);
+        self.charge_bytes(found.kvs.iter().map(|kv| kv.size()).sum())
     }
 
     pub(super) fn charge_put(&mut self, store: &KeySpace, put: &Put) -> Result<(), Error> {

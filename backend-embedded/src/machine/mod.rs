@@ -10,12 +10,15 @@ mod key_range;
 mod keys;
 mod lease;
 pub mod op;
+mod past;
 mod range;
 #[cfg(test)]
 mod tests;
 mod txn;
 mod validate;
 
+#[cfg(feature = "server")]
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,9 +30,12 @@ use crate::error::Error;
 use budget::{Allowance, Budget};
 use keys::KeySpace;
 use lease::LeaseTable;
+#[cfg(feature = "server")]
+use op::KeyRange;
 use op::{
     Delete, Deleted, Event, KeyValue, LeaseId, Put, Range, RangeResult, Revision, Txn, TxnResult,
 };
+use past::Past;
 
 /// The revision of a store in which nothing has been written yet (as in etcd).
 pub const FIRST_REVISION: Revision = 1;
@@ -42,6 +48,7 @@ pub struct Machine {
     leases: LeaseTable,
     revision: Revision,
     compact_revision: Revision,
+    past: Past,
     limits: Limits,
 }
 
@@ -93,6 +100,18 @@ pub struct Snapshot {
     pub leases: Vec<(LeaseId, Duration)>,
 }
 
+impl Snapshot {
+    /// Returns the state of a store in which nothing has been written yet.
+    pub fn empty() -> Self {
+        Snapshot {
+            revision: FIRST_REVISION,
+            compact_revision: 0,
+            keys: Vec::new(),
+            leases: Vec::new(),
+        }
+    }
+}
+
 impl Machine {
     /// Returns an empty store.
     pub fn new(limits: Limits) -> Self {
@@ -101,6 +120,7 @@ impl Machine {
             leases: LeaseTable::default(),
             revision: FIRST_REVISION,
             compact_revision: 0,
+            past: Past::new(FIRST_REVISION, &limits),
             limits,
         }
     }
@@ -111,6 +131,7 @@ impl Machine {
         let mut machine = Self {
             revision: snapshot.revision,
             compact_revision: snapshot.compact_revision,
+            past: Past::new(snapshot.revision, &limits),
             ..Self::new(limits)
         };
         for (id, ttl) in snapshot.leases {
@@ -212,7 +233,7 @@ impl Machine {
         validate::range(range)?;
         let budget = Budget::new(&self.keys, allowance, 1);
         txn::Check::new(self, budget).range(range)?;
-        Ok(range::read(&self.keys, range))
+        Ok(range::read(&self.keys, &self.past, range))
     }
 
     /// Writes a key, and returns its previous state if the request asks for it.
@@ -272,6 +293,24 @@ impl Machine {
         Ok(deleted)
     }
 
+    /// Fails if the state at a revision is not known any more, or not yet.
+    fn check_known(&self, revision: Revision) -> Result<(), Error> {
+        let known_since = self.past.known_since();
+        if revision > self.revision {
+            return Err(Error::FutureRevision {
+                requested: revision,
+                current: self.revision,
+            });
+        }
+        if revision < known_since {
+            return Err(Error::Compacted {
+                requested: revision,
+                compact_revision: known_since,
+            });
+        }
+        Ok(())
+    }
+
     /// Notes that the events before `revision` may be forgotten.
     ///
     /// # Errors
@@ -290,6 +329,7 @@ impl Machine {
             });
         }
         self.compact_revision = revision;
+        self.past.compact(revision);
         changes.compacted = Some(revision);
         Ok(())
     }
@@ -424,6 +464,43 @@ impl Machine {
     #[cfg(feature = "server")]
     pub fn keys_after(&self, after: &[u8], limit: usize) -> Vec<Arc<KeyValue>> {
         self.keys.after(after).take(limit).cloned().collect()
+    }
+
+    /// Returns the revision, and keeps all changes after it until [`end_copy`](Self::end_copy). There is
+    /// one copy at a time.
+    #[cfg(feature = "server")]
+    pub fn begin_copy(&mut self) -> Revision {
+        self.past.hold(self.revision);
+        self.revision
+    }
+
+    /// Returns what a copy lacks of the keys that were read page by page since it was begun at this
+    /// revision: the present states of those that have changed. Returns nothing if this is not the
+    /// machine that the copy was begun on.
+    #[cfg(feature = "server")]
+    pub fn end_copy(&mut self, since: Revision) -> Option<BTreeMap<Bytes, Option<Arc<KeyValue>>>> {
+        self.past.release(since)
+    }
+
+    /// Returns what those of these keys that have changed after a revision were then.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`], [`Error::FutureRevision`].
+    #[cfg(feature = "server")]
+    pub fn states_at(
+        &self,
+        revision: Revision,
+        keys: &KeyRange,
+    ) -> Result<BTreeMap<Bytes, Option<Arc<KeyValue>>>, Error> {
+        self.check_known(revision)?;
+        Ok(self.past.states_at(revision, keys))
+    }
+
+    /// Returns all leases with their time to live, ascending.
+    #[cfg(feature = "server")]
+    pub fn leases_with_ttl(&self) -> Vec<(LeaseId, Duration)> {
+        let ttl = |id| Some((id, self.leases.get(id)?.0));
+        self.leases.ids().into_iter().filter_map(ttl).collect()
     }
 
     /// Returns the part of its time to live that is left to the lease that expires first.

@@ -76,8 +76,8 @@ pub enum SortOrder {
 pub struct Range {
     /// The keys to read.
     pub keys: KeyRange,
-    /// The revision to read at; 0 for now. A past one results in `Compacted`, because history is
-    /// not kept.
+    /// The revision to read at; 0 for now. A past one results in `Compacted` if the changes since then
+    /// are no longer known.
     pub revision: Revision,
     /// The most keys to return; 0 for no limit.
     pub limit: usize,

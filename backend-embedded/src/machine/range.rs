@@ -7,11 +7,39 @@ use bytes::Bytes;
 
 use super::keys::{Directory, KeySpace};
 use super::op::{KeyValue, Range, RangeResult, Revision, SortOrder, SortTarget};
+use super::past::{Past, States};
+
+/// Reads the state at the revision of the request, which is known.
+pub(super) fn read(keys: &KeySpace, past: &Past, range: &Range) -> RangeResult {
+    let changed = match range.revision {
+        0 => States::new(),
+        revision => past.states_at(revision, &range.keys),
+    };
+    match changed.is_empty() {
+        true => read_current(keys, range),
+        false => read_current(&with_states(keys, range, changed), range),
+    }
+}
+
+/// Returns the keys of a range, some of them in another state.
+fn with_states(keys: &KeySpace, range: &Range, mut changed: States) -> KeySpace {
+    let mut then = KeySpace::default();
+    for kv in keys.iter(&range.keys) {
+        let state = changed.remove(&kv.key);
+        if let Some(kv) = state.unwrap_or_else(|| Some(Arc::clone(kv))) {
+            then.insert(kv);
+        }
+    }
+    for kv in changed.into_values().flatten() {
+        then.insert(kv);
+    }
+    then
+}
 
 /// Reads the current state. The count is that of the whole range. The revision bounds apply before
 /// the sort, and the limit after it. There is one exception, as in etcd: a sort without an order,
 /// by a property other than the key, applies to the first keys only, one more than the limit.
-pub(super) fn read(keys: &KeySpace, range: &Range) -> RangeResult {
+pub(super) fn read_current(keys: &KeySpace, range: &Range) -> RangeResult {
     let count = keys.count(&range.keys) as u64;
     if range.count_only {
         return RangeResult {

@@ -82,19 +82,15 @@ impl<'a> Check<'a> {
     }
 
     pub(super) fn range(&mut self, range: &Range) -> Result<(), Error> {
-        let current = self.machine.revision;
-        let requested = range.revision;
-        if requested > current {
-            return Err(Error::FutureRevision { requested, current });
+        let (keys, past) = (&self.machine.keys, &self.machine.past);
+        if range.revision != 0 {
+            self.machine.check_known(range.revision)?;
+            // After a write of its own, the transaction is past the current revision.
+            if range.revision < self.machine.revision || self.wrote {
+                return self.budget.charge_past(keys, past, range);
+            }
         }
-        // Only the current state is kept, and after a write the transaction is past it.
-        if requested != 0 && (requested < current || self.wrote) {
-            return Err(Error::Compacted {
-                requested,
-                compact_revision: current,
-            });
-        }
-        (self.budget).charge_range(&self.machine.keys, range, self.written)
+        self.budget.charge_range(keys, range, self.written)
     }
 
     pub(super) fn delete(&mut self, delete: &Delete) -> Result<(), Error> {
@@ -164,6 +160,7 @@ impl<'a> Write<'a> {
     pub(super) fn finish(self) {
         if !self.changes.events.is_empty() {
             self.machine.revision = self.revision;
+            self.machine.past.trim();
         }
     }
 
@@ -173,7 +170,9 @@ impl<'a> Write<'a> {
         let mut results = Vec::with_capacity(ops.len());
         for op in ops {
             results.push(match op {
-                Op::Range(range) => OpResult::Range(range::read(&self.machine.keys, range)),
+                Op::Range(range) => {
+                    OpResult::Range(range::read(&self.machine.keys, &self.machine.past, range))
+                }
                 Op::Put(put) => OpResult::Put(self.put(put)),
                 Op::Delete(delete) => {
                     let (deleted, prev_kvs) = self.delete(delete);
@@ -210,11 +209,11 @@ impl<'a> Write<'a> {
         }
         let prev = machine.keys.insert(Arc::clone(&kv));
         let answer = if put.prev_kv { prev.clone() } else { None };
-        self.changes.events.push(Arc::new(Event {
+        self.push(Event {
             kv,
             prev,
             deleted: false,
-        }));
+        });
         answer
     }
 
@@ -237,10 +236,16 @@ impl<'a> Write<'a> {
         let Some(prev) = self.machine.keys.remove(key) else {
             return;
         };
-        self.changes.events.push(Arc::new(Event {
+        self.push(Event {
             kv: Arc::new(KeyValue::deleted(prev.key.clone(), self.revision)),
             prev: Some(prev),
             deleted: true,
-        }));
+        });
+    }
+
+    fn push(&mut self, event: Event) {
+        let event = Arc::new(event);
+        self.machine.past.push(&event);
+        self.changes.events.push(event);
     }
 }

@@ -1,23 +1,31 @@
-//! `etcdserverpb.Maintenance`: what `etcdctl endpoint status` and `endpoint health` request.
+//! `etcdserverpb.Maintenance`: what `etcdctl endpoint`, `alarm list`, `defrag` and `snapshot save`
+//! request.
 
 use etcd_client::proto::{
-    PbAlarmRequest, PbAlarmResponse, PbDefragmentRequest, PbDefragmentResponse, PbDowngradeRequest,
-    PbDowngradeResponse, PbHashKvRequest, PbHashKvResponse, PbHashRequest, PbHashResponse,
-    PbMaintenanceService, PbMoveLeaderRequest, PbMoveLeaderResponse, PbSnapshotRequest,
-    PbSnapshotResponse, PbStatusRequest, PbStatusResponse,
+    PbAlarmMember, PbAlarmRequest, PbAlarmResponse, PbDefragmentRequest, PbDefragmentResponse,
+    PbDowngradeRequest, PbDowngradeResponse, PbHashKvRequest, PbHashKvResponse, PbHashRequest,
+    PbHashResponse, PbMaintenanceService, PbMoveLeaderRequest, PbMoveLeaderResponse,
+    PbSnapshotRequest, PbStatusRequest, PbStatusResponse,
 };
-use futures_util::stream;
 use tonic::{Request, Response, Status};
 
+use super::bodies::AnswerBudget;
+use super::decode;
 use super::encode::to_i64;
+use super::snapshot::{self, SnapshotStream};
 use super::state::{RAFT_TERM, Shared};
 use super::unimplemented::unimplemented;
+use crate::coordinator::Operation;
+use crate::snapshot::{hash_all, hash_keys};
 
 /// The etcd version whose API is served, with our own version as build metadata.
-const VERSION: &str = concat!("3.5.0+turnlock.", env!("CARGO_PKG_VERSION"));
+pub(super) const VERSION: &str = concat!("3.5.0+turnlock.", env!("CARGO_PKG_VERSION"));
 
 /// `AlarmRequest.AlarmAction.GET`.
 const ALARM_GET: i32 = 0;
+
+/// `AlarmType.NOSPACE`.
+const NO_SPACE: i32 = 1;
 
 /// The maintenance service.
 pub(super) struct Maintenance(pub(super) Shared);
@@ -28,12 +36,18 @@ impl PbMaintenanceService for Maintenance {
         &self,
         request: Request<PbAlarmRequest>,
     ) -> Result<Response<PbAlarmResponse>, Status> {
+        // An alarm ends by itself, when there is room.
         if request.into_inner().action != ALARM_GET {
             return Err(unimplemented());
         }
+        let alarm = PbAlarmMember {
+            member_id: self.0.member_id(),
+            alarm: NO_SPACE,
+        };
+        let alarms = self.0.coordinator.is_full().then_some(alarm);
         Ok(Response::new(PbAlarmResponse {
             header: Some(self.0.header_now()),
-            alarms: Vec::new(),
+            alarms: alarms.into_iter().collect(),
         }))
     }
 
@@ -57,31 +71,56 @@ impl PbMaintenanceService for Maintenance {
         }))
     }
 
+    /// Does nothing: free pages are used again, and to move the others would keep writes waiting.
     async fn defragment(
         &self,
         _: Request<PbDefragmentRequest>,
     ) -> Result<Response<PbDefragmentResponse>, Status> {
-        Err(unimplemented())
+        Ok(Response::new(PbDefragmentResponse {
+            header: Some(self.0.header_now()),
+        }))
     }
 
-    async fn hash(&self, _: Request<PbHashRequest>) -> Result<Response<PbHashResponse>, Status> {
-        Err(unimplemented())
+    async fn hash(
+        &self,
+        request: Request<PbHashRequest>,
+    ) -> Result<Response<PbHashResponse>, Status> {
+        let coordinator = self.0.coordinator_for(&request);
+        let state = coordinator.copy(Operation::Copy, 0).await?;
+        let header = self.0.header(state.revision);
+        Ok(Response::new(PbHashResponse {
+            header: Some(header),
+            hash: coordinator.run_heavy(move || hash_all(&state)).await?,
+        }))
     }
 
     async fn hash_kv(
         &self,
-        _: Request<PbHashKvRequest>,
+        request: Request<PbHashKvRequest>,
     ) -> Result<Response<PbHashKvResponse>, Status> {
-        Err(unimplemented())
+        let coordinator = self.0.coordinator_for(&request);
+        let at = decode::to_u64(request.into_inner().revision);
+        let state = coordinator.copy(Operation::Copy, at).await?;
+        let (revision, compact_revision) = (state.revision, state.compact_revision);
+        let hash = coordinator.run_heavy(move || hash_keys(&state)).await?;
+        Ok(Response::new(PbHashKvResponse {
+            header: Some(self.0.header_now()),
+            hash,
+            compact_revision: to_i64(compact_revision),
+            hash_revision: to_i64(revision),
+        }))
     }
 
-    type SnapshotStream = stream::Empty<Result<PbSnapshotResponse, Status>>;
+    type SnapshotStream = SnapshotStream;
 
     async fn snapshot(
         &self,
-        _: Request<PbSnapshotRequest>,
+        request: Request<PbSnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(unimplemented())
+        let coordinator = self.0.coordinator_for(&request);
+        let answer = AnswerBudget::of(&request)?;
+        let pieces = snapshot::open(&self.0, coordinator, answer).await?;
+        Ok(Response::new(pieces))
     }
 
     async fn move_leader(

@@ -1,8 +1,9 @@
 //! The coordinator behind the etcd v3 gRPC API, on TCP and on Unix sockets.
 //!
 //! The server implements KV, Watch, Lease, Lock and Election. Of Cluster and Maintenance it
-//! implements the member list, the status and the list of alarms, which is empty. Any other method
-//! returns `UNIMPLEMENTED` with its name. History is not kept, so a read at a past revision returns
+//! implements the member list, the status, the list of alarms, hashes and snapshots. A request to
+//! defragment does nothing: free pages of the file are used again. Any other method returns
+//! `UNIMPLEMENTED` with its name. Little history is kept, so a read at a revision from long ago returns
 //! "compacted". Without TLS, the server listens on loopback addresses and in private folders only; see
 //! [`Security`]. Over a Unix socket, Go clients need etcd 3.5 or later: those of 3.4
 //! send the socket's path as HTTP/2 authority, which is malformed, and their streams are reset.
@@ -47,6 +48,7 @@ mod progress;
 mod proto;
 mod queue;
 mod security;
+mod snapshot;
 mod state;
 mod status;
 mod tls;

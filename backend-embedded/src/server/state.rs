@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::proto::PbResponseHeader;
+use tokio::sync::Semaphore;
 use tonic::{Request, Status};
 
 use super::access::{Access, Caller, Nobody};
@@ -33,6 +34,8 @@ pub(super) struct State {
     /// The waiting calls of the lock and election services.
     pub(super) call_registry: CallRegistry,
     pub(super) commit_wait: CommitWait,
+    /// Snapshots are sent one at a time.
+    pub(super) snapshot_turn: Arc<Semaphore>,
     cluster_id: u64,
     member_id: u64,
 }
@@ -58,6 +61,7 @@ impl State {
             progress_interval,
             call_registry: CallRegistry::default(),
             commit_wait: CommitWait::default(),
+            snapshot_turn: Arc::new(Semaphore::new(1)),
             cluster_id: status.cluster_id,
             member_id: status.member_id,
         }

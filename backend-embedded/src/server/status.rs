@@ -133,7 +133,8 @@ impl From<Error> for Status {
             Error::TooManyLeases { .. }
             | Error::TooManyWatches { .. }
             | Error::TooManyRangeWatches { .. }
-            | Error::SlowWatcher { .. } => return exhausted(format!("turnlock: {err}")),
+            | Error::SlowWatcher { .. }
+            | Error::SnapshotUnderWay => return exhausted(format!("turnlock: {err}")),
             Error::TooManyLeaseKeys { .. }
             | Error::TooManyKeys { .. }
             | Error::AnswerTooLarge { .. } => {

@@ -11,7 +11,7 @@ use crate::machine::op::KeyValue;
 /// Create revision, mod revision, version and lease, each 8 bytes little-endian; then the value.
 const HEADER: usize = 32;
 
-pub(super) fn encode(kv: &KeyValue) -> Vec<u8> {
+pub(crate) fn encode(kv: &KeyValue) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER + kv.value.len());
     bytes.extend_from_slice(&kv.create_revision.to_le_bytes());
     bytes.extend_from_slice(&kv.mod_revision.to_le_bytes());
@@ -22,7 +22,7 @@ pub(super) fn encode(kv: &KeyValue) -> Vec<u8> {
 }
 
 /// Parses a key; `None` if the bytes are too short.
-pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Option<KeyValue> {
+pub(crate) fn decode(key: &[u8], bytes: &[u8]) -> Option<KeyValue> {
     let (create_revision, rest) = bytes.split_first_chunk()?;
     let (mod_revision, rest) = rest.split_first_chunk()?;
     let (version, rest) = rest.split_first_chunk()?;

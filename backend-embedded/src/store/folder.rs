@@ -20,10 +20,13 @@ use super::medium::{Medium, is_no_space};
 use super::owner_name::{self, OwnerNames};
 use crate::error::Error;
 use crate::evidence::{LockStamp, PreviousRun};
+use crate::machine::Snapshot;
 
 const STORE: &str = "store.redb";
 /// A store that is being created. It is renamed to `STORE` when it is complete.
 const NEW_STORE: &str = "store.redb.new";
+/// A store that is being restored from a snapshot. It is renamed to `STORE` when it is complete.
+const RESTORING: &str = "store.redb.restoring";
 const JOURNAL: &str = "JOURNAL";
 const MARK: &str = "ACKED";
 /// The owner of the folder has this file locked. The file holds the owner's process id.
@@ -128,7 +131,7 @@ impl Folder {
     /// Opens the store in the folder, and creates an empty one if there never was one.
     pub(crate) fn medium(self: Arc<Self>) -> Result<FolderMedium, Error> {
         let store = self.path.join(STORE);
-        let new_store = self.path.join(NEW_STORE);
+        let restoring = self.path.join(RESTORING);
         let mark_path = self.path.join(MARK);
         let damaged = |detail: &str| Error::Damaged {
             path: store.clone(),
@@ -142,19 +145,14 @@ impl Folder {
                 return Err(to_error(&store, error));
             }
             Err(_) if mark_path.exists() => return Err(damaged("the file is missing")),
-            Err(_) => {
-                // Created under another name and then renamed, so that a crash leaves no store or a
-                // complete one.
-                let at_new = |error| to_error(&new_store, error);
-                private_file()
-                    .truncate(true)
-                    .open(&new_store)
-                    .map_err(at_new)?;
-                let file = StoreFile::open(&new_store).map_err(at_new)?;
-                super::create(Box::new(file), &new_store)?;
-                std::fs::rename(&new_store, &store).map_err(at_new)?;
-                self.sync()?;
+            // An empty store would take the place of the one that was to be restored.
+            Err(_) if restoring.exists() => {
+                return Err(Error::Damaged {
+                    path: restoring,
+                    detail: "a restore into this folder has not ended".to_string(),
+                });
             }
+            Err(_) => self.create_store(NEW_STORE, &Snapshot::empty())?,
         }
         let at_mark = |error| to_error(&mark_path, error);
         let mark = private_file()
@@ -183,6 +181,37 @@ impl Folder {
             mark,
             folder: self,
         })
+    }
+
+    /// Creates a store with this state under another name, and then renames it, so that a crash leaves
+    /// no store or a complete one.
+    fn create_store(&self, name: &str, state: &Snapshot) -> Result<(), Error> {
+        let new = self.path.join(name);
+        let at_new = |error| to_error(&new, error);
+        private_file().truncate(true).open(&new).map_err(at_new)?;
+        let file = StoreFile::open(&new).map_err(at_new)?;
+        super::create(Box::new(file), &new, state)?;
+        std::fs::rename(&new, self.path.join(STORE)).map_err(at_new)?;
+        self.sync()
+    }
+
+    /// Returns a file of the store in the folder, if there is one.
+    #[cfg(feature = "server")]
+    pub(crate) fn find_store(&self) -> Option<PathBuf> {
+        let files = [STORE, JOURNAL, MARK].map(|name| self.path.join(name));
+        files.into_iter().find(|path| path.exists())
+    }
+
+    /// Creates the store with this state, in a folder that has none. If this process is killed
+    /// meanwhile, no coordinator opens what is there.
+    #[cfg(feature = "server")]
+    pub(crate) fn restore(&self, state: &Snapshot) -> Result<(), Error> {
+        let restored = self.create_store(RESTORING, state);
+        if restored.is_err() {
+            // The caller is told: nothing has to remind of it.
+            let _ = std::fs::remove_file(self.path.join(RESTORING));
+        }
+        restored
     }
 
     fn sync(&self) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 //! redb.
 
 mod ack_mark;
-mod codec;
+pub(crate) mod codec;
 mod deletions;
 #[cfg(any(test, simulation))]
 pub(crate) mod disk;
@@ -101,7 +101,7 @@ impl Batch {
     }
 
     /// Applies the changes to a snapshot.
-    fn apply(&self, to: &mut Snapshot) {
+    pub(crate) fn apply(&self, to: &mut Snapshot) {
         let found = to.keys.drain(..).map(|kv| (kv.key.clone(), kv));
         let mut keys: BTreeMap<_, _> = found.collect();
         for (key, kv) in &self.keys {
@@ -391,8 +391,21 @@ impl Drop for Store {
     }
 }
 
-/// Creates an empty store on a backend that holds nothing yet.
-pub(crate) fn create(backend: Box<dyn StorageBackend>, path: &Path) -> Result<(), Error> {
+/// Fails if a state is impossible, and says why.
+#[cfg(feature = "server")]
+pub(crate) fn check_state(state: &Snapshot) -> Result<(), String> {
+    tables::check(state).map_err(|problem| match problem {
+        Problem::Damaged(detail) => detail,
+        other => format!("{other:?}"),
+    })
+}
+
+/// Creates a store with this state, and new ids, on a backend that holds nothing yet.
+pub(crate) fn create(
+    backend: Box<dyn StorageBackend>,
+    path: &Path,
+    state: &Snapshot,
+) -> Result<(), Error> {
     let faults = Arc::<FaultLog>::default();
     let backend = LoggedBackend {
         backend,
@@ -401,7 +414,7 @@ pub(crate) fn create(backend: Box<dyn StorageBackend>, path: &Path) -> Result<()
     };
     let created = catch_panics(|| {
         let database = tables::builder().create_with_backend(backend)?;
-        tables::initialise(&database, Identity::random())
+        tables::initialise(&database, Identity::random(), state)
     });
     created.map_err(|problem| to_failure(path, &faults, problem).into_error())
 }

@@ -76,18 +76,29 @@ pub(super) fn builder() -> Builder {
     builder
 }
 
-/// Writes the tables of an empty store.
-pub(super) fn initialise(database: &Database, identity: Identity) -> Result<(), Problem> {
+/// Writes the tables of a new store.
+pub(super) fn initialise(
+    database: &Database,
+    identity: Identity,
+    state: &Snapshot,
+) -> Result<(), Problem> {
     let transaction = database.begin_write()?;
     let head = Head {
         sequence: FIRST_SEQUENCE,
-        revision: FIRST_REVISION,
-        compact_revision: 0,
+        revision: state.revision,
+        compact_revision: state.compact_revision,
     };
     let mut keys = transaction.open_table(KEYS)?;
     keys.insert(HEAD, head.encode().as_slice())?;
+    for kv in &state.keys {
+        keys.insert(kv.key.as_ref(), codec::encode(kv).as_slice())?;
+    }
     drop(keys);
-    transaction.open_table(LEASES)?;
+    let mut leases = transaction.open_table(LEASES)?;
+    for (id, ttl) in &state.leases {
+        leases.insert(id, ttl.as_secs())?;
+    }
+    drop(leases);
     deletions::initialise(&transaction, FIRST_SEQUENCE)?;
     let mut meta = transaction.open_table(META)?;
     meta.insert(META_FORMAT, FORMAT_VERSION)?;

@@ -1,5 +1,7 @@
 //! Tests of the coordinator in memory and on a simulated disk.
 
+#[cfg(feature = "server")]
+mod copy;
 mod durable;
 mod faults;
 mod history;

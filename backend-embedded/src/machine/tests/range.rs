@@ -129,36 +129,104 @@ fn values_can_be_left_out() {
     assert_eq!((kv.create_revision, kv.version), (2, 1));
 }
 
-#[test]
-fn only_the_current_revision_can_be_read() {
-    let mut machine = filled(&["a", "b"]);
-    let at = |revision| Range {
+fn at(revision: Revision, keys: KeyRange) -> Range {
+    Range {
         revision,
-        ..Range::all(one("a"))
-    };
-    assert_eq!(machine.range(&at(3)).unwrap().count, 1);
+        ..Range::all(keys)
+    }
+}
+
+#[test]
+fn a_revision_that_was_compacted_or_is_to_come_cannot_be_read() {
+    let mut machine = filled(&["a", "b", "c"]);
+    machine.compact(3, &mut Changes::default()).unwrap();
+    assert_eq!(machine.range(&at(3, one("b"))).unwrap().count, 1);
+    assert_eq!(machine.range(&at(3, one("c"))).unwrap().count, 0);
     assert!(matches!(
-        machine.range(&at(2)),
+        machine.range(&at(2, one("a"))),
         Err(Error::Compacted {
             requested: 2,
             compact_revision: 3
         })
     ));
     assert!(matches!(
-        machine.range(&at(4)),
+        machine.range(&at(5, one("a"))),
         Err(Error::FutureRevision {
-            requested: 4,
-            current: 3
+            requested: 5,
+            current: 4
         })
     ));
-    // After a write of its own, the transaction is past that revision.
-    let ops = vec![Op::Put(put("c", "")), Op::Range(at(3))];
-    assert!(matches!(
-        machine.refuses(&then(ops)),
-        Error::Compacted { .. }
-    ));
-    let ops = vec![Op::Range(at(3)), Op::Put(put("c", ""))];
-    assert!(machine.txn(&then(ops), &mut Changes::default()).is_ok());
+}
+
+#[test]
+fn a_transaction_reads_the_past_behind_its_own_writes() {
+    let mut machine = machine();
+    machine.set("a", "first");
+    let before = machine.set("a", "second");
+    let ops = vec![
+        Op::Put(put("a", "third")),
+        Op::Put(put("b", "")),
+        Op::Range(at(before, KeyRange::all())),
+        Op::Range(at(before - 1, KeyRange::all())),
+        Op::Range(Range::all(KeyRange::all())),
+    ];
+    let done = machine.txn(&then(ops), &mut Changes::default()).unwrap();
+    let values = |result: &OpResult| match result {
+        OpResult::Range(found) => {
+            let values = found.kvs.iter().map(|kv| kv.value.clone());
+            values.collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(values(&done.results[2]), ["second"]);
+    assert_eq!(values(&done.results[3]), ["first"]);
+    assert_eq!(values(&done.results[4]), ["third", ""]);
+}
+
+#[test]
+fn the_past_is_bounded_and_its_rest_is_right() {
+    let limits = Limits::default().with_history_events(10);
+    let mut machine = Machine::new(limits.with_history_bytes(1000));
+    let revisions: Vec<_> = (0..30)
+        .map(|nth| machine.set("a", &nth.to_string()))
+        .collect();
+    for (nth, &revision) in revisions.iter().enumerate() {
+        match machine.range(&at(revision, one("a"))) {
+            Ok(found) => assert_eq!(found.kvs[0].value, nth.to_string()),
+            Err(error) => {
+                assert!(matches!(error, Error::Compacted { .. }), "{error}");
+                assert!(nth < 19, "{nth}: {error}");
+            }
+        }
+    }
+    let last = machine.set("a", &"v".repeat(1000));
+    machine.set("a", "");
+    let gone = machine.range(&at(last, one("a")));
+    assert!(matches!(gone, Err(Error::Compacted { .. })), "{gone:?}");
+}
+
+#[test]
+fn a_read_of_the_past_costs_what_it_looks_at() {
+    let mut machine = filled(&["a", "b", "c"]);
+    let before = machine.revision();
+    machine.set("a", &"v".repeat(100));
+    machine.set("a", "");
+    let within = |keys, bytes| Limits {
+        request_keys: keys,
+        answer_bytes: bytes,
+        ..Limits::default()
+    };
+    let all = || KeyRange::all();
+    for (limits, revision, fits) in [
+        (within(49, 1000), before, false),
+        (within(50, 1000), before, true),
+        (within(1000, 104), before + 1, false),
+        (within(1000, 105), before + 1, true),
+    ] {
+        machine.limits = limits;
+        let found = machine.range(&at(revision, all()));
+        assert_eq!(found.is_ok(), fits, "{revision}: {found:?}");
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -240,12 +308,14 @@ fn query() -> impl Strategy<Value = Range> {
     )
 }
 
-/// Applies the rules of etcd's `Range`, step by step over all keys.
-fn naive(machine: &Machine, range: &Range) -> RangeResult {
-    let all = machine.range(&Range::all(KeyRange::all())).unwrap().kvs;
-    let mut kvs: Vec<_> = (all.into_iter())
-        .filter(|kv| range.keys.contains(&kv.key))
-        .collect();
+fn all_of(machine: &Machine) -> Vec<Arc<KeyValue>> {
+    machine.range(&Range::all(KeyRange::all())).unwrap().kvs
+}
+
+/// Applies the rules of etcd's `Range`, step by step over all of these keys.
+fn naive(all: &[Arc<KeyValue>], range: &Range) -> RangeResult {
+    let within = all.iter().filter(|kv| range.keys.contains(&kv.key));
+    let mut kvs: Vec<_> = within.cloned().collect();
     let count = kvs.len() as u64;
     let bounds = [
         range.min_mod_revision,
@@ -283,35 +353,46 @@ fn naive(machine: &Machine, range: &Range) -> RangeResult {
     RangeResult { kvs, more, count }
 }
 
+fn apply(machine: &mut Machine, step: Step, changes: &mut Changes) {
+    match step {
+        Step::Set(mut keys) => {
+            keys.sort_unstable();
+            keys.dedup();
+            let put = |&key: &usize| Op::Put(put(KEYS[key], &key.to_string()));
+            let txn = then(keys.iter().map(put).collect());
+            machine.txn(&txn, changes).unwrap();
+        }
+        Step::Delete(key) => {
+            machine.delete(&delete(one(KEYS[key])), changes).unwrap();
+        }
+        Step::DeletePrefix(prefix) => {
+            let keys = KeyRange::prefix(PREFIXES[prefix]);
+            machine.delete(&delete(keys), changes).unwrap();
+        }
+    }
+}
+
 proptest! {
     #[test]
-    fn the_index_answers_as_a_scan_would(
+    fn the_index_answers_as_a_scan_would_now_and_in_the_past(
         steps in prop::collection::vec(step(), 0..40),
         queries in prop::collection::vec(query(), 20),
     ) {
         let mut machine = machine();
         let mut changes = Changes::default();
+        let mut past = vec![(machine.revision(), all_of(&machine))];
         for step in steps {
-            match step {
-                Step::Set(mut keys) => {
-                    keys.sort_unstable();
-                    keys.dedup();
-                    let put = |&key: &usize| Op::Put(put(KEYS[key], &key.to_string()));
-                    let txn = then(keys.iter().map(put).collect());
-                    machine.txn(&txn, &mut changes).unwrap();
-                }
-                Step::Delete(key) => {
-                    machine.delete(&delete(one(KEYS[key])), &mut changes).unwrap();
-                }
-                Step::DeletePrefix(prefix) => {
-                    let keys = KeyRange::prefix(PREFIXES[prefix]);
-                    machine.delete(&delete(keys), &mut changes).unwrap();
-                }
-            }
+            apply(&mut machine, step, &mut changes);
+            past.push((machine.revision(), all_of(&machine)));
         }
         for query in queries {
             let found = machine.range(&query).unwrap();
-            prop_assert_eq!(found, naive(&machine, &query), "{:?}", query);
+            prop_assert_eq!(found, naive(&all_of(&machine), &query), "{:?}", query);
+            for (revision, all) in &past {
+                let query = Range { revision: *revision, ..query.clone() };
+                let found = machine.range(&query).unwrap();
+                prop_assert_eq!(found, naive(all, &query), "{:?}", query);
+            }
         }
         machine.delete(&delete(KeyRange::all()), &mut changes).unwrap();
         prop_assert_eq!(machine.bytes(), 0);

@@ -36,6 +36,7 @@ impl Decider<'_> {
             Operation::Watch(keys) => self.has(Right::Read, keys),
             // It takes events away from all.
             Operation::Compact => self.is_admin(),
+            Operation::Copy => self.is_admin(),
             // A lease without keys harms nobody, but there is a limit of them: who can only read has
             // no use for one.
             Operation::Grant => self.rules.has_anywhere(self.subject, Right::Lock),
@@ -390,8 +391,11 @@ right = "admin"
 
     #[test]
     fn only_an_admin_of_every_key_maintains_the_store() {
-        assert!(allows("root", Operation::Compact));
-        assert!(!allows("a", Operation::Compact));
+        for operation in [Operation::Compact, Operation::Copy] {
+            assert!(allows("root", operation));
+            assert!(!allows("a", operation));
+            assert!(!allows("reader", operation));
+        }
         assert!(!allows("nobody", Operation::Grant));
     }
 

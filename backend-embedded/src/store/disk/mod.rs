@@ -16,6 +16,7 @@ use super::ack_mark::AckMark;
 use super::journal;
 use super::medium::Medium;
 use crate::error::Error;
+use crate::machine::Snapshot;
 
 /// The unit in which a power cut tears writes.
 const SECTOR: usize = 512;
@@ -105,7 +106,7 @@ impl Disk {
     pub(crate) fn with_store() -> Disk {
         let disk = Disk::default();
         disk.state().bytes.journal = vec![0; journal::LENGTH];
-        super::create(disk.open().unwrap(), disk.path()).unwrap();
+        super::create(disk.open().unwrap(), disk.path(), &Snapshot::empty()).unwrap();
         disk
     }
 

@@ -174,3 +174,40 @@ fn a_journal_that_is_gone_or_cut_off_is_noticed_if_anything_is_missing() {
         assert_eq!(loaded.snapshot, writer.state());
     }
 }
+
+#[test]
+#[cfg(feature = "server")]
+fn a_restored_store_is_there_wholly_or_not_at_all() {
+    let root = tempfile::tempdir().unwrap();
+    let state = {
+        let mut writer = Writer::new(7);
+        for _ in 0..50 {
+            writer.next();
+        }
+        writer.state()
+    };
+    let folder = Folder::claim(root.path()).unwrap();
+    assert_eq!(folder.find_store(), None);
+    folder.restore(&state).unwrap();
+    assert_eq!(folder.find_store(), Some(root.path().join("store.redb")));
+    drop(folder);
+    let (store, loaded) = open_folder(root.path()).unwrap();
+    assert_eq!(loaded.snapshot, state);
+    drop(store);
+
+    // What a kill in the middle leaves.
+    let half = root.path().join("half");
+    fs::create_dir(&half).unwrap();
+    fs::write(half.join("store.redb.restoring"), "half of it").unwrap();
+    let error = medium(&half).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("restore into this folder has not ended"),
+        "{error}"
+    );
+    let folder = Folder::claim(&half).unwrap();
+    folder.restore(&state).unwrap();
+    drop(folder);
+    assert_eq!(open_folder(&half).unwrap().1.snapshot, state);
+}

@@ -1,0 +1,173 @@
+//! `Maintenance.Snapshot`: the whole state, in pieces.
+//!
+//! A piece is made when the client has taken the one before. The state is that of one revision. What
+//! is replaced in the store meanwhile is kept until it has been sent, within bounds.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::proto::{PbResponseHeader, PbSnapshotResponse};
+use futures_util::{Stream, stream};
+use lock_core::surroundings::Surroundings;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tonic::Status;
+
+use super::bodies::AnswerBudget;
+use super::maintenance::VERSION;
+use super::state::Shared;
+use crate::coordinator::{Coordinator, Operation, Retained, to_clock_revision};
+use crate::error::Error;
+use crate::snapshot::Encoder;
+
+/// How long a client may take for a piece.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many bytes of keys and values a snapshot may keep that were replaced in the store.
+const MAX_RETAINED_BYTES: usize = 128 << 20;
+
+type Piece = Result<PbSnapshotResponse, Status>;
+
+pub(super) type SnapshotStream = Pin<Box<dyn Stream<Item = Piece> + Send>>;
+
+/// Begins a snapshot. There is one at a time.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tasks of a server run where it serves"
+)]
+pub(super) async fn open(
+    shared: &Shared,
+    coordinator: Coordinator,
+    answer: AnswerBudget,
+) -> Result<SnapshotStream, Status> {
+    let turn = Arc::clone(&shared.snapshot_turn).try_acquire_owned();
+    let turn = turn.map_err(|_| {
+        let error = Error::SnapshotUnderWay;
+        coordinator.figures().count_refusal(&error);
+        error
+    })?;
+    let taken_at = to_clock_revision(Surroundings::current().wall_clock());
+    let state = coordinator.copy(Operation::Copy, 0).await?;
+    let header = shared.header(state.revision);
+    let snapshot = SnapshotTask {
+        retained: coordinator.retain(state.revision),
+        coordinator,
+        encoder: Some(Encoder::new(state, header.cluster_id, taken_at)),
+        header,
+        answer,
+        _turn: turn,
+    };
+    let (sender, receiver) = mpsc::channel(1);
+    let ending = shared.lifecycle.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = snapshot.send_to(&sender) => {}
+            () = ending.wait_for_draining() => {}
+        }
+    });
+    let shared = Arc::clone(shared);
+    let pieces = stream::unfold(Some(receiver), move |receiver| {
+        let shared = Arc::clone(&shared);
+        async move {
+            let mut receiver = receiver?;
+            let piece = receiver.recv().await;
+            // Whoever does not get the end must not take what there is for the whole.
+            let piece = piece.unwrap_or_else(|| Err(cut_off(&shared)));
+            let is_last = piece
+                .as_ref()
+                .map_or(true, |piece| piece.remaining_bytes == 0);
+            Some((piece, (!is_last).then_some(receiver)))
+        }
+    });
+    Ok(Box::pin(pieces))
+}
+
+fn cut_off(shared: &Shared) -> Status {
+    match shared.lifecycle.is_ending() {
+        true => shared.stop_status(),
+        false => too_slow(),
+    }
+}
+
+fn too_slow() -> Status {
+    Status::deadline_exceeded(format!(
+        "turnlock: the client takes the snapshot too slowly: a piece may take {} s, and \
+         {MAX_RETAINED_BYTES} bytes of it may be replaced in the store meanwhile",
+        PIECE_TIMEOUT.as_secs()
+    ))
+}
+
+/// A snapshot that is being sent.
+struct SnapshotTask {
+    coordinator: Coordinator,
+    /// Absent while a piece is made.
+    encoder: Option<Encoder>,
+    header: PbResponseHeader,
+    retained: Arc<Retained>,
+    answer: AnswerBudget,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl SnapshotTask {
+    /// Sends all pieces, or an error, or nothing more if the client does not take them.
+    async fn send_to(mut self, sender: &mpsc::Sender<Piece>) {
+        loop {
+            let Some(room) = self.wait_for_room(sender).await else {
+                return;
+            };
+            let piece = self.next_piece().await;
+            let is_last = piece
+                .as_ref()
+                .map_or(true, |piece| piece.remaining_bytes == 0);
+            room.send(piece);
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    /// Waits until the client has taken the piece before. Returns nothing if it does not.
+    async fn wait_for_room<'a>(
+        &self,
+        sender: &'a mpsc::Sender<Piece>,
+    ) -> Option<mpsc::Permit<'a, Piece>> {
+        /// How often it is looked whether too much is kept meanwhile.
+        const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+        let mut waited = Duration::ZERO;
+        loop {
+            match tokio::time::timeout(CHECK_INTERVAL, sender.reserve()).await {
+                Ok(room) => return room.ok(),
+                Err(_) => waited += CHECK_INTERVAL,
+            }
+            if waited >= PIECE_TIMEOUT || self.retained.bytes() > MAX_RETAINED_BYTES {
+                tracing::warn!("a client takes a snapshot too slowly: it is cut off");
+                return None;
+            }
+        }
+    }
+
+    async fn next_piece(&mut self) -> Piece {
+        if self.retained.bytes() > MAX_RETAINED_BYTES {
+            return Err(too_slow());
+        }
+        let Some(mut encoder) = self.encoder.take() else {
+            return Err(Status::internal(
+                "turnlock: a piece of the snapshot was lost",
+            ));
+        };
+        let made = self.coordinator.run_heavy(move || {
+            let blob = encoder.next_piece();
+            (blob, encoder)
+        });
+        let (blob, encoder) = made.await?;
+        self.answer.reserve(blob.len()).await?;
+        let remaining_bytes = encoder.remaining();
+        self.encoder = Some(encoder);
+        Ok(PbSnapshotResponse {
+            header: Some(self.header),
+            remaining_bytes,
+            blob: blob.into(),
+            version: VERSION.to_owned(),
+        })
+    }
+}
