@@ -195,6 +195,10 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(feature = "embedded")]
         Command::Rules(command) => commands::rules::rules(global, command).await,
         #[cfg(feature = "embedded")]
+        Command::Snapshot(args) => commands::snapshot::snapshot(global, args).await,
+        #[cfg(feature = "embedded")]
+        Command::Restore(args) => commands::restore::restore(global, args).await,
+        #[cfg(feature = "embedded")]
         Command::Stop => commands::stop::stop(global).await,
         Command::Status => commands::status::status(global).await,
         #[cfg(feature = "embedded")]

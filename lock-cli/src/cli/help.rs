@@ -157,6 +157,31 @@ Whoever reads them sees the names of all locks, whatever the rules say.
 ";
 
 #[cfg(feature = "embedded")]
+pub const SNAPSHOT_HELP: &str = "\
+Examples:
+  turnlock snapshot locks.snapshot           of your own coordinator
+  turnlock --backend etcds://locks.example:2379 snapshot /backup/locks.snapshot
+
+All users go on meanwhile. The file is what `etcdctl snapshot save` writes. With
+--rules, the server gives it to those who have the right admin over every key.
+A snapshot of etcd itself is restored with `etcdutl snapshot restore`.
+";
+
+#[cfg(feature = "embedded")]
+pub const RESTORE_HELP: &str = "\
+Examples:
+  turnlock restore locks.snapshot --data /srv/locks
+                                   then `turnlock serve --data /srv/locks`
+  ssh backup cat locks.snapshot | turnlock restore - --data /srv/locks
+
+Run it as the user who serves. Every token is then higher than all that were
+given, also after the snapshot; only an offset that was raised after it has to
+be raised again, with `turnlock token-offset --raise-to`. No session goes on:
+what was locked in the snapshot is free after the time to live of its session.
+Changes after the snapshot are lost.
+";
+
+#[cfg(feature = "embedded")]
 pub const RULES_CHECK_HELP: &str = "\
 Examples:
   turnlock rules check rules.toml --as user:alice --do lock nightly

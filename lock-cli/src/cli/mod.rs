@@ -2,6 +2,8 @@
 //! pages.
 
 mod acquire;
+#[cfg(feature = "embedded")]
+mod backup;
 #[cfg(feature = "bench")]
 mod bench;
 mod help;
@@ -20,6 +22,8 @@ use clap::{Args, Parser, Subcommand};
 pub use self::acquire::{
     Acquire, Append, Change, Check, Edit, Fence, FlockFlags, Hold, OnLost, Run, Write,
 };
+#[cfg(feature = "embedded")]
+pub use self::backup::{Restore, Snapshot};
 #[cfg(feature = "bench")]
 pub use self::bench::Bench;
 #[cfg(feature = "top")]
@@ -176,6 +180,12 @@ pub enum Command {
     #[cfg(feature = "embedded")]
     #[command(subcommand)]
     Rules(Rules),
+    /// Save everything that a coordinator has stored to a file
+    #[cfg(feature = "embedded")]
+    Snapshot(Snapshot),
+    /// Make a folder for `turnlock serve` from a snapshot, with higher tokens than ever given
+    #[cfg(feature = "embedded")]
+    Restore(Restore),
     /// Stop your own coordinator on this machine
     #[cfg(feature = "embedded")]
     Stop,

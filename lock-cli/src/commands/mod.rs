@@ -24,10 +24,14 @@ mod outer_hold;
 pub mod queue;
 mod release;
 #[cfg(feature = "embedded")]
+pub mod restore;
+#[cfg(feature = "embedded")]
 pub mod rules;
 pub mod run;
 #[cfg(feature = "embedded")]
 pub mod serve;
+#[cfg(feature = "embedded")]
+pub mod snapshot;
 pub mod status;
 #[cfg(feature = "embedded")]
 pub mod stop;

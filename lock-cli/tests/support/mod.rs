@@ -195,8 +195,12 @@ impl Server {
     }
 
     pub fn start_with(home: &Home, args: &[&str]) -> Self {
+        Server::start_at(home, "127.0.0.1:0", args)
+    }
+
+    pub fn start_at(home: &Home, address: &str, args: &[&str]) -> Self {
         let mut child = home
-            .turnlock(&[&["serve", "--listen", "127.0.0.1:0"], args].concat())
+            .turnlock(&[&["serve", "--listen", address], args].concat())
             .stderr(Stdio::piped())
             .spawn()
             .expect("turnlock starts");
@@ -232,6 +236,11 @@ impl Server {
     /// Ends the server as a service manager does.
     pub fn stop(self) -> Output {
         signal(self.running.id(), rustix::process::Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits for the end of the server.
+    pub fn wait(self) -> Output {
         self.running.wait()
     }
 }
