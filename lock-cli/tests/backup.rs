@@ -289,9 +289,8 @@ fn a_restore_that_is_killed_leaves_nothing_that_a_server_opens() {
         std::thread::sleep(whole.mul_f64(chance.f64() * 1.2));
         signal(running.id(), Signal::KILL);
         let ended = running.wait();
-        let opened = Coordinator::open(Config::new(&data));
         let is_whole = data.join("store.redb").exists();
-        match opened {
+        match Coordinator::open(Config::new(&data)) {
             Ok(coordinator) if is_whole => {
                 wholes += 1;
                 assert_eq!(coordinator.status().keys, keys);

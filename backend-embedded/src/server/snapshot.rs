@@ -62,7 +62,7 @@ pub(super) async fn open(
     tokio::spawn(async move {
         tokio::select! {
             () = snapshot.send_to(&sender) => {}
-            () = ending.wait_for_draining() => {}
+            () = ending.wait_for_ending() => {}
         }
     });
     let shared = Arc::clone(shared);
@@ -83,7 +83,7 @@ pub(super) async fn open(
 }
 
 fn cut_off(shared: &Shared) -> Status {
-    match shared.lifecycle.is_ending() {
+    match shared.lifecycle.is_draining() {
         true => shared.stop_status(),
         false => too_slow(),
     }
