@@ -74,7 +74,12 @@ pub struct Limits {
     pub request_keys: usize,
     /// Bytes of keys and values in the answer to one request (default 64 MiB). A request for more is
     /// refused with [`AnswerTooLarge`](crate::Error::AnswerTooLarge).
-    pub answer_bytes: usize,
+    pub request_answer_bytes: usize,
+    /// The number of contenders in one queue, those that hold the lock among them (no limit by
+    /// default). A key with a lease counts among those of its directory, which is the key up to its
+    /// last `/`, unless the directory's name begins with `@`. A further one is refused with
+    /// [`QueueFull`](crate::Error::QueueFull).
+    pub queue_entries: usize,
     /// The number of watches of all connections together (default 200,000). Of ranges that are
     /// neither one key nor a prefix, there are 1,000 at most.
     pub watches: usize,
@@ -110,7 +115,8 @@ impl Default for Limits {
             leases_of_subject: 50_000,
             lease_keys: 100_000,
             request_keys: 1_000_000,
-            answer_bytes: 64 << 20,
+            request_answer_bytes: 64 << 20,
+            queue_entries: usize::MAX,
             watches: 200_000,
             history_events: 10_000,
             history_bytes: 8 << 20,
@@ -159,10 +165,17 @@ impl Limits {
         self
     }
 
-    /// Sets [`answer_bytes`](Self::answer_bytes).
+    /// Sets [`request_answer_bytes`](Self::request_answer_bytes).
     #[must_use]
-    pub fn with_answer_bytes(mut self, bytes: usize) -> Self {
-        self.answer_bytes = bytes;
+    pub fn with_request_answer_bytes(mut self, bytes: usize) -> Self {
+        self.request_answer_bytes = bytes;
+        self
+    }
+
+    /// Sets [`queue_entries`](Self::queue_entries).
+    #[must_use]
+    pub fn with_queue_entries(mut self, entries: usize) -> Self {
+        self.queue_entries = entries;
         self
     }
 

@@ -86,6 +86,17 @@ pub enum Error {
         limit: usize,
     },
 
+    /// The queue is as long as it may be.
+    #[error(
+        "{entries} contenders are in this queue, which is the limit, so there is no place {}; try \
+         again after a pause",
+        entries + 1
+    )]
+    QueueFull {
+        /// The number of contenders in the queue, those that hold the lock among them.
+        entries: usize,
+    },
+
     /// The request would look at too many keys.
     #[error(
         "the request would look at more than {limit} keys, which is the limit; ask for a smaller \
@@ -297,6 +308,7 @@ pub(crate) fn to_lock_error(error: Error) -> lock_core::Error {
         | Error::Overloaded
         | Error::TooManyLeases { .. }
         | Error::TooManyLeaseKeys { .. }
+        | Error::QueueFull { .. }
         | Error::TooManyKeys { .. }
         | Error::AnswerTooLarge { .. }
         | Error::TooManyWatches { .. }

@@ -191,7 +191,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         #[cfg(feature = "conformance")]
         Command::Conformance(args) => commands::conformance::conformance(global, args).await,
         #[cfg(feature = "embedded")]
-        Command::Serve(serve) => commands::serve::serve(serve).await,
+        Command::Serve(serve) => commands::serve::serve(*serve).await,
         #[cfg(feature = "embedded")]
         Command::Rules(command) => commands::rules::rules(global, command).await,
         #[cfg(feature = "embedded")]

@@ -98,6 +98,7 @@ impl Coordinator {
         Coordinator {
             inner: Arc::clone(&self.inner),
             authorizer: Some(authorizer),
+            turn: self.turn.clone(),
         }
     }
 

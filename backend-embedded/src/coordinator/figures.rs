@@ -15,7 +15,7 @@ use crate::store::{COMMIT_BUCKETS, StoreSyncs};
 /// A commit that has taken longer than this does not end by itself.
 const STUCK: Duration = Duration::from_secs(30);
 
-/// Why requests and connections are refused: first what [`refusal_index`] tells apart, in its order.
+/// Why requests are refused: what [`refusal_index`] tells apart, in its order.
 pub(crate) const REFUSALS: [&str; 9] = [
     "pending_requests",
     "store_bytes",
@@ -25,11 +25,8 @@ pub(crate) const REFUSALS: [&str; 9] = [
     "request_keys",
     "lease_keys",
     "snapshots",
-    "connections",
+    "queue_entries",
 ];
-
-/// The index of refused connections in [`REFUSALS`].
-const CONNECTIONS: usize = REFUSALS.len() - 1;
 
 /// Values that are counted where things happen. None of them is behind a lock that a request holds
 /// for long.
@@ -92,11 +89,6 @@ impl Figures {
         if let Some(index) = refusal_index(error) {
             self.refused[index].fetch_add(1, Ordering::Relaxed);
         }
-    }
-
-    /// Counts a connection that was closed because there are too many.
-    pub(crate) fn count_refused_connection(&self) {
-        self.refused[CONNECTIONS].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count_expiry(&self) {
@@ -200,6 +192,7 @@ fn refusal_index(error: &Error) -> Option<usize> {
         Error::TooManyKeys { .. } | Error::AnswerTooLarge { .. } => 5,
         Error::TooManyLeaseKeys { .. } => 6,
         Error::SnapshotUnderWay => 7,
+        Error::QueueFull { .. } => 8,
         _ => return None,
     })
 }

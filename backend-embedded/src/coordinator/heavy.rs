@@ -9,32 +9,50 @@ use tokio::sync::Semaphore;
 use super::pending::Class;
 use super::requests::Applied;
 use super::shared::Clock;
-use super::{Coordinator, Operation};
+use super::{Coordinator, LeaseInfo, Operation, leases};
 use crate::error::Error;
-use crate::machine::op::{Delete, Deleted, Range, RangeResult, Txn, TxnResult};
-use crate::machine::{Changes, Machine};
+use crate::machine::op::{Delete, Deleted, LeaseId, Range, RangeResult, Revision, Txn, TxnResult};
+use crate::machine::{Changes, LIGHT_KEYS, Machine};
 
-/// The turn of heavy requests: one at a time. More at once would hold the state more often, and
-/// would have more answers in memory.
-#[derive(Debug, Clone)]
-pub(crate) struct HeavyTurn(Arc<Semaphore>);
+/// A turn of heavy requests: one at a time. There is one for all: more at once would hold the state
+/// more often, and would have more answers in memory. And there is one for each client, so that
+/// clients take turns: who has many requests does not keep the others waiting behind all of them.
+#[derive(Debug)]
+pub(crate) struct Turn(Arc<Semaphore>);
 
-impl Default for HeavyTurn {
+impl Default for Turn {
     fn default() -> Self {
-        HeavyTurn(Arc::new(Semaphore::new(1)))
+        Turn(Arc::new(Semaphore::new(1)))
     }
 }
 
-impl HeavyTurn {
+impl Turn {
+    async fn wait(&self) -> impl Send + 'static {
+        // It is never closed.
+        Arc::clone(&self.0).acquire_owned().await
+    }
+}
+
+impl Coordinator {
+    /// Returns a handle for the requests of one client.
+    pub(crate) fn in_turns_of(mut self, client: &Arc<Turn>) -> Coordinator {
+        self.turn = Some(Arc::clone(client));
+        self
+    }
+
     /// Runs this on another thread, when its turn has come. The turn lasts until it has ended, also
     /// if the caller does not wait for it any more.
-    async fn run<T: Send + 'static>(
+    pub(crate) async fn run_heavy<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let turn = Arc::clone(&self.0).acquire_owned().await;
+        let of_client = match &self.turn {
+            Some(turn) => Some(turn.wait().await),
+            None => None,
+        };
+        let of_all = self.inner.heavy.wait().await;
         let work = move || {
-            let _turn = turn;
+            let _turns = (of_all, of_client);
             work()
         };
         // A simulation has no other threads.
@@ -46,23 +64,15 @@ impl HeavyTurn {
     }
 }
 
-impl Coordinator {
-    /// Runs this on another thread, after the heavy requests before it.
-    pub(crate) async fn run_heavy<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Error> {
-        self.inner.heavy.run(work).await
-    }
-}
+type Apply<R, T> = fn(&mut Machine, &Clock, &R, &mut Changes) -> Result<T, Error>;
 
 /// A request, and how it is applied.
 struct Serving<R, T> {
     class: Class,
     request: R,
     operation: fn(&R) -> Operation<'_>,
-    if_light: fn(&mut Machine, &R, &mut Changes) -> Result<Option<T>, Error>,
-    wholly: fn(&mut Machine, &R, &mut Changes) -> Result<T, Error>,
+    if_light: Apply<R, Option<T>>,
+    wholly: Apply<R, T>,
 }
 
 /// The requests of a server's clients.
@@ -73,8 +83,8 @@ impl Coordinator {
             class: Class::of(&txn),
             request: txn,
             operation: |txn| Operation::Txn(txn),
-            if_light: Machine::txn_if_light,
-            wholly: Machine::txn,
+            if_light: |machine, _, txn, changes| machine.txn_if_light(txn, changes),
+            wholly: |machine, _, txn, changes| machine.txn(txn, changes),
         })
         .await
     }
@@ -85,8 +95,8 @@ impl Coordinator {
             class: Class::Read,
             request: range,
             operation: |range| Operation::Range(range),
-            if_light: |machine, range, _| machine.range_if_light(range),
-            wholly: |machine, range, _| machine.range(range),
+            if_light: |machine, _, range, _| machine.range_if_light(range),
+            wholly: |machine, _, range, _| machine.range(range),
         })
         .await
     }
@@ -97,10 +107,54 @@ impl Coordinator {
             class: Class::Release,
             request: delete,
             operation: |delete| Operation::Delete(delete),
-            if_light: Machine::delete_if_light,
-            wholly: Machine::delete,
+            if_light: |machine, _, delete, changes| machine.delete_if_light(delete, changes),
+            wholly: |machine, _, delete, changes| machine.delete(delete, changes),
         })
         .await
+    }
+
+    /// Revokes a lease as [`revoke`](Self::revoke) does.
+    pub(crate) async fn serve_revoke(&self, id: LeaseId) -> Result<Revision, Error> {
+        let serving = Serving {
+            class: Class::Release,
+            request: id,
+            operation: |&id| Operation::Revoke(id),
+            if_light: |machine, _, &id, changes| {
+                let is_light = machine.has_few_keys(id);
+                is_light.then(|| machine.revoke(id, changes)).transpose()
+            },
+            wholly: |machine, _, &id, changes| machine.revoke(id, changes),
+        };
+        Ok(self.serve(serving).await?.revision)
+    }
+
+    /// Shows a lease as [`time_to_live`](Self::time_to_live) does.
+    pub(crate) async fn serve_time_to_live(
+        &self,
+        id: LeaseId,
+        keys: bool,
+    ) -> Result<LeaseInfo, Error> {
+        let serving = Serving {
+            class: Class::Read,
+            request: (id, keys),
+            operation: |&(id, _)| Operation::TimeToLive(id),
+            if_light: |machine, clock, &(id, keys), _| {
+                let is_light = !keys || machine.has_few_keys(id);
+                let read = || leases::read(machine, clock, id, keys);
+                is_light.then(read).transpose()
+            },
+            wholly: |machine, clock, &(id, keys), _| leases::read(machine, clock, id, keys),
+        };
+        Ok(self.serve(serving).await?.result)
+    }
+
+    /// Lists the leases as [`leases`](Self::leases) does.
+    pub(crate) async fn serve_leases(&self) -> Result<Vec<LeaseId>, Error> {
+        if *self.live_leases().borrow() <= LIGHT_KEYS {
+            return self.leases().await;
+        }
+        let listed = self.serve_heavy(Class::Read, |it, machine, _, _| Ok(it.list(machine)));
+        Ok(listed.await?.result)
     }
 
     /// Applies a request here if it is light, and on another thread otherwise.
@@ -109,39 +163,130 @@ impl Coordinator {
         R: Send + 'static,
         T: Send + 'static,
     {
-        let light = |machine: &mut Machine, _: &Clock, changes: &mut Changes| {
-            self.authorize((serving.operation)(&serving.request), machine)?;
-            (serving.if_light)(machine, &serving.request, changes)
+        let Serving {
+            class,
+            request,
+            operation,
+            if_light,
+            wholly,
+        } = serving;
+        let light = |machine: &mut Machine, clock: &Clock, changes: &mut Changes| {
+            self.authorize(operation(&request), machine)?;
+            if_light(machine, clock, &request, changes)
         };
-        match self.submit(serving.class, light).await?.transpose() {
-            Some(applied) => Ok(applied),
-            None => self.serve_heavy(serving).await,
+        if let Some(applied) = self.submit(class, light).await?.transpose() {
+            return Ok(applied);
         }
+        self.serve_heavy(class, move |it, machine, clock, changes| {
+            it.authorize(operation(&request), machine)?;
+            wholly(machine, clock, &request, changes)
+        })
+        .await
     }
 
-    async fn serve_heavy<R, T>(&self, mut serving: Serving<R, T>) -> Result<Applied<T>, Error>
-    where
-        R: Send + 'static,
-        T: Send + 'static,
-    {
-        let class = serving.class;
+    /// Applies a request on another thread.
+    async fn serve_heavy<T: Send + 'static>(
+        &self,
+        class: Class,
+        mut apply: impl FnMut(&Self, &mut Machine, &Clock, &mut Changes) -> Result<T, Error>
+        + Send
+        + 'static,
+    ) -> Result<Applied<T>, Error> {
         let mut again = class.may_be_repeated();
         loop {
             let coordinator = self.clone();
             let applying = move || {
-                let applied = coordinator
-                    .shared()
-                    .apply(class, &mut |machine, _, changes| {
-                        coordinator.authorize((serving.operation)(&serving.request), machine)?;
-                        (serving.wholly)(machine, &serving.request, changes)
-                    });
-                (applied, serving)
+                let mut apply_here =
+                    |machine: &mut Machine, clock: &Clock, changes: &mut Changes| {
+                        apply(&coordinator, machine, clock, changes)
+                    };
+                let applied = coordinator.shared().apply(class, &mut apply_here);
+                (applied, apply)
             };
-            let (applied, returned) = self.inner.heavy.run(applying).await?;
-            serving = returned;
+            let (applied, returned) = self.run_heavy(applying).await?;
+            apply = returned;
             if let Some(answer) = self.settle(applied?, &mut again).await {
                 return answer;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::Limits;
+    use crate::machine::op::{KeyRange, Put};
+
+    /// Returns a coordinator in which a read of everything is heavy.
+    async fn with_many_keys() -> Coordinator {
+        let coordinator = Coordinator::in_memory(Limits::default()).expect("a coordinator");
+        for number in 0..=LIGHT_KEYS {
+            let put = Put {
+                key: format!("k{number}").into(),
+                value: Some("v".into()),
+                lease: Some(0),
+                prev_kv: false,
+            };
+            coordinator.put(put).await.expect("a put");
+        }
+        coordinator
+    }
+
+    #[tokio::test]
+    async fn a_client_with_many_heavy_requests_does_not_keep_another_waiting_behind_them() {
+        let coordinator = with_many_keys().await;
+        let before = coordinator.inner.heavy.wait().await;
+        let clients = [(); 2].map(|()| coordinator.clone().in_turns_of(&Arc::default()));
+        let ended = Mutex::new(Vec::new());
+        let read = async |client: usize| {
+            let all = Range::all(KeyRange::all());
+            let read = clients[client].serve_range(all).await.expect("a read");
+            assert_eq!(read.result.count, LIGHT_KEYS as u64 + 1);
+            ended.lock().expect("no panic").push(client);
+        };
+        let reads = join_all([0; 20].into_iter().chain([1]).map(read));
+        let release = async {
+            // All of them wait by now: each was polled before this is.
+            drop(before);
+        };
+        tokio::join!(reads, release);
+        let ended = ended.into_inner().expect("no panic");
+        let place = ended.iter().position(|client| *client == 1);
+        assert!(place.expect("it ended") <= 2, "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn a_lease_with_many_keys_is_read_and_revoked_apart() {
+        let coordinator = Coordinator::in_memory(Limits::default()).expect("a coordinator");
+        let granted = coordinator
+            .grant(7, std::time::Duration::from_secs(60))
+            .await;
+        let id = granted.expect("a lease").id;
+        for number in 0..=LIGHT_KEYS {
+            let put = Put {
+                key: format!("k{number}").into(),
+                value: Some("v".into()),
+                lease: Some(id),
+                prev_kv: false,
+            };
+            coordinator.put(put).await.expect("a put");
+        }
+        let before = coordinator.inner.heavy.wait().await;
+        let times = coordinator.serve_time_to_live(id, false).await;
+        assert!(times.expect("a light request").keys.is_empty());
+        let apart = Box::pin(coordinator.serve_time_to_live(id, true));
+        let done = futures_util::future::poll_immediate(apart).await;
+        assert!(done.is_none(), "it waits for its turn");
+        drop(before);
+        let whole = coordinator.serve_time_to_live(id, true).await;
+        assert_eq!(whole.expect("a lease").keys.len(), LIGHT_KEYS + 1);
+        coordinator.serve_revoke(id).await.expect("revoked");
+        assert_eq!(coordinator.status().keys, 0);
+        assert!(coordinator.serve_leases().await.expect("none").is_empty());
     }
 }

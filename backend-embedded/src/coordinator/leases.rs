@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pending::Class;
-use super::shared::{Shared, closed_error};
+use super::shared::{Clock, Shared, closed_error};
 use super::{Authorizer, Coordinator, Granted, LeaseInfo, Operation};
 use crate::error::Error;
 use crate::evidence::Process;
-use crate::machine::Changes;
 use crate::machine::op::{LeaseId, Revision};
+use crate::machine::{Changes, Machine};
 
 /// Requests on leases, for the server and for tests. They are not a stable API.
 #[doc(hidden)]
@@ -116,13 +116,7 @@ impl Coordinator {
         let applied = self
             .submit(Class::Read, |machine, clock, _| {
                 self.authorize(Operation::TimeToLive(id), machine)?;
-                let (granted, remaining, attached) = machine.lease(clock.now(), id)?;
-                Ok(LeaseInfo {
-                    id,
-                    granted,
-                    remaining,
-                    keys: attached.filter(|_| keys).cloned().collect(),
-                })
+                read(machine, clock, id, keys)
             })
             .await?;
         Ok(applied.result)
@@ -137,14 +131,33 @@ impl Coordinator {
     /// Cancel safe.
     pub async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
         let applied = self
-            .submit(Class::Read, |machine, _, _| {
-                let mut ids = machine.leases();
-                ids.retain(|&id| self.authorize(Operation::List(id), machine).is_ok());
-                Ok(ids)
-            })
+            .submit(Class::Read, |machine, _, _| Ok(self.list(machine)))
             .await?;
         Ok(applied.result)
     }
+
+    /// Returns the ids of the leases that the subject of this handle may see.
+    pub(super) fn list(&self, machine: &Machine) -> Vec<LeaseId> {
+        let mut ids = machine.leases();
+        ids.retain(|&id| self.authorize(Operation::List(id), machine).is_ok());
+        ids
+    }
+}
+
+/// Returns the state of a lease and, if `keys`, its keys.
+pub(super) fn read(
+    machine: &Machine,
+    clock: &Clock,
+    id: LeaseId,
+    keys: bool,
+) -> Result<LeaseInfo, Error> {
+    let (granted, remaining, attached) = machine.lease(clock.now(), id)?;
+    Ok(LeaseInfo {
+        id,
+        granted,
+        remaining,
+        keys: attached.filter(|_| keys).cloned().collect(),
+    })
 }
 
 impl Shared {

@@ -56,7 +56,7 @@ pub(crate) use figures::Gauges;
 use folder_watchdog::FolderWatchdog;
 pub(crate) use folder_watchdog::ShutdownGuard;
 #[cfg(feature = "server")]
-use heavy::HeavyTurn;
+pub(crate) use heavy::Turn;
 pub use requests::Applied;
 #[cfg(feature = "server")]
 pub(crate) use revision_times::RevisionTimes;
@@ -83,6 +83,9 @@ pub struct Coordinator {
     inner: Arc<Inner>,
     /// Decides on the requests of this handle; `None` if it may do everything.
     authorizer: Option<Arc<dyn Authorizer>>,
+    /// The turn of the client whose requests come through this handle.
+    #[cfg(feature = "server")]
+    turn: Option<Arc<Turn>>,
 }
 
 #[derive(Debug)]
@@ -90,7 +93,7 @@ struct Inner {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     #[cfg(feature = "server")]
-    heavy: HeavyTurn,
+    heavy: Turn,
 }
 
 /// A granted lease.
@@ -254,9 +257,11 @@ impl Coordinator {
                 shared,
                 threads,
                 #[cfg(feature = "server")]
-                heavy: HeavyTurn::default(),
+                heavy: Turn::default(),
             }),
             authorizer: None,
+            #[cfg(feature = "server")]
+            turn: None,
         }
     }
 

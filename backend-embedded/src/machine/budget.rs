@@ -11,7 +11,7 @@ use crate::error::Error;
 /// The keys that a light request looks at, at most. The thread that serves all clients takes well
 /// below a millisecond for that.
 #[cfg(feature = "server")]
-const LIGHT_KEYS: usize = 1_000;
+pub(crate) const LIGHT_KEYS: usize = 1_000;
 
 /// The bytes of keys and values in the answer to a light request, at most.
 #[cfg(feature = "server")]
@@ -34,7 +34,7 @@ impl Allowance {
     pub(super) fn of(limits: &Limits) -> Self {
         Allowance {
             keys: limits.request_keys,
-            bytes: limits.answer_bytes,
+            bytes: limits.request_answer_bytes,
         }
     }
 

@@ -71,6 +71,16 @@ impl KeySpace {
         }
     }
 
+    /// Returns how many keys are in the directory of this one; `None` if it is no queue, because its
+    /// name begins with `@`.
+    pub(super) fn queue_length(&self, key: &[u8]) -> Option<usize> {
+        let name = &key[..directory_length(key)];
+        let last = name.strip_suffix(b"/").unwrap_or(name);
+        let last = &last[directory_length(last)..];
+        let found = || self.directories.get(name).map_or(0, Directory::len);
+        (!last.starts_with(b"@")).then(found)
+    }
+
     /// Returns the directories that together hold exactly the keys of `range`; `None` if that is
     /// not certain for a range of this shape.
     ///

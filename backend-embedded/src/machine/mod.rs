@@ -27,6 +27,8 @@ use bytes::Bytes;
 
 use crate::config::{Limits, MAX_LEASE_TTL, MIN_LEASE_TTL};
 use crate::error::Error;
+#[cfg(feature = "server")]
+pub(crate) use budget::LIGHT_KEYS;
 use budget::{Allowance, Budget};
 use keys::KeySpace;
 use lease::LeaseTable;
@@ -437,6 +439,13 @@ impl Machine {
         let (ttl, keys) = self.leases.get(id).ok_or_else(not_found)?;
         let expires_at = self.leases.expires_at(id).ok_or_else(not_found)?;
         Ok((ttl, expires_at.saturating_sub(now), keys.iter()))
+    }
+
+    /// Returns whether a lease has so few keys that a light request may look at all of them.
+    #[cfg(feature = "server")]
+    pub fn has_few_keys(&self, id: LeaseId) -> bool {
+        let found = self.leases.get(id);
+        found.is_none_or(|(_, keys)| keys.len() <= LIGHT_KEYS)
     }
 
     /// Returns the owner of a lease, if that is known, and its keys, ascending; `None` if there is no

@@ -47,11 +47,7 @@ pub(super) fn read_current(keys: &KeySpace, range: &Range) -> RangeResult {
             ..RangeResult::default()
         };
     }
-    // One more than the limit, to know whether there are more.
-    let max_count = match range.limit {
-        0 => usize::MAX,
-        limit => limit.saturating_add(1),
-    };
+    let max_count = max_count(range);
     let mut found = match read_by_creation(keys, range, max_count) {
         Some(found) => found,
         None => scan(keys, range, max_count),
@@ -70,6 +66,14 @@ pub(super) fn read_current(keys: &KeySpace, range: &Range) -> RangeResult {
     RangeResult { kvs, more, count }
 }
 
+/// Returns how many keys to look for: one more than the limit, to know whether there are more.
+fn max_count(range: &Range) -> usize {
+    match range.limit {
+        0 => usize::MAX,
+        limit => limit.saturating_add(1),
+    }
+}
+
 /// What a read costs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Extent {
@@ -83,7 +87,9 @@ pub(super) struct Extent {
 pub(super) fn extent(keys: &KeySpace, range: &Range, limit: usize) -> Extent {
     let limit = limit.saturating_add(1);
     let (mut looked_at, mut total) = (0, 0_usize);
-    match keys.directories(&range.keys) {
+    let directories = keys.directories(&range.keys);
+    let has_directories = directories.is_some();
+    match directories {
         Some(directories) => {
             for directory in directories.take(limit) {
                 looked_at += 1;
@@ -101,15 +107,9 @@ pub(super) fn extent(keys: &KeySpace, range: &Range, limit: usize) -> Extent {
             returned: 0,
         };
     }
-    let max_count = match range.limit {
-        0 => usize::MAX,
-        limit => limit.saturating_add(1),
-    };
+    let max_count = max_count(range);
     let is_pruned = range.min_mod_revision != 0 || range.max_mod_revision != 0;
-    let is_indexed = range.sort_target == SortTarget::Create
-        && range.sort_order != SortOrder::None
-        && keys.directories(&range.keys).is_some();
-    let read = match is_indexed {
+    let read = match has_directories && is_by_creation(range) {
         true if !is_pruned => looked_at.saturating_mul(max_count).min(total),
         false if is_as_stored(range) && !is_bounded(range) => max_count.min(total),
         true | false => total,
@@ -129,6 +129,11 @@ fn is_as_stored(range: &Range) -> bool {
     }
 }
 
+/// Returns whether a read wants the keys in the order of their create revisions, or the reverse.
+fn is_by_creation(range: &Range) -> bool {
+    range.sort_target == SortTarget::Create && range.sort_order != SortOrder::None
+}
+
 /// Returns whether a read wants only keys of certain revisions.
 fn is_bounded(range: &Range) -> bool {
     range.min_mod_revision != 0
@@ -144,7 +149,7 @@ fn read_by_creation<'a>(
     range: &Range,
     max_count: usize,
 ) -> Option<Vec<&'a Arc<KeyValue>>> {
-    if range.sort_target != SortTarget::Create || range.sort_order == SortOrder::None {
+    if !is_by_creation(range) {
         return None;
     }
     let directories = keys.directories(&range.keys)?;

@@ -112,6 +112,9 @@ impl<'a> Check<'a> {
         if old.is_none() && (put.value.is_none() || put.lease.is_none()) {
             return Err(Error::KeyNotFound);
         }
+        if old.is_none() {
+            self.check_queue(put)?;
+        }
         let old_value = old.map_or(0, |old| old.value.len());
         let new_value = put.value.as_ref().map_or(old_value, Bytes::len);
         let key = if old.is_some() { 0 } else { put.key.len() };
@@ -135,6 +138,20 @@ impl Check<'_> {
             Some((_, keys)) if keys.len() >= limit && !keys.contains(&put.key) => {
                 Err(Error::TooManyLeaseKeys { limit })
             }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Check<'_> {
+    /// Fails if a put would make an entry of a queue that is as long as it may be.
+    fn check_queue(&self, put: &Put) -> Result<(), Error> {
+        let limit = self.machine.limits.queue_entries;
+        if limit == usize::MAX || put.lease.is_none_or(|id| id == 0) {
+            return Ok(());
+        }
+        match self.machine.keys.queue_length(&put.key) {
+            Some(entries) if entries >= limit => Err(Error::QueueFull { entries }),
             _ => Ok(()),
         }
     }

@@ -58,13 +58,13 @@ impl CommitWait {
 }
 
 /// Counts its callers until it is dropped.
-struct CallerCount<'a> {
+pub(super) struct CallerCount<'a> {
     count: &'a AtomicUsize,
     callers: usize,
 }
 
 impl<'a> CallerCount<'a> {
-    fn begin(count: &'a AtomicUsize, callers: usize) -> Self {
+    pub(super) fn begin(count: &'a AtomicUsize, callers: usize) -> Self {
         count.fetch_add(callers, Ordering::Relaxed);
         CallerCount { count, callers }
     }

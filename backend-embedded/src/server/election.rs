@@ -16,9 +16,9 @@ use super::encode::{self, to_i64};
 use super::proto::{CampaignRequest, LeaderRequest, ProclaimRequest, ResignRequest};
 use super::queue;
 use super::state::Shared;
-use crate::coordinator::{Coordinator, Watcher};
+use crate::coordinator::{Applied, Coordinator, Watcher};
 use crate::error::Error;
-use crate::machine::op::{Delete, KeyRange, Op, Put, Txn};
+use crate::machine::op::{Delete, KeyRange, KeyValue, Op, Put, Txn};
 
 /// The election service.
 pub(super) struct Election(pub(super) Shared);
@@ -120,6 +120,7 @@ impl super::proto::Election for Election {
         let observer = Observer {
             shared: Arc::clone(&self.0),
             coordinator: self.0.coordinator_for(&request),
+            answer: AnswerBudget::of(&request)?,
             name: request.into_inner().name,
             leader: None,
         };
@@ -161,18 +162,30 @@ struct Observer {
     name: Vec<u8>,
     /// The watch of the present leader's key, from the last reported revision on.
     leader: Option<Watcher>,
+    /// The room for what the client has not taken yet.
+    answer: AnswerBudget,
 }
 
 impl Observer {
-    async fn next(&mut self) -> Result<PbLeaderResponse, Error> {
+    /// Waits for the next leader or proclamation, and for room to report it.
+    async fn next(&mut self) -> Result<PbLeaderResponse, Status> {
+        let Applied { revision, result } = self.find_next().await?;
+        self.answer.reserve_for_done(result.size()).await?;
+        Ok(PbLeaderResponse {
+            header: Some(self.shared.header(revision)),
+            kv: Some(encode::key_value(&result)),
+        })
+    }
+
+    async fn find_next(&mut self) -> Result<Applied<Arc<KeyValue>>, Error> {
         loop {
             match &mut self.leader {
                 Some(leader) => match leader.next().await {
                     Ok(batch) => match batch.events.last() {
                         Some(event) if !event.deleted => {
-                            return Ok(PbLeaderResponse {
-                                header: Some(self.shared.header(batch.revision)),
-                                kv: Some(encode::key_value(&event.kv)),
+                            return Ok(Applied {
+                                revision: batch.revision,
+                                result: Arc::clone(&event.kv),
                             });
                         }
                         _ => self.leader = None,
@@ -190,7 +203,7 @@ impl Observer {
     }
 
     /// Reads the present leader; `None` if there may be another one by now.
-    async fn read_leader(&mut self) -> Result<Option<PbLeaderResponse>, Error> {
+    async fn read_leader(&mut self) -> Result<Option<Applied<Arc<KeyValue>>>, Error> {
         let coordinator = &self.coordinator;
         // First the watch, then the read: a leader that comes in between wakes the watch.
         let mut candidates = coordinator.watch(queue::to_key_range(&self.name), None)?;
@@ -207,9 +220,9 @@ impl Observer {
             Err(Error::Compacted { .. }) => return Ok(None),
             Err(err) => return Err(err),
         }
-        Ok(Some(PbLeaderResponse {
-            header: Some(self.shared.header(found.revision)),
-            kv: Some(encode::key_value(&leader)),
+        Ok(Some(Applied {
+            revision: found.revision,
+            result: leader,
         }))
     }
 }

@@ -66,7 +66,7 @@ impl PbLeaseService for Lease {
         request: Request<PbLeaseRevokeRequest>,
     ) -> Result<Response<PbLeaseRevokeResponse>, Status> {
         let coordinator = self.0.coordinator_for(&request);
-        let revoking = coordinator.revoke(request.into_inner().id);
+        let revoking = coordinator.serve_revoke(request.into_inner().id);
         let revision = self.0.commit_wait.wait_for(revoking).await?;
         Ok(Response::new(PbLeaseRevokeResponse {
             header: Some(self.0.header(revision)),
@@ -114,7 +114,10 @@ impl PbLeaseService for Lease {
             ttl: -1,
             ..PbLeaseTimeToLiveResponse::default()
         };
-        match coordinator.time_to_live(request.id, request.keys).await {
+        match coordinator
+            .serve_time_to_live(request.id, request.keys)
+            .await
+        {
             Ok(lease) => {
                 response.ttl = to_seconds(lease.remaining);
                 response.granted_ttl = to_seconds(lease.granted);
@@ -134,7 +137,7 @@ impl PbLeaseService for Lease {
         request: Request<PbLeaseLeasesRequest>,
     ) -> Result<Response<PbLeaseLeasesResponse>, Status> {
         let answer = AnswerBudget::of(&request)?;
-        let leases = self.0.coordinator_for(&request).leases().await?;
+        let leases = self.0.coordinator_for(&request).serve_leases().await?;
         answer.reserve(leases.len() * LEASE_BYTES).await?;
         Ok(Response::new(PbLeaseLeasesResponse {
             header: Some(self.0.header_now()),

@@ -61,6 +61,7 @@ impl PbMaintenanceService for Maintenance {
             version: VERSION.to_owned(),
             db_size: to_i64(status.db_size),
             db_size_in_use: to_i64(status.db_size_in_use),
+            db_size_quota: to_i64(self.0.coordinator.limits().store_bytes),
             leader: self.0.member_id(),
             // There is no raft log. The revision rises with every change, as a raft index would.
             raft_index: status.revision,

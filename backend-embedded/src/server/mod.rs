@@ -26,6 +26,7 @@ pub mod access;
 mod auth;
 mod bodies;
 mod call_registry;
+mod clients;
 mod cluster;
 mod commit_wait;
 mod connection;
@@ -35,11 +36,14 @@ mod election;
 mod encode;
 mod fragment;
 mod health;
+mod incoming;
 mod kv;
 mod lease;
 mod lifecycle;
+mod limits;
 mod listen;
 mod lock;
+mod log_pace;
 mod maintenance;
 mod metrics;
 mod only_grpc;
@@ -53,7 +57,6 @@ mod state;
 mod status;
 mod tls;
 mod unimplemented;
-mod usage;
 mod watch;
 mod watch_options;
 
@@ -73,8 +76,9 @@ use tonic_health::pb::health_server::HealthServer;
 
 use self::access::Authenticated;
 use self::bodies::LimitBodies;
-use self::connection::Incoming;
+use self::clients::Clients;
 use self::drain::{DRAIN_LIMIT, Drain};
+use self::incoming::Incoming;
 use self::lifecycle::Lifecycle;
 use self::listen::{BoundListener, SocketPath};
 use self::metrics::{CountCalls, Metrics};
@@ -86,7 +90,7 @@ use self::unimplemented::NameUnimplemented;
 use crate::config::MAX_REQUEST_BYTES;
 use crate::coordinator::Coordinator;
 
-pub use self::connection::MAX_CONNECTIONS;
+pub use self::limits::ServerLimits;
 pub use self::listen::{
     InheritedListener, Listen, ListenError, MAX_SOCKET_PATH_BYTES, remove_stale_socket,
 };
@@ -198,8 +202,7 @@ impl Server {
     }
 
     /// Takes connections that somebody else accepts: through a tunnel, for example, or within the
-    /// process. Anyone who can open such a connection can take and break any lock. A connection beyond
-    /// [`MAX_CONNECTIONS`] is dropped. After an error the server waits for a moment before it asks
+    /// process. Anyone who can open such a connection can take and break any lock. After an error the server waits for a moment before it asks
     /// for the next one.
     ///
     /// ```
@@ -233,6 +236,7 @@ pub struct BoundServer {
     security: Security,
     metrics: Vec<MetricsListener>,
     etcd_names: bool,
+    limits: ServerLimits,
     live: Arc<tokio::sync::watch::Sender<usize>>,
     progress_interval: Duration,
     drain_limit: Duration,
@@ -247,6 +251,7 @@ impl BoundServer {
             security: Security::default(),
             metrics: Vec::new(),
             etcd_names: false,
+            limits: ServerLimits::default(),
             live: Arc::new(tokio::sync::watch::Sender::new(0)),
             progress_interval: PROGRESS_INTERVAL,
             drain_limit: DRAIN_LIMIT,
@@ -277,7 +282,7 @@ impl BoundServer {
         self.security.reach(address)
     }
 
-    /// Returns a receiver of the number of live connections, at most [`MAX_CONNECTIONS`].
+    /// Returns a receiver of the number of live connections.
     pub fn connections(&self) -> tokio::sync::watch::Receiver<usize> {
         self.live.subscribe()
     }
@@ -317,6 +322,13 @@ impl BoundServer {
     #[must_use]
     pub fn with_etcd_metric_names(mut self) -> Self {
         self.etcd_names = true;
+        self
+    }
+
+    /// Sets what the clients may have at once.
+    #[must_use]
+    pub fn with_limits(mut self, limits: ServerLimits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -366,7 +378,8 @@ impl BoundServer {
             tracing::warn!("{warning}");
         }
         let failures = Arc::new(HandshakeFailures::default());
-        let mut metrics = Metrics::new(coordinator.clone(), self.live.subscribe(), self.etcd_names);
+        let clients = Arc::new(Clients::new(self.limits, self.live));
+        let mut metrics = Metrics::new(coordinator.clone(), Arc::clone(&clients), self.etcd_names);
         metrics.add_security(tls.clone(), Arc::clone(&failures), !warnings.is_empty());
         let metrics = Arc::new(metrics);
         let state = Arc::new(State::new(
@@ -407,13 +420,7 @@ impl BoundServer {
                 None => std::future::pending().await,
             }
         };
-        let mut incoming = Incoming::new(
-            self.bound,
-            handshakes,
-            self.live,
-            lifecycle.clone(),
-            coordinator.clone(),
-        );
+        let mut incoming = Incoming::new(self.bound, handshakes, clients, lifecycle.clone());
         let closed = incoming.wait_for_close();
         let mut serving = pin!(
             transport::Server::builder()

@@ -10,6 +10,7 @@ use tonic::{Request, Status};
 use super::access::{Access, Caller, Nobody};
 use super::call_registry::CallRegistry;
 use super::commit_wait::CommitWait;
+use super::connection::Peer;
 use super::encode::to_i64;
 use super::lifecycle::Lifecycle;
 use super::status;
@@ -74,12 +75,14 @@ impl State {
 
     /// Returns the coordinator for a request: it does what the request's sender may do.
     pub(super) fn coordinator_for<T>(&self, request: &Request<T>) -> Coordinator {
-        if self.access.is_none() {
-            return self.coordinator.clone();
-        }
-        match Caller::of(request.extensions()) {
-            Some(caller) => self.coordinator.on_behalf_of(caller),
-            None => self.coordinator.on_behalf_of(Arc::new(Nobody::new())),
+        let coordinator = match (&self.access, Caller::of(request.extensions())) {
+            (None, _) => self.coordinator.clone(),
+            (Some(_), Some(caller)) => self.coordinator.on_behalf_of(caller),
+            (Some(_), None) => self.coordinator.on_behalf_of(Arc::new(Nobody::new())),
+        };
+        match request.extensions().get::<Peer>() {
+            Some(peer) => coordinator.in_turns_of(peer.usage.turn()),
+            None => coordinator,
         }
     }
 

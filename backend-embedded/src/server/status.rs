@@ -76,6 +76,11 @@ pub(super) fn exhausted(text: impl Into<String>) -> Status {
     with_retry(Status::resource_exhausted(text), Retry::After(PAUSE))
 }
 
+/// Returns the status of a request that exceeds a limit by itself.
+pub(super) fn too_large(text: impl Into<String>) -> Status {
+    with_retry(Status::resource_exhausted(text), Retry::Never)
+}
+
 /// Returns the status of a server, or a coordinator, that is ending.
 pub(super) fn stop_status() -> Status {
     with_retry(Status::unavailable(STOPPED), Retry::After(PAUSE))
@@ -133,14 +138,12 @@ impl From<Error> for Status {
             Error::TooManyLeases { .. }
             | Error::TooManyWatches { .. }
             | Error::TooManyRangeWatches { .. }
+            | Error::QueueFull { .. }
             | Error::SlowWatcher { .. }
             | Error::SnapshotUnderWay => return exhausted(format!("turnlock: {err}")),
             Error::TooManyLeaseKeys { .. }
             | Error::TooManyKeys { .. }
-            | Error::AnswerTooLarge { .. } => {
-                let status = Self::resource_exhausted(format!("turnlock: {err}"));
-                return with_retry(status, Retry::Never);
-            }
+            | Error::AnswerTooLarge { .. } => return too_large(format!("turnlock: {err}")),
             _ => return Self::internal(format!("turnlock: {err}")),
         };
         let status = with_detail(Self::new(code, text), &err.to_string());

@@ -145,6 +145,8 @@ Examples:
                                    for Prometheus, at http://127.0.0.1:9464/metrics
   turnlock serve --listen 127.0.0.1:2379 --rules rules.toml --users users
                                    for those whom the rules allow something
+  turnlock serve --limit leases=20000 --limit store_bytes=256MiB --max-waiters 100
+                                   with less than usual for all clients together
   systemctl enable --now turnlock  as a service, with a socket of systemd's if you
                                    enable turnlock.socket
 

@@ -7,6 +7,8 @@ mod backup;
 #[cfg(feature = "bench")]
 mod bench;
 mod help;
+#[cfg(feature = "embedded")]
+pub mod limits;
 mod operate;
 pub mod packaging;
 #[cfg(feature = "embedded")]
@@ -175,7 +177,7 @@ pub enum Command {
     /// Every user who can reach its socket or port can take and break all locks, unless --rules says
     /// who may do what. On a TCP port, that is every user of this machine.
     #[cfg(feature = "embedded")]
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Say who may do what on a coordinator that has rules
     #[cfg(feature = "embedded")]
     #[command(subcommand)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Subcommand};
 
 use super::help::{SERVE_HELP, SYSTEM_HELP};
+use super::limits::{Limit, parse_limit};
 use super::time::parse_seconds;
 use crate::coordinator::machine;
 use crate::service_manager::Inherited;
@@ -66,6 +67,13 @@ pub struct Serve {
     /// locks: they keep them over a restart
     #[arg(long, value_name = "SECS", value_parser = parse_seconds, default_value = "5")]
     pub drain: Duration,
+    /// Set a limit of what clients can take; give it once for each. docs/limits.md has the names and
+    /// what they bound. A number of bytes may have KiB, MiB or GiB behind it
+    #[arg(long, value_name = "NAME=N", value_parser = parse_limit, action = ArgAction::Append)]
+    pub limit: Vec<Limit>,
+    /// Refuse a contender when this many are in the queue of its lock behind the first one
+    #[arg(long, value_name = "N")]
+    pub max_waiters: Option<usize>,
     /// End after this time without a session
     #[arg(long, value_name = "SECS", value_parser = parse_seconds)]
     pub idle: Option<Duration>,

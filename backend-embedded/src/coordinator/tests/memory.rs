@@ -82,6 +82,7 @@ async fn a_lease_expires_with_its_keys_unless_renewed() {
     let coordinator = in_memory();
     let mut count = coordinator.live_leases();
     assert_eq!(*count.borrow_and_update(), 0);
+    let start = std::time::Instant::now();
     let dying = coordinator.grant(0, secs(1)).await.unwrap();
     let renewed = coordinator.grant(0, secs(2)).await.unwrap();
     assert_eq!(*count.borrow_and_update(), 2);
@@ -90,7 +91,6 @@ async fn a_lease_expires_with_its_keys_unless_renewed() {
         .put(put_on("renewed", renewed.id))
         .await
         .unwrap();
-    let start = std::time::Instant::now();
     let mut watcher = coordinator.watch(KeyRange::all(), None).unwrap();
     let renewing = tokio::spawn({
         let coordinator = coordinator.clone();

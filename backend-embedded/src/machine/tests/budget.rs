@@ -10,7 +10,7 @@ const ENTRIES: usize = 5;
 fn store(request_keys: usize, answer_bytes: usize) -> Machine {
     let limits = Limits::default()
         .with_request_keys(request_keys)
-        .with_answer_bytes(answer_bytes);
+        .with_request_answer_bytes(answer_bytes);
     let mut machine = Machine::new(limits);
     for queue in 0..QUEUES {
         for entry in 0..ENTRIES {
@@ -181,6 +181,31 @@ fn a_lease_has_no_more_keys_than_it_may() {
     assert!(matches!(refused, Err(Error::TooManyLeaseKeys { limit: 2 })));
     machine.delete(&delete(one("a")), &mut changes).unwrap();
     machine.put(&put_on("c", 7), &mut changes).unwrap();
+}
+
+#[test]
+fn a_queue_has_no_more_entries_than_it_may() {
+    let mut machine = Machine::new(Limits::default().with_queue_entries(2));
+    let mut changes = Changes::default();
+    machine
+        .grant(Duration::ZERO, 7, Duration::from_secs(10), &mut changes)
+        .unwrap();
+    for key in ["q/1", "q/2", "q/1", "other/1"] {
+        machine.put(&put_on(key, 7), &mut changes).unwrap();
+    }
+    let refused = machine.put(&put_on("q/3", 7), &mut changes);
+    let refused = refused.expect_err("it is full");
+    assert!(matches!(refused, Error::QueueFull { entries: 2 }));
+    assert!(refused.to_string().contains("no place 3"), "{refused}");
+    // What is no contender has room.
+    machine.set("q/3", "no lease");
+    for session in ["t/@session/1", "t/@session/2", "t/@session/3"] {
+        machine.put(&put_on(session, 7), &mut changes).unwrap();
+    }
+    for key in ["q/1", "q/3"] {
+        machine.delete(&delete(one(key)), &mut changes).unwrap();
+    }
+    machine.put(&put_on("q/4", 7), &mut changes).unwrap();
 }
 
 #[cfg(feature = "server")]

@@ -213,7 +213,7 @@ fn a_read_of_the_past_costs_what_it_looks_at() {
     machine.set("a", "");
     let within = |keys, bytes| Limits {
         request_keys: keys,
-        answer_bytes: bytes,
+        request_answer_bytes: bytes,
         ..Limits::default()
     };
     let all = || KeyRange::all();

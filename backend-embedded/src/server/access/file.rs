@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use backend_kit::secret::Secret;
+use rustix::fs::{Mode, OFlags};
 
 use super::AccessError;
 
@@ -49,12 +50,14 @@ pub(super) fn read(path: &Path, readers: Readers) -> Result<(Secret, Version), A
         path: path.to_owned(),
         source,
     };
-    // Opening anything else, such as a pipe, could block for ever.
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+    // Without O_NONBLOCK this would wait for the other end of a named pipe.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    let file = File::from(opened.map_err(|error| unreadable(error.into()))?);
+    let found = file.metadata().map_err(unreadable)?;
+    if !found.is_file() {
         return Err(unsafe_file(path, "is not a plain file", "name one"));
     }
-    let file = File::open(path).map_err(unreadable)?;
-    let found = file.metadata().map_err(unreadable)?;
     check_owner(path, &found, readers)?;
     if found.len() > MAX_FILE_BYTES {
         let reason = format!("has more than {MAX_FILE_BYTES} bytes");
@@ -135,7 +138,11 @@ mod tests {
         assert!(err.to_string().contains("chmod o="), "{err}");
         set(0o640);
         read(&path, Readers::OwnerAndGroup).expect("it is private");
-        let err = read(folder.path(), Readers::Everybody).expect_err("a folder");
-        assert!(err.to_string().contains("plain file"), "{err}");
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::RUSR).expect("a pipe");
+        for other in [folder.path(), &pipe] {
+            let err = read(other, Readers::Everybody).expect_err("no plain file");
+            assert!(err.to_string().contains("plain file"), "{err}");
+        }
     }
 }

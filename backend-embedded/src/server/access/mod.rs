@@ -16,7 +16,7 @@ mod subject;
 mod tokens;
 mod users;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -133,19 +133,11 @@ impl Access {
     /// [`AccessError`] names the file, the line and the remedy.
     pub fn open(rules: impl Into<PathBuf>, users: Option<PathBuf>) -> Result<Access, AccessError> {
         let rules_path = rules.into();
-        let (rules, version) = Rules::read_version(&rules_path)?;
-        let (found, users_version) = match &users {
-            Some(path) => Users::read(path).map(|(found, version)| (found, Some(version)))?,
-            None => (Users::default(), None),
-        };
+        let loaded = read_files(&rules_path, users.as_deref())?;
         Ok(Access(Arc::new(Inner {
             rules_path,
             users_path: users,
-            loaded: Mutex::new(Loaded {
-                rules: Arc::new(rules),
-                users: Arc::new(found),
-                versions: [Some(version), users_version],
-            }),
+            loaded: Mutex::new(loaded),
             reloading: Mutex::new(()),
             revision: AtomicU64::new(1),
             tokens: Tokens::new(),
@@ -165,33 +157,21 @@ impl Access {
         // Noted before they are read: a change in between is seen at the next check.
         let versions = self.versions();
         inner.loaded().versions = versions;
-        let (rules, users) = self.read().inspect_err(|error| {
+        let read = read_files(&inner.rules_path, inner.users_path.as_deref());
+        let read = read.inspect_err(|error| {
             // The fault may pass without a change of the files. They are read again at the next
             // check.
             if matches!(error, AccessError::Unreadable { .. }) {
                 inner.loaded().versions = [None, None];
             }
         })?;
-        let users = Arc::new(users);
-        let former = {
-            let mut loaded = inner.loaded();
-            loaded.rules = Arc::new(rules);
-            std::mem::replace(&mut loaded.users, Arc::clone(&users))
-        };
+        let users = Arc::clone(&read.users);
+        let former = std::mem::replace(&mut *inner.loaded(), read).users;
         inner
             .tokens
             .revoke(|user| former.find(user) != users.find(user));
         inner.revision.fetch_add(1, Ordering::Relaxed);
         Ok(())
-    }
-
-    fn read(&self) -> Result<(Rules, Users), AccessError> {
-        let (rules, _) = Rules::read_version(&self.0.rules_path)?;
-        let users = match &self.0.users_path {
-            Some(path) => Users::read(path)?.0,
-            None => Users::default(),
-        };
-        Ok((rules, users))
     }
 
     /// Reads the files again whenever one of them has changed.
@@ -231,6 +211,20 @@ impl Access {
     fn users(&self) -> Arc<Users> {
         Arc::clone(&self.0.loaded().users)
     }
+}
+
+/// Reads the rules and, if there are any, the users. Each version is that of the file that was read.
+fn read_files(rules: &Path, users: Option<&Path>) -> Result<Loaded, AccessError> {
+    let (rules, rules_version) = Rules::read_version(rules)?;
+    let (users, users_version) = match users {
+        Some(path) => Users::read(path).map(|(users, version)| (users, Some(version)))?,
+        None => (Users::default(), None),
+    };
+    Ok(Loaded {
+        rules: Arc::new(rules),
+        users: Arc::new(users),
+        versions: [Some(rules_version), users_version],
+    })
 }
 
 impl Inner {

@@ -15,10 +15,8 @@ use tonic::{Request, Status};
 
 use super::UNCOUNTED_BYTES;
 use super::untaken::{Untaken, UntakenAnswer};
+use crate::server::commit_wait::CallerCount;
 use crate::server::status;
-
-/// The most bytes of answers that are under way, of all clients together.
-const MAX_ANSWERS_BYTES: usize = 128 << 20;
 
 /// How long an answer waits for room.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,31 +24,35 @@ const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 /// The unit in which room is counted, in bytes.
 const UNIT_BYTES: usize = 1024;
 
-const UNITS: usize = MAX_ANSWERS_BYTES / UNIT_BYTES;
-
 /// The room for all answers that are under way.
 #[derive(Debug)]
 pub(super) struct Answers {
     room: Arc<Semaphore>,
+    /// The most units of all answers together.
+    max_units: usize,
     /// The number of those who wait for room.
     waiting: Arc<AtomicUsize>,
     refused: AtomicU64,
 }
 
-impl Default for Answers {
-    fn default() -> Self {
+impl Answers {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        let max_units = (max_bytes / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
         Answers {
-            room: Arc::new(Semaphore::new(UNITS)),
+            room: Arc::new(Semaphore::new(max_units)),
+            max_units,
             waiting: Arc::default(),
             refused: AtomicU64::new(0),
         }
     }
-}
 
-impl Answers {
     pub(super) fn bytes(&self) -> (usize, usize) {
-        let used = UNITS - self.room.available_permits();
-        (used * UNIT_BYTES, MAX_ANSWERS_BYTES)
+        let used = self.max_units - self.room.available_permits();
+        (used * UNIT_BYTES, self.max_bytes())
+    }
+
+    fn max_bytes(&self) -> usize {
+        self.max_units * UNIT_BYTES
     }
 
     pub(super) fn refused(&self) -> u64 {
@@ -107,12 +109,14 @@ impl AnswerBudget {
             return Ok(());
         }
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES));
-        let units = units.ok().filter(|units| *units as usize <= UNITS);
+        let units = units
+            .ok()
+            .filter(|units| *units as usize <= self.answers.max_units);
         let waited = match units {
             // What a transaction returns is not known for certain before it is applied.
             None => None,
             Some(units) => {
-                let _waiting = Waiting::begin(&self.answers.waiting);
+                let _waiting = CallerCount::begin(&self.answers.waiting, 1);
                 let room = Arc::clone(&self.answers.room).acquire_many_owned(units);
                 tokio::time::timeout(ROOM_TIMEOUT, room).await.ok()
             }
@@ -124,10 +128,17 @@ impl AnswerBudget {
             }
             Some(Err(_)) | None => {
                 self.answers.refused.fetch_add(1, Ordering::Relaxed);
-                Err(status::exhausted(format!(
-                    "turnlock: the answers under way have {MAX_ANSWERS_BYTES} bytes, which is the \
-                     limit; try again after a pause"
-                )))
+                let most = self.answers.max_bytes();
+                Err(match units {
+                    Some(_) => status::exhausted(format!(
+                        "turnlock: the answers under way have {most} bytes, which is the limit; try \
+                         again after a pause"
+                    )),
+                    None => status::too_large(format!(
+                        "turnlock: the answer has {bytes} bytes, and all answers under way may have \
+                         {most}; ask for less"
+                    )),
+                })
             }
         }
     }
@@ -167,22 +178,6 @@ impl AnswerBudget {
     pub(super) fn is_empty(&self) -> bool {
         let reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         reserved.is_none()
-    }
-}
-
-/// Counts one who waits, until it is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn begin(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Waiting(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -245,9 +240,11 @@ mod tests {
 
     use super::*;
 
+    const MAX_ANSWERS_BYTES: usize = 1 << 20;
+
     #[tokio::test(start_paused = true)]
     async fn an_answer_takes_up_room_until_it_has_been_sent() {
-        let answers = Arc::new(Answers::default());
+        let answers = Arc::new(Answers::new(MAX_ANSWERS_BYTES));
         let first = AnswerBudget::new(Arc::clone(&answers), Untaken::default());
         first.reserve(MAX_ANSWERS_BYTES).await.expect("room");
         let full = Full::new(Bytes::from_static(b"answer"));

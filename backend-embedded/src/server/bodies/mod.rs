@@ -20,6 +20,7 @@ use self::answers::{Answers, ReservedBody};
 use self::requests::{RequestBudget, Requests, WholeMessages};
 pub(super) use self::untaken::Untaken;
 use super::connection::Peer;
+use super::limits::ServerLimits;
 use super::metrics::is_unary;
 
 /// The most bytes that a request or an answer has without being counted. The requests and answers
@@ -27,13 +28,20 @@ use super::metrics::is_unary;
 const UNCOUNTED_BYTES: usize = 4 * 1024;
 
 /// The bytes of all requests and answers that are under way.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Traffic {
     requests: Arc<Requests>,
     answers: Arc<Answers>,
 }
 
 impl Traffic {
+    pub(super) fn new(limits: &ServerLimits) -> Self {
+        Traffic {
+            requests: Arc::new(Requests::new(limits.request_bytes)),
+            answers: Arc::new(Answers::new(limits.answer_bytes)),
+        }
+    }
+
     /// Returns the bytes of requests that have come in and are not answered yet, and the most that
     /// there may be.
     pub(super) fn request_bytes(&self) -> (usize, usize) {
@@ -84,7 +92,10 @@ where
             let body = WholeMessages::new(body, budget.clone(), is_unary);
             Body::new(body)
         });
-        let untaken = request.extensions().get().map(|peer: &Peer| &peer.untaken);
+        let untaken = request
+            .extensions()
+            .get()
+            .map(|peer: &Peer| peer.usage.untaken());
         let untaken = untaken.cloned().unwrap_or_default();
         let answer = AnswerBudget::new(Arc::clone(&self.traffic.answers), untaken);
         request.extensions_mut().insert(answer.clone());

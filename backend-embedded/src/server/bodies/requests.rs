@@ -18,9 +18,6 @@ use tonic::codegen::StdError;
 use super::UNCOUNTED_BYTES;
 use crate::server::{MAX_MESSAGE_BYTES, status};
 
-/// The most bytes of requests that are under way, of all clients together.
-const MAX_REQUESTS_BYTES: usize = 64 << 20;
-
 /// How long a message may take from its first byte to its last one, or the only message of a call
 /// from the call's beginning.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,15 +26,24 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 const PREFIX_BYTES: usize = 5;
 
 /// The bytes of all requests that are under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Requests {
     bytes: AtomicUsize,
+    max_bytes: usize,
     refused: AtomicU64,
 }
 
 impl Requests {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Requests {
+            bytes: AtomicUsize::new(0),
+            max_bytes,
+            refused: AtomicU64::new(0),
+        }
+    }
+
     pub(super) fn bytes(&self) -> (usize, usize) {
-        (self.bytes.load(Ordering::Relaxed), MAX_REQUESTS_BYTES)
+        (self.bytes.load(Ordering::Relaxed), self.max_bytes)
     }
 
     pub(super) fn refused(&self) -> u64 {
@@ -66,29 +72,31 @@ impl RequestBudget {
     /// Adds bytes to those of the call.
     fn reserve(&self, bytes: usize) -> Result<(), Status> {
         let all = &self.0.requests;
-        if all.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_REQUESTS_BYTES {
+        let most = all.max_bytes;
+        if all.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > most {
             all.bytes.fetch_sub(bytes, Ordering::Relaxed);
             all.refused.fetch_add(1, Ordering::Relaxed);
             return Err(status::exhausted(format!(
-                "turnlock: the requests under way have {MAX_REQUESTS_BYTES} bytes, which is the \
-                 limit; try again after a pause"
+                "turnlock: the requests under way have {most} bytes, which is the limit; try again \
+                 after a pause"
             )));
         }
         self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
+}
 
+impl Reserved {
     /// Gives back all bytes of the call.
     fn give_back(&self) {
-        let bytes = self.0.bytes.swap(0, Ordering::Relaxed);
-        self.0.requests.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let bytes = self.bytes.swap(0, Ordering::Relaxed);
+        self.requests.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        let bytes = *self.bytes.get_mut();
-        self.requests.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.give_back();
     }
 }
 
@@ -122,7 +130,7 @@ impl<B> WholeMessages<B> {
         let mut added = piece.len();
         if !self.is_unary {
             // What was passed on before has been taken.
-            self.budget.give_back();
+            self.budget.0.give_back();
             added += self.begun.len();
         }
         if !self.begun.is_empty() || added > UNCOUNTED_BYTES {
@@ -235,6 +243,8 @@ mod tests {
 
     use super::*;
 
+    const MAX_REQUESTS_BYTES: usize = 8 << 20;
+
     fn message(length: usize) -> Vec<u8> {
         let mut message = vec![0];
         message.extend(u32::try_from(length).expect("short").to_be_bytes());
@@ -265,7 +275,7 @@ mod tests {
 
     #[tokio::test]
     async fn messages_are_passed_on_whole_however_they_come() {
-        let requests = Arc::<Requests>::default();
+        let requests = Arc::new(Requests::new(MAX_REQUESTS_BYTES));
         let messages = [message(0), message(3), message(70_000), message(9)].concat();
         for size in [1, 2, 4, 5, 6, 13, 16_384, 70_013, messages.len()] {
             let pieces = messages.chunks(size).map(<[u8]>::to_vec).collect();
@@ -280,7 +290,7 @@ mod tests {
 
     #[tokio::test]
     async fn pieces_that_end_within_messages_take_up_what_they_have() {
-        let requests = Arc::<Requests>::default();
+        let requests = Arc::new(Requests::new(MAX_REQUESTS_BYTES));
         let messages: Vec<u8> = std::iter::repeat_n(message(995), 200).flatten().collect();
         let pieces = messages.chunks(1_001).map(<[u8]>::to_vec).collect();
         let mut body = body(pieces, &requests);
@@ -292,7 +302,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_announced_and_not_sent_costs_nothing() {
-        let requests = Arc::<Requests>::default();
+        let requests = Arc::new(Requests::new(MAX_REQUESTS_BYTES));
         let announced = message(2 << 20)[..PREFIX_BYTES].to_vec();
         let frames = stream::iter([Ok(Frame::data(Bytes::from(announced)))]);
         let frames = frames.chain(stream::pending::<Result<_, Status>>());
@@ -314,7 +324,7 @@ mod tests {
         ] {
             let sent = stream::iter((!sent.is_empty()).then(|| Ok(Frame::data(sent.into()))));
             let frames = sent.chain(stream::pending::<Result<_, Status>>());
-            let budget = RequestBudget::new(Arc::default());
+            let budget = RequestBudget::new(Arc::new(Requests::new(MAX_REQUESTS_BYTES)));
             let body = WholeMessages::new(StreamBody::new(Box::pin(frames)), budget, is_unary);
             let ended = tokio::time::timeout(2 * MESSAGE_TIMEOUT, passed_or_failed(body)).await;
             assert_eq!(ended.is_ok(), fails);
@@ -338,7 +348,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_bytes_of_all_requests_together_are_bounded() {
-        let requests = Arc::<Requests>::default();
+        let requests = Arc::new(Requests::new(MAX_REQUESTS_BYTES));
         let begun = &message(2 << 20)[..1 << 20];
         let budgets: Vec<_> = (0..=MAX_REQUESTS_BYTES / begun.len())
             .map(|_| RequestBudget::new(Arc::clone(&requests)))

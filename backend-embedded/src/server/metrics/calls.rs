@@ -20,8 +20,9 @@ use tonic::{Code, Status};
 
 use super::methods::{CODES, SERVICES, UNARY, UNKNOWN, WAITING};
 use crate::server::bodies::Traffic;
+use crate::server::clients::{Clients, InUse, Purpose};
 use crate::server::connection::Peer;
-use crate::server::usage::InUse;
+use crate::server::status;
 
 /// The bounds of the buckets, in seconds: those of Go's gRPC, which end at 10 s, and two more.
 const BUCKETS: [f64; 13] = [
@@ -30,6 +31,12 @@ const BUCKETS: [f64; 13] = [
 
 /// How the paths of the health service begin.
 const HEALTH: &str = "/grpc.health.";
+
+/// The calls that keep a session alive, or end one.
+const LIVENESS: [&str; 2] = [
+    "/etcdserverpb.Lease/LeaseKeepAlive",
+    "/etcdserverpb.Lease/LeaseRevoke",
+];
 
 type Labels = Vec<(&'static str, &'static str)>;
 
@@ -40,16 +47,9 @@ pub(in crate::server) struct CallMetrics {
     seconds: Family<Labels, Histogram, fn() -> Histogram>,
     methods: BTreeMap<String, Arc<Method>>,
     unknown: Arc<Method>,
-    open: Arc<OpenCalls>,
+    clients: Arc<Clients>,
+    unanswered: Arc<AtomicI64>,
     traffic: Traffic,
-}
-
-/// The numbers of calls that are under way.
-#[derive(Debug, Default)]
-struct OpenCalls {
-    all: AtomicI64,
-    /// Those that end by themselves: neither streams nor calls that wait for others.
-    answers: AtomicI64,
 }
 
 /// The calls of one method. The handles are kept, so that a call looks up nothing else.
@@ -61,7 +61,7 @@ struct Method {
 }
 
 impl CallMetrics {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(clients: Arc<Clients>) -> Self {
         let handled = Family::<Labels, Counter>::default();
         let seconds: Family<Labels, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(BUCKETS));
@@ -95,8 +95,9 @@ impl CallMetrics {
             methods,
             handled,
             seconds,
-            open: Arc::default(),
-            traffic: Traffic::default(),
+            unanswered: Arc::default(),
+            traffic: Traffic::new(clients.limits()),
+            clients,
         }
     }
 
@@ -118,35 +119,46 @@ impl CallMetrics {
         );
     }
 
-    /// Returns the number of calls that are under way, streams among them.
-    pub(super) fn under_way(&self) -> i64 {
-        self.open.all.load(Ordering::Relaxed)
-    }
-
     /// Returns the number of calls that are under way and end by themselves.
     pub(in crate::server) fn unanswered(&self) -> i64 {
-        self.open.answers.load(Ordering::Relaxed)
+        self.unanswered.load(Ordering::Relaxed)
     }
 
-    fn begin<B>(&self, request: &http::Request<B>) -> Call {
+    pub(super) fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// Counts a call. Fails if there are too many, and counts that.
+    fn begin<B>(&self, request: &http::Request<B>) -> Result<Call, Status> {
         let path = request.uri().path();
-        let peer = request.extensions().get::<Peer>();
         let method = Arc::clone(self.methods.get(path).unwrap_or(&self.unknown));
-        self.open.all.fetch_add(1, Ordering::Relaxed);
         if method.ends_by_itself {
-            self.open.answers.fetch_add(1, Ordering::Relaxed);
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
         }
-        Call {
+        let mut call = Call {
             method,
             watch: Stopwatch::start(),
-            open: Arc::clone(&self.open),
-            // Whoever only asks how the server is may give way to others.
-            _in_use: match path.starts_with(HEALTH) {
-                true => None,
-                false => peer.map(|peer| peer.usage.begin_call()),
-            },
+            unanswered: Arc::clone(&self.unanswered),
+            in_use: None,
             code: Code::Cancelled,
+        };
+        let purpose = match path {
+            _ if LIVENESS.contains(&path) => Purpose::Liveness,
+            _ if path.starts_with(HEALTH) => Purpose::Health,
+            _ => Purpose::Usual,
+        };
+        if let Some(peer) = request.extensions().get::<Peer>() {
+            call.in_use = self.clients.begin_call(&peer.usage, purpose);
+            if call.in_use.is_none() {
+                let refusal = status::exhausted(
+                    "turnlock: too many calls are under way, of all clients or of this one; try \
+                     again after a pause",
+                );
+                call.code = refusal.code();
+                return Err(refusal);
+            }
         }
+        Ok(call)
     }
 }
 
@@ -155,9 +167,11 @@ impl CallMetrics {
 struct Call {
     method: Arc<Method>,
     watch: Stopwatch,
-    open: Arc<OpenCalls>,
+    /// The calls that are under way and end by themselves: neither streams nor calls that wait for
+    /// others.
+    unanswered: Arc<AtomicI64>,
     /// The connection is in use as long as the call is under way.
-    _in_use: Option<InUse>,
+    in_use: Option<InUse>,
     /// The status; "cancelled" until there is one, because then the client has gone.
     code: Code,
 }
@@ -172,9 +186,8 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.open.all.fetch_sub(1, Ordering::Relaxed);
         if self.method.ends_by_itself {
-            self.open.answers.fetch_sub(1, Ordering::Relaxed);
+            self.unanswered.fetch_sub(1, Ordering::Relaxed);
         }
         let code = self.code as usize;
         self.method.handled[code.min(CODES.len() - 1)].inc();
@@ -204,7 +217,10 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let mut call = self.metrics.begin(&request);
+        let mut call = match self.metrics.begin(&request) {
+            Ok(call) => call,
+            Err(refusal) => return Box::pin(async move { Ok(refusal.into_http()) }),
+        };
         let response = self.inner.call(request);
         Box::pin(async move {
             let response = response.await?;

@@ -14,13 +14,13 @@ use std::sync::Arc;
 
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
 
 pub(super) use self::calls::{CallMetrics, CountCalls};
 use self::etcd::EtcdNames;
 pub(super) use self::methods::is_unary;
 use self::scrape::Scrape;
 use self::security::SecurityMetrics;
+use super::clients::Clients;
 use super::tls::{HandshakeFailures, Tls};
 use crate::coordinator::Coordinator;
 
@@ -36,18 +36,14 @@ pub(super) struct Metrics {
 
 impl Metrics {
     /// Makes the metrics, with those that only an etcd has if that is asked for.
-    pub(super) fn new(
-        coordinator: Coordinator,
-        connections: watch::Receiver<usize>,
-        etcd_names: bool,
-    ) -> Self {
-        let calls = Arc::new(CallMetrics::new());
+    pub(super) fn new(coordinator: Coordinator, clients: Arc<Clients>, etcd_names: bool) -> Self {
+        let calls = Arc::new(CallMetrics::new(clients));
         let mut registry = Registry::default();
         calls.register(&mut registry);
         if etcd_names {
             registry.register_collector(Box::new(EtcdNames(coordinator.clone())));
         }
-        let scrape = Scrape::new(coordinator, connections, Arc::clone(&calls));
+        let scrape = Scrape::new(coordinator, Arc::clone(&calls));
         registry.register_collector(Box::new(scrape));
         Metrics { registry, calls }
     }

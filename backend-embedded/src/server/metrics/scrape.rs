@@ -7,21 +7,18 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
-use tokio::sync::watch;
 
 use super::calls::CallMetrics;
 use super::census::Census;
 use super::encode::{NO_LABELS, counter, gauge, gauges, histogram};
 use super::queues::Queues;
 use crate::coordinator::{Coordinator, Gauges};
-use crate::server::connection::MAX_CONNECTIONS;
 use crate::store::JOURNAL_BYTES;
 
 /// The sources of the values.
 #[derive(Debug)]
 pub(super) struct Scrape {
     coordinator: Coordinator,
-    connections: watch::Receiver<usize>,
     calls: Arc<CallMetrics>,
     /// What the last scrape has seen.
     census: Mutex<Census>,
@@ -43,14 +40,9 @@ impl Collector for Scrape {
 }
 
 impl Scrape {
-    pub(super) fn new(
-        coordinator: Coordinator,
-        connections: watch::Receiver<usize>,
-        calls: Arc<CallMetrics>,
-    ) -> Self {
+    pub(super) fn new(coordinator: Coordinator, calls: Arc<CallMetrics>) -> Self {
         Scrape {
             coordinator,
-            connections,
             calls,
             census: Mutex::default(),
         }
@@ -97,7 +89,8 @@ impl Scrape {
 
     fn encode_resources(&self, encoder: &mut DescriptorEncoder<'_>, now: &Gauges) -> fmt::Result {
         let limits = self.coordinator.limits();
-        let connections = *self.connections.borrow();
+        let clients = self.calls.clients();
+        let allowed = clients.limits();
         let (request_bytes, max_request_bytes) = self.calls.traffic().request_bytes();
         let (answer_bytes, max_answer_bytes) = self.calls.traffic().answer_bytes();
         let resources = [
@@ -134,8 +127,14 @@ impl Scrape {
             (
                 "connections",
                 "Connections of clients.",
-                connections as f64,
-                MAX_CONNECTIONS as f64,
+                clients.connections() as f64,
+                allowed.connections as f64,
+            ),
+            (
+                "streams",
+                "Calls that are under way, streams among them.",
+                clients.calls() as f64,
+                allowed.streams as f64,
             ),
             (
                 "pending_requests",
@@ -165,9 +164,6 @@ impl Scrape {
             "The most of a resource that there may be.",
             resources.map(|(resource, _, _, limit)| ([("resource", resource)], limit)),
         )?;
-        let help = "Calls that are under way, streams among them.";
-        let streams = self.calls.under_way() as f64;
-        gauge(encoder, "turnlock_server_streams", help, streams)?;
         let help = "Keys in the store.";
         gauge(encoder, "turnlock_server_keys", help, now.keys as f64)?;
         let help = "1 if writes are refused, because there is no room or the server ends.";
@@ -183,10 +179,12 @@ impl Scrape {
     fn encode_counters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let figures = self.coordinator.figures();
         let help = "Requests, and connections, that were refused because a limit was reached.";
+        let traffic = self.calls.traffic().refused();
+        let clients = self.calls.clients().refused();
         let name = "turnlock_server_refused";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         let refused = figures.refused().into_iter();
-        for (reason, count) in refused.chain(self.calls.traffic().refused()) {
+        for (reason, count) in refused.chain(clients).chain(traffic) {
             let labels = [("reason", reason)];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }

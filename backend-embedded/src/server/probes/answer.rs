@@ -177,6 +177,8 @@ mod tests {
     use super::super::super::lifecycle::Phase;
     use super::*;
     use crate::config::Limits;
+    use crate::server::ServerLimits;
+    use crate::server::clients::Clients;
 
     fn request(method: Method, path: &str, host: Option<&str>) -> Request<()> {
         let mut request = Request::builder().method(method).uri(path);
@@ -190,8 +192,9 @@ mod tests {
     async fn a_probe_that_fails_says_why() {
         let coordinator = Coordinator::in_memory(Limits::default()).expect("a coordinator");
         let (phase, lifecycle) = Lifecycle::new();
-        let (_, connections) = tokio::sync::watch::channel(0);
-        let metrics = Arc::new(Metrics::new(coordinator.clone(), connections, false));
+        let live = Arc::new(tokio::sync::watch::Sender::new(0));
+        let clients = Arc::new(Clients::new(ServerLimits::default(), live));
+        let metrics = Arc::new(Metrics::new(coordinator.clone(), clients, false));
         let probed = Arc::new(Probed::new(coordinator.clone(), lifecycle, metrics));
         let (status, _, text) = make(Arc::clone(&probed), Probe::Ready).await;
         assert_eq!((status, text.as_str()), (StatusCode::OK, "ok\n"));

@@ -5,13 +5,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_rustls::rustls::{self, CertificateError, InvalidMessage};
 
-/// The time between two lines of the log for one reason.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
+use crate::server::log_pace::LogPace;
 
 /// Why a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,15 +132,7 @@ impl Reason {
 #[derive(Debug, Default)]
 pub(in crate::server) struct HandshakeFailures {
     counts: [AtomicU64; REASONS.len()],
-    lines: Mutex<[Line; REASONS.len()]>,
-}
-
-/// The last line in the log for a reason.
-#[derive(Debug, Clone, Copy, Default)]
-struct Line {
-    at: Option<Instant>,
-    /// How many failures there were by then.
-    count: u64,
+    paces: Mutex<[LogPace; REASONS.len()]>,
 }
 
 impl HandshakeFailures {
@@ -162,19 +152,10 @@ impl HandshakeFailures {
         }
     }
 
-    /// Returns how many failures there were since the last line for this reason, if a line is due.
+    /// Takes the turn of a line for this reason, as [`LogPace::take_turn`] does.
     fn take_turn(&self, index: usize, count: u64, now: Instant) -> Option<u64> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = &mut lines[index];
-        if line.at.is_some_and(|at| now < at + LOG_INTERVAL) {
-            return None;
-        }
-        let unlogged = count.saturating_sub(line.count + 1);
-        *line = Line {
-            at: Some(now),
-            count,
-        };
-        Some(unlogged)
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        paces[index].take_turn(count, now)
     }
 
     /// Returns how many handshakes failed for each reason.
@@ -204,14 +185,12 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_has_a_line_a_minute_that_counts_the_rest() {
+    fn each_reason_has_lines_of_its_own() {
         let failures = HandshakeFailures::default();
         let start = Instant::now();
         assert_eq!(failures.take_turn(0, 1, start), Some(0));
         assert_eq!(failures.take_turn(0, 2, start), None);
         assert_eq!(failures.take_turn(1, 1, start), Some(0), "another reason");
-        assert_eq!(failures.take_turn(0, 3, start + LOG_INTERVAL / 2), None);
-        assert_eq!(failures.take_turn(0, 4, start + LOG_INTERVAL), Some(2));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backend_embedded::server::{Listen, MetricsListener, Server};
-use backend_embedded::{Config, Coordinator, Error};
+use backend_embedded::{Config, Coordinator, Error, Limits};
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -20,7 +20,7 @@ use self::addresses::{has_tcp, metrics_socket, parse_listeners, remove_stale_soc
 use self::ending::{Caught, Signals, to_internal_failure, wait_until_idle};
 use self::security::{Protection, tell_reach, to_bind_failure};
 use crate::child::unblock_all;
-use crate::cli::Serve;
+use crate::cli::{Serve, limits};
 use crate::coordinator::local::Home;
 use crate::coordinator::log::Log;
 use crate::coordinator::{daemon, machine, metrics, system};
@@ -188,11 +188,12 @@ async fn serve_until_stopped(
     let _too_large =
         signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map_err(to_internal_failure)?;
 
-    let limit = match args.background {
+    let patience = match args.background {
         true => PREDECESSOR,
         false => Duration::ZERO,
     };
-    let coordinator = open_store(home, limit).await?;
+    let (limits, server_limits) = limits::apply(&args.limit, args.max_waiters);
+    let coordinator = open_store(home, limits, patience).await?;
     remove_stale_sockets(&args, home, &listeners)?;
     let inherited = std::mem::take(&mut args.inherited);
     let mut metrics = metrics::bind(&asked, metrics_socket(&args, home)?)?;
@@ -203,6 +204,7 @@ async fn serve_until_stopped(
     let security = protection.to_security(&args);
     let mut server = Server::bind_with(coordinator.clone(), listeners, security)
         .map_err(to_bind_failure)?
+        .with_limits(server_limits)
         .with_metrics(metrics)
         .with_drain_limit(args.drain);
     for listener in inherited.locks {
@@ -297,12 +299,17 @@ async fn report_to_watchdog(coordinator: &Coordinator, notifier: &Notifier) -> I
     }
 }
 
-/// Opens the data folder. Waits up to this limit for a coordinator that is about to release it.
-async fn open_store(home: &Home, limit: Duration) -> Result<Coordinator, Failure> {
+/// Opens the data folder. Waits up to this time for a coordinator that is about to release it.
+async fn open_store(
+    home: &Home,
+    limits: Limits,
+    patience: Duration,
+) -> Result<Coordinator, Failure> {
     let started = tokio::time::Instant::now();
     loop {
-        match Coordinator::open(Config::new(home.dir())) {
-            Err(Error::AlreadyOpen { .. }) if started.elapsed() < limit => {
+        let config = Config::new(home.dir()).with_limits(limits.clone());
+        match Coordinator::open(config) {
+            Err(Error::AlreadyOpen { .. }) if started.elapsed() < patience => {
                 tokio::time::sleep(PREDECESSOR / 400).await;
             }
             Err(error) => return Err(Failure::new(Exit::Configuration, error.to_string())),

@@ -158,17 +158,16 @@ async fn ask_etcd(
     // A coordinator may serve locks and refuse to report on itself.
     if let Ok(status) = client.maintenance_client().status().await {
         let version = Version::parse(status.version());
-        let limits = limits_of(&version);
-        let used = match limits {
+        let used = match version.is_ours() {
             // That is what its limit counts.
-            Some(_) => status.raft_used_db_size(),
-            None => status.db_size(),
+            true => status.raft_used_db_size(),
+            false => status.db_size(),
         };
+        let limit = u64::try_from(status.db_size_quota()).ok();
         report.store = u64::try_from(used).ok().map(|used| Size {
             used,
-            limit: limits.map(|(bytes, _)| bytes),
+            limit: limit.filter(|limit| *limit > 0),
         });
-        report.max_sessions = limits.map(|(_, sessions)| sessions);
         report.warnings.clone_from(&status.0.errors);
         report.version = Some(version);
     }
@@ -176,20 +175,6 @@ async fn ask_etcd(
         report.sessions = Some(leases.leases().len());
     }
     Ok(())
-}
-
-/// Returns the most bytes and sessions of a coordinator, if it is one of this version: no option of
-/// `turnlock serve` changes them.
-#[cfg(feature = "embedded")]
-fn limits_of(version: &Version) -> Option<(u64, usize)> {
-    let limits = backend_embedded::Limits::default();
-    let is_ours = version.program == concat!("turnlock ", env!("CARGO_PKG_VERSION"));
-    is_ours.then_some((limits.store_bytes, limits.leases))
-}
-
-#[cfg(all(feature = "etcd", not(feature = "embedded")))]
-fn limits_of(_: &Version) -> Option<(u64, usize)> {
-    None
 }
 
 /// Asks a coordinator for its locks, and measures how long it takes to reply.

@@ -27,7 +27,6 @@ pub struct Report {
     pub load: Option<Load>,
     /// The number of sessions, of whatever client.
     pub sessions: Option<usize>,
-    pub max_sessions: Option<usize>,
     /// The size of its store.
     pub store: Option<Size>,
     /// What its metrics say, if it gives them on this machine.
@@ -86,6 +85,11 @@ impl Version {
             program,
             api: api.to_owned(),
         }
+    }
+
+    /// Returns whether it is a `turnlock serve`.
+    pub fn is_ours(&self) -> bool {
+        self.program.starts_with("turnlock ")
     }
 }
 
@@ -162,7 +166,7 @@ impl Report {
         if let Some(sessions) = self.sessions {
             let size = Size {
                 used: sessions as u64,
-                limit: self.max_sessions.map(|most| most as u64),
+                limit: self.max_sessions(),
             };
             add("sessions", size.to_text(|count| count.to_string()));
         }
@@ -204,6 +208,14 @@ impl Report {
         fields
     }
 
+    /// Returns the most sessions that there may be, if its metrics say that.
+    fn max_sessions(&self) -> Option<u64> {
+        #[cfg(feature = "embedded")]
+        return self.usage.as_ref()?.leases?.limit;
+        #[cfg(not(feature = "embedded"))]
+        return None;
+    }
+
     fn fields(&self) -> serde_json::Value {
         json!({
             "kind": self.kind,
@@ -220,7 +232,7 @@ impl Report {
                 Clock::Unknown => None,
             },
             "sessions": self.sessions,
-            "sessions_limit": self.max_sessions,
+            "sessions_limit": self.max_sessions(),
             "store_bytes": self.store.map(|size| size.used),
             "store_limit_bytes": self.store.and_then(|size| size.limit),
             "locks": self.load.as_ref().map(Load::to_json),

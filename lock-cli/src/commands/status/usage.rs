@@ -10,6 +10,7 @@ use super::report::{Size, bytes, millis};
 /// What the metrics say. A coordinator of another version may lack some of it.
 #[derive(Debug, Default, PartialEq)]
 pub struct Usage {
+    pub leases: Option<Size>,
     pub connections: Option<Size>,
     pub watches: Option<Size>,
     pub pending_requests: Option<Size>,
@@ -106,6 +107,7 @@ impl Usage {
         let refused = series.family("turnlock_server_refused_total{reason=\"");
         let refused = refused.filter(|(_, count)| *count > 0.0);
         Usage {
+            leases: series.resource("leases"),
             connections: series.resource("connections"),
             watches: series.resource("watches"),
             pending_requests: series.resource("pending_requests"),

@@ -1,0 +1,288 @@
+//! The clients of a server, and what each of them takes: one client must not keep the others out.
+
+mod share;
+mod usage;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::watch;
+
+use self::share::Share;
+pub(super) use self::usage::{InUse, Purpose, Usage};
+use super::limits::ServerLimits;
+
+/// How much of an IPv6 address stands for a client: whoever has one address of a network has all.
+const NETWORK_BITS: u32 = 64;
+
+/// Who is behind a connection, as far as limits are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Client {
+    /// This user, or any user of this machine over a loopback address.
+    Local,
+    /// Another user of this machine.
+    User(u32),
+    /// An address, or a network of them.
+    Address(IpAddr),
+}
+
+impl Client {
+    /// Returns the client at an address.
+    pub(super) fn at(address: SocketAddr) -> Self {
+        match address.ip().to_canonical() {
+            ip if ip.is_loopback() => Client::Local,
+            IpAddr::V4(ip) => Client::Address(ip.into()),
+            IpAddr::V6(ip) => {
+                let network = ip.to_bits() & (u128::MAX << NETWORK_BITS);
+                Client::Address(Ipv6Addr::from_bits(network).into())
+            }
+        }
+    }
+
+    /// Returns the client that is a user of this machine.
+    pub(super) fn user(uid: u32) -> Self {
+        match uid == rustix::process::geteuid().as_raw() {
+            true => Client::Local,
+            false => Client::User(uid),
+        }
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Client::Local => f.write_str("local"),
+            Client::User(uid) => write!(f, "user {uid}"),
+            Client::Address(ip) => ip.fmt(f),
+        }
+    }
+}
+
+/// The clients of one server.
+#[derive(Debug)]
+pub(super) struct Clients {
+    limits: ServerLimits,
+    /// The number of connections.
+    live: Arc<watch::Sender<usize>>,
+    /// The number of calls under way.
+    calls: Arc<AtomicUsize>,
+    connections: Mutex<Vec<Weak<Usage>>>,
+    shares: Mutex<BTreeMap<Client, Weak<Share>>>,
+    refused_connections: AtomicU64,
+    refused_calls: AtomicU64,
+}
+
+impl Clients {
+    pub(super) fn new(limits: ServerLimits, live: Arc<watch::Sender<usize>>) -> Self {
+        Clients {
+            limits,
+            live,
+            calls: Arc::default(),
+            connections: Mutex::default(),
+            shares: Mutex::default(),
+            refused_connections: AtomicU64::new(0),
+            refused_calls: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn limits(&self) -> &ServerLimits {
+        &self.limits
+    }
+
+    /// Returns the number of connections.
+    pub(super) fn connections(&self) -> usize {
+        *self.live.borrow()
+    }
+
+    /// Returns the number of calls under way.
+    pub(super) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many connections and calls were refused because there were too many.
+    pub(super) fn refused(&self) -> [(&'static str, u64); 2] {
+        [
+            (
+                "connections",
+                self.refused_connections.load(Ordering::Relaxed),
+            ),
+            ("streams", self.refused_calls.load(Ordering::Relaxed)),
+        ]
+    }
+
+    /// Takes a slot for a connection of this client. At a limit, the connection that has been idle
+    /// for longest gives way: one of the same client, if the limit is that of the client. Its slot
+    /// is free once it has noticed.
+    ///
+    /// # Errors
+    /// The number of connections refused so far, if none is idle.
+    pub(super) fn admit(&self, client: Client) -> Result<Slot, u64> {
+        let share = self.share_of(client);
+        let has_room = (share.connections() < self.limits.connections_of_client
+            || client == Client::Local
+            || self.cut_idlest(|usage| usage.client() == client))
+            && (self.connections() < self.limits.connections || self.cut_idlest(|_| true));
+        if !has_room {
+            return Err(self.refused_connections.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+        Ok(Slot::take(&self.live, share))
+    }
+
+    /// Cuts the connection of these that has been idle for longest. Returns whether there was one.
+    pub(super) fn cut_idlest(&self, of: impl Fn(&Usage) -> bool) -> bool {
+        let all = lock(&self.connections);
+        let idle = all.iter().filter_map(Weak::upgrade);
+        let idle = idle.filter(|usage| of(usage));
+        usage::cut_idlest(idle)
+    }
+
+    /// Adds a connection, which is idle, with its slot.
+    pub(super) fn add(&self, slot: &Slot) -> Arc<Usage> {
+        let usage = Arc::new(Usage::new(Arc::clone(&slot.share)));
+        let mut all = lock(&self.connections);
+        // The memory of those that have ended is given back now and then.
+        if all.len() == all.capacity() {
+            all.retain(|usage| usage.strong_count() > 0);
+        }
+        all.push(Arc::downgrade(&usage));
+        usage
+    }
+
+    /// Counts a call on a connection until the guard is dropped; `None` if it is refused.
+    pub(super) fn begin_call(&self, usage: &Arc<Usage>, purpose: Purpose) -> Option<InUse> {
+        let factor = match purpose {
+            Purpose::Usual | Purpose::Health => 1,
+            Purpose::Liveness => 2,
+        };
+        let is_crowded = self.calls() >= factor * self.limits.streams
+            || usage.client() != Client::Local
+                && usage.share().calls() >= factor * self.limits.streams_of_client;
+        if is_crowded {
+            self.refused_calls.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(InUse::begin(usage, &self.calls, purpose))
+    }
+
+    fn share_of(&self, client: Client) -> Arc<Share> {
+        let mut shares = lock(&self.shares);
+        if let Some(share) = shares.get(&client).and_then(Weak::upgrade) {
+            return share;
+        }
+        shares.retain(|_, share| share.strong_count() > 0);
+        let share = Arc::new(Share::new(client));
+        shares.insert(client, Arc::downgrade(&share));
+        share
+    }
+}
+
+/// The slot of one connection, released when dropped.
+#[derive(Debug)]
+pub(super) struct Slot {
+    live: Arc<watch::Sender<usize>>,
+    share: Arc<Share>,
+}
+
+impl Slot {
+    fn take(live: &Arc<watch::Sender<usize>>, share: Arc<Share>) -> Self {
+        live.send_modify(|count| *count += 1);
+        share.add_connection();
+        Slot {
+            live: Arc::clone(live),
+            share,
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.live.send_modify(|count| *count -= 1);
+        self.share.remove_connection();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::usage::MIN_IDLE;
+    use super::*;
+
+    fn clients(limits: ServerLimits) -> Clients {
+        Clients::new(limits, Arc::new(watch::Sender::new(0)))
+    }
+
+    fn at(address: &str) -> Client {
+        Client::at(SocketAddr::new(address.parse().expect("an address"), 1))
+    }
+
+    #[test]
+    fn an_address_is_a_client_and_so_is_a_network() {
+        assert_eq!(at("127.0.0.9"), Client::Local);
+        assert_eq!(at("::1"), Client::Local);
+        assert_eq!(at("::ffff:127.0.0.1"), Client::Local);
+        assert_eq!(at("::ffff:192.0.2.1"), at("192.0.2.1"));
+        assert_ne!(at("192.0.2.1"), at("192.0.2.2"));
+        assert_eq!(at("2001:db8::1"), at("2001:db8::ffff:1:2"));
+        assert_ne!(at("2001:db8::1"), at("2001:db8:0:1::1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_at_its_limit_takes_only_its_own_places() {
+        let limits = ServerLimits::default();
+        let clients = clients(limits.with_connections(4).with_connections_of_client(2));
+        let (greedy, other) = (at("192.0.2.1"), at("192.0.2.2"));
+        let connect = |client| {
+            let slot = clients.admit(client)?;
+            let usage = clients.add(&slot);
+            Ok::<_, u64>((slot, usage))
+        };
+        let first = connect(other).expect("room");
+        let second = connect(greedy).expect("room");
+        let third = connect(greedy).expect("room");
+        assert_eq!(connect(greedy).expect_err("it has just come"), 1);
+        tokio::time::advance(MIN_IDLE).await;
+        let fourth = connect(greedy).expect("an idle one of its own gives way");
+        assert!(second.1.is_cut() && !first.1.is_cut());
+        drop((second, third));
+        let locals = [(); 2].map(|()| connect(Client::Local).expect("room"));
+        let fifth = connect(other).expect("the one that was idle for longest gives way");
+        assert!(first.1.is_cut());
+        assert_eq!(clients.connections(), 5, "it has not noticed yet");
+        drop((first, fourth, fifth, locals));
+        assert_eq!(clients.connections(), 0);
+        assert_eq!(clients.refused(), [("connections", 1), ("streams", 0)]);
+    }
+
+    #[tokio::test]
+    async fn calls_beyond_a_limit_are_refused_and_renewals_later() {
+        let limits = ServerLimits::default();
+        let clients = clients(limits.with_streams(4).with_streams_of_client(2));
+        let connect = |client| clients.add(&clients.admit(client).expect("room"));
+        let (greedy, local) = (connect(at("192.0.2.1")), connect(Client::Local));
+        let begin = |usage, purpose| clients.begin_call(usage, purpose);
+        let mut calls: Vec<_> = [(); 2]
+            .map(|()| begin(&greedy, Purpose::Usual).expect("room"))
+            .into();
+        assert!(begin(&greedy, Purpose::Usual).is_none(), "it has two");
+        calls.push(begin(&greedy, Purpose::Liveness).expect("room for a renewal"));
+        calls.push(begin(&local, Purpose::Usual).expect("room for others"));
+        assert!(begin(&local, Purpose::Usual).is_none(), "there are four");
+        for _ in 0..4 {
+            calls.push(begin(&local, Purpose::Liveness).expect("room for a renewal"));
+        }
+        assert!(
+            begin(&local, Purpose::Liveness).is_none(),
+            "there are eight"
+        );
+        assert_eq!(clients.refused(), [("connections", 0), ("streams", 3)]);
+        drop(calls);
+        assert_eq!(clients.calls(), 0);
+        begin(&greedy, Purpose::Usual).expect("room again");
+    }
+}
