@@ -12,7 +12,9 @@ use etcd_client::proto::{PbWatchRequest, PbWatchRequestUnion, PbWatchResponse, P
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt, stream};
+use prost::Message;
 use tokio::sync::watch;
+use tokio::task::yield_now;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -33,6 +35,9 @@ const NO_WATCH: i64 = -1;
 const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
 const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
 
+/// After how many bytes of responses a stream lets others have their turn.
+const MAX_BYTES_IN_TURN: usize = 4 * 1024;
+
 /// The watch service.
 pub(super) struct Watch(pub(super) Shared);
 
@@ -49,7 +54,7 @@ impl PbWatchService for Watch {
         let shared = Arc::clone(&self.0);
         let watch_stream = WatchStream::new(shared, coordinator, request.into_inner(), answer);
         let responses = stream::try_unfold(watch_stream, |mut watch_stream| async move {
-            let response = watch_stream.next().await?;
+            let response = watch_stream.next_in_turn().await?;
             Ok(Some((response, watch_stream)))
         });
         Ok(Response::new(Box::pin(responses)))
@@ -104,6 +109,8 @@ struct WatchStream {
     tick: Interval,
     /// The room for responses that the client has not taken yet.
     answer: AnswerBudget,
+    /// Bytes of responses since others had their turn.
+    bytes_in_turn: usize,
 }
 
 impl WatchStream {
@@ -132,7 +139,20 @@ impl WatchStream {
             progress_again: false,
             tick,
             answer,
+            bytes_in_turn: 0,
         }
+    }
+
+    /// Returns the next response, after others had their turn if this stream had much of late. All
+    /// responses that are ready are encoded in one go, also for a client that takes none of them.
+    async fn next_in_turn(&mut self) -> Result<PbWatchResponse, Status> {
+        if self.bytes_in_turn > MAX_BYTES_IN_TURN {
+            yield_now().await;
+            self.bytes_in_turn = 0;
+        }
+        let response = self.next().await?;
+        self.bytes_in_turn += response.encoded_len();
+        Ok(response)
     }
 
     /// Returns the next response. An error ends the stream.

@@ -30,6 +30,8 @@ impl Attacker {
         let (requests, connection) = h2::client::Builder::new()
             .initial_window_size(window)
             .initial_max_send_streams(100_000)
+            // It does not mind small pieces that it does not take.
+            .data_frame_budget(usize::MAX)
             .handshake(socket)
             .await
             .expect("HTTP/2");
