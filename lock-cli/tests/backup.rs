@@ -11,6 +11,7 @@ use std::time::Duration;
 use backend_embedded::{Config, Coordinator};
 use rustix::process::Signal;
 use support::{Home, Running, Server, code, eventually, lines, program, signal, text};
+use testkit::fixtures::etcd::Node;
 
 fn succeeds(output: &Output) -> String {
     assert_eq!(code(output), 0, "{}", text(&output.stderr));
@@ -238,6 +239,47 @@ fn a_snapshot_is_for_admins() {
     refused(&output, 77, "");
     assert!(!home.file("saved").exists() && !home.file("saved.part").exists());
     server.stop();
+}
+
+#[test]
+fn the_tokens_of_an_etcd_that_goes_back_are_refused_until_the_offset_is_raised() {
+    let home = Home::new();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let mut etcd = runtime.block_on(Node::start());
+    let team = Team {
+        home: &home,
+        url: format!("etcd://{}", etcd.address()),
+    };
+    succeeds(&team.write());
+    let said = succeeds(&team.run(&["snapshot", "saved"]));
+    assert!(said.contains("bytes"), "{said}");
+    refused(
+        &restore(&home, "saved", "new"),
+        74,
+        "etcdutl snapshot restore",
+    );
+    for _ in 0..5 {
+        succeeds(&team.write());
+    }
+    let before = team.tokens();
+    let highest = before.last().expect("some").to_string();
+    assert!(
+        runtime.block_on(etcd.restore(&home.file("saved"))),
+        "it serves"
+    );
+
+    refused(&team.write(), 79, &highest);
+    assert_eq!(team.tokens(), before, "nothing was written");
+    succeeds(&team.run(&["token-offset", "--raise-to", &highest]));
+    for _ in 0..3 {
+        succeeds(&team.write());
+    }
+    let tokens = team.tokens();
+    assert!(tokens.is_sorted_by(|a, b| a < b), "{tokens:?}");
+    assert_eq!(tokens.len(), before.len() + 3);
 }
 
 /// Makes a snapshot of a thousand large keys with `etcdctl`, and returns how many there are.

@@ -92,10 +92,14 @@ pub async fn head(answer: ResponseFuture) -> Option<(RecvStream, Option<String>)
 
 /// Takes a whole answer, and returns its status.
 pub async fn status(answer: ResponseFuture) -> Option<String> {
-    let (mut body, status) = head(answer).await?;
-    if status.is_some() {
-        return status;
+    match head(answer).await? {
+        (_, Some(status)) => Some(status),
+        (body, None) => rest(body).await,
     }
+}
+
+/// Takes the rest of an answer, and returns its status.
+pub async fn rest(mut body: RecvStream) -> Option<String> {
     let taken = async {
         while let Some(Ok(piece)) = body.data().await {
             body.flow_control().release_capacity(piece.len()).ok()?;

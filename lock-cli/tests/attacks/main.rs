@@ -14,12 +14,13 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use etcd_client::proto::{
     PbCompare, PbDeleteRequest, PbLeaseGrantRequest, PbLeaseRevokeRequest, PbPutRequest,
-    PbRangeRequest, PbTxnOpRequest, PbTxnRequest, PbWatchRequest, PbWatchRequestUnion,
+    PbRangeRequest, PbSnapshotRequest, PbTxnOpRequest, PbTxnRequest, PbWatchRequest,
+    PbWatchRequestUnion,
 };
 use futures_util::future::join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use self::attacker::{Attacker, announced, framed, head, status};
+use self::attacker::{Attacker, announced, framed, head, rest, status};
 use self::scene::Scene;
 
 /// The window that clients have by default.
@@ -284,6 +285,35 @@ async fn ask_and_take_nothing(scene: &Scene, factor: usize) -> usize {
     );
     drop((heads, attacker));
     reads - refused
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn snapshots_are_begun_and_not_taken_while_everything_is_replaced() {
+    scene::endure((SNAPSHOT_KEYS * SNAPSHOT_VALUE) as u64, begin_snapshots).await;
+}
+
+const SNAPSHOT_KEYS: usize = 15_000;
+const SNAPSHOT_VALUE: usize = 10 << 10;
+
+async fn begin_snapshots(scene: &Scene, factor: usize) -> usize {
+    // What is not taken keeps back all answers of its connection.
+    let idle = Attacker::connect(scene.address(), WINDOW).await;
+    let attacker = Attacker::connect(scene.address(), 1 << 20).await;
+    fill(&attacker, SNAPSHOT_KEYS, SNAPSHOT_VALUE).await;
+    let request = PbSnapshotRequest {};
+    let snapshot = || attacker.ask("Maintenance/Snapshot", &request);
+    let first = idle.ask("Maintenance/Snapshot", &request).await;
+    let (first, begun) = head(first.expect("a call")).await.expect("an answer");
+    assert_eq!(begun, None, "the first one is begun");
+    let others = join_all((0..20 * factor).map(|_| snapshot())).await;
+    let others = others.into_iter().flatten().collect();
+    assert_eq!(statuses(others, RESOURCE_EXHAUSTED).await, 20 * factor);
+    fill(&attacker, SNAPSHOT_KEYS, SNAPSHOT_VALUE).await;
+    assert_eq!(rest(first).await.as_deref(), Some(DEADLINE_EXCEEDED));
+    // The next one has its turn, and is whole.
+    let whole = snapshot().await.expect("a call");
+    assert_eq!(status(whole).await.as_deref(), Some(OK));
+    1
 }
 
 /// The attacker answers the server's pings, so its connection looks alive.
