@@ -5,11 +5,14 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Signal;
 use support::{
     Home, PATIENCE, Running, code, eventually, program, readable_turnlock, signal, text,
@@ -76,26 +79,69 @@ fn the_sockets_of_a_service_manager_are_served_and_stay() {
     assert_eq!(inode(&locks), before);
 }
 
+/// A service manager that keeps a socket open while servers come and go.
+struct Keeper {
+    socket: PathBuf,
+    listener: UnixListener,
+}
+
+impl Keeper {
+    fn new(home: &Home) -> Self {
+        let socket = home.file("turnlock.sock");
+        let listener = UnixListener::bind(&socket).expect("bound");
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).expect("ours");
+        // The shells that this process starts inherit it.
+        fcntl_setfd(&listener, FdFlags::empty()).expect("ours");
+        Keeper { socket, listener }
+    }
+
+    /// Starts a server with the socket.
+    fn serve(&self, home: &Home) -> Running {
+        let number = self.listener.as_raw_fd();
+        let pass = format!("exec 3<&{number}; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" serve");
+        // Other shells know descriptors of one digit only.
+        let child = Command::new(program("bash", "bash"))
+            .args(["-c", &pass])
+            .arg(env!("CARGO_BIN_EXE_turnlock"))
+            .env("TURNLOCK_HOME", home.path())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        Running::of(child.expect("bash starts"))
+    }
+}
+
 #[test]
-fn a_holder_waits_for_the_next_server_at_the_socket_of_a_service_manager() {
+fn clients_wait_at_the_socket_of_a_service_manager_until_the_next_server() {
     let home = Home::new();
-    let socket = home.file("turnlock.sock");
-    let url = format!("etcd+unix://{}", socket.display());
-    // The same socket for both servers, as systemd keeps it. The test holds it open meanwhile.
-    let first = activate(&home, &[&socket], "locks", &["serve"]);
-    let holder = home.spawn(&["--backend", &url, "hold", "a"]);
+    let keeper = Keeper::new(&home);
+    let first = keeper.serve(&home);
+    let holder = home.spawn(&["hold", "a"]);
     eventually("it holds", || home.queue("a").len() == 1);
-    let token = home.queue("a")[0]["token"].clone();
+    let before = home.queue("a");
+    assert_eq!(home.coordinator(), Some(first.id()));
     signal(first.id(), Signal::TERM);
-    assert_eq!(code(&first.wait()), 0);
-    fs::remove_file(&socket).expect("systemd's program has ended");
-    let second = activate(&home, &[&socket], "locks", &["serve"]);
-    assert_eq!(home.queue("a")[0]["token"], token, "the same hold");
+    let output = first.wait();
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+
+    // The socket is there, so nobody starts a coordinator: the service manager will.
+    let mut coming = home.spawn(&["run", "b", "--", "true"]);
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < deadline {
+        assert!(!coming.ended(), "it waits");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let second = keeper.serve(&home);
+    let output = coming.wait();
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    assert_eq!(home.queue("a"), before, "the same hold");
+    assert_eq!(home.coordinator(), Some(second.id()));
     signal(holder.id(), Signal::TERM);
     let output = holder.wait();
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     signal(second.id(), Signal::TERM);
     assert_eq!(code(&second.wait()), 0);
+    assert!(keeper.socket.exists(), "the service manager's");
 }
 
 /// Starts a server with a socket that this user should not be given, and returns how it ends.

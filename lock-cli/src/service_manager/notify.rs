@@ -1,8 +1,10 @@
 //! Tells the service manager how the coordinator is: the protocol of sd_notify(3).
 
 use std::env;
+use std::ffi::OsStr;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process;
 use std::time::Duration;
@@ -84,6 +86,6 @@ pub fn watchdog_interval() -> Option<Duration> {
 fn to_address(name: &[u8]) -> io::Result<SocketAddr> {
     match name.strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name),
-        None => SocketAddr::from_pathname(String::from_utf8_lossy(name).as_ref()),
+        None => SocketAddr::from_pathname(OsStr::from_bytes(name)),
     }
 }
