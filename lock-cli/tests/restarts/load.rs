@@ -162,8 +162,10 @@ async fn take_turns(locks: Locks, shared: Arc<Shared>, taker: usize) {
         let last = shared.token.swap(token, Ordering::SeqCst);
         assert!(last < token, "{token} after {last}");
         shared.taken.store(false, Ordering::SeqCst);
-        // `AlreadyGone` may also come from a release that was tried again over a restart.
-        let _ = guard.release().await.expect("given back");
+        // A release that meets no coordinator for seconds is done in the background.
+        if let Ok(release) = guard.release().await {
+            assert_eq!(release, Release::Released, "the lock was lost");
+        }
         shared.done[taker].fetch_add(1, Ordering::SeqCst);
     }
 }
