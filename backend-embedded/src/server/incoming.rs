@@ -11,7 +11,6 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt};
 use rustix::io::Errno;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 use tokio_util::either::Either;
 
@@ -36,10 +35,6 @@ pub(super) struct Incoming {
     clients: Arc<Clients>,
     lifecycle: Lifecycle,
     backoff: Option<Pin<Box<Sleep>>>,
-    /// Resolves when the server drains.
-    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Told once the listeners are closed.
-    closed: Option<oneshot::Sender<()>>,
     refusals: LogPace,
 }
 
@@ -50,10 +45,7 @@ impl Incoming {
         clients: Arc<Clients>,
         lifecycle: Lifecycle,
     ) -> Self {
-        let draining = lifecycle.clone();
         Self {
-            draining: Box::pin(async move { draining.wait_for_draining().await }),
-            closed: None,
             listeners,
             next: 0,
             handshakes,
@@ -61,17 +53,6 @@ impl Incoming {
             lifecycle,
             backoff: None,
             refusals: LogPace::default(),
-        }
-    }
-
-    /// Returns a future that resolves once the server drains and the listeners are closed. What serves
-    /// the connections keeps this stream until the last one has ended, so whoever connects would wait
-    /// for nothing until then.
-    pub(super) fn wait_for_close(&mut self) -> impl Future<Output = ()> + use<> {
-        let (closed, receiver) = oneshot::channel();
-        self.closed = Some(closed);
-        async move {
-            let _ = receiver.await;
         }
     }
 
@@ -125,12 +106,6 @@ impl Stream for Incoming {
     type Item = io::Result<Connection>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.closed.is_some() && self.draining.as_mut().poll(cx).is_ready() {
-            self.listeners.clear();
-            self.handshakes = None;
-            // Nobody listens if the server was dropped meanwhile.
-            let _ = self.closed.take().map(|closed| closed.send(()));
-        }
         loop {
             if let Some(handshakes) = &mut self.handshakes
                 && let Poll::Ready(secure) = handshakes.poll_next(cx)

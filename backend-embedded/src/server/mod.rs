@@ -420,8 +420,7 @@ impl BoundServer {
                 None => std::future::pending().await,
             }
         };
-        let mut incoming = Incoming::new(self.bound, handshakes, clients, lifecycle.clone());
-        let closed = incoming.wait_for_close();
+        let incoming = Incoming::new(self.bound, handshakes, clients, lifecycle.clone());
         let mut serving = pin!(
             transport::Server::builder()
                 .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
@@ -440,7 +439,7 @@ impl BoundServer {
                         metrics: Arc::clone(metrics.calls()),
                     },
                     incoming,
-                    closed,
+                    async move { lifecycle.wait_for_draining().await },
                 )
         );
         let mut drain = Drain {
