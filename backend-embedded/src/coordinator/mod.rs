@@ -227,7 +227,9 @@ impl Coordinator {
         let (snapshot, identity) = (loaded.snapshot, loaded.identity);
         let keys = snapshot.keys.clone();
         let shared = Arc::new(Shared::new(snapshot, identity, limits, Some(evidence)));
-        shared.hub().restore(&keys, &loaded.deletions);
+        shared
+            .hub()
+            .restore(&keys, &loaded.deletions, loaded.last_change);
         shared.revoke_all(&ended);
         #[cfg(feature = "server")]
         shared.figures().adopt_syncs(store.syncs());

@@ -49,11 +49,9 @@ impl LeaseTable {
         self.leases.contains_key(&id)
     }
 
-    /// Returns the ids, ascending.
+    /// Returns the ids, the first to expire first.
     pub(super) fn ids(&self) -> Vec<LeaseId> {
-        let mut ids: Vec<_> = self.leases.keys().copied().collect();
-        ids.sort_unstable();
-        ids
+        self.deadlines.iter().map(|&(_, id)| id).collect()
     }
 
     /// Adds a lease that does not exist yet.

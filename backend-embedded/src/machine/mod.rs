@@ -459,7 +459,7 @@ impl Machine {
         self.leases.set_owner(id, owner);
     }
 
-    /// Returns the ids of all leases, ascending.
+    /// Returns the ids of all leases, the first to expire first.
     pub fn leases(&self) -> Vec<LeaseId> {
         self.leases.ids()
     }

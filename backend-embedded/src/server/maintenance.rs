@@ -14,6 +14,7 @@ use super::decode;
 use super::encode::to_i64;
 use super::snapshot::{self, SnapshotStream};
 use super::state::{RAFT_TERM, Shared};
+use super::status;
 use super::unimplemented::unimplemented;
 use crate::coordinator::Operation;
 use crate::snapshot::{hash_all, hash_keys};
@@ -126,9 +127,13 @@ impl PbMaintenanceService for Maintenance {
 
     async fn move_leader(
         &self,
-        _: Request<PbMoveLeaderRequest>,
+        request: Request<PbMoveLeaderRequest>,
     ) -> Result<Response<PbMoveLeaderResponse>, Status> {
-        Err(unimplemented())
+        // The only member always leads. As in etcd, a move to the leader is done without a header.
+        match request.into_inner().target_id == self.0.member_id() {
+            true => Ok(Response::new(PbMoveLeaderResponse { header: None })),
+            false => Err(Status::failed_precondition(status::BAD_TRANSFEREE)),
+        }
     }
 
     async fn downgrade(

@@ -72,6 +72,12 @@ impl Deletions {
         Self::empty(Some(complete_since), None)
     }
 
+    /// Returns a list in which nothing is known.
+    #[cfg(test)]
+    pub(crate) fn unknown() -> Self {
+        Self::empty(None, None)
+    }
+
     /// Records the deletions of a commit.
     pub(super) fn record(&mut self, batch: &Batch) {
         let Some(revision) = batch.revision else {

@@ -130,6 +130,8 @@ pub(crate) struct LoadedState {
     pub(crate) snapshot: Snapshot,
     pub(crate) identity: Identity,
     pub(crate) deletions: Deletions,
+    /// The revision of the last recorded change; that of the snapshot may be higher.
+    pub(crate) last_change: Revision,
     sequence: u64,
 }
 
@@ -235,7 +237,8 @@ impl Store {
         let journal = logged(journal, &self.syncs.journal);
         let read = catch_panics(|| Files::open(store, journal));
         let (files, mut loaded) = read.map_err(|problem| self.to_failure(problem))?;
-        loaded.snapshot.revision = loaded.snapshot.revision.max(self.min_revision);
+        loaded.last_change = loaded.snapshot.revision;
+        loaded.snapshot.revision = loaded.last_change.max(self.min_revision);
         self.check_mark(&loaded).map_err(Failure::Fatal)?;
         Ok((files, loaded))
     }

@@ -203,6 +203,7 @@ pub(super) fn load(database: &Database) -> Result<LoadedState, Problem> {
             member_id: number(META_MEMBER)?,
         },
         deletions: deletions::load(&transaction, head.sequence)?,
+        last_change: head.revision,
         sequence: head.sequence,
     })
 }

@@ -274,7 +274,6 @@ async fn an_unimplemented_call_is_named() {
         "/etcdserverpb.Cluster/MemberRemove",
         "/etcdserverpb.Cluster/MemberUpdate",
         "/etcdserverpb.Cluster/MemberPromote",
-        "/etcdserverpb.Maintenance/MoveLeader",
         "/etcdserverpb.Maintenance/Downgrade",
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     ] {

@@ -11,6 +11,7 @@ use super::index::{Index, MAX_SPANS, WatchId};
 use super::watcher::{Backlog, Queue, WatchBatch};
 use crate::config::Limits;
 use crate::error::Error;
+use crate::machine::FIRST_REVISION;
 use crate::machine::op::{Event, KeyRange, KeyValue, Revision};
 use crate::store::Deletions;
 
@@ -41,12 +42,12 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// Creates a hub at `revision`, with no history before it.
+    /// Creates a hub at `revision`, at which nothing has happened, with no history before it.
     pub(crate) fn new(revision: Revision, compact_revision: Revision, limits: &Limits) -> Self {
         Self {
             revision,
             compact_revision,
-            history: History::new(revision + 1, limits.history_events, limits.history_bytes),
+            history: History::new(revision, limits.history_events, limits.history_bytes),
             mod_revisions: HashMap::new(),
             unrecorded: 0..0,
             watches: HashMap::new(),
@@ -60,11 +61,22 @@ impl Hub {
     }
 
     /// Restores what happened before this coordinator was opened: the existing keys, and when other
-    /// keys were deleted.
-    pub(crate) fn restore(&mut self, keys: &[Arc<KeyValue>], deletions: &Deletions) {
+    /// keys were deleted. `last_change` is the revision of the last change before.
+    pub(crate) fn restore(
+        &mut self,
+        keys: &[Arc<KeyValue>],
+        deletions: &Deletions,
+        last_change: Revision,
+    ) {
         let changed = keys.iter().map(|kv| (kv.key.clone(), kv.mod_revision));
         self.mod_revisions = changed.collect();
-        let complete_since = deletions.complete_since().unwrap_or(self.revision + 1);
+        // A revision that a store skips to when it is opened has no changes. Clients that read it
+        // here begin their watches with it.
+        let known_since = match self.revision > last_change || last_change == FIRST_REVISION {
+            true => self.revision,
+            false => self.revision + 1,
+        };
+        let complete_since = deletions.complete_since().unwrap_or(known_since);
         let complete_since = complete_since.max(self.compact_revision);
         let puts = keys.iter().map(|kv| restored_event(kv, false));
         let mut events: Vec<_> = puts.collect();
@@ -78,7 +90,7 @@ impl Hub {
         }
         events.sort_by(|a, b| event_order(a).cmp(&event_order(b)));
         let recorded = events.last().map_or(0, |last| last.kv.mod_revision);
-        self.unrecorded = recorded + 2..self.revision + 1;
+        self.unrecorded = recorded + 2..known_since;
         events.retain(|event| event.kv.mod_revision >= complete_since);
         self.history.restore(complete_since, events.into_iter());
     }
@@ -350,16 +362,35 @@ pub(super) mod tests {
         // The store ends with revision 10, and continues from 100.
         let mut hub = Hub::new(100, 0, &Limits::default());
         let kept = Arc::clone(&put_event("kept", 10, 0).kv);
-        hub.restore(&[kept], &Deletions::empty_since(2));
-        for start in [12, 50, 100] {
+        hub.restore(&[kept], &Deletions::empty_since(2), 10);
+        for start in [12, 50, 99] {
             let refusal = hub.watch(one("lost"), Some(start));
             assert!(matches!(refusal, Err(Error::Compacted { .. })), "{start}");
             assert!(hub.watch(one("kept"), Some(start)).is_ok());
             assert!(hub.watch(KeyRange::prefix("q/"), Some(start)).is_ok());
         }
-        for start in [2, 11, 101, 102] {
+        for start in [2, 11, 100, 101, 102] {
             assert!(hub.watch(one("new"), Some(start)).is_ok(), "{start}");
         }
+    }
+
+    #[test]
+    fn a_watch_may_begin_with_the_revision_that_a_new_store_begins_with() {
+        let all = || KeyRange::prefix("");
+        for (revision, last_change) in [(1, 1), (100, 1), (100, 10)] {
+            let mut hub = Hub::new(revision, 0, &Limits::default());
+            hub.restore(&[], &Deletions::unknown(), last_change);
+            assert!(hub.watch(all(), Some(revision)).is_ok(), "{revision}");
+            assert!(hub.watch(one("k"), Some(revision)).is_ok(), "{revision}");
+            if revision > 1 {
+                assert!(hub.watch(all(), Some(revision - 1)).is_err(), "{revision}");
+            }
+        }
+        // It begins with a change of which it knows nothing.
+        let mut hub = Hub::new(10, 0, &Limits::default());
+        hub.restore(&[], &Deletions::unknown(), 10);
+        assert!(hub.watch(all(), Some(10)).is_err());
+        assert!(hub.watch(all(), Some(11)).is_ok());
     }
 
     #[test]
