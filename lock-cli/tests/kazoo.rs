@@ -12,7 +12,7 @@ const TURNS: usize = 100;
 
 #[test]
 fn kazoos_lock_and_turnlock_run_exclude_each_other() {
-    let python = python_with("kazoo==2.11.0", "kazoo");
+    let python = python_with(&["kazoo==2.11.0"], "kazoo");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/kazoo_turns.py");
     let ensemble = Ensemble::start(Settings::default());
     let path = "/jobs/nightly";

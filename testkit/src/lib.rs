@@ -3,6 +3,8 @@
 
 pub mod chaos;
 pub mod checker;
+#[cfg(any(feature = "embedded", feature = "etcd"))]
+pub mod etcd_protos;
 pub mod fixtures;
 pub mod history;
 pub mod interruption;

@@ -47,7 +47,12 @@ impl Attacker {
 
     /// Begins a call, if the server still takes calls on this connection.
     pub async fn call(&self, method: &str) -> Option<Call> {
-        let request = http::Request::post(format!("http://{}/etcdserverpb.{method}", self.address))
+        self.call_path(&format!("/etcdserverpb.{method}")).await
+    }
+
+    /// Begins a call of any service.
+    pub async fn call_path(&self, path: &str) -> Option<Call> {
+        let request = http::Request::post(format!("http://{}{path}", self.address))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .body(())

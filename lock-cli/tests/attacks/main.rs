@@ -5,6 +5,7 @@
 //! that long.
 
 mod attacker;
+mod random;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;

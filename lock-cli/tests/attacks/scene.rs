@@ -147,6 +147,8 @@ impl Scene {
             .home
             .run(&["queue", "--backend", &self.server.url(), "held"]);
         assert!(text(&queue.stdout).lines().count() > 0, "{queue:?}");
+        let said = self.server.said();
+        assert!(!said.contains("panicked"), "{said}");
         let most = live + live / 2 + MAX_GROWTH;
         let peak = memory(self.server.id(), "VmHWM:");
         assert!(peak < most, "{} MiB of memory", peak >> 20);

@@ -134,7 +134,7 @@ pub fn every_metric_that_is_used_exists() {
 
 pub fn the_dashboard_has_grafanas_types() {
     let python = python_with(
-        "grafana-foundation-sdk==1769699998!10.1.0",
+        &["grafana-foundation-sdk==1769699998!10.1.0"],
         "grafana_foundation_sdk",
     );
     let script = concat!(

@@ -9,14 +9,13 @@ mod signals;
 pub mod turns;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 /// The limit for a condition that comes true within a second on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -187,6 +186,7 @@ impl Drop for Running {
 pub struct Server {
     running: Running,
     address: String,
+    log: NamedTempFile,
 }
 
 impl Server {
@@ -199,26 +199,30 @@ impl Server {
     }
 
     pub fn start_at(home: &Home, address: &str, args: &[&str]) -> Self {
-        let mut child = home
+        let log = NamedTempFile::new().expect("a file");
+        let running = home
             .turnlock(&[&["serve", "--listen", address], args].concat())
-            .stderr(Stdio::piped())
+            .stderr(log.reopen().expect("the same file"))
             .spawn()
             .expect("turnlock starts");
-        let mut said = String::new();
-        let stderr = child.stderr.take().expect("piped");
-        BufReader::new(stderr)
-            .read_line(&mut said)
-            .expect("it says where it listens");
-        let address = said
-            .trim()
-            .rsplit(' ')
-            .next()
-            .expect("an address")
-            .to_owned();
+        let mut running = Running(Some(running));
+        let said = wait_for("it says where it listens", || {
+            let said = fs::read_to_string(&log).expect("a log");
+            let is_complete = said.contains('\n') || running.ended();
+            is_complete.then_some(said)
+        });
+        let line = said.lines().next().unwrap_or_default();
+        let address = line.rsplit(' ').next().expect("an address").to_owned();
         Server {
-            running: Running(Some(child)),
+            running,
             address,
+            log,
         }
+    }
+
+    /// Returns what the server has said on stderr.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.log).expect("a log")
     }
 
     pub fn address(&self) -> &str {

@@ -5,11 +5,12 @@ use std::process::Command;
 
 use super::{program, text};
 
-/// Returns a Python that can import a module of this package, in a virtual environment. It is made
-/// once and kept in cargo's target folder.
-pub fn python_with(package: &str, module: &str) -> PathBuf {
+/// Returns a Python that can import a module of the last of these packages, in a virtual environment.
+/// It is made once and kept in cargo's target folder.
+pub fn python_with(packages: &[&str], module: &str) -> PathBuf {
+    let package = packages.join(" ");
     // A version may have signs that a path must not have: `1769699379!11.6.0`.
-    let name = package.replace(['!', '='], "-");
+    let name = package.replace(['!', '=', ' '], "-");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let python = folder.join("bin").join("python");
     let import = format!("import {module}");
@@ -29,7 +30,9 @@ pub fn python_with(package: &str, module: &str) -> PathBuf {
             "no virtual environment: apt-get install python3-venv",
         );
         run(
-            Command::new(&python).args(["-m", "pip", "install", "--quiet", package]),
+            Command::new(&python)
+                .args(["-m", "pip", "install", "--quiet"])
+                .args(packages),
             &format!("{package} comes from PyPI: this test needs to reach it once"),
         );
     }

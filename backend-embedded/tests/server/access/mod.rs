@@ -3,7 +3,6 @@
 
 mod advisories;
 mod clients;
-mod descriptor;
 mod methods;
 mod reload;
 mod wire;

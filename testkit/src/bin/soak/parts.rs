@@ -8,7 +8,7 @@ const MINUTE: f64 = 60.0;
 const DAY: f64 = 24.0 * 60.0 * MINUTE;
 
 /// All parts, in the order in which they are done.
-pub const PARTS: [Part; 21] = [
+pub const PARTS: [Part; 22] = [
     // With the next part a simulated year.
     simulation(
         "grpc-busy",
@@ -99,6 +99,16 @@ pub const PARTS: [Part; 21] = [
             test: "store::tests::crash::a_power_cut_loses_nothing_acknowledged",
             seed: "TURNLOCK_SEED",
             cases: Some(("TURNLOCK_CRASH_ROUNDS", 2_000)),
+        },
+    ),
+    fuzz(
+        "fuzz-methods",
+        1_000_000,
+        Search {
+            target: "-p lock-cli --test attacks",
+            test: "random::random_requests_of_every_method_do_no_harm",
+            seed: "TURNLOCK_SEED",
+            cases: Some(("TURNLOCK_REQUESTS", 50_000)),
         },
     ),
     differential(

@@ -1,10 +1,9 @@
-//! The methods that the protos of etcd have, by their descriptor.
+//! The services and messages of etcd's protos, as the crate `etcd-client` has them.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-use prost::Message;
-use prost_types::FileDescriptorSet;
+use prost_reflect::{DescriptorPool, MethodDescriptor};
 
 /// The files whose services the server has, or could be expected to have.
 const FILES: [&str; 3] = [
@@ -13,8 +12,11 @@ const FILES: [&str; 3] = [
     "etcd/server/etcdserver/api/v3lock/v3lockpb/v3lock.proto",
 ];
 
-/// Returns the folder with the protos that the crate `etcd-client` is built from.
-fn find_protos() -> PathBuf {
+/// Returns the folder with the sources of the crate `etcd-client`.
+///
+/// # Panics
+/// If cargo does not say where it is.
+pub fn find_crate() -> PathBuf {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--offline", "--format-version=1"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -28,13 +30,17 @@ fn find_protos() -> PathBuf {
         .iter()
         .find(|package| package["name"] == "etcd-client");
     let manifest = client.and_then(|package| package["manifest_path"].as_str());
-    let manifest = PathBuf::from(manifest.expect("it is a dependency"));
-    manifest.with_file_name("proto")
+    let mut manifest = PathBuf::from(manifest.expect("it is a dependency"));
+    manifest.pop();
+    manifest
 }
 
-/// Returns the paths of all methods.
-pub(super) fn read_methods() -> Vec<String> {
-    let protos = find_protos();
+/// Returns the descriptions of all messages and services.
+///
+/// # Panics
+/// If `protoc` fails.
+pub fn read_descriptors() -> DescriptorPool {
+    let protos = find_crate().join("proto");
     let folder = tempfile::tempdir().expect("a folder");
     let set = folder.path().join("set");
     let output = Command::new(std::env::var_os("PROTOC").expect("cargo sets it"))
@@ -49,14 +55,18 @@ pub(super) fn read_methods() -> Vec<String> {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "protoc: {errors}");
     let set = std::fs::read(set).expect("it was written");
-    let set = FileDescriptorSet::decode(set.as_slice()).expect("a descriptor set");
-    let mut methods = Vec::new();
-    for file in &set.file {
-        for service in &file.service {
-            let service_name = format!("{}.{}", file.package(), service.name());
-            let names = service.method.iter();
-            methods.extend(names.map(|method| format!("/{service_name}/{}", method.name())));
-        }
-    }
-    methods
+    DescriptorPool::decode(set.as_slice()).expect("a descriptor set")
+}
+
+/// Returns all methods, in the order of the files.
+pub fn methods(pool: &DescriptorPool) -> Vec<MethodDescriptor> {
+    let services = pool.services();
+    services
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
+        .collect()
+}
+
+/// Returns the path of a method in HTTP/2.
+pub fn path(method: &MethodDescriptor) -> String {
+    format!("/{}/{}", method.parent_service().full_name(), method.name())
 }

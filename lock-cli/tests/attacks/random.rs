@@ -1,0 +1,164 @@
+//! Well-formed requests of every method, drawn from the protos.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use fastrand::Rng;
+use futures_util::future::join_all;
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value,
+};
+use testkit::etcd_protos;
+
+use crate::WINDOW;
+use crate::attacker::{Attacker, Call, framed, head, status};
+use crate::scene::Scene;
+
+/// How many requests are sent, by default.
+const REQUESTS: usize = 10_000;
+
+const CLIENTS: u64 = 8;
+
+/// How long to look at a call that may go on for as long as it likes.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// Returns a number that is told on the command line, if there is one.
+fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
+    let text = std::env::var(name).ok()?;
+    let number = text.parse().ok();
+    Some(number.unwrap_or_else(|| panic!("{name} is not a number: {text}")))
+}
+
+/// Draws a message. One that is this deep has no messages in it.
+fn message(random: &mut Rng, descriptor: &MessageDescriptor, depth: u32) -> DynamicMessage {
+    let mut message = DynamicMessage::new(descriptor.clone());
+    for field in descriptor.fields() {
+        // Of a `oneof`, the last field that is set remains.
+        let is_message = matches!(field.kind(), Kind::Message(_));
+        if random.u8(..) < 100 || (is_message && depth == 0) {
+            continue;
+        }
+        let value = match field.is_list() {
+            true => {
+                let count = random.usize(0..4);
+                Value::List((0..count).map(|_| value(random, &field, depth)).collect())
+            }
+            false => value(random, &field, depth),
+        };
+        message.set_field(&field, value);
+    }
+    message
+}
+
+fn value(random: &mut Rng, field: &FieldDescriptor, depth: u32) -> Value {
+    match field.kind() {
+        Kind::Message(inner) => Value::Message(message(random, &inner, depth - 1)),
+        Kind::Bytes => Value::Bytes(bytes(random, field.name()).into()),
+        Kind::String => Value::String("any".repeat(random.usize(0..3))),
+        Kind::Bool => Value::Bool(random.bool()),
+        Kind::Enum(_) => Value::EnumNumber(random.i32(-1..7)),
+        Kind::Uint64 => Value::U64(number(random).cast_unsigned()),
+        Kind::Int64 => Value::I64(number(random)),
+        kind => panic!("{}: a new kind of field: {kind:?}", field.full_name()),
+    }
+}
+
+fn number(random: &mut Rng) -> i64 {
+    match random.u8(0..8) {
+        0 => i64::MAX,
+        1 => i64::MIN,
+        2 => random.i64(..),
+        3 => random.i64(0..1 << 51),
+        _ => random.i64(-3..20),
+    }
+}
+
+/// Draws a key, the end of a range, or a value. What the honest ones have is never within: without
+/// rules, whoever wants to may delete it.
+fn bytes(random: &mut Rng, field: &str) -> Vec<u8> {
+    match field {
+        "range_end" => {
+            let ends = ["", "fuzz/", "fuzz/m", "fuzz/~"];
+            random.choice(ends).expect("there are some").into()
+        }
+        "key" | "name" if random.u8(..) > 5 => {
+            let letters = (0..random.usize(0..3)).map(|_| random.alphabetic());
+            ["fuzz/".to_owned(), letters.collect()]
+                .concat()
+                .into_bytes()
+        }
+        "key" | "name" => Vec::new(),
+        _ => (0..random.usize(0..200)).map(|_| random.u8(..)).collect(),
+    }
+}
+
+/// Returns whether a call may wait for others, or forever.
+fn may_wait(method: &MethodDescriptor) -> bool {
+    let waits = ["v3lockpb.Lock.Lock", "v3electionpb.Election.Campaign"];
+    method.is_server_streaming() || waits.contains(&method.full_name())
+}
+
+/// Makes one call, and says how it ended if it has to.
+async fn call(attacker: &Attacker, random: &mut Rng, method: &MethodDescriptor) {
+    let path = etcd_protos::path(method);
+    let begun = attacker.call_path(&path).await;
+    let Some(Call { answer, mut stream }) = begun else {
+        panic!("the connection ended before {path}");
+    };
+    let count = match method.is_client_streaming() {
+        true => random.usize(0..4),
+        false => 1,
+    };
+    for at in 1..=count {
+        let is_last = at == count && !method.is_client_streaming();
+        let request = message(random, &method.input(), 4);
+        let sent = stream.send_data(framed(&request), is_last);
+        // A stream that the server has refused ends before all is sent.
+        assert!(sent.is_ok() || method.is_client_streaming(), "{path}");
+    }
+    if may_wait(method) {
+        let seen = tokio::time::timeout(GLANCE, async {
+            let (mut body, _) = head(answer).await?;
+            while let Some(Ok(piece)) = body.data().await {
+                body.flow_control().release_capacity(piece.len()).ok()?;
+            }
+            Some(())
+        });
+        // The call ends here, wherever it is.
+        let _ = seen.await;
+        return;
+    }
+    let status = status(answer).await;
+    assert!(status.is_some(), "{path} was not answered");
+}
+
+async fn send(address: &str, seed: u64, left: &AtomicUsize, methods: &[MethodDescriptor]) {
+    let mut random = Rng::with_seed(seed);
+    let attacker = Attacker::connect(address, WINDOW).await;
+    while left.fetch_sub(1, Ordering::Relaxed) as isize > 0 {
+        let method = random.choice(methods).expect("there are some");
+        call(&attacker, &mut random, method).await;
+    }
+}
+
+/// `TURNLOCK_SEED=<number>` repeats the requests, though not their order over all clients.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_requests_of_every_method_do_no_harm() {
+    let seed = variable("TURNLOCK_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let requests = variable("TURNLOCK_REQUESTS").unwrap_or(REQUESTS);
+    println!("TURNLOCK_SEED={seed} TURNLOCK_REQUESTS={requests}");
+    let methods = Arc::new(etcd_protos::methods(&etcd_protos::read_descriptors()));
+    let scene = Scene::begin();
+    let left = Arc::new(AtomicUsize::new(requests));
+    let clients = (0..CLIENTS).map(|client| {
+        let (left, methods) = (Arc::clone(&left), Arc::clone(&methods));
+        let address = scene.address().to_owned();
+        let seed = seed.wrapping_mul(CLIENTS).wrapping_add(client);
+        tokio::spawn(async move { send(&address, seed, &left, &methods).await })
+    });
+    for ended in join_all(clients).await {
+        ended.expect("every request is answered");
+    }
+    scene.end(0);
+}

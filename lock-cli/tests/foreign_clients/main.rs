@@ -1,0 +1,41 @@
+//! The tests that clients of etcd bring along, against `turnlock serve` and against etcd.
+//!
+//! The sources come from the packages of the clients. Which of their tests pass is fixed in the
+//! lists beside this file: a test that does otherwise fails the run.
+
+mod etcd_client;
+mod go;
+mod list;
+mod node;
+mod python;
+mod server;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use support::text;
+
+/// Returns a folder that is kept for later runs: what is fetched and built for these clients.
+fn kept(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+/// Returns the path of a file beside this one.
+fn beside(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/foreign_clients")
+        .join(name)
+}
+
+/// Runs a command that prepares something. If it fails, the test does, with the remedy.
+fn prepare(command: &mut Command, remedy: &str) -> Output {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}: {remedy}"));
+    let said = [text(&output.stdout), text(&output.stderr)].concat();
+    assert!(output.status.success(), "{command:?}: {said}\n{remedy}");
+    output
+}
