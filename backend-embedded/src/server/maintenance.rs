@@ -25,6 +25,9 @@ pub(super) const VERSION: &str = concat!("3.5.0+turnlock.", env!("CARGO_PKG_VERS
 /// `AlarmRequest.AlarmAction.GET`.
 const ALARM_GET: i32 = 0;
 
+/// `AlarmRequest.AlarmAction.DEACTIVATE`.
+const ALARM_DEACTIVATE: i32 = 2;
+
 /// `AlarmType.NOSPACE`.
 const NO_SPACE: i32 = 1;
 
@@ -37,15 +40,19 @@ impl PbMaintenanceService for Maintenance {
         &self,
         request: Request<PbAlarmRequest>,
     ) -> Result<Response<PbAlarmResponse>, Status> {
-        // An alarm ends by itself, when there is room.
-        if request.into_inner().action != ALARM_GET {
-            return Err(unimplemented());
-        }
+        let request = request.into_inner();
+        let is_full = self.0.coordinator.is_full();
         let alarm = PbAlarmMember {
             member_id: self.0.member_id(),
             alarm: NO_SPACE,
         };
-        let alarms = self.0.coordinator.is_full().then_some(alarm);
+        let alarms = match request.action {
+            ALARM_GET => is_full.then_some(alarm),
+            // What is not there is ended. Clients ask for it after they have made room.
+            ALARM_DEACTIVATE if !is_full || request.alarm != NO_SPACE => None,
+            ALARM_DEACTIVATE => return Err(Status::failed_precondition(status::STILL_FULL)),
+            _ => return Err(unimplemented()),
+        };
         Ok(Response::new(PbAlarmResponse {
             header: Some(self.0.header_now()),
             alarms: alarms.into_iter().collect(),
@@ -78,9 +85,8 @@ impl PbMaintenanceService for Maintenance {
         &self,
         _: Request<PbDefragmentRequest>,
     ) -> Result<Response<PbDefragmentResponse>, Status> {
-        Ok(Response::new(PbDefragmentResponse {
-            header: Some(self.0.header_now()),
-        }))
+        // As in etcd, without a header.
+        Ok(Response::new(PbDefragmentResponse { header: None }))
     }
 
     async fn hash(

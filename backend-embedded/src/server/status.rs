@@ -28,6 +28,8 @@ pub(super) const LEASE_TTL_TOO_LARGE: &str = "etcdserver: too large lease TTL";
 pub(super) const REQUEST_TOO_LARGE: &str = "etcdserver: request is too large";
 pub(super) const TOO_MANY_REQUESTS: &str = "etcdserver: too many requests";
 pub(super) const PERMISSION_DENIED: &str = "etcdserver: permission denied";
+pub(super) const STILL_FULL: &str =
+    "turnlock: the store is still full; this alarm ends by itself when there is room";
 pub(super) const BAD_TRANSFEREE: &str = "etcdserver: bad leader transferee";
 pub(super) const AUTH_NOT_ENABLED: &str = "etcdserver: authentication is not enabled";
 pub(super) const AUTH_FAILED: &str =

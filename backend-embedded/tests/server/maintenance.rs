@@ -109,12 +109,15 @@ async fn an_alarm_says_that_there_is_no_room() {
     assert_eq!(alarm, format!("memberID:{member} alarm:NOSPACE \n"));
     let error = etcdctl.fail(&["put", "more", ""]).await;
     assert!(error.contains("database space exceeded"), "{error}");
+    let error = etcdctl.fail(&["alarm", "disarm"]).await;
+    assert!(error.contains("still full"), "{error}");
     let all = Delete {
         keys: KeyRange::all(),
         prev_kv: false,
     };
     served.coordinator.delete(all).await.expect("deleted");
     assert_eq!(etcdctl.run(&["alarm", "list"]).await, "");
+    assert_eq!(etcdctl.run(&["alarm", "disarm"]).await, "");
     let said = etcdctl.run(&["defrag"]).await;
     assert!(said.starts_with("Finished defragmenting"), "{said}");
     served.stop().await;

@@ -1,5 +1,6 @@
 //! Well-formed requests of every method, drawn from the protos.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,12 +14,12 @@ use testkit::etcd_protos;
 
 use crate::WINDOW;
 use crate::attacker::{Attacker, Call, framed, head, status};
-use crate::scene::Scene;
+use crate::scene;
 
 /// How many requests are sent, by default.
 const REQUESTS: usize = 10_000;
 
-const CLIENTS: u64 = 8;
+const CLIENTS: usize = 8;
 
 /// How long to look at a call that may go on for as long as it likes.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -133,13 +134,21 @@ async fn call(attacker: &Attacker, random: &mut Rng, method: &MethodDescriptor) 
     assert!(status.is_some(), "{path} was not answered");
 }
 
-async fn send(address: &str, seed: u64, left: &AtomicUsize, methods: &[MethodDescriptor]) {
+/// Sends requests while some are left. Returns how many it has sent.
+async fn send(address: &str, seed: u64, left: &AtomicUsize, methods: &[MethodDescriptor]) -> usize {
     let mut random = Rng::with_seed(seed);
     let attacker = Attacker::connect(address, WINDOW).await;
-    while left.fetch_sub(1, Ordering::Relaxed) as isize > 0 {
+    let take = |left: usize| left.checked_sub(1);
+    let mut sent = 0;
+    while left
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+        .is_ok()
+    {
         let method = random.choice(methods).expect("there are some");
         call(&attacker, &mut random, method).await;
+        sent += 1;
     }
+    sent
 }
 
 /// `TURNLOCK_SEED=<number>` repeats the requests, though not their order over all clients.
@@ -148,17 +157,20 @@ async fn random_requests_of_every_method_do_no_harm() {
     let seed = variable("TURNLOCK_SEED").unwrap_or_else(|| fastrand::u64(..));
     let requests = variable("TURNLOCK_REQUESTS").unwrap_or(REQUESTS);
     println!("TURNLOCK_SEED={seed} TURNLOCK_REQUESTS={requests}");
+    let seeds = RefCell::new(Rng::with_seed(seed));
     let methods = Arc::new(etcd_protos::methods(&etcd_protos::read_descriptors()));
-    let scene = Scene::begin();
-    let left = Arc::new(AtomicUsize::new(requests));
-    let clients = (0..CLIENTS).map(|client| {
-        let (left, methods) = (Arc::clone(&left), Arc::clone(&methods));
-        let address = scene.address().to_owned();
-        let seed = seed.wrapping_mul(CLIENTS).wrapping_add(client);
-        tokio::spawn(async move { send(&address, seed, &left, &methods).await })
-    });
-    for ended in join_all(clients).await {
-        ended.expect("every request is answered");
-    }
-    scene.end(0);
+    scene::endure(0, async |scene, factor| {
+        let left = Arc::new(AtomicUsize::new(requests * factor));
+        let clients = (0..CLIENTS).map(|_| {
+            let seed = seeds.borrow_mut().u64(..);
+            let (left, methods) = (Arc::clone(&left), Arc::clone(&methods));
+            let address = scene.address().to_owned();
+            tokio::spawn(async move { send(&address, seed, &left, &methods).await })
+        });
+        let clients: Vec<_> = clients.collect();
+        let sent = join_all(clients).await.into_iter();
+        sent.map(|sent| sent.expect("every request is answered"))
+            .sum()
+    })
+    .await;
 }

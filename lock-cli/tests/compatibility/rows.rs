@@ -82,13 +82,14 @@ const KV: &[Probe] = &[
     ),
     limited(
         "RangeRequest.revision",
-        "history is not kept: \"compacted\"",
+        "as far back as the [history](limits.md) goes",
         &[
             "KV.Put key: '$Ka' value: 'old'",
             "KV.Put key: '$Ka' value: 'new'",
             "KV.Range key: '$Ka' revision: $2",
             "KV.Range key: '$Ka' revision: $9",
             "KV.Range key: '$Ka' revision: $1",
+            "KV.Range key: '$Ka' revision: 1",
         ],
     ),
     same(
@@ -475,7 +476,7 @@ const WATCH: &[Probe] = &[
     ),
     limited(
         "WatchCreateRequest.start_revision",
-        "the last 10,000 changes; of those before a restart, the last one of each key",
+        "as far back as the [history](limits.md) goes; of what was before a restart, the last change of each key",
         &[
             "KV.Put key: '$Ka' value: 'v'",
             "KV.Put key: '$Kb' value: 'v'",
@@ -655,9 +656,9 @@ const CLUSTER: &[Probe] = &[
 const MAINTENANCE: &[Probe] = &[
     limited(
         "Maintenance.Alarm",
-        "alarms cannot be set",
+        "an alarm is there while the store is full, and cannot be set",
         &[
-            "Maintenance.Alarm",
+            "Maintenance.Alarm action: DEACTIVATE",
             "Maintenance.Alarm action: ACTIVATE alarm: CORRUPT memberID: $M",
             "Maintenance.Alarm action: DEACTIVATE alarm: CORRUPT memberID: $M",
             "Maintenance.Alarm action: GET",
@@ -665,7 +666,7 @@ const MAINTENANCE: &[Probe] = &[
     ),
     limited(
         "AlarmRequest.action",
-        "alarms cannot be set",
+        "an alarm is there while the store is full, and cannot be set",
         &[
             "Maintenance.Alarm action: ACTIVATE alarm: CORRUPT memberID: $M",
             "Maintenance.Alarm action: DEACTIVATE alarm: CORRUPT memberID: $M",
@@ -674,7 +675,7 @@ const MAINTENANCE: &[Probe] = &[
     ),
     limited(
         "AlarmRequest.memberID",
-        "alarms cannot be set",
+        "an alarm is there while the store is full, and cannot be set",
         &[
             "Maintenance.Alarm action: ACTIVATE alarm: CORRUPT memberID: $M",
             "Maintenance.Alarm action: DEACTIVATE alarm: CORRUPT memberID: $M",
@@ -683,7 +684,7 @@ const MAINTENANCE: &[Probe] = &[
     ),
     limited(
         "AlarmRequest.alarm",
-        "alarms cannot be set",
+        "an alarm is there while the store is full, and cannot be set",
         &[
             "Maintenance.Alarm action: ACTIVATE alarm: CORRUPT memberID: $M",
             "Maintenance.Alarm action: DEACTIVATE alarm: CORRUPT memberID: $M",
@@ -695,21 +696,29 @@ const MAINTENANCE: &[Probe] = &[
         "no raft index of its own, and a version with ours in it",
         &["Maintenance.Status"],
     ),
-    refused(
-        "Maintenance.Defragment",
-        "nothing becomes fragmented",
-        &["Maintenance.Defragment"],
+    same("Maintenance.Defragment", &["Maintenance.Defragment"]),
+    limited(
+        "Maintenance.Hash",
+        "a hash of another store",
+        &["Maintenance.Hash"],
     ),
-    refused("Maintenance.Hash", "not implemented", &["Maintenance.Hash"]),
-    refused(
+    limited(
         "Maintenance.HashKV",
-        "not implemented",
-        &["Maintenance.HashKV"],
+        "another hash than that of etcd",
+        &["KV.Put key: '$Ka' value: 'v'", "Maintenance.HashKV"],
     ),
-    refused(
+    limited(
+        "HashKVRequest.revision",
+        "another hash than that of etcd",
+        &[
+            "KV.Put key: '$Ka' value: 'v'",
+            "Maintenance.HashKV revision: $1",
+        ],
+    ),
+    limited(
         "Maintenance.Snapshot",
-        "not implemented",
-        &["Maintenance.Snapshot"],
+        "a file for `turnlock restore`, in another format",
+        &["Maintenance.Snapshot?"],
     ),
     same(
         "Maintenance.MoveLeader",
