@@ -71,8 +71,10 @@ async fn chosen_lease_ids_are_positive_and_differ() {
         assert!(granted.id > 0);
         assert!(ids.insert(granted.id));
     }
-    assert_eq!(coordinator.leases().await.unwrap(), Vec::from_iter(ids));
-    let taken = coordinator.leases().await.unwrap()[0];
+    let mut listed = coordinator.leases().await.unwrap();
+    let taken = listed[0];
+    listed.sort_unstable();
+    assert_eq!(listed, Vec::from_iter(ids));
     let refusal = coordinator.grant(taken, secs(5)).await;
     assert!(matches!(refusal, Err(Error::LeaseExists { id }) if id == taken));
 }

@@ -198,8 +198,8 @@ fn abandoned_leases_make_room_where_there_are_too_many() {
     grant(&mut machine, &mut changes, later, 4, MINUTE).unwrap();
     assert_eq!(
         machine.leases(),
-        [2, 3, 4],
-        "those with keys or renewed stay"
+        [4, 3, 2],
+        "those with keys or renewed stay, and the first to expire is the first"
     );
     assert_eq!(changes.leases[0], LeaseChange::Removed { id: 1 });
     assert!(changes.events.is_empty());
