@@ -179,6 +179,9 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+        // A client that does not read can keep this from its end as well.
+        let this = self.get_mut();
+        this.check(cx)?;
+        Pin::new(&mut this.socket).poll_shutdown(cx)
     }
 }

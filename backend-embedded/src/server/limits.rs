@@ -31,8 +31,8 @@ pub struct ServerLimits {
     /// of the same client.
     pub connections_of_client: usize,
     /// The number of calls under way, streams among them (default 32,768). A further one is refused
-    /// with `RESOURCE_EXHAUSTED`. Renewals and revocations of leases are accepted up to twice this
-    /// number.
+    /// with `RESOURCE_EXHAUSTED`. Renewals and revocations of leases are counted apart, and there may
+    /// be as many of them.
     pub streams: usize,
     /// The number of calls under way of one client (default 16,384).
     pub streams_of_client: usize,

@@ -16,13 +16,14 @@ use crate::machine::Snapshot;
 use crate::machine::op::{KeyValue, LeaseId, Revision};
 use crate::store::{Folder, random};
 
-/// How far the first revision is above the highest one that can have been given out if the clocks are
-/// right: about 50 days in microseconds. So much may the clock be behind.
-const MARGIN: Revision = 1 << 42;
-
 /// How far the clock may be behind the time of the snapshot before it is taken to be wrong. The clocks
 /// of two machines differ by less.
 const MAX_SKEW: Duration = Duration::from_secs(300);
+
+/// How far the first revision is above the time: twice that in microseconds. So far may the clock be
+/// behind. It is short, because for so long a store that is removed afterwards, or copied back, gives
+/// out what it has given out before.
+const MARGIN: Revision = 600_000_000;
 
 /// The highest revision that a snapshot may have: revisions are `int64` for clients.
 const MAX_REVISION: Revision = 1 << 62;
@@ -121,9 +122,9 @@ pub enum RestoreError {
 /// This blocks.
 ///
 /// - The revision, and with it every later token, is above all that the former store can have given
-///   out after the snapshot: above the time that has passed, in microseconds, with a margin of about
-///   50 days for clocks that are behind. An offset of tokens that was raised after the snapshot has to
-///   be raised again.
+///   out after the snapshot: ten minutes ahead of the time in microseconds, for clocks that are behind.
+///   Another restore, of this snapshot or of another one, is above this one, if the clock does not go
+///   back. An offset of tokens that was raised after the snapshot has to be raised again.
 /// - Watches and reads at revisions of the former store are refused as compacted.
 /// - The leases have their full time to live from when the store is opened, under other ids: what was
 ///   held then is not given to others before its holder has lost it, and no former client renews a
@@ -177,7 +178,9 @@ pub fn restore(snapshot: impl Read, folder: &Path) -> Result<Restored, RestoreEr
 ///
 /// When it was opened, the store went on from its own revision or from the time in microseconds since
 /// 1970, whichever was higher, and it made less than one revision in a microsecond. So it was behind
-/// the higher of the two, as they were at the snapshot, plus the time that has passed since.
+/// the higher of the two, as they were at the snapshot, plus the time that has passed since. A store
+/// that was itself restored is ahead of the time by the margin, and so is this one: the margins of
+/// several do not add up, so an older snapshot can be restored after a newer one.
 pub(super) fn raise(header: &Header, now: Revision) -> Result<Revision, RestoreError> {
     if header.revision > MAX_REVISION || header.taken_at > MAX_REVISION {
         return Err(RestoreError::Damaged {
@@ -189,7 +192,11 @@ pub(super) fn raise(header: &Header, now: Revision) -> Result<Revision, RestoreE
         return Err(RestoreError::ClockBehind { behind });
     }
     let passed = now.saturating_sub(header.taken_at);
-    Ok(header.revision.max(header.taken_at) + passed + MARGIN)
+    let is_ahead = header.revision > header.taken_at + MARGIN;
+    Ok(match is_ahead {
+        true => header.revision + passed + MARGIN,
+        false => header.taken_at + passed + MARGIN,
+    })
 }
 
 /// Returns the state as the new store begins with it: at this revision, compacted up to it, and with

@@ -235,6 +235,50 @@ fn the_new_revision_is_above_all_that_the_store_can_have_given_out() {
 }
 
 #[test]
+fn snapshots_are_restored_in_any_order_and_each_time_above_the_time_before() {
+    const MINUTE: u64 = 60 * 1_000_000;
+    let snapshot = |revision, taken_at| Header {
+        cluster_id: STORE,
+        revision,
+        compact_revision: 0,
+        taken_at,
+        leases: 0,
+        keys: 0,
+    };
+    let first = snapshot(TAKEN_AT, TAKEN_AT);
+    let restore = |of: &Header, now| raise(of, now).expect("the clock is right");
+    let mut now = TAKEN_AT + DAY;
+    let mut given = TAKEN_AT + DAY;
+    let mut newest = snapshot(TAKEN_AT, TAKEN_AT);
+    for _ in 0..5 {
+        for of in [&newest, &first, &newest, &first] {
+            let begun = restore(of, now);
+            assert!(begun > given, "{begun} {given}");
+            // It makes ten thousand revisions in a second.
+            given = begun + MINUTE / 100;
+            now += MINUTE;
+        }
+        newest = snapshot(given, now);
+    }
+    assert!(given < now + 11 * MINUTE, "the margins add up");
+}
+
+#[test]
+fn numbers_that_no_store_has_are_refused() {
+    let refused = |change: fn(&mut Snapshot)| {
+        let mut state = state();
+        change(&mut state);
+        let refused = read(&encode(state).concat()[..]).expect_err("impossible");
+        assert!(matches!(refused, RestoreError::Damaged { .. }), "{refused}");
+    };
+    refused(|state| state.leases[0].1 = Duration::ZERO);
+    refused(|state| state.leases[0].1 = Duration::from_secs(u64::MAX));
+    refused(|state| Arc::make_mut(&mut state.keys[0]).version = u64::MAX);
+    refused(|state| Arc::make_mut(&mut state.keys[0]).version = 0);
+    refused(|state| Arc::make_mut(&mut state.keys[0]).create_revision = 0);
+}
+
+#[test]
 fn nobody_knows_the_leases_of_the_new_store_and_their_keys_are_still_theirs() {
     let old = state();
     let new = revive(old.clone(), 1000);

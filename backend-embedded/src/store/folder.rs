@@ -202,14 +202,17 @@ impl Folder {
         files.into_iter().find(|path| path.exists())
     }
 
-    /// Creates the store with this state, in a folder that has none. If this process is killed
-    /// meanwhile, no coordinator opens what is there.
+    /// Creates the store with this state, in a folder that has none. If this fails, or the process is
+    /// killed meanwhile, no coordinator opens what is there.
     #[cfg(feature = "server")]
     pub(crate) fn restore(&self, state: &Snapshot) -> Result<(), Error> {
         let restored = self.create_store(RESTORING, state);
         if restored.is_err() {
-            // The caller is told: nothing has to remind of it.
-            let _ = std::fs::remove_file(self.path.join(RESTORING));
+            // Its name stays, so that no coordinator makes an empty store here. Its room is given
+            // back, as far as the disk allows that.
+            let _ = private_file()
+                .truncate(true)
+                .open(self.path.join(RESTORING));
         }
         restored
     }

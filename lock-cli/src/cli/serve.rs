@@ -41,7 +41,7 @@ pub struct Serve {
     pub users: Option<PathBuf>,
     /// Speak TLS on every HOST:PORT, with this certificate and those of its intermediate authorities,
     /// as PEM. This file and the next ones are read again on SIGHUP, and when they change
-    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "listen"])]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// The private key of the certificate, as PEM; other users must not be able to read it
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
@@ -54,7 +54,7 @@ pub struct Serve {
     pub client_crl: Vec<PathBuf>,
     /// Take a HOST:PORT that other machines reach without protection: everybody who reaches it can take
     /// and break any lock, or with --rules read passwords. The log and `turnlock status` say so
-    #[arg(long, requires = "listen")]
+    #[arg(long)]
     pub insecure: bool,
     /// Where to answer requests for metrics and probes over HTTP: /metrics, /livez, /readyz and
     /// /healthz. HOST:PORT or unix:PATH, best on loopback, such as 127.0.0.1:9464

@@ -73,6 +73,10 @@ fn to_text(restored: &Restored, dir: &Path) -> String {
             format_duration(restored.longest_ttl)
         ));
     }
+    text.push_str(
+        "\nlocks that were taken after the snapshot are not in it: start the server when the longest \
+         time to live in use has passed since the former one ended",
+    );
     text
 }
 

@@ -1,7 +1,8 @@
 //! `turnlock snapshot`: save everything that a coordinator has stored.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use turnlock::registry::Scheme;
 
 use crate::cli::{Global, Snapshot};
 use crate::coordinator::local::Home;
-use crate::coordinator::{Choice, choose, folder, refuse_in_process};
+use crate::coordinator::{Choice, choose, refuse_in_process};
 use crate::exit::{Exit, Failure, with_causes};
 use crate::output::{print, print_json};
 
@@ -27,7 +28,14 @@ const SUM: usize = 32;
 pub async fn snapshot(global: Global, args: Snapshot) -> Result<Exit, Failure> {
     let backend = open(global.backend.as_deref())?;
     let part = part_beside(&args.file);
-    let saved = save(&backend, &part).await;
+    // The file is made anew, so it belongs to this user, and nobody else can read it.
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&part)
+        .map_err(|error| to_file_failure(&part, &error))?;
+    let saved = save(&backend, &part, file).await;
     let saved = saved.and_then(|saved| {
         std::fs::rename(&part, &args.file)
             .and_then(|()| sync_folder(&args.file))
@@ -35,7 +43,6 @@ pub async fn snapshot(global: Global, args: Snapshot) -> Result<Exit, Failure> {
         Ok(saved)
     });
     let saved = saved.inspect_err(|_| {
-        // It may never have been made.
         let _ = std::fs::remove_file(&part);
     })?;
     let file = args.file.display();
@@ -76,13 +83,11 @@ struct Saved {
 }
 
 /// Saves a snapshot under this name.
-async fn save(backend: &EtcdBackend, part: &Path) -> Result<Saved, Failure> {
+async fn save(backend: &EtcdBackend, part: &Path, mut file: File) -> Result<Saved, Failure> {
     let failed = |error: &io::Error| to_file_failure(part, error);
     let mut client = backend.client().await?.maintenance_client();
     let pieces = client.snapshot().await;
     let mut pieces = pieces.map_err(|error| to_failure(&error))?;
-    let mut file = folder::open_private_file(part).map_err(|error| failed(&error))?;
-    file.set_len(0).map_err(|error| failed(&error))?;
     let mut saved = Saved {
         bytes: 0,
         revision: None,
@@ -131,10 +136,11 @@ fn is_whole(path: &Path, bytes: u64) -> io::Result<bool> {
     Ok(content.is_multiple_of(BLOCK) && found == sum.finish().as_ref())
 }
 
-/// Returns the name of a file while it is not complete, as `etcdctl` has it.
+/// Returns the name of a file while it is not complete: another one for each process, so that those
+/// that save at the same time leave each other's alone.
 fn part_beside(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
-    name.push(".part");
+    name.push(format!(".{}.part", std::process::id()));
     name.into()
 }
 

@@ -45,12 +45,13 @@ pub fn parse_listen(text: &str) -> Result<Listen, Failure> {
     (first.map(Listen::Tcp)).ok_or_else(|| usage("the name has no address".to_owned()))
 }
 
-/// Binds what the user asked for, and the socket beside this coordinator's own. This process has
+/// Binds what the user asked for, and a socket beside this coordinator's own. This process has
 /// the coordinator's folder by now, so nobody else uses a socket in it.
-pub fn bind(asked: &[Listen], beside: Listen) -> Result<Vec<MetricsListener>, Failure> {
+pub fn bind(asked: &[Listen], beside: Option<Listen>) -> Result<Vec<MetricsListener>, Failure> {
     let failed = |text: String| Failure::new(Exit::Configuration, text);
     let mut bound = Vec::with_capacity(asked.len() + 1);
-    if let Listen::Unix(path) | Listen::UnixOfGroup(path, _) = &beside
+    if let Some(beside) = beside
+        && let Listen::Unix(path) | Listen::UnixOfGroup(path, _) = &beside
         && path.as_os_str().len() <= MAX_SOCKET_PATH_BYTES
     {
         remove_stale_socket(path)

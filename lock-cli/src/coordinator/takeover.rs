@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::statvfs;
 use rustix::process::Pid;
 use tokio::net::UnixStream;
 use turnlock::etcd::{Config, EtcdBackend};
@@ -16,6 +17,9 @@ use super::users::parse_background_folder;
 
 /// The time limit for a coordinator to say its version.
 const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The least room on the disk of the folder for a takeover, in bytes: to open a store takes some.
+const MIN_FREE_BYTES: u64 = 256 << 20;
 
 /// What the kernel appends to the path of a program that was replaced or removed.
 const REPLACED: &str = " (deleted)";
@@ -33,7 +37,8 @@ pub async fn find_older(folder: &Path, socket: &Path) -> Option<Pid> {
     let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
     // This fails for another user's process.
     let program = fs::read_link(process.join("exe")).ok()?;
-    if program == fs::read_link("/proc/self/exe").ok()? {
+    let own = fs::read_link("/proc/self/exe").ok()?;
+    if program == own {
         return None;
     }
     let served = parse_background_folder(&fs::read(process.join("cmdline")).ok()?)?;
@@ -41,15 +46,23 @@ pub async fn find_older(folder: &Path, socket: &Path) -> Option<Pid> {
     if served != folder || stream.peer_cred().ok()?.pid() != Some(pid.as_raw_nonzero().get()) {
         return None;
     }
+    // On a full disk it serves its holders, and its successor could not open the store.
+    let disk = statvfs(folder).ok()?;
+    if disk.f_bavail.saturating_mul(disk.f_frsize) < MIN_FREE_BYTES {
+        return None;
+    }
     let version = tokio::time::timeout(TIMEOUT, ask_version(socket)).await;
     let version = parse_version(&version.ok()??)?;
     let ours = parse_version(&format!("{MARK}{}", env!("CARGO_PKG_VERSION")))?;
-    let is_replaced = program
-        .as_os_str()
-        .as_encoded_bytes()
-        .ends_with(REPLACED.as_bytes());
+    // Two programs that were both replaced would take turns.
+    let is_replaced = is_replaced_program(&program) && !is_replaced_program(&own);
     let is_older = version < ours || version == ours && is_replaced;
     is_older.then_some(pid)
+}
+
+fn is_replaced_program(program: &Path) -> bool {
+    let program = program.as_os_str().as_encoded_bytes();
+    program.ends_with(REPLACED.as_bytes())
 }
 
 async fn ask_version(socket: &Path) -> Option<String> {

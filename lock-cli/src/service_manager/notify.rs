@@ -22,7 +22,12 @@ impl Notifier {
             return Notifier(None);
         };
         let name = name.as_encoded_bytes();
-        let opened = to_address(name).and_then(|address| Ok((UnixDatagram::unbound()?, address)));
+        let opened = to_address(name).and_then(|address| {
+            let socket = UnixDatagram::unbound()?;
+            // One that takes no messages must not keep the clients waiting.
+            socket.set_nonblocking(true)?;
+            Ok((socket, address))
+        });
         match opened {
             Ok(way) => Notifier(Some(way)),
             Err(error) => {

@@ -6,12 +6,12 @@ mod usage;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::watch;
 
-use self::share::Share;
+use self::share::{CallCounts, Share};
 pub(super) use self::usage::{InUse, Purpose, Usage};
 use super::limits::ServerLimits;
 
@@ -67,8 +67,7 @@ pub(super) struct Clients {
     limits: ServerLimits,
     /// The number of connections.
     live: Arc<watch::Sender<usize>>,
-    /// The number of calls under way.
-    calls: Arc<AtomicUsize>,
+    calls: Arc<CallCounts>,
     connections: Mutex<Vec<Weak<Usage>>>,
     shares: Mutex<BTreeMap<Client, Weak<Share>>>,
     refused_connections: AtomicU64,
@@ -97,9 +96,9 @@ impl Clients {
         *self.live.borrow()
     }
 
-    /// Returns the number of calls under way.
+    /// Returns the number of calls under way, without those that keep sessions alive.
     pub(super) fn calls(&self) -> usize {
-        self.calls.load(Ordering::Relaxed)
+        self.calls.get(Purpose::Usual)
     }
 
     /// Returns how many connections and calls were refused because there were too many.
@@ -121,10 +120,12 @@ impl Clients {
     /// The number of connections refused so far, if none is idle.
     pub(super) fn admit(&self, client: Client) -> Result<Slot, u64> {
         let share = self.share_of(client);
-        let has_room = (share.connections() < self.limits.connections_of_client
-            || client == Client::Local
-            || self.cut_idlest(|usage| usage.client() == client))
-            && (self.connections() < self.limits.connections || self.cut_idlest(|_| true));
+        let is_full =
+            client != Client::Local && share.connections() >= self.limits.connections_of_client;
+        let has_room = match is_full {
+            true => self.cut_idlest(|usage| usage.client() == client),
+            false => self.connections() < self.limits.connections || self.cut_idlest(|_| true),
+        };
         if !has_room {
             return Err(self.refused_connections.fetch_add(1, Ordering::Relaxed) + 1);
         }
@@ -153,13 +154,9 @@ impl Clients {
 
     /// Counts a call on a connection until the guard is dropped; `None` if it is refused.
     pub(super) fn begin_call(&self, usage: &Arc<Usage>, purpose: Purpose) -> Option<InUse> {
-        let factor = match purpose {
-            Purpose::Usual | Purpose::Health => 1,
-            Purpose::Liveness => 2,
-        };
-        let is_crowded = self.calls() >= factor * self.limits.streams
+        let is_crowded = self.calls.get(purpose) >= self.limits.streams
             || usage.client() != Client::Local
-                && usage.share().calls() >= factor * self.limits.streams_of_client;
+                && usage.share().calls.get(purpose) >= self.limits.streams_of_client;
         if is_crowded {
             self.refused_calls.fetch_add(1, Ordering::Relaxed);
             return None;
@@ -260,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_beyond_a_limit_are_refused_and_renewals_later() {
+    async fn calls_and_renewals_beyond_their_limits_are_refused_each_for_itself() {
         let limits = ServerLimits::default();
         let clients = clients(limits.with_streams(4).with_streams_of_client(2));
         let connect = |client| clients.add(&clients.admit(client).expect("room"));
@@ -270,17 +267,18 @@ mod tests {
             .map(|()| begin(&greedy, Purpose::Usual).expect("room"))
             .into();
         assert!(begin(&greedy, Purpose::Usual).is_none(), "it has two");
-        calls.push(begin(&greedy, Purpose::Liveness).expect("room for a renewal"));
-        calls.push(begin(&local, Purpose::Usual).expect("room for others"));
-        assert!(begin(&local, Purpose::Usual).is_none(), "there are four");
-        for _ in 0..4 {
+        for _ in 0..2 {
+            calls.push(begin(&greedy, Purpose::Liveness).expect("room for a renewal"));
+            calls.push(begin(&local, Purpose::Usual).expect("room for others"));
+        }
+        assert!(begin(&greedy, Purpose::Liveness).is_none(), "it has two");
+        assert!(begin(&local, Purpose::Health).is_none(), "there are four");
+        for _ in 0..2 {
             calls.push(begin(&local, Purpose::Liveness).expect("room for a renewal"));
         }
-        assert!(
-            begin(&local, Purpose::Liveness).is_none(),
-            "there are eight"
-        );
-        assert_eq!(clients.refused(), [("connections", 0), ("streams", 3)]);
+        let refused = begin(&local, Purpose::Liveness).is_none();
+        assert!(refused, "there are four");
+        assert_eq!(clients.refused(), [("connections", 0), ("streams", 4)]);
         drop(calls);
         assert_eq!(clients.calls(), 0);
         begin(&greedy, Purpose::Usual).expect("room again");

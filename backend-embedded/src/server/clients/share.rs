@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Client;
+use super::{Client, Purpose};
 use crate::coordinator::Turn;
 
 /// What one client has at present.
@@ -11,7 +11,7 @@ use crate::coordinator::Turn;
 pub(super) struct Share {
     client: Client,
     connections: AtomicUsize,
-    calls: AtomicUsize,
+    pub(super) calls: CallCounts,
     turn: Arc<Turn>,
 }
 
@@ -20,7 +20,7 @@ impl Share {
         Share {
             client,
             connections: AtomicUsize::new(0),
-            calls: AtomicUsize::new(0),
+            calls: CallCounts::default(),
             turn: Arc::default(),
         }
     }
@@ -45,16 +45,33 @@ impl Share {
     pub(super) fn remove_connection(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
     }
+}
 
-    pub(super) fn calls(&self) -> usize {
-        self.calls.load(Ordering::Relaxed)
+/// The calls under way. Those that keep sessions alive are counted apart, so that neither kind
+/// leaves no room for the other.
+#[derive(Debug, Default)]
+pub(super) struct CallCounts {
+    usual: AtomicUsize,
+    liveness: AtomicUsize,
+}
+
+impl CallCounts {
+    fn of(&self, purpose: Purpose) -> &AtomicUsize {
+        match purpose {
+            Purpose::Usual | Purpose::Health => &self.usual,
+            Purpose::Liveness => &self.liveness,
+        }
     }
 
-    pub(super) fn add_call(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn get(&self, purpose: Purpose) -> usize {
+        self.of(purpose).load(Ordering::Relaxed)
     }
 
-    pub(super) fn remove_call(&self) {
-        self.calls.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn add(&self, purpose: Purpose) {
+        self.of(purpose).fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn remove(&self, purpose: Purpose) {
+        self.of(purpose).fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,14 +1,13 @@
 //! Whether a connection is in use. At the limit of connections, the one that was idle for longest
 //! gives way to a new one: who only holds places must not keep others out.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::share::Share;
+use super::share::{CallCounts, Share};
 use super::{Client, lock};
 use crate::coordinator::Turn;
 use crate::server::bodies::Untaken;
@@ -124,17 +123,17 @@ pub(super) fn cut_idlest(connections: impl Iterator<Item = Arc<Usage>>) -> bool 
 pub(in crate::server) struct InUse {
     usage: Arc<Usage>,
     /// The calls of the server.
-    all: Arc<AtomicUsize>,
+    all: Arc<CallCounts>,
     purpose: Purpose,
 }
 
 impl InUse {
-    pub(super) fn begin(usage: &Arc<Usage>, all: &Arc<AtomicUsize>, purpose: Purpose) -> Self {
+    pub(super) fn begin(usage: &Arc<Usage>, all: &Arc<CallCounts>, purpose: Purpose) -> Self {
         if purpose != Purpose::Health {
             lock(&usage.state).calls += 1;
         }
-        usage.share.add_call();
-        all.fetch_add(1, Ordering::Relaxed);
+        usage.share.calls.add(purpose);
+        all.add(purpose);
         InUse {
             usage: Arc::clone(usage),
             all: Arc::clone(all),
@@ -145,8 +144,8 @@ impl InUse {
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        self.all.fetch_sub(1, Ordering::Relaxed);
-        self.usage.share.remove_call();
+        self.all.remove(self.purpose);
+        self.usage.share.calls.remove(self.purpose);
         if self.purpose == Purpose::Health {
             return;
         }
@@ -184,7 +183,10 @@ mod tests {
         assert!(first.wait_for_cut().now_or_never().is_some());
         assert!(!cut_idlest(), "the last one is in use");
         drop(call);
-        assert_eq!((share.calls(), all.load(Ordering::Relaxed)), (1, 1));
+        for (purpose, count) in [(Purpose::Usual, 1), (Purpose::Liveness, 0)] {
+            assert_eq!(share.calls.get(purpose), count);
+            assert_eq!(all.get(purpose), count);
+        }
         tokio::time::advance(MIN_IDLE).await;
         assert!(cut_idlest());
     }

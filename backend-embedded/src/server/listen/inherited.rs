@@ -22,6 +22,17 @@ pub enum InheritedListener {
 }
 
 impl InheritedListener {
+    /// Returns whether this is the Unix socket at an address.
+    pub fn is_at(&self, listen: &Listen) -> bool {
+        let (InheritedListener::Unix(listener), Listen::Unix(path) | Listen::UnixOfGroup(path, _)) =
+            (self, listen)
+        else {
+            return false;
+        };
+        let address = listener.local_addr();
+        address.is_ok_and(|address| address.as_pathname() == Some(path))
+    }
+
     /// Returns the address of the socket.
     ///
     /// # Errors

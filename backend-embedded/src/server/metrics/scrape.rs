@@ -132,7 +132,7 @@ impl Scrape {
             ),
             (
                 "streams",
-                "Calls that are under way, streams among them.",
+                "Calls that are under way, streams among them, apart from those that keep leases alive.",
                 clients.calls() as f64,
                 allowed.streams as f64,
             ),

@@ -196,7 +196,10 @@ async fn serve_until_stopped(
     let coordinator = open_store(home, limits, patience).await?;
     remove_stale_sockets(&args, home, &listeners)?;
     let inherited = std::mem::take(&mut args.inherited);
-    let mut metrics = metrics::bind(&asked, metrics_socket(&args, home)?)?;
+    let beside = metrics_socket(&args, home)?;
+    // One that the service manager made there stays as it is.
+    let is_inherited = inherited.metrics.iter().any(|it| it.is_at(&beside));
+    let mut metrics = metrics::bind(&asked, (!is_inherited).then_some(beside))?;
     for listener in inherited.metrics {
         metrics.push(MetricsListener::inherit(listener).map_err(to_bind_failure)?);
     }
@@ -245,7 +248,7 @@ async fn serve_until_stopped(
             }
             break;
         }
-        notifier.tell_stopping(args.drain + END);
+        notifier.tell_stopping(args.drain.saturating_add(END));
         let _ = end.send(());
         while signals.next().await == Caught::Hangup {}
     };
@@ -312,7 +315,16 @@ async fn open_store(
             Err(Error::AlreadyOpen { .. }) if started.elapsed() < patience => {
                 tokio::time::sleep(PREDECESSOR / 400).await;
             }
-            Err(error) => return Err(Failure::new(Exit::Configuration, error.to_string())),
+            Err(error) => {
+                // For the command that started this in the background, it may pass: a predecessor
+                // that still ends, a disk that is full.
+                let passes = matches!(error, Error::AlreadyOpen { .. } | Error::NoSpace { .. });
+                let exit = match passes && !patience.is_zero() {
+                    true => Exit::Unavailable,
+                    false => Exit::Configuration,
+                };
+                return Err(Failure::new(exit, error.to_string()));
+            }
             Ok(coordinator) => return Ok(coordinator),
         }
     }

@@ -21,6 +21,10 @@ impl Protection {
     /// Reads the files that are given. `has_tcp` tells whether there is an address that could speak
     /// TLS.
     pub async fn load(args: &Serve, has_tcp: bool) -> Result<Self, Failure> {
+        if args.insecure && !has_tcp {
+            let message = "--insecure: there is no address that other machines could reach";
+            return Err(Failure::new(Exit::Usage, message).hint("give --listen HOST:PORT too"));
+        }
         let access = open_access(args)?;
         let tls = load_tls(args, has_tcp).await?;
         Ok(Protection { tls, access })
