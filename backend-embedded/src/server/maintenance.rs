@@ -94,6 +94,7 @@ impl PbMaintenanceService for Maintenance {
         request: Request<PbHashRequest>,
     ) -> Result<Response<PbHashResponse>, Status> {
         let coordinator = self.0.coordinator_for(&request);
+        let _hashing = self.0.hashing.lock().await;
         let state = coordinator.copy(Operation::Copy, 0).await?;
         let header = self.0.header(state.revision);
         Ok(Response::new(PbHashResponse {
@@ -108,6 +109,7 @@ impl PbMaintenanceService for Maintenance {
     ) -> Result<Response<PbHashKvResponse>, Status> {
         let coordinator = self.0.coordinator_for(&request);
         let at = decode::to_u64(request.into_inner().revision);
+        let _hashing = self.0.hashing.lock().await;
         let state = coordinator.copy(Operation::Copy, at).await?;
         let (revision, compact_revision) = (state.revision, state.compact_revision);
         let hash = coordinator.run_heavy(move || hash_keys(&state)).await?;

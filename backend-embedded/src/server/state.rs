@@ -37,6 +37,8 @@ pub(super) struct State {
     pub(super) commit_wait: CommitWait,
     /// Snapshots are sent one at a time.
     pub(super) snapshot_turn: Arc<Semaphore>,
+    /// Held while a copy of the store is made for its hash and hashed: several would all be in memory.
+    pub(super) hashing: tokio::sync::Mutex<()>,
     cluster_id: u64,
     member_id: u64,
 }
@@ -63,6 +65,7 @@ impl State {
             call_registry: CallRegistry::default(),
             commit_wait: CommitWait::default(),
             snapshot_turn: Arc::new(Semaphore::new(1)),
+            hashing: tokio::sync::Mutex::default(),
             cluster_id: status.cluster_id,
             member_id: status.member_id,
         }
