@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use backend_embedded::server::{Listen, MetricsListener, Server};
 use backend_embedded::{Config, Coordinator, Error, Limits};
+use lock_core::background;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -252,8 +253,20 @@ async fn serve_until_stopped(
         let _ = end.send(());
         while signals.next().await == Caught::Hangup {}
     };
-    let served = tokio::select! {
-        served = server.serve(async { _ = ended.await }) => served,
+    let ending = async {
+        let served = server.serve(async { _ = ended.await }).await;
+        let sessions = coordinator.status().leases;
+        // On another thread: the disk may be slow, and a second signal ends this, too.
+        let closing = coordinator.clone();
+        let closed = background::block(move || closing.close()).await;
+        (
+            served,
+            sessions,
+            closed.unwrap_or_else(|_| coordinator.close()),
+        )
+    };
+    let (served, sessions, closed) = tokio::select! {
+        ended = ending => ended,
         () = stopping => {
             // What was acknowledged is on the disk, as it is at every moment.
             tell(&args, "ends at once");
@@ -261,11 +274,8 @@ async fn serve_until_stopped(
         }
         never = report_to_watchdog(&coordinator, &notifier) => match never {},
     };
-    let sessions = coordinator.status().leases;
     // A coordinator that stopped by itself reports the reason here.
-    coordinator
-        .close()
-        .map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
+    closed.map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
     served.map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
     if sessions > 0 {
         tell(
