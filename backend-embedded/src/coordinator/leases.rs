@@ -122,7 +122,7 @@ impl Coordinator {
         Ok(applied.result)
     }
 
-    /// Returns the ids of all leases that the subject of this handle may see, ascending.
+    /// Returns the ids of all leases that the subject of this handle may see, the first to expire first.
     ///
     /// # Errors
     /// [`Error::Overloaded`], [`Error::Stopped`].

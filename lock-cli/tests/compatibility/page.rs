@@ -12,11 +12,11 @@ const INTRODUCTION: &str = "\
 # What `turnlock serve` does of etcd's API
 
 This page is made by `lock-cli/tests/compatibility`, which sends the same requests to `turnlock serve` and to etcd
-3.4, and compares the answers. *As etcd* means the same answers; *limited*, others; *refused*, the status
-`UNIMPLEMENTED` with the name of the method. The methods and fields are those of etcd 3.7. One that is not refused as
-a whole is listed with the fields of its requests.
+3.4, and compares the answers. *As etcd* means the same answers; *limited*, different answers; *refused*, the status
+`UNIMPLEMENTED` with the name of the method. The methods and fields are those of etcd 3.7. Methods that are served are
+listed with their request fields.
 
-| Method or field | | |
+| Method or field | Here | Difference |
 |---|---|---|
 ";
 
@@ -24,7 +24,9 @@ const CLIENTS: &str = "
 ## Tests of other clients
 
 These clients run their own tests against `turnlock serve`, in `lock-cli/tests/foreign_clients`. The lists there name
-each test, its outcome on etcd 3.4 beside ours, and the reason of each failure.
+the tests that are run, their outcomes on etcd 3.4 beside ours, and the reason of each failure. Go's tests that need
+several servers, or a server within the process, are left out. A new store numbers its changes from the present time,
+and these tests expect them from 1. So they get a server whose clock makes it begin with 1.
 
 | Tests | pass on etcd | pass here |
 |---|---|---|

@@ -643,7 +643,7 @@ const CLUSTER: &[Probe] = &[
     ),
     limited(
         "MemberListRequest.linearizable",
-        "as without",
+        "ignored",
         &["Cluster.MemberList? linearizable: true"],
     ),
     refused(
@@ -656,7 +656,7 @@ const CLUSTER: &[Probe] = &[
 const MAINTENANCE: &[Probe] = &[
     limited(
         "Maintenance.Alarm",
-        "an alarm is there while the store is full, and cannot be set",
+        "NOSPACE is reported while the store is full; alarms cannot be set",
         &[
             "Maintenance.Alarm action: DEACTIVATE",
             "Maintenance.Alarm action: ACTIVATE alarm: CORRUPT memberID: $M",
@@ -666,7 +666,7 @@ const MAINTENANCE: &[Probe] = &[
     ),
     limited(
         "AlarmRequest.action",
-        "an alarm is there while the store is full, and cannot be set",
+        "NOSPACE is reported while the store is full; alarms cannot be set",
         &[
             "Maintenance.Alarm action: ACTIVATE alarm: CORRUPT memberID: $M",
             "Maintenance.Alarm action: DEACTIVATE alarm: CORRUPT memberID: $M",
@@ -675,7 +675,7 @@ const MAINTENANCE: &[Probe] = &[
     ),
     limited(
         "AlarmRequest.memberID",
-        "an alarm is there while the store is full, and cannot be set",
+        "NOSPACE is reported while the store is full; alarms cannot be set",
         &[
             "Maintenance.Alarm action: ACTIVATE alarm: CORRUPT memberID: $M",
             "Maintenance.Alarm action: DEACTIVATE alarm: CORRUPT memberID: $M",
@@ -684,7 +684,7 @@ const MAINTENANCE: &[Probe] = &[
     ),
     limited(
         "AlarmRequest.alarm",
-        "an alarm is there while the store is full, and cannot be set",
+        "NOSPACE is reported while the store is full; alarms cannot be set",
         &[
             "Maintenance.Alarm action: ACTIVATE alarm: CORRUPT memberID: $M",
             "Maintenance.Alarm action: DEACTIVATE alarm: CORRUPT memberID: $M",
@@ -693,13 +693,13 @@ const MAINTENANCE: &[Probe] = &[
     ),
     limited(
         "Maintenance.Status",
-        "no raft index of its own, and a version with ours in it",
+        "the revision stands in for the raft index; the version also names Turnlock's",
         &["Maintenance.Status"],
     ),
     same("Maintenance.Defragment", &["Maintenance.Defragment"]),
     limited(
         "Maintenance.Hash",
-        "a hash of another store",
+        "the hash covers our own file format",
         &["Maintenance.Hash"],
     ),
     limited(
@@ -751,7 +751,7 @@ const AUTH: &[Probe] = &[
     ),
     limited(
         "Auth.AuthStatus",
-        "as etcd 3.5, which has it first",
+        "as in etcd 3.5, which introduced it",
         &["Auth.AuthStatus"],
     ),
     same(

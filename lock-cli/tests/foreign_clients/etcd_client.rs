@@ -10,7 +10,7 @@ use testkit::etcd_protos::find_crate;
 use crate::list::{List, Outcome};
 use crate::server::{Kind, private_folder};
 use crate::support::{program, text};
-use crate::{kept, prepare};
+use crate::{fill_once, kept, prepare};
 
 /// Starts a server where the tests look for one, and runs them. All of it ends with this script,
 /// which is the first process of a namespace. The port is that of a network with nothing else in it.
@@ -37,10 +37,8 @@ fn copy(from: &Path, to: &Path) {
 /// Builds the tests of the crate, with the versions that its lock file names.
 fn build() -> Vec<PathBuf> {
     let found = find_crate();
-    let folder = kept("etcd-client").join(found.file_name().expect("its name and version"));
-    if !folder.join("Cargo.toml").exists() {
-        copy(&found, &folder);
-    }
+    let name = found.file_name().expect("its name and version");
+    let folder = fill_once(&name.to_string_lossy(), |folder| copy(&found, folder));
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .args(["test", "--locked", "--no-run", "--message-format=json"])

@@ -12,15 +12,31 @@ mod server;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use rustix::fs::{FlockOperation, flock};
 use support::text;
 
 /// Returns a folder that is kept for later runs: what is fetched and built for these clients.
 fn kept(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+/// Fills such a folder if no run has filled it. Tests that need it at the same time wait for the first
+/// of them.
+fn fill_once(name: &str, fill: impl FnOnce(&Path)) -> PathBuf {
+    let folder = kept(name);
+    let lock = File::create(folder.join("LOCK")).expect("a file");
+    flock(&lock, FlockOperation::LockExclusive).expect("a lock");
+    let filled = folder.join("FILLED");
+    if !filled.exists() {
+        fill(&folder);
+        File::create(filled).expect("a file");
+    }
     folder
 }
 

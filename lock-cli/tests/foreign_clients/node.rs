@@ -6,22 +6,21 @@ use std::process::{Command, Stdio};
 use crate::list::{List, Outcome};
 use crate::server::{Kind, Server};
 use crate::support::{program, text};
-use crate::{beside, kept, prepare};
+use crate::{beside, fill_once, prepare};
 
 const PACKAGE: &str = "etcd3@1.1.2";
 
 fn check(kind: Kind) {
-    let folder = kept(&PACKAGE.replace('@', "-"));
-    if !folder.join("node_modules/etcd3/package.json").exists() {
+    let folder = fill_once(&PACKAGE.replace('@', "-"), |folder| {
         let mut npm = Command::new(program("npm", "npm"));
         npm.args(["install", "--no-audit", "--no-fund", "--prefix"])
-            .arg(&folder)
+            .arg(folder)
             .arg(PACKAGE);
         prepare(
             &mut npm,
             "the package comes from npm: this test needs to reach it once",
         );
-    }
+    });
     let server = Server::start(kind);
     let output = Command::new(program("node", "nodejs"))
         .arg("--test-reporter=tap")
