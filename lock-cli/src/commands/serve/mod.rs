@@ -327,8 +327,14 @@ async fn open_store(
             }
             Err(error) => {
                 // For the command that started this in the background, it may pass: a predecessor
-                // that still ends, a disk that is full.
-                let passes = matches!(error, Error::AlreadyOpen { .. } | Error::NoSpace { .. });
+                // that still ends, a disk that is full. A limit on the size of files does not.
+                let passes = match &error {
+                    Error::AlreadyOpen { .. } => true,
+                    Error::NoSpace { source, .. } => {
+                        source.kind() != std::io::ErrorKind::FileTooLarge
+                    }
+                    _ => false,
+                };
                 let exit = match passes && !patience.is_zero() {
                     true => Exit::Unavailable,
                     false => Exit::Configuration,
