@@ -326,18 +326,11 @@ async fn open_store(
                 tokio::time::sleep(PREDECESSOR / 400).await;
             }
             Err(error) => {
-                // For the command that started this in the background, it may pass: a predecessor
-                // that still ends, a disk that is full. A limit on the size of files does not.
-                let passes = match &error {
-                    Error::AlreadyOpen { .. } => true,
-                    Error::NoSpace { source, .. } => {
-                        source.kind() != std::io::ErrorKind::FileTooLarge
-                    }
-                    _ => false,
-                };
-                let exit = match passes && !patience.is_zero() {
-                    true => Exit::Unavailable,
-                    false => Exit::Configuration,
+                // For the command that started this in the background, a predecessor that still ends
+                // passes.
+                let exit = match &error {
+                    Error::AlreadyOpen { .. } if !patience.is_zero() => Exit::Unavailable,
+                    _ => Exit::Configuration,
                 };
                 return Err(Failure::new(exit, error.to_string()));
             }
