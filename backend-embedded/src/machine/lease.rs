@@ -54,6 +54,15 @@ impl LeaseTable {
         self.deadlines.iter().map(|&(_, id)| id).collect()
     }
 
+    /// Returns the ids with the times to live, ascending.
+    #[cfg(feature = "server")]
+    pub(super) fn with_ttl(&self) -> Vec<(LeaseId, Duration)> {
+        let all = self.leases.iter().map(|(&id, lease)| (id, lease.ttl));
+        let mut all: Vec<_> = all.collect();
+        all.sort_unstable();
+        all
+    }
+
     /// Adds a lease that does not exist yet.
     pub(super) fn grant(&mut self, now: Duration, id: LeaseId, ttl: Duration) {
         let deadline = self.deadline(now, ttl);

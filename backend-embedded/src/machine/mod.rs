@@ -505,11 +505,10 @@ impl Machine {
         Ok(self.past.states_at(revision, keys))
     }
 
-    /// Returns all leases with their time to live, ascending.
+    /// Returns all leases with their time to live, in the order of their ids.
     #[cfg(feature = "server")]
     pub fn leases_with_ttl(&self) -> Vec<(LeaseId, Duration)> {
-        let ttl = |id| Some((id, self.leases.get(id)?.0));
-        self.leases.ids().into_iter().filter_map(ttl).collect()
+        self.leases.with_ttl()
     }
 
     /// Returns the part of its time to live that is left to the lease that expires first.

@@ -239,6 +239,24 @@ async fn a_restored_store_has_the_hash_of_the_first_one_until_something_is_writt
 }
 
 #[tokio::test]
+async fn leases_are_restored_whichever_expires_first() {
+    let folder = private_folder();
+    let served = Served::start();
+    for (id, seconds) in [(9, 60), (5, 600), (7, 6_000)] {
+        let granting = served.coordinator.grant(id, Duration::from_secs(seconds));
+        granting.await.expect("granted");
+    }
+    let (_client, mut pieces) = begin(&served).await;
+    let mut bytes = Vec::new();
+    while let Some(piece) = soon("a piece", pieces.message()).await.expect("a piece") {
+        bytes.extend_from_slice(piece.blob());
+    }
+    let restored = restore(&bytes[..], &folder.path().join("data")).expect("restored");
+    assert_eq!(restored.leases, 3);
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn there_is_one_snapshot_at_a_time_and_whoever_takes_nothing_is_cut_off() {
     let served = Served::start();
     fill(&served.coordinator).await;
