@@ -57,15 +57,11 @@ impl Coordinator {
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub(crate) async fn copy(
-        &self,
-        operation: Operation<'static>,
-        at: Revision,
-    ) -> Result<Snapshot, Error> {
+    pub(crate) async fn copy(&self, at: Revision) -> Result<Snapshot, Error> {
         let mut again = true;
         loop {
             let coordinator = self.clone();
-            let copy = move || coordinator.copy_pages(operation, at);
+            let copy = move || coordinator.copy_pages(at);
             let copied = self.run_heavy(copy).await??;
             match self.settle(copied, &mut again).await {
                 Some(Ok(Applied {
@@ -93,15 +89,11 @@ impl Coordinator {
         retained
     }
 
-    fn copy_pages(
-        &self,
-        operation: Operation<'static>,
-        at: Revision,
-    ) -> Result<Answer<Option<Pages>>, Error> {
+    fn copy_pages(&self, at: Revision) -> Result<Answer<Option<Pages>>, Error> {
         let shared = self.shared();
         let since = {
             let mut state = shared.state();
-            self.authorize(operation, &state.machine)?;
+            self.authorize(Operation::Copy, &state.machine)?;
             state.machine.begin_copy()
         };
         let mut keys = read_pages(shared);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::op::{KeyRange, KeyValue, Revision};
+use super::op::{Event, KeyRange, KeyValue, Revision};
 
 /// The keys of one directory by create revision. One transaction may create several keys, so the
 /// key is part of the order.
@@ -171,6 +171,13 @@ impl KeyValue {
     /// Returns the bytes of key and value.
     pub(crate) fn size(&self) -> usize {
         self.key.len() + self.value.len()
+    }
+}
+
+impl Event {
+    /// Returns the bytes of keys and values that the event keeps in memory.
+    pub(crate) fn size(&self) -> usize {
+        self.kv.size() + self.prev.as_ref().map_or(0, |prev| prev.size())
     }
 }
 

@@ -45,7 +45,7 @@ impl Past {
     /// Adds a change. Nothing is forgotten before [`trim`](Self::trim): the rest of the transaction
     /// may read what was there before it.
     pub(super) fn push(&mut self, event: &Arc<Event>) {
-        self.bytes += size(event);
+        self.bytes += event.size();
         self.events.push_back(Arc::clone(event));
     }
 
@@ -59,7 +59,7 @@ impl Past {
                 break;
             }
             self.known_since = self.known_since.max(revision);
-            self.bytes -= size(oldest);
+            self.bytes -= oldest.size();
             self.events.pop_front();
         }
     }
@@ -116,9 +116,4 @@ impl Past {
     fn first_after(&self, revision: Revision) -> usize {
         (self.events).partition_point(|event| event.kv.mod_revision <= revision)
     }
-}
-
-/// Returns the bytes of keys and values that an event keeps in memory.
-fn size(event: &Event) -> usize {
-    event.kv.size() + event.prev.as_ref().map_or(0, |prev| prev.size())
 }

@@ -16,7 +16,6 @@ use super::snapshot::{self, SnapshotStream};
 use super::state::{RAFT_TERM, Shared};
 use super::status;
 use super::unimplemented::unimplemented;
-use crate::coordinator::Operation;
 use crate::snapshot::{hash_all, hash_keys};
 
 /// The etcd version whose API is served, with our own version as build metadata.
@@ -95,7 +94,7 @@ impl PbMaintenanceService for Maintenance {
     ) -> Result<Response<PbHashResponse>, Status> {
         let coordinator = self.0.coordinator_for(&request);
         let _hashing = self.0.hashing.lock().await;
-        let state = coordinator.copy(Operation::Copy, 0).await?;
+        let state = coordinator.copy(0).await?;
         let header = self.0.header(state.revision);
         Ok(Response::new(PbHashResponse {
             header: Some(header),
@@ -110,7 +109,7 @@ impl PbMaintenanceService for Maintenance {
         let coordinator = self.0.coordinator_for(&request);
         let at = decode::to_u64(request.into_inner().revision);
         let _hashing = self.0.hashing.lock().await;
-        let state = coordinator.copy(Operation::Copy, at).await?;
+        let state = coordinator.copy(at).await?;
         let (revision, compact_revision) = (state.revision, state.compact_revision);
         let hash = coordinator.run_heavy(move || hash_keys(&state)).await?;
         Ok(Response::new(PbHashKvResponse {

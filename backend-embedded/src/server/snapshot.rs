@@ -1,7 +1,7 @@
-//! `Maintenance.Snapshot`: the whole state, in pieces.
+//! `Maintenance.Snapshot`: the whole state at one revision, in pieces.
 //!
-//! A piece is made when the client has taken the one before. The state is that of one revision. What
-//! is replaced in the store meanwhile is kept until it has been sent, within bounds.
+//! Each piece is made after the client has taken the previous one. Until then the snapshot keeps the
+//! keys and values that the store replaces, up to a limit.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tonic::Status;
 use super::bodies::AnswerBudget;
 use super::maintenance::VERSION;
 use super::state::Shared;
-use crate::coordinator::{Coordinator, Operation, Retained, to_clock_revision};
+use crate::coordinator::{Coordinator, Retained, to_clock_revision};
 use crate::error::Error;
 use crate::snapshot::Encoder;
 
@@ -47,21 +47,21 @@ pub(super) async fn open(
         error
     })?;
     let taken_at = to_clock_revision(Surroundings::current().wall_clock());
-    let state = coordinator.copy(Operation::Copy, 0).await?;
+    let state = coordinator.copy(0).await?;
     let header = shared.header(state.revision);
     let snapshot = SnapshotTask {
         retained: coordinator.retain(state.revision),
         coordinator,
-        encoder: Some(Encoder::new(state, header.cluster_id, taken_at)),
         header,
         answer,
         _turn: turn,
     };
+    let encoder = Encoder::new(state, header.cluster_id, taken_at);
     let (sender, receiver) = mpsc::channel(1);
     let ending = shared.lifecycle.clone();
     tokio::spawn(async move {
         tokio::select! {
-            () = snapshot.send_to(&sender) => {}
+            () = snapshot.send(encoder, &sender) => {}
             () = ending.wait_for_ending() => {}
         }
     });
@@ -73,10 +73,8 @@ pub(super) async fn open(
             let piece = receiver.recv().await;
             // Whoever does not get the end must not take what there is for the whole.
             let piece = piece.unwrap_or_else(|| Err(cut_off(&shared)));
-            let is_last = piece
-                .as_ref()
-                .map_or(true, |piece| piece.remaining_bytes == 0);
-            Some((piece, (!is_last).then_some(receiver)))
+            let goes_on = !is_last(&piece);
+            Some((piece, goes_on.then_some(receiver)))
         }
     });
     Ok(Box::pin(pieces))
@@ -100,8 +98,6 @@ fn too_slow() -> Status {
 /// A snapshot that is being sent.
 struct SnapshotTask {
     coordinator: Coordinator,
-    /// Absent while a piece is made.
-    encoder: Option<Encoder>,
     header: PbResponseHeader,
     retained: Arc<Retained>,
     answer: AnswerBudget,
@@ -110,18 +106,22 @@ struct SnapshotTask {
 
 impl SnapshotTask {
     /// Sends all pieces, or an error, or nothing more if the client does not take them.
-    async fn send_to(mut self, sender: &mpsc::Sender<Piece>) {
+    async fn send(self, mut encoder: Encoder, sender: &mpsc::Sender<Piece>) {
         loop {
             let Some(room) = self.wait_for_room(sender).await else {
                 return;
             };
-            let piece = self.next_piece().await;
-            let is_last = piece
-                .as_ref()
-                .map_or(true, |piece| piece.remaining_bytes == 0);
-            room.send(piece);
-            if is_last {
-                return;
+            match self.make_piece(encoder).await {
+                Ok((piece, next)) => {
+                    encoder = next;
+                    let piece = Ok(piece);
+                    let is_last = is_last(&piece);
+                    room.send(piece);
+                    if is_last {
+                        return;
+                    }
+                }
+                Err(error) => return room.send(Err(error)),
             }
         }
     }
@@ -146,28 +146,33 @@ impl SnapshotTask {
         }
     }
 
-    async fn next_piece(&mut self) -> Piece {
+    /// Makes the next piece, and hands the encoder back.
+    async fn make_piece(
+        &self,
+        mut encoder: Encoder,
+    ) -> Result<(PbSnapshotResponse, Encoder), Status> {
         if self.retained.bytes() > MAX_RETAINED_BYTES {
             return Err(too_slow());
         }
-        let Some(mut encoder) = self.encoder.take() else {
-            return Err(Status::internal(
-                "turnlock: a piece of the snapshot was lost",
-            ));
-        };
         let made = self.coordinator.run_heavy(move || {
             let blob = encoder.next_piece();
             (blob, encoder)
         });
         let (blob, encoder) = made.await?;
         self.answer.reserve(blob.len()).await?;
-        let remaining_bytes = encoder.remaining();
-        self.encoder = Some(encoder);
-        Ok(PbSnapshotResponse {
+        let piece = PbSnapshotResponse {
             header: Some(self.header),
-            remaining_bytes,
+            remaining_bytes: encoder.remaining(),
             blob: blob.into(),
             version: VERSION.to_owned(),
-        })
+        };
+        Ok((piece, encoder))
     }
+}
+
+/// Returns whether nothing follows this piece.
+fn is_last(piece: &Piece) -> bool {
+    piece
+        .as_ref()
+        .map_or(true, |piece| piece.remaining_bytes == 0)
 }

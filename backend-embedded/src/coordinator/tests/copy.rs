@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::Operation;
 use super::*;
 use crate::machine::op::{Op, Txn};
 
 async fn copy(coordinator: &Coordinator) -> Snapshot {
-    let copy = coordinator.copy(Operation::Copy, 0);
+    let copy = coordinator.copy(0);
     soon("a copy", copy).await.expect("a copy")
 }
 
@@ -99,15 +98,15 @@ async fn a_copy_has_leases_and_past_states() {
     let state = copy(&coordinator).await;
     assert_eq!(names(&state), ["b", "c"]);
     assert_eq!(state.leases, [(3, secs(9)), (7, secs(60))]);
-    let past = coordinator.copy(Operation::Copy, before).await.unwrap();
+    let past = coordinator.copy(before).await.unwrap();
     assert_eq!(
         (names(&past), past.revision),
         (vec!["a".into(), "b".into()], before)
     );
     coordinator.compact(before + 1).await.unwrap();
-    let gone = coordinator.copy(Operation::Copy, before).await;
+    let gone = coordinator.copy(before).await;
     assert!(matches!(gone, Err(Error::Compacted { .. })), "{gone:?}");
-    let future = coordinator.copy(Operation::Copy, before + 9).await;
+    let future = coordinator.copy(before + 9).await;
     assert!(
         matches!(future, Err(Error::FutureRevision { .. })),
         "{future:?}"
@@ -125,7 +124,7 @@ async fn a_copy_waits_until_what_it_has_seen_is_durable() {
     let mut write = Box::pin(coordinator.put(put("b", "")));
     assert!(is_waiting(&mut write).await);
     until("the commit", || disk.is_sync_held()).await;
-    let mut copying = Box::pin(coordinator.copy(Operation::Copy, 0));
+    let mut copying = Box::pin(coordinator.copy(0));
     assert!(
         tokio::time::timeout(Duration::from_millis(200), &mut copying)
             .await
@@ -150,7 +149,7 @@ async fn a_copy_never_has_what_was_undone_for_lack_of_space() {
     assert!(is_waiting(&mut write).await);
     let copying = tokio::spawn({
         let coordinator = coordinator.clone();
-        async move { coordinator.copy(Operation::Copy, 0).await }
+        async move { coordinator.copy(0).await }
     });
     until("the copy to have seen it", || {
         let state = coordinator.shared().state();

@@ -43,7 +43,7 @@ impl History {
     }
 
     pub(super) fn push(&mut self, event: Arc<Event>) {
-        self.bytes += size(&event);
+        self.bytes += event.size();
         self.events.push_back(event);
         while self.events.len() > self.max_events || self.bytes > self.max_bytes {
             let Some(oldest) = self.events.front() else {
@@ -60,7 +60,7 @@ impl History {
         while let Some(oldest) = self.events.front()
             && oldest.kv.mod_revision < self.complete_since
         {
-            self.bytes -= size(oldest);
+            self.bytes -= oldest.size();
             self.events.pop_front();
         }
     }
@@ -126,11 +126,6 @@ pub(super) struct Past {
     pub(super) batch: Option<WatchBatch>,
     /// The revision to go on from; `None` if there are no later events.
     pub(super) next: Option<Revision>,
-}
-
-/// Returns the bytes of keys and values that an event keeps in memory.
-pub(super) fn size(event: &Event) -> usize {
-    event.kv.size() + event.prev.as_ref().map_or(0, |prev| prev.size())
 }
 
 #[cfg(test)]

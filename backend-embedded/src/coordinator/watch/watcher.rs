@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::history;
 use super::index::WatchId;
 use crate::config::Limits;
 use crate::coordinator::{Authorizer, Operation, Shared};
@@ -25,7 +24,7 @@ pub struct WatchBatch {
 impl WatchBatch {
     /// Returns the bytes of keys and values, also of the former ones.
     pub(crate) fn bytes(&self) -> usize {
-        self.events.iter().map(|event| history::size(event)).sum()
+        self.events.iter().map(|event| event.size()).sum()
     }
 }
 

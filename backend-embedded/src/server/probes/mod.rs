@@ -47,7 +47,6 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 pub struct MetricsListener {
     bound: Bound,
     address: Listen,
-    is_local: bool,
 }
 
 impl MetricsListener {
@@ -65,7 +64,6 @@ impl MetricsListener {
             let (listener, address) = bind_tcp(*address).map_err(io)?;
             return Ok(MetricsListener {
                 bound: Bound::Tcp(listener),
-                is_local: address.ip().to_canonical().is_loopback(),
                 address: Listen::Tcp(address),
             });
         }
@@ -79,7 +77,6 @@ impl MetricsListener {
                 _file: Some(file),
             },
             address: listen.clone(),
-            is_local: false,
         })
     }
 
@@ -98,15 +95,15 @@ impl MetricsListener {
                 _file: None,
             },
         };
-        let is_local = match &address {
+        Ok(MetricsListener { bound, address })
+    }
+
+    /// Returns whether a web page on this machine could reach it.
+    fn is_local(&self) -> bool {
+        match &self.address {
             Listen::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Listen::Unix(_) | Listen::UnixOfGroup(..) => false,
-        };
-        Ok(MetricsListener {
-            bound,
-            address,
-            is_local,
-        })
+        }
     }
 
     /// Returns the address that was bound.
@@ -116,11 +113,12 @@ impl MetricsListener {
 
     /// Answers until the future is dropped.
     pub(super) async fn serve(self, probed: Arc<Probed>) {
+        let is_local = self.is_local();
         let mut live = FuturesUnordered::new();
         loop {
             tokio::select! {
                 accepted = accept(&self.bound), if live.len() < MAX_CONNECTIONS => match accepted {
-                    Ok(stream) => live.push(serve_connection(stream, &probed, self.is_local)),
+                    Ok(stream) => live.push(serve_connection(stream, &probed, is_local)),
                     Err(error) => {
                         tracing::debug!(%error, "cannot accept a connection for metrics");
                         tokio::time::sleep(ACCEPT_BACKOFF).await;
