@@ -16,6 +16,13 @@ const FEATURES: &[(&str, bool)] = &[
     ("top", cfg!(feature = "top")),
 ];
 
+/// Splits the version of the API that a coordinator tells: the version of etcd whose API it has, and
+/// Turnlock's own, which stands behind it as build metadata. Returns `None` for a real etcd.
+#[cfg(feature = "etcd")]
+pub fn split_api_version(text: &str) -> Option<(&str, &str)> {
+    text.split_once("+turnlock.")
+}
+
 /// Returns whether these arguments, which ask for the version, also ask for the details.
 pub fn is_verbose(args: impl Iterator<Item = OsString>) -> bool {
     let is_option = |arg: &OsString| arg != OsStr::new("--");

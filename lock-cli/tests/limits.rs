@@ -9,14 +9,10 @@ fn a_contender_behind_too_many_is_told_the_place_that_there_is_not() {
     let home = Home::new();
     let server = Server::start_with(&home, &["--max-waiters", "1"]);
     let url = server.url();
-    let queue = || {
-        let queue = home.run(&["queue", "--json", "--backend", &url, "a"]);
-        text(&queue.stdout).lines().count()
-    };
     let _holder = home.spawn(&["hold", "--backend", &url, "a"]);
-    eventually("it holds", || queue() == 1);
+    eventually("it holds", || home.queue_at(&url, "a").len() == 1);
     let _waiter = home.spawn(&["hold", "--backend", &url, "a"]);
-    eventually("it waits", || queue() == 2);
+    eventually("it waits", || home.queue_at(&url, "a").len() == 2);
     let refused = home.run(&["run", "--backend", &url, "a", "--", "true"]);
     let said = text(&refused.stderr);
     assert_eq!(code(&refused), 69, "{said}");
@@ -33,10 +29,7 @@ fn a_limit_is_kept_and_shown() {
     let url = server.url();
     let holders = ["a", "b"].map(|name| {
         let holder = home.spawn(&["hold", "--backend", &url, name]);
-        eventually("it holds", || {
-            let queue = home.run(&["queue", "--json", "--backend", &url, name]);
-            text(&queue.stdout).lines().count() == 1
-        });
+        eventually("it holds", || home.queue_at(&url, name).len() == 1);
         holder
     });
     let refused = home.run(&["run", "--backend", &url, "c", "--", "true"]);

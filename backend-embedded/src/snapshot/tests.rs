@@ -200,16 +200,20 @@ fn lengths_that_lie_take_no_memory() {
 
 const DAY: u64 = 24 * 3600 * 1_000_000;
 
-#[test]
-fn the_new_revision_is_above_all_that_the_store_can_have_given_out() {
-    let header = |revision, taken_at| Header {
+/// Returns the header of an empty snapshot.
+fn header(revision: Revision, taken_at: u64) -> Header {
+    Header {
         cluster_id: STORE,
         revision,
         compact_revision: 0,
         taken_at,
         leases: 0,
         keys: 0,
-    };
+    }
+}
+
+#[test]
+fn the_new_revision_is_above_all_that_the_store_can_have_given_out() {
     // How far the revision was from the clock, how long the store went on, and whether it was then
     // opened once more. It makes a revision in a microsecond, which is more than any store does.
     for behind in [0, 5, 300 * DAY] {
@@ -237,19 +241,11 @@ fn the_new_revision_is_above_all_that_the_store_can_have_given_out() {
 #[test]
 fn snapshots_are_restored_in_any_order_and_each_time_above_the_time_before() {
     const MINUTE: u64 = 60 * 1_000_000;
-    let snapshot = |revision, taken_at| Header {
-        cluster_id: STORE,
-        revision,
-        compact_revision: 0,
-        taken_at,
-        leases: 0,
-        keys: 0,
-    };
-    let first = snapshot(TAKEN_AT, TAKEN_AT);
+    let first = header(TAKEN_AT, TAKEN_AT);
     let restore = |of: &Header, now| raise(of, now).expect("the clock is right");
     let mut now = TAKEN_AT + DAY;
     let mut given = TAKEN_AT + DAY;
-    let mut newest = snapshot(TAKEN_AT, TAKEN_AT);
+    let mut newest = header(TAKEN_AT, TAKEN_AT);
     for _ in 0..5 {
         for of in [&newest, &first, &newest, &first] {
             let begun = restore(of, now);
@@ -258,7 +254,7 @@ fn snapshots_are_restored_in_any_order_and_each_time_above_the_time_before() {
             given = begun + MINUTE / 100;
             now += MINUTE;
         }
-        newest = snapshot(given, now);
+        newest = header(given, now);
     }
     assert!(given < now + 11 * MINUTE, "the margins add up");
 }

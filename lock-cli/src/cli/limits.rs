@@ -17,85 +17,40 @@ enum Place {
     Server(fn(&mut ServerLimits, usize)),
 }
 
+/// Makes the table of limits: each has the name of the field that it sets.
+macro_rules! limits {
+    ($($place:ident $field:ident $unit:ident,)*) => {
+        &[$((
+            stringify!($field),
+            Unit::$unit,
+            Place::$place(|limits, value| limits.$field = value as _),
+        ),)*]
+    };
+}
+
 /// Every limit, in the order of docs/limits.md.
-const LIMITS: [(&str, Unit, Place); 20] = {
-    use Place::{Coordinator, Server};
-    use Unit::{Bytes, Number};
-    [
-        ("connections", Number, Server(|it, n| it.connections = n)),
-        (
-            "connections_of_client",
-            Number,
-            Server(|it, n| it.connections_of_client = n),
-        ),
-        ("streams", Number, Server(|it, n| it.streams = n)),
-        (
-            "streams_of_client",
-            Number,
-            Server(|it, n| it.streams_of_client = n),
-        ),
-        ("request_bytes", Bytes, Server(|it, n| it.request_bytes = n)),
-        ("answer_bytes", Bytes, Server(|it, n| it.answer_bytes = n)),
-        (
-            "request_keys",
-            Number,
-            Coordinator(|it, n| it.request_keys = n),
-        ),
-        (
-            "request_answer_bytes",
-            Bytes,
-            Coordinator(|it, n| it.request_answer_bytes = n),
-        ),
-        (
-            "store_bytes",
-            Bytes,
-            Coordinator(|it, n| it.store_bytes = n as u64),
-        ),
-        (
-            "pending_requests",
-            Number,
-            Coordinator(|it, n| it.pending_requests = n),
-        ),
-        (
-            "pending_bytes",
-            Bytes,
-            Coordinator(|it, n| it.pending_bytes = n),
-        ),
-        ("leases", Number, Coordinator(|it, n| it.leases = n)),
-        (
-            "leases_of_subject",
-            Number,
-            Coordinator(|it, n| it.leases_of_subject = n),
-        ),
-        ("lease_keys", Number, Coordinator(|it, n| it.lease_keys = n)),
-        ("watches", Number, Coordinator(|it, n| it.watches = n)),
-        (
-            "watch_queue_events",
-            Number,
-            Coordinator(|it, n| it.watch_queue_events = n),
-        ),
-        (
-            "watch_queue_bytes",
-            Bytes,
-            Coordinator(|it, n| it.watch_queue_bytes = n),
-        ),
-        (
-            "watch_backlog_bytes",
-            Bytes,
-            Coordinator(|it, n| it.watch_backlog_bytes = n),
-        ),
-        (
-            "history_events",
-            Number,
-            Coordinator(|it, n| it.history_events = n),
-        ),
-        (
-            "history_bytes",
-            Bytes,
-            Coordinator(|it, n| it.history_bytes = n),
-        ),
-    ]
-};
+const LIMITS: &[(&str, Unit, Place)] = limits![
+    Server connections Number,
+    Server connections_of_client Number,
+    Server streams Number,
+    Server streams_of_client Number,
+    Server request_bytes Bytes,
+    Server answer_bytes Bytes,
+    Coordinator request_keys Number,
+    Coordinator request_answer_bytes Bytes,
+    Coordinator store_bytes Bytes,
+    Coordinator pending_requests Number,
+    Coordinator pending_bytes Bytes,
+    Coordinator leases Number,
+    Coordinator leases_of_subject Number,
+    Coordinator lease_keys Number,
+    Coordinator watches Number,
+    Coordinator watch_queue_events Number,
+    Coordinator watch_queue_bytes Bytes,
+    Coordinator watch_backlog_bytes Bytes,
+    Coordinator history_events Number,
+    Coordinator history_bytes Bytes,
+];
 
 /// One limit, and its value.
 #[derive(Debug, Clone, Copy)]
@@ -114,7 +69,8 @@ pub fn parse_limit(text: &str) -> Result<Limit, String> {
         .split_once('=')
         .ok_or_else(|| "not of the form NAME=N, such as leases=20000".to_owned())?;
     let (name, unit, place) = LIMITS.iter().find(|(it, ..)| *it == name).ok_or_else(|| {
-        let names = LIMITS.map(|(name, ..)| name).join(", ");
+        let names: Vec<_> = LIMITS.iter().map(|(name, ..)| *name).collect();
+        let names = names.join(", ");
         format!("there is no limit {name:?}; there are {names}")
     })?;
     let value = parse_value(value, *unit)
@@ -134,9 +90,8 @@ pub fn parse_limit(text: &str) -> Result<Limit, String> {
 
 fn parse_value(text: &str, unit: Unit) -> Option<usize> {
     const UNITS: [(&str, u32); 3] = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
-    let bytes = UNITS.iter().filter(|_| unit == Unit::Bytes);
-    let (number, shift) = bytes
-        .clone()
+    let mut units = UNITS.iter().filter(|_| unit == Unit::Bytes);
+    let (number, shift) = units
         .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)))
         .unwrap_or((text, 0));
     number.parse::<usize>().ok()?.checked_mul(1 << shift)
@@ -180,7 +135,7 @@ mod tests {
 
     #[test]
     fn each_limit_is_set_by_its_name() {
-        for (name, unit, _) in LIMITS {
+        for &(name, unit, _) in LIMITS {
             let limit = parse_limit(&format!("{name}=77")).expect("a limit");
             let limits = format!("{:?}", apply(&[limit], None));
             assert!(limits.contains(&format!("{name}: 77")), "{name}: {limits}");

@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use turnlock::etcd::{Config, EtcdBackend};
 
 use super::users::parse_background_folder;
+use crate::version::split_api_version;
 
 /// The time limit for a coordinator to say its version.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -23,9 +24,6 @@ const MIN_FREE_BYTES: u64 = 256 << 20;
 
 /// What the kernel appends to the path of a program that was replaced or removed.
 const REPLACED: &str = " (deleted)";
-
-/// What stands before our version in the version that a coordinator says.
-const MARK: &str = "+turnlock.";
 
 /// Returns the process that serves a folder if it is one to take over from: a coordinator in the
 /// background whose version is older, or whose program was replaced by another build of this version.
@@ -52,8 +50,10 @@ pub async fn find_older(folder: &Path, socket: &Path) -> Option<Pid> {
         return None;
     }
     let version = tokio::time::timeout(TIMEOUT, ask_version(socket)).await;
-    let version = parse_version(&version.ok()??)?;
-    let ours = parse_version(&format!("{MARK}{}", env!("CARGO_PKG_VERSION")))?;
+    let version = version.ok()??;
+    let (_, version) = split_api_version(&version)?;
+    let version = parse_version(version)?;
+    let ours = parse_version(env!("CARGO_PKG_VERSION"))?;
     // Two programs that were both replaced would take turns.
     let is_replaced = is_replaced_program(&program) && !is_replaced_program(&own);
     let is_older = version < ours || version == ours && is_replaced;
@@ -71,11 +71,9 @@ async fn ask_version(socket: &Path) -> Option<String> {
     Some(client.status().await.ok()?.version().to_owned())
 }
 
-/// Parses our version out of the one that a coordinator says.
+/// Parses the three numbers of a version. What comes after them is not compared.
 fn parse_version(text: &str) -> Option<[u32; 3]> {
-    let (_, ours) = text.split_once(MARK)?;
-    // What comes after the three numbers is not compared.
-    let mut numbers = ours.splitn(3, '.');
+    let mut numbers = text.splitn(3, '.');
     let mut next = || {
         let digits = numbers.next()?;
         let end = digits.find(|c: char| !c.is_ascii_digit());
@@ -90,12 +88,13 @@ mod tests {
 
     #[test]
     fn versions_are_compared_as_numbers() {
-        let parsed = |text: &str| parse_version(text).expect(text);
+        let parse = |text: &str| parse_version(split_api_version(text)?.1);
+        let parsed = |text: &str| parse(text).expect(text);
         assert_eq!(parsed("3.5.0+turnlock.0.1.0"), [0, 1, 0]);
         assert_eq!(parsed("3.5.0+turnlock.1.2.3-rc.1"), [1, 2, 3]);
         assert!(parsed("3.5.0+turnlock.0.9.0") < parsed("3.5.0+turnlock.0.10.0"));
         for other in ["3.5.0", "3.5.0+turnlock.", "3.5.0+turnlock.x.y.z", ""] {
-            assert_eq!(parse_version(other), None, "{other}");
+            assert_eq!(parse(other), None, "{other}");
         }
     }
 }

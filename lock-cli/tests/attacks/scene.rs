@@ -192,9 +192,7 @@ fn renew(address: String, is_over: &AtomicBool) -> Vec<Duration> {
 }
 
 fn is_held(home: &Home, url: &str) -> bool {
-    let queue = home.run(&["queue", "--json", "--backend", url, "held"]);
-    assert!(queue.status.success(), "{}", text(&queue.stderr));
-    text(&queue.stdout).lines().count() == 1
+    home.queue_at(url, "held").len() == 1
 }
 
 fn memory(process: u32, field: &str) -> u64 {

@@ -83,7 +83,16 @@ impl Home {
 
     /// Returns the entries in a lock's queue.
     pub fn queue(&self, name: &str) -> Vec<serde_json::Value> {
-        let output = self.run(&["queue", "--json", name]);
+        self.parse_queue(&["queue", "--json", name])
+    }
+
+    /// Returns the entries in a lock's queue at the coordinator with this URL.
+    pub fn queue_at(&self, url: &str, name: &str) -> Vec<serde_json::Value> {
+        self.parse_queue(&["queue", "--json", "--backend", url, name])
+    }
+
+    fn parse_queue(&self, args: &[&str]) -> Vec<serde_json::Value> {
+        let output = self.run(args);
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout)
             .lines()

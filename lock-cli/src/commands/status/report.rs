@@ -10,6 +10,8 @@ use super::measure::{Load, RoundTrip};
 use super::usage::Usage;
 use crate::exit::{Exit, Failure};
 use crate::output::{escape_controls, format_age, format_duration, format_table};
+#[cfg(feature = "etcd")]
+use crate::version::split_api_version;
 
 /// The facts shown about the coordinator.
 #[derive(Default)]
@@ -75,9 +77,9 @@ pub struct Version {
 
 #[cfg(feature = "etcd")]
 impl Version {
-    /// Parses the version of the API. Turnlock's own stands behind it, as build metadata.
+    /// Parses the version of the API.
     pub fn parse(text: &str) -> Self {
-        let (api, program) = match text.split_once("+turnlock.") {
+        let (api, program) = match split_api_version(text) {
             Some((api, version)) => (api, format!("turnlock {version}")),
             None => (text, format!("etcd {text}")),
         };
