@@ -14,9 +14,9 @@ use crate::error::Error;
 use crate::machine::op::{Delete, Deleted, LeaseId, Range, RangeResult, Revision, Txn, TxnResult};
 use crate::machine::{Changes, LIGHT_KEYS, Machine};
 
-/// A turn of heavy requests: one at a time. There is one for all: more at once would hold the state
-/// more often, and would have more answers in memory. And there is one for each client, so that
-/// clients take turns: who has many requests does not keep the others waiting behind all of them.
+/// A queue that lets one heavy request pass at a time. All clients share one of them: several requests
+/// at once would hold the state more often, and would have more answers in memory. Each client has
+/// another one before it, so clients take turns however many requests one of them has.
 #[derive(Debug)]
 pub(crate) struct Turn(Arc<Semaphore>);
 

@@ -1,8 +1,8 @@
-//! The end of the server: answers under way are sent, then streams are told, then all that is left
-//! is cut.
+//! Ends the server: it sends the answers under way, then it ends the streams with a status, then it
+//! cuts what is left.
 //!
-//! Nobody waits for the holders of locks, who may stay for hours: their leases outlive the server.
-//! Their renewals go on until the last answer is sent, so a slow answer costs them no time.
+//! The server does not wait for the holders of locks, who may stay for hours: their leases outlive it.
+//! It answers their renewals until the last answer is sent, so a slow answer costs them no time.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 /// Bounds on what the clients of one server have at once. Those on what the coordinator keeps are
 /// [`Limits`](crate::Limits).
 ///
-/// A client is an address (of IPv6 the first 64 bits), or another user of this machine. Who is this
-/// user, or comes over a loopback address, counts only in the limits for all.
+/// A client is an address (of IPv6 the first 64 bits), or another user of this machine. The user of
+/// the server, and connections over a loopback address, count only in the limits for all.
 ///
 /// # Examples
 /// ```

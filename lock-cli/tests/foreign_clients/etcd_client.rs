@@ -10,7 +10,7 @@ use testkit::etcd_protos::find_crate;
 use crate::list::{List, Outcome};
 use crate::server::{Kind, private_folder};
 use crate::support::{program, text};
-use crate::{fill_once, kept, prepare};
+use crate::{fill_once, kept, prepare, said_by};
 
 /// Starts a server where the tests look for one, and runs them. All of it ends with this script,
 /// which is the first process of a namespace. The port is that of a network with nothing else in it.
@@ -96,7 +96,7 @@ fn check(kind: Kind) {
         .stdin(Stdio::null())
         .output()
         .expect("unshare starts");
-    let said = [text(&output.stdout), text(&output.stderr)].concat();
+    let said = said_by(&output);
     let ended = said.lines().filter_map(|line| {
         let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
         let outcome = match outcome {

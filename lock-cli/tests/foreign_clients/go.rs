@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use crate::list::{List, Outcome};
 use crate::server::Kind;
-use crate::support::{program, text};
-use crate::{beside, kept, prepare};
+use crate::support::program;
+use crate::{beside, kept, prepare, said_by};
 
 const GOPATH: &str = "/usr/share/gocode";
 const ETCD: &str = "/usr/share/gocode/src/go.etcd.io/etcd";
@@ -127,7 +127,7 @@ fn run(built: &Path, kind: Kind, names: &[&str]) -> (BTreeMap<String, Outcome>, 
         tests.env(format!("SERVER_{name}"), value);
     }
     let output = tests.output().expect("the tests start");
-    let said = [text(&output.stdout), text(&output.stderr)].concat();
+    let said = said_by(&output);
     let lines = said.lines();
     let ended = lines.filter_map(|line| {
         let (outcome, rest) = match line.strip_prefix("--- PASS: ") {

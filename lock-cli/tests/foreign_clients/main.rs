@@ -47,11 +47,16 @@ fn beside(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// Returns all that a program has printed.
+fn said_by(output: &Output) -> String {
+    [text(&output.stdout), text(&output.stderr)].concat()
+}
+
 /// Runs a command that prepares something. If it fails, the test does, with the remedy.
 fn prepare(command: &mut Command, remedy: &str) -> Output {
     let output = command.stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}: {remedy}"));
-    let said = [text(&output.stdout), text(&output.stderr)].concat();
+    let said = said_by(&output);
     assert!(output.status.success(), "{command:?}: {said}\n{remedy}");
     output
 }

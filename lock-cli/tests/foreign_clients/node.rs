@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use crate::list::{List, Outcome};
 use crate::server::{Kind, Server};
-use crate::support::{program, text};
-use crate::{beside, fill_once, prepare};
+use crate::support::program;
+use crate::{beside, fill_once, prepare, said_by};
 
 const PACKAGE: &str = "etcd3@1.1.2";
 
@@ -30,7 +30,7 @@ fn check(kind: Kind) {
         .stdin(Stdio::null())
         .output()
         .expect("node starts");
-    let said = [text(&output.stdout), text(&output.stderr)].concat();
+    let said = said_by(&output);
     let ended = said.lines().filter_map(|line| {
         let (outcome, rest) = match line.strip_prefix("ok ") {
             Some(rest) => (Outcome::Passed, rest),

@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 
 use crate::list::{List, Outcome};
 use crate::server::{Kind, Server};
+use crate::support::program;
 use crate::support::python::python_with;
-use crate::support::{program, text};
-use crate::{kept, prepare};
+use crate::{kept, prepare, said_by};
 
 /// The client, and what its tests need in the versions that it names.
 const PACKAGES: [&str; 5] = [
@@ -55,7 +55,7 @@ fn check(kind: Kind) {
         .stdin(Stdio::null())
         .output()
         .expect("the tests start");
-    let said = [text(&output.stdout), text(&output.stderr)].concat();
+    let said = said_by(&output);
     let mut ended: BTreeMap<String, Outcome> = BTreeMap::new();
     for line in said.lines() {
         let Some(rest) = line.strip_prefix("tests/integration/") else {

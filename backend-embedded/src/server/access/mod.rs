@@ -213,7 +213,8 @@ impl Access {
     }
 }
 
-/// Reads the rules and, if there are any, the users. Each version is that of the file that was read.
+/// Reads the rules, and the users if there is a file of them. Notes the version of each file that it
+/// has read.
 fn read_files(rules: &Path, users: Option<&Path>) -> Result<Loaded, AccessError> {
     let (rules, rules_version) = Rules::read_version(rules)?;
     let (users, users_version) = match users {

@@ -15,10 +15,11 @@ use self::share::{CallCounts, Share};
 pub(super) use self::usage::{InUse, Purpose, Usage};
 use super::limits::ServerLimits;
 
-/// How much of an IPv6 address stands for a client: whoever has one address of a network has all.
+/// The number of leading bits of an IPv6 address that identify a client. A host can usually take any
+/// address of its network.
 const NETWORK_BITS: u32 = 64;
 
-/// Who is behind a connection, as far as limits are concerned.
+/// The party to which the limits of one client apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Client {
     /// This user, or any user of this machine over a loopback address.
@@ -112,9 +113,9 @@ impl Clients {
         ]
     }
 
-    /// Takes a slot for a connection of this client. At a limit, the connection that has been idle
-    /// for longest gives way: one of the same client, if the limit is that of the client. Its slot
-    /// is free once it has noticed.
+    /// Takes a slot for a connection of this client. At the limit of the client, its own connection
+    /// that has been idle for longest gives way; at the limit of the server, that of any client. The
+    /// other connection ends a moment later, so there may be one too many until then.
     ///
     /// # Errors
     /// The number of connections refused so far, if none is idle.
