@@ -251,9 +251,10 @@ impl Child {
             Some(Report::Ended { ended, through_us }) => {
                 self.ended = Some(ended);
                 self.whole |= through_us;
-                // If the signal was sent to this process as well, it has arrived by now.
+                // If the signal was sent to this process as well, it has arrived by now. It may
+                // also be meant for the processes that the command has left.
                 while let Some(arrival) = self.signals.try_recv() {
-                    self.note(arrival);
+                    self.handle_signal(arrival);
                 }
                 if !self.whole && self.by_terminal.contains_end(ended) {
                     // The watchdog has not received that signal yet.

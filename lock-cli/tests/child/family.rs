@@ -2,11 +2,12 @@
 //! sessions of their own, without a parent, or one after the other.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::harness::{Supervised, cases, eventually, pid, state};
+use crate::harness::{Supervised, cases, children, eventually, pid, state};
 
 cases![
     hidden_processes_die_with_the_supervisor,
@@ -21,6 +22,7 @@ cases![
     a_process_left_running_is_left_alone,
     a_process_left_running_is_waited_for,
     a_process_left_running_ends_with_its_waiter,
+    a_signal_at_the_end_of_the_command_ends_what_it_left,
     a_background_coordinator_is_spared,
 ];
 
@@ -169,11 +171,45 @@ fn a_process_left_running_ends_with_its_waiter() {
     for (signal, code) in [(Signal::TERM, 4), (Signal::KILL, 137)] {
         let mut supervised = Supervised::script(&["--whole"], &format!("exec 3<&0; {LEFT}"));
         let left = supervised.line();
+        await_end_of_command(&supervised, &left);
         supervised.signal(signal);
         assert_eq!(supervised.rest(), Vec::<String>::new());
         eventually("it is gone", || state(&left).is_none().then_some(()));
         assert_eq!(supervised.code(), code);
     }
+}
+
+/// The supervisor finds the signal and the report of the command's end together.
+fn a_signal_at_the_end_of_the_command_ends_what_it_left() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let script = format!("exec 3<&0; read x; {LEFT}");
+        let mut supervised = Supervised::script(&["--whole"], &script);
+        let watchdog = supervised.watchdog().as_raw_nonzero().to_string();
+        eventually("the command runs", || {
+            (children(&watchdog).len() == 1).then_some(())
+        });
+        supervised.signal(Signal::STOP);
+        let supervisor = supervised.process.id().to_string();
+        eventually("it is stopped", || {
+            (state(&supervisor) == Some('T')).then_some(())
+        });
+        let input = supervised.process.stdin.as_mut().unwrap();
+        input.write_all(b"\n").unwrap();
+        let left = supervised.line();
+        await_end_of_command(&supervised, &left);
+        supervised.signal(signal);
+        supervised.signal(Signal::CONT);
+        assert_eq!(supervised.rest(), Vec::<String>::new());
+        assert_eq!(supervised.code(), 4);
+    }
+}
+
+/// Waits until the command of a script with [`LEFT`] has ended, and the watchdog knows it.
+fn await_end_of_command(supervised: &Supervised, left: &str) {
+    let watchdog = supervised.watchdog().as_raw_nonzero().to_string();
+    eventually("the command has ended", || {
+        (children(&watchdog) == [left]).then_some(())
+    });
 }
 
 /// A coordinator that a nested `turnlock` starts serves other commands, too.

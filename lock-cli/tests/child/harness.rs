@@ -212,6 +212,13 @@ pub fn parent(process: &str) -> String {
     field(process, 1).expect("it is there")
 }
 
+/// Returns the children of a process, including those that have ended and were not reaped.
+pub fn children(process: &str) -> Vec<String> {
+    processes()
+        .filter(|child| field(child, 1).as_deref() == Some(process))
+        .collect()
+}
+
 /// Returns the state of a process (R, S, T, ...), or `None` if it has ended.
 pub fn state(process: &str) -> Option<char> {
     field(process, 0)?
