@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tonic::transport;
 
-use super::MAX_STREAMS_PER_CONNECTION;
 use super::access::Authenticated;
 use super::bodies::LimitBodies;
 use super::clients::Clients;
+use super::connections::{self, Incoming};
+use super::deadlines::Deadlines;
 use super::drain::{DRAIN_LIMIT, Drain};
-use super::incoming::Incoming;
 use super::lifecycle::Lifecycle;
 use super::limits::ServerLimits;
 use super::listen::{BoundListener, InheritedListener, Listen, ListenError, SocketPath};
@@ -25,15 +24,6 @@ use super::state::State;
 use super::tls::{HandshakeFailures, Handshakes};
 use super::unimplemented::NameUnimplemented;
 use crate::coordinator::Coordinator;
-
-/// The largest header block of a request, in bytes.
-const MAX_HEADER_BYTES: u32 = 16 * 1024;
-
-/// How long a connection may be silent before it is pinged, to find dead clients.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-
-/// How long a client may take to answer that ping.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The time between two checks whether clients still find the server's sockets.
 const SOCKET_CHECK_INTERVAL: Duration = Duration::from_millis(250);
@@ -242,27 +232,17 @@ impl BoundServer {
             }
         };
         let incoming = Incoming::new(self.bound, handshakes, clients, lifecycle.clone());
-        let mut serving = pin!(
-            transport::Server::builder()
-                .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-                .http2_max_header_list_size(MAX_HEADER_BYTES)
-                .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-                .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-                .serve_with_incoming_shutdown(
-                    CountCalls {
-                        inner: OnlyGrpc(Authenticated {
-                            inner: LimitBodies {
-                                inner: NameUnimplemented(routes(&state)),
-                                traffic: metrics.calls().traffic().clone(),
-                            },
-                            access: access.clone(),
-                        }),
-                        metrics: Arc::clone(metrics.calls()),
-                    },
-                    incoming,
-                    async move { lifecycle.wait_for_draining().await },
-                )
-        );
+        let service = Deadlines(CountCalls {
+            inner: OnlyGrpc(Authenticated {
+                inner: LimitBodies {
+                    inner: NameUnimplemented(routes(&state)),
+                    traffic: metrics.calls().traffic().clone(),
+                },
+                access: access.clone(),
+            }),
+            metrics: Arc::clone(metrics.calls()),
+        });
+        let mut serving = pin!(connections::serve(incoming, service, lifecycle));
         let mut drain = Drain {
             phase,
             calls: Arc::clone(metrics.calls()),
@@ -270,9 +250,8 @@ impl BoundServer {
         };
         let mut outcome = Ok(());
         tokio::select! {
-            // The server ends only by its own shutdown: connections that cannot be accepted are
-            // skipped.
-            _ = &mut serving => return Ok(()),
+            // The server ends only by its own shutdown.
+            () = &mut serving => return Ok(()),
             () = shutdown => {}
             () = &mut probing => {}
             () = following => {}

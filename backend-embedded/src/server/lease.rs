@@ -13,7 +13,7 @@ use futures_util::{Stream, stream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::bodies::AnswerBudget;
-use super::connection::Peer;
+use super::connections::Peer;
 use super::decode::to_u64;
 use super::encode::to_i64;
 use super::state::{Shared, State};

@@ -10,7 +10,7 @@ use tonic::{Request, Status};
 use super::access::{Access, Caller, Nobody};
 use super::call_registry::CallRegistry;
 use super::commit_wait::CommitWait;
-use super::connection::Peer;
+use super::connections::Peer;
 use super::encode::to_i64;
 use super::lifecycle::Lifecycle;
 use super::status;

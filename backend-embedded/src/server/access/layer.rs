@@ -14,7 +14,7 @@ use super::Access;
 use super::caller::{Caller, Credentials};
 use super::methods::{Need, need_of};
 use super::subject::Subject;
-use crate::server::connection::Peer;
+use crate::server::connections::Peer;
 use crate::server::status;
 
 /// The headers in which etcd's clients send a token, the first one that is there counts (as in etcd).

@@ -19,7 +19,7 @@ pub(super) use self::answers::AnswerBudget;
 use self::answers::{Answers, ReservedBody};
 use self::requests::{RequestBudget, Requests, WholeMessages};
 pub(super) use self::untaken::Untaken;
-use super::connection::Peer;
+use super::connections::Peer;
 use super::limits::ServerLimits;
 use super::metrics::is_unary;
 

@@ -21,7 +21,7 @@ use tonic::{Code, Status};
 use super::methods::{CODES, SERVICES, UNARY, UNKNOWN, WAITING};
 use crate::server::bodies::Traffic;
 use crate::server::clients::{Clients, InUse, Purpose};
-use crate::server::connection::Peer;
+use crate::server::connections::Peer;
 use crate::server::status;
 
 /// The bounds of the buckets, in seconds: those of Go's gRPC, which end at 10 s, and two more.

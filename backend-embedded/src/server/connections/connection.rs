@@ -13,11 +13,10 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
-use tonic::transport::server::Connected;
 
-use super::clients::{Slot, Usage};
-use super::lifecycle::Lifecycle;
-use super::tls::{Identity, SecureConnection};
+use crate::server::clients::{Slot, Usage};
+use crate::server::lifecycle::Lifecycle;
+use crate::server::tls::{Identity, SecureConnection};
 
 /// How long a connection may take to send its HTTP/2 preface.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,7 +32,7 @@ pub(super) type Socket = Either<
 /// An accepted connection. Reads fail once the server is closed, if the connection gives way to
 /// another one, if the client does not send its preface in time, or if it keeps others waiting by not
 /// taking its answers. Then the HTTP/2 layer drops the connection and all its streams.
-pub(super) struct Connection {
+pub(in crate::server) struct Connection {
     socket: Batched<Socket>,
     closed: Pin<Box<dyn Future<Output = ()> + Send>>,
     is_closed: bool,
@@ -44,12 +43,12 @@ pub(super) struct Connection {
 
 /// Who made a connection.
 #[derive(Debug, Clone)]
-pub(super) struct Peer {
+pub(in crate::server) struct Peer {
     /// The id of the process, if the kernel knows it.
-    pub(super) pid: Option<u32>,
+    pub(in crate::server) pid: Option<u32>,
     /// The names in the client's certificate, if it gave one.
-    pub(super) identity: Option<Arc<Identity>>,
-    pub(super) usage: Arc<Usage>,
+    pub(in crate::server) identity: Option<Arc<Identity>>,
+    pub(in crate::server) usage: Arc<Usage>,
 }
 
 /// Returns the id of the process on the other side, if the kernel knows it.
@@ -79,6 +78,9 @@ impl Connection {
             slot,
         } = secure;
         let mut connection = Self::new(Either::Left(Either::Right(stream)), slot, usage, lifecycle);
+        if let Some(identity) = &identity {
+            tracing::debug!(client = %identity, "a client has proven who it is");
+        }
         connection.peer.identity = identity;
         connection
     }
@@ -109,6 +111,11 @@ impl Connection {
 }
 
 impl Connection {
+    /// Returns who made the connection.
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
     /// Fails once the connection is to end.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.is_closed || self.closed.as_mut().poll(cx).is_ready() {
@@ -121,17 +128,6 @@ impl Connection {
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        if let Some(identity) = &self.peer.identity {
-            tracing::debug!(client = %identity, "a client has proven who it is");
-        }
-        self.peer.clone()
     }
 }
 

@@ -14,19 +14,19 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep};
 use tokio_util::either::Either;
 
-use super::clients::{Client, Clients, Slot};
 use super::connection::{Connection, Socket};
-use super::lifecycle::Lifecycle;
-use super::listen::BoundListener;
-use super::log_pace::LogPace;
-use super::tls::Handshakes;
+use crate::server::clients::{Client, Clients, Slot};
+use crate::server::lifecycle::Lifecycle;
+use crate::server::listen::BoundListener;
+use crate::server::log_pace::LogPace;
+use crate::server::tls::Handshakes;
 
 /// How long to wait after the system failed to accept a connection (no file descriptors, no
 /// memory).
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The connections that arrive on all listeners.
-pub(super) struct Incoming {
+pub(in crate::server) struct Incoming {
     listeners: Vec<BoundListener>,
     /// The index of the listener to poll first, so that a busy one cannot starve the others.
     next: usize,
@@ -39,7 +39,7 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    pub(super) fn new(
+    pub(in crate::server) fn new(
         listeners: Vec<BoundListener>,
         handshakes: Option<Handshakes<Slot>>,
         clients: Arc<Clients>,
@@ -103,7 +103,7 @@ impl Incoming {
 }
 
 impl Stream for Incoming {
-    type Item = io::Result<Connection>;
+    type Item = Connection;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
@@ -112,7 +112,7 @@ impl Stream for Incoming {
             {
                 let usage = self.clients.add(&secure.slot);
                 let connection = Connection::secure(secure, usage, self.lifecycle.clone());
-                return Poll::Ready(Some(Ok(connection)));
+                return Poll::Ready(Some(connection));
             }
             if let Some(backoff) = &mut self.backoff {
                 ready!(backoff.as_mut().poll(cx));
@@ -144,7 +144,7 @@ impl Stream for Incoming {
                         }
                         Accepted::Other(other) => Either::Right(other),
                     };
-                    return Poll::Ready(Some(Ok(self.connect(socket, slot))));
+                    return Poll::Ready(Some(self.connect(socket, slot)));
                 }
                 Err(err) if err.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(err) => {
@@ -211,7 +211,7 @@ mod tests {
             Arc::clone(&clients),
             lifecycle,
         );
-        let first = incoming.next().await.expect("one").expect("no error");
+        let first = incoming.next().await.expect("one");
         let second = std::future::poll_fn(|cx| Poll::Ready(incoming.poll_next_unpin(cx)));
         assert!(second.await.is_pending(), "there are too many");
         assert_eq!(clients.refused()[0], ("connections", 1));
