@@ -2,7 +2,13 @@
 
 mod support;
 
-use support::{Home, Server, code, eventually, text};
+use std::fs;
+use std::process::Command;
+
+use support::{Home, Server, code, eventually, program, text};
+
+/// The page that says how leases of strangers are found and revoked.
+const RUNBOOK: &str = "../docs/runbooks/TurnlockServerSaturated.md";
 
 #[test]
 fn a_contender_behind_too_many_is_told_the_place_that_there_is_not() {
@@ -57,4 +63,52 @@ fn a_limit_that_does_not_exist_is_refused_with_those_that_do() {
     let said = text(&refused.stderr);
     assert_eq!(code(&refused), 64, "{said}");
     assert!(said.contains("leases_of_subject"), "{said}");
+}
+
+/// The attacker has gone, and its leases would stay for centuries.
+#[test]
+fn leases_that_nobody_will_end_are_revoked_by_the_script_of_the_runbook() {
+    let home = Home::new();
+    let server = Server::start_with(&home, &["--limit", "leases=6"]);
+    let url = server.url();
+    let _holder = home.spawn(&["hold", "--backend", &url, "kept"]);
+    eventually("it holds", || home.queue_at(&url, "kept").len() == 1);
+    let etcdctl = program("etcdctl", "etcd-client");
+    for _ in 0..5 {
+        let granted = Command::new(&etcdctl)
+            .args(["--endpoints", server.address()])
+            .args(["lease", "grant", "9000000000"])
+            .env("ETCDCTL_API", "3")
+            .output()
+            .expect("it runs");
+        assert!(granted.status.success(), "{}", text(&granted.stderr));
+    }
+    let run = || home.run(&["run", "--backend", &url, "other", "--", "true"]);
+    assert_eq!(code(&run()), 69, "there are too many leases");
+
+    let page = fs::read_to_string(RUNBOOK).expect("the page");
+    let (_, script) = page.split_once("```sh\n").expect("a script");
+    let (script, _) = script.split_once("```").expect("its end");
+    let script = script.replace("127.0.0.1:2379", server.address());
+    let folder = tempfile::tempdir().expect("a folder");
+    let done = Command::new("sh")
+        .args(["-euc", &script])
+        .current_dir(folder.path())
+        .output()
+        .expect("it runs");
+    let said = text(&done.stdout);
+    assert!(done.status.success(), "{said}{}", text(&done.stderr));
+    assert_eq!(
+        said.matches("granted with TTL(9000000000s)").count(),
+        5,
+        "{said}"
+    );
+    assert_eq!(said.matches(" revoked").count(), 5, "{said}");
+    let after = run();
+    assert_eq!(code(&after), 0, "{}", text(&after.stderr));
+    assert_eq!(
+        home.queue_at(&url, "kept").len(),
+        1,
+        "the holder's lease is no such lease"
+    );
 }

@@ -71,14 +71,9 @@ impl KeySpace {
         }
     }
 
-    /// Returns how many keys are in the directory of this one; `None` if it is no queue, because its
-    /// name begins with `@`.
-    pub(super) fn queue_length(&self, key: &[u8]) -> Option<usize> {
-        let name = &key[..directory_length(key)];
-        let last = name.strip_suffix(b"/").unwrap_or(name);
-        let last = &last[directory_length(last)..];
-        let found = || self.directories.get(name).map_or(0, Directory::len);
-        (!last.starts_with(b"@")).then(found)
+    /// Returns the number of keys in this queue.
+    pub(super) fn queue_length(&self, queue: &[u8]) -> usize {
+        self.directories.get(queue).map_or(0, Directory::len)
     }
 
     /// Returns the directories that together hold exactly the keys of `range`; `None` if that is
@@ -179,6 +174,15 @@ impl Event {
     pub(crate) fn size(&self) -> usize {
         self.kv.size() + self.prev.as_ref().map_or(0, |prev| prev.size())
     }
+}
+
+/// Returns the queue that an entry at this key would stand in: the key up to its last `/`, unless
+/// the name of that directory begins with `@`.
+pub(super) fn queue_of(key: &[u8]) -> Option<&[u8]> {
+    let queue = &key[..directory_length(key)];
+    let last = queue.strip_suffix(b"/").unwrap_or(queue);
+    let last = &last[directory_length(last)..];
+    (!last.starts_with(b"@")).then_some(queue)
 }
 
 fn directory_length(key: &[u8]) -> usize {

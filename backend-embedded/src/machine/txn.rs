@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::budget::Budget;
 use super::compare;
+use super::keys::queue_of;
 use super::op::{
     Delete, Deleted, Event, KeyValue, Op, OpResult, Put, Range, Revision, Txn, TxnResult,
 };
@@ -51,6 +52,8 @@ pub(super) struct Check<'a> {
     wrote: bool,
     /// The bytes of keys and values that the request has put.
     written: usize,
+    /// The entries of queues that the request has made, if queues have a limit.
+    entries: Vec<Bytes>,
 }
 
 impl<'a> Check<'a> {
@@ -61,6 +64,7 @@ impl<'a> Check<'a> {
             bytes: machine.keys.bytes(),
             wrote: false,
             written: 0,
+            entries: Vec::new(),
         }
     }
 
@@ -145,15 +149,24 @@ impl Check<'_> {
 
 impl Check<'_> {
     /// Fails if a put would make an entry of a queue that is as long as it may be.
-    fn check_queue(&self, put: &Put) -> Result<(), Error> {
+    fn check_queue(&mut self, put: &Put) -> Result<(), Error> {
         let limit = self.machine.limits.queue_entries;
         if limit == usize::MAX || put.lease.is_none_or(|id| id == 0) {
             return Ok(());
         }
-        match self.machine.keys.queue_length(&put.key) {
-            Some(entries) if entries >= limit => Err(Error::QueueFull { entries }),
-            _ => Ok(()),
+        let Some(queue) = queue_of(&put.key) else {
+            return Ok(());
+        };
+        let made = self
+            .entries
+            .iter()
+            .filter(|key| queue_of(key) == Some(queue));
+        let entries = self.machine.keys.queue_length(queue) + made.count();
+        if entries >= limit {
+            return Err(Error::QueueFull { entries });
         }
+        self.entries.push(put.key.clone());
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use etcd_client::proto::{PbResponseHeader, PbSnapshotResponse};
 use futures_util::{Stream, stream};
 use lock_core::surroundings::Surroundings;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::bodies::AnswerBudget;
@@ -20,8 +21,12 @@ use crate::coordinator::{Coordinator, Retained, to_clock_revision};
 use crate::error::Error;
 use crate::snapshot::Encoder;
 
-/// How long a client may take for a piece.
-const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take for a piece, if it has taken those before in time.
+const MAX_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How much of that time each piece gives back that the client takes. So 256 KiB in 2 s is the
+/// slowest that a snapshot can go on.
+const PATIENCE_FOR_A_PIECE: Duration = Duration::from_secs(2);
 
 /// How many bytes of keys and values a snapshot may keep that were replaced in the store.
 const MAX_RETAINED_BYTES: usize = 128 << 20;
@@ -54,6 +59,7 @@ pub(super) async fn open(
         coordinator,
         header,
         answer,
+        patience: MAX_PATIENCE,
         _turn: turn,
     };
     let encoder = Encoder::new(state, header.cluster_id, taken_at);
@@ -89,9 +95,10 @@ fn cut_off(shared: &Shared) -> Status {
 
 fn too_slow() -> Status {
     Status::deadline_exceeded(format!(
-        "turnlock: the client takes the snapshot too slowly: a piece may take {} s, and \
-         {MAX_RETAINED_BYTES} bytes of it may be replaced in the store meanwhile",
-        PIECE_TIMEOUT.as_secs()
+        "turnlock: the client takes the snapshot too slowly: a piece may take {} s, or {} s in the \
+         long run, and {MAX_RETAINED_BYTES} bytes of it may be replaced in the store meanwhile",
+        MAX_PATIENCE.as_secs(),
+        PATIENCE_FOR_A_PIECE.as_secs()
     ))
 }
 
@@ -101,12 +108,14 @@ struct SnapshotTask {
     header: PbResponseHeader,
     retained: Arc<Retained>,
     answer: AnswerBudget,
+    /// How much longer the client may let the server wait.
+    patience: Duration,
     _turn: OwnedSemaphorePermit,
 }
 
 impl SnapshotTask {
     /// Sends all pieces, or an error, or nothing more if the client does not take them.
-    async fn send(self, mut encoder: Encoder, sender: &mpsc::Sender<Piece>) {
+    async fn send(mut self, mut encoder: Encoder, sender: &mpsc::Sender<Piece>) {
         loop {
             let Some(room) = self.wait_for_room(sender).await else {
                 return;
@@ -128,18 +137,20 @@ impl SnapshotTask {
 
     /// Waits until the client has taken the piece before. Returns nothing if it does not.
     async fn wait_for_room<'a>(
-        &self,
+        &mut self,
         sender: &'a mpsc::Sender<Piece>,
     ) -> Option<mpsc::Permit<'a, Piece>> {
         /// How often it is looked whether too much is kept meanwhile.
         const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-        let mut waited = Duration::ZERO;
         loop {
-            match tokio::time::timeout(CHECK_INTERVAL, sender.reserve()).await {
-                Ok(room) => return room.ok(),
-                Err(_) => waited += CHECK_INTERVAL,
+            let begun = Instant::now();
+            let room = tokio::time::timeout(CHECK_INTERVAL, sender.reserve()).await;
+            self.patience = self.patience.saturating_sub(begun.elapsed());
+            if let Ok(room) = room {
+                self.patience = MAX_PATIENCE.min(self.patience + PATIENCE_FOR_A_PIECE);
+                return room.ok();
             }
-            if waited >= PIECE_TIMEOUT || self.retained.bytes() > MAX_RETAINED_BYTES {
+            if self.patience.is_zero() || self.retained.bytes() > MAX_RETAINED_BYTES {
                 tracing::warn!("a client takes a snapshot too slowly: it is cut off");
                 return None;
             }

@@ -176,6 +176,7 @@ async fn watches_of_a_long_past_are_not_read() {
 /// A stream takes a request once the answer before it was taken, so each stream has one watch.
 async fn watch_the_past(scene: &Scene, factor: usize) -> usize {
     const STREAMS: usize = 250;
+    const ATTACKERS: usize = 20;
     let writer = Attacker::connect(scene.address(), WINDOW).await;
     let first = writer
         .ask("KV/Put", &put("past", 100))
@@ -189,7 +190,7 @@ async fn watch_the_past(scene: &Scene, factor: usize) -> usize {
         assert_eq!(statuses(answers, OK).await, 90);
     }
     let mut held = Vec::new();
-    for _ in 0..2 * factor {
+    for _ in 0..ATTACKERS * factor {
         let attacker = Attacker::connect(scene.address(), 1).await;
         for _ in 0..STREAMS {
             let Some(mut call) = attacker.call("Watch/Watch").await else {
@@ -205,7 +206,7 @@ async fn watch_the_past(scene: &Scene, factor: usize) -> usize {
         }
     }
     // Those of the holder and of the honest users come on top.
-    let watches = scene.wait_for_watches(2 * STREAMS).await;
+    let watches = scene.wait_for_watches(ATTACKERS * STREAMS).await;
     drop(held);
     watches
 }

@@ -206,6 +206,16 @@ fn a_queue_has_no_more_entries_than_it_may() {
         machine.delete(&delete(one(key)), &mut changes).unwrap();
     }
     machine.put(&put_on("q/4", 7), &mut changes).unwrap();
+    // Those of one transaction count together.
+    let entries = |keys: &[&str]| Txn {
+        then: keys.iter().map(|key| Op::Put(put_on(key, 7))).collect(),
+        ..Txn::default()
+    };
+    let refused = machine.txn(&entries(&["r/1", "r/2", "r/3"]), &mut changes);
+    let refused = refused.expect_err("no room for the third");
+    assert!(matches!(refused, Error::QueueFull { entries: 2 }));
+    let accepted = machine.txn(&entries(&["r/1", "s/1", "r/2", "s/2"]), &mut changes);
+    accepted.unwrap();
 }
 
 #[cfg(feature = "server")]
