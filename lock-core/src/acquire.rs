@@ -14,7 +14,7 @@ use crate::liveness::State;
 use crate::named::format_seconds;
 use crate::observe::AcquireRecord;
 use crate::operation::Operation;
-use crate::retry::{Doubt, RetryPolicy, retry};
+use crate::retry::{Doubt, RetryPolicy, retry_until};
 use crate::rule::{self, Verdict};
 use crate::session::{Admission, Enqueued, Placed};
 use crate::token::Token;
@@ -167,7 +167,7 @@ impl<'a> Pending<'a> {
         let doubt = &self.doubt;
         let observed = shared_session.session().liveness().observed();
         let observed = observed.of_retries(Operation::Acquire);
-        let enqueued = retry(policy, observed, || {
+        let enqueued = retry_until(limit.end(), policy, observed, || {
             // Before this try: its own future is in doubt from the first poll on.
             let again = doubt.remains();
             doubt.observe(handoff.enqueue(&ticket, admission, again))

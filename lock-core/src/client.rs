@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use tokio::sync::SemaphorePermit;
+
+use crate::bulkhead::Bulkhead;
 use crate::clock;
 use crate::entry::{Metadata, SessionId};
 use crate::error::{Error, ErrorKind};
@@ -21,6 +24,7 @@ pub(crate) struct Client {
     on_session_loss: OnSessionLoss,
     on_requeue: Option<OnRequeue>,
     observed: Observed,
+    bulkhead: Option<Bulkhead>,
     nesting: Option<NestingOf>,
     metadata: Metadata,
 }
@@ -37,6 +41,7 @@ impl Client {
             on_session_loss,
             on_requeue,
             observer,
+            max_pending_acquires,
             nesting,
         } = options;
         if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
@@ -66,6 +71,7 @@ impl Client {
             on_session_loss,
             on_requeue,
             observed,
+            bulkhead: max_pending_acquires.map(Bulkhead::new).transpose()?,
             nesting,
             metadata,
         })
@@ -91,6 +97,14 @@ impl Client {
         if let Some(on_requeue) = &self.on_requeue {
             on_requeue.notify(name, error);
         }
+    }
+
+    /// Takes a place among the acquires that are under way, until the result is dropped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exhausted`] if there are as many as there may be.
+    pub(crate) fn enter(&self) -> Result<Option<SemaphorePermit<'_>>, Error> {
+        self.bulkhead.as_ref().map(Bulkhead::enter).transpose()
     }
 
     /// Returns the observer of all locks.

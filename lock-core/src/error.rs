@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::name::{LockName, NameError};
 use crate::operation::Operation;
@@ -39,6 +40,7 @@ pub struct Error {
     source: Option<Arc<dyn StdError + Send + Sync>>,
     operation: Option<Operation>,
     lock: Option<LockName>,
+    retry_after: Option<Duration>,
 }
 
 /// The kinds of failure that a caller can act on.
@@ -162,6 +164,7 @@ impl Error {
             source: None,
             operation: None,
             lock: None,
+            retry_after: None,
         }
     }
 
@@ -176,6 +179,14 @@ impl Error {
     #[must_use]
     pub fn with_effect(mut self, effect: Effect) -> Self {
         self.effect = effect;
+        self
+    }
+
+    /// Sets how long the caller should wait before it tries again; see
+    /// [`retry_after`](Error::retry_after).
+    #[must_use]
+    pub fn with_retry_after(mut self, pause: Duration) -> Self {
+        self.retry_after = Some(pause);
         self
     }
 
@@ -236,6 +247,25 @@ impl Error {
     /// Returns whether the operation may have taken effect.
     pub fn effect(&self) -> Effect {
         self.effect
+    }
+
+    /// Returns how long to wait before another try, if that is known: the coordinator said so. No
+    /// earlier try can be expected to succeed.
+    ///
+    /// The core itself waits at least that long between the tries of one operation, and fails at
+    /// once if the time that the operation has would be over by then.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use lock_core::{Error, ErrorKind};
+    ///
+    /// let error = Error::new(ErrorKind::Exhausted, "the coordinator has too many leases")
+    ///     .with_retry_after(Duration::from_secs(1));
+    /// assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
+    /// ```
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// Returns whether the same call may succeed later although the caller changes nothing.

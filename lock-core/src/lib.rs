@@ -60,6 +60,7 @@ pub mod token_offset;
 mod acquire;
 mod acquire_options;
 mod backoff;
+mod bulkhead;
 mod client;
 mod error;
 mod guard;

@@ -95,6 +95,7 @@ impl Named {
     ) -> Result<Option<HeldLock>, Error> {
         // A loop of acquires that never wait must let other tasks run.
         tokio::task::coop::consume_budget().await;
+        let _place = self.client.enter()?;
         let trace_context = self.client.observed().trace_context();
         let requeues = policy == OnSessionLoss::Requeue;
         let mut shared_session = self.session(limit, None).await?;

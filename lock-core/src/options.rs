@@ -57,6 +57,9 @@ pub struct Options {
     pub on_requeue: Option<OnRequeue>,
     /// Receives the events of the locks and of the session.
     pub observer: Option<Arc<dyn Observer>>,
+    /// How many acquires may be under way at once, with those that wait in a queue. One more fails
+    /// with [`ErrorKind::Exhausted`] at once, without a request. There is no limit by default.
+    pub max_pending_acquires: Option<usize>,
     /// Ties the entries to the hold around this process.
     pub nesting: Option<NestingOf>,
 }
@@ -111,6 +114,13 @@ impl Options {
     /// Sets what receives the events of the locks and of the session: see [`Observer`].
     pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = Some(observer);
+        self
+    }
+
+    /// Sets how many acquires may be under way at once: a bulkhead, so that a service whose requests
+    /// wait for locks refuses some of them instead of filling up with all of them. At least 1.
+    pub fn with_max_pending_acquires(mut self, limit: usize) -> Self {
+        self.max_pending_acquires = Some(limit);
         self
     }
 
@@ -182,6 +192,7 @@ impl Default for Options {
             on_session_loss: OnSessionLoss::default(),
             on_requeue: None,
             observer: None,
+            max_pending_acquires: None,
             nesting: None,
         }
     }

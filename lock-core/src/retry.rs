@@ -49,6 +49,20 @@ pub(crate) enum RetryPolicy {
 pub(crate) async fn retry<T, F>(
     policy: RetryPolicy,
     observed: ObservedRetries<'_>,
+    attempt: impl FnMut() -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    retry_until(None, policy, observed, attempt).await
+}
+
+/// Does the same for an operation that the caller ends at this instant. It fails at once if no try
+/// can be [expected](Error::retry_after) to succeed before.
+pub(crate) async fn retry_until<T, F>(
+    end: Option<BootInstant>,
+    policy: RetryPolicy,
+    observed: ObservedRetries<'_>,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, Error>
 where
@@ -58,29 +72,31 @@ where
     match attempt().await {
         Ok(done) => Ok(done),
         // In a box: an operation that succeeds at once does without the memory.
-        Err(error) => Box::pin(retry_after(error, policy, observed, begun, attempt)).await,
+        Err(error) => {
+            let tries = Tries::new(policy, begun, end);
+            Box::pin(retry_after(error, tries, observed, attempt)).await
+        }
     }
 }
 
-/// Goes on with [`retry`] after the first try, which failed.
+/// Goes on with [`retry_until`] after the first try, which failed.
 async fn retry_after<T, F>(
     mut error: Error,
-    policy: RetryPolicy,
+    mut tries: Tries,
     observed: ObservedRetries<'_>,
-    begun: Option<BootInstant>,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
     let clock = Clock::system();
-    let mut tries = Tries::new(policy, begun);
-    let mut backoff = match policy {
+    let mut backoff = match tries.policy {
         RetryPolicy::Brief => Backoff::of_brief_retry(),
         RetryPolicy::OfTry | RetryPolicy::Usual | RetryPolicy::Endless => Backoff::default(),
     };
     while tries.allow_another(&error, clock.now()) {
-        let pause = backoff.next_pause();
+        // Those who were told the same time do not return together.
+        let pause = error.retry_after().unwrap_or_default() + backoff.next_pause();
         tracing::debug!(%error, ?pause, "a request will be tried again");
         observed.tell(&error, pause);
         background::sleep(pause).await;
@@ -98,16 +114,19 @@ struct Tries {
     /// When the first try began. Only a brief retry counts from then: to the others each reading of
     /// the clock would be a cost without a use.
     begun: Option<BootInstant>,
+    /// When the caller ends the operation.
+    end: Option<BootInstant>,
     failing_since: Option<BootInstant>,
     /// The latest tries in a row that reached no coordinator.
     unsent: u32,
 }
 
 impl Tries {
-    fn new(policy: RetryPolicy, begun: Option<BootInstant>) -> Self {
+    fn new(policy: RetryPolicy, begun: Option<BootInstant>, end: Option<BootInstant>) -> Self {
         Tries {
             policy,
             begun,
+            end,
             failing_since: None,
             unsent: 0,
         }
@@ -116,7 +135,11 @@ impl Tries {
     /// Counts a failure, and returns whether the policy allows another try.
     fn allow_another(&mut self, error: &Error, now: BootInstant) -> bool {
         let failing_since = *self.failing_since.get_or_insert(now);
-        let failing_briefly = now.saturating_since(failing_since) < RETRY_TIME;
+        let earliest = now + error.retry_after().unwrap_or_default();
+        if error.retry_after().is_some() && self.end.is_some_and(|end| earliest >= end) {
+            return false;
+        }
+        let failing_briefly = earliest.saturating_since(failing_since) < RETRY_TIME;
         self.unsent = match (error.kind(), error.effect()) {
             (ErrorKind::Unreachable, Effect::None) => self.unsent + 1,
             _ => 0,
@@ -126,7 +149,7 @@ impl Tries {
                 // Where a coordinator has lost its store, another one serves soon.
                 let passing = error.is_retryable()
                     || error.kind() == ErrorKind::SessionLost(LossReason::StoreGone);
-                let early = |begun| now.saturating_since(begun) < BRIEF_TIME;
+                let early = |begun| earliest.saturating_since(begun) < BRIEF_TIME;
                 let early = self.begun.is_some_and(early);
                 passing && early && self.unsent < UNSENT_TRIES
             }
@@ -274,7 +297,7 @@ mod tests {
     /// this, up to a thousand.
     fn count_tries(policy: RetryPolicy, each: Duration, kind: ErrorKind, effect: Effect) -> u32 {
         let start = BootInstant::from_nanos(1_000_000_000);
-        let mut tries = Tries::new(policy, Some(start));
+        let mut tries = Tries::new(policy, Some(start), None);
         let failed = |number| start + each * number;
         (1..1000)
             .find(|number| !tries.allow_another(&error(kind, effect), failed(*number)))
@@ -320,6 +343,45 @@ mod tests {
         for policy in [RetryPolicy::OfTry, RetryPolicy::Usual, RetryPolicy::Endless] {
             assert_eq!(tries(policy, Refused), 1, "{policy:?}");
         }
+    }
+
+    #[test]
+    fn no_try_is_made_that_cannot_be_in_time() {
+        let now = BootInstant::from_nanos(1_000_000_000);
+        let later = |seconds| {
+            error(ErrorKind::Unreachable, Effect::None)
+                .with_retry_after(Duration::from_secs(seconds))
+        };
+        let may_try = |policy, error: &Error| {
+            let end = Some(now + Duration::from_secs(3));
+            Tries::new(policy, Some(now), end).allow_another(error, now)
+        };
+        for policy in [RetryPolicy::Usual, RetryPolicy::Endless, RetryPolicy::OfTry] {
+            assert!(may_try(policy, &later(2)), "{policy:?}");
+            assert!(!may_try(policy, &later(3)), "{policy:?}");
+        }
+        let without_end =
+            |policy, error: &Error| Tries::new(policy, Some(now), None).allow_another(error, now);
+        assert!(without_end(RetryPolicy::Usual, &later(60)));
+        assert!(!without_end(RetryPolicy::Brief, &later(4)));
+        assert!(!without_end(RetryPolicy::OfTry, &later(5)));
+    }
+
+    #[tokio::test]
+    async fn the_next_try_is_not_earlier_than_the_coordinator_asked_for() {
+        let asked = Duration::from_millis(100);
+        let begun = Clock::system().now();
+        let mut tries = 0;
+        let attempt = || {
+            tries += 1;
+            let error = error(ErrorKind::Exhausted, Effect::None);
+            let failed = error.with_retry_after(asked);
+            std::future::ready(if tries == 1 { Err(failed) } else { Ok(()) })
+        };
+        let nobody = Observed::nobody().of_retries(Operation::Acquire);
+        let done = retry(RetryPolicy::Usual, nobody, attempt).await;
+        done.expect("the second try");
+        assert!(Clock::system().now() >= begun + asked);
     }
 
     #[tokio::test]

@@ -45,7 +45,8 @@ impl WaitLimit {
         self.end().is_some_and(|end| Clock::system().now() >= end)
     }
 
-    fn end(self) -> Option<BootInstant> {
+    /// Returns the instant at which the time is over, if there is a limit.
+    pub(crate) fn end(self) -> Option<BootInstant> {
         match self {
             WaitLimit::Try(end) | WaitLimit::Until(end) => Some(end),
             WaitLimit::Forever => None,

@@ -15,16 +15,20 @@
 //! | a malformed token, or two tokens | 400 Bad Request |
 //! | a reader's token | 403 Forbidden |
 //! | a stale token | 412 Precondition Failed |
-//! | a token of a lock for which the register has no room | 503 Service Unavailable |
+//! | a token of a lock for which the register has no room | 503 Service Unavailable, with `Retry-After` |
 //!
 //! The check covers the work that the service does before it responds, not work that it leaves for
 //! later. A client can claim any token: the fence orders the writes of clients that are allowed to
 //! write, and does not authenticate anybody. The example `http` of this crate is a whole server.
+//!
+//! A service that takes locks itself answers with [`lock_refusal`] when it cannot get one.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use http::header::{HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -35,6 +39,9 @@ use crate::token::FencingToken;
 
 /// The header that carries the token.
 pub const HEADER: &str = "fencing-token";
+
+/// When a client should come back if nobody knows better.
+const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Puts a fence in front of a service. Services made by one layer, or by layers with clones of one
 /// register, share the tokens that they have seen.
@@ -94,11 +101,14 @@ where
             }
             let token = match parse_token(&request) {
                 Ok(token) => token,
-                Err((status, why)) => return Ok(refusal(status, why)),
+                Err((status, why)) => return Ok(refusal(status, None, why)),
             };
             let entered = match register.enter(&token).await {
                 Ok(entered) => entered,
-                Err(error) => return Ok(refusal(to_status(&error), error.to_string())),
+                Err(error) => {
+                    let (status, pause) = to_status(&error);
+                    return Ok(refusal(status, pause, error.to_string()));
+                }
             };
             request.extensions_mut().insert(token);
             let answer = inner.call(request).await;
@@ -123,17 +133,113 @@ fn parse_token<B>(request: &Request<B>) -> Result<FencingToken, (StatusCode, Str
         .map_err(|error: Error| (StatusCode::BAD_REQUEST, error.to_string()))
 }
 
-fn to_status(error: &Error) -> StatusCode {
+fn to_status(error: &Error) -> (StatusCode, Option<Duration>) {
     match error.kind() {
-        ErrorKind::Stale { .. } => StatusCode::PRECONDITION_FAILED,
-        ErrorKind::Shared => StatusCode::FORBIDDEN,
-        ErrorKind::Full => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorKind::Stale { .. } => (StatusCode::PRECONDITION_FAILED, None),
+        ErrorKind::Shared => (StatusCode::FORBIDDEN, None),
+        ErrorKind::Full => (StatusCode::SERVICE_UNAVAILABLE, Some(DEFAULT_PAUSE)),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, None),
     }
 }
 
-fn refusal<R: From<String>>(status: StatusCode, why: String) -> Response<R> {
+/// Returns the response of a service that could not do its work because an operation on a lock failed
+/// with this error. The body is the text of the error.
+///
+/// | Kind of error | Status |
+/// |---|---|
+/// | `Exhausted` | 429 Too Many Requests, with `Retry-After` |
+/// | `Unreachable` | 503 Service Unavailable, with `Retry-After` |
+/// | `SessionLost`, `Evicted` | 503 Service Unavailable, with `Retry-After`: the next request acquires anew |
+/// | `InvalidName`, `InvalidArgument` | 400 Bad Request |
+/// | `Refused` | 403 Forbidden |
+/// | `Unsupported` | 501 Not Implemented |
+/// | any other | 500 Internal Server Error |
+///
+/// `Retry-After` is [`Error::retry_after`](lock_core::Error::retry_after) in whole seconds, rounded
+/// up, or one second if that is not known. A lock that others hold is no error: a service that does
+/// not wait for it usually answers with 409 Conflict or 423 Locked.
+///
+/// # Examples
+/// ```
+/// use http::Response;
+/// use lock_core::{Error, ErrorKind};
+/// use std::time::Duration;
+///
+/// let error = Error::new(ErrorKind::Exhausted, "too many leases")
+///     .with_retry_after(Duration::from_millis(1500));
+/// let response: Response<String> = lock_fence::http::lock_refusal(&error);
+/// assert_eq!(response.status(), 429);
+/// assert_eq!(response.headers()["retry-after"], "2");
+/// ```
+pub fn lock_refusal<R: From<String>>(error: &lock_core::Error) -> Response<R> {
+    use lock_core::ErrorKind as Kind;
+    let (status, is_passing) = match error.kind() {
+        Kind::Exhausted => (StatusCode::TOO_MANY_REQUESTS, true),
+        Kind::Unreachable | Kind::SessionLost(_) | Kind::Evicted => {
+            (StatusCode::SERVICE_UNAVAILABLE, true)
+        }
+        Kind::InvalidName | Kind::InvalidArgument => (StatusCode::BAD_REQUEST, false),
+        Kind::Refused => (StatusCode::FORBIDDEN, false),
+        Kind::Unsupported => (StatusCode::NOT_IMPLEMENTED, false),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, false),
+    };
+    let pause = is_passing.then(|| error.retry_after().unwrap_or(DEFAULT_PAUSE));
+    refusal(status, pause, error.to_string())
+}
+
+fn refusal<R: From<String>>(
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    why: String,
+) -> Response<R> {
     let mut response = Response::new(R::from(why + "\n"));
     *response.status_mut() = status;
+    if let Some(pause) = retry_after {
+        let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use lock_core::{Error, ErrorKind};
+
+    use super::*;
+
+    fn answered(error: &Error) -> (u16, Option<String>) {
+        let response: Response<String> = lock_refusal(error);
+        let pause = response.headers().get(RETRY_AFTER);
+        let pause = pause.map(|pause| pause.to_str().expect("visible").to_owned());
+        (response.status().as_u16(), pause)
+    }
+
+    #[test]
+    fn what_may_pass_says_when_to_come_back() {
+        for (kind, status) in [
+            (ErrorKind::Exhausted, 429),
+            (ErrorKind::Unreachable, 503),
+            (ErrorKind::Evicted, 503),
+        ] {
+            let error = Error::new(kind, "for a test");
+            assert_eq!(answered(&error), (status, Some("1".into())), "{kind:?}");
+            let error = error.with_retry_after(Duration::from_millis(2001));
+            assert_eq!(answered(&error), (status, Some("3".into())), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_pass_says_so() {
+        for (kind, status) in [
+            (ErrorKind::InvalidName, 400),
+            (ErrorKind::Refused, 403),
+            (ErrorKind::Unsupported, 501),
+            (ErrorKind::Internal, 500),
+        ] {
+            let error = Error::new(kind, "for a test").with_retry_after(Duration::from_secs(1));
+            assert_eq!(answered(&error), (status, None), "{kind:?}");
+        }
+    }
 }

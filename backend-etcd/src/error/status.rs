@@ -2,9 +2,11 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 use lock_core::{Effect, Error, ErrorKind, LossReason};
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use super::texts::{self, Meaning};
 use super::{Failure, Scope};
@@ -12,6 +14,12 @@ use super::{Failure, Scope};
 /// The longest part of a server's message that is shown, in characters: a hostile server must not
 /// flood a log.
 const MAX_SHOWN_CHARS: usize = 300;
+
+/// The key of the metadata that says when to try again, in milliseconds (gRPC's proposal A6).
+const PUSHBACK_KEY: &str = "grpc-retry-pushback-ms";
+
+/// The longest that a server can make us wait between two tries.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// A server's error answer as the source of an error. Displays only the message: the rest of a
 /// status is for programs.
@@ -47,15 +55,28 @@ pub(super) fn from_status(address: &str, status: Status) -> Failure {
     let (kind, effect, scope) = classify(status.code(), meaning);
     let said = shorten(detail(&status).unwrap_or(status.message()));
     let (verb, remedy) = (verb(kind), remedy(kind, meaning));
+    let error = Error::new(
+        kind,
+        format!("the coordinator at {address} {verb}: it says {said:?}{remedy}"),
+    );
+    let error = match read_pause(&status) {
+        Some(pause) => error.with_retry_after(pause.min(MAX_PAUSE)),
+        None => error,
+    };
     Failure {
-        error: Error::new(
-            kind,
-            format!("the coordinator at {address} {verb}: it says {said:?}{remedy}"),
-        )
-        .with_source(Answer(status))
-        .with_effect(effect),
+        error: error.with_source(Answer(status)).with_effect(effect),
         scope,
     }
+}
+
+/// Returns how long the server asks its clients to wait. Ours says it in both of these ways; a proxy
+/// may know only one of them.
+fn read_pause(status: &Status) -> Option<Duration> {
+    let pushback = status.metadata().get(PUSHBACK_KEY);
+    let pushback = pushback.and_then(|value| value.to_str().ok()?.parse().ok());
+    let details = || status.get_details_retry_info()?.retry_delay;
+    // A negative number says that the same request would be refused again.
+    pushback.map(Duration::from_millis).or_else(details)
 }
 
 /// Returns why the session is lost, if a server's error says so.
@@ -143,6 +164,27 @@ mod tests {
 
     fn mapped(code: Code, message: &str) -> Failure {
         from_status("h:1", Status::new(code, message))
+    }
+
+    #[test]
+    fn the_server_says_when_to_try_again() {
+        use tonic_types::ErrorDetails;
+        let pushed_back = |value: &'static str| {
+            let mut status = Status::resource_exhausted("too much");
+            let value = value.parse().expect("visible");
+            status.metadata_mut().insert(PUSHBACK_KEY, value);
+            from_status("h:1", status).error.retry_after()
+        };
+        assert_eq!(pushed_back("1500"), Some(Duration::from_millis(1500)));
+        assert_eq!(pushed_back("86400000"), Some(MAX_PAUSE));
+        assert_eq!(pushed_back("-1"), None);
+        assert_eq!(pushed_back("soon"), None);
+        let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(2)));
+        let status = Status::with_error_details(Code::Unavailable, "later", details);
+        let asked = from_status("h:1", status).error.retry_after();
+        assert_eq!(asked, Some(Duration::from_secs(2)));
+        let nothing = mapped(Code::Unavailable, "etcdserver: request timed out");
+        assert_eq!(nothing.error.retry_after(), None);
     }
 
     #[test]
