@@ -91,7 +91,7 @@ impl Backend for EtcdBackend {
     async fn evict(&self, name: &LockName, entry: &EntryId) -> Result<Removed, Error> {
         self.client.keyspace.check_entry(name, entry)?;
         let removal = layout::remove(entry, &[]);
-        let answer = self.client.transport.txn(move || removal.clone()).await?;
+        let answer = self.client.transport.write(move || removal.clone()).await?;
         Ok(match answer.succeeded() {
             true => Removed::Removed,
             false => Removed::AlreadyGone,

@@ -240,7 +240,7 @@ impl Group {
 }
 
 async fn send_alone(transport: &Arc<Transport>, txn: Arc<Txn>) -> Result<TxnResponse, Error> {
-    transport.txn(move || Txn::clone(&txn)).await
+    transport.write(move || Txn::clone(&txn)).await
 }
 
 /// Sends transactions as one request.
@@ -249,7 +249,7 @@ async fn send_together(
     requests: Arc<[Arc<Request>]>,
 ) -> Result<Vec<TxnResponse>, Error> {
     let count = requests.len();
-    split_answer(transport.txn(move || combine(&requests)).await?, count)
+    split_answer(transport.write(move || combine(&requests)).await?, count)
 }
 
 /// Returns a transaction that compares nothing and has these as its operations.

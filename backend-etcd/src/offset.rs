@@ -24,7 +24,7 @@ pub(crate) async fn raise(client: &Client, offset: TokenOffset) -> Result<Raised
     let mut known = KnownTokenOffset::default();
     loop {
         let raise = raise_txn(keyspace, known, offset);
-        let answer = transport.txn(move || raise.clone()).await?;
+        let answer = transport.write(move || raise.clone()).await?;
         match end_raise(keyspace, known, offset, &answer)? {
             RaiseAttempt::Done(raised) => return Ok(raised),
             RaiseAttempt::Changed(now) => known = now,

@@ -1,5 +1,5 @@
 //! Code that Turnlock's backends share and users never see: the layout of keys, secrets, parts of
-//! URLs, connections, faults of TLS, batched writes.
+//! URLs, connections, faults of TLS, batched writes, a store that went back.
 //!
 //! Nothing here is part of the public API of the crate `turnlock`. There is no promise of
 //! stability: it changes whenever a backend needs it.
@@ -9,6 +9,7 @@
 pub mod batched;
 pub mod causes;
 pub mod connection;
+pub mod continuity;
 pub mod keyspace;
 pub mod opening;
 pub mod secret;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backend_kit::continuity::Continuity;
 use futures_util::future::BoxFuture;
 use lock_core::{Error, SessionId, background};
 use zookeeper_client::{
@@ -23,6 +24,8 @@ pub(crate) struct Cluster {
     pub(crate) layout: Layout,
     /// The addresses of the servers, for messages.
     servers: Arc<str>,
+    /// What was seen of the store, over all sessions.
+    pub(crate) continuity: Continuity,
     /// The addresses of the servers, for the client library: see [`repeat`].
     rounds: String,
     connector: Connector,
@@ -55,6 +58,7 @@ impl Cluster {
         Ok(Arc::new(Cluster {
             layout: config.layout(),
             servers: config.cluster().into(),
+            continuity: Continuity::new(format!("ZooKeeper at {}", config.cluster()), "zxid"),
             rounds: repeat(&config.cluster(), config.hosts().count()),
             connector: config.security().apply(connector, config.hosts())?,
             config,
@@ -177,6 +181,11 @@ impl Client {
 
     pub(crate) fn state(&self) -> StateWatcher {
         self.zk.state_watcher()
+    }
+
+    /// Returns what was seen of the store.
+    pub(crate) fn continuity(&self) -> &Continuity {
+        &self.cluster.continuity
     }
 
     /// Sends these requests, in order, within the first poll. So a removal never overtakes the

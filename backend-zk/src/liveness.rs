@@ -125,10 +125,17 @@ impl Renewer {
     /// the node shows which session it is.
     pub(crate) async fn attempt(&self) -> Result<Duration, Error> {
         let verified = self.is_verified();
+        let write = self.client.continuity().begin_write();
         let sent = self.clock.now();
-        if !(verified && self.touch().await?) {
-            self.make().await?;
-        }
+        let touched = match verified {
+            true => self.touch().await?,
+            false => None,
+        };
+        let zxid = match touched {
+            Some(zxid) => zxid,
+            None => self.make().await?,
+        };
+        self.client.continuity().end_write(write, 0, zxid);
         let answered = self.clock.now();
         let mut inner = self.lock();
         if inner.state.changed().now_or_never().is_some() {
@@ -151,15 +158,15 @@ impl Renewer {
         inner.is_verified
     }
 
-    /// Writes to the node. Returns `false` if it is not there.
-    async fn touch(&self) -> Result<bool, Error> {
+    /// Writes to the node. Returns the zxid of the write, or `None` if the node is not there.
+    async fn touch(&self) -> Result<Option<u64>, Error> {
         let node = self.node.clone();
         self.client
             .ask(|zk| {
                 Box::pin(async move {
                     match zk.set_data(&node, &[], None).await {
-                        Ok(_) => Ok(true),
-                        Err(ZkError::NoNode) => Ok(false),
+                        Ok(stat) => Ok(Some(zxid(stat.mzxid))),
+                        Err(ZkError::NoNode) => Ok(None),
                         Err(error) => Err(error),
                     }
                 })
@@ -167,16 +174,17 @@ impl Renewer {
             .await
     }
 
-    async fn make(&self) -> Result<(), Error> {
-        let mut owner = self.try_make().await?;
-        if owner.is_none()
+    /// Creates the node anew. Returns the zxid of the write.
+    async fn make(&self) -> Result<u64, Error> {
+        let mut made = self.try_make().await?;
+        if made.is_none()
             && let Some((directory, _)) = self.node.rsplit_once('/')
         {
             self.client.make_directory(directory).await?;
-            owner = self.try_make().await?;
+            made = self.try_make().await?;
         }
-        match owner {
-            Some(owner) if owner == self.client.session().0 => Ok(()),
+        match made {
+            Some((owner, zxid)) if owner == self.client.session().0 => Ok(zxid),
             Some(_) => Err(error::session_gone()),
             None => Err(Error::new(
                 ErrorKind::Exhausted,
@@ -185,8 +193,9 @@ impl Renewer {
         }
     }
 
-    /// Creates the node. Returns the session that owns it, or `None` if there is no directory.
-    async fn try_make(&self) -> Result<Option<i64>, Error> {
+    /// Creates the node. Returns the session that owns it and the zxid of the write, or `None` if
+    /// there is no directory.
+    async fn try_make(&self) -> Result<Option<(i64, u64)>, Error> {
         let (node, options) = (self.node.clone(), self.client.session_options());
         self.client
             .ask(move |zk| {
@@ -198,7 +207,7 @@ impl Renewer {
                         Err(error) => return Err(error),
                     }
                     match made.await {
-                        Ok((stat, _)) => Ok(Some(stat.ephemeral_owner)),
+                        Ok((stat, _)) => Ok(Some((stat.ephemeral_owner, zxid(stat.czxid)))),
                         Err(ZkError::NoNode) => Ok(None),
                         Err(error) => Err(error),
                     }
@@ -210,6 +219,11 @@ impl Renewer {
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns the number of a transaction.
+fn zxid(zxid: i64) -> u64 {
+    u64::try_from(zxid).unwrap_or_default()
 }
 
 #[cfg(test)]

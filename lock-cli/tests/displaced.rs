@@ -116,7 +116,7 @@ fn a_holder_whose_coordinators_folder_disappears_loses_before_another_holds() {
         let said = text(&ended.stderr);
         // A hold that is younger than its watch may learn of its loss from the next coordinator.
         let reasons = [
-            "the coordinator's folder was moved, removed or replaced",
+            "the coordinator's store was moved, removed or replaced",
             "the coordinator ended the session",
         ];
         assert!(

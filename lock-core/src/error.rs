@@ -121,7 +121,7 @@ pub enum LossReason {
     #[error("it was closed")]
     Closed,
     /// The coordinator has lost its store, and the session with it.
-    #[error("the coordinator's folder was moved, removed or replaced")]
+    #[error("the coordinator's store was moved, removed or replaced")]
     StoreGone,
 }
 

@@ -35,7 +35,7 @@ impl EtcdSession {
         for _ in 0..EPOCH_TRIES {
             self.check_alive()?;
             let (txn, attempt) = self.protocol.begin_change(ticket, entry, key, value);
-            let answer = self.txn(txn).await;
+            let answer = self.write(txn).await;
             match self.protocol.end_change(ticket, entry, attempt, answer)? {
                 Changed::Done => return Ok(Accessed::Done(None)),
                 Changed::NotOurs => {
@@ -64,7 +64,7 @@ impl EtcdSession {
         let options = PutOptions::new().with_lease(self.id.0);
         let put = TxnOp::put(&*entry.key, metadata.to_bytes(), Some(options));
         let answer = self
-            .txn(
+            .write(
                 Txn::new()
                     .when(self.protocol.layout().own_entry_exists(entry))
                     .and_then([put]),

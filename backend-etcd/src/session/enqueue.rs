@@ -4,17 +4,59 @@ use std::sync::Arc;
 
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Placed, Session};
-use lock_core::{EntryId, Error, ErrorKind, Ticket};
+use lock_core::{Effect, EntryId, Error, ErrorKind, LockName, LossReason, Ticket};
 
 use super::protocol::EnqueueAttempt;
 use super::{EPOCH_TRIES, EtcdSession};
 use crate::error;
 use crate::group::Change;
 use crate::layout::Found;
+use crate::offset;
 
 impl EtcdSession {
-    /// Enqueues an entry for the ticket, or finds the entry of an earlier attempt.
+    /// Enqueues an entry for the ticket, or finds the entry of an earlier attempt. Refuses if its
+    /// token might be lower than one from before the store went back.
     pub(super) async fn enqueue_entry(
+        &self,
+        ticket: &Ticket,
+        ask: Ask,
+        admission: Admission,
+    ) -> Result<Enqueued, Error> {
+        self.check_alive()?;
+        self.check_tokens(&ticket.name).await?;
+        let enqueued = self.enqueue_on_this_store(ticket, ask, admission).await;
+        if let Err(error) = &enqueued
+            && error.kind() == ErrorKind::SessionLost(LossReason::StoreGone)
+        {
+            // The next session would most likely be refused as well, so the refusal says more. There
+            // is no await between the loss and this, or else the caller would hear of the loss only.
+            let checked = self.check_known_tokens(&ticket.name);
+            checked.map_err(|error| error.with_effect(Effect::Unknown))?;
+        }
+        enqueued
+    }
+
+    /// Checks that the token of a new entry will be higher than those from before the store went
+    /// back, if it did.
+    async fn check_tokens(&self, name: &LockName) -> Result<(), Error> {
+        let checked = self.check_known_tokens(name);
+        if checked.is_ok() || name.is_raw() {
+            return checked;
+        }
+        // The offset may have been raised by now.
+        self.protocol
+            .learn_offset(offset::read(&self.client).await?);
+        self.check_known_tokens(name)
+    }
+
+    /// Does the same with the offset that is known.
+    fn check_known_tokens(&self, name: &LockName) -> Result<(), Error> {
+        let known = self.protocol.known_offset().offset;
+        let offset = (!name.is_raw()).then_some(known);
+        self.client.transport.continuity.check_tokens(offset)
+    }
+
+    async fn enqueue_on_this_store(
         &self,
         ticket: &Ticket,
         ask: Ask,
@@ -25,6 +67,10 @@ impl EtcdSession {
             let attempt = self.protocol.begin_enqueue(ticket);
             let found = self.try_enqueue(ticket, &attempt, ask, admission).await?;
             let EnqueueAttempt { key, offset, .. } = &attempt;
+            if matches!(found, Found::Made(..) | Found::Own(_)) {
+                let continuity = &self.client.transport.continuity;
+                continuity.note_offset(offset.offset);
+            }
             let entry = |incarnation| EntryId {
                 key: key.as_bytes().into(),
                 incarnation: Some(incarnation),
@@ -38,6 +84,11 @@ impl EtcdSession {
                     let entry = entry(incarnation);
                     let placed = Placed::on(offset.offset, &ticket.name, entry, view)?;
                     return Ok(Enqueued::Placed(placed));
+                }
+                Found::Own(_) if attempt.is_first => {
+                    // The session had removed all that it ever put at this key.
+                    self.client.transport.continuity.note_return(self.era);
+                    self.check_alive()?;
                 }
                 Found::Own(incarnation) => {
                     let entry = entry(incarnation);

@@ -20,8 +20,8 @@ use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Removal, Session, Watcher};
 use lock_core::{
-    Access, Accessed, DataKey, EntryId, Error, ErrorKind, LossReason, Metadata, State, Ticket,
-    background,
+    Access, Accessed, DataKey, Effect, EntryId, Error, ErrorKind, LossReason, Metadata, State,
+    Ticket, background,
 };
 use tokio::task::AbortHandle;
 
@@ -44,6 +44,8 @@ pub(crate) struct EtcdSession {
     protocol: Protocol,
     liveness: Arc<Liveness>,
     renewal: AbortHandle,
+    /// The era of the store that granted the lease.
+    era: u64,
     revoked: AtomicBool,
     /// The highest revision of a change that was reported to a waiter.
     reported_revision: AtomicI64,
@@ -59,19 +61,21 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
         i64::try_from(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)).unwrap_or(i64::MAX);
     let clock = Clock::system();
     let transport = &client.transport;
-    let (sent, id, granted) = transport
+    let write = transport.continuity.begin_write();
+    let (sent, answer) = transport
         .call({
             let clock = clock.clone();
             move |client| {
                 let clock = clock.clone();
                 async move {
                     let sent = clock.now();
-                    let answer = client.lease_client().grant(ttl_secs, None).await?;
-                    Ok((sent, answer.id(), answer.ttl()))
+                    Ok((sent, client.lease_client().grant(ttl_secs, None).await?))
                 }
             }
         })
         .await?;
+    let era = transport.end_write(write, answer.header());
+    let (id, granted) = (answer.id(), answer.ttl());
     if id == 0 || !(1..=MAX_TTL_SECS).contains(&granted) {
         return Err(error::protocol(
             "a lease is granted without an id or a time to live",
@@ -83,11 +87,15 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
     let layout = Layout::new(client.keyspace.clone(), SessionId(id));
     let renewal = background::handle()?.spawn({
         let liveness = liveness.clone();
+        let transport = transport.clone();
         let renewer = Arc::new(Renewer::new(transport.clone(), id, ttl, layout.epoch()));
         async move {
             let renew = || {
-                let renewer = renewer.clone();
-                async move { renewer.attempt().await }
+                let (transport, renewer) = (transport.clone(), renewer.clone());
+                async move {
+                    transport.continuity.check_era(era)?;
+                    renewer.attempt().await
+                }
             };
             keep_alive(&liveness, ttl, renew).await;
         }
@@ -99,6 +107,7 @@ async fn grant(client: Arc<Client>, ttl: Duration) -> Result<Arc<EtcdSession>, E
         client,
         liveness,
         renewal: renewal.abort_handle(),
+        era,
         revoked: AtomicBool::new(false),
         reported_revision: AtomicI64::new(0),
     }))
@@ -108,14 +117,31 @@ impl EtcdSession {
     fn check_alive(&self) -> Result<(), Error> {
         match self.liveness.state() {
             State::Lost(reason) => Err(Error::session_lost(reason)),
-            _ => Ok(()),
+            _ => self.liveness.note_session_loss(self.check_era()),
         }
     }
 
-    /// Makes one attempt of a transaction.
+    fn check_era(&self) -> Result<(), Error> {
+        self.client.transport.continuity.check_era(self.era)
+    }
+
+    /// Passes on an outcome, unless it came from another store than the session is on.
+    fn accept(&self, outcome: Result<TxnResponse, Error>) -> Result<TxnResponse, Error> {
+        let outcome = outcome.and_then(|answer| match self.check_era() {
+            Ok(()) => Ok(answer),
+            Err(error) => Err(error.with_effect(Effect::Unknown)),
+        });
+        self.liveness.note_session_loss(outcome)
+    }
+
+    /// Makes one attempt of a transaction that only reads.
     async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
-        self.liveness
-            .note_session_loss(self.client.transport.txn(move || txn.clone()).await)
+        self.accept(self.client.transport.txn(move || txn.clone()).await)
+    }
+
+    /// Makes one attempt of a transaction that writes.
+    async fn write(&self, txn: Txn) -> Result<TxnResponse, Error> {
+        self.accept(self.client.transport.write(move || txn.clone()).await)
     }
 
     /// Makes one attempt of a transaction that makes or removes an entry, and does nothing else.
@@ -128,10 +154,8 @@ impl EtcdSession {
         // The queue of a raw lock also holds the entries of all raw locks whose names lie below its
         // own.
         match ticket.name.is_raw() {
-            true => self.txn(Txn::clone(&txn)).await,
-            false => self
-                .liveness
-                .note_session_loss(self.client.group.txn(change, txn).await),
+            true => self.write(Txn::clone(&txn)).await,
+            false => self.accept(self.client.group.txn(change, txn).await),
         }
     }
 
@@ -260,10 +284,12 @@ impl Session for EtcdSession {
 
     async fn close(&self) -> Result<(), Error> {
         self.renewal.abort();
-        let gone = matches!(
-            self.liveness.state(),
-            State::Lost(LossReason::SessionGone | LossReason::StoreGone)
-        );
+        let gone = match self.liveness.state() {
+            State::Lost(LossReason::SessionGone) => true,
+            // A store that went back may have the lease, and entries that were removed long ago.
+            State::Lost(LossReason::StoreGone) => self.check_era().is_ok(),
+            _ => false,
+        };
         // Before the request is sent: nobody may believe in the session for longer than it lasts.
         self.liveness.lose(LossReason::Closed);
         if gone || self.revoked.load(Ordering::SeqCst) {

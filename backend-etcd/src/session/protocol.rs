@@ -36,6 +36,8 @@ pub struct EnqueueAttempt {
     pub offset: KnownTokenOffset,
     /// Whether no earlier attempt of the ticket may still be under way.
     pub was_certain: bool,
+    /// Whether the ticket had no attempt before.
+    pub is_first: bool,
 }
 
 /// An attempt to remove the entry of a ticket.
@@ -83,8 +85,10 @@ impl Protocol {
     /// Begins an attempt to enqueue. The slot counts as uncertain from now until the outcome is known.
     pub fn begin_enqueue(&self, ticket: &Ticket) -> EnqueueAttempt {
         let offset = *self.offset();
+        let is_first = self.key_slots.get(ticket.serial).is_none();
         let (slot, was_certain) = self.key_slots.begin(ticket.serial);
         EnqueueAttempt {
+            is_first,
             key: self.layout.key(ticket, slot),
             epoch: self.epoch.load(Ordering::SeqCst),
             offset,
@@ -133,7 +137,7 @@ impl Protocol {
             self.key_slots.free(ticket.serial);
         }
         match &found {
-            Ok(Found::Raised(now)) => *self.offset() = *now,
+            Ok(Found::Raised(now)) => self.learn_offset(*now),
             // Not the maximum: if somebody deleted the epoch's key, the epoch begins anew.
             Ok(Found::Shut(revision)) => self.epoch.store(*revision, Ordering::SeqCst),
             _ => {}
@@ -259,6 +263,16 @@ impl Protocol {
         Ok(Changed::EpochMoved)
     }
 
+    /// Returns the last known token offset.
+    pub fn known_offset(&self) -> KnownTokenOffset {
+        *self.offset()
+    }
+
+    /// Learns the present token offset.
+    pub(crate) fn learn_offset(&self, now: KnownTokenOffset) {
+        *self.offset() = now;
+    }
+
     fn offset(&self) -> MutexGuard<'_, KnownTokenOffset> {
         self.offset.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -292,11 +306,6 @@ mod models {
         /// Returns the highest known revision of the epoch.
         pub fn epoch(&self) -> i64 {
             self.epoch.load(Ordering::SeqCst)
-        }
-
-        /// Returns the last known token offset.
-        pub fn known_offset(&self) -> KnownTokenOffset {
-            *self.offset()
         }
 
         /// Returns the slots of the tickets.

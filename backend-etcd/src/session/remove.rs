@@ -28,7 +28,7 @@ impl EtcdSession {
                 let removed = Change::Remove(&entry.key);
                 self.entry_txn(ticket, removed, Arc::new(txn)).await
             }
-            None => self.txn(txn).await,
+            None => self.write(txn).await,
         };
         self.protocol
             .end_removal(ticket, entry, waiters, attempt, answer)

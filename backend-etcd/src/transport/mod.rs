@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{Client, Txn, TxnResponse};
+use backend_kit::continuity::{Continuity, SentWrite};
+use etcd_client::{Client, ResponseHeader, Txn, TxnResponse};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use lock_core::{Error, ErrorKind, background};
@@ -35,6 +36,8 @@ pub(crate) struct Transport {
     connector: MemberConnector,
     request_timeout: Duration,
     state: Mutex<State>,
+    /// What was seen of the store, over all connections.
+    pub(crate) continuity: Continuity,
     /// The number of the present connection. A failure of an earlier one says nothing about it.
     generation: watch::Sender<u64>,
 }
@@ -81,6 +84,9 @@ impl Transport {
         {
             tracing::warn!(address = %remote, "the connection to the coordinator is not encrypted: use etcds://");
         }
+        let addresses: Vec<&str> = members.iter().map(|m| &*m.address).collect();
+        let continuity =
+            Continuity::new(format!("the store at {}", addresses.join(", ")), "revision");
         let pace = Pace::new(
             config.connect_timeout(),
             config.request_timeout(),
@@ -95,6 +101,7 @@ impl Transport {
                 link: Link::Down,
                 pace,
             }),
+            continuity,
             generation: watch::Sender::new(0),
         }))
     }
@@ -263,7 +270,7 @@ impl Transport {
         .await
     }
 
-    /// Makes one attempt of a transaction. `make` returns the transaction each time that it is sent.
+    /// Makes one attempt of a transaction that only reads. `make` returns the transaction each time that it is sent.
     pub(crate) async fn txn(
         self: &Arc<Self>,
         make: impl Fn() -> Txn + Send + 'static,
@@ -276,6 +283,26 @@ impl Transport {
             async move { kv.txn(txn).await }
         })
         .await
+    }
+
+    /// Makes one attempt of a transaction that writes, at least in one of its branches. The cluster
+    /// orders it with all writes, whichever branch it takes.
+    pub(crate) async fn write(
+        self: &Arc<Self>,
+        make: impl Fn() -> Txn + Send + 'static,
+    ) -> Result<TxnResponse, Error> {
+        let sent = self.continuity.begin_write();
+        let answer = self.txn(make).await?;
+        self.end_write(sent, answer.header());
+        Ok(answer)
+    }
+
+    /// Ends a write that was answered with this header. Returns the era of the answer.
+    pub(crate) fn end_write(&self, sent: SentWrite, header: Option<&ResponseHeader>) -> u64 {
+        let (cluster, revision) =
+            header.map_or((0, 0), |header| (header.cluster_id(), header.revision()));
+        let revision = u64::try_from(revision).unwrap_or_default();
+        self.continuity.end_write(sent, cluster, revision)
     }
 
     /// Notes what a failure says about a connection, and gives the connection up if it is broken.

@@ -22,6 +22,8 @@ impl ZkSession {
         admission: Admission,
     ) -> Result<Enqueued, Error> {
         let client = self.live_client()?;
+        let continuity = &self.cluster.continuity;
+        continuity.check_tokens((!ticket.name.is_raw()).then_some(self.offset))?;
         let layout = &self.cluster.layout;
         let directory = layout.directory_for(&ticket.name, ticket.mode)?;
         let tried = self.uncertain().contains(&ticket.serial);
@@ -95,6 +97,7 @@ impl ZkSession {
         let path = layout::child(directory, &prefix);
         let data = ticket.metadata.to_bytes();
         let (listed, options) = (directory.to_owned(), client.entry_options());
+        let write = client.continuity().begin_write();
         let answers = client
             .ask(move |zk| {
                 Box::pin(async move {
@@ -127,7 +130,13 @@ impl ZkSession {
             }
         };
         let name = format!("{prefix}{sequence}");
-        let own = layout::entry(directory, &name, Some(self.incarnation(&stat)?));
+        let incarnation = self.incarnation(&stat)?;
+        let continuity = client.continuity();
+        continuity.end_write(write, 0, incarnation.get());
+        let current = continuity.check_era(self.era);
+        let current = current.map_err(|error| error.with_effect(Effect::Unknown));
+        self.liveness.note_session_loss(current)?;
+        let own = layout::entry(directory, &name, Some(incarnation));
         let children = children.transpose().map_err(|error| {
             // The entry was made, but its place is not known.
             self.cluster.error(error).with_effect(Effect::Unknown)

@@ -45,6 +45,8 @@ pub(crate) struct ZkSession {
     liveness: Arc<Liveness>,
     /// The offset of the session's tokens. It cannot be raised while the session lives.
     offset: TokenOffset,
+    /// The era of the store that opened the session.
+    era: u64,
     tasks: [AbortHandle; 2],
     /// Set when the servers have acknowledged the end.
     ended: AtomicBool,
@@ -86,12 +88,20 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
     renewer.attempt().await?;
     let path = cluster.layout.token_offset_node();
     let offset = offset::read(&client, &path).await?;
+    // A session that could not give tokens would keep the offset from being raised.
+    cluster.continuity.check_tokens(Some(offset))?;
+    cluster.continuity.note_offset(offset);
+    let era = cluster.continuity.era();
     let renewal = background::handle()?.spawn({
-        let liveness = liveness.clone();
+        let (liveness, cluster) = (liveness.clone(), cluster.clone());
         async move {
             let renew = || {
-                let renewer = renewer.clone();
-                async move { renewer.attempt().await }
+                let (renewer, cluster) = (renewer.clone(), cluster.clone());
+                async move {
+                    let validity = renewer.attempt().await?;
+                    cluster.continuity.check_era(era)?;
+                    Ok(validity)
+                }
             };
             keep_alive(&liveness, ttl, renew).await;
         }
@@ -105,6 +115,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         state,
         liveness,
         offset,
+        era,
         tasks: [renewal.abort_handle(), listener.abort_handle()],
         ended: AtomicBool::new(false),
         uncertain: Mutex::default(),
@@ -147,7 +158,11 @@ impl ZkSession {
     fn live_client(&self) -> Result<Arc<Client>, Error> {
         match self.liveness.state() {
             State::Lost(reason) => Err(Error::session_lost(reason)),
-            _ => self.client(),
+            _ => {
+                let checked = self.cluster.continuity.check_era(self.era);
+                self.liveness.note_session_loss(checked)?;
+                self.client()
+            }
         }
     }
 

@@ -1,0 +1,292 @@
+//! Notices that the store behind a client's addresses was replaced, or went back to an earlier
+//! state, as after the restore of a backup.
+//!
+//! A store numbers its writes: etcd by revisions, ZooKeeper by zxids. It orders a write behind all
+//! that was answered before the write was sent. So an answer to a write is proof that the store
+//! went back if its number is lower than one that had been seen before the write was sent. The id
+//! of another cluster is proof that the store is another one. Nothing else is a proof: answers
+//! overtake each other, and members lag behind in what they read out.
+//!
+//! Such proof ends an *era*. The sessions of an earlier era are over: entries that were removed
+//! after the backup was made are back, and may stand ahead of a holder.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use lock_core::{Error, ErrorKind, LossReason, TokenOffset};
+
+/// What a client has seen of its store, over all of its connections and sessions.
+#[derive(Debug)]
+pub struct Continuity {
+    /// The addresses, for messages.
+    store: String,
+    /// What the store calls its numbers.
+    number_name: &'static str,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// How often the store was replaced or went back.
+    era: u64,
+    /// The id of the cluster; zero if it has none.
+    cluster: u64,
+    /// The highest number in an answer of this era.
+    number: u64,
+    /// The highest offset of the tokens given.
+    offset: TokenOffset,
+    /// The last time that the store went back.
+    setback: Option<Setback>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Setback {
+    /// The highest number that had been seen.
+    from: u64,
+    /// No token that was given before, by any client as far as was seen, is higher.
+    highest_token: u64,
+}
+
+/// What had been seen when a write was sent.
+#[derive(Debug, Clone, Copy)]
+pub struct SentWrite {
+    era: u64,
+    number: u64,
+}
+
+impl Continuity {
+    /// Returns the record of a client that has seen nothing yet.
+    pub fn new(store: impl Into<String>, number_name: &'static str) -> Self {
+        Continuity {
+            store: store.into(),
+            number_name,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// Begins a write. To be called before it is sent.
+    pub fn begin_write(&self) -> SentWrite {
+        let Seen { era, number, .. } = *self.seen();
+        SentWrite { era, number }
+    }
+
+    /// Ends a write that was answered with this number by a cluster with this id. Each is zero if
+    /// the answer has none. Returns the era of the answer.
+    pub fn end_write(&self, sent: SentWrite, cluster: u64, number: u64) -> u64 {
+        let mut seen = self.seen();
+        // Nothing tells which of the two stores has answered.
+        if sent.era != seen.era {
+            return sent.era;
+        }
+        let went_back = number != 0 && number < sent.number;
+        let is_other = cluster != 0 && seen.cluster != 0 && cluster != seen.cluster;
+        if went_back || is_other {
+            self.end_era(&mut seen, went_back);
+            seen.number = number;
+        }
+        seen.number = seen.number.max(number);
+        if cluster != 0 {
+            seen.cluster = cluster;
+        }
+        seen.era
+    }
+
+    /// Notes another proof, for a session of this era, that the store went back: what the session
+    /// had removed is there again.
+    pub fn note_return(&self, era: u64) {
+        let mut seen = self.seen();
+        if seen.era == era {
+            self.end_era(&mut seen, true);
+        }
+    }
+
+    fn end_era(&self, seen: &mut Seen, went_back: bool) {
+        tracing::error!(
+            store = self.store,
+            seen = seen.number,
+            went_back,
+            "the store was replaced or went back: all its sessions are over"
+        );
+        seen.era += 1;
+        if went_back {
+            let highest = seen.number.saturating_add(seen.offset.get());
+            let before = seen.setback.map_or(0, |setback| setback.highest_token);
+            seen.setback = Some(Setback {
+                from: seen.number,
+                highest_token: highest.max(before),
+            });
+        }
+    }
+
+    /// Returns the present era.
+    pub fn era(&self) -> u64 {
+        self.seen().era
+    }
+
+    /// Checks that a session of this era is on the present store.
+    ///
+    /// # Errors
+    /// [`LossReason::StoreGone`] if it is not.
+    pub fn check_era(&self, era: u64) -> Result<(), Error> {
+        match self.era() == era {
+            true => Ok(()),
+            false => Err(Error::session_lost(LossReason::StoreGone)),
+        }
+    }
+
+    /// Notes that tokens are given on this offset.
+    pub fn note_offset(&self, offset: TokenOffset) {
+        let mut seen = self.seen();
+        seen.offset = seen.offset.max(offset);
+    }
+
+    /// Checks that tokens on this offset are higher than those from before the store went back.
+    /// Raw locks have no offset.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Configuration`] if they may not be.
+    pub fn check_tokens(&self, offset: Option<TokenOffset>) -> Result<(), Error> {
+        let Some(setback) = self.seen().setback else {
+            return Ok(());
+        };
+        let Setback {
+            from,
+            highest_token,
+        } = setback;
+        let remedy = match offset {
+            Some(offset) if offset.get() >= highest_token => return Ok(()),
+            Some(_) => format!(
+                "stop the users of its locks, and raise the offset of their tokens, for each \
+                 namespace: turnlock token-offset --raise-to {highest_token}"
+            ),
+            None => {
+                "a raw lock has no offset that could be raised: see docs/runbooks/went-back.md, \
+                     and start this program again"
+                    .to_owned()
+            }
+        };
+        Err(Error::new(
+            ErrorKind::Configuration,
+            format!(
+                "{} went back to before {} {from}, as it does when an older backup is restored, so \
+                 tokens would fall: {remedy}",
+                self.store, self.number_name
+            ),
+        ))
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLUSTER: u64 = 7;
+
+    fn offset(offset: u64) -> Option<TokenOffset> {
+        Some(TokenOffset::new(offset).expect("valid"))
+    }
+
+    /// Makes a client whose last write had this number.
+    fn seen(number: u64) -> Continuity {
+        let continuity = Continuity::new("h:1", "revision");
+        write(&continuity, CLUSTER, number);
+        continuity
+    }
+
+    fn write(continuity: &Continuity, cluster: u64, number: u64) -> u64 {
+        continuity.end_write(continuity.begin_write(), cluster, number)
+    }
+
+    #[test]
+    fn a_lower_number_ends_the_era_and_holds_tokens_back_until_the_offset_is_above_all_of_them() {
+        let continuity = seen(100);
+        continuity.note_offset(TokenOffset::new(1000).expect("valid"));
+        assert_eq!(write(&continuity, CLUSTER, 90), 1);
+        assert_eq!(
+            continuity.check_era(0).expect_err("over").kind(),
+            ErrorKind::SessionLost(LossReason::StoreGone)
+        );
+        continuity.check_era(1).expect("of the present store");
+        for too_low in [None, offset(0), offset(1000), offset(1099)] {
+            let error = continuity.check_tokens(too_low).expect_err("too low");
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+            for said in [
+                "h:1",
+                "before revision 100",
+                "went-back.md",
+                "--raise-to 1100",
+            ] {
+                let for_raw = too_low.is_none();
+                let expected = match said {
+                    "went-back.md" => for_raw,
+                    "--raise-to 1100" => !for_raw,
+                    _ => true,
+                };
+                assert_eq!(error.to_string().contains(said), expected, "{error}");
+            }
+        }
+        continuity.check_tokens(offset(1100)).expect("above all");
+        // It does not matter that the numbers have caught up meanwhile: other clients may have seen
+        // higher ones.
+        assert_eq!(write(&continuity, CLUSTER, 200), 1);
+        continuity.check_tokens(offset(0)).expect_err("too low");
+    }
+
+    #[test]
+    fn going_back_twice_forgets_nothing() {
+        let continuity = seen(100);
+        write(&continuity, CLUSTER, 20);
+        assert_eq!(write(&continuity, CLUSTER, 10), 2);
+        continuity.check_tokens(offset(99)).expect_err("too low");
+        continuity.check_tokens(offset(100)).expect("above all");
+    }
+
+    #[test]
+    fn what_is_there_again_is_proof_although_the_numbers_have_caught_up() {
+        let continuity = seen(100);
+        continuity.note_return(0);
+        continuity.note_return(0);
+        assert_eq!(continuity.era(), 1);
+        continuity.check_tokens(offset(99)).expect_err("too low");
+        assert_eq!(write(&continuity, CLUSTER, 101), 1);
+    }
+
+    #[test]
+    fn another_cluster_that_goes_on_from_higher_numbers_gives_tokens() {
+        let continuity = seen(100);
+        assert_eq!(write(&continuity, 8, 101), 1);
+        continuity.check_era(0).expect_err("over");
+        continuity.check_tokens(offset(0)).expect("they rise");
+        continuity.check_tokens(None).expect("they rise");
+        assert_eq!(write(&continuity, 0, 101), 1, "it has no id");
+        assert_eq!(write(&continuity, 8, 0), 1, "it has no number");
+        assert_eq!(write(&continuity, 8, 101), 1);
+    }
+
+    #[test]
+    fn answers_that_overtake_each_other_prove_nothing() {
+        let continuity = seen(100);
+        let (first, second) = (continuity.begin_write(), continuity.begin_write());
+        assert_eq!(continuity.end_write(second, CLUSTER, 110), 0);
+        assert_eq!(continuity.end_write(first, CLUSTER, 100), 0);
+        // A write that changed nothing has the number of the one before.
+        assert_eq!(write(&continuity, CLUSTER, 110), 0);
+        continuity.check_tokens(None).expect("nothing was proven");
+    }
+
+    #[test]
+    fn an_answer_from_before_the_proof_is_of_the_former_era() {
+        let continuity = seen(100);
+        let late = continuity.begin_write();
+        write(&continuity, CLUSTER, 90);
+        assert_eq!(continuity.end_write(late, CLUSTER, 101), 0);
+        assert_eq!(
+            write(&continuity, CLUSTER, 91),
+            1,
+            "101 was not of this era"
+        );
+    }
+}
