@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use lock_core::{Error, ErrorKind, LockName, Locks, LossReason, Raised, Release, State, Token};
-use support::{Node, locks_of, soon};
+use support::{Node, backend, locks, locks_of, soon};
 use tempfile::TempDir;
 
 const TTL: Duration = Duration::from_secs(3);
@@ -171,4 +171,28 @@ async fn an_entry_that_comes_back_with_the_store_is_not_taken_for_a_new_one() {
     etcd.wait_keys("turnlock/a/", 0).await;
     raise(&etcd, offset).await;
     assert!(take(&locks, &native()).await.0 > offset);
+}
+
+#[tokio::test]
+async fn a_member_that_lags_behind_proves_nothing() {
+    let mut nodes = Node::start_three().await;
+    let url = format!("etcd://{},{}", nodes[0].address(), nodes[1].address());
+    let locks = locks(backend(&url), TTL);
+    let mut last = take(&locks, &native()).await;
+    for _ in 0..3 {
+        nodes[1].signal("-STOP");
+        for _ in 0..20 {
+            last = take(&locks, &native()).await;
+        }
+        // The next requests go to the other one, which has not heard of all of that.
+        nodes[1].signal("-CONT");
+        nodes[0].kill();
+        for _ in 0..20 {
+            let next = take(&locks, &native()).await;
+            assert!(next > last, "{next:?} {last:?}");
+            last = next;
+        }
+        assert!(nodes[0].resume().await, "etcd starts on its old data");
+        nodes.swap(0, 1);
+    }
 }

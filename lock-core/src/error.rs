@@ -52,7 +52,8 @@ pub enum ErrorKind {
     /// An argument other than a name is out of bounds: a note is too long, a time to live too
     /// short. Correct it.
     InvalidArgument,
-    /// A URL, a file or a setting is wrong, or a backend was not compiled in. Correct the
+    /// A URL, a file or a setting is wrong, or a backend was not compiled in; or the coordinator
+    /// went back to an older state, and the token offset is too low for it. Correct the
     /// configuration.
     Configuration,
     /// The coordinator cannot be reached, or did not answer in time. A later try may succeed.
@@ -120,7 +121,8 @@ pub enum LossReason {
     /// This process closed the session.
     #[error("it was closed")]
     Closed,
-    /// The coordinator has lost its store, and the session with it.
+    /// The coordinator has lost its store, and the session with it, or its store went back to an
+    /// older state.
     #[error("the coordinator's store was moved, removed or replaced")]
     StoreGone,
 }
