@@ -174,6 +174,28 @@ async fn an_entry_that_comes_back_with_the_store_is_not_taken_for_a_new_one() {
 }
 
 #[tokio::test]
+async fn an_offset_that_is_gone_with_the_store_is_missed() {
+    let folder = TempDir::new().expect("a folder");
+    let snapshot = folder.path().join("saved");
+    let mut etcd = Node::start().await;
+    etcd.save(&snapshot);
+    raise(&etcd, 1000).await;
+    let locks = locks_of(&etcd, TTL);
+    let last = take(&locks, &native()).await;
+    assert!(etcd.restore(&snapshot).await, "it serves");
+    // The revision alone would show nothing.
+    let mut client = etcd.client().await;
+    while etcd.revision().await < 100 {
+        client.put("other", "", None).await.expect("written");
+    }
+
+    let offset = offset_in(&first_refusal(&locks, &native()).await);
+    assert!(offset >= last.0, "{offset} {last:?}");
+    raise(&etcd, offset).await;
+    assert!(take(&locks, &native()).await.0 > offset);
+}
+
+#[tokio::test]
 async fn a_member_that_lags_behind_proves_nothing() {
     let mut nodes = Node::start_three().await;
     let url = format!("etcd://{},{}", nodes[0].address(), nodes[1].address());

@@ -3,9 +3,10 @@
 //!
 //! A store numbers its writes: etcd by revisions, ZooKeeper by zxids. It orders a write behind all
 //! that was answered before the write was sent. So an answer to a write is proof that the store
-//! went back if its number is lower than one that had been seen before the write was sent. The id
-//! of another cluster is proof that the store is another one. Nothing else is a proof: answers
-//! overtake each other, and members lag behind in what they read out.
+//! went back if its number, or the offset of tokens that it found, is lower than one that had been
+//! seen before the write was sent. The id of another cluster is proof that the store is another
+//! one. An answer to anything else proves nothing: answers overtake each other, and members lag
+//! behind in what they read out.
 //!
 //! Such proof ends an *era*. The sessions of an earlier era are over: entries that were removed
 //! after the backup was made are back, and may stand ahead of a holder.
@@ -32,18 +33,20 @@ struct Seen {
     cluster: u64,
     /// The highest number in an answer of this era.
     number: u64,
-    /// The highest offset of the tokens given.
+    /// The highest offset of tokens in an answer of this era.
     offset: TokenOffset,
-    /// The last time that the store went back.
-    setback: Option<Setback>,
+    /// What the end of an era demands of later tokens.
+    demand: Option<Demand>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Setback {
+struct Demand {
     /// The highest number that had been seen.
-    from: u64,
-    /// No token that was given before, by any client as far as was seen, is higher.
-    highest_token: u64,
+    number: u64,
+    /// Whether the numbers ever went back. Otherwise they went on from higher ones.
+    went_back: bool,
+    /// On this offset, all tokens are higher than those of before, as far as was seen.
+    offset: u64,
 }
 
 /// What had been seen when a write was sent.
@@ -51,6 +54,7 @@ struct Setback {
 pub struct SentWrite {
     era: u64,
     number: u64,
+    offset: TokenOffset,
 }
 
 impl Continuity {
@@ -65,8 +69,12 @@ impl Continuity {
 
     /// Begins a write. To be called before it is sent.
     pub fn begin_write(&self) -> SentWrite {
-        let Seen { era, number, .. } = *self.seen();
-        SentWrite { era, number }
+        let seen = self.seen();
+        SentWrite {
+            era: seen.era,
+            number: seen.number,
+            offset: seen.offset,
+        }
     }
 
     /// Ends a write that was answered with this number by a cluster with this id. Each is zero if
@@ -90,6 +98,18 @@ impl Continuity {
         seen.era
     }
 
+    /// Notes the offset of tokens that a write has found. An offset is never lowered.
+    pub fn note_offset(&self, sent: SentWrite, offset: TokenOffset) {
+        let mut seen = self.seen();
+        if sent.era != seen.era {
+            return;
+        }
+        if offset < sent.offset {
+            self.end_era(&mut seen, true);
+        }
+        seen.offset = seen.offset.max(offset);
+    }
+
     /// Notes another proof, for a session of this era, that the store went back: what the session
     /// had removed is there again.
     pub fn note_return(&self, era: u64) {
@@ -106,15 +126,18 @@ impl Continuity {
             went_back,
             "the store was replaced or went back: all its sessions are over"
         );
+        let offset = match went_back {
+            true => seen.number.saturating_add(seen.offset.get()),
+            false => seen.offset.get(),
+        };
+        let before = seen.demand;
+        seen.demand = Some(Demand {
+            number: seen.number,
+            went_back: went_back || before.is_some_and(|before| before.went_back),
+            offset: before.map_or(offset, |before| before.offset.max(offset)),
+        });
+        seen.offset = TokenOffset::default();
         seen.era += 1;
-        if went_back {
-            let highest = seen.number.saturating_add(seen.offset.get());
-            let before = seen.setback.map_or(0, |setback| setback.highest_token);
-            seen.setback = Some(Setback {
-                from: seen.number,
-                highest_token: highest.max(before),
-            });
-        }
     }
 
     /// Returns the present era.
@@ -133,41 +156,39 @@ impl Continuity {
         }
     }
 
-    /// Notes that tokens are given on this offset.
-    pub fn note_offset(&self, offset: TokenOffset) {
-        let mut seen = self.seen();
-        seen.offset = seen.offset.max(offset);
-    }
-
-    /// Checks that tokens on this offset are higher than those from before the store went back.
-    /// Raw locks have no offset.
+    /// Checks that tokens on this offset are higher than those of earlier eras. Raw locks have no
+    /// offset.
     ///
     /// # Errors
     /// [`ErrorKind::Configuration`] if they may not be.
     pub fn check_tokens(&self, offset: Option<TokenOffset>) -> Result<(), Error> {
-        let Some(setback) = self.seen().setback else {
+        let Some(demand) = self.seen().demand else {
             return Ok(());
         };
-        let Setback {
-            from,
-            highest_token,
-        } = setback;
         let remedy = match offset {
-            Some(offset) if offset.get() >= highest_token => return Ok(()),
+            Some(offset) if offset.get() >= demand.offset => return Ok(()),
             Some(_) => format!(
                 "stop the users of its locks, and raise the offset of each namespace: turnlock \
-                 token-offset --raise-to {highest_token}"
+                 token-offset --raise-to {}",
+                demand.offset
             ),
+            None if !demand.went_back => return Ok(()),
             None => "raw locks have no offset, so start this program again when nobody uses a \
                      token of before"
                 .to_owned(),
         };
+        let what = match demand.went_back {
+            true => format!(
+                "went back to before {} {}, as it does when an older backup is restored",
+                self.number_name, demand.number
+            ),
+            false => "was replaced by another one".to_owned(),
+        };
         Err(Error::new(
             ErrorKind::Configuration,
             format!(
-                "{} went back to before {} {from}, as it does when an older backup is restored, so \
-                 tokens would fall (docs/runbooks/went-back.md): {remedy}",
-                self.store, self.number_name
+                "{} {what}, so tokens would fall (docs/runbooks/went-back.md): {remedy}",
+                self.store
             ),
         ))
     }
@@ -198,10 +219,15 @@ mod tests {
         continuity.end_write(continuity.begin_write(), cluster, number)
     }
 
+    fn note_offset(continuity: &Continuity, number: u64) {
+        let offset = offset(number).expect("some");
+        continuity.note_offset(continuity.begin_write(), offset);
+    }
+
     #[test]
     fn a_lower_number_ends_the_era_and_holds_tokens_back_until_the_offset_is_above_all_of_them() {
         let continuity = seen(100);
-        continuity.note_offset(TokenOffset::new(1000).expect("valid"));
+        note_offset(&continuity, 1000);
         assert_eq!(write(&continuity, CLUSTER, 90), 1);
         assert_eq!(
             continuity.check_era(0).expect_err("over").kind(),
@@ -234,8 +260,10 @@ mod tests {
         let continuity = seen(100);
         write(&continuity, CLUSTER, 20);
         assert_eq!(write(&continuity, CLUSTER, 10), 2);
+        write(&continuity, 8, 30);
         continuity.check_tokens(offset(99)).expect_err("too low");
         continuity.check_tokens(offset(100)).expect("above all");
+        continuity.check_tokens(None).expect_err("too low");
     }
 
     #[test]
@@ -246,6 +274,32 @@ mod tests {
         assert_eq!(continuity.era(), 1);
         continuity.check_tokens(offset(99)).expect_err("too low");
         assert_eq!(write(&continuity, CLUSTER, 101), 1);
+    }
+
+    #[test]
+    fn a_lower_offset_is_proof_unless_it_was_raised_meanwhile() {
+        let continuity = seen(100);
+        let early = continuity.begin_write();
+        note_offset(&continuity, 1000);
+        continuity.note_offset(early, TokenOffset::default());
+        note_offset(&continuity, 1000);
+        assert_eq!(continuity.era(), 0);
+        for _ in 0..2 {
+            note_offset(&continuity, 999);
+            assert_eq!(continuity.era(), 1);
+        }
+        continuity.check_tokens(offset(1099)).expect_err("too low");
+        continuity.check_tokens(offset(1100)).expect("above all");
+    }
+
+    #[test]
+    fn another_cluster_has_to_have_the_offset_too() {
+        let continuity = seen(100);
+        note_offset(&continuity, 1000);
+        write(&continuity, 8, 101);
+        continuity.check_tokens(offset(999)).expect_err("too low");
+        continuity.check_tokens(offset(1000)).expect("they rise");
+        continuity.check_tokens(None).expect("they rise");
     }
 
     #[test]

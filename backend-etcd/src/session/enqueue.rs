@@ -64,12 +64,18 @@ impl EtcdSession {
     ) -> Result<Enqueued, Error> {
         for _ in 0..EPOCH_TRIES {
             self.check_alive()?;
+            let sent = self.client.transport.continuity.begin_write();
             let attempt = self.protocol.begin_enqueue(ticket);
             let found = self.try_enqueue(ticket, &attempt, ask, admission).await?;
             let EnqueueAttempt { key, offset, .. } = &attempt;
-            if matches!(found, Found::Made(..) | Found::Own(_)) {
-                let continuity = &self.client.transport.continuity;
-                continuity.note_offset(offset.offset);
+            let found_offset = match &found {
+                Found::Made(..) | Found::Own(_) => Some(offset.offset),
+                Found::Raised(now) => Some(now.offset),
+                Found::Foreign | Found::Shut(_) | Found::Busy => None,
+            };
+            if let Some(found) = found_offset.filter(|_| !ticket.name.is_raw()) {
+                self.client.transport.continuity.note_offset(sent, found);
+                self.check_answer()?;
             }
             let entry = |incarnation| EntryId {
                 key: key.as_bytes().into(),

@@ -125,13 +125,18 @@ impl EtcdSession {
         self.client.transport.continuity.check_era(self.era)
     }
 
+    /// Checks that the last answer came from the store that the session is on.
+    fn check_answer(&self) -> Result<(), Error> {
+        let checked = self.check_era();
+        let checked = checked.map_err(|error| error.with_effect(Effect::Unknown));
+        self.liveness.note_session_loss(checked)
+    }
+
     /// Passes on an outcome, unless it came from another store than the session is on.
     fn accept(&self, outcome: Result<TxnResponse, Error>) -> Result<TxnResponse, Error> {
-        let outcome = outcome.and_then(|answer| match self.check_era() {
-            Ok(()) => Ok(answer),
-            Err(error) => Err(error.with_effect(Effect::Unknown)),
-        });
-        self.liveness.note_session_loss(outcome)
+        let answer = self.liveness.note_session_loss(outcome)?;
+        self.check_answer()?;
+        Ok(answer)
     }
 
     /// Makes one attempt of a transaction that only reads.

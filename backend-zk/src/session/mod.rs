@@ -84,13 +84,14 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         sent,
         answered,
     ));
+    let write = cluster.continuity.begin_write();
     // This order is needed: see the module `offset`.
     renewer.attempt().await?;
     let path = cluster.layout.token_offset_node();
     let offset = offset::read(&client, &path).await?;
     // A session that could not give tokens would keep the offset from being raised.
+    cluster.continuity.note_offset(write, offset);
     cluster.continuity.check_tokens(Some(offset))?;
-    cluster.continuity.note_offset(offset);
     let era = cluster.continuity.era();
     let renewal = background::handle()?.spawn({
         let (liveness, cluster) = (liveness.clone(), cluster.clone());
