@@ -270,7 +270,8 @@ impl Transport {
         .await
     }
 
-    /// Makes one attempt of a transaction that only reads. `make` returns the transaction each time that it is sent.
+    /// Makes one attempt of a transaction. `make` returns the transaction each time that it is sent.
+    /// One that writes is for [`write`](Transport::write).
     pub(crate) async fn txn(
         self: &Arc<Self>,
         make: impl Fn() -> Txn + Send + 'static,
