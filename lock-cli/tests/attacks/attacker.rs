@@ -7,6 +7,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use prost::Message;
 use tokio::net::TcpStream;
+use tonic::Status;
 
 /// Long enough for a server under attack.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -88,15 +89,24 @@ pub fn announced(length: u32) -> Bytes {
 }
 
 /// Waits for the head of an answer. Returns its body, and the status if it came without one.
-pub async fn head(answer: ResponseFuture) -> Option<(RecvStream, Option<String>)> {
+pub async fn head(answer: ResponseFuture) -> Option<(RecvStream, Option<Status>)> {
     let answer = tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()?;
-    let status = answer.headers().get("grpc-status");
-    let status = status.map(|status| String::from_utf8_lossy(status.as_bytes()).into_owned());
+    let status = Status::from_header_map(answer.headers());
     Some((answer.into_body(), status))
 }
 
-/// Takes a whole answer, and returns its status.
+/// Takes a whole answer, and returns the number of its status.
 pub async fn status(answer: ResponseFuture) -> Option<String> {
+    whole_status(answer).await.map(|status| number(&status))
+}
+
+/// Returns gRPC's number of a status.
+pub fn number(status: &Status) -> String {
+    i32::from(status.code()).to_string()
+}
+
+/// Takes a whole answer, and returns its status with the text.
+pub async fn whole_status(answer: ResponseFuture) -> Option<Status> {
     match head(answer).await? {
         (_, Some(status)) => Some(status),
         (body, None) => rest(body).await,
@@ -104,14 +114,12 @@ pub async fn status(answer: ResponseFuture) -> Option<String> {
 }
 
 /// Takes the rest of an answer, and returns its status.
-pub async fn rest(mut body: RecvStream) -> Option<String> {
+pub async fn rest(mut body: RecvStream) -> Option<Status> {
     let taken = async {
         while let Some(Ok(piece)) = body.data().await {
             body.flow_control().release_capacity(piece.len()).ok()?;
         }
-        let trailers = body.trailers().await.ok()??;
-        let status = trailers.get("grpc-status")?;
-        Some(String::from_utf8_lossy(status.as_bytes()).into_owned())
+        Status::from_header_map(&body.trailers().await.ok()??)
     };
     tokio::time::timeout(PATIENCE, taken).await.ok()?
 }

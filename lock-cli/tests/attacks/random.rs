@@ -11,9 +11,10 @@ use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value,
 };
 use testkit::etcd_protos;
+use tonic::{Code, Status};
 
 use crate::WINDOW;
-use crate::attacker::{Attacker, Call, framed, head, status};
+use crate::attacker::{Attacker, Call, framed, whole_status};
 use crate::scene;
 
 /// How many requests are sent, by default.
@@ -23,6 +24,35 @@ const CLIENTS: usize = 8;
 
 /// How long to look at a call that may go on for as long as it likes.
 const GLANCE: Duration = Duration::from_millis(20);
+
+/// What a well-formed request may be answered with, where there are no rules: it is done, or something in
+/// it is wrong.
+const EXPECTED: [Code; 7] = [
+    Code::Ok,
+    Code::InvalidArgument,
+    Code::NotFound,
+    Code::ResourceExhausted,
+    Code::FailedPrecondition,
+    Code::OutOfRange,
+    Code::Unimplemented,
+];
+
+/// The faults of a request that have the code `Unknown` in etcd, and so here. Any other text with that
+/// code is a failure of the server.
+const UNKNOWN: [&str; 4] = [
+    "election: no leader",
+    "election: not leader",
+    "\"leader\" field must be provided",
+    "mutex: session is expired",
+];
+
+/// Returns whether a well-formed request may be answered so.
+fn is_expected(status: &Status) -> bool {
+    match status.code() {
+        Code::Unknown => UNKNOWN.contains(&status.message()),
+        code => EXPECTED.contains(&code),
+    }
+}
 
 /// Returns a number that is told on the command line, if there is one.
 fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
@@ -111,27 +141,27 @@ async fn call(attacker: &Attacker, random: &mut Rng, method: &MethodDescriptor) 
         true => random.usize(0..4),
         false => 1,
     };
-    for at in 1..=count {
-        let is_last = at == count && !method.is_client_streaming();
-        let request = message(random, &method.input(), 4);
-        let sent = stream.send_data(framed(&request), is_last);
+    let drawn = (0..count).map(|_| message(random, &method.input(), 4));
+    let requests: Vec<_> = drawn.collect();
+    for (at, request) in requests.iter().enumerate() {
+        let is_last = at + 1 == count && !method.is_client_streaming();
+        let sent = stream.send_data(framed(request), is_last);
         // A stream that the server has refused ends before all is sent.
         assert!(sent.is_ok() || method.is_client_streaming(), "{path}");
     }
-    if may_wait(method) {
-        let seen = tokio::time::timeout(GLANCE, async {
-            let (mut body, _) = head(answer).await?;
-            while let Some(Ok(piece)) = body.data().await {
-                body.flow_control().release_capacity(piece.len()).ok()?;
-            }
-            Some(())
-        });
-        // The call ends here, wherever it is.
-        let _ = seen.await;
-        return;
-    }
-    let status = status(answer).await;
-    assert!(status.is_some(), "{path} was not answered");
+    let status = match may_wait(method) {
+        // If it has not ended by then, it ends here, wherever it is.
+        true => match tokio::time::timeout(GLANCE, whole_status(answer)).await {
+            Ok(status) => status,
+            Err(_) => return,
+        },
+        false => whole_status(answer).await,
+    };
+    let sent: Vec<_> = requests.iter().map(DynamicMessage::to_string).collect();
+    let Some(status) = status else {
+        panic!("{path} was not answered: {sent:?}");
+    };
+    assert!(is_expected(&status), "{path}: {status:?} to {sent:?}");
 }
 
 /// Sends requests while some are left. Returns how many it has sent.
