@@ -2,7 +2,6 @@
 //! have.
 
 use std::io::{self, BufReader, Read};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,6 @@ use bytes::{Buf, Bytes};
 
 use super::restore::RestoreError;
 use super::{BLOCK, FORMAT_VERSION, Header, MAGIC, SUM};
-use crate::config::{MAX_LEASE_TTL, MIN_LEASE_TTL};
 use crate::machine::Snapshot;
 use crate::machine::op::{KeyValue, LeaseId};
 use crate::store::{check_state, codec};
@@ -21,12 +19,6 @@ const BOLT_MAGIC: [u8; 4] = 0xED0C_DAED_u32.to_le_bytes();
 
 /// The length of a key or of its rest above which it is impossible: no request can write that much.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
-
-/// The times to live that a lease can have.
-const TTLS: RangeInclusive<Duration> = MIN_LEASE_TTL..=MAX_LEASE_TTL;
-
-/// The highest version that a key can have: versions are `int64` for clients.
-const MAX_VERSION: u64 = 1 << 62;
 
 /// Reads a snapshot to its end.
 pub(super) fn read(input: impl Read) -> Result<(Header, Snapshot), RestoreError> {
@@ -63,12 +55,6 @@ pub(super) fn read(input: impl Read) -> Result<(Header, Snapshot), RestoreError>
         && state.leases.windows(2).all(|pair| pair[0].0 < pair[1].0);
     if !in_order {
         return Err(damaged("its keys or leases are not in order"));
-    }
-    let is_possible = state.leases.iter().all(|(_, ttl)| TTLS.contains(ttl))
-        && (state.keys.iter())
-            .all(|kv| kv.create_revision > 0 && (1..=MAX_VERSION).contains(&kv.version));
-    if !is_possible {
-        return Err(damaged("it has numbers that no store has"));
     }
     check_state(&state).map_err(|detail| RestoreError::Damaged { detail })?;
     Ok((header, state))

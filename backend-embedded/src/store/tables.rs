@@ -1,5 +1,6 @@
 //! The tables of the store, and how they are read and written.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use redb::{AccessGuard, Builder, Database, ReadableDatabase, ReadableTable, Tabl
 
 use super::problem::Problem;
 use super::{Batch, Deletions, Identity, LoadedState, codec, deletions};
+use crate::config::{MAX_LEASE_TTL, MIN_LEASE_TTL};
 use crate::machine::op::{KeyValue, LeaseId, Revision};
 use crate::machine::{FIRST_REVISION, Snapshot};
 
@@ -30,6 +32,12 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const META_FORMAT: &str = "format";
 const META_CLUSTER: &str = "cluster_id";
 const META_MEMBER: &str = "member_id";
+
+/// What a state can have. Sums are right only within these bounds: whoever can write a file can put
+/// any number there, and a right checksum beside it.
+const REVISIONS: RangeInclusive<Revision> = FIRST_REVISION..=i64::MAX.unsigned_abs();
+const VERSIONS: RangeInclusive<u64> = 1..=1 << 62;
+const TTLS: RangeInclusive<Duration> = MIN_LEASE_TTL..=MAX_LEASE_TTL;
 
 /// The key of the record that every transaction changes. It lies among the keys, none of which is
 /// empty: a separate table would be one more page to write.
@@ -218,12 +226,14 @@ fn parse_head(found: Option<AccessGuard<'_, &'static [u8]>>) -> Result<Head, Pro
 /// Fails if a state is impossible.
 pub(super) fn check(snapshot: &Snapshot) -> Result<(), Problem> {
     let revision = snapshot.revision;
-    if revision < FIRST_REVISION || snapshot.compact_revision > revision {
+    if !REVISIONS.contains(&revision) || snapshot.compact_revision > revision {
         let detail = format!("its revision {revision} is impossible");
         return Err(Problem::Damaged(detail));
     }
-    if let Some((id, _)) = snapshot.leases.iter().find(|(id, _)| *id <= 0) {
-        return Err(Problem::Damaged(format!("its lease {id} is impossible")));
+    let is_possible = |(id, ttl): &(LeaseId, Duration)| *id > 0 && TTLS.contains(ttl);
+    if let Some((id, ttl)) = snapshot.leases.iter().find(|lease| !is_possible(lease)) {
+        let detail = format!("its lease {id} of {} s is impossible", ttl.as_secs());
+        return Err(Problem::Damaged(detail));
     }
     for kv in &snapshot.keys {
         check_key(kv, snapshot)?;
@@ -233,7 +243,8 @@ pub(super) fn check(snapshot: &Snapshot) -> Result<(), Problem> {
 
 fn check_key(kv: &KeyValue, snapshot: &Snapshot) -> Result<(), Problem> {
     let in_order = kv.create_revision <= kv.mod_revision && kv.mod_revision <= snapshot.revision;
-    if kv.key.is_empty() || kv.version == 0 || !in_order {
+    let is_numbered = kv.create_revision > 0 && VERSIONS.contains(&kv.version);
+    if kv.key.is_empty() || !is_numbered || !in_order {
         return Err(key_problem(&kv.key, "has impossible revisions"));
     }
     // The leases are stored in ascending order.

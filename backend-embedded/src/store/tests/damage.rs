@@ -134,3 +134,43 @@ fn a_file_cut_off_is_noticed_or_harmless() {
         assert!(target.noticed > 0 || closed, "{part:?}");
     }
 }
+
+/// Whoever can write the journal can put a right checksum beside any number. The deadline of such a
+/// lease, and the revision after such a one, would be more than a number can hold.
+#[test]
+fn numbers_that_no_coordinator_writes_are_noticed() {
+    let with_key = |change: fn(&mut KeyValue)| {
+        let mut kv = key("lock/1", 2, b"v", 0);
+        change(Arc::make_mut(&mut kv));
+        Batch {
+            revision: Some(2),
+            keys: [(kv.key.clone(), Some(kv))].into(),
+            ..Batch::default()
+        }
+    };
+    let with_lease = |seconds| Batch {
+        leases: [(7, Some(Duration::from_secs(seconds)))].into(),
+        ..Batch::default()
+    };
+    let at = |revision| Batch {
+        revision: Some(revision),
+        keys: [(Bytes::from_static(b"gone"), None)].into(),
+        ..Batch::default()
+    };
+    let notices = |batch: Batch| {
+        let disk = Disk::with_store();
+        let (mut store, _) = open(&disk);
+        store.commit(batch).unwrap();
+        drop(store);
+        match Store::open(disk.medium(), 0) {
+            Ok(_) => false,
+            Err(Error::Damaged { .. }) => true,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert!(!notices(with_key(|_| {})) && !notices(with_lease(9)) && !notices(at(2)));
+    assert!(notices(with_lease(0)) && notices(with_lease(u64::MAX)));
+    assert!(notices(at(1 << 63)) && notices(at(u64::MAX)));
+    assert!(notices(with_key(|kv| kv.version = u64::MAX)));
+    assert!(notices(with_key(|kv| kv.create_revision = 0)));
+}
