@@ -5,7 +5,6 @@ mod incoming;
 mod turns;
 
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ pub(super) use self::connection::Peer;
 pub(super) use self::incoming::Incoming;
 
 use self::connection::Connection;
-use self::turns::Streams;
+use self::turns::Executor;
 use super::MAX_STREAMS_PER_CONNECTION;
 use super::lifecycle::Lifecycle;
 
@@ -68,36 +67,33 @@ where
     S: Clone + Send + 'static,
     S::Future: Send,
 {
-    let mut streams = Streams::default();
+    let executor = Executor::default();
     let calls = Calls {
         peer: connection.peer().clone(),
         service,
     };
-    let http = http2::Builder::new(streams.executor())
+    let http = http2::Builder::new(executor.clone())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .max_header_list_size(MAX_HEADER_BYTES)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .serve_connection(TokioIo::new(connection), calls);
-    let mut http = pin!(http);
-    let mut draining = false;
-    loop {
-        tokio::select! {
+    let connection = async {
+        let mut http = pin!(http);
+        let ended = tokio::select! {
             biased;
-            ended = &mut http => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection failed");
-                }
-                return;
-            }
-            () = lifecycle.wait_for_draining(), if !draining => {
-                draining = true;
+            ended = &mut http => ended,
+            () = lifecycle.wait_for_draining() => {
                 http.as_mut().graceful_shutdown();
+                http.await
             }
-            never = poll_fn(|cx| streams.poll_turn(cx)) => match never {},
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection failed");
         }
-    }
+    };
+    turns::run(connection, executor).await;
 }
 
 /// The calls of one connection, each of which is told who made it.

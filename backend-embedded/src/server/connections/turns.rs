@@ -4,61 +4,30 @@
 //! has connections in it, and no streams: a client that opens thousands of streams mostly waits for
 //! itself, and others wait for one turn of its connection.
 
-use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use futures_util::future::{CatchUnwind, FutureExt};
+use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-/// How many times streams are polled in one turn. So many answers of one commit still go to the
-/// socket together.
+/// How many times the connection and its streams are polled in one turn. So many answers of one
+/// commit still go to the socket together.
 const POLLS: usize = 64;
 
-/// A stream: one call with its answer.
+/// A stream, which is one call with its answer.
 type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The open streams of one connection.
-#[derive(Default)]
-pub(super) struct Streams {
-    begun: Executor,
-    open: FuturesUnordered<InTurn>,
-    /// How many polls are left in this turn.
-    left: Arc<AtomicUsize>,
-}
-
-impl Streams {
-    /// Returns what the HTTP/2 layer begins streams with.
-    pub(super) fn executor(&self) -> Executor {
-        self.begun.clone()
-    }
-
-    /// Polls streams that can go on. If there are more of them than one turn has, the task is woken
-    /// for another turn behind the other connections.
-    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Infallible> {
-        for stream in self.begun.take() {
-            // A panic ends one call, and not those beside it.
-            let stream = AssertUnwindSafe(stream).catch_unwind();
-            let left = Arc::clone(&self.left);
-            self.open.push(InTurn { stream, left });
-        }
-        self.left.store(POLLS, Ordering::Relaxed);
-        while let Poll::Ready(Some(_)) = self.open.poll_next_unpin(cx) {}
-        Poll::Pending
-    }
-}
-
-/// Takes the streams that the HTTP/2 layer begins, for the next turn of their connection.
+/// Takes the streams that the HTTP/2 layer begins.
 #[derive(Clone, Default)]
 pub(super) struct Executor(Arc<Mutex<Vec<Stream>>>);
 
 impl Executor {
-    fn take(&self) -> Vec<Stream> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn begun(&self) -> MutexGuard<'_, Vec<Stream>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -67,36 +36,93 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.push(Box::pin(stream));
+        self.begun().push(Box::pin(stream));
     }
 }
 
-/// A stream that waits for the next turn once this one is over.
-struct InTurn {
-    stream: CatchUnwind<AssertUnwindSafe<Stream>>,
-    left: Arc<AtomicUsize>,
+/// Runs a connection together with the streams that it gives to this executor, until the connection
+/// has ended.
+///
+/// The connection is polled only when it has something to do. After streams have answered, that is
+/// once for all of them.
+pub(super) async fn run(connection: impl Future<Output = ()> + Send, executor: Executor) {
+    let left = AtomicUsize::new(0);
+    let mut open = FuturesUnordered::new();
+    open.push(InTurn::new(Box::pin(connection), true, &left));
+    poll_fn(|cx| {
+        left.store(POLLS, Ordering::Relaxed);
+        loop {
+            open.extend(
+                executor
+                    .begun()
+                    .drain(..)
+                    .map(|begun| InTurn::new(begun, false, &left)),
+            );
+            match open.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ended::Connection) | None) => return Poll::Ready(()),
+                Poll::Ready(Some(Ended::Stream)) => {}
+                Poll::Pending if executor.begun().is_empty() => return Poll::Pending,
+                Poll::Pending => {}
+            }
+        }
+    })
+    .await;
 }
 
-impl Future for InTurn {
-    type Output = ();
+/// What has ended.
+enum Ended {
+    Connection,
+    Stream,
+}
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+/// The connection or a stream, which waits for the next turn once this one is over.
+struct InTurn<'a> {
+    future: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
+    is_connection: bool,
+    /// How many polls are left in this turn.
+    left: &'a AtomicUsize,
+}
+
+impl<'a> InTurn<'a> {
+    fn new(
+        future: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
+        is_connection: bool,
+        left: &'a AtomicUsize,
+    ) -> Self {
+        InTurn {
+            future,
+            is_connection,
+            left,
+        }
+    }
+}
+
+impl Future for InTurn<'_> {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         // One task has the counter, so the order of other memory is no matter.
         let left = self.left.load(Ordering::Relaxed);
         if left == 0 {
-            // After the second of these, the set of streams gives the turn up.
+            // After the second of these, the set of futures gives the turn up.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         self.left.store(left - 1, Ordering::Relaxed);
-        self.stream.poll_unpin(cx).map(drop)
+        // A panic ends one call, and not those beside it.
+        let polled = AssertUnwindSafe(self.future.as_mut())
+            .catch_unwind()
+            .poll_unpin(cx);
+        polled.map(|_| match self.is_connection {
+            true => Ended::Connection,
+            false => Ended::Stream,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, poll_fn};
+    use std::future::pending;
 
     use futures_util::task::noop_waker_ref;
     use hyper::rt::Executor as _;
@@ -104,11 +130,11 @@ mod tests {
     use super::*;
 
     /// Begins streams that count their polls, and stay open.
-    fn begin(streams: &Streams, number: usize) -> Arc<AtomicUsize> {
+    fn begin(executor: &Executor, number: usize) -> Arc<AtomicUsize> {
         let polls = Arc::new(AtomicUsize::new(0));
         for _ in 0..number {
             let polls = Arc::clone(&polls);
-            streams.executor().execute(async move {
+            executor.execute(async move {
                 polls.fetch_add(1, Ordering::Relaxed);
                 pending().await
             });
@@ -118,39 +144,60 @@ mod tests {
 
     #[test]
     fn a_turn_ends_although_more_streams_could_go_on() {
-        let mut streams = Streams::default();
-        let polls = begin(&streams, 3 * POLLS);
+        let executor = Executor::default();
+        let polls = begin(&executor, 3 * POLLS);
+        let mut running = Box::pin(run(pending(), executor));
         let mut cx = Context::from_waker(noop_waker_ref());
         for turn in 1..=3 {
-            assert!(streams.poll_turn(&mut cx).is_pending());
-            assert_eq!(polls.load(Ordering::Relaxed), turn * POLLS);
+            assert!(running.as_mut().poll(&mut cx).is_pending());
+            // The first poll of all is that of the connection.
+            assert_eq!(polls.load(Ordering::Relaxed), turn * POLLS - 1);
         }
-        assert!(streams.poll_turn(&mut cx).is_pending());
-        assert_eq!(polls.load(Ordering::Relaxed), 3 * POLLS, "all of them wait");
+        for _ in 0..2 {
+            assert!(running.as_mut().poll(&mut cx).is_pending());
+            assert_eq!(polls.load(Ordering::Relaxed), 3 * POLLS, "all of them wait");
+        }
     }
 
     #[tokio::test]
     async fn a_turn_that_was_too_short_wakes_the_connection_for_another_one() {
-        let mut streams = Streams::default();
-        let polls = begin(&streams, 10 * POLLS);
-        let all = poll_fn(|cx| {
-            let _ = streams.poll_turn(cx);
-            match polls.load(Ordering::Relaxed) == 10 * POLLS {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
+        let executor = Executor::default();
+        let polls = begin(&executor, 10 * POLLS);
+        let connection = async {
+            while polls.load(Ordering::Relaxed) < 10 * POLLS {
+                tokio::task::yield_now().await;
             }
-        });
-        all.await;
+        };
+        run(connection, executor).await;
     }
 
-    #[test]
-    fn a_panic_ends_one_stream_only() {
-        let mut streams = Streams::default();
-        streams.executor().execute(async { panic!("for a test") });
-        let polls = begin(&streams, 1);
-        let mut cx = Context::from_waker(noop_waker_ref());
-        assert!(streams.poll_turn(&mut cx).is_pending());
-        assert_eq!(polls.load(Ordering::Relaxed), 1);
-        assert_eq!(streams.open.len(), 1);
+    #[tokio::test]
+    async fn streams_that_the_connection_begins_run_and_end_with_it() {
+        let executor = Executor::default();
+        let (ended, is_ended) = tokio::sync::oneshot::channel::<()>();
+        let connection = {
+            let executor = executor.clone();
+            async move {
+                let (sender, receiver) = tokio::sync::oneshot::channel();
+                executor.execute(async move {
+                    let _ended = ended;
+                    sender.send(()).expect("it is waited for");
+                    pending().await
+                });
+                receiver.await.expect("the stream runs");
+            }
+        };
+        run(connection, executor).await;
+        is_ended.await.expect_err("dropped with the connection");
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_one_stream_only() {
+        let executor = Executor::default();
+        executor.execute(async { panic!("for a test") });
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        executor.execute(async { sender.send(()).expect("it is waited for") });
+        let connection = async { receiver.await.expect("the other stream runs") };
+        run(connection, executor).await;
     }
 }
