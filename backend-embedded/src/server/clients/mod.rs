@@ -154,8 +154,12 @@ impl Clients {
     }
 
     /// Counts a call on a connection until the guard is dropped; `None` if it is refused.
+    ///
+    /// A connection has no more calls than there are places left. So however many calls some
+    /// connections begin, another one finds as many places as the greediest of them has.
     pub(super) fn begin_call(&self, usage: &Arc<Usage>, purpose: Purpose) -> Option<InUse> {
-        let is_crowded = self.calls.get(purpose) >= self.limits.streams
+        let free = self.limits.streams.saturating_sub(self.calls.get(purpose));
+        let is_crowded = usage.calls(purpose) >= free
             || usage.client() != Client::Local
                 && usage.share().calls.get(purpose) >= self.limits.streams_of_client;
         if is_crowded {
@@ -262,26 +266,54 @@ mod tests {
         let limits = ServerLimits::default();
         let clients = clients(limits.with_streams(4).with_streams_of_client(2));
         let connect = |client| clients.add(&clients.admit(client).expect("room"));
-        let (greedy, local) = (connect(at("192.0.2.1")), connect(Client::Local));
+        let greedy = connect(at("192.0.2.1"));
+        let locals = [(); 2].map(|()| connect(Client::Local));
         let begin = |usage, purpose| clients.begin_call(usage, purpose);
         let mut calls: Vec<_> = [(); 2]
             .map(|()| begin(&greedy, Purpose::Usual).expect("room"))
             .into();
         assert!(begin(&greedy, Purpose::Usual).is_none(), "it has two");
-        for _ in 0..2 {
+        for local in &locals {
             calls.push(begin(&greedy, Purpose::Liveness).expect("room for a renewal"));
-            calls.push(begin(&local, Purpose::Usual).expect("room for others"));
+            calls.push(begin(local, Purpose::Usual).expect("room for others"));
         }
         assert!(begin(&greedy, Purpose::Liveness).is_none(), "it has two");
-        assert!(begin(&local, Purpose::Health).is_none(), "there are four");
-        for _ in 0..2 {
-            calls.push(begin(&local, Purpose::Liveness).expect("room for a renewal"));
+        assert!(
+            begin(&locals[0], Purpose::Health).is_none(),
+            "there are four"
+        );
+        for local in &locals {
+            calls.push(begin(local, Purpose::Liveness).expect("room for a renewal"));
         }
-        let refused = begin(&local, Purpose::Liveness).is_none();
+        let refused = begin(&locals[0], Purpose::Liveness).is_none();
         assert!(refused, "there are four");
         assert_eq!(clients.refused(), [("connections", 0), ("streams", 4)]);
         drop(calls);
         assert_eq!(clients.calls(), 0);
         begin(&greedy, Purpose::Usual).expect("room again");
+    }
+
+    #[test]
+    fn however_greedy_some_connections_are_another_one_finds_places() {
+        const GREEDY: usize = 9;
+        let clients = clients(ServerLimits::default().with_streams(100));
+        let connect = || clients.add(&clients.admit(Client::Local).expect("room"));
+        let begin = |usage| clients.begin_call(usage, Purpose::Usual);
+        let one = connect();
+        let alone: Vec<_> = std::iter::from_fn(|| begin(&one)).collect();
+        assert_eq!(alone.len(), 50, "half, if it is the only one");
+        drop(alone);
+        let greedy = [(); GREEDY].map(|()| connect());
+        let mut calls = Vec::new();
+        loop {
+            let before = calls.len();
+            calls.extend(greedy.iter().filter_map(begin));
+            if calls.len() == before {
+                break;
+            }
+        }
+        assert_eq!(calls.len(), GREEDY * 100 / (GREEDY + 1));
+        let another = connect();
+        assert!(begin(&another).is_some());
     }
 }

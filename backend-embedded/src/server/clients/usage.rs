@@ -31,6 +31,7 @@ pub(in crate::server) enum Purpose {
 #[derive(Debug)]
 pub(in crate::server) struct Usage {
     state: Mutex<State>,
+    calls: CallCounts,
     share: Arc<Share>,
     /// The answers that the client has not taken yet. Their calls may be over.
     untaken: Untaken,
@@ -54,6 +55,7 @@ impl Usage {
                 idle_since: Instant::now(),
                 is_cut: false,
             }),
+            calls: CallCounts::default(),
             share,
             untaken: Untaken::default(),
             cut: Notify::new(),
@@ -91,6 +93,11 @@ impl Usage {
     /// Returns whose connection it is.
     pub(super) fn client(&self) -> Client {
         self.share.client()
+    }
+
+    /// Returns the number of calls of this kind that are under way.
+    pub(super) fn calls(&self, purpose: Purpose) -> usize {
+        self.calls.get(purpose)
     }
 
     pub(super) fn share(&self) -> &Share {
@@ -132,6 +139,7 @@ impl InUse {
         if purpose != Purpose::Health {
             lock(&usage.state).calls += 1;
         }
+        usage.calls.add(purpose);
         usage.share.calls.add(purpose);
         all.add(purpose);
         InUse {
@@ -146,6 +154,7 @@ impl Drop for InUse {
     fn drop(&mut self) {
         self.all.remove(self.purpose);
         self.usage.share.calls.remove(self.purpose);
+        self.usage.calls.remove(self.purpose);
         if self.purpose == Purpose::Health {
             return;
         }
