@@ -184,10 +184,12 @@ async fn watch_the_past(scene: &Scene, factor: usize) -> usize {
         .expect("a call");
     let first = revision(first).await;
     let again = put("past", 100);
-    for _ in 0..100 {
+    let mut written = 0;
+    while written < 9_000 {
         let answers = (0..90).map(|_| writer.ask("KV/Put", &again));
         let answers = join_all(answers).await.into_iter().flatten().collect();
-        assert_eq!(statuses(answers, OK).await, 90);
+        // The streams of the attack before may still be ending, and leave fewer places.
+        written += statuses(answers, OK).await;
     }
     let mut held = Vec::new();
     for _ in 0..ATTACKERS * factor {
