@@ -30,11 +30,11 @@ pub struct ServerLimits {
     /// The number of connections of one client (default 2,048). A further one takes the place of one
     /// of the same client.
     pub connections_of_client: usize,
-    /// The number of calls under way, streams among them (default 32,768). A further one is refused
+    /// The number of calls under way, streams among them (default 16,384). A further one is refused
     /// with `RESOURCE_EXHAUSTED`. Renewals and revocations of leases are counted apart, and there may
     /// be as many of them.
     pub streams: usize,
-    /// The number of calls under way of one client (default 16,384).
+    /// The number of calls under way of one client (default 8,192).
     pub streams_of_client: usize,
     /// Bytes of all requests under way (default 64 MiB). A request counts with what has come of it. A
     /// further one is refused with `RESOURCE_EXHAUSTED`.
@@ -49,8 +49,8 @@ impl Default for ServerLimits {
         Self {
             connections: 4_096,
             connections_of_client: 2_048,
-            streams: 32_768,
-            streams_of_client: 16_384,
+            streams: 16_384,
+            streams_of_client: 8_192,
             request_bytes: 64 << 20,
             answer_bytes: 128 << 20,
         }

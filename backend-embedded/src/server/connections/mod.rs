@@ -28,10 +28,6 @@ use super::lifecycle::Lifecycle;
 /// The largest header block of a request, in bytes.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
-/// How much of its requests a client may send before the server has read the beginning. A connection
-/// can take up so much memory that no other limit counts.
-const WINDOW_BYTES: u32 = 256 * 1024;
-
 /// How long a connection may be silent before it is pinged, to find dead clients.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -80,8 +76,6 @@ where
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .max_header_list_size(MAX_HEADER_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .initial_stream_window_size(WINDOW_BYTES)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .serve_connection(TokioIo::new(connection), calls);
