@@ -22,6 +22,10 @@ use crate::server::{MAX_MESSAGE_BYTES, status};
 /// from the call's beginning.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The most messages that have begun and are not whole, of all calls. Most requests come whole, so
+/// only a client that holds requests back finds this limit.
+const MAX_UNFINISHED: usize = 4_096;
+
 /// The length of what stands before each message: a flag, and the length of the message.
 const PREFIX_BYTES: usize = 5;
 
@@ -30,6 +34,7 @@ const PREFIX_BYTES: usize = 5;
 pub(super) struct Requests {
     bytes: AtomicUsize,
     max_bytes: usize,
+    unfinished: AtomicUsize,
     refused: AtomicU64,
 }
 
@@ -38,6 +43,7 @@ impl Requests {
         Requests {
             bytes: AtomicUsize::new(0),
             max_bytes,
+            unfinished: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
         }
     }
@@ -100,6 +106,35 @@ impl Drop for Reserved {
     }
 }
 
+/// A message that is waited for. It is counted until this is dropped.
+struct Unfinished {
+    requests: Arc<Requests>,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Unfinished {
+    fn begin(requests: &Arc<Requests>) -> Result<Self, Status> {
+        if requests.unfinished.fetch_add(1, Ordering::Relaxed) >= MAX_UNFINISHED {
+            requests.unfinished.fetch_sub(1, Ordering::Relaxed);
+            requests.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(status::exhausted(format!(
+                "turnlock: {MAX_UNFINISHED} requests have begun and are not whole, which is the \
+                 limit; try again after a pause"
+            )));
+        }
+        Ok(Unfinished {
+            requests: Arc::clone(requests),
+            deadline: Box::pin(tokio::time::sleep(MESSAGE_TIMEOUT)),
+        })
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.requests.unfinished.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A body that passes on whole messages only.
 pub(super) struct WholeMessages<B> {
     inner: B,
@@ -110,7 +145,7 @@ pub(super) struct WholeMessages<B> {
     is_unary: bool,
     /// Whether a message, or the end of a call with one message, is expected now.
     is_due: bool,
-    deadline: Option<Pin<Box<Sleep>>>,
+    unfinished: Option<Unfinished>,
 }
 
 impl<B> WholeMessages<B> {
@@ -121,7 +156,7 @@ impl<B> WholeMessages<B> {
             begun: BytesMut::new(),
             is_unary,
             is_due: is_unary,
-            deadline: None,
+            unfinished: None,
         }
     }
 
@@ -154,20 +189,24 @@ impl<B> WholeMessages<B> {
             return Ok(None);
         }
         if !self.is_unary {
-            self.deadline = None;
+            self.unfinished = None;
         }
         Ok(Some(whole))
     }
 
-    /// Fails when a message that was begun does not come.
-    fn check_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+    /// Fails when a message that was begun does not come, or if too many do not.
+    fn check_unfinished(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
         if !self.is_due {
             return Poll::Pending;
         }
-        let deadline = self
-            .deadline
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(MESSAGE_TIMEOUT)));
-        ready!(deadline.as_mut().poll(cx));
+        let unfinished = match &mut self.unfinished {
+            Some(unfinished) => unfinished,
+            none => match Unfinished::begin(&self.budget.0.requests) {
+                Ok(begun) => none.insert(begun),
+                Err(refusal) => return Poll::Ready(refusal),
+            },
+        };
+        ready!(unfinished.deadline.as_mut().poll(cx));
         Poll::Ready(Status::deadline_exceeded(format!(
             "turnlock: the request did not come whole within {} s",
             MESSAGE_TIMEOUT.as_secs()
@@ -214,7 +253,9 @@ where
                     return Poll::Ready(Some(Ok(Frame::data(begun))));
                 }
                 Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => return this.check_deadline(cx).map(|late| Some(Err(late))),
+                Poll::Pending => {
+                    return this.check_unfinished(cx).map(|refusal| Some(Err(refusal)));
+                }
             };
             let piece = match frame.map(Frame::into_data) {
                 Ok(Ok(piece)) => piece,
@@ -370,5 +411,29 @@ mod tests {
         assert!(requests.bytes().0 <= MAX_REQUESTS_BYTES);
         drop(budgets);
         assert_eq!(requests.bytes().0, 0, "all is given back");
+    }
+
+    #[tokio::test]
+    async fn requests_that_are_held_back_have_a_limit_and_whole_ones_do_not() {
+        use futures_util::FutureExt;
+        let requests = Arc::new(Requests::new(MAX_REQUESTS_BYTES));
+        let held_back = || {
+            let nothing = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Status>>());
+            let budget = RequestBudget::new(Arc::clone(&requests));
+            WholeMessages::new(nothing, budget, true)
+        };
+        let mut waiting: Vec<_> = std::iter::repeat_with(held_back)
+            .take(MAX_UNFINISHED)
+            .collect();
+        for body in &mut waiting {
+            assert!(body.frame().now_or_never().is_none());
+        }
+        let refused = held_back().frame().await.expect("an error");
+        let refused = refused.expect_err("one too many");
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        let whole = body(vec![message(10)], &requests).collect().await;
+        assert_eq!(whole.expect("accepted").to_bytes().len(), PREFIX_BYTES + 10);
+        waiting.pop();
+        assert!(held_back().frame().now_or_never().is_none(), "room again");
     }
 }
