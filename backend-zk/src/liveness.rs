@@ -174,7 +174,7 @@ impl Renewer {
             .await
     }
 
-    /// Creates the node anew. Returns the zxid of the write.
+    /// Creates the node again, and returns the zxid of the write.
     async fn make(&self) -> Result<u64, Error> {
         let mut made = self.try_make().await?;
         if made.is_none()

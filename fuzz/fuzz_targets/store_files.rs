@@ -62,7 +62,7 @@ fn journal(input: &[u8]) -> Vec<u8> {
     journal
 }
 
-/// Makes a mark. Its sum is that of FNV-1a.
+/// Returns a mark with a checksum that fits, by FNV-1a.
 fn mark(input: &[u8]) -> Vec<u8> {
     let mut mark = input.to_vec();
     mark.resize(16, 0);

@@ -5,18 +5,24 @@ mod support;
 use std::fs;
 use std::process::Command;
 
-use support::{Home, Server, code, eventually, program, text};
+use support::{Home, Running, Server, code, eventually, program, text};
 
 /// The page that says how leases of strangers are found and revoked.
 const RUNBOOK: &str = "../docs/runbooks/TurnlockServerSaturated.md";
+
+/// Starts a command that holds a lock which is free, and waits until it does.
+fn hold(home: &Home, url: &str, name: &str) -> Running {
+    let holder = home.spawn(&["hold", "--backend", url, name]);
+    eventually("it holds", || home.queue_at(url, name).len() == 1);
+    holder
+}
 
 #[test]
 fn a_contender_behind_too_many_is_told_the_place_that_there_is_not() {
     let home = Home::new();
     let server = Server::start_with(&home, &["--max-waiters", "1"]);
     let url = server.url();
-    let _holder = home.spawn(&["hold", "--backend", &url, "a"]);
-    eventually("it holds", || home.queue_at(&url, "a").len() == 1);
+    let _holder = hold(&home, &url, "a");
     let _waiter = home.spawn(&["hold", "--backend", &url, "a"]);
     eventually("it waits", || home.queue_at(&url, "a").len() == 2);
     let refused = home.run(&["run", "--backend", &url, "a", "--", "true"]);
@@ -33,11 +39,7 @@ fn a_limit_is_kept_and_shown() {
     let limits = ["--limit", "leases=2", "--limit", "store_bytes=1MiB"];
     let server = Server::start_with(&home, &limits);
     let url = server.url();
-    let holders = ["a", "b"].map(|name| {
-        let holder = home.spawn(&["hold", "--backend", &url, name]);
-        eventually("it holds", || home.queue_at(&url, name).len() == 1);
-        holder
-    });
+    let holders = ["a", "b"].map(|name| hold(&home, &url, name));
     let refused = home.run(&["run", "--backend", &url, "c", "--", "true"]);
     let said = text(&refused.stderr);
     assert_eq!(code(&refused), 69, "{said}");
@@ -71,8 +73,7 @@ fn leases_that_nobody_will_end_are_revoked_by_the_script_of_the_runbook() {
     let home = Home::new();
     let server = Server::start_with(&home, &["--limit", "leases=6"]);
     let url = server.url();
-    let _holder = home.spawn(&["hold", "--backend", &url, "kept"]);
-    eventually("it holds", || home.queue_at(&url, "kept").len() == 1);
+    let _holder = hold(&home, &url, "kept");
     let etcdctl = program("etcdctl", "etcd-client");
     for _ in 0..5 {
         let granted = Command::new(&etcdctl)

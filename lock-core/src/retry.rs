@@ -74,13 +74,13 @@ where
         // In a box: an operation that succeeds at once does without the memory.
         Err(error) => {
             let tries = Tries::new(policy, begun, end);
-            Box::pin(retry_after(error, tries, observed, attempt)).await
+            Box::pin(retry_failed(error, tries, observed, attempt)).await
         }
     }
 }
 
 /// Goes on with [`retry_until`] after the first try, which failed.
-async fn retry_after<T, F>(
+async fn retry_failed<T, F>(
     mut error: Error,
     mut tries: Tries,
     observed: ObservedRetries<'_>,

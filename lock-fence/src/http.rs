@@ -149,7 +149,7 @@ fn to_status(error: &Error) -> (StatusCode, Option<Duration>) {
 /// |---|---|
 /// | `Exhausted` | 429 Too Many Requests, with `Retry-After` |
 /// | `Unreachable` | 503 Service Unavailable, with `Retry-After` |
-/// | `SessionLost`, `Evicted` | 503 Service Unavailable, with `Retry-After`: the next request acquires anew |
+/// | `SessionLost`, `Evicted` | 503 Service Unavailable, with `Retry-After`: the next request acquires the lock again |
 /// | `InvalidName`, `InvalidArgument` | 400 Bad Request |
 /// | `Refused` | 403 Forbidden |
 /// | `Unsupported` | 501 Not Implemented |

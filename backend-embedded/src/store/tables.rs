@@ -33,8 +33,8 @@ const META_FORMAT: &str = "format";
 const META_CLUSTER: &str = "cluster_id";
 const META_MEMBER: &str = "member_id";
 
-/// What a state can have. Sums are right only within these bounds: whoever can write a file can put
-/// any number there, and a right checksum beside it.
+// The numbers that a coordinator writes. Calculations with them cannot overflow. A file may have
+// others: somebody who can write the file can also write a checksum that fits.
 const REVISIONS: RangeInclusive<Revision> = FIRST_REVISION..=i64::MAX.unsigned_abs();
 const VERSIONS: RangeInclusive<u64> = 1..=1 << 62;
 const TTLS: RangeInclusive<Duration> = MIN_LEASE_TTL..=MAX_LEASE_TTL;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tonic::Status;
 use tonic::codegen::StdError;
@@ -34,7 +35,8 @@ const PREFIX_BYTES: usize = 5;
 pub(super) struct Requests {
     bytes: AtomicUsize,
     max_bytes: usize,
-    unfinished: AtomicUsize,
+    /// The places for messages that are waited for.
+    unfinished: Arc<Semaphore>,
     refused: AtomicU64,
 }
 
@@ -43,7 +45,7 @@ impl Requests {
         Requests {
             bytes: AtomicUsize::new(0),
             max_bytes,
-            unfinished: AtomicUsize::new(0),
+            unfinished: Arc::new(Semaphore::new(MAX_UNFINISHED)),
             refused: AtomicU64::new(0),
         }
     }
@@ -108,30 +110,24 @@ impl Drop for Reserved {
 
 /// A message that is waited for. It is counted until this is dropped.
 struct Unfinished {
-    requests: Arc<Requests>,
     deadline: Pin<Box<Sleep>>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Unfinished {
-    fn begin(requests: &Arc<Requests>) -> Result<Self, Status> {
-        if requests.unfinished.fetch_add(1, Ordering::Relaxed) >= MAX_UNFINISHED {
-            requests.unfinished.fetch_sub(1, Ordering::Relaxed);
+    fn begin(requests: &Requests) -> Result<Self, Status> {
+        let place = Arc::clone(&requests.unfinished).try_acquire_owned();
+        let place = place.map_err(|_| {
             requests.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(status::exhausted(format!(
+            status::exhausted(format!(
                 "turnlock: {MAX_UNFINISHED} requests have begun and are not whole, which is the \
                  limit; try again after a pause"
-            )));
-        }
+            ))
+        })?;
         Ok(Unfinished {
-            requests: Arc::clone(requests),
             deadline: Box::pin(tokio::time::sleep(MESSAGE_TIMEOUT)),
+            _place: place,
         })
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        self.requests.unfinished.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -155,8 +155,9 @@ impl Clients {
 
     /// Counts a call on a connection until the guard is dropped; `None` if it is refused.
     ///
-    /// A connection has no more calls than there are places left. So however many calls some
-    /// connections begin, another one finds as many places as the greediest of them has.
+    /// A connection has no more calls than there are places left. So the first one leaves half of
+    /// the places, and connections that begin calls in turns leave as many as each of them has. Those
+    /// that come one after the other can still take nearly all.
     pub(super) fn begin_call(&self, usage: &Arc<Usage>, purpose: Purpose) -> Option<InUse> {
         let free = self.limits.streams.saturating_sub(self.calls.get(purpose));
         let is_crowded = usage.calls(purpose) >= free
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn however_greedy_some_connections_are_another_one_finds_places() {
+    fn connections_that_begin_calls_in_turns_leave_places_for_another_one() {
         const GREEDY: usize = 9;
         let clients = clients(ServerLimits::default().with_streams(100));
         let connect = || clients.add(&clients.admit(Client::Local).expect("room"));

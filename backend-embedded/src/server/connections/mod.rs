@@ -96,7 +96,7 @@ where
     turns::run(connection, executor).await;
 }
 
-/// The calls of one connection, each of which is told who made it.
+/// Serves the calls of one connection, and tells the services who made the calls.
 struct Calls<S> {
     peer: Peer,
     service: S,

@@ -135,8 +135,8 @@ fn a_file_cut_off_is_noticed_or_harmless() {
     }
 }
 
-/// Whoever can write the journal can put a right checksum beside any number. The deadline of such a
-/// lease, and the revision after such a one, would be more than a number can hold.
+/// Somebody who can write the journal can also write a checksum that fits. The deadline of a lease
+/// that is this long would overflow, and so would the revision that follows a revision this high.
 #[test]
 fn numbers_that_no_coordinator_writes_are_noticed() {
     let with_key = |change: fn(&mut KeyValue)| {
