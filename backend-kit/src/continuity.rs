@@ -11,6 +11,7 @@
 //! Such proof ends an *era*. The sessions of an earlier era are over: entries that were removed
 //! after the backup was made are back, and may stand ahead of a holder.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lock_core::{Error, ErrorKind, LossReason, TokenOffset};
@@ -22,13 +23,14 @@ pub struct Continuity {
     store: String,
     /// What the store calls its numbers.
     number_name: &'static str,
+    /// How often the store was replaced or went back. It changes under the lock of `seen`. Checks read
+    /// it without that lock.
+    era: AtomicU64,
     seen: Mutex<Seen>,
 }
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// How often the store was replaced or went back.
-    era: u64,
     /// The id of the cluster; zero if it has none.
     cluster: u64,
     /// The highest number in an answer of this era.
@@ -63,6 +65,7 @@ impl Continuity {
         Continuity {
             store: store.into(),
             number_name,
+            era: AtomicU64::new(0),
             seen: Mutex::default(),
         }
     }
@@ -71,7 +74,7 @@ impl Continuity {
     pub fn begin_write(&self) -> SentWrite {
         let seen = self.seen();
         SentWrite {
-            era: seen.era,
+            era: self.era(),
             number: seen.number,
             offset: seen.offset,
         }
@@ -82,7 +85,7 @@ impl Continuity {
     pub fn end_write(&self, sent: SentWrite, cluster: u64, number: u64) -> u64 {
         let mut seen = self.seen();
         // Nothing tells which of the two stores has answered.
-        if sent.era != seen.era {
+        if sent.era != self.era() {
             return sent.era;
         }
         let went_back = number != 0 && number < sent.number;
@@ -95,13 +98,13 @@ impl Continuity {
         if cluster != 0 {
             seen.cluster = cluster;
         }
-        seen.era
+        self.era()
     }
 
     /// Notes the offset of tokens that a write has found. An offset is never lowered.
     pub fn note_offset(&self, sent: SentWrite, offset: TokenOffset) {
         let mut seen = self.seen();
-        if sent.era != seen.era {
+        if sent.era != self.era() {
             return;
         }
         if offset < sent.offset {
@@ -114,7 +117,7 @@ impl Continuity {
     /// had removed is there again.
     pub fn note_return(&self, era: u64) {
         let mut seen = self.seen();
-        if seen.era == era {
+        if self.era() == era {
             self.end_era(&mut seen, true);
         }
     }
@@ -137,12 +140,12 @@ impl Continuity {
             offset: before.map_or(offset, |before| before.offset.max(offset)),
         });
         seen.offset = TokenOffset::default();
-        seen.era += 1;
+        self.era.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Returns the present era.
     pub fn era(&self) -> u64 {
-        self.seen().era
+        self.era.load(Ordering::SeqCst)
     }
 
     /// Checks that a session of this era is on the present store.
@@ -162,6 +165,10 @@ impl Continuity {
     /// # Errors
     /// [`ErrorKind::Configuration`] if they may not be.
     pub fn check_tokens(&self, offset: Option<TokenOffset>) -> Result<(), Error> {
+        // The first era demands nothing.
+        if self.era() == 0 {
+            return Ok(());
+        }
         let Some(demand) = self.seen().demand else {
             return Ok(());
         };

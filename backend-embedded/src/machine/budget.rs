@@ -53,9 +53,11 @@ pub(super) struct Budget {
     allowance: Allowance,
     keys: usize,
     bytes: usize,
-    /// Whether the request cannot exceed the allowance on this store, so that nothing has to be
-    /// counted. That is the usual case.
-    is_ample: bool,
+    /// Whether the request cannot look at more keys than the allowance on this store, so that they need
+    /// not be counted.
+    has_ample_keys: bool,
+    /// Whether the answer cannot be longer than the allowance on this store.
+    has_ample_bytes: bool,
 }
 
 impl Budget {
@@ -69,9 +71,8 @@ impl Budget {
             allowance,
             keys: allowance.keys,
             bytes: allowance.bytes,
-            is_ample: reads == 0
-                || reads.saturating_mul(all_keys) <= allowance.keys
-                    && reads.saturating_mul(all_bytes) <= allowance.bytes,
+            has_ample_keys: reads.saturating_mul(all_keys) <= allowance.keys,
+            has_ample_bytes: reads.saturating_mul(all_bytes) <= allowance.bytes,
         }
     }
 
@@ -80,10 +81,7 @@ impl Budget {
         store: &KeySpace,
         compare: &Compare,
     ) -> Result<(), Error> {
-        if self.is_ample {
-            return Ok(());
-        }
-        self.charge_keys(count(store, &compare.keys, self.keys))
+        self.charge_count(store, &compare.keys)
     }
 
     /// Charges a read. `written` is the size of what the request itself has written before.
@@ -93,15 +91,16 @@ impl Budget {
         range: &Range,
         written: usize,
     ) -> Result<(), Error> {
-        if self.is_ample {
+        let mut returned = range::returned_at_most(range).min(store.len());
+        if !self.has_ample_keys {
+            let extent = range::extent(store, range, self.keys);
+            self.charge_keys(extent.looked_at)?;
+            returned = extent.returned;
+        }
+        if self.has_ample_bytes || returned == 0 {
             return Ok(());
         }
-        let extent = range::extent(store, range, self.keys);
-        self.charge_keys(extent.looked_at)?;
-        if extent.returned == 0 {
-            return Ok(());
-        }
-        let most = extent.returned.saturating_mul(store.largest());
+        let most = returned.saturating_mul(store.largest());
         let most = match most.saturating_add(written) <= self.bytes {
             true => most,
             false => range::read_current(store, range)
@@ -132,21 +131,25 @@ impl Budget {
     }
 
     pub(super) fn charge_put(&mut self, store: &KeySpace, put: &Put) -> Result<(), Error> {
-        if self.is_ample || !put.prev_kv {
+        if self.has_ample_bytes || !put.prev_kv {
             return Ok(());
         }
         self.charge_bytes(store.get(&put.key).map_or(0, |old| old.size()))
     }
 
     pub(super) fn charge_delete(&mut self, store: &KeySpace, delete: &Delete) -> Result<(), Error> {
-        if self.is_ample {
-            return Ok(());
-        }
-        self.charge_keys(count(store, &delete.keys, self.keys))?;
-        if !delete.prev_kv {
+        self.charge_count(store, &delete.keys)?;
+        if self.has_ample_bytes || !delete.prev_kv {
             return Ok(());
         }
         self.charge_bytes(store.iter(&delete.keys).map(|kv| kv.size()).sum())
+    }
+
+    fn charge_count(&mut self, store: &KeySpace, keys: &KeyRange) -> Result<(), Error> {
+        if self.has_ample_keys {
+            return Ok(());
+        }
+        self.charge_keys(count(store, keys, self.keys))
     }
 
     fn charge_keys(&mut self, count: usize) -> Result<(), Error> {
@@ -166,5 +169,8 @@ impl Budget {
 
 /// Counts the keys of a range, up to one more than `limit`.
 fn count(store: &KeySpace, keys: &KeyRange, limit: usize) -> usize {
+    if let KeyRange::One(_) = keys {
+        return 1;
+    }
     store.iter(keys).take(limit.saturating_add(1)).count()
 }

@@ -55,12 +55,14 @@ impl KeySpace {
 
     /// Returns the keys of a range, ascending.
     pub(super) fn iter(&self, range: &KeyRange) -> impl Iterator<Item = &Arc<KeyValue>> {
-        range
-            .bounds()
-            .map(|bounds| self.keys.range::<[u8], _>(bounds))
-            .into_iter()
-            .flatten()
-            .map(|(_, kv)| kv)
+        // One search instead of the two of a range.
+        let (one, bounds) = match range {
+            KeyRange::One(key) => (self.keys.get(key), None),
+            KeyRange::Span { .. } => (None, range.bounds()),
+        };
+        let span = bounds.map(|bounds| self.keys.range::<[u8], _>(bounds));
+        let span = span.into_iter().flatten().map(|(_, kv)| kv);
+        one.into_iter().chain(span)
     }
 
     /// Returns the number of keys in a range.

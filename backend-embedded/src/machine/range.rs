@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::keys::{Directory, KeySpace};
-use super::op::{KeyValue, Range, RangeResult, Revision, SortOrder, SortTarget};
+use super::op::{KeyRange, KeyValue, Range, RangeResult, Revision, SortOrder, SortTarget};
 use super::past::{Past, States};
 
 /// Reads the state at the revision of the request, which is known.
@@ -71,6 +71,15 @@ fn max_count(range: &Range) -> usize {
     match range.limit {
         0 => usize::MAX,
         limit => limit.saturating_add(1),
+    }
+}
+
+/// Returns how many keys a read returns, at most, on any store.
+pub(super) fn returned_at_most(range: &Range) -> usize {
+    match &range.keys {
+        _ if range.count_only => 0,
+        KeyRange::One(_) => 1,
+        KeyRange::Span { .. } => max_count(range),
     }
 }
 

@@ -231,7 +231,7 @@ impl BoundServer {
                 None => std::future::pending().await,
             }
         };
-        let incoming = Incoming::new(self.bound, handshakes, clients, lifecycle.clone());
+        let incoming = Incoming::new(self.bound, handshakes, clients);
         let service = Deadlines(CountCalls {
             inner: OnlyGrpc(Authenticated {
                 inner: LimitBodies {

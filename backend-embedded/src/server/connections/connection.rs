@@ -15,7 +15,6 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
 use crate::server::clients::{Slot, Usage};
-use crate::server::lifecycle::Lifecycle;
 use crate::server::tls::{Identity, SecureConnection};
 
 /// How long a connection may take to send its HTTP/2 preface.
@@ -29,13 +28,11 @@ pub(super) type Socket = Either<
     Either<UnixStream, Box<dyn backend_kit::connection::Connection>>,
 >;
 
-/// An accepted connection. Reads fail once the server is closed, if the connection gives way to
-/// another one, if the client does not send its preface in time, or if it keeps others waiting by not
-/// taking its answers. Then the HTTP/2 layer drops the connection and all its streams.
+/// An accepted connection. Reads and writes fail if the client does not send its preface in time, or
+/// if it keeps others waiting by not taking its answers. Then the HTTP/2 layer drops the connection and
+/// all its streams.
 pub(in crate::server) struct Connection {
     socket: Batched<Socket>,
-    closed: Pin<Box<dyn Future<Output = ()> + Send>>,
-    is_closed: bool,
     preface: Option<Preface>,
     peer: Peer,
     _slot: Slot,
@@ -67,17 +64,13 @@ struct Preface {
 
 impl Connection {
     /// Takes a connection whose handshake is done.
-    pub(super) fn secure(
-        secure: SecureConnection<Slot>,
-        usage: Arc<Usage>,
-        lifecycle: Lifecycle,
-    ) -> Self {
+    pub(super) fn secure(secure: SecureConnection<Slot>, usage: Arc<Usage>) -> Self {
         let SecureConnection {
             stream,
             identity,
             slot,
         } = secure;
-        let mut connection = Self::new(Either::Left(Either::Right(stream)), slot, usage, lifecycle);
+        let mut connection = Self::new(Either::Left(Either::Right(stream)), slot, usage);
         if let Some(identity) = &identity {
             tracing::debug!(client = %identity, "a client has proven who it is");
         }
@@ -85,8 +78,7 @@ impl Connection {
         connection
     }
 
-    pub(super) fn new(socket: Socket, slot: Slot, usage: Arc<Usage>, lifecycle: Lifecycle) -> Self {
-        let closing = Arc::clone(&usage);
+    pub(super) fn new(socket: Socket, slot: Slot, usage: Arc<Usage>) -> Self {
         Self {
             peer: Peer {
                 pid: find_pid(&socket),
@@ -94,13 +86,6 @@ impl Connection {
                 usage,
             },
             socket: Batched::new(socket),
-            closed: Box::pin(async move {
-                tokio::select! {
-                    () = lifecycle.wait_for_close() => {}
-                    () = closing.wait_for_cut() => {}
-                }
-            }),
-            is_closed: false,
             preface: Some(Preface {
                 bytes: 0,
                 deadline: Box::pin(tokio::time::sleep(PREFACE_TIMEOUT)),
@@ -116,12 +101,8 @@ impl Connection {
         &self.peer
     }
 
-    /// Fails once the connection is to end.
-    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.is_closed || self.closed.as_mut().poll(cx).is_ready() {
-            self.is_closed = true;
-            return Err(io::ErrorKind::ConnectionAborted.into());
-        }
+    /// Fails once the client has kept others waiting for too long.
+    fn check(&self) -> io::Result<()> {
         // A client that takes no answers still answers pings.
         if self.peer.usage.untaken().is_overdue() {
             tracing::warn!("a client does not take its answers while others wait: it is cut off");
@@ -138,7 +119,7 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.check(cx)?;
+        this.check()?;
         if let Some(preface) = &mut this.preface
             && preface.deadline.as_mut().poll(cx).is_ready()
         {
@@ -164,20 +145,20 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         // HTTP/2 does not read while it cannot write.
         let this = self.get_mut();
-        this.check(cx)?;
+        this.check()?;
         Pin::new(&mut this.socket).poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.check(cx)?;
+        this.check()?;
         Pin::new(&mut this.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // A client that does not read can keep this from its end as well.
         let this = self.get_mut();
-        this.check(cx)?;
+        this.check()?;
         Pin::new(&mut this.socket).poll_shutdown(cx)
     }
 }

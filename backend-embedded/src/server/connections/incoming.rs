@@ -1,4 +1,4 @@
-//! Accepts connections, as many as the limits allow. Each ends with the server.
+//! Accepts connections, as many as the limits allow.
 
 use std::future::Future;
 use std::io;
@@ -16,7 +16,6 @@ use tokio_util::either::Either;
 
 use super::connection::{Connection, Socket};
 use crate::server::clients::{Client, Clients, Slot};
-use crate::server::lifecycle::Lifecycle;
 use crate::server::listen::BoundListener;
 use crate::server::log_pace::LogPace;
 use crate::server::tls::Handshakes;
@@ -33,7 +32,6 @@ pub(in crate::server) struct Incoming {
     /// Those of all TCP listeners, if they speak TLS.
     handshakes: Option<Handshakes<Slot>>,
     clients: Arc<Clients>,
-    lifecycle: Lifecycle,
     backoff: Option<Pin<Box<Sleep>>>,
     refusals: LogPace,
 }
@@ -43,14 +41,12 @@ impl Incoming {
         listeners: Vec<BoundListener>,
         handshakes: Option<Handshakes<Slot>>,
         clients: Arc<Clients>,
-        lifecycle: Lifecycle,
     ) -> Self {
         Self {
             listeners,
             next: 0,
             handshakes,
             clients,
-            lifecycle,
             backoff: None,
             refusals: LogPace::default(),
         }
@@ -69,7 +65,7 @@ impl Incoming {
 
     fn connect(&self, socket: Socket, slot: Slot) -> Connection {
         let usage = self.clients.add(&slot);
-        Connection::new(socket, slot, usage, self.lifecycle.clone())
+        Connection::new(socket, slot, usage)
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
@@ -111,7 +107,7 @@ impl Stream for Incoming {
                 && let Poll::Ready(secure) = handshakes.poll_next(cx)
             {
                 let usage = self.clients.add(&secure.slot);
-                let connection = Connection::secure(secure, usage, self.lifecycle.clone());
+                let connection = Connection::secure(secure, usage);
                 return Poll::Ready(Some(connection));
             }
             if let Some(backoff) = &mut self.backoff {
@@ -204,12 +200,10 @@ mod tests {
         let connections = stream::iter(sockets).boxed();
         let limits = ServerLimits::default().with_connections(1);
         let clients = Arc::new(Clients::new(limits, Arc::new(watch::Sender::new(0))));
-        let (_phase, lifecycle) = Lifecycle::new();
         let mut incoming = Incoming::new(
             vec![BoundListener::Custom(connections.fuse().boxed())],
             None,
             Arc::clone(&clients),
-            lifecycle,
         );
         let first = incoming.next().await.expect("one");
         let second = std::future::poll_fn(|cx| Poll::Ready(incoming.poll_next_unpin(cx)));

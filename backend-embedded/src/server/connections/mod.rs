@@ -6,6 +6,7 @@ mod turns;
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -59,8 +60,9 @@ where
     while connections.join_next().await.is_some() {}
 }
 
-/// Serves a connection until it has ended. When the server drains, it takes no more calls, and ends
-/// with the last one that is under way.
+/// Serves a connection until it has ended or is cut: because the server is closed, or because the
+/// connection gives way to another one. When the server drains, the connection takes no more calls, and
+/// ends with the last one that is under way.
 async fn serve_one<S>(connection: Connection, service: S, lifecycle: Lifecycle)
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
@@ -68,10 +70,9 @@ where
     S::Future: Send,
 {
     let executor = Executor::default();
-    let calls = Calls {
-        peer: connection.peer().clone(),
-        service,
-    };
+    let peer = connection.peer().clone();
+    let usage = Arc::clone(&peer.usage);
+    let calls = Calls { peer, service };
     let http = http2::Builder::new(executor.clone())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
@@ -81,16 +82,28 @@ where
         .serve_connection(TokioIo::new(connection), calls);
     let connection = async {
         let mut http = pin!(http);
-        let ended = tokio::select! {
-            biased;
-            ended = &mut http => ended,
-            () = lifecycle.wait_for_draining() => {
-                http.as_mut().graceful_shutdown();
-                http.await
+        let mut cut = pin!(async {
+            tokio::select! {
+                () = lifecycle.wait_for_close() => {}
+                () = usage.wait_for_cut() => {}
             }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection failed");
+        });
+        let mut is_draining = false;
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut http => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection failed");
+                    }
+                    break;
+                }
+                () = &mut cut => break,
+                () = lifecycle.wait_for_draining(), if !is_draining => {
+                    is_draining = true;
+                    http.as_mut().graceful_shutdown();
+                }
+            }
         }
     };
     turns::run(connection, executor).await;
