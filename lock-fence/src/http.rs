@@ -21,7 +21,8 @@
 //! later. A client can claim any token: the fence orders the writes of clients that are allowed to
 //! write, and does not authenticate anybody. The example `http` of this crate is a whole server.
 //!
-//! A service that takes locks itself answers with [`lock_refusal`] when it cannot get one.
+//! A service that takes locks itself answers with [`lock_refusal`] when it cannot get one: see the
+//! example `axum`.
 
 use std::future::Future;
 use std::pin::Pin;
