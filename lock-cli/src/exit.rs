@@ -46,6 +46,8 @@ pub enum Exit {
     Configuration,
     /// The file has seen a higher token.
     Stale,
+    /// The command has started before, and its end is not known.
+    Unknown,
     /// The command cannot be executed.
     NotExecutable,
     /// The command was not found.
@@ -86,6 +88,10 @@ pub const TABLE: &[(&str, &str)] = &[
         "79",
         "stale: the file has seen a higher token, and nothing was changed",
     ),
+    (
+        "80",
+        "unknown: a run with this `--once` key has started before, and its end is not known",
+    ),
     ("126", "the command cannot be executed"),
     ("127", "the command was not found"),
     (
@@ -115,6 +121,7 @@ impl Exit {
             Exit::Refused => 77,
             Exit::Configuration => 78,
             Exit::Stale => 79,
+            Exit::Unknown => 80,
             Exit::NotExecutable => 126,
             Exit::NotFound => 127,
         }
@@ -284,6 +291,7 @@ mod tests {
             Exit::Refused,
             Exit::Configuration,
             Exit::Stale,
+            Exit::Unknown,
             Exit::NotExecutable,
             Exit::NotFound,
         ];

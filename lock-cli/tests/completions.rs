@@ -71,7 +71,7 @@ fn fish(line: &str) -> Vec<String> {
 #[test]
 fn bash_completes_commands_options_and_values() {
     assert_eq!(bash(&["turnlock", "que"]), ["queue"]);
-    assert_eq!(bash(&["turnlock", "run", "--on"]), ["--on-lost"]);
+    assert_eq!(bash(&["turnlock", "run", "--on-"]), ["--on-lost"]);
     let values = bash(&["turnlock", "run", "--on-lost", ""]);
     assert_eq!(values, ["term", "kill", "ignore"]);
     // Readline completes files, not the script.
@@ -89,7 +89,7 @@ fn bash_completes_the_command_under_the_lock() {
 #[test]
 fn fish_completes_commands_options_and_values() {
     assert_eq!(fish("turnlock que"), ["queue"]);
-    assert_eq!(fish("turnlock run --on"), ["--on-lost"]);
+    assert_eq!(fish("turnlock run --on-"), ["--on-lost"]);
     let mut values = fish("turnlock run --on-lost ");
     values.sort();
     assert_eq!(values, ["ignore", "kill", "term"]);

@@ -265,6 +265,18 @@ impl From<Guard> for AnyGuard {
     }
 }
 
+/// Returns the guard itself as the error if it holds the lock together with other readers.
+impl TryFrom<AnyGuard> for Guard {
+    type Error = AnyGuard;
+
+    fn try_from(guard: AnyGuard) -> Result<Self, AnyGuard> {
+        match guard.mode() {
+            Mode::Exclusive => Ok(Guard::new(guard.held)),
+            Mode::Shared => Err(guard),
+        }
+    }
+}
+
 impl From<ReadGuard> for AnyGuard {
     fn from(guard: ReadGuard) -> Self {
         Guard::new(guard.held)

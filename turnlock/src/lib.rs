@@ -78,7 +78,7 @@ pub use lock_core::{
     AcquireOptions, AnyGuard, Backend, Effect, Entry, EntryId, Error, ErrorKind, Guard,
     Incarnation, Liveness, LockName, Locks, LossReason, Metadata, Mode, Mutex, NameError, NameRule,
     OnRequeue, OnSessionLoss, Operation, Options, Queue, Raised, ReadGuard, Release, Removed,
-    RwLock, SessionId, State, Token, TokenOffset, clock, guard_mode, nesting, observe, rule,
+    RwLock, SessionId, State, Token, TokenOffset, clock, data, guard_mode, nesting, observe, rule,
 };
 pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
 

@@ -48,6 +48,27 @@ pub struct Acquire {
     pub raw: bool,
 }
 
+/// Whether a command is wanted once.
+#[derive(Debug, Args)]
+pub struct OnceOptions {
+    /// Do not run COMMAND if it has ended with status 0 under this KEY and this lock before; 80 if
+    /// nobody knows how it has ended
+    #[arg(long, value_name = "KEY")]
+    pub once: Option<String>,
+    /// Run COMMAND also if nobody knows how it has ended under the KEY before
+    #[arg(long, requires = "once")]
+    pub once_rerun_unknown: bool,
+    /// How long the coordinator remembers a KEY after its command has ended
+    #[arg(
+        long,
+        value_name = "SECS",
+        value_parser = parse_seconds,
+        default_value = "168h",
+        requires = "once"
+    )]
+    pub once_for: Duration,
+}
+
 /// The rest of flock's flags. A flag that has no meaning here is refused with the reason, and not
 /// mistaken for something else.
 #[derive(Debug, Args)]
@@ -84,6 +105,8 @@ pub struct Run {
     /// Keep the lock until everything that COMMAND started has ended, even in the background
     #[arg(long)]
     pub wait_all: bool,
+    #[command(flatten)]
+    pub once: OnceOptions,
     /// Run this text with $SHELL, or with /bin/sh if it is not set
     #[arg(
         short = 'c',

@@ -11,6 +11,7 @@ Examples:
   turnlock run -n nightly -- ./report            run only if the lock is free
   turnlock run -w 30 -s index -- ./search        share it, wait at most 30 s
   turnlock run deploy -c 'echo $TURNLOCK_TOKEN'  run a shell line
+  turnlock run --once pay-7 ledger -- ./pay 7    not again once it has succeeded
   turnlock edit ledger book.json -- jq '.n += 1' change a fenced file
   turnlock run -n /var/lock/nightly -- ./report  the lock of a file, by its path
   turnlock queue ledger                          show its holders and waiters

@@ -22,7 +22,7 @@ mod trial;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::acquire::{
-    Acquire, Append, Change, Check, Edit, Fence, FlockFlags, Hold, OnLost, Run, Write,
+    Acquire, Append, Change, Check, Edit, Fence, FlockFlags, Hold, OnLost, OnceOptions, Run, Write,
 };
 #[cfg(feature = "embedded")]
 pub use self::backup::{Restore, Snapshot};

@@ -20,6 +20,7 @@ pub mod man;
 #[cfg(feature = "embedded")]
 pub mod metrics;
 mod names;
+mod once;
 mod outer_hold;
 pub mod queue;
 mod release;

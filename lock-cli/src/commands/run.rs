@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use turnlock::{AnyGuard, Release};
+use turnlock::{AnyGuard, Guard, Locks, Release};
 
 use crate::child::{Child, Plan, Signals, Watchdog};
 use crate::cli::{Global, OnLost, Run};
@@ -13,7 +13,8 @@ use crate::commands::acquiring::{
 };
 use crate::commands::last_will;
 use crate::commands::names::parse_name;
-use crate::commands::release::{close_session, release};
+use crate::commands::once::{Begun, Once};
+use crate::commands::release::{REPLY_LIMIT, close_session, release};
 use crate::commands::supervise::{default_grace, environment, kill_at, longest_grace, supervise};
 use crate::exit::{Exit, Failure};
 use crate::output::say;
@@ -23,6 +24,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     let mode = parse_mode(&args.flags)?;
     check_grace(&args)?;
     let command = parse_command(&args)?;
+    let once = Once::parse(&args.once, &name, mode)?;
     // Installed before anything is queued or started, so that no signal is missed.
     let mut signals = Signals::install()?;
     let before = signals.initial_mask();
@@ -53,6 +55,13 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
         }
     };
     let ttl = guard.ttl();
+    let (guard, begun) = match &once {
+        None => (guard, None),
+        Some(once) => match begin_once(once, guard, &locks, &mut signals).await? {
+            Begin::Run(guard, begun) => (guard, Some((once, begun))),
+            Begin::Ended(exit) => return Ok(exit),
+        },
+    };
 
     let plan = Plan {
         command,
@@ -66,6 +75,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     let mut child = match spawned.await {
         Ok(child) => child,
         Err(error) => {
+            let (guard, _) = end_once(begun, guard, false).await;
             let _ = release(guard).await;
             close_session(&locks).await;
             return Err(error.into());
@@ -73,6 +83,10 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     };
     let (ended, lost) = supervise(&mut child, &guard, args.on_lost, grace).await?;
     let end = child.shared_end();
+    // With a lost lock the record stays as it is: the end of the command is not known.
+    let begun = begun.filter(|_| !lost);
+    let is_done = end.is_none() && ended.status() == 0;
+    let (guard, recorded) = end_once(begun, guard, is_done).await;
     let released = release(guard).await;
     // Until now the watchdog would have released the lock in our place.
     child.leave(close_session(&locks)).await;
@@ -93,7 +107,59 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     if lost || gone {
         return Ok(Exit::Lost);
     }
+    recorded?;
     Ok(end.map_or(Exit::Of(ended.status()), Exit::Signal))
+}
+
+/// What becomes of a command that is wanted once.
+enum Begin {
+    /// It is to be run.
+    Run(AnyGuard, Begun),
+    /// It is not. The lock is released.
+    Ended(Exit),
+}
+
+/// Finds out whether a command that is wanted once is to be run.
+async fn begin_once(
+    once: &Once<'_>,
+    guard: AnyGuard,
+    locks: &Locks,
+    signals: &mut Signals,
+) -> Result<Begin, Failure> {
+    let guard = to_exclusive(guard);
+    let ended = tokio::select! {
+        begun = once.begin(&guard) => match begun {
+            Ok(Some(begun)) => return Ok(Begin::Run(guard.into(), begun)),
+            Ok(None) => Ok(Begin::Ended(Exit::Success)),
+            Err(failure) => Err(failure),
+        },
+        exit = wait_for_deadly_signal(signals) => {
+            let _ = tokio::time::timeout(REPLY_LIMIT, once.withdraw(&guard)).await;
+            Ok(Begin::Ended(exit))
+        }
+    };
+    let _ = release(guard.into()).await;
+    close_session(locks).await;
+    ended
+}
+
+/// Records how a command that is wanted once has ended.
+async fn end_once(
+    begun: Option<(&Once<'_>, Begun)>,
+    guard: AnyGuard,
+    is_done: bool,
+) -> (AnyGuard, Result<(), Failure>) {
+    let Some((once, begun)) = begun else {
+        return (guard, Ok(()));
+    };
+    let guard = to_exclusive(guard);
+    let recorded = once.end(&guard, begun, is_done).await;
+    (guard.into(), recorded)
+}
+
+fn to_exclusive(guard: AnyGuard) -> Guard {
+    Guard::try_from(guard)
+        .unwrap_or_else(|_| unreachable!("a command that is wanted once is alone"))
 }
 
 /// Refuses a grace that does not fit into the requested time to live, before it connects to a
