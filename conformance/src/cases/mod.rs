@@ -3,6 +3,7 @@
 mod cancel;
 mod evict;
 mod exclusion;
+mod idempotency;
 mod limits;
 mod listing;
 mod liveness;
@@ -124,6 +125,10 @@ cases! {
         closing_twice_is_closing_once the_lost_reply_of_an_acquire_makes_one_entry
         the_lost_reply_of_a_release_frees_the_lock_once a_lost_wake_up_delays_the_turn_and_no_more
         an_acquire_dropped_behind_a_silent_network_leaves_no_entry;
+    idempotency: every_request_of_a_session_does_the_work_of_one
+        every_request_without_a_session_does_the_work_of_one
+        sessions_opened_ten_times_leave_nothing_when_they_are_closed
+        an_offset_raised_ten_times_is_raised_once;
     round_trips: an_acquire_and_a_release_take_one_each a_try_of_a_held_lock_takes_one
         a_release_wakes_one_waiter;
     limits: the_longest_note_is_kept_and_a_longer_one_refused
