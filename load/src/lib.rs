@@ -21,6 +21,7 @@
 //! # }).unwrap();
 //! ```
 
+mod bottleneck;
 mod generator;
 mod limit;
 mod measurement;
@@ -30,6 +31,7 @@ mod survey;
 mod target;
 mod workload;
 
+pub use bottleneck::Bottleneck;
 pub use generator::{Plan, measure};
 pub use limit::{Knee, find_limit};
 pub use measurement::Measurement;
@@ -39,6 +41,9 @@ pub use survey::{RUNS, survey};
 pub use target::Target;
 pub use workload::{UnknownWorkload, Workload};
 
+/// The threads of the executor that figures are taken on.
+const LOAD_THREADS: usize = 2;
+
 /// Returns the executor that figures are taken on. It has two threads on any machine, so that the
 /// workers do not wait for each other's code.
 ///
@@ -46,7 +51,7 @@ pub use workload::{UnknownWorkload, Workload};
 /// If the operating system gives no threads.
 pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(LOAD_THREADS)
         .enable_all()
         .build()
 }

@@ -1,9 +1,10 @@
 //! The capacity of a coordinator: the number of workers at which they wait for too long.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use turnlock::Error;
 
+use crate::bottleneck::{Bottleneck, Usage};
 use crate::generator::{Plan, measure};
 use crate::measurement::Measurement;
 use crate::target::Target;
@@ -21,6 +22,8 @@ pub struct Knee {
     /// The measurement with the fewest workers beyond the bound, or `None` if 4,096 are still
     /// within it.
     pub beyond: Option<Measurement>,
+    /// What ended first under the highest load.
+    pub bottleneck: Bottleneck,
 }
 
 /// Raises the load until one operation in a hundred takes longer than `bound`. Doubles the workers
@@ -44,14 +47,21 @@ pub async fn find_limit(
     let mut knee = Knee {
         within: None,
         beyond: None,
+        bottleneck: Bottleneck::Coordinator,
     };
+    let mut most = 0;
     while let Some(workers) = next(&knee) {
         let plan = Plan {
             workload,
             workers,
             length,
         };
+        let (usage, begun) = (Usage::read(), Instant::now());
         let line = measure(target, plan).await?;
+        if workers > most {
+            most = workers;
+            knee.bottleneck = usage.find_bottleneck(workload, begun.elapsed());
+        }
         after(&line);
         // What did not even end once took the whole time.
         match line.ops > 0 && line.p99_us <= bound_us {
@@ -97,6 +107,7 @@ mod tests {
         let mut knee = Knee {
             within: None,
             beyond: None,
+            bottleneck: Bottleneck::Coordinator,
         };
         let mut tried = vec![];
         while let Some(workers) = next(&knee) {

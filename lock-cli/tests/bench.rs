@@ -116,6 +116,18 @@ fn the_limit_is_where_the_latency_breaks_its_bound() {
             assert!(is_within, "{line}");
         }
     }
+    // No coordinator ends first where all wait for one lock.
+    let ends = knee["bottleneck"].as_str().expect("a name");
+    assert!(["lock", "process", "machine"].contains(&ends), "{knee}");
+    let words =
+        "--backend embedded:memory bench --workload uncontended --find-limit=0.0001 --seconds 0.05";
+    let output = home.run(&words.split(' ').collect::<Vec<_>>());
+    let said = text(&output.stdout);
+    let last = said.lines().last().expect("lines");
+    assert!(
+        last.starts_with("what ends first: ") && last.contains("; "),
+        "{said}"
+    );
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub struct Bench {
     #[arg(long, value_name = "SECS", value_parser = parse_measurement_time, default_value = "2")]
     pub seconds: Duration,
     /// Raise the number of workers until one operation in a hundred takes longer than this many
-    /// milliseconds [default: 100]
+    /// milliseconds [default: 100]; say what ends first, and what to change
     #[arg(
         long,
         value_name = "MS",

@@ -84,8 +84,14 @@ async fn run_find_limit(
             "bound_us": bound_ms * 1e3,
             "within": knee.within.map(|line| line.workers),
             "beyond": knee.beyond.map(|line| line.workers),
+            "bottleneck": knee.bottleneck,
         })),
-        false => print(describe_knee(&knee, bound_ms)),
+        false => print(format!(
+            "{}\nwhat ends first: {}; {}",
+            describe_knee(&knee, bound_ms),
+            knee.bottleneck,
+            knee.bottleneck.remedy()
+        )),
     }
 }
 
