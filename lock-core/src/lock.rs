@@ -106,8 +106,9 @@ impl Locks {
     pub async fn queue(&self, name: &LockName) -> Result<Queue, Error> {
         let read = async {
             background::check_process()?;
-            let backend = self.client.sessions().backend();
-            retry::retry_briefly(|| backend.queue(name)).await
+            let sessions = self.client.sessions();
+            let (backend, gate) = (sessions.backend(), sessions.gate());
+            retry::read_through(gate, || backend.queue(name)).await
         };
         explain(Operation::ReadQueue, Some(name), read).await
     }
@@ -129,8 +130,9 @@ impl Locks {
     ) -> Result<Vec<Queue>, Error> {
         let list = async {
             background::check_process()?;
-            let backend = self.client.sessions().backend();
-            retry::retry_briefly(|| backend.locks(prefix, after, limit)).await
+            let sessions = self.client.sessions();
+            let (backend, gate) = (sessions.backend(), sessions.gate());
+            retry::read_through(gate, || backend.locks(prefix, after, limit)).await
         };
         explain(Operation::ListLocks, None, list).await
     }
@@ -164,9 +166,10 @@ impl Locks {
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         let get = async {
             background::check_process()?;
-            let backend = self.client.sessions().backend();
+            let sessions = self.client.sessions();
+            let (backend, gate) = (sessions.backend(), sessions.gate());
             let key = DataKey::new(key)?;
-            retry::retry_briefly(|| backend.get(&key)).await
+            retry::read_through(gate, || backend.get(&key)).await
         };
         explain(Operation::Get, None, get).await
     }
