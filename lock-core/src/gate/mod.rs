@@ -167,6 +167,15 @@ impl Gate {
     }
 }
 
+/// Tells that the breaker is no longer open: nothing will close it. A forked child has not opened it.
+impl Drop for Gate {
+    fn drop(&mut self) {
+        if self.is_troubled.load(Ordering::Relaxed) && !background::is_forked() {
+            self.note_renewal();
+        }
+    }
+}
+
 impl Parts {
     fn enter(&mut self, which: Try, now: BootInstant) -> Result<Option<Probe>, Refusal> {
         let probe = match &mut self.breaker {

@@ -209,7 +209,8 @@ pub enum Event<'a> {
         /// The time until a request finds out whether the coordinator is back.
         pause: Duration,
     },
-    /// The circuit breaker has closed: the coordinator answers again.
+    /// The circuit breaker has closed: the coordinator answers again, or no request will be made any
+    /// more.
     BreakerClosed,
 }
 
