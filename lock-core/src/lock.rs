@@ -97,7 +97,8 @@ impl Locks {
     ///
     /// # Errors
     /// - [`ErrorKind::Unreachable`], [`ErrorKind::Exhausted`]: the coordinator has not answered for
-    ///   some seconds, or is short of something.
+    ///   some seconds, or has not answered the latest requests (see
+    ///   [`circuit_breaker`](Options::circuit_breaker)), or is short of something.
     /// - [`ErrorKind::Refused`], [`ErrorKind::Configuration`]: the coordinator denies it.
     /// - [`ErrorKind::Forked`]: this is a forked child.
     ///
