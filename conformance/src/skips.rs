@@ -17,6 +17,7 @@ pub const IN_PROCESS: &[&str] = &[
     "loss::a_silent_network_is_a_loss_by_the_deadline",
     "loss::a_cut_connection_is_no_loss",
     "loss::a_connection_gone_silent_is_no_loss",
+    "loss::a_holder_goes_on_while_requests_are_held_back",
     "loss::servers_that_stand_still_for_a_moment_cost_no_lock",
     "loss::servers_that_stand_still_for_too_long_cost_the_lock",
     "loss::a_waiter_without_a_limit_outlives_an_outage",

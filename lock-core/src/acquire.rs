@@ -7,6 +7,7 @@ use crate::background;
 use crate::clock::{BootInstant, Clock};
 use crate::entry::{EntryId, Metadata, Ticket};
 use crate::error::{Error, ErrorKind};
+use crate::gate::Gate;
 use crate::held_lock::HeldLock;
 use crate::hold::Hold;
 use crate::janitor::SharedSession;
@@ -14,7 +15,7 @@ use crate::liveness::State;
 use crate::named::format_seconds;
 use crate::observe::AcquireRecord;
 use crate::operation::Operation;
-use crate::retry::{Doubt, RetryPolicy, retry_until};
+use crate::retry::{Doubt, RetryPolicy, retry_through};
 use crate::rule::{self, Verdict};
 use crate::session::{Admission, Enqueued, Placed};
 use crate::token::Token;
@@ -30,6 +31,7 @@ const WITHDRAWAL: Duration = Duration::from_secs(1);
 pub(crate) struct Pending<'a> {
     shared_session: Arc<SharedSession>,
     ticket: Ticket,
+    gate: &'a Gate,
     record: &'a AcquireRecord<'a>,
     entry: Option<EntryId>,
     /// When the coordinator reported the place in the queue.
@@ -53,11 +55,13 @@ impl<'a> Pending<'a> {
     pub(crate) fn new(
         shared_session: Arc<SharedSession>,
         ticket: Ticket,
+        gate: &'a Gate,
         record: &'a AcquireRecord<'a>,
     ) -> Self {
         Pending {
             shared_session,
             ticket,
+            gate,
             record,
             entry: None,
             placed: None,
@@ -167,7 +171,7 @@ impl<'a> Pending<'a> {
         let doubt = &self.doubt;
         let observed = shared_session.session().liveness().observed();
         let observed = observed.of_retries(Operation::Acquire);
-        let enqueued = retry_until(limit.end(), policy, observed, || {
+        let enqueued = retry_through(self.gate, limit.end(), policy, observed, || {
             // Before this try: its own future is in doubt from the first poll on.
             let again = doubt.remains();
             doubt.observe(handoff.enqueue(&ticket, admission, again))

@@ -31,6 +31,15 @@ impl Backoff {
         }
     }
 
+    /// Returns the pauses of a circuit breaker between its probes: from up to 100 ms to up to 3 s.
+    pub(crate) fn of_breaker() -> Self {
+        Backoff {
+            first: Duration::from_millis(100),
+            longest: Duration::from_secs(3),
+            ..Backoff::default()
+        }
+    }
+
     /// Returns the pauses between the few tries of a brief retry: from up to 50 ms to up to 400 ms.
     pub(crate) fn of_brief_retry() -> Self {
         Backoff {
@@ -58,6 +67,7 @@ mod tests {
         for make in [
             Backoff::default,
             Backoff::of_outage,
+            Backoff::of_breaker,
             Backoff::of_brief_retry,
         ] {
             let mut backoff = make();

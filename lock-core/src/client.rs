@@ -8,6 +8,7 @@ use crate::bulkhead::Bulkhead;
 use crate::clock;
 use crate::entry::{Metadata, SessionId};
 use crate::error::{Error, ErrorKind};
+use crate::gate::Gate;
 use crate::janitor::SharedSession;
 use crate::name::LockName;
 use crate::nesting::NestingOf;
@@ -42,6 +43,8 @@ impl Client {
             on_requeue,
             observer,
             max_pending_acquires,
+            circuit_breaker,
+            retry_budget,
             nesting,
         } = options;
         if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
@@ -66,8 +69,9 @@ impl Client {
         };
         metadata.check()?;
         let observed = Observed::new(observer);
+        let gate = Arc::new(Gate::new(circuit_breaker, retry_budget, observed.clone()));
         Ok(Client {
-            sessions: SessionSlot::new(backend, ttl, observed.clone()),
+            sessions: SessionSlot::new(backend, ttl, gate, observed.clone()),
             on_session_loss,
             on_requeue,
             observed,

@@ -251,8 +251,8 @@ impl Error {
         self.effect
     }
 
-    /// Returns how long to wait before another try, if that is known: the coordinator said so. No
-    /// earlier try can be expected to succeed.
+    /// Returns how long to wait before another try, if that is known: the coordinator said so,
+    /// or this process sends nothing before. No earlier try can be expected to succeed.
     ///
     /// The core itself waits at least that long between the tries of one operation, and fails at
     /// once if the time that the operation has would be over by then.

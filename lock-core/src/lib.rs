@@ -63,6 +63,7 @@ mod backoff;
 mod bulkhead;
 mod client;
 mod error;
+mod gate;
 mod guard;
 mod handoff;
 mod held_lock;

@@ -13,6 +13,7 @@ use crate::background;
 use crate::clock::{self, BootInstant, Clock};
 use crate::entry::SessionId;
 use crate::error::{Error, ErrorKind, LossReason};
+use crate::gate::Gate;
 use crate::observe::{Event, Observed};
 
 /// Jeopardy begins when less than this part of the validity is left.
@@ -63,9 +64,16 @@ pub struct Liveness {
     ttl: Duration,
     lag: Duration,
     doubt: AtomicBool,
-    /// Who hears of the renewals, and of which session they are.
-    observed: OnceLock<(SessionId, Observed)>,
+    listener: OnceLock<Listener>,
     loss: watch::Sender<Option<LossReason>>,
+}
+
+/// Who hears of the renewals, and of which session they are.
+#[derive(Debug)]
+struct Listener {
+    session: SessionId,
+    observed: Observed,
+    gate: Arc<Gate>,
 }
 
 impl Liveness {
@@ -96,21 +104,26 @@ impl Liveness {
             ttl,
             lag,
             doubt: AtomicBool::new(false),
-            observed: OnceLock::new(),
+            listener: OnceLock::new(),
             loss: watch::Sender::new(None),
             clock,
         })
     }
 
-    /// Tells this observer of the renewals of this session from now on, unless another one is told.
-    pub(crate) fn observe(&self, session: SessionId, observed: Observed) {
-        let _ = self.observed.set((session, observed));
+    /// Tells this observer and this gate of the renewals of this session from now on, unless others
+    /// are told.
+    pub(crate) fn observe(&self, session: SessionId, observed: Observed, gate: Arc<Gate>) {
+        let _ = self.listener.set(Listener {
+            session,
+            observed,
+            gate,
+        });
     }
 
     /// Returns the observer of the session.
     pub(crate) fn observed(&self) -> &Observed {
-        let observed = self.observed.get();
-        observed.map_or(Observed::nobody(), |(_, observed)| observed)
+        let listener = self.listener.get();
+        listener.map_or(Observed::nobody(), |listener| &listener.observed)
     }
 
     /// Returns the clock of the deadline.
@@ -182,9 +195,10 @@ impl Liveness {
             self.acknowledged_nanos
                 .fetch_max(sent.as_nanos(), Ordering::SeqCst);
             self.doubt.store(false, Ordering::SeqCst);
-            if let Some((session, observed)) = self.observed.get() {
-                observed.emit(|| Event::Renewed {
-                    session: *session,
+            if let Some(listener) = self.listener.get() {
+                listener.gate.note_renewal();
+                listener.observed.emit(|| Event::Renewed {
+                    session: listener.session,
                     took: now.saturating_since(sent),
                     left: deadline.saturating_since(now),
                     validity,
@@ -197,9 +211,9 @@ impl Liveness {
     /// error, or was not answered in time.
     pub(crate) fn record_failed_renewal(&self, sent: BootInstant, error: Option<&Error>) {
         self.doubt();
-        if let Some((session, observed)) = self.observed.get() {
-            observed.emit(|| Event::RenewalFailed {
-                session: *session,
+        if let Some(listener) = self.listener.get() {
+            listener.observed.emit(|| Event::RenewalFailed {
+                session: listener.session,
                 error,
                 took: self.clock.now().saturating_since(sent),
                 left: self.remaining(),

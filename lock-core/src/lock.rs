@@ -97,7 +97,8 @@ impl Locks {
     ///
     /// # Errors
     /// - [`ErrorKind::Unreachable`], [`ErrorKind::Exhausted`]: the coordinator has not answered for
-    ///   some seconds, or is short of something.
+    ///   some seconds, or has not answered the latest requests (see
+    ///   [`circuit_breaker`](Options::circuit_breaker)), or is short of something.
     /// - [`ErrorKind::Refused`], [`ErrorKind::Configuration`]: the coordinator denies it.
     /// - [`ErrorKind::Forked`]: this is a forked child.
     ///
@@ -106,8 +107,9 @@ impl Locks {
     pub async fn queue(&self, name: &LockName) -> Result<Queue, Error> {
         let read = async {
             background::check_process()?;
-            let backend = self.client.sessions().backend();
-            retry::retry_briefly(|| backend.queue(name)).await
+            let sessions = self.client.sessions();
+            let (backend, gate) = (sessions.backend(), sessions.gate());
+            retry::read_through(gate, || backend.queue(name)).await
         };
         explain(Operation::ReadQueue, Some(name), read).await
     }
@@ -129,8 +131,9 @@ impl Locks {
     ) -> Result<Vec<Queue>, Error> {
         let list = async {
             background::check_process()?;
-            let backend = self.client.sessions().backend();
-            retry::retry_briefly(|| backend.locks(prefix, after, limit)).await
+            let sessions = self.client.sessions();
+            let (backend, gate) = (sessions.backend(), sessions.gate());
+            retry::read_through(gate, || backend.locks(prefix, after, limit)).await
         };
         explain(Operation::ListLocks, None, list).await
     }
@@ -164,9 +167,10 @@ impl Locks {
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         let get = async {
             background::check_process()?;
-            let backend = self.client.sessions().backend();
+            let sessions = self.client.sessions();
+            let (backend, gate) = (sessions.backend(), sessions.gate());
             let key = DataKey::new(key)?;
-            retry::retry_briefly(|| backend.get(&key)).await
+            retry::read_through(gate, || backend.get(&key)).await
         };
         explain(Operation::Get, None, get).await
     }

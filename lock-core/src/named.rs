@@ -98,6 +98,10 @@ impl Named {
         let _place = self.client.enter()?;
         let trace_context = self.client.observed().trace_context();
         let requeues = policy == OnSessionLoss::Requeue;
+        let gate = self.client.sessions().gate();
+        if let WaitLimit::Try(_) = limit {
+            gate.check()?;
+        }
         let mut shared_session = self.session(limit, None).await?;
         let mut replaced = false;
         let mut backoff = Backoff::default();
@@ -105,7 +109,7 @@ impl Named {
             let session = shared_session.session().id();
             let metadata = Arc::new(self.client.metadata(session, trace_context));
             let ticket = shared_session.ticket(self.name.clone(), mode, metadata);
-            let mut pending = Pending::new(shared_session, ticket, record);
+            let mut pending = Pending::new(shared_session, ticket, gate, record);
             let error = match pending.acquire(limit, replaced && requeues).await {
                 Err(error) if is_loss(&error) => error,
                 outcome => return outcome,

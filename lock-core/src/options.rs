@@ -60,6 +60,17 @@ pub struct Options {
     /// How many acquires may be under way at once, with those that wait in a queue. One more fails
     /// with [`ErrorKind::Exhausted`] at once, without a request. There is no limit by default.
     pub max_pending_acquires: Option<usize>,
+    /// Whether requests are held back while the coordinator cannot be reached. After five in a row
+    /// that did not reach it, one request at a time finds out whether it is back, after pauses that
+    /// grow to 3 s. Meanwhile an acquire waits without a request; a try and a read fail at once
+    /// with [`ErrorKind::Unreachable`]. Renewals go on, and a renewal that is answered ends the
+    /// state; so do releases, and whatever a holder does. On by default.
+    pub circuit_breaker: bool,
+    /// Whether retries are held back while many requests fail. Each failure that may pass costs one
+    /// token of ten, and each success gives a tenth of a token back. With five tokens or fewer, all
+    /// callers together retry once a second, until a request succeeds. Holders are not affected. On
+    /// by default.
+    pub retry_budget: bool,
     /// Ties the entries to the hold around this process.
     pub nesting: Option<NestingOf>,
 }
@@ -121,6 +132,20 @@ impl Options {
     /// wait for locks refuses some of them instead of filling up with all of them. At least 1.
     pub fn with_max_pending_acquires(mut self, limit: usize) -> Self {
         self.max_pending_acquires = Some(limit);
+        self
+    }
+
+    /// Sets whether requests are held back while the coordinator cannot be reached: see
+    /// [`circuit_breaker`](Options::circuit_breaker).
+    pub fn with_circuit_breaker(mut self, is_on: bool) -> Self {
+        self.circuit_breaker = is_on;
+        self
+    }
+
+    /// Sets whether retries are held back while many requests fail: see
+    /// [`retry_budget`](Options::retry_budget).
+    pub fn with_retry_budget(mut self, is_on: bool) -> Self {
+        self.retry_budget = is_on;
         self
     }
 
@@ -193,6 +218,8 @@ impl Default for Options {
             on_requeue: None,
             observer: None,
             max_pending_acquires: None,
+            circuit_breaker: true,
+            retry_budget: true,
             nesting: None,
         }
     }

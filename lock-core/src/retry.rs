@@ -11,6 +11,7 @@ use crate::backoff::Backoff;
 use crate::clock::{BootInstant, Clock};
 use crate::entry::{EntryId, Ticket};
 use crate::error::{Effect, Error, ErrorKind, LossReason};
+use crate::gate::{Gate, Try};
 use crate::liveness::State;
 use crate::name::LockName;
 use crate::observe::{Observed, ObservedRetries};
@@ -49,17 +50,28 @@ pub(crate) enum RetryPolicy {
 pub(crate) async fn retry<T, F>(
     policy: RetryPolicy,
     observed: ObservedRetries<'_>,
-    attempt: impl FnMut() -> F,
+    mut attempt: impl FnMut() -> F,
 ) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
-    retry_until(None, policy, observed, attempt).await
+    let begun = begin(policy);
+    match attempt().await {
+        Ok(done) => Ok(done),
+        // In a box: an operation that succeeds at once does without the memory.
+        Err(error) => {
+            let tries = Tries::new(policy, begun, None);
+            let failed = Failed::Sent(error);
+            Box::pin(retry_failed(None, failed, tries, observed, attempt)).await
+        }
+    }
 }
 
-/// Does the same for an operation that the caller ends at this instant. It fails at once if no try
-/// can be [expected](Error::retry_after) to succeed before.
-pub(crate) async fn retry_until<T, F>(
+/// Does the same for an operation whose every try has to pass this gate, and that the caller ends at
+/// this instant, if at any. It fails at once if no try can be [expected](Error::retry_after) to
+/// succeed before.
+pub(crate) async fn retry_through<T, F>(
+    gate: &Gate,
     end: Option<BootInstant>,
     policy: RetryPolicy,
     observed: ObservedRetries<'_>,
@@ -68,20 +80,63 @@ pub(crate) async fn retry_until<T, F>(
 where
     F: Future<Output = Result<T, Error>>,
 {
-    let begun = (policy == RetryPolicy::Brief).then(|| Clock::system().now());
-    match attempt().await {
-        Ok(done) => Ok(done),
-        // In a box: an operation that succeeds at once does without the memory.
-        Err(error) => {
-            let tries = Tries::new(policy, begun, end);
-            Box::pin(retry_failed(error, tries, observed, attempt)).await
+    let begun = begin(policy);
+    let failed = match gate.enter(Try::First) {
+        Ok(passage) => {
+            let outcome = attempt().await;
+            passage.end(&outcome);
+            match outcome {
+                Ok(done) => return Ok(done),
+                Err(error) => Failed::Sent(error),
+            }
+        }
+        Err(refusal) => Failed::HeldBack(refusal.into_error()),
+    };
+    let tries = Tries::new(policy, begun, end);
+    Box::pin(retry_failed(Some(gate), failed, tries, observed, attempt)).await
+}
+
+/// Reads something through this gate, as [`retry_briefly`] does. Fails at once if the coordinator
+/// would not be asked now.
+pub(crate) async fn read_through<T, F>(gate: &Gate, attempt: impl FnMut() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    gate.check()?;
+    let nobody = Observed::nobody().of_retries(Operation::ReadQueue);
+    retry_through(gate, None, RetryPolicy::Brief, nobody, attempt).await
+}
+
+/// Returns when an operation of this policy begins, if that counts.
+fn begin(policy: RetryPolicy) -> Option<BootInstant> {
+    (policy == RetryPolicy::Brief).then(|| Clock::system().now())
+}
+
+/// How the latest try ended, with the latest error that a request met.
+enum Failed {
+    Sent(Error),
+    /// The gate held the request back.
+    HeldBack(Error),
+}
+
+impl Failed {
+    fn error(&self) -> &Error {
+        match self {
+            Failed::Sent(error) | Failed::HeldBack(error) => error,
+        }
+    }
+
+    fn into_error(self) -> Error {
+        match self {
+            Failed::Sent(error) | Failed::HeldBack(error) => error,
         }
     }
 }
 
-/// Goes on with [`retry_until`] after the first try, which failed.
+/// Goes on with [`retry`] or [`retry_through`] after the first try, which failed.
 async fn retry_failed<T, F>(
-    mut error: Error,
+    gate: Option<&Gate>,
+    mut failed: Failed,
     mut tries: Tries,
     observed: ObservedRetries<'_>,
     mut attempt: impl FnMut() -> F,
@@ -94,18 +149,35 @@ where
         RetryPolicy::Brief => Backoff::of_brief_retry(),
         RetryPolicy::OfTry | RetryPolicy::Usual | RetryPolicy::Endless => Backoff::default(),
     };
-    while tries.allow_another(&error, clock.now()) {
+    loop {
+        if !tries.allow_another(&failed, clock.now()) {
+            return Err(failed.into_error());
+        }
         // Those who were told the same time do not return together.
-        let pause = error.retry_after().unwrap_or_default() + backoff.next_pause();
-        tracing::debug!(%error, ?pause, "a request will be tried again");
-        observed.tell(&error, pause);
+        let asked = failed.error().retry_after().unwrap_or_default();
+        let pause = asked + backoff.next_pause();
+        if let Failed::Sent(error) = &failed {
+            tracing::debug!(%error, ?pause, "a request will be tried again");
+            observed.tell(error, pause);
+        }
         background::sleep(pause).await;
-        error = match attempt().await {
+        let passage = match gate.map(|gate| gate.enter(Try::Again)).transpose() {
+            Ok(passage) => passage,
+            Err(refusal) => {
+                let error = failed.into_error().with_retry_after(refusal.retry_after());
+                failed = Failed::HeldBack(error);
+                continue;
+            }
+        };
+        let outcome = attempt().await;
+        if let Some(passage) = passage {
+            passage.end(&outcome);
+        }
+        failed = match outcome {
             Ok(done) => return Ok(done),
-            Err(error) => error,
+            Err(error) => Failed::Sent(error),
         };
     }
-    Err(error)
 }
 
 /// The tries of one operation so far.
@@ -133,17 +205,20 @@ impl Tries {
     }
 
     /// Counts a failure, and returns whether the policy allows another try.
-    fn allow_another(&mut self, error: &Error, now: BootInstant) -> bool {
+    fn allow_another(&mut self, failed: &Failed, now: BootInstant) -> bool {
+        let error = failed.error();
         let failing_since = *self.failing_since.get_or_insert(now);
         let earliest = now + error.retry_after().unwrap_or_default();
         if error.retry_after().is_some() && self.end.is_some_and(|end| earliest >= end) {
             return false;
         }
         let failing_briefly = earliest.saturating_since(failing_since) < RETRY_TIME;
-        self.unsent = match (error.kind(), error.effect()) {
-            (ErrorKind::Unreachable, Effect::None) => self.unsent + 1,
-            _ => 0,
-        };
+        if let Failed::Sent(error) = failed {
+            self.unsent = match (error.kind(), error.effect()) {
+                (ErrorKind::Unreachable, Effect::None) => self.unsent + 1,
+                _ => 0,
+            };
+        }
         match self.policy {
             RetryPolicy::Brief => {
                 // Where a coordinator has lost its store, another one serves soon.
@@ -300,7 +375,9 @@ mod tests {
         let mut tries = Tries::new(policy, Some(start), None);
         let failed = |number| start + each * number;
         (1..1000)
-            .find(|number| !tries.allow_another(&error(kind, effect), failed(*number)))
+            .find(|number| {
+                !tries.allow_another(&Failed::Sent(error(kind, effect)), failed(*number))
+            })
             .unwrap_or(1000)
     }
 
@@ -349,19 +426,20 @@ mod tests {
     fn no_try_is_made_that_cannot_be_in_time() {
         let now = BootInstant::from_nanos(1_000_000_000);
         let later = |seconds| {
-            error(ErrorKind::Unreachable, Effect::None)
-                .with_retry_after(Duration::from_secs(seconds))
+            let error = error(ErrorKind::Unreachable, Effect::None);
+            Failed::Sent(error.with_retry_after(Duration::from_secs(seconds)))
         };
-        let may_try = |policy, error: &Error| {
+        let may_try = |policy, failed: &Failed| {
             let end = Some(now + Duration::from_secs(3));
-            Tries::new(policy, Some(now), end).allow_another(error, now)
+            Tries::new(policy, Some(now), end).allow_another(failed, now)
         };
         for policy in [RetryPolicy::Usual, RetryPolicy::Endless, RetryPolicy::OfTry] {
             assert!(may_try(policy, &later(2)), "{policy:?}");
             assert!(!may_try(policy, &later(3)), "{policy:?}");
         }
-        let without_end =
-            |policy, error: &Error| Tries::new(policy, Some(now), None).allow_another(error, now);
+        let without_end = |policy, failed: &Failed| {
+            Tries::new(policy, Some(now), None).allow_another(failed, now)
+        };
         assert!(without_end(RetryPolicy::Usual, &later(60)));
         assert!(!without_end(RetryPolicy::Brief, &later(4)));
         assert!(!without_end(RetryPolicy::OfTry, &later(5)));

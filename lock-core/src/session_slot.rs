@@ -11,11 +11,12 @@ use tracing::field::display;
 use crate::background;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
+use crate::gate::Gate;
 use crate::handoff::HandoffRegistry;
 use crate::janitor::SharedSession;
 use crate::observe::{Event, Observed, spans};
 use crate::operation::Operation;
-use crate::retry::{RetryPolicy, retry};
+use crate::retry::{RetryPolicy, retry_through};
 use crate::session::Backend;
 
 /// Holds the session of all clones of a `Locks`, and opens it.
@@ -24,6 +25,7 @@ pub(crate) struct SessionSlot {
     backend: Arc<dyn Backend>,
     registry: Arc<HandoffRegistry>,
     ttl: Duration,
+    gate: Arc<Gate>,
     observed: Observed,
     slot: Mutex<Slot>,
 }
@@ -42,11 +44,17 @@ enum Slot {
 type Opening = watch::Receiver<Option<Result<Arc<SharedSession>, Error>>>;
 
 impl SessionSlot {
-    pub(crate) fn new(backend: Arc<dyn Backend>, ttl: Duration, observed: Observed) -> Arc<Self> {
+    pub(crate) fn new(
+        backend: Arc<dyn Backend>,
+        ttl: Duration,
+        gate: Arc<Gate>,
+        observed: Observed,
+    ) -> Arc<Self> {
         Arc::new(SessionSlot {
             registry: HandoffRegistry::of_backend(&backend),
             backend,
             ttl,
+            gate,
             observed,
             slot: Mutex::default(),
         })
@@ -54,6 +62,11 @@ impl SessionSlot {
 
     pub(crate) fn backend(&self) -> &dyn Backend {
         &*self.backend
+    }
+
+    /// Returns what decides whether requests to the backend are sent.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// Returns the session that is open now, if any.
@@ -105,12 +118,15 @@ impl SessionSlot {
         let (sender, opening) = watch::channel(None);
         let (backend, ttl) = (self.backend.clone(), self.ttl);
         let (registry, observed) = (self.registry.clone(), self.observed.clone());
+        let gate = self.gate.clone();
         let (shared, ours) = (Arc::downgrade(self), opening.clone());
         background.spawn(async move {
             let begun = Clock::system().now();
             let retries = observed.of_retries(Operation::OpenSession);
             let span = spans::of_session_opening(backend.name());
-            let opened = retry(RetryPolicy::Brief, retries, || backend.open_session(ttl));
+            let opened = retry_through(&gate, None, RetryPolicy::Brief, retries, || {
+                backend.open_session(ttl)
+            });
             let opened = opened.instrument(span.clone()).await;
             match &opened {
                 Ok(session) => {
@@ -122,7 +138,7 @@ impl SessionSlot {
             }
             let outcome = opened.and_then(|session| {
                 let liveness = session.liveness().clone();
-                liveness.observe(session.id(), observed.clone());
+                liveness.observe(session.id(), observed.clone(), gate);
                 observed.emit(|| Event::SessionOpened {
                     session: session.id(),
                     liveness: &liveness,

@@ -23,6 +23,10 @@ use crate::session::{AsOf, Watcher};
 /// can lose the event of a watch.
 const BACKSTOP: Duration = Duration::from_secs(5);
 
+/// How long a look without an event that has failed keeps its turn, so that the waiters of a session
+/// together do not ask a coordinator out of reach more than twice a second.
+const FAILED_LOOK: Duration = Duration::from_secs(1);
+
 /// How long a waiter stands behind one blocker before it watches its own entry too. If the lock is
 /// handed over faster, that watch is not worth its requests.
 const OWN_WATCH: Duration = Duration::from_millis(50);
@@ -90,30 +94,36 @@ pub(crate) async fn wait_for_grant(
                 &mut stale.insert((blocker.clone(), changed)).1
             }
         };
+        let backstop = async {
+            background::sleep(BACKSTOP.mul_f64(1.0 + fastrand::f64())).await;
+            look_in_turn(handoff, &ticket, &entry).await
+        };
         let woken = tokio::select! {
             biased;
-            changed = changed => Some(changed),
-            () = background::sleep(BACKSTOP.mul_f64(1.0 + fastrand::f64())) => None,
+            changed = changed => Woken::Changed(changed),
+            looked = backstop => Woken::Looked(looked?),
         };
-        let mut as_of = AsOf::Now;
-        if let Some(changed) = woken {
-            watch = None;
-            match changed {
-                Err(error) if !error.is_retryable() => return Err(error),
-                Err(error) => {
-                    tracing::debug!(%error, lock = %ticket.name, "a wait was interrupted");
-                    background::sleep(backoff.next_pause()).await;
+        view = match woken {
+            Woken::Looked(view) => view,
+            Woken::Changed(changed) => {
+                watch = None;
+                match changed {
+                    Err(error) if !error.is_retryable() => return Err(error),
+                    Err(error) => {
+                        tracing::debug!(%error, lock = %ticket.name, "a wait was interrupted");
+                        background::sleep(backoff.next_pause()).await;
+                        look_in_turn(handoff, &ticket, &entry).await?
+                    }
+                    Ok(Change::First) => return Ok(()),
+                    Ok(Change::Gone) => {
+                        let observed = handoff.session().liveness().observed();
+                        let observed = observed.of_retries(Operation::Acquire);
+                        let look = || handoff.look(&ticket, &entry, AsOf::Change);
+                        retry(RetryPolicy::Endless, observed, look).await?
+                    }
                 }
-                Ok(Change::First) => return Ok(()),
-                Ok(Change::Gone) => as_of = AsOf::Change,
             }
-        }
-        let observed = handoff.session().liveness().observed();
-        let observed = observed.of_retries(Operation::Acquire);
-        view = retry(RetryPolicy::Endless, observed, || {
-            handoff.look(&ticket, &entry, as_of)
-        })
-        .await?;
+        };
         // The watch reported no real change. That is allowed, but must not be repeated as fast as
         // possible.
         match rule::judge(ticket.mode, &view) {
@@ -125,6 +135,34 @@ pub(crate) async fn wait_for_grant(
             _ => backoff = Backoff::default(),
         }
     }
+}
+
+/// What ends one round of a wait.
+enum Woken {
+    Changed(Result<Change, Error>),
+    /// The backstop has looked.
+    Looked(View),
+}
+
+/// Looks without an event. The waiters of a session take turns, so that all of them together are no
+/// burden to a coordinator in trouble. Each try is a turn of its own: a waiter whose looks fail
+/// must not keep the others from theirs.
+async fn look_in_turn(
+    handoff: &HandoffSession,
+    ticket: &Ticket,
+    entry: &EntryId,
+) -> Result<View, Error> {
+    let observed = handoff.session().liveness().observed();
+    let observed = observed.of_retries(Operation::Acquire);
+    retry(RetryPolicy::Endless, observed, || async {
+        let _turn = handoff.turn_to_look().await;
+        let looked = handoff.look(ticket, entry, AsOf::Now).await;
+        if looked.as_ref().is_err_and(Error::is_retryable) {
+            background::sleep(FAILED_LOOK).await;
+        }
+        looked
+    })
+    .await
 }
 
 /// Waits until the waiter's own entry or its blocker is gone. A wait that is over soon needs no more

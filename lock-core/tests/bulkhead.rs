@@ -25,7 +25,8 @@ async fn one_acquire_too_many_fails_at_once_and_those_under_way_go_on() {
     assert_eq!(held.release().await.expect("released"), Release::Released);
     let [first, second] = waiting;
     drop(first.await.expect("its turn"));
-    drop(second.await.expect("its turn"));
+    let second = second.await.expect("its turn");
+    assert_eq!(second.release().await.expect("released"), Release::Released);
     let again = mutex.try_acquire().await.expect("a place");
     assert!(again.is_some());
 }

@@ -76,6 +76,8 @@ impl Observer for BackendObserver {
             Event::Retried {
                 operation, error, ..
             } => self.sessions.retry(operation, error.kind()),
+            Event::BreakerOpened { .. } => self.sessions.open_breaker(),
+            Event::BreakerClosed => self.sessions.close_breaker(),
             // Other events have no metric.
             _ => {}
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use lock_core::{ErrorKind, Liveness, LossReason, Operation, SessionId, State};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -25,6 +26,7 @@ pub(crate) struct SessionFamilies {
     margins: Histograms,
     renewals: Histograms,
     retries: Family<Labels, Counter>,
+    open_breakers: Family<Labels, Gauge>,
 }
 
 impl SessionFamilies {
@@ -35,6 +37,7 @@ impl SessionFamilies {
             margins: Family::new_with_constructor(|| Histogram::new(MARGIN_BUCKETS)),
             renewals: Family::new_with_constructor(|| Histogram::new(RENEWAL_BUCKETS)),
             retries: Family::default(),
+            open_breakers: Family::default(),
         }
     }
 
@@ -64,6 +67,11 @@ impl SessionFamilies {
             "Requests that failed and were tried again, by the operation and the kind of error",
             self.retries.clone(),
         );
+        registry.register(
+            "turnlock_breakers_open",
+            "Clients that hold requests back, since they do not reach the coordinator",
+            self.open_breakers.clone(),
+        );
     }
 }
 
@@ -76,6 +84,7 @@ pub(crate) struct SessionSeries {
     ended: [Counter; REASONS.len()],
     margins: Histogram,
     renewals: [Histogram; RENEWALS.len()],
+    open_breakers: Gauge,
     live: Mutex<HashMap<SessionId, Weak<Liveness>>>,
 }
 
@@ -112,6 +121,7 @@ impl SessionSeries {
             ended: array::from_fn(ended),
             margins: families.margins.get_or_create_owned(&of(&[])),
             renewals: array::from_fn(renewal),
+            open_breakers: families.open_breakers.get_or_create_owned(&of(&[])),
             live: Mutex::default(),
             families: families.clone(),
         }
@@ -145,6 +155,14 @@ impl SessionSeries {
         let labels = [("op", operation.name()), ("kind", kind.name())];
         let labels = with_backend(self.backend, &labels);
         self.families.retries.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn open_breaker(&self) {
+        self.open_breakers.inc();
+    }
+
+    pub(crate) fn close_breaker(&self) {
+        self.open_breakers.dec();
     }
 
     /// Looks at the live sessions now.

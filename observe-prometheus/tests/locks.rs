@@ -47,6 +47,7 @@ fn every_fixed_series_is_there_from_the_start_with_0() {
         ("turnlock_sessions_opened_total", 1),
         ("turnlock_sessions_ended_total", 5),
         ("turnlock_retries_total", 12 * 2),
+        ("turnlock_breakers_open", 1),
     ] {
         let found = series.keys().filter(|name| name.starts_with(family));
         assert_eq!(found.count(), count, "{family}");

@@ -126,12 +126,13 @@ async fn retries_are_counted_by_operation_and_kind() {
     let locks = Locks::new(link.backend(), options).expect("valid options");
     let guard = locks.mutex("a").unwrap().acquire().await.unwrap();
     let retries = "turnlock_retries_total{backend=\"etcd\",op=\"acquire\",kind=\"unreachable\"}";
-    assert_eq!(scraped.value(retries), 0.0);
+    let open = "turnlock_breakers_open{backend=\"etcd\"}";
+    assert_eq!((scraped.value(retries), scraped.value(open)), (0.0, 0.0));
     link.silence();
     let lock = locks.mutex("b").unwrap();
     let acquiring = tokio::spawn(async move { lock.acquire().await });
     let retried = async {
-        while scraped.value(retries) == 0.0 {
+        while scraped.value(retries) == 0.0 || scraped.value(open) == 0.0 {
             // No request is answered, whichever connection it takes, so each try ends with a cut.
             link.cut();
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -139,7 +140,9 @@ async fn retries_are_counted_by_operation_and_kind() {
     };
     let retried = tokio::time::timeout(Duration::from_secs(60), retried).await;
     assert!(retried.is_ok(), "no retry in {:#?}", scraped.series());
-    acquiring.abort();
+    assert_eq!(scraped.value(open), 1.0);
     link.resume();
+    scraped.wait_for(open, 0.0).await;
+    acquiring.abort();
     drop(guard);
 }

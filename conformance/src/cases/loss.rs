@@ -201,6 +201,52 @@ pub async fn a_connection_gone_silent_is_no_loss(bed: TestBed) -> Result<(), Ski
     Ok(())
 }
 
+/// The circuit breaker of the holder's process is open: no new request was answered.
+pub async fn a_holder_goes_on_while_requests_are_held_back(bed: TestBed) -> Result<(), Skip> {
+    let bed = bed.with_ttl(Duration::from_secs(60));
+    let administrator = bed.administrator()?;
+    let (link, locks) = bed.distant_process()?;
+    let hold = async |name| {
+        let lock = locks.mutex(name).expect("a valid name");
+        lock.acquire().await.expect("the lock is free")
+    };
+    let (kept, removed) = (hold("a").await, hold("b").await);
+    let lost = bed.queue("b").await.entries[0].id.clone();
+    link.silence();
+    let held_back = || async {
+        let error = locks.get("k").await.expect_err("no network");
+        error.retry_after().is_some()
+    };
+    bed.eventually("requests are held back", async || {
+        // Each takes as long as a request may, so they are made together.
+        let reads = tokio::join!(
+            held_back(),
+            held_back(),
+            held_back(),
+            held_back(),
+            held_back()
+        );
+        reads.0
+    })
+    .await;
+    let next = locks.mutex("c").expect("a valid name");
+    let error = next.try_acquire().await.expect_err("no network");
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
+    link.resume();
+    administrator.remove(&lost).await;
+    let put = bed.soon("it stores its result", kept.put("k", "v")).await;
+    put.expect("stored");
+    let value = bed.soon("it reads it", kept.get("k")).await;
+    assert_eq!(value.expect("an answer").as_deref(), Some(b"v".as_slice()));
+    let released = bed.soon("it gives the lock back", kept.release()).await;
+    assert_eq!(released.expect("an answer"), Release::Released);
+    let reason = bed.soon("the loss", removed.lost()).await;
+    assert_eq!(reason, LossReason::EntryGone);
+    let next = bed.soon("the others go on", next.acquire()).await;
+    drop(next.expect("the lock is free"));
+    Ok(())
+}
+
 async fn pause_all(members: &dyn Members) {
     for member in 0..members.count() {
         members.pause(member).await;

@@ -117,6 +117,7 @@ cases! {
         a_silent_network_is_a_loss_by_the_deadline a_cut_connection_is_no_loss
         a_connection_gone_silent_is_no_loss servers_that_stand_still_for_a_moment_cost_no_lock
         servers_that_stand_still_for_too_long_cost_the_lock
+        a_holder_goes_on_while_requests_are_held_back
         a_waiter_without_a_limit_outlives_an_outage;
     evict: an_evicted_holder_loses_and_the_next_is_served an_evicted_waiter_leaves_the_line
         another_incarnation_stays;

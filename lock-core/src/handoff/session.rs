@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use super::SessionHandoff;
 use super::removal::{Departure, HandoffRegistry};
 use crate::background;
@@ -13,6 +15,9 @@ use crate::error::{Effect, Error};
 use crate::retry;
 use crate::rule::{self, View};
 use crate::session::{Admission, AsOf, Enqueued, Removal, Removed, Session, Watcher};
+
+/// The most looks without an event that are under way in one session.
+const LOOKS: usize = 2;
 
 /// The reason why a wait for the entry ahead is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +35,7 @@ pub(crate) struct HandoffSession {
     session: Arc<dyn Session>,
     registry: Arc<HandoffRegistry>,
     handoff: SessionHandoff,
+    looks: Semaphore,
 }
 
 impl HandoffSession {
@@ -39,6 +45,7 @@ impl HandoffSession {
             session,
             handoff: SessionHandoff::new(registry.clone()),
             registry,
+            looks: Semaphore::new(LOOKS),
         })
     }
 
@@ -88,6 +95,12 @@ impl HandoffSession {
         let view = self.session.look(ticket, entry, ask, as_of).await?;
         self.handoff.note_view(ticket, &view);
         Ok(view)
+    }
+
+    /// Waits for the turn to look without an event. The turn lasts until the result is dropped.
+    pub(crate) async fn turn_to_look(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed, so there is always a turn.
+        self.looks.acquire().await.ok()
     }
 
     /// Waits until `blocker` is gone, or until its removal by this process has shown that the entry

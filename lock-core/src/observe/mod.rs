@@ -201,6 +201,17 @@ pub enum Event<'a> {
         /// The time until the next try.
         pause: Duration,
     },
+    /// The [circuit breaker](crate::Options::circuit_breaker) has opened: the latest requests did
+    /// not reach the coordinator.
+    BreakerOpened {
+        /// Why the latest of them failed.
+        error: &'a Error,
+        /// The time until a request finds out whether the coordinator is back.
+        pause: Duration,
+    },
+    /// The circuit breaker has closed: the coordinator answers again, or no request will be made any
+    /// more.
+    BreakerClosed,
 }
 
 impl Event<'_> {
@@ -217,6 +228,8 @@ impl Event<'_> {
             Event::Renewed { .. } => "renewed",
             Event::RenewalFailed { .. } => "renewal_failed",
             Event::Retried { .. } => "retried",
+            Event::BreakerOpened { .. } => "breaker_opened",
+            Event::BreakerClosed => "breaker_closed",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Tests the core's own promises when the coordinator is in trouble.
 
 mod holds;
+mod outage;
 mod removals;
 mod session;
 mod sessions;

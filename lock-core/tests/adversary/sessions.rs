@@ -115,6 +115,9 @@ async fn wait_over_an_outage(
     let requeues = Arc::new(AtomicUsize::new(0));
     let options = Options::default()
         .with_ttl(HOUR)
+        // Many tries are wanted here.
+        .with_circuit_breaker(false)
+        .with_retry_budget(false)
         .with_on_session_loss(OnSessionLoss::Requeue)
         .with_on_requeue({
             let requeues = requeues.clone();

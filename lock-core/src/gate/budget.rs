@@ -1,0 +1,68 @@
+//! The retry budget: the retries of a process are a small part of its requests while these fail, so
+//! that a coordinator in trouble is not kept there by them.
+
+use std::time::Duration;
+
+use crate::clock::BootInstant;
+
+/// The tokens of a full budget, in tenths. A failure costs a token.
+const FULL: u32 = 100;
+const FAILURE: u32 = 10;
+/// What a success gives back, in tenths.
+const SUCCESS: u32 = 1;
+/// One retry in this time is allowed however little is left.
+const RESERVE: Duration = Duration::from_secs(1);
+
+/// The budget of gRPC's retry throttling, with a reserve: an acquire without a limit must go on
+/// trying, if slowly. It reads no clock and has no lock: its owner gives it both.
+#[derive(Debug)]
+pub(super) struct RetryBudget {
+    tokens: u32,
+    /// When the reserve allows a retry again.
+    reserve: Option<BootInstant>,
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        RetryBudget {
+            tokens: FULL,
+            reserve: None,
+        }
+    }
+}
+
+impl RetryBudget {
+    /// Does nothing if a retry may be sent now, which uses up the reserve if there is nothing else.
+    ///
+    /// # Errors
+    /// The time until the reserve allows one.
+    pub(super) fn take(&mut self, now: BootInstant) -> Result<(), Duration> {
+        if self.tokens > FULL / 2 {
+            return Ok(());
+        }
+        match self.reserve {
+            Some(reserve) if now < reserve => Err(reserve.saturating_since(now)),
+            _ => {
+                self.reserve = Some(now + RESERVE);
+                Ok(())
+            }
+        }
+    }
+
+    /// Counts a request that failed in a way that may pass.
+    pub(super) fn note_failure(&mut self) {
+        self.tokens = self.tokens.saturating_sub(FAILURE);
+    }
+
+    /// Counts a request that succeeded. The reserve then allows the next retry at once: the
+    /// coordinator is back, and those that wait need not go on at the pace of its absence.
+    pub(super) fn note_success(&mut self) {
+        self.tokens = (self.tokens + SUCCESS).min(FULL);
+        self.reserve = None;
+    }
+
+    /// Returns whether nothing is missing.
+    pub(super) fn is_full(&self) -> bool {
+        self.tokens == FULL
+    }
+}

@@ -1,0 +1,259 @@
+//! Decides which requests are sent at all while the coordinator is in trouble.
+//!
+//! The gate stands before the requests that begin something or only read: an opening of a session,
+//! an enqueue, a read of a queue, of locks or of a value. All that finishes something passes beside
+//! it: a holder must be able to store its result and to give its lock back, and a waiter to learn
+//! that it is its turn. See `retry.rs`, where a request passes the gate before each try.
+
+mod breaker;
+mod budget;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use self::breaker::{Answer, Breaker, Change, Open, Probe};
+use self::budget::RetryBudget;
+use crate::background;
+use crate::clock::{BootInstant, Clock};
+use crate::error::{Error, ErrorKind};
+use crate::observe::{Event, Observed};
+
+/// The gate of one [`Locks`](crate::Locks) and its clones.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    /// Whether any part has something to decide or to forget. While it is not so, a request costs
+    /// two reads of this, and no clock is read.
+    is_troubled: AtomicBool,
+    parts: Mutex<Parts>,
+    observed: Observed,
+}
+
+#[derive(Debug)]
+struct Parts {
+    breaker: Option<Breaker>,
+    budget: Option<RetryBudget>,
+}
+
+/// Which try of an operation asks to pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Try {
+    First,
+    Again,
+}
+
+/// The reason why a request is not sent now.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    retry_after: Duration,
+    /// Why the breaker is open; `None` if the budget has refused a retry.
+    cause: Option<Error>,
+}
+
+impl Refusal {
+    /// Returns how long the request will not be sent.
+    pub(crate) fn retry_after(&self) -> Duration {
+        self.retry_after
+    }
+
+    /// Returns the error of an operation of which nothing was sent.
+    pub(crate) fn into_error(self) -> Error {
+        let text = "the coordinator was not asked, because the latest requests did not reach it: \
+                    try again later";
+        let error = Error::new(ErrorKind::Unreachable, text).with_retry_after(self.retry_after);
+        match self.cause {
+            Some(cause) => error.with_source(cause),
+            None => error,
+        }
+    }
+}
+
+impl From<Open> for Refusal {
+    fn from(Open { rest, cause }: Open) -> Self {
+        Refusal {
+            retry_after: rest,
+            cause: Some(cause),
+        }
+    }
+}
+
+impl Gate {
+    /// Returns a gate with those parts that are asked for.
+    pub(crate) fn new(circuit_breaker: bool, retry_budget: bool, observed: Observed) -> Self {
+        Gate {
+            is_troubled: AtomicBool::new(false),
+            parts: Mutex::new(Parts {
+                breaker: circuit_breaker.then(Breaker::default),
+                budget: retry_budget.then(RetryBudget::default),
+            }),
+            observed,
+        }
+    }
+
+    /// Lets a request pass, whose outcome is then told to the result.
+    ///
+    /// # Errors
+    /// If it must not be sent now.
+    pub(crate) fn enter(&self, which: Try) -> Result<Passage<'_>, Refusal> {
+        let mut passage = Passage {
+            gate: self,
+            probe: None,
+        };
+        // A request that comes at the same time as the first failure may miss it, so the order of
+        // other memory is no matter.
+        if self.is_troubled.load(Ordering::Relaxed) {
+            passage.probe = self.parts().enter(which, Clock::system().now())?;
+        }
+        Ok(passage)
+    }
+
+    /// Does nothing if a first try would pass now: for an operation that does not wait for that.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`] if it would not; [`ErrorKind::Forked`] in a forked child.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if !self.is_troubled.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // Another thread of the parent may have locked the parts for ever.
+        background::check_process()?;
+        match &self.parts().breaker {
+            Some(breaker) => breaker
+                .check(Clock::system().now())
+                .map_err(|open| Refusal::from(open).into_error()),
+            None => Ok(()),
+        }
+    }
+
+    /// Learns that the coordinator has answered a renewal.
+    pub(crate) fn note_renewal(&self) {
+        if self.is_troubled.load(Ordering::Relaxed) {
+            self.update(|parts, _| parts.breaker.as_mut()?.close());
+        }
+    }
+
+    fn note(&self, answer: Answer<'_>, tally: Tally, probe: Option<Probe>) {
+        self.update(|parts, now| parts.note(answer, tally, probe, now));
+    }
+
+    /// Changes the parts, and tells the observer.
+    fn update(&self, change: impl FnOnce(&mut Parts, BootInstant) -> Option<Change>) {
+        let changed = {
+            let mut parts = self.parts();
+            let changed = change(&mut parts, Clock::system().now());
+            self.is_troubled.store(!parts.is_calm(), Ordering::Relaxed);
+            changed
+        };
+        match changed {
+            Some(Change::Opened { cause, pause }) => {
+                tracing::debug!(error = %cause, ?pause, "the circuit breaker has opened");
+                self.observed.emit(|| Event::BreakerOpened {
+                    error: &cause,
+                    pause,
+                });
+            }
+            Some(Change::Closed) => {
+                tracing::debug!("the circuit breaker has closed");
+                self.observed.emit(|| Event::BreakerClosed);
+            }
+            None => {}
+        }
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells that the breaker is no longer open: nothing will close it. A forked child has not opened it.
+impl Drop for Gate {
+    fn drop(&mut self) {
+        if self.is_troubled.load(Ordering::Relaxed) && !background::is_forked() {
+            self.note_renewal();
+        }
+    }
+}
+
+impl Parts {
+    fn enter(&mut self, which: Try, now: BootInstant) -> Result<Option<Probe>, Refusal> {
+        let probe = match &mut self.breaker {
+            Some(breaker) => breaker.enter(now)?,
+            None => None,
+        };
+        // The pauses of the breaker bound the probes, whoever makes them.
+        if let (Try::Again, None, Some(budget)) = (which, probe, &mut self.budget) {
+            budget.take(now).map_err(|retry_after| Refusal {
+                retry_after,
+                cause: None,
+            })?;
+        }
+        Ok(probe)
+    }
+
+    fn note(
+        &mut self,
+        answer: Answer<'_>,
+        tally: Tally,
+        probe: Option<Probe>,
+        now: BootInstant,
+    ) -> Option<Change> {
+        match (tally, &mut self.budget) {
+            (Tally::Failure, Some(budget)) => budget.note_failure(),
+            (Tally::Success, Some(budget)) => budget.note_success(),
+            (Tally::Neither, _) | (_, None) => {}
+        }
+        self.breaker.as_mut()?.note(answer, probe, now)
+    }
+
+    fn is_calm(&self) -> bool {
+        self.breaker.as_ref().is_none_or(Breaker::is_calm)
+            && self.budget.as_ref().is_none_or(RetryBudget::is_full)
+    }
+}
+
+/// What a request counts as in the retry budget.
+#[derive(Debug, Clone, Copy)]
+enum Tally {
+    Success,
+    /// A failure that may pass.
+    Failure,
+    Neither,
+}
+
+/// A request that has passed the gate. If it is dropped without an outcome, as when the caller gave
+/// up, another request can be the probe.
+#[derive(Debug)]
+pub(crate) struct Passage<'a> {
+    gate: &'a Gate,
+    probe: Option<Probe>,
+}
+
+impl Passage<'_> {
+    /// Tells the gate how the request ended.
+    pub(crate) fn end<T>(mut self, outcome: &Result<T, Error>) {
+        let probe = self.probe.take();
+        let (answer, tally) = match outcome {
+            Ok(_) if !self.gate.is_troubled.load(Ordering::Relaxed) => return,
+            Ok(_) => (Answer::Came, Tally::Success),
+            Err(error) => match error.kind() {
+                ErrorKind::Unreachable => (Answer::Missing(error), Tally::Failure),
+                ErrorKind::Exhausted => (Answer::Came, Tally::Failure),
+                ErrorKind::Refused => (Answer::Came, Tally::Neither),
+                // The session may have been lost by its deadline, without any answer.
+                _ => (Answer::Unknown, Tally::Neither),
+            },
+        };
+        self.gate.note(answer, tally, probe);
+    }
+}
+
+/// In a forked child, another thread of the parent may have locked the parts for ever.
+impl Drop for Passage<'_> {
+    fn drop(&mut self) {
+        if self.probe.is_some() && !background::is_forked() {
+            self.gate.note(Answer::Unknown, Tally::Neither, self.probe);
+        }
+    }
+}

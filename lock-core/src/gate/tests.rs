@@ -1,0 +1,304 @@
+//! Tests the gate on instants that a test chooses, and its outcomes on the real clock.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use super::breaker::FAILURES;
+use super::*;
+use crate::backoff::Backoff;
+use crate::error::LossReason;
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+fn start() -> BootInstant {
+    BootInstant::from_nanos(1_000_000_000)
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn unreachable() -> Error {
+    Error::new(ErrorKind::Unreachable, "no route")
+}
+
+/// Returns a breaker that opened at [`start`].
+fn open_breaker() -> Breaker {
+    let mut breaker = Breaker::default();
+    for failure in 1..=FAILURES {
+        let opened = breaker.note(Answer::Missing(&unreachable()), None, start());
+        assert_eq!(opened.is_some(), failure == FAILURES, "{failure}");
+    }
+    breaker
+}
+
+/// Returns the probe that an open breaker lets pass after its pause.
+fn probe(breaker: &mut Breaker, now: BootInstant) -> Probe {
+    breaker.enter(now).expect("after the pause").expect("open")
+}
+
+#[test]
+fn only_failures_in_a_row_open_the_breaker() {
+    let mut breaker = Breaker::default();
+    for _ in 0..10 {
+        for _ in 1..FAILURES {
+            assert!(
+                breaker
+                    .note(Answer::Missing(&unreachable()), None, start())
+                    .is_none()
+            );
+            breaker.note(Answer::Unknown, None, start());
+        }
+        assert!(breaker.enter(start()).expect("closed").is_none());
+        breaker.note(Answer::Came, None, start());
+        assert!(breaker.is_calm());
+    }
+    let breaker = open_breaker();
+    let open = breaker.check(start()).expect_err("open");
+    assert!(open.rest <= Duration::from_millis(100), "{:?}", open.rest);
+    assert_eq!(open.cause.to_string(), "no route");
+}
+
+#[test]
+fn one_of_a_hundred_is_the_probe_and_its_answer_lets_all_pass() {
+    let mut breaker = open_breaker();
+    let now = start() + seconds(1);
+    let passed: Vec<_> = (0..100).filter_map(|_| breaker.enter(now).ok()).collect();
+    let [Some(probe)] = passed[..] else {
+        panic!("{passed:?}");
+    };
+    assert!(breaker.note(Answer::Came, Some(probe), now).is_some());
+    assert!(breaker.enter(now).expect("closed").is_none());
+}
+
+#[test]
+fn a_probe_that_fails_opens_it_again_for_longer_up_to_a_bound() {
+    let mut breaker = open_breaker();
+    let mut now = start();
+    let mut longest = Duration::ZERO;
+    for _ in 0..200 {
+        let rest = breaker
+            .check(now)
+            .err()
+            .map_or(Duration::ZERO, |open| open.rest);
+        longest = longest.max(rest);
+        now = now + rest;
+        let probe = probe(&mut breaker, now);
+        let changed = breaker.note(Answer::Missing(&unreachable()), Some(probe), now);
+        assert!(changed.is_none(), "it was open");
+    }
+    assert!(
+        longest > LONGEST_PAUSE / 2 && longest <= LONGEST_PAUSE,
+        "{longest:?}"
+    );
+    let asked = unreachable().with_retry_after(seconds(7));
+    now = now + LONGEST_PAUSE;
+    let probe = probe(&mut breaker, now);
+    breaker.note(Answer::Missing(&asked), Some(probe), now);
+    let rest = breaker.check(now).expect_err("open").rest;
+    assert_eq!(rest, seconds(7), "the coordinator asked for it");
+}
+
+#[test]
+fn late_outcomes_neither_prolong_nor_disturb() {
+    let mut breaker = open_breaker();
+    for _ in 0..100 {
+        breaker.note(Answer::Missing(&unreachable()), None, start());
+    }
+    let rest = breaker.check(start()).expect_err("open").rest;
+    assert!(rest <= Duration::from_millis(100), "{rest:?}");
+    let now = start() + seconds(1);
+    let old = probe(&mut breaker, now);
+    breaker.close().expect("a renewal was answered");
+    for _ in 0..FAILURES {
+        breaker.note(Answer::Missing(&unreachable()), None, now);
+    }
+    let later = now + seconds(1);
+    let current = probe(&mut breaker, later);
+    breaker.note(Answer::Missing(&unreachable()), Some(old), later);
+    breaker.note(Answer::Unknown, Some(old), later);
+    breaker
+        .enter(later)
+        .expect_err("the probe is still under way");
+    breaker.note(Answer::Came, Some(current), later);
+    assert!(breaker.is_calm());
+}
+
+#[test]
+fn the_budget_drains_and_keeps_a_reserve_and_recovers() {
+    let mut budget = RetryBudget::default();
+    let now = start();
+    for _ in 0..4 {
+        budget.note_failure();
+        budget.take(now).expect("more than half is left");
+    }
+    for _ in 0..20 {
+        budget.note_failure();
+    }
+    budget.take(now).expect("the reserve");
+    let rest = budget.take(now).expect_err("the reserve is used up");
+    assert_eq!(rest, seconds(1));
+    budget.take(now + seconds(1)).expect("the reserve again");
+    budget.note_success();
+    budget
+        .take(now + seconds(1))
+        .expect("at once after a success");
+    for _ in 0..50 {
+        budget.note_success();
+    }
+    for _ in 0..1000 {
+        budget.take(now).expect("more than half");
+    }
+    assert!(!budget.is_full());
+    for _ in 0..50 {
+        budget.note_success();
+    }
+    assert!(budget.is_full());
+}
+
+/// What becomes of many callers that wait without a limit, while no coordinator is reached for a
+/// time. Returns when each request was sent, and when the last caller was served.
+fn outage(callers: usize, lasts: Duration, parts: &mut Parts) -> (Vec<Duration>, Duration) {
+    let end = start() + lasts;
+    let mut sent = Vec::new();
+    let mut last = start();
+    let mut backoffs: Vec<_> = (0..callers).map(|_| Backoff::default()).collect();
+    let all = (0..callers).map(|caller| Reverse((start(), caller, true)));
+    let mut due: BinaryHeap<_> = all.collect();
+    while let Some(Reverse((now, caller, is_first))) = due.pop() {
+        let which = if is_first { Try::First } else { Try::Again };
+        let asked = match parts.enter(which, now) {
+            Err(refusal) => refusal.retry_after(),
+            Ok(probe) => {
+                sent.push(now.saturating_since(start()));
+                if now >= end {
+                    parts.note(Answer::Came, Tally::Success, probe, now);
+                    last = now;
+                    continue;
+                }
+                parts.note(Answer::Missing(&unreachable()), Tally::Failure, probe, now);
+                Duration::ZERO
+            }
+        };
+        let next = now + asked + backoffs[caller].next_pause();
+        due.push(Reverse((next, caller, false)));
+    }
+    (sent, last.saturating_since(end))
+}
+
+/// Returns the most of these that are within one second.
+fn most_in_a_second(sent: &[Duration]) -> usize {
+    let within = |first: &Duration| {
+        let from = sent.partition_point(|at| at < first);
+        sent.partition_point(|at| *at < *first + seconds(1)) - from
+    };
+    sent.iter().map(within).max().unwrap_or_default()
+}
+
+#[test]
+fn an_outage_of_a_minute_costs_a_request_or_two_a_second() {
+    fastrand::seed(7);
+    let lasts = seconds(60);
+    let mut parts = Parts {
+        breaker: Some(Breaker::default()),
+        budget: Some(RetryBudget::default()),
+    };
+    let (sent, late) = outage(500, lasts, &mut parts);
+    let steady: Vec<_> = sent.iter().copied().filter(|at| *at < lasts).collect();
+    assert!(steady.len() < 90, "{} requests", steady.len());
+    // The first seconds find out what is going on, by failures and by short pauses.
+    let most = most_in_a_second(&steady[steady.partition_point(|at| *at < seconds(5))..]);
+    assert!(most <= 5, "{most} in one second");
+    assert!(late < seconds(10), "the last one was served after {late:?}");
+}
+
+#[test]
+fn the_budget_alone_bounds_the_retries_and_lets_nobody_wait_for_ever() {
+    fastrand::seed(7);
+    let lasts = seconds(60);
+    let mut parts = Parts {
+        breaker: None,
+        budget: Some(RetryBudget::default()),
+    };
+    let (sent, late) = outage(500, lasts, &mut parts);
+    let first_tries = sent.partition_point(|at| at.is_zero());
+    assert_eq!(first_tries, 500, "no retry");
+    let retries = sent.partition_point(|at| *at < lasts) - first_tries;
+    assert!((50..=62).contains(&retries), "{retries} in a minute");
+    assert!(late < seconds(10), "the last one was served after {late:?}");
+}
+
+fn gate() -> Gate {
+    Gate::new(true, true, Observed::default())
+}
+
+/// Lets a request pass that ends like this.
+fn pass(gate: &Gate, error: Error) {
+    let passage = gate.enter(Try::First).expect("it may pass");
+    passage.end(&Err::<(), _>(error));
+}
+
+#[tokio::test]
+async fn only_requests_that_reach_nobody_open_the_gate_s_breaker() {
+    let gate = gate();
+    for kind in [
+        ErrorKind::Exhausted,
+        ErrorKind::Refused,
+        ErrorKind::SessionLost(LossReason::Expired),
+        ErrorKind::InvalidArgument,
+    ] {
+        for _ in 0..2 * FAILURES {
+            pass(&gate, Error::new(kind, "for a test"));
+        }
+        gate.check().expect("closed");
+    }
+    let mut failures = 0;
+    let refused = loop {
+        if let Err(refused) = gate.check() {
+            break refused;
+        }
+        pass(&gate, unreachable());
+        failures += 1;
+    };
+    assert!(failures >= FAILURES);
+    assert_eq!(refused.kind(), ErrorKind::Unreachable);
+    assert_eq!(refused.effect(), crate::error::Effect::None);
+    assert!(refused.retry_after().is_some());
+    gate.note_renewal();
+    gate.check().expect("the renewal has closed it");
+}
+
+#[tokio::test]
+async fn a_probe_that_is_dropped_leaves_its_place_to_another() {
+    let gate = gate();
+    for _ in 0..FAILURES {
+        pass(&gate, unreachable());
+    }
+    for _ in 0..3 {
+        let passage = loop {
+            match gate.enter(Try::Again) {
+                Ok(passage) => break passage,
+                Err(refusal) => tokio::time::sleep(refusal.retry_after()).await,
+            }
+        };
+        gate.check().expect_err("the probe is under way");
+        let probing = async move {
+            let outcome = std::future::pending::<Result<(), Error>>().await;
+            passage.end(&outcome);
+        };
+        assert!(probing.now_or_never().is_none());
+    }
+}
+
+#[test]
+fn a_gate_without_parts_lets_all_pass() {
+    let gate = Gate::new(false, false, Observed::default());
+    for _ in 0..100 {
+        pass(&gate, unreachable());
+        gate.enter(Try::Again).expect("nothing holds it back");
+    }
+    gate.check().expect("nothing holds it back");
+}
