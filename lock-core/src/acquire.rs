@@ -171,10 +171,11 @@ impl<'a> Pending<'a> {
         let doubt = &self.doubt;
         let observed = shared_session.session().liveness().observed();
         let observed = observed.of_retries(Operation::Acquire);
-        let enqueued = retry_through(self.gate, limit.end(), policy, observed, || {
+        let enqueued = retry_through(self.gate, limit.end(), policy, observed, || async {
+            let _turn = handoff.turn_to_enqueue().await;
             // Before this try: its own future is in doubt from the first poll on.
             let again = doubt.remains();
-            doubt.observe(handoff.enqueue(&ticket, admission, again))
+            (doubt.observe(handoff.enqueue(&ticket, admission, again))).await
         });
         match enqueued.await? {
             Enqueued::Busy => Ok(None),
