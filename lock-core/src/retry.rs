@@ -67,8 +67,8 @@ where
     }
 }
 
-/// Does the same for an operation whose every try has to pass this gate, and that the caller ends at
-/// this instant, if at any. It fails at once if no try can be [expected](Error::retry_after) to
+/// Does the same for an operation whose every try has to pass this gate, and that the caller ends
+/// at this instant, if at any. It fails at once if no try can be [expected](Error::retry_after) to
 /// succeed before.
 pub(crate) async fn retry_through<T, F>(
     gate: &Gate,

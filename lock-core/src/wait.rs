@@ -23,8 +23,8 @@ use crate::session::{AsOf, Watcher};
 /// can lose the event of a watch.
 const BACKSTOP: Duration = Duration::from_secs(5);
 
-/// How long a look without an event that has failed keeps its turn, so that the waiters of a session
-/// together do not ask a coordinator out of reach more than twice a second.
+/// How long a look without an event that has failed keeps its turn, so that the waiters of a
+/// session together do not ask a coordinator out of reach more than twice a second.
 const FAILED_LOOK: Duration = Duration::from_secs(1);
 
 /// How long a waiter stands behind one blocker before it watches its own entry too. If the lock is

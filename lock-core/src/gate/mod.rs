@@ -167,7 +167,8 @@ impl Gate {
     }
 }
 
-/// Tells that the breaker is no longer open: nothing will close it. A forked child has not opened it.
+/// Tells that the breaker is no longer open: nothing will close it. A forked child has not opened
+/// it.
 impl Drop for Gate {
     fn drop(&mut self) {
         if self.is_troubled.load(Ordering::Relaxed) && !background::is_forked() {
