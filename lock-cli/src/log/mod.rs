@@ -20,7 +20,6 @@ pub use self::fields::Line;
 pub use self::layer::layer;
 #[cfg(feature = "otel")]
 pub use self::layer::targets;
-#[cfg(feature = "embedded")]
 pub use self::timestamp::format_utc;
 use crate::child::without_tty_stop;
 use crate::cli::Global;
