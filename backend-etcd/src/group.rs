@@ -18,7 +18,7 @@ use etcd_client::proto::{PbTxnOpResponse as Answer, PbTxnResponse};
 use etcd_client::{Txn, TxnOp, TxnResponse};
 use lock_core::background::{self, Handle};
 use lock_core::{Effect, Error, ErrorKind};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::transport::Transport;
 use crate::{error, layout};
@@ -30,6 +30,11 @@ const MAX_REQUESTS: usize = 4;
 /// including those of the longest list inside, and 1.5 MiB. A transaction about the longest name
 /// has 32 KiB.
 const MAX_MEMBERS: usize = 32;
+
+/// How many entries are made at once by requests of their own, in the queues of locks that have another
+/// transaction under way. Removals and renewals share the connection, and do not wait behind thousands of
+/// them.
+const MAX_ALONE: usize = 64;
 
 /// The change that a transaction makes to the queue of a lock, with the key.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +59,8 @@ pub(crate) struct Group {
     transport: Arc<Transport>,
     hasher: RandomState,
     state: Mutex<State>,
+    /// The turns of those that make entries by requests of their own.
+    alone: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +100,7 @@ impl Group {
             transport,
             hasher: RandomState::new(),
             state: Mutex::default(),
+            alone: Arc::new(Semaphore::new(MAX_ALONE)),
         })
     }
 
@@ -107,13 +115,38 @@ impl Group {
         txn: Arc<Txn>,
     ) -> Result<TxnResponse, Error> {
         let background = background::handle()?;
-        match self.join(change, &txn, &background) {
-            Some(answer) => answer.await.unwrap_or_else(|_| {
-                let text = "a group of requests ended abnormally: please report this";
-                Err(Error::new(ErrorKind::Internal, text).with_effect(Effect::Unknown))
-            }),
-            None => send_alone(&self.transport, txn).await,
-        }
+        let answer = match (self.join(change, &txn, &background), change) {
+            (Some(answer), _) => answer,
+            (None, Change::Make(_)) => self.send_in_turn(txn, &background),
+            (None, Change::Remove(_)) => return send_alone(&self.transport, txn).await,
+        };
+        answer.await.unwrap_or_else(|_| {
+            let text = "a group of requests ended abnormally: please report this";
+            Err(Error::new(ErrorKind::Internal, text).with_effect(Effect::Unknown))
+        })
+    }
+
+    /// Sends a transaction by itself when it has its turn. The turn belongs to the request: a caller
+    /// that does not poll keeps nobody else from theirs.
+    fn send_in_turn(
+        &self,
+        txn: Arc<Txn>,
+        background: &Handle,
+    ) -> oneshot::Receiver<Result<TxnResponse, Error>> {
+        let (mut caller, answer) = oneshot::channel();
+        let (transport, alone) = (self.transport.clone(), self.alone.clone());
+        background.spawn(async move {
+            let turn = tokio::select! {
+                biased;
+                () = caller.closed() => return,
+                // It is never closed.
+                turn = alone.acquire_owned() => turn,
+            };
+            let sent = send_alone(&transport, txn).await;
+            drop(turn);
+            let _ = caller.send(sent);
+        });
+        answer
     }
 
     /// Adds a transaction to those that are sent together. Returns `None` if there is one about the

@@ -16,7 +16,7 @@ const USED_UP: f64 = 0.9;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bottleneck {
-    /// One lock, whose holders take turns.
+    /// One lock, which all share.
     Lock,
     /// The processor time of this process. An embedded coordinator runs in it.
     Process,
@@ -52,7 +52,7 @@ impl Bottleneck {
 impl fmt::Display for Bottleneck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Bottleneck::Lock => "the lock, whose holders take turns",
+            Bottleneck::Lock => "the lock that all of them share",
             Bottleneck::Process => "the processor time of this process",
             Bottleneck::Machine => "the processors of this machine, which others use as well",
             Bottleneck::Coordinator => "the coordinator, or the way to it",

@@ -103,17 +103,51 @@ fn a_command_whose_end_is_not_known_is_run_again_only_if_asked() {
         );
     }
     assert_eq!(effect.count("a"), 1);
+    // A run that fails has not found out what became of the first one.
+    for last in ["exit 3", "exec sh -c 'kill $$'"] {
+        effect.run("a", &["--once-rerun-unknown"], last);
+        assert_eq!(code(&effect.run("a", &[], "true")), 80);
+    }
+    let home = &effect.home;
+    let typo = [
+        "run",
+        "--once",
+        "a",
+        "--once-rerun-unknown",
+        "jobs",
+        "/no/such/program",
+    ];
+    assert_eq!(code(&home.run(&typo)), 127);
+    assert_eq!(code(&effect.run("a", &[], "true")), 80);
     let rerun = effect.run("a", &["--once-rerun-unknown"], "true");
     assert_eq!(code(&rerun), 0, "{}", text(&rerun.stderr));
     assert_eq!(code(&effect.run("a", &[], "true")), 0);
-    assert_eq!(effect.count("a"), 2);
+    assert_eq!(effect.count("a"), 4);
+}
+
+/// The watchdog alone knows how the command has ended.
+#[test]
+fn the_end_of_a_command_whose_watchdog_was_killed_is_not_known() {
+    let effect = Effect::new();
+    // The parent of the shell is the watchdog.
+    let args = effect.args("a", &[], "kill -9 $PPID; sleep 600");
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    assert_ne!(code(&effect.home.run(&args)), 0);
+    assert_eq!(code(&effect.run("a", &[], "true")), 80);
+    assert_eq!(effect.count("a"), 1);
 }
 
 #[test]
 fn a_key_that_cannot_be_used_is_refused() {
     let effect = Effect::new();
     let long = "k".repeat(201);
-    for (more, key) in [(&["-s"][..], "a"), (&[], ""), (&[], "a\nb"), (&[], &long)] {
+    for (more, key) in [
+        (&["-s"][..], "a"),
+        (&["--raw"], "a"),
+        (&[], ""),
+        (&[], "a\nb"),
+        (&[], &long),
+    ] {
         let refused = effect.run(key, more, "true");
         assert_eq!(code(&refused), 64, "{key:?}");
         assert!(text(&refused.stderr).contains("--once"), "{key:?}");

@@ -171,11 +171,10 @@ impl<'a> Pending<'a> {
         let doubt = &self.doubt;
         let observed = shared_session.session().liveness().observed();
         let observed = observed.of_retries(Operation::Acquire);
-        let enqueued = retry_through(self.gate, limit.end(), policy, observed, || async {
-            let _turn = handoff.turn_to_enqueue().await;
+        let enqueued = retry_through(self.gate, limit.end(), policy, observed, || {
             // Before this try: its own future is in doubt from the first poll on.
             let again = doubt.remains();
-            (doubt.observe(handoff.enqueue(&ticket, admission, again))).await
+            doubt.observe(handoff.enqueue(&ticket, admission, again))
         });
         match enqueued.await? {
             Enqueued::Busy => Ok(None),

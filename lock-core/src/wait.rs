@@ -107,15 +107,19 @@ pub(crate) async fn wait_for_grant(
             Woken::Looked(view) => view,
             Woken::Changed(changed) => {
                 watch = None;
-                match changed {
+                let woken = match changed {
                     Err(error) if !error.is_retryable() => return Err(error),
                     Err(error) => {
                         tracing::debug!(%error, lock = %ticket.name, "a wait was interrupted");
                         background::sleep(backoff.next_pause()).await;
-                        look_in_turn(handoff, &ticket, &entry).await?
+                        look_and_watch(handoff, &ticket, &entry, &blocker, &asides).await?
                     }
-                    Ok(Change::First) => return Ok(()),
-                    Ok(Change::Gone) => {
+                    Ok(change) => Woken::Changed(Ok(change)),
+                };
+                match woken {
+                    Woken::Looked(view) => view,
+                    Woken::Changed(Ok(Change::First)) => return Ok(()),
+                    Woken::Changed(_) => {
                         let observed = handoff.session().liveness().observed();
                         let observed = observed.of_retries(Operation::Acquire);
                         let look = || handoff.look(&ticket, &entry, AsOf::Change);
@@ -142,6 +146,30 @@ enum Woken {
     Changed(Result<Change, Error>),
     /// The backstop has looked.
     Looked(View),
+}
+
+/// Looks without an event, after a watch broke, and watches meanwhile: a lock that becomes free does
+/// not wait for the turn of a look.
+async fn look_and_watch(
+    handoff: &HandoffSession,
+    ticket: &Ticket,
+    entry: &EntryId,
+    blocker: &EntryId,
+    asides: &Asides,
+) -> Result<Woken, Error> {
+    let change = async {
+        let (own, behind) = (entry.clone(), blocker.clone());
+        match changed(handoff, ticket, own, behind, asides).await {
+            Ok(change) => change,
+            // The look goes on without it.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        change = change => Ok(Woken::Changed(Ok(change))),
+        looked = look_in_turn(handoff, ticket, entry) => Ok(Woken::Looked(looked?)),
+    }
 }
 
 /// Looks without an event. The waiters of a session take turns, so that all of them together are no

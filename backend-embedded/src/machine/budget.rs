@@ -100,15 +100,14 @@ impl Budget {
         if self.has_ample_bytes || returned == 0 {
             return Ok(());
         }
-        let most = returned.saturating_mul(store.largest());
-        let most = match most.saturating_add(written) <= self.bytes {
-            true => most,
-            false => range::read_current(store, range)
-                .kvs
-                .iter()
-                .map(|kv| kv.size())
-                .sum(),
-        };
+        let mut most = returned.saturating_mul(store.largest());
+        if most.saturating_add(written) > self.bytes {
+            let found = range::read_current(store, range).kvs;
+            if found.is_empty() {
+                return Ok(());
+            }
+            most = found.iter().map(|kv| kv.size()).sum();
+        }
         self.charge_bytes(most.saturating_add(written))
     }
 

@@ -83,20 +83,15 @@ async fn run_find_limit(
         true => print_json(&json!({
             "bound_us": bound_ms * 1e3,
             "within": knee.within.map(|line| line.workers),
-            "beyond": knee.beyond.map(|line| line.workers),
-            "bottleneck": knee.bottleneck,
+            "beyond": knee.beyond.as_ref().map(|line| line.workers),
+            "bottleneck": knee.beyond.as_ref().map(|_| knee.bottleneck),
         })),
-        false => print(format!(
-            "{}\nwhat ends first: {}; {}",
-            describe_knee(&knee, bound_ms),
-            knee.bottleneck,
-            knee.bottleneck.remedy()
-        )),
+        false => print(describe_knee(&knee, bound_ms)),
     }
 }
 
 fn describe_knee(knee: &Knee, bound_ms: f64) -> String {
-    match (&knee.within, &knee.beyond) {
+    let found = match (&knee.within, &knee.beyond) {
         (Some(within), Some(beyond)) => format!(
             "the knee: up to {} workers p99 stays within {bound_ms} ms; at {} it does not",
             within.workers, beyond.workers
@@ -106,6 +101,16 @@ fn describe_knee(knee: &Knee, bound_ms: f64) -> String {
             within.workers
         ),
         (None, _) => format!("one worker alone has a p99 of more than {bound_ms} ms"),
+    };
+    match &knee.beyond {
+        Some(_) => {
+            let Knee { bottleneck, .. } = knee;
+            format!(
+                "{found}\nwhat ends first: {bottleneck}; {}",
+                bottleneck.remedy()
+            )
+        }
+        None => found,
     }
 }
 

@@ -83,8 +83,9 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     };
     let (ended, lost) = supervise(&mut child, &guard, args.on_lost, grace).await?;
     let end = child.shared_end();
-    // With a lost lock the record stays as it is: the end of the command is not known.
-    let begun = begun.filter(|_| !lost);
+    // The record stays as it is if the end of the command is not known: after a loss, or if the
+    // watchdog was killed, which alone knows how the command has ended.
+    let begun = begun.filter(|_| !lost && !child.was_unwatched());
     let is_done = end.is_none() && ended.status() == 0;
     let (guard, recorded) = end_once(begun, guard, is_done).await;
     let released = release(guard).await;
@@ -133,11 +134,10 @@ async fn begin_once(
             Ok(None) => Ok(Begin::Ended(Exit::Success)),
             Err(failure) => Err(failure),
         },
-        exit = wait_for_deadly_signal(signals) => {
-            let _ = tokio::time::timeout(REPLY_LIMIT, once.withdraw(&guard)).await;
-            Ok(Begin::Ended(exit))
-        }
+        exit = wait_for_deadly_signal(signals) => Ok(Begin::Ended(exit)),
     };
+    // The start may have been recorded, and its answer lost.
+    let _ = tokio::time::timeout(REPLY_LIMIT, once.withdraw(&guard)).await;
     let _ = release(guard.into()).await;
     close_session(locks).await;
     ended

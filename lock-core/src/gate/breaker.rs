@@ -13,6 +13,10 @@ pub(super) const FAILURES: u32 = 5;
 /// When a caller should ask again while the outcome of the probe is not known yet.
 const PROBE_UNDER_WAY: Duration = Duration::from_millis(100);
 
+/// How long the outcome of a probe is waited for. A probe that takes longer than any request may have
+/// a caller that has stopped to poll it, and another one takes its place.
+const PROBE_LIMIT: Duration = Duration::from_secs(10);
+
 /// A circuit breaker. It reads no clock and has no lock: its owner gives it both.
 #[derive(Debug)]
 pub(super) struct Breaker {
@@ -31,7 +35,11 @@ enum State {
     /// No request is sent before this instant. The next one is the probe.
     Open { until: BootInstant, cause: Error },
     /// The probe is under way.
-    Probing { probe: Probe, cause: Error },
+    Probing {
+        probe: Probe,
+        begun: BootInstant,
+        cause: Error,
+    },
 }
 
 /// The request that finds out whether the coordinator is back. A number, because its outcome may
@@ -84,13 +92,14 @@ impl Breaker {
     /// If it must not be sent.
     pub(super) fn enter(&mut self, now: BootInstant) -> Result<Option<Probe>, Open> {
         self.check(now)?;
-        let State::Open { cause, .. } = &self.state else {
+        let (State::Open { cause, .. } | State::Probing { cause, .. }) = &self.state else {
             return Ok(None);
         };
         self.probes += 1;
         let probe = Probe(self.probes);
         self.state = State::Probing {
             probe,
+            begun: now,
             cause: cause.clone(),
         };
         Ok(Some(probe))
@@ -105,6 +114,9 @@ impl Breaker {
             State::Closed => return Ok(()),
             State::Open { until, .. } if now >= *until => return Ok(()),
             State::Open { until, cause } => (until.saturating_since(now), cause),
+            State::Probing { begun, .. } if now.saturating_since(*begun) >= PROBE_LIMIT => {
+                return Ok(());
+            }
             State::Probing { cause, .. } => (PROBE_UNDER_WAY, cause),
         };
         let cause = cause.clone();

@@ -19,10 +19,6 @@ use crate::session::{Admission, AsOf, Enqueued, Removal, Removed, Session, Watch
 /// The most looks without an event that are under way in one session.
 const LOOKS: usize = 2;
 
-/// The most enqueues that are under way in one session. Removals and renewals share the connection,
-/// and must not wait behind thousands of them. Fewer would leave a backend too few to send together.
-const ENQUEUES: usize = 256;
-
 /// The reason why a wait for the entry ahead is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
@@ -40,7 +36,6 @@ pub(crate) struct HandoffSession {
     registry: Arc<HandoffRegistry>,
     handoff: SessionHandoff,
     looks: Semaphore,
-    enqueues: Semaphore,
 }
 
 impl HandoffSession {
@@ -51,20 +46,12 @@ impl HandoffSession {
             handoff: SessionHandoff::new(registry.clone()),
             registry,
             looks: Semaphore::new(LOOKS),
-            enqueues: Semaphore::new(ENQUEUES),
         })
     }
 
     /// Returns the session, for operations that concern no queue.
     pub(crate) fn session(&self) -> &Arc<dyn Session> {
         &self.session
-    }
-
-    /// Waits until another [`enqueue`](Self::enqueue) may be under way, in the order of the calls. That
-    /// lasts until the result is dropped.
-    pub(crate) async fn turn_to_enqueue(&self) -> Option<SemaphorePermit<'_>> {
-        // It is never closed.
-        self.enqueues.acquire().await.ok()
     }
 
     /// Puts an entry for this ticket at the end of its queue, or finds the entry there. `again`

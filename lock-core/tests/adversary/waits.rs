@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use lock_core::observe::{Event, Observer, TraceContext};
-use lock_core::{ErrorKind, LossReason, Options, Release};
+use lock_core::{ErrorKind, LossReason, Options};
 
 use crate::session::Act;
 use crate::{HOUR, PATIENCE, eventually, mutex, mutex_of, script, soon};
@@ -266,36 +266,4 @@ async fn a_read_of_the_entry_ahead_that_fails_or_hangs_costs_a_waiter_nothing() 
         assert_eq!(script.metadata.count(), 1, "{act:?}");
     });
     futures_util::future::join_all(waits).await;
-}
-
-#[tokio::test]
-async fn thousands_of_acquires_at_once_hold_up_no_release() {
-    const UNDER_WAY: usize = 256;
-    let script = script();
-    let lock = mutex_of(&script.locks(HOUR));
-    let held = lock.acquire().await.expect("free");
-    let before = script.enqueue.count();
-    script.enqueue.will(Act::Hang);
-    let waits: Vec<_> = (0..10_000)
-        .map(|_| {
-            let lock = lock.clone();
-            tokio::spawn(async move { lock.acquire().await.map(drop) })
-        })
-        .collect();
-    let sent = || script.enqueue.count() - before;
-    eventually("as many as may be are under way", || sent() == UNDER_WAY).await;
-    let released = soon("nothing is ahead of the release", held.release()).await;
-    assert_eq!(released.expect("an answer"), Release::Released);
-    assert_eq!(sent(), UNDER_WAY);
-    // What was never sent leaves nothing to remove.
-    let removals = script.remove.count();
-    script.enqueue.will(Act::Succeed);
-    for wait in waits {
-        wait.abort();
-    }
-    let next = soon("our turn", lock.acquire()).await.expect("free");
-    assert_eq!(next.release().await.expect("an answer"), Release::Released);
-    eventually("nothing is left", || script.left() == 0).await;
-    let removals = script.remove.count() - removals;
-    assert!(removals <= 2 * UNDER_WAY, "{removals}");
 }

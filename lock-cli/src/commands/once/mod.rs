@@ -30,7 +30,11 @@ pub struct Once<'a> {
 }
 
 /// The record while the command runs. Nobody else changes it under this lock.
-pub struct Begun(Record);
+pub struct Begun {
+    record: Record,
+    /// Whether the end of an earlier run is not known. A run that fails does not change that.
+    was_unknown: bool,
+}
 
 impl<'a> Once<'a> {
     /// Reads the options of the command line; `None` if the command is not wanted once.
@@ -51,6 +55,12 @@ impl<'a> Once<'a> {
                 "others may run the command at the same time under a shared lock".to_owned(),
             )
             .hint("leave out -s"));
+        }
+        if name.is_raw() {
+            return Err(refuse(
+                "a raw lock belongs to no namespace, so it would have a record in each".to_owned(),
+            )
+            .hint("take a lock of a namespace: leave out --raw"));
         }
         if key.is_empty() || key.len() > MAX_KEY_BYTES || key.chars().any(char::is_control) {
             return Err(refuse(format!(
@@ -100,35 +110,53 @@ impl<'a> Once<'a> {
             Some(mark) if !self.options.once_rerun_unknown => {
                 return Err(self.to_unknown(guard.name(), mark));
             }
-            Some(_) | None => {}
+            // The record says already that it has started.
+            Some(_) => {
+                return Ok(Some(Begun {
+                    record,
+                    was_unknown: true,
+                }));
+            }
+            None => {}
         }
         record
             .start(self.key, now, guard.token().0)
             .map_err(|why| self.to_failure(&why))?;
         guard.put(&self.record, record.to_bytes()).await?;
-        Ok(Some(Begun(record)))
+        Ok(Some(Begun {
+            record,
+            was_unknown: false,
+        }))
     }
 
     /// Takes back the note that the command starts, if [`begin`](Self::begin) was given up and made it.
     pub async fn withdraw(&self, guard: &Guard) -> Result<(), Failure> {
         let stored = guard.get(&self.record).await?;
         let record = Record::parse(stored.as_deref()).map_err(|why| self.to_failure(&why))?;
-        match record.find(self.key) {
-            Some(mark) if mark.token == guard.token().0 => {
-                self.end(guard, Begun(record), false).await
-            }
-            Some(_) | None => Ok(()),
+        let is_ours = |mark: Mark| mark.token == guard.token().0;
+        if !record.find(self.key).is_some_and(is_ours) {
+            return Ok(());
         }
+        let begun = Begun {
+            record,
+            was_unknown: false,
+        };
+        self.end(guard, begun, false).await
     }
 
-    /// Notes in the record how the command has ended: it has ended well, or it may be run again.
+    /// Notes in the record how the command has ended: it has ended well, or it may be run again, unless
+    /// the end of an earlier run is not known.
     ///
     /// # Errors
     /// The lock is lost, or the coordinator refuses. The end of the command is not known then.
     pub async fn end(&self, guard: &Guard, begun: Begun, is_done: bool) -> Result<(), Failure> {
-        let Begun(mut record) = begun;
+        let Begun {
+            mut record,
+            was_unknown,
+        } = begun;
         match is_done {
             true => record.finish(self.key, clock::unix_millis(), self.options.once_for),
+            false if was_unknown => return Ok(()),
             false => record.clear(self.key),
         }
         let put = guard.put(&self.record, record.to_bytes()).await;
