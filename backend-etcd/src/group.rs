@@ -68,10 +68,18 @@ struct State {
     under_way: usize,
     /// Whether a request under way has not gathered its members yet.
     is_gathering: bool,
-    waiting: VecDeque<Waiting>,
+    /// The removals that wait. They go before all others, in their order.
+    removals: VecDeque<Waiting>,
+    others: VecDeque<Waiting>,
     /// The hashes of the locks that have a transaction under way or waiting. Two locks with the
     /// same hash count as one, which costs one more request.
     locks: HashSet<u64>,
+}
+
+impl State {
+    fn next(&mut self) -> Option<Waiting> {
+        (self.removals.pop_front()).or_else(|| self.others.pop_front())
+    }
 }
 
 #[derive(Debug)]
@@ -174,8 +182,8 @@ impl Group {
             caller,
         };
         match change {
-            Change::Make(_) => state.waiting.push_back(waiting),
-            Change::Remove(_) => state.waiting.push_front(waiting),
+            Change::Make(_) => state.others.push_back(waiting),
+            Change::Remove(_) => state.removals.push_back(waiting),
         }
         self.start(&mut state, background);
         Some(answer)
@@ -209,7 +217,7 @@ impl Group {
         state.is_gathering = false;
         let mut members = Vec::new();
         while members.len() < MAX_MEMBERS
-            && let Some(waiting) = state.waiting.pop_front()
+            && let Some(waiting) = state.next()
         {
             if waiting.caller.is_closed() {
                 state.locks.remove(&waiting.lock);
@@ -219,7 +227,7 @@ impl Group {
         }
         if members.is_empty() {
             state.under_way -= 1;
-        } else if !state.waiting.is_empty() {
+        } else if !(state.removals.is_empty() && state.others.is_empty()) {
             self.start(&mut state, background);
         }
         members
