@@ -36,8 +36,14 @@ impl Folder {
     }
 
     fn with(&self, name: &str, owner: u32) -> PathBuf {
+        self.with_text(name, owner, "old")
+    }
+
+    /// Makes a file. The text is written first: with `fs.protected_regular`, not even the superuser
+    /// opens the file of another user in such a folder as one that may be new.
+    fn with_text(&self, name: &str, owner: u32, text: &str) -> PathBuf {
         let path = self.file(name);
-        fs::write(&path, "old").expect("writable");
+        fs::write(&path, text).expect("writable");
         chown(&path, Some(owner), Some(owner)).expect("root");
         path
     }
@@ -147,9 +153,8 @@ fn a_strangers_file_is_not_given_new_content() {
 fn a_strangers_mark_is_not_trusted() {
     let folder = Folder::sticky();
     let path = folder.with("report", 0);
-    let mark = folder.with(".report.fence", STRANGER);
     // Empty, as a stranger would make it: it would admit every token.
-    fs::write(&mark, "").expect("writable");
+    let mark = folder.with_text(".report.fence", STRANGER, "");
     for outcome in use_all(&path) {
         assert_refused(outcome, ErrorKind::Untrusted, ".report.fence");
     }
@@ -169,17 +174,17 @@ fn the_owners_of_the_folder_and_of_the_resource_may_own_its_mark() {
     let folder = Folder::sticky();
     chown(folder.0.path(), Some(STRANGER), Some(STRANGER)).expect("root");
     let path = folder.with("report", 0);
-    fs::write(folder.with(".report.fence", STRANGER), "").expect("writable");
+    folder.with_text(".report.fence", STRANGER, "");
     fenced(&path).replace(b"new").expect("the folder's owner");
 
     let folder = Folder::sticky();
     let path = folder.with("theirs", STRANGER);
-    fs::write(folder.with(".theirs.fence", STRANGER), "").expect("writable");
+    folder.with_text(".theirs.fence", STRANGER, "");
     Fence::new(&path).admit(&token(7)).expect("the owner's");
 
     let folder = Folder::with_mode(0o777);
     let path = folder.with("report", 0);
-    fs::write(folder.with(".report.fence", STRANGER), "").expect("writable");
+    folder.with_text(".report.fence", STRANGER, "");
     fenced(&path).replace(b"new").expect("no sticky bit");
 }
 
