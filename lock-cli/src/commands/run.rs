@@ -134,10 +134,12 @@ async fn begin_once(
             Ok(None) => Ok(Begin::Ended(Exit::Success)),
             Err(failure) => Err(failure),
         },
-        exit = wait_for_deadly_signal(signals) => Ok(Begin::Ended(exit)),
+        exit = wait_for_deadly_signal(signals) => {
+            // The start may have been recorded. After an error the lock is lost, or nothing was.
+            let _ = tokio::time::timeout(REPLY_LIMIT, once.withdraw(&guard)).await;
+            Ok(Begin::Ended(exit))
+        }
     };
-    // The start may have been recorded, and its answer lost.
-    let _ = tokio::time::timeout(REPLY_LIMIT, once.withdraw(&guard)).await;
     let _ = release(guard.into()).await;
     close_session(locks).await;
     ended

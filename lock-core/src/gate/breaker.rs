@@ -67,7 +67,7 @@ pub(super) struct Open {
     pub(super) cause: Error,
 }
 
-/// A change that others are told of.
+/// A change of the state, for the observer.
 #[derive(Debug)]
 pub(super) enum Change {
     Opened { cause: Error, pause: Duration },

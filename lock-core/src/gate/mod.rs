@@ -92,7 +92,7 @@ impl Gate {
         }
     }
 
-    /// Lets a request pass, whose outcome is then told to the result.
+    /// Lets a request pass. The caller tells the returned passage how the request ended.
     ///
     /// # Errors
     /// If it must not be sent now.
