@@ -106,6 +106,7 @@ impl Renewer {
         match renewed {
             Ok((kept, ttl)) => {
                 self.replace_slot(Slot::Kept(kept));
+                self.transport.note_answer();
                 Ok(clock::validity(ttl))
             }
             Err(failure) => {

@@ -1,6 +1,9 @@
 //! Which resource ends first when the load rises.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fmt;
+use std::fs;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -20,6 +23,8 @@ pub enum Bottleneck {
     Lock,
     /// The processor time of this process. An embedded coordinator runs in it.
     Process,
+    /// One thread of this process, such as the one that does the work of all sessions.
+    Thread,
     /// The processors of this machine, most of whose time other processes take.
     Machine,
     /// The coordinator, with its disk, or the way to it: this machine waits for it.
@@ -37,6 +42,7 @@ impl Bottleneck {
             Bottleneck::Process => {
                 "spread the work over more processes and machines, or take faster processors"
             }
+            Bottleneck::Thread => "spread the work over more processes",
             Bottleneck::Machine => {
                 "give the coordinator a machine of its own, or more processors: see what else runs \
                  here"
@@ -54,6 +60,7 @@ impl fmt::Display for Bottleneck {
         f.write_str(match self {
             Bottleneck::Lock => "the lock that all of them share",
             Bottleneck::Process => "the processor time of this process",
+            Bottleneck::Thread => "one thread of this process, which is never idle",
             Bottleneck::Machine => "the processors of this machine, which others use as well",
             Bottleneck::Coordinator => "the coordinator, or the way to it",
         })
@@ -61,9 +68,12 @@ impl fmt::Display for Bottleneck {
 }
 
 /// The processor time that was used up to an instant.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Usage {
     process: Duration,
+    /// That of each thread of this process, in nanoseconds, by its id. None if the system does not
+    /// tell it.
+    threads: HashMap<OsString, u64>,
     /// That of all processes of the machine, and of none.
     machine: Option<MachineTime>,
 }
@@ -79,6 +89,8 @@ struct MachineTime {
 struct Shares {
     /// How many processors this process kept busy.
     process: f64,
+    /// The largest part of a processor that one thread kept busy.
+    thread: f64,
     /// The part of all processors that was busy, if the system tells it.
     machine: Option<f64>,
     processors: f64,
@@ -88,9 +100,10 @@ impl Usage {
     /// Reads the processor time up to now.
     pub(crate) fn read() -> Self {
         let process = clock_gettime(ClockId::ProcessCPUTime);
-        let stat = std::fs::read_to_string("/proc/stat").ok();
+        let stat = fs::read_to_string("/proc/stat").ok();
         Usage {
             process: Duration::try_from(process).unwrap_or_default(),
+            threads: read_threads(),
             machine: stat.and_then(|stat| parse_stat(&stat)),
         }
     }
@@ -104,16 +117,35 @@ impl Usage {
             let idle = now.idle.saturating_sub(before.idle) as f64;
             busy / (busy + idle).max(1.0)
         };
+        let threads = now.threads.iter().map(|(id, now)| {
+            let before = self.threads.get(id).copied().unwrap_or_default();
+            now.saturating_sub(before)
+        });
+        let thread = Duration::from_nanos(threads.max().unwrap_or_default());
+        let share =
+            |time: Duration| time.as_secs_f64() / length.as_secs_f64().max(f64::MIN_POSITIVE);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         judge(
             workload,
             Shares {
-                process: process.as_secs_f64() / length.as_secs_f64().max(f64::MIN_POSITIVE),
+                process: share(process),
+                thread: share(thread),
                 machine: self.machine.zip(now.machine).map(|(a, b)| busy(a, b)),
                 processors: processors as f64,
             },
         )
     }
+}
+
+/// Reads the processor time of each thread of this process, in nanoseconds.
+fn read_threads() -> HashMap<OsString, u64> {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten();
+    let read = |thread: fs::DirEntry| {
+        let times = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        let busy = times.split(' ').next()?.parse().ok()?;
+        Some((thread.file_name(), busy))
+    };
+    threads.flatten().filter_map(read).collect()
 }
 
 /// Reads the first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal.
@@ -144,6 +176,9 @@ fn judge(workload: Workload, shares: Shares) -> Bottleneck {
             false => Bottleneck::Machine,
         };
     }
+    if shares.thread >= USED_UP {
+        return Bottleneck::Thread;
+    }
     match workload {
         Workload::Contended | Workload::Drain | Workload::Readers => Bottleneck::Lock,
         Workload::Raw | Workload::Uncontended | Workload::Churn => Bottleneck::Coordinator,
@@ -155,10 +190,10 @@ mod tests {
     use super::*;
 
     fn found(workload: Workload, process: f64, machine: f64, processors: f64) -> Bottleneck {
-        let machine = Some(machine);
         let shares = Shares {
             process,
-            machine,
+            thread: 0.5,
+            machine: Some(machine),
             processors,
         };
         judge(workload, shares)
@@ -174,6 +209,25 @@ mod tests {
         assert_eq!(found(Uncontended, 0.6, 0.5, 2.0), Bottleneck::Coordinator);
         assert_eq!(found(Contended, 0.6, 0.5, 2.0), Bottleneck::Lock);
         assert_eq!(found(Contended, 1.9, 0.99, 2.0), Bottleneck::Process);
+        let shares = Shares {
+            process: 1.3,
+            thread: 0.95,
+            machine: Some(0.4),
+            processors: 8.0,
+        };
+        assert_eq!(judge(Uncontended, shares), Bottleneck::Thread);
+    }
+
+    #[test]
+    fn the_time_of_each_thread_is_read() {
+        let spinning = std::thread::spawn(|| {
+            let used = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime));
+            while used().expect("positive") < Duration::from_millis(100) {}
+            Usage::read()
+        });
+        let usage = spinning.join().expect("no panic");
+        let most = usage.threads.values().max().expect("Linux has it");
+        assert!(*most > 80_000_000, "{most}");
     }
 
     #[test]

@@ -22,8 +22,8 @@ pub struct Knee {
     /// The measurement with the fewest workers beyond the bound, or `None` if 4,096 are still
     /// within it.
     pub beyond: Option<Measurement>,
-    /// What ended first under the highest load.
-    pub bottleneck: Bottleneck,
+    /// What ended first under the highest load, or `None` if that is still within the bound.
+    pub bottleneck: Option<Bottleneck>,
 }
 
 /// Raises the load until one operation in a hundred takes longer than `bound`. Doubles the workers
@@ -47,9 +47,8 @@ pub async fn find_limit(
     let mut knee = Knee {
         within: None,
         beyond: None,
-        bottleneck: Bottleneck::Coordinator,
+        bottleneck: None,
     };
-    let mut most = 0;
     while let Some(workers) = next(&knee) {
         let plan = Plan {
             workload,
@@ -58,15 +57,16 @@ pub async fn find_limit(
         };
         let (usage, begun) = (Usage::read(), Instant::now());
         let line = measure(target, plan).await?;
-        if workers > most {
-            most = workers;
-            knee.bottleneck = usage.find_bottleneck(workload, begun.elapsed());
-        }
         after(&line);
         // What did not even end once took the whole time.
         match line.ops > 0 && line.p99_us <= bound_us {
             true => knee.within = Some(line),
-            false => knee.beyond = Some(line),
+            false => {
+                // The first load beyond the bound is the highest of all.
+                knee.bottleneck
+                    .get_or_insert_with(|| usage.find_bottleneck(workload, begun.elapsed()));
+                knee.beyond = Some(line);
+            }
         }
     }
     Ok(knee)
@@ -107,7 +107,7 @@ mod tests {
         let mut knee = Knee {
             within: None,
             beyond: None,
-            bottleneck: Bottleneck::Coordinator,
+            bottleneck: None,
         };
         let mut tried = vec![];
         while let Some(workers) = next(&knee) {

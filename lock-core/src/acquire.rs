@@ -34,6 +34,8 @@ pub(crate) struct Pending<'a> {
     gate: &'a Gate,
     record: &'a AcquireRecord<'a>,
     entry: Option<EntryId>,
+    /// When the place in the queue was asked for, if the time to wait for it is limited.
+    asked: Option<BootInstant>,
     /// When the coordinator reported the place in the queue.
     placed: Option<BootInstant>,
     /// The entry's token, once there is an entry.
@@ -64,6 +66,7 @@ impl<'a> Pending<'a> {
             gate,
             record,
             entry: None,
+            asked: None,
             placed: None,
             token: Token(0),
             doubt: Doubt::default(),
@@ -106,9 +109,14 @@ impl<'a> Pending<'a> {
     /// Gives up at the end of the limit. Returns `None` if others had the lock, and an error if the
     /// coordinator could not be asked.
     async fn give_up(&mut self) -> Result<Option<HeldLock>, Error> {
+        let now = Clock::system().now();
         let silence = self.shared_session.session().liveness().silence();
-        let silence = self.placed.map_or(silence, |placed| {
-            silence.min(Clock::system().now().saturating_since(placed))
+        let silence = self
+            .placed
+            .map_or(silence, |placed| silence.min(now.saturating_since(placed)));
+        let unanswered = self.asked.is_some_and(|asked| {
+            let unanswered = silence.min(now.saturating_since(asked));
+            self.doubt.remains() && unanswered >= WITHDRAWAL
         });
         // A coordinator that answers now would also have reported a grant.
         let answers = self.withdraw().await || silence < WITHDRAWAL;
@@ -124,7 +132,12 @@ impl<'a> Pending<'a> {
                  last answered {silence} before its end"
             ),
         };
-        Err(Error::new(ErrorKind::Unreachable, text))
+        let error = Error::new(ErrorKind::Unreachable, text);
+        // The request is given up before the backend would report that nobody answers.
+        if unanswered {
+            self.gate.note_silence(&error);
+        }
+        Err(error)
     }
 
     async fn wait_for_turn(&mut self, limit: WaitLimit, anew: bool) -> Result<Outcome, Error> {
@@ -167,6 +180,9 @@ impl<'a> Pending<'a> {
             WaitLimit::Until(_) | WaitLimit::Forever if anew => RetryPolicy::Endless,
             WaitLimit::Until(_) | WaitLimit::Forever => RetryPolicy::Usual,
         };
+        if let WaitLimit::Until(_) = limit {
+            self.asked = Some(Clock::system().now());
+        }
         let handoff = shared_session.handoff();
         let doubt = &self.doubt;
         let observed = shared_session.session().liveness().observed();

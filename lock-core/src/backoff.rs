@@ -22,8 +22,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Returns the pauses between tries to open a session on a coordinator that went away, each of
-    /// which is many requests: up to 4 s.
+    /// Returns the pauses between tries to open or to close a session on a coordinator that went
+    /// away: up to 4 s.
     pub(crate) fn of_outage() -> Self {
         Backoff {
             longest: Duration::from_secs(4),

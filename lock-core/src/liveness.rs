@@ -212,6 +212,12 @@ impl Liveness {
     pub(crate) fn record_failed_renewal(&self, sent: BootInstant, error: Option<&Error>) {
         self.doubt();
         if let Some(listener) = self.listener.get() {
+            let text = "a renewal was not answered in time";
+            let unanswered = Error::new(ErrorKind::Unreachable, text);
+            let failure = error.unwrap_or(&unanswered);
+            if failure.kind() == ErrorKind::Unreachable {
+                listener.gate.note_silence(failure);
+            }
             listener.observed.emit(|| Event::RenewalFailed {
                 session: listener.session,
                 error,

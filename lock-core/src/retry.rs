@@ -6,6 +6,9 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::TryFutureExt;
+use tokio::sync::Semaphore;
+
 use crate::background;
 use crate::backoff::Backoff;
 use crate::clock::{BootInstant, Clock};
@@ -61,8 +64,15 @@ where
         // In a box: an operation that succeeds at once does without the memory.
         Err(error) => {
             let tries = Tries::new(policy, begun, None);
-            let failed = Failed::Sent(error);
-            Box::pin(retry_failed(None, failed, tries, observed, attempt)).await
+            let attempt = || attempt().map_err(Failed::Sent);
+            Box::pin(retry_failed(
+                None,
+                Failed::Sent(error),
+                tries,
+                observed,
+                attempt,
+            ))
+            .await
         }
     }
 }
@@ -81,19 +91,42 @@ where
     F: Future<Output = Result<T, Error>>,
 {
     let begun = begin(policy);
-    let failed = match gate.enter(Try::First) {
-        Ok(passage) => {
-            let outcome = attempt().await;
-            passage.end(&outcome);
-            match outcome {
-                Ok(done) => return Ok(done),
-                Err(error) => Failed::Sent(error),
-            }
+    match try_through(gate, Try::First, attempt()).await {
+        Ok(done) => Ok(done),
+        Err(failed) => {
+            let tries = Tries::new(policy, begun, end);
+            let attempt = || try_through(gate, Try::Again, attempt());
+            Box::pin(retry_failed(Some(gate), failed, tries, observed, attempt)).await
         }
-        Err(refusal) => Failed::HeldBack(refusal.into_error()),
+    }
+}
+
+/// Does the same for an operation that can wait, for as long as the session lives. Each try takes
+/// one of these turns, and none of them counts as a first one.
+pub(crate) async fn retry_in_turn<T, F>(
+    gate: &Gate,
+    turns: &Semaphore,
+    observed: ObservedRetries<'_>,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let mut attempt = || {
+        let attempt = attempt();
+        async move {
+            // The semaphore is never closed, so there is always a turn.
+            let _turn = turns.acquire().await;
+            try_through(gate, Try::Again, attempt).await
+        }
     };
-    let tries = Tries::new(policy, begun, end);
-    Box::pin(retry_failed(Some(gate), failed, tries, observed, attempt)).await
+    match attempt().await {
+        Ok(done) => Ok(done),
+        Err(failed) => {
+            let tries = Tries::new(RetryPolicy::Endless, None, None);
+            Box::pin(retry_failed(Some(gate), failed, tries, observed, attempt)).await
+        }
+    }
 }
 
 /// Reads something through this gate, as [`retry_briefly`] does. Fails at once if the coordinator
@@ -110,6 +143,19 @@ where
 /// Returns when an operation of this policy begins, if that counts.
 fn begin(policy: RetryPolicy) -> Option<BootInstant> {
     (policy == RetryPolicy::Brief).then(|| Clock::system().now())
+}
+
+/// Makes one try, if the gate lets it pass.
+async fn try_through<T>(
+    gate: &Gate,
+    which: Try,
+    attempt: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Failed> {
+    let passage = gate.enter(which);
+    let passage = passage.map_err(|refusal| Failed::HeldBack(refusal.into_error()))?;
+    let outcome = attempt.await;
+    passage.end(&outcome);
+    outcome.map_err(Failed::Sent)
 }
 
 /// How the latest try ended, with the latest error that a request met.
@@ -131,9 +177,21 @@ impl Failed {
             Failed::Sent(error) | Failed::HeldBack(error) => error,
         }
     }
+
+    /// Returns how the operation stands after another try. What a request met says more than that
+    /// the next one was not sent.
+    fn and_then(self, next: Failed) -> Failed {
+        match next {
+            Failed::Sent(error) => Failed::Sent(error),
+            Failed::HeldBack(refusal) => {
+                let pause = refusal.retry_after().unwrap_or_default();
+                Failed::HeldBack(self.into_error().with_retry_after(pause))
+            }
+        }
+    }
 }
 
-/// Goes on with [`retry`] or [`retry_through`] after the first try, which failed.
+/// Goes on after the first try, which failed.
 async fn retry_failed<T, F>(
     gate: Option<&Gate>,
     mut failed: Failed,
@@ -142,13 +200,14 @@ async fn retry_failed<T, F>(
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, Error>
 where
-    F: Future<Output = Result<T, Error>>,
+    F: Future<Output = Result<T, Failed>>,
 {
     let clock = Clock::system();
     let mut backoff = match tries.policy {
         RetryPolicy::Brief => Backoff::of_brief_retry(),
         RetryPolicy::OfTry | RetryPolicy::Usual | RetryPolicy::Endless => Backoff::default(),
     };
+    let mut recovery = gate.map(Gate::recovery);
     loop {
         if !tries.allow_another(&failed, clock.now()) {
             return Err(failed.into_error());
@@ -156,26 +215,18 @@ where
         // Those who were told the same time do not return together.
         let asked = failed.error().retry_after().unwrap_or_default();
         let pause = asked + backoff.next_pause();
-        if let Failed::Sent(error) = &failed {
-            tracing::debug!(%error, ?pause, "a request will be tried again");
-            observed.tell(error, pause);
-        }
-        background::sleep(pause).await;
-        let passage = match gate.map(|gate| gate.enter(Try::Again)).transpose() {
-            Ok(passage) => passage,
-            Err(refusal) => {
-                let error = failed.into_error().with_retry_after(refusal.retry_after());
-                failed = Failed::HeldBack(error);
-                continue;
+        match (&failed, &mut recovery) {
+            (Failed::HeldBack(_), Some(recovery)) => recovery.wait_at_most(pause).await,
+            (Failed::HeldBack(_), None) => background::sleep(pause).await,
+            (Failed::Sent(error), _) => {
+                tracing::debug!(%error, ?pause, "a request will be tried again");
+                observed.tell(error, pause);
+                background::sleep(pause).await;
             }
-        };
-        let outcome = attempt().await;
-        if let Some(passage) = passage {
-            passage.end(&outcome);
         }
-        failed = match outcome {
+        failed = match attempt().await {
             Ok(done) => return Ok(done),
-            Err(error) => Failed::Sent(error),
+            Err(next) => failed.and_then(next),
         };
     }
 }

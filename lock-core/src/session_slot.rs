@@ -138,13 +138,13 @@ impl SessionSlot {
             }
             let outcome = opened.and_then(|session| {
                 let liveness = session.liveness().clone();
-                liveness.observe(session.id(), observed.clone(), gate);
+                liveness.observe(session.id(), observed.clone(), gate.clone());
                 observed.emit(|| Event::SessionOpened {
                     session: session.id(),
                     liveness: &liveness,
                     took: Clock::system().now().saturating_since(begun),
                 });
-                SharedSession::new(session, registry)
+                SharedSession::new(session, registry, gate)
             });
             let outcome = outcome.map_err(|error| error.during(Operation::OpenSession, None));
             // If nobody is left to use the session, it is dropped here, and so closed.

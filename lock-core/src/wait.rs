@@ -1,6 +1,7 @@
 //! The loop in which every waiter waits for a change, looks at its queue, and judges what it sees.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,19 +14,17 @@ use crate::error::{Error, ErrorKind};
 use crate::handoff::{Change, HandoffSession};
 use crate::name::LockName;
 use crate::observe::BlockedRecord;
-use crate::operation::Operation;
-use crate::retry::{RetryPolicy, retry};
 use crate::rule::{self, Verdict, View};
 use crate::self_wait::SelfWaitCheck;
-use crate::session::{AsOf, Watcher};
+use crate::session::Watcher;
 
 /// How often a waiter looks without an event (up to twice this time, at random), because a store
 /// can lose the event of a watch.
 const BACKSTOP: Duration = Duration::from_secs(5);
 
-/// How long a look without an event that has failed keeps its turn, so that the waiters of a
-/// session together do not ask a coordinator out of reach more than twice a second.
-const FAILED_LOOK: Duration = Duration::from_secs(1);
+/// The waiters of a session together look no more often than this, so that many of them are no
+/// burden to a coordinator.
+const BACKSTOP_SHARE: Duration = Duration::from_millis(500);
 
 /// How long a waiter stands behind one blocker before it watches its own entry too. If the lock is
 /// handed over faster, that watch is not worth its requests.
@@ -69,7 +68,12 @@ pub(crate) async fn wait_for_grant(
     asides: Asides,
 ) -> Result<(), Error> {
     let handoff = &*handoff;
-    let mut watch: Option<(EntryId, BoxFuture<'_, Result<Change, Error>>)> = None;
+    let _waiting = handoff.count_waiter();
+    let begin_watch = |blocker: &EntryId| {
+        let changed = changed(handoff, &ticket, entry.clone(), blocker.clone(), &asides);
+        (blocker.clone(), changed.boxed())
+    };
+    let mut watch: Option<Watch<'_>> = None;
     let mut backoff = Backoff::default();
     loop {
         let blocker = match rule::judge(ticket.mode, &view) {
@@ -85,112 +89,82 @@ pub(crate) async fn wait_for_grant(
                 ));
             }
         };
-        // A watch that is still good is kept while the backstop looks.
+        // A watch that is still good is kept.
         let changed = match &mut watch {
             Some((watched, changed)) if watched.is_same_as_far_as_known(&blocker) => changed,
-            stale => {
-                let (own, behind) = (entry.clone(), blocker.clone());
-                let changed = changed(handoff, &ticket, own, behind, &asides).boxed();
-                &mut stale.insert((blocker.clone(), changed)).1
-            }
+            stale => &mut stale.insert(begin_watch(&blocker)).1,
         };
+        let backstop = BACKSTOP.max(BACKSTOP_SHARE * handoff.waiters());
         let backstop = async {
-            background::sleep(BACKSTOP.mul_f64(1.0 + fastrand::f64())).await;
-            look_in_turn(handoff, &ticket, &entry).await
+            background::sleep(backstop.mul_f64(1.0 + fastrand::f64())).await;
+            handoff.look_in_turn(&ticket, &entry).await
         };
-        let woken = tokio::select! {
+        let mut woken = tokio::select! {
             biased;
             changed = changed => Woken::Changed(changed),
             looked = backstop => Woken::Looked(looked?),
         };
+        if let Woken::Changed(changed) = &woken {
+            watch = None;
+            if let Err(error) = changed
+                && error.is_retryable()
+            {
+                tracing::debug!(%error, lock = %ticket.name, "a wait was interrupted");
+                background::sleep(backoff.next_pause()).await;
+                watch = Some(begin_watch(&blocker));
+                let look = handoff.look_in_turn(&ticket, &entry);
+                woken = look_while_watching(look, &mut watch).await?;
+            }
+        }
         view = match woken {
             Woken::Looked(view) => view,
-            Woken::Changed(changed) => {
-                watch = None;
-                let woken = match changed {
-                    Err(error) if !error.is_retryable() => return Err(error),
-                    Err(error) => {
-                        tracing::debug!(%error, lock = %ticket.name, "a wait was interrupted");
-                        background::sleep(backoff.next_pause()).await;
-                        look_and_watch(handoff, &ticket, &entry, &blocker, &asides).await?
-                    }
-                    Ok(change) => Woken::Changed(Ok(change)),
-                };
-                match woken {
-                    Woken::Looked(view) => view,
-                    Woken::Changed(Ok(Change::First)) => return Ok(()),
-                    Woken::Changed(_) => {
-                        let observed = handoff.session().liveness().observed();
-                        let observed = observed.of_retries(Operation::Acquire);
-                        let look = || handoff.look(&ticket, &entry, AsOf::Change);
-                        retry(RetryPolicy::Endless, observed, look).await?
-                    }
-                }
-            }
+            Woken::Changed(changed) => match changed? {
+                Change::First => return Ok(()),
+                Change::Gone => handoff.look_after_change(&ticket, &entry).await?,
+            },
         };
-        // The watch reported no real change. That is allowed, but must not be repeated as fast as
-        // possible.
         match rule::judge(ticket.mode, &view) {
-            Verdict::Blocked(still)
-                if still.is_same_as_far_as_known(&blocker) && watch.is_none() =>
-            {
-                background::sleep(backoff.next_pause()).await;
+            Verdict::Blocked(still) if still.is_same_as_far_as_known(&blocker) => {
+                // The watch reported no real change. That is allowed, but must not be repeated as
+                // fast as possible.
+                if watch.is_none() {
+                    background::sleep(backoff.next_pause()).await;
+                }
             }
             _ => backoff = Backoff::default(),
         }
     }
 }
 
+/// A watch of a waiter, with the entry ahead of it.
+type Watch<'a> = (EntryId, BoxFuture<'a, Result<Change, Error>>);
+
 /// What ends one round of a wait.
 enum Woken {
     Changed(Result<Change, Error>),
-    /// The backstop has looked.
+    /// The waiter has looked without an event.
     Looked(View),
 }
 
-/// Looks without an event, after a watch broke, and watches meanwhile: a lock that becomes free does
-/// not wait for the turn of a look.
-async fn look_and_watch(
-    handoff: &HandoffSession,
-    ticket: &Ticket,
-    entry: &EntryId,
-    blocker: &EntryId,
-    asides: &Asides,
+/// Waits for a look, and watches meanwhile: a lock that becomes free does not wait for the turn of a
+/// look. Keeps the watch if it is still good then.
+async fn look_while_watching(
+    look: impl Future<Output = Result<View, Error>>,
+    watch: &mut Option<Watch<'_>>,
 ) -> Result<Woken, Error> {
-    let change = async {
-        let (own, behind) = (entry.clone(), blocker.clone());
-        match changed(handoff, ticket, own, behind, asides).await {
-            Ok(change) => change,
-            // The look goes on without it.
-            Err(_) => std::future::pending().await,
+    let mut look = pin!(look);
+    if let Some((_, changed)) = watch {
+        let changed = tokio::select! {
+            biased;
+            changed = changed => changed,
+            looked = &mut look => return Ok(Woken::Looked(looked?)),
+        };
+        *watch = None;
+        if changed.is_ok() {
+            return Ok(Woken::Changed(changed));
         }
-    };
-    tokio::select! {
-        biased;
-        change = change => Ok(Woken::Changed(Ok(change))),
-        looked = look_in_turn(handoff, ticket, entry) => Ok(Woken::Looked(looked?)),
     }
-}
-
-/// Looks without an event. The waiters of a session take turns, so that all of them together are no
-/// burden to a coordinator in trouble. Each try is a turn of its own: a waiter whose looks fail
-/// must not keep the others from theirs.
-async fn look_in_turn(
-    handoff: &HandoffSession,
-    ticket: &Ticket,
-    entry: &EntryId,
-) -> Result<View, Error> {
-    let observed = handoff.session().liveness().observed();
-    let observed = observed.of_retries(Operation::Acquire);
-    retry(RetryPolicy::Endless, observed, || async {
-        let _turn = handoff.turn_to_look().await;
-        let looked = handoff.look(ticket, entry, AsOf::Now).await;
-        if looked.as_ref().is_err_and(Error::is_retryable) {
-            background::sleep(FAILED_LOOK).await;
-        }
-        looked
-    })
-    .await
+    Ok(Woken::Looked(look.await?))
 }
 
 /// Waits until the waiter's own entry or its blocker is gone. A wait that is over soon needs no more

@@ -15,7 +15,7 @@ use etcd_client::{Client, ResponseHeader, Txn, TxnResponse};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use lock_core::{Error, ErrorKind, background};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{Notify, OnceCell, watch};
 use tokio::time::Instant;
 
 use self::connector::{Member, MemberConnector, refresh_tokens};
@@ -40,6 +40,9 @@ pub(crate) struct Transport {
     pub(crate) continuity: Continuity,
     /// The number of the present connection. A failure of an earlier one says nothing about it.
     generation: watch::Sender<u64>,
+    /// Whether somebody waits for the next answer, so that others cost no more than to read this.
+    is_answer_awaited: AtomicBool,
+    answer: Notify,
 }
 
 struct State {
@@ -103,6 +106,8 @@ impl Transport {
             }),
             continuity,
             generation: watch::Sender::new(0),
+            is_answer_awaited: AtomicBool::new(false),
+            answer: Notify::new(),
         }))
     }
 
@@ -125,6 +130,22 @@ impl Transport {
             // An error means that the transport is gone.
             let _ = generation.wait_for(|now| *now != own).await;
         }
+    }
+
+    /// Notes that the coordinator has answered a request.
+    pub(crate) fn note_answer(&self) {
+        // An answer that comes at the same time as the wait begins may be missed. Another follows.
+        if self.is_answer_awaited.load(Ordering::Relaxed)
+            && self.is_answer_awaited.swap(false, Ordering::Relaxed)
+        {
+            self.answer.notify_one();
+        }
+    }
+
+    /// Waits until the coordinator answers a request. For one caller at a time.
+    pub(crate) async fn wait_for_answer(&self) {
+        self.is_answer_awaited.store(true, Ordering::Relaxed);
+        self.answer.notified().await;
     }
 
     /// Whether requests go over this connection now.
@@ -240,6 +261,7 @@ impl Transport {
                     Ok(Ok(answer)) => {
                         connection.has_answered.store(true, Ordering::Relaxed);
                         transport.state().pace.note_answer(sent.elapsed());
+                        transport.note_answer();
                         return Ok(answer);
                     }
                     Ok(Err(error)) => connection.failure(error),

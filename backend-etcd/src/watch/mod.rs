@@ -1,6 +1,7 @@
 //! Watches on single keys, many on one stream.
 
 mod creations;
+mod reopening;
 mod stream;
 mod watcher;
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::WatchResponse;
-use lock_core::Error;
+use lock_core::{Error, ErrorKind};
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::creations::Creation;
+use super::reopening::Reopening;
 use super::stream::{self, Check, Key, Message, Stream};
 use crate::error::{self, Failure, Scope};
 use crate::transport::Transport;
@@ -56,6 +57,7 @@ pub(super) struct Watcher {
     /// Boxed: a table is up to half empty, and there are two of them while it grows.
     keys: BTreeMap<Key, Box<Watched>>,
     stream: Option<Stream>,
+    reopening: Reopening,
     /// How many watches were asked for so far.
     created: u64,
     /// The keys whose last watcher left, and when it did, oldest first. Some may have a watcher
@@ -112,6 +114,7 @@ impl Watcher {
             commands,
             keys: BTreeMap::new(),
             stream: None,
+            reopening: Reopening::default(),
             created: 0,
             lingering: VecDeque::new(),
         }
@@ -123,13 +126,16 @@ impl Watcher {
             let timer = self.timer();
             let message = async {
                 match &mut self.stream {
-                    Some(stream) => stream.message().await,
-                    None => pending().await,
+                    Some(stream) => Wake::Message(stream.message().await),
+                    None => {
+                        self.reopening.end_early(&self.transport).await;
+                        Wake::Timer
+                    }
                 }
             };
             let wake = tokio::select! {
                 command = self.commands.recv() => Wake::Command(command),
-                message = message => Wake::Message(message),
+                wake = message => wake,
                 () = timer => Wake::Timer,
             };
             let outcome = match wake {
@@ -156,7 +162,11 @@ impl Watcher {
         let has_watches = !self.keys.is_empty();
         let check = self.stream.as_ref().map(|s| s.next_check(has_watches));
         let linger = self.lingering.front().map(|(since, _)| *since + LINGER);
-        let at = check.into_iter().chain(linger).min();
+        let reopen = match (&self.stream, has_watches) {
+            (None, true) => Some(self.reopening.end().unwrap_or_else(Instant::now)),
+            _ => None,
+        };
+        let at = check.into_iter().chain(linger).chain(reopen).min();
         async move {
             match at {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -205,18 +215,52 @@ impl Watcher {
         Creation { serial, key }
     }
 
-    /// Asks for a watch, on a new stream if there is none.
+    /// Asks for a watch, on a new stream if there is none. If the latest stream has just failed, the
+    /// watch is asked for later.
     async fn create(&mut self, creation: Creation) -> Result<(), Failure> {
         match &mut self.stream {
             Some(stream) => {
                 let limit = self.transport.request_limit();
                 stream.create(creation, limit).await
             }
-            None => {
-                self.stream = Some(Stream::open(&self.transport, creation).await?);
-                Ok(())
-            }
+            None if self.reopening.end().is_some() => Ok(()),
+            None => self.open(creation).await,
         }
+    }
+
+    /// Opens a stream with its first watch. If the coordinator cannot be reached, all watches wait for
+    /// the next stream: their callers can do nothing better meanwhile.
+    async fn open(&mut self, creation: Creation) -> Result<(), Failure> {
+        match Stream::open(&self.transport, creation).await {
+            Ok(stream) => self.stream = Some(stream),
+            Err(Failure { error, scope })
+                if error.kind() == ErrorKind::Unreachable && scope != Scope::Token =>
+            {
+                tracing::debug!(%error, watches = self.keys.len(), "no watch could be set");
+                self.reopening.note_failure();
+            }
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    /// Asks for the watches that wait for a stream.
+    async fn reopen(&mut self) -> Result<(), Failure> {
+        let keys: Vec<Key> = self.keys.keys().cloned().collect();
+        for key in keys {
+            let creation = self.next_creation(key.clone());
+            let Some(watched) = self.keys.get_mut(&key) else {
+                continue;
+            };
+            if let Progress::Creating {
+                creation: serial, ..
+            } = &mut watched.progress
+            {
+                *serial = creation.serial;
+            }
+            self.create(creation).await?;
+        }
+        Ok(())
     }
 
     async fn remove(&mut self, serial: u64, key: &Key) -> Result<(), Failure> {
@@ -286,6 +330,7 @@ impl Watcher {
             false => None,
         };
         stream.note_response(limit);
+        self.reopening.note_answer();
         if let Some(Creation { serial, key }) = confirmed {
             let watched = self.keys.get_mut(&key);
             match watched.filter(|w| w.is_created_by(serial)) {
@@ -352,7 +397,10 @@ impl Watcher {
             self.end_lingering().await?;
         }
         let Some(stream) = &mut self.stream else {
-            return Ok(());
+            return match self.reopening.end() {
+                Some(_) => Ok(()),
+                None => self.reopen().await,
+            };
         };
         match stream.check(!self.keys.is_empty())? {
             Check::Nothing => Ok(()),
@@ -394,6 +442,7 @@ impl Watcher {
         if let Some(stream) = self.stream.take() {
             self.transport.note_failure(&stream.connection, scope);
         }
+        self.reopening.note_failure();
         let reason = Arc::new(match scope {
             Scope::Token if self.transport.has_credentials() => error::stale_token(error),
             _ => error,

@@ -84,7 +84,7 @@ async fn run_find_limit(
             "bound_us": bound_ms * 1e3,
             "within": knee.within.map(|line| line.workers),
             "beyond": knee.beyond.as_ref().map(|line| line.workers),
-            "bottleneck": knee.beyond.as_ref().map(|_| knee.bottleneck),
+            "bottleneck": knee.bottleneck,
         })),
         false => print(describe_knee(&knee, bound_ms)),
     }
@@ -102,14 +102,11 @@ fn describe_knee(knee: &Knee, bound_ms: f64) -> String {
         ),
         (None, _) => format!("one worker alone has a p99 of more than {bound_ms} ms"),
     };
-    match &knee.beyond {
-        Some(_) => {
-            let Knee { bottleneck, .. } = knee;
-            format!(
-                "{found}\nwhat ends first: {bottleneck}; {}",
-                bottleneck.remedy()
-            )
-        }
+    match knee.bottleneck {
+        Some(bottleneck) => format!(
+            "{found}\nwhat ends first: {bottleneck}; {}",
+            bottleneck.remedy()
+        ),
         None => found,
     }
 }

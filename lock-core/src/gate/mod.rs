@@ -14,12 +14,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use self::breaker::{Answer, Breaker, Change, Open, Probe};
 use self::budget::RetryBudget;
 use crate::background;
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, ErrorKind};
 use crate::observe::{Event, Observed};
+
+/// The requests that wait for the coordinator are sent within this time after its first answer, at
+/// random, so that they do not come together.
+const SPREAD: Duration = Duration::from_millis(250);
 
 /// The gate of one [`Locks`](crate::Locks) and its clones.
 #[derive(Debug)]
@@ -28,6 +34,8 @@ pub(crate) struct Gate {
     /// two reads of this, and no clock is read.
     is_troubled: AtomicBool,
     parts: Mutex<Parts>,
+    /// Changes when the breaker closes.
+    recovered: watch::Sender<()>,
     observed: Observed,
 }
 
@@ -88,8 +96,14 @@ impl Gate {
                 breaker: circuit_breaker.then(Breaker::default),
                 budget: retry_budget.then(RetryBudget::default),
             }),
+            recovered: watch::Sender::default(),
             observed,
         }
+    }
+
+    /// Returns what tells a request that is held back that the coordinator answers again.
+    pub(crate) fn recovery(&self) -> Recovery {
+        Recovery(self.recovered.subscribe())
     }
 
     /// Lets a request pass. The caller tells the returned passage how the request ended.
@@ -134,6 +148,11 @@ impl Gate {
         }
     }
 
+    /// Learns that a request that has not passed through here, or was given up, reached nobody.
+    pub(crate) fn note_silence(&self, error: &Error) {
+        self.note(Answer::Missing(error), Tally::Failure, None);
+    }
+
     fn note(&self, answer: Answer<'_>, tally: Tally, probe: Option<Probe>) {
         self.update(|parts, now| parts.note(answer, tally, probe, now));
     }
@@ -156,6 +175,7 @@ impl Gate {
             }
             Some(Change::Closed) => {
                 tracing::debug!("the circuit breaker has closed");
+                self.recovered.send_replace(());
                 self.observed.emit(|| Event::BreakerClosed);
             }
             None => {}
@@ -211,6 +231,27 @@ impl Parts {
     fn is_calm(&self) -> bool {
         self.breaker.as_ref().is_none_or(Breaker::is_calm)
             && self.budget.as_ref().is_none_or(RetryBudget::is_full)
+    }
+}
+
+/// Tells that the breaker has closed.
+#[derive(Debug)]
+pub(crate) struct Recovery(watch::Receiver<()>);
+
+impl Recovery {
+    /// Waits for this long, or until soon after the breaker has closed.
+    pub(crate) async fn wait_at_most(&mut self, pause: Duration) {
+        let soon_after = async {
+            match self.0.changed().await {
+                Ok(()) => background::sleep(SPREAD.mul_f64(fastrand::f64())).await,
+                // There is no gate any more.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = background::sleep(pause) => {}
+            () = soon_after => {}
+        }
     }
 }
 

@@ -3,15 +3,19 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 use super::SessionHandoff;
 use super::removal::{Departure, HandoffRegistry};
 use crate::background;
 use crate::entry::{EntryId, Ticket};
 use crate::error::{Effect, Error};
+use crate::gate::Gate;
+use crate::operation::Operation;
 use crate::retry;
 use crate::rule::{self, View};
 use crate::session::{Admission, AsOf, Enqueued, Removal, Removed, Session, Watcher};
@@ -35,17 +39,36 @@ pub(crate) struct HandoffSession {
     session: Arc<dyn Session>,
     registry: Arc<HandoffRegistry>,
     handoff: SessionHandoff,
+    gate: Arc<Gate>,
     looks: Semaphore,
+    waiters: AtomicU32,
+}
+
+/// Counts a waiter of a session while it waits.
+#[derive(Debug)]
+pub(crate) struct Waiting<'a>(&'a AtomicU32);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // A rough number will do, so the order of other memory is no matter.
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl HandoffSession {
-    /// Wraps a session of the backend that this registry belongs to.
-    pub(crate) fn new(session: Arc<dyn Session>, registry: Arc<HandoffRegistry>) -> Arc<Self> {
+    /// Wraps a session of the backend that this registry belongs to, whose requests pass this gate.
+    pub(crate) fn new(
+        session: Arc<dyn Session>,
+        registry: Arc<HandoffRegistry>,
+        gate: Arc<Gate>,
+    ) -> Arc<Self> {
         Arc::new(HandoffSession {
             session,
             handoff: SessionHandoff::new(registry.clone()),
             registry,
+            gate,
             looks: Semaphore::new(LOOKS),
+            waiters: AtomicU32::new(0),
         })
     }
 
@@ -97,10 +120,58 @@ impl HandoffSession {
         Ok(view)
     }
 
-    /// Waits for the turn to look without an event. The turn lasts until the result is dropped.
-    pub(crate) async fn turn_to_look(&self) -> Option<SemaphorePermit<'_>> {
-        // It is never closed, so there is always a turn.
-        self.looks.acquire().await.ok()
+    /// Counts a waiter until the result is dropped.
+    pub(crate) fn count_waiter(&self) -> Waiting<'_> {
+        self.waiters.fetch_add(1, Ordering::Relaxed);
+        Waiting(&self.waiters)
+    }
+
+    /// Returns how many waiters there are.
+    pub(crate) fn waiters(&self) -> u32 {
+        self.waiters.load(Ordering::Relaxed)
+    }
+
+    /// Looks without an event, for as long as the session lives. The waiters take turns and pass the
+    /// gate, so that all of them together are no burden to a coordinator in trouble.
+    ///
+    /// # Errors
+    /// The errors of the session that do not pass.
+    pub(crate) async fn look_in_turn(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+    ) -> Result<View, Error> {
+        let observed = self.session.liveness().observed();
+        let observed = observed.of_retries(Operation::Acquire);
+        let look = || self.look(ticket, entry, AsOf::Now);
+        retry::retry_in_turn(&self.gate, &self.looks, observed, look).await
+    }
+
+    /// Looks after an event, for as long as the session lives. The coordinator has just answered, so
+    /// the first look is sent at once.
+    ///
+    /// # Errors
+    /// The errors of the session that do not pass.
+    pub(crate) async fn look_after_change(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+    ) -> Result<View, Error> {
+        match self.look(ticket, entry, AsOf::Change).await {
+            Err(error) if error.is_retryable() => {
+                tracing::debug!(%error, lock = %ticket.name, "a look will be tried again");
+                let observed = self.session.liveness().observed();
+                let observed = observed.of_retries(Operation::Acquire);
+                observed.tell(&error, Duration::ZERO);
+                self.look_in_turn(ticket, entry).await
+            }
+            looked => looked,
+        }
+    }
+
+    /// Returns what decides whether requests are sent.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// Waits until `blocker` is gone, or until its removal by this process has shown that the entry

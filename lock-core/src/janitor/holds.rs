@@ -18,6 +18,8 @@ use tokio::time::Instant;
 use super::catch_panic;
 use crate::backoff::Backoff;
 use crate::error::{Error, LossReason};
+use crate::gate::{Gate, Passage, Refusal, Try};
+use crate::handoff::HandoffSession;
 use crate::hold::Hold;
 use crate::rule::{self, View};
 use crate::self_wait::{HolderMark, Holders};
@@ -159,11 +161,12 @@ pub(super) fn end_all(
 /// Watches the entries of all holds that last, and counts these as `holders`, until the session is
 /// lost. Then ends all holds. `watched` has the holds whose entries are watched.
 pub(super) async fn watch(
-    session: &dyn Session,
+    handoff: &HandoffSession,
     unwatched: &UnwatchedHolds,
     holders: &Arc<Holders>,
     watched: &mut BTreeMap<u64, Watched>,
 ) {
+    let (session, gate) = (&**handoff.session(), handoff.gate());
     let mut lost = pin!(session.liveness().lost());
     let sweeps = stream::unfold(unwatched, async |unwatched| {
         Some((unwatched.sweep().await, unwatched))
@@ -192,9 +195,17 @@ pub(super) async fn watch(
         while looks.len() < LOOKS
             && let Some((serial, cause)) = due.pop_front()
         {
-            match watched.get(&serial) {
-                Some(Watched { hold, .. }) if !hold.is_over() => {
-                    looks.push(look(*session, hold.clone(), cause));
+            match watched.get_mut(&serial) {
+                Some(Watched { hold, backoff, .. }) if !hold.is_over() => {
+                    match enter(gate, cause) {
+                        Ok(passage) => looks.push(look(*session, hold.clone(), cause, passage)),
+                        // It is still watched, and its time comes again.
+                        Err(_) if cause == Cause::Backstop => {}
+                        Err(refusal) => {
+                            let pause = refusal.retry_after() + backoff.next_pause();
+                            resting.insert((Instant::now() + pause, serial));
+                        }
+                    }
                 }
                 _ => drop(watched.remove(&serial)),
             }
@@ -315,11 +326,23 @@ async fn wait_until(instant: Option<Instant>) {
     }
 }
 
+/// Lets a look pass the gate, unless an event demands it.
+///
+/// # Errors
+/// If it must not be sent now.
+fn enter(gate: &Gate, cause: Cause) -> Result<Option<Passage<'_>>, Refusal> {
+    match cause {
+        Cause::Change => Ok(None),
+        Cause::Interruption | Cause::Backstop => gate.enter(Try::Again).map(Some),
+    }
+}
+
 /// Looks up the entry of a hold.
 async fn look(
     session: &dyn Session,
     hold: Arc<Hold>,
     cause: Cause,
+    passage: Option<Passage<'_>>,
 ) -> (u64, Cause, Result<View, Error>) {
     let as_of = match cause {
         Cause::Change => AsOf::Change,
@@ -327,6 +350,9 @@ async fn look(
     };
     let ask = rule::ask(hold.ticket().mode);
     let view = catch_panic(session.look(hold.ticket(), hold.entry(), ask, as_of)).await;
+    if let Some(passage) = passage {
+        passage.end(&view);
+    }
     (hold.serial(), cause, view)
 }
 

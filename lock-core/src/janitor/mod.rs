@@ -22,6 +22,7 @@ use crate::background;
 use crate::backoff::Backoff;
 use crate::entry::{EntryId, Metadata, Mode, Ticket};
 use crate::error::{Error, ErrorKind, LossReason};
+use crate::gate::Gate;
 use crate::handoff::{HandoffRegistry, HandoffSession};
 use crate::hold::Hold;
 use crate::liveness::State;
@@ -61,8 +62,9 @@ impl SharedSession {
     pub(crate) fn new(
         session: Arc<dyn Session>,
         registry: Arc<HandoffRegistry>,
+        gate: Arc<Gate>,
     ) -> Result<Arc<Self>, Error> {
-        let handoff = HandoffSession::new(session, registry);
+        let handoff = HandoffSession::new(session, registry, gate);
         let (jobs, queue) = mpsc::unbounded_channel();
         let unwatched = Arc::new(UnwatchedHolds::default());
         let holders = Arc::<Holders>::default();
@@ -159,7 +161,7 @@ async fn work(
     let mut removals = FuturesUnordered::new();
     let session = &**handoff.session();
     let mut watched = BTreeMap::new();
-    let watching = holds::watch(session, &unwatched, &holders, &mut watched);
+    let watching = holds::watch(&handoff, &unwatched, &holders, &mut watched);
     let mut watching = watching.boxed().fuse();
     let mut reply = None;
     let mut has_ended = false;
@@ -244,7 +246,7 @@ async fn close(session: &dyn Session, reply: Option<oneshot::Sender<Result<(), E
     // at the latest, because nothing is renewed any more.
     let over = clock.now() + 2 * session.liveness().validity() + GRACE;
     let mut reply = reply;
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::of_outage();
     loop {
         // Only a few tries while a caller waits; after that, no caller waits any more.
         let closed = match reply {
@@ -269,18 +271,17 @@ async fn close(session: &dyn Session, reply: Option<oneshot::Sender<Result<(), E
 /// it, is over. A session that is being closed is over only when the server says so.
 async fn remove(handoff: &HandoffSession, ticket: Ticket, entry: Option<EntryId>) {
     let mut backoff = Backoff::default();
-    loop {
+    let is_over = || match handoff.session().liveness().state() {
+        State::Lost(reason) => reason != LossReason::Closed,
+        State::Held | State::Jeopardy => false,
+    };
+    // All waiters of a lost session come here at once, and the end of the session removes their
+    // entries.
+    while !is_over() {
         let Err(error) = catch_panic(handoff.try_remove(&ticket, entry.as_ref()).boxed()).await
         else {
             return;
         };
-        let lost = match handoff.session().liveness().state() {
-            State::Lost(reason) => reason != LossReason::Closed,
-            State::Held | State::Jeopardy => false,
-        };
-        if lost {
-            return;
-        }
         if !error.is_retryable() && !matches!(error.kind(), ErrorKind::SessionLost(_)) {
             tracing::warn!(%error, lock = %ticket.name, "an entry stays until the session ends");
             return;

@@ -146,6 +146,32 @@ async fn a_probe_that_its_caller_gives_up_is_followed_by_another() {
     assert!(!watcher.is_open());
 }
 
+/// Each of them is given up before a backend reports that nobody answers.
+#[tokio::test]
+async fn acquires_with_little_time_find_out_that_nobody_answers() {
+    let (script, watcher) = (script(), Arc::<Watcher>::default());
+    let locks = locks(&script, &watcher);
+    let lock = mutex_of(&locks);
+    drop(lock.acquire().await.expect("free"));
+    script.enqueue.will(Act::Hang);
+    script.remove.will(Act::Fail(ErrorKind::Unreachable));
+    let limit = Duration::from_millis(1_100);
+    let waits: Vec<_> = (1..FAILURES)
+        .map(|_| {
+            let lock = lock.clone();
+            tokio::spawn(async move { lock.acquire_timeout(limit).await.map(drop) })
+        })
+        .collect();
+    for wait in waits {
+        let error = wait.await.expect("no panic").expect_err("nobody answers");
+        assert_eq!(error.kind(), ErrorKind::Unreachable);
+    }
+    assert!(!watcher.is_open());
+    let error = lock.acquire_timeout(limit).await.expect_err("nor now");
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+    assert!(watcher.is_open());
+}
+
 #[tokio::test]
 async fn a_coordinator_that_is_short_of_something_opens_no_breaker() {
     let (script, watcher) = (script(), Arc::<Watcher>::default());
