@@ -1,9 +1,11 @@
 //! Tests that an entry is removed and a session closed, whatever goes wrong.
 
+use std::sync::atomic::Ordering;
+
 use lock_core::{ErrorKind, LossReason, Release, State};
 
 use crate::session::Act;
-use crate::{HOUR, PATIENCE, eventually, mutex, mutex_of, script};
+use crate::{HOUR, PATIENCE, eventually, mutex, mutex_of, script, soon};
 
 #[tokio::test]
 async fn a_failed_close_is_retried_and_removals_go_on_beside_it() {
@@ -43,6 +45,33 @@ async fn an_acquire_dropped_before_its_reply_is_removed() {
     eventually("it is under way", || script.enqueue.count() > 0).await;
     acquire.abort();
     eventually("it is removed", || script.remove.count() > 0).await;
+}
+
+#[tokio::test]
+async fn the_entries_of_a_lost_session_are_left_to_its_end() {
+    let script = script();
+    script.blocked.store(true, Ordering::SeqCst);
+    let locks = script.locks(HOUR);
+    let lock = mutex_of(&locks);
+    let waits: Vec<_> = (0..20)
+        .map(|_| {
+            let lock = lock.clone();
+            tokio::spawn(async move { lock.acquire().await.map(drop) })
+        })
+        .collect();
+    eventually("all wait", || script.watch.count() >= 20).await;
+    let lost = ErrorKind::SessionLost(LossReason::SessionGone);
+    script.look.will(Act::Fail(lost));
+    script.watch.will(Act::Fail(lost));
+    let reading = lock.clone();
+    let _late = tokio::spawn(async move { reading.acquire().await.map(drop) });
+    for wait in waits {
+        let error = soon("the loss", wait).await.expect("no panic");
+        assert_eq!(error.expect_err("lost").kind(), lost);
+    }
+    drop((lock, locks));
+    eventually("the session is closed", || script.close.count() > 0).await;
+    assert_eq!(script.remove.count(), 0);
 }
 
 #[tokio::test]
