@@ -61,10 +61,10 @@ pub struct Options {
     /// with [`ErrorKind::Exhausted`] at once, without a request. There is no limit by default.
     pub max_pending_acquires: Option<usize>,
     /// Whether requests are held back while the coordinator cannot be reached. After five in a row
-    /// that did not reach it, one request at a time finds out whether it is back, after pauses that
-    /// grow to 3 s. Meanwhile an acquire waits without a request; a try and a read fail at once
-    /// with [`ErrorKind::Unreachable`]. Renewals go on, and a renewal that is answered ends the
-    /// state; so do releases, and whatever a holder does. On by default.
+    /// that did not reach it, renewals among them, one request at a time finds out whether it is
+    /// back, after pauses that grow to 3 s. Meanwhile an acquire waits without a request; a try and
+    /// a read fail at once with [`ErrorKind::Unreachable`]. Renewals go on, and a renewal that is
+    /// answered ends the state; so do releases, and whatever a holder does. On by default.
     pub circuit_breaker: bool,
     /// Whether retries are held back while many requests fail. Each failure that may pass costs one
     /// token of ten, and each success gives a tenth of a token back. With five tokens or fewer, all

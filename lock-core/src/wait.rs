@@ -22,7 +22,7 @@ use crate::session::Watcher;
 /// can lose the event of a watch.
 const BACKSTOP: Duration = Duration::from_secs(5);
 
-/// The waiters of a session together look no more often than this, so that many of them are no
+/// The pause between two such looks of a session, on average at least, so that many waiters are no
 /// burden to a coordinator.
 const BACKSTOP_SHARE: Duration = Duration::from_millis(500);
 

@@ -1,9 +1,10 @@
 //! Decides which requests are sent at all while the coordinator is in trouble.
 //!
 //! The gate stands before the requests that begin something or only read: an opening of a session,
-//! an enqueue, a read of a queue, of locks or of a value. All that finishes something passes beside
-//! it: a holder must be able to store its result and to give its lock back, and a waiter to learn
-//! that it is its turn. See `retry.rs`, where a request passes the gate before each try.
+//! an enqueue, a read of a queue, of locks or of a value, and a look that no event demands. All that
+//! finishes something passes beside it: a holder must be able to store its result and to give its
+//! lock back, and a waiter to learn from an event that it is its turn. See `retry.rs`, where a
+//! request passes the gate before each try.
 
 mod breaker;
 mod budget;
