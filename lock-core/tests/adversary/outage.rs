@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lock_core::observe::{Event, Observer, TraceContext};
 use lock_core::{Effect, Error, ErrorKind, Liveness, Locks, Options, Release};
+use tokio::task::JoinHandle;
 
 use crate::session::{Act, Script};
 use crate::{HOUR, eventually, mutex_of, script, soon};
@@ -213,17 +214,37 @@ async fn clones_share_one_breaker_and_other_locks_have_their_own() {
     eventually("nothing is held back any more", || !watcher.is_open()).await;
 }
 
-#[tokio::test]
-async fn waiters_of_a_coordinator_out_of_reach_look_in_turns() {
-    let script = script();
+/// Lets a hundred tasks wait for a lock that another contender has.
+fn wait_behind_another(script: &Arc<Script>) -> Vec<JoinHandle<Result<(), Error>>> {
     script.blocked.store(true, Ordering::SeqCst);
     let lock = mutex_of(&script.locks(HOUR));
-    let waits: Vec<_> = (0..100)
+    (0..100)
         .map(|_| {
             let lock = lock.clone();
             tokio::spawn(async move { lock.acquire().await.map(drop) })
         })
-        .collect();
+        .collect()
+}
+
+#[tokio::test]
+async fn waiters_look_two_at_a_time() {
+    let script = script();
+    let waits = wait_behind_another(&script);
+    script.look.will(Act::Hang);
+    script.watch.will(Act::Fail(ErrorKind::Unreachable));
+    eventually("two look", || script.look.count() >= 2).await;
+    eventually("all watches broke", || script.watch.count() >= 200).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(script.look.count(), 2);
+    for wait in waits {
+        wait.abort();
+    }
+}
+
+#[tokio::test]
+async fn waiters_of_a_coordinator_out_of_reach_are_held_back() {
+    let script = script();
+    let waits = wait_behind_another(&script);
     script.look.will(Act::Fail(ErrorKind::Unreachable));
     script.watch.will(Act::Fail(ErrorKind::Unreachable));
     eventually("some have looked", || script.look.count() >= 4).await;
