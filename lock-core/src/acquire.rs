@@ -119,7 +119,8 @@ impl<'a> Pending<'a> {
             self.doubt.remains() && unanswered >= WITHDRAWAL
         });
         // A coordinator that answers now would also have reported a grant.
-        let answers = self.withdraw().await || silence < WITHDRAWAL;
+        let withdrawn = self.withdraw().await;
+        let answers = withdrawn || silence < WITHDRAWAL;
         let (name, silence) = (self.ticket.name.as_str(), format_seconds(silence));
         let text = match self.placed {
             Some(_) if answers => return Ok(None),
@@ -134,7 +135,7 @@ impl<'a> Pending<'a> {
         };
         let error = Error::new(ErrorKind::Unreachable, text);
         // The request is given up before the backend would report that nobody answers.
-        if unanswered {
+        if unanswered && !withdrawn {
             self.gate.note_silence(&error);
         }
         Err(error)

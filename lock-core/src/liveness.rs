@@ -196,7 +196,7 @@ impl Liveness {
                 .fetch_max(sent.as_nanos(), Ordering::SeqCst);
             self.doubt.store(false, Ordering::SeqCst);
             if let Some(listener) = self.listener.get() {
-                listener.gate.note_renewal();
+                listener.gate.note_answer();
                 listener.observed.emit(|| Event::Renewed {
                     session: listener.session,
                     took: now.saturating_since(sent),
@@ -212,11 +212,16 @@ impl Liveness {
     pub(crate) fn record_failed_renewal(&self, sent: BootInstant, error: Option<&Error>) {
         self.doubt();
         if let Some(listener) = self.listener.get() {
-            let text = "a renewal was not answered in time";
-            let unanswered = Error::new(ErrorKind::Unreachable, text);
-            let failure = error.unwrap_or(&unanswered);
-            if failure.kind() == ErrorKind::Unreachable {
-                listener.gate.note_silence(failure);
+            match error {
+                Some(error) if error.kind() == ErrorKind::Unreachable => {
+                    listener.gate.note_silence(error);
+                }
+                Some(_) => {}
+                None => {
+                    let text = "a renewal was not answered in time";
+                    let error = Error::new(ErrorKind::Unreachable, text);
+                    listener.gate.note_silence(&error);
+                }
             }
             listener.observed.emit(|| Event::RenewalFailed {
                 session: listener.session,

@@ -28,6 +28,10 @@ pub(crate) const RETRY_TIME: Duration = Duration::from_secs(5);
 /// [`RetryPolicy::Brief`] begins no try later than this after the first one.
 const BRIEF_TIME: Duration = Duration::from_secs(4);
 
+/// How long a try that has failed keeps its turn, so that those that take turns do not fail as fast as
+/// they can. The gate may be switched off.
+const FAILED_TURN: Duration = Duration::from_secs(1);
+
 /// [`RetryPolicy::Brief`] makes so many tries of a request that cannot even be sent. With the
 /// pauses in between, they take about half a second where connections are refused at once. Each
 /// goes to another server if the coordinator has several.
@@ -102,10 +106,12 @@ where
 }
 
 /// Does the same for an operation that can wait, for as long as the session lives. Each try takes
-/// one of these turns, and none of them counts as a first one.
+/// one of these turns, and none of them counts as a first one. `failed` is how a try ended that was
+/// made before, without a turn.
 pub(crate) async fn retry_in_turn<T, F>(
     gate: &Gate,
     turns: &Semaphore,
+    failed: Option<Error>,
     observed: ObservedRetries<'_>,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, Error>
@@ -117,16 +123,24 @@ where
         async move {
             // The semaphore is never closed, so there is always a turn.
             let _turn = turns.acquire().await;
-            try_through(gate, Try::Again, attempt).await
+            let outcome = try_through(gate, Try::Again, attempt).await;
+            if let Err(Failed::Sent(error)) = &outcome
+                && error.is_retryable()
+            {
+                background::sleep(FAILED_TURN).await;
+            }
+            outcome
         }
     };
-    match attempt().await {
-        Ok(done) => Ok(done),
-        Err(failed) => {
-            let tries = Tries::new(RetryPolicy::Endless, None, None);
-            Box::pin(retry_failed(Some(gate), failed, tries, observed, attempt)).await
-        }
-    }
+    let failed = match failed {
+        Some(error) => Failed::Sent(error),
+        None => match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(failed) => failed,
+        },
+    };
+    let tries = Tries::new(RetryPolicy::Endless, None, None);
+    Box::pin(retry_failed(Some(gate), failed, tries, observed, attempt)).await
 }
 
 /// Reads something through this gate, as [`retry_briefly`] does. Fails at once if the coordinator
@@ -215,14 +229,13 @@ where
         // Those who were told the same time do not return together.
         let asked = failed.error().retry_after().unwrap_or_default();
         let pause = asked + backoff.next_pause();
+        if let Failed::Sent(error) = &failed {
+            tracing::debug!(%error, ?pause, "a request will be tried again");
+            observed.tell(error, pause);
+        }
         match (&failed, &mut recovery) {
             (Failed::HeldBack(_), Some(recovery)) => recovery.wait_at_most(pause).await,
-            (Failed::HeldBack(_), None) => background::sleep(pause).await,
-            (Failed::Sent(error), _) => {
-                tracing::debug!(%error, ?pause, "a request will be tried again");
-                observed.tell(error, pause);
-                background::sleep(pause).await;
-            }
+            _ => background::sleep(pause).await,
         }
         failed = match attempt().await {
             Ok(done) => return Ok(done),

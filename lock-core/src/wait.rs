@@ -22,9 +22,10 @@ use crate::session::Watcher;
 /// can lose the event of a watch.
 const BACKSTOP: Duration = Duration::from_secs(5);
 
-/// The pause between two such looks of a session, on average at least, so that many waiters are no
-/// burden to a coordinator.
+/// The waiters of a session share their looks: each of them waits longer by this for each other one,
+/// up to a limit, so that many waiters are no burden to a coordinator.
 const BACKSTOP_SHARE: Duration = Duration::from_millis(500);
+const LONGEST_BACKSTOP: Duration = Duration::from_secs(60);
 
 /// How long a waiter stands behind one blocker before it watches its own entry too. If the lock is
 /// handed over faster, that watch is not worth its requests.
@@ -94,7 +95,7 @@ pub(crate) async fn wait_for_grant(
             Some((watched, changed)) if watched.is_same_as_far_as_known(&blocker) => changed,
             stale => &mut stale.insert(begin_watch(&blocker)).1,
         };
-        let backstop = BACKSTOP.max(BACKSTOP_SHARE * handoff.waiters());
+        let backstop = (BACKSTOP_SHARE * handoff.waiters()).clamp(BACKSTOP, LONGEST_BACKSTOP);
         let backstop = async {
             background::sleep(backstop.mul_f64(1.0 + fastrand::f64())).await;
             handoff.look_in_turn(&ticket, &entry).await
@@ -102,7 +103,10 @@ pub(crate) async fn wait_for_grant(
         let mut woken = tokio::select! {
             biased;
             changed = changed => Woken::Changed(changed),
-            looked = backstop => Woken::Looked(looked?),
+            looked = backstop => {
+                backoff = Backoff::default();
+                Woken::Looked(looked?)
+            }
         };
         if let Woken::Changed(changed) = &woken {
             watch = None;

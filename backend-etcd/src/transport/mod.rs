@@ -15,7 +15,7 @@ use etcd_client::{Client, ResponseHeader, Txn, TxnResponse};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use lock_core::{Error, ErrorKind, background};
-use tokio::sync::{Notify, OnceCell, watch};
+use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 
 use self::connector::{Member, MemberConnector, refresh_tokens};
@@ -42,7 +42,7 @@ pub(crate) struct Transport {
     generation: watch::Sender<u64>,
     /// Whether somebody waits for the next answer, so that others cost no more than to read this.
     is_answer_awaited: AtomicBool,
-    answer: Notify,
+    answer: watch::Sender<()>,
 }
 
 struct State {
@@ -107,7 +107,7 @@ impl Transport {
             continuity,
             generation: watch::Sender::new(0),
             is_answer_awaited: AtomicBool::new(false),
-            answer: Notify::new(),
+            answer: watch::Sender::default(),
         }))
     }
 
@@ -138,14 +138,16 @@ impl Transport {
         if self.is_answer_awaited.load(Ordering::Relaxed)
             && self.is_answer_awaited.swap(false, Ordering::Relaxed)
         {
-            self.answer.notify_one();
+            self.answer.send_replace(());
         }
     }
 
     /// Waits until the coordinator answers a request. For one caller at a time.
     pub(crate) async fn wait_for_answer(&self) {
+        let mut answer = self.answer.subscribe();
         self.is_answer_awaited.store(true, Ordering::Relaxed);
-        self.answer.notified().await;
+        // The sender lives as long as this.
+        let _ = answer.changed().await;
     }
 
     /// Whether requests go over this connection now.

@@ -12,16 +12,17 @@ const LONGEST: Duration = Duration::from_secs(4);
 
 /// The part of a pause that passes even if the coordinator answers other requests meanwhile: it may
 /// refuse watches alone.
-const LEAST: f64 = 0.125;
+const LEAST: f64 = 0.5;
 
 /// When the stream may be opened again. All watches of a backend share it, so that a coordinator that
 /// is away is not asked by each waiter.
 #[derive(Debug, Default)]
 pub(super) struct Reopening {
-    /// How many streams failed in a row without an answer on any of them, counting the first, which
-    /// had worked before.
+    /// How many streams failed in a row since the server last answered on one.
     failures: u32,
     pause: Option<Pause>,
+    /// Whether the coordinator has answered another request in the pause.
+    was_answered: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,7 @@ struct Pause {
 impl Reopening {
     /// Notes that a stream failed, or could not be opened. The first one is opened again at once.
     pub(super) fn note_failure(&mut self) {
+        self.was_answered = false;
         let pause = match self.failures {
             0 => None,
             failures => Some((FIRST * 2u32.saturating_pow(failures - 1)).min(LONGEST)),
@@ -59,14 +61,25 @@ impl Reopening {
         (end > Instant::now()).then_some(end)
     }
 
-    /// Waits until the coordinator answers another request in the pause, and ends the pause then.
+    /// Ends the pause early if the coordinator answers another request. Resolves when it has ended so.
+    ///
+    /// # Cancel safety
+    /// An answer that was noticed is not forgotten.
     pub(super) async fn end_early(&mut self, transport: &Transport) {
         let Some(Pause { least, .. }) = self.pause else {
             return std::future::pending().await;
         };
+        if !self.was_answered {
+            transport.wait_for_answer().await;
+            self.was_answered = true;
+        }
         sleep_until(least).await;
-        transport.wait_for_answer().await;
         self.pause = None;
+    }
+
+    /// Returns whether the coordinator has answered another request since the latest failure.
+    pub(super) fn was_answered(&self) -> bool {
+        self.was_answered
     }
 }
 

@@ -206,7 +206,12 @@ impl Watcher {
                 lingers: 0,
             }),
         );
-        self.create(creation).await
+        match &self.stream {
+            Some(_) => self.create(creation).await,
+            None if self.reopening.end().is_some() => Ok(()),
+            // Others may wait for a stream, too.
+            None => self.reopen().await,
+        }
     }
 
     fn next_creation(&mut self, key: Key) -> Creation {
@@ -215,37 +220,40 @@ impl Watcher {
         Creation { serial, key }
     }
 
-    /// Asks for a watch, on a new stream if there is none. If the latest stream has just failed, the
-    /// watch is asked for later.
+    /// Asks for a watch on the stream, or opens one with it.
     async fn create(&mut self, creation: Creation) -> Result<(), Failure> {
         match &mut self.stream {
             Some(stream) => {
                 let limit = self.transport.request_limit();
                 stream.create(creation, limit).await
             }
-            None if self.reopening.end().is_some() => Ok(()),
-            None => self.open(creation).await,
+            None => {
+                self.stream = Some(Stream::open(&self.transport, creation).await?);
+                Ok(())
+            }
         }
     }
 
-    /// Opens a stream with its first watch. If the coordinator cannot be reached, all watches wait for
-    /// the next stream: their callers can do nothing better meanwhile.
-    async fn open(&mut self, creation: Creation) -> Result<(), Failure> {
-        match Stream::open(&self.transport, creation).await {
-            Ok(stream) => self.stream = Some(stream),
+    /// Opens a stream, and asks for all watches that wait for one. If the coordinator cannot be reached,
+    /// they wait for the next stream: their callers can do nothing better meanwhile. But if it answers
+    /// other requests, the callers are told to look.
+    async fn reopen(&mut self) -> Result<(), Failure> {
+        match self.ask_for_all().await {
             Err(Failure { error, scope })
-                if error.kind() == ErrorKind::Unreachable && scope != Scope::Token =>
+                if self.stream.is_none()
+                    && error.kind() == ErrorKind::Unreachable
+                    && scope != Scope::Token
+                    && !self.reopening.was_answered() =>
             {
                 tracing::debug!(%error, watches = self.keys.len(), "no watch could be set");
                 self.reopening.note_failure();
+                Ok(())
             }
-            Err(failure) => return Err(failure),
+            outcome => outcome,
         }
-        Ok(())
     }
 
-    /// Asks for the watches that wait for a stream.
-    async fn reopen(&mut self) -> Result<(), Failure> {
+    async fn ask_for_all(&mut self) -> Result<(), Failure> {
         let keys: Vec<Key> = self.keys.keys().cloned().collect();
         for key in keys {
             let creation = self.next_creation(key.clone());

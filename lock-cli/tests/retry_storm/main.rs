@@ -10,7 +10,7 @@ mod scene;
 mod support;
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use process::{Note, Tasks};
@@ -58,8 +58,19 @@ fn main() -> ExitCode {
             refuse_enqueues();
             Ok(())
         }),
+        Trial::test("a_coordinator_that_is_away_for_moments", || {
+            come_and_go();
+            Ok(())
+        }),
+        Trial::test("a_coordinator_that_refuses_watches_alone", || {
+            refuse_watches();
+            Ok(())
+        }),
     ];
-    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
+    let mut arguments = Arguments::from_args();
+    // Each has many processes.
+    arguments.test_threads.get_or_insert(1);
+    libtest_mimic::run(&arguments, trials.into()).exit_code()
 }
 
 /// The sessions outlive the outage, and so do all holds and places.
@@ -89,9 +100,16 @@ fn lose_all(trouble: Trouble) {
     });
     for (journal, taken) in scene.journals().zip(taken) {
         let notes = journal.notes();
-        let lost = notes.iter().find(|(_, note)| *note == Note::Lost);
-        let (lost, _) = lost.expect("the hold is lost");
-        assert!(*lost <= taken, "it was lost {} ns late", lost - taken);
+        let deadline = notes.iter().find_map(|(_, note)| match note {
+            Note::Lost(deadline) => Some(*deadline),
+            _ => None,
+        });
+        let deadline = deadline.expect("the hold is lost");
+        assert!(
+            deadline <= taken,
+            "it was lost {} ns late",
+            deadline - taken
+        );
     }
     scene.wait_for_places();
     scene.release();
@@ -121,8 +139,41 @@ fn refuse_enqueues() {
     assert_eq!(turns, places, "the order of the places");
 }
 
+/// Every waiter watches again after each moment.
+fn come_and_go() {
+    let mut scene = Scene::set(LONG, WAITING);
+    let places = scene.waiting_tokens();
+    for _ in 0..20 {
+        scene.set_trouble(Trouble::Refuses(Code::Unavailable));
+        std::thread::sleep(Duration::from_millis(fastrand::u64(1..300)));
+        scene.set_trouble(Trouble::None);
+        std::thread::sleep(Duration::from_millis(fastrand::u64(1..100)));
+    }
+    scene.release();
+    let (turns, took) = scene.finish(Instant::now());
+    println!("served {took:?} after the last moment");
+    assert_eq!(turns, places, "the order of the places");
+    // A waiter without a watch would look in 12 s or more.
+    assert!(took < AFTERWARDS, "served after {took:?}");
+}
+
+/// The waiters look, since nothing tells them that it is their turn.
+fn refuse_watches() {
+    let tasks = Tasks {
+        waiting: 1,
+        asking: 0,
+    };
+    let mut scene = Scene::set(LONG, tasks);
+    let places = scene.waiting_tokens();
+    scene.set_trouble(Trouble::RefusesWatches);
+    scene.release();
+    let (turns, took) = scene.finish(Instant::now());
+    println!("without watches, {PROCESSES} turns took {took:?}");
+    assert_eq!(turns, places, "the order of the places");
+}
+
 fn is_loss(note: Note) -> bool {
-    matches!(note, Note::Lost | Note::SessionEnded)
+    matches!(note, Note::Lost(_) | Note::SessionEnded)
 }
 
 /// Checks how many requests there were besides renewals.

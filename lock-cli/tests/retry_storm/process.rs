@@ -6,11 +6,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lock_core::clock::Clock;
+use lock_core::clock::{BootInstant, Clock};
 use turnlock::observe::{Event, Observer, TraceContext};
-use turnlock::{Error, ErrorKind, Guard, Locks, OnSessionLoss, Options, Release};
+use turnlock::{Error, ErrorKind, Guard, Locks, LossReason, OnSessionLoss, Options, Release};
 
 use crate::support::{Home, Running, lines};
 
@@ -42,8 +43,9 @@ pub enum Note {
     Refused,
     /// A task that asked was served.
     Served,
-    /// The hold of its own lock is lost.
-    Lost,
+    /// The hold of its own lock is lost. Its last deadline was so many nanoseconds after the machine
+    /// started.
+    Lost(u64),
     /// A session ended before it was closed.
     SessionEnded,
 }
@@ -64,7 +66,7 @@ impl Journal {
             Note::Turn(token) => format!("{now} turn {token}"),
             Note::Refused => format!("{now} refused"),
             Note::Served => format!("{now} served"),
-            Note::Lost => format!("{now} lost"),
+            Note::Lost(deadline) => format!("{now} lost {deadline}"),
             Note::SessionEnded => format!("{now} ended"),
         };
         let file = OpenOptions::new().create(true).append(true).open(&self.0);
@@ -82,7 +84,7 @@ impl Journal {
                 ["turn", token] => Note::Turn(token.parse().expect("a number")),
                 ["refused"] => Note::Refused,
                 ["served"] => Note::Served,
-                ["lost"] => Note::Lost,
+                ["lost", deadline] => Note::Lost(deadline.parse().expect("a number")),
                 ["ended"] => Note::SessionEnded,
                 _ => panic!("{line:?}"),
             };
@@ -165,10 +167,14 @@ async fn run(
     tasks: Tasks,
     journal: Arc<Journal>,
 ) -> Result<(), Error> {
+    let sessions = Arc::new(Sessions {
+        journal: journal.clone(),
+        deadline: AtomicU64::new(0),
+    });
     let options = Options::default()
         .with_ttl(ttl)
         .with_on_session_loss(OnSessionLoss::Requeue)
-        .with_observer(Arc::new(Sessions(journal.clone())));
+        .with_observer(sessions.clone());
     let locks = turnlock::connect_with(url, options)?;
     let own = locks.mutex(own_lock(number))?.acquire().await?;
     journal.add(Note::Held);
@@ -178,7 +184,7 @@ async fn run(
         tokio::spawn(ask(locks.clone(), name, journal.clone()))
     });
     let tasks: Vec<_> = waiting.chain(asking).collect();
-    let watching = tokio::spawn(watch(own, journal));
+    let watching = tokio::spawn(watch(own, sessions));
     for task in tasks {
         task.await.expect("no panic")?;
     }
@@ -188,9 +194,10 @@ async fn run(
 }
 
 /// Waits for the end of the hold, which is lost if it comes before the process ends.
-async fn watch(own: Guard, journal: Arc<Journal>) {
+async fn watch(own: Guard, sessions: Arc<Sessions>) {
     own.lost().await;
-    journal.add(Note::Lost);
+    let deadline = sessions.deadline.load(Ordering::SeqCst);
+    sessions.journal.add(Note::Lost(deadline));
 }
 
 async fn wait(locks: Locks, journal: Arc<Journal>) -> Result<(), Error> {
@@ -224,14 +231,27 @@ async fn ask(locks: Locks, name: String, journal: Arc<Journal>) -> Result<(), Er
 
 /// Notes the ends of sessions, but for the last, which the process closes.
 #[derive(Debug)]
-struct Sessions(Arc<Journal>);
+struct Sessions {
+    journal: Arc<Journal>,
+    /// The deadline after the latest renewal, in nanoseconds since the machine started.
+    deadline: AtomicU64,
+}
 
 impl Observer for Sessions {
     fn observe(&self, event: &Event<'_>) {
-        if let Event::SessionEnded { reason, .. } = event
-            && *reason != turnlock::LossReason::Closed
-        {
-            self.0.add(Note::SessionEnded);
+        match event {
+            Event::SessionOpened { liveness, .. } => {
+                let deadline = liveness.deadline().map_or(0, BootInstant::as_nanos);
+                self.deadline.store(deadline, Ordering::SeqCst);
+            }
+            Event::Renewed { left, .. } => {
+                let deadline = Clock::system().now() + *left;
+                self.deadline.store(deadline.as_nanos(), Ordering::SeqCst);
+            }
+            Event::SessionEnded { reason, .. } if *reason != LossReason::Closed => {
+                self.journal.add(Note::SessionEnded);
+            }
+            _ => {}
         }
     }
 

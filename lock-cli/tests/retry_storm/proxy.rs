@@ -42,6 +42,8 @@ pub enum Trouble {
     Refuses(Code),
     /// It refuses every transaction that takes a place in a queue.
     RefusesEnqueues,
+    /// It refuses every stream of watches, and ends those that there are.
+    RefusesWatches,
     /// It accepts connections and calls, and answers nothing. Later it goes on with all of them.
     Hangs,
 }
@@ -132,9 +134,13 @@ async fn answer(
         Trouble::RefusesEnqueues if path == TXN && takes_a_place(&message) => {
             return refused(Code::ResourceExhausted);
         }
+        Trouble::RefusesWatches if path == WATCH && !is_renewal(&message) => {
+            return refused(Code::Unavailable);
+        }
         _ => {}
     }
-    let rest = rest.map(|body| pass(body, trouble.clone(), None));
+    let is_watch = path == WATCH;
+    let rest = rest.map(|body| pass(body, is_watch, trouble.clone(), None));
     let message = stream::iter([Ok(Frame::data(message))]);
     let body = StreamBody::new(message.chain(stream::iter(rest).flatten())).boxed_unsync();
     let response = upstream
@@ -143,7 +149,7 @@ async fn answer(
     match (wait_out_silence(&mut trouble).await, response) {
         (Trouble::Refuses(code), _) => refused(code),
         (_, Ok(response)) => response.map(|body| {
-            let frames = pass(body, trouble, Some(refusal));
+            let frames = pass(body, is_watch, trouble, Some(refusal));
             StreamBody::new(frames).boxed_unsync()
         }),
         (_, Err(_)) => refused(Code::Unavailable),
@@ -175,6 +181,7 @@ fn refusal(code: Code) -> HeaderMap {
 /// Passes on a body, and ends it when calls are refused, with these trailers if it is an answer.
 fn pass(
     body: Incoming,
+    is_watch: bool,
     trouble: watch::Receiver<Trouble>,
     refusal: Option<Refusal>,
 ) -> impl Stream<Item = Result<Frame<Bytes>, hyper::Error>> {
@@ -187,8 +194,12 @@ fn pass(
                     let trailers = refusal?(code);
                     return Some((Ok(Frame::trailers(trailers)), None));
                 }
+                Trouble::RefusesWatches if is_watch => {
+                    let trailers = refusal?(Code::Unavailable);
+                    return Some((Ok(Frame::trailers(trailers)), None));
+                }
                 Trouble::Hangs => trouble.changed().await.ok()?,
-                Trouble::None | Trouble::RefusesEnqueues => tokio::select! {
+                _ => tokio::select! {
                     biased;
                     changed = trouble.changed() => changed.ok()?,
                     frame = body.frame() => {

@@ -84,15 +84,20 @@ impl Scene {
         tokens.iter().skip(1).map(|entry| entry.token.0).collect()
     }
 
+    /// Makes trouble, or ends it.
+    pub fn set_trouble(&self, trouble: Trouble) {
+        self.trouble.send_replace(trouble);
+    }
+
     /// Makes trouble, and ends it after [`OUTAGE`]. Returns when it began and ended.
     pub fn endure(&self, trouble: Trouble) -> Outage {
         let begun = Instant::now();
-        self.trouble.send_replace(trouble);
+        self.set_trouble(trouble);
         if trouble == Trouble::RefusesEnqueues {
             self.journals().for_each(|journal| journal.begin_to_ask());
         }
         std::thread::sleep(OUTAGE);
-        self.trouble.send_replace(Trouble::None);
+        self.set_trouble(Trouble::None);
         let ended = Instant::now();
         let calls = self.proxies.iter().map(|proxy| {
             let mut calls = proxy.calls();

@@ -142,8 +142,9 @@ impl Gate {
         }
     }
 
-    /// Learns that the coordinator has answered a renewal.
-    pub(crate) fn note_renewal(&self) {
+    /// Learns that the coordinator has answered a request that does not pass through here, such as a
+    /// renewal.
+    pub(crate) fn note_answer(&self) {
         if self.is_troubled.load(Ordering::Relaxed) {
             self.update(|parts, _| parts.breaker.as_mut()?.close());
         }
@@ -151,7 +152,7 @@ impl Gate {
 
     /// Learns that a request that has not passed through here, or was given up, reached nobody.
     pub(crate) fn note_silence(&self, error: &Error) {
-        self.note(Answer::Missing(error), Tally::Failure, None);
+        self.note(Answer::Missing(error), Tally::Neither, None);
     }
 
     fn note(&self, answer: Answer<'_>, tally: Tally, probe: Option<Probe>) {
@@ -193,7 +194,7 @@ impl Gate {
 impl Drop for Gate {
     fn drop(&mut self) {
         if self.is_troubled.load(Ordering::Relaxed) && !background::is_forked() {
-            self.note_renewal();
+            self.note_answer();
         }
     }
 }

@@ -267,7 +267,7 @@ async fn only_requests_that_reach_nobody_open_the_gate_s_breaker() {
     assert_eq!(refused.kind(), ErrorKind::Unreachable);
     assert_eq!(refused.effect(), crate::error::Effect::None);
     assert!(refused.retry_after().is_some());
-    gate.note_renewal();
+    gate.note_answer();
     gate.check().expect("the renewal has closed it");
 }
 

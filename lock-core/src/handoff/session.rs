@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -141,10 +140,20 @@ impl HandoffSession {
         ticket: &Ticket,
         entry: &EntryId,
     ) -> Result<View, Error> {
+        self.look_in_turn_after(None, ticket, entry).await
+    }
+
+    /// Does the same after this error of an earlier look.
+    async fn look_in_turn_after(
+        &self,
+        failed: Option<Error>,
+        ticket: &Ticket,
+        entry: &EntryId,
+    ) -> Result<View, Error> {
         let observed = self.session.liveness().observed();
         let observed = observed.of_retries(Operation::Acquire);
         let look = || self.look(ticket, entry, AsOf::Now);
-        retry::retry_in_turn(&self.gate, &self.looks, observed, look).await
+        retry::retry_in_turn(&self.gate, &self.looks, failed, observed, look).await
     }
 
     /// Looks after an event, for as long as the session lives. The coordinator has just answered, so
@@ -158,14 +167,14 @@ impl HandoffSession {
         entry: &EntryId,
     ) -> Result<View, Error> {
         match self.look(ticket, entry, AsOf::Change).await {
-            Err(error) if error.is_retryable() => {
-                tracing::debug!(%error, lock = %ticket.name, "a look will be tried again");
-                let observed = self.session.liveness().observed();
-                let observed = observed.of_retries(Operation::Acquire);
-                observed.tell(&error, Duration::ZERO);
-                self.look_in_turn(ticket, entry).await
+            Ok(view) => {
+                self.gate.note_answer();
+                Ok(view)
             }
-            looked => looked,
+            Err(error) if error.is_retryable() => {
+                self.look_in_turn_after(Some(error), ticket, entry).await
+            }
+            Err(error) => Err(error),
         }
     }
 

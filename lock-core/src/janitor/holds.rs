@@ -195,15 +195,15 @@ pub(super) async fn watch(
         while looks.len() < LOOKS
             && let Some((serial, cause)) = due.pop_front()
         {
-            match watched.get_mut(&serial) {
-                Some(Watched { hold, backoff, .. }) if !hold.is_over() => {
+            match watched.get(&serial) {
+                Some(Watched { hold, .. }) if !hold.is_over() => {
                     match enter(gate, cause) {
                         Ok(passage) => looks.push(look(*session, hold.clone(), cause, passage)),
-                        // It is still watched, and its time comes again.
-                        Err(_) if cause == Cause::Backstop => {}
                         Err(refusal) => {
-                            let pause = refusal.retry_after() + backoff.next_pause();
-                            resting.insert((Instant::now() + pause, serial));
+                            // Without a question for each of them. What an event demands stands at
+                            // the front, and is under way.
+                            due.push_front((serial, cause));
+                            rest(&mut due, &mut resting, watched, refusal.retry_after());
                         }
                     }
                 }
@@ -323,6 +323,25 @@ async fn wait_until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Postpones all looks that are due by this pause and a little more. Those of the regular order are
+/// left out: their holds are still watched, and their time comes again.
+fn rest(
+    due: &mut VecDeque<(u64, Cause)>,
+    resting: &mut BTreeSet<(Instant, u64)>,
+    watched: &mut BTreeMap<u64, Watched>,
+    pause: Duration,
+) {
+    let end = Instant::now() + pause;
+    let crowding = crowding_factor(watched.len());
+    for (serial, cause) in due.drain(..) {
+        if cause != Cause::Backstop
+            && let Some(Watched { backoff, .. }) = watched.get_mut(&serial)
+        {
+            resting.insert((end + backoff.next_pause().mul_f64(crowding), serial));
+        }
     }
 }
 

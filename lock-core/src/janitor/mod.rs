@@ -165,6 +165,9 @@ async fn work(
     let mut watching = watching.boxed().fuse();
     let mut reply = None;
     let mut has_ended = false;
+    let mut is_closed = false;
+    // The close of a session that was lost while it is in use.
+    let mut closings = FuturesUnordered::new();
     loop {
         while removals.len() < REMOVALS
             && let Some((ticket, entry)) = waiting.pop_front()
@@ -178,6 +181,12 @@ async fn work(
             () = &mut watching => {
                 has_ended = true;
                 tell_end(session);
+                // The coordinator may keep the session, and the entries, for longer than we do.
+                closings.push(close(session, None));
+                continue;
+            }
+            Some(()) = closings.next() => {
+                is_closed = true;
                 continue;
             }
         };
@@ -197,7 +206,14 @@ async fn work(
     waiting
         .into_iter()
         .for_each(|(t, e)| removals.push(remove(&handoff, t, e)));
-    let mut closing = pin!(close(session, reply));
+    drop(closings);
+    let mut closing = pin!(async {
+        match (is_closed, reply) {
+            (true, Some(reply)) => _ = reply.send(Ok(())),
+            (true, None) => {}
+            (false, reply) => close(session, reply).await,
+        }
+    });
     loop {
         tokio::select! {
             () = &mut closing => break,

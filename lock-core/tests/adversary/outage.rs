@@ -248,10 +248,8 @@ async fn waiters_of_a_coordinator_out_of_reach_are_held_back() {
     script.look.will(Act::Fail(ErrorKind::Unreachable));
     script.watch.will(Act::Fail(ErrorKind::Unreachable));
     eventually("some have looked", || script.look.count() >= 4).await;
-    assert!(script.look.count() <= 6, "{} looks", script.look.count());
-    // The breaker holds the others back.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(script.look.count() <= 30, "{} looks", script.look.count());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(script.look.count() <= 10, "{} looks", script.look.count());
     script.look.will(Act::Succeed);
     script.watch.will(Act::Succeed);
     script.blocked.store(false, Ordering::SeqCst);
