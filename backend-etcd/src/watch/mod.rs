@@ -3,6 +3,8 @@
 mod creations;
 mod reopening;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod watcher;
 
 use std::sync::atomic::{AtomicU64, Ordering};

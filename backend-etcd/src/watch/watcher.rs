@@ -57,7 +57,7 @@ pub(super) struct Watcher {
     /// Boxed: a table is up to half empty, and there are two of them while it grows.
     keys: BTreeMap<Key, Box<Watched>>,
     stream: Option<Stream>,
-    reopening: Reopening,
+    pub(super) reopening: Reopening,
     /// How many watches were asked for so far.
     created: u64,
     /// The keys whose last watcher left, and when it did, oldest first. Some may have a watcher
@@ -175,7 +175,7 @@ impl Watcher {
         }
     }
 
-    async fn add(
+    pub(super) async fn add(
         &mut self,
         key: Key,
         waiting: Waiting,
