@@ -75,6 +75,21 @@ async fn the_entries_of_a_lost_session_are_left_to_its_end() {
 }
 
 #[tokio::test]
+async fn a_lost_session_is_closed_although_a_guard_is_kept() {
+    let script = script();
+    let locks = script.locks(HOUR);
+    let guard = mutex_of(&locks).acquire().await.expect("granted");
+    let waiter = mutex_of(&locks);
+    script.blocked.store(true, Ordering::SeqCst);
+    let lost = ErrorKind::SessionLost(LossReason::SessionGone);
+    script.watch.will(Act::Fail(lost));
+    let error = waiter.acquire().await.expect_err("the session is gone");
+    assert_eq!(error.kind(), lost);
+    eventually("it is closed", || script.close.count() > 0).await;
+    assert_eq!(guard.state(), State::Lost(LossReason::SessionGone));
+}
+
+#[tokio::test]
 async fn a_release_without_a_reply_goes_on_until_it_is_done() {
     let script = script();
     let lock = mutex(&script);
