@@ -48,6 +48,8 @@ pub enum Note {
     Lost(u64),
     /// A session ended before it was closed.
     SessionEnded,
+    /// A task has failed, and the process ends.
+    Failed,
 }
 
 /// The file in which a process tells what happens to it: one line a note, in one write.
@@ -68,6 +70,7 @@ impl Journal {
             Note::Served => format!("{now} served"),
             Note::Lost(deadline) => format!("{now} lost {deadline}"),
             Note::SessionEnded => format!("{now} ended"),
+            Note::Failed => format!("{now} failed"),
         };
         let file = OpenOptions::new().create(true).append(true).open(&self.0);
         let mut file = file.expect("the journal opens");
@@ -86,6 +89,7 @@ impl Journal {
                 ["served"] => Note::Served,
                 ["lost", deadline] => Note::Lost(deadline.parse().expect("a number")),
                 ["ended"] => Note::SessionEnded,
+                ["failed"] => Note::Failed,
                 _ => panic!("{line:?}"),
             };
             (words[0].parse().expect("a number"), note)
@@ -148,13 +152,15 @@ pub fn main() -> Option<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let ended = runtime
-        .expect("a runtime")
-        .block_on(run(url, ttl, parse(number), tasks, journal));
+    let ended =
+        runtime
+            .expect("a runtime")
+            .block_on(run(url, ttl, parse(number), tasks, journal.clone()));
     Some(match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:?}");
+            journal.add(Note::Failed);
             ExitCode::FAILURE
         }
     })
@@ -184,9 +190,13 @@ async fn run(
         tokio::spawn(ask(locks.clone(), name, journal.clone()))
     });
     let tasks: Vec<_> = waiting.chain(asking).collect();
-    let watching = tokio::spawn(watch(own, sessions));
+    let watching = tokio::spawn(watch(own, sessions.clone()));
     for task in tasks {
-        task.await.expect("no panic")?;
+        let ended = task.await;
+        if ended.is_err() {
+            sessions.journal.add(Note::Failed);
+        }
+        ended.expect("no panic")?;
     }
     watching.abort();
     // Gives back its own lock, too.

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use turnlock::{Guard, LockName, Locks, Options, Release};
 
 use crate::process::{self, Journal, Note, SHARED, Tasks};
 use crate::proxy::{Proxy, Trouble};
-use crate::support::{Home, Running, Server, eventually, text};
+use crate::support::{Home, PATIENCE, Running, Server, eventually, signal, text};
 
 pub const PROCESSES: usize = 20;
 
@@ -143,7 +144,13 @@ impl Scene {
     pub fn finish(self, since: Instant) -> (Vec<u64>, Duration) {
         let served = |note| matches!(note, Note::Turn(_) | Note::Served);
         let all = PROCESSES * (self.tasks.waiting + self.tasks.asking);
-        eventually("all tasks are served", || self.count(served) == all);
+        let begun = Instant::now();
+        while self.count(served) < all {
+            if begun.elapsed() > PATIENCE || self.count(|note| note == Note::Failed) > 0 {
+                self.report(served);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let took = since.elapsed();
         let mut turns: Vec<(u64, u64)> = Vec::new();
         for journal in self.journals() {
@@ -167,6 +174,24 @@ impl Scene {
         let different: HashSet<_> = tokens.iter().collect();
         assert_eq!(different.len(), tokens.len(), "a token for each");
         (tokens, took)
+    }
+
+    /// Fails, and says how far each process has come.
+    fn report(self, served: impl Fn(Note) -> bool) -> ! {
+        let queue = self.waiting_tokens();
+        let next = queue.first();
+        println!("{} wait, the first with {next:?}", queue.len());
+        let journals: Vec<Journal> = self.journals().collect();
+        for (journal, process) in journals.iter().zip(self.processes) {
+            signal(process.id(), Signal::KILL);
+            let said = text(&process.wait().stderr);
+            let (done, lost) = (
+                journal.count(&served),
+                journal.count(|n| n == Note::SessionEnded),
+            );
+            println!("{done} served, {lost} sessions lost: {said}");
+        }
+        panic!("not all tasks are served");
     }
 
     pub fn count(&self, like: impl Fn(Note) -> bool) -> usize {
