@@ -180,7 +180,8 @@ fn a_run_that_is_killed_at_any_moment_has_its_effect_once_or_says_that_nobody_kn
     let mut found = BTreeMap::<Found, u32>::new();
     for round in 0..rounds {
         let key = format!("k{round}");
-        let args = effect.args(&key, &[], "true");
+        // A thousand keys are the most, and each of them is asked for at once.
+        let args = effect.args(&key, &["--once-for", "60"], "true");
         let args: Vec<_> = args.iter().map(String::as_str).collect();
         let running = effect.home.spawn(&args);
         if round % 2 == 0 {
