@@ -208,7 +208,6 @@ impl Watcher {
         );
         match &self.stream {
             Some(_) => self.create(creation).await,
-            None if self.reopening.end().is_some() => Ok(()),
             // Others may wait for a stream, too.
             None => self.reopen().await,
         }
@@ -234,10 +233,13 @@ impl Watcher {
         }
     }
 
-    /// Opens a stream, and asks for all watches that wait for one. If the coordinator cannot be reached,
-    /// they wait for the next stream: their callers can do nothing better meanwhile. But if it answers
-    /// other requests, the callers are told to look.
+    /// Opens a stream and asks for all watches that wait for one, unless there is a pause. If the
+    /// coordinator cannot be reached, the watches wait for the next stream: their callers can do nothing
+    /// better meanwhile. If it answers other requests, the watches fail, so that their callers look.
     async fn reopen(&mut self) -> Result<(), Failure> {
+        if self.reopening.end().is_some() {
+            return Ok(());
+        }
         match self.ask_for_all().await {
             Err(Failure { error, scope })
                 if self.stream.is_none()
@@ -405,10 +407,7 @@ impl Watcher {
             self.end_lingering().await?;
         }
         let Some(stream) = &mut self.stream else {
-            return match self.reopening.end() {
-                Some(_) => Ok(()),
-                None => self.reopen().await,
-            };
+            return self.reopen().await;
         };
         match stream.check(!self.keys.is_empty())? {
             Check::Nothing => Ok(()),

@@ -90,7 +90,7 @@ fn keep_all(trouble: Trouble) {
 }
 
 /// The sessions end in the outage. Every process knows before another can have its lock, and the
-/// waiters queue anew.
+/// waiters take new places in the queue.
 fn lose_all(trouble: Trouble) {
     let mut scene = Scene::set(SHORT, WAITING);
     let places = scene.waiting_tokens();

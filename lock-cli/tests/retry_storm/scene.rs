@@ -77,7 +77,7 @@ impl Scene {
         });
     }
 
-    /// Returns the tokens in the queue of the shared lock, but that of the test.
+    /// Returns the tokens of the tasks that wait for the shared lock. That of the test, which is the first, is left out.
     pub fn waiting_tokens(&self) -> Vec<u64> {
         let name = LockName::new(SHARED).expect("valid");
         let queue = self.runtime.block_on(self.locks.queue(&name));
