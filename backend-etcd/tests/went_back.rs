@@ -199,7 +199,8 @@ async fn an_offset_that_is_gone_with_the_store_is_missed() {
 async fn a_member_that_lags_behind_proves_nothing() {
     let mut nodes = Node::start_three().await;
     let url = format!("etcd://{},{}", nodes[0].address(), nodes[1].address());
-    let locks = locks(backend(&url), TTL);
+    // The session must live through an election after each node that stops.
+    let locks = locks(backend(&url), Duration::from_secs(20));
     let mut last = take(&locks, &native()).await;
     for _ in 0..3 {
         nodes[1].signal("-STOP");
