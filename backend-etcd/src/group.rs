@@ -18,7 +18,7 @@ use etcd_client::proto::{PbTxnOpResponse as Answer, PbTxnResponse};
 use etcd_client::{Txn, TxnOp, TxnResponse};
 use lock_core::background::{self, Handle};
 use lock_core::{Effect, Error, ErrorKind};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::transport::Transport;
 use crate::{error, layout};
@@ -61,6 +61,8 @@ pub(crate) struct Group {
     state: Mutex<State>,
     /// The turns of those that make entries by requests of their own.
     alone: Arc<Semaphore>,
+    /// The last failure to reach the coordinator of one that had its turn.
+    unreachable: watch::Sender<Option<Error>>,
 }
 
 #[derive(Debug, Default)]
@@ -109,6 +111,7 @@ impl Group {
             hasher: RandomState::new(),
             state: Mutex::default(),
             alone: Arc::new(Semaphore::new(MAX_ALONE)),
+            unreachable: watch::Sender::default(),
         })
     }
 
@@ -136,6 +139,9 @@ impl Group {
 
     /// Sends a transaction by itself when it has its turn. The turn belongs to the request: a caller
     /// that does not poll keeps nobody else from theirs.
+    ///
+    /// If the coordinator cannot be reached by one that has its turn, those that wait are not sent, and
+    /// fail as it did: each of them would find out by itself, after its own time limit.
     fn send_in_turn(
         &self,
         txn: Arc<Txn>,
@@ -143,14 +149,26 @@ impl Group {
     ) -> oneshot::Receiver<Result<TxnResponse, Error>> {
         let (mut caller, answer) = oneshot::channel();
         let (transport, alone) = (self.transport.clone(), self.alone.clone());
+        let unreachable = self.unreachable.clone();
+        let mut failures = unreachable.subscribe();
         background.spawn(async move {
             let turn = tokio::select! {
                 biased;
                 () = caller.closed() => return,
+                Ok(()) = failures.changed() => {
+                    let failure = failures.borrow().clone();
+                    let _ = caller.send(Err(failure.expect("a change is a failure")));
+                    return;
+                }
                 // It is never closed.
                 turn = alone.acquire_owned() => turn,
             };
             let sent = send_alone(&transport, txn).await;
+            if let Err(error) = &sent
+                && error.kind() == ErrorKind::Unreachable
+            {
+                unreachable.send_replace(Some(error.clone().with_effect(Effect::None)));
+            }
             drop(turn);
             let _ = caller.send(sent);
         });

@@ -12,7 +12,9 @@ use backend_etcd::EtcdBackend;
 use conformance::Proxy;
 use futures_util::future::{FutureExt, join_all};
 use lock_core::session::{Admission, Enqueued, Session};
-use lock_core::{Backend, ErrorKind, LockName, LossReason, Metadata, Mode, Removed, Ticket};
+use lock_core::{
+    Backend, Effect, ErrorKind, LockName, LossReason, Metadata, Mode, Removed, Ticket,
+};
 use support::{Node, ask, backend, backend_of, enqueue, soon, wait_until};
 
 const TTL: Duration = Duration::from_secs(60);
@@ -51,8 +53,16 @@ impl Stalled {
     }
 
     async fn on(etcd: Node) -> Self {
+        Stalled::within(etcd, Duration::from_secs(30)).await
+    }
+
+    async fn within(etcd: Node, limit: Duration) -> Self {
         let proxy = Proxy::start(etcd.address());
-        let url = format!("etcd://{}?request_timeout=30s", proxy.address());
+        let url = format!(
+            "etcd://{}?request_timeout={}s",
+            proxy.address(),
+            limit.as_secs()
+        );
         let backend = backend(&url);
         let session = soon("a session", backend.open_session(TTL)).await;
         let session = session.expect("opened");
@@ -131,6 +141,34 @@ async fn waiting_transactions_are_grouped_and_no_two_of_one_lock() {
     }
     let left = stalled.etcd.keys("turnlock/").await;
     assert_eq!(left.len() as u64, AT_ONCE, "{left:?}");
+}
+
+#[tokio::test]
+async fn entries_that_wait_for_a_turn_are_not_sent_to_a_coordinator_that_is_silent() {
+    const CONTENDERS: u64 = 300;
+    /// One with a group, and those that have a turn at once.
+    const SENT: usize = 1 + 64;
+    let stalled = Stalled::within(Node::start().await, Duration::from_secs(1)).await;
+    stalled.proxy.hold();
+    let tickets: Vec<_> = (0..CONTENDERS).map(|n| ticket("contended", n)).collect();
+    let enqueues = tickets.iter().map(|t| enqueue(&stalled.session, t));
+    let errors = soon("the failures", join_all(enqueues)).await;
+    let errors = errors
+        .into_iter()
+        .map(|placed| placed.expect_err("silence"));
+    let (sent, unsent): (Vec<_>, Vec<_>) = errors.partition(|e| e.effect() == Effect::Unknown);
+    assert_eq!(sent.len(), SENT);
+    for error in sent.iter().chain(&unsent) {
+        assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
+    }
+
+    // Those that ask after the failure are sent as ever.
+    stalled.proxy.deliver();
+    let again: Vec<_> = (0..CONTENDERS).map(|n| ticket("other", n)).collect();
+    let enqueues = again.iter().map(|t| enqueue(&stalled.session, t));
+    for placed in soon("places", join_all(enqueues)).await {
+        placed.expect("queued");
+    }
 }
 
 #[tokio::test]

@@ -49,8 +49,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
     let grace = match check_grace_fits(&args, &guard) {
         Ok(grace) => grace,
         Err(failure) => {
-            let _ = release(guard).await;
-            close_session(&locks).await;
+            let_go(guard, &locks).await;
             return Err(failure);
         }
     };
@@ -76,8 +75,7 @@ pub async fn run(global: Global, args: Run) -> Result<Exit, Failure> {
         Ok(child) => child,
         Err(error) => {
             let (guard, _) = end_once(begun, guard, false).await;
-            let _ = release(guard).await;
-            close_session(&locks).await;
+            let_go(guard, &locks).await;
             return Err(error.into());
         }
     };
@@ -140,8 +138,7 @@ async fn begin_once(
             Ok(Begin::Ended(exit))
         }
     };
-    let _ = release(guard.into()).await;
-    close_session(locks).await;
+    let_go(guard.into(), locks).await;
     ended
 }
 
@@ -157,6 +154,12 @@ async fn end_once(
     let guard = to_exclusive(guard);
     let recorded = once.end(&guard, begun, is_done).await;
     (guard.into(), recorded)
+}
+
+/// Releases a lock under which nothing was run. If that fails, the lock is free once its session ends.
+async fn let_go(guard: AnyGuard, locks: &Locks) {
+    let _ = release(guard).await;
+    close_session(locks).await;
 }
 
 fn to_exclusive(guard: AnyGuard) -> Guard {
