@@ -102,12 +102,12 @@ fn get_option(bytes: &mut Bytes) -> Result<bool, TryGetError> {
     Ok(bytes.try_get_u8()? != 0)
 }
 
-fn put_text(bytes: &mut Vec<u8>, text: &[u8]) {
+pub(super) fn put_text(bytes: &mut Vec<u8>, text: &[u8]) {
     bytes.put_u64_le(text.len() as u64);
     bytes.put_slice(text);
 }
 
-fn get_text(bytes: &mut Bytes) -> Result<Bytes, TryGetError> {
+pub(super) fn get_text(bytes: &mut Bytes) -> Result<Bytes, TryGetError> {
     let length = usize::try_from(bytes.try_get_u64_le()?).unwrap_or(usize::MAX);
     match bytes.len() >= length {
         true => Ok(bytes.split_to(length)),
