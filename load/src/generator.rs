@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use tokio::sync::{Barrier, Semaphore, watch};
 use tokio::task::JoinSet;
 use turnlock::Error;
 
+use crate::latencies::Latencies;
 use crate::measurement::Measurement;
 use crate::target::Target;
 use crate::workload::{Worker, Workload};
@@ -17,6 +17,10 @@ use crate::workload::{Worker, Workload};
 /// The shortest warm-up, in which sessions are opened, and queues and caches filled. It also lasts
 /// until every worker has been through an operation that began while all the others ran.
 const WARM_UP: Duration = Duration::from_millis(300);
+
+/// The largest number of workers that the command accepts, and [`find_limit`](crate::find_limit) tries.
+/// Each has a session of its own.
+pub const MAX_WORKERS: usize = 16_384;
 
 const WARMING: u8 = 0;
 const MEASURING: u8 = 1;
@@ -50,7 +54,7 @@ pub async fn measure(target: &Target, plan: Plan) -> Result<Measurement, Error> 
 }
 
 /// The workers at work. A drop stops them.
-type Crew = JoinSet<Result<Histogram<u32>, Error>>;
+type Crew = JoinSet<Result<(), Error>>;
 
 async fn run(target: &Target, plan: Plan) -> Result<Measurement, Error> {
     let mut workers = Vec::with_capacity(plan.workers);
@@ -58,32 +62,33 @@ async fn run(target: &Target, plan: Plan) -> Result<Measurement, Error> {
         workers.push(plan.workload.worker(target, number).await?);
     }
     let mut crew = Crew::new();
+    let latencies = Arc::new(Latencies::new());
     let elapsed = match plan.workload {
-        Workload::Drain => run_rounds(&mut crew, workers, plan.length).await?,
-        _ => run_loops(&mut crew, workers, plan.length).await?,
+        Workload::Drain => run_rounds(&mut crew, workers, &latencies, plan.length).await?,
+        _ => run_loops(&mut crew, workers, &latencies, plan.length).await?,
     };
-    let mut latency = histogram();
     while let Some(ended) = crew.join_next().await {
-        let of_worker = outcome(ended)?;
-        latency.add(of_worker).expect("it grows as it has to");
+        outcome(ended)?;
     }
-    Ok(Measurement::new(target.name(), plan, elapsed, &latency))
+    let latencies = latencies.sum();
+    Ok(Measurement::new(target.name(), plan, elapsed, &latencies))
 }
 
 /// Runs each worker by itself, over and over. Returns how long that was measured.
 async fn run_loops(
     crew: &mut Crew,
     workers: Vec<Worker>,
+    latencies: &Arc<Latencies>,
     length: Duration,
 ) -> Result<Duration, Error> {
     let phase = Arc::new(AtomicU8::new(WARMING));
     let count = u32::try_from(workers.len()).expect("fewer workers than memory has bytes");
     let ready = Arc::new(Barrier::new(workers.len() + 1));
     let warm = Arc::new(Semaphore::new(0));
-    for mut worker in workers {
+    for (number, mut worker) in workers.into_iter().enumerate() {
         let (phase, ready, warm) = (phase.clone(), ready.clone(), warm.clone());
+        let latencies = latencies.clone();
         crew.spawn(async move {
-            let mut latency = histogram();
             worker.step().await?;
             ready.wait().await;
             worker.step().await?;
@@ -95,8 +100,8 @@ async fn run_loops(
                 worker.step().await?;
                 match phase.load(Ordering::Relaxed) {
                     WARMING => {}
-                    MEASURING => record(&mut latency, started),
-                    _ => return Ok(latency),
+                    MEASURING => latencies.record(number, started.elapsed()),
+                    _ => return Ok(()),
                 }
             }
         });
@@ -115,26 +120,27 @@ async fn run_loops(
 async fn run_rounds(
     crew: &mut Crew,
     workers: Vec<Worker>,
+    latencies: &Arc<Latencies>,
     length: Duration,
 ) -> Result<Duration, Error> {
     let ready = Arc::new(Barrier::new(workers.len() + 1));
     let (signal, _) = watch::channel(None::<Instant>);
-    for mut worker in workers {
+    for (number, mut worker) in workers.into_iter().enumerate() {
         let (mut signal, ready) = (signal.subscribe(), ready.clone());
+        let latencies = latencies.clone();
         crew.spawn(async move {
-            let mut latency = histogram();
             worker.step().await?;
             loop {
                 ready.wait().await;
                 // An error means that the measurement was dropped.
                 let Ok(()) = signal.changed().await else {
-                    return Ok(latency);
+                    return Ok(());
                 };
                 let Some(started) = *signal.borrow_and_update() else {
-                    return Ok(latency);
+                    return Ok(());
                 };
                 worker.step().await?;
-                record(&mut latency, started);
+                latencies.record(number, started.elapsed());
             }
         });
     }
@@ -164,20 +170,6 @@ async fn wait_unless_failed<T>(
     }
 }
 
-fn outcome(
-    ended: Result<Result<Histogram<u32>, Error>, tokio::task::JoinError>,
-) -> Result<Histogram<u32>, Error> {
+fn outcome(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {
     ended.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic()))
-}
-
-/// Returns an empty histogram of nanoseconds, exact to three digits. It grows as it has to.
-fn histogram() -> Histogram<u32> {
-    let mut histogram = Histogram::new(3).expect("a valid precision");
-    histogram.auto(true);
-    histogram
-}
-
-fn record(latency: &mut Histogram<u32>, started: Instant) {
-    let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    latency.record(nanos).expect("it grows as it has to");
 }

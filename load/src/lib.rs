@@ -23,6 +23,7 @@
 
 mod bottleneck;
 mod generator;
+mod latencies;
 mod limit;
 mod measurement;
 mod raw;
@@ -32,7 +33,7 @@ mod target;
 mod workload;
 
 pub use bottleneck::Bottleneck;
-pub use generator::{Plan, measure};
+pub use generator::{MAX_WORKERS, Plan, measure};
 pub use limit::{Knee, find_limit};
 pub use measurement::Measurement;
 pub use raw::{Baseline, Place, Raw};

@@ -5,13 +5,10 @@ use std::time::{Duration, Instant};
 use turnlock::Error;
 
 use crate::bottleneck::{Bottleneck, Usage};
-use crate::generator::{Plan, measure};
+use crate::generator::{MAX_WORKERS, Plan, measure};
 use crate::measurement::Measurement;
 use crate::target::Target;
 use crate::workload::Workload;
-
-/// The largest number of workers that is tried.
-const MOST_WORKERS: usize = 4096;
 
 /// The load at which the latency exceeds its bound.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,8 +16,8 @@ pub struct Knee {
     /// The measurement with the most workers within the bound, or `None` if a single worker exceeds
     /// it.
     pub within: Option<Measurement>,
-    /// The measurement with the fewest workers beyond the bound, or `None` if 4,096 are still
-    /// within it.
+    /// The measurement with the fewest workers beyond the bound, or `None` if [`MAX_WORKERS`] are
+    /// still within it.
     pub beyond: Option<Measurement>,
     /// What ended first under the highest load, or `None` if that is still within the bound.
     pub bottleneck: Option<Bottleneck>,
@@ -76,8 +73,8 @@ pub async fn find_limit(
 fn next(knee: &Knee) -> Option<usize> {
     let within = knee.within.as_ref().map_or(0, |line| line.workers);
     match &knee.beyond {
-        None if within >= MOST_WORKERS => None,
-        None => Some((2 * within).clamp(1, MOST_WORKERS)),
+        None if within >= MAX_WORKERS => None,
+        None => Some((2 * within).clamp(1, MAX_WORKERS)),
         Some(beyond) => {
             let distance = beyond.workers - within;
             (distance > 1 && distance * 8 > within).then_some(within + distance / 2)
@@ -126,6 +123,6 @@ mod tests {
         assert_eq!(tried(1), [1, 2]);
         assert_eq!(tried(5), [1, 2, 4, 8, 6, 5]);
         assert_eq!(tried(100), [1, 2, 4, 8, 16, 32, 64, 128, 96, 112, 104]);
-        assert_eq!(tried(usize::MAX).last(), Some(&MOST_WORKERS));
+        assert_eq!(tried(usize::MAX).last(), Some(&MAX_WORKERS));
     }
 }

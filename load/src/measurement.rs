@@ -27,7 +27,8 @@ pub struct Measurement {
     pub ops_per_s: f64,
     /// The median latency in microseconds, or 0 if no operation ended.
     pub p50_us: f64,
-    /// The latency in microseconds that one operation in a hundred exceeded.
+    /// The latency in microseconds that one operation in a hundred exceeded. Those above a minute count
+    /// as a minute.
     pub p99_us: f64,
 }
 
@@ -114,6 +115,7 @@ pub(crate) fn workers(count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::latencies::Latencies;
 
     #[test]
     fn figures_have_three_digits_and_a_unit() {
@@ -135,12 +137,12 @@ mod tests {
             workers: 2,
             length: Duration::from_secs(1),
         };
-        let mut nanos = Histogram::new(3).expect("a valid precision");
-        nanos.auto(true);
-        for nano in [1_000, 2_000, 3_000] {
-            nanos.record(nano).expect("it grows");
+        let latencies = Latencies::new();
+        for micros in 1..=3 {
+            latencies.record(0, Duration::from_micros(micros));
         }
-        let line = Measurement::new("etcd", plan, Duration::from_millis(1500), &nanos);
+        let length = Duration::from_millis(1500);
+        let line = Measurement::new("etcd", plan, length, &latencies.sum());
         assert_eq!(
             serde_json::to_string(&line).expect("plain data"),
             concat!(

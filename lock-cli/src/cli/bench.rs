@@ -46,7 +46,7 @@ pub struct Bench {
         long,
         value_name = "N",
         default_value_t = 16,
-        value_parser = clap::value_parser!(u16).range(1..=4096)
+        value_parser = clap::value_parser!(u16).range(1..=load::MAX_WORKERS as i64)
     )]
     pub workers: u16,
     /// How long each measurement lasts
