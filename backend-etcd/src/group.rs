@@ -1,5 +1,4 @@
-//! Group commit: transactions about different locks that are sent to the coordinator as one
-//! request.
+//! Group commit: requests about different locks that are sent to the coordinator as one.
 //!
 //! etcd spends most of a transaction on the request, not on its operations: on a place in the log
 //! and, since etcd 3.4, on a copy of all recent writes. So while a few requests are under way,
@@ -14,7 +13,7 @@ use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use etcd_client::proto::{PbTxnOpResponse as Answer, PbTxnResponse};
+use etcd_client::proto::{PbDeleteResponse, PbTxnOpResponse as Answer, PbTxnResponse};
 use etcd_client::{Txn, TxnOp, TxnResponse};
 use lock_core::background::{self, Handle};
 use lock_core::{Effect, Error, ErrorKind};
@@ -36,24 +35,37 @@ const MAX_MEMBERS: usize = 32;
 /// them.
 const MAX_ALONE: usize = 64;
 
-/// The change that a transaction makes to the queue of a lock, with the key.
+/// The change that a request makes to the queue of a lock, with the key.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Change<'a> {
+pub enum Change<'a> {
+    /// Makes an entry.
     Make(&'a [u8]),
-    /// Is sent before all that wait, since others wait for the removal.
+    /// Removes an entry. Is sent before all that wait, since others wait for the removal.
     Remove(&'a [u8]),
 }
 
 impl Change<'_> {
-    fn to_operation(self) -> TxnOp {
-        match self {
-            Change::Make(key) => TxnOp::put(key, [], None),
-            Change::Remove(key) => TxnOp::delete(key, None),
-        }
+    /// Returns the request that makes this change by a transaction, or, without one, by itself.
+    ///
+    /// # Panics
+    /// If an entry is to be made without a transaction.
+    pub fn to_request(self, txn: Option<Txn>) -> Arc<Request> {
+        Arc::new(match (self, txn) {
+            (Change::Make(key), Some(txn)) => Request::Txn {
+                txn: Arc::new(txn),
+                change: TxnOp::put(key, [], None),
+            },
+            (Change::Remove(key), Some(txn)) => Request::Txn {
+                txn: Arc::new(txn),
+                change: TxnOp::delete(key, None),
+            },
+            (Change::Remove(key), None) => Request::Delete { key: key.into() },
+            (Change::Make(_), None) => unreachable!("an entry is made by a transaction"),
+        })
     }
 }
 
-/// The transactions of one client that make and remove entries.
+/// The requests of one client that make and remove entries.
 #[derive(Debug)]
 pub(crate) struct Group {
     transport: Arc<Transport>,
@@ -73,7 +85,7 @@ struct State {
     /// The removals that wait. They go before all others, in their order.
     removals: VecDeque<Waiting>,
     others: VecDeque<Waiting>,
-    /// The hashes of the locks that have a transaction under way or waiting. Two locks with the
+    /// The hashes of the locks that have a request under way or waiting. Two locks with the
     /// same hash count as one, which costs one more request.
     locks: HashSet<u64>,
 }
@@ -91,13 +103,58 @@ struct Waiting {
     caller: oneshot::Sender<Result<TxnResponse, Error>>,
 }
 
-/// A transaction that can be sent together with others.
+/// A request that can be sent together with others.
 #[derive(Debug)]
-pub struct Request {
-    /// The transaction.
-    pub txn: Arc<Txn>,
-    /// The change alone, for the server's checks: see [`combine`].
-    pub change: TxnOp,
+pub enum Request {
+    /// A transaction.
+    Txn {
+        /// The transaction.
+        txn: Arc<Txn>,
+        /// The change alone, for the server's checks: see [`combine`].
+        change: TxnOp,
+    },
+    /// The deletion of a key, whatever it holds.
+    Delete {
+        /// The key.
+        key: Vec<u8>,
+    },
+}
+
+impl Request {
+    fn to_operation(&self) -> TxnOp {
+        match self {
+            Request::Txn { txn, .. } => TxnOp::txn(Txn::clone(txn)),
+            Request::Delete { key } => TxnOp::delete(key.clone(), None),
+        }
+    }
+
+    fn to_change(&self) -> TxnOp {
+        match self {
+            Request::Txn { change, .. } => change.clone(),
+            Request::Delete { .. } => self.to_operation(),
+        }
+    }
+
+    /// Makes one attempt of the request by itself. A deletion counts as a transaction that succeeds
+    /// if there was a key.
+    pub(crate) async fn send(&self, transport: &Arc<Transport>) -> Result<TxnResponse, Error> {
+        match self {
+            Request::Txn { txn, .. } => {
+                let txn = txn.clone();
+                transport.write(move || Txn::clone(&txn)).await
+            }
+            Request::Delete { key } => Ok(to_answer(transport.delete(key.clone()).await?.0)),
+        }
+    }
+}
+
+/// Returns the answer to a deletion as that to a transaction.
+fn to_answer(deleted: PbDeleteResponse) -> TxnResponse {
+    TxnResponse(PbTxnResponse {
+        header: deleted.header,
+        succeeded: deleted.deleted > 0,
+        responses: Vec::new(),
+    })
 }
 
 impl Group {
@@ -115,21 +172,21 @@ impl Group {
         })
     }
 
-    /// Makes one attempt of a transaction that makes this change and no other. The queue must not
-    /// overlap with another queue.
+    /// Makes one attempt of a request that makes this change and no other. The queue must not overlap
+    /// with another queue.
     ///
     /// # Cancel safety
-    /// A transaction that is dropped while it waits is never sent. Later, it may be executed.
-    pub(crate) async fn txn(
+    /// A request that is dropped while it waits is never sent. Later, it may be executed.
+    pub(crate) async fn send(
         self: &Arc<Self>,
         change: Change<'_>,
-        txn: Arc<Txn>,
+        request: Arc<Request>,
     ) -> Result<TxnResponse, Error> {
         let background = background::handle()?;
-        let answer = match (self.join(change, &txn, &background), change) {
+        let answer = match (self.join(change, &request, &background), change) {
             (Some(answer), _) => answer,
-            (None, Change::Make(_)) => self.send_in_turn(txn, &background),
-            (None, Change::Remove(_)) => return send_alone(&self.transport, txn).await,
+            (None, Change::Make(_)) => self.send_in_turn(request, &background),
+            (None, Change::Remove(_)) => return request.send(&self.transport).await,
         };
         answer.await.unwrap_or_else(|_| {
             let text = "a group of requests ended abnormally: please report this";
@@ -137,14 +194,14 @@ impl Group {
         })
     }
 
-    /// Sends a transaction by itself when it has its turn. The turn belongs to the request: a caller
+    /// Sends a request by itself when it has its turn. The turn belongs to the request: a caller
     /// that does not poll keeps nobody else from theirs.
     ///
     /// If the coordinator cannot be reached by one that has its turn, those that wait are not sent, and
     /// fail as it did: each of them would find out by itself, after its own time limit.
     fn send_in_turn(
         &self,
-        txn: Arc<Txn>,
+        request: Arc<Request>,
         background: &Handle,
     ) -> oneshot::Receiver<Result<TxnResponse, Error>> {
         let (mut caller, answer) = oneshot::channel();
@@ -163,7 +220,7 @@ impl Group {
                 // It is never closed.
                 turn = alone.acquire_owned() => turn,
             };
-            let sent = send_alone(&transport, txn).await;
+            let sent = request.send(&transport).await;
             if let Err(error) = &sent
                 && error.kind() == ErrorKind::Unreachable
             {
@@ -175,12 +232,12 @@ impl Group {
         answer
     }
 
-    /// Adds a transaction to those that are sent together. Returns `None` if there is one about the
-    /// same lock.
+    /// Adds a request to those that are sent together. Returns `None` if there is one about the same
+    /// lock.
     fn join(
         self: &Arc<Self>,
         change: Change<'_>,
-        txn: &Arc<Txn>,
+        request: &Arc<Request>,
         background: &Handle,
     ) -> Option<oneshot::Receiver<Result<TxnResponse, Error>>> {
         let (Change::Make(key) | Change::Remove(key)) = change;
@@ -190,13 +247,9 @@ impl Group {
             return None;
         }
         let (caller, answer) = oneshot::channel();
-        let request = Arc::new(Request {
-            txn: txn.clone(),
-            change: change.to_operation(),
-        });
         let waiting = Waiting {
             lock,
-            request,
+            request: request.clone(),
             caller,
         };
         match change {
@@ -224,7 +277,7 @@ impl Group {
             if members.is_empty() {
                 return;
             }
-            self.send(members, &background).await;
+            self.send_members(members, &background).await;
         }
     }
 
@@ -252,11 +305,11 @@ impl Group {
     }
 
     /// Sends these as one request, and sends each caller its own outcome.
-    async fn send(&self, members: Vec<Waiting>, background: &Handle) {
+    async fn send_members(&self, members: Vec<Waiting>, background: &Handle) {
         let requests: Arc<[_]> = members.iter().map(|m| m.request.clone()).collect();
         let answers = match &*requests {
             [request] => {
-                let answer = send_alone(&self.transport, request.txn.clone()).await;
+                let answer = request.send(&self.transport).await;
                 answer.map(|answer| vec![answer])
             }
             _ => send_together(&self.transport, requests).await,
@@ -281,7 +334,7 @@ impl Group {
                 {
                     let transport = self.transport.clone();
                     background.spawn(async move {
-                        let _ = caller.send(send_alone(&transport, request.txn.clone()).await);
+                        let _ = caller.send(request.send(&transport).await);
                     });
                 }
             }
@@ -298,11 +351,7 @@ impl Group {
     }
 }
 
-async fn send_alone(transport: &Arc<Transport>, txn: Arc<Txn>) -> Result<TxnResponse, Error> {
-    transport.write(move || Txn::clone(&txn)).await
-}
-
-/// Sends transactions as one request.
+/// Sends requests as one.
 async fn send_together(
     transport: &Arc<Transport>,
     requests: Arc<[Arc<Request>]>,
@@ -311,14 +360,14 @@ async fn send_together(
     split_answer(transport.write(move || combine(&requests)).await?, count)
 }
 
-/// Returns a transaction that compares nothing and has these as its operations.
+/// Returns a transaction that compares nothing and has these requests as its operations.
 ///
 /// The operations of its other branch are never executed. They are there because etcd checks the
 /// permissions for them, and counts the space that they would take. It does neither for
 /// transactions inside of another one (`checkTxnAuth` and `costTxn` in etcd 3.4).
 pub fn combine(requests: &[Arc<Request>]) -> Txn {
-    let each = requests.iter().map(|r| TxnOp::txn(Txn::clone(&r.txn)));
-    let changes = requests.iter().map(|r| r.change.clone());
+    let each = requests.iter().map(|request| request.to_operation());
+    let changes = requests.iter().map(|request| request.to_change());
     Txn::new()
         .and_then(each.collect::<Vec<_>>())
         .or_else(changes.collect::<Vec<_>>())
@@ -330,7 +379,7 @@ fn is_refusal(error: &Error) -> bool {
     error.effect() == Effect::None && error.kind() != ErrorKind::Unreachable
 }
 
-/// Splits the answer to transactions that were sent together. All have the same revision, which
+/// Splits the answer to requests that were sent together. All have the same revision, which
 /// only the whole answer contains.
 ///
 /// # Errors
@@ -345,11 +394,14 @@ pub fn split_answer(all: TxnResponse, count: usize) -> Result<Vec<TxnResponse>, 
             Some(Answer::ResponseTxn(answer)) => {
                 Some(TxnResponse(PbTxnResponse { header, ..answer }))
             }
+            Some(Answer::ResponseDeleteRange(answer)) => {
+                Some(to_answer(PbDeleteResponse { header, ..answer }))
+            }
             _ => None,
         })
         .collect();
     match answers.len() == count {
         true => Ok(answers),
-        false => Err(error::protocol("not every transaction has an answer")),
+        false => Err(error::protocol("not every request has an answer")),
     }
 }

@@ -47,6 +47,7 @@ pub enum Mutant {
     ChangesMoveNoEpoch,
     ChangesCompareNoEpoch,
     EntriesHaveNoLease,
+    DeletionsAreCertain,
     OneLockGoesTogether,
 }
 
@@ -61,6 +62,9 @@ impl Mutant {
             Mutant::ChangesMoveNoEpoch => "a change after one in doubt does not move the epoch",
             Mutant::ChangesCompareNoEpoch => "a change does not compare the epoch",
             Mutant::EntriesHaveNoLease => "an entry is not on the session's lease",
+            Mutant::DeletionsAreCertain => {
+                "a key is used again though a late deletion may lie on it"
+            }
             Mutant::OneLockGoesTogether => "two requests about one lock are sent as one",
         }
     }
@@ -143,6 +147,9 @@ enum Content {
         epoch: u64,
     },
     Remove {
+        incarnation: u64,
+    },
+    Delete {
         incarnation: u64,
     },
     RemoveForGood {
