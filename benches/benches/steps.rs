@@ -66,63 +66,126 @@ fn ticket(name: LockName) -> Ticket {
 
 /// Measures the transactions of an acquire and a release, as the sessions make them.
 fn machine(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("state machine");
     for waiting in [0, 10, 1_000, 10_000] {
         let name = format!("queue up and leave behind {waiting}");
-        let mut machine = queue_of(waiting);
-        group.bench_function(name, |bencher| {
-            bencher.iter_batched(
-                || (enqueue("queue/write/last"), leave("queue/write/last")),
-                |(enqueue, leave)| {
-                    let mut changes = Changes::default();
-                    let placed = machine.txn(&enqueue, &mut changes);
-                    assert!(placed.is_ok_and(|placed| placed.succeeded));
-                    let left = machine.txn(&leave, &mut changes);
-                    assert!(left.is_ok_and(|left| left.succeeded));
-                    changes
-                },
-                BatchSize::SmallInput,
-            );
+        let queue = queue_of(waiting, "write/");
+        let key = "queue/write/last";
+        measure(criterion, &name, queue, || {
+            vec![enqueue(key, Mode::Exclusive), leave(key)]
         });
+    }
+    for waiting in [10, 1_000, 10_000, 100_000] {
+        let behind = |name: String, queue: Machine, criterion: &mut Criterion| {
+            let (key, own) = ("queue/read/last", queue.revision() + 1);
+            measure(criterion, &name, queue, || {
+                vec![
+                    enqueue(key, Mode::Shared),
+                    look(Mode::Shared, own),
+                    leave(key),
+                ]
+            });
+        };
+        let name = format!("share behind {waiting} writers");
+        behind(name, queue_of(waiting, "write/"), criterion);
+        let name = format!("share behind {waiting} keys of etcd's mutex");
+        behind(name, queue_of(waiting, ""), criterion);
+        let name = format!("share behind a writer and {waiting} readers");
+        let mut queue = queue_of(1, "write/");
+        fill(&mut queue, waiting, "read/");
+        behind(name, queue, criterion);
     }
 }
 
-fn queue_of(waiting: usize) -> Machine {
-    let mut machine = Machine::new(Limits::default());
+fn measure(
+    criterion: &mut Criterion,
+    name: &str,
+    mut queue: Machine,
+    requests: impl Fn() -> Vec<Txn>,
+) {
+    let mut group = criterion.benchmark_group("state machine");
+    group.bench_function(name, |bencher| {
+        bencher.iter_batched(
+            &requests,
+            |requests| {
+                let mut changes = Changes::default();
+                for request in requests {
+                    let done = queue.txn(&request, &mut changes);
+                    assert!(done.is_ok_and(|done| done.succeeded));
+                }
+                changes
+            },
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+fn queue_of(waiting: usize, directory: &str) -> Machine {
+    let mut machine = Machine::new(Limits::default().with_lease_keys(usize::MAX));
     let mut changes = Changes::default();
     let ttl = Duration::from_secs(10);
     let granted = machine.grant(Duration::ZERO, LEASE, ttl, &mut changes);
     granted.expect("a valid lease");
-    for number in 0..waiting {
-        let placed = machine.txn(&enqueue(&format!("queue/write/{number}")), &mut changes);
-        placed.expect("a valid request");
-    }
+    fill(&mut machine, waiting, directory);
     machine
 }
 
-fn enqueue(key: &str) -> Txn {
-    let put = Put {
+fn fill(machine: &mut Machine, waiting: usize, directory: &str) {
+    for number in 0..waiting {
+        let key = format!("queue/{directory}{number:x}");
+        let placed = machine.put(&entry(&key), &mut Changes::default());
+        placed.expect("a valid request");
+    }
+}
+
+fn entry(key: &str) -> Put {
+    Put {
         key: key.to_owned().into(),
         value: Some("metadata".into()),
         lease: Some(LEASE),
         prev_kv: false,
-    };
-    let nearest = Range {
-        limit: 2,
-        sort_target: SortTarget::Create,
-        sort_order: SortOrder::Descend,
-        keys_only: true,
-        ..Range::all(KeyRange::prefix("queue/"))
-    };
+    }
+}
+
+fn enqueue(key: &str, mode: Mode) -> Txn {
+    let put = [Op::Put(entry(key))].into_iter();
     Txn {
         compare: vec![Compare {
             keys: KeyRange::One(key.to_owned().into()),
             op: CompareOp::Equal,
             target: CompareTarget::Create(0),
         }],
-        then: vec![Op::Put(put), Op::Range(nearest)],
+        then: put.chain(nearest(mode, 2, 0)).collect(),
         or_else: vec![],
     }
+}
+
+fn look(mode: Mode, own: u64) -> Txn {
+    Txn {
+        then: nearest(mode, 1, own - 1).collect(),
+        ..Txn::default()
+    }
+}
+
+/// Returns the reads of the nearest entries that one of this mode waits for.
+fn nearest(mode: Mode, limit: usize, max_create_revision: u64) -> impl Iterator<Item = Op> {
+    let name = LockName::raw("queue").expect("a valid name");
+    let spans = Keyspace::default()
+        .ahead(&name, rule::ask(mode))
+        .into_iter();
+    spans.map(move |span| {
+        let keys = KeyRange::Span {
+            start: span.start.into(),
+            end: Some(span.end.into()),
+        };
+        Op::Range(Range {
+            limit,
+            sort_target: SortTarget::Create,
+            sort_order: SortOrder::Descend,
+            max_create_revision,
+            keys_only: true,
+            ..Range::all(keys)
+        })
+    })
 }
 
 fn leave(key: &str) -> Txn {

@@ -20,8 +20,8 @@ pub(super) type Directory = BTreeSet<(Revision, Bytes)>;
 /// ten thousand.
 #[derive(Debug, Default)]
 pub(super) struct KeySpace {
-    keys: BTreeMap<Bytes, Arc<KeyValue>>,
-    directories: BTreeMap<Bytes, Directory>,
+    pub(super) keys: BTreeMap<Bytes, Arc<KeyValue>>,
+    pub(super) directories: BTreeMap<Bytes, Directory>,
     bytes: u64,
     /// The size of the largest key and value so far: an upper bound for those that there are.
     largest: usize,
@@ -67,8 +67,8 @@ impl KeySpace {
 
     /// Returns the number of keys in a range.
     pub(super) fn count(&self, range: &KeyRange) -> usize {
-        match self.directories(range) {
-            Some(directories) => directories.map(Directory::len).sum(),
+        match self.parts(range, usize::MAX) {
+            Some(parts) => parts.map(|part| part.len).sum(),
             None => self.iter(range).count(),
         }
     }
@@ -76,27 +76,6 @@ impl KeySpace {
     /// Returns the number of keys in this queue.
     pub(super) fn queue_length(&self, queue: &[u8]) -> usize {
         self.directories.get(queue).map_or(0, Directory::len)
-    }
-
-    /// Returns the directories that together hold exactly the keys of `range`; `None` if that is
-    /// not certain for a range of this shape.
-    ///
-    /// It is certain for a prefix that ends in `/`: every key with the prefix lies in a directory
-    /// with the prefix, and such a directory holds no other key.
-    pub(super) fn directories(
-        &self,
-        range: &KeyRange,
-    ) -> Option<impl Iterator<Item = &Directory> + use<'_>> {
-        let whole = range.is_all();
-        if !whole && !range.as_prefix()?.ends_with(b"/") {
-            return None;
-        }
-        let found = if whole {
-            self.directories.range::<[u8], _>(..)
-        } else {
-            self.directories.range::<[u8], _>(range.bounds()?)
-        };
-        Some(found.map(|(_, directory)| directory))
     }
 
     /// Writes a key, and returns what it replaced.
@@ -187,7 +166,8 @@ pub(super) fn queue_of(key: &[u8]) -> Option<&[u8]> {
     (!last.starts_with(b"@")).then_some(queue)
 }
 
-fn directory_length(key: &[u8]) -> usize {
+/// Returns how long the name of the key's directory is.
+pub(super) fn directory_length(key: &[u8]) -> usize {
     key.iter()
         .rposition(|&byte| byte == b'/')
         .map_or(0, |slash| slash + 1)

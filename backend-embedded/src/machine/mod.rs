@@ -10,6 +10,7 @@ mod key_range;
 mod keys;
 mod lease;
 pub mod op;
+mod parts;
 mod past;
 mod range;
 #[cfg(test)]

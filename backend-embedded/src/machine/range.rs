@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::keys::{Directory, KeySpace};
 use super::op::{KeyRange, KeyValue, Range, RangeResult, Revision, SortOrder, SortTarget};
+use super::parts::PartKeys;
 use super::past::{Past, States};
 
 /// Reads the state at the revision of the request, which is known.
@@ -95,14 +96,15 @@ pub(super) struct Extent {
 /// Returns what a read would cost, and looks for that at no more than about `limit` keys.
 pub(super) fn extent(keys: &KeySpace, range: &Range, limit: usize) -> Extent {
     let limit = limit.saturating_add(1);
-    let (mut looked_at, mut total) = (0, 0_usize);
-    let directories = keys.directories(&range.keys);
-    let has_directories = directories.is_some();
-    match directories {
-        Some(directories) => {
-            for directory in directories.take(limit) {
-                looked_at += 1;
-                total += directory.len();
+    let (mut part_count, mut looked_at, mut total) = (0_usize, 0, 0);
+    let parts = keys.parts(&range.keys, limit);
+    let has_parts = parts.is_some();
+    match parts {
+        Some(parts) => {
+            for part in parts.take(limit) {
+                part_count += 1;
+                looked_at += part.looked_at;
+                total += part.len;
             }
         }
         None => {
@@ -118,8 +120,8 @@ pub(super) fn extent(keys: &KeySpace, range: &Range, limit: usize) -> Extent {
     }
     let max_count = max_count(range);
     let is_pruned = range.min_mod_revision != 0 || range.max_mod_revision != 0;
-    let read = match has_directories && is_by_creation(range) {
-        true if !is_pruned => looked_at.saturating_mul(max_count).min(total),
+    let read = match has_parts && is_by_creation(range) {
+        true if !is_pruned => part_count.saturating_mul(max_count).min(total),
         false if is_as_stored(range) && !is_bounded(range) => max_count.min(total),
         true | false => total,
     };
@@ -161,16 +163,21 @@ fn read_by_creation<'a>(
     if !is_by_creation(range) {
         return None;
     }
-    let directories = keys.directories(&range.keys)?;
     let mut found = Vec::new();
-    for directory in directories {
-        // The first keys of all are among the first keys of each directory.
-        found.extend(
-            walk(directory, range)
-                .filter_map(|key| keys.get(key))
-                .filter(|kv| is_within_bounds(kv, range))
-                .take(max_count),
-        );
+    for part in keys.parts(&range.keys, usize::MAX)? {
+        match part.keys {
+            // The first keys of all are among the first keys of each part.
+            PartKeys::In(directory) => found.extend(
+                walk(directory, range)
+                    .filter(|key| range.keys.contains(key))
+                    .filter_map(|key| keys.get(key))
+                    .filter(|kv| is_within_bounds(kv, range))
+                    .take(max_count),
+            ),
+            PartKeys::These(kvs) => {
+                found.extend(kvs.into_iter().filter(|kv| is_within_bounds(kv, range)));
+            }
+        }
     }
     sort(&mut found, range);
     found.truncate(max_count);

@@ -50,7 +50,7 @@ fn a_request_looks_at_no_more_keys_than_it_may() {
     let part = || span("q/0/0", "q/1/3");
     let within = |limit| store(limit, usize::MAX);
     let changes = Changes::default;
-    for (limit, refused) in [(7, true), (16, false)] {
+    for (limit, refused) in [(5, true), (16, false)] {
         let mut machine = within(limit);
         assert_eq!(is_too_many(machine.range(&read(part()))), refused);
         let only_counted = Range {
@@ -107,6 +107,47 @@ fn an_entry_and_a_page_are_found_without_looking_at_the_others() {
     assert_eq!(page.kvs.len(), 2 * QUEUES - 1);
     assert_eq!(page.count, (QUEUES * ENTRIES) as u64);
     assert!(is_too_many(machine.range(&read(KeyRange::prefix("q/")))));
+}
+
+#[test]
+fn a_reader_finds_what_it_waits_for_without_looking_at_the_others() {
+    const OTHERS: usize = 1_000;
+    let mut machine = Machine::new(Limits::default().with_request_keys(10));
+    // Those of etcd's mutex are no directory of their own.
+    for directory in ["", "read/", "write/"] {
+        for entry in 0..OTHERS {
+            machine.set(&format!("q/{directory}{entry}"), "");
+        }
+    }
+    let nearest = |keys| {
+        let found = machine.range(&Range {
+            limit: 1,
+            sort_target: SortTarget::Create,
+            sort_order: SortOrder::Descend,
+            ..read(keys)
+        });
+        let found = found.unwrap();
+        (names(&found).concat(), found.count as usize)
+    };
+    assert_eq!(nearest(span("q/", "q/read/")), ("q/999".into(), OTHERS));
+    let writers = nearest(span("q/read0", "q0"));
+    assert_eq!(writers, ("q/write/999".into(), OTHERS));
+}
+
+#[test]
+fn a_directory_that_a_range_cuts_in_the_middle_costs_what_is_looked_at() {
+    let half = || Range {
+        count_only: true,
+        ..read(span("q/", "q/5"))
+    };
+    for (limit, refused) in [(50, true), (55, false)] {
+        let mut machine = Machine::new(Limits::default().with_request_keys(limit));
+        for entry in 0..100 {
+            machine.set(&format!("q/{entry:02}"), "");
+        }
+        let counted = machine.range(&half());
+        assert_eq!(is_too_many(counted), refused, "{limit}");
+    }
 }
 
 #[test]

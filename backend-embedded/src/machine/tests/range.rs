@@ -256,6 +256,24 @@ const KEYS: &[&str] = &[
     "p/\u{7f}",
     "q\u{1}",
     "q.1",
+    "q/read/1",
+    "q/read/2",
+    "q/write/1",
+    "q/write/2",
+    "q/read",
+    "q/reae",
+    "q/a/1",
+    "q/x/1",
+    "q/z",
+    DEEP,
+];
+
+/// A key with more directories above it than are looked for.
+const DEEP: &str = "q/////////////////////////////////////////1";
+
+/// Where ranges begin and end, besides the keys.
+const EDGES: &[&str] = &[
+    "\0", "q/read/", "q/read0", "q/rf", "q/sub/d", "q/sub0", "q/w", "q/~", "q0/", "r", "s",
 ];
 const PREFIXES: &[&str] = &[
     "",
@@ -271,10 +289,14 @@ const PREFIXES: &[&str] = &[
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => prop::collection::vec(0..KEYS.len(), 1..4).prop_map(Step::Set),
+        4 => prop::collection::vec(0..KEYS.len(), 1..6).prop_map(Step::Set),
         2 => (0..KEYS.len()).prop_map(Step::Delete),
         1 => (0..PREFIXES.len()).prop_map(Step::DeletePrefix),
     ]
+}
+
+fn edge() -> impl Strategy<Value = &'static str> {
+    prop_oneof![prop::sample::select(KEYS), prop::sample::select(EDGES)]
 }
 
 fn query() -> impl Strategy<Value = Range> {
@@ -289,8 +311,13 @@ fn query() -> impl Strategy<Value = Range> {
     ]);
     let orders = prop::sample::select(vec![SortOrder::None, SortOrder::Ascend, SortOrder::Descend]);
     let keys = prop_oneof![
-        prop::sample::select(PREFIXES).prop_map(KeyRange::prefix),
-        (0..KEYS.len(), 0..KEYS.len()).prop_map(|(a, b)| span(KEYS[a], KEYS[b])),
+        2 => prop::sample::select(PREFIXES).prop_map(KeyRange::prefix),
+        4 => (edge(), edge()).prop_map(|(start, end)| span(start, end)),
+        1 => edge().prop_map(|start| KeyRange::Span { start: bytes(start), end: None }),
+        1 => edge().prop_map(one),
+        // What a reader asks for: all keys of a lock but those of other readers.
+        1 => Just(span("q/", "q/read/")),
+        1 => Just(span("q/read0", "q0")),
     ];
     let bound = || prop_oneof![2 => Just(0), 1 => 0..40u64, 1 => Just(u64::MAX)];
     let bounds = (bound(), bound(), bound(), bound());
@@ -387,6 +414,10 @@ proptest! {
         }
         for query in queries {
             let found = machine.range(&query).unwrap();
+            let extent = crate::machine::range::extent(&machine.keys, &query, usize::MAX);
+            prop_assert!(found.kvs.len() <= extent.returned, "{:?}", query);
+            let only_counted = Range { count_only: true, ..query.clone() };
+            prop_assert_eq!(machine.range(&only_counted).unwrap().count, found.count);
             prop_assert_eq!(found, naive(&all_of(&machine), &query), "{:?}", query);
             for (revision, all) in &past {
                 let query = Range { revision: *revision, ..query.clone() };
