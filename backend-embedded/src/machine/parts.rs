@@ -26,9 +26,9 @@ pub(super) struct Part<'a> {
 /// Where the keys of a part are.
 #[derive(Debug)]
 pub(super) enum PartKeys<'a> {
-    /// In this directory, which has no more keys outside of the range than in it.
+    /// In this directory, which may also have keys outside of the range, but few.
     In(&'a Directory),
-    /// Here.
+    /// These, of a directory with many others.
     These(Vec<&'a Arc<KeyValue>>),
 }
 

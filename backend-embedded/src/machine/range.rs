@@ -41,17 +41,16 @@ fn with_states(keys: &KeySpace, range: &Range, mut changed: States) -> KeySpace 
 /// the sort, and the limit after it. There is one exception, as in etcd: a sort without an order,
 /// by a property other than the key, applies to the first keys only, one more than the limit.
 pub(super) fn read_current(keys: &KeySpace, range: &Range) -> RangeResult {
-    let count = keys.count(&range.keys) as u64;
     if range.count_only {
         return RangeResult {
-            count,
+            count: keys.count(&range.keys) as u64,
             ..RangeResult::default()
         };
     }
     let max_count = max_count(range);
-    let mut found = match read_by_creation(keys, range, max_count) {
-        Some(found) => found,
-        None => scan(keys, range, max_count),
+    let (count, mut found) = match read_by_creation(keys, range, max_count) {
+        Some(read) => read,
+        None => (keys.count(&range.keys), scan(keys, range, max_count)),
     };
     let more = found.len() == max_count;
     if more {
@@ -64,7 +63,11 @@ pub(super) fn read_current(keys: &KeySpace, range: &Range) -> RangeResult {
             false => Arc::clone(kv),
         })
         .collect();
-    RangeResult { kvs, more, count }
+    RangeResult {
+        kvs,
+        more,
+        count: count as u64,
+    }
 }
 
 /// Returns how many keys to look for: one more than the limit, to know whether there are more.
@@ -153,18 +156,19 @@ fn is_bounded(range: &Range) -> bool {
         || range.max_create_revision != 0
 }
 
-/// Reads the first `max_count` keys by the index of create revisions; `None` if the index does not
-/// serve this range.
+/// Counts the keys of the range, and reads the first `max_count` of those asked for, by the index of
+/// create revisions; `None` if the index does not serve this range.
 fn read_by_creation<'a>(
     keys: &'a KeySpace,
     range: &Range,
     max_count: usize,
-) -> Option<Vec<&'a Arc<KeyValue>>> {
+) -> Option<(usize, Vec<&'a Arc<KeyValue>>)> {
     if !is_by_creation(range) {
         return None;
     }
-    let mut found = Vec::new();
+    let (mut count, mut found) = (0, Vec::new());
     for part in keys.parts(&range.keys, usize::MAX)? {
+        count += part.len;
         match part.keys {
             // The first keys of all are among the first keys of each part.
             PartKeys::In(directory) => found.extend(
@@ -181,7 +185,7 @@ fn read_by_creation<'a>(
     }
     sort(&mut found, range);
     found.truncate(max_count);
-    Some(found)
+    Some((count, found))
 }
 
 /// Returns the keys of a directory in the requested order, within the bounds on the create
