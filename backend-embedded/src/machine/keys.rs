@@ -17,7 +17,7 @@ pub(super) type Directory = BTreeSet<(Revision, Bytes)>;
 /// All keys, and for each directory the keys in it by create revision. The directory of a key is
 /// the key up to and including its last `/`, or empty. A lock's queue is one directory. So the
 /// entry just before another one, and the length of the queue, cost the same at ten entries and at
-/// ten thousand.
+/// ten thousand. A reader asks for a part of the queue; see [`parts`](Self::parts).
 #[derive(Debug, Default)]
 pub(super) struct KeySpace {
     pub(super) keys: BTreeMap<Bytes, Arc<KeyValue>>,

@@ -26,8 +26,11 @@ pub(super) struct Part<'a> {
 /// Where the keys of a part are.
 #[derive(Debug)]
 pub(super) enum PartKeys<'a> {
-    /// In this directory, which may also have keys outside of the range, but few.
-    In(&'a Directory),
+    /// In this directory. If that is not whole, it also has keys outside of the range, but few.
+    In {
+        directory: &'a Directory,
+        is_whole: bool,
+    },
     /// These, of a directory with many others.
     These(Vec<&'a Arc<KeyValue>>),
 }
@@ -36,10 +39,10 @@ impl KeySpace {
     /// Returns the parts of a range. Returns `None` for a single key, for a range without keys, and
     /// for one that starts too many directories deep.
     ///
-    /// A range cuts only directories above its start and above its end: each other one it holds
-    /// wholly or not at all. A part of a cut directory is found by a look at about as many keys as
-    /// that directory has in the range, or outside of it, whichever are fewer, and at no more than
-    /// about `limit`. With more, the part is incomplete.
+    /// A range cuts only directories above its start and above its end. It holds each other one
+    /// wholly, or not at all. The part of a cut directory costs a look at about as many keys as the
+    /// directory has in the range, or as it has outside of it, whichever are fewer. The look ends
+    /// at about `limit` keys, and leaves an incomplete part.
     pub(super) fn parts<'a>(
         &'a self,
         range: &KeyRange,
@@ -61,7 +64,10 @@ impl KeySpace {
                 return cut(name, directory);
             }
             Part {
-                keys: PartKeys::In(directory),
+                keys: PartKeys::In {
+                    directory,
+                    is_whole: true,
+                },
                 len: directory.len(),
                 looked_at: 1,
             }
@@ -88,9 +94,9 @@ impl KeySpace {
 
     /// Returns the part of a span that is in this directory, of which it may hold only some keys.
     ///
-    /// The keys in the span and those outside of it are counted at once, until one of them are
-    /// counted. Directories below this one that are in the way count, too. If they are more than
-    /// this one has keys, its keys are looked at without them.
+    /// Two walks go along the keys in the span and those outside of it, in turn, until one of them
+    /// ends. A directory below this one costs a step, too. If there are more of those than keys in
+    /// this one, all of its keys are looked at.
     fn cut<'a>(
         &'a self,
         name: &[u8],
@@ -104,7 +110,7 @@ impl KeySpace {
         let steps = |start, end| Steps::new(&self.keys, name.len(), Span { start, end });
         let mut inside = steps(start.max(name), earlier(end, past));
         let before = steps(name, Some(start));
-        let after = end.map(|end| steps(end.max(name), past));
+        let after = end.map(|end| steps(end, past));
         let mut outside = before.chain(after.into_iter().flatten());
         let (mut found, mut left_out) = (Vec::new(), 0);
         let most = directory.len().min(limit);
@@ -124,7 +130,10 @@ impl KeySpace {
                 Some(step) => left_out += usize::from(step.is_some()),
                 None => {
                     return Part {
-                        keys: PartKeys::In(directory),
+                        keys: PartKeys::In {
+                            directory,
+                            is_whole: left_out == 0,
+                        },
                         len: directory.len() - left_out,
                         looked_at,
                     };

@@ -171,9 +171,12 @@ fn read_by_creation<'a>(
         count += part.len;
         match part.keys {
             // The first keys of all are among the first keys of each part.
-            PartKeys::In(directory) => found.extend(
+            PartKeys::In {
+                directory,
+                is_whole,
+            } => found.extend(
                 walk(directory, range)
-                    .filter(|key| range.keys.contains(key))
+                    .filter(|key| is_whole || range.keys.contains(key))
                     .filter_map(|key| keys.get(key))
                     .filter(|kv| is_within_bounds(kv, range))
                     .take(max_count),
