@@ -170,7 +170,7 @@ impl Span<'_> {
     fn is_within(self, directory: &[u8]) -> bool {
         let name = directory.strip_suffix(b"/").unwrap_or(directory);
         let rest = self.end.and_then(|end| end.strip_prefix(name));
-        // The byte after a slash is a zero.
+        // In order of bytes, `0` follows `/`.
         rest.is_some_and(|rest| rest <= b"0".as_slice())
     }
 }
@@ -228,7 +228,7 @@ impl<'a> Iterator for Steps<'a, '_> {
 /// all keys do.
 fn first_past(directory: &[u8]) -> Option<Vec<u8>> {
     let (_, head) = directory.split_last()?;
-    // The byte after a slash is a zero.
+    // In order of bytes, `0` follows `/`.
     Some([head, b"0"].concat())
 }
 
