@@ -2,6 +2,7 @@
 //! packages `etcdserver/txn`, `mvcc` and `lease`.
 
 mod budget;
+mod index;
 mod lease;
 mod range;
 mod txn;

@@ -74,7 +74,7 @@ pub const PARTS: [Part; 22] = [
     properties(
         "fuzz-ranges",
         "-p backend-embedded --lib",
-        "machine::tests::range::the_index_answers_as_a_scan_would",
+        "machine::tests::index::the_index_answers_as_a_scan_would",
     ),
     properties(
         "fuzz-nodes",
