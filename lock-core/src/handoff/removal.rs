@@ -1,7 +1,7 @@
 //! Removes entries that others of this process wait for, and notifies the waiters that then stand
 //! first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -34,7 +34,7 @@ pub(crate) struct HandoffRegistry {
     order: Mutex<Order>,
 }
 
-type Waiters = HashMap<Arc<[u8]>, Vec<Arc<Waiter>>, FxBuildHasher>;
+type Waiters = HashMap<Arc<[u8]>, VecDeque<Arc<Waiter>>, FxBuildHasher>;
 
 #[derive(Debug)]
 struct Waiter {
@@ -106,7 +106,7 @@ impl HandoffRegistry {
         });
         let mut waiters = lock(&self.waiters);
         let waiters = waiters.entry(blocker.key.clone()).or_default();
-        waiters.push(waiter.clone());
+        waiters.push_back(waiter.clone());
         Expected {
             registry: self,
             waiter,
@@ -192,7 +192,11 @@ impl Drop for Expected<'_> {
         let mut all = lock(&self.registry.waiters);
         let key = &self.waiter.blocker.key;
         if let Some(waiters) = all.get_mut(key) {
-            waiters.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
+            // Those who came first leave first, so thousands of readers do not search through each other.
+            let at = waiters
+                .iter()
+                .position(|waiter| Arc::ptr_eq(waiter, &self.waiter));
+            at.and_then(|at| waiters.remove(at));
             if waiters.is_empty() {
                 all.remove(key);
             }
