@@ -1,4 +1,5 @@
-//! Group commit: requests about different locks that are sent to the coordinator as one.
+//! Group commit: transactions about different locks that are sent to the coordinator as one
+//! request.
 //!
 //! etcd spends most of a transaction on the request, not on its operations: on a place in the log
 //! and, since etcd 3.4, on a copy of all recent writes. So while a few requests are under way,
@@ -13,7 +14,7 @@ use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use etcd_client::proto::{PbDeleteResponse, PbTxnOpResponse as Answer, PbTxnResponse};
+use etcd_client::proto::{PbTxnOpResponse as Answer, PbTxnResponse};
 use etcd_client::{Txn, TxnOp, TxnResponse};
 use lock_core::background::{self, Handle};
 use lock_core::{Effect, Error, ErrorKind};
@@ -35,37 +36,24 @@ const MAX_MEMBERS: usize = 32;
 /// them.
 const MAX_ALONE: usize = 64;
 
-/// The change that a request makes to the queue of a lock, with the key.
+/// The change that a transaction makes to the queue of a lock, with the key.
 #[derive(Debug, Clone, Copy)]
-pub enum Change<'a> {
-    /// Makes an entry.
+pub(crate) enum Change<'a> {
     Make(&'a [u8]),
-    /// Removes an entry. Is sent before all that wait, since others wait for the removal.
+    /// Is sent before all that wait, since others wait for the removal.
     Remove(&'a [u8]),
 }
 
 impl Change<'_> {
-    /// Returns the request that makes this change by a transaction, or, without one, by itself.
-    ///
-    /// # Panics
-    /// If an entry is to be made without a transaction.
-    pub fn to_request(self, txn: Option<Txn>) -> Arc<Request> {
-        Arc::new(match (self, txn) {
-            (Change::Make(key), Some(txn)) => Request::Txn {
-                txn: Arc::new(txn),
-                change: TxnOp::put(key, [], None),
-            },
-            (Change::Remove(key), Some(txn)) => Request::Txn {
-                txn: Arc::new(txn),
-                change: TxnOp::delete(key, None),
-            },
-            (Change::Remove(key), None) => Request::Delete { key: key.into() },
-            (Change::Make(_), None) => unreachable!("an entry is made by a transaction"),
-        })
+    fn to_operation(self) -> TxnOp {
+        match self {
+            Change::Make(key) => TxnOp::put(key, [], None),
+            Change::Remove(key) => TxnOp::delete(key, None),
+        }
     }
 }
 
-/// The requests of one client that make and remove entries.
+/// The transactions of one client that make and remove entries.
 #[derive(Debug)]
 pub(crate) struct Group {
     transport: Arc<Transport>,
@@ -85,7 +73,7 @@ struct State {
     /// The removals that wait. They go before all others, in their order.
     removals: VecDeque<Waiting>,
     others: VecDeque<Waiting>,
-    /// The hashes of the locks that have a request under way or waiting. Two locks with the
+    /// The hashes of the locks that have a transaction under way or waiting. Two locks with the
     /// same hash count as one, which costs one more request.
     locks: HashSet<u64>,
 }
@@ -103,58 +91,13 @@ struct Waiting {
     caller: oneshot::Sender<Result<TxnResponse, Error>>,
 }
 
-/// A request that can be sent together with others.
+/// A transaction that can be sent together with others.
 #[derive(Debug)]
-pub enum Request {
-    /// A transaction.
-    Txn {
-        /// The transaction.
-        txn: Arc<Txn>,
-        /// The change alone, for the server's checks: see [`combine`].
-        change: TxnOp,
-    },
-    /// The deletion of a key, whatever it holds.
-    Delete {
-        /// The key.
-        key: Vec<u8>,
-    },
-}
-
-impl Request {
-    fn to_operation(&self) -> TxnOp {
-        match self {
-            Request::Txn { txn, .. } => TxnOp::txn(Txn::clone(txn)),
-            Request::Delete { key } => TxnOp::delete(key.clone(), None),
-        }
-    }
-
-    fn to_change(&self) -> TxnOp {
-        match self {
-            Request::Txn { change, .. } => change.clone(),
-            Request::Delete { .. } => self.to_operation(),
-        }
-    }
-
-    /// Makes one attempt of the request by itself. A deletion counts as a transaction that succeeds
-    /// if there was a key.
-    pub(crate) async fn send(&self, transport: &Arc<Transport>) -> Result<TxnResponse, Error> {
-        match self {
-            Request::Txn { txn, .. } => {
-                let txn = txn.clone();
-                transport.write(move || Txn::clone(&txn)).await
-            }
-            Request::Delete { key } => Ok(to_answer(transport.delete(key.clone()).await?.0)),
-        }
-    }
-}
-
-/// Returns the answer to a deletion as that to a transaction.
-fn to_answer(deleted: PbDeleteResponse) -> TxnResponse {
-    TxnResponse(PbTxnResponse {
-        header: deleted.header,
-        succeeded: deleted.deleted > 0,
-        responses: Vec::new(),
-    })
+pub struct Request {
+    /// The transaction.
+    pub txn: Arc<Txn>,
+    /// The change alone, for the server's checks: see [`combine`].
+    pub change: TxnOp,
 }
 
 impl Group {
@@ -172,21 +115,21 @@ impl Group {
         })
     }
 
-    /// Makes one attempt of a request that makes this change and no other. The queue must not overlap
-    /// with another queue.
+    /// Makes one attempt of a transaction that makes this change and no other. The queue must not
+    /// overlap with another queue.
     ///
     /// # Cancel safety
-    /// A request that is dropped while it waits is never sent. Later, it may be executed.
-    pub(crate) async fn send(
+    /// A transaction that is dropped while it waits is never sent. Later, it may be executed.
+    pub(crate) async fn txn(
         self: &Arc<Self>,
         change: Change<'_>,
-        request: Arc<Request>,
+        txn: Arc<Txn>,
     ) -> Result<TxnResponse, Error> {
         let background = background::handle()?;
-        let answer = match (self.join(change, &request, &background), change) {
+        let answer = match (self.join(change, &txn, &background), change) {
             (Some(answer), _) => answer,
-            (None, Change::Make(_)) => self.send_in_turn(request, &background),
-            (None, Change::Remove(_)) => return request.send(&self.transport).await,
+            (None, Change::Make(_)) => self.send_in_turn(txn, &background),
+            (None, Change::Remove(_)) => return send_alone(&self.transport, txn).await,
         };
         answer.await.unwrap_or_else(|_| {
             let text = "a group of requests ended abnormally: please report this";
@@ -194,14 +137,14 @@ impl Group {
         })
     }
 
-    /// Sends a request by itself when it has its turn. The turn belongs to the request: a caller
+    /// Sends a transaction by itself when it has its turn. The turn belongs to the request: a caller
     /// that does not poll keeps nobody else from theirs.
     ///
     /// If the coordinator cannot be reached by one that has its turn, those that wait are not sent, and
     /// fail as it did: each of them would find out by itself, after its own time limit.
     fn send_in_turn(
         &self,
-        request: Arc<Request>,
+        txn: Arc<Txn>,
         background: &Handle,
     ) -> oneshot::Receiver<Result<TxnResponse, Error>> {
         let (mut caller, answer) = oneshot::channel();
@@ -220,7 +163,7 @@ impl Group {
                 // It is never closed.
                 turn = alone.acquire_owned() => turn,
             };
-            let sent = request.send(&transport).await;
+            let sent = send_alone(&transport, txn).await;
             if let Err(error) = &sent
                 && error.kind() == ErrorKind::Unreachable
             {
@@ -232,12 +175,12 @@ impl Group {
         answer
     }
 
-    /// Adds a request to those that are sent together. Returns `None` if there is one about the same
-    /// lock.
+    /// Adds a transaction to those that are sent together. Returns `None` if there is one about the
+    /// same lock.
     fn join(
         self: &Arc<Self>,
         change: Change<'_>,
-        request: &Arc<Request>,
+        txn: &Arc<Txn>,
         background: &Handle,
     ) -> Option<oneshot::Receiver<Result<TxnResponse, Error>>> {
         let (Change::Make(key) | Change::Remove(key)) = change;
@@ -247,9 +190,13 @@ impl Group {
             return None;
         }
         let (caller, answer) = oneshot::channel();
+        let request = Arc::new(Request {
+            txn: txn.clone(),
+            change: change.to_operation(),
+        });
         let waiting = Waiting {
             lock,
-            request: request.clone(),
+            request,
             caller,
         };
         match change {
@@ -277,7 +224,7 @@ impl Group {
             if members.is_empty() {
                 return;
             }
-            self.send_members(members, &background).await;
+            self.send(members, &background).await;
         }
     }
 
@@ -305,11 +252,11 @@ impl Group {
     }
 
     /// Sends these as one request, and sends each caller its own outcome.
-    async fn send_members(&self, members: Vec<Waiting>, background: &Handle) {
+    async fn send(&self, members: Vec<Waiting>, background: &Handle) {
         let requests: Arc<[_]> = members.iter().map(|m| m.request.clone()).collect();
         let answers = match &*requests {
             [request] => {
-                let answer = request.send(&self.transport).await;
+                let answer = send_alone(&self.transport, request.txn.clone()).await;
                 answer.map(|answer| vec![answer])
             }
             _ => send_together(&self.transport, requests).await,
@@ -334,7 +281,7 @@ impl Group {
                 {
                     let transport = self.transport.clone();
                     background.spawn(async move {
-                        let _ = caller.send(request.send(&transport).await);
+                        let _ = caller.send(send_alone(&transport, request.txn.clone()).await);
                     });
                 }
             }
@@ -351,7 +298,11 @@ impl Group {
     }
 }
 
-/// Sends requests as one.
+async fn send_alone(transport: &Arc<Transport>, txn: Arc<Txn>) -> Result<TxnResponse, Error> {
+    transport.write(move || Txn::clone(&txn)).await
+}
+
+/// Sends transactions as one request.
 async fn send_together(
     transport: &Arc<Transport>,
     requests: Arc<[Arc<Request>]>,
@@ -360,14 +311,14 @@ async fn send_together(
     split_answer(transport.write(move || combine(&requests)).await?, count)
 }
 
-/// Returns a transaction that compares nothing and has these requests as its operations.
+/// Returns a transaction that compares nothing and has these as its operations.
 ///
 /// The operations of its other branch are never executed. They are there because etcd checks the
 /// permissions for them, and counts the space that they would take. It does neither for
 /// transactions inside of another one (`checkTxnAuth` and `costTxn` in etcd 3.4).
 pub fn combine(requests: &[Arc<Request>]) -> Txn {
-    let each = requests.iter().map(|request| request.to_operation());
-    let changes = requests.iter().map(|request| request.to_change());
+    let each = requests.iter().map(|r| TxnOp::txn(Txn::clone(&r.txn)));
+    let changes = requests.iter().map(|r| r.change.clone());
     Txn::new()
         .and_then(each.collect::<Vec<_>>())
         .or_else(changes.collect::<Vec<_>>())
@@ -379,7 +330,7 @@ fn is_refusal(error: &Error) -> bool {
     error.effect() == Effect::None && error.kind() != ErrorKind::Unreachable
 }
 
-/// Splits the answer to requests that were sent together. All have the same revision, which
+/// Splits the answer to transactions that were sent together. All have the same revision, which
 /// only the whole answer contains.
 ///
 /// # Errors
@@ -394,14 +345,11 @@ pub fn split_answer(all: TxnResponse, count: usize) -> Result<Vec<TxnResponse>, 
             Some(Answer::ResponseTxn(answer)) => {
                 Some(TxnResponse(PbTxnResponse { header, ..answer }))
             }
-            Some(Answer::ResponseDeleteRange(answer)) => {
-                Some(to_answer(PbDeleteResponse { header, ..answer }))
-            }
             _ => None,
         })
         .collect();
     match answers.len() == count {
         true => Ok(answers),
-        false => Err(error::protocol("not every request has an answer")),
+        false => Err(error::protocol("not every transaction has an answer")),
     }
 }

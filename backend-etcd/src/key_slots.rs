@@ -7,15 +7,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use lock_core::Incarnation;
-
 /// The key slots of one session. Bounded by the tickets in use.
 #[derive(Debug, Default)]
 pub struct KeySlots {
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 struct Inner {
     slots: BTreeMap<u64, KeySlot>,
     free: Vec<u64>,
@@ -24,15 +22,13 @@ struct Inner {
 }
 
 /// The slot of a ticket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeySlot {
     /// The part of the key that differs from those of all other tickets in use.
     pub number: u64,
-    /// A request that may make or delete the key is under way, or the outcome of an earlier one is
-    /// not known. A copy of that may still be executed.
+    /// An enqueue is under way, or the outcome of an earlier one is not known. A copy of that may
+    /// still be executed.
     pub is_uncertain: bool,
-    /// The entry that the key holds, if nobody else has removed it; `None` if that is not known.
-    pub entry: Option<Incarnation>,
 }
 
 impl KeySlots {
@@ -47,25 +43,16 @@ impl KeySlots {
                 *count
             }),
             is_uncertain: false,
-            entry: None,
         });
         let was_certain = !std::mem::replace(&mut slot.is_uncertain, true);
         (slot.number, was_certain)
     }
 
-    /// Marks the slot as certain. To be called when the outcome of the only request since
+    /// Marks the slot as certain. To be called when the outcome of the only enqueue since
     /// [`begin`](Self::begin) is known.
     pub fn resolve(&self, serial: u64) {
         if let Some(slot) = self.inner().slots.get_mut(&serial) {
             slot.is_uncertain = false;
-        }
-    }
-
-    /// Notes which entry the key holds; `None` if it is not known, or if the entry is gone and
-    /// somebody may have put the key by hand.
-    pub(crate) fn note_entry(&self, serial: u64, entry: Option<Incarnation>) {
-        if let Some(slot) = self.inner().slots.get_mut(&serial) {
-            slot.entry = entry;
         }
     }
 
@@ -75,8 +62,8 @@ impl KeySlots {
     }
 
     /// Frees the slot of a ticket that has no entry and will get none. An uncertain slot is never
-    /// used again. A removal by key or for good compares no incarnation, so a late copy of one would
-    /// delete the entry of the slot's next ticket.
+    /// used again. A removal for good compares no incarnation, so a late copy of one would delete the
+    /// entry of the slot's next ticket.
     pub(crate) fn free(&self, serial: u64) {
         let mut inner = self.inner();
         if let Some(slot) = inner.slots.remove(&serial)
@@ -106,26 +93,9 @@ mod models {
         }
     }
 
-    /// Leaves out the entries, of which only the order matters.
     impl Hash for KeySlots {
         fn hash<H: Hasher>(&self, state: &mut H) {
-            let inner = self.inner();
-            for (serial, slot) in &inner.slots {
-                (serial, slot.number, slot.is_uncertain).hash(state);
-            }
-            (inner.slots.len(), &inner.free, inner.count).hash(state);
-        }
-    }
-
-    impl KeySlots {
-        /// Returns the incarnations that the slots' keys hold, in the order of the tickets; zero for
-        /// one that is not known.
-        pub fn incarnations(&self) -> Vec<u64> {
-            let inner = self.inner();
-            let slots = inner.slots.values();
-            slots
-                .map(|slot| slot.entry.map_or(0, Incarnation::get))
-                .collect()
+            self.inner().hash(state);
         }
     }
 }

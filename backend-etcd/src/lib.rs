@@ -48,7 +48,7 @@ pub use config::{Config, Connecting, Connector, Dialer};
 #[cfg(feature = "models")]
 #[doc(hidden)]
 pub mod models {
-    pub use crate::group::{Change, Request, combine, split_answer};
+    pub use crate::group::{Request, combine, split_answer};
     pub use crate::key_slots::{KeySlot, KeySlots};
     pub use crate::layout::{Found, Layout};
     pub use crate::offset::{RaiseAttempt, end_raise, raise_txn};

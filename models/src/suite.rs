@@ -163,7 +163,6 @@ fn gate_cases(full: bool) -> Vec<Case> {
         (Mutant::ChangesMoveNoEpoch, size(1, 1, 2, 2)),
         (Mutant::ChangesCompareNoEpoch, size(1, 1, 2, 2)),
         (Mutant::EntriesHaveNoLease, ends(size(1, 1, 0, 0))),
-        (Mutant::DeletionsAreCertain, size(2, 1, 2, 0)),
         (Mutant::OneLockGoesTogether, grouped(size(2, 1, 0, 0))),
     ];
     for (mutant, size) in mutants {

@@ -1,5 +1,7 @@
 //! Enqueues entries.
 
+use std::sync::Arc;
+
 use lock_core::rule::{Ask, View};
 use lock_core::session::{Admission, AsOf, Enqueued, Placed, Session};
 use lock_core::{Effect, EntryId, Error, ErrorKind, LockName, LossReason, Ticket};
@@ -131,7 +133,7 @@ impl EtcdSession {
     ) -> Result<Found, Error> {
         let txn = self.protocol.enqueue_txn(ticket, attempt, ask, admission);
         let made = Change::Make(attempt.key.as_bytes());
-        let answer = self.change_queue(ticket, made, Some(txn)).await;
+        let answer = self.entry_txn(ticket, made, Arc::new(txn)).await;
         self.protocol.end_enqueue(ticket, attempt, ask, answer)
     }
 }

@@ -149,22 +149,19 @@ impl EtcdSession {
         self.accept(self.client.transport.write(move || txn.clone()).await)
     }
 
-    /// Makes one attempt of a request that makes or removes an entry, and does nothing else: a
-    /// transaction, or the change alone.
-    async fn change_queue(
+    /// Makes one attempt of a transaction that makes or removes an entry, and does nothing else.
+    async fn entry_txn(
         &self,
         ticket: &Ticket,
         change: Change<'_>,
-        txn: Option<Txn>,
+        txn: Arc<Txn>,
     ) -> Result<TxnResponse, Error> {
-        let request = change.to_request(txn);
         // The queue of a raw lock also holds the entries of all raw locks whose names lie below its
         // own.
-        let answer = match ticket.name.is_raw() {
-            true => request.send(&self.client.transport).await,
-            false => self.client.group.send(change, request).await,
-        };
-        self.accept(answer)
+        match ticket.name.is_raw() {
+            true => self.write(Txn::clone(&txn)).await,
+            false => self.accept(self.client.group.txn(change, txn).await),
+        }
     }
 
     /// Runs a transaction that only reads. The reply of the member alone is enough if the member
@@ -242,7 +239,6 @@ impl Session for EtcdSession {
         };
         let view = layout.parse_look(ticket, entry, ask, &answer)?;
         if !view.present {
-            self.protocol.note_absence(ticket);
             self.check_lease().await?;
         }
         Ok(view)

@@ -41,16 +41,11 @@ pub struct EnqueueAttempt {
 }
 
 /// An attempt to remove the entry of a ticket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RemovalAttempt {
-    /// The entry's key is deleted, whatever it holds. The slot counts as uncertain from now until the
-    /// outcome is known: nobody uses a key again on which a late deletion may lie. So the key can
-    /// hold nothing else, and no transaction has to compare the incarnation.
-    ByKey,
-    /// A transaction removes the entry of one incarnation.
-    ByIncarnation,
-    /// A transaction removes whatever the ticket made or will make.
-    ForGood,
+#[derive(Debug, Clone, Copy)]
+pub struct RemovalAttempt {
+    /// Whether the transaction removes whatever the ticket made or will make, and not only the entry
+    /// of one incarnation.
+    pub is_for_good: bool,
 }
 
 /// An attempt to change a value as the holder of an entry.
@@ -137,12 +132,9 @@ impl Protocol {
             self.layout
                 .parse_enqueue(ticket, ask, epoch, offset, &answer)
         });
-        match found {
-            Ok(Found::Made(entry, _) | Found::Own(entry)) => {
-                self.key_slots.note_entry(ticket.serial, Some(entry));
-            }
-            _ if resolves => self.key_slots.free(ticket.serial),
-            _ => {}
+        let placed = matches!(found, Ok(Found::Made(..) | Found::Own(_)));
+        if resolves && !placed {
+            self.key_slots.free(ticket.serial);
         }
         match &found {
             Ok(Found::Raised(now)) => self.learn_offset(*now),
@@ -153,35 +145,27 @@ impl Protocol {
         found
     }
 
-    /// Begins a removal. Returns how to make it with the transaction to send, which a removal by key
-    /// does not need, or `None` if the ticket has no entry and will get none.
+    /// Begins a removal. Returns the transaction to send with the attempt, or `None` if the ticket
+    /// has no entry and will get none.
     pub fn begin_removal(
         &self,
         ticket: &Ticket,
         entry: Option<&EntryId>,
         waiters: &[EntryId],
-    ) -> Option<(RemovalAttempt, Option<Txn>)> {
-        // The ticket can have made another entry than this one only while its slot is uncertain.
+    ) -> Option<(Txn, RemovalAttempt)> {
+        // Remove by the incarnation if the ticket cannot have made another entry; otherwise remove
+        // for good.
         let slot = self.key_slots.get(ticket.serial);
         let certain_entry = entry.filter(|_| slot.is_none_or(|slot| !slot.is_uncertain));
-        Some(match (certain_entry, slot) {
-            (Some(EntryId { incarnation, .. }), Some(slot))
-                if waiters.is_empty() && slot.entry.is_some() && slot.entry == *incarnation =>
-            {
-                self.key_slots.begin(ticket.serial);
-                (RemovalAttempt::ByKey, None)
-            }
-            (Some(entry), _) => {
-                let txn = layout::remove(entry, waiters);
-                (RemovalAttempt::ByIncarnation, Some(txn))
-            }
+        let (is_for_good, txn) = match (certain_entry, slot) {
+            (Some(entry), _) => (false, layout::remove(entry, waiters)),
             (None, None) => return None,
             (None, Some(_)) => {
                 let (slot, _) = self.key_slots.begin(ticket.serial);
-                let txn = self.layout.remove_for_good(ticket, slot);
-                (RemovalAttempt::ForGood, Some(txn))
+                (true, self.layout.remove_for_good(ticket, slot))
             }
-        })
+        };
+        Some((txn, RemovalAttempt { is_for_good }))
     }
 
     /// Ends an attempt to remove.
@@ -196,11 +180,8 @@ impl Protocol {
         attempt: RemovalAttempt,
         outcome: Result<TxnResponse, Error>,
     ) -> Result<Removal, Error> {
-        if attempt == RemovalAttempt::ByKey && has_known_effect(&outcome) {
-            self.key_slots.resolve(ticket.serial);
-        }
         let removal = match outcome {
-            Ok(answer) if attempt == RemovalAttempt::ForGood => {
+            Ok(answer) if attempt.is_for_good => {
                 let (removed, epoch) = self.layout.parse_remove_for_good(entry, &answer)?;
                 self.epoch.fetch_max(epoch, Ordering::SeqCst);
                 removed.into()
@@ -219,12 +200,6 @@ impl Protocol {
         };
         self.forget(ticket);
         Ok(removal)
-    }
-
-    /// Notes that the entry of a ticket was not found. What its key may hold from now on was put there
-    /// by hand, and is left alone.
-    pub(crate) fn note_absence(&self, ticket: &Ticket) {
-        self.key_slots.note_entry(ticket.serial, None);
     }
 
     /// Forgets a ticket whose entry is gone.

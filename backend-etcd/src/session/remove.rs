@@ -1,10 +1,11 @@
 //! Removes entries.
 
+use std::sync::Arc;
+
 use lock_core::session::{Removal, Removed};
 use lock_core::{EntryId, Error, LossReason, State, Ticket};
 
 use super::EtcdSession;
-use super::protocol::RemovalAttempt;
 use crate::group::Change;
 
 impl EtcdSession {
@@ -15,20 +16,19 @@ impl EtcdSession {
         entry: Option<&EntryId>,
         waiters: &[EntryId],
     ) -> Result<Removal, Error> {
-        let Some((attempt, txn)) = self.protocol.begin_removal(ticket, entry, waiters) else {
+        let Some((txn, attempt)) = self.protocol.begin_removal(ticket, entry, waiters) else {
             return Ok(Removed::AlreadyGone.into());
         };
         if self.liveness.state() == State::Lost(LossReason::StoreGone) {
             self.protocol.forget(ticket);
             return Ok(Removed::AlreadyGone.into());
         }
-        let answer = match (txn, entry) {
-            (Some(txn), _) if attempt == RemovalAttempt::ForGood => self.write(txn).await,
-            (txn, Some(entry)) => {
+        let answer = match entry.filter(|_| !attempt.is_for_good) {
+            Some(entry) => {
                 let removed = Change::Remove(&entry.key);
-                self.change_queue(ticket, removed, txn).await
+                self.entry_txn(ticket, removed, Arc::new(txn)).await
             }
-            (_, None) => unreachable!("only a removal for good does without the entry"),
+            None => self.write(txn).await,
         };
         self.protocol
             .end_removal(ticket, entry, waiters, attempt, answer)

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backend_kit::continuity::{Continuity, SentWrite};
-use etcd_client::{Client, DeleteResponse, ResponseHeader, Txn, TxnResponse};
+use etcd_client::{Client, ResponseHeader, Txn, TxnResponse};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use lock_core::{Error, ErrorKind, background};
@@ -318,18 +318,6 @@ impl Transport {
     ) -> Result<TxnResponse, Error> {
         let sent = self.continuity.begin_write();
         let answer = self.txn(make).await?;
-        self.end_write(sent, answer.header());
-        Ok(answer)
-    }
-
-    /// Makes one attempt to delete a key, whatever it holds.
-    pub(crate) async fn delete(self: &Arc<Self>, key: Vec<u8>) -> Result<DeleteResponse, Error> {
-        let sent = self.continuity.begin_write();
-        let answer = self.call(move |client| {
-            let key = key.clone();
-            async move { client.kv_client().delete(key, None).await }
-        });
-        let answer = answer.await?;
         self.end_write(sent, answer.header());
         Ok(answer)
     }

@@ -13,11 +13,7 @@ pub(super) fn hash(state: &State, hasher: &mut DefaultHasher) {
         ranks.hash_key(kv, hasher);
     }
     state.server.live.hash(hasher);
-    let slots = state.protocol.key_slots();
-    slots.hash(hasher);
-    for entry in slots.incarnations() {
-        ranks.get(entry).hash(hasher);
-    }
+    state.protocol.key_slots().hash(hasher);
     ranks.get(epoch(state)).hash(hasher);
     for contender in &state.contenders {
         (contender.begun, contender.acknowledged).hash(hasher);
@@ -60,8 +56,6 @@ fn rank(state: &State) -> Ranks {
     let mut ranks = Ranks::default();
     state.server.keys.iter().for_each(|kv| ranks.add_key(kv));
     ranks.add(epoch(state));
-    let entries = state.protocol.key_slots().incarnations();
-    entries.into_iter().for_each(|entry| ranks.add(entry));
     for contender in &state.contenders {
         let known = revisions(&contender.phase);
         known.into_iter().for_each(|revision| ranks.add(revision));
@@ -81,9 +75,7 @@ fn rank(state: &State) -> Ranks {
 fn add_content(content: Content, ranks: &mut Ranks) {
     match content {
         Content::Enqueue { epoch, .. } => ranks.add(epoch),
-        Content::Remove { incarnation } | Content::Delete { incarnation } => {
-            ranks.add(incarnation);
-        }
+        Content::Remove { incarnation } => ranks.add(incarnation),
         Content::RemoveForGood { .. } => {}
         Content::Change {
             incarnation, epoch, ..
@@ -102,7 +94,7 @@ fn hash_phase(phase: &Phase, ranks: &Ranks, hasher: &mut DefaultHasher) {
     match phase {
         Phase::Enqueues(attempt, _) => attempt.was_certain.hash(hasher),
         Phase::Changes(_, attempt, _) => attempt.was_certain.hash(hasher),
-        Phase::Removes(_, attempt, _) => discriminant(attempt).hash(hasher),
+        Phase::Removes(_, attempt, _) => attempt.is_for_good.hash(hasher),
         _ => {}
     }
     // Its key: a contender may meet its entry under a key that is not the slot's any more.
@@ -124,9 +116,7 @@ fn hash_content(content: Content, ranks: &Ranks, hasher: &mut DefaultHasher) {
     discriminant(&content).hash(hasher);
     match content {
         Content::Enqueue { slot, epoch } => (slot, ranks.get(epoch)).hash(hasher),
-        Content::Remove { incarnation } | Content::Delete { incarnation } => {
-            ranks.get(incarnation).hash(hasher);
-        }
+        Content::Remove { incarnation } => ranks.get(incarnation).hash(hasher),
         Content::RemoveForGood { slot } => slot.hash(hasher),
         Content::Change {
             value,

@@ -47,7 +47,6 @@ pub enum Mutant {
     ChangesMoveNoEpoch,
     ChangesCompareNoEpoch,
     EntriesHaveNoLease,
-    DeletionsAreCertain,
     OneLockGoesTogether,
 }
 
@@ -62,9 +61,6 @@ impl Mutant {
             Mutant::ChangesMoveNoEpoch => "a change after one in doubt does not move the epoch",
             Mutant::ChangesCompareNoEpoch => "a change does not compare the epoch",
             Mutant::EntriesHaveNoLease => "an entry is not on the session's lease",
-            Mutant::DeletionsAreCertain => {
-                "a key is used again though a late deletion may lie on it"
-            }
             Mutant::OneLockGoesTogether => "two requests about one lock are sent as one",
         }
     }
@@ -147,9 +143,6 @@ enum Content {
         epoch: u64,
     },
     Remove {
-        incarnation: u64,
-    },
-    Delete {
         incarnation: u64,
     },
     RemoveForGood {

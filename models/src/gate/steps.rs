@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use backend_embedded::machine::op::{KeyRange, Op, Txn as MachineTxn};
-use backend_etcd::models::{
-    Change, Changed, Found, RemovalAttempt, Request, combine, split_answer,
-};
-use etcd_client::Txn;
+use backend_etcd::models::{Changed, Found, Request, combine, split_answer};
+use etcd_client::{Txn, TxnOp};
 use lock_core::session::Admission;
 use lock_core::{Effect, EntryId, Error, Mode, rule};
 
@@ -244,8 +242,8 @@ impl Gate {
             slot,
             epoch: attempt.epoch.unsigned_abs(),
         };
-        let request = Change::Make(attempt.key.as_bytes()).to_request(Some(txn));
-        let wire = self.send_request(after, number, content, &request);
+        let change = TxnOp::put(attempt.key.as_bytes(), [], None);
+        let wire = self.send(after, number, content, txn, Some(change));
         after.contenders[number].phase = Phase::Enqueues(Arc::new(attempt), wire);
     }
 
@@ -263,30 +261,22 @@ impl Gate {
             after.protocol.key_slots().resolve(ticket.serial);
         }
         let attempt = after.protocol.begin_removal(ticket, entry.as_ref(), &[]);
-        let Some((attempt, txn)) = attempt else {
+        let Some((txn, attempt)) = attempt else {
             after.contenders[number].phase = Phase::Gone;
             return;
         };
-        let wire = match (&entry, attempt) {
-            (_, RemovalAttempt::ForGood) => {
-                let slot = self.slot(after, number);
-                let txn = txn.expect("a removal for good is a transaction");
-                self.send(after, number, Content::RemoveForGood { slot }, txn, None)
-            }
-            (Some(entry), _) => {
-                if self.is_mutated(Mutant::DeletionsAreCertain) {
-                    after.protocol.key_slots().resolve(ticket.serial);
-                }
+        let (content, change) = match &entry {
+            Some(entry) if !attempt.is_for_good => {
                 let incarnation = incarnation(entry);
-                let content = match attempt {
-                    RemovalAttempt::ByKey => Content::Delete { incarnation },
-                    _ => Content::Remove { incarnation },
-                };
-                let request = Change::Remove(&entry.key).to_request(txn);
-                self.send_request(after, number, content, &request)
+                let change = TxnOp::delete(&*entry.key, None);
+                (Content::Remove { incarnation }, Some(change))
             }
-            (None, _) => unreachable!("only a removal for good does without the entry"),
+            _ => {
+                let slot = self.slot(after, number);
+                (Content::RemoveForGood { slot }, None)
+            }
         };
+        let wire = self.send(after, number, content, txn, change);
         after.contenders[number].phase = Phase::Removes(entry, attempt, wire);
     }
 
@@ -306,33 +296,21 @@ impl Gate {
         after.contenders[number].phase = Phase::Changes(entry, attempt, wire);
     }
 
-    /// Sends a request that may be sent together with others.
-    fn send_request(
-        &self,
-        state: &State,
-        number: usize,
-        content: Content,
-        request: &Arc<Request>,
-    ) -> Wire {
-        let txn = match &**request {
-            Request::Txn { txn, .. } => Txn::clone(txn),
-            Request::Delete { .. } => combine(std::slice::from_ref(request)),
-        };
-        let request = self.size.groups.then(|| request.clone());
-        self.send(state, number, content, txn, request)
-    }
-
-    /// Sends a transaction. `request` is the same if it may be sent together with others.
+    /// Sends a transaction. With `change`, it may be sent together with others.
     fn send(
         &self,
         state: &State,
         number: usize,
         content: Content,
         txn: Txn,
-        request: Option<Arc<Request>>,
+        change: Option<TxnOp>,
     ) -> Wire {
         let mut decoded = decode(&txn);
         self.mutate(state, content, &mut decoded);
+        let request = change.filter(|_| self.size.groups).map(|change| {
+            let txn = Arc::new(txn);
+            Arc::new(Request { txn, change })
+        });
         Wire::Request(Flight {
             ticket: number as u8,
             content,
@@ -370,11 +348,7 @@ impl Gate {
         let flight = after.flight(source).cloned();
         let flight = flight.expect("a request is there");
         let before: Vec<_> = self.entries(&after.server).collect();
-        let mut reply = after.server.execute(&flight.decoded);
-        if let Content::Delete { .. } = flight.content {
-            let answers = reply.and_then(|reply| split_answer(reply, 1));
-            reply = answers.map(|mut answers| answers.remove(0));
-        }
+        let reply = after.server.execute(&flight.decoded);
         self.check_execution(after, &before, &[&flight], &reply)?;
         if let Source::Stray(at) = source {
             after.strays.remove(at);
@@ -497,7 +471,7 @@ impl Gate {
                 match ended {
                     Ok(removal) => {
                         let deleted = removal.removed == lock_core::Removed::Removed;
-                        if attempt == RemovalAttempt::ForGood && deleted {
+                        if attempt.is_for_good && deleted {
                             after.milestones |= REMOVED_FOR_GOOD;
                         }
                     }

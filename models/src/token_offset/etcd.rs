@@ -9,8 +9,7 @@ use std::sync::Arc;
 use backend_embedded::machine::op::{KeyRange, Txn as MachineTxn};
 use backend_etcd::Keyspace;
 use backend_etcd::models::{
-    Change, EnqueueAttempt, Found, Layout, Protocol, RaiseAttempt, RemovalAttempt, combine,
-    end_raise, raise_txn, split_answer,
+    EnqueueAttempt, Found, Layout, Protocol, RaiseAttempt, RemovalAttempt, end_raise, raise_txn,
 };
 use etcd_client::Txn;
 use lock_core::session::Admission;
@@ -93,7 +92,7 @@ enum Phase {
     Enqueues(Arc<EnqueueAttempt>),
     InDoubt,
     Placed(EntryId, TokenOffset),
-    Removes(Option<EntryId>, RemovalAttempt, Option<Txn>),
+    Removes(Option<EntryId>, RemovalAttempt, Arc<Txn>),
     Unremoved(Option<EntryId>),
 }
 
@@ -117,8 +116,6 @@ enum What {
         session: usize,
         acquire: u8,
         incarnation: u64,
-        /// Whether the key is deleted without a transaction.
-        is_deletion: bool,
     },
     Raise {
         raiser: usize,
@@ -218,21 +215,13 @@ impl EtcdOffset {
                 (what, txn)
             }
             Phase::Removes(entry, attempt, txn) => {
-                let is_known = *attempt != RemovalAttempt::ForGood;
-                let known = entry.as_ref().filter(|_| is_known);
+                let known = entry.as_ref().filter(|_| !attempt.is_for_good);
                 let what = What::Remove {
                     session: number,
                     acquire,
                     incarnation: known.map_or(0, incarnation),
-                    is_deletion: *attempt == RemovalAttempt::ByKey,
                 };
-                let txn = match (txn, known) {
-                    (None, Some(entry)) => combine(&[Change::Remove(&entry.key).to_request(None)]),
-                    (txn, _) => txn
-                        .clone()
-                        .expect("no other removal is without a transaction"),
-                };
-                (what, txn)
+                return Some(self.stray(what, txn));
             }
             _ => return None,
         };
@@ -251,14 +240,7 @@ impl EtcdOffset {
     /// Executes a request, and checks that a raise finds no entry.
     fn execute(&self, after: &mut State, request: &Stray) -> Result<Reply, String> {
         let before = self.offset(&after.server);
-        let mut reply = after.server.execute(&request.decoded);
-        if let What::Remove {
-            is_deletion: true, ..
-        } = request.what
-        {
-            let answers = reply.and_then(|reply| split_answer(reply, 1));
-            reply = answers.map(|mut answers| answers.remove(0));
-        }
+        let reply = after.server.execute(&request.decoded);
         let now = self.offset(&after.server);
         if now < before {
             return Err(format!("the offset falls from {before:?} to {now:?}"));
@@ -281,7 +263,7 @@ impl EtcdOffset {
         let ticket = self.ticket(session);
         let attempt = session.protocol.begin_removal(&ticket, entry.as_ref(), &[]);
         session.phase = match attempt {
-            Some((attempt, txn)) => Phase::Removes(entry, attempt, txn),
+            Some((txn, attempt)) => Phase::Removes(entry, attempt, Arc::new(txn)),
             None => Phase::Idle,
         };
     }
@@ -533,7 +515,7 @@ impl Model for EtcdOffset {
                     (&attempt.key, attempt.was_certain).hash(hasher);
                 }
                 Phase::Placed(entry, offset) => (&entry.key, offset.get()).hash(hasher),
-                Phase::Removes(_, attempt, _) => std::mem::discriminant(attempt).hash(hasher),
+                Phase::Removes(_, attempt, _) => attempt.is_for_good.hash(hasher),
                 _ => {}
             }
         }
@@ -565,19 +547,14 @@ impl What {
                 session,
                 acquire,
                 incarnation,
-                is_deletion,
-            } => {
-                let kind = if is_deletion { 3 } else { 1 };
-                ((kind, session, acquire), [incarnation, 0])
-            }
+            } => ((1, session, acquire), [incarnation, 0]),
             What::Raise { raiser, offset } => ((2, raiser, 0), [offset, 0]),
         }
     }
 }
 
-/// Returns the revisions that a session knows: of its epoch, of the offset, of its key, and in its
-/// phase.
-fn revisions(session: &Session) -> [u64; 5] {
+/// Returns the revisions that a session knows: of its epoch, of the offset, and in its phase.
+fn revisions(session: &Session) -> [u64; 4] {
     let known = session.protocol.known_offset().revision;
     let epoch = session.protocol.epoch().unsigned_abs();
     let [one, two] = match &session.phase {
@@ -587,8 +564,5 @@ fn revisions(session: &Session) -> [u64; 5] {
         | Phase::Unremoved(Some(entry)) => [incarnation(entry), 0],
         _ => [0, 0],
     };
-    // A session has one ticket at a time.
-    let slot = session.protocol.key_slots().incarnations();
-    let slot = slot.first().copied().unwrap_or_default();
-    [epoch, known, slot, one, two]
+    [epoch, known, one, two]
 }
