@@ -12,6 +12,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use etcd_client::proto::{PbTxnOpResponse as Answer, PbTxnResponse};
@@ -31,9 +32,9 @@ const MAX_REQUESTS: usize = 4;
 /// has 32 KiB.
 const MAX_MEMBERS: usize = 32;
 
-/// How many entries are made at once by requests of their own, in the queues of locks that have another
-/// transaction under way. Removals and renewals share the connection, and do not wait behind thousands of
-/// them.
+/// How many entries are made at once by requests of their own, in the queues of locks that have
+/// another transaction under way. Removals and renewals share the connection, and do not wait
+/// behind thousands of them.
 const MAX_ALONE: usize = 64;
 
 /// The change that a transaction makes to the queue of a lock, with the key.
@@ -63,6 +64,8 @@ pub(crate) struct Group {
     alone: Arc<Semaphore>,
     /// The last failure to reach the coordinator of one that had its turn.
     unreachable: watch::Sender<Option<Error>>,
+    /// How many of those that had a turn were answered.
+    answers: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +115,7 @@ impl Group {
             state: Mutex::default(),
             alone: Arc::new(Semaphore::new(MAX_ALONE)),
             unreachable: watch::Sender::default(),
+            answers: Arc::default(),
         })
     }
 
@@ -137,11 +141,11 @@ impl Group {
         })
     }
 
-    /// Sends a transaction by itself when it has its turn. The turn belongs to the request: a caller
-    /// that does not poll keeps nobody else from theirs.
+    /// Sends a transaction by itself when it has its turn. The turn belongs to the request: a
+    /// caller that does not poll keeps nobody else from theirs.
     ///
-    /// If the coordinator cannot be reached by one that has its turn, those that wait are not sent, and
-    /// fail as it did: each of them would find out by itself, after its own time limit.
+    /// If the coordinator cannot be reached by one that has its turn, those that wait are not sent,
+    /// and fail as it did: each of them would find out by itself, after its own time limit.
     fn send_in_turn(
         &self,
         txn: Arc<Txn>,
@@ -149,7 +153,7 @@ impl Group {
     ) -> oneshot::Receiver<Result<TxnResponse, Error>> {
         let (mut caller, answer) = oneshot::channel();
         let (transport, alone) = (self.transport.clone(), self.alone.clone());
-        let unreachable = self.unreachable.clone();
+        let (unreachable, answers) = (self.unreachable.clone(), self.answers.clone());
         let mut failures = unreachable.subscribe();
         background.spawn(async move {
             let turn = tokio::select! {
@@ -163,11 +167,16 @@ impl Group {
                 // It is never closed.
                 turn = alone.acquire_owned() => turn,
             };
+            let answered_before = answers.load(Ordering::Relaxed);
             let sent = send_alone(&transport, txn).await;
-            if let Err(error) = &sent
-                && error.kind() == ErrorKind::Unreachable
-            {
-                unreachable.send_replace(Some(error.clone().with_effect(Effect::None)));
+            match &sent {
+                Ok(_) => _ = answers.fetch_add(1, Ordering::Relaxed),
+                // Others that were sent later, perhaps to another member, have been answered.
+                Err(_) if answers.load(Ordering::Relaxed) != answered_before => {}
+                Err(error) if error.kind() == ErrorKind::Unreachable => {
+                    unreachable.send_replace(Some(error.clone().with_effect(Effect::None)));
+                }
+                Err(_) => {}
             }
             drop(turn);
             let _ = caller.send(sent);

@@ -18,8 +18,8 @@ use crate::workload::{Worker, Workload};
 /// until every worker has been through an operation that began while all the others ran.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// The largest number of workers that the command accepts, and [`find_limit`](crate::find_limit) tries.
-/// Each has a session of its own.
+/// The largest number of workers that the command accepts, and [`find_limit`](crate::find_limit)
+/// tries. Each has a session of its own.
 pub const MAX_WORKERS: usize = 16_384;
 
 const WARMING: u8 = 0;

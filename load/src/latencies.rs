@@ -1,7 +1,7 @@
 //! The latencies of the operations, in histograms of a fixed size that the workers share.
 //!
-//! A histogram for each worker would grow while it is measured: with thousands of workers, most of the
-//! time would go into that.
+//! A histogram for each worker would grow while it is measured: with thousands of workers, most of
+//! the time would go into that.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

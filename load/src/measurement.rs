@@ -27,8 +27,8 @@ pub struct Measurement {
     pub ops_per_s: f64,
     /// The median latency in microseconds, or 0 if no operation ended.
     pub p50_us: f64,
-    /// The latency in microseconds that one operation in a hundred exceeded. Those above a minute count
-    /// as a minute.
+    /// The latency in microseconds that one operation in a hundred exceeded. Those above a minute
+    /// count as a minute.
     pub p99_us: f64,
 }
 

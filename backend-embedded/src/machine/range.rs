@@ -156,8 +156,8 @@ fn is_bounded(range: &Range) -> bool {
         || range.max_create_revision != 0
 }
 
-/// Counts the keys of the range, and reads the first `max_count` of those asked for, by the index of
-/// create revisions; `None` if the index does not serve this range.
+/// Counts the keys of the range, and reads the first `max_count` of those asked for, by the index
+/// of create revisions; `None` if the index does not serve this range.
 fn read_by_creation<'a>(
     keys: &'a KeySpace,
     range: &Range,

@@ -20,15 +20,15 @@ const MAX_ROWS: usize = 10_000;
 const MAX_BYTES: usize = 1 << 20;
 
 /// The deletions of one transaction each, under the last revision of them: see [`encode`]. Each
-/// transaction removes about as many deletions as it adds, and would spend more time on a row for each
-/// than on all else.
+/// transaction removes about as many deletions as it adds, and would spend more time on a row for
+/// each than on all else.
 ///
-/// A version that does not know this table leaves it unchanged. It is then behind the store's commit
-/// number, by which that is noticed.
+/// A version that does not know this table leaves it unchanged. It is then behind the store's
+/// commit number, by which that is noticed.
 const CHUNKS: TableDefinition<'_, Revision, &[u8]> = TableDefinition::new("deletions");
 
-/// The row that holds no deletions, since nothing is deleted at revision 0: the number of the commit,
-/// and `complete_since`, or 0 for nothing, each 8 bytes little-endian.
+/// The row that holds no deletions, since nothing is deleted at revision 0: the number of the
+/// commit, and `complete_since`, or 0 for nothing, each 8 bytes little-endian.
 const HEAD: Revision = 0;
 
 /// A row for each deletion, as earlier versions keep them. It is read if they have written last.

@@ -94,7 +94,11 @@ fn parse_measurement_time(text: &str) -> Result<Duration, String> {
 /// Parses a bare number of milliseconds.
 fn parse_milliseconds(text: &str) -> Result<Duration, String> {
     let number = text.parse::<f64>().ok();
-    number
-        .and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok())
-        .ok_or_else(|| "not a number of milliseconds".to_owned())
+    let time = number.and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok());
+    match time {
+        // Longer latencies are not told apart.
+        Some(time) if time >= Duration::from_secs(60) => Err("give less than 60000".to_owned()),
+        Some(time) => Ok(time),
+        None => Err("not a number of milliseconds".to_owned()),
+    }
 }

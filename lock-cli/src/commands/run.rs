@@ -156,7 +156,8 @@ async fn end_once(
     (guard.into(), recorded)
 }
 
-/// Releases a lock under which nothing was run. If that fails, the lock is free once its session ends.
+/// Releases a lock under which nothing was run. If that fails, the lock is free once its session
+/// ends.
 async fn let_go(guard: AnyGuard, locks: &Locks) {
     let _ = release(guard).await;
     close_session(locks).await;

@@ -55,10 +55,11 @@ impl RetryBudget {
     }
 
     /// Counts a request that succeeded. The reserve then allows the next retry at once: the
-    /// coordinator is back, and those that wait need not go on at the pace of its absence.
-    pub(super) fn note_success(&mut self) {
+    /// coordinator is back, and those that wait need not go on at the pace of its absence. Returns
+    /// whether the reserve was used up, so that some may wait for it.
+    pub(super) fn note_success(&mut self) -> bool {
         self.tokens = (self.tokens + SUCCESS).min(FULL);
-        self.reserve = None;
+        self.reserve.take().is_some()
     }
 
     /// Returns whether nothing is missing.

@@ -11,13 +11,13 @@ mod budget;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use self::breaker::{Answer, Breaker, Change, Open, Probe};
+use self::breaker::{Answer, Breaker, Change, FAILURES, Open, Probe};
 use self::budget::RetryBudget;
 use crate::background;
 use crate::clock::{BootInstant, Clock};
@@ -34,16 +34,22 @@ pub(crate) struct Gate {
     /// Whether any part has something to decide or to forget. While it is not so, a request costs
     /// two reads of this, and no clock is read.
     is_troubled: AtomicBool,
+    /// How many times requests began to fail, so that those sent before are known.
+    troubles: AtomicU64,
     parts: Mutex<Parts>,
-    /// Changes when the breaker closes.
+    /// Changes when the breaker closes, and when a success lets the next retry pass.
     recovered: watch::Sender<()>,
     observed: Observed,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Parts {
     breaker: Option<Breaker>,
     budget: Option<RetryBudget>,
+    /// How many requests in a row reached nobody, as far as they count.
+    missing: u32,
+    /// Whether a success has given the budget its reserve again since somebody was told.
+    has_reserve_again: bool,
 }
 
 /// Which try of an operation asks to pass.
@@ -93,9 +99,11 @@ impl Gate {
     pub(crate) fn new(circuit_breaker: bool, retry_budget: bool, observed: Observed) -> Self {
         Gate {
             is_troubled: AtomicBool::new(false),
+            troubles: AtomicU64::new(0),
             parts: Mutex::new(Parts {
                 breaker: circuit_breaker.then(Breaker::default),
                 budget: retry_budget.then(RetryBudget::default),
+                ..Parts::default()
             }),
             recovered: watch::Sender::default(),
             observed,
@@ -112,12 +120,13 @@ impl Gate {
     /// # Errors
     /// If it must not be sent now.
     pub(crate) fn enter(&self, which: Try) -> Result<Passage<'_>, Refusal> {
+        // A request that comes at the same time as the first failure may miss it, so the order of
+        // other memory is no matter.
         let mut passage = Passage {
             gate: self,
             probe: None,
+            troubles: self.troubles.load(Ordering::Relaxed),
         };
-        // A request that comes at the same time as the first failure may miss it, so the order of
-        // other memory is no matter.
         if self.is_troubled.load(Ordering::Relaxed) {
             passage.probe = self.parts().enter(which, Clock::system().now())?;
         }
@@ -142,31 +151,51 @@ impl Gate {
         }
     }
 
-    /// Learns that the coordinator has answered a request that does not pass through here, such as a
-    /// renewal.
+    /// Learns that the coordinator has answered a request that does not pass through here, such as
+    /// a renewal.
     pub(crate) fn note_answer(&self) {
         if self.is_troubled.load(Ordering::Relaxed) {
-            self.update(|parts, _| parts.breaker.as_mut()?.close());
+            self.update(|parts, _| {
+                parts.missing = 0;
+                parts.breaker.as_mut()?.close()
+            });
         }
     }
 
     /// Learns that a request that has not passed through here, or was given up, reached nobody.
     pub(crate) fn note_silence(&self, error: &Error) {
-        self.note(Answer::Missing(error), Tally::Neither, None);
+        let troubles = self.troubles.load(Ordering::Relaxed);
+        self.note(Answer::Missing(error), Tally::Neither, None, troubles);
     }
 
-    fn note(&self, answer: Answer<'_>, tally: Tally, probe: Option<Probe>) {
-        self.update(|parts, now| parts.note(answer, tally, probe, now));
+    /// Counts the outcome of a request that passed when there had been so many troubles.
+    fn note(&self, answer: Answer<'_>, tally: Tally, probe: Option<Probe>, troubles: u64) {
+        self.update(|parts, now| {
+            let was_calm = parts.missing == 0;
+            let sent_before = self.troubles.load(Ordering::Relaxed) != troubles;
+            if sent_before && probe.is_none() && !parts.counts_one_sent_before(answer) {
+                return None;
+            }
+            let change = parts.note(answer, tally, probe, now);
+            if was_calm && parts.missing > 0 {
+                self.troubles.fetch_add(1, Ordering::Relaxed);
+            }
+            change
+        });
     }
 
     /// Changes the parts, and tells the observer.
     fn update(&self, change: impl FnOnce(&mut Parts, BootInstant) -> Option<Change>) {
-        let changed = {
+        let (changed, has_reserve_again) = {
             let mut parts = self.parts();
             let changed = change(&mut parts, Clock::system().now());
             self.is_troubled.store(!parts.is_calm(), Ordering::Relaxed);
-            changed
+            (changed, std::mem::take(&mut parts.has_reserve_again))
         };
+        // The next of those that the budget holds back goes on now, and not a second later.
+        if has_reserve_again {
+            self.recovered.send_replace(());
+        }
         match changed {
             Some(Change::Opened { cause, pause }) => {
                 tracing::debug!(error = %cause, ?pause, "the circuit breaker has opened");
@@ -222,26 +251,39 @@ impl Parts {
         probe: Option<Probe>,
         now: BootInstant,
     ) -> Option<Change> {
+        match answer {
+            Answer::Came => self.missing = 0,
+            Answer::Missing(_) => self.missing = self.missing.saturating_add(1),
+            Answer::Unknown => {}
+        }
         match (tally, &mut self.budget) {
             (Tally::Failure, Some(budget)) => budget.note_failure(),
-            (Tally::Success, Some(budget)) => budget.note_success(),
+            (Tally::Success, Some(budget)) => self.has_reserve_again |= budget.note_success(),
             (Tally::Neither, _) | (_, None) => {}
         }
         self.breaker.as_mut()?.note(answer, probe, now)
     }
 
+    /// Returns whether the outcome of a request counts that was sent before the first failure. All
+    /// requests under way on a connection fail when it breaks, which says nothing about the next
+    /// connection: so these alone neither open the breaker nor use up the budget.
+    fn counts_one_sent_before(&self, answer: Answer<'_>) -> bool {
+        !matches!(answer, Answer::Missing(_)) || self.missing + 1 < FAILURES
+    }
+
     fn is_calm(&self) -> bool {
-        self.breaker.as_ref().is_none_or(Breaker::is_calm)
+        self.missing == 0
+            && self.breaker.as_ref().is_none_or(Breaker::is_calm)
             && self.budget.as_ref().is_none_or(RetryBudget::is_full)
     }
 }
 
-/// Tells that the breaker has closed.
+/// Tells that the breaker has closed, or that a success lets the next retry pass.
 #[derive(Debug)]
 pub(crate) struct Recovery(watch::Receiver<()>);
 
 impl Recovery {
-    /// Waits for this long, or until soon after the breaker has closed.
+    /// Waits for this long, or until soon after the coordinator has answered.
     pub(crate) async fn wait_at_most(&mut self, pause: Duration) {
         let soon_after = async {
             match self.0.changed().await {
@@ -272,6 +314,8 @@ enum Tally {
 pub(crate) struct Passage<'a> {
     gate: &'a Gate,
     probe: Option<Probe>,
+    /// How many troubles there had been when it passed.
+    troubles: u64,
 }
 
 impl Passage<'_> {
@@ -289,7 +333,7 @@ impl Passage<'_> {
                 _ => (Answer::Unknown, Tally::Neither),
             },
         };
-        self.gate.note(answer, tally, probe);
+        self.gate.note(answer, tally, probe, self.troubles);
     }
 }
 
@@ -297,7 +341,9 @@ impl Passage<'_> {
 impl Drop for Passage<'_> {
     fn drop(&mut self) {
         if self.probe.is_some() && !background::is_forked() {
-            self.gate.note(Answer::Unknown, Tally::Neither, self.probe);
+            let probe = self.probe;
+            self.gate
+                .note(Answer::Unknown, Tally::Neither, probe, self.troubles);
         }
     }
 }

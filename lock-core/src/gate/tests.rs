@@ -205,6 +205,7 @@ fn an_outage_of_a_minute_costs_a_request_or_two_a_second() {
     let mut parts = Parts {
         breaker: Some(Breaker::default()),
         budget: Some(RetryBudget::default()),
+        ..Parts::default()
     };
     let (sent, late) = outage(500, lasts, &mut parts);
     let steady: Vec<_> = sent.iter().copied().filter(|at| *at < lasts).collect();
@@ -220,8 +221,8 @@ fn the_budget_alone_bounds_the_retries_and_lets_nobody_wait_for_ever() {
     fastrand::seed(7);
     let lasts = seconds(60);
     let mut parts = Parts {
-        breaker: None,
         budget: Some(RetryBudget::default()),
+        ..Parts::default()
     };
     let (sent, late) = outage(500, lasts, &mut parts);
     let first_tries = sent.partition_point(|at| at.is_zero());
@@ -269,6 +270,64 @@ async fn only_requests_that_reach_nobody_open_the_gate_s_breaker() {
     assert!(refused.retry_after().is_some());
     gate.note_answer();
     gate.check().expect("the renewal has closed it");
+}
+
+/// As when the connection breaks that all of them use.
+#[tokio::test]
+async fn requests_that_fail_together_hold_back_no_retry() {
+    const REQUESTS: usize = 20;
+    let gate = gate();
+    for _ in 0..3 {
+        let under_way: Vec<_> = (0..REQUESTS)
+            .map(|_| gate.enter(Try::First).expect("it may pass"))
+            .collect();
+        for passage in under_way {
+            passage.end(&Err::<(), _>(unreachable()));
+        }
+        let retries: Vec<_> = (0..REQUESTS)
+            .map(|_| gate.enter(Try::Again).expect("it may be sent again"))
+            .collect();
+        for passage in retries {
+            passage.end(&Ok(()));
+        }
+        // Other requests succeed until the next connection breaks.
+        for _ in 0..1_000 {
+            gate.enter(Try::First).expect("it may pass").end(&Ok(()));
+        }
+    }
+    let under_way = gate.enter(Try::First).expect("it may pass");
+    for _ in 0..FAILURES {
+        pass_if_closed(&gate);
+    }
+    gate.check().expect_err("one after the other, they open it");
+    under_way.end(&Ok(()));
+    gate.check().expect("an answer closes it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_lets_the_next_retry_pass_before_the_reserve_does() {
+    let gate = Gate::new(false, true, Observed::default());
+    for _ in 0..20 {
+        pass(&gate, unreachable());
+    }
+    drop(gate.enter(Try::Again).expect("the reserve"));
+    let refusal = gate.enter(Try::Again).expect_err("it is used up");
+    let mut recovery = gate.recovery();
+    let begun = tokio::time::Instant::now();
+    let waiting = recovery.wait_at_most(refusal.retry_after());
+    let succeeding = async {
+        let passage = gate.enter(Try::First).expect("a first try");
+        passage.end(&Ok(()));
+    };
+    tokio::join!(waiting, succeeding);
+    assert!(begun.elapsed() <= Duration::from_millis(250));
+    gate.enter(Try::Again).expect("the reserve again");
+}
+
+fn pass_if_closed(gate: &Gate) {
+    if gate.check().is_ok() {
+        pass(gate, unreachable());
+    }
 }
 
 #[tokio::test]

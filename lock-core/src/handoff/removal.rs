@@ -192,7 +192,8 @@ impl Drop for Expected<'_> {
         let mut all = lock(&self.registry.waiters);
         let key = &self.waiter.blocker.key;
         if let Some(waiters) = all.get_mut(key) {
-            // Those who came first leave first, so thousands of readers do not search through each other.
+            // Those who came first leave first, so thousands of readers do not search through each
+            // other.
             let at = waiters
                 .iter()
                 .position(|waiter| Arc::ptr_eq(waiter, &self.waiter));
