@@ -136,7 +136,7 @@ fn bad_input_names_the_remedy() {
     for (args, status, said) in [
         ("bench", 64, "--workload"),
         ("bench --workload fast", 64, "give one of raw, uncontended"),
-        ("bench --workload raw --workers 0", 64, "1..=4096"),
+        ("bench --workload raw --workers 0", 64, "1..=16384"),
         ("bench --workload raw --seconds 0", 64, "give more than 0"),
         ("bench --workload raw --report x", 64, "cannot be used with"),
         ("bench --report /proc/x", 74, "/proc/x"),

@@ -362,10 +362,10 @@ async fn look_at_everything(scene: &Scene, factor: usize) -> usize {
     let attacker = Attacker::connect(scene.address(), 1 << 20).await;
     fill(&attacker, 20_000, 10).await;
     let range = PbTxnOpRequest::RequestRange(all_keys());
-    // A prefix that ends in no slash is counted key by key.
+    // A range that ends in the middle of a directory is counted key by key.
     let count = PbTxnOpRequest::RequestRange(PbRangeRequest {
         key: vec![b'k'],
-        range_end: vec![b'l'],
+        range_end: b"k5".to_vec(),
         count_only: true,
         ..PbRangeRequest::default()
     });
