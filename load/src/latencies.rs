@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 /// The number of histograms, so that workers rarely wait for each other.
 const PARTS: usize = 16;
 
-/// The longest latency that is told apart from longer ones.
+/// The longest latency that is recorded. Longer ones count as this one.
 const MAX: Duration = Duration::from_secs(60);
 
 /// Counts of latencies in nanoseconds, exact to three digits.

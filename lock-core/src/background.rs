@@ -181,7 +181,7 @@ pub(crate) fn check_process() -> Result<(), Error> {
 /// child must not touch any of our state: a mutex that another thread of the parent held at the
 /// fork stays locked for ever.
 ///
-/// The C library tells of each `fork` (`pthread_atfork`). To compare process ids instead costs a
+/// The C library reports each `fork` (`pthread_atfork`). A comparison of process ids would cost a
 /// system call for each acquire, guard and release: a tenth of a hold in process. A child made by
 /// `clone` or `_Fork` is not noticed. The C library itself cannot be used there either: its locks
 /// are left as the parent's threads held them.

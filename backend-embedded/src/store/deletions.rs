@@ -214,13 +214,11 @@ fn load_chunks(transaction: &ReadTransaction, sequence: u64) -> Result<Option<De
     }
     let complete_since = head.try_get_u64_le().map_err(damaged)?;
     let known = (complete_since > 0).then_some(complete_since);
-    let mut deletions = Deletions::empty(known, Some(VecDeque::new()));
+    let mut deletions = Deletions::empty(known, None);
+    let mut chunks = VecDeque::new();
     for chunk in table.range(HEAD + 1..)? {
         let (last, chunk) = chunk?;
-        deletions
-            .chunks
-            .get_or_insert_default()
-            .push_back(last.value());
+        chunks.push_back(last.value());
         let mut chunk = Bytes::copy_from_slice(chunk.value());
         while !chunk.is_empty() {
             let row = decode_row(&mut chunk).map_err(damaged)?;
@@ -229,6 +227,7 @@ fn load_chunks(transaction: &ReadTransaction, sequence: u64) -> Result<Option<De
             }
         }
     }
+    deletions.chunks = Some(chunks);
     Ok(Some(deletions))
 }
 

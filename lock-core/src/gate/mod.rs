@@ -48,7 +48,8 @@ struct Parts {
     budget: Option<RetryBudget>,
     /// How many requests in a row reached nobody, as far as they count.
     missing: u32,
-    /// Whether a success has given the budget its reserve again since somebody was told.
+    /// Whether a success has refilled the reserve of the budget, and the retries that wait for it have
+    /// not been woken yet.
     has_reserve_again: bool,
 }
 
