@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::Change;
 use crate::backoff::Backoff;
 use crate::clock::BootInstant;
 use crate::error::Error;
@@ -21,8 +22,6 @@ const PROBE_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Breaker {
     state: State,
-    /// The latest failures in a row while it is closed.
-    failures: u32,
     pauses: Backoff,
     /// How many probes there were.
     probes: u64,
@@ -67,18 +66,10 @@ pub(super) struct Open {
     pub(super) cause: Error,
 }
 
-/// A change of the state, for the observer.
-#[derive(Debug)]
-pub(super) enum Change {
-    Opened { cause: Error, pause: Duration },
-    Closed,
-}
-
 impl Default for Breaker {
     fn default() -> Self {
         Breaker {
             state: State::Closed,
-            failures: 0,
             pauses: Backoff::of_breaker(),
             probes: 0,
         }
@@ -123,10 +114,12 @@ impl Breaker {
         Err(Open { rest, cause })
     }
 
-    /// Counts the outcome of a request that has passed, as this probe or as none.
+    /// Learns the outcome of a request that has passed, as this probe or as none. So many requests in
+    /// a row, with this one, have reached nobody.
     pub(super) fn note(
         &mut self,
         answer: Answer<'_>,
+        missing: u32,
         probe: Option<Probe>,
         now: BootInstant,
     ) -> Option<Change> {
@@ -137,14 +130,11 @@ impl Breaker {
         match (answer, &self.state) {
             // Also if the request was sent before the breaker opened: it is the latest news.
             (Answer::Came, _) => self.close(),
-            (Answer::Missing(error), State::Closed) => {
-                self.failures += 1;
-                (self.failures >= FAILURES).then(|| {
-                    let pause = self.open(error.clone(), now);
-                    let cause = error.clone();
-                    Change::Opened { cause, pause }
-                })
-            }
+            (Answer::Missing(error), State::Closed) => (missing >= FAILURES).then(|| {
+                let pause = self.open(error.clone(), now);
+                let cause = error.clone();
+                Change::Opened { cause, pause }
+            }),
             (Answer::Missing(error), State::Probing { .. }) if is_probe => {
                 self.open(error.clone(), now);
                 None
@@ -165,14 +155,13 @@ impl Breaker {
     pub(super) fn close(&mut self) -> Option<Change> {
         let was_open = !matches!(self.state, State::Closed);
         self.state = State::Closed;
-        self.failures = 0;
         self.pauses = Backoff::of_breaker();
         was_open.then_some(Change::Closed)
     }
 
-    /// Returns whether it is closed, and the latest request was answered.
-    pub(super) fn is_calm(&self) -> bool {
-        matches!(self.state, State::Closed) && self.failures == 0
+    /// Returns whether every request passes.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
     }
 
     fn open(&mut self, cause: Error, now: BootInstant) -> Duration {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use self::breaker::{Answer, Breaker, Change, FAILURES, Open, Probe};
+use self::breaker::{Answer, Breaker, FAILURES, Open, Probe};
 use self::budget::RetryBudget;
 use crate::background;
 use crate::clock::{BootInstant, Clock};
@@ -48,9 +48,18 @@ struct Parts {
     budget: Option<RetryBudget>,
     /// How many requests in a row reached nobody, as far as they count.
     missing: u32,
-    /// Whether a success has refilled the reserve of the budget, and the retries that wait for it have
-    /// not been woken yet.
-    has_reserve_again: bool,
+}
+
+/// A change that others are told.
+#[derive(Debug)]
+enum Change {
+    Opened {
+        cause: Error,
+        pause: Duration,
+    },
+    Closed,
+    /// A success lets the next retry pass that the budget holds back.
+    HasReserve,
 }
 
 /// Which try of an operation asks to pass.
@@ -187,16 +196,12 @@ impl Gate {
 
     /// Changes the parts, and tells the observer.
     fn update(&self, change: impl FnOnce(&mut Parts, BootInstant) -> Option<Change>) {
-        let (changed, has_reserve_again) = {
+        let changed = {
             let mut parts = self.parts();
             let changed = change(&mut parts, Clock::system().now());
             self.is_troubled.store(!parts.is_calm(), Ordering::Relaxed);
-            (changed, std::mem::take(&mut parts.has_reserve_again))
+            changed
         };
-        // The next of those that the budget holds back goes on now, and not a second later.
-        if has_reserve_again {
-            self.recovered.send_replace(());
-        }
         match changed {
             Some(Change::Opened { cause, pause }) => {
                 tracing::debug!(error = %cause, ?pause, "the circuit breaker has opened");
@@ -209,6 +214,10 @@ impl Gate {
                 tracing::debug!("the circuit breaker has closed");
                 self.recovered.send_replace(());
                 self.observed.emit(|| Event::BreakerClosed);
+            }
+            // The next of them goes on now, and not a second later.
+            Some(Change::HasReserve) => {
+                self.recovered.send_replace(());
             }
             None => {}
         }
@@ -257,12 +266,16 @@ impl Parts {
             Answer::Missing(_) => self.missing = self.missing.saturating_add(1),
             Answer::Unknown => {}
         }
+        let mut has_reserve = false;
         match (tally, &mut self.budget) {
             (Tally::Failure, Some(budget)) => budget.note_failure(),
-            (Tally::Success, Some(budget)) => self.has_reserve_again |= budget.note_success(),
+            (Tally::Success, Some(budget)) => has_reserve = budget.note_success(),
             (Tally::Neither, _) | (_, None) => {}
         }
-        self.breaker.as_mut()?.note(answer, probe, now)
+        let breaker = self.breaker.as_mut();
+        let changed = breaker.and_then(|breaker| breaker.note(answer, self.missing, probe, now));
+        // Whoever waits for the reserve is also told that the breaker has closed.
+        changed.or(has_reserve.then_some(Change::HasReserve))
     }
 
     /// Returns whether the outcome of a request counts that was sent before the first failure. All
@@ -274,7 +287,7 @@ impl Parts {
 
     fn is_calm(&self) -> bool {
         self.missing == 0
-            && self.breaker.as_ref().is_none_or(Breaker::is_calm)
+            && self.breaker.as_ref().is_none_or(Breaker::is_closed)
             && self.budget.as_ref().is_none_or(RetryBudget::is_full)
     }
 }

@@ -25,69 +25,91 @@ fn unreachable() -> Error {
     Error::new(ErrorKind::Unreachable, "no route")
 }
 
-/// Returns a breaker that opened at [`start`].
-fn open_breaker() -> Breaker {
-    let mut breaker = Breaker::default();
-    for failure in 1..=FAILURES {
-        let opened = breaker.note(Answer::Missing(&unreachable()), None, start());
-        assert_eq!(opened.is_some(), failure == FAILURES, "{failure}");
+/// Returns a gate's parts with a breaker alone.
+fn closed_breaker() -> Parts {
+    Parts {
+        breaker: Some(Breaker::default()),
+        ..Parts::default()
     }
-    breaker
+}
+
+/// Returns a breaker that opened at [`start`].
+fn open_breaker() -> Parts {
+    let mut parts = closed_breaker();
+    for failure in 1..=FAILURES {
+        let changed = note(&mut parts, Answer::Missing(&unreachable()), None, start());
+        let is_open = matches!(changed, Some(Change::Opened { .. }));
+        assert_eq!(is_open, failure == FAILURES, "{failure}");
+    }
+    parts
+}
+
+fn note(
+    parts: &mut Parts,
+    answer: Answer<'_>,
+    probe: Option<Probe>,
+    now: BootInstant,
+) -> Option<Change> {
+    parts.note(answer, Tally::Neither, probe, now)
+}
+
+/// Returns how long an open breaker lets nobody pass, and why.
+fn check(parts: &Parts, now: BootInstant) -> Result<(), Open> {
+    parts.breaker.as_ref().expect("a breaker").check(now)
 }
 
 /// Returns the probe that an open breaker lets pass after its pause.
-fn probe(breaker: &mut Breaker, now: BootInstant) -> Probe {
-    breaker.enter(now).expect("after the pause").expect("open")
+fn probe(parts: &mut Parts, now: BootInstant) -> Probe {
+    let passed = parts.enter(Try::First, now);
+    passed.expect("after the pause").expect("open")
 }
 
 #[test]
 fn only_failures_in_a_row_open_the_breaker() {
-    let mut breaker = Breaker::default();
+    let mut parts = closed_breaker();
     for _ in 0..10 {
         for _ in 1..FAILURES {
-            assert!(
-                breaker
-                    .note(Answer::Missing(&unreachable()), None, start())
-                    .is_none()
-            );
-            breaker.note(Answer::Unknown, None, start());
+            let changed = note(&mut parts, Answer::Missing(&unreachable()), None, start());
+            assert!(changed.is_none(), "{changed:?}");
+            note(&mut parts, Answer::Unknown, None, start());
         }
-        assert!(breaker.enter(start()).expect("closed").is_none());
-        breaker.note(Answer::Came, None, start());
-        assert!(breaker.is_calm());
+        let passed = parts.enter(Try::First, start());
+        assert!(passed.expect("closed").is_none());
+        note(&mut parts, Answer::Came, None, start());
+        assert!(parts.is_calm());
     }
-    let breaker = open_breaker();
-    let open = breaker.check(start()).expect_err("open");
+    let open = check(&open_breaker(), start()).expect_err("open");
     assert!(open.rest <= Duration::from_millis(100), "{:?}", open.rest);
     assert_eq!(open.cause.to_string(), "no route");
 }
 
 #[test]
 fn one_of_a_hundred_is_the_probe_and_its_answer_lets_all_pass() {
-    let mut breaker = open_breaker();
+    let mut parts = open_breaker();
     let now = start() + seconds(1);
-    let passed: Vec<_> = (0..100).filter_map(|_| breaker.enter(now).ok()).collect();
+    let passed = (0..100).filter_map(|_| parts.enter(Try::First, now).ok());
+    let passed: Vec<_> = passed.collect();
     let [Some(probe)] = passed[..] else {
         panic!("{passed:?}");
     };
-    assert!(breaker.note(Answer::Came, Some(probe), now).is_some());
-    assert!(breaker.enter(now).expect("closed").is_none());
+    let changed = note(&mut parts, Answer::Came, Some(probe), now);
+    assert!(matches!(changed, Some(Change::Closed)), "{changed:?}");
+    let passed = parts.enter(Try::First, now);
+    assert!(passed.expect("closed").is_none());
 }
 
 #[test]
 fn a_probe_that_fails_opens_it_again_for_longer_up_to_a_bound() {
-    let mut breaker = open_breaker();
+    let mut parts = open_breaker();
     let mut now = start();
     let mut longest = Duration::ZERO;
     for _ in 0..200 {
-        let rest = breaker
-            .check(now)
-            .err()
-            .map_or(Duration::ZERO, |open| open.rest);
+        let rest = check(&parts, now).map_or_else(|open| open.rest, |()| Duration::ZERO);
         longest = longest.max(rest);
         now = now + rest;
-        let probe = probe(&mut breaker, now);
-        let changed = breaker.note(Answer::Missing(&unreachable()), Some(probe), now);
+        let probe = probe(&mut parts, now);
+        let answer = Answer::Missing(&unreachable());
+        let changed = note(&mut parts, answer, Some(probe), now);
         assert!(changed.is_none(), "it was open");
     }
     assert!(
@@ -96,35 +118,39 @@ fn a_probe_that_fails_opens_it_again_for_longer_up_to_a_bound() {
     );
     let asked = unreachable().with_retry_after(seconds(7));
     now = now + LONGEST_PAUSE;
-    let probe = probe(&mut breaker, now);
-    breaker.note(Answer::Missing(&asked), Some(probe), now);
-    let rest = breaker.check(now).expect_err("open").rest;
+    let probe = probe(&mut parts, now);
+    note(&mut parts, Answer::Missing(&asked), Some(probe), now);
+    let rest = check(&parts, now).expect_err("open").rest;
     assert_eq!(rest, seconds(7), "the coordinator asked for it");
 }
 
 #[test]
 fn late_outcomes_neither_prolong_nor_disturb() {
-    let mut breaker = open_breaker();
+    let mut parts = open_breaker();
     for _ in 0..100 {
-        breaker.note(Answer::Missing(&unreachable()), None, start());
+        note(&mut parts, Answer::Missing(&unreachable()), None, start());
     }
-    let rest = breaker.check(start()).expect_err("open").rest;
+    let rest = check(&parts, start()).expect_err("open").rest;
     assert!(rest <= Duration::from_millis(100), "{rest:?}");
     let now = start() + seconds(1);
-    let old = probe(&mut breaker, now);
-    breaker.close().expect("a renewal was answered");
+    let old = probe(&mut parts, now);
+    note(&mut parts, Answer::Came, None, now).expect("a renewal was answered");
     for _ in 0..FAILURES {
-        breaker.note(Answer::Missing(&unreachable()), None, now);
+        note(&mut parts, Answer::Missing(&unreachable()), None, now);
     }
     let later = now + seconds(1);
-    let current = probe(&mut breaker, later);
-    breaker.note(Answer::Missing(&unreachable()), Some(old), later);
-    breaker.note(Answer::Unknown, Some(old), later);
-    breaker
-        .enter(later)
-        .expect_err("the probe is still under way");
-    breaker.note(Answer::Came, Some(current), later);
-    assert!(breaker.is_calm());
+    let current = probe(&mut parts, later);
+    note(
+        &mut parts,
+        Answer::Missing(&unreachable()),
+        Some(old),
+        later,
+    );
+    note(&mut parts, Answer::Unknown, Some(old), later);
+    let refused = parts.enter(Try::First, later);
+    refused.expect_err("the probe is still under way");
+    note(&mut parts, Answer::Came, Some(current), later);
+    assert!(parts.is_calm());
 }
 
 #[test]
