@@ -36,6 +36,7 @@ pub fn run(slice: &Slice, options: &[&str], so_far: &Runs) -> io::Result<Runs> {
     let seed = so_far.next_seed;
     let mut command = Command::new(slice.root.join("tools/simulate"));
     command
+        .env("SIMULATION_BUILD", "soak")
         .args(options)
         .arg(format!("--seeds={seed}..{}", seed + 1))
         .arg(format!("--minutes={}", length.as_secs_f64() / 60.0))
