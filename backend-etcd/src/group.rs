@@ -12,14 +12,14 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use backend_kit::turns::Turns;
 use etcd_client::proto::{PbTxnOpResponse as Answer, PbTxnResponse};
 use etcd_client::{Txn, TxnOp, TxnResponse};
 use lock_core::background::{self, Handle};
 use lock_core::{Effect, Error, ErrorKind};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::transport::Transport;
 use crate::{error, layout};
@@ -61,11 +61,7 @@ pub(crate) struct Group {
     hasher: RandomState,
     state: Mutex<State>,
     /// The turns of those that make entries by requests of their own.
-    alone: Arc<Semaphore>,
-    /// The last failure to reach the coordinator of one that had its turn.
-    unreachable: watch::Sender<Option<Error>>,
-    /// How many of those that had a turn were answered.
-    answers: Arc<AtomicU64>,
+    alone: Arc<Turns>,
 }
 
 #[derive(Debug, Default)]
@@ -113,9 +109,7 @@ impl Group {
             transport,
             hasher: RandomState::new(),
             state: Mutex::default(),
-            alone: Arc::new(Semaphore::new(MAX_ALONE)),
-            unreachable: watch::Sender::default(),
-            answers: Arc::default(),
+            alone: Turns::new(MAX_ALONE),
         })
     }
 
@@ -130,58 +124,18 @@ impl Group {
         txn: Arc<Txn>,
     ) -> Result<TxnResponse, Error> {
         let background = background::handle()?;
-        let answer = match (self.join(change, &txn, &background), change) {
-            (Some(answer), _) => answer,
-            (None, Change::Make(_)) => self.send_in_turn(txn, &background),
-            (None, Change::Remove(_)) => return send_alone(&self.transport, txn).await,
+        let Some(answer) = self.join(change, &txn, &background) else {
+            let transport = self.transport.clone();
+            let alone = async move { send_alone(&transport, txn).await };
+            return match change {
+                Change::Make(_) => self.alone.take(alone).await,
+                Change::Remove(_) => alone.await,
+            };
         };
         answer.await.unwrap_or_else(|_| {
             let text = "a group of requests ended abnormally: please report this";
             Err(Error::new(ErrorKind::Internal, text).with_effect(Effect::Unknown))
         })
-    }
-
-    /// Sends a transaction by itself when it has its turn. The turn belongs to the request: a
-    /// caller that does not poll keeps nobody else from theirs.
-    ///
-    /// If the coordinator cannot be reached by one that has its turn, those that wait are not sent,
-    /// and fail as it did: each of them would find out by itself, after its own time limit.
-    fn send_in_turn(
-        &self,
-        txn: Arc<Txn>,
-        background: &Handle,
-    ) -> oneshot::Receiver<Result<TxnResponse, Error>> {
-        let (mut caller, answer) = oneshot::channel();
-        let (transport, alone) = (self.transport.clone(), self.alone.clone());
-        let (unreachable, answers) = (self.unreachable.clone(), self.answers.clone());
-        let mut failures = unreachable.subscribe();
-        background.spawn(async move {
-            let turn = tokio::select! {
-                biased;
-                () = caller.closed() => return,
-                Ok(()) = failures.changed() => {
-                    let failure = failures.borrow().clone();
-                    let _ = caller.send(Err(failure.expect("a change is a failure")));
-                    return;
-                }
-                // It is never closed.
-                turn = alone.acquire_owned() => turn,
-            };
-            let answered_before = answers.load(Ordering::Relaxed);
-            let sent = send_alone(&transport, txn).await;
-            match &sent {
-                Ok(_) => _ = answers.fetch_add(1, Ordering::Relaxed),
-                // Others that were sent later, perhaps to another member, have been answered.
-                Err(_) if answers.load(Ordering::Relaxed) != answered_before => {}
-                Err(error) if error.kind() == ErrorKind::Unreachable => {
-                    unreachable.send_replace(Some(error.clone().with_effect(Effect::None)));
-                }
-                Err(_) => {}
-            }
-            drop(turn);
-            let _ = caller.send(sent);
-        });
-        answer
     }
 
     /// Adds a transaction to those that are sent together. Returns `None` if there is one about the

@@ -15,4 +15,5 @@ pub mod opening;
 pub mod secret;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod turns;
 pub mod url;

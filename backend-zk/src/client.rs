@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backend_kit::continuity::Continuity;
+use backend_kit::turns::Turns;
 use futures_util::future::BoxFuture;
 use lock_core::{Error, SessionId, background};
 use zookeeper_client::{
@@ -36,7 +37,13 @@ pub(crate) struct Cluster {
 pub(crate) struct Client {
     zk: zookeeper_client::Client,
     cluster: Arc<Cluster>,
+    /// The turns of requests that make an entry, a directory for it, or a watch.
+    pub(crate) turns: Arc<Turns>,
 }
+
+/// How many entries and watches are made at once. The servers answer the requests of a session in
+/// their order, so a removal or a renewal waits behind all of these.
+const TURNS: usize = 64;
 
 /// How many addresses, at least, the client library has in one round over its servers.
 const ROUND: usize = 20;
@@ -116,6 +123,7 @@ impl Cluster {
         Ok(Client {
             zk,
             cluster: self.clone(),
+            turns: Turns::new(TURNS),
         })
     }
 
@@ -203,6 +211,28 @@ impl Client {
             Ok(answer) => answer.map_err(|error| self.cluster.error(error)),
             Err(_) => Err(error::timeout(&self.cluster.servers, limit)),
         }
+    }
+
+    /// Sends these requests as [`ask`](Self::ask) does, when it is their turn.
+    ///
+    /// # Cancel safety
+    /// As that of [`ask`](Self::ask). What was not sent by then never is.
+    pub(crate) async fn ask_in_turn<T, F>(self: Arc<Self>, requests: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a zookeeper_client::Client) -> BoxFuture<'a, Result<T, ZkError>>
+            + Send
+            + 'static,
+    {
+        let turns = self.turns.clone();
+        turns.take(async move { self.ask(requests).await }).await
+    }
+
+    /// Creates a directory as [`make_directory`](Self::make_directory) does, when it is its turn.
+    pub(crate) async fn make_directory_in_turn(self: Arc<Self>, path: &str) -> Result<(), Error> {
+        let (turns, path) = (self.turns.clone(), path.to_owned());
+        let made = async move { self.make_directory(&path).await };
+        turns.take(made).await
     }
 
     /// Creates a directory, and those above it. They are containers, which the servers remove some

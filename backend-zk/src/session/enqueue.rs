@@ -6,8 +6,8 @@ use lock_core::session::{Admission, AsOf, Enqueued, Placed};
 use lock_core::{Effect, EntryId, Error, ErrorKind, Ticket};
 use zookeeper_client::Error as ZkError;
 
-use super::ZkSession;
 use super::sole_contender::LastSole;
+use super::{ZkSession, look};
 use crate::client::Client;
 use crate::{error, layout, node};
 
@@ -21,20 +21,23 @@ impl ZkSession {
         ask: Ask,
         admission: Admission,
     ) -> Result<Enqueued, Error> {
-        let client = self.live_client()?;
+        // Nobody who waits for a turn keeps the client: that would keep the session from being
+        // closed.
+        self.live_client()?;
         let continuity = &self.cluster.continuity;
         continuity.check_tokens((!ticket.name.is_raw()).then_some(self.offset))?;
         let layout = &self.cluster.layout;
         let directory = layout.directory_for(&ticket.name, ticket.mode)?;
         let tried = self.uncertain().contains(&ticket.serial);
-        if tried && let Some(children) = self.list(&client, &directory, AsOf::Now).await? {
+        if tried && let Some(children) = self.list_in_turn(&directory).await? {
+            let client = self.live_client()?;
             let found = Box::pin(self.resolve(&client, &directory, ticket, ask, &children, None));
             if let Some((entry, view)) = found.await? {
                 return self.to_enqueued(ticket, entry, view);
             }
         }
         if admission == Admission::IfFree
-            && let Some(children) = self.list(&client, &directory, AsOf::Now).await?
+            && let Some(children) = self.list_in_turn(&directory).await?
             && layout::is_busy(&children, ask)
         {
             return Ok(Enqueued::Busy);
@@ -44,9 +47,10 @@ impl ZkSession {
             // An earlier attempt may have made a second node, which only a listing shows.
             let reads = ask.limit > 0 || tried;
             let expects_others = reads && !before.is_some_and(|before| before.is_proven);
-            let made = self.make(&client, &directory, ticket, expects_others);
+            let made = self.make(&directory, ticket, expects_others);
             let Some((own, children)) = made.await? else {
-                client.make_directory(&directory).await?;
+                let client = self.live_client()?;
+                client.make_directory_in_turn(&directory).await?;
                 continue;
             };
             let last = LastSole::next(before, &own);
@@ -55,6 +59,7 @@ impl ZkSession {
                 // This view is enough where nothing need be read.
                 None if proven || !reads => (own, layout::FREE, proven),
                 children => {
+                    let client = self.live_client()?;
                     let children = match children {
                         Some(children) => children,
                         None => self.list_behind(&client, &directory).await?,
@@ -87,19 +92,20 @@ impl ZkSession {
     /// time before the request is sent until its outcome is known.
     async fn make(
         &self,
-        client: &Client,
         directory: &str,
         ticket: &Ticket,
         expects_others: bool,
     ) -> Result<Option<(EntryId, Option<Vec<String>>)>, Error> {
+        let client = self.live_client()?;
         let first = self.uncertain().insert(ticket.serial);
         let prefix = node::prefix(self.nonce, ticket, self.cluster.layout.recipe);
         let path = layout::child(directory, &prefix);
         let data = ticket.metadata.to_bytes();
         let (listed, options) = (directory.to_owned(), client.entry_options());
-        let write = client.continuity().begin_write();
+        let continuity = &self.cluster.continuity;
+        let write = continuity.begin_write();
         let answers = client
-            .ask(move |zk| {
+            .ask_in_turn(move |zk| {
                 Box::pin(async move {
                     let create = zk.create(&path, &data, &options);
                     let list = expects_others.then(|| zk.list_children(&listed));
@@ -131,7 +137,6 @@ impl ZkSession {
         };
         let name = format!("{prefix}{sequence}");
         let incarnation = self.incarnation(&stat)?;
-        let continuity = client.continuity();
         continuity.end_write(write, 0, incarnation.get());
         let current = continuity.check_era(self.era);
         let current = current.map_err(|error| error.with_effect(Effect::Unknown));
@@ -142,6 +147,13 @@ impl ZkSession {
             self.cluster.error(error).with_effect(Effect::Unknown)
         });
         Ok(Some((own, self.liveness.note_session_loss(children)?)))
+    }
+
+    /// Lists a directory as it is now, when it is the turn of that.
+    async fn list_in_turn(&self, directory: &str) -> Result<Option<Vec<String>>, Error> {
+        let listing = look::listing(directory, AsOf::Now);
+        let listed = self.live_client()?.ask_in_turn(listing);
+        self.liveness.note_session_loss(listed.await)
     }
 
     /// Lists a directory in which the session just made a node.

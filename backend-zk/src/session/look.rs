@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{BoxFuture, try_join_all};
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::AsOf;
 use lock_core::{EntryId, Error, Ticket};
-use zookeeper_client::Error as ZkError;
+use zookeeper_client::{Client as ZkClient, Error as ZkError};
 
 use super::{ZkSession, incarnation};
 use crate::client::Client;
@@ -112,21 +112,31 @@ impl ZkSession {
         directory: &str,
         as_of: AsOf,
     ) -> Result<Option<Vec<String>>, Error> {
-        let directory = directory.to_owned();
-        let listed = client.ask(move |zk| {
-            Box::pin(async move {
-                let synced = (as_of == AsOf::Now).then(|| zk.sync(&directory));
-                let children = zk.list_children(&directory);
-                if let Some(synced) = synced {
-                    synced.await?;
-                }
-                match children.await {
-                    Ok(children) => Ok(Some(children)),
-                    Err(ZkError::NoNode) => Ok(None),
-                    Err(error) => Err(error),
-                }
-            })
-        });
+        let listed = client.ask(listing(directory, as_of));
         self.liveness.note_session_loss(listed.await)
+    }
+}
+
+/// Returns the requests that list a directory. Their answer is `None` if there is no directory.
+pub(super) fn listing(
+    directory: &str,
+    as_of: AsOf,
+) -> impl for<'a> FnOnce(&'a ZkClient) -> BoxFuture<'a, Result<Option<Vec<String>>, ZkError>>
++ Send
++ use<> {
+    let directory = directory.to_owned();
+    move |zk| {
+        Box::pin(async move {
+            let synced = (as_of == AsOf::Now).then(|| zk.sync(&directory));
+            let children = zk.list_children(&directory);
+            if let Some(synced) = synced {
+                synced.await?;
+            }
+            match children.await {
+                Ok(children) => Ok(Some(children)),
+                Err(ZkError::NoNode) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
     }
 }

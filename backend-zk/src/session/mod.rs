@@ -176,7 +176,10 @@ impl ZkSession {
 
     fn take_client(&self) -> Option<Arc<Client>> {
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        client.take()
+        let client = client.take()?;
+        // What waits for its turn keeps the client, too.
+        client.turns.close();
+        Some(client)
     }
 
     /// Waits until the servers have ended the session, once nobody uses it any more.
@@ -191,13 +194,10 @@ impl ZkSession {
     /// Waits until the entry is gone.
     async fn wait_until_gone(&self, entry: &EntryId) -> Result<(), Error> {
         let path = layout::path(entry)?;
-        let client = self.live_client()?;
-        let watched = client
-            .ask(|zk| Box::pin(async move { zk.check_and_watch_stat(&path).await }))
-            .await;
-        // Dropped during the wait: a held client would keep the session from being closed.
-        drop(client);
-        let (Some(_), watcher) = self.liveness.note_session_loss(watched)? else {
+        // Nothing here keeps the client: that would keep the session from being closed.
+        let watched = (self.live_client()?)
+            .ask_in_turn(|zk| Box::pin(async move { zk.check_and_watch_stat(&path).await }));
+        let (Some(_), watcher) = self.liveness.note_session_loss(watched.await)? else {
             return Ok(());
         };
         let event = watcher.changed().await;
