@@ -109,12 +109,12 @@ async fn endure(name: impl Fn(usize) -> String) {
         .await;
     }
     let took = renewals.took().split_off(before);
-    let t = std::time::Instant::now();
-    let closed = locks.close().await;
-    println!("close {:?} {:?}", t.elapsed(), closed.is_ok());
     println!("{} renewals, slowest {:?}", took.len(), took.iter().max());
     assert!(took.iter().all(|took| *took <= TTL / 10), "{took:?}");
-    closed.expect("an answer");
+    locks
+        .close()
+        .await
+        .expect("ten thousand that wait keep no session alive");
 }
 
 #[tokio::test]
