@@ -1,5 +1,5 @@
 //! Code that Turnlock's backends share and users never see: the layout of keys, secrets, parts of
-//! URLs, connections, faults of TLS, batched writes, a store that went back.
+//! URLs, connections, faults of TLS, batched writes, turns of requests, a store that went back.
 //!
 //! Nothing here is part of the public API of the crate `turnlock`. There is no promise of
 //! stability: it changes whenever a backend needs it.

@@ -3,6 +3,7 @@
 
 pub mod chaos;
 pub mod checker;
+pub mod crowd;
 #[cfg(any(feature = "embedded", feature = "etcd"))]
 pub mod etcd_protos;
 pub mod fixtures;
