@@ -45,6 +45,7 @@ pub fn visit(root: &Path, arguments: &Arguments, all: &[Exhibit]) -> Result<(), 
                 table.set(exhibit, row);
             }
             Err(why) => {
+                println!("{why}");
                 table.remove(exhibit);
                 problems.push(why);
             }
