@@ -11,6 +11,7 @@ use std::task::Poll;
 
 use lock_core::{Effect, Error, ErrorKind, LossReason, background};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tracing::Instrument;
 
 /// The turns of one client.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl Turns {
         let is_wanted = Arc::new(Mutex::new(true));
         let _withdraws = Withdraws(is_wanted.clone());
         let turn = self.clone().wait();
-        background::handle()?.spawn(async move {
+        let made = async move {
             let turn = tokio::select! {
                 biased;
                 () = caller.closed() => return,
@@ -71,14 +72,16 @@ impl Turns {
                 Err(error) => Err(error),
             };
             let _ = caller.send(outcome);
-        });
+        };
+        // Boxed, as in `background::finish`: thousands of them may wait.
+        background::handle()?.spawn(Box::pin(made.in_current_span()));
         answer.await.unwrap_or_else(|_| {
             let text = "a request ended abnormally: please report this";
             Err(Error::new(ErrorKind::Internal, text).with_effect(Effect::Unknown))
         })
     }
 
-    /// Ends all turns, with the session that they are for: what has not begun never does.
+    /// Closes the turns with the session that they are for: what waits for its turn fails.
     pub fn close(&self) {
         self.permits.close();
     }
@@ -132,7 +135,8 @@ impl Turn {
     }
 }
 
-/// Makes a request if it is wanted when it begins.
+/// Makes a request if it is wanted when it begins. The first poll sends what the request sends at
+/// once, as nothing before it has used up the task's budget of cooperation.
 async fn make<T>(request: impl Future<Output = T>, is_wanted: &Mutex<bool>) -> Option<T> {
     let mut request = pin!(request);
     let begun = poll_fn(|context| {
@@ -151,7 +155,10 @@ struct Withdraws(Arc<Mutex<bool>>);
 
 impl Drop for Withdraws {
     fn drop(&mut self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        // In a forked child, the thread that may have locked it is missing.
+        if background::check_process().is_ok() {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        }
     }
 }
 

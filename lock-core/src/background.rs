@@ -165,7 +165,7 @@ pub fn runtime() -> io::Result<Runtime> {
 /// # Errors
 /// [`ErrorKind::Forked`] in such a child: it has no background thread, and the sessions are the
 /// parent's.
-pub(crate) fn check_process() -> Result<(), Error> {
+pub fn check_process() -> Result<(), Error> {
     match is_forked() {
         true => Err(Error::new(
             ErrorKind::Forked,

@@ -264,14 +264,25 @@ impl Liveness {
     /// that meets it.
     ///
     /// # Errors
-    /// That of the outcome.
+    /// That of the outcome. The reason of a loss is always the one that came first: a session that
+    /// has expired is closed, and what was under way then reports that it is closed.
     pub fn note_session_loss<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
-        if let Err(error) = &outcome
-            && let ErrorKind::SessionLost(reason) = error.kind()
-        {
-            self.lose(reason);
+        let Err(error) = outcome else {
+            return outcome;
+        };
+        let ErrorKind::SessionLost(reported) = error.kind() else {
+            return Err(error);
+        };
+        // A deadline that has passed came first, too.
+        if !matches!(self.state(), State::Lost(_)) {
+            self.lose(reported);
         }
-        outcome
+        match self.state() {
+            State::Lost(first) if first != reported => {
+                Err(Error::session_lost(first).with_effect(error.effect()))
+            }
+            _ => Err(error),
+        }
     }
 
     /// Waits until the session is lost and returns the reason: at the deadline at the latest, even
@@ -363,6 +374,19 @@ mod tests {
         clock.advance(Duration::from_secs(2));
         liveness.record_renewal(sent, VALIDITY);
         assert_eq!(liveness.state(), State::Lost(LossReason::Expired));
+    }
+
+    #[test]
+    fn the_reason_of_a_loss_is_the_one_that_came_first() {
+        let (clock, liveness) = alive();
+        let closed = || Err::<(), _>(Error::session_lost(LossReason::Closed));
+        clock.advance(VALIDITY);
+        let error = liveness.note_session_loss(closed()).expect_err("lost");
+        assert_eq!(error.kind(), ErrorKind::SessionLost(LossReason::Expired));
+        let (_, alive) = alive();
+        let error = alive.note_session_loss(closed()).expect_err("lost");
+        assert_eq!(error.kind(), ErrorKind::SessionLost(LossReason::Closed));
+        assert_eq!(alive.state(), State::Lost(LossReason::Closed));
     }
 
     #[test]

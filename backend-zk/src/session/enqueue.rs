@@ -7,7 +7,7 @@ use lock_core::{Effect, EntryId, Error, ErrorKind, Ticket};
 use zookeeper_client::Error as ZkError;
 
 use super::sole_contender::LastSole;
-use super::{ZkSession, look};
+use super::{ZkSession, lock, look};
 use crate::client::Client;
 use crate::{error, layout, node};
 
@@ -49,8 +49,8 @@ impl ZkSession {
             let expects_others = reads && !before.is_some_and(|before| before.is_proven);
             let made = self.make(&directory, ticket, expects_others);
             let Some((own, children)) = made.await? else {
-                let client = self.live_client()?;
-                client.make_directory_in_turn(&directory).await?;
+                let made = self.live_client()?.make_directory_in_turn(&directory);
+                self.liveness.note_session_loss(made.await)?;
                 continue;
             };
             let last = LastSole::next(before, &own);
@@ -59,7 +59,9 @@ impl ZkSession {
                 // This view is enough where nothing need be read.
                 None if proven || !reads => (own, layout::FREE, proven),
                 children => {
-                    let client = self.live_client()?;
+                    // The entry was made, whatever follows.
+                    let unknown = |error: Error| error.with_effect(Effect::Unknown);
+                    let client = self.live_client().map_err(unknown)?;
                     let children = match children {
                         Some(children) => children,
                         None => self.list_behind(&client, &directory).await?,
@@ -71,7 +73,8 @@ impl ZkSession {
                     // future.
                     let resolved = Box::pin(resolved);
                     // There is no view if somebody removed the entry between the two requests.
-                    let (entry, view) = resolved.await?.unwrap_or((own, layout::ABSENT));
+                    let resolved = resolved.await.map_err(unknown)?;
+                    let (entry, view) = resolved.unwrap_or((own, layout::ABSENT));
                     (entry, view, alone)
                 }
             };
@@ -88,7 +91,7 @@ impl ZkSession {
     }
 
     /// Makes a node for this ticket and, if other nodes may be there, lists its directory, in one
-    /// round trip. Returns `None` if there is no directory. The ticket counts as unsettled from the
+    /// round trip. Returns `None` if there is no directory. The ticket counts as uncertain from the
     /// time before the request is sent until its outcome is known.
     async fn make(
         &self,
@@ -97,44 +100,50 @@ impl ZkSession {
         expects_others: bool,
     ) -> Result<Option<(EntryId, Option<Vec<String>>)>, Error> {
         let client = self.live_client()?;
-        let first = self.uncertain().insert(ticket.serial);
+        let was_uncertain = self.uncertain().contains(&ticket.serial);
         let prefix = node::prefix(self.nonce, ticket, self.cluster.layout.recipe);
         let path = layout::child(directory, &prefix);
         let data = ticket.metadata.to_bytes();
         let (listed, options) = (directory.to_owned(), client.entry_options());
-        let continuity = &self.cluster.continuity;
-        let write = continuity.begin_write();
-        let answers = client
-            .ask_in_turn(move |zk| {
-                Box::pin(async move {
-                    let create = zk.create(&path, &data, &options);
-                    let list = expects_others.then(|| zk.list_children(&listed));
-                    Ok(join(create, OptionFuture::from(list)).await)
-                })
+        let (uncertain, serial) = (self.uncertain.clone(), ticket.serial);
+        let cluster = self.cluster.clone();
+        let answers = client.ask_in_turn(move |zk| {
+            // Only now: what is given up before its turn has made nothing, and a store may go back
+            // while many wait.
+            lock(&uncertain).insert(serial);
+            let write = cluster.continuity.begin_write();
+            Box::pin(async move {
+                let create = zk.create(&path, &data, &options);
+                let list = expects_others.then(|| zk.list_children(&listed));
+                let (created, children) = join(create, OptionFuture::from(list)).await;
+                match created {
+                    Ok(created) => Ok((write, Ok(created), children)),
+                    Err(error @ (ZkError::NoNode | ZkError::NodeExists)) => {
+                        Ok((write, Err(error), children))
+                    }
+                    Err(error) => Err(error),
+                }
             })
-            .await;
-        let (created, children) = self.liveness.note_session_loss(answers)?;
-        let (stat, sequence) = match created {
-            Ok(created) => created,
-            Err(error) => {
-                let absent = error == ZkError::NoNode;
-                // An earlier attempt made a node of the same name. That is possible where numbers
-                // come again.
-                let executed_meanwhile = error == ZkError::NodeExists;
-                let mut error = self.cluster.error(error);
-                if executed_meanwhile {
-                    error = error::executed_meanwhile_error(error);
-                }
-                if first && error.effect() == Effect::None {
-                    self.uncertain().remove(&ticket.serial);
-                }
-                return if absent {
-                    Ok(None)
-                } else {
-                    self.liveness.note_session_loss(Err(error))
-                };
-            }
+        });
+        let answers = self.liveness.note_session_loss(answers.await);
+        let created = answers.and_then(|(write, created, children)| match created {
+            Ok(created) => Ok(Some((write, created, children))),
+            Err(ZkError::NoNode) => Ok(None),
+            // An earlier attempt made a node of the same name. That is possible where numbers come
+            // again.
+            Err(error) => Err(error::executed_meanwhile_error(self.cluster.error(error))),
+        });
+        let has_no_effect = match &created {
+            Ok(created) => created.is_none(),
+            Err(error) => error.effect() == Effect::None,
         };
+        if has_no_effect && !was_uncertain {
+            self.uncertain().remove(&ticket.serial);
+        }
+        let Some((write, (stat, sequence), children)) = created? else {
+            return Ok(None);
+        };
+        let continuity = &self.cluster.continuity;
         let name = format!("{prefix}{sequence}");
         let incarnation = self.incarnation(&stat)?;
         continuity.end_write(write, 0, incarnation.get());

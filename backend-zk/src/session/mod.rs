@@ -8,7 +8,7 @@ mod sole_contender;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -52,7 +52,7 @@ pub(crate) struct ZkSession {
     ended: AtomicBool,
     /// The serials of the tickets that have, or had, an enqueue under way whose outcome is not
     /// known. The tickets in use bound their number.
-    uncertain: Mutex<HashSet<u64>>,
+    uncertain: Arc<Mutex<HashSet<u64>>>,
     /// The entry that a waiter knows to be the only one ahead of it, by the serial of the waiter's
     /// ticket.
     only_ahead: Mutex<HashMap<u64, Ahead>>,
@@ -119,7 +119,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         era,
         tasks: [renewal.abort_handle(), listener.abort_handle()],
         ended: AtomicBool::new(false),
-        uncertain: Mutex::default(),
+        uncertain: Arc::default(),
         only_ahead: Mutex::default(),
         sole_entries: Mutex::default(),
     });
@@ -168,15 +168,13 @@ impl ZkSession {
     }
 
     fn client(&self) -> Result<Arc<Client>, Error> {
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        client
+        lock(&self.client)
             .clone()
             .ok_or_else(|| Error::session_lost(LossReason::Closed))
     }
 
     fn take_client(&self) -> Option<Arc<Client>> {
-        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = client.take()?;
+        let client = lock(&self.client).take()?;
         // What waits for its turn keeps the client, too.
         client.turns.close();
         Some(client)
@@ -220,23 +218,21 @@ impl ZkSession {
         incarnation(stat)
     }
 
-    fn uncertain(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
-        self.uncertain
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn uncertain(&self) -> MutexGuard<'_, HashSet<u64>> {
+        lock(&self.uncertain)
     }
 
-    fn only_ahead(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Ahead>> {
-        self.only_ahead
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn only_ahead(&self) -> MutexGuard<'_, HashMap<u64, Ahead>> {
+        lock(&self.only_ahead)
     }
 
-    fn sole_entries(&self) -> std::sync::MutexGuard<'_, SoleEntries> {
-        self.sole_entries
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn sole_entries(&self) -> MutexGuard<'_, SoleEntries> {
+        lock(&self.sole_entries)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns a node's incarnation: the number of the transaction that created it.

@@ -18,9 +18,12 @@ impl ZkSession {
     ) -> Result<Removal, Error> {
         // A path is never used twice: the mark of the ticket in it shows that the entry is the
         // ticket's.
-        let certain_entry = entry.filter(|entry| {
-            !self.uncertain().contains(&ticket.serial) && self.is_made_by(ticket, entry)
-        });
+        let is_uncertain = self.uncertain().contains(&ticket.serial);
+        if entry.is_none() && !is_uncertain {
+            // Nothing was sent: thousands that give up before their turn cost no request.
+            return Ok(Removed::AlreadyGone.into());
+        }
+        let certain_entry = entry.filter(|entry| !is_uncertain && self.is_made_by(ticket, entry));
         let removal = self
             .try_remove(ticket, entry, certain_entry, waiters)
             .await?;

@@ -12,6 +12,9 @@ const FAILURE: u32 = 10;
 const SUCCESS: u32 = 1;
 /// One retry in this time is allowed however little is left.
 const RESERVE: Duration = Duration::from_secs(1);
+/// A success gives everything back once nothing has failed for this long. A process with a few
+/// requests a second would otherwise pay for an outage for minutes.
+const CALM: Duration = Duration::from_secs(2);
 
 /// The budget of gRPC's retry throttling, with a reserve: an acquire without a limit must go on
 /// trying, if slowly. It reads no clock and has no lock: its owner gives it both.
@@ -20,6 +23,7 @@ pub(super) struct RetryBudget {
     tokens: u32,
     /// When the reserve allows a retry again.
     reserve: Option<BootInstant>,
+    last_failure: Option<BootInstant>,
 }
 
 impl Default for RetryBudget {
@@ -27,6 +31,7 @@ impl Default for RetryBudget {
         RetryBudget {
             tokens: FULL,
             reserve: None,
+            last_failure: None,
         }
     }
 }
@@ -50,15 +55,20 @@ impl RetryBudget {
     }
 
     /// Counts a request that failed in a way that may pass.
-    pub(super) fn note_failure(&mut self) {
+    pub(super) fn note_failure(&mut self, now: BootInstant) {
+        self.last_failure = Some(now);
         self.tokens = self.tokens.saturating_sub(FAILURE);
     }
 
     /// Counts a request that succeeded. The reserve then allows the next retry at once: the
     /// coordinator is back, and those that wait need not go on at the pace of its absence. Returns
     /// whether the reserve was used up, so that some may wait for it.
-    pub(super) fn note_success(&mut self) -> bool {
-        self.tokens = (self.tokens + SUCCESS).min(FULL);
+    pub(super) fn note_success(&mut self, now: BootInstant) -> bool {
+        let is_calm = (self.last_failure).is_none_or(|last| now.saturating_since(last) >= CALM);
+        self.tokens = match is_calm {
+            true => FULL,
+            false => (self.tokens + SUCCESS).min(FULL),
+        };
         self.reserve.take().is_some()
     }
 

@@ -268,8 +268,8 @@ impl Parts {
         }
         let mut has_reserve = false;
         match (tally, &mut self.budget) {
-            (Tally::Failure, Some(budget)) => budget.note_failure(),
-            (Tally::Success, Some(budget)) => has_reserve = budget.note_success(),
+            (Tally::Failure, Some(budget)) => budget.note_failure(now),
+            (Tally::Success, Some(budget)) => has_reserve = budget.note_success(now),
             (Tally::Neither, _) | (_, None) => {}
         }
         let breaker = self.breaker.as_mut();

@@ -158,30 +158,46 @@ fn the_budget_drains_and_keeps_a_reserve_and_recovers() {
     let mut budget = RetryBudget::default();
     let now = start();
     for _ in 0..4 {
-        budget.note_failure();
+        budget.note_failure(now);
         budget.take(now).expect("more than half is left");
     }
     for _ in 0..20 {
-        budget.note_failure();
+        budget.note_failure(now);
     }
     budget.take(now).expect("the reserve");
     let rest = budget.take(now).expect_err("the reserve is used up");
     assert_eq!(rest, seconds(1));
     budget.take(now + seconds(1)).expect("the reserve again");
-    budget.note_success();
+    budget.note_success(now);
     budget
         .take(now + seconds(1))
         .expect("at once after a success");
     for _ in 0..50 {
-        budget.note_success();
+        budget.note_success(now);
     }
     for _ in 0..1000 {
         budget.take(now).expect("more than half");
     }
     assert!(!budget.is_full());
     for _ in 0..50 {
-        budget.note_success();
+        budget.note_success(now);
     }
+    assert!(budget.is_full());
+}
+
+#[test]
+fn a_success_gives_all_back_once_nothing_has_failed_for_a_while() {
+    let mut budget = RetryBudget::default();
+    for _ in 0..20 {
+        budget.note_failure(start());
+    }
+    let soon_after = start() + Duration::from_millis(1_999);
+    budget.note_success(soon_after);
+    budget.take(soon_after).expect("the reserve");
+    budget
+        .take(soon_after)
+        .expect_err("one success is not enough");
+    budget.note_success(start() + seconds(2));
     assert!(budget.is_full());
 }
 
