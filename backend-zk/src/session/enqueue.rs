@@ -7,7 +7,7 @@ use lock_core::{Effect, EntryId, Error, ErrorKind, Ticket};
 use zookeeper_client::Error as ZkError;
 
 use super::sole_contender::LastSole;
-use super::{ZkSession, lock, look};
+use super::{Outcome, ZkSession, lock, look};
 use crate::client::Client;
 use crate::{error, layout, node};
 
@@ -28,7 +28,8 @@ impl ZkSession {
         continuity.check_tokens((!ticket.name.is_raw()).then_some(self.offset))?;
         let layout = &self.cluster.layout;
         let directory = layout.directory_for(&ticket.name, ticket.mode)?;
-        let tried = self.uncertain().contains(&ticket.serial);
+        let outcome = self.enqueues().get(&ticket.serial).copied();
+        let tried = outcome == Some(Outcome::Uncertain);
         if tried && let Some(children) = self.list_in_turn(&directory).await? {
             let client = self.live_client()?;
             let found = Box::pin(self.resolve(&client, &directory, ticket, ask, &children, None));
@@ -81,7 +82,7 @@ impl ZkSession {
             if let Some(last) = last.filter(|_| alone) {
                 self.sole_entries().record_sole(&directory, last);
             }
-            self.uncertain().remove(&ticket.serial);
+            self.enqueues().insert(ticket.serial, Outcome::Made);
             return self.to_enqueued(ticket, entry, view);
         }
         Err(Error::new(
@@ -100,17 +101,17 @@ impl ZkSession {
         expects_others: bool,
     ) -> Result<Option<(EntryId, Option<Vec<String>>)>, Error> {
         let client = self.live_client()?;
-        let was_uncertain = self.uncertain().contains(&ticket.serial);
+        let before = self.enqueues().get(&ticket.serial).copied();
         let prefix = node::prefix(self.nonce, ticket, self.cluster.layout.recipe);
         let path = layout::child(directory, &prefix);
         let data = ticket.metadata.to_bytes();
         let (listed, options) = (directory.to_owned(), client.entry_options());
-        let (uncertain, serial) = (self.uncertain.clone(), ticket.serial);
+        let (enqueues, serial) = (self.enqueues.clone(), ticket.serial);
         let cluster = self.cluster.clone();
         let answers = client.ask_in_turn(move |zk| {
             // Only now: what is given up before its turn has made nothing, and a store may go back
             // while many wait.
-            lock(&uncertain).insert(serial);
+            lock(&enqueues).insert(serial, Outcome::Uncertain);
             let write = cluster.continuity.begin_write();
             Box::pin(async move {
                 let create = zk.create(&path, &data, &options);
@@ -137,8 +138,12 @@ impl ZkSession {
             Ok(created) => created.is_none(),
             Err(error) => error.effect() == Effect::None,
         };
-        if has_no_effect && !was_uncertain {
-            self.uncertain().remove(&ticket.serial);
+        if has_no_effect {
+            let mut enqueues = self.enqueues();
+            match before {
+                Some(outcome) => enqueues.insert(serial, outcome),
+                None => enqueues.remove(&serial),
+            };
         }
         let Some((write, (stat, sequence), children)) = created? else {
             return Ok(None);

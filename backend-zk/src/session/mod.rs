@@ -6,7 +6,7 @@ mod look;
 mod remove;
 mod sole_contender;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -50,14 +50,23 @@ pub(crate) struct ZkSession {
     tasks: [AbortHandle; 2],
     /// Set when the servers have acknowledged the end.
     ended: AtomicBool,
-    /// The serials of the tickets that have, or had, an enqueue under way whose outcome is not
-    /// known. The tickets in use bound their number.
-    uncertain: Arc<Mutex<HashSet<u64>>>,
+    /// The outcomes of the enqueues that were sent, by the serials of their tickets, until the
+    /// removal. The tickets in use bound their number.
+    enqueues: Arc<Mutex<HashMap<u64, Outcome>>>,
     /// The entry that a waiter knows to be the only one ahead of it, by the serial of the waiter's
     /// ticket.
     only_ahead: Mutex<HashMap<u64, Ahead>>,
     /// The directories in which the session's last entry was the only one.
     sole_entries: Mutex<SoleEntries>,
+}
+
+/// The outcome of the enqueues of a ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// The ticket has one node.
+    Made,
+    /// It may have nodes, and an enqueue may still be under way.
+    Uncertain,
 }
 
 /// Opens a session.
@@ -119,7 +128,7 @@ async fn connect(cluster: Arc<Cluster>, ttl: Duration) -> Result<Arc<ZkSession>,
         era,
         tasks: [renewal.abort_handle(), listener.abort_handle()],
         ended: AtomicBool::new(false),
-        uncertain: Arc::default(),
+        enqueues: Arc::default(),
         only_ahead: Mutex::default(),
         sole_entries: Mutex::default(),
     });
@@ -218,8 +227,8 @@ impl ZkSession {
         incarnation(stat)
     }
 
-    fn uncertain(&self) -> MutexGuard<'_, HashSet<u64>> {
-        lock(&self.uncertain)
+    fn enqueues(&self) -> MutexGuard<'_, HashMap<u64, Outcome>> {
+        lock(&self.enqueues)
     }
 
     fn only_ahead(&self) -> MutexGuard<'_, HashMap<u64, Ahead>> {

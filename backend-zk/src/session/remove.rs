@@ -5,7 +5,7 @@ use lock_core::session::{Removal, Removed};
 use lock_core::{EntryId, Error, ErrorKind, LossReason, Ticket};
 use zookeeper_client::{Error as ZkError, Stat};
 
-use super::{ZkSession, incarnation};
+use super::{Outcome, ZkSession, incarnation};
 use crate::client::Client;
 use crate::layout;
 
@@ -18,16 +18,17 @@ impl ZkSession {
     ) -> Result<Removal, Error> {
         // A path is never used twice: the mark of the ticket in it shows that the entry is the
         // ticket's.
-        let is_uncertain = self.uncertain().contains(&ticket.serial);
-        if entry.is_none() && !is_uncertain {
+        let outcome = self.enqueues().get(&ticket.serial).copied();
+        if entry.is_none() && outcome.is_none() {
             // Nothing was sent: thousands that give up before their turn cost no request.
             return Ok(Removed::AlreadyGone.into());
         }
+        let is_uncertain = outcome == Some(Outcome::Uncertain);
         let certain_entry = entry.filter(|entry| !is_uncertain && self.is_made_by(ticket, entry));
         let removal = self
             .try_remove(ticket, entry, certain_entry, waiters)
             .await?;
-        self.uncertain().remove(&ticket.serial);
+        self.enqueues().remove(&ticket.serial);
         self.only_ahead().remove(&ticket.serial);
         if let Some(entry) = entry {
             self.sole_entries().record_removal(entry);
