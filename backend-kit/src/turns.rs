@@ -139,15 +139,20 @@ impl Turn {
 /// once, as nothing before it has used up the task's budget of cooperation.
 async fn make<T>(request: impl Future<Output = T>, is_wanted: &Mutex<bool>) -> Option<T> {
     let mut request = pin!(request);
-    let begun = poll_fn(|context| {
+    let mut has_begun = false;
+    let made = poll_fn(|context| {
+        if has_begun {
+            return request.as_mut().poll(context).map(Some);
+        }
+        has_begun = true;
         // The caller cannot withdraw it during this poll.
         let is_wanted = is_wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        Poll::Ready(is_wanted.then(|| request.as_mut().poll(context)))
+        match *is_wanted {
+            true => request.as_mut().poll(context).map(Some),
+            false => Poll::Ready(None),
+        }
     });
-    match begun.await? {
-        Poll::Ready(outcome) => Some(outcome),
-        Poll::Pending => Some(request.await),
-    }
+    made.await
 }
 
 /// Withdraws a request that has not begun when this is dropped.
