@@ -264,22 +264,22 @@ impl Liveness {
     /// that meets it.
     ///
     /// # Errors
-    /// That of the outcome. The reason of a loss is always the one that came first: a session that
-    /// has expired is closed, and what was under way then reports that it is closed.
+    /// That of the outcome. But a lost session is closed, and what is under way then reports that:
+    /// such an error has the reason for which the session was lost before.
     pub fn note_session_loss<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
         let Err(error) = outcome else {
             return outcome;
         };
-        let ErrorKind::SessionLost(reported) = error.kind() else {
-            return Err(error);
-        };
-        // A deadline that has passed came first, too.
-        if !matches!(self.state(), State::Lost(_)) {
-            self.lose(reported);
-        }
-        match self.state() {
-            State::Lost(first) if first != reported => {
-                Err(Error::session_lost(first).with_effect(error.effect()))
+        match (error.kind(), self.state()) {
+            (ErrorKind::SessionLost(LossReason::Closed), State::Lost(before)) => {
+                let effect = error.effect();
+                Err(Error::session_lost(before)
+                    .with_effect(effect)
+                    .with_source(error))
+            }
+            (ErrorKind::SessionLost(reason), _) => {
+                self.lose(reason);
+                Err(error)
             }
             _ => Err(error),
         }
@@ -377,16 +377,26 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_of_a_loss_is_the_one_that_came_first() {
-        let (clock, liveness) = alive();
-        let closed = || Err::<(), _>(Error::session_lost(LossReason::Closed));
+    fn the_end_of_a_lost_session_does_not_hide_why_it_was_lost() {
+        let noted = |liveness: &Liveness, reason| {
+            let outcome: Result<(), _> = Err(Error::session_lost(reason));
+            let error = liveness.note_session_loss(outcome).expect_err("lost");
+            error.kind()
+        };
+        let (clock, expired) = alive();
         clock.advance(VALIDITY);
-        let error = liveness.note_session_loss(closed()).expect_err("lost");
-        assert_eq!(error.kind(), ErrorKind::SessionLost(LossReason::Expired));
-        let (_, alive) = alive();
-        let error = alive.note_session_loss(closed()).expect_err("lost");
-        assert_eq!(error.kind(), ErrorKind::SessionLost(LossReason::Closed));
-        assert_eq!(alive.state(), State::Lost(LossReason::Closed));
+        let kind = noted(&expired, LossReason::Closed);
+        assert_eq!(kind, ErrorKind::SessionLost(LossReason::Expired));
+        let kind = noted(&expired, LossReason::SessionGone);
+        assert_eq!(
+            kind,
+            ErrorKind::SessionLost(LossReason::SessionGone),
+            "the server's word is a proof of the end"
+        );
+        let (_, closed) = alive();
+        let kind = noted(&closed, LossReason::Closed);
+        assert_eq!(kind, ErrorKind::SessionLost(LossReason::Closed));
+        assert_eq!(closed.state(), State::Lost(LossReason::Closed));
     }
 
     #[test]

@@ -67,9 +67,10 @@ pub struct Options {
     /// answered ends the state; so do releases, and whatever a holder does. On by default.
     pub circuit_breaker: bool,
     /// Whether retries are held back while many requests fail. Each failure that may pass costs one
-    /// token of ten, and each success gives a tenth of a token back. With five tokens or fewer, all
-    /// callers together retry once a second, until a request succeeds. Holders are not affected. On
-    /// by default.
+    /// token of ten, and each success gives a tenth of a token back, or all of them after two
+    /// seconds in which requests succeeded and none failed. With five tokens or fewer, all callers
+    /// together retry once a second, until a request succeeds. Holders are not affected. On by
+    /// default.
     pub retry_budget: bool,
     /// Ties the entries to the hold around this process.
     pub nesting: Option<NestingOf>,

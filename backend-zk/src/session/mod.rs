@@ -171,7 +171,7 @@ impl ZkSession {
             _ => {
                 let checked = self.cluster.continuity.check_era(self.era);
                 self.liveness.note_session_loss(checked)?;
-                self.client()
+                self.liveness.note_session_loss(self.client())
             }
         }
     }

@@ -12,8 +12,8 @@ const FAILURE: u32 = 10;
 const SUCCESS: u32 = 1;
 /// One retry in this time is allowed however little is left.
 const RESERVE: Duration = Duration::from_secs(1);
-/// A success gives everything back once nothing has failed for this long. A process with a few
-/// requests a second would otherwise pay for an outage for minutes.
+/// A success gives everything back if the first success since the last failure was this long ago. A
+/// process with a few requests a second would otherwise pay for an outage for minutes.
 const CALM: Duration = Duration::from_secs(2);
 
 /// The budget of gRPC's retry throttling, with a reserve: an acquire without a limit must go on
@@ -23,7 +23,8 @@ pub(super) struct RetryBudget {
     tokens: u32,
     /// When the reserve allows a retry again.
     reserve: Option<BootInstant>,
-    last_failure: Option<BootInstant>,
+    /// When the first request since the last failure succeeded.
+    calm_since: Option<BootInstant>,
 }
 
 impl Default for RetryBudget {
@@ -31,7 +32,7 @@ impl Default for RetryBudget {
         RetryBudget {
             tokens: FULL,
             reserve: None,
-            last_failure: None,
+            calm_since: None,
         }
     }
 }
@@ -55,17 +56,22 @@ impl RetryBudget {
     }
 
     /// Counts a request that failed in a way that may pass.
-    pub(super) fn note_failure(&mut self, now: BootInstant) {
-        self.last_failure = Some(now);
+    pub(super) fn note_failure(&mut self) {
+        self.end_calm();
         self.tokens = self.tokens.saturating_sub(FAILURE);
+    }
+
+    /// Notes a failure that costs nothing.
+    pub(super) fn end_calm(&mut self) {
+        self.calm_since = None;
     }
 
     /// Counts a request that succeeded. The reserve then allows the next retry at once: the
     /// coordinator is back, and those that wait need not go on at the pace of its absence. Returns
     /// whether the reserve was used up, so that some may wait for it.
     pub(super) fn note_success(&mut self, now: BootInstant) -> bool {
-        let is_calm = (self.last_failure).is_none_or(|last| now.saturating_since(last) >= CALM);
-        self.tokens = match is_calm {
+        let calm_since = *self.calm_since.get_or_insert(now);
+        self.tokens = match now.saturating_since(calm_since) >= CALM {
             true => FULL,
             false => (self.tokens + SUCCESS).min(FULL),
         };

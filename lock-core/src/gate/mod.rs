@@ -181,6 +181,9 @@ impl Gate {
     /// Counts the outcome of a request that passed when there had been so many troubles.
     fn note(&self, answer: Answer<'_>, tally: Tally, probe: Option<Probe>, troubles: u64) {
         self.update(|parts, now| {
+            if let (Answer::Missing(_), Some(budget)) = (answer, &mut parts.budget) {
+                budget.end_calm();
+            }
             let was_calm = parts.missing == 0;
             let sent_before = self.troubles.load(Ordering::Relaxed) != troubles;
             if sent_before && probe.is_none() && !parts.counts_one_sent_before(answer) {
@@ -268,7 +271,7 @@ impl Parts {
         }
         let mut has_reserve = false;
         match (tally, &mut self.budget) {
-            (Tally::Failure, Some(budget)) => budget.note_failure(now),
+            (Tally::Failure, Some(budget)) => budget.note_failure(),
             (Tally::Success, Some(budget)) => has_reserve = budget.note_success(now),
             (Tally::Neither, _) | (_, None) => {}
         }

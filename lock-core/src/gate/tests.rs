@@ -158,11 +158,11 @@ fn the_budget_drains_and_keeps_a_reserve_and_recovers() {
     let mut budget = RetryBudget::default();
     let now = start();
     for _ in 0..4 {
-        budget.note_failure(now);
+        budget.note_failure();
         budget.take(now).expect("more than half is left");
     }
     for _ in 0..20 {
-        budget.note_failure(now);
+        budget.note_failure();
     }
     budget.take(now).expect("the reserve");
     let rest = budget.take(now).expect_err("the reserve is used up");
@@ -186,18 +186,21 @@ fn the_budget_drains_and_keeps_a_reserve_and_recovers() {
 }
 
 #[test]
-fn a_success_gives_all_back_once_nothing_has_failed_for_a_while() {
+fn a_success_gives_all_back_once_requests_have_succeeded_for_a_while() {
     let mut budget = RetryBudget::default();
     for _ in 0..20 {
-        budget.note_failure(start());
+        budget.note_failure();
     }
-    let soon_after = start() + Duration::from_millis(1_999);
-    budget.note_success(soon_after);
-    budget.take(soon_after).expect("the reserve");
-    budget
-        .take(soon_after)
-        .expect_err("one success is not enough");
-    budget.note_success(start() + seconds(2));
+    // However long ago the failures are: while nothing was sent, nothing was learned.
+    let mut now = start() + seconds(60);
+    budget.note_success(now);
+    budget.take(now).expect("the reserve");
+    budget.take(now).expect_err("one success is not enough");
+    now = now + seconds(2);
+    budget.end_calm();
+    budget.note_success(now);
+    assert!(!budget.is_full(), "a failure in between");
+    budget.note_success(now + seconds(2));
     assert!(budget.is_full());
 }
 
