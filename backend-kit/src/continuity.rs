@@ -91,6 +91,12 @@ impl Continuity {
         let went_back = number != 0 && number < sent.number;
         let is_other = cluster != 0 && seen.cluster != 0 && cluster != seen.cluster;
         if went_back || is_other {
+            tracing::error!(
+                ?sent,
+                cluster,
+                number,
+                "the answer to a write is not of this store"
+            );
             self.end_era(&mut seen, went_back);
             seen.number = number;
         }
@@ -108,6 +114,7 @@ impl Continuity {
             return;
         }
         if offset < sent.offset {
+            tracing::error!(?sent, ?offset, "a write has found a lower offset");
             self.end_era(&mut seen, true);
         }
         seen.offset = seen.offset.max(offset);
@@ -118,6 +125,7 @@ impl Continuity {
     pub fn note_return(&self, era: u64) {
         let mut seen = self.seen();
         if self.era() == era {
+            tracing::error!("what a session had removed is there again");
             self.end_era(&mut seen, true);
         }
     }
