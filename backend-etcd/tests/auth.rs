@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use backend_etcd::{Config, EtcdBackend};
 use futures_util::future::join_all;
 use lock_core::{Error, ErrorKind, Locks, Release, State};
-use support::{Node, backend, locks, soon};
+use support::{Node, backend, locks};
 use testkit::fixtures::certs::private;
+use testkit::waiting::soon;
 
 const TTL: Duration = Duration::from_secs(3);
 const CANARY: &str = "canary-7f3a";

@@ -5,7 +5,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use lock_core::{ErrorKind, Guard, Locks, LossReason, Release, State, Token};
-use support::{Node, SOON, backend, locks, soon};
+use support::{Node, backend, locks};
+use testkit::waiting::{SOON, soon};
 use tokio::sync::mpsc;
 
 const TTL: Duration = Duration::from_secs(10);

@@ -11,9 +11,8 @@ use lock_core::{
     Backend, ErrorKind, LockName, LossReason, Metadata, Mode, Release, State, Ticket, Watcher,
     retry,
 };
-use support::{
-    Node, SOON, ask, backend, backend_of, deliver, enqueue, locks, locks_of, soon, wait_until,
-};
+use support::{Node, ask, backend, backend_of, deliver, enqueue, locks, locks_of};
+use testkit::waiting::{SOON, soon, wait_until};
 use tokio::sync::mpsc;
 
 const TTL: Duration = Duration::from_secs(10);

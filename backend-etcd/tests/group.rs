@@ -15,7 +15,8 @@ use lock_core::session::{Admission, Enqueued, Session};
 use lock_core::{
     Backend, Effect, ErrorKind, LockName, LossReason, Metadata, Mode, Removed, Ticket,
 };
-use support::{Node, ask, backend, backend_of, enqueue, soon, wait_until};
+use support::{Node, ask, backend, backend_of, enqueue};
+use testkit::waiting::{soon, wait_until};
 
 const TTL: Duration = Duration::from_secs(60);
 /// As many requests go at once, each by itself.

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use conformance::Proxy;
 use lock_core::{ErrorKind, Guard, Locks, LossReason, OnSessionLoss, Options, Release, State};
-use support::{Node, backend, locks, locks_of, soon};
+use support::{Node, backend, locks, locks_of};
 use testkit::fixtures::etcd::GrpcProxy;
+use testkit::waiting::soon;
 use tokio::task::JoinHandle;
 
 const TTL: Duration = Duration::from_secs(10);

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use backend_etcd::EtcdBackend;
 use lock_core::{ErrorKind, LockName, Locks, Mutex, Release};
-use support::{Node, backend_of, locks, soon};
+use support::{Node, backend_of, locks};
+use testkit::waiting::soon;
 
 const TTL: Duration = Duration::from_secs(10);
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use etcd_client::LockOptions;
 use lock_core::{LockName, Release};
-use support::{Node, SOON, locks_of, soon};
+use support::{Node, locks_of};
+use testkit::waiting::{SOON, soon};
 
 const TTL: Duration = Duration::from_secs(10);
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lock_core::{LockName, Locks, Mode, Mutex, Release, State};
-use support::{Node, locks_of, soon};
+use support::{Node, locks_of};
+use testkit::waiting::soon;
 use tokio::sync::mpsc;
 
 const TTL: Duration = Duration::from_secs(10);

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use conformance::Proxy;
 use etcd_client::{EventType, WatchOptions};
 use lock_core::{ErrorKind, LossReason, Release, State};
-use support::{Node, backend, locks, locks_of, soon};
+use support::{Node, backend, locks, locks_of};
+use testkit::waiting::soon;
 
 /// So long that no renewal can be the one to report the loss.
 const LONG: Duration = Duration::from_secs(600);

@@ -6,8 +6,9 @@ mod support;
 use std::time::{Duration, Instant};
 
 use lock_core::{Error, ErrorKind, Release};
-use support::{Node, backend, locks, soon};
+use support::{Node, backend, locks};
 use testkit::fixtures::certs::{Ca, Issued};
+use testkit::waiting::soon;
 
 const TTL: Duration = Duration::from_secs(10);
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use backend_etcd::{Config, EtcdBackend};
 use lock_core::{ErrorKind, Release};
-use support::{Node, locks, soon};
+use support::{Node, locks};
+use testkit::waiting::soon;
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;

@@ -5,8 +5,9 @@ mod support;
 use std::time::Duration;
 
 use lock_core::{Error, ErrorKind, LockName, Locks, LossReason, Raised, Release, State, Token};
-use support::{Node, backend, locks, locks_of, soon};
+use support::{Node, backend, locks, locks_of};
 use tempfile::TempDir;
+use testkit::waiting::soon;
 
 const TTL: Duration = Duration::from_secs(3);
 const STORE_GONE: ErrorKind = ErrorKind::SessionLost(LossReason::StoreGone);

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use conformance::Proxy;
 use lock_core::{Error, Guard, Locks, Release};
-use support::{Node, backend, deliver, locks, locks_of, soon, wait_until};
+use support::{Node, backend, deliver, locks, locks_of};
+use testkit::waiting::{soon, wait_until};
 
 const TTL: Duration = Duration::from_secs(10);
 

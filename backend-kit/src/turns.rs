@@ -40,9 +40,9 @@ impl Turns {
     /// sent, and fail as it did: each of them would find out by itself, after its own time limit.
     ///
     /// # Errors
-    /// Those of the request; that of another one which could not reach the coordinator;
-    /// [`ErrorKind::SessionLost`] once the turns are closed; those of [`background::handle`];
-    /// [`ErrorKind::Internal`] if the request panics.
+    /// The error of the request; the error of another request that could not reach the coordinator
+    /// while this one waited; [`ErrorKind::SessionLost`] once the turns are closed; the errors of
+    /// [`background::handle`]; [`ErrorKind::Internal`] if the request panics.
     ///
     /// # Cancel safety
     /// Once this future is dropped, the request is not polled for the first time any more. If it has
@@ -209,6 +209,13 @@ mod tests {
             async move { turns.take(made).await }.boxed()
         }
 
+        /// Takes a turn for a caller that polls once.
+        fn begin(self: &Arc<Self>, turns: &Arc<Turns>) -> BoxFuture<'static, Result<(), Error>> {
+            let mut caller = self.take(turns);
+            assert!((&mut caller).now_or_never().is_none(), "it ends later");
+            caller
+        }
+
         fn end(&self) {
             self.ends.notify_one();
         }
@@ -231,11 +238,9 @@ mod tests {
     async fn a_caller_that_does_not_poll_keeps_nobody_from_their_turn() {
         let turns = Turns::new(1);
         let (first, second) = (Request::new(), Request::new());
-        let mut unpolled = first.take(&turns);
-        assert!((&mut unpolled).now_or_never().is_none());
+        let unpolled = first.begin(&turns);
         first.begun.notified().await;
-        let mut waiting = second.take(&turns);
-        assert!((&mut waiting).now_or_never().is_none());
+        let waiting = second.begin(&turns);
         settle().await;
         assert!(!second.has_begun.load(Ordering::SeqCst), "out of turn");
         first.end();
@@ -248,11 +253,10 @@ mod tests {
     async fn a_request_whose_caller_is_gone_is_not_begun_and_one_that_has_begun_goes_on() {
         let turns = Turns::new(1);
         let (begun, withdrawn, last) = (Request::new(), Request::new(), Request::new());
-        let mut caller = begun.take(&turns);
-        assert!((&mut caller).now_or_never().is_none());
+        let caller = begun.begin(&turns);
         begun.begun.notified().await;
         drop(caller);
-        assert!(withdrawn.take(&turns).now_or_never().is_none());
+        drop(withdrawn.begin(&turns));
         settle().await;
         assert_eq!(Arc::strong_count(&withdrawn), 1, "what it holds is let go");
         begun.end();
@@ -272,10 +276,9 @@ mod tests {
     async fn those_that_wait_fail_as_the_one_that_reached_nobody() {
         let turns = Turns::new(1);
         let (first, waiting) = (Request::new(), Request::new());
-        let (mut failed, mut refused) = (first.take(&turns), waiting.take(&turns));
-        assert!((&mut failed).now_or_never().is_none());
+        let failed = first.begin(&turns);
         first.begun.notified().await;
-        assert!((&mut refused).now_or_never().is_none());
+        let refused = waiting.begin(&turns);
         first.fail(unreachable());
         let (failed, refused) = join(failed, refused).await;
         assert_eq!(failed.expect_err("failed").effect(), Effect::Unknown);
@@ -294,16 +297,13 @@ mod tests {
     async fn a_failure_is_no_news_once_others_were_answered() {
         let turns = Turns::new(2);
         let (late, answered, waiting) = (Request::new(), Request::new(), Request::new());
-        let mut failed = late.take(&turns);
-        assert!((&mut failed).now_or_never().is_none());
+        let failed = late.begin(&turns);
         late.begun.notified().await;
         answered.end();
         answered.take(&turns).await.expect("an answer");
         let (blocking, mut others) = (Request::new(), Vec::new());
         for request in [&blocking, &waiting] {
-            let mut caller = request.take(&turns);
-            assert!((&mut caller).now_or_never().is_none());
-            others.push(caller);
+            others.push(request.begin(&turns));
         }
         blocking.begun.notified().await;
         late.fail(unreachable());
@@ -321,8 +321,7 @@ mod tests {
         let mut first = turns.take(pending::<Result<(), Error>>()).boxed();
         assert!((&mut first).now_or_never().is_none());
         let waiting = Request::new();
-        let mut refused = waiting.take(&turns);
-        assert!((&mut refused).now_or_never().is_none());
+        let refused = waiting.begin(&turns);
         turns.close();
         let error = refused.await.expect_err("closed");
         assert_eq!(error.kind(), ErrorKind::SessionLost(LossReason::Closed));

@@ -216,7 +216,8 @@ impl Client {
     /// Sends these requests as [`ask`](Self::ask) does, when it is their turn.
     ///
     /// # Cancel safety
-    /// As that of [`ask`](Self::ask). What was not sent by then never is.
+    /// The same as that of [`ask`](Self::ask). If the caller gives up before its turn, nothing is
+    /// sent.
     pub(crate) async fn ask_in_turn<T, F>(self: Arc<Self>, requests: F) -> Result<T, Error>
     where
         T: Send + 'static,

@@ -1,5 +1,5 @@
-//! Lets ten thousand tasks of a client want locks at once: what lets go or proves life does not wait
-//! behind them.
+//! Lets ten thousand tasks of a client want locks at once. Releases and renewals must not wait behind
+//! them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,11 +8,10 @@ use std::time::Duration;
 use lock_core::observe::{Event, Observer, TraceContext};
 use lock_core::{Guard, Locks, Options, Release};
 
+use crate::waiting::{soon, wait_until};
+
 const TTL: Duration = Duration::from_secs(10);
 const TASKS: usize = 10_000;
-
-/// A generous limit, since the machine may be busy with other things.
-const SOON: Duration = Duration::from_secs(60);
 
 /// The renewals that are waited for.
 const RENEWALS: usize = 3;
@@ -79,8 +78,8 @@ fn release_all(held: Vec<Guard>, served: &AtomicUsize) {
     });
 }
 
-/// Checks that a crowd holds up neither releases nor renewals. Each of its tasks wants the lock of this
-/// name.
+/// Checks that a crowd holds up neither releases nor renewals. Each of its tasks wants the lock of
+/// this name.
 ///
 /// # Panics
 /// If it does, or a session with so many waiters is not closed.
@@ -116,21 +115,4 @@ pub async fn endure(open: impl FnOnce(Options) -> Locks, name: impl Fn(usize) ->
     assert!(took.iter().all(|took| *took <= TTL / 10), "{took:?}");
     let closed = soon("the end", locks.close()).await;
     closed.expect("those that wait keep no session alive");
-}
-
-/// Waits for a future. Fails the test if it takes too long.
-async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(SOON, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("not within {SOON:?}: {what}"),
-    }
-}
-
-async fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    soon(what, async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
 }

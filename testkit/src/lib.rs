@@ -10,6 +10,7 @@ pub mod fixtures;
 pub mod history;
 pub mod interruption;
 pub mod scrape;
+pub mod waiting;
 
 #[cfg(feature = "embedded")]
 use std::process::ExitCode;

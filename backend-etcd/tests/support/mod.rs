@@ -2,7 +2,6 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +11,7 @@ use lock_core::rule::{self, Ask};
 use lock_core::session::{Admission, Enqueued, Placed, Session};
 use lock_core::{Error, Locks, Mode, Options, Ticket};
 pub use testkit::fixtures::etcd::Node;
-
-/// A generous limit, since the machine may be busy with other things.
-pub const SOON: Duration = Duration::from_secs(30);
+use testkit::waiting::wait_until;
 
 /// Returns a backend for one node.
 pub fn backend_of(node: &Node) -> Arc<EtcdBackend> {
@@ -35,24 +32,6 @@ pub fn backend(url: &str) -> Arc<EtcdBackend> {
 pub fn locks(backend: Arc<EtcdBackend>, ttl: Duration) -> Locks {
     let options = Options::default().with_ttl(ttl);
     Locks::new(backend, options).expect("valid options")
-}
-
-/// Waits for a future. Fails the test if it takes too long.
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(SOON, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("not within {SOON:?}: {what}"),
-    }
-}
-
-/// Waits until a condition holds.
-pub async fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let polled = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    soon(what, polled).await;
 }
 
 /// Sends the server a request that was held back, and waits until the server has executed it.

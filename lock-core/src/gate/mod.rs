@@ -50,7 +50,7 @@ struct Parts {
     missing: u32,
 }
 
-/// A change that others are told.
+/// A change that the gate reports.
 #[derive(Debug)]
 enum Change {
     Opened {
