@@ -1,6 +1,7 @@
 //! Failures, and what a caller may conclude from them.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,8 +31,7 @@ use crate::operation::Operation;
 /// # Ok::<(), lock_core::Error>(())
 /// # }).unwrap();
 /// ```
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
+#[derive(Debug, Clone)]
 pub struct Error {
     kind: ErrorKind,
     message: String,
@@ -41,6 +41,20 @@ pub struct Error {
     operation: Option<Operation>,
     lock: Option<LockName>,
     retry_after: Option<Duration>,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// By hand: the source is the error itself, which a caller can downcast, and not its `Arc`.
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        let source = self.source.as_deref()?;
+        Some(source)
+    }
 }
 
 /// The kinds of failure that a caller can act on.
@@ -300,7 +314,9 @@ mod tests {
             .with_source(std::io::Error::other("refused"))
             .with_effect(Effect::Unknown);
         assert_eq!(error.to_string(), "no answer from 127.0.0.1:1");
-        assert_eq!(error.source().expect("a source").to_string(), "refused");
+        let source = error.source().expect("a source");
+        assert_eq!(source.to_string(), "refused");
+        assert!(source.is::<std::io::Error>(), "a caller can ask what it is");
         assert!(error.is_retryable());
         assert_eq!(error.effect(), Effect::Unknown);
     }
