@@ -9,7 +9,7 @@ use etcd_client::{
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::session::Admission;
 use lock_core::{
-    EntryId, Error, Incarnation, KnownTokenOffset, LockName, Removed, SessionId, Ticket,
+    Access, EntryId, Error, Incarnation, KnownTokenOffset, LockName, Removed, SessionId, Ticket,
     TokenOffset,
 };
 
@@ -232,13 +232,13 @@ impl Layout {
         Ok((removed, revision(answer)?))
     }
 
-    /// Returns the transaction that sets a value, or removes it, as the holder of an entry. With
-    /// `move_epoch`, it also moves the session's epoch.
-    pub(crate) fn change(
+    /// Returns the transaction that accesses a value as the holder of an entry. With `move_epoch`, it
+    /// also moves the session's epoch.
+    pub(crate) fn access(
         &self,
         entry: &EntryId,
         key: &str,
-        value: Option<&[u8]>,
+        access: &Access,
         epoch: i64,
         move_epoch: bool,
     ) -> Txn {
@@ -248,9 +248,10 @@ impl Layout {
             CompareOp::Equal,
             epoch,
         ));
-        let mut operations = vec![match value {
-            Some(value) => TxnOp::put(key, value, None),
-            None => TxnOp::delete(key, None),
+        let mut operations = vec![match access {
+            Access::Get => TxnOp::get(key, None),
+            Access::Put(value) => TxnOp::put(key, &**value, None),
+            Access::Delete => TxnOp::delete(key, None),
         }];
         if move_epoch {
             let options = PutOptions::new().with_lease(self.session.0);
@@ -406,6 +407,12 @@ pub(crate) fn reads(answer: &TxnResponse) -> impl Iterator<Item = &PbRangeRespon
         Answer::ResponseRange(read) => Some(read),
         _ => None,
     })
+}
+
+/// Returns the value that a reply has read, if it has read one.
+pub(crate) fn read_value(answer: &TxnResponse) -> Option<Vec<u8>> {
+    let found = reads(answer).find_map(|read| read.kvs.first());
+    found.map(|kv| kv.value.clone())
 }
 
 /// Returns the revision of the store at which the reply was made.

@@ -76,6 +76,19 @@ async fn a_put_that_arrives_late_never_follows_a_later_one() {
 }
 
 #[tokio::test]
+async fn a_put_that_arrives_late_never_follows_a_read() {
+    let etcd = Node::start().await;
+    let (proxy, _locks, guard) = holder(&etcd).await;
+    strand(&proxy, guard.put("k", vec![b'x'; VALUE_BYTES])).await;
+    let read = || async { soon("the read", guard.get("k")).await.expect("ours") };
+    let found = read().await;
+    assert_eq!(found.as_deref(), Some(&b"before"[..]));
+    deliver(&proxy).await;
+    assert_eq!(read().await, found);
+    assert_eq!(guard.release().await.expect("an answer"), Release::Released);
+}
+
+#[tokio::test]
 async fn a_put_that_arrives_after_the_release_changes_nothing() {
     let etcd = Node::start().await;
     let others = locks_of(&etcd, TTL);

@@ -162,6 +162,7 @@ fn gate_cases(full: bool) -> Vec<Case> {
         (Mutant::DoubtIsForgotten, size(2, 1, 2, 0)),
         (Mutant::ChangesMoveNoEpoch, size(1, 1, 2, 2)),
         (Mutant::ChangesCompareNoEpoch, size(1, 1, 2, 2)),
+        (Mutant::ReadsMoveNoEpoch, size(1, 1, 1, 1)),
         (Mutant::EntriesHaveNoLease, ends(size(1, 1, 0, 0))),
         (Mutant::OneLockGoesTogether, grouped(size(2, 1, 0, 0))),
     ];

@@ -2,14 +2,29 @@
 //! the holder's entry exists.
 
 use etcd_client::{GetOptions, PutOptions, Txn, TxnOp};
-use lock_core::{Accessed, EntryId, Error, ErrorKind, Metadata, Ticket};
+use lock_core::{Access, Accessed, EntryId, Error, ErrorKind, Metadata, Ticket};
 
-use super::protocol::Changed;
+use super::protocol::Outcome;
 use super::{EPOCH_TRIES, EtcdSession};
 use crate::layout::{self, Consistency};
 
 impl EtcdSession {
-    pub(super) async fn read_data(&self, entry: &EntryId, key: &str) -> Result<Accessed, Error> {
+    pub(super) async fn access_data(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        key: &str,
+        access: &Access,
+    ) -> Result<Accessed, Error> {
+        // A change in doubt may still be carried out. The caller must not read the value from before
+        // it now, and its own value later.
+        match access {
+            Access::Get if !self.protocol.is_in_doubt(ticket) => self.read_data(entry, key).await,
+            _ => self.access_in_order(ticket, entry, key, access).await,
+        }
+    }
+
+    async fn read_data(&self, entry: &EntryId, key: &str) -> Result<Accessed, Error> {
         self.check_alive()?;
         let read = Txn::new()
             .when(self.protocol.layout().own_entry_exists(entry))
@@ -20,35 +35,35 @@ impl EtcdSession {
             self.check_lease().await?;
             return Ok(Accessed::NotOurs);
         }
-        let found = layout::reads(&answer).find_map(|read| read.kvs.first());
-        Ok(Accessed::Done(found.map(|kv| kv.value.clone())))
+        Ok(Accessed::Done(layout::read_value(&answer)))
     }
 
-    /// Sets the value, or removes it. See [`Protocol::begin_change`](super::Protocol::begin_change).
-    pub(super) async fn change_data(
+    /// Makes an access after which no earlier change is carried out any more. See
+    /// [`Protocol::begin_access`](super::Protocol::begin_access).
+    async fn access_in_order(
         &self,
         ticket: &Ticket,
         entry: &EntryId,
         key: &str,
-        value: Option<&[u8]>,
+        access: &Access,
     ) -> Result<Accessed, Error> {
         for _ in 0..EPOCH_TRIES {
             self.check_alive()?;
-            let (txn, attempt) = self.protocol.begin_change(ticket, entry, key, value);
+            let (txn, attempt) = self.protocol.begin_access(ticket, entry, key, access);
             let answer = self.write(txn).await;
-            match self.protocol.end_change(ticket, entry, attempt, answer)? {
-                Changed::Done => return Ok(Accessed::Done(None)),
-                Changed::NotOurs => {
+            match self.protocol.end_access(ticket, entry, attempt, answer)? {
+                Outcome::Done(found) => return Ok(Accessed::Done(found)),
+                Outcome::NotOurs => {
                     self.check_lease().await?;
                     return Ok(Accessed::NotOurs);
                 }
                 // The next attempt knows the new epoch.
-                Changed::EpochMoved => {}
+                Outcome::EpochMoved => {}
             }
         }
         Err(Error::new(
             ErrorKind::Exhausted,
-            "too many acquires of this session are being cancelled to write a value now",
+            "too many acquires of this session are being cancelled to access a value now",
         ))
     }
 

@@ -267,11 +267,7 @@ impl Session for EtcdSession {
         access: &Access,
     ) -> Result<Accessed, Error> {
         let key = self.client.keyspace.data_key(key);
-        match access {
-            Access::Get => self.read_data(entry, &key).await,
-            Access::Put(value) => self.change_data(ticket, entry, &key, Some(value)).await,
-            Access::Delete => self.change_data(ticket, entry, &key, None).await,
-        }
+        self.access_data(ticket, entry, &key, access).await
     }
 
     async fn describe(

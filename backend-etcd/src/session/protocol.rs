@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use etcd_client::{Txn, TxnResponse};
 use lock_core::rule::Ask;
 use lock_core::session::{Admission, Removal, Removed};
-use lock_core::{Effect, EntryId, Error, ErrorKind, KnownTokenOffset, Ticket};
+use lock_core::{Access, Effect, EntryId, Error, ErrorKind, KnownTokenOffset, Ticket};
 
 use crate::error;
 use crate::key_slots::KeySlots;
@@ -48,18 +48,18 @@ pub struct RemovalAttempt {
     pub is_for_good: bool,
 }
 
-/// An attempt to change a value as the holder of an entry.
+/// An attempt to change a value as the holder of an entry, or to read it after a change in doubt.
 #[derive(Debug, Clone, Copy)]
-pub struct ChangeAttempt {
+pub struct AccessAttempt {
     /// Whether no earlier attempt of the ticket may still be under way.
     pub was_certain: bool,
 }
 
-/// The outcome of a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Changed {
-    /// The value is changed.
-    Done,
+/// The outcome of such an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The value is changed, or was read: this one.
+    Done(Option<Vec<u8>>),
     /// The entry is gone, or is not on the session's lease. Nothing was done.
     NotOurs,
     /// The epoch had moved. Nothing was done; the next attempt knows the new epoch.
@@ -133,7 +133,9 @@ impl Protocol {
                 .parse_enqueue(ticket, ask, epoch, offset, &answer)
         });
         let placed = matches!(found, Ok(Found::Made(..) | Found::Own(_)));
-        if resolves && !placed {
+        // After an attempt that is not the first, there may be the entry of an earlier one, whatever
+        // became of this one.
+        if resolves && !placed && attempt.is_first {
             self.key_slots.free(ticket.serial);
         }
         match &found {
@@ -207,37 +209,43 @@ impl Protocol {
         self.key_slots.free(ticket.serial);
     }
 
-    /// Begins a change of the value with this key: sets it, or removes it. Returns the transaction to
-    /// send with the attempt.
+    /// Returns whether a request about the entry of this ticket may still be carried out.
+    pub(crate) fn is_in_doubt(&self, ticket: &Ticket) -> bool {
+        let slot = self.key_slots.get(ticket.serial);
+        slot.is_some_and(|slot| slot.is_uncertain)
+    }
+
+    /// Begins an access to the value with this key: a change, or a read after a change in doubt.
+    /// Returns the transaction to send with the attempt.
     ///
     /// If the reply to an attempt was lost, or its caller was dropped, a copy of the request may
     /// still lie in the socket of a member that stands still. The member must not carry the copy
-    /// out after the holder's next write. So every attempt compares the session's epoch, as an
+    /// out after the holder's next access. So every attempt compares the session's epoch, as an
     /// enqueue does, and the attempt after such a copy moves the epoch.
-    pub fn begin_change(
+    pub fn begin_access(
         &self,
         ticket: &Ticket,
         entry: &EntryId,
         key: &str,
-        value: Option<&[u8]>,
-    ) -> (Txn, ChangeAttempt) {
+        access: &Access,
+    ) -> (Txn, AccessAttempt) {
         let epoch = self.epoch.load(Ordering::SeqCst);
         let (_, was_certain) = self.key_slots.begin(ticket.serial);
-        let txn = self.layout.change(entry, key, value, epoch, !was_certain);
-        (txn, ChangeAttempt { was_certain })
+        let txn = self.layout.access(entry, key, access, epoch, !was_certain);
+        (txn, AccessAttempt { was_certain })
     }
 
-    /// Ends an attempt to change a value.
+    /// Ends such an attempt.
     ///
     /// # Errors
-    /// That of the outcome, or that the reply is not one to a change.
-    pub fn end_change(
+    /// That of the outcome, or that the reply is not one to an access.
+    pub fn end_access(
         &self,
         ticket: &Ticket,
         entry: &EntryId,
-        attempt: ChangeAttempt,
+        attempt: AccessAttempt,
         outcome: Result<TxnResponse, Error>,
-    ) -> Result<Changed, Error> {
+    ) -> Result<Outcome, Error> {
         if attempt.was_certain && has_known_effect(&outcome) {
             self.key_slots.resolve(ticket.serial);
         }
@@ -248,19 +256,21 @@ impl Protocol {
                 self.epoch.fetch_max(moved, Ordering::SeqCst);
                 self.key_slots.resolve(ticket.serial);
             }
-            return Ok(Changed::Done);
+            return Ok(Outcome::Done(layout::read_value(&answer)));
         }
         let mut reads = layout::reads(&answer);
         let (Some(own), Some(now)) = (reads.next(), reads.next()) else {
-            return Err(error::protocol("a change is not answered by two reads"));
+            return Err(error::protocol(
+                "an access that failed is not answered by two reads",
+            ));
         };
         if !self.layout.is_ours(entry, own) {
-            return Ok(Changed::NotOurs);
+            return Ok(Outcome::NotOurs);
         }
         let now = now.kvs.first().map_or(0, |kv| kv.mod_revision);
         // Not the maximum: if somebody deleted the epoch's key, the epoch begins anew.
         self.epoch.store(now, Ordering::SeqCst);
-        Ok(Changed::EpochMoved)
+        Ok(Outcome::EpochMoved)
     }
 
     /// Returns the last known token offset.
@@ -284,6 +294,49 @@ fn has_known_effect(outcome: &Result<TxnResponse, Error>) -> bool {
         .as_ref()
         .map_or_else(Error::effect, |_| Effect::None)
         == Effect::None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use backend_kit::keyspace::Keyspace;
+    use etcd_client::proto::{PbResponseHeader, PbTxnResponse};
+    use lock_core::{LockName, Metadata, Mode, SessionId, rule};
+
+    use super::*;
+
+    /// The entry was made, its place could not be read, and the next attempt reached nobody.
+    #[test]
+    fn a_ticket_keeps_the_key_of_its_entry_when_a_later_attempt_was_never_sent() {
+        let protocol = Protocol::new(Layout::new(Keyspace::default(), SessionId(7)));
+        let ticket = Ticket {
+            name: LockName::new("a").expect("valid"),
+            mode: Mode::Exclusive,
+            serial: 1,
+            metadata: Arc::new(Metadata::default()),
+        };
+        let ask = rule::Ask {
+            limit: 0,
+            ..rule::ask(Mode::Exclusive)
+        };
+        let made = TxnResponse(PbTxnResponse {
+            header: Some(PbResponseHeader {
+                revision: 2,
+                ..PbResponseHeader::default()
+            }),
+            succeeded: true,
+            responses: Vec::new(),
+        });
+        let attempt = |outcome| {
+            let attempt = protocol.begin_enqueue(&ticket);
+            protocol.end_enqueue(&ticket, &attempt, ask, outcome)
+        };
+        attempt(Ok(made)).expect("made");
+        attempt(Err(Error::new(ErrorKind::Unreachable, "for a test"))).expect_err("never sent");
+        let removal = protocol.begin_removal(&ticket, None, &[]);
+        assert!(removal.is_some(), "nobody would remove the entry");
+    }
 }
 
 /// What an explorer needs: a copy for each state, and what tells two states apart.

@@ -35,7 +35,7 @@ fn epoch(state: &State) -> u64 {
 fn revisions(phase: &Phase) -> [u64; 2] {
     match phase {
         Phase::Enqueues(attempt, _) => [attempt.epoch.unsigned_abs(), 0],
-        Phase::Placed(entry) | Phase::Changes(entry, ..) => [incarnation(entry), 0],
+        Phase::Placed(entry) | Phase::Accesses(entry, ..) => [incarnation(entry), 0],
         Phase::Removes(entry, ..) | Phase::Unremoved(entry) => {
             [entry.as_ref().map_or(0, incarnation), 0]
         }
@@ -45,7 +45,7 @@ fn revisions(phase: &Phase) -> [u64; 2] {
 
 fn wire(phase: &Phase) -> Option<&Wire> {
     match phase {
-        Phase::Enqueues(_, wire) | Phase::Changes(_, _, wire) | Phase::Removes(_, _, wire) => {
+        Phase::Enqueues(_, wire) | Phase::Accesses(.., wire) | Phase::Removes(_, _, wire) => {
             Some(wire)
         }
         _ => None,
@@ -77,7 +77,7 @@ fn add_content(content: Content, ranks: &mut Ranks) {
         Content::Enqueue { epoch, .. } => ranks.add(epoch),
         Content::Remove { incarnation } => ranks.add(incarnation),
         Content::RemoveForGood { .. } => {}
-        Content::Change {
+        Content::Access {
             incarnation, epoch, ..
         } => {
             ranks.add(incarnation);
@@ -93,13 +93,13 @@ fn hash_phase(phase: &Phase, ranks: &Ranks, hasher: &mut DefaultHasher) {
         .hash(hasher);
     match phase {
         Phase::Enqueues(attempt, _) => attempt.was_certain.hash(hasher),
-        Phase::Changes(_, attempt, _) => attempt.was_certain.hash(hasher),
+        Phase::Accesses(_, value, attempt, _) => (value, attempt.was_certain).hash(hasher),
         Phase::Removes(_, attempt, _) => attempt.is_for_good.hash(hasher),
         _ => {}
     }
     // Its key: a contender may meet its entry under a key that is not the slot's any more.
     if let Phase::Placed(entry)
-    | Phase::Changes(entry, ..)
+    | Phase::Accesses(entry, ..)
     | Phase::Removes(Some(entry), ..)
     | Phase::Unremoved(Some(entry)) = phase
     {
@@ -118,7 +118,7 @@ fn hash_content(content: Content, ranks: &Ranks, hasher: &mut DefaultHasher) {
         Content::Enqueue { slot, epoch } => (slot, ranks.get(epoch)).hash(hasher),
         Content::Remove { incarnation } => ranks.get(incarnation).hash(hasher),
         Content::RemoveForGood { slot } => slot.hash(hasher),
-        Content::Change {
+        Content::Access {
             value,
             incarnation,
             epoch,

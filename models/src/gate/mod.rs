@@ -14,7 +14,7 @@ use std::sync::Arc;
 use backend_embedded::machine::op::Txn as MachineTxn;
 use backend_etcd::Keyspace;
 use backend_etcd::models::{
-    ChangeAttempt, EnqueueAttempt, Layout, Protocol, RemovalAttempt, Request,
+    AccessAttempt, EnqueueAttempt, Layout, Protocol, RemovalAttempt, Request,
 };
 use lock_core::{DataKey, EntryId, LockName, Metadata, Mode, Ticket};
 
@@ -28,7 +28,8 @@ pub struct Size {
     pub tickets: u8,
     /// The tickets take turns in this many locks.
     pub locks: u8,
-    /// Requests that are delayed or not sent, and replies that are lost, together.
+    /// Requests that are delayed or not sent, replies that are lost, and entries whose places are not
+    /// learned, together.
     pub losses: u8,
     /// Changes of values, of all holders together.
     pub changes: u8,
@@ -46,6 +47,7 @@ pub enum Mutant {
     DoubtIsForgotten,
     ChangesMoveNoEpoch,
     ChangesCompareNoEpoch,
+    ReadsMoveNoEpoch,
     EntriesHaveNoLease,
     OneLockGoesTogether,
 }
@@ -60,6 +62,7 @@ impl Mutant {
             }
             Mutant::ChangesMoveNoEpoch => "a change after one in doubt does not move the epoch",
             Mutant::ChangesCompareNoEpoch => "a change does not compare the epoch",
+            Mutant::ReadsMoveNoEpoch => "a read after a change in doubt does not move the epoch",
             Mutant::EntriesHaveNoLease => "an entry is not on the session's lease",
             Mutant::OneLockGoesTogether => "two requests about one lock are sent as one",
         }
@@ -100,8 +103,15 @@ struct Contender {
     phase: Phase,
     /// The values of a holder rise. This is the last that it began to write.
     begun: u8,
-    /// The last one whose writing was acknowledged.
+    /// The last one whose writing was acknowledged, or settled by a read.
     acknowledged: u8,
+}
+
+impl Contender {
+    /// Notes that no change that was begun may be carried out any more.
+    fn settle(&mut self) {
+        self.acknowledged = self.begun;
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -111,7 +121,8 @@ enum Phase {
     /// An attempt ended, and it is not known what it did. The acquire tries again or gives up.
     InDoubt,
     Placed(EntryId),
-    Changes(EntryId, ChangeAttempt, Wire),
+    /// Writes this value, or reads.
+    Accesses(EntryId, Option<u8>, AccessAttempt, Wire),
     Removes(Option<EntryId>, RemovalAttempt, Wire),
     /// An attempt to remove failed. The janitor tries again.
     Unremoved(Option<EntryId>),
@@ -148,8 +159,9 @@ enum Content {
     RemoveForGood {
         slot: u64,
     },
-    Change {
-        value: u8,
+    Access {
+        /// The value that is written; `None` for a read.
+        value: Option<u8>,
         incarnation: u64,
         epoch: u64,
         moves_epoch: bool,
@@ -200,7 +212,7 @@ impl Gate {
             Phase::Gone if self.entries(&state.server).any(|(of, _)| of == number) => {
                 Err(format!("ticket {number} is removed, and has an entry"))
             }
-            Phase::Placed(entry) | Phase::Changes(entry, ..) if state.server.live[0] => {
+            Phase::Placed(entry) | Phase::Accesses(entry, ..) if state.server.live[0] => {
                 let own = (number, incarnation(entry));
                 match self.entries(&state.server).any(|found| found == own) {
                     true => Ok(()),

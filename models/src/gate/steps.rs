@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use backend_embedded::machine::op::{KeyRange, Op, Txn as MachineTxn};
-use backend_etcd::models::{Changed, Found, Request, combine, split_answer};
+use backend_etcd::models::{Found, Outcome, Request, combine, split_answer};
 use etcd_client::{Txn, TxnOp};
 use lock_core::session::Admission;
-use lock_core::{Effect, EntryId, Error, Mode, rule};
+use lock_core::{Access, Effect, EntryId, Error, Mode, rule};
 
 use super::{Contender, Content, Flight, Gate, Mutant, Phase, State, Wire, pairs};
 use crate::explorer::{Step, Steps};
@@ -27,6 +27,9 @@ pub enum Action {
     Receive(usize),
     Remove(usize),
     Change(usize),
+    Read(usize),
+    /// The acquire does not learn where its entry stands, and tries again.
+    LosePlace(usize),
     ExecuteLate {
         ticket: u8,
     },
@@ -89,6 +92,13 @@ impl Steps<'_, Gate> {
             }
             Phase::Placed(entry) => {
                 self.add_removal(number, Some(entry));
+                if contender.begun == 0 && self.state.losses_left > 0 {
+                    self.add(Action::LosePlace(number), |after| {
+                        after.losses_left -= 1;
+                        after.contenders[number].phase = Phase::InDoubt;
+                        Ok(())
+                    });
+                }
                 // The same value again, if its writing was not acknowledged, and the next one.
                 let again = (contender.begun > contender.acknowledged).then_some(contender.begun);
                 let next = (self.state.changes_left > 0).then_some(contender.begun + 1);
@@ -96,13 +106,19 @@ impl Steps<'_, Gate> {
                     self.add(Action::Change(number), |after| {
                         after.changes_left -= u8::from(next == Some(value));
                         after.contenders[number].begun = value;
-                        model.change(after, number, entry.clone());
+                        model.access(after, number, entry.clone(), Some(value));
+                        Ok(())
+                    });
+                }
+                if again.is_some() {
+                    self.add(Action::Read(number), |after| {
+                        model.read(after, number, entry.clone());
                         Ok(())
                     });
                 }
             }
             Phase::Unremoved(entry) => self.add_removal(number, entry.as_ref()),
-            Phase::Enqueues(_, wire) | Phase::Changes(_, _, wire) | Phase::Removes(_, _, wire) => {
+            Phase::Enqueues(_, wire) | Phase::Accesses(.., wire) | Phase::Removes(_, _, wire) => {
                 self.add_those_of_wire(number, wire);
             }
             Phase::Gone => {}
@@ -207,7 +223,7 @@ impl State {
             Source::Stray(at) => self.strays.get(at),
             Source::Contender(number) => match &self.contenders[number].phase {
                 Phase::Enqueues(_, Wire::Request(flight))
-                | Phase::Changes(_, _, Wire::Request(flight))
+                | Phase::Accesses(.., Wire::Request(flight))
                 | Phase::Removes(_, _, Wire::Request(flight)) => Some(flight),
                 _ => None,
             },
@@ -217,9 +233,8 @@ impl State {
     /// Sends the reply to the contender that waits for it. Nobody waits for that of a stray request.
     fn reply(&mut self, source: Source, reply: Reply) {
         if let Source::Contender(number) = source
-            && let Phase::Enqueues(_, wire)
-            | Phase::Changes(_, _, wire)
-            | Phase::Removes(_, _, wire) = &mut self.contenders[number].phase
+            && let Phase::Enqueues(_, wire) | Phase::Accesses(.., wire) | Phase::Removes(_, _, wire) =
+                &mut self.contenders[number].phase
         {
             *wire = Wire::Reply(Arc::new(reply));
         }
@@ -280,20 +295,33 @@ impl Gate {
         after.contenders[number].phase = Phase::Removes(entry, attempt, wire);
     }
 
-    fn change(&self, after: &mut State, number: usize, entry: EntryId) {
+    /// Reads the value. Unless a change may still be carried out, that takes no step of its own.
+    fn read(&self, after: &mut State, number: usize, entry: EntryId) {
+        let slot = after
+            .protocol
+            .key_slots()
+            .get(self.tickets[number].ticket.serial);
+        match slot.is_some_and(|slot| slot.is_uncertain) {
+            true => self.access(after, number, entry, None),
+            false => after.contenders[number].settle(),
+        }
+    }
+
+    /// Writes a value, or reads it.
+    fn access(&self, after: &mut State, number: usize, entry: EntryId, value: Option<u8>) {
         let info = &self.tickets[number];
-        let value = after.contenders[number].begun;
         let epoch = after.protocol.epoch().unsigned_abs();
+        let access = value.map_or(Access::Get, |value| Access::Put(Arc::from([value])));
         let (txn, attempt) =
-            (after.protocol).begin_change(&info.ticket, &entry, &info.data_key, Some(&[value]));
-        let content = Content::Change {
+            (after.protocol).begin_access(&info.ticket, &entry, &info.data_key, &access);
+        let content = Content::Access {
             value,
             incarnation: incarnation(&entry),
             epoch,
             moves_epoch: !attempt.was_certain,
         };
         let wire = self.send(after, number, content, txn, None);
-        after.contenders[number].phase = Phase::Changes(entry, attempt, wire);
+        after.contenders[number].phase = Phase::Accesses(entry, value, attempt, wire);
     }
 
     /// Sends a transaction. With `change`, it may be sent together with others.
@@ -326,10 +354,11 @@ impl Gate {
             |keys: &KeyRange| matches!(keys, KeyRange::One(key) if key == epoch.as_bytes());
         match (self.mutant, content) {
             (Some(Mutant::EnqueuesCompareNoEpoch), Content::Enqueue { .. })
-            | (Some(Mutant::ChangesCompareNoEpoch), Content::Change { .. }) => {
+            | (Some(Mutant::ChangesCompareNoEpoch), Content::Access { value: Some(_), .. }) => {
                 txn.compare.retain(|compare| !is_epoch(&compare.keys));
             }
-            (Some(Mutant::ChangesMoveNoEpoch), Content::Change { .. }) => {
+            (Some(Mutant::ChangesMoveNoEpoch), Content::Access { value: Some(_), .. })
+            | (Some(Mutant::ReadsMoveNoEpoch), Content::Access { value: None, .. }) => {
                 txn.then
                     .retain(|op| !matches!(op, Op::Put(put) if put.key == epoch.as_bytes()));
             }
@@ -407,14 +436,17 @@ impl Gate {
                 "a request of another ticket deletes the entry of {other}"
             ));
         }
-        let (Content::Change { value, .. }, Ok(reply)) = (flights[0].content, reply) else {
+        let (Content::Access { value, .. }, Ok(reply)) = (flights[0].content, reply) else {
+            return Ok(());
+        };
+        let Some(value) = value else {
             return Ok(());
         };
         let contender = &after.contenders[usize::from(flights[0].ticket)];
-        let is_late = value < contender.acknowledged || matches!(contender.phase, Phase::Gone);
+        let is_late = value <= contender.acknowledged || matches!(contender.phase, Phase::Gone);
         match reply.succeeded() && is_late {
             true => Err(format!(
-                "the value {value} is written after a later one, or a release"
+                "the value {value} is written after a later access, or a release"
             )),
             false => Ok(()),
         }
@@ -452,14 +484,14 @@ impl Gate {
                     Err(_) => contender.phase = Phase::InDoubt,
                 }
             }
-            Phase::Changes(entry, attempt, _) => {
-                match protocol.end_change(ticket, &entry, attempt, outcome) {
-                    Ok(Changed::Done) => {
-                        contender.acknowledged = contender.begun;
+            Phase::Accesses(entry, value, attempt, _) => {
+                match protocol.end_access(ticket, &entry, attempt, outcome) {
+                    Ok(Outcome::Done(_)) => {
+                        contender.settle();
                         contender.phase = Phase::Placed(entry);
                     }
-                    Ok(Changed::NotOurs) => contender.phase = Phase::Unremoved(Some(entry)),
-                    Ok(Changed::EpochMoved) => self.change(after, number, entry),
+                    Ok(Outcome::NotOurs) => contender.phase = Phase::Unremoved(Some(entry)),
+                    Ok(Outcome::EpochMoved) => self.access(after, number, entry, value),
                     Err(_) => contender.phase = Phase::Placed(entry),
                 }
             }
