@@ -288,9 +288,11 @@ pub fn combine(requests: &[Arc<Request>]) -> Txn {
 }
 
 /// Returns whether the server did nothing, and one of several transactions may be the reason: its
-/// lease is gone, it is not permitted, or there is no room for it.
+/// lease is gone, it is not permitted, or there is no room for it. A server that has too much to do
+/// would refuse each of them as well, and is not sent more requests than before.
 fn is_refusal(error: &Error) -> bool {
-    error.effect() == Effect::None && error.kind() != ErrorKind::Unreachable
+    let may_be_about_one = error.kind() != ErrorKind::Unreachable && !error::is_overload(error);
+    error.effect() == Effect::None && may_be_about_one
 }
 
 /// Splits the answer to transactions that were sent together. All have the same revision, which

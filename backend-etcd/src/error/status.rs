@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use backend_kit::causes::causes;
 use lock_core::{Effect, Error, ErrorKind, LossReason};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -112,6 +113,14 @@ fn classify(code: Code, meaning: Option<Meaning>) -> (ErrorKind, Effect, Scope) 
         (Code::Unimplemented, _) => (ErrorKind::Unsupported, None, Scope::Request),
         _ => (ErrorKind::Internal, Unknown, Scope::Request),
     }
+}
+
+/// Returns whether a server refused a request only because it has too much to do.
+pub(crate) fn is_overload(error: &Error) -> bool {
+    let answer = causes(error).find_map(|cause| cause.downcast_ref::<Answer>());
+    answer.is_some_and(|Answer(status)| {
+        texts::parse_status(status.code(), status.message()) == Some(Meaning::Overloaded)
+    })
 }
 
 /// Returns the text that only the embedded coordinator adds to a status.
@@ -324,6 +333,16 @@ mod tests {
                 "{message}: the source must be kept"
             );
         }
+    }
+
+    #[test]
+    fn an_overloaded_server_is_known_by_its_word() {
+        let too_much = mapped(Code::ResourceExhausted, "etcdserver: too many requests").error;
+        assert!(is_overload(&too_much));
+        let full = "etcdserver: mvcc: database space exceeded";
+        assert!(!is_overload(&mapped(Code::ResourceExhausted, full).error));
+        let lost = mapped(Code::NotFound, "etcdserver: requested lease not found");
+        assert!(!is_overload(&lost.error));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(crate) enum Meaning {
     StoreGone,
     /// The disk of the embedded coordinator is full: it did nothing.
     DiskFull,
+    /// The server has too much to do, whatever the request is: it did nothing.
+    Overloaded,
     /// The member has no leader: it did nothing.
     NoLeader,
     /// The member's raft turned a proposal away because it has no leader.
@@ -40,11 +42,12 @@ type Row = (Meaning, &'static str, &'static [Code], &'static str);
 
 /// The rows of the table. The first one that fits counts. A text is a part of the whole message.
 #[rustfmt::skip]
-const TABLE: [Row; 15] = [
+const TABLE: [Row; 16] = [
     (Meaning::LeaseGone, "requested lease not found", &[Code::NotFound], "etcd 3.4.0 to 3.7.1"),
     (Meaning::StoreGone, STORE_GONE, &[Code::Unavailable], "backend-embedded 0.1.0"),
     // etcd sends the text with another code, for a limit of its own.
     (Meaning::DiskFull, "database space exceeded", &[Code::Unavailable], "backend-embedded 0.1.0"),
+    (Meaning::Overloaded, "too many requests", &[Code::ResourceExhausted], "etcd 3.4.0 to 3.7.1"),
     (Meaning::NoLeader, "no leader", &[Code::Unavailable], "etcd 3.4.0 to 3.7.1"),
     // In 3.6 and later it comes from raft's own module.
     (Meaning::ProposalDropped, "proposal dropped", &[Code::Unknown], "etcd 3.4.0 to 3.5.33"),
@@ -100,7 +103,7 @@ mod tests {
     use super::*;
 
     /// Whole messages, as the servers send them.
-    const MESSAGES: [(Code, &str, Option<Meaning>); 20] = {
+    const MESSAGES: [(Code, &str, Option<Meaning>); 21] = {
         use Meaning::*;
         [
             (
@@ -117,6 +120,11 @@ mod tests {
                 Code::Unavailable,
                 "etcdserver: mvcc: database space exceeded",
                 Some(DiskFull),
+            ),
+            (
+                Code::ResourceExhausted,
+                "etcdserver: too many requests",
+                Some(Overloaded),
             ),
             (Code::Unavailable, "etcdserver: no leader", Some(NoLeader)),
             (

@@ -54,8 +54,16 @@ pub struct Proxy {
     calls: Arc<Calls>,
 }
 
-/// When the calls came, but those that renew a session.
-type Calls = Mutex<Vec<Instant>>;
+/// The calls so far, but those that renew a session.
+type Calls = Mutex<Vec<Call>>;
+
+/// A call of a client.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    pub at: Instant,
+    /// Whether it takes a place in a queue.
+    pub is_enqueue: bool,
+}
 
 impl Proxy {
     /// Starts a proxy in front of the server at this address.
@@ -79,8 +87,8 @@ impl Proxy {
         format!("etcd://{}", self.address)
     }
 
-    /// Returns when the calls came so far, but those that renew a session.
-    pub fn calls(&self) -> Vec<Instant> {
+    /// Returns the calls so far, but those that renew a session.
+    pub fn calls(&self) -> Vec<Call> {
         self.calls.lock().expect("no panic").clone()
     }
 }
@@ -116,7 +124,7 @@ async fn answer(
     mut trouble: watch::Receiver<Trouble>,
     calls: &Calls,
 ) -> Response<Body> {
-    let arrived = Instant::now();
+    let at = Instant::now();
     let (parts, mut body) = request.into_parts();
     let path = parts.uri.path();
     let (message, rest) = match path {
@@ -125,15 +133,15 @@ async fn answer(
     };
     // Without one, the client has given up.
     let message = message.unwrap_or_default();
+    let is_enqueue = path == TXN && takes_a_place(&decode(&message));
     if path != KEEP_ALIVE && !(path == WATCH && is_renewal(&message)) {
-        calls.lock().expect("no panic").push(arrived);
+        let call = Call { at, is_enqueue };
+        calls.lock().expect("no panic").push(call);
     }
-    let refused = |code| Status::new(code, "for a test").into_http();
+    let refused = |code| refused(code).into_http();
     match wait_out_silence(&mut trouble).await {
         Trouble::Refuses(code) => return refused(code),
-        Trouble::RefusesEnqueues if path == TXN && takes_a_place(&message) => {
-            return refused(Code::ResourceExhausted);
-        }
+        Trouble::RefusesEnqueues if is_enqueue => return refused(Code::ResourceExhausted),
         Trouble::RefusesWatches if path == WATCH && !is_renewal(&message) => {
             return refused(Code::Unavailable);
         }
@@ -168,13 +176,18 @@ async fn wait_out_silence(trouble: &mut watch::Receiver<Trouble>) -> Trouble {
     now.map_or(Trouble::Refuses(Code::Unavailable), |trouble| *trouble)
 }
 
+/// Returns the answer of an etcd that refuses everything.
+fn refused(code: Code) -> Status {
+    Status::new(code, "etcdserver: too many requests")
+}
+
 /// Makes the end of an answer that says so.
 type Refusal = fn(Code) -> HeaderMap;
 
 fn refusal(code: Code) -> HeaderMap {
     let mut trailers = HeaderMap::new();
-    let status = Status::new(code, "for a test");
-    status.add_header(&mut trailers).expect("valid headers");
+    let added = refused(code).add_header(&mut trailers);
+    added.expect("valid headers");
     trailers
 }
 
@@ -212,12 +225,14 @@ fn pass(
     })
 }
 
-/// Returns whether a call puts something that lives as long as a session.
-fn takes_a_place(call: &[u8]) -> bool {
-    let txn: PbTxnRequest = decode(call);
-    txn.success
-        .iter()
-        .any(|op| matches!(&op.request, Some(PbTxnOpRequest::RequestPut(put)) if put.lease != 0))
+/// Returns whether a transaction, or one within it, puts something that lives as long as a session.
+/// A client's requests that come at once share a transaction, each as one within it.
+fn takes_a_place(txn: &PbTxnRequest) -> bool {
+    txn.success.iter().any(|op| match &op.request {
+        Some(PbTxnOpRequest::RequestPut(put)) => put.lease != 0,
+        Some(PbTxnOpRequest::RequestTxn(inner)) => takes_a_place(inner),
+        _ => false,
+    })
 }
 
 /// Returns whether a watch belongs to a renewal, which finds out by it whether the server is etcd's

@@ -25,6 +25,9 @@ pub(super) struct RetryBudget {
     reserve: Option<BootInstant>,
     /// When the first request since the last failure succeeded.
     calm_since: Option<BootInstant>,
+    /// Whether the last failure was an answer. The coordinator then serves some requests and not
+    /// others.
+    was_answered: bool,
 }
 
 impl Default for RetryBudget {
@@ -33,6 +36,7 @@ impl Default for RetryBudget {
             tokens: FULL,
             reserve: None,
             calm_since: None,
+            was_answered: false,
         }
     }
 }
@@ -55,9 +59,11 @@ impl RetryBudget {
         }
     }
 
-    /// Counts a request that failed in a way that may pass.
-    pub(super) fn note_failure(&mut self) {
+    /// Counts a request that failed in a way that may pass. It was answered if the coordinator has
+    /// refused it.
+    pub(super) fn note_failure(&mut self, was_answered: bool) {
         self.end_calm();
+        self.was_answered = was_answered;
         self.tokens = self.tokens.saturating_sub(FAILURE);
     }
 
@@ -66,16 +72,16 @@ impl RetryBudget {
         self.calm_since = None;
     }
 
-    /// Counts a request that succeeded. The reserve then allows the next retry at once: the
-    /// coordinator is back, and those that wait need not go on at the pace of its absence. Returns
-    /// whether the reserve was used up, so that some may wait for it.
+    /// Counts a request that succeeded. After failures without an answer, the reserve then allows the
+    /// next retry at once: the coordinator is back, and those that wait need not go on at the pace of
+    /// its absence. Returns whether the reserve was used up, so that some may wait for it.
     pub(super) fn note_success(&mut self, now: BootInstant) -> bool {
         let calm_since = *self.calm_since.get_or_insert(now);
         self.tokens = match now.saturating_since(calm_since) >= CALM {
             true => FULL,
             false => (self.tokens + SUCCESS).min(FULL),
         };
-        self.reserve.take().is_some()
+        !self.was_answered && self.reserve.take().is_some()
     }
 
     /// Returns whether nothing is missing.

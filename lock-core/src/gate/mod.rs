@@ -271,7 +271,7 @@ impl Parts {
         }
         let mut has_reserve = false;
         match (tally, &mut self.budget) {
-            (Tally::Failure, Some(budget)) => budget.note_failure(),
+            (Tally::Failure, Some(budget)) => budget.note_failure(matches!(answer, Answer::Came)),
             (Tally::Success, Some(budget)) => has_reserve = budget.note_success(now),
             (Tally::Neither, _) | (_, None) => {}
         }

@@ -158,11 +158,11 @@ fn the_budget_drains_and_keeps_a_reserve_and_recovers() {
     let mut budget = RetryBudget::default();
     let now = start();
     for _ in 0..4 {
-        budget.note_failure();
+        budget.note_failure(false);
         budget.take(now).expect("more than half is left");
     }
     for _ in 0..20 {
-        budget.note_failure();
+        budget.note_failure(false);
     }
     budget.take(now).expect("the reserve");
     let rest = budget.take(now).expect_err("the reserve is used up");
@@ -189,7 +189,7 @@ fn the_budget_drains_and_keeps_a_reserve_and_recovers() {
 fn a_success_gives_all_back_once_requests_have_succeeded_for_a_while() {
     let mut budget = RetryBudget::default();
     for _ in 0..20 {
-        budget.note_failure();
+        budget.note_failure(false);
     }
     // However long ago the failures are: while nothing was sent, nothing was learned.
     let mut now = start() + seconds(60);
@@ -202,6 +202,21 @@ fn a_success_gives_all_back_once_requests_have_succeeded_for_a_while() {
     assert!(!budget.is_full(), "a failure in between");
     budget.note_success(now + seconds(2));
     assert!(budget.is_full());
+}
+
+#[test]
+fn a_success_does_not_hurry_retries_that_the_coordinator_refuses() {
+    let mut budget = RetryBudget::default();
+    for _ in 0..20 {
+        budget.note_failure(true);
+    }
+    budget.take(start()).expect("the reserve");
+    assert!(!budget.note_success(start()), "nobody is told to go on");
+    let rest = budget.take(start()).expect_err("others are served");
+    assert_eq!(rest, seconds(1));
+    budget.note_failure(false);
+    assert!(budget.note_success(start()));
+    budget.take(start()).expect("the coordinator is back");
 }
 
 /// What becomes of many callers that wait without a limit, while no coordinator is reached for a
