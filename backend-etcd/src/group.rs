@@ -86,6 +86,7 @@ impl State {
 #[derive(Debug)]
 struct Waiting {
     lock: u64,
+    is_removal: bool,
     request: Arc<Request>,
     caller: oneshot::Sender<Result<TxnResponse, Error>>,
 }
@@ -157,14 +158,16 @@ impl Group {
             txn: txn.clone(),
             change: change.to_operation(),
         });
+        let is_removal = matches!(change, Change::Remove(_));
         let waiting = Waiting {
             lock,
+            is_removal,
             request,
             caller,
         };
-        match change {
-            Change::Make(_) => state.others.push_back(waiting),
-            Change::Remove(_) => state.removals.push_back(waiting),
+        match is_removal {
+            true => state.removals.push_back(waiting),
+            false => state.others.push_back(waiting),
         }
         self.start(&mut state, background);
         Some(answer)
@@ -237,20 +240,18 @@ impl Group {
                     let _ = member.caller.send(Ok(answer));
                 }
             }
-            Err(error) if members.len() > 1 && is_refusal(&error) => {
-                for Waiting {
-                    request, caller, ..
-                } in members
-                {
+            Err(error) => {
+                let is_together = members.len() > 1;
+                for member in members {
+                    if !is_together || !may_pass_alone(&error, member.is_removal) {
+                        let _ = member.caller.send(Err(error.clone()));
+                        continue;
+                    }
                     let transport = self.transport.clone();
                     background.spawn(async move {
-                        let _ = caller.send(send_alone(&transport, request.txn.clone()).await);
+                        let answer = send_alone(&transport, member.request.txn.clone()).await;
+                        let _ = member.caller.send(answer);
                     });
-                }
-            }
-            Err(error) => {
-                for member in members {
-                    let _ = member.caller.send(Err(error.clone()));
                 }
             }
         }
@@ -287,12 +288,13 @@ pub fn combine(requests: &[Arc<Request>]) -> Txn {
         .or_else(changes.collect::<Vec<_>>())
 }
 
-/// Returns whether the server did nothing, and one of several transactions may be the reason: its
-/// lease is gone, it is not permitted, or there is no room for it. A server that has too much to do
-/// would refuse each of them as well, and is not sent more requests than before.
-fn is_refusal(error: &Error) -> bool {
-    let may_be_about_one = error.kind() != ErrorKind::Unreachable && !error::is_overload(error);
-    error.effect() == Effect::None && may_be_about_one
+/// Returns whether a transaction may pass alone although the server refused several with this error.
+/// One of the others may be the reason: its lease is gone, it is not permitted, or there is no room
+/// for it. A server that has too much to do refuses new entries one by one as well, and should not
+/// get more requests than before. It may still accept removals, which let it have less to do.
+fn may_pass_alone(error: &Error, is_removal: bool) -> bool {
+    let did_nothing = error.effect() == Effect::None && error.kind() != ErrorKind::Unreachable;
+    did_nothing && (is_removal || !error::is_overload(error))
 }
 
 /// Splits the answer to transactions that were sent together. All have the same revision, which
@@ -316,5 +318,37 @@ pub fn split_answer(all: TxnResponse, count: usize) -> Result<Vec<TxnResponse>, 
     match answers.len() == count {
         true => Ok(answers),
         false => Err(error::protocol("not every transaction has an answer")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lock_core::LossReason;
+    use tonic::{Code, Status};
+
+    use super::*;
+
+    fn answer(code: Code, text: &str) -> Error {
+        let status = etcd_client::Error::GRpcStatus(Status::new(code, text));
+        error::from_client("h:1", status).error
+    }
+
+    #[test]
+    fn removals_pass_an_overloaded_server_and_all_pass_a_refusal_of_one_of_them() {
+        let overload = answer(Code::ResourceExhausted, "etcdserver: too many requests");
+        assert!(may_pass_alone(&overload, true));
+        assert!(!may_pass_alone(&overload, false));
+        let full = answer(
+            Code::Unavailable,
+            "etcdserver: mvcc: database space exceeded",
+        );
+        let lost = answer(Code::NotFound, "etcdserver: requested lease not found");
+        assert_eq!(lost.kind(), ErrorKind::SessionLost(LossReason::SessionGone));
+        let away = answer(Code::Unavailable, "etcdserver: request timed out");
+        for is_removal in [true, false] {
+            assert!(may_pass_alone(&full, is_removal));
+            assert!(may_pass_alone(&lost, is_removal));
+            assert!(!may_pass_alone(&away, is_removal), "it may have been done");
+        }
     }
 }

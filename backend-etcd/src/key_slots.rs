@@ -26,8 +26,8 @@ struct Inner {
 pub struct KeySlot {
     /// The part of the key that differs from those of all other tickets in use.
     pub number: u64,
-    /// An enqueue is under way, or the outcome of an earlier one is not known. A copy of that may
-    /// still be executed.
+    /// A request of the ticket is under way, or the outcome of an earlier one is not known. A copy of
+    /// that may still be executed.
     pub is_uncertain: bool,
 }
 
@@ -48,8 +48,8 @@ impl KeySlots {
         (slot.number, was_certain)
     }
 
-    /// Marks the slot as certain. To be called when the outcome of the only enqueue since
-    /// [`begin`](Self::begin) is known.
+    /// Marks the slot as certain. To be called when the outcome of the only request since
+    /// [`begin`](Self::begin) is known, or when no copy of one can be executed any more.
     pub fn resolve(&self, serial: u64) {
         if let Some(slot) = self.inner().slots.get_mut(&serial) {
             slot.is_uncertain = false;

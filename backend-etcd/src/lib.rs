@@ -53,6 +53,6 @@ pub mod models {
     pub use crate::layout::{Found, Layout};
     pub use crate::offset::{RaiseAttempt, end_raise, raise_txn};
     pub use crate::session::protocol::{
-        AccessAttempt, EnqueueAttempt, Outcome, Protocol, RemovalAttempt,
+        AccessAttempt, AccessOutcome, EnqueueAttempt, Protocol, RemovalAttempt,
     };
 }

@@ -49,7 +49,8 @@ impl fmt::Display for Error {
     }
 }
 
-/// By hand: the source is the error itself, which a caller can downcast, and not its `Arc`.
+/// Written by hand, since a derived implementation would return the `Arc` as the source. A caller
+/// can downcast the error in it.
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         let source = self.source.as_deref()?;

@@ -158,6 +158,9 @@ impl<M: GuardMode> Guard<M> {
 
     /// Returns the value at this key, read while the lock is certainly held. One round trip.
     ///
+    /// If the reply to an earlier write of this guard was lost, the read settles whether that was
+    /// made. On etcd, it then writes the session's own key, and may take two round trips.
+    ///
     /// # Errors
     /// - [`ErrorKind::SessionLost`] or [`ErrorKind::Evicted`]: the lock is lost.
     /// - [`ErrorKind::InvalidArgument`]: the key breaks a rule of lock names.
@@ -166,7 +169,7 @@ impl<M: GuardMode> Guard<M> {
     /// A coordinator that does not answer is asked again for as long as the lock is held.
     ///
     /// # Cancel safety
-    /// Cancel safe: it changes nothing.
+    /// Cancel safe: it changes no value.
     pub async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         self.held.get(key).await
     }

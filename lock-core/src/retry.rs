@@ -68,7 +68,7 @@ where
         // In a box: an operation that succeeds at once does without the memory.
         Err(error) => {
             let tries = Tries::new(policy, begun, None);
-            let attempt = || attempt().map_err(Failed::Sent);
+            let attempt = |_| attempt().map_err(Failed::Sent);
             Box::pin(retry_failed(
                 None,
                 Failed::Sent(error),
@@ -99,7 +99,7 @@ where
         Ok(done) => Ok(done),
         Err(failed) => {
             let tries = Tries::new(policy, begun, end);
-            let attempt = || try_through(gate, Try::Again, attempt());
+            let attempt = |which| try_through(gate, which, attempt());
             Box::pin(retry_failed(Some(gate), failed, tries, observed, attempt)).await
         }
     }
@@ -118,12 +118,12 @@ pub(crate) async fn retry_in_turn<T, F>(
 where
     F: Future<Output = Result<T, Error>>,
 {
-    let mut attempt = || {
+    let mut attempt = |which| {
         let attempt = attempt();
         async move {
             // The semaphore is never closed, so there is always a turn.
             let _turn = turns.acquire().await;
-            let outcome = try_through(gate, Try::Again, attempt).await;
+            let outcome = try_through(gate, which, attempt).await;
             if let Err(Failed::Sent(error)) = &outcome
                 && error.is_retryable()
             {
@@ -134,7 +134,7 @@ where
     };
     let failed = match failed {
         Some(error) => Failed::Sent(error),
-        None => match attempt().await {
+        None => match attempt(Try::Again).await {
             Ok(done) => return Ok(done),
             Err(failed) => failed,
         },
@@ -211,7 +211,7 @@ async fn retry_failed<T, F>(
     mut failed: Failed,
     mut tries: Tries,
     observed: ObservedRetries<'_>,
-    mut attempt: impl FnMut() -> F,
+    mut attempt: impl FnMut(Try) -> F,
 ) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Failed>>,
@@ -237,7 +237,11 @@ where
             (Failed::HeldBack(_), Some(recovery)) => recovery.wait_at_most(pause).await,
             _ => background::sleep(pause).await,
         }
-        failed = match attempt().await {
+        let which = match failed.error().kind() {
+            ErrorKind::Exhausted => Try::AfterRefusal,
+            _ => Try::Again,
+        };
+        failed = match attempt(which).await {
             Ok(done) => return Ok(done),
             Err(next) => failed.and_then(next),
         };

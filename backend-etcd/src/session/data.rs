@@ -4,7 +4,7 @@
 use etcd_client::{GetOptions, PutOptions, Txn, TxnOp};
 use lock_core::{Access, Accessed, EntryId, Error, ErrorKind, Metadata, Ticket};
 
-use super::protocol::Outcome;
+use super::protocol::AccessOutcome;
 use super::{EPOCH_TRIES, EtcdSession};
 use crate::layout::{self, Consistency};
 
@@ -52,18 +52,18 @@ impl EtcdSession {
             let (txn, attempt) = self.protocol.begin_access(ticket, entry, key, access);
             let answer = self.write(txn).await;
             match self.protocol.end_access(ticket, entry, attempt, answer)? {
-                Outcome::Done(found) => return Ok(Accessed::Done(found)),
-                Outcome::NotOurs => {
+                AccessOutcome::Done(found) => return Ok(Accessed::Done(found)),
+                AccessOutcome::NotOurs => {
                     self.check_lease().await?;
                     return Ok(Accessed::NotOurs);
                 }
                 // The next attempt knows the new epoch.
-                Outcome::EpochMoved => {}
+                AccessOutcome::EpochMoved => {}
             }
         }
         Err(Error::new(
             ErrorKind::Exhausted,
-            "too many acquires of this session are being cancelled to access a value now",
+            "this session cannot access a value now: too many of its requests are in doubt",
         ))
     }
 

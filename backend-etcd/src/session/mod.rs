@@ -34,8 +34,8 @@ use protocol::Protocol;
 
 /// The longest time to live that etcd grants, in seconds.
 const MAX_TTL_SECS: i64 = 9_000_000_000;
-/// How many times an enqueue that finds the epoch moved tries again by itself. The epoch moves once
-/// for each entry that is removed after its enqueue was cut short.
+/// How many times an enqueue, or an access to a value, that finds the epoch moved tries again by
+/// itself. The epoch moves once for each ticket whose next request follows one with a lost reply.
 const EPOCH_TRIES: u32 = 32;
 
 pub(crate) struct EtcdSession {

@@ -51,13 +51,15 @@ pub struct RemovalAttempt {
 /// An attempt to change a value as the holder of an entry, or to read it after a change in doubt.
 #[derive(Debug, Clone, Copy)]
 pub struct AccessAttempt {
+    /// The epoch that the transaction compares.
+    epoch: i64,
     /// Whether no earlier attempt of the ticket may still be under way.
     pub was_certain: bool,
 }
 
-/// The outcome of such an attempt.
+/// The outcome of an attempt to access a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AccessOutcome {
     /// The value is changed, or was read: this one.
     Done(Option<Vec<u8>>),
     /// The entry is gone, or is not on the session's lease. Nothing was done.
@@ -132,10 +134,14 @@ impl Protocol {
             self.layout
                 .parse_enqueue(ticket, ask, epoch, offset, &answer)
         });
-        let placed = matches!(found, Ok(Found::Made(..) | Found::Own(_)));
+        let made_nothing = match &found {
+            Ok(Found::Made(..) | Found::Own(_)) => false,
+            Ok(_) => true,
+            Err(error) => error.effect() == Effect::None,
+        };
         // After an attempt that is not the first, there may be the entry of an earlier one, whatever
         // became of this one.
-        if resolves && !placed && attempt.is_first {
+        if resolves && made_nothing && attempt.is_first {
             self.key_slots.free(ticket.serial);
         }
         match &found {
@@ -209,8 +215,8 @@ impl Protocol {
         self.key_slots.free(ticket.serial);
     }
 
-    /// Returns whether a request about the entry of this ticket may still be carried out.
-    pub(crate) fn is_in_doubt(&self, ticket: &Ticket) -> bool {
+    /// Returns whether a request of this ticket may still be carried out whose reply was lost.
+    pub fn is_in_doubt(&self, ticket: &Ticket) -> bool {
         let slot = self.key_slots.get(ticket.serial);
         slot.is_some_and(|slot| slot.is_uncertain)
     }
@@ -232,10 +238,10 @@ impl Protocol {
         let epoch = self.epoch.load(Ordering::SeqCst);
         let (_, was_certain) = self.key_slots.begin(ticket.serial);
         let txn = self.layout.access(entry, key, access, epoch, !was_certain);
-        (txn, AccessAttempt { was_certain })
+        (txn, AccessAttempt { epoch, was_certain })
     }
 
-    /// Ends such an attempt.
+    /// Ends an attempt to access a value.
     ///
     /// # Errors
     /// That of the outcome, or that the reply is not one to an access.
@@ -245,7 +251,7 @@ impl Protocol {
         entry: &EntryId,
         attempt: AccessAttempt,
         outcome: Result<TxnResponse, Error>,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<AccessOutcome, Error> {
         if attempt.was_certain && has_known_effect(&outcome) {
             self.key_slots.resolve(ticket.serial);
         }
@@ -256,7 +262,7 @@ impl Protocol {
                 self.epoch.fetch_max(moved, Ordering::SeqCst);
                 self.key_slots.resolve(ticket.serial);
             }
-            return Ok(Outcome::Done(layout::read_value(&answer)));
+            return Ok(AccessOutcome::Done(layout::read_value(&answer)));
         }
         let mut reads = layout::reads(&answer);
         let (Some(own), Some(now)) = (reads.next(), reads.next()) else {
@@ -265,12 +271,17 @@ impl Protocol {
             ));
         };
         if !self.layout.is_ours(entry, own) {
-            return Ok(Outcome::NotOurs);
+            return Ok(AccessOutcome::NotOurs);
         }
         let now = now.kvs.first().map_or(0, |kv| kv.mod_revision);
+        if now > attempt.epoch {
+            // All copies of earlier attempts compare an epoch that has passed. So the next attempt
+            // need not move it again: the many accesses that follow an outage would undo each other.
+            self.key_slots.resolve(ticket.serial);
+        }
         // Not the maximum: if somebody deleted the epoch's key, the epoch begins anew.
         self.epoch.store(now, Ordering::SeqCst);
-        Ok(Outcome::EpochMoved)
+        Ok(AccessOutcome::EpochMoved)
     }
 
     /// Returns the last known token offset.

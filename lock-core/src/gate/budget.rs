@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::Try;
 use crate::clock::BootInstant;
 
 /// The tokens of a full budget, in tenths. A failure costs a token.
@@ -23,11 +24,11 @@ pub(super) struct RetryBudget {
     tokens: u32,
     /// When the reserve allows a retry again.
     reserve: Option<BootInstant>,
+    /// The same for a retry of what the coordinator has refused. It may serve some requests and not
+    /// others.
+    reserve_after_refusal: Option<BootInstant>,
     /// When the first request since the last failure succeeded.
     calm_since: Option<BootInstant>,
-    /// Whether the last failure was an answer. The coordinator then serves some requests and not
-    /// others.
-    was_answered: bool,
 }
 
 impl Default for RetryBudget {
@@ -35,35 +36,37 @@ impl Default for RetryBudget {
         RetryBudget {
             tokens: FULL,
             reserve: None,
+            reserve_after_refusal: None,
             calm_since: None,
-            was_answered: false,
         }
     }
 }
 
 impl RetryBudget {
-    /// Does nothing if a retry may be sent now, which uses up the reserve if there is nothing else.
+    /// Does nothing if this retry may be sent now, which uses up the reserve if there is nothing else.
     ///
     /// # Errors
     /// The time until the reserve allows one.
-    pub(super) fn take(&mut self, now: BootInstant) -> Result<(), Duration> {
+    pub(super) fn take(&mut self, which: Try, now: BootInstant) -> Result<(), Duration> {
         if self.tokens > FULL / 2 {
             return Ok(());
         }
-        match self.reserve {
+        let reserve = match which {
+            Try::AfterRefusal => &mut self.reserve_after_refusal,
+            Try::First | Try::Again => &mut self.reserve,
+        };
+        match *reserve {
             Some(reserve) if now < reserve => Err(reserve.saturating_since(now)),
             _ => {
-                self.reserve = Some(now + RESERVE);
+                *reserve = Some(now + RESERVE);
                 Ok(())
             }
         }
     }
 
-    /// Counts a request that failed in a way that may pass. It was answered if the coordinator has
-    /// refused it.
-    pub(super) fn note_failure(&mut self, was_answered: bool) {
+    /// Counts a request that failed in a way that may pass.
+    pub(super) fn note_failure(&mut self) {
         self.end_calm();
-        self.was_answered = was_answered;
         self.tokens = self.tokens.saturating_sub(FAILURE);
     }
 
@@ -72,16 +75,20 @@ impl RetryBudget {
         self.calm_since = None;
     }
 
-    /// Counts a request that succeeded. After failures without an answer, the reserve then allows the
-    /// next retry at once: the coordinator is back, and those that wait need not go on at the pace of
-    /// its absence. Returns whether the reserve was used up, so that some may wait for it.
-    pub(super) fn note_success(&mut self, now: BootInstant) -> bool {
+    /// Counts a request that succeeded. The reserve then allows the next retry at once: the
+    /// coordinator is back, and those that wait need not go on at the pace of its absence. What the
+    /// coordinator has refused waits until it serves one of these again. Returns whether a reserve
+    /// was used up, so that some may wait for it.
+    pub(super) fn note_success(&mut self, which: Try, now: BootInstant) -> bool {
         let calm_since = *self.calm_since.get_or_insert(now);
-        self.tokens = match now.saturating_since(calm_since) >= CALM {
+        let is_calm = now.saturating_since(calm_since) >= CALM;
+        self.tokens = match is_calm {
             true => FULL,
             false => (self.tokens + SUCCESS).min(FULL),
         };
-        !self.was_answered && self.reserve.take().is_some()
+        let serves_all = is_calm || which == Try::AfterRefusal;
+        let had_waited = serves_all && self.reserve_after_refusal.take().is_some();
+        self.reserve.take().is_some() || had_waited
     }
 
     /// Returns whether nothing is missing.

@@ -67,6 +67,8 @@ enum Change {
 pub(crate) enum Try {
     First,
     Again,
+    /// Again, after the coordinator has answered that it cannot serve the request now.
+    AfterRefusal,
 }
 
 /// The reason why a request is not sent now.
@@ -134,6 +136,7 @@ impl Gate {
         // other memory is no matter.
         let mut passage = Passage {
             gate: self,
+            which,
             probe: None,
             troubles: self.troubles.load(Ordering::Relaxed),
         };
@@ -248,8 +251,10 @@ impl Parts {
             None => None,
         };
         // The pauses of the breaker bound the probes, whoever makes them.
-        if let (Try::Again, None, Some(budget)) = (which, probe, &mut self.budget) {
-            budget.take(now).map_err(|retry_after| Refusal {
+        if which != Try::First
+            && let (None, Some(budget)) = (probe, &mut self.budget)
+        {
+            budget.take(which, now).map_err(|retry_after| Refusal {
                 retry_after,
                 cause: None,
             })?;
@@ -271,8 +276,8 @@ impl Parts {
         }
         let mut has_reserve = false;
         match (tally, &mut self.budget) {
-            (Tally::Failure, Some(budget)) => budget.note_failure(matches!(answer, Answer::Came)),
-            (Tally::Success, Some(budget)) => has_reserve = budget.note_success(now),
+            (Tally::Failure, Some(budget)) => budget.note_failure(),
+            (Tally::Success(which), Some(budget)) => has_reserve = budget.note_success(which, now),
             (Tally::Neither, _) | (_, None) => {}
         }
         let breaker = self.breaker.as_mut();
@@ -319,7 +324,8 @@ impl Recovery {
 /// What a request counts as in the retry budget.
 #[derive(Debug, Clone, Copy)]
 enum Tally {
-    Success,
+    /// The success of this try.
+    Success(Try),
     /// A failure that may pass.
     Failure,
     Neither,
@@ -330,6 +336,7 @@ enum Tally {
 #[derive(Debug)]
 pub(crate) struct Passage<'a> {
     gate: &'a Gate,
+    which: Try,
     probe: Option<Probe>,
     /// How many troubles there had been when it passed.
     troubles: u64,
@@ -341,7 +348,7 @@ impl Passage<'_> {
         let probe = self.probe.take();
         let (answer, tally) = match outcome {
             Ok(_) if !self.gate.is_troubled.load(Ordering::Relaxed) => return,
-            Ok(_) => (Answer::Came, Tally::Success),
+            Ok(_) => (Answer::Came, Tally::Success(self.which)),
             Err(error) => match error.kind() {
                 ErrorKind::Unreachable => (Answer::Missing(error), Tally::Failure),
                 ErrorKind::Exhausted => (Answer::Came, Tally::Failure),

@@ -158,29 +158,35 @@ fn the_budget_drains_and_keeps_a_reserve_and_recovers() {
     let mut budget = RetryBudget::default();
     let now = start();
     for _ in 0..4 {
-        budget.note_failure(false);
-        budget.take(now).expect("more than half is left");
+        budget.note_failure();
+        budget
+            .take(Try::Again, now)
+            .expect("more than half is left");
     }
     for _ in 0..20 {
-        budget.note_failure(false);
+        budget.note_failure();
     }
-    budget.take(now).expect("the reserve");
-    let rest = budget.take(now).expect_err("the reserve is used up");
+    budget.take(Try::Again, now).expect("the reserve");
+    let rest = budget
+        .take(Try::Again, now)
+        .expect_err("the reserve is used up");
     assert_eq!(rest, seconds(1));
-    budget.take(now + seconds(1)).expect("the reserve again");
-    budget.note_success(now);
     budget
-        .take(now + seconds(1))
+        .take(Try::Again, now + seconds(1))
+        .expect("the reserve again");
+    budget.note_success(Try::First, now);
+    budget
+        .take(Try::Again, now + seconds(1))
         .expect("at once after a success");
     for _ in 0..50 {
-        budget.note_success(now);
+        budget.note_success(Try::First, now);
     }
     for _ in 0..1000 {
-        budget.take(now).expect("more than half");
+        budget.take(Try::Again, now).expect("more than half");
     }
     assert!(!budget.is_full());
     for _ in 0..50 {
-        budget.note_success(now);
+        budget.note_success(Try::First, now);
     }
     assert!(budget.is_full());
 }
@@ -189,39 +195,52 @@ fn the_budget_drains_and_keeps_a_reserve_and_recovers() {
 fn a_success_gives_all_back_once_requests_have_succeeded_for_a_while() {
     let mut budget = RetryBudget::default();
     for _ in 0..20 {
-        budget.note_failure(false);
+        budget.note_failure();
     }
     // However long ago the failures are: while nothing was sent, nothing was learned.
     let mut now = start() + seconds(60);
-    budget.note_success(now);
-    budget.take(now).expect("the reserve");
-    budget.take(now).expect_err("one success is not enough");
+    budget.note_success(Try::First, now);
+    budget.take(Try::Again, now).expect("the reserve");
+    budget
+        .take(Try::Again, now)
+        .expect_err("one success is not enough");
     now = now + seconds(2);
     budget.end_calm();
-    budget.note_success(now);
+    budget.note_success(Try::First, now);
     assert!(!budget.is_full(), "a failure in between");
-    budget.note_success(now + seconds(2));
+    budget.note_success(Try::First, now + seconds(2));
     assert!(budget.is_full());
 }
 
 #[test]
-fn a_success_does_not_hurry_retries_that_the_coordinator_refuses() {
+fn only_a_success_after_a_refusal_hurries_what_was_refused() {
     let mut budget = RetryBudget::default();
     for _ in 0..20 {
-        budget.note_failure(true);
+        budget.note_failure();
     }
-    budget.take(start()).expect("the reserve");
-    assert!(!budget.note_success(start()), "nobody is told to go on");
-    let rest = budget.take(start()).expect_err("others are served");
-    assert_eq!(rest, seconds(1));
-    budget.note_failure(false);
-    assert!(budget.note_success(start()));
-    budget.take(start()).expect("the coordinator is back");
+    let now = start();
+    budget.take(Try::AfterRefusal, now).expect("the reserve");
+    budget.take(Try::Again, now).expect("a reserve of its own");
+    assert!(budget.note_success(Try::First, now));
+    budget.take(Try::Again, now).expect("others are served");
+    let rest = budget.take(Try::AfterRefusal, now);
+    assert_eq!(rest.expect_err("these are not"), seconds(1));
+    assert!(budget.note_success(Try::AfterRefusal, now));
+    budget.take(Try::AfterRefusal, now).expect("now they are");
+    // A time in which nothing is refused says the same.
+    assert!(budget.note_success(Try::First, now + seconds(2)));
+    assert!(budget.is_full());
 }
 
 /// What becomes of many callers that wait without a limit, while no coordinator is reached for a
-/// time. Returns when each request was sent, and when the last caller was served.
-fn outage(callers: usize, lasts: Duration, parts: &mut Parts) -> (Vec<Duration>, Duration) {
+/// time, or it refuses everything. Returns when each request was sent, and when the last caller was
+/// served.
+fn outage(
+    callers: usize,
+    lasts: Duration,
+    refuses: bool,
+    parts: &mut Parts,
+) -> (Vec<Duration>, Duration) {
     let end = start() + lasts;
     let mut sent = Vec::new();
     let mut last = start();
@@ -229,17 +248,26 @@ fn outage(callers: usize, lasts: Duration, parts: &mut Parts) -> (Vec<Duration>,
     let all = (0..callers).map(|caller| Reverse((start(), caller, true)));
     let mut due: BinaryHeap<_> = all.collect();
     while let Some(Reverse((now, caller, is_first))) = due.pop() {
-        let which = if is_first { Try::First } else { Try::Again };
+        let which = match (is_first, refuses) {
+            (true, _) => Try::First,
+            (false, true) => Try::AfterRefusal,
+            (false, false) => Try::Again,
+        };
         let asked = match parts.enter(which, now) {
             Err(refusal) => refusal.retry_after(),
             Ok(probe) => {
                 sent.push(now.saturating_since(start()));
                 if now >= end {
-                    parts.note(Answer::Came, Tally::Success, probe, now);
+                    parts.note(Answer::Came, Tally::Success(which), probe, now);
                     last = now;
                     continue;
                 }
-                parts.note(Answer::Missing(&unreachable()), Tally::Failure, probe, now);
+                let error = unreachable();
+                let answer = match refuses {
+                    true => Answer::Came,
+                    false => Answer::Missing(&error),
+                };
+                parts.note(answer, Tally::Failure, probe, now);
                 Duration::ZERO
             }
         };
@@ -267,7 +295,7 @@ fn an_outage_of_a_minute_costs_a_request_or_two_a_second() {
         budget: Some(RetryBudget::default()),
         ..Parts::default()
     };
-    let (sent, late) = outage(500, lasts, &mut parts);
+    let (sent, late) = outage(500, lasts, false, &mut parts);
     let steady: Vec<_> = sent.iter().copied().filter(|at| *at < lasts).collect();
     assert!(steady.len() < 90, "{} requests", steady.len());
     // The first seconds find out what is going on, by failures and by short pauses.
@@ -284,12 +312,26 @@ fn the_budget_alone_bounds_the_retries_and_lets_nobody_wait_for_ever() {
         budget: Some(RetryBudget::default()),
         ..Parts::default()
     };
-    let (sent, late) = outage(500, lasts, &mut parts);
+    let (sent, late) = outage(500, lasts, false, &mut parts);
     let first_tries = sent.partition_point(|at| at.is_zero());
     assert_eq!(first_tries, 500, "no retry");
     let retries = sent.partition_point(|at| *at < lasts) - first_tries;
     assert!((50..=62).contains(&retries), "{retries} in a minute");
     assert!(late < seconds(10), "the last one was served after {late:?}");
+}
+
+#[test]
+fn what_was_refused_for_a_moment_is_served_soon_after() {
+    fastrand::seed(7);
+    let mut parts = Parts {
+        breaker: Some(Breaker::default()),
+        budget: Some(RetryBudget::default()),
+        ..Parts::default()
+    };
+    let (sent, late) = outage(20, seconds(2), true, &mut parts);
+    assert!(sent.len() < 45, "{} requests", sent.len());
+    // An acquire that is refused gives up after five seconds.
+    assert!(late < seconds(3), "the last one was served after {late:?}");
 }
 
 fn gate() -> Gate {

@@ -92,7 +92,7 @@ fn hash_phase(phase: &Phase, ranks: &Ranks, hasher: &mut DefaultHasher) {
         .map(|revision| ranks.get(revision))
         .hash(hasher);
     match phase {
-        Phase::Enqueues(attempt, _) => attempt.was_certain.hash(hasher),
+        Phase::Enqueues(attempt, _) => (attempt.was_certain, attempt.is_first).hash(hasher),
         Phase::Accesses(_, value, attempt, _) => (value, attempt.was_certain).hash(hasher),
         Phase::Removes(_, attempt, _) => attempt.is_for_good.hash(hasher),
         _ => {}

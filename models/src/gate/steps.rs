@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use backend_embedded::machine::op::{KeyRange, Op, Txn as MachineTxn};
-use backend_etcd::models::{Found, Outcome, Request, combine, split_answer};
+use backend_etcd::models::{AccessOutcome, Found, Request, combine, split_answer};
 use etcd_client::{Txn, TxnOp};
 use lock_core::session::Admission;
 use lock_core::{Access, Effect, EntryId, Error, Mode, rule};
@@ -297,11 +297,7 @@ impl Gate {
 
     /// Reads the value. Unless a change may still be carried out, that takes no step of its own.
     fn read(&self, after: &mut State, number: usize, entry: EntryId) {
-        let slot = after
-            .protocol
-            .key_slots()
-            .get(self.tickets[number].ticket.serial);
-        match slot.is_some_and(|slot| slot.is_uncertain) {
+        match after.protocol.is_in_doubt(&self.tickets[number].ticket) {
             true => self.access(after, number, entry, None),
             false => after.contenders[number].settle(),
         }
@@ -472,6 +468,9 @@ impl Gate {
                     Ok(Found::Made(incarnation, _)) => {
                         contender.phase = Phase::Placed(entry(incarnation));
                     }
+                    Ok(Found::Own(_)) if attempt.is_first => {
+                        return Err("a first attempt finds an entry".to_owned());
+                    }
                     Ok(Found::Own(incarnation)) => {
                         contender.phase = Phase::Placed(entry(incarnation));
                         after.milestones |= FOUND_OWN;
@@ -486,12 +485,12 @@ impl Gate {
             }
             Phase::Accesses(entry, value, attempt, _) => {
                 match protocol.end_access(ticket, &entry, attempt, outcome) {
-                    Ok(Outcome::Done(_)) => {
+                    Ok(AccessOutcome::Done(_)) => {
                         contender.settle();
                         contender.phase = Phase::Placed(entry);
                     }
-                    Ok(Outcome::NotOurs) => contender.phase = Phase::Unremoved(Some(entry)),
-                    Ok(Outcome::EpochMoved) => self.access(after, number, entry, value),
+                    Ok(AccessOutcome::NotOurs) => contender.phase = Phase::Unremoved(Some(entry)),
+                    Ok(AccessOutcome::EpochMoved) => self.access(after, number, entry, value),
                     Err(_) => contender.phase = Phase::Placed(entry),
                 }
             }
