@@ -12,6 +12,9 @@ use tokio::sync::mpsc;
 const TTL: Duration = Duration::from_secs(10);
 const WAITERS: usize = 20;
 
+/// The longest pause before a stream of watches is opened again (docs/operations.md).
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+
 /// A cluster with a holder and a queue behind it. All clients are connected to the leader at first.
 struct Scene {
     nodes: [Node; 3],
@@ -118,8 +121,9 @@ async fn survives(harm: impl FnOnce(&mut Node)) {
     scene.all_have_their_turns(token).await;
 }
 
-/// Checks that the queue goes on soon after the election when the holder releases during it. 0.03
-/// to 0.73 s were measured. The limit of two seconds is for a busy machine.
+/// Checks that the queue goes on soon after the election when the holder releases during it. 0.3 to
+/// 2.1 s were measured. The release has to be tried again, and the waiter's stream of watches to be
+/// opened again, after pauses that have grown with the time without a leader.
 async fn goes_on(harm: impl FnOnce(&mut Node)) {
     let mut scene = Scene::set().await;
     let guard = scene.guard.take().expect("held");
@@ -135,7 +139,7 @@ async fn goes_on(harm: impl FnOnce(&mut Node)) {
         elected - harmed,
         first.saturating_duration_since(elected)
     );
-    assert!(first.saturating_duration_since(elected) < Duration::from_secs(2));
+    assert!(first.saturating_duration_since(elected) < LONGEST_PAUSE);
     let _ = soon("release", release).await.expect("no panic");
 }
 
