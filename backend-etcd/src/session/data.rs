@@ -9,22 +9,7 @@ use super::{EPOCH_TRIES, EtcdSession};
 use crate::layout::{self, Consistency};
 
 impl EtcdSession {
-    pub(super) async fn access_data(
-        &self,
-        ticket: &Ticket,
-        entry: &EntryId,
-        key: &str,
-        access: &Access,
-    ) -> Result<Accessed, Error> {
-        // A change in doubt may still be carried out. The caller must not read the value from before
-        // it now, and its own value later.
-        match access {
-            Access::Get if !self.protocol.is_in_doubt(ticket) => self.read_data(entry, key).await,
-            _ => self.access_in_order(ticket, entry, key, access).await,
-        }
-    }
-
-    async fn read_data(&self, entry: &EntryId, key: &str) -> Result<Accessed, Error> {
+    pub(super) async fn read_data(&self, entry: &EntryId, key: &str) -> Result<Accessed, Error> {
         self.check_alive()?;
         let read = Txn::new()
             .when(self.protocol.layout().own_entry_exists(entry))
@@ -40,7 +25,7 @@ impl EtcdSession {
 
     /// Makes an access after which no earlier change is carried out any more. See
     /// [`Protocol::begin_access`](super::Protocol::begin_access).
-    async fn access_in_order(
+    pub(super) async fn access_in_order(
         &self,
         ticket: &Ticket,
         entry: &EntryId,

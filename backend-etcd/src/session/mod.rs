@@ -267,7 +267,12 @@ impl Session for EtcdSession {
         access: &Access,
     ) -> Result<Accessed, Error> {
         let key = self.client.keyspace.data_key(key);
-        self.access_data(ticket, entry, &key, access).await
+        // A change in doubt may still be carried out. The caller must not read the value from before
+        // it now, and its own value later.
+        match access {
+            Access::Get if !self.protocol.is_in_doubt(ticket) => self.read_data(entry, &key).await,
+            _ => self.access_in_order(ticket, entry, &key, access).await,
+        }
     }
 
     async fn describe(

@@ -432,10 +432,14 @@ impl Gate {
                 "a request of another ticket deletes the entry of {other}"
             ));
         }
-        let (Content::Access { value, .. }, Ok(reply)) = (flights[0].content, reply) else {
-            return Ok(());
-        };
-        let Some(value) = value else {
+        let content = flights[0].content;
+        let (
+            Content::Access {
+                value: Some(value), ..
+            },
+            Ok(reply),
+        ) = (content, reply)
+        else {
             return Ok(());
         };
         let contender = &after.contenders[usize::from(flights[0].ticket)];
