@@ -40,8 +40,9 @@ impl Coordinator {
         self
     }
 
-    /// Runs this on another thread, when its turn has come. The turn lasts until it has ended, also
-    /// if the caller does not wait for it any more.
+    /// Runs this on another thread, when its turn has come. The turn lasts until the thread that serves
+    /// all clients has looked for what arrived meanwhile, so that at most one result is encoded between
+    /// two such looks. If the caller does not wait any more, the turn lasts until this has ended.
     pub(crate) async fn run_heavy<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -51,16 +52,16 @@ impl Coordinator {
             None => None,
         };
         let of_all = self.inner.heavy.wait().await;
-        let work = move || {
-            let _turns = (of_all, of_client);
-            work()
-        };
+        let work = move || (work(), (of_all, of_client));
         // A simulation has no other threads.
         if cfg!(simulation) {
-            return Ok(work());
+            return Ok(work().0);
         }
         let done = background::block(work).await;
-        done.map_err(|_| Error::Overloaded)
+        let (result, _turns) = done.map_err(|_| Error::Overloaded)?;
+        // The runtime looks at its sockets before it wakes this again.
+        tokio::task::yield_now().await;
+        Ok(result)
     }
 }
 
@@ -214,9 +215,16 @@ impl Coordinator {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Poll;
+    use std::time::Duration;
 
     use futures_util::future::join_all;
+    use tokio::io::AsyncReadExt;
 
     use super::*;
     use crate::Limits;
@@ -261,11 +269,43 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn between_two_results_the_runtime_looks_at_its_sockets() {
+        const RESULTS: usize = 5;
+        let coordinator = Coordinator::in_memory(Limits::default()).expect("a coordinator");
+        let (ours, theirs) = UnixStream::pair().expect("two sockets");
+        ours.set_nonblocking(true).expect("a socket");
+        let mut ours = tokio::net::UnixStream::from_std(ours).expect("a socket");
+        let theirs = Arc::new(theirs);
+        let arrived = Arc::<AtomicUsize>::default();
+        let reader = Arc::clone(&arrived);
+        tokio::spawn(async move {
+            while ours.read_u8().await.is_ok() {
+                reader.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        // As long as a task is ready, the runtime looks at its sockets once in 61 tasks only.
+        tokio::spawn(poll_fn(|cx| {
+            std::thread::sleep(Duration::from_millis(1));
+            cx.waker().wake_by_ref();
+            Poll::<()>::Pending
+        }));
+        let works = (0..RESULTS).map(|_| {
+            let (coordinator, theirs) = (coordinator.clone(), Arc::clone(&theirs));
+            let arrived = Arc::clone(&arrived);
+            async move {
+                let send = move || (&*theirs).write_all(b"a").expect("it is open");
+                coordinator.run_heavy(send).await.expect("it is done");
+                arrived.load(Ordering::SeqCst)
+            }
+        });
+        let arrived = tokio::spawn(join_all(works)).await.expect("no panic");
+        assert_eq!(arrived, Vec::from_iter(1..=RESULTS));
+    }
+
+    #[tokio::test]
     async fn a_lease_with_many_keys_is_read_and_revoked_apart() {
         let coordinator = Coordinator::in_memory(Limits::default()).expect("a coordinator");
-        let granted = coordinator
-            .grant(7, std::time::Duration::from_secs(60))
-            .await;
+        let granted = coordinator.grant(7, Duration::from_secs(60)).await;
         let id = granted.expect("a lease").id;
         for number in 0..=LIGHT_KEYS {
             let put = Put {
