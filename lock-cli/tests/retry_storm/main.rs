@@ -153,7 +153,6 @@ fn come_and_go() {
     let (turns, took) = scene.finish(Instant::now());
     println!("served {took:?} after the last moment");
     assert_eq!(turns, places, "the order of the places");
-    // A waiter without a watch looks after 12 to 25 s.
     assert!(took < AFTERWARDS, "served after {took:?}");
 }
 

@@ -54,16 +54,8 @@ pub struct Proxy {
     calls: Arc<Calls>,
 }
 
-/// The calls so far, but those that renew a session.
-type Calls = Mutex<Vec<Call>>;
-
-/// A call of a client.
-#[derive(Debug, Clone, Copy)]
-pub struct Call {
-    pub at: Instant,
-    /// Whether it takes a place in a queue.
-    pub is_enqueue: bool,
-}
+/// When the calls so far came, but those that renew a session.
+type Calls = Mutex<Vec<Instant>>;
 
 impl Proxy {
     /// Starts a proxy in front of the server at this address.
@@ -87,8 +79,8 @@ impl Proxy {
         format!("etcd://{}", self.address)
     }
 
-    /// Returns the calls so far, but those that renew a session.
-    pub fn calls(&self) -> Vec<Call> {
+    /// Returns when the calls so far came, but those that renew a session.
+    pub fn calls(&self) -> Vec<Instant> {
         self.calls.lock().expect("no panic").clone()
     }
 }
@@ -133,15 +125,15 @@ async fn answer(
     };
     // Without one, the client has given up.
     let message = message.unwrap_or_default();
-    let is_enqueue = path == TXN && takes_a_place(&decode(&message));
     if path != KEEP_ALIVE && !(path == WATCH && is_renewal(&message)) {
-        let call = Call { at, is_enqueue };
-        calls.lock().expect("no panic").push(call);
+        calls.lock().expect("no panic").push(at);
     }
     let refused = |code| refused(code).into_http();
     match wait_out_silence(&mut trouble).await {
         Trouble::Refuses(code) => return refused(code),
-        Trouble::RefusesEnqueues if is_enqueue => return refused(Code::ResourceExhausted),
+        Trouble::RefusesEnqueues if path == TXN && takes_a_place(&decode(&message)) => {
+            return refused(Code::ResourceExhausted);
+        }
         Trouble::RefusesWatches if path == WATCH && !is_renewal(&message) => {
             return refused(Code::Unavailable);
         }

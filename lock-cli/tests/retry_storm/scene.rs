@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use turnlock::{Guard, LockName, Locks, Options, Release};
 
 use crate::process::{self, Journal, Note, SHARED, Tasks};
-use crate::proxy::{Call, Proxy, Trouble};
+use crate::proxy::{Proxy, Trouble};
 use crate::support::{Home, PATIENCE, Running, Server, eventually, signal, text};
 
 pub const PROCESSES: usize = 20;
@@ -100,12 +100,10 @@ impl Scene {
         std::thread::sleep(OUTAGE);
         self.set_trouble(Trouble::None);
         let ended = Instant::now();
-        // Waiters look now and then, trouble or not. If only enqueues are refused, they go on so.
-        let counts = |call: &Call| trouble != Trouble::RefusesEnqueues || call.is_enqueue;
         let calls = self.proxies.iter().map(|proxy| {
             let mut calls = proxy.calls();
-            calls.retain(|call| (begun..ended).contains(&call.at) && counts(call));
-            calls.iter().map(|call| call.at - begun).collect()
+            calls.retain(|call| (begun..ended).contains(call));
+            calls.iter().map(|call| *call - begun).collect()
         });
         Outage {
             ended,
@@ -208,7 +206,7 @@ impl Scene {
 /// What the clients did while there was trouble.
 pub struct Outage {
     pub ended: Instant,
-    /// For each process, when those calls came that the trouble was about, since the beginning.
+    /// For each process, when its calls came, since the beginning.
     calls: Vec<Vec<Duration>>,
 }
 

@@ -15,11 +15,12 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use self::holds::UnwatchedHolds;
 use crate::background;
 use crate::backoff::Backoff;
+use crate::clock::BootInstant;
 use crate::entry::{EntryId, Metadata, Mode, Ticket};
 use crate::error::{Error, ErrorKind, LossReason};
 use crate::gate::Gate;
@@ -27,7 +28,8 @@ use crate::handoff::{HandoffRegistry, HandoffSession};
 use crate::hold::Hold;
 use crate::liveness::State;
 use crate::name::LockName;
-use crate::observe::Event;
+use crate::observe::{Event, Observed};
+use crate::operation::Operation;
 use crate::retry;
 use crate::self_wait::Holders;
 use crate::session::Session;
@@ -182,7 +184,7 @@ async fn work(
                 has_ended = true;
                 tell_end(session);
                 // The coordinator may keep the session, and the entries, for longer than we do.
-                closings.push(close(session, None));
+                closings.push(close_lost(session, handoff.gate()));
                 continue;
             }
             Some(()) = closings.next() => {
@@ -206,12 +208,15 @@ async fn work(
     waiting
         .into_iter()
         .for_each(|(t, e)| removals.push(remove(&handoff, t, e)));
-    drop(closings);
     let mut closing = pin!(async {
         match (is_closed, reply) {
             (true, Some(reply)) => _ = reply.send(Ok(())),
             (true, None) => {}
-            (false, reply) => close(session, reply).await,
+            (false, None) if has_ended => _ = closings.next().await,
+            (false, reply) => {
+                drop(closings);
+                close(session, reply).await;
+            }
         }
     });
     loop {
@@ -255,12 +260,35 @@ fn catch_panic<T>(
     })
 }
 
+/// Returns when a session that is not renewed any more has surely ended by itself. The server's time
+/// to live is a little longer than the session's validity, and counts from now at the latest.
+fn surely_over(session: &dyn Session) -> BootInstant {
+    let liveness = session.liveness();
+    liveness.clock().now() + 2 * liveness.validity() + GRACE
+}
+
+/// Closes a session that was lost, for what the coordinator still has of it. All sessions are lost
+/// together when a coordinator was away, so each try passes the gate, as a look does. Tries until
+/// the session is closed or has surely ended by itself.
+async fn close_lost(session: &dyn Session, gate: &Gate) {
+    let rest = surely_over(session).saturating_since(session.liveness().clock().now());
+    let turns = Semaphore::new(1);
+    let observed = Observed::nobody().of_retries(Operation::CloseSession);
+    let attempt = || catch_panic(session.close());
+    tokio::select! {
+        closed = retry::retry_in_turn(gate, &turns, None, observed, attempt) => {
+            if let Err(error) = closed {
+                tracing::debug!(%error, session = %session.id(), "a lost session is not closed");
+            }
+        }
+        () = tokio::time::sleep(rest) => {}
+    }
+}
+
 /// Closes the session. Tries until the session is closed or has surely ended by itself.
 async fn close(session: &dyn Session, reply: Option<oneshot::Sender<Result<(), Error>>>) {
     let clock = session.liveness().clock().clone();
-    // The server's time to live is a little longer than the session's validity, and counts from now
-    // at the latest, because nothing is renewed any more.
-    let over = clock.now() + 2 * session.liveness().validity() + GRACE;
+    let over = surely_over(session);
     let mut reply = reply;
     let mut backoff = Backoff::of_outage();
     loop {

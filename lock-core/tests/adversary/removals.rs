@@ -1,7 +1,7 @@
 //! Tests that an entry is removed and a session closed, whatever goes wrong.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lock_core::{ErrorKind, LossReason, Release, State};
 
@@ -90,6 +90,24 @@ async fn a_lost_session_is_closed_although_a_guard_is_kept() {
     assert_eq!(error.kind(), lost);
     eventually("it is closed", || script.close.count() > 0).await;
     assert_eq!(guard.state(), State::Lost(LossReason::SessionGone));
+}
+
+#[tokio::test]
+async fn a_lost_session_is_closed_at_the_pace_of_the_retries() {
+    let script = script();
+    let locks = script.locks(HOUR);
+    script.blocked.store(true, Ordering::SeqCst);
+    let lost = ErrorKind::SessionLost(LossReason::SessionGone);
+    script.watch.will(Act::Fail(lost));
+    script.close.will(Act::FailTimes(1_000));
+    let begun = Instant::now();
+    let error = mutex_of(&locks).acquire().await.expect_err("it is gone");
+    assert_eq!(error.kind(), lost);
+    // The last user of the session goes, and asks for no other close.
+    drop(locks);
+    eventually("it is tried again", || script.close.count() > 1).await;
+    let (tries, seconds) = (script.close.count(), begun.elapsed().as_secs_f64());
+    assert!(tries as f64 <= 1.0 + seconds, "{tries} in {seconds} s");
 }
 
 #[tokio::test]
