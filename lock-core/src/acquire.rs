@@ -179,7 +179,7 @@ impl<'a> Pending<'a> {
         let policy = match limit {
             WaitLimit::Try(_) => RetryPolicy::OfTry,
             WaitLimit::Until(_) | WaitLimit::Forever if anew => RetryPolicy::Endless,
-            WaitLimit::Until(_) | WaitLimit::Forever => RetryPolicy::Usual,
+            WaitLimit::Until(_) | WaitLimit::Forever => RetryPolicy::OfEnqueue,
         };
         if let WaitLimit::Until(_) = limit {
             self.asked = Some(Clock::system().now());

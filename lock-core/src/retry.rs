@@ -48,6 +48,9 @@ pub(crate) enum RetryPolicy {
     /// reached: a request may have taken effect, and the coordinator may come back while our
     /// session lives.
     Usual,
+    /// That of `Usual`. Without a limit also if a try may have taken a place in a queue, which is to be
+    /// kept.
+    OfEnqueue,
     /// As long as the session lives: there is a place in a queue to keep, or one was lost before.
     Endless,
 }
@@ -219,7 +222,9 @@ where
     let clock = Clock::system();
     let mut backoff = match tries.policy {
         RetryPolicy::Brief => Backoff::of_brief_retry(),
-        RetryPolicy::OfTry | RetryPolicy::Usual | RetryPolicy::Endless => Backoff::default(),
+        RetryPolicy::OfTry | RetryPolicy::Usual | RetryPolicy::OfEnqueue | RetryPolicy::Endless => {
+            Backoff::default()
+        }
     };
     let mut recovery = gate.map(Gate::recovery);
     loop {
@@ -259,6 +264,8 @@ struct Tries {
     failing_since: Option<BootInstant>,
     /// The latest tries in a row that reached no coordinator.
     unsent: u32,
+    /// Whether a try may have taken effect.
+    may_be_done: bool,
 }
 
 impl Tries {
@@ -269,6 +276,7 @@ impl Tries {
             end,
             failing_since: None,
             unsent: 0,
+            may_be_done: false,
         }
     }
 
@@ -282,6 +290,7 @@ impl Tries {
         }
         let failing_briefly = earliest.saturating_since(failing_since) < RETRY_TIME;
         if let Failed::Sent(error) = failed {
+            self.may_be_done |= error.effect() == Effect::Unknown;
             self.unsent = match (error.kind(), error.effect()) {
                 (ErrorKind::Unreachable, Effect::None) => self.unsent + 1,
                 _ => 0,
@@ -297,8 +306,10 @@ impl Tries {
                 passing && early && self.unsent < UNSENT_TRIES
             }
             RetryPolicy::OfTry => error.kind() == ErrorKind::Unreachable && failing_briefly,
-            RetryPolicy::Usual => {
-                error.kind() == ErrorKind::Unreachable || error.is_retryable() && failing_briefly
+            RetryPolicy::Usual | RetryPolicy::OfEnqueue => {
+                let may_have_place = self.policy == RetryPolicy::OfEnqueue && self.may_be_done;
+                let for_longer = error.kind() == ErrorKind::Unreachable || may_have_place;
+                error.is_retryable() && (for_longer || failing_briefly)
             }
             RetryPolicy::Endless => error.is_retryable(),
         }
@@ -477,17 +488,35 @@ mod tests {
     fn an_acquire_waits_longer_for_a_coordinator_out_of_reach_than_for_one_that_is_short() {
         let tries = |policy, kind| {
             let each = Duration::from_millis(100);
-            count_tries(policy, each, kind, Effect::Unknown)
+            count_tries(policy, each, kind, Effect::None)
         };
         use ErrorKind::{Exhausted, Refused, Unreachable};
         assert_eq!(tries(RetryPolicy::OfTry, Exhausted), 1);
         assert_eq!(tries(RetryPolicy::OfTry, Unreachable), 51);
-        assert_eq!(tries(RetryPolicy::Usual, Exhausted), 51);
-        assert_eq!(tries(RetryPolicy::Usual, Unreachable), 1000);
+        for policy in [RetryPolicy::Usual, RetryPolicy::OfEnqueue] {
+            assert_eq!(tries(policy, Exhausted), 51, "{policy:?}");
+            assert_eq!(tries(policy, Unreachable), 1000, "{policy:?}");
+        }
         assert_eq!(tries(RetryPolicy::Endless, Exhausted), 1000);
-        for policy in [RetryPolicy::OfTry, RetryPolicy::Usual, RetryPolicy::Endless] {
+        use RetryPolicy::{Endless, OfEnqueue, OfTry, Usual};
+        for policy in [OfTry, Usual, OfEnqueue, Endless] {
             assert_eq!(tries(policy, Refused), 1, "{policy:?}");
         }
+    }
+
+    #[test]
+    fn an_acquire_that_may_have_a_place_keeps_it_while_the_coordinator_is_short() {
+        let start = BootInstant::from_nanos(1_000_000_000);
+        let minute = start + Duration::from_secs(60);
+        let goes_on = |policy, first_effect| {
+            let mut tries = Tries::new(policy, None, None);
+            let short = |effect| Failed::Sent(error(ErrorKind::Exhausted, effect));
+            let begins = tries.allow_another(&short(first_effect), start);
+            begins && tries.allow_another(&short(Effect::None), minute)
+        };
+        assert!(goes_on(RetryPolicy::OfEnqueue, Effect::Unknown));
+        assert!(!goes_on(RetryPolicy::OfEnqueue, Effect::None));
+        assert!(!goes_on(RetryPolicy::Usual, Effect::Unknown), "a value");
     }
 
     #[test]

@@ -147,7 +147,8 @@ async fn answer(
         .send_request(Request::from_parts(parts, body))
         .await;
     match (wait_out_silence(&mut trouble).await, response) {
-        (Trouble::Refuses(code), _) => refused(code),
+        // An etcd that has too much to do says so of no request that it has carried out.
+        (Trouble::Refuses(Code::Unavailable), _) => refused(Code::Unavailable),
         (_, Ok(response)) => response.map(|body| {
             let frames = pass(body, is_watch, trouble, Some(refusal));
             StreamBody::new(frames).boxed_unsync()
