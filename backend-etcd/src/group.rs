@@ -247,10 +247,10 @@ impl Group {
                         let _ = member.caller.send(Err(error.clone()));
                         continue;
                     }
-                    let transport = self.transport.clone();
+                    let (transport, refusal) = (self.transport.clone(), error.clone());
                     background.spawn(async move {
                         let answer = send_alone(&transport, member.request.txn.clone()).await;
-                        let _ = member.caller.send(answer);
+                        let _ = member.caller.send(end_alone(refusal, answer));
                     });
                 }
             }
@@ -291,10 +291,23 @@ pub fn combine(requests: &[Arc<Request>]) -> Txn {
 /// Returns whether a transaction may pass alone although the server refused several with this error.
 /// One of the others may be the reason: its lease is gone, it is not permitted, or there is no room
 /// for it. A server that has too much to do refuses new entries one by one as well, and should not
-/// get more requests than before. It may still accept removals, which let it have less to do.
+/// get more requests than before. It may still accept removals, which let it have less to do. An etcd
+/// over its quota accepts removals as well. It may have carried out the whole group before.
 fn may_pass_alone(error: &Error, is_removal: bool) -> bool {
     let did_nothing = error.effect() == Effect::None && error.kind() != ErrorKind::Unreachable;
-    did_nothing && (is_removal || !error::is_overload(error))
+    match is_removal {
+        true => did_nothing || error::is_over_quota(error),
+        false => did_nothing && !error::is_overload(error),
+    }
+}
+
+/// Returns the outcome of a transaction that was sent alone after this refusal of a group. If the group
+/// may have been carried out, a removal that finds no entry may have removed it with the group.
+fn end_alone(refusal: Error, answer: Result<TxnResponse, Error>) -> Result<TxnResponse, Error> {
+    match answer {
+        Ok(answer) if !answer.succeeded() && refusal.effect() == Effect::Unknown => Err(refusal),
+        answer => answer,
+    }
 }
 
 /// Splits the answer to transactions that were sent together. All have the same revision, which
@@ -338,10 +351,11 @@ mod tests {
         let overload = answer(Code::ResourceExhausted, "etcdserver: too many requests");
         assert!(may_pass_alone(&overload, true));
         assert!(!may_pass_alone(&overload, false));
-        let full = answer(
-            Code::Unavailable,
-            "etcdserver: mvcc: database space exceeded",
-        );
+        let no_space = "etcdserver: mvcc: database space exceeded";
+        let full = answer(Code::Unavailable, no_space);
+        let over_quota = answer(Code::ResourceExhausted, no_space);
+        assert!(may_pass_alone(&over_quota, true));
+        assert!(!may_pass_alone(&over_quota, false), "it may have been done");
         let lost = answer(Code::NotFound, "etcdserver: requested lease not found");
         assert_eq!(lost.kind(), ErrorKind::SessionLost(LossReason::SessionGone));
         let away = answer(Code::Unavailable, "etcdserver: request timed out");
@@ -350,5 +364,17 @@ mod tests {
             assert!(may_pass_alone(&lost, is_removal));
             assert!(!may_pass_alone(&away, is_removal), "it may have been done");
         }
+    }
+
+    #[test]
+    fn a_removal_that_may_have_been_done_with_others_is_not_called_late() {
+        let found_nothing = || Ok(TxnResponse(PbTxnResponse::default()));
+        let no_space = "etcdserver: mvcc: database space exceeded";
+        let over_quota = answer(Code::ResourceExhausted, no_space);
+        let outcome = end_alone(over_quota, found_nothing());
+        let error = outcome.expect_err("not known");
+        assert_eq!(error.effect(), Effect::Unknown);
+        let overload = answer(Code::ResourceExhausted, "etcdserver: too many requests");
+        end_alone(overload, found_nothing()).expect("it was gone before");
     }
 }

@@ -50,6 +50,8 @@ pub enum Found {
     Made(Incarnation, Vec<Ahead>),
     /// An earlier attempt had made the entry, with this incarnation.
     Own(Incarnation),
+    /// An etcd over its quota has made the entry, with this incarnation, and has refused the request.
+    Refused(Incarnation),
     /// The key exists, but not on the session's lease.
     Foreign,
     /// The epoch had moved to this revision. Nothing was done.
@@ -423,7 +425,7 @@ pub(crate) fn revision(answer: &TxnResponse) -> Result<i64, Error> {
     Ok(header.revision())
 }
 
-fn parse_incarnation(create_revision: i64) -> Result<Incarnation, Error> {
+pub(crate) fn parse_incarnation(create_revision: i64) -> Result<Incarnation, Error> {
     let incarnation = u64::try_from(create_revision)
         .ok()
         .and_then(Incarnation::new);

@@ -48,8 +48,8 @@ pub(crate) enum RetryPolicy {
     /// reached: a request may have taken effect, and the coordinator may come back while our
     /// session lives.
     Usual,
-    /// That of `Usual`. Without a limit also if a try may have taken a place in a queue, which is to be
-    /// kept.
+    /// As `Usual`, for a place in a queue. Without a limit as soon as a try may have taken one: the place
+    /// is kept while the coordinator is short of something, too.
     OfEnqueue,
     /// As long as the session lives: there is a place in a queue to keep, or one was lost before.
     Endless,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use lock_core::background;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::pending::Class;
 use super::requests::Applied;
@@ -27,11 +27,14 @@ impl Default for Turn {
 }
 
 impl Turn {
-    async fn wait(&self) -> impl Send + 'static {
-        // It is never closed.
-        Arc::clone(&self.0).acquire_owned().await
+    async fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed, so there is always a permit.
+        Arc::clone(&self.0).acquire_owned().await.ok()
     }
 }
+
+/// The turn of all clients, and the turn of one of them. Both end when this is dropped.
+type Turns = [Option<OwnedSemaphorePermit>; 2];
 
 impl Coordinator {
     /// Returns a handle for the requests of one client.
@@ -40,28 +43,46 @@ impl Coordinator {
         self
     }
 
-    /// Runs this on another thread, when its turn has come. The turn lasts until the thread that serves
-    /// all clients has looked for what arrived meanwhile, so that at most one result is encoded between
-    /// two such looks. If the caller does not wait any more, the turn lasts until this has ended.
+    /// Runs this on another thread, when its turn has come.
+    ///
+    /// The thread that serves all clients encodes the result. Before that, it looks at its sockets.
+    /// The next heavy request does not begin earlier, so at most one result is encoded between two
+    /// such looks.
     pub(crate) async fn run_heavy<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
+        let (result, _turns) = self.run_in_turn(work).await?;
+        look_at_sockets().await;
+        Ok(result)
+    }
+
+    /// Does the same, and returns the turns with the result. If the caller does not wait for it any
+    /// more, the turns end with the work.
+    async fn run_in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(T, Turns), Error> {
         let of_client = match &self.turn {
-            Some(turn) => Some(turn.wait().await),
+            Some(turn) => turn.wait().await,
             None => None,
         };
         let of_all = self.inner.heavy.wait().await;
-        let work = move || (work(), (of_all, of_client));
+        let work = move || (work(), [of_all, of_client]);
         // A simulation has no other threads.
         if cfg!(simulation) {
-            return Ok(work().0);
+            return Ok(work());
         }
         let done = background::block(work).await;
-        let (result, _turns) = done.map_err(|_| Error::Overloaded)?;
-        // The runtime looks at its sockets before it wakes this again.
+        done.map_err(|_| Error::Overloaded)
+    }
+}
+
+/// Lets the runtime look at its sockets, and wake those that have become ready, before the caller goes
+/// on.
+async fn look_at_sockets() {
+    if !cfg!(simulation) {
         tokio::task::yield_now().await;
-        Ok(result)
     }
 }
 
@@ -204,9 +225,11 @@ impl Coordinator {
                 let applied = coordinator.shared().apply(class, &mut apply_here);
                 (applied, apply)
             };
-            let (applied, returned) = self.run_heavy(applying).await?;
+            // Those that wait for the same commit do not go on together either.
+            let ((applied, returned), _turns) = self.run_in_turn(applying).await?;
             apply = returned;
             if let Some(answer) = self.settle(applied?, &mut again).await {
+                look_at_sockets().await;
                 return answer;
             }
         }

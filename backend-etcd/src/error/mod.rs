@@ -12,7 +12,7 @@ use backend_kit::tls;
 use lock_core::{Effect, Error, ErrorKind, LossReason};
 use tonic::Status;
 
-pub(crate) use self::status::is_overload;
+pub(crate) use self::status::{is_over_quota, is_overload};
 pub(crate) use self::texts::{Meaning, is_lease_gone, parse_cancel_reason};
 
 /// What the URL can say against a fault of TLS.

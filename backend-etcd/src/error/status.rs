@@ -41,7 +41,7 @@ pub(super) fn from_status(address: &str, status: Status) -> Failure {
     if let Some(source) = status.source() {
         return super::from_transport(address, super::is_connect_error(source), status);
     }
-    let meaning = texts::parse_status(status.code(), status.message());
+    let meaning = parse(&status);
     if let Some(reason) = loss(meaning) {
         // That the store is gone says nothing about what it did before.
         let (effect, scope) = match reason {
@@ -103,7 +103,11 @@ fn classify(code: Code, meaning: Option<Meaning>) -> (ErrorKind, Effect, Scope) 
         (Code::Unauthenticated, _) | (_, Some(Meaning::StaleToken)) => {
             (ErrorKind::Refused, None, Scope::Token)
         }
-        (Code::ResourceExhausted, _) => (ErrorKind::Exhausted, None, Scope::Request),
+        (_, Some(Meaning::Overloaded | Meaning::OwnLimit)) => {
+            (ErrorKind::Exhausted, None, Scope::Request)
+        }
+        // A proxy may say so of an answer that is too large for it: the request was carried out.
+        (Code::ResourceExhausted, _) => (ErrorKind::Exhausted, Unknown, Scope::Request),
         (Code::PermissionDenied, _) => (ErrorKind::Refused, None, Scope::Request),
         (Code::InvalidArgument, Some(Meaning::NoCredentials | Meaning::WrongCredentials)) => {
             (ErrorKind::Refused, None, Scope::Request)
@@ -117,10 +121,28 @@ fn classify(code: Code, meaning: Option<Meaning>) -> (ErrorKind, Effect, Scope) 
 
 /// Returns whether a server refused a request only because it has too much to do.
 pub(crate) fn is_overload(error: &Error) -> bool {
-    let answer = causes(error).find_map(|cause| cause.downcast_ref::<Answer>());
-    answer.is_some_and(|Answer(status)| {
-        texts::parse_status(status.code(), status.message()) == Some(Meaning::Overloaded)
-    })
+    meaning_of(error) == Some(Meaning::Overloaded)
+}
+
+/// Returns whether an etcd answered so because its store has reached its quota. The request may have
+/// been carried out; no copy of it is under way.
+pub(crate) fn is_over_quota(error: &Error) -> bool {
+    meaning_of(error) == Some(Meaning::OverQuota)
+}
+
+/// Returns what the answer means that an error was made of.
+fn meaning_of(error: &Error) -> Option<Meaning> {
+    let Answer(status) = causes(error).find_map(|cause| cause.downcast_ref())?;
+    parse(status)
+}
+
+/// Returns what a status means. The embedded coordinator has etcd's text for its own quota, which it
+/// checks before it does anything.
+fn parse(status: &Status) -> Option<Meaning> {
+    match texts::parse_status(status.code(), status.message()) {
+        Some(Meaning::OverQuota) if detail(status).is_some() => Some(Meaning::DiskFull),
+        meaning => meaning,
+    }
 }
 
 /// Returns the text that only the embedded coordinator adds to a status.
@@ -239,7 +261,21 @@ mod tests {
                 Code::ResourceExhausted,
                 "etcdserver: mvcc: database space exceeded",
                 ErrorKind::Exhausted,
+                Unknown,
+                Scope::Request,
+            ),
+            (
+                Code::ResourceExhausted,
+                "etcdserver: too many requests",
+                ErrorKind::Exhausted,
                 None,
+                Scope::Request,
+            ),
+            (
+                Code::ResourceExhausted,
+                "grpc: received message larger than max (5 vs. 4)",
+                ErrorKind::Exhausted,
+                Unknown,
                 Scope::Request,
             ),
             (
@@ -340,9 +376,20 @@ mod tests {
         let too_much = mapped(Code::ResourceExhausted, "etcdserver: too many requests").error;
         assert!(is_overload(&too_much));
         let full = "etcdserver: mvcc: database space exceeded";
-        assert!(!is_overload(&mapped(Code::ResourceExhausted, full).error));
+        let full = mapped(Code::ResourceExhausted, full).error;
+        assert!(!is_overload(&full) && is_over_quota(&full));
         let lost = mapped(Code::NotFound, "etcdserver: requested lease not found");
         assert!(!is_overload(&lost.error));
+    }
+
+    #[test]
+    fn the_quota_of_the_embedded_coordinator_is_not_taken_for_that_of_an_etcd() {
+        let mut status = Status::resource_exhausted("etcdserver: mvcc: database space exceeded");
+        let detail = "the store may have 1 GiB".parse().expect("visible");
+        status.metadata_mut().insert(texts::DETAIL_KEY, detail);
+        let full = from_status("h:1", status).error;
+        assert_eq!(full.effect(), Effect::None);
+        assert!(!is_over_quota(&full));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The values that holders keep. They are read and changed in transactions that succeed only while
 //! the holder's entry exists.
 
+use etcd_client::proto::PbKeyValue;
 use etcd_client::{GetOptions, PutOptions, Txn, TxnOp};
 use lock_core::{Access, Accessed, EntryId, Error, ErrorKind, Metadata, Ticket};
 
@@ -35,7 +36,17 @@ impl EtcdSession {
         for _ in 0..EPOCH_TRIES {
             self.check_alive()?;
             let (txn, attempt) = self.protocol.begin_access(ticket, entry, key, access);
-            let answer = self.write(txn).await;
+            let answer = match self.write(txn).await {
+                Err(error) => {
+                    let is_done = |kv: Option<&PbKeyValue>| match access {
+                        Access::Get => false,
+                        Access::Put(value) => kv.is_some_and(|kv| kv.value == **value),
+                        Access::Delete => kv.is_none(),
+                    };
+                    Err(self.settle_refusal(error, key.as_bytes(), is_done).await)
+                }
+                answer => answer,
+            };
             match self.protocol.end_access(ticket, entry, attempt, answer)? {
                 AccessOutcome::Done(found) => return Ok(Accessed::Done(found)),
                 AccessOutcome::NotOurs => {

@@ -10,7 +10,7 @@ use super::protocol::EnqueueAttempt;
 use super::{EPOCH_TRIES, EtcdSession};
 use crate::error;
 use crate::group::Change;
-use crate::layout::Found;
+use crate::layout::{self, Found};
 use crate::offset;
 
 impl EtcdSession {
@@ -69,7 +69,7 @@ impl EtcdSession {
             let found = self.try_enqueue(ticket, &attempt, ask, admission).await?;
             let EnqueueAttempt { key, offset, .. } = &attempt;
             let found_offset = match &found {
-                Found::Made(..) | Found::Own(_) => Some(offset.offset),
+                Found::Made(..) | Found::Own(_) | Found::Refused(_) => Some(offset.offset),
                 Found::Raised(now) => Some(now.offset),
                 Found::Foreign | Found::Shut(_) | Found::Busy => None,
             };
@@ -96,9 +96,10 @@ impl EtcdSession {
                     self.client.transport.continuity.note_return(self.era);
                     self.check_alive()?;
                 }
-                Found::Own(incarnation) => {
+                Found::Own(incarnation) | Found::Refused(incarnation) => {
                     let entry = entry(incarnation);
-                    let view = self.look(ticket, &entry, ask, AsOf::Now).await?;
+                    let view = self.look(ticket, &entry, ask, AsOf::Now).await;
+                    let view = view.map_err(|error| error.with_effect(Effect::Unknown))?;
                     // The offset is never raised while there is an entry, so the entry was made on
                     // this offset.
                     let placed = Placed::on(offset.offset, &ticket.name, entry, view)?;
@@ -123,7 +124,8 @@ impl EtcdSession {
         ))
     }
 
-    /// Makes one attempt to enqueue.
+    /// Makes one attempt to enqueue. An etcd over its quota may have made the entry that it refuses, and
+    /// still answers a read of the entry's key.
     async fn try_enqueue(
         &self,
         ticket: &Ticket,
@@ -133,7 +135,23 @@ impl EtcdSession {
     ) -> Result<Found, Error> {
         let txn = self.protocol.enqueue_txn(ticket, attempt, ask, admission);
         let made = Change::Make(attempt.key.as_bytes());
-        let answer = self.entry_txn(ticket, made, Arc::new(txn)).await;
-        self.protocol.end_enqueue(ticket, attempt, ask, answer)
+        let outcome = self.entry_txn(ticket, made, Arc::new(txn)).await;
+        let refusal = match outcome {
+            Err(error) if error::is_over_quota(&error) => error,
+            outcome => return self.protocol.end_enqueue(ticket, attempt, ask, outcome),
+        };
+        let found = self.read_beside(attempt.key.as_bytes()).await;
+        let (refusal, made) = match found {
+            Ok(Some(kv)) if kv.lease == self.id.0 => (refusal, Some(kv.create_revision)),
+            Ok(_) => (refusal.with_effect(Effect::None), None),
+            Err(_) => (refusal, None),
+        };
+        let refused = self
+            .protocol
+            .end_enqueue(ticket, attempt, ask, Err(refusal));
+        match made {
+            Some(created) => layout::parse_incarnation(created).map(Found::Refused),
+            None => refused,
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backend_kit::opening::open_in_background;
+use etcd_client::proto::PbKeyValue;
 use etcd_client::{Txn, TxnResponse};
 use lock_core::SessionId;
 use lock_core::clock::Clock;
@@ -176,6 +177,39 @@ impl EtcdSession {
             return Ok(answer);
         }
         self.txn(txn(Consistency::Cluster)).await
+    }
+
+    /// Reads the key of a change that an etcd over its quota has refused, since the etcd may have made
+    /// the change. A full etcd still answers this read. Returns the error with the effect that the
+    /// value at the key shows.
+    async fn settle_refusal(
+        &self,
+        error: Error,
+        key: &[u8],
+        is_done: impl Fn(Option<&PbKeyValue>) -> bool,
+    ) -> Error {
+        if !error::is_over_quota(&error) {
+            return error;
+        }
+        match self.read_beside(key).await {
+            Ok(found) if !is_done(found.as_ref()) => error.with_effect(Effect::None),
+            Ok(_) | Err(_) => error,
+        }
+    }
+
+    /// Reads a key as the cluster has it, without a transaction. The first patch releases of etcd 3.4
+    /// and 3.5 refuse every transaction while their store is full.
+    async fn read_beside(&self, key: &[u8]) -> Result<Option<PbKeyValue>, Error> {
+        let key: Arc<[u8]> = key.into();
+        let answer = self
+            .client
+            .transport
+            .call(move |client| {
+                let key = key.clone();
+                async move { client.kv_client().get(&*key, None).await }
+            })
+            .await?;
+        Ok(answer.0.kvs.into_iter().next())
     }
 
     /// Fails if the lease is gone too. Called when the session's entry was not found.

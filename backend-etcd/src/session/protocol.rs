@@ -126,7 +126,7 @@ impl Protocol {
         outcome: Result<TxnResponse, Error>,
     ) -> Result<Found, Error> {
         let EnqueueAttempt { epoch, offset, .. } = *attempt;
-        let resolves = attempt.was_certain && has_known_effect(&outcome);
+        let resolves = attempt.was_certain && leaves_no_copy(&outcome);
         if resolves {
             self.key_slots.resolve(ticket.serial);
         }
@@ -252,7 +252,7 @@ impl Protocol {
         attempt: AccessAttempt,
         outcome: Result<TxnResponse, Error>,
     ) -> Result<AccessOutcome, Error> {
-        if attempt.was_certain && has_known_effect(&outcome) {
+        if attempt.was_certain && leaves_no_copy(&outcome) {
             self.key_slots.resolve(ticket.serial);
         }
         let answer = outcome?;
@@ -299,12 +299,13 @@ impl Protocol {
     }
 }
 
-/// Returns whether it is known what a request did, and that no copy of it is under way.
-fn has_known_effect(outcome: &Result<TxnResponse, Error>) -> bool {
-    outcome
-        .as_ref()
-        .map_or_else(Error::effect, |_| Effect::None)
-        == Effect::None
+/// Returns whether no copy of a request is under way. An etcd over its quota has answered, whatever it
+/// did.
+fn leaves_no_copy(outcome: &Result<TxnResponse, Error>) -> bool {
+    match outcome {
+        Ok(_) => true,
+        Err(error) => error.effect() == Effect::None || error::is_over_quota(error),
+    }
 }
 
 #[cfg(test)]
@@ -313,20 +314,45 @@ mod tests {
 
     use backend_kit::keyspace::Keyspace;
     use etcd_client::proto::{PbResponseHeader, PbTxnResponse};
-    use lock_core::{LockName, Metadata, Mode, SessionId, rule};
+    use lock_core::{Incarnation, LockName, Metadata, Mode, SessionId, rule};
+    use tonic::Status;
 
     use super::*;
+
+    fn ticket() -> Ticket {
+        Ticket {
+            name: LockName::new("a").expect("valid"),
+            mode: Mode::Exclusive,
+            serial: 1,
+            metadata: Arc::new(Metadata::default()),
+        }
+    }
+
+    /// The store is full: a removal that moves the epoch needs room.
+    #[test]
+    fn a_value_that_a_full_store_may_have_taken_leaves_the_removal_as_it_is() {
+        let protocol = Protocol::new(Layout::new(Keyspace::default(), SessionId(7)));
+        let entry = EntryId {
+            key: b"turnlock/a/write/7-1".as_slice().into(),
+            incarnation: Incarnation::new(5),
+        };
+        let access = Access::Put(b"v".as_slice().into());
+        let (_, attempt) = protocol.begin_access(&ticket(), &entry, "k", &access);
+        let full = Status::resource_exhausted("etcdserver: mvcc: database space exceeded");
+        let full = error::from_client("h:1", etcd_client::Error::GRpcStatus(full)).error;
+        assert_eq!(full.effect(), Effect::Unknown);
+        let ended = protocol.end_access(&ticket(), &entry, attempt, Err(full));
+        ended.expect_err("no room");
+        let removal = protocol.begin_removal(&ticket(), Some(&entry), &[]);
+        let (_, attempt) = removal.expect("there is an entry");
+        assert!(!attempt.is_for_good);
+    }
 
     /// The entry was made, its place could not be read, and the next attempt reached nobody.
     #[test]
     fn a_ticket_keeps_the_key_of_its_entry_when_a_later_attempt_was_never_sent() {
         let protocol = Protocol::new(Layout::new(Keyspace::default(), SessionId(7)));
-        let ticket = Ticket {
-            name: LockName::new("a").expect("valid"),
-            mode: Mode::Exclusive,
-            serial: 1,
-            metadata: Arc::new(Metadata::default()),
-        };
+        let ticket = ticket();
         let ask = rule::Ask {
             limit: 0,
             ..rule::ask(Mode::Exclusive)

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use etcd_client::proto::PbKeyValue;
 use lock_core::session::{Removal, Removed};
 use lock_core::{EntryId, Error, LossReason, State, Ticket};
 
 use super::EtcdSession;
 use crate::group::Change;
+use crate::layout;
 
 impl EtcdSession {
     /// Removes the entry of a ticket, and reads which of the waiters' entries exist.
@@ -29,6 +31,15 @@ impl EtcdSession {
                 self.entry_txn(ticket, removed, Arc::new(txn)).await
             }
             None => self.write(txn).await,
+        };
+        let answer = match (answer, entry) {
+            (Err(error), Some(entry)) => {
+                let created = layout::create_revision(entry);
+                let is_gone =
+                    |kv: Option<&PbKeyValue>| kv.is_none_or(|kv| kv.create_revision != created);
+                Err(self.settle_refusal(error, &entry.key, is_gone).await)
+            }
+            (answer, _) => answer,
         };
         self.protocol
             .end_removal(ticket, entry, waiters, attempt, answer)

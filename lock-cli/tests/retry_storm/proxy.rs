@@ -147,7 +147,7 @@ async fn answer(
         .send_request(Request::from_parts(parts, body))
         .await;
     match (wait_out_silence(&mut trouble).await, response) {
-        // An etcd that has too much to do says so of no request that it has carried out.
+        // An etcd does not say "too many requests" of a request that it has carried out.
         (Trouble::Refuses(Code::Unavailable), _) => refused(Code::Unavailable),
         (_, Ok(response)) => response.map(|body| {
             let frames = pass(body, is_watch, trouble, Some(refusal));

@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use self::holds::UnwatchedHolds;
 use crate::background;
@@ -23,19 +23,21 @@ use crate::backoff::Backoff;
 use crate::clock::BootInstant;
 use crate::entry::{EntryId, Metadata, Mode, Ticket};
 use crate::error::{Error, ErrorKind, LossReason};
-use crate::gate::Gate;
+use crate::gate::{Gate, Try};
 use crate::handoff::{HandoffRegistry, HandoffSession};
 use crate::hold::Hold;
 use crate::liveness::State;
 use crate::name::LockName;
-use crate::observe::{Event, Observed};
-use crate::operation::Operation;
+use crate::observe::Event;
 use crate::retry;
 use crate::self_wait::Holders;
 use crate::session::Session;
 
 /// How long after its time to live a session that could not be closed has surely ended by itself.
 const GRACE: Duration = Duration::from_millis(25);
+
+/// The least time between two tries to close a session that was lost.
+const LOST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The most removals that are under way at once. The rest wait their turn, so that a coordinator
 /// that was away is not buried under them.
@@ -213,6 +215,7 @@ async fn work(
             (true, Some(reply)) => _ = reply.send(Ok(())),
             (true, None) => {}
             (false, None) if has_ended => _ = closings.next().await,
+            (false, None) if is_lost(session) => close_lost(session, handoff.gate()).await,
             (false, reply) => {
                 drop(closings);
                 close(session, reply).await;
@@ -237,6 +240,14 @@ fn tell_end(session: &dyn Session) {
         session: session.id(),
         reason: loss_of(session),
     });
+}
+
+/// Returns whether a session was lost. One that this process closes is not.
+fn is_lost(session: &dyn Session) -> bool {
+    match session.liveness().state() {
+        State::Lost(reason) => reason != LossReason::Closed,
+        State::Held | State::Jeopardy => false,
+    }
 }
 
 /// Returns why a session that has ended was lost.
@@ -267,21 +278,31 @@ fn surely_over(session: &dyn Session) -> BootInstant {
     liveness.clock().now() + 2 * liveness.validity() + GRACE
 }
 
-/// Closes a session that was lost, for what the coordinator still has of it. All sessions are lost
-/// together when a coordinator was away, so each try passes the gate, as a look does. Tries until
-/// the session is closed or has surely ended by itself.
+/// Closes a session that was lost, since the coordinator may still keep it. After an outage all
+/// processes have lost their sessions. So each try passes the gate, as a look does. Tries until the
+/// session is closed or has surely ended by itself.
 async fn close_lost(session: &dyn Session, gate: &Gate) {
-    let rest = surely_over(session).saturating_since(session.liveness().clock().now());
-    let turns = Semaphore::new(1);
-    let observed = Observed::nobody().of_retries(Operation::CloseSession);
-    let attempt = || catch_panic(session.close());
-    tokio::select! {
-        closed = retry::retry_in_turn(gate, &turns, None, observed, attempt) => {
-            if let Err(error) = closed {
-                tracing::debug!(%error, session = %session.id(), "a lost session is not closed");
+    let clock = session.liveness().clock().clone();
+    let over = surely_over(session);
+    let mut recovery = gate.recovery();
+    let mut backoff = Backoff::of_outage();
+    while clock.now() < over {
+        let passage = match gate.enter(Try::Again) {
+            Ok(passage) => passage,
+            Err(refusal) => {
+                let pause = refusal.retry_after() + backoff.next_pause();
+                recovery.wait_at_most(pause).await;
+                continue;
             }
-        }
-        () = tokio::time::sleep(rest) => {}
+        };
+        let closed = catch_panic(session.close()).await;
+        let Err(error) = &closed else {
+            // Some sessions are closed without a request, which says nothing of the coordinator.
+            return;
+        };
+        tracing::debug!(%error, session = %session.id(), "a lost session is not closed yet");
+        passage.end(&closed);
+        background::sleep(LOST_PAUSE + backoff.next_pause()).await;
     }
 }
 
@@ -315,13 +336,9 @@ async fn close(session: &dyn Session, reply: Option<oneshot::Sender<Result<(), E
 /// it, is over. A session that is being closed is over only when the server says so.
 async fn remove(handoff: &HandoffSession, ticket: Ticket, entry: Option<EntryId>) {
     let mut backoff = Backoff::default();
-    let is_over = || match handoff.session().liveness().state() {
-        State::Lost(reason) => reason != LossReason::Closed,
-        State::Held | State::Jeopardy => false,
-    };
     // All waiters of a lost session come here at once, and the end of the session removes their
     // entries.
-    while !is_over() {
+    while !is_lost(&**handoff.session()) {
         let Err(error) = catch_panic(handoff.try_remove(&ticket, entry.as_ref()).boxed()).await
         else {
             return;
