@@ -24,7 +24,7 @@ const BACKSTOP: Duration = Duration::from_secs(5);
 
 /// The waiters of a session share their looks: each of them waits longer by this for each other one,
 /// up to a limit, so that many waiters are no burden to a coordinator.
-const BACKSTOP_SHARE: Duration = Duration::from_secs(1);
+const BACKSTOP_SHARE: Duration = Duration::from_millis(1_500);
 const LONGEST_BACKSTOP: Duration = Duration::from_secs(60);
 
 /// How long a waiter stands behind one blocker before it watches its own entry too. If the lock is
