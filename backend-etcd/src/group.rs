@@ -292,7 +292,8 @@ pub fn combine(requests: &[Arc<Request>]) -> Txn {
 /// One of the others may be the reason: its lease is gone, it is not permitted, or there is no room
 /// for it. A server that has too much to do refuses new entries one by one as well, and should not
 /// get more requests than before. It may still accept removals, which let it have less to do. An etcd
-/// over its quota accepts removals as well. It may have carried out the whole group before.
+/// over its quota accepts removals as well. It may have carried out the group, so entries do not pass
+/// alone.
 fn may_pass_alone(error: &Error, is_removal: bool) -> bool {
     let did_nothing = error.effect() == Effect::None && error.kind() != ErrorKind::Unreachable;
     match is_removal {
@@ -301,12 +302,13 @@ fn may_pass_alone(error: &Error, is_removal: bool) -> bool {
     }
 }
 
-/// Returns the outcome of a transaction that was sent alone after this refusal of a group. If the group
-/// may have been carried out, a removal that finds no entry may have removed it with the group.
+/// Returns the outcome of a removal that was sent alone after this refusal of a group. If the group may
+/// have been carried out, so may the removal: neither an error nor a missing entry says otherwise.
 fn end_alone(refusal: Error, answer: Result<TxnResponse, Error>) -> Result<TxnResponse, Error> {
     match answer {
-        Ok(answer) if !answer.succeeded() && refusal.effect() == Effect::Unknown => Err(refusal),
-        answer => answer,
+        answer if refusal.effect() == Effect::None => answer,
+        Ok(answer) if !answer.succeeded() => Err(refusal),
+        answer => answer.map_err(|error| error.with_effect(Effect::Unknown)),
     }
 }
 
@@ -367,14 +369,15 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_that_may_have_been_done_with_others_is_not_called_late() {
+    fn a_removal_that_may_have_been_done_with_others_stays_in_doubt() {
         let found_nothing = || Ok(TxnResponse(PbTxnResponse::default()));
         let no_space = "etcdserver: mvcc: database space exceeded";
         let over_quota = answer(Code::ResourceExhausted, no_space);
-        let outcome = end_alone(over_quota, found_nothing());
-        let error = outcome.expect_err("not known");
-        assert_eq!(error.effect(), Effect::Unknown);
         let overload = answer(Code::ResourceExhausted, "etcdserver: too many requests");
+        for alone in [found_nothing(), Err(overload.clone())] {
+            let error = end_alone(over_quota.clone(), alone).expect_err("not known");
+            assert_eq!(error.effect(), Effect::Unknown);
+        }
         end_alone(overload, found_nothing()).expect("it was gone before");
     }
 }

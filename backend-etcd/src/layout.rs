@@ -194,6 +194,15 @@ impl Layout {
         Ok(View { present, ahead })
     }
 
+    /// Returns the transaction that removes the entry of this ticket, if there is one.
+    pub(crate) fn remove_what_is_there(&self, ticket: &Ticket, slot: u64) -> Txn {
+        let key = self.key(ticket, slot);
+        let on_our_lease = Compare::lease(key.clone(), CompareOp::Equal, self.session.0);
+        Txn::new()
+            .when([on_our_lease])
+            .and_then([TxnOp::delete(key, None)])
+    }
+
     /// Returns the transaction that removes any entry of this ticket, and moves the epoch so that
     /// no enqueue still under way can succeed.
     pub(crate) fn remove_for_good(&self, ticket: &Ticket, slot: u64) -> Txn {

@@ -103,11 +103,8 @@ fn classify(code: Code, meaning: Option<Meaning>) -> (ErrorKind, Effect, Scope) 
         (Code::Unauthenticated, _) | (_, Some(Meaning::StaleToken)) => {
             (ErrorKind::Refused, None, Scope::Token)
         }
-        (_, Some(Meaning::Overloaded | Meaning::OwnLimit)) => {
-            (ErrorKind::Exhausted, None, Scope::Request)
-        }
-        // A proxy may say so of an answer that is too large for it: the request was carried out.
-        (Code::ResourceExhausted, _) => (ErrorKind::Exhausted, Unknown, Scope::Request),
+        (_, Some(Meaning::OverQuota)) => (ErrorKind::Exhausted, Unknown, Scope::Request),
+        (Code::ResourceExhausted, _) => (ErrorKind::Exhausted, None, Scope::Request),
         (Code::PermissionDenied, _) => (ErrorKind::Refused, None, Scope::Request),
         (Code::InvalidArgument, Some(Meaning::NoCredentials | Meaning::WrongCredentials)) => {
             (ErrorKind::Refused, None, Scope::Request)
@@ -269,13 +266,6 @@ mod tests {
                 "etcdserver: too many requests",
                 ErrorKind::Exhausted,
                 None,
-                Scope::Request,
-            ),
-            (
-                Code::ResourceExhausted,
-                "grpc: received message larger than max (5 vs. 4)",
-                ErrorKind::Exhausted,
-                Unknown,
                 Scope::Request,
             ),
             (

@@ -14,14 +14,13 @@ pub(crate) enum Meaning {
     LeaseGone,
     /// The embedded coordinator's folder is not in its place any more.
     StoreGone,
-    /// The disk of the embedded coordinator is full, or its store has reached its quota: it did nothing.
+    /// The disk of the embedded coordinator is full, or its store has reached its quota. The coordinator
+    /// did nothing.
     DiskFull,
     /// The store of an etcd has reached its quota. Etcd checks the quota before it takes a request up,
     /// and once more when it carries the request out. After the second check it reports this error,
     /// although the request is done (`quotaApplierV3` in etcd 3.4.0 to 3.7.1).
     OverQuota,
-    /// A limit of the embedded coordinator that etcd does not have: it did nothing.
-    OwnLimit,
     /// The server has too much to do, whatever the request is: it did nothing.
     Overloaded,
     /// The member has no leader: it did nothing.
@@ -48,13 +47,12 @@ type Row = (Meaning, &'static str, &'static [Code], &'static str);
 
 /// The rows of the table. The first one that fits counts. A text is a part of the whole message.
 #[rustfmt::skip]
-const TABLE: [Row; 18] = [
+const TABLE: [Row; 17] = [
     (Meaning::LeaseGone, "requested lease not found", &[Code::NotFound], "etcd 3.4.0 to 3.7.1"),
     (Meaning::StoreGone, STORE_GONE, &[Code::Unavailable], "backend-embedded 0.1.0"),
     (Meaning::DiskFull, "database space exceeded", &[Code::Unavailable], "backend-embedded 0.1.0"),
     (Meaning::OverQuota,
         "database space exceeded", &[Code::ResourceExhausted], "etcd 3.4.0 to 3.7.1"),
-    (Meaning::OwnLimit, "turnlock: ", &[Code::ResourceExhausted], "backend-embedded 0.1.0"),
     (Meaning::Overloaded, "too many requests", &[Code::ResourceExhausted], "etcd 3.4.0 to 3.7.1"),
     (Meaning::NoLeader, "no leader", &[Code::Unavailable], "etcd 3.4.0 to 3.7.1"),
     // In 3.6 and later it comes from raft's own module.
@@ -111,7 +109,7 @@ mod tests {
     use super::*;
 
     /// Whole messages, as the servers send them.
-    const MESSAGES: [(Code, &str, Option<Meaning>); 22] = {
+    const MESSAGES: [(Code, &str, Option<Meaning>); 21] = {
         use Meaning::*;
         [
             (
@@ -133,11 +131,6 @@ mod tests {
                 Code::ResourceExhausted,
                 "etcdserver: mvcc: database space exceeded",
                 Some(OverQuota),
-            ),
-            (
-                Code::ResourceExhausted,
-                "turnlock: too many watches",
-                Some(OwnLimit),
             ),
             (
                 Code::ResourceExhausted,

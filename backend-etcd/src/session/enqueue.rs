@@ -97,6 +97,13 @@ impl EtcdSession {
                     self.check_alive()?;
                 }
                 Found::Own(incarnation) | Found::Refused(incarnation) => {
+                    if attempt.is_first {
+                        // The refusal has no revision. That of the entry shows whether the store went
+                        // back to one that had an entry at this key.
+                        let made_at = incarnation.get();
+                        self.client.transport.continuity.end_write(sent, 0, made_at);
+                        self.check_answer()?;
+                    }
                     let entry = entry(incarnation);
                     let view = self.look(ticket, &entry, ask, AsOf::Now).await;
                     let view = view.map_err(|error| error.with_effect(Effect::Unknown))?;
@@ -140,18 +147,20 @@ impl EtcdSession {
             Err(error) if error::is_over_quota(&error) => error,
             outcome => return self.protocol.end_enqueue(ticket, attempt, ask, outcome),
         };
-        let found = self.read_beside(attempt.key.as_bytes()).await;
-        let (refusal, made) = match found {
-            Ok(Some(kv)) if kv.lease == self.id.0 => (refusal, Some(kv.create_revision)),
-            Ok(_) => (refusal.with_effect(Effect::None), None),
-            Err(_) => (refusal, None),
-        };
+        // Before the read, which may be given up: no copy of the request is under way.
         let refused = self
             .protocol
             .end_enqueue(ticket, attempt, ask, Err(refusal));
-        match made {
-            Some(created) => layout::parse_incarnation(created).map(Found::Refused),
-            None => refused,
+        let found = self.read_beside(attempt.key.as_bytes()).await;
+        match found {
+            Ok(Some(kv)) if kv.lease == self.id.0 => {
+                layout::parse_incarnation(kv.create_revision).map(Found::Refused)
+            }
+            Ok(_) => {
+                self.protocol.end_without_entry(ticket, attempt);
+                refused.map_err(|error| error.with_effect(Effect::None))
+            }
+            Err(_) => refused,
         }
     }
 }

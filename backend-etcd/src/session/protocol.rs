@@ -153,6 +153,14 @@ impl Protocol {
         found
     }
 
+    /// Ends an attempt to enqueue that is known to have made no entry, after an outcome that left this
+    /// open.
+    pub(crate) fn end_without_entry(&self, ticket: &Ticket, attempt: &EnqueueAttempt) {
+        if attempt.is_first {
+            self.key_slots.free(ticket.serial);
+        }
+    }
+
     /// Begins a removal. Returns the transaction to send with the attempt, or `None` if the ticket
     /// has no entry and will get none.
     pub fn begin_removal(
@@ -161,17 +169,19 @@ impl Protocol {
         entry: Option<&EntryId>,
         waiters: &[EntryId],
     ) -> Option<(Txn, RemovalAttempt)> {
-        // Remove by the incarnation if the ticket cannot have made another entry; otherwise remove
-        // for good.
+        // Remove by the incarnation if the ticket cannot have made another entry; otherwise by the key,
+        // and for good if an entry may yet be made.
         let slot = self.key_slots.get(ticket.serial);
         let certain_entry = entry.filter(|_| slot.is_none_or(|slot| !slot.is_uncertain));
         let (is_for_good, txn) = match (certain_entry, slot) {
             (Some(entry), _) => (false, layout::remove(entry, waiters)),
             (None, None) => return None,
-            (None, Some(_)) => {
-                let (slot, _) = self.key_slots.begin(ticket.serial);
-                (true, self.layout.remove_for_good(ticket, slot))
-            }
+            (None, Some(_)) => match self.key_slots.begin(ticket.serial) {
+                // There may be an entry whose place is not known, and nothing is under way that could
+                // make another one. This needs no room in the store.
+                (slot, true) => (false, self.layout.remove_what_is_there(ticket, slot)),
+                (slot, false) => (true, self.layout.remove_for_good(ticket, slot)),
+            },
         };
         Some((txn, RemovalAttempt { is_for_good }))
     }
@@ -299,8 +309,8 @@ impl Protocol {
     }
 }
 
-/// Returns whether no copy of a request is under way. An etcd over its quota has answered, whatever it
-/// did.
+/// Returns whether no copy of a request is under way. The refusal of an etcd over its quota is an answer,
+/// whether or not the etcd has carried the request out.
 fn leaves_no_copy(outcome: &Result<TxnResponse, Error>) -> bool {
     match outcome {
         Ok(_) => true,
