@@ -197,8 +197,8 @@ impl EtcdSession {
         }
     }
 
-    /// Reads a key as the cluster has it, without a transaction. The first patch releases of etcd 3.4
-    /// and 3.5 refuse every transaction while their store is full.
+    /// Reads a key as the cluster has it, without a transaction. Before 3.4.20 and 3.5.7, an etcd refuses
+    /// every transaction while its store is full.
     async fn read_beside(&self, key: &[u8]) -> Result<Option<PbKeyValue>, Error> {
         let key: Arc<[u8]> = key.into();
         let answer = self
