@@ -486,22 +486,22 @@ mod tests {
 
     #[test]
     fn an_acquire_waits_longer_for_a_coordinator_out_of_reach_than_for_one_that_is_short() {
-        let tries = |policy, kind| {
-            let each = Duration::from_millis(100);
-            count_tries(policy, each, kind, Effect::None)
-        };
         use ErrorKind::{Exhausted, Refused, Unreachable};
-        assert_eq!(tries(RetryPolicy::OfTry, Exhausted), 1);
-        assert_eq!(tries(RetryPolicy::OfTry, Unreachable), 51);
-        for policy in [RetryPolicy::Usual, RetryPolicy::OfEnqueue] {
-            assert_eq!(tries(policy, Exhausted), 51, "{policy:?}");
-            assert_eq!(tries(policy, Unreachable), 1000, "{policy:?}");
-        }
-        assert_eq!(tries(RetryPolicy::Endless, Exhausted), 1000);
         use RetryPolicy::{Endless, OfEnqueue, OfTry, Usual};
-        for policy in [OfTry, Usual, OfEnqueue, Endless] {
-            assert_eq!(tries(policy, Refused), 1, "{policy:?}");
+        let each = Duration::from_millis(100);
+        for effect in [Effect::None, Effect::Unknown] {
+            let tries = |policy, kind| count_tries(policy, each, kind, effect);
+            assert_eq!(tries(OfTry, Exhausted), 1);
+            assert_eq!(tries(OfTry, Unreachable), 51);
+            assert_eq!(tries(Usual, Exhausted), 51);
+            assert_eq!(tries(Usual, Unreachable), 1000);
+            assert_eq!(tries(OfEnqueue, Unreachable), 1000);
+            assert_eq!(tries(Endless, Exhausted), 1000);
+            for policy in [OfTry, Usual, OfEnqueue, Endless] {
+                assert_eq!(tries(policy, Refused), 1, "{policy:?}");
+            }
         }
+        assert_eq!(count_tries(OfEnqueue, each, Exhausted, Effect::None), 51);
     }
 
     #[test]
