@@ -77,6 +77,22 @@ pub(crate) fn read_ahead(
     ranges.collect()
 }
 
+/// Returns the read of the oldest entry behind this one in its queue.
+pub(crate) fn read_behind(queue: KeyRange, entry: &EntryId) -> Op {
+    Op::Range(Range {
+        limit: 1,
+        min_create_revision: create_revision(entry).saturating_add(1),
+        keys_only: true,
+        ..Range::all(queue)
+    })
+}
+
+/// Returns whether a read of a transaction has found a key.
+pub(crate) fn has_found(result: &TxnResult) -> bool {
+    let found = |result: &OpResult| matches!(result, OpResult::Range(read) if !read.kvs.is_empty());
+    result.results.iter().any(found)
+}
+
 /// Parses the view of an entry, whose key is `own`, from the results of [`read_ahead`].
 pub(crate) fn parse_view(
     keyspace: &Keyspace,

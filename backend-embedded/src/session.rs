@@ -10,9 +10,9 @@ use lock_core::clock::{self, Clock};
 use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ask, View};
 use lock_core::{
-    Access, Accessed, Admission, AsOf, DataKey, Effect, Enqueued, EntryId, Error, ErrorKind,
-    Incarnation, KnownTokenOffset, Liveness, LossReason, Metadata, Placed, Removal, Removed,
-    Session, SessionId, Ticket, Watcher, background,
+    Access, Accessed, Admission, AsOf, Behind, DataKey, Effect, Enqueued, EntryId, Error,
+    ErrorKind, Incarnation, KnownTokenOffset, Liveness, LossReason, Metadata, Placed, Removal,
+    Removed, Session, SessionId, Ticket, Watcher, background,
 };
 use tokio::task::AbortHandle;
 
@@ -20,7 +20,7 @@ use crate::coordinator::{Applied, Coordinator};
 use crate::error::to_lock_error;
 use crate::evidence::Process;
 use crate::layout;
-use crate::machine::op::{Delete, KeyRange, Op, OpResult, Put, Range, Txn, TxnResult};
+use crate::machine::op::{Delete, Event, KeyRange, Op, OpResult, Put, Range, Txn, TxnResult};
 
 /// A session on a coordinator in this process; see [`Session`]. The coordinator applies requests in
 /// the order in which they were made, so a dropped request cannot take effect after a later one.
@@ -285,6 +285,45 @@ impl Session for EmbeddedSession {
                 Err(error) => return Err(to_session_error(error)),
             }
         }
+    }
+
+    async fn watch_behind(&self, ticket: &Ticket, entry: &EntryId) -> Result<Behind, Error> {
+        let queue = layout::to_key_range(self.keyspace.lock(&ticket.name));
+        // The watch is set before the read, so nothing comes between the two.
+        let mut watcher = self
+            .coordinator
+            .watch(queue.clone(), None)
+            .map_err(to_session_error)?;
+        let done = self
+            .txn(Txn {
+                compare: layout::own_entry_exists(entry, self.id),
+                then: vec![layout::read_behind(queue, entry)],
+                or_else: vec![],
+            })
+            .await?;
+        if !done.result.succeeded {
+            self.check_lease().await?;
+            return Ok(Behind::Gone);
+        }
+        if layout::has_found(&done.result) {
+            return Ok(Behind::Somebody);
+        }
+        let own = entry.key.clone();
+        Ok(Behind::Nobody(Box::pin(async move {
+            let matters = |event: &Event| match event.deleted {
+                true => *event.kv.key == *own,
+                false => event.kv.create_revision == event.kv.mod_revision,
+            };
+            loop {
+                match watcher.next().await {
+                    Ok(batch) if batch.events.iter().any(|it| matters(it)) => return Ok(()),
+                    Ok(_) => {}
+                    // An early wake-up is allowed: the caller reads the queue again.
+                    Err(crate::Error::SlowWatcher { .. }) => return Ok(()),
+                    Err(error) => return Err(to_session_error(error)),
+                }
+            }
+        })))
     }
 
     async fn remove(

@@ -1,5 +1,7 @@
 //! The transactions that make, look at and remove entries, and the meaning of their replies.
 
+use std::sync::Arc;
+
 use backend_kit::keyspace::{Keyspace, Span};
 use etcd_client::proto::{PbKeyValue, PbRangeResponse, PbTxnOpResponse as Answer};
 use etcd_client::{
@@ -14,6 +16,7 @@ use lock_core::{
 };
 
 use crate::error;
+use crate::watch::Target;
 
 /// The keys that one session uses.
 #[derive(Debug, Clone)]
@@ -176,6 +179,25 @@ impl Layout {
                 Compare::lease(&*entry.key, CompareOp::Equal, self.session.0),
             ])
             .and_then(self.ahead(&ticket.name, ask, Some(entry), consistency))
+    }
+
+    /// Returns the transaction that reads the oldest entry behind an entry, if the entry still exists.
+    pub(crate) fn look_behind(&self, ticket: &Ticket, entry: &EntryId) -> Txn {
+        let queue = self.keyspace.lock(&ticket.name);
+        let options = GetOptions::new()
+            .with_keys_only()
+            .with_limit(1)
+            .with_min_create_revision(create_revision(entry).saturating_add(1))
+            .with_range(queue.end);
+        Txn::new()
+            .when(self.own_entry_exists(entry))
+            .and_then([TxnOp::get(queue.start, Some(options))])
+    }
+
+    /// Returns the queue of this ticket, as it is watched.
+    pub(crate) fn queue(&self, ticket: &Ticket) -> Target {
+        let queue = self.keyspace.lock(&ticket.name);
+        Target::Range(Arc::new((queue.start, queue.end)))
     }
 
     pub(crate) fn parse_look(

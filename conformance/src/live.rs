@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use lock_core::rule::{Ask, View};
-use lock_core::session::{Admission, AsOf, Enqueued, Removed};
+use lock_core::session::{Admission, AsOf, Behind, Enqueued, Removed};
 use lock_core::{
     Access, Accessed, Backend, DEFAULT_TTL, DataKey, EntryId, Error, Liveness, LockName, Locks,
     Metadata, Options, Queue, Raised, Removal, Session, SessionId, Ticket, TokenOffset, Watcher,
@@ -221,6 +221,10 @@ impl Session for Traced<Arc<dyn Session>> {
 
     async fn watch(&self, entry: &EntryId, watcher: Watcher) -> Result<(), Error> {
         self.inner.watch(entry, watcher).await
+    }
+
+    async fn watch_behind(&self, ticket: &Ticket, entry: &EntryId) -> Result<Behind, Error> {
+        self.inner.watch_behind(ticket, entry).await
     }
 
     async fn remove(

@@ -24,7 +24,7 @@ use crate::wait_limit::WaitLimit;
 
 /// How long an acquire that gave up waits for the removal of its entry, so that the next acquire of
 /// its caller does not queue behind it. Then the removal goes on in the background.
-const WITHDRAWAL: Duration = Duration::from_secs(1);
+pub(crate) const WITHDRAWAL: Duration = Duration::from_secs(1);
 
 /// An acquire that has no hold yet. When it is dropped, at any await, the janitor removes the entry
 /// that it has or may have.
@@ -36,6 +36,8 @@ pub(crate) struct Pending<'a> {
     entry: Option<EntryId>,
     /// When the place in the queue was asked for, if the time to wait for it is limited.
     asked: Option<BootInstant>,
+    /// Whether the acquire had to wait for another contender.
+    is_contended: bool,
     /// When the coordinator reported the place in the queue.
     placed: Option<BootInstant>,
     /// The entry's token, once there is an entry.
@@ -67,6 +69,7 @@ impl<'a> Pending<'a> {
             record,
             entry: None,
             asked: None,
+            is_contended: false,
             placed: None,
             token: Token(0),
             doubt: Doubt::default(),
@@ -151,6 +154,7 @@ impl<'a> Pending<'a> {
             // On the background thread from the event to the grant: nobody holds the lock
             // meanwhile, and each crossing to another thread would add to that time.
             Verdict::Blocked(_) | Verdict::Evicted => {
+                self.is_contended = true;
                 let is_traced = self.ticket.metadata.traceparent.is_some();
                 let blocked = self.record.note_contention(is_traced);
                 let handoff = self.shared_session.handoff().clone();
@@ -228,9 +232,11 @@ impl<'a> Pending<'a> {
         let observed = self.shared_session.session().liveness().observed();
         let session = self.shared_session.session().id();
         let acquired = self.record.succeed(self.token, session, self.placed);
-        let hold = Hold::new(ticket, entry, self.token, observed.clone(), acquired);
+        let (serial, observed) = (ticket.serial, observed.clone());
+        let hold = Hold::new(serial, ticket, entry, self.token, observed, acquired);
         self.shared_session.register(&hold);
-        Ok(Some(HeldLock::new(self.shared_session.clone(), hold)))
+        let held = HeldLock::new(self.shared_session.clone(), hold, self.is_contended);
+        Ok(Some(held))
     }
 
     /// Removes the entry. Returns whether that is done within [`WITHDRAWAL`].

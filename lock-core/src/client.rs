@@ -16,6 +16,7 @@ use crate::observe::{Observed, TraceContext};
 use crate::options::{MAX_TTL, MIN_TTL, OnRequeue, OnSessionLoss, Options};
 use crate::session::Backend;
 use crate::session_slot::SessionSlot;
+use crate::sticky::Slots;
 use crate::surroundings::Surroundings;
 
 /// The session of a process on its coordinator, with the options of its locks.
@@ -27,6 +28,7 @@ pub(crate) struct Client {
     observed: Observed,
     bulkhead: Option<Bulkhead>,
     nesting: Option<NestingOf>,
+    slots: Slots,
     metadata: Metadata,
 }
 
@@ -77,6 +79,7 @@ impl Client {
             observed,
             bulkhead: max_pending_acquires.map(Bulkhead::new).transpose()?,
             nesting,
+            slots: Slots::default(),
             metadata,
         })
     }
@@ -109,6 +112,11 @@ impl Client {
     /// [`ErrorKind::Exhausted`] if there are as many as there may be.
     pub(crate) fn enter(&self) -> Result<Option<SemaphorePermit<'_>>, Error> {
         self.bulkhead.as_ref().map(Bulkhead::enter).transpose()
+    }
+
+    /// Returns the slots of the sticky locks.
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.slots
     }
 
     /// Returns the observer of all locks.

@@ -85,6 +85,13 @@ impl<M: GuardMode> Guard<M> {
         self.held.hold().token()
     }
 
+    /// Returns which hold with this token it is, from 0 on. It is above 0 only for a
+    /// [sticky](crate::Mutex::sticky) lock that this process took again without giving it up. The
+    /// token orders the holds of different processes; token and turn together order all holds.
+    pub fn turn(&self) -> u64 {
+        self.held.turn()
+    }
+
     /// Returns the name of the lock.
     pub fn name(&self) -> &LockName {
         &self.held.hold().ticket().name

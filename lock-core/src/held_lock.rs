@@ -16,6 +16,7 @@ use crate::observe::{HoldEnd, spans};
 use crate::operation::Operation;
 use crate::retry::{Doubt, RetryPolicy, retry};
 use crate::session::Removed;
+use crate::sticky::StickyHold;
 
 /// The outcome of a release that the coordinator confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,9 +26,21 @@ use crate::session::Removed;
 pub enum Release {
     /// The lock was held until now, and is free for the next in the queue.
     Released,
+    /// This process keeps the lock, which is [sticky](crate::Mutex::sticky), or has passed it on to
+    /// another of its tasks. It gives the lock up once somebody else wants it. No request was made.
+    Kept,
     /// The entry was gone before the release, so the lock had been lost. Work done under the lock
     /// may have raced with another holder.
     AlreadyGone,
+}
+
+impl From<Removed> for Release {
+    fn from(removed: Removed) -> Self {
+        match removed {
+            Removed::Removed => Release::Released,
+            Removed::AlreadyGone => Release::AlreadyGone,
+        }
+    }
 }
 
 /// A hold and its session. When dropped, it gives the lock back in the background.
@@ -36,16 +49,55 @@ pub(crate) struct HeldLock {
     shared_session: Arc<SharedSession>,
     /// How the hold ends if it is not lost before.
     end: HoldEnd,
+    /// Whether the acquire had to wait for another contender.
+    was_contended: bool,
+    /// The turn among the tasks of this process, if the lock is sticky. In a box, since few locks
+    /// are.
+    turn: Option<Box<StickyHold>>,
 }
 
 impl HeldLock {
     /// Creates the guard's part.
-    pub(crate) fn new(shared_session: Arc<SharedSession>, hold: Arc<Hold>) -> Self {
+    pub(crate) fn new(
+        shared_session: Arc<SharedSession>,
+        hold: Arc<Hold>,
+        was_contended: bool,
+    ) -> Self {
         HeldLock {
             hold,
             shared_session,
             end: HoldEnd::Dropped,
+            was_contended,
+            turn: None,
         }
+    }
+
+    /// Returns the hold of a sticky lock in this turn.
+    pub(crate) fn with_turn(mut self, turn: StickyHold) -> Self {
+        self.turn = Some(Box::new(turn));
+        self
+    }
+
+    /// Returns the number of the turn with this token, from 0 on.
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn.as_ref().map_or(0, |turn| turn.number())
+    }
+
+    /// Returns whether the acquire had to wait for another contender.
+    pub(crate) fn was_contended(&self) -> bool {
+        self.was_contended
+    }
+
+    /// Returns whether the entry of a sticky lock is to be used further after this hold.
+    fn is_worth_keeping(&self) -> bool {
+        let turn = self.turn.as_ref();
+        turn.is_some_and(|turn| self.hold.loss().is_none() && turn.is_worth_keeping())
+    }
+
+    /// Ends the hold, and leaves its entry to the caller.
+    pub(crate) fn into_parts(mut self) -> (Arc<SharedSession>, Arc<Hold>) {
+        self.end = HoldEnd::Kept;
+        (self.shared_session.clone(), self.hold.clone())
     }
 
     pub(crate) fn hold(&self) -> &Hold {
@@ -173,6 +225,9 @@ impl HeldLock {
         let removed = self.remove_entry().instrument(span.clone()).await;
         let removed = removed.map_err(|error| self.explain(error, Operation::Release));
         match &removed {
+            Ok(Release::Kept) => {
+                span.record("turnlock.release.outcome", HoldEnd::Kept.name());
+            }
             Ok(_) => {
                 span.record("turnlock.release.outcome", self.end.name());
             }
@@ -183,17 +238,24 @@ impl HeldLock {
 
     async fn remove_entry(&mut self) -> Result<Release, Error> {
         background::check_process()?;
+        if self.is_worth_keeping() {
+            // The drop keeps it.
+            return Ok(Release::Kept);
+        }
+        // The next task of this process need not wait for the removal.
+        if let Some(turn) = self.turn.take() {
+            turn.end_without_entry();
+        }
         self.hold.begin_release();
         let handoff = self.shared_session.handoff();
         let removed = handoff.remove(self.hold.ticket(), Some(self.hold.entry()));
         match removed.await {
             Ok(removed) => {
-                let (end, release) = match removed {
-                    Removed::Removed => (HoldEnd::Released, Release::Released),
-                    Removed::AlreadyGone => (HoldEnd::AlreadyGone, Release::AlreadyGone),
+                self.end = match removed {
+                    Removed::Removed => HoldEnd::Released,
+                    Removed::AlreadyGone => HoldEnd::AlreadyGone,
                 };
-                self.end = end;
-                Ok(release)
+                Ok(removed.into())
             }
             Err(error) => {
                 self.end = HoldEnd::Unconfirmed;
@@ -216,8 +278,18 @@ impl Drop for HeldLock {
         if stays && background::is_forked() {
             return;
         }
+        let keeps = self.is_worth_keeping();
+        if keeps {
+            self.end = HoldEnd::Kept;
+        }
         self.hold.end(self.end);
         self.shared_session.unregister(self.hold.serial());
+        // After the end of this hold: the next one of this process may begin now.
+        match self.turn.take() {
+            Some(turn) if keeps => return drop(turn),
+            Some(turn) => turn.end_without_entry(),
+            None => {}
+        }
         if stays {
             self.shared_session
                 .discard(self.hold.ticket().clone(), Some(self.hold.entry().clone()));

@@ -28,6 +28,8 @@ use crate::token::Token;
 /// fences.
 #[derive(Debug)]
 pub(crate) struct Hold {
+    /// A number that no other hold of the session has.
+    serial: u64,
     ticket: Ticket,
     entry: EntryId,
     token: Token,
@@ -57,6 +59,7 @@ pub(crate) struct Waits {
 impl Hold {
     /// Creates the hold of the calling task. To be called on the task that acquires.
     pub(crate) fn new(
+        serial: u64,
         ticket: Ticket,
         entry: EntryId,
         token: Token,
@@ -64,6 +67,7 @@ impl Hold {
         acquired: Option<BootInstant>,
     ) -> Arc<Self> {
         Arc::new(Hold {
+            serial,
             caller: CallerKey::of_caller(&ticket.name),
             ticket,
             entry,
@@ -95,7 +99,7 @@ impl Hold {
     }
 
     pub(crate) fn serial(&self) -> u64 {
-        self.ticket.serial
+        self.serial
     }
 
     /// Ends the hold for this reason, unless it ended before. Returns the first reason, which
@@ -219,7 +223,14 @@ mod tests {
                 key: b"key".as_slice().into(),
                 incarnation: Incarnation::new(serial),
             };
-            Hold::new(ticket, entry, Token(serial), Observed::default(), None)
+            Hold::new(
+                serial,
+                ticket,
+                entry,
+                Token(serial),
+                Observed::default(),
+                None,
+            )
         }
     }
 

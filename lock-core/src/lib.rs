@@ -78,6 +78,7 @@ mod options;
 mod rwlock;
 mod self_wait;
 mod session_slot;
+mod sticky;
 mod sync;
 mod wait;
 mod wait_limit;
@@ -97,7 +98,10 @@ pub use operation::Operation;
 pub use options::{DEFAULT_TTL, MAX_TTL, MIN_TTL, OnRequeue, OnSessionLoss, Options};
 pub use queue::Queue;
 pub use rwlock::RwLock;
-pub use session::{Admission, AsOf, Backend, Enqueued, Placed, Removal, Removed, Session, Watcher};
+pub use session::{
+    Admission, AsOf, Backend, Behind, Enqueued, Placed, Removal, Removed, Session, Watcher,
+};
+pub use sticky::{Sticky, StickyStats};
 pub use token::Token;
 pub use token_offset::{KnownTokenOffset, Raised, TokenOffset};
 

@@ -7,10 +7,12 @@ use crate::error::Error;
 #[cfg(doc)]
 use crate::error::ErrorKind;
 use crate::guard::Guard;
+use crate::held_lock::Release;
 use crate::name::LockName;
 use crate::named::Named;
 #[cfg(doc)]
 use crate::options::OnSessionLoss;
+use crate::sticky::{Sticky, StickyLock, StickyStats};
 
 /// A lock with one holder at a time, first come first served.
 ///
@@ -23,6 +25,69 @@ pub struct Mutex(Named);
 impl Mutex {
     pub(crate) fn new(named: Named) -> Self {
         Mutex(named)
+    }
+
+    /// Returns the same lock as a *sticky* one: after a release, this process keeps it while nobody
+    /// else wants it, so that a task of the process takes it again without a request. All sticky
+    /// handles of one name and one [`Locks`](crate::Locks) share what is kept.
+    ///
+    /// - The tasks of the process wait for each other first come first served. The first of them
+    ///   stands in the lock's queue for all. Its place stays theirs if it gives up.
+    /// - Once somebody else queues, whatever client it uses, the lock is given up: at once if it is
+    ///   not in use, else when the hold ends, or a few holds later if [`Sticky::turns`] says so. It is
+    ///   then not kept for a while, so a lock that two processes share costs what it costs without
+    ///   this.
+    /// - It is also given up after [`Sticky::idle`], and by [`give_up`](Mutex::give_up) and
+    ///   [`Locks::close`](crate::Locks::close). It is not taken again while the session is in
+    ///   jeopardy.
+    /// - All holds in between have the same [token](Guard::token), and [`Guard::turn`] counts them. A
+    ///   resource that checks tokens tells processes apart, not the tasks of one process.
+    ///
+    /// The price: to others, a lock that is kept looks held. A [`try_acquire`](Mutex::try_acquire) of
+    /// theirs finds it busy. If this process dies while it keeps the lock, they wait for the time to
+    /// live although nobody was inside.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if [`Sticky::turns`] is zero.
+    ///
+    /// ```
+    /// # futures_executor::block_on(async {
+    /// # let backend = backend_embedded::EmbeddedBackend::open("embedded:memory").await?;
+    /// # let locks = lock_core::Locks::new(backend, lock_core::Options::default())?;
+    /// use lock_core::{Release, Sticky};
+    ///
+    /// let ledger = locks.mutex("accounts/ledger")?.sticky(Sticky::default())?;
+    /// let first = ledger.acquire().await?;
+    /// let token = first.token();
+    /// assert_eq!(first.release().await?, Release::Kept);
+    /// let second = ledger.acquire().await?; // no request, if nobody else has queued
+    /// assert_eq!((second.token(), second.turn()), (token, 1));
+    /// # Ok::<(), lock_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn sticky(self, sticky: Sticky) -> Result<Self, Error> {
+        Ok(Mutex(self.0.with_sticky(sticky)?))
+    }
+
+    /// Gives the lock up now if it is kept and no task of this process uses it. Returns what the
+    /// coordinator found, or `None` if there was nothing to give up. At most one round trip.
+    ///
+    /// # Errors
+    /// The kinds of [`Guard::release`]. The lock is then given up in the background.
+    ///
+    /// # Cancel safety
+    /// Dropped at any await, the lock is given up in the background.
+    pub async fn give_up(&self) -> Result<Option<Release>, Error> {
+        match self.0.sticky() {
+            Some(sticky) => sticky.give_up(self.name()).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Returns what became of the acquires of this lock, over all its sticky handles. All numbers are
+    /// zero for a lock that is not sticky.
+    pub fn sticky_stats(&self) -> StickyStats {
+        self.0.sticky().map(StickyLock::stats).unwrap_or_default()
     }
 
     /// Returns the name of the lock.

@@ -21,17 +21,37 @@ use crate::name::LockName;
 use crate::observe::{AcquireRecord, NotAcquired, spans};
 use crate::operation::Operation;
 use crate::options::OnSessionLoss;
+use crate::sticky::{Sticky, StickyLock};
 use crate::wait_limit::WaitLimit;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Named {
     client: Arc<Client>,
     name: LockName,
+    sticky: Option<StickyLock>,
 }
 
 impl Named {
     pub(crate) fn new(client: Arc<Client>, name: LockName) -> Self {
-        Named { client, name }
+        Named {
+            client,
+            name,
+            sticky: None,
+        }
+    }
+
+    /// Makes the lock sticky.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if an option is out of bounds.
+    pub(crate) fn with_sticky(mut self, sticky: Sticky) -> Result<Self, Error> {
+        self.sticky = Some(StickyLock::new(&self.client, &self, sticky)?);
+        Ok(self)
+    }
+
+    /// Returns the sticky part of the lock, if it has one.
+    pub(crate) fn sticky(&self) -> Option<&StickyLock> {
+        self.sticky.as_ref()
     }
 
     pub(crate) fn name(&self) -> &LockName {
@@ -62,7 +82,17 @@ impl Named {
         policy: OnSessionLoss,
     ) -> Result<Option<HeldLock>, Error> {
         let record = AcquireRecord::begin(self.client.observed(), &self.name, mode);
-        let held = self.wait(mode, limit, policy, &record).await;
+        // A loop of acquires that never wait must let other tasks run.
+        tokio::task::coop::consume_budget().await;
+        let held = async {
+            let _place = self.client.enter()?;
+            match &self.sticky {
+                // In a box, so that the acquire of another lock does without the memory.
+                Some(sticky) => Box::pin(sticky.acquire(self, limit, policy, &record)).await,
+                None => self.wait(mode, limit, policy, &record).await,
+            }
+        };
+        let held = held.await;
         let held = held.map_err(|error| error.during(Operation::Acquire, Some(&self.name)));
         match &held {
             Ok(Some(_)) => {}
@@ -86,16 +116,14 @@ impl Named {
         })
     }
 
-    async fn wait(
+    /// Waits in the lock's queue, over as many sessions as it takes.
+    pub(crate) async fn wait(
         &self,
         mode: Mode,
         limit: WaitLimit,
         policy: OnSessionLoss,
         record: &AcquireRecord<'_>,
     ) -> Result<Option<HeldLock>, Error> {
-        // A loop of acquires that never wait must let other tasks run.
-        tokio::task::coop::consume_budget().await;
-        let _place = self.client.enter()?;
         let trace_context = self.client.observed().trace_context();
         let requeues = policy == OnSessionLoss::Requeue;
         let gate = self.client.sessions().gate();
@@ -117,7 +145,10 @@ impl Named {
             let may_have_entry = pending.may_have_entry();
             drop(pending);
             if may_have_entry && requeues {
-                self.client.notify_requeue(&self.name, &error);
+                self.note_requeue(&error);
+                if let Some(sticky) = &self.sticky {
+                    sticky.fail_waiting(&error);
+                }
             } else if may_have_entry || replaced && !requeues {
                 return Err(error);
             }
@@ -134,6 +165,17 @@ impl Named {
                 false => self.session(limit, None).await?,
             };
         }
+    }
+
+    /// Reports that a wait has lost its place by this error, and queues anew.
+    pub(crate) fn note_requeue(&self, error: &Error) {
+        self.client.notify_requeue(&self.name, error);
+    }
+
+    /// Returns how long ago the coordinator last answered; `None` if no session is open.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        let shared_session = self.client.sessions().current()?;
+        Some(shared_session.session().liveness().silence())
     }
 
     /// Returns the session, and opens one if there is none.
@@ -180,7 +222,7 @@ struct Outage {
 }
 
 /// Returns whether the session was lost, other than by a close of ours.
-fn is_loss(error: &Error) -> bool {
+pub(crate) fn is_loss(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::SessionLost(reason) if reason != LossReason::Closed)
 }
 

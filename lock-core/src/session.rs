@@ -1,10 +1,11 @@
 //! What a backend implements: a queue of ephemeral entries, and the session that keeps them alive.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 
 use crate::data::{Access, Accessed, DataKey};
 use crate::entry::{EntryId, Metadata, SessionId, Ticket};
@@ -178,6 +179,28 @@ pub enum Watcher {
     Waiter,
 }
 
+/// Who stands behind an entry, as [`watch_behind`](Session::watch_behind) found it.
+pub enum Behind {
+    /// Somebody does.
+    Somebody,
+    /// Nobody did. The watch resolves once somebody may stand there, or our entry may be gone. It may
+    /// resolve early, and never misses either. It fails as [`watch`](Session::watch) does, and the
+    /// core then asks again. Dropping it leaves no watch behind.
+    Nobody(BoxFuture<'static, Result<(), Error>>),
+    /// Our entry is gone.
+    Gone,
+}
+
+impl fmt::Debug for Behind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Behind::Somebody => "Somebody",
+            Behind::Nobody(_) => "Nobody",
+            Behind::Gone => "Gone",
+        })
+    }
+}
+
 /// What [`remove`](Session::remove) did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removal {
@@ -283,6 +306,18 @@ pub trait Session: Debug + Send + Sync {
     /// Those of [`enqueue`](Session::enqueue), and [`ErrorKind::Unreachable`] if the watch broke:
     /// the core then looks, and watches again.
     async fn watch(&self, entry: &EntryId, watcher: Watcher) -> Result<(), Error>;
+
+    /// Reads whether another entry stands behind our exclusive one in its queue, whatever client made
+    /// it, and watches for one if none does. Not older than the call. The core calls this for an
+    /// entry that it keeps although nobody holds the lock, and asks again every few seconds, since a
+    /// store can lose the event of a watch.
+    ///
+    /// # Cancel safety
+    /// Leaves no watch behind.
+    ///
+    /// # Errors
+    /// Those of [`watch`](Session::watch).
+    async fn watch_behind(&self, ticket: &Ticket, entry: &EntryId) -> Result<Behind, Error>;
 
     /// Removes the entry of this ticket: this incarnation, never "whatever has this name". With
     /// `entry` unknown, it removes whatever an `enqueue` of this ticket made. After `Ok` there is

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use lock_core::clock::Clock;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
-    Access, Accessed, Admission, AsOf, Backend, DataKey, Enqueued, EntryId, Error, Guard,
+    Access, Accessed, Admission, AsOf, Backend, Behind, DataKey, Enqueued, EntryId, Error, Guard,
     Incarnation, Liveness, LockName, Locks, LossReason, Metadata, Mode, Options, Placed, Queue,
     Raised, Release, Removal, Removed, Session, SessionId, Ticket, TokenOffset, Watcher,
 };
@@ -130,6 +130,10 @@ impl Session for StoreSession {
 
     async fn watch(&self, _: &EntryId, _: Watcher) -> Result<(), Error> {
         std::future::pending().await
+    }
+
+    async fn watch_behind(&self, _: &Ticket, _: &EntryId) -> Result<Behind, Error> {
+        unreachable!("no lock is sticky")
     }
 
     async fn remove(

@@ -19,7 +19,7 @@ use lock_core::clock::Clock;
 use lock_core::liveness::Liveness;
 use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ask, View};
-use lock_core::session::{Admission, AsOf, Enqueued, Removal, Session, Watcher};
+use lock_core::session::{Admission, AsOf, Behind, Enqueued, Removal, Session, Watcher};
 use lock_core::{
     Access, Accessed, DataKey, Effect, EntryId, Error, ErrorKind, LossReason, Metadata, State,
     Ticket, background,
@@ -282,6 +282,12 @@ impl Session for EtcdSession {
         self.check_alive()?;
         self.liveness
             .note_session_loss(self.wait_until_gone(entry, watcher).await)
+    }
+
+    async fn watch_behind(&self, ticket: &Ticket, entry: &EntryId) -> Result<Behind, Error> {
+        self.check_alive()?;
+        self.liveness
+            .note_session_loss(self.look_behind(ticket, entry).await)
     }
 
     async fn remove(

@@ -1,7 +1,8 @@
 //! The watches of a stream that the server has not confirmed.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+
+use super::stream::Target;
 
 /// The creations under way, in the order of the requests. etcd confirms them in that order, its
 /// `grpc-proxy` in any order. Both number the watches of a stream from zero on, in the order of the
@@ -16,9 +17,9 @@ pub(super) struct Creations {
 /// A watch that was asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Creation {
-    /// Its serial number. The same key may have been watched before.
+    /// Its serial number. The same target may have been watched before.
     pub(super) serial: u64,
-    pub(super) key: Arc<[u8]>,
+    pub(super) target: Target,
 }
 
 impl Creations {
@@ -55,7 +56,7 @@ mod tests {
     fn a_confirmation_belongs_to_the_watch_with_its_id() {
         let creation = |serial: u64| Creation {
             serial,
-            key: serial.to_be_bytes().as_slice().into(),
+            target: Target::Key(serial.to_be_bytes().as_slice().into()),
         };
         let mut creations = Creations::default();
         for serial in 10..14 {

@@ -1,4 +1,4 @@
-//! Watches on single keys, many on one stream.
+//! Watches on keys and on queues, many on one stream.
 
 mod creations;
 mod reopening;
@@ -14,7 +14,8 @@ use futures_util::FutureExt;
 use lock_core::{Error, ErrorKind, background};
 use tokio::sync::{mpsc, oneshot};
 
-use self::watcher::{Command, Deletion, Waiting, Watcher};
+pub(crate) use self::stream::Target;
+use self::watcher::{Change, Command, Waiting, Watcher};
 use crate::transport::Transport;
 
 /// The watches of one backend. All use one stream, which is opened with the first watch and closed
@@ -29,21 +30,21 @@ pub(crate) struct Watches {
     serial: AtomicU64,
 }
 
-/// The state of a key once it is watched.
+/// The state of what is watched.
 #[derive(Debug)]
 pub(crate) enum Watched {
-    /// Every deletion after this revision is seen.
+    /// Every change after this revision is seen.
     Since(i64, Watch),
-    /// It was deleted, at this revision.
-    Gone(i64),
+    /// It has changed, at this revision.
+    Changed(i64),
 }
 
-/// One watch on one key. It is small, because there may be very many of them for very long.
+/// One watch on one target. It is small, because there may be very many of them for very long.
 #[derive(Debug)]
 pub(crate) struct Watch {
     serial: u64,
-    key: Arc<[u8]>,
-    deletion: oneshot::Receiver<Deletion>,
+    target: Target,
+    change: oneshot::Receiver<Change>,
     commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -56,9 +57,8 @@ impl Watches {
         }
     }
 
-    /// Watches for a deletion of a key after this revision. Returns once the watch sees deletions,
-    /// or has seen one.
-    pub(crate) async fn watch(&self, key: Arc<[u8]>, after: i64) -> Result<Watched, Error> {
+    /// Watches for a change after this revision. Returns once the watch sees changes, or has seen one.
+    pub(crate) async fn watch(&self, target: Target, after: i64) -> Result<Watched, Error> {
         let background = background::handle()?;
         let commands = self.commands.get_or_init(|| {
             let (commands, queue) = mpsc::unbounded_channel();
@@ -67,34 +67,34 @@ impl Watches {
         });
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let (confirmation, confirmed) = oneshot::channel();
-        let (sender, deletion) = oneshot::channel();
+        let (sender, change) = oneshot::channel();
         let waiting = Waiting {
             serial,
             after,
-            deletion: sender,
+            change: sender,
         };
         let mut watch = Watch {
             serial,
-            key: key.clone(),
-            deletion,
+            target: target.clone(),
+            change,
             commands: commands.clone(),
         };
         // If nobody receives it, the channels in it are dropped, and the watch ends with an error.
         let _ = commands.send(Command::Add {
-            key,
+            target,
             waiting,
             confirmation,
         });
         match confirmed.await {
             Ok(since) => Ok(Watched::Since(since, watch)),
             // The watch has ended before it was confirmed.
-            Err(_) => watch.wait_until_gone().await.map(Watched::Gone),
+            Err(_) => watch.wait_for_change().await.map(Watched::Changed),
         }
     }
 }
 
 impl Watch {
-    /// Waits until the key is deleted, and returns the revision. To be called once.
+    /// Waits until the target changes, and returns the revision. To be called once.
     ///
     /// # Errors
     /// Those that end a watch early, [`ErrorKind::Unreachable`] and [`ErrorKind::Exhausted`] among
@@ -102,13 +102,13 @@ impl Watch {
     ///
     /// # Cancel safety
     /// Safe.
-    pub(crate) fn wait_until_gone(&mut self) -> impl Future<Output = Result<i64, Error>> {
-        (&mut self.deletion).map(|outcome| {
-            let deletion = outcome.map_err(|closed| {
+    pub(crate) fn wait_for_change(&mut self) -> impl Future<Output = Result<i64, Error>> {
+        (&mut self.change).map(|outcome| {
+            let change = outcome.map_err(|closed| {
                 let text = "a watch ended abnormally: please report this";
                 Error::new(ErrorKind::Internal, text).with_source(closed)
             })?;
-            deletion.map_err(|reason| {
+            change.map_err(|reason| {
                 Error::new(reason.kind(), "a watch was interrupted").with_source((*reason).clone())
             })
         })
@@ -119,7 +119,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let _ = self.commands.send(Command::Remove {
             serial: self.serial,
-            key: self.key.clone(),
+            target: self.target.clone(),
         });
     }
 }

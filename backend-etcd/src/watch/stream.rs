@@ -25,8 +25,34 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a stream without watches stays open for the next one.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// A key, as watches share it.
-pub(super) type Key = Arc<[u8]>;
+/// What is watched. Watches share it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Target {
+    /// A key: that it is deleted.
+    Key(Arc<[u8]>),
+    /// The keys from the first up to, not including, the second: that one is made or deleted.
+    Range(Arc<(Vec<u8>, Vec<u8>)>),
+}
+
+impl Target {
+    /// Returns the first key.
+    fn start(&self) -> &[u8] {
+        match self {
+            Target::Key(key) => key,
+            Target::Range(range) => &range.0,
+        }
+    }
+
+    /// Returns the options of a watch that begins now. One that begins at a past revision would wait
+    /// for the server's catch-up loop, which runs ten times a second.
+    fn options(&self, id: i64) -> WatchOptions {
+        let options = WatchOptions::new().with_watch_id(id);
+        match self {
+            Target::Key(_) => options.with_filters([WatchFilterType::NoPut]),
+            Target::Range(range) => options.with_range(range.1.clone()),
+        }
+    }
+}
 
 /// An open stream.
 pub(super) struct Stream {
@@ -35,8 +61,8 @@ pub(super) struct Stream {
     responses: WatchResponseStream,
     /// The watches that the server has not confirmed.
     pub(super) creations: Creations,
-    /// The keys of the confirmed watches, by the server's ids of those.
-    pub(super) keys: HashMap<i64, Key>,
+    /// The targets of the confirmed watches, by the server's ids of those.
+    pub(super) targets: HashMap<i64, Target>,
     replaced: BoxFuture<'static, ()>,
     last_message: Instant,
     /// Since when an answer is due, and how long it may take.
@@ -72,10 +98,13 @@ impl Stream {
             scope: Scope::Request,
         })?;
         let mut client = connection.client.watch_client();
-        let opened = timeout(limit, client.watch(&*creation.key, Some(options(0))))
-            .await
-            .map_err(|_| error::timeout(&connection.address, limit))
-            .and_then(|opened| opened.map_err(|e| connection.failure(e)));
+        let opened = timeout(
+            limit,
+            client.watch(creation.target.start(), Some(creation.target.options(0))),
+        )
+        .await
+        .map_err(|_| error::timeout(&connection.address, limit))
+        .and_then(|opened| opened.map_err(|e| connection.failure(e)));
         let opened = match opened {
             Ok(opened) => opened,
             Err(failure) => {
@@ -93,7 +122,7 @@ impl Stream {
             requests,
             responses,
             creations,
-            keys: HashMap::new(),
+            targets: HashMap::new(),
             last_message: now,
             due: Some((now, limit)),
         })
@@ -116,8 +145,8 @@ impl Stream {
         creation: Creation,
         limit: Duration,
     ) -> Result<(), Failure> {
-        let options = options(self.creations.next_id());
-        let request = self.requests.watch(&*creation.key, Some(options));
+        let options = creation.target.options(self.creations.next_id());
+        let request = self.requests.watch(creation.target.start(), Some(options));
         send(&self.connection, limit, request).await?;
         self.due.get_or_insert((Instant::now(), limit));
         self.creations.push(creation);
@@ -126,7 +155,7 @@ impl Stream {
 
     /// Cancels a confirmed watch.
     pub(super) async fn cancel(&mut self, id: i64, limit: Duration) -> Result<(), Failure> {
-        self.keys.remove(&id);
+        self.targets.remove(&id);
         send(&self.connection, limit, self.requests.cancel(id)).await
     }
 
@@ -171,14 +200,6 @@ impl Stream {
             _ => Check::Nothing,
         })
     }
-}
-
-/// Returns the options of a watch that begins now and reports only deletions. A watch that begins
-/// at a past revision would wait for the server's catch-up loop, which runs ten times a second.
-fn options(id: i64) -> WatchOptions {
-    WatchOptions::new()
-        .with_filters([WatchFilterType::NoPut])
-        .with_watch_id(id)
 }
 
 async fn send(

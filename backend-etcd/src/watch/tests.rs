@@ -5,29 +5,32 @@ use testkit::fixtures::etcd::Node;
 use tokio::sync::{mpsc, oneshot};
 
 use super::reopening::Reopening;
-use super::watcher::{Command, Deletion, Waiting, Watcher};
+use super::stream::Target;
+use super::watcher::{Change, Command, Waiting, Watcher};
 use crate::config::Config;
 use crate::transport::Transport;
 
 /// A watch that was asked for.
 struct Asked {
     confirmed: oneshot::Receiver<i64>,
-    _deletion: oneshot::Receiver<Deletion>,
+    _change: oneshot::Receiver<Change>,
 }
 
 async fn ask(watcher: &mut Watcher, key: &[u8]) -> Result<Asked, Error> {
     let (confirmation, confirmed) = oneshot::channel();
-    let (deletion, receiver) = oneshot::channel();
+    let (change, receiver) = oneshot::channel();
     let waiting = Waiting {
         serial: 1,
         after: 0,
-        deletion,
+        change,
     };
-    let added = watcher.add(key.into(), waiting, confirmation).await;
+    let added = watcher
+        .add(Target::Key(key.into()), waiting, confirmation)
+        .await;
     added.map_err(|failure| failure.error)?;
     Ok(Asked {
         confirmed,
-        _deletion: receiver,
+        _change: receiver,
     })
 }
 

@@ -1,12 +1,12 @@
 //! The task behind all watches of a backend. It keeps the stream, and lets all who watch the same
-//! key share one watch of the server.
+//! target share one watch of the server.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::WatchResponse;
+use etcd_client::{Event, EventType, KeyValue, WatchResponse};
 use lock_core::{Error, ErrorKind};
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::{mpsc, oneshot};
@@ -14,11 +14,11 @@ use tokio::time::Instant;
 
 use super::creations::Creation;
 use super::reopening::Reopening;
-use super::stream::{self, Check, Key, Message, Stream};
+use super::stream::{self, Check, Message, Stream, Target};
 use crate::error::{self, Failure, Scope};
 use crate::transport::Transport;
 
-/// How long a watch that nobody needs stays for the next one on its key.
+/// How long a watch that nobody needs stays for the next one on its target.
 const LINGER: Duration = Duration::from_secs(1);
 /// The most watches that may stay so.
 const MAX_LINGERING: usize = 1000;
@@ -27,59 +27,65 @@ const MAX_LINGERING: usize = 1000;
 #[derive(Debug)]
 pub(super) enum Command {
     Add {
-        key: Key,
+        target: Target,
         waiting: Waiting,
-        /// Receives the revision after which the watch sees every deletion, once the server has
+        /// Receives the revision after which the watch sees every change, once the server has
         /// confirmed the watch. Dropped if the watch has ended before.
         confirmation: oneshot::Sender<i64>,
     },
     Remove {
-        key: Key,
+        target: Target,
         serial: u64,
     },
 }
 
-/// A caller that waits for the deletion of a key.
+/// A caller that waits for the change of a target.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) serial: u64,
-    /// Only a deletion after this revision counts.
+    /// Only a change after this revision counts.
     pub(super) after: i64,
-    pub(super) deletion: oneshot::Sender<Deletion>,
+    pub(super) change: oneshot::Sender<Change>,
 }
 
-/// The revision at which a key was deleted, or the error that ended its watch.
-pub(super) type Deletion = Result<i64, Arc<Error>>;
+/// The revision at which a target was changed, or the error that ended its watch.
+pub(super) type Change = Result<i64, Arc<Error>>;
 
 pub(super) struct Watcher {
     transport: Arc<Transport>,
     commands: mpsc::UnboundedReceiver<Command>,
     /// Boxed: a table is up to half empty, and there are two of them while it grows.
-    keys: BTreeMap<Key, Box<Watched>>,
+    targets: BTreeMap<Target, Box<Watched>>,
     stream: Option<Stream>,
     pub(super) reopening: Reopening,
     /// How many watches were asked for so far.
     created: u64,
-    /// The keys whose last watcher left, and when it did, oldest first. Some may have a watcher
+    /// The targets whose last watcher left, and when it did, oldest first. Some may have a watcher
     /// again.
-    lingering: VecDeque<(Instant, Key)>,
+    lingering: VecDeque<(Instant, Target)>,
 }
 
-/// A key under watch. A process that holds very many locks has one of these for each.
+/// A target under watch. A process that holds very many locks has one of these for each.
 struct Watched {
     progress: Progress,
-    /// The revision of the last deletion that was seen.
-    deleted: i64,
+    /// The revision of the last change that was seen.
+    changed: i64,
     watchers: SmallVec<[Waiting; 1]>,
-    /// How many times `lingering` has this key.
+    /// How many times `lingering` has this target.
     lingers: u32,
+}
+
+/// Returns whether a key was made or deleted, and not only written again.
+fn is_change(event: &Event) -> bool {
+    let is_made = |kv: &KeyValue| kv.create_revision() == kv.mod_revision();
+    event.event_type() == EventType::Delete || event.kv().is_some_and(is_made)
 }
 
 /// How far the server's watch has come.
 enum Progress {
     /// The server has not confirmed it.
     Creating {
-        /// The serial number of the creation. The same key may have been watched before.
+        /// The serial number of the creation. The same target may have been watched before.
         creation: u64,
         confirmations: Vec<oneshot::Sender<i64>>,
     },
@@ -112,7 +118,7 @@ impl Watcher {
         Watcher {
             transport,
             commands,
-            keys: BTreeMap::new(),
+            targets: BTreeMap::new(),
             stream: None,
             reopening: Reopening::default(),
             created: 0,
@@ -141,12 +147,12 @@ impl Watcher {
             let outcome = match wake {
                 Wake::Command(None) => return,
                 Wake::Command(Some(Command::Add {
-                    key,
+                    target,
                     waiting,
                     confirmation,
-                })) => self.add(key, waiting, confirmation).await,
-                Wake::Command(Some(Command::Remove { key, serial })) => {
-                    self.remove(serial, &key).await
+                })) => self.add(target, waiting, confirmation).await,
+                Wake::Command(Some(Command::Remove { target, serial })) => {
+                    self.remove(serial, &target).await
                 }
                 Wake::Message(Message::Response(response)) => self.handle_response(response).await,
                 Wake::Message(Message::Replaced) => self.end_stream(),
@@ -159,7 +165,7 @@ impl Watcher {
     }
 
     fn timer(&self) -> impl Future<Output = ()> + use<> {
-        let has_watches = !self.keys.is_empty();
+        let has_watches = !self.targets.is_empty();
         let check = self.stream.as_ref().map(|s| s.next_check(has_watches));
         let linger = self.lingering.front().map(|(since, _)| *since + LINGER);
         let reopen = match (&self.stream, has_watches) {
@@ -177,13 +183,13 @@ impl Watcher {
 
     pub(super) async fn add(
         &mut self,
-        key: Key,
+        target: Target,
         waiting: Waiting,
         confirmation: oneshot::Sender<i64>,
     ) -> Result<(), Failure> {
-        if let Some(watched) = self.keys.get_mut(&key) {
-            if watched.deleted > waiting.after {
-                let _ = waiting.deletion.send(Ok(watched.deleted));
+        if let Some(watched) = self.targets.get_mut(&target) {
+            if watched.changed > waiting.after {
+                let _ = waiting.change.send(Ok(watched.changed));
                 return Ok(());
             }
             match &mut watched.progress {
@@ -193,15 +199,15 @@ impl Watcher {
             watched.watchers.push(waiting);
             return Ok(());
         }
-        let creation = self.next_creation(key.clone());
-        self.keys.insert(
-            key,
+        let creation = self.next_creation(target.clone());
+        self.targets.insert(
+            target,
             Box::new(Watched {
                 progress: Progress::Creating {
                     creation: creation.serial,
                     confirmations: vec![confirmation],
                 },
-                deleted: 0,
+                changed: 0,
                 watchers: smallvec![waiting],
                 lingers: 0,
             }),
@@ -213,10 +219,10 @@ impl Watcher {
         }
     }
 
-    fn next_creation(&mut self, key: Key) -> Creation {
+    fn next_creation(&mut self, target: Target) -> Creation {
         self.created += 1;
         let serial = self.created;
-        Creation { serial, key }
+        Creation { serial, target }
     }
 
     /// Asks for a watch on the stream, or opens one with it.
@@ -247,7 +253,7 @@ impl Watcher {
                     && scope != Scope::Token
                     && !self.reopening.was_answered() =>
             {
-                tracing::debug!(%error, watches = self.keys.len(), "no watch could be set");
+                tracing::debug!(%error, watches = self.targets.len(), "no watch could be set");
                 self.reopening.note_failure();
                 Ok(())
             }
@@ -256,10 +262,10 @@ impl Watcher {
     }
 
     async fn ask_for_all(&mut self) -> Result<(), Failure> {
-        let keys: Vec<Key> = self.keys.keys().cloned().collect();
-        for key in keys {
-            let creation = self.next_creation(key.clone());
-            let Some(watched) = self.keys.get_mut(&key) else {
+        let targets: Vec<Target> = self.targets.keys().cloned().collect();
+        for target in targets {
+            let creation = self.next_creation(target.clone());
+            let Some(watched) = self.targets.get_mut(&target) else {
                 continue;
             };
             if let Progress::Creating {
@@ -273,14 +279,14 @@ impl Watcher {
         Ok(())
     }
 
-    async fn remove(&mut self, serial: u64, key: &Key) -> Result<(), Failure> {
-        let Some(watched) = self.keys.get_mut(key) else {
+    async fn remove(&mut self, serial: u64, target: &Target) -> Result<(), Failure> {
+        let Some(watched) = self.targets.get_mut(target) else {
             return Ok(());
         };
         watched.watchers.retain(|waiting| waiting.serial != serial);
         if watched.watchers.is_empty() {
             watched.lingers += 1;
-            self.lingering.push_back((Instant::now(), key.clone()));
+            self.lingering.push_back((Instant::now(), target.clone()));
         }
         while self.lingering.len() > MAX_LINGERING {
             self.end_lingering().await?;
@@ -288,19 +294,19 @@ impl Watcher {
         Ok(())
     }
 
-    /// Takes the oldest key out of `lingering`, and cancels its watch if it has no watcher.
+    /// Takes the oldest target out of `lingering`, and cancels its watch if it has no watcher.
     async fn end_lingering(&mut self) -> Result<(), Failure> {
-        let Some((_, key)) = self.lingering.pop_front() else {
+        let Some((_, target)) = self.lingering.pop_front() else {
             return Ok(());
         };
-        let Some(watched) = self.keys.get_mut(&key) else {
+        let Some(watched) = self.targets.get_mut(&target) else {
             return Ok(());
         };
         watched.lingers = watched.lingers.saturating_sub(1);
         if watched.lingers > 0 || !watched.watchers.is_empty() {
             return Ok(());
         }
-        match self.keys.remove(&key).map(|watched| watched.progress) {
+        match self.targets.remove(&target).map(|watched| watched.progress) {
             Some(Progress::Confirmed { id, .. }) => self.cancel(id).await,
             // It is cancelled when it is confirmed.
             Some(Progress::Creating { .. }) | None => Ok(()),
@@ -341,17 +347,17 @@ impl Watcher {
         };
         stream.note_response(limit);
         self.reopening.note_answer();
-        if let Some(Creation { serial, key }) = confirmed {
-            let watched = self.keys.get_mut(&key);
+        if let Some(Creation { serial, target }) = confirmed {
+            let watched = self.targets.get_mut(&target);
             match watched.filter(|w| w.is_created_by(serial)) {
                 Some(_) if response.canceled() => {
-                    self.break_off(&key, stream::to_error(&response));
+                    self.break_off(&target, stream::to_error(&response));
                 }
                 Some(watched) => {
                     let since = response.header().map_or(0, |header| header.revision());
                     let confirmed = Progress::Confirmed { id, since };
                     let before = std::mem::replace(&mut watched.progress, confirmed);
-                    stream.keys.insert(id, key);
+                    stream.targets.insert(id, target);
                     if let Progress::Creating { confirmations, .. } = before {
                         for confirmation in confirmations {
                             let _ = confirmation.send(since);
@@ -362,30 +368,31 @@ impl Watcher {
                 None => self.cancel(id).await?,
             }
         } else if response.canceled() {
-            if let Some(key) = stream.keys.remove(&id) {
-                self.break_off(&key, stream::to_error(&response));
+            if let Some(target) = stream.targets.remove(&id) {
+                self.break_off(&target, stream::to_error(&response));
             }
         } else if let Some(revision) = response
             .events()
             .iter()
+            .filter(|event| is_change(event))
             .filter_map(|e| e.kv())
             .map(|kv| kv.mod_revision())
             .max()
-            && let Some(key) = stream.keys.get(&id).cloned()
+            && let Some(target) = stream.targets.get(&id).cloned()
         {
-            self.handle_deletion(&key, revision);
+            self.handle_change(&target, revision);
         }
         Ok(())
     }
 
-    fn handle_deletion(&mut self, key: &Key, revision: i64) {
-        let Some(watched) = self.keys.get_mut(key) else {
+    fn handle_change(&mut self, target: &Target, revision: i64) {
+        let Some(watched) = self.targets.get_mut(target) else {
             return;
         };
-        watched.deleted = watched.deleted.max(revision);
+        watched.changed = watched.changed.max(revision);
         for waiting in std::mem::take(&mut watched.watchers) {
             match waiting.after < revision {
-                true => _ = waiting.deletion.send(Ok(revision)),
+                true => _ = waiting.change.send(Ok(revision)),
                 false => watched.watchers.push(waiting),
             }
         }
@@ -409,7 +416,7 @@ impl Watcher {
         let Some(stream) = &mut self.stream else {
             return self.reopen().await;
         };
-        match stream.check(!self.keys.is_empty())? {
+        match stream.check(!self.targets.is_empty())? {
             Check::Nothing => Ok(()),
             Check::Close => {
                 self.stream = None;
@@ -419,25 +426,29 @@ impl Watcher {
         }
     }
 
-    /// Asks for another watch on some key, which is cancelled when it is confirmed. A request of
+    /// Asks for another watch on some target, which is cancelled when it is confirmed. A request of
     /// progress would not do: etcd's proxy does not answer it, and some versions of the proxy
     /// crash.
     async fn probe(&mut self) -> Result<(), Failure> {
         let limit = self.transport.request_limit();
-        let key = self.keys.keys().next().cloned();
-        let (Some(stream), Some(key)) = (&mut self.stream, key) else {
+        let target = self.targets.keys().next().cloned();
+        let (Some(stream), Some(target)) = (&mut self.stream, target) else {
             return Ok(());
         };
         stream.expect_answer(limit);
-        let creation = self.next_creation(key);
+        let creation = self.next_creation(target);
         self.create(creation).await
     }
 
-    fn break_off(&mut self, key: &Key, reason: Error) {
+    fn break_off(&mut self, target: &Target, reason: Error) {
         let reason = Arc::new(reason);
-        let watchers = self.keys.remove(key).into_iter().flat_map(|w| w.watchers);
+        let watchers = self
+            .targets
+            .remove(target)
+            .into_iter()
+            .flat_map(|w| w.watchers);
         for waiting in watchers {
-            let _ = waiting.deletion.send(Err(reason.clone()));
+            let _ = waiting.change.send(Err(reason.clone()));
         }
     }
 
@@ -445,7 +456,7 @@ impl Watcher {
     /// again.
     fn interrupt(&mut self, failure: Failure) {
         let Failure { error, scope } = failure;
-        tracing::debug!(%error, watches = self.keys.len(), "the watches are interrupted");
+        tracing::debug!(%error, watches = self.targets.len(), "the watches are interrupted");
         if let Some(stream) = self.stream.take() {
             self.transport.note_failure(&stream.connection, scope);
         }
@@ -455,9 +466,9 @@ impl Watcher {
             _ => error,
         });
         self.lingering.clear();
-        for watched in std::mem::take(&mut self.keys).into_values() {
+        for watched in std::mem::take(&mut self.targets).into_values() {
             for waiting in watched.watchers {
-                let _ = waiting.deletion.send(Err(reason.clone()));
+                let _ = waiting.change.send(Err(reason.clone()));
             }
         }
     }

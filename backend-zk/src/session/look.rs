@@ -4,13 +4,14 @@ use std::collections::HashMap;
 
 use futures_util::future::{BoxFuture, try_join_all};
 use lock_core::rule::{Ahead, Ask, View};
-use lock_core::session::AsOf;
+use lock_core::session::{AsOf, Behind};
 use lock_core::{EntryId, Error, Ticket};
 use zookeeper_client::{Client as ZkClient, Error as ZkError};
 
-use super::{ZkSession, incarnation};
+use super::{ZkSession, incarnation, to_change};
 use crate::client::Client;
 use crate::layout;
+use crate::node::Contender;
 
 impl ZkSession {
     pub(super) async fn look_ahead(
@@ -39,6 +40,42 @@ impl ZkSession {
         // A listing made while the session ended may be out of date.
         self.live_client()?;
         Ok(view)
+    }
+
+    /// Lists the queue of an entry that stands first, and watches the queue if nobody else is there.
+    pub(super) async fn look_behind(&self, entry: &EntryId) -> Result<Behind, Error> {
+        let (directory, own) = layout::split(entry)?;
+        let directory = directory.to_owned();
+        let listed = self.live_client()?.ask_in_turn(move |zk| {
+            Box::pin(async move {
+                let synced = zk.sync(&directory);
+                let listed = zk.list_and_watch_children(&directory);
+                synced.await?;
+                match listed.await {
+                    Ok(listed) => Ok(Some(listed)),
+                    Err(ZkError::NoNode) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            })
+        });
+        let listed = self.liveness.note_session_loss(listed.await)?;
+        let Some((children, watcher)) =
+            listed.filter(|(children, _)| children.iter().any(|child| child == own))
+        else {
+            // The node also goes with its session, and a listing may be out of date then.
+            let client = self.live_client()?;
+            self.write(&client).await?;
+            return Ok(Behind::Gone);
+        };
+        self.live_client()?;
+        let is_other = |child: &String| child != own && Contender::parse(child).is_some();
+        if children.iter().any(is_other) {
+            return Ok(Behind::Somebody);
+        }
+        let liveness = self.liveness.clone();
+        Ok(Behind::Nobody(Box::pin(async move {
+            liveness.note_session_loss(to_change(watcher.changed().await))
+        })))
     }
 
     /// Returns the view of an entry in a listing. The czxids are read where numbers do not give the

@@ -18,13 +18,13 @@ use lock_core::clock::Clock;
 use lock_core::liveness::Liveness;
 use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ahead, Ask, View};
-use lock_core::session::{Admission, AsOf, Enqueued, Removal, Session, Watcher};
+use lock_core::session::{Admission, AsOf, Behind, Enqueued, Removal, Session, Watcher};
 use lock_core::{
     Access, Accessed, DataKey, EntryId, Error, Incarnation, LossReason, Metadata, State, Ticket,
     TokenOffset, background,
 };
 use tokio::task::AbortHandle;
-use zookeeper_client::{EventType, SessionState, Stat, StateWatcher};
+use zookeeper_client::{EventType, SessionState, Stat, StateWatcher, WatchedEvent};
 
 use self::sole_contender::SoleEntries;
 use crate::client::{Client, Cluster};
@@ -207,15 +207,8 @@ impl ZkSession {
         let (Some(_), watcher) = self.liveness.note_session_loss(watched.await)? else {
             return Ok(());
         };
-        let event = watcher.changed().await;
-        if event.event_type != EventType::Session {
-            return Ok(());
-        }
         self.liveness
-            .note_session_loss(Err(match event.session_state {
-                SessionState::Closed => Error::session_lost(LossReason::Closed),
-                _ => error::session_gone(),
-            }))
+            .note_session_loss(to_change(watcher.changed().await))
     }
 
     /// Returns the incarnation of a node that must be on this session.
@@ -242,6 +235,17 @@ impl ZkSession {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns what the event of a watch says: a change, or the end of the session.
+fn to_change(event: WatchedEvent) -> Result<(), Error> {
+    if event.event_type != EventType::Session {
+        return Ok(());
+    }
+    Err(match event.session_state {
+        SessionState::Closed => Error::session_lost(LossReason::Closed),
+        _ => error::session_gone(),
+    })
 }
 
 /// Returns a node's incarnation: the number of the transaction that created it.
@@ -282,6 +286,10 @@ impl Session for ZkSession {
 
     async fn watch(&self, entry: &EntryId, _: Watcher) -> Result<(), Error> {
         self.wait_until_gone(entry).await
+    }
+
+    async fn watch_behind(&self, _: &Ticket, entry: &EntryId) -> Result<Behind, Error> {
+        self.look_behind(entry).await
     }
 
     async fn remove(

@@ -14,6 +14,7 @@ mod order;
 mod round_trips;
 mod security;
 mod sharing;
+mod sticky;
 mod token_offset;
 mod tokens;
 mod writes;
@@ -126,6 +127,13 @@ cases! {
         closing_twice_is_closing_once the_lost_reply_of_an_acquire_makes_one_entry
         the_lost_reply_of_a_release_frees_the_lock_once a_lost_wake_up_delays_the_turn_and_no_more
         an_acquire_dropped_behind_a_silent_network_leaves_no_entry;
+    sticky: a_kept_lock_is_taken_again_with_its_token whoever_queues_behind_a_kept_lock_is_served
+        a_holder_is_not_disturbed_by_those_behind an_idle_lock_is_given_up
+        a_kept_lock_is_given_up_when_it_is_told_so a_kept_lock_ends_with_its_process
+        a_kept_lock_that_was_evicted_is_not_taken_again a_kept_lock_ends_with_its_session
+        tasks_share_one_place_and_take_turns others_wait_for_no_more_turns_than_allowed
+        a_task_that_gives_up_leaves_the_place_to_the_next
+        a_place_that_nobody_waits_in_is_given_up;
     idempotency: every_request_of_a_session_does_the_work_of_one
         every_request_without_a_session_does_the_work_of_one
         sessions_opened_ten_times_leave_nothing_when_they_are_closed

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use conformance::{Administrator, Deployment, Fixture, Link, Members, Skip};
 use lock_core::rule::{Ask, View};
-use lock_core::session::{Admission, AsOf, Enqueued, Placed};
+use lock_core::session::{Admission, AsOf, Behind, Enqueued, Placed};
 use lock_core::{
     Access, Accessed, Backend, DataKey, EntryId, Error, Liveness, LockName, Metadata, Queue,
     Raised, Removal, Removed, Session, SessionId, Ticket, TokenOffset, Watcher,
@@ -31,6 +31,8 @@ pub enum Promise {
     Incarnations,
     /// It never reports that an entry is gone.
     WakeUps,
+    /// It never reports that somebody stands behind an entry.
+    Recalls,
     /// A session that was ended comes back.
     SessionEnds,
     /// A closed session leaves its entries.
@@ -313,6 +315,13 @@ impl Session for BrokenSession {
             return std::future::pending().await;
         }
         self.session.watch(entry, watcher).await
+    }
+
+    async fn watch_behind(&self, ticket: &Ticket, entry: &EntryId) -> Result<Behind, Error> {
+        if self.breaks(Promise::Recalls) {
+            return Ok(Behind::Nobody(Box::pin(std::future::pending())));
+        }
+        self.session.watch_behind(ticket, entry).await
     }
 
     async fn remove(

@@ -93,6 +93,17 @@ fn no_change_is_reported() {
 }
 
 #[test]
+fn nobody_is_reported_behind() {
+    caught(
+        Promise::Recalls,
+        &[
+            "sticky::whoever_queues_behind_a_kept_lock_is_served",
+            "sticky::a_kept_lock_that_was_evicted_is_not_taken_again",
+        ],
+    );
+}
+
+#[test]
 fn a_session_that_was_ended_comes_back() {
     caught(
         Promise::SessionEnds,

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use lock_core::clock::{self, Clock};
 use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ask, View};
-use lock_core::session::{Admission, AsOf, Enqueued, Removal, Removed, Watcher};
+use lock_core::session::{Admission, AsOf, Behind, Enqueued, Removal, Removed, Watcher};
 use lock_core::{
     Access, Accessed, DataKey, EntryId, Error, Liveness, LossReason, Metadata, Session, SessionId,
     Ticket, background,
@@ -92,6 +92,12 @@ impl Session for SmallSession {
     async fn watch(&self, entry: &EntryId, _: Watcher) -> Result<(), Error> {
         self.store.gone(entry).await;
         Ok(())
+    }
+
+    async fn watch_behind(&self, ticket: &Ticket, entry: &EntryId) -> Result<Behind, Error> {
+        self.check()?;
+        let name = ticket.name.clone();
+        Ok(self.store.clone().watch_behind(&name, entry))
     }
 
     async fn remove(

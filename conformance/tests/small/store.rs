@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lock_core::clock::{BootInstant, Clock};
 use lock_core::rule::{Ahead, Ask, View};
-use lock_core::session::{Admission, Enqueued, Placed};
+use lock_core::session::{Admission, Behind, Enqueued, Placed};
 use lock_core::{
     Access, Accessed, DataKey, Entry, EntryId, Error, ErrorKind, Incarnation, LockName, LossReason,
     Metadata, Mode, Queue, Raised, Removed, SessionId, Ticket, TokenOffset, background,
@@ -289,6 +289,36 @@ impl Store {
             state.offset = offset;
         }
         Raised::To(state.offset)
+    }
+
+    /// Returns who stands behind an entry, with a watch if nobody does.
+    pub fn watch_behind(self: Arc<Self>, name: &LockName, entry: &EntryId) -> Behind {
+        // Subscribed before the look, so that no change between the two is missed.
+        let mut changed = self.changed.subscribe();
+        match self.is_last(name, entry) {
+            None => Behind::Gone,
+            Some(false) => Behind::Somebody,
+            Some(true) => {
+                let (name, entry) = (name.clone(), entry.clone());
+                Behind::Nobody(Box::pin(async move {
+                    while self.is_last(&name, &entry) == Some(true) {
+                        tokio::select! {
+                            _ = changed.changed() => {}
+                            () = background::sleep(TICK) => {}
+                        }
+                    }
+                    Ok(())
+                }))
+            }
+        }
+    }
+
+    /// Returns whether an entry is the last of its queue; `None` if it is gone.
+    fn is_last(&self, name: &LockName, entry: &EntryId) -> Option<bool> {
+        let state = self.state();
+        let queue = state.queues.get(&queue_key(name))?;
+        let at = queue.iter().position(|found| found.id == *entry)?;
+        Some(at + 1 == queue.len())
     }
 
     /// Waits until there is no such entry.

@@ -17,7 +17,7 @@ use crate::gate::Gate;
 use crate::operation::Operation;
 use crate::retry;
 use crate::rule::{self, View};
-use crate::session::{Admission, AsOf, Enqueued, Removal, Removed, Session, Watcher};
+use crate::session::{Admission, AsOf, Behind, Enqueued, Removal, Removed, Session, Watcher};
 
 /// The most looks without an event that are under way in one session.
 const LOOKS: usize = 2;
@@ -140,20 +140,8 @@ impl HandoffSession {
         ticket: &Ticket,
         entry: &EntryId,
     ) -> Result<View, Error> {
-        self.look_in_turn_after(None, ticket, entry).await
-    }
-
-    /// Does the same after this error of an earlier look.
-    async fn look_in_turn_after(
-        &self,
-        failed: Option<Error>,
-        ticket: &Ticket,
-        entry: &EntryId,
-    ) -> Result<View, Error> {
-        let observed = self.session.liveness().observed();
-        let observed = observed.of_retries(Operation::Acquire);
         let look = || self.look(ticket, entry, AsOf::Now);
-        retry::retry_in_turn(&self.gate, &self.looks, failed, observed, look).await
+        self.ask_in_turn(None, look).await
     }
 
     /// Looks after an event, for as long as the session lives. The coordinator has just answered, so
@@ -166,16 +154,55 @@ impl HandoffSession {
         ticket: &Ticket,
         entry: &EntryId,
     ) -> Result<View, Error> {
-        match self.look(ticket, entry, AsOf::Change).await {
-            Ok(view) => {
+        let first = self.look(ticket, entry, AsOf::Change).await;
+        let look = || self.look(ticket, entry, AsOf::Now);
+        self.ask_again(first, look).await
+    }
+
+    /// Reads whether somebody stands behind our entry, and watches if nobody does; see
+    /// [`Session::watch_behind`]. Asks at once after a change, and else as
+    /// [`look_in_turn`](HandoffSession::look_in_turn) does.
+    ///
+    /// # Errors
+    /// The errors of the session that do not pass.
+    pub(crate) async fn watch_behind(
+        &self,
+        ticket: &Ticket,
+        entry: &EntryId,
+        as_of: AsOf,
+    ) -> Result<Behind, Error> {
+        let ask = || self.session.watch_behind(ticket, entry);
+        match as_of {
+            AsOf::Change => self.ask_again(ask().await, ask).await,
+            AsOf::Now => self.ask_in_turn(None, ask).await,
+        }
+    }
+
+    /// Goes on with a question whose first try ended like this, and that an event demanded.
+    async fn ask_again<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        first: Result<T, Error>,
+        ask: impl FnMut() -> F,
+    ) -> Result<T, Error> {
+        match first {
+            Ok(answer) => {
                 self.gate.note_answer();
-                Ok(view)
+                Ok(answer)
             }
-            Err(error) if error.is_retryable() => {
-                self.look_in_turn_after(Some(error), ticket, entry).await
-            }
+            Err(error) if error.is_retryable() => self.ask_in_turn(Some(error), ask).await,
             Err(error) => Err(error),
         }
+    }
+
+    /// Asks in turn and through the gate, after this error of an earlier try.
+    async fn ask_in_turn<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        failed: Option<Error>,
+        ask: impl FnMut() -> F,
+    ) -> Result<T, Error> {
+        let observed = self.session.liveness().observed();
+        let observed = observed.of_retries(Operation::Acquire);
+        retry::retry_in_turn(&self.gate, &self.looks, failed, observed, ask).await
     }
 
     /// Returns what decides whether requests are sent.

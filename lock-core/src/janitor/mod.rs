@@ -106,9 +106,14 @@ impl SharedSession {
         Ticket {
             name,
             mode,
-            serial: self.serial.fetch_add(1, Ordering::Relaxed),
+            serial: self.next_serial(),
             metadata,
         }
+    }
+
+    /// Returns a number that no other ticket or hold of the session has.
+    pub(crate) fn next_serial(&self) -> u64 {
+        self.serial.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Removes an entry in the background, for as long as that takes. May be called from `Drop`: it

@@ -50,6 +50,11 @@ impl<'a> AcquireRecord<'a> {
         }))
     }
 
+    /// Returns the record of an acquire on behalf of others, each of which has its own.
+    pub(crate) fn unobserved() -> Self {
+        AcquireRecord(None)
+    }
+
     /// Notes that the acquire waits for another contender. Returns what tells the observer, if there
     /// is one, who that is; `is_traced` says whether the acquire belongs to a trace.
     pub(crate) fn note_contention(&self, is_traced: bool) -> Option<BlockedRecord> {

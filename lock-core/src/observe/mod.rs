@@ -270,6 +270,8 @@ impl NotAcquired<'_> {
 pub enum HoldEnd {
     /// The guard gave the lock back.
     Released,
+    /// The guard ended, and this process keeps the [sticky](crate::Mutex::sticky) lock.
+    Kept,
     /// The guard gave the lock back, but the entry was gone before: the lock had been lost.
     AlreadyGone,
     /// The guard gave the lock back, and the coordinator did not confirm it. That goes on in the
@@ -286,6 +288,7 @@ impl HoldEnd {
     pub fn name(self) -> &'static str {
         match self {
             HoldEnd::Released => "released",
+            HoldEnd::Kept => "kept",
             HoldEnd::AlreadyGone => "already_gone",
             HoldEnd::Unconfirmed => "unconfirmed",
             HoldEnd::Dropped => "dropped",

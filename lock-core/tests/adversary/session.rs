@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use lock_core::clock::Clock;
 use lock_core::rule::{Ahead, Ask, View};
 use lock_core::{
-    Access, Accessed, Admission, AsOf, Backend, DataKey, Effect, Enqueued, EntryId, Error,
+    Access, Accessed, Admission, AsOf, Backend, Behind, DataKey, Effect, Enqueued, EntryId, Error,
     ErrorKind, Incarnation, Liveness, LockName, Locks, LossReason, Metadata, Mode, Options, Placed,
     Queue, Raised, Removal, Removed, Session, SessionId, Ticket, Token, TokenOffset, Watcher,
 };
@@ -91,6 +91,7 @@ pub struct Script {
     pub enqueue: Call,
     pub look: Call,
     pub watch: Call,
+    pub behind: Call,
     pub remove: Call,
     pub access: Call,
     pub metadata: Call,
@@ -103,6 +104,8 @@ pub struct Script {
     pub blocked: AtomicBool,
     /// Whether somebody removed our entry.
     pub gone: AtomicBool,
+    /// Whether another entry stands behind ours.
+    pub wanted: AtomicBool,
     pub entries: Mutex<HashSet<u64>>,
     /// The tickets of all enqueues, whatever their outcome.
     pub tickets: Mutex<HashSet<u64>>,
@@ -264,6 +267,20 @@ impl Session for ScriptedSession {
             self.liveness.lose(reason);
         }
         changed
+    }
+
+    async fn watch_behind(&self, _: &Ticket, _: &EntryId) -> Result<Behind, Error> {
+        self.script.behind.play().await?;
+        if self.script.gone.load(Ordering::SeqCst) {
+            return Ok(Behind::Gone);
+        }
+        if self.script.wanted.load(Ordering::SeqCst) {
+            return Ok(Behind::Somebody);
+        }
+        let script = self.script.clone();
+        Ok(Behind::Nobody(Box::pin(async move {
+            script.watch.play().await
+        })))
     }
 
     async fn remove(

@@ -10,9 +10,9 @@ use lock_core::clock::{self, Clock};
 use lock_core::renewal::keep_alive;
 use lock_core::rule::{Ask, View};
 use lock_core::{
-    Access, Accessed, Admission, AsOf, Backend, DataKey, Enqueued, EntryId, Error, ErrorKind,
-    Liveness, LockName, LossReason, Metadata, Queue, Raised, Removal, Removed, Session, SessionId,
-    Ticket, TokenOffset, Watcher, background,
+    Access, Accessed, Admission, AsOf, Backend, Behind, DataKey, Enqueued, EntryId, Error,
+    ErrorKind, Liveness, LockName, LossReason, Metadata, Queue, Raised, Removal, Removed, Session,
+    SessionId, Ticket, TokenOffset, Watcher, background,
 };
 use testkit::history::Cause;
 use tokio::task::AbortHandle;
@@ -179,6 +179,40 @@ impl Session for StoreSession {
         }
         link.pass(SERVER).await;
         Ok(())
+    }
+
+    async fn watch_behind(&self, _: &Ticket, entry: &EntryId) -> Result<Behind, Error> {
+        let StoreBackend { store, link } = self.backend.clone();
+        let mut changed = store.changed.subscribe();
+        let Some(process) = lock(&store.process).clone() else {
+            return Err(in_doubt());
+        };
+        let (id, own) = (self.id, entry.clone());
+        match self.call(move |state, _| state.is_last(id, &own)).await? {
+            None => return Ok(Behind::Gone),
+            Some(false) => return Ok(Behind::Somebody),
+            Some(true) => {}
+        }
+        let trouble = store.draw_trouble();
+        let entry = entry.clone();
+        Ok(Behind::Nobody(Box::pin(async move {
+            match trouble {
+                Some(0) => return Err(in_doubt()),
+                // It reports something for no reason, or its event is lost.
+                Some(1) => return Ok(()),
+                Some(2) => return std::future::pending().await,
+                _ => {}
+            }
+            while lock(&store.state).has_nobody_behind(&entry) {
+                // The store outlives all of its users.
+                let _ = changed.changed().await;
+                if process.has_ended() {
+                    return Err(in_doubt());
+                }
+            }
+            link.pass(SERVER).await;
+            Ok(())
+        })))
     }
 
     async fn remove(

@@ -65,6 +65,22 @@ impl State {
         self.queued.contains_key(&revision(entry))
     }
 
+    /// Returns whether an entry of a session is the last of its queue; `None` if it is gone.
+    pub fn is_last(&self, session: i64, entry: &EntryId) -> Result<Option<bool>, Error> {
+        self.check(session)?;
+        Ok(self.has(entry).then(|| self.has_nobody_behind(entry)))
+    }
+
+    /// Returns whether an entry is in its queue with nobody behind it.
+    pub fn has_nobody_behind(&self, entry: &EntryId) -> bool {
+        let created = revision(entry);
+        let Some(own) = self.queued.get(&created) else {
+            return false;
+        };
+        let mut behind = self.queued.range(created + 1..).map(|(_, it)| it);
+        !behind.any(|it| it.ticket.name == own.ticket.name)
+    }
+
     pub fn metadata(&self, entry: &EntryId) -> Option<Metadata> {
         let queued = self.queued.get(&revision(entry))?;
         Some(Metadata::clone(&queued.ticket.metadata))

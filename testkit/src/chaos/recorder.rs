@@ -9,9 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lock_core::rule::{Ask, View};
 use lock_core::{
-    Access, Accessed, Admission, AsOf, Backend, DataKey, Enqueued, EntryId, Error, Liveness,
-    LockName, Metadata, Queue, Raised, Removal, Removed, Session, SessionId, Ticket, TokenOffset,
-    Watcher,
+    Access, Accessed, Admission, AsOf, Backend, Behind, DataKey, Enqueued, EntryId, Error,
+    Liveness, LockName, Metadata, Queue, Raised, Removal, Removed, Session, SessionId, Ticket,
+    TokenOffset, Watcher,
 };
 
 use crate::history::journal::Journal;
@@ -139,6 +139,10 @@ impl Session for Recorded {
 
     async fn watch(&self, entry: &EntryId, watcher: Watcher) -> Result<(), Error> {
         self.inner.watch(entry, watcher).await
+    }
+
+    async fn watch_behind(&self, ticket: &Ticket, entry: &EntryId) -> Result<Behind, Error> {
+        self.inner.watch_behind(ticket, entry).await
     }
 
     async fn remove(
