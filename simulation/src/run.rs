@@ -119,6 +119,7 @@ impl Run {
                 work: cast.work,
                 long_holds: cast.long_holds,
                 locks: (0..cast.locks).map(lock_name).collect(),
+                sticky: setup.profile.sticky(),
                 raises: true,
                 seed: rng.u64(0..u64::MAX / 2),
                 folder: PathBuf::new(),

@@ -37,21 +37,31 @@ pub enum Profile {
     Sparse,
     /// Many faults, on top of each other.
     Storm,
+    /// As dense, with processes that keep their locks between their holds.
+    Sticky,
 }
 
 impl Profile {
     /// Returns for how long there are faults, if the command does not say so.
     pub fn seconds(self) -> u64 {
         match self {
-            Profile::Dense | Profile::Busy | Profile::Storm => 60,
+            Profile::Dense | Profile::Busy | Profile::Storm | Profile::Sticky => 60,
             Profile::Sparse => 600,
+        }
+    }
+
+    /// Returns how many of a hundred exclusive acquires are those of a sticky lock.
+    pub fn sticky(self) -> u8 {
+        match self {
+            Profile::Sticky => 70,
+            Profile::Dense | Profile::Busy | Profile::Sparse | Profile::Storm => 0,
         }
     }
 
     /// Returns the time to live that the faults and their distances depend on.
     pub fn rhythm(self) -> Duration {
         match self {
-            Profile::Dense | Profile::Busy => Duration::from_secs(3),
+            Profile::Dense | Profile::Busy | Profile::Sticky => Duration::from_secs(3),
             Profile::Sparse => Duration::from_secs(12),
             Profile::Storm => Duration::from_secs(1),
         }
@@ -159,7 +169,7 @@ impl Cast {
             false => (rng.u32(2..=8), rng.u32(1..=4)),
         };
         let (most_locks, pause, work, long_holds) = match profile {
-            Profile::Dense | Profile::Storm => (4, 100, 300, 3),
+            Profile::Dense | Profile::Storm | Profile::Sticky => (4, 100, 300, 3),
             // Most of the time is that of long holds, and of queues behind a contender that is gone.
             Profile::Busy => (12, 10, 20, 1),
             Profile::Sparse => (4, 10_000, 300, 3),

@@ -11,15 +11,18 @@ use async_trait::async_trait;
 use fastrand::Rng;
 use futures_util::future::try_join_all;
 use lock_core::guard_mode::GuardMode;
-use lock_core::{AcquireOptions, Backend, Error, Guard, Locks, Mode, Options, Raised, State};
+use lock_core::{
+    AcquireOptions, Backend, Error, Guard, Locks, Mode, Options, Raised, State, Sticky,
+};
 use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
 use super::data::Data;
-use super::recorder::{Recorder, within};
+use super::recorder::{Recorder, within, within_turn};
 use super::resource::{Client, Reply, Request, Values};
+use crate::checker::OVERTIME;
 use crate::history::journal::Journal;
-use crate::history::{Event, OpId};
+use crate::history::{Event, OpId, Role};
 
 /// The settings that a contender gets at its start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,6 +45,9 @@ pub struct Orders {
     pub long_holds: u8,
     /// The locks.
     pub locks: Vec<String>,
+    /// How many of a hundred exclusive acquires are those of a sticky lock.
+    #[serde(default)]
+    pub sticky: u8,
     /// Whether tasks raise the token offset.
     pub raises: bool,
     /// The seed of its random choices. They depend on nothing else, except for the faults that hit
@@ -124,6 +130,7 @@ pub async fn contend(
     let locks = Locks::new(recorder, options).map_err(io::Error::other)?;
     let mut rng = Rng::with_seed(orders.seed);
     let next = Arc::new(AtomicU32::new(1));
+    let sticky = (orders.sticky > 0).then(|| draw_sticky(&mut rng));
     let tasks = (0..orders.tasks).map(|_| {
         let task = Task {
             orders: orders.clone(),
@@ -133,6 +140,7 @@ pub async fn contend(
             rng: rng.fork(),
             next: next.clone(),
             offset: 0,
+            sticky,
         };
         task.run()
     });
@@ -180,6 +188,18 @@ struct Task {
     next: Arc<AtomicU32>,
     /// The token offset, as far as the task was told.
     offset: u64,
+    /// How sticky locks are kept, if there are any.
+    sticky: Option<Sticky>,
+}
+
+/// Draws how a contender keeps its sticky locks.
+fn draw_sticky(rng: &mut Rng) -> Sticky {
+    let millis = |of: &[u64], rng: &mut Rng| Duration::from_millis(of[rng.usize(0..of.len())]);
+    Sticky::default()
+        .with_idle(millis(&[0, 50, 500, 3_000], rng))
+        .with_turns([1, 3, 8][rng.usize(0..3)])
+        .with_overtime(OVERTIME.mul_f64(rng.f64()))
+        .with_cool_down(millis(&[0, 20, 500], rng))
 }
 
 impl Task {
@@ -202,38 +222,47 @@ impl Task {
     /// Performs one acquire and the work that follows from it.
     async fn contend(&mut self, op: OpId) -> io::Result<()> {
         let lock = self.orders.locks[self.rng.usize(0..self.orders.locks.len())].clone();
-        let options = AcquireOptions::new();
+        let rwlock = self.locks.rwlock(&*lock).expect("a valid name");
         if self.rng.u8(0..100) < 15 {
-            self.acquire(op, &lock, Mode::Shared, options.shared(), |_| None)
-                .await
-        } else {
-            self.acquire(op, &lock, Mode::Exclusive, options, |guard| Some(guard))
-                .await
+            let (wish, options) = self.wish(AcquireOptions::new().shared());
+            let acquiring = within(op, rwlock.acquire_with(options));
+            let call = (&*lock, Mode::Shared, Role::Contender);
+            return self.acquire(op, call, wish, acquiring, |_| None).await;
         }
+        let sticky = self
+            .sticky
+            .filter(|_| self.rng.u8(0..100) < self.orders.sticky);
+        let (wish, options) = self.wish(AcquireOptions::new());
+        let Some(sticky) = sticky else {
+            let acquiring = within(op, rwlock.acquire_with(options));
+            let call = (&*lock, Mode::Exclusive, Role::Contender);
+            return self
+                .acquire(op, call, wish, acquiring, |guard| Some(guard))
+                .await;
+        };
+        let mutex = self.locks.mutex(&*lock).expect("a valid name");
+        let mutex = mutex.sticky(sticky).expect("within bounds");
+        let acquiring = within_turn(op, self.next.clone(), mutex.acquire_with(options));
+        let call = (&*lock, Mode::Exclusive, Role::Turn);
+        self.acquire(op, call, wish, acquiring, |guard| Some(guard))
+            .await
     }
 
     /// Acquires a lock in this mode, and works under it: as a writer, if it is one.
     async fn acquire<M: GuardMode>(
         &mut self,
         op: OpId,
-        lock: &str,
-        mode: Mode,
-        options: AcquireOptions<M>,
+        (lock, mode, role): (&str, Mode, Role),
+        wish: Wish,
+        acquired: impl Future<Output = Result<Option<Guard<M>>, Error>>,
         to_writer: fn(&Guard<M>) -> Option<&Guard>,
     ) -> io::Result<()> {
-        let wish = self.wish();
-        let options = match wish {
-            Wish::Wait | Wish::CancelAfter(_) => options,
-            Wish::WaitFor(limit) => options.timeout(limit),
-            Wish::Try => options.no_wait(),
-        };
-        let rwlock = self.locks.rwlock(lock).expect("a valid name");
         self.journal.write(Event::Acquire {
             op,
             lock: lock.to_owned(),
             mode,
+            role,
         });
-        let acquired = within(op, rwlock.acquire_with(options));
         let acquired = match wish {
             Wish::CancelAfter(limit) => timeout(limit, acquired).await,
             Wish::Wait | Wish::WaitFor(_) | Wish::Try => Ok(acquired.await),
@@ -265,7 +294,18 @@ impl Task {
         }
     }
 
-    fn wish(&mut self) -> Wish {
+    /// Draws how the task asks for the lock.
+    fn wish<M: GuardMode>(&mut self, options: AcquireOptions<M>) -> (Wish, AcquireOptions<M>) {
+        let wish = self.draw_wish();
+        let options = match wish {
+            Wish::Wait | Wish::CancelAfter(_) => options,
+            Wish::WaitFor(limit) => options.timeout(limit),
+            Wish::Try => options.no_wait(),
+        };
+        (wish, options)
+    }
+
+    fn draw_wish(&mut self) -> Wish {
         let limit = Duration::from_millis(self.rng.u64(0..2000));
         match self.rng.u8(0..100) {
             0..60 => Wish::Wait,

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,15 +16,27 @@ use lock_core::{
 };
 
 use crate::history::journal::Journal;
-use crate::history::{Event, OpId};
+use crate::history::{Event, OpId, Role};
 
 tokio::task_local! {
     static OP: OpId;
+    /// Numbers the places of sticky locks.
+    static PLACES: Arc<AtomicU32>;
 }
 
 /// Runs an acquire, so that its calls of the backend are recorded as its own.
 pub async fn within<T>(op: OpId, acquire: impl Future<Output = T>) -> T {
     OP.scope(op, acquire).await
+}
+
+/// Runs an acquire of a sticky lock, so that its calls of the backend are recorded as those of a place,
+/// which gets the next of these numbers.
+pub async fn within_turn<T>(
+    op: OpId,
+    numbers: Arc<AtomicU32>,
+    acquire: impl Future<Output = T>,
+) -> T {
+    PLACES.scope(numbers, within(op, acquire)).await
 }
 
 /// A backend whose sessions write to a journal.
@@ -88,11 +101,23 @@ struct Recorded {
 }
 
 impl Recorded {
-    /// Returns the acquire of a ticket. The first call that shows a ticket is made by the acquire
-    /// itself.
+    /// Returns the acquire of a ticket, or the place. The first call that shows a ticket is made by the
+    /// acquire itself.
     fn op(&self, ticket: &Ticket) -> OpId {
         let mut ops = self.ops.lock().unwrap_or_else(PoisonError::into_inner);
-        *ops.entry(ticket.serial).or_insert_with(|| OP.get())
+        *ops.entry(ticket.serial).or_insert_with(|| {
+            let acquire = OP.get();
+            let number = PLACES.try_with(|places| places.fetch_add(1, Ordering::Relaxed));
+            let Ok(number) = number else { return acquire };
+            let place = OpId { number, ..acquire };
+            self.journal.write(Event::Acquire {
+                op: place,
+                lock: ticket.name.as_str().to_owned(),
+                mode: ticket.mode,
+                role: Role::Place,
+            });
+            place
+        })
     }
 }
 

@@ -35,6 +35,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const WORK: Duration = Duration::from_millis(300);
 /// How many holds of a hundred may last longer than that.
 const LONG_HOLDS: u8 = 3;
+/// How many of a hundred exclusive acquires are those of a sticky lock.
+const STICKY: u8 = 20;
 /// The time to live on which the faults depend. Contenders have from 2 to 5 s.
 const TTL: Duration = Duration::from_secs(3);
 const LONGEST_TTL: Duration = Duration::from_secs(5);
@@ -117,6 +119,7 @@ impl Run {
             long_holds: LONG_HOLDS,
             locks: (0..LOCKS).map(|n| format!("counter-{n}")).collect(),
             // ZooKeeper allows it only while no session is open, and its log is read without it.
+            sticky: STICKY,
             raises: settings.backend.name() != "zk",
             seed: 0,
             folder: folder.path().to_owned(),

@@ -4,11 +4,11 @@ use lock_core::Mode;
 use lock_core::clock::BootInstant;
 
 use super::{Blame, Case, Rule, before};
-use crate::history::{Op, OpId};
+use crate::history::{Op, OpId, Role};
 
 pub fn check(case: &mut Case) {
     let mut grants: Vec<&Op> = case.history.ops.iter().collect();
-    grants.retain(|op| op.grant().is_some());
+    grants.retain(|op| op.grant().is_some() && op.role != Role::Place);
     grants.sort_by_key(|op| (&op.lock, op.grant()));
     for grants in grants.chunk_by(|a, b| a.lock == b.lock) {
         one_at_a_time(case, grants);

@@ -14,6 +14,7 @@ mod leases;
 mod liveness;
 mod offset;
 mod order;
+mod recalls;
 mod resource;
 mod slice;
 mod timeline;
@@ -29,6 +30,8 @@ use std::time::Duration;
 use lock_core::clock::BootInstant;
 use lock_core::{SessionId, Token};
 use serde::Serialize;
+
+pub use recalls::OVERTIME;
 
 use crate::history::{Entry, Fault, History, Op, OpId, Target};
 use timeline::Timeline;
@@ -69,6 +72,9 @@ pub enum Rule {
     L1,
     /// While there is no fault, whoever is next is told of its turn at once.
     L2,
+    /// Whoever waits behind the place of a sticky lock is served in time: the process that has the
+    /// place begins no turn long after, and gives an unused place up.
+    F1,
 }
 
 /// The party that broke a rule.
@@ -132,6 +138,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     belief::check(&mut case);
     liveness::check(&mut case);
     handoff::check(&mut case);
+    recalls::check(&mut case);
     case.violations
 }
 

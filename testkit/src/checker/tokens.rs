@@ -3,12 +3,12 @@
 use lock_core::clock::BootInstant;
 
 use super::{Blame, Case, Rule};
-use crate::history::{Op, OpId};
+use crate::history::{Entry, Op, OpId, Role};
 
 pub fn check(case: &mut Case) {
     of_their_entries(case);
     let mut grants: Vec<&Op> = case.history.ops.iter().collect();
-    grants.retain(|op| op.grant().is_some());
+    grants.retain(|op| op.grant().is_some() && op.role != Role::Place);
     grants.sort_by_key(|op| (&op.lock, op.grant()));
     for grants in grants.chunk_by(|a, b| a.lock == b.lock) {
         let is_reported = |op: &&Op| {
@@ -42,19 +42,33 @@ fn of_their_entries(case: &mut Case) {
         let wrong = match case.entry_of(op) {
             None if case.in_gap(token) => continue,
             None => "is of no entry that the server ever had".to_owned(),
-            Some(entry) if entry.op != Some(op.id) => {
+            Some(entry) if !may_hold_by(case, op, entry) => {
                 format!("is of another's entry, {}", entry.key)
             }
             Some(entry) if entry.lock != op.lock || entry.mode != op.mode => {
                 format!("is of an entry for {} ({})", entry.lock, entry.mode)
             }
-            Some(entry) if op.asked.iter().all(|(id, _)| *id != entry.session) => {
+            Some(entry)
+                if op.role != Role::Turn && op.asked.iter().all(|(id, _)| *id != entry.session) =>
+            {
                 format!("is of an entry of session {}, not its own", entry.session)
             }
             Some(_) => continue,
         };
         let what = format!("the token {token} that {} was granted {wrong}", op.id);
         case.violate(Rule::S2, Blame::Ours, what, &[op.id]);
+    }
+}
+
+/// Returns whether an acquire may hold by this entry: its own, or that of a place of its process.
+fn may_hold_by(case: &Case, op: &Op, entry: &Entry) -> bool {
+    let is_own_process = |place: &Op| {
+        place.role == Role::Place
+            && (place.id.contender, place.id.life) == (op.id.contender, op.id.life)
+    };
+    match op.role {
+        Role::Contender | Role::Place => entry.op == Some(op.id),
+        Role::Turn => case.op_of(entry).is_some_and(is_own_process),
     }
 }
 
@@ -68,7 +82,7 @@ fn rise(case: &mut Case, rule: Rule, tokens: Vec<(u64, BootInstant, BootInstant,
     let mut asked_last: Option<(u64, BootInstant, OpId)> = None;
     for (token, asked, given, id) in tokens {
         if let Some((lower, at, other)) = asked_last {
-            let what = if lower == token && rule == Rule::S2 {
+            let what = if lower == token && rule == Rule::S2 && !are_turns(case, [other, id]) {
                 Some(format!("{other} and {id} were both granted token {token}"))
             } else if at > given && lower < token {
                 Some(format!(
@@ -85,6 +99,11 @@ fn rise(case: &mut Case, rule: Rule, tokens: Vec<(u64, BootInstant, BootInstant,
             asked_last = Some((token, asked, id));
         }
     }
+}
+
+fn are_turns(case: &Case, ops: [OpId; 2]) -> bool {
+    let is_turn = |id| case.ops.get(&id).is_some_and(|op| op.role == Role::Turn);
+    ops.into_iter().all(is_turn)
 }
 
 /// Checks that a place that the store acknowledged is in the store's record.

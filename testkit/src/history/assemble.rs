@@ -7,7 +7,7 @@ use lock_core::clock::BootInstant;
 
 use super::{
     Access, DataAccess, DataAnswer, Event, Fault, History, Op, OpId, Outcome, Raise, Record,
-    Removal, Shown,
+    Removal, Role, Shown,
 };
 
 /// Returns the history that the journals record: everything except for the server's part.
@@ -23,11 +23,17 @@ pub fn assemble(mut records: Vec<Record>) -> Result<History, String> {
     for record in records {
         let at = record.at();
         match record.event {
-            Event::Acquire { op, lock, mode } => {
+            Event::Acquire {
+                op,
+                lock,
+                mode,
+                role,
+            } => {
                 let acquire = Op {
                     id: op,
                     lock,
                     mode,
+                    role,
                     called: at,
                     asked: vec![],
                     placed: None,
@@ -87,8 +93,39 @@ pub fn assemble(mut records: Vec<Record>) -> Result<History, String> {
         };
         op.died = deaths.iter().find(own).map(|(_, _, at)| *at);
     }
+    give_turns_to_places(&mut ops);
     history.ops = ops.into_values().collect();
     Ok(history)
+}
+
+/// Gives each place of a sticky lock what its turns have seen: it is granted with the first of them,
+/// and what shows that a turn is valid shows that the place is.
+fn give_turns_to_places(ops: &mut BTreeMap<OpId, Op>) {
+    let mut places = BTreeMap::new();
+    for place in ops.values_mut().filter(|op| op.role == Role::Place) {
+        place.release = place.removals.first().map(|removal| removal.called);
+        if let Some((token, _)) = place.placed {
+            places.insert((place.lock.clone(), token), place.id);
+        }
+    }
+    let is_turn = |op: &&Op| op.role == Role::Turn;
+    let turns: Vec<Op> = ops.values().filter(is_turn).cloned().collect();
+    for turn in turns {
+        let granted = turn.grant().and_then(|(token, at)| {
+            let place = places.get(&(turn.lock.clone(), token))?;
+            Some((ops.get_mut(place)?, token, at))
+        });
+        if let Some((place, token, at)) = granted {
+            let first = place.grant().map_or(at, |(_, first)| first.min(at));
+            place.outcome = Outcome::Granted(token, first);
+            place.shown.extend(turn.shown);
+        }
+    }
+    for place in ops.values_mut().filter(|op| op.role == Role::Place) {
+        if let (Outcome::Open, Some(at)) = (&place.outcome, place.release) {
+            place.outcome = Outcome::Cancelled(at);
+        }
+    }
 }
 
 /// Records an event of an acquire that was called before.
@@ -195,6 +232,7 @@ mod tests {
                     op,
                     lock: "a".into(),
                     mode: Mode::Exclusive,
+                    role: Role::Contender,
                 },
             ),
             record(

@@ -8,7 +8,7 @@ use lock_core::clock::BootInstant;
 use lock_core::{Mode, SessionId, Token};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{DataRequest, Target};
+use super::{DataRequest, Role, Target};
 
 /// One acquire of one process: `CONTENDER.LIFE.NUMBER`. A contender that was killed and started
 /// again lives its next life.
@@ -84,6 +84,9 @@ pub enum Event {
         lock: String,
         /// The mode of the hold.
         mode: Mode,
+        /// What the acquire is in the queue of the lock.
+        #[serde(default)]
+        role: Role,
     },
     /// A place in the queue is asked for.
     Ask {

@@ -50,6 +50,8 @@ pub struct Op {
     pub lock: String,
     /// The mode of the hold.
     pub mode: Mode,
+    /// What it is in the queue of the lock.
+    pub role: Role,
     /// The instant of the call.
     pub called: BootInstant,
     /// The sessions in which it asked for a place, in order, with the first instant of each.
@@ -70,6 +72,19 @@ pub struct Op {
     pub removals: Vec<Removal>,
     /// The instant at which its process is known to have died.
     pub died: Option<BootInstant>,
+}
+
+/// What an acquire is in the queue of its lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// It has an entry of its own.
+    #[default]
+    Contender,
+    /// It is one turn of a sticky lock, with the entry of a place that its process has.
+    Turn,
+    /// It is such a place, from the request for an entry to its removal. The turns hold, not the place.
+    Place,
 }
 
 /// The outcome of an acquire.

@@ -557,3 +557,51 @@ fn a_reader_hears_late_of_its_turn_while_others_read() {
     }
     scene.breaks(&[Rule::L2]);
 }
+
+// F1: places of sticky locks.
+
+/// Makes a history in which a place has a turn from 10 to 20, and B queues behind it at 30. The place
+/// is given up at this time.
+fn given_up_at(when: u64) -> Scene {
+    let mut scene = Scene::new();
+    let place = scene.queue(op(1, 1), Exclusive, 0, 10);
+    scene.turn(op(1, 2), place, 10, 20);
+    let waiter = scene.queue(op(2, 1), Exclusive, 30, 11);
+    scene.release(place, when, 12);
+    scene.grant(waiter, when + 10);
+    scene.release(waiter, when + 20, 13);
+    scene
+}
+
+#[test]
+fn a_place_stays_though_nobody_uses_it() {
+    given_up_at(30_000).breaks(&[Rule::F1]);
+}
+
+#[test]
+fn a_turn_begins_long_after_others_have_queued() {
+    let mut scene = given_up_at(30_000);
+    scene.turn(op(1, 3), op(1, 1), 21_000, 29_900);
+    scene.breaks(&[Rule::F1]);
+}
+
+#[test]
+fn a_place_is_held_by_another_process() {
+    let mut scene = given_up_at(100);
+    scene.turn(op(3, 1), op(1, 1), 40, 50);
+    scene.breaks(&[Rule::S2]);
+}
+
+#[test]
+fn two_turns_at_once() {
+    let mut scene = given_up_at(100);
+    scene.turn(op(1, 3), op(1, 1), 15, 60);
+    scene.breaks(&[Rule::B1]);
+}
+
+#[test]
+fn a_turn_after_its_place_was_given_up() {
+    let mut scene = given_up_at(100);
+    scene.turn(op(1, 3), op(1, 1), 105, 115);
+    scene.breaks(&[Rule::B1]);
+}

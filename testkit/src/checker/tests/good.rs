@@ -199,3 +199,19 @@ fn a_run_that_ends_as_it_should() {
     scene.0.end.over = Some(at(2_000));
     scene.breaks(&[]);
 }
+
+#[test]
+fn turns_with_one_place_share_its_token() {
+    let mut scene = Scene::new();
+    let place = scene.queue(op(1, 1), Exclusive, 0, 10);
+    scene.turn(op(1, 2), place, 10, 20);
+    scene.turn(op(1, 3), place, 25, 40);
+    let waiter = scene.queue(op(2, 1), Exclusive, 30, 11);
+    scene.release(place, 45, 12);
+    scene.grant(waiter, 46);
+    scene.release(waiter, 50, 13);
+    for (id, token) in [(op(1, 2), 10), (op(1, 3), 10), (waiter, 11)] {
+        scene.access(id, token + 20, token, true);
+    }
+    scene.breaks(&[]);
+}

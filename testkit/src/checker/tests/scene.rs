@@ -8,7 +8,7 @@ use lock_core::{Mode, SessionId, Token};
 use crate::checker::{Blame, Rule, check};
 use crate::history::{
     Access, Cause, DataAccess, DataAnswer, DataRequest, Deletion, Entry, Fault, History, Op, OpId,
-    Outcome, Raise, Removal, Shown, Store, Target,
+    Outcome, Raise, Removal, Role, Shown, Store, Target,
 };
 
 /// The time to live of a session in these histories, from its renewal on.
@@ -46,6 +46,7 @@ impl Scene {
     pub fn queue(&mut self, id: OpId, mode: Mode, called: u64, revision: u64) -> OpId {
         let session = SessionId(id.contender.into());
         self.0.ops.push(Op {
+            role: Role::Contender,
             id,
             lock: "a".into(),
             mode,
@@ -71,6 +72,31 @@ impl Scene {
             deleted: None,
         });
         id
+    }
+
+    /// Adds a turn with a place of the lock `a`, from its grant to its release.
+    pub fn turn(&mut self, id: OpId, place: OpId, from: u64, to: u64) {
+        self.op(place).role = Role::Place;
+        let (token, _) = self.op(place).placed.expect("it has a place");
+        let granted = match self.op(place).grant() {
+            Some((_, first)) => first.min(at(from)),
+            None => at(from),
+        };
+        self.op(place).outcome = Outcome::Granted(token, granted);
+        let turn = Op {
+            id,
+            role: Role::Turn,
+            called: at(from - 1),
+            asked: vec![],
+            placed: None,
+            outcome: Outcome::Granted(token, at(from)),
+            shown: vec![],
+            release: Some(at(to)),
+            removals: vec![],
+            ..self.op(place).clone()
+        };
+        self.0.ops.push(turn);
+        self.show(id, from, Some(from - 1 + TTL));
     }
 
     /// Adds the grant of an acquire, with a deadline that counts from a millisecond before.
