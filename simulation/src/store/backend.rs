@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 
 use super::state::{Now, State};
 use super::{Shared, in_doubt};
-use crate::network::{CLIENT, Link, SERVER};
+use crate::network::{CLIENT, Link};
 use crate::world::lock;
 
 /// A contender's way to the store.
@@ -163,22 +163,17 @@ impl Session for StoreSession {
             return Err(in_doubt());
         };
         link.pass(CLIENT).await;
-        match store.draw_trouble() {
-            Some(0) => return Err(in_doubt()),
-            // It reports something for no reason, or its event is lost.
-            Some(1) => return Ok(()),
-            Some(2) => return std::future::pending().await,
-            _ => {}
-        }
-        while lock(&store.state).has(entry) {
-            // The store outlives all of its users.
-            let _ = changed.changed().await;
-            if process.has_ended() {
-                return Err(in_doubt());
+        let watching = async {
+            while lock(&store.state).has(entry) {
+                // The store outlives all of its users.
+                let _ = changed.changed().await;
+                if process.has_ended() {
+                    return Err(in_doubt());
+                }
             }
-        }
-        link.pass(SERVER).await;
-        Ok(())
+            Ok(())
+        };
+        store.watch(link, watching).await
     }
 
     async fn watch_behind(&self, _: &Ticket, entry: &EntryId) -> Result<Behind, Error> {
@@ -193,25 +188,19 @@ impl Session for StoreSession {
             Some(false) => return Ok(Behind::Somebody),
             Some(true) => {}
         }
-        let trouble = store.draw_trouble();
         let entry = entry.clone();
         Ok(Behind::Nobody(Box::pin(async move {
-            match trouble {
-                Some(0) => return Err(in_doubt()),
-                // It reports something for no reason, or its event is lost.
-                Some(1) => return Ok(()),
-                Some(2) => return std::future::pending().await,
-                _ => {}
-            }
-            while lock(&store.state).has_nobody_behind(&entry) {
-                // The store outlives all of its users.
-                let _ = changed.changed().await;
-                if process.has_ended() {
-                    return Err(in_doubt());
+            let watching = async {
+                while lock(&store.state).has_nobody_behind(&entry) {
+                    // The store outlives all of its users.
+                    let _ = changed.changed().await;
+                    if process.has_ended() {
+                        return Err(in_doubt());
+                    }
                 }
-            }
-            link.pass(SERVER).await;
-            Ok(())
+                Ok(())
+            };
+            store.watch(&link, watching).await
         })))
     }
 

@@ -105,6 +105,28 @@ impl Shared {
         number.checked_div(self.trouble).filter(|_| !is_over)
     }
 
+    /// Runs a watch, which resolves with its event: or before, or in vain, or not at all.
+    async fn watch(
+        &self,
+        link: &Link,
+        watching: impl Future<Output = Result<(), Error>>,
+    ) -> Result<(), Error> {
+        let trouble = self.draw_trouble();
+        match trouble {
+            Some(0) => return Err(in_doubt()),
+            // It reports something for no reason.
+            Some(1) => return Ok(()),
+            _ => {}
+        }
+        watching.await?;
+        // An event is lost when it happens. After the trouble, none is.
+        if trouble == Some(2) && self.world.elapsed() < self.healed {
+            return std::future::pending().await;
+        }
+        link.pass(SERVER).await;
+        Ok(())
+    }
+
     fn draw_fate(&self) -> Fate {
         match self.draw_trouble() {
             Some(0) => Fate::IsLate,

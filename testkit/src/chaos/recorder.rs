@@ -208,6 +208,8 @@ impl Session for Recorded {
     }
 
     async fn close(&self) -> Result<(), Error> {
+        let session = self.id().0;
+        self.journal.write(Event::Close { session });
         self.inner.close().await
     }
 }

@@ -60,6 +60,10 @@ pub fn check(case: &mut Case) {
 fn find_session_removal(case: &Case, entry: &Entry) -> Option<BootInstant> {
     let deletion = entry.deleted?;
     let by = (deletion.decided).or_else(|| case.timeline.not_after(deletion.to))?;
+    let mut closed = case.history.closed.iter();
+    if closed.any(|(session, at)| *session == entry.session && *at <= by) {
+        return None;
+    }
     let ended = match deletion.cause {
         Cause::SessionEnd => true,
         Cause::Request(_) => false,

@@ -44,8 +44,10 @@ fn judge(case: &mut Case, place: &Entry, behind: &Entry, turns: &[&Op]) {
     let Some(made) = case.timeline.not_after(behind.created) else {
         return;
     };
+    // The place may have had to wait for its own first turn.
+    let Some((_, first)) = op.grant() else { return };
     let noticed = UNNOTICED + OVERTIME + SLACK;
-    let late = case.calm_after(op.id.contender, made, noticed);
+    let late = case.calm_after(op.id.contender, made.max(first), noticed);
     // Whoever has left by then need not be served.
     let still_there = |at| {
         let left = behind

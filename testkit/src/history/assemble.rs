@@ -61,6 +61,7 @@ pub fn assemble(mut records: Vec<Record>) -> Result<History, String> {
                 token,
                 admitted,
             }),
+            Event::Close { session } => history.closed.push((SessionId(session), at)),
             Event::Raise { op, offset } => history.raises.push(Raise {
                 id: op,
                 offset,

@@ -156,6 +156,11 @@ pub enum Event {
         /// Whether it succeeded.
         did: bool,
     },
+    /// A session is to be closed by its own process.
+    Close {
+        /// The session.
+        session: i64,
+    },
     /// The resource received a request.
     Access {
         /// The hold under which it was sent.

@@ -23,6 +23,8 @@ pub struct History {
     pub ops: Vec<Op>,
     /// Every entry that the server ever had in a queue, by revision of creation.
     pub entries: Vec<Entry>,
+    /// The sessions that their own processes closed, with the first instant of each.
+    pub closed: Vec<(SessionId, BootInstant)>,
     /// The requests to the resource, in the resource's order.
     pub accesses: Vec<Access>,
     /// The requests to raise the token offset, by the instant of their call.
