@@ -24,7 +24,7 @@ use crate::wait_limit::WaitLimit;
 
 /// How long an acquire that gave up waits for the removal of its entry, so that the next acquire of
 /// its caller does not queue behind it. Then the removal goes on in the background.
-pub(crate) const WITHDRAWAL: Duration = Duration::from_secs(1);
+const WITHDRAWAL: Duration = Duration::from_secs(1);
 
 /// An acquire that has no hold yet. When it is dropped, at any await, the janitor removes the entry
 /// that it has or may have.
@@ -233,7 +233,7 @@ impl<'a> Pending<'a> {
         let session = self.shared_session.session().id();
         let acquired = self.record.succeed(self.token, session, self.placed);
         let (serial, observed) = (ticket.serial, observed.clone());
-        let hold = Hold::new(serial, ticket, entry, self.token, observed, acquired);
+        let hold = Hold::new(serial, ticket, entry, self.token, observed, acquired, None);
         self.shared_session.register(&hold);
         let held = HeldLock::new(self.shared_session.clone(), hold, self.is_contended);
         Ok(Some(held))

@@ -1,6 +1,7 @@
 //! The part that all guards have in common: a hold, the session that it rests on, and its end.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tracing::Instrument;
 
@@ -91,7 +92,8 @@ impl HeldLock {
     /// Returns whether the entry of a sticky lock is to be used further after this hold.
     fn is_worth_keeping(&self) -> bool {
         let turn = self.turn.as_ref();
-        turn.is_some_and(|turn| self.hold.loss().is_none() && turn.is_worth_keeping())
+        let is_sound = self.hold.loss().is_none() && !self.hold.has_change_in_doubt();
+        is_sound && turn.is_some_and(|turn| turn.is_worth_keeping())
     }
 
     /// Ends the hold, and leaves its entry to the caller.
@@ -169,6 +171,12 @@ impl HeldLock {
             return Err(Error::hold_lost(reason));
         }
         let doubt = Doubt::default();
+        let in_doubt = &self.hold.waits().has_change_in_doubt;
+        let was_in_doubt = match access {
+            Access::Get => in_doubt.load(Ordering::Acquire),
+            // Until this is known to be done, or not. A dropped call is never known.
+            Access::Put(_) | Access::Delete => in_doubt.swap(true, Ordering::AcqRel),
+        };
         let session = self.shared_session.session();
         let observed = session.liveness().observed();
         let observed = observed.of_retries(access.operation());
@@ -181,6 +189,12 @@ impl HeldLock {
             // The loss of the entry alone is not awaited here: the reply reports it for certain.
             reason = session.liveness().lost() => Err(Error::hold_lost(reason)),
         };
+        match &outcome {
+            // An access that is done has none before it that may yet be done.
+            Ok(_) => in_doubt.store(false, Ordering::Release),
+            Err(_) if !doubt.remains() => in_doubt.store(was_in_doubt, Ordering::Release),
+            Err(_) => {}
+        }
         // An observer that is told of the loss may access the hold itself.
         drop(turn);
         let error = match outcome {
@@ -278,11 +292,11 @@ impl Drop for HeldLock {
         if stays && background::is_forked() {
             return;
         }
-        let keeps = self.is_worth_keeping();
-        if keeps {
+        if self.is_worth_keeping() {
             self.end = HoldEnd::Kept;
         }
-        self.hold.end(self.end);
+        // If the hold has just been lost, that is its end.
+        let keeps = self.hold.end(self.end) == HoldEnd::Kept;
         self.shared_session.unregister(self.hold.serial());
         // After the end of this hold: the next one of this process may begin now.
         match self.turn.take() {

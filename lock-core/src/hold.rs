@@ -1,8 +1,8 @@
 //! One held lock, as its guard and the janitor share it: its entry, and why the hold ended.
 
 use std::future::{Future, poll_fn};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 
 use futures_util::FutureExt;
@@ -13,6 +13,7 @@ use crate::entry::{EntryId, Ticket};
 use crate::error::LossReason;
 use crate::observe::{Event, HoldEnd, Observed};
 use crate::self_wait::CallerKey;
+use crate::sticky::Slot;
 use crate::sync::{AtomicWaker, Notify, OnceLock, fence};
 use crate::token::Token;
 
@@ -38,6 +39,8 @@ pub(crate) struct Hold {
     observed: Observed,
     /// When the lock was acquired, if somebody observes it.
     acquired: Option<BootInstant>,
+    /// The slot of a sticky lock, which learns of a loss.
+    slot: Option<Weak<Slot>>,
     /// Whether its guard is removing the entry.
     is_releasing: AtomicBool,
     /// How the hold ended; set once.
@@ -54,6 +57,8 @@ pub(crate) struct Waits {
     ended: Notify,
     /// Held by the access that is under way, so that each is done before the next one begins.
     pub(crate) access: Mutex<()>,
+    /// Whether a change of a value may yet be carried out, because its outcome is not known.
+    pub(crate) has_change_in_doubt: AtomicBool,
 }
 
 impl Hold {
@@ -65,6 +70,7 @@ impl Hold {
         token: Token,
         observed: Observed,
         acquired: Option<BootInstant>,
+        slot: Option<Weak<Slot>>,
     ) -> Arc<Self> {
         Arc::new(Hold {
             serial,
@@ -74,6 +80,7 @@ impl Hold {
             token,
             observed,
             acquired,
+            slot,
             is_releasing: AtomicBool::new(false),
             end: OnceLock::new(),
             watcher: AtomicWaker::new(),
@@ -141,6 +148,11 @@ impl Hold {
             }
             self.watcher.wake();
             self.tell_end(final_end);
+            if let (HoldEnd::Lost(reason), Some(slot)) = (final_end, &self.slot)
+                && let Some(slot) = slot.upgrade()
+            {
+                slot.note_loss(self.serial, reason);
+            }
         }
         final_end
     }
@@ -167,6 +179,12 @@ impl Hold {
             Some(HoldEnd::Lost(reason)) => Some(*reason),
             _ => None,
         }
+    }
+
+    /// Returns whether a change of a value may yet be carried out while the entry is there.
+    pub(crate) fn has_change_in_doubt(&self) -> bool {
+        let waits = self.waits.get();
+        waits.is_some_and(|waits| waits.has_change_in_doubt.load(Ordering::Acquire))
     }
 
     pub(crate) fn waits(&self) -> &Waits {
@@ -229,6 +247,7 @@ mod tests {
                 entry,
                 Token(serial),
                 Observed::default(),
+                None,
                 None,
             )
         }

@@ -146,9 +146,7 @@ impl Named {
             drop(pending);
             if may_have_entry && requeues {
                 self.note_requeue(&error);
-                if let Some(sticky) = &self.sticky {
-                    sticky.fail_waiting(&error);
-                }
+                record.note_lost_place(&error);
             } else if may_have_entry || replaced && !requeues {
                 return Err(error);
             }
@@ -172,10 +170,9 @@ impl Named {
         self.client.notify_requeue(&self.name, error);
     }
 
-    /// Returns how long ago the coordinator last answered; `None` if no session is open.
-    pub(crate) fn silence(&self) -> Option<Duration> {
-        let shared_session = self.client.sessions().current()?;
-        Some(shared_session.session().liveness().silence())
+    /// Returns the session that is open now, if any.
+    pub(crate) fn current_session(&self) -> Option<Arc<SharedSession>> {
+        self.client.sessions().current()
     }
 
     /// Returns the session, and opens one if there is none.

@@ -25,7 +25,14 @@ pub(crate) const OUTCOMES: [&str; 7] = [
 pub(crate) const GRANTED: usize = 0;
 
 /// How a hold can end. A kind that is not listed counts as the last one.
-pub(crate) const ENDS: [&str; 5] = ["released", "dropped", "already_gone", "unconfirmed", "lost"];
+pub(crate) const ENDS: [&str; 6] = [
+    "released",
+    "kept",
+    "dropped",
+    "already_gone",
+    "unconfirmed",
+    "lost",
+];
 
 /// Why a session or a hold can be lost. A kind that is not listed counts as the last one.
 pub(crate) const REASONS: [LossReason; 5] = [

@@ -13,7 +13,7 @@ use super::removal::{Departure, HandoffRegistry};
 use crate::background;
 use crate::entry::{EntryId, Ticket};
 use crate::error::{Effect, Error};
-use crate::gate::Gate;
+use crate::gate::{Gate, Refusal, Try};
 use crate::operation::Operation;
 use crate::retry;
 use crate::rule::{self, View};
@@ -140,8 +140,20 @@ impl HandoffSession {
         ticket: &Ticket,
         entry: &EntryId,
     ) -> Result<View, Error> {
+        self.look_in_turn_after(None, ticket, entry).await
+    }
+
+    /// Does the same after this error of an earlier look.
+    async fn look_in_turn_after(
+        &self,
+        failed: Option<Error>,
+        ticket: &Ticket,
+        entry: &EntryId,
+    ) -> Result<View, Error> {
+        let observed = self.session.liveness().observed();
+        let observed = observed.of_retries(Operation::Acquire);
         let look = || self.look(ticket, entry, AsOf::Now);
-        self.ask_in_turn(None, look).await
+        retry::retry_in_turn(&self.gate, &self.looks, failed, observed, look).await
     }
 
     /// Looks after an event, for as long as the session lives. The coordinator has just answered, so
@@ -154,55 +166,38 @@ impl HandoffSession {
         ticket: &Ticket,
         entry: &EntryId,
     ) -> Result<View, Error> {
-        let first = self.look(ticket, entry, AsOf::Change).await;
-        let look = || self.look(ticket, entry, AsOf::Now);
-        self.ask_again(first, look).await
+        match self.look(ticket, entry, AsOf::Change).await {
+            Ok(view) => {
+                self.gate.note_answer();
+                Ok(view)
+            }
+            Err(error) if error.is_retryable() => {
+                self.look_in_turn_after(Some(error), ticket, entry).await
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    /// Reads whether somebody stands behind our entry, and watches if nobody does; see
-    /// [`Session::watch_behind`]. Asks at once after a change, and else as
-    /// [`look_in_turn`](HandoffSession::look_in_turn) does.
+    /// Reads once whether somebody stands behind our entry, and watches if nobody does; see
+    /// [`Session::watch_behind`]. Passes the gate, unless an event demands the question.
     ///
     /// # Errors
-    /// The errors of the session that do not pass.
+    /// The errors of the session, and that of a request that must not be sent now.
     pub(crate) async fn watch_behind(
         &self,
         ticket: &Ticket,
         entry: &EntryId,
         as_of: AsOf,
     ) -> Result<Behind, Error> {
-        let ask = || self.session.watch_behind(ticket, entry);
-        match as_of {
-            AsOf::Change => self.ask_again(ask().await, ask).await,
-            AsOf::Now => self.ask_in_turn(None, ask).await,
+        let passage = match as_of {
+            AsOf::Change => None,
+            AsOf::Now => Some(self.gate.enter(Try::First).map_err(Refusal::into_error)?),
+        };
+        let behind = self.session.watch_behind(ticket, entry).await;
+        if let Some(passage) = passage {
+            passage.end(&behind);
         }
-    }
-
-    /// Goes on with a question whose first try ended like this, and that an event demanded.
-    async fn ask_again<T, F: Future<Output = Result<T, Error>>>(
-        &self,
-        first: Result<T, Error>,
-        ask: impl FnMut() -> F,
-    ) -> Result<T, Error> {
-        match first {
-            Ok(answer) => {
-                self.gate.note_answer();
-                Ok(answer)
-            }
-            Err(error) if error.is_retryable() => self.ask_in_turn(Some(error), ask).await,
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Asks in turn and through the gate, after this error of an earlier try.
-    async fn ask_in_turn<T, F: Future<Output = Result<T, Error>>>(
-        &self,
-        failed: Option<Error>,
-        ask: impl FnMut() -> F,
-    ) -> Result<T, Error> {
-        let observed = self.session.liveness().observed();
-        let observed = observed.of_retries(Operation::Acquire);
-        retry::retry_in_turn(&self.gate, &self.looks, failed, observed, ask).await
+        behind
     }
 
     /// Returns what decides whether requests are sent.

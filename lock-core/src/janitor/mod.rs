@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::holds::UnwatchedHolds;
 use crate::background;
@@ -54,6 +54,8 @@ pub(crate) struct SharedSession {
     jobs: mpsc::UnboundedSender<Job>,
     unwatched: Arc<UnwatchedHolds>,
     holders: Arc<Holders>,
+    /// Whether the session has ended, for those that cannot wait for its liveness each.
+    ended: watch::Receiver<bool>,
 }
 
 enum Job {
@@ -72,7 +74,9 @@ impl SharedSession {
         let (jobs, queue) = mpsc::unbounded_channel();
         let unwatched = Arc::new(UnwatchedHolds::default());
         let holders = Arc::<Holders>::default();
-        let work = work(handoff.clone(), unwatched.clone(), holders.clone(), queue);
+        let (ending, ended) = watch::channel(false);
+        let holds = (unwatched.clone(), holders.clone());
+        let work = work(handoff.clone(), holds, queue, ending);
         background::handle()?.spawn(work);
         Ok(Arc::new(SharedSession {
             handoff,
@@ -80,6 +84,7 @@ impl SharedSession {
             jobs,
             unwatched,
             holders,
+            ended,
         }))
     }
 
@@ -96,6 +101,15 @@ impl SharedSession {
     /// Returns the registry of the callers that hold locks.
     pub(crate) fn holders(&self) -> &Arc<Holders> {
         &self.holders
+    }
+
+    /// Waits until the session is lost or closed. Costs no timer, so very many may wait.
+    pub(crate) fn wait_for_end(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            // A janitor that is gone has ended the session, too.
+            let _ = ended.wait_for(|ended| *ended).await;
+        }
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -154,6 +168,7 @@ impl Drop for SharedSession {
                 self.handoff.clone(),
                 self.jobs.clone(),
                 self.unwatched.clone(),
+                self.ended.clone(),
             ));
         }
     }
@@ -162,9 +177,9 @@ impl Drop for SharedSession {
 /// Runs the janitor of one session.
 async fn work(
     handoff: Arc<HandoffSession>,
-    unwatched: Arc<UnwatchedHolds>,
-    holders: Arc<Holders>,
+    (unwatched, holders): (Arc<UnwatchedHolds>, Arc<Holders>),
     mut jobs: mpsc::UnboundedReceiver<Job>,
+    ending: watch::Sender<bool>,
 ) {
     let mut waiting: VecDeque<(Ticket, Option<EntryId>)> = VecDeque::new();
     let mut removals = FuturesUnordered::new();
@@ -189,6 +204,7 @@ async fn work(
             // The watching ends when the session is lost.
             () = &mut watching => {
                 has_ended = true;
+                ending.send_replace(true);
                 tell_end(session);
                 // The coordinator may keep the session, and the entries, for longer than we do.
                 closings.push(close_lost(session, handoff.gate()));
@@ -209,6 +225,7 @@ async fn work(
             None => break,
         }
     }
+    ending.send_replace(true);
     // A watch that is being set may keep what the backend must drop to close the session.
     drop(watching);
     // If the close succeeds, it also removes the entries. If it fails, these removals matter.

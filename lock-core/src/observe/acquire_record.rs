@@ -9,16 +9,24 @@ use tracing::field::display;
 use super::{BlockedRecord, Event, NotAcquired, Observed, spans};
 use crate::clock::{BootInstant, Clock};
 use crate::entry::{Mode, SessionId};
+use crate::error::Error;
 use crate::name::LockName;
+use crate::sticky::Slot;
 use crate::token::Token;
 
 /// An acquire that is under way. If this is dropped before its end, the acquire was cancelled.
 #[derive(Debug)]
-pub(crate) struct AcquireRecord<'a>(Option<Record<'a>>);
+pub(crate) enum AcquireRecord<'a> {
+    Observed(Record<'a>),
+    /// Nobody observes it.
+    Unobserved,
+    /// It is made for all tasks that wait at this slot, each of which has a record of its own.
+    OfSlot(&'a Slot),
+}
 
 /// The record of an acquire that somebody observes.
 #[derive(Debug)]
-struct Record<'a> {
+pub(crate) struct Record<'a> {
     observed: &'a Observed,
     lock: &'a LockName,
     mode: Mode,
@@ -35,11 +43,11 @@ impl<'a> AcquireRecord<'a> {
     /// Begins the record of an acquire, if there is an observer.
     pub(crate) fn begin(observed: &'a Observed, lock: &'a LockName, mode: Mode) -> Self {
         if !observed.is_on() {
-            return AcquireRecord(None);
+            return AcquireRecord::Unobserved;
         }
         let begun = Clock::system().now();
         observed.emit(|| Event::Acquiring { lock, mode, begun });
-        AcquireRecord(Some(Record {
+        AcquireRecord::Observed(Record {
             observed,
             lock,
             mode,
@@ -47,19 +55,31 @@ impl<'a> AcquireRecord<'a> {
             contended: AtomicBool::new(false),
             blocked: OnceLock::new(),
             has_ended: AtomicBool::new(false),
-        }))
+        })
     }
 
-    /// Returns the record of an acquire on behalf of others, each of which has its own.
-    pub(crate) fn unobserved() -> Self {
-        AcquireRecord(None)
+    fn observed(&self) -> Option<&Record<'a>> {
+        match self {
+            AcquireRecord::Observed(record) => Some(record),
+            AcquireRecord::Unobserved | AcquireRecord::OfSlot(_) => None,
+        }
+    }
+
+    /// Notes that the acquire has lost its place in the queue by this error, and queues anew.
+    pub(crate) fn note_lost_place(&self, error: &Error) {
+        if let AcquireRecord::OfSlot(slot) = self {
+            slot.note_lost_place(error);
+        }
     }
 
     /// Notes that the acquire waits for another contender. Returns what tells the observer, if there
     /// is one, who that is; `is_traced` says whether the acquire belongs to a trace.
     pub(crate) fn note_contention(&self, is_traced: bool) -> Option<BlockedRecord> {
         Span::current().record("turnlock.acquire.contended", true);
-        let record = self.0.as_ref()?;
+        if let AcquireRecord::OfSlot(slot) = self {
+            slot.note_place();
+        }
+        let record = self.observed()?;
         // One task writes and reads this, so the order of other memory is no matter.
         record.contended.store(true, Ordering::Relaxed);
         let blocked = record.blocked.get_or_init(|| {
@@ -87,7 +107,7 @@ impl<'a> AcquireRecord<'a> {
             span.record("turnlock.lock.token", display(token));
             span.record("turnlock.session.id", display(session));
         }
-        let record = self.0.as_ref()?;
+        let record = self.observed()?;
         let contended = record.contended.load(Ordering::Relaxed);
         // A lock that is free is acquired with the place in its queue: no further clock is read.
         let acquired = placed.filter(|_| !contended);
@@ -110,7 +130,7 @@ impl<'a> AcquireRecord<'a> {
         if let NotAcquired::Failed(error) = why {
             spans::record_error(&span, error);
         }
-        if let Some(record) = &self.0 {
+        if let Some(record) = self.observed() {
             record.tell_not_acquired(why);
         }
     }

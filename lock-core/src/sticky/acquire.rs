@@ -4,14 +4,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::kept::{Kept, Others};
 use super::options::{Sticky, StickyStats};
-use super::slot::{Acquiring, Arrival, Slot, StickyHold, Turn};
-use crate::acquire::WITHDRAWAL;
+use super::slot::{Arrival, Slot};
+use super::turn::{Acquiring, StickyHold, Turn};
 use crate::background;
 use crate::client::Client;
 use crate::entry::Mode;
 use crate::error::{Error, ErrorKind};
 use crate::held_lock::{HeldLock, Release};
 use crate::hold::Hold;
+use crate::liveness::State;
 use crate::name::LockName;
 use crate::named::{Named, is_loss};
 use crate::observe::AcquireRecord;
@@ -36,8 +37,10 @@ impl StickyLock {
     /// Returns the sticky part of a lock of this name.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if no turn would be allowed.
+    /// [`ErrorKind::InvalidArgument`] if no turn would be allowed; [`ErrorKind::Forked`] in a forked
+    /// child.
     pub(crate) fn new(client: &Client, named: &Named, sticky: Sticky) -> Result<Self, Error> {
+        background::check_process()?;
         if sticky.turns == 0 {
             let text = "a sticky lock without a turn cannot be held: give at least 1 turn";
             return Err(Error::new(ErrorKind::InvalidArgument, text));
@@ -52,11 +55,6 @@ impl StickyLock {
         self.slot.stats()
     }
 
-    /// Tells all tasks that wait for the turn that the process has lost its place.
-    pub(crate) fn fail_waiting(&self, error: &Error) {
-        self.slot.fail_waiting(error);
-    }
-
     /// Acquires the lock exclusively. Returns `None` if others have it at the end of the limit.
     pub(crate) async fn acquire(
         &self,
@@ -65,31 +63,36 @@ impl StickyLock {
         policy: OnSessionLoss,
         record: &AcquireRecord<'_>,
     ) -> Result<Option<HeldLock>, Error> {
-        background::check_process()?;
         let Some(mut turn) = self.wait_for_turn(named, limit, policy, record).await? else {
             return Ok(None);
         };
         turn.set_sticky(self.sticky);
         if let Waited::TimeUp = settle(&mut turn, limit).await {
-            return time_is_up(named);
+            return self.end_in_time(named);
         }
         if turn.kept.is_none() {
             if let WaitLimit::Try(_) = limit {
-                let Some(held) = named.wait(Mode::Exclusive, limit, policy, record).await? else {
+                // This one is observed as the hold of the turn.
+                let unobserved = AcquireRecord::Unobserved;
+                let tried = named.wait(Mode::Exclusive, limit, policy, &unobserved);
+                let Some(held) = tried.await? else {
                     return Ok(None);
                 };
                 turn.kept = Some(Kept::take_over(held, self.slot.cools_down()));
             } else {
                 match self.wait_for_grant(&mut turn, named, limit, policy).await? {
                     Waited::Done(kept) => turn.kept = Some(kept),
-                    Waited::TimeUp => return time_is_up(named),
+                    Waited::TimeUp => return self.end_in_time(named),
                 }
             }
+        }
+        if turn.kept.as_ref().is_some_and(|kept| kept.expects_others()) {
+            record.note_contention(false);
         }
         let Some(turn) = turn.into_hold() else {
             return Err(Error::new(ErrorKind::Internal, "a turn without an entry"));
         };
-        Ok(begin_hold(turn, record))
+        Ok(self.begin_hold(turn, record))
     }
 
     /// Waits for the turn among the tasks of this process. Returns `None` if others have it at the end
@@ -109,14 +112,25 @@ impl StickyLock {
                 Arrival::Wait(passed) => passed,
             };
             record.note_contention(false);
+            let session = named.current_session();
+            let warning = async {
+                let Some(session) = &session else {
+                    return std::future::pending().await;
+                };
+                let check = session.holders().check_wait(named.name());
+                check.warn_later(named.name()).await
+            };
             let passed = tokio::select! {
                 biased;
-                () = limit.wait_for_end() => return time_is_up(named),
+                () = limit.wait_for_end() => return self.end_in_time(named),
                 passed = passed => passed,
+                never = warning => match never {},
             };
             match passed {
                 Ok(Ok(turn)) => return Ok(Some(turn)),
-                Ok(Err(error)) if policy == OnSessionLoss::Requeue => named.note_requeue(&error),
+                Ok(Err(error)) if policy == OnSessionLoss::Requeue && is_loss(&error) => {
+                    named.note_requeue(&error);
+                }
                 Ok(Err(error)) => return Err(error),
                 Err(closed) => {
                     let text = "a place in the local queue has vanished: please report this";
@@ -138,6 +152,9 @@ impl StickyLock {
         // A task that is to learn of a loss cannot go on with an acquire that hides it.
         turn.acquiring
             .take_if(|acquiring| acquiring.policy != policy);
+        if turn.acquiring.is_none() {
+            self.slot.note_no_place();
+        }
         let acquiring = turn.acquiring.get_or_insert_with(|| Acquiring {
             policy,
             held: Mutex::new(Box::pin(acquire_for_all(
@@ -154,12 +171,51 @@ impl StickyLock {
             granted = held => granted,
         };
         turn.acquiring = None;
-        if let Err(error) = &granted
-            && is_loss(error)
-        {
-            self.fail_waiting(error);
+        // It was made for all of them, and each would only fail after the other.
+        if let Err(error) = &granted {
+            self.slot.note_lost_place(error);
         }
         granted.map(Waited::Done)
+    }
+
+    /// Begins the hold of a turn that has an entry.
+    fn begin_hold(&self, held: StickyHold, record: &AcquireRecord<'_>) -> Option<HeldLock> {
+        let kept = held.turn().kept.as_ref()?;
+        let shared_session = kept.shared_session().clone();
+        let observed = shared_session.session().liveness().observed().clone();
+        let session = shared_session.session().id();
+        let acquired = record.succeed(kept.token(), session, None);
+        let serial = shared_session.next_serial();
+        let hold = Hold::new(
+            serial,
+            kept.ticket().clone(),
+            kept.entry().clone(),
+            kept.token(),
+            observed,
+            acquired,
+            Some(Arc::downgrade(&self.slot)),
+        );
+        // Before it can be lost.
+        self.slot.note_hold(held.turn(), serial);
+        shared_session.register(&hold);
+        Some(HeldLock::new(shared_session, hold, false).with_turn(held))
+    }
+
+    /// Returns the outcome of an acquire whose time is over: `None` if others had the lock, and an error
+    /// if the coordinator did not say so.
+    fn end_in_time<T>(&self, named: &Named) -> Result<Option<T>, Error> {
+        let session = named.current_session();
+        let is_held = session.is_some_and(|it| it.session().liveness().state() == State::Held);
+        match is_held && self.slot.has_place() {
+            true => Ok(None),
+            false => Err(Error::new(
+                ErrorKind::Unreachable,
+                format!(
+                    "the time to wait for {:?} is over, and the coordinator does not say who has it",
+                    named.name().as_str()
+                ),
+            )),
+        }
     }
 
     /// Removes the entry if it is kept and nobody in this process uses it. Returns `None` otherwise.
@@ -203,7 +259,7 @@ async fn acquire_for_all(
     slot: Arc<Slot>,
     policy: OnSessionLoss,
 ) -> Result<Box<Kept>, Error> {
-    let record = AcquireRecord::unobserved();
+    let record = AcquireRecord::OfSlot(&slot);
     let held = named.wait(Mode::Exclusive, WaitLimit::Forever, policy, &record);
     let held = held.await?.ok_or_else(|| {
         let text = "a wait without a limit ended without a lock: please report this";
@@ -211,38 +267,4 @@ async fn acquire_for_all(
     })?;
     let expects_others = held.was_contended() || slot.cools_down();
     Ok(Kept::take_over(held, expects_others))
-}
-
-/// Begins the hold of a turn that has an entry.
-fn begin_hold(turn: StickyHold, record: &AcquireRecord<'_>) -> Option<HeldLock> {
-    let kept = turn.kept()?;
-    let shared_session = kept.shared_session().clone();
-    let observed = shared_session.session().liveness().observed().clone();
-    let session = shared_session.session().id();
-    let acquired = record.succeed(kept.token(), session, None);
-    let hold = Hold::new(
-        shared_session.next_serial(),
-        kept.ticket().clone(),
-        kept.entry().clone(),
-        kept.token(),
-        observed,
-        acquired,
-    );
-    shared_session.register(&hold);
-    Some(HeldLock::new(shared_session, hold, false).with_turn(turn))
-}
-
-/// Returns the outcome of an acquire whose time is over: `None` if others had the lock, and an error
-/// if the coordinator could not be asked.
-fn time_is_up<T>(named: &Named) -> Result<Option<T>, Error> {
-    match named.silence() {
-        Some(silence) if silence < WITHDRAWAL => Ok(None),
-        _ => Err(Error::new(
-            ErrorKind::Unreachable,
-            format!(
-                "the time to wait for {:?} is over, and the coordinator does not say who has it",
-                named.name().as_str()
-            ),
-        )),
-    }
 }

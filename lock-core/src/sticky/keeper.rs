@@ -6,17 +6,17 @@ use std::future::pending;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use futures_util::future::BoxFuture;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::kept::{Kept, Others};
-use super::options::Sticky;
-use super::registry::KeptCount;
+use super::registry::Keepers;
 use super::slot::Slot;
 use crate::backoff::Backoff;
-use crate::clock::Clock;
+use crate::clock::{BootInstant, Clock};
 use crate::entry::{EntryId, Ticket};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::handoff::HandoffSession;
 use crate::session::{AsOf, Behind};
 
@@ -24,48 +24,55 @@ use crate::session::{AsOf, Behind};
 /// lose the event of a watch.
 const BACKSTOP: Duration = Duration::from_secs(5);
 
-/// The most keepers that each ask so often. If there are more, each waits longer in proportion, so
-/// more kept entries cost no more requests.
+/// The most keepers that each ask so often. If there are more, each waits longer in proportion, up to a
+/// limit, so that more kept entries cost hardly more requests.
 const BACKSTOP_KEEPERS: usize = 100;
+const LONGEST_BACKSTOP: Duration = Duration::from_secs(120);
+
+/// How long an answer is waited for. An entry of which it cannot be known whether somebody waits
+/// behind it is given up.
+const QUESTION: Duration = Duration::from_secs(5);
 
 /// A watch that lasts longer than this has not resolved early.
 const EARLY: Duration = Duration::from_millis(100);
 
-/// The least time after which the keeper of an entry in use asks again whether it is idle.
-const SHORTEST_IDLE: Duration = Duration::from_millis(100);
-
+/// When it is dropped, also by a panic, the entry is not used any more.
 struct Keeper {
     slot: Weak<Slot>,
     handoff: Arc<HandoffSession>,
     ticket: Ticket,
     entry: EntryId,
     others: watch::Sender<Others>,
-    count: KeptCount,
-    sticky: Sticky,
+    keepers: Arc<Keepers>,
 }
 
-/// Watches an entry until it is kept no more, and tells `others` what stands behind it.
+/// A watch on what stands behind the entry.
+type Watch = BoxFuture<'static, Result<(), Error>>;
+
+/// Watches an entry until it is kept no more, and tells `others` what stands behind it. `parked` tells
+/// that nobody uses the entry from now on.
 pub(super) fn keep(
-    slot: Weak<Slot>,
+    slot: &Arc<Slot>,
     kept: &Kept,
     others: watch::Sender<Others>,
-    count: KeptCount,
-    sticky: Sticky,
+    parked: Arc<Notify>,
 ) -> impl Future<Output = ()> + Send + use<> {
+    slot.keepers().add();
     let keeper = Keeper {
-        slot,
+        slot: Arc::downgrade(slot),
         handoff: kept.shared_session().handoff().clone(),
         ticket: kept.ticket().clone(),
         entry: kept.entry().clone(),
         others,
-        count,
-        sticky,
+        keepers: slot.keepers().clone(),
     };
+    let ended = kept.shared_session().wait_for_end();
     async move {
         tokio::select! {
             () = keeper.others.closed() => {}
+            () = ended => {}
             () = keeper.watch() => {}
-            never = keeper.end_idle() => match never {},
+            never = keeper.end_idle(&parked) => match never {},
         }
     }
 }
@@ -73,81 +80,145 @@ pub(super) fn keep(
 impl Keeper {
     /// Watches until the entry is not to be used any more.
     async fn watch(&self) {
+        // Since when somebody may have waited unnoticed.
+        let mut since = Clock::system().now();
         let mut behind = self.ask(AsOf::Now).await;
         let mut backoff = Backoff::default();
         loop {
-            let watch = match behind {
+            let mut watch = match behind {
                 Ok(Behind::Nobody(watch)) => watch,
-                Ok(Behind::Somebody) => return self.recall(Some(self.sticky.cool_down)),
-                Ok(Behind::Gone) => return self.recall(None),
+                Ok(Behind::Somebody) => return self.recall(since),
+                Ok(Behind::Gone) => return,
                 Err(error) => {
                     tracing::debug!(%error, lock = %self.ticket.name, "a kept entry is given up");
-                    return self.recall(None);
+                    return;
                 }
             };
+            let begun = Instant::now();
             self.others.send_replace(Others::Nobody);
-            let since = Instant::now();
-            behind = tokio::select! {
-                biased;
-                woken = watch => {
-                    self.others.send_replace(Others::Unknown(Clock::system().now()));
-                    match since.elapsed() > EARLY {
+            behind = match self.wait(&mut watch).await {
+                Woken::Asked(asked, behind) => {
+                    // If an event was lost, somebody may have come right after the last answer.
+                    if !matches!(behind, Behind::Somebody) {
+                        since = asked;
+                    }
+                    Ok(behind)
+                }
+                Woken::Changed(changed) => {
+                    since = Clock::system().now();
+                    self.others.send_replace(Others::Unknown(since));
+                    match begun.elapsed() > EARLY {
                         true => backoff = Backoff::default(),
                         false => tokio::time::sleep(backoff.next_pause()).await,
                     }
-                    match woken {
-                        Ok(()) => self.ask(AsOf::Change).await,
+                    let as_of = match changed {
+                        Ok(()) => AsOf::Change,
                         Err(error) => {
-                            tracing::debug!(%error, lock = %self.ticket.name, "a watch was interrupted");
-                            self.ask(AsOf::Now).await
+                            tracing::debug!(%error, lock = %self.ticket.name, "a watch broke");
+                            AsOf::Now
                         }
-                    }
+                    };
+                    self.ask(as_of).await
                 }
-                behind = self.ask_later() => behind,
             };
         }
     }
 
-    /// Asks without an event, after a while.
-    async fn ask_later(&self) -> Result<Behind, Error> {
-        // The cast is exact, since no process has more than 2^52 keepers.
-        let crowding = self.count.get().max(BACKSTOP_KEEPERS) as f64 / BACKSTOP_KEEPERS as f64;
-        tokio::time::sleep(BACKSTOP.mul_f64(crowding * (1.0 + fastrand::f64()))).await;
-        self.ask(AsOf::Now).await
-    }
-
-    async fn ask(&self, as_of: AsOf) -> Result<Behind, Error> {
-        let asking = self.handoff.watch_behind(&self.ticket, &self.entry, as_of);
-        // In a box, since the keeper of an entry that nobody wants asks once in a long time.
-        Box::pin(asking).await
-    }
-
-    /// Tells that somebody wants the lock, whose slot then cools down for so long, or that the entry
-    /// is gone.
-    fn recall(&self, wanted: Option<Duration>) {
-        if let Some(slot) = self.slot.upgrade() {
-            slot.recall(&self.entry, wanted, |now| {
-                self.others.send_replace(match wanted {
-                    Some(_) => Others::Waiting(now),
-                    None => Others::Gone,
-                });
-            });
+    /// Waits for an event, or for the answer to a question without one. The watch is still good while
+    /// that is asked.
+    async fn wait(&self, watch: &mut Watch) -> Woken {
+        let asking = async {
+            loop {
+                tokio::time::sleep(self.backstop()).await;
+                let asked = Clock::system().now();
+                if let Ok(behind) = self.ask(AsOf::Now).await {
+                    return Woken::Asked(asked, behind);
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            changed = watch => Woken::Changed(changed),
+            asked = asking => asked,
         }
     }
 
+    fn backstop(&self) -> Duration {
+        // The cast is exact, since no process has more than 2^52 keepers.
+        let crowding = self.keepers.count().max(BACKSTOP_KEEPERS) as f64 / BACKSTOP_KEEPERS as f64;
+        let backstop = BACKSTOP.mul_f64(crowding).min(LONGEST_BACKSTOP);
+        backstop.mul_f64(1.0 + fastrand::f64())
+    }
+
+    /// Asks once what stands behind the entry.
+    async fn ask(&self, as_of: AsOf) -> Result<Behind, Error> {
+        let asking = async {
+            // The semaphore is never closed, so the turn comes.
+            let _turn = self.keepers.questions.acquire().await;
+            let asking = self.handoff.watch_behind(&self.ticket, &self.entry, as_of);
+            asking.await
+        };
+        // In a box, since the keeper of an entry that nobody wants asks once in a long time.
+        let asked = Box::pin(tokio::time::timeout(QUESTION, asking)).await;
+        asked.unwrap_or_else(|_| {
+            let text = "the coordinator did not say in time who waits";
+            Err(Error::new(ErrorKind::Unreachable, text))
+        })
+    }
+
+    /// Tells that somebody wants the lock, who may have waited since this instant.
+    fn recall(&self, since: BootInstant) {
+        if let Some(slot) = self.slot.upgrade() {
+            slot.note_wanted();
+        }
+        // Before it is given up: whoever decides to keep it after this knows.
+        self.others.send_replace(Others::Waiting(since));
+    }
+
     /// Gives up the entry of the slot once nobody has used it for its idle time. Never resolves.
-    async fn end_idle(&self) -> Infallible {
+    async fn end_idle(&self, parked: &Notify) -> Infallible {
         loop {
             let Some(slot) = self.slot.upgrade() else {
                 return pending().await;
             };
-            let now = Clock::system().now();
-            let pause = match slot.end_idle() {
-                Some(until) if until > now => until.saturating_since(now),
-                _ => self.sticky.idle.max(SHORTEST_IDLE),
-            };
+            let next = slot.end_idle();
             drop(slot);
-            tokio::time::sleep(pause).await;
+            let wait = async {
+                match next {
+                    Some(until) => {
+                        let left = until.saturating_since(Clock::system().now());
+                        tokio::time::sleep(left).await;
+                    }
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = wait => {}
+                () = parked.notified() => {}
+            }
+        }
+    }
+}
+
+/// What ends one round of a keeper's wait.
+enum Woken {
+    Changed(Result<(), Error>),
+    /// The answer to a question that was put at this instant.
+    Asked(BootInstant, Behind),
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.keepers.remove();
+        self.others.send_if_modified(|others| match others {
+            Others::Waiting(_) => false,
+            others => {
+                *others = Others::Gone;
+                true
+            }
+        });
+        if let Some(slot) = self.slot.upgrade() {
+            slot.give_up(&self.entry);
         }
     }
 }

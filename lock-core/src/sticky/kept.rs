@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::options::Sticky;
 use crate::clock::{BootInstant, Clock};
@@ -48,7 +48,7 @@ pub(crate) struct Kept {
     token: Token,
     /// How many turns have begun with this entry.
     turns: u64,
-    /// How many of them have begun since nobody was known to wait.
+    /// How many of them count: the last that began when nobody was known to wait, and those since.
     doubtful: u32,
     knowledge: Knowledge,
     /// Whether the removal of the entry is the caller's.
@@ -61,7 +61,11 @@ enum Knowledge {
     /// Nobody has asked.
     Assumed(Others),
     /// The keeper asks, and watches.
-    Watched(watch::Receiver<Others>),
+    Watched {
+        others: watch::Receiver<Others>,
+        /// Tells the keeper that the entry is not in use from now on.
+        parked: Arc<Notify>,
+    },
 }
 
 impl Kept {
@@ -104,8 +108,20 @@ impl Kept {
     pub(super) fn others(&self) -> Others {
         match &self.knowledge {
             Knowledge::Assumed(others) => *others,
-            Knowledge::Watched(others) => *others.borrow(),
+            // A keeper leaves word, unless it was never there.
+            Knowledge::Watched { others, .. } if others.has_changed().is_err() => {
+                match *others.borrow() {
+                    Others::Waiting(since) => Others::Waiting(since),
+                    Others::Unknown(_) | Others::Nobody | Others::Gone => Others::Gone,
+                }
+            }
+            Knowledge::Watched { others, .. } => *others.borrow(),
         }
+    }
+
+    /// Returns whether somebody is known, or believed, to stand behind the entry.
+    pub(super) fn expects_others(&self) -> bool {
+        matches!(self.others(), Others::Waiting(_))
     }
 
     /// Decides whether another turn may begin.
@@ -129,9 +145,10 @@ impl Kept {
 
     /// Begins a turn, and returns its number: 0 for the first with this entry.
     pub(super) fn begin_turn(&mut self) -> u64 {
+        // Whoever comes during this turn finds it, and it counts.
         self.doubtful = match self.others() {
-            Others::Nobody => 0,
-            _ => self.doubtful + 1,
+            Others::Nobody => 1,
+            _ => self.doubtful.saturating_add(1),
         };
         let turn = self.turns;
         self.turns += 1;
@@ -139,20 +156,31 @@ impl Kept {
     }
 
     /// Returns what the keeper is to fill with its knowledge, if there is no keeper yet.
-    pub(super) fn begin_watch(&mut self) -> Option<watch::Sender<Others>> {
+    pub(super) fn begin_watch(&mut self) -> Option<(watch::Sender<Others>, Arc<Notify>)> {
         let Knowledge::Assumed(others) = self.knowledge else {
             return None;
         };
-        let (sender, receiver) = watch::channel(others);
-        self.knowledge = Knowledge::Watched(receiver);
-        Some(sender)
+        let (sender, others) = watch::channel(others);
+        let parked = Arc::<Notify>::default();
+        self.knowledge = Knowledge::Watched {
+            others,
+            parked: parked.clone(),
+        };
+        Some((sender, parked))
+    }
+
+    /// Tells the keeper that the entry is not in use from now on.
+    pub(super) fn tell_parked(&self) {
+        if let Knowledge::Watched { parked, .. } = &self.knowledge {
+            parked.notify_one();
+        }
     }
 
     /// Returns the knowledge of the keeper, if there is one.
     pub(super) fn watched(&self) -> Option<watch::Receiver<Others>> {
         match &self.knowledge {
             Knowledge::Assumed(_) => None,
-            Knowledge::Watched(others) => Some(others.clone()),
+            Knowledge::Watched { others, .. } => Some(others.clone()),
         }
     }
 

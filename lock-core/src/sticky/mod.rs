@@ -14,14 +14,17 @@
 //! turns as [`Sticky::turns`] allows, and no more.
 
 mod acquire;
+mod cool_down;
 mod keeper;
 mod kept;
 mod options;
 mod registry;
 mod slot;
+mod turn;
 
 pub use self::options::{Sticky, StickyStats};
 
 pub(crate) use self::acquire::StickyLock;
 pub(crate) use self::registry::Slots;
-pub(crate) use self::slot::StickyHold;
+pub(crate) use self::slot::Slot;
+pub(crate) use self::turn::StickyHold;

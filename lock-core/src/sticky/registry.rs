@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustc_hash::FxBuildHasher;
+use tokio::sync::Semaphore;
 
 use super::slot::Slot;
 use crate::name::LockName;
@@ -12,11 +13,14 @@ use crate::name::LockName;
 /// The least number of slots at which those that are out of use are looked for.
 const CROWD: usize = 64;
 
+/// The most questions of keepers that are under way at once.
+const QUESTIONS: usize = 16;
+
 /// The slots of a client. Those that are out of use go once they are as many as the others.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     slots: Mutex<Table>,
-    kept: Arc<AtomicUsize>,
+    keepers: Arc<Keepers>,
 }
 
 #[derive(Debug, Default)]
@@ -39,32 +43,39 @@ impl Slots {
                 .retain(|_, slot| Arc::strong_count(slot) > 1 || slot.is_in_use());
             table.used = table.by_name.len();
         }
-        let slot = Slot::new(name.clone(), self.kept.clone());
+        let slot = Slot::new(name.clone(), self.keepers.clone());
         table.by_name.insert(name.clone(), slot.clone());
         slot
     }
 }
 
-/// Counts an entry that has a keeper.
+/// What the keepers of a client share.
 #[derive(Debug)]
-pub(super) struct KeptCount(Arc<AtomicUsize>);
+pub(super) struct Keepers {
+    count: AtomicUsize,
+    pub(super) questions: Semaphore,
+}
 
-impl KeptCount {
-    /// Counts one more until the result is dropped.
-    pub(super) fn add(count: &Arc<AtomicUsize>) -> Self {
-        // A rough number will do, so the order of other memory is no matter.
-        count.fetch_add(1, Ordering::Relaxed);
-        KeptCount(count.clone())
-    }
-
-    /// Returns how many there are.
-    pub(super) fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+impl Default for Keepers {
+    fn default() -> Self {
+        Keepers {
+            count: AtomicUsize::new(0),
+            questions: Semaphore::new(QUESTIONS),
+        }
     }
 }
 
-impl Drop for KeptCount {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+impl Keepers {
+    /// Returns how many there are. A rough number will do, so the order of other memory is no matter.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn remove(&self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -3,53 +3,54 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
+use super::cool_down::CoolDown;
 use super::keeper;
 use super::kept::{Judgement, Kept, Others};
 use super::options::{Sticky, StickyStats};
-use super::registry::KeptCount;
+use super::registry::Keepers;
+use super::turn::{Acquiring, Turn};
 use crate::background;
 use crate::clock::{BootInstant, Clock};
 use crate::entry::EntryId;
-use crate::error::Error;
+use crate::error::{Error, LossReason};
 use crate::name::LockName;
-use crate::options::OnSessionLoss;
-
-/// The longest time for which a lock is not kept after others wanted it.
-const LONGEST_COOL_DOWN: Duration = Duration::from_secs(300);
 
 /// The state of one lock among the tasks of this process.
-#[derive(Debug)]
 pub(crate) struct Slot {
     name: LockName,
-    /// The entries of all slots of the client that have a keeper.
-    kept: Arc<AtomicUsize>,
+    keepers: Arc<Keepers>,
     state: Mutex<State>,
+    /// Whether the process has a place in the lock's queue, as far as it was told.
+    has_place: AtomicBool,
     placed: AtomicU64,
     hits: AtomicU64,
     recalls: AtomicU64,
 }
 
-#[derive(Debug)]
 struct State {
     local: Local,
+    /// The number of the turns that count. A turn whose hold was lost counts no more.
+    generation: u64,
     /// The tasks that wait for the turn, in the order of arrival. Some may have given up.
-    waiting: VecDeque<oneshot::Sender<Result<Turn, Error>>>,
+    waiting: VecDeque<oneshot::Sender<Passed>>,
     cool_down: CoolDown,
+    /// What the latest turn asked for.
+    sticky: Sticky,
+    /// When the keeper asks next whether the entry is idle; `None` if it has to be told of the next
+    /// park.
+    next_check: Option<BootInstant>,
 }
 
 /// Who uses the lock in this process.
-#[derive(Debug)]
 enum Local {
     Nobody,
-    /// A task has the turn.
-    Task,
+    /// A task has the turn, with the hold of this serial once it has one.
+    Task(Option<u64>),
     /// Nobody does, and the entry is kept until this instant.
     Parked {
         kept: Box<Kept>,
@@ -57,58 +58,33 @@ enum Local {
     },
 }
 
-/// For how long the lock is not kept.
-#[derive(Debug, Default)]
-struct CoolDown {
-    until: Option<BootInstant>,
-    length: Duration,
-}
+/// What a task that waits gets: the turn, or the error by which the process has lost its place in the
+/// lock's queue.
+pub(super) type Passed = Result<Turn, Error>;
 
 /// What a task finds that wants the turn.
 pub(super) enum Arrival {
     Turn(Turn),
-    /// Another task has it. The turn comes when it is this task's, or the error by which the process
-    /// has lost its place in the lock's queue.
-    Wait(oneshot::Receiver<Result<Turn, Error>>),
+    /// Another task has it, and this one waits.
+    Wait(oneshot::Receiver<Passed>),
     /// Another task has it, and this one does not wait.
     Busy,
 }
 
-/// An acquire on behalf of the process, as the next task can go on with it: it belongs to the
-/// process's place in the lock's queue, not to a task.
-pub(super) struct Acquiring {
-    pub(super) policy: OnSessionLoss,
-    /// In a mutex that is never locked, since what a guard holds must be shareable among threads.
-    pub(super) held: Mutex<BoxFuture<'static, Result<Box<Kept>, Error>>>,
-}
-
-/// The turn of one task: nobody else of this process acquires the lock or uses its entry. When it is
-/// dropped, it goes to the next task, with the entry if that may be used further.
-pub(super) struct Turn {
-    slot: Arc<Slot>,
-    sticky: Sticky,
-    pub(super) kept: Option<Box<Kept>>,
-    pub(super) acquiring: Option<Acquiring>,
-    is_over: bool,
-}
-
-/// The turn of a task that holds the lock.
-#[derive(Debug)]
-pub(crate) struct StickyHold {
-    turn: Turn,
-    number: u64,
-}
-
 impl Slot {
-    pub(super) fn new(name: LockName, kept: Arc<AtomicUsize>) -> Arc<Self> {
+    pub(super) fn new(name: LockName, keepers: Arc<Keepers>) -> Arc<Self> {
         Arc::new(Slot {
             name,
-            kept,
+            keepers,
             state: Mutex::new(State {
                 local: Local::Nobody,
+                generation: 0,
                 waiting: VecDeque::new(),
                 cool_down: CoolDown::default(),
+                sticky: Sticky::default(),
+                next_check: None,
             }),
+            has_place: AtomicBool::new(false),
             placed: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             recalls: AtomicU64::new(0),
@@ -123,6 +99,19 @@ impl Slot {
         }
     }
 
+    /// Counts a turn of this number.
+    pub(super) fn count_turn(&self, number: u64) {
+        let count = match number {
+            0 => &self.placed,
+            _ => &self.hits,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn keepers(&self) -> &Arc<Keepers> {
+        &self.keepers
+    }
+
     /// Returns whether the slot would be missed: somebody uses the lock, or it cools down.
     pub(super) fn is_in_use(&self) -> bool {
         let state = self.state();
@@ -134,14 +123,45 @@ impl Slot {
         self.state().cool_down.is_on()
     }
 
+    /// Notes that the process has a place in the lock's queue.
+    pub(crate) fn note_place(&self) {
+        self.has_place.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the process asks for a place.
+    pub(super) fn note_no_place(&self) {
+        self.has_place.store(false, Ordering::Relaxed);
+    }
+
+    /// Returns whether the process has a place, as far as it was told.
+    pub(super) fn has_place(&self) -> bool {
+        self.has_place.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the process has lost its place by this error, and tells all tasks that wait for the
+    /// turn.
+    pub(crate) fn note_lost_place(&self, error: &Error) {
+        self.note_no_place();
+        let waiting = std::mem::take(&mut self.state().waiting);
+        for task in waiting {
+            let _ = task.send(Err(error.clone()));
+        }
+    }
+
     /// Gives a task the turn, or a place in the local queue if it waits.
     pub(super) fn arrive(self: &Arc<Self>, sticky: Sticky, waits: bool) -> Arrival {
         let mut state = self.state();
-        match std::mem::replace(&mut state.local, Local::Task) {
-            Local::Nobody => Arrival::Turn(Turn::new(self, sticky, None)),
-            Local::Parked { kept, .. } => Arrival::Turn(Turn::new(self, sticky, Some(kept))),
-            Local::Task if !waits => Arrival::Busy,
-            Local::Task => {
+        let generation = state.generation;
+        match std::mem::replace(&mut state.local, Local::Task(None)) {
+            Local::Nobody => Arrival::Turn(Turn::new(self, generation, sticky, None)),
+            Local::Parked { kept, .. } => {
+                Arrival::Turn(Turn::new(self, generation, sticky, Some(kept)))
+            }
+            Local::Task(hold) => {
+                state.local = Local::Task(hold);
+                if !waits {
+                    return Arrival::Busy;
+                }
                 let (turn, passed) = oneshot::channel();
                 // A queue of tasks that all give up does not grow without a limit.
                 if state.waiting.len() == state.waiting.capacity() {
@@ -153,104 +173,125 @@ impl Slot {
         }
     }
 
-    /// Tells all tasks that wait for the turn that the process has lost its place.
-    pub(super) fn fail_waiting(&self, error: &Error) {
-        let waiting = std::mem::take(&mut self.state().waiting);
-        for task in waiting {
-            let _ = task.send(Err(error.clone()));
+    /// Notes which hold the task with the turn has.
+    pub(super) fn note_hold(&self, turn: &Turn, serial: u64) {
+        self.note_place();
+        let mut state = self.state();
+        if state.generation == turn.generation() {
+            state.local = Local::Task(Some(serial));
+            state.sticky = *turn.sticky();
         }
+    }
+
+    /// Ends the turn of a hold that was lost, whatever its task does: the others do not wait for that.
+    pub(crate) fn note_loss(self: &Arc<Self>, serial: u64, reason: LossReason) {
+        let mut state = self.state();
+        if !matches!(state.local, Local::Task(Some(own)) if own == serial) {
+            return;
+        }
+        state.generation += 1;
+        let (generation, sticky) = (state.generation, state.sticky);
+        drop(state);
+        match reason {
+            // The session lives on, and so the next task queues anew.
+            LossReason::EntryGone => {}
+            _ => self.note_lost_place(&Error::session_lost(reason)),
+        }
+        self.pass_on(generation, sticky, None, None);
     }
 
     /// Returns whether an entry that a task has used would be used further if the turn ended now.
-    fn would_keep(&self, kept: &Kept, sticky: &Sticky) -> bool {
-        let state = self.state();
-        match kept.judge(sticky) {
-            Judgement::Over => false,
-            _ if state.waiting.iter().any(|task| !task.is_closed()) => true,
-            _ => state.may_park(kept, sticky),
+    pub(super) fn would_keep(&self, kept: &Kept, sticky: &Sticky) -> bool {
+        // Before the mutex is locked: this may tell others of a loss.
+        if kept.judge(sticky) == Judgement::Over {
+            return false;
         }
+        let state = self.state();
+        state.waiting.iter().any(|task| !task.is_closed()) || state.may_park(kept, sticky)
     }
 
-    /// Passes the turn on to the next task. If none waits, keeps the entry or gives it up.
-    fn pass_on(
+    /// Passes the turn on to the next task. If none waits, keeps the entry or gives it up. Does nothing
+    /// for a turn that counts no more.
+    pub(super) fn pass_on(
         self: &Arc<Self>,
+        generation: u64,
         sticky: Sticky,
         kept: Option<Box<Kept>>,
-        acquiring: Option<Acquiring>,
+        mut acquiring: Option<Acquiring>,
     ) {
-        let (mut usable, mut over) = match kept {
+        // What is not used goes at the end, without the mutex: the janitor has others.
+        let (mut kept, _over) = match kept {
             Some(kept) if kept.judge(&sticky) == Judgement::Over => (None, Some(kept)),
             kept => (kept, None),
         };
-        let mut acquiring = acquiring;
-        let mut state = self.state();
-        while let Some(task) = state.waiting.pop_front() {
-            let turn = Turn {
-                slot: self.clone(),
-                sticky,
-                kept: usable.take(),
-                acquiring: acquiring.take(),
-                is_over: false,
+        loop {
+            let mut state = self.state();
+            if state.generation != generation {
+                return drop(state);
+            }
+            let Some(task) = state.waiting.pop_front() else {
+                return self.leave(state, sticky, kept);
             };
+            state.local = Local::Task(None);
+            // The task may be woken on this thread.
+            drop(state);
+            let mut turn = Turn::new(self, generation, sticky, kept.take());
+            turn.acquiring = acquiring.take();
             match task.send(Ok(turn)) {
-                Ok(()) => {
-                    drop(state);
-                    drop(over);
-                    return;
-                }
                 // The task has given up.
-                Err(Ok(turn)) => (usable, acquiring) = turn.into_parts(),
-                Err(Err(_)) => unreachable!("a turn was sent"),
+                Err(Ok(turn)) => (kept, acquiring) = turn.into_parts(),
+                Ok(()) | Err(Err(_)) => return,
             }
         }
-        state.local = match usable.take() {
+    }
+
+    /// Ends a turn after which no task waits: keeps the entry, or gives it up.
+    fn leave(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        sticky: Sticky,
+        kept: Option<Box<Kept>>,
+    ) {
+        let mut given_up = None;
+        state.local = match kept {
             Some(mut kept) if state.may_park(&kept, &sticky) => {
-                self.watch(&mut kept, &sticky);
-                Local::Parked {
-                    kept,
-                    until: Clock::system().now() + sticky.idle,
+                self.watch(&mut kept);
+                let until = Clock::system().now() + sticky.idle;
+                if state.next_check.is_none_or(|check| until < check) {
+                    kept.tell_parked();
                 }
+                Local::Parked { kept, until }
             }
-            usable => {
-                over = over.or(usable);
+            kept => {
+                given_up = kept;
                 Local::Nobody
             }
         };
         drop(state);
-        // The janitor, and the acquire's own end, take mutexes of their own.
-        drop((over, acquiring));
+        drop(given_up);
     }
 
     /// Lets a keeper watch what stands behind an entry, if none does.
-    pub(super) fn watch(self: &Arc<Self>, kept: &mut Kept, sticky: &Sticky) {
-        if let Some(others) = kept.begin_watch() {
-            let count = KeptCount::add(&self.kept);
-            let keeping = keeper::keep(Arc::downgrade(self), kept, others, count, *sticky);
-            // Without the thread there is no session either, and its end is noticed by all.
-            if let Ok(background) = background::handle() {
-                background.spawn(keeping);
-            }
+    pub(super) fn watch(self: &Arc<Self>, kept: &mut Kept) {
+        // Without the thread there is no session either, and its end is noticed by all.
+        if let Some((others, parked)) = kept.begin_watch()
+            && let Ok(background) = background::handle()
+        {
+            background.spawn(keeper::keep(self, kept, others, parked));
         }
     }
 
-    /// Notes that somebody wants the lock whose entry is kept, or that the entry is gone. `tell` tells
-    /// the holder of the turn. If nobody has it, the entry is given up now.
-    pub(super) fn recall(
-        &self,
-        entry: &EntryId,
-        wanted: Option<Duration>,
-        tell: impl FnOnce(BootInstant),
-    ) {
-        let now = Clock::system().now();
+    /// Notes that somebody wants the lock, and that it is not kept for a while.
+    pub(super) fn note_wanted(&self) {
+        self.recalls.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state();
-        // Under the mutex under which it is decided to keep the entry.
-        tell(now);
-        if let Some(cool_down) = wanted {
-            self.recalls.fetch_add(1, Ordering::Relaxed);
-            state.cool_down.begin(now, cool_down);
-        }
-        let given_up = state.take_parked(|parked| parked.entry() == entry);
-        drop(state);
+        let least = state.sticky.cool_down;
+        state.cool_down.begin(Clock::system().now(), least);
+    }
+
+    /// Gives this entry up if nobody uses it.
+    pub(super) fn give_up(&self, entry: &EntryId) {
+        let given_up = self.state().take_parked(|kept, _| kept.entry() == entry);
         drop(given_up);
     }
 
@@ -259,18 +300,20 @@ impl Slot {
     pub(super) fn end_idle(&self) -> Option<BootInstant> {
         let now = Clock::system().now();
         let mut state = self.state();
-        let Local::Parked { until, .. } = state.local else {
-            return None;
+        let given_up = state.take_parked(|_, until| until <= now);
+        state.next_check = match &state.local {
+            Local::Parked { until, .. } => Some(*until),
+            Local::Nobody | Local::Task(_) => None,
         };
-        let given_up = state.take_parked(|_| until <= now);
+        let next_check = state.next_check;
         drop(state);
         drop(given_up);
-        Some(until)
+        next_check
     }
 
     /// Returns the entry that is kept while nobody uses it, for its removal.
     pub(super) fn take_parked(&self) -> Option<Box<Kept>> {
-        self.state().take_parked(|_| true)
+        self.state().take_parked(|_, _| true)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -287,9 +330,12 @@ impl State {
     }
 
     /// Takes out the entry that is kept while nobody uses it, if it is such a one.
-    fn take_parked(&mut self, is_meant: impl FnOnce(&Kept) -> bool) -> Option<Box<Kept>> {
+    fn take_parked(
+        &mut self,
+        is_meant: impl FnOnce(&Kept, BootInstant) -> bool,
+    ) -> Option<Box<Kept>> {
         match std::mem::replace(&mut self.local, Local::Nobody) {
-            Local::Parked { kept, .. } if is_meant(&kept) => Some(kept),
+            Local::Parked { kept, until } if is_meant(&kept, until) => Some(kept),
             local => {
                 self.local = local;
                 None
@@ -298,121 +344,23 @@ impl State {
     }
 }
 
-impl CoolDown {
-    fn is_on(&self) -> bool {
-        self.until
-            .is_some_and(|until| Clock::system().now() < until)
-    }
-
-    /// Begins to cool down. If the last time ended less than its own length ago, this one is twice as
-    /// long.
-    fn begin(&mut self, now: BootInstant, least: Duration) {
-        let soon = self.until.is_some_and(|until| now < until + self.length);
-        self.length = match soon {
-            true => (self.length * 2).min(LONGEST_COOL_DOWN).max(least),
-            false => least,
-        };
-        self.until = Some(now + self.length);
-    }
-}
-
-impl Turn {
-    fn new(slot: &Arc<Slot>, sticky: Sticky, kept: Option<Box<Kept>>) -> Self {
-        Turn {
-            slot: slot.clone(),
-            sticky,
-            kept,
-            acquiring: None,
-            is_over: false,
-        }
-    }
-
-    /// Goes on with what another task has begun, as this one's lock says.
-    pub(super) fn set_sticky(&mut self, sticky: Sticky) {
-        self.sticky = sticky;
-    }
-
-    /// Decides whether the task may hold the lock with the entry that is kept. Lets a keeper find out
-    /// what is not known. Gives up an entry that is not to be used. Returns what to wait for before
-    /// the next decision, or nothing if it is made.
-    pub(super) fn settle_kept(&mut self) -> Option<watch::Receiver<Others>> {
-        let kept = self.kept.as_mut()?;
-        match kept.judge(&self.sticky) {
-            Judgement::Usable => None,
-            Judgement::Unsure => {
-                self.slot.watch(kept, &self.sticky);
-                kept.watched()
-            }
-            Judgement::Over => {
-                self.kept = None;
-                None
-            }
-        }
-    }
-
-    /// Begins the hold of the task, which has an entry. Returns the session, the ticket, the entry and
-    /// the token of the hold with the turn.
-    pub(super) fn into_hold(mut self) -> Option<StickyHold> {
-        let number = self.kept.as_mut()?.begin_turn();
-        if number > 0 {
-            self.slot.hits.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.slot.placed.fetch_add(1, Ordering::Relaxed);
-        }
-        Some(StickyHold { turn: self, number })
-    }
-
-    fn into_parts(mut self) -> (Option<Box<Kept>>, Option<Acquiring>) {
-        self.is_over = true;
-        (self.kept.take(), self.acquiring.take())
-    }
-}
-
-impl Drop for Turn {
+/// In a forked child, the entry that is kept is the parent's, and to drop it would touch what other
+/// threads of the parent may have locked.
+impl Drop for Slot {
     fn drop(&mut self) {
-        if self.is_over {
-            return;
-        }
-        let (kept, acquiring) = (self.kept.take(), self.acquiring.take());
-        // In a forked child, another thread of the parent may have locked the slot for ever.
-        if background::is_forked() {
-            std::mem::forget((kept, acquiring, self.slot.clone()));
-            return;
-        }
-        self.slot.pass_on(self.sticky, kept, acquiring);
-    }
-}
-
-impl StickyHold {
-    /// Returns the number of the turn: 0 for the first with its token.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// Returns the entry that the hold rests on.
-    pub(super) fn kept(&self) -> Option<&Kept> {
-        self.turn.kept.as_deref()
-    }
-
-    /// Returns whether the entry is to be used further after this turn.
-    pub(crate) fn is_worth_keeping(&self) -> bool {
-        let kept = self.kept();
-        kept.is_some_and(|kept| self.turn.slot.would_keep(kept, &self.turn.sticky))
-    }
-
-    /// Ends the turn, and leaves the removal of the entry to the caller.
-    pub(crate) fn end_without_entry(mut self) {
-        if let Some(mut kept) = self.turn.kept.take() {
-            kept.leave();
+        if background::is_forked()
+            && let Ok(state) = self.state.get_mut()
+        {
+            std::mem::forget(std::mem::replace(&mut state.local, Local::Nobody));
         }
     }
 }
 
-impl fmt::Debug for Turn {
+impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Turn")
-            .field("lock", &self.slot.name)
-            .field("kept", &self.kept)
+        f.debug_struct("Slot")
+            .field("name", &self.name)
+            .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
 }
