@@ -5,6 +5,7 @@ mod outage;
 mod removals;
 mod session;
 mod sessions;
+mod sticky;
 mod values;
 mod waits;
 
