@@ -37,9 +37,8 @@ use crate::token::Token;
 ///
 /// let guard = locks.mutex("accounts/ledger")?.acquire().await?;
 /// println!("held for {:?} at least, with token {}", guard.remaining(), guard.token());
-/// match guard.release().await? {
-///     Release::Released => {}
-///     other => panic!("another may have written meanwhile: {other:?}"),
+/// if let Release::AlreadyGone = guard.release().await? {
+///     panic!("another may have written meanwhile");
 /// }
 /// # Ok::<(), lock_core::Error>(())
 /// # }).unwrap();
@@ -80,7 +79,9 @@ impl<M: GuardMode> Guard<M> {
         self.held.hold().entry()
     }
 
-    /// Returns the fencing token, which is higher than that of every earlier grant of this lock.
+    /// Returns the fencing token, which is higher than that of every earlier grant of this lock. The
+    /// holds that one process has of a [sticky](crate::Mutex::sticky) lock without giving it up are
+    /// one grant, and share its token.
     pub fn token(&self) -> Token {
         self.held.hold().token()
     }
@@ -198,7 +199,8 @@ impl<M: GuardMode> Guard<M> {
         self.held.announce().await
     }
 
-    /// Gives the lock back, and returns what the coordinator found. One round trip.
+    /// Gives the lock back, and returns what the coordinator found. One round trip, or none for a
+    /// [sticky](crate::Mutex::sticky) lock that is kept.
     ///
     /// # Errors
     /// - [`ErrorKind::Unreachable`], [`ErrorKind::Exhausted`] (those that [are

@@ -28,7 +28,8 @@ pub enum Release {
     /// The lock was held until now, and is free for the next in the queue.
     Released,
     /// This process keeps the lock, which is [sticky](crate::Mutex::sticky), or has passed it on to
-    /// another of its tasks. It gives the lock up once somebody else wants it. No request was made.
+    /// another of its tasks. It gives the lock up in the background once somebody else wants it. No
+    /// request was made.
     Kept,
     /// The entry was gone before the release, so the lock had been lost. Work done under the lock
     /// may have raced with another holder.

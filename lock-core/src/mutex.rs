@@ -16,7 +16,8 @@ use crate::sticky::{Sticky, StickyLock, StickyStats};
 
 /// A lock with one holder at a time, first come first served.
 ///
-/// Each acquire is a contender of its own, also when tasks share a session. So a task that acquires
+/// Each acquire is a contender of its own, also when tasks share a session; only the tasks that use a
+/// [sticky](Mutex::sticky) lock stand in the queue for each other. So a task that acquires
 /// a mutex that it already holds waits for itself, for ever: give the guard to the code that needs
 /// it instead. After a second of such a wait a warning is logged with [`tracing`].
 #[derive(Debug, Clone)]
@@ -32,23 +33,29 @@ impl Mutex {
     /// handles of one name and one [`Locks`](crate::Locks) share what is kept.
     ///
     /// - The tasks of the process wait for each other first come first served. The first of them
-    ///   stands in the lock's queue for all. Its place stays theirs if it gives up.
-    /// - Once somebody else queues, whatever client it uses, the lock is given up: at once if it is
-    ///   not in use, else when the hold ends, or a few holds later if [`Sticky::turns`] says so. It is
-    ///   then not kept for a while, so a lock that two processes share costs what it costs without
-    ///   this.
-    /// - It is also given up after [`Sticky::idle`], and by [`give_up`](Mutex::give_up) and
-    ///   [`Locks::close`](crate::Locks::close). It is not taken again while the session is in
+    ///   stands in the lock's queue for all. Its place stays theirs if it gives up, as long as they
+    ///   agree on [`OnSessionLoss`]. An error of this common acquire ends the waits of all.
+    /// - Once somebody else queues, whatever client it uses, the lock is given up: if it is not in use,
+    ///   two round trips later; else when the hold ends, or a few holds later if [`Sticky::turns`]
+    ///   says so. A hold that has just begun may end before this process knows of them: then the lock
+    ///   is kept for the three round trips that this takes. After that it is not kept for a while, so
+    ///   a lock that two processes share costs what it costs without this.
+    /// - It is also given up after [`Sticky::idle`], by [`give_up`](Mutex::give_up) and
+    ///   [`Locks::close`](crate::Locks::close), if the coordinator does not say within 5 s who waits,
+    ///   and after a hold that leaves a write in doubt. It is not taken again while the session is in
     ///   jeopardy.
     /// - All holds in between have the same [token](Guard::token), and [`Guard::turn`] counts them. A
     ///   resource that checks tokens tells processes apart, not the tasks of one process.
     ///
     /// The price: to others, a lock that is kept looks held. A [`try_acquire`](Mutex::try_acquire) of
     /// theirs finds it busy. If this process dies while it keeps the lock, they wait for the time to
-    /// live although nobody was inside.
+    /// live although nobody was inside. If the store loses the event that somebody has queued, they wait
+    /// for 5 to 10 s, or up to 4 minutes in a process that keeps very many locks. The page
+    /// `docs/sticky-locks.md` of the repository has more.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if [`Sticky::turns`] is zero.
+    /// [`ErrorKind::InvalidArgument`] if [`Sticky::turns`] is zero; [`ErrorKind::Forked`] in a forked
+    /// child.
     ///
     /// ```
     /// # futures_executor::block_on(async {
@@ -84,8 +91,8 @@ impl Mutex {
         }
     }
 
-    /// Returns what became of the acquires of this lock, over all its sticky handles. All numbers are
-    /// zero for a lock that is not sticky.
+    /// Returns what became of the acquires of this lock, over all its sticky handles. The numbers begin
+    /// anew some time after the last handle is gone, and are zero for a lock that is not sticky.
     pub fn sticky_stats(&self) -> StickyStats {
         self.0.sticky().map(StickyLock::stats).unwrap_or_default()
     }
@@ -108,7 +115,8 @@ impl Mutex {
     /// - [`ErrorKind::Forked`]: this is a forked child.
     ///
     /// # Cancel safety
-    /// Dropped at any await, it leaves no entry behind, and gives up its place in the queue.
+    /// Dropped at any await, it leaves no entry behind, and gives up its place in the queue. That of a
+    /// [sticky](Mutex::sticky) lock goes to the next task of the process that waits.
     ///
     /// ```
     /// # futures_executor::block_on(async {

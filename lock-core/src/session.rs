@@ -308,9 +308,9 @@ pub trait Session: Debug + Send + Sync {
     async fn watch(&self, entry: &EntryId, watcher: Watcher) -> Result<(), Error>;
 
     /// Reads whether another entry stands behind our exclusive one in its queue, whatever client made
-    /// it, and watches for one if none does. Not older than the call. The core calls this for an
-    /// entry that it keeps although nobody holds the lock, and asks again every few seconds, since a
-    /// store can lose the event of a watch.
+    /// it, and watches for one if none does. Not older than the call. The core calls this for the
+    /// entries of sticky locks that it keeps from one hold to the next. It asks again every 5 to 10 s,
+    /// or more rarely if it keeps very many, since a store can lose the event of a watch.
     ///
     /// # Cancel safety
     /// Leaves no watch behind.

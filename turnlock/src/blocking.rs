@@ -23,7 +23,7 @@ use pollster::block_on;
 use crate::guard_mode::{Exclusive, GuardMode, Shared};
 use crate::{
     AcquireOptions, EntryId, Error, LockName, LossReason, Mode, Options, Queue, Raised, Release,
-    Removed, State, Token,
+    Removed, State, Sticky, StickyStats, Token,
 };
 
 /// Returns the locks of the coordinator that the URL names, as [`crate::connect`] does. Does no
@@ -150,6 +150,27 @@ impl Mutex {
         self.0.name()
     }
 
+    /// Makes the lock sticky, as [`crate::Mutex::sticky`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sticky(self, sticky: Sticky) -> Result<Self, Error> {
+        self.0.sticky(sticky).map(Mutex)
+    }
+
+    /// Gives a sticky lock up, as [`crate::Mutex::give_up`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn give_up(&self) -> Result<Option<Release>, Error> {
+        block_on(self.0.give_up())
+    }
+
+    /// Returns what became of the acquires of a sticky lock, as [`crate::Mutex::sticky_stats`] does.
+    pub fn sticky_stats(&self) -> StickyStats {
+        self.0.sticky_stats()
+    }
+
     /// Waits for the lock, as [`crate::Mutex::acquire`] does.
     ///
     /// # Errors
@@ -261,6 +282,11 @@ impl<M: GuardMode> Guard<M> {
     /// Returns the fencing token, which is higher than that of every earlier grant of this lock.
     pub fn token(&self) -> Token {
         self.0.token()
+    }
+
+    /// Returns which hold with this token it is, as [`crate::Guard::turn`] does.
+    pub fn turn(&self) -> u64 {
+        self.0.turn()
     }
 
     /// Returns how the lock is held.

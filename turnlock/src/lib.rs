@@ -78,7 +78,8 @@ pub use lock_core::{
     AcquireOptions, AnyGuard, Backend, Effect, Entry, EntryId, Error, ErrorKind, Guard,
     Incarnation, Liveness, LockName, Locks, LossReason, Metadata, Mode, Mutex, NameError, NameRule,
     OnRequeue, OnSessionLoss, Operation, Options, Queue, Raised, ReadGuard, Release, Removed,
-    RwLock, SessionId, State, Token, TokenOffset, clock, data, guard_mode, nesting, observe, rule,
+    RwLock, SessionId, State, Sticky, StickyStats, Token, TokenOffset, clock, data, guard_mode,
+    nesting, observe, rule,
 };
 pub use lock_core::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
 
@@ -146,6 +147,11 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/files-and-fencing.md")]
 struct FilesAndFencing;
+
+/// Compiles the example of the page about sticky locks with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/sticky-locks.md")]
+struct StickyLocks;
 
 /// Compiles the example of this crate's README with the others.
 #[cfg(doctest)]

@@ -92,7 +92,7 @@ enum Progress {
     Confirmed {
         /// The server's id of the watch.
         id: i64,
-        /// Deletions after this revision are seen.
+        /// Changes after this revision are seen.
         since: i64,
     },
 }

@@ -85,6 +85,6 @@ pub struct StickyStats {
     pub placed: u64,
     /// Acquires that took the lock again without a request.
     pub hits: u64,
-    /// How many times the lock was given up because somebody else wanted it.
+    /// How many times this process has noticed that somebody else wants a lock that it keeps.
     pub recalls: u64,
 }
