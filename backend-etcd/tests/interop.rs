@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use etcd_client::LockOptions;
-use lock_core::{LockName, Release};
+use lock_core::{LockName, Release, Sticky};
 use support::{Node, locks_of};
 use testkit::waiting::{SOON, soon};
 
@@ -97,4 +97,31 @@ async fn the_lock_service_joins_the_same_queue() {
     };
     let (guard, ()) = tokio::join!(ours, unlock);
     assert!(guard.expect("no failure").is_some());
+}
+
+#[tokio::test]
+async fn etcdctl_gets_a_lock_that_we_keep() {
+    let etcd = Node::start().await;
+    let name = LockName::raw("jobs/kept").expect("valid");
+    let mutex = locks_of(&etcd, TTL).mutex(name).expect("valid");
+    let sticky = Sticky::default().with_idle(Duration::from_secs(3600));
+    let mutex = mutex.sticky(sticky).expect("in bounds");
+    for turn in 0..3 {
+        let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
+        assert_eq!(guard.turn(), turn);
+        assert_eq!(guard.release().await.expect("kept"), Release::Kept);
+    }
+    let theirs = etcd
+        .ctl()
+        .args(["lock", "jobs/kept", "true"])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("this test needs etcdctl: apt-get install etcd-client");
+    let mut theirs = Killed(theirs);
+    let ended = tokio::task::spawn_blocking(move || theirs.0.wait());
+    let ended = soon("etcdctl's turn", ended).await.expect("no panic");
+    assert!(ended.expect("waited").success());
+    assert_eq!(mutex.sticky_stats().recalls, 1);
+    let guard = soon("acquire", mutex.acquire()).await.expect("acquired");
+    assert_eq!(guard.turn(), 0);
 }
