@@ -19,7 +19,7 @@ use crate::retry::{Doubt, RetryPolicy, retry};
 use crate::session::Removed;
 use crate::sticky::StickyHold;
 
-/// The outcome of a release that the coordinator confirmed.
+/// The outcome of a release: what the coordinator confirmed, or that it was not asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[must_use = "`AlreadyGone` says that the lock was lost before, and that another may have held it \
               meanwhile"]
@@ -29,7 +29,8 @@ pub enum Release {
     Released,
     /// This process keeps the lock, which is [sticky](crate::Mutex::sticky), or has passed it on to
     /// another of its tasks. It gives the lock up in the background once somebody else wants it. No
-    /// request was made.
+    /// request was made, so this proves nothing about the past: ask [`Guard::state`](crate::Guard::state)
+    /// before the release.
     Kept,
     /// The entry was gone before the release, so the lock had been lost. Work done under the lock
     /// may have raced with another holder.
@@ -254,7 +255,8 @@ impl HeldLock {
     async fn remove_entry(&mut self) -> Result<Release, Error> {
         background::check_process()?;
         if self.is_worth_keeping() {
-            // The drop keeps it.
+            // The drop passes it on.
+            self.end = HoldEnd::Kept;
             return Ok(Release::Kept);
         }
         // The next task of this process need not wait for the removal.
@@ -293,7 +295,7 @@ impl Drop for HeldLock {
         if stays && background::is_forked() {
             return;
         }
-        if self.is_worth_keeping() {
+        if self.end == HoldEnd::Dropped && self.is_worth_keeping() {
             self.end = HoldEnd::Kept;
         }
         // If the hold has just been lost, that is its end.

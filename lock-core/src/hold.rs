@@ -39,8 +39,8 @@ pub(crate) struct Hold {
     observed: Observed,
     /// When the lock was acquired, if somebody observes it.
     acquired: Option<BootInstant>,
-    /// The slot of a sticky lock, which learns of a loss.
-    slot: Option<Weak<Slot>>,
+    /// The slot of a sticky lock, which learns of a loss, and the number that it knows the hold by.
+    slot: Option<(Weak<Slot>, u64)>,
     /// Whether its guard is removing the entry.
     is_releasing: AtomicBool,
     /// How the hold ended; set once.
@@ -70,7 +70,7 @@ impl Hold {
         token: Token,
         observed: Observed,
         acquired: Option<BootInstant>,
-        slot: Option<Weak<Slot>>,
+        slot: Option<(Weak<Slot>, u64)>,
     ) -> Arc<Self> {
         Arc::new(Hold {
             serial,
@@ -148,10 +148,10 @@ impl Hold {
             }
             self.watcher.wake();
             self.tell_end(final_end);
-            if let (HoldEnd::Lost(reason), Some(slot)) = (final_end, &self.slot)
+            if let (HoldEnd::Lost(reason), Some((slot, number))) = (final_end, &self.slot)
                 && let Some(slot) = slot.upgrade()
             {
-                slot.note_loss(self.serial, reason);
+                slot.note_loss(*number, reason);
             }
         }
         final_end

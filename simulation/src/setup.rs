@@ -61,7 +61,9 @@ impl Profile {
     /// Returns the time to live that the faults and their distances depend on.
     pub fn rhythm(self) -> Duration {
         match self {
-            Profile::Dense | Profile::Busy | Profile::Sticky => Duration::from_secs(3),
+            Profile::Dense | Profile::Busy => Duration::from_secs(3),
+            // Those who wait behind a kept lock are to be served in time while there is no fault.
+            Profile::Sticky => Duration::from_secs(8),
             Profile::Sparse => Duration::from_secs(12),
             Profile::Storm => Duration::from_secs(1),
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use conformance::{Deployment, Fixture};
 use fork::Fork;
 use libtest_mimic::{Arguments, Trial};
-use lock_core::{Error, ErrorKind, Guard, LockName, Locks, Mutex, Options, Release, State};
+use lock_core::{Error, ErrorKind, Guard, LockName, Locks, Mutex, Options, Release, State, Sticky};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use testkit::fixtures::{Durable, Etcd, Memory, Zk};
 
@@ -45,12 +45,22 @@ async fn fork_while_holding(deployment: &dyn Deployment) {
     let guard = held.acquire().await.expect("free");
     let others = [(); 2].map(|()| locks.mutex("given").expect("valid"));
     let given = others[0].acquire().await.expect("free");
+    let sticky = Sticky::default().with_idle(Duration::from_secs(3600));
+    let [kept, used] = ["kept", "used"].map(|name| {
+        let mutex = locks.mutex(name).expect("valid");
+        mutex.sticky(sticky).expect("in bounds")
+    });
+    drop(kept.acquire().await.expect("free"));
+    let using = used.acquire().await.expect("free");
     let session = locks.session_id();
 
     match fork::fork().expect("the system forks") {
         Fork::Child => {
             // The runtime belongs to the parent, so the child uses an executor of its own.
-            let outcome = futures_executor::block_on(as_child(locks, held, guard, given));
+            let sticky = as_child_with_sticky_locks(&locks, kept, used, using);
+            let sticky = futures_executor::block_on(sticky);
+            let child = as_child(locks, held, guard, given);
+            let outcome = sticky.and_then(|()| futures_executor::block_on(child));
             drop(others);
             std::process::exit(match outcome {
                 Ok(()) => 0,
@@ -66,6 +76,10 @@ async fn fork_while_holding(deployment: &dyn Deployment) {
             assert_eq!(guard.state(), State::Held);
             let queue = locks.queue(held.name()).await.expect("answered");
             assert_eq!(queue.entries.len(), 1, "the entry is still there");
+            let again = kept.acquire().await.expect("kept");
+            assert_eq!(again.turn(), 1, "it is still kept");
+            drop(again);
+            assert_eq!(using.release().await.expect("kept"), Release::Kept);
             assert_eq!(given.release().await.expect("an answer"), Release::Released);
             assert_eq!(guard.release().await.expect("an answer"), Release::Released);
             let again = held.acquire().await.expect("free again");
@@ -73,6 +87,25 @@ async fn fork_while_holding(deployment: &dyn Deployment) {
             locks.close().await.expect("closed");
         }
     }
+}
+
+/// Tries the operations on locks that the parent keeps: one that is in use, and one that is not.
+async fn as_child_with_sticky_locks(
+    locks: &Locks,
+    kept: Mutex,
+    used: Mutex,
+    using: Guard,
+) -> Result<(), String> {
+    let limit = Duration::from_secs(2);
+    for (what, mutex) in [("kept", kept), ("used", used)] {
+        check_forked(what, mutex.acquire().await)?;
+        check_forked(what, mutex.try_acquire().await)?;
+        check_forked(what, mutex.acquire_timeout(limit).await)?;
+        check_forked(what, mutex.give_up().await)?;
+    }
+    let another = locks.mutex("another").expect("valid");
+    check_forked("sticky", another.sticky(Sticky::default()))?;
+    check_forked("release", using.release().await)
 }
 
 /// Tries every operation of the child, on the locks of its parent and on new ones.

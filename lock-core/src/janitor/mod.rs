@@ -244,10 +244,13 @@ async fn work(
             }
         }
     });
+    // A close makes the session lost before it is answered, and holders and waiters learn of that.
+    let mut lost = pin!(session.liveness().lost().fuse());
     loop {
         tokio::select! {
             () = &mut closing => break,
             Some(()) = removals.next() => {}
+            reason = &mut lost, if !has_ended => holds::end_all(&unwatched, &watched, reason),
         }
     }
     if !has_ended {

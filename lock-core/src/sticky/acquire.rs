@@ -63,15 +63,18 @@ impl StickyLock {
         policy: OnSessionLoss,
         record: &AcquireRecord<'_>,
     ) -> Result<Option<HeldLock>, Error> {
+        background::check_process()?;
         let Some(mut turn) = self.wait_for_turn(named, limit, policy, record).await? else {
             return Ok(None);
         };
         turn.set_sticky(self.sticky);
         if let Waited::TimeUp = settle(&mut turn, limit).await {
-            return self.end_in_time(named);
+            // Nobody of this process has the lock, and the coordinator does not say who wants it.
+            return Err(unanswered(named));
         }
         if turn.kept.is_none() {
             if let WaitLimit::Try(_) = limit {
+                self.slot.note_no_place();
                 // This one is observed as the hold of the turn.
                 let unobserved = AcquireRecord::Unobserved;
                 let tried = named.wait(Mode::Exclusive, limit, policy, &unobserved);
@@ -185,18 +188,18 @@ impl StickyLock {
         let observed = shared_session.session().liveness().observed().clone();
         let session = shared_session.session().id();
         let acquired = record.succeed(kept.token(), session, None);
-        let serial = shared_session.next_serial();
+        let number = self.slot.number_hold();
         let hold = Hold::new(
-            serial,
+            shared_session.next_serial(),
             kept.ticket().clone(),
             kept.entry().clone(),
             kept.token(),
             observed,
             acquired,
-            Some(Arc::downgrade(&self.slot)),
+            Some((Arc::downgrade(&self.slot), number)),
         );
         // Before it can be lost.
-        self.slot.note_hold(held.turn(), serial);
+        self.slot.note_hold(held.turn(), number);
         shared_session.register(&hold);
         Some(HeldLock::new(shared_session, hold, false).with_turn(held))
     }
@@ -208,13 +211,7 @@ impl StickyLock {
         let is_held = session.is_some_and(|it| it.session().liveness().state() == State::Held);
         match is_held && self.slot.has_place() {
             true => Ok(None),
-            false => Err(Error::new(
-                ErrorKind::Unreachable,
-                format!(
-                    "the time to wait for {:?} is over, and the coordinator does not say who has it",
-                    named.name().as_str()
-                ),
-            )),
+            false => Err(unanswered(named)),
         }
     }
 
@@ -230,6 +227,15 @@ impl StickyLock {
             None => Ok(None),
         }
     }
+}
+
+/// Returns the error of an acquire whose time is over before the coordinator has said who has the lock.
+fn unanswered(named: &Named) -> Error {
+    let name = named.name().as_str();
+    let text = format!(
+        "the time to wait for {name:?} is over, and the coordinator does not say who has it"
+    );
+    Error::new(ErrorKind::Unreachable, text)
 }
 
 /// Waits until it is decided whether the entry that is kept, if there is one, gives this turn a hold.

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::kept::{Kept, Others};
 use super::registry::Keepers;
 use super::slot::Slot;
+use crate::background;
 use crate::backoff::Backoff;
 use crate::clock::{BootInstant, Clock};
 use crate::entry::{EntryId, Ticket};
@@ -33,6 +34,9 @@ const LONGEST_BACKSTOP: Duration = Duration::from_secs(120);
 /// behind it is given up.
 const QUESTION: Duration = Duration::from_secs(5);
 
+/// How long after a question that was not answered another one is put, while the watch seems good.
+const SECOND_QUESTION: Duration = Duration::from_secs(1);
+
 /// A watch that lasts longer than this has not resolved early.
 const EARLY: Duration = Duration::from_millis(100);
 
@@ -49,14 +53,12 @@ struct Keeper {
 /// A watch on what stands behind the entry.
 type Watch = BoxFuture<'static, Result<(), Error>>;
 
-/// Watches an entry until it is kept no more, and tells `others` what stands behind it. `parked` tells
-/// that nobody uses the entry from now on.
-pub(super) fn keep(
+/// Returns the work of a keeper that watches an entry until it is kept no more; `None` if it has one.
+pub(super) fn begin(
     slot: &Arc<Slot>,
-    kept: &Kept,
-    others: watch::Sender<Others>,
-    parked: Arc<Notify>,
-) -> impl Future<Output = ()> + Send + use<> {
+    kept: &mut Kept,
+) -> Option<impl Future<Output = ()> + Send + use<>> {
+    let (others, parked) = kept.begin_watch()?;
     slot.keepers().add();
     let keeper = Keeper {
         slot: Arc::downgrade(slot),
@@ -67,21 +69,34 @@ pub(super) fn keep(
         keepers: slot.keepers().clone(),
     };
     let ended = kept.shared_session().wait_for_end();
-    async move {
+    Some(async move {
         tokio::select! {
+            biased;
             () = keeper.others.closed() => {}
             () = ended => {}
             () = keeper.watch() => {}
             never = keeper.end_idle(&parked) => match never {},
         }
+    })
+}
+
+/// Starts a keeper. Without the background thread there is no session either, and the keeper ends.
+pub(super) fn start(keeping: impl Future<Output = ()> + Send + 'static) {
+    if let Ok(background) = background::handle() {
+        background.spawn(keeping);
     }
 }
 
 impl Keeper {
     /// Watches until the entry is not to be used any more.
     async fn watch(&self) {
-        // Since when somebody may have waited unnoticed.
-        let mut since = Clock::system().now();
+        // Since when somebody may have waited unnoticed: the grant, or the last question whose answer
+        // was that nobody does.
+        let mut since = match *self.others.borrow() {
+            Others::Unknown(since) | Others::Waiting(since) => since,
+            Others::Nobody | Others::Gone => Clock::system().now(),
+        };
+        let mut asked = Clock::system().now();
         let mut behind = self.ask(AsOf::Now).await;
         let mut backoff = Backoff::default();
         loop {
@@ -94,18 +109,19 @@ impl Keeper {
                     return;
                 }
             };
+            since = asked;
             let begun = Instant::now();
             self.others.send_replace(Others::Nobody);
             behind = match self.wait(&mut watch).await {
-                Woken::Asked(asked, behind) => {
-                    // If an event was lost, somebody may have come right after the last answer.
-                    if !matches!(behind, Behind::Somebody) {
-                        since = asked;
-                    }
-                    Ok(behind)
+                Woken::Asked(when, behind) => {
+                    asked = when;
+                    behind
                 }
                 Woken::Changed(changed) => {
-                    since = Clock::system().now();
+                    // A watch that broke may have been of no use for a while.
+                    if changed.is_ok() {
+                        since = Clock::system().now();
+                    }
                     self.others.send_replace(Others::Unknown(since));
                     match begun.elapsed() > EARLY {
                         true => backoff = Backoff::default(),
@@ -118,6 +134,7 @@ impl Keeper {
                             AsOf::Now
                         }
                     };
+                    asked = Clock::system().now();
                     self.ask(as_of).await
                 }
             };
@@ -128,11 +145,15 @@ impl Keeper {
     /// that is asked.
     async fn wait(&self, watch: &mut Watch) -> Woken {
         let asking = async {
-            loop {
-                tokio::time::sleep(self.backstop()).await;
-                let asked = Clock::system().now();
-                if let Ok(behind) = self.ask(AsOf::Now).await {
-                    return Woken::Asked(asked, behind);
+            tokio::time::sleep(self.backstop()).await;
+            let asked = Clock::system().now();
+            match self.ask(AsOf::Now).await {
+                Ok(behind) => Woken::Asked(asked, Ok(behind)),
+                Err(error) => {
+                    tracing::debug!(%error, lock = %self.ticket.name, "it is not said who waits");
+                    tokio::time::sleep(SECOND_QUESTION).await;
+                    let asked = Clock::system().now();
+                    Woken::Asked(asked, self.ask(AsOf::Now).await)
                 }
             }
         };
@@ -168,6 +189,10 @@ impl Keeper {
 
     /// Tells that somebody wants the lock, who may have waited since this instant.
     fn recall(&self, since: BootInstant) {
+        // An entry that is being removed may have the next one of this process behind it.
+        if self.others.is_closed() {
+            return;
+        }
         if let Some(slot) = self.slot.upgrade() {
             slot.note_wanted();
         }
@@ -204,7 +229,7 @@ impl Keeper {
 enum Woken {
     Changed(Result<(), Error>),
     /// The answer to a question that was put at this instant.
-    Asked(BootInstant, Behind),
+    Asked(BootInstant, Result<Behind, Error>),
 }
 
 impl Drop for Keeper {

@@ -186,6 +186,8 @@ impl Kept {
 
     /// Removes the entry.
     pub(super) async fn remove(mut self: Box<Self>) -> Result<Release, Error> {
+        // The keeper ends before the next entry of this process may stand behind this one.
+        self.knowledge = Knowledge::Assumed(Others::Gone);
         let handoff = self.shared_session.handoff();
         let removed = handoff.remove(&self.ticket, Some(&self.entry)).await?;
         self.is_taken = true;

@@ -22,12 +22,12 @@ pub struct Sticky {
     /// How long the lock is kept while no task of this process uses it. Zero keeps it only while
     /// tasks of this process wait for it.
     pub idle: Duration,
-    /// How many holds of this process may follow each other while others wait, the one that they
-    /// find included. At least 1. Until this process knows whether others wait, the same limit
-    /// counts from the grant.
+    /// How many holds of this process may follow each other while others wait, the one during which
+    /// this process notices them included. At least 1. Until this process knows whether others wait,
+    /// and after a wait behind others, the same limit counts from the grant.
     pub turns: u32,
     /// How long others may have waited, or may have been waiting unnoticed, when another hold of this
-    /// process begins.
+    /// process begins. After a wait behind others this counts from the grant.
     pub overtime: Duration,
     /// How long the lock is not kept after somebody else wanted it while it was kept. Each further
     /// time soon after that doubles this, up to 5 minutes.
@@ -83,7 +83,7 @@ impl Sticky {
 pub struct StickyStats {
     /// Acquires that took a place in the lock's queue.
     pub placed: u64,
-    /// Acquires that took the lock again without a request.
+    /// Acquires that took the lock again without a place of their own.
     pub hits: u64,
     /// How many times this process has noticed that somebody else wants a lock that it keeps.
     pub recalls: u64,

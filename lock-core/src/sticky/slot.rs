@@ -27,6 +27,7 @@ pub(crate) struct Slot {
     state: Mutex<State>,
     /// Whether the process has a place in the lock's queue, as far as it was told.
     has_place: AtomicBool,
+    holds: AtomicU64,
     placed: AtomicU64,
     hits: AtomicU64,
     recalls: AtomicU64,
@@ -49,7 +50,7 @@ struct State {
 /// Who uses the lock in this process.
 enum Local {
     Nobody,
-    /// A task has the turn, with the hold of this serial once it has one.
+    /// A task has the turn, with the hold of this number once it has one.
     Task(Option<u64>),
     /// Nobody does, and the entry is kept until this instant.
     Parked {
@@ -85,6 +86,7 @@ impl Slot {
                 next_check: None,
             }),
             has_place: AtomicBool::new(false),
+            holds: AtomicU64::new(0),
             placed: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             recalls: AtomicU64::new(0),
@@ -173,20 +175,25 @@ impl Slot {
         }
     }
 
+    /// Returns a number for a hold, which no other hold of the lock has, in whatever session.
+    pub(super) fn number_hold(&self) -> u64 {
+        self.holds.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Notes which hold the task with the turn has.
-    pub(super) fn note_hold(&self, turn: &Turn, serial: u64) {
+    pub(super) fn note_hold(&self, turn: &Turn, number: u64) {
         self.note_place();
         let mut state = self.state();
         if state.generation == turn.generation() {
-            state.local = Local::Task(Some(serial));
+            state.local = Local::Task(Some(number));
             state.sticky = *turn.sticky();
         }
     }
 
     /// Ends the turn of a hold that was lost, whatever its task does: the others do not wait for that.
-    pub(crate) fn note_loss(self: &Arc<Self>, serial: u64, reason: LossReason) {
+    pub(crate) fn note_loss(self: &Arc<Self>, number: u64, reason: LossReason) {
         let mut state = self.state();
-        if !matches!(state.local, Local::Task(Some(own)) if own == serial) {
+        if !matches!(state.local, Local::Task(Some(own)) if own == number) {
             return;
         }
         state.generation += 1;
@@ -252,10 +259,10 @@ impl Slot {
         sticky: Sticky,
         kept: Option<Box<Kept>>,
     ) {
-        let mut given_up = None;
+        let (mut given_up, mut keeping) = (None, None);
         state.local = match kept {
             Some(mut kept) if state.may_park(&kept, &sticky) => {
-                self.watch(&mut kept);
+                keeping = keeper::begin(self, &mut kept);
                 let until = Clock::system().now() + sticky.idle;
                 if state.next_check.is_none_or(|check| until < check) {
                     kept.tell_parked();
@@ -269,15 +276,16 @@ impl Slot {
         };
         drop(state);
         drop(given_up);
+        // A keeper that cannot be started ends at once, and gives the entry up.
+        if let Some(keeping) = keeping {
+            keeper::start(keeping);
+        }
     }
 
     /// Lets a keeper watch what stands behind an entry, if none does.
     pub(super) fn watch(self: &Arc<Self>, kept: &mut Kept) {
-        // Without the thread there is no session either, and its end is noticed by all.
-        if let Some((others, parked)) = kept.begin_watch()
-            && let Ok(background) = background::handle()
-        {
-            background.spawn(keeper::keep(self, kept, others, parked));
+        if let Some(keeping) = keeper::begin(self, kept) {
+            keeper::start(keeping);
         }
     }
 

@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use super::data::Data;
 use super::recorder::{Recorder, within, within_turn};
 use super::resource::{Client, Reply, Request, Values};
-use crate::checker::OVERTIME;
+use crate::checker::{IDLE, OVERTIME};
 use crate::history::journal::Journal;
 use crate::history::{Event, OpId, Role};
 
@@ -194,12 +194,11 @@ struct Task {
 
 /// Draws how a contender keeps its sticky locks.
 fn draw_sticky(rng: &mut Rng) -> Sticky {
-    let millis = |of: &[u64], rng: &mut Rng| Duration::from_millis(of[rng.usize(0..of.len())]);
     Sticky::default()
-        .with_idle(millis(&[0, 50, 500, 3_000], rng))
+        .with_idle(IDLE.mul_f64([0.0, 0.02, 0.2, 1.0][rng.usize(0..4)]))
         .with_turns([1, 3, 8][rng.usize(0..3)])
         .with_overtime(OVERTIME.mul_f64(rng.f64()))
-        .with_cool_down(millis(&[0, 20, 500], rng))
+        .with_cool_down(Duration::from_millis([0, 20, 500][rng.usize(0..3)]))
 }
 
 impl Task {

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use lock_core::rule::{Ask, View};
 use lock_core::{
     Access, Accessed, Admission, AsOf, Backend, Behind, DataKey, Enqueued, EntryId, Error,
-    Liveness, LockName, Metadata, Queue, Raised, Removal, Removed, Session, SessionId, Ticket,
-    TokenOffset, Watcher,
+    Liveness, LockName, Metadata, Queue, Raised, Removal, Removed, Session, SessionId, State,
+    Ticket, TokenOffset, Watcher,
 };
 
 use crate::history::journal::Journal;
@@ -208,8 +208,11 @@ impl Session for Recorded {
     }
 
     async fn close(&self) -> Result<(), Error> {
-        let session = self.id().0;
-        self.journal.write(Event::Close { session });
+        // One that is lost already is closed because of that.
+        if !matches!(self.liveness().state(), State::Lost(_)) {
+            let session = self.id().0;
+            self.journal.write(Event::Close { session });
+        }
         self.inner.close().await
     }
 }

@@ -31,7 +31,7 @@ use lock_core::clock::BootInstant;
 use lock_core::{SessionId, Token};
 use serde::Serialize;
 
-pub use recalls::OVERTIME;
+pub use recalls::{IDLE, OVERTIME};
 
 use crate::history::{Entry, Fault, History, Op, OpId, Target};
 use timeline::Timeline;
