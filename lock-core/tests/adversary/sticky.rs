@@ -134,6 +134,78 @@ async fn those_who_wait_behind_a_lost_hold_learn_of_it() {
 }
 
 #[tokio::test]
+async fn those_who_wait_behind_a_stuck_hold_learn_of_a_close_that_is_not_answered() {
+    let script = script();
+    script.close.will(Act::Hang);
+    let locks = script.locks(HOUR);
+    let lock = locks.mutex("a").expect("valid");
+    let lock = lock.sticky(kept()).expect("in bounds");
+    let stuck = lock.acquire().await.expect("granted");
+    let waiting = tokio::spawn({
+        let lock = lock.clone();
+        async move { lock.acquire().await }
+    });
+    settle().await;
+    let closing = tokio::spawn({
+        let locks = locks.clone();
+        async move { locks.close().await }
+    });
+    let waited = soon("it is told", waiting).await.expect("no panic");
+    let error = waited.expect_err("the place is gone");
+    assert_eq!(error.kind(), ErrorKind::SessionLost(LossReason::Closed));
+    assert!(!closing.is_finished(), "it is not answered");
+    closing.abort();
+    drop(stuck);
+}
+
+#[tokio::test]
+async fn a_lock_is_given_up_if_questions_are_not_answered_any_more() {
+    let script = script();
+    let lock = sticky(&script, kept());
+    drop(lock.acquire().await.expect("granted"));
+    eventually("it is watched", || script.watch.count() == 1).await;
+    script.behind.will(Act::Fail(ErrorKind::Exhausted));
+    eventually("it is given up", || script.left() == 0).await;
+    assert_eq!(script.behind.count(), 3, "the question is put twice");
+}
+
+/// Somebody may have waited since the grant, although nobody has asked before.
+#[tokio::test]
+async fn the_overtime_counts_from_the_grant() {
+    let script = script();
+    let overtime = Duration::from_millis(50);
+    let lock = sticky(&script, kept().with_turns(9).with_overtime(overtime));
+    let guard = lock.acquire().await.expect("granted");
+    script.wanted.store(true, Ordering::SeqCst);
+    let waiting = tokio::spawn({
+        let lock = lock.clone();
+        async move { lock.acquire().await.map(|guard| guard.turn()) }
+    });
+    tokio::time::sleep(overtime * 2).await;
+    drop(guard);
+    let turn = soon("its turn", waiting).await.expect("no panic");
+    assert_eq!(turn.expect("granted"), 0, "a turn before the stranger's");
+}
+
+#[tokio::test]
+async fn a_wait_behind_a_try_without_an_answer_is_no_contention() {
+    let script = script();
+    let lock = sticky(&script, kept());
+    drop(lock.acquire().await.expect("granted"));
+    lock.give_up().await.expect("removed");
+    script.enqueue.will(Act::Hang);
+    let trying = tokio::spawn({
+        let lock = lock.clone();
+        async move { lock.try_acquire().await.map(|_| ()) }
+    });
+    eventually("it tries", || script.enqueue.count() == 2).await;
+    let waited = lock.acquire_timeout(Duration::from_millis(20)).await;
+    let error = waited.expect_err("nobody said who has it");
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+    trying.abort();
+}
+
+#[tokio::test]
 async fn those_who_wait_behind_an_evicted_hold_go_on() {
     let script = script();
     let lock = sticky(&script, kept());
