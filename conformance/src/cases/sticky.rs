@@ -64,8 +64,14 @@ pub async fn whoever_queues_behind_a_kept_lock_is_served(bed: TestBed) {
         let guard = served.expect("an answer").expect("without a limit");
         assert!(guard.token() > token);
         assert_eq!(mutex.sticky_stats().recalls, 1);
-        let again = mutex.acquire_timeout(Duration::from_millis(20)).await;
-        assert!(again.expect("an answer").is_none(), "two have the lock");
+        let waiting = tokio::spawn({
+            let mutex = mutex.clone();
+            async move { acquire(&mutex).await }
+        });
+        bed.depth("a", 2).await;
+        assert!(!waiting.is_finished(), "two have the lock");
+        waiting.abort();
+        bed.depth("a", 1).await;
         assert_eq!(guard.release().await.expect("an answer"), Release::Released);
         // It cools down.
         let again = bed.soon("it is free", acquire(&mutex)).await;
@@ -253,11 +259,13 @@ pub async fn a_place_that_nobody_waits_in_is_given_up(bed: TestBed) {
     let mutex = sticky(&bed.process(), "a", kept());
     let tasks = (0..3).map(|_| {
         let mutex = mutex.clone();
-        tokio::spawn(async move { mutex.acquire_timeout(Duration::from_millis(50)).await })
+        tokio::spawn(async move { acquire(&mutex).await })
     });
-    for task in tasks.collect::<Vec<_>>() {
-        let ended = bed.join("the end of its time", task).await;
-        assert!(ended.expect("an answer").is_none(), "two have the lock");
+    let tasks: Vec<_> = tasks.collect();
+    bed.depth("a", 2).await;
+    for task in &tasks {
+        assert!(!task.is_finished(), "two have the lock");
+        task.abort();
     }
     bed.depth("a", 1).await;
     let busy = mutex.try_acquire().await.expect("an answer");

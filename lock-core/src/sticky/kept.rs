@@ -1,7 +1,6 @@
 //! An entry that is kept from one turn to the next, and what is known of those behind it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
@@ -21,7 +20,7 @@ pub(super) enum Others {
     Unknown(BootInstant),
     /// Nobody does, or the watch on them will say so.
     Nobody,
-    /// Somebody does, as was noticed at this instant.
+    /// Somebody does, and may have done so since this instant.
     Waiting(BootInstant),
     /// The entry itself is gone, or its session is.
     Gone,
@@ -130,15 +129,14 @@ impl Kept {
         if self.shared_session.session().liveness().state() != State::Held {
             return Judgement::Over;
         }
-        let has_turn = |since: BootInstant, overtime: Duration| {
-            self.doubtful < sticky.turns
-                && Clock::system().now().saturating_since(since) <= overtime
+        let has_turn = |since: BootInstant| {
+            let waited = Clock::system().now().saturating_since(since);
+            self.doubtful < sticky.turns && waited <= sticky.overtime
         };
         match self.others() {
             Others::Nobody => Judgement::Usable,
-            Others::Unknown(since) if has_turn(since, sticky.overtime) => Judgement::Usable,
+            Others::Unknown(since) | Others::Waiting(since) if has_turn(since) => Judgement::Usable,
             Others::Unknown(_) => Judgement::Unsure,
-            Others::Waiting(since) if has_turn(since, sticky.overtime) => Judgement::Usable,
             Others::Waiting(_) | Others::Gone => Judgement::Over,
         }
     }
