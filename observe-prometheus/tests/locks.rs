@@ -38,7 +38,7 @@ fn every_fixed_series_is_there_from_the_start_with_0() {
         ("turnlock_acquire_duration_seconds", 2 * 7 * 2 * (17 + 3)),
         ("turnlock_waiting", 2),
         ("turnlock_held", 2),
-        ("turnlock_hold_duration_seconds", 2 * 5 * (19 + 3)),
+        ("turnlock_hold_duration_seconds", 2 * 6 * (19 + 3)),
         ("turnlock_holds_lost_total", 5),
         ("turnlock_oldest_wait_seconds", 1),
         ("turnlock_sessions{", 2),
