@@ -241,9 +241,6 @@ impl HeldLock {
         let removed = self.remove_entry().instrument(span.clone()).await;
         let removed = removed.map_err(|error| self.explain(error, Operation::Release));
         match &removed {
-            Ok(Release::Kept) => {
-                span.record("turnlock.release.outcome", HoldEnd::Kept.name());
-            }
             Ok(_) => {
                 span.record("turnlock.release.outcome", self.end.name());
             }

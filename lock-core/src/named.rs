@@ -108,12 +108,7 @@ impl Named {
         &self,
         options: AcquireOptions<M>,
     ) -> Result<Guard<M>, Error> {
-        self.acquire(options).await?.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Internal,
-                "a wait without a limit ended without a lock: please report this",
-            )
-        })
+        self.acquire(options).await?.ok_or_else(no_lock_error)
     }
 
     /// Waits in the lock's queue, over as many sessions as it takes.
@@ -216,6 +211,12 @@ struct Outage {
     since: BootInstant,
     /// Why there is no session: the error of the latest try.
     cause: Option<Error>,
+}
+
+/// Returns the error of a wait without a limit that ended without a lock.
+pub(crate) fn no_lock_error() -> Error {
+    let text = "a wait without a limit ended without a lock: please report this";
+    Error::new(ErrorKind::Internal, text)
 }
 
 /// Returns whether the session was lost, other than by a close of ours.

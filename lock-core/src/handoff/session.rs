@@ -182,7 +182,8 @@ impl HandoffSession {
     /// [`Session::watch_behind`]. Passes the gate, unless an event demands the question.
     ///
     /// # Errors
-    /// The errors of the session, and that of a request that must not be sent now.
+    /// The errors of the session; [`ErrorKind::Unreachable`](crate::ErrorKind::Unreachable) if the gate
+    /// holds the question back.
     pub(crate) async fn watch_behind(
         &self,
         ticket: &Ticket,

@@ -14,7 +14,7 @@ use crate::held_lock::{HeldLock, Release};
 use crate::hold::Hold;
 use crate::liveness::State;
 use crate::name::LockName;
-use crate::named::{Named, is_loss};
+use crate::named::{Named, is_loss, no_lock_error};
 use crate::observe::AcquireRecord;
 use crate::operation::Operation;
 use crate::options::OnSessionLoss;
@@ -267,10 +267,7 @@ async fn acquire_for_all(
 ) -> Result<Box<Kept>, Error> {
     let record = AcquireRecord::OfSlot(&slot);
     let held = named.wait(Mode::Exclusive, WaitLimit::Forever, policy, &record);
-    let held = held.await?.ok_or_else(|| {
-        let text = "a wait without a limit ended without a lock: please report this";
-        Error::new(ErrorKind::Internal, text)
-    })?;
+    let held = held.await?.ok_or_else(no_lock_error)?;
     let expects_others = held.was_contended() || slot.cools_down();
     Ok(Kept::take_over(held, expects_others))
 }

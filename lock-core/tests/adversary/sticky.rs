@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use lock_core::clock::Clock;
 use lock_core::observe::{Event, Observer, TraceContext};
-use lock_core::{ErrorKind, LossReason, Mutex, OnSessionLoss, Options, Release, Sticky};
+use lock_core::{
+    Error, ErrorKind, Guard, Locks, LossReason, Mutex, OnSessionLoss, Options, Release, Sticky,
+};
+use tokio::task::JoinHandle;
 
 use crate::session::{Act, Script};
-use crate::{HOUR, PATIENCE, eventually, mutex, script, soon};
+use crate::{HOUR, PATIENCE, eventually, mutex_of, script, soon};
 
 fn kept() -> Sticky {
     Sticky::default().with_idle(HOUR)
@@ -17,7 +20,18 @@ fn kept() -> Sticky {
 
 /// Returns the lock `a` of this script, kept so.
 fn sticky(script: &Arc<Script>, sticky: Sticky) -> Mutex {
-    mutex(script).sticky(sticky).expect("in bounds")
+    sticky_of(&script.locks(HOUR), sticky)
+}
+
+/// Returns the lock `a` of this session, kept so.
+fn sticky_of(locks: &Locks, sticky: Sticky) -> Mutex {
+    mutex_of(locks).sticky(sticky).expect("in bounds")
+}
+
+/// Starts a task that acquires the lock.
+fn spawn_acquire(lock: &Mutex) -> JoinHandle<Result<Guard, Error>> {
+    let lock = lock.clone();
+    tokio::spawn(async move { lock.acquire().await })
 }
 
 /// Waits until this many tasks have asked for the turn, as far as one can see.
@@ -71,10 +85,7 @@ async fn a_lock_is_given_up_if_nobody_says_who_waits() {
         script.behind.will(act);
         let lock = sticky(&script, kept());
         let first = lock.acquire().await.expect("granted");
-        let second = tokio::spawn({
-            let lock = lock.clone();
-            async move { lock.acquire().await }
-        });
+        let second = spawn_acquire(&lock);
         settle().await;
         drop(first);
         let second = soon("it is acquired anew", second).await.expect("no panic");
@@ -107,14 +118,10 @@ async fn a_lock_whose_watch_breaks_is_watched_again() {
 async fn those_who_wait_behind_a_lost_hold_learn_of_it() {
     let script = script();
     let locks = script.locks(HOUR);
-    let lock = locks.mutex("a").expect("valid");
-    let lock = lock.sticky(kept()).expect("in bounds");
+    let lock = sticky_of(&locks, kept());
     // Its task is stuck, and keeps the guard.
     let stuck = lock.acquire().await.expect("granted");
-    let waiting = tokio::spawn({
-        let lock = lock.clone();
-        async move { lock.acquire().await }
-    });
+    let waiting = spawn_acquire(&lock);
     settle().await;
     locks.close().await.expect("closed");
     let waited = soon("it is told", waiting).await.expect("no panic");
@@ -138,13 +145,9 @@ async fn those_who_wait_behind_a_stuck_hold_learn_of_a_close_that_is_not_answere
     let script = script();
     script.close.will(Act::Hang);
     let locks = script.locks(HOUR);
-    let lock = locks.mutex("a").expect("valid");
-    let lock = lock.sticky(kept()).expect("in bounds");
+    let lock = sticky_of(&locks, kept());
     let stuck = lock.acquire().await.expect("granted");
-    let waiting = tokio::spawn({
-        let lock = lock.clone();
-        async move { lock.acquire().await }
-    });
+    let waiting = spawn_acquire(&lock);
     settle().await;
     let closing = tokio::spawn({
         let locks = locks.clone();
@@ -319,8 +322,7 @@ async fn waiters_that_queue_anew_do_so_with_their_process() {
         .with_ttl(HOUR)
         .with_on_session_loss(OnSessionLoss::Requeue);
     let locks = script.locks_with(options);
-    let lock = locks.mutex("a").expect("valid");
-    let lock = lock.sticky(kept()).expect("in bounds");
+    let lock = sticky_of(&locks, kept());
     let tasks = (0..3).map(|_| {
         let lock = lock.clone();
         tokio::spawn(async move { lock.acquire().await.map(drop) })
@@ -380,8 +382,7 @@ async fn an_observer_is_told_of_each_turn_once() {
     let told = Arc::new(Told::default());
     let options = Options::default().with_ttl(HOUR);
     let locks = script.locks_with(options.with_observer(told.clone()));
-    let lock = locks.mutex("a").expect("valid");
-    let lock = lock.sticky(kept()).expect("in bounds");
+    let lock = sticky_of(&locks, kept());
     for _ in 0..2 {
         drop(lock.try_acquire().await.expect("a value").expect("free"));
         drop(lock.acquire().await.expect("granted"));

@@ -4,5 +4,6 @@ mod bad;
 mod data;
 mod good;
 mod offset;
+mod recalls;
 mod scene;
 mod search;
